@@ -1,0 +1,175 @@
+"""A SHViT design: the macro and micro choices as one frozen, validated description."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import floor
+from typing import Any, Literal, get_args
+
+from shvit_pl.errors import UserError, did_you_mean
+
+Mixer = Literal["conv", "single_head", "multi_head"]
+SingleHead = Literal["partial", "full", "bottleneck"]
+
+PATCH_SIZES = (4, 8, 16)
+PAPER_RATIO = 3 / 14  # the paper prints it rounded, as 1/4.67
+
+
+@dataclass(frozen=True)
+class Design:
+    """The architecture of one SHViT.
+
+    Stage `i` (from 0) works at stride `patch_size * 2**i`. Every block is a depthwise 3x3 convolution, the stage's
+    mixer and an FFN of ratio 2, each with a residual (paper sec. 3.1 and Fig. 5, with the official code's order).
+
+    Attributes:
+        embed_dim: Channels of each stage.
+        depth: Blocks of each stage.
+        mixers: Token mixer of each stage: `conv` (the depthwise convolution alone), `single_head` (SHSA),
+            `multi_head` (MHSA).
+        patch_size: Stride of the overlapping stem, one 3x3 stride-2 convolution per factor of two: 4, 8 or 16.
+        partial_ratio: Share of the channels that single-head attention sees (paper: r = 1/4.67, that is 3/14).
+        single_head: Fig. 6: attention over a `partial` slice of the channels, over the `full` width, or inside a
+            `bottleneck` as narrow as the slice.
+        qk_dim: Query and key channels per head: one number, or one per stage.
+        num_heads: Heads of the `multi_head` mixers: one number, or one per stage.
+        local_conv: `False` drops the depthwise convolution of attention blocks, which leaves the plain MetaFormer
+            block of the macro study (Fig. 2).
+        drop_path: Stochastic depth rate of the last block; it grows linearly from 0.
+        distilled: A second classifier for distillation (DeiT): a pair of logits in training, their mean in eval.
+        image_size: Side in pixels that the design is meant for; its costs are stated at this size.
+
+    Raises:
+        UserError: (a `ValueError`) names the field, the value and what is allowed.
+    """
+
+    embed_dim: tuple[int, ...]
+    depth: tuple[int, ...]
+    mixers: tuple[Mixer, ...]
+    patch_size: int = 16
+    partial_ratio: float = PAPER_RATIO
+    single_head: SingleHead = "partial"
+    qk_dim: int | tuple[int, ...] = 16
+    num_heads: int | tuple[int, ...] = 4
+    local_conv: bool = True
+    drop_path: float = 0.0
+    distilled: bool = False
+    image_size: int = 224
+
+    def __post_init__(self) -> None:
+        for field in ("embed_dim", "depth", "mixers", "qk_dim", "num_heads"):
+            value = getattr(self, field)
+            if isinstance(value, list):  # YAML and JSON have no tuples
+                object.__setattr__(self, field, tuple(value))
+        self._check_choices()
+        self._check_stages()
+        self._check_widths()
+        self.check_image_size(self.image_size)
+
+    @property
+    def stages(self) -> int:
+        """Number of stages."""
+        return len(self.embed_dim)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride of each stage's output in pixels."""
+        return tuple(self.patch_size * 2**i for i in range(self.stages))
+
+    @property
+    def stem_dim(self) -> tuple[int, ...]:
+        """Output channels of the stem's convolutions: they double up to the first stage's width."""
+        halvings = self.patch_size.bit_length() - 2
+        return tuple(self.embed_dim[0] // 2**i for i in range(halvings, -1, -1))
+
+    def heads(self, stage: int) -> int:
+        """Heads of the attention in `stage`."""
+        return at_stage(self.num_heads, stage) if self.mixers[stage] == "multi_head" else 1
+
+    def qk(self, stage: int) -> int:
+        """Query (and key) channels per head in `stage`."""
+        return at_stage(self.qk_dim, stage)
+
+    def attended(self, stage: int) -> int:
+        """Channels that the attention of `stage` works on: floor(r * C), as in the official widths.
+
+        The tolerance of 0.1 channel lets the paper's rounded 1/4.67 give the same widths as 3/14.
+        """
+        dim = self.embed_dim[stage]
+        if self.mixers[stage] == "multi_head" or self.single_head == "full":
+            return dim
+        return floor(dim * self.partial_ratio + 0.1)
+
+    def grids(self, image_size: int) -> tuple[int, ...]:
+        """Side of each stage's token grid for a square image (a stride-2 convolution rounds up)."""
+        return tuple(-(-image_size // stride) for stride in self.strides)
+
+    def check_image_size(self, side: int) -> None:
+        """Raise `UserError` when an image side in pixels is below the last stage's stride."""
+        if side < self.strides[-1]:
+            raise UserError(
+                f"image_size {side}: this design halves the image down to stride {self.strides[-1]}, "
+                f"so sides of {self.strides[-1]} pixels or more are allowed. "
+                "Give larger images, fewer stages or a smaller patch_size."
+            )
+
+    def _check_choices(self) -> None:
+        _one_of("patch_size", self.patch_size, PATCH_SIZES)
+        _one_of("single_head", self.single_head, get_args(SingleHead))
+        for mixer in self.mixers:
+            _one_of("mixers", mixer, get_args(Mixer))
+        _in_range("partial_ratio", self.partial_ratio, "above 0 and at most 1", 0 < self.partial_ratio <= 1)
+        _in_range("drop_path", self.drop_path, "from 0 to below 1", 0 <= self.drop_path < 1)
+
+    def _check_stages(self) -> None:
+        if not self.embed_dim:
+            raise UserError("embed_dim (): a design has one stage or more.")
+        for field in ("depth", "mixers", "qk_dim", "num_heads"):
+            value = getattr(self, field)
+            if isinstance(value, tuple) and len(value) != self.stages:
+                raise UserError(
+                    f"{field} {list(value)}: it has {len(value)} entries where embed_dim {list(self.embed_dim)} "
+                    f"has {self.stages}; give one per stage."
+                )
+        for field in ("embed_dim", "depth", "qk_dim", "num_heads"):
+            value = getattr(self, field)
+            entries = value if isinstance(value, tuple) else (value,)
+            whole = all(type(n) is int and n > 0 for n in entries)
+            _in_range(field, value, "whole numbers from 1", whole)
+
+    def _check_widths(self) -> None:
+        divisor = self.patch_size // 2
+        if self.embed_dim[0] % divisor:
+            raise UserError(
+                f"embed_dim {list(self.embed_dim)}: the first width is halved {divisor.bit_length() - 1} times in the "
+                f"stem of patch_size {self.patch_size}, so it must be a multiple of {divisor}."
+            )
+        for stage, dim in enumerate(self.embed_dim):
+            if self.mixers[stage] == "multi_head" and dim % self.heads(stage):
+                raise UserError(
+                    f"num_heads {self.heads(stage)}: it must divide the width {dim} of stage {stage + 1}; "
+                    f"embed_dim is {list(self.embed_dim)}."
+                )
+            if self.mixers[stage] != "conv" and self.attended(stage) < 1:
+                raise UserError(
+                    f"partial_ratio {self.partial_ratio}: it leaves no channel of the {dim} in stage {stage + 1} to "
+                    f"attend to; {1 / dim:.4f} or more is allowed."
+                )
+
+
+def at_stage(value: int | Sequence[int], stage: int) -> int:
+    """One stage's entry of a setting that is one number for all stages or one per stage."""
+    return value if isinstance(value, int) else value[stage]
+
+
+def _one_of(field: str, value: Any, allowed: Sequence[Any]) -> None:
+    if value not in allowed:
+        hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+        raise UserError(f"{field} {value!r}: allowed are {', '.join(map(str, allowed))}{hint}.")
+
+
+def _in_range(field: str, value: Any, allowed: str, ok: bool) -> None:
+    if not ok:
+        shown = list(value) if isinstance(value, tuple) else value
+        raise UserError(f"{field} {shown}: allowed is {allowed}.")

@@ -1,0 +1,83 @@
+"""Building networks by name, and the entry point by which timm builds every design of ours."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import nn
+
+from shvit_pl.designs.config import DesignConfig, resolve_design
+from shvit_pl.designs.design import Design
+from shvit_pl.designs.named import NAMED, TIMM_NAMES
+from shvit_pl.models.shvit import SHViT
+
+default_cfgs = generate_default_cfgs(
+    {
+        "shvit_pl": {
+            "url": "",
+            "num_classes": 1000,
+            "input_size": (3, 224, 224),
+            "crop_pct": 0.875,
+            "interpolation": "bicubic",
+            "mean": (0.485, 0.456, 0.406),
+            "std": (0.229, 0.224, 0.225),
+            "first_conv": "patch_embed.0.c",
+            "classifier": "head.l",
+            "license": "mit",
+            "paper_ids": "arXiv:2401.16456",
+        }
+    }
+)
+
+
+def create_model(name: str = "s1", *, num_classes: int = 1000, **changes: Any) -> nn.Module:
+    """Build a SHViT of a named design with changes.
+
+    Args:
+        name: s1 to s4 (paper Table 1), tiny, or any other name that `shvit-pl designs` prints.
+        num_classes: Classes; 0 leaves the classifier out.
+        changes: Fields of `DesignConfig` (`patch_size`, `stages`, `stage1`, `mixers`, ...), and keyword arguments of
+            `SHViT` and of timm's builder (`in_chans`, `global_pool`, `drop_rate`, `features_only`, ...).
+
+    Returns:
+        A `SHViT`, freshly initialised, or timm's feature extractor with `features_only=True`.
+
+    Raises:
+        UserError: (a `ValueError`) names the field, the value and what is allowed.
+    """
+    builder = ("in_chans", "global_pool", "drop_rate", "features_only", "out_indices", "feature_cls", "output_stride")
+    options = {key: changes.pop(key) for key in builder if key in changes}
+    return _build(resolve_design(name, **changes), num_classes=num_classes, **options)
+
+
+@register_model
+def shvit_pl(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """timm's way to every design: a `name` with changes as for `create_model`, or all fields of a `Design`."""
+    complete, changes = ({field.name for field in fields(kind)} for kind in (Design, DesignConfig))
+    given = {key: kwargs.pop(key) for key in complete | changes if key in kwargs}
+    if complete <= given.keys():  # as timm recorded them
+        design = Design(**{key: given[key] for key in complete})
+    else:
+        design = resolve_design(**{"name": "s1", **given})
+    return _build(design, pretrained=pretrained, **kwargs)
+
+
+def _build(design: Design, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Build through timm, under timm's own name where timm has this very design."""
+    variant = next((TIMM_NAMES[name] for name in TIMM_NAMES if NAMED[name] == design), "shvit_pl")
+    if kwargs.get("pretrained_cfg") is None:
+        input_size = (kwargs.get("in_chans", 3), design.image_size, design.image_size)
+        kwargs["pretrained_cfg_overlay"] = {"input_size": input_size, **(kwargs.get("pretrained_cfg_overlay") or {})}
+    model = build_model_with_cfg(
+        SHViT,
+        variant,
+        pretrained,
+        design=design,
+        feature_cfg={"out_indices": tuple(range(design.stages)), "flatten_sequential": True},
+        **kwargs,
+    )
+    if variant == "shvit_pl" and isinstance(model, SHViT):
+        model._model_args = asdict(design)  # what timm writes to the Hub, enough to rebuild the design
+    return model

@@ -1,0 +1,178 @@
+"""Where weights come from: a Hub repo, safetensors, an official `.pth` or a checkpoint of ours."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from timm.models import load_state_dict_from_hf
+from timm.models.shvit import NormLinear
+from torch import Tensor
+
+from shvit_pl.errors import UserError
+from shvit_pl.models.heads import merged_classifier
+from shvit_pl.models.shvit import SHViT
+
+_HEADS = ("head", "head_dist")
+
+# official key -> timm key, first match wins; `blocks2` and `blocks3` begin with the three parts of the downsampling
+_OFFICIAL_KEYS = (
+    (r"^blocks1\.(\d+)\.", lambda m: f"stages.0.blocks.{m[1]}."),
+    (r"^blocks([23])\.0\.([01])\.", lambda m: f"stages.{int(m[1]) - 1}.downsample.{m[2]}."),
+    (r"^blocks([23])\.1\.", lambda m: f"stages.{int(m[1]) - 1}.downsample.2."),
+    (r"^blocks([23])\.2\.([01])\.", lambda m: f"stages.{int(m[1]) - 1}.downsample.{int(m[2]) + 3}."),
+    (r"^blocks([23])\.(\d+)\.", lambda m: f"stages.{int(m[1]) - 1}.blocks.{int(m[2]) - 3}."),
+)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What `load_weights` did.
+
+    Attributes:
+        source: Where the weights came from.
+        loaded: Number of tensors loaded.
+        reinitialised: Classifiers left at their fresh initialisation, each with the reason.
+        unexpected: Keys of the source that the model has no place for (classifiers only).
+    """
+
+    source: str
+    loaded: int
+    reinitialised: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [f"{self.loaded} tensors from {self.source}"]
+        parts += [f"re-initialised {reason}" for reason in self.reinitialised]
+        parts += [f"left out {', '.join(self.unexpected)}"] if self.unexpected else []
+        return "; ".join(parts)
+
+
+def load_weights(model: SHViT, source: str | Path) -> LoadReport:
+    """Load weights into `model`: the whole backbone, and every classifier that fits.
+
+    Args:
+        model: A model of the design that the weights were trained with.
+        source: A Hub repo (`timm/shvit_s1.in1k`, `hf-hub:user/name`), a `.safetensors`, an official `.pth`, or a
+            checkpoint of ours (`.ckpt`). A distilled source's two classifiers are merged for a model with one.
+
+    Returns:
+        What was loaded, and which classifiers were re-initialised because the source has other classes or none.
+
+    Raises:
+        UserError: (a `ValueError`) when the source can't be read, or any tensor of the backbone is missing, unexpected
+            or of another shape. The model is then unchanged.
+    """
+    state = read_state_dict(source)
+    own = model.state_dict()
+    _check_backbone(own, state, source)
+    if model.head_dist is None and "head_dist.l.weight" in state:
+        state = _with_merged_heads(state)
+    fitting, reinitialised = dict(_backbone(state)), []
+    for head in _HEADS:
+        keys = [key for key in own if key.startswith(f"{head}.")]
+        problem = _why_not(own, state, keys)
+        if keys and problem:
+            reinitialised.append(f"{head} ({problem})")
+        fitting.update({key: state[key] for key in keys if not problem})
+    model.load_state_dict({**own, **fitting})
+    unexpected = tuple(key for key in state if key not in own)
+    return LoadReport(str(source), len(fitting), tuple(reinitialised), unexpected)
+
+
+def read_state_dict(source: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of `source` under timm's keys; files are read without running code from them."""
+    path = Path(source)
+    if not path.exists() and path.suffix not in (".safetensors", ".pth", ".pt", ".ckpt", ".bin"):
+        return _from_hub(str(source))
+    if not path.is_file():
+        raise UserError(f"init_from {str(source)!r}: no such file. Give a file or the name of a Hub repo.")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
+    except Exception as error:
+        raise UserError(f"init_from {str(source)!r}: not a readable file of weights ({error}).") from error
+    return _timm_keys(_tensors(content))
+
+
+def _load_pickled(path: Path) -> Mapping[str, Any]:
+    with torch.serialization.safe_globals([argparse.Namespace]):  # the official code stores its arguments
+        content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content
+
+
+def _from_hub(repo: str) -> dict[str, Tensor]:
+    try:
+        return _timm_keys(load_state_dict_from_hf(repo.removeprefix("hf-hub:"), weights_only=True))
+    except Exception as error:
+        raise UserError(
+            f"init_from {repo!r}: no such file here, and the Hub did not give it ({type(error).__name__}: {error}). "
+            "Give a .safetensors, .pth or .ckpt file, or the name of a Hub repo that can be reached."
+        ) from error
+
+
+def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The model's tensors in a bare state dict, an official file (`model`) or a Lightning checkpoint."""
+    if "state_dict" in content:
+        return {key.removeprefix("model."): value for key, value in content["state_dict"].items()}
+    return dict(content.get("model", content))
+
+
+def _timm_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {_timm_key(key): value for key, value in state.items()}
+
+
+def _timm_key(key: str) -> str:
+    for pattern, replacement in _OFFICIAL_KEYS:
+        renamed, count = re.subn(pattern, replacement, key)
+        if count:
+            return renamed
+    return key
+
+
+def _backbone(state: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
+    return ((key, value) for key, value in state.items() if key.split(".")[0] not in _HEADS)
+
+
+def _why_not(own: Mapping[str, Tensor], state: Mapping[str, Tensor], keys: Iterable[str]) -> str:
+    """Why these tensors can't be taken over, or an empty string."""
+    for key in keys:
+        if key not in state:
+            return f"the source has no {key}"
+        if own[key].shape != state[key].shape:
+            return f"{len(state[key])} classes in the source, {len(own[key])} here"
+    return ""
+
+
+def _check_backbone(own: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str | Path) -> None:
+    ours, theirs = dict(_backbone(own)), dict(_backbone(state))
+    missing = sorted(ours.keys() - theirs.keys())
+    unexpected = sorted(theirs.keys() - ours.keys())
+    shapes = sorted(key for key in ours.keys() & theirs.keys() if ours[key].shape != theirs[key].shape)
+    problems = [
+        f"{len(keys)} {kind} (such as {keys[0]})"
+        for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if keys
+    ]
+    if problems:
+        raise UserError(
+            f"init_from {str(source)!r}: these weights are of another design, tensors of the backbone are "
+            f"{', '.join(problems)}. Nothing was loaded; set model.design to the design that they were trained with."
+        )
+
+
+def _with_merged_heads(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Replace the two classifiers of `state` by the one that gives their mean."""
+    classes, features = state["head.l.weight"].shape
+    pair = []
+    for name in _HEADS:
+        head = NormLinear(features, classes)
+        head.load_state_dict({key: state[f"{name}.{key}"] for key in head.state_dict()})
+        pair.append(head)
+    merged = merged_classifier(*pair).float().state_dict()
+    return {**dict(_backbone(state)), **{f"head.{key}": value for key, value in merged.items()}}
