@@ -1,0 +1,52 @@
+"""SHViT with Lightning: train, sweep, distil, benchmark and ship the Single-Head Vision Transformer.
+
+The names below are imported when first used, so `import shvit_pl` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shvit_pl.data import HFImageDataModule
+    from shvit_pl.designs.config import DesignConfig
+    from shvit_pl.designs.design import Design
+    from shvit_pl.errors import UserError
+    from shvit_pl.models import SHViT, create_model, load_weights
+    from shvit_pl.modules import ClassificationModule
+
+__version__ = _version("shvit-pl")
+
+_HOMES = {
+    "ClassificationModule": "shvit_pl.modules",
+    "Design": "shvit_pl.designs.design",
+    "DesignConfig": "shvit_pl.designs.config",
+    "HFImageDataModule": "shvit_pl.data",
+    "SHViT": "shvit_pl.models",
+    "UserError": "shvit_pl.errors",
+    "create_model": "shvit_pl.models",
+    "load_weights": "shvit_pl.models",
+}
+
+__all__ = [
+    "ClassificationModule",
+    "Design",
+    "DesignConfig",
+    "HFImageDataModule",
+    "SHViT",
+    "UserError",
+    "create_model",
+    "load_weights",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'shvit_pl' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from shvit_pl.designs.cube import Stage1, macro_cell, with_stage1
-from shvit_pl.designs.design import Design, Mixer, SingleHead
+from shvit_pl.designs.design import PATCH_SIZES, Design, Mixer, SingleHead, one_of
 from shvit_pl.designs.named import named_design
 from shvit_pl.errors import UserError, did_you_mean
 
@@ -53,6 +53,7 @@ class DesignConfig:
         stages = self._stage_count(base)
         self._check_stage1()
         patch_size = base.patch_size if self.patch_size is None else self.patch_size
+        one_of("patch_size", patch_size, PATCH_SIZES)
         embed_dim, depth = (None if value is None else tuple(value) for value in (self.embed_dim, self.depth))
         design = macro_cell(base, patch_size, stages, embed_dim, depth)
         if self.stage1 is not None:

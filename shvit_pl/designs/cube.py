@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from itertools import product
 from typing import Any, Literal
 
 from shvit_pl.designs.cost import cost
@@ -88,28 +87,28 @@ def _rescaled(base: Design, widths: tuple[int, ...], changes: tuple[tuple[str, A
     target = cost(base).macs
     expected = settings["patch_size"] / base.patch_size
     first_step = max(_WIDTH_STEP, settings["patch_size"] // 2)
-    best, distance, reason = None, _TOLERANCE, "they are too far off."
+    best, distance, refused = None, _TOLERANCE, ""
     for dims in sorted(set(_scaled(widths, expected, first_step))):
         try:
             design = replace(base, embed_dim=dims, **settings)
         except UserError as error:  # such as heads that do not divide this width
-            reason = str(error)
+            refused = f" Refused: {error}"
             continue
         off = abs(cost(design).macs / target - 1)
         if off < distance:
             best, distance = design, off
     if best is None:
         raise UserError(
-            f"patch_size {settings['patch_size']}, stages {len(widths)}: no multiple of the widths {list(widths)} "
-            f"keeps the base's {target / 1e6:.0f} MMACs ({reason}) Give embed_dim with {len(widths)} entries."
+            f"patch_size {settings['patch_size']}, stages {len(widths)}: no multiple of the widths {list(widths)} comes "
+            f"within {_TOLERANCE:.0%} of the base's {target / 1e6:.0f} MMACs; give embed_dim with {len(widths)} "
+            f"entries.{refused}"
         )
     return best
 
 
 def _scaled(widths: tuple[int, ...], expected: float, first_step: int) -> Iterator[tuple[int, ...]]:
-    """Multiples of `widths` by factors around the expected one, each width rounded down or up."""
+    """Multiples of `widths` by factors around the expected one, rounded to the widths' steps."""
     steps = (first_step, *(_WIDTH_STEP,) * (len(widths) - 1))
-    for exponent in range(-70, 71):
-        exact = [width * expected * 1.01**exponent / step for width, step in zip(widths, steps, strict=True)]
-        for up in product((0, 1), repeat=len(widths)):
-            yield tuple(max(1, int(x) + u) * step for x, u, step in zip(exact, up, steps, strict=True))
+    for exponent in range(-140, 141):
+        factor = expected * 1.005**exponent
+        yield tuple(max(1, round(width * factor / step)) * step for width, step in zip(widths, steps, strict=True))

@@ -115,10 +115,10 @@ class Design:
             )
 
     def _check_choices(self) -> None:
-        _one_of("patch_size", self.patch_size, PATCH_SIZES)
-        _one_of("single_head", self.single_head, get_args(SingleHead))
+        one_of("patch_size", self.patch_size, PATCH_SIZES)
+        one_of("single_head", self.single_head, get_args(SingleHead))
         for mixer in self.mixers:
-            _one_of("mixers", mixer, get_args(Mixer))
+            one_of("mixers", mixer, get_args(Mixer))
         _in_range("partial_ratio", self.partial_ratio, "above 0 and at most 1", 0 < self.partial_ratio <= 1)
         _in_range("drop_path", self.drop_path, "from 0 to below 1", 0 <= self.drop_path < 1)
 
@@ -163,7 +163,8 @@ def at_stage(value: int | Sequence[int], stage: int) -> int:
     return value if isinstance(value, int) else value[stage]
 
 
-def _one_of(field: str, value: Any, allowed: Sequence[Any]) -> None:
+def one_of(field: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Raise `UserError` when `value` is not among the allowed ones."""
     if value not in allowed:
         hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
         raise UserError(f"{field} {value!r}: allowed are {', '.join(map(str, allowed))}{hint}.")

@@ -51,7 +51,7 @@ NAMED: dict[str, Design] = {
     "s3_ratio_1_8": replace(_S3, partial_ratio=1 / 8),
     "s3_ratio_1_2": replace(_S3, partial_ratio=1 / 2),
     # ours, not the paper's: for tests and quick studies
-    "tiny": Design(embed_dim=(64, 112, 160), depth=(1, 2, 2), mixers=_SHVIT, image_size=128),
+    "tiny": Design(embed_dim=(80, 112, 160), depth=(1, 2, 2), mixers=_SHVIT, image_size=128),
 }
 
 CUBE_BASES = ("s1", "s2", "s3", "s4", "tiny")

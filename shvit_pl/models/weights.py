@@ -92,11 +92,11 @@ def read_state_dict(source: str | Path) -> dict[str, Tensor]:
     if not path.exists() and path.suffix not in (".safetensors", ".pth", ".pt", ".ckpt", ".bin"):
         return _from_hub(str(source))
     if not path.is_file():
-        raise UserError(f"init_from {str(source)!r}: no such file. Give a file or the name of a Hub repo.")
+        raise UserError(f"weights {str(source)!r}: no such file. Give a file or the name of a Hub repo.")
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
     except Exception as error:
-        raise UserError(f"init_from {str(source)!r}: not a readable file of weights ({error}).") from error
+        raise UserError(f"weights {str(source)!r}: not a readable file of weights ({error}).") from error
     return _timm_keys(_tensors(content))
 
 
@@ -111,7 +111,7 @@ def _from_hub(repo: str) -> dict[str, Tensor]:
         return _timm_keys(load_state_dict_from_hf(repo.removeprefix("hf-hub:"), weights_only=True))
     except Exception as error:
         raise UserError(
-            f"init_from {repo!r}: no such file here, and the Hub did not give it ({type(error).__name__}: {error}). "
+            f"weights {repo!r}: no such file here, and the Hub did not give it ({type(error).__name__}: {error}). "
             "Give a .safetensors, .pth or .ckpt file, or the name of a Hub repo that can be reached."
         ) from error
 
@@ -161,7 +161,7 @@ def _check_backbone(own: Mapping[str, Tensor], state: Mapping[str, Tensor], sour
     ]
     if problems:
         raise UserError(
-            f"init_from {str(source)!r}: these weights are of another design, tensors of the backbone are "
+            f"weights {str(source)!r}: these weights are of another design, tensors of the backbone are "
             f"{', '.join(problems)}. Nothing was loaded; set model.design to the design that they were trained with."
         )
 

@@ -1,0 +1,124 @@
+"""Figures of a run, in its folder (`figures/*.png`) and in TensorBoard: inputs, curves, confusion matrix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+from torchvision.utils import make_grid
+
+from shvit_pl.modules import ClassificationModule
+
+_MOST_INPUTS = 32
+_MOST_LABELS = 30  # with more classes, axis labels and numbers would not be readable
+
+
+class RunFigures(L.Callback):
+    """Draws the first training batch, the curves of the run and the last validation's confusion matrix."""
+
+    def __init__(self) -> None:
+        self.curves: dict[str, list[tuple[float, float]]] = {}
+        self._confusion: MulticlassConfusionMatrix | None = None
+        self._drawn_inputs = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for checkpoints: a resumed run draws whole curves."""
+        return {"curves": self.curves}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the curves of the interrupted run."""
+        self.curves = state_dict["curves"]
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Draw the augmented inputs of the first batch."""
+        if not self._drawn_inputs and isinstance(pl_module, ClassificationModule):
+            self._drawn_inputs = True
+            _save(trainer, "inputs", draw_inputs(batch["image"], batch["label"], list(pl_module.class_names or [])))
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin a confusion matrix."""
+        if isinstance(pl_module, ClassificationModule):
+            self._confusion = MulticlassConfusionMatrix(len(pl_module.class_names or [])).to(pl_module.device)
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        """Count the batch."""
+        if self._confusion is not None and isinstance(outputs, Tensor):
+            self._confusion.update(outputs, batch["label"])
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add a point to every curve."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            for name, value in trainer.callback_metrics.items():
+                self.curves.setdefault(name, []).append((trainer.current_epoch + 1, value.item()))
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw curves and confusion matrix."""
+        if self.curves:
+            _save(trainer, "curves", draw_curves(self.curves))
+        if self._confusion is not None and self._confusion.update_called and isinstance(pl_module, ClassificationModule):
+            matrix = self._confusion.compute().cpu()
+            _save(trainer, "confusion_matrix", draw_confusion(matrix, list(pl_module.class_names or [])))
+
+
+def draw_inputs(images: Tensor, labels: Tensor, class_names: list[str]) -> Figure:
+    """A grid of network inputs `(B, 3, S, S)`, each stretched to its own range, with their classes in the title."""
+    images, labels = images[:_MOST_INPUTS].detach().float().cpu(), labels[:_MOST_INPUTS].tolist()
+    grid = make_grid(images, nrow=8, normalize=True, scale_each=True)
+    rows = -(-len(images) // 8)
+    figure = Figure(figsize=(8, rows + 0.6), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(grid.permute(1, 2, 0).numpy())
+    axes.set_axis_off()
+    shown = ", ".join(class_names[label] for label in labels[:8])
+    axes.set_title(f"training inputs as the network sees them; first row: {shown}", fontsize=9)
+    return figure
+
+
+def draw_curves(curves: dict[str, list[tuple[float, float]]]) -> Figure:
+    """Loss and accuracy over the epochs."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, ending, unit in ((left, "loss", "cross-entropy"), (right, "acc1", "top-1 accuracy (fraction)")):
+        for name in sorted(curve for curve in curves if curve.endswith(ending)):
+            epochs, values = zip(*curves[name], strict=True)
+            axes.plot(epochs, values, marker="o", markersize=3, label=name)
+        axes.set(xlabel="epoch", ylabel=unit)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return figure
+
+
+def draw_confusion(matrix: Tensor, class_names: list[str]) -> Figure:
+    """Confusion matrix `(classes, classes)`, true classes down and predicted across, coloured by each row's share."""
+    shares = matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1)
+    figure = Figure(figsize=(5.5, 5), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    axes.set(xlabel="predicted", ylabel="true")
+    if len(class_names) <= _MOST_LABELS:
+        axes.set_xticks(range(len(class_names)), class_names, rotation=90 if max(map(len, class_names)) > 2 else 0)
+        axes.set_yticks(range(len(class_names)), class_names)
+        for true, predicted in torch.nonzero(matrix).tolist():
+            colour = "white" if shares[true, predicted] > 0.5 else "black"
+            axes.text(predicted, true, int(matrix[true, predicted]), ha="center", va="center", color=colour, fontsize=7)
+    return figure
+
+
+def _save(trainer: L.Trainer, name: str, figure: Figure) -> None:
+    if not (trainer.is_global_zero and trainer.loggers and trainer.log_dir):
+        return
+    folder = Path(trainer.log_dir) / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.png", dpi=120)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(name, figure, trainer.global_step)

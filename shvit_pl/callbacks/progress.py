@@ -1,0 +1,129 @@
+"""The progress of a run: one bar for all of it, and one line per epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from shvit_pl.callbacks.throughput import Throughput, find_callback
+
+
+class RunProgress(ProgressBar):
+    """A bar with images/s and the time left on a terminal; a line per epoch everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.console = Console()
+        self._enabled = True
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def disable(self) -> None:
+        """Stay silent, on all ranks but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show."""
+        self._enabled = True
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print above the bar."""
+        if self._enabled:
+            self.console.print(*args, **kwargs)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin the bar of the whole run, where a resumed run goes on."""
+        batches = trainer.num_training_batches * (trainer.max_epochs or 1)
+        if trainer.max_steps > 0:
+            batches = min(batches, trainer.max_steps * trainer.accumulate_grad_batches)
+        self._begin("train", batches, trainer.fit_loop.epoch_loop.total_batch_idx + 1)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """One step further."""
+        self._advance(_rate(trainer))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """One line per epoch."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.print(_epoch_line(trainer), highlight=False)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """End the bar."""
+        self._end()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Leave the terminal as it was."""
+        self._end()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A bar of its own for `validate`."""
+        if trainer.state.fn == "validate":
+            self._begin("validate", sum(trainer.num_val_batches))
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """One batch further."""
+        if trainer.state.fn == "validate":
+            self._advance()
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A bar for `test`."""
+        self._begin("test", sum(trainer.num_test_batches))
+
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """One batch further."""
+        self._advance()
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A bar for `predict`."""
+        self._begin("predict", sum(trainer.num_predict_batches))
+
+    def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """One batch further."""
+        self._advance()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """End the bar."""
+        self._end()
+
+    def _begin(self, what: str, total: float, completed: int = 0) -> None:
+        if not (self._enabled and self.console.is_terminal):
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self.console,
+            transient=True,
+        )
+        self._task = self._bar.add_task(what, total=total, completed=completed, rate="")
+        self._bar.start()
+
+    def _advance(self, rate: str = "") -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, advance=1, rate=rate)
+
+    def _end(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _rate(trainer: L.Trainer) -> str:
+    throughput = find_callback(trainer, Throughput)
+    return f"{throughput.images_per_second:.0f} images/s" if throughput and throughput.seconds else ""
+
+
+def _epoch_line(trainer: L.Trainer) -> str:
+    metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}
+    shown = [f"{key} {metrics[key]:.4f}" for key in ("train/loss", "val/loss", "val/acc1") if key in metrics]
+    return "  ".join([f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}", *shown, _rate(trainer)])

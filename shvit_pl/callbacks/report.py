@@ -1,0 +1,78 @@
+"""The short tables at the start and at the end of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from shvit_pl.callbacks.summary import RunSummary, run_facts
+from shvit_pl.callbacks.throughput import Throughput, find_callback
+from shvit_pl.modules import ClassificationModule
+
+
+class RunReport(L.Callback):
+    """Prints what a run is about to do, and what came out of it with the next steps."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The table at the start, and what the run changed in what was asked for."""
+        if trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
+            _show("run", _start_rows(run_facts(trainer, pl_module), trainer, pl_module))
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The table at the end."""
+        summary = find_callback(trainer, RunSummary)
+        if trainer.is_global_zero and summary is not None:
+            _show("result", _end_rows(trainer, summary))
+
+
+def _show(title: str, rows: dict[str, str]) -> None:
+    table = Table(box=box.SIMPLE, show_header=False, title=title, title_justify="left", title_style="bold")
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table, highlight=False, soft_wrap=True)
+
+
+def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: ClassificationModule) -> dict[str, str]:
+    design, dataset, size = facts["design"], facts["dataset"], facts["dataset"]["image_size"]
+    grids = ", ".join(f"{side}x{side}" for side in module.design.grids(size))
+    return {
+        "design": f"{design['name']}: patch {design['patch_size']}, {module.design.stages} stages, "
+        f"{', '.join(design['mixers'])}; tokens {grids} at {size} px",
+        "cost": f"{facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} MMACs",
+        "weights": facts["init"],
+        "data": f"{dataset['path']}: {dataset['train_images']} training and {dataset['validation_images']} validation "
+        f"images, {len(facts['classes'])} classes",
+        "": dataset["validation"],
+        "schedule": f"{facts['epochs']} epochs, {facts['steps']} steps of {facts['global_batch']} images; "
+        f"{_learning_rate(module)}",
+        "device": f"{facts['device']}, {facts['precision']}, seed {facts['seed']}",
+        "folder": str(trainer.log_dir) if trainer.loggers else "none",
+    }
+
+
+def _learning_rate(module: ClassificationModule) -> str:
+    config, schedule = module.optim_config, module.schedule
+    if schedule is None:
+        return config.name
+    shrunk = " (a fifth of the run, which is shorter than warmup_epochs)" if schedule.warmup_shrunk else ""
+    return f"{config.name}, peak lr {schedule.peak:.2g}, {schedule.warmup_steps} warm-up steps{shrunk}"
+
+
+def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
+    throughput = find_callback(trainer, Throughput)
+    folder = Path(trainer.log_dir or ".")
+    rows = {name: f"{value:.4f}" for name, value in summary.best.items()}
+    if summary.best_epoch is not None:
+        rows["best epoch"] = f"{summary.best_epoch + 1} of {trainer.max_epochs}"
+    rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training" if throughput else ""
+    if trainer.loggers:
+        rows["folder"] = str(folder)
+        rows["use it"] = f"shvit-pl predict --data.path IMAGES --ckpt_path {folder / 'checkpoints' / 'best.ckpt'}"
+    return rows

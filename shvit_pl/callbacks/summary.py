@@ -1,0 +1,123 @@
+"""`summary.json`: what happened in a run, written once it ended well."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from shvit_pl.callbacks.throughput import Throughput, find_callback
+from shvit_pl.designs.cost import cost
+from shvit_pl.modules import ClassificationModule
+from shvit_pl.runs import write_summary
+
+MONITOR = "val/acc1"
+_LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmetrics", "datasets")
+
+
+class RunSummary(L.Callback):
+    """Keeps the metrics of the best epoch, and writes `summary.json` at the end of a fit.
+
+    Attributes:
+        best: Validation metrics of the epoch with the highest `val/acc1`, with its number (from 0).
+        wall_seconds: Seconds of training and validation, over all sessions of a resumed run.
+    """
+
+    def __init__(self) -> None:
+        self.best: dict[str, float] = {}
+        self.best_epoch: int | None = None
+        self.wall_seconds = 0.0
+        self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for checkpoints."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "wall_seconds": self._elapsed()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state of the interrupted run."""
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+        self.wall_seconds = state_dict["wall_seconds"]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the metrics of the best epoch."""
+        metrics = _validation_metrics(trainer)
+        if not trainer.sanity_checking and metrics.get(MONITOR, -1.0) > self.best.get(MONITOR, -1.0):
+            self.best, self.best_epoch = metrics, trainer.current_epoch
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the file, on the first rank of a run with a folder."""
+        if trainer.is_global_zero and trainer.loggers and trainer.log_dir and isinstance(pl_module, ClassificationModule):
+            write_summary(Path(trainer.log_dir), self._summary(trainer, pl_module))
+
+    def _elapsed(self) -> float:
+        return self.wall_seconds + time.perf_counter() - self._since
+
+    def _summary(self, trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
+        throughput = find_callback(trainer, Throughput)
+        checkpoint = trainer.checkpoint_callback
+        best_path = getattr(checkpoint, "best_model_path", "")
+        return {
+            **run_facts(trainer, module),
+            "metrics": self.best,
+            "best_epoch": self.best_epoch,
+            "last_metrics": _validation_metrics(trainer),
+            "best_checkpoint": os.path.relpath(best_path, str(trainer.log_dir)) if best_path else None,
+            "epochs_trained": trainer.current_epoch,
+            "steps_trained": trainer.global_step,
+            "wall_seconds": round(self._elapsed(), 1),
+            "images_per_second": round(throughput.images_per_second, 1) if throughput else None,
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
+            "command": shlex.join(["shvit-pl", *sys.argv[1:]]),
+        }
+
+
+def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
+    """What is known of a run before its first step."""
+    data = trainer.datamodule.hparams  # type: ignore[attr-defined]
+    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    classes = list(module.class_names or [])
+    costs = cost(module.design, len(classes), data.image_size)
+    return {
+        "design": {"name": module.design_config.name, **asdict(module.design)},
+        "params": costs.params,
+        "macs": costs.macs,
+        "init": module.init_note,
+        "dataset": {
+            **{key: data[key] for key in ("path", "name", "revision", "train_fraction", "image_size")},
+            "train_images": datamodule.rows("train"),
+            "validation_images": datamodule.rows("validate"),
+            "validation": datamodule.split_note,
+        },
+        "classes": classes,
+        "epochs": trainer.max_epochs,
+        "steps": int(trainer.estimated_stepping_batches),
+        "global_batch": module.global_batch,
+        "peak_lr": module.schedule.peak if module.schedule else None,
+        "precision": str(trainer.precision),
+        "device": _device(trainer),
+        "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
+    }
+
+
+def _device(trainer: L.Trainer) -> str:
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        return f"{trainer.world_size} x {torch.cuda.get_device_name(device)}"
+    return f"{trainer.world_size} x {device.type} ({torch.get_num_threads()} threads)"
+
+
+def _validation_metrics(trainer: L.Trainer) -> dict[str, float]:
+    return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}

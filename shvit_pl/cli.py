@@ -1,0 +1,62 @@
+"""The command `shvit-pl`: a table of commands, each imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from shvit_pl import __version__
+from shvit_pl.errors import UserError, did_you_mean
+
+LIGHTNING = "shvit_pl.lightning_cli:run"
+
+COMMANDS = {
+    "fit": (LIGHTNING, "train a SHViT, or go on with --ckpt_path"),
+    "validate": (LIGHTNING, "measure a checkpoint on the validation images"),
+    "test": (LIGHTNING, "measure a checkpoint on the test images"),
+    "predict": (LIGHTNING, "write predictions.csv for a dataset or a folder of images"),
+    "designs": ("shvit_pl.designs.table:designs", "print the named designs with parameters, MACs and token grids"),
+}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, or 2 for a user's mistake."""
+    args = sys.argv[1:] if args is None else args
+    if not args or args[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if args else 2
+    if args[0] == "--version":
+        print(f"shvit-pl {__version__}")
+        return 0
+    if args[0] not in COMMANDS:
+        hint = did_you_mean(args[0], COMMANDS)
+        print(f"shvit-pl: error: no command {args[0]!r}{hint}; see shvit-pl --help", file=sys.stderr)
+        return 2
+    return _run(args[0], args)
+
+
+def _run(command: str, args: list[str]) -> int:
+    module, function = COMMANDS[command][0].split(":")
+    try:
+        if COMMANDS[command][0] == LIGHTNING:
+            getattr(import_module(module), function)(args)
+        else:
+            from shvit_pl.parsing import run_function
+
+            run_function(getattr(import_module(module), function), command, args[1:])
+    except UserError as error:
+        print(f"shvit-pl {command}: error: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+    return 0
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    rows = "\n".join(f"  {name:<{width}}{help_}" for name, (_, help_) in COMMANDS.items())
+    return f"usage: shvit-pl COMMAND [options]\n\n{rows}\n\nshvit-pl COMMAND --help shows a command's options."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""The data module: any image classification dataset that the `datasets` library opens."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import lightning as L
+from datasets import Dataset, DatasetDict, Image
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch.utils.data import DataLoader
+
+from shvit_pl.data.columns import encode_labels, image_column, label_column
+from shvit_pl.data.dataset import ImageDataset
+from shvit_pl.data.samplers import SeededSampler
+from shvit_pl.data.sources import EMBEDDED, open_dataset
+from shvit_pl.data.splits import check_split, divide, train_and_validation
+from shvit_pl.data.transforms import Augment, eval_transform, normalise, train_transform
+from shvit_pl.errors import UserError
+
+Batch = dict[str, Any]
+
+
+class HFImageDataModule(L.LightningDataModule):
+    """Images and class labels of a Hugging Face dataset, and the normalisation that goes with them.
+
+    Batches hold `image` (float32 `(B, 3, S, S)`, normalised on the device), `label` `(B,)` and `file`.
+
+    Args:
+        path: digits (embedded), a folder of images, a folder or file of parquet or arrow, or the id of a Hub dataset.
+        name: The configuration of a Hub dataset that has several.
+        revision: Branch, tag or commit of a Hub dataset.
+        image_column: The column of images, where several could be meant.
+        label_column: The column of labels, where several could be meant.
+        train_split: Name of the training split.
+        validation_split: Name of the validation split (default: validation, valid, val, dev or test, the first there).
+        validation_fraction: Share of the training split held out where there is no validation split.
+        train_fraction: Share of the training images to use.
+        split_seed: Seed of both divisions, apart from the run's seed so that runs share their validation images.
+        image_size: Side of the square input in pixels.
+        crop_pct: In evaluation, the side's share of the resized image that the central crop keeps.
+        augment: none, shift (for digits and the like) or crop (natural images: random resized crop and flip).
+        batch_size: Images per step and device.
+        num_workers: Processes that decode (default: the cores, 8 at most).
+    """
+
+    def __init__(
+        self,
+        path: str = EMBEDDED,
+        name: str | None = None,
+        revision: str | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        train_split: str = "train",
+        validation_split: str | None = None,
+        validation_fraction: float = 0.2,
+        train_fraction: float = 1.0,
+        split_seed: int = 0,
+        image_size: int = 224,
+        crop_pct: float = 0.875,
+        augment: Augment = "crop",
+        batch_size: int = 64,
+        num_workers: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        _check_settings(self.hparams)
+        self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self.class_names: list[str] | None = None
+        self.split_note = ""
+        self._rows: dict[str, Dataset] = {}
+
+    def setup(self, stage: str) -> None:
+        """Open the dataset, choose columns and splits; raises `UserError` for what is not there or ambiguous."""
+        splits = self._open()
+        if stage == "predict":
+            split = next((name for name in ("test", "validation") if name in splits), next(iter(splits)))
+            self._rows["predict"] = splits[split]
+            self.split_note = f"predictions for the split '{split}'"
+            return
+        if self.class_names is None:
+            self._choose_rows(splits)
+
+    def _open(self) -> DatasetDict:
+        """All splits, with images left encoded; workers decode them."""
+        hp = self.hparams
+        splits = open_dataset(hp.path, hp.name, hp.revision)
+        self._image = image_column(next(iter(splits.values())).features, hp.image_column)
+        return splits.cast_column(self._image, Image(decode=False))
+
+    def _choose_rows(self, splits: DatasetDict) -> None:
+        hp = self.hparams
+        check_split(splits, "data.train_split", hp.train_split)
+        self._label = label_column(splits[hp.train_split].features, hp.label_column)
+        splits, self.class_names = encode_labels(splits, self._label)
+        train, validation, self.split_note = train_and_validation(
+            splits, hp.train_split, hp.validation_split, hp.validation_fraction, self._label, hp.split_seed
+        )
+        if hp.train_fraction < 1:
+            _, train = divide(train, hp.train_fraction, self._label, hp.split_seed)
+        self._rows.update(train=train, validate=validation, test=splits.get("test", validation))
+        if self.rows("train") < hp.batch_size:
+            raise UserError(
+                f"data.batch_size {hp.batch_size}: there are only {self.rows('train')} training images; "
+                f"allowed are 2 to {self.rows('train')}."
+            )
+
+    def rows(self, stage: str) -> int:
+        """Number of images of `train`, `validate`, `test` or `predict`."""
+        return len(self._rows[stage])
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """A new permutation every epoch; the last, smaller batch is left out, as BatchNorm needs more than one."""
+        hp = self.hparams
+        dataset = self._dataset("train", train_transform(hp.image_size, hp.crop_pct, hp.augment))
+        return self._loader(dataset, sampler=SeededSampler(dataset.rows, self.seed), drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation images in their order."""
+        return self._eval_loader("validate")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The split `test`, or the validation images where there is none."""
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The split `test`, else `validation`, else the only one; labels are not needed."""
+        return self._eval_loader("predict")
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Normalise the images on the device."""
+        return {**batch, "image": normalise(batch["image"], self.mean, self.std)}
+
+    def _eval_loader(self, stage: str) -> DataLoader[Batch]:
+        return self._loader(self._dataset(stage, eval_transform(self.hparams.image_size, self.hparams.crop_pct)))
+
+    def _dataset(self, stage: str, transform: Any) -> ImageDataset:
+        return ImageDataset(self._rows[stage], self._image, None if stage == "predict" else self._label, transform)
+
+    def _loader(self, dataset: ImageDataset, **options: Any) -> DataLoader[Batch]:
+        workers = self.hparams.num_workers
+        if workers is None:
+            workers = min(os.cpu_count() or 1, 8)
+        return DataLoader(dataset, batch_size=self.hparams.batch_size, num_workers=workers, **options)
+
+
+def _check_settings(hp: Any) -> None:
+    """Refuse impossible values before anything is opened."""
+    for flag, ok, allowed in (
+        ("batch_size", hp.batch_size >= 2, "2 or more (BatchNorm)"),
+        ("image_size", hp.image_size >= 1, "1 or more"),
+        ("crop_pct", 0 < hp.crop_pct <= 1, "above 0 and at most 1"),
+        ("train_fraction", 0 < hp.train_fraction <= 1, "above 0 and at most 1"),
+        ("validation_fraction", 0 < hp.validation_fraction < 1, "above 0 and below 1"),
+        ("num_workers", hp.num_workers is None or hp.num_workers >= 0, "0 or more"),
+    ):
+        if not ok:
+            raise UserError(f"data.{flag} {hp[flag]}: allowed is {allowed}.")

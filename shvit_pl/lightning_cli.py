@@ -1,0 +1,145 @@
+"""`fit`, `validate`, `test` and `predict`: LightningCLI with one fixed module and one data module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from shvit_pl.callbacks.epoch_seed import EpochSeed
+from shvit_pl.callbacks.figures import RunFigures
+from shvit_pl.callbacks.predictions import PredictionWriter
+from shvit_pl.callbacks.progress import RunProgress
+from shvit_pl.callbacks.report import RunReport
+from shvit_pl.callbacks.summary import MONITOR, RunSummary
+from shvit_pl.callbacks.throughput import Throughput
+from shvit_pl.config_files import with_found_configs
+from shvit_pl.data import HFImageDataModule
+from shvit_pl.errors import UserError
+from shvit_pl.modules import ClassificationModule
+from shvit_pl.parsing import OneLineErrors
+from shvit_pl.quiet import quiet
+from shvit_pl.runs import run_loggers
+from shvit_pl.trainer import Trainer
+
+
+class Parser(OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser with errors in one line."""
+
+
+class SaveFitConfig(SaveConfigCallback):
+    """`config.yaml` in the folder of a fit; other commands leave no folder."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Nothing yet: data and weights may still be refused."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save before the first step."""
+        if trainer.loggers:
+            super().setup(trainer, pl_module, "fit")
+
+
+class ShvitCLI(LightningCLI):
+    """LightningCLI with this package's run folder, callbacks and errors."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Parsers whose errors are one line."""
+        parser = Parser(**{**kwargs, "prog": kwargs.get("prog") or "shvit-pl"})
+        parser.add_argument("-c", "--config", action="config", help="a YAML file; several are layered, later ones win")
+        return parser
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Flags beside model, data and trainer."""
+        parser.add_argument("--run_name", type=str | None, default=None, help="folder of the run (default: the design)")
+        parser.add_argument("--output", type=str, default="predictions.csv", help="the file that predict writes")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; what a checkpoint says of model and data are the defaults of everything but fit."""
+        super().parse_arguments(parser, args)
+        command = self.config["subcommand"]
+        path = self.config[command].ckpt_path
+        if path is None and command == "fit":
+            return
+        hparams = checkpoint_hparams(path)
+        if command != "fit":
+            _set_defaults(self._subcommand_parsers[command], hparams)
+            super().parse_arguments(parser, args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would let a checkpoint override the flags (see `parse_arguments`)."""
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse images that are too small before any data is opened."""
+        self.model.check_image_size(self.datamodule.hparams.image_size)
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """The trainer with the run folder's loggers and this package's callbacks."""
+        config = self.config_init[self.subcommand]
+        if config.trainer.logger in (None, True):
+            name = config.run_name or self.model.design_config.name
+            fit = self.subcommand == "fit" and not config.trainer.fast_dev_run
+            kwargs["logger"] = run_loggers(config.trainer.default_root_dir, name) if fit else False
+        self.trainer_defaults = {"callbacks": self._callbacks(config)}
+        return super().instantiate_trainer(**kwargs)
+
+    def _callbacks(self, config: Any) -> list[Callback]:
+        callbacks: list[Callback] = [Throughput(), RunProgress()]
+        if self.subcommand == "predict":
+            callbacks.append(PredictionWriter(config.output))
+        if self.subcommand == "fit":
+            callbacks += [EpochSeed(), RunSummary(), RunFigures(), RunReport()]
+            if config.trainer.enable_checkpointing is not False:
+                callbacks.append(_checkpoints())
+        return callbacks
+
+
+def _checkpoints() -> ModelCheckpoint:
+    """`best.ckpt` by validation accuracy and `last.ckpt`."""
+    return ModelCheckpoint(monitor=MONITOR, mode="max", filename="best", save_last=True, enable_version_counter=False)
+
+
+def checkpoint_hparams(path: str | None) -> dict[str, Any]:
+    """What a checkpoint says of its `model` and `data`; raises `UserError` when it can't be read."""
+    if path is None:
+        raise UserError("ckpt_path: which checkpoint? Give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt.")
+    if not Path(path).is_file():
+        raise UserError(f"ckpt_path {path!r}: no such file. Give a run's checkpoints/best.ckpt or last.ckpt.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        hparams = {"model": checkpoint["hyper_parameters"], "data": checkpoint["datamodule_hyper_parameters"]}
+    except (OSError, RuntimeError, KeyError, UnpicklingError) as error:
+        raise UserError(f"ckpt_path {path!r}: not a checkpoint of shvit-pl ({str(error).splitlines()[0]}).") from error
+    return hparams
+
+
+def _set_defaults(parser: LightningArgumentParser, hparams: Mapping[str, Any]) -> None:
+    known = {action.dest for action in parser._actions}
+    parser.set_defaults({key: value for key, value in _flat(hparams) if key in known})
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+
+
+def run(args: list[str]) -> None:
+    """Run one of LightningCLI's commands."""
+    quiet()
+    ShvitCLI(
+        ClassificationModule,
+        HFImageDataModule,
+        trainer_class=Trainer,
+        save_config_callback=SaveFitConfig,
+        save_config_kwargs={"overwrite": True},
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        args=with_found_configs(args),
+    )

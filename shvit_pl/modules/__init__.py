@@ -1,0 +1,5 @@
+"""LightningModules around SHViT."""
+
+from shvit_pl.modules.classification import ClassificationModule
+
+__all__ = ["ClassificationModule"]

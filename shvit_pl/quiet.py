@@ -1,0 +1,35 @@
+"""Silencing the advice of other libraries that this package has already taken or can't take."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+_LOGGERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.rank_zero",
+    "lightning.fabric.utilities.seed",
+)
+_LOGGED = ("litlogger", "litmodels", "GPU available", "TPU available", "HPU available", "💡", "`Trainer.fit` stopped", "Seed set to", "Loading `train_dataloader`")
+_WARNED = (
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r".*The number of training batches .* is smaller than the logging interval.*",
+    r".*in eval mode at the start of training.*",
+    r".*Experiment logs directory .* exists and is not empty.*",
+    r".*does not have many workers.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*LightningCLI's args parameter is intended.*",
+    r".*Precision .* is not supported by the model summary.*",
+)
+
+
+def quiet() -> None:
+    """Filter Lightning's tips and the warnings listed above."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_wanted)
+    for message in _WARNED:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _wanted(record: logging.LogRecord) -> bool:
+    return not any(text in record.getMessage() for text in _LOGGED)
