@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import Logger
 
 from shvit_pl.callbacks.epoch_seed import EpochSeed
 from shvit_pl.callbacks.figures import RunFigures
@@ -25,7 +26,7 @@ from shvit_pl.errors import UserError
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.parsing import OneLineErrors
 from shvit_pl.quiet import quiet
-from shvit_pl.runs import run_loggers
+from shvit_pl.runs import interrupted_run, resumed_loggers, run_loggers
 from shvit_pl.trainer import Trainer
 
 
@@ -66,9 +67,9 @@ class ShvitCLI(LightningCLI):
         path = self.config[command].ckpt_path
         if path is None and command == "fit":
             return
-        hparams = checkpoint_hparams(path)
+        self.checkpoint = read_checkpoint(path)
         if command != "fit":
-            _set_defaults(self._subcommand_parsers[command], hparams)
+            _set_defaults(self._subcommand_parsers[command], self.checkpoint)
             super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:
@@ -82,11 +83,16 @@ class ShvitCLI(LightningCLI):
         """The trainer with the run folder's loggers and this package's callbacks."""
         config = self.config_init[self.subcommand]
         if config.trainer.logger in (None, True):
-            name = config.run_name or self.model.design_config.name
-            fit = self.subcommand == "fit" and not config.trainer.fast_dev_run
-            kwargs["logger"] = run_loggers(config.trainer.default_root_dir, name) if fit else False
+            kwargs["logger"] = self._loggers(config)
         self.trainer_defaults = {"callbacks": self._callbacks(config)}
         return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self, config: Any) -> list[Logger] | bool:
+        if self.subcommand != "fit" or config.trainer.fast_dev_run:
+            return False
+        if config.ckpt_path and (folder := interrupted_run(config.ckpt_path)):
+            return resumed_loggers(folder, self.checkpoint["step"])
+        return run_loggers(config.trainer.default_root_dir, config.run_name or self.model.design_config.name)
 
     def _callbacks(self, config: Any) -> list[Callback]:
         callbacks: list[Callback] = [Throughput(), RunProgress()]
@@ -95,27 +101,29 @@ class ShvitCLI(LightningCLI):
         if self.subcommand == "fit":
             callbacks += [EpochSeed(), RunSummary(), RunFigures(), RunReport()]
             if config.trainer.enable_checkpointing is not False:
-                callbacks.append(_checkpoints())
+                callbacks += _checkpoints()
         return callbacks
 
 
-def _checkpoints() -> ModelCheckpoint:
-    """`best.ckpt` by validation accuracy and `last.ckpt`."""
-    return ModelCheckpoint(monitor=MONITOR, mode="max", filename="best", save_last=True, enable_version_counter=False)
+def _checkpoints() -> list[Callback]:
+    """`best.ckpt` by validation accuracy, and `last.ckpt` after every epoch."""
+    best = ModelCheckpoint(monitor=MONITOR, mode="max", filename="best", enable_version_counter=False)
+    last = ModelCheckpoint(filename="last", enable_version_counter=False)
+    return [best, last]
 
 
-def checkpoint_hparams(path: str | None) -> dict[str, Any]:
-    """What a checkpoint says of its `model` and `data`; raises `UserError` when it can't be read."""
+def read_checkpoint(path: str | None) -> dict[str, Any]:
+    """What a checkpoint says of its `model`, `data` and `step`; raises `UserError` when it can't be read."""
     if path is None:
         raise UserError("ckpt_path: which checkpoint? Give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt.")
     if not Path(path).is_file():
         raise UserError(f"ckpt_path {path!r}: no such file. Give a run's checkpoints/best.ckpt or last.ckpt.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        hparams = {"model": checkpoint["hyper_parameters"], "data": checkpoint["datamodule_hyper_parameters"]}
+        keys = {"model": "hyper_parameters", "data": "datamodule_hyper_parameters", "step": "global_step"}
+        return {name: checkpoint[key] for name, key in keys.items()}
     except (OSError, RuntimeError, KeyError, UnpicklingError) as error:
         raise UserError(f"ckpt_path {path!r}: not a checkpoint of shvit-pl ({str(error).splitlines()[0]}).") from error
-    return hparams
 
 
 def _set_defaults(parser: LightningArgumentParser, hparams: Mapping[str, Any]) -> None:
@@ -125,9 +133,10 @@ def _set_defaults(parser: LightningArgumentParser, hparams: Mapping[str, Any]) -
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
-        yield f"{prefix}{key}", value
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def run(args: list[str]) -> None:

@@ -43,7 +43,8 @@ class OptimConfig:
         for field in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr"):
             value = getattr(self, field)
             if value < 0 or (field == "lr" and value == 0):
-                raise UserError(f"model.optim.{field} {value}: allowed is {'above 0' if field == 'lr' else '0 or more'}.")
+                allowed = "above 0" if field == "lr" else "0 or more"
+                raise UserError(f"model.optim.{field} {value}: allowed is {allowed}.")
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def _allowed(text: str) -> str:
 
 def option_names(parser: ArgumentParser) -> set[str]:
     """All dotted option names of a parser and of its subcommands' parsers."""
-    names = set()
+    names: set[str] = set()
     for action in parser._actions:
         names.update(option.lstrip("-") for option in action.option_strings)
         for sub in (getattr(action, "_name_parser_map", None) or {}).values():

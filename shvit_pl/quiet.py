@@ -10,7 +10,20 @@ _LOGGERS = (
     "lightning.fabric.utilities.rank_zero",
     "lightning.fabric.utilities.seed",
 )
-_LOGGED = ("litlogger", "litmodels", "GPU available", "TPU available", "HPU available", "💡", "`Trainer.fit` stopped", "Seed set to", "Loading `train_dataloader`")
+_LOGGED = (
+    "litlogger",
+    "litmodels",
+    "💡",
+    "GPU available",
+    "TPU available",
+    "HPU available",
+    "Seed set to",
+    "Loading `train_dataloader`",
+    "Restoring states",
+    "Restored all states",
+    "Loaded model weights",
+    "`Trainer.fit` stopped",
+)
 _WARNED = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*The number of training batches .* is smaller than the logging interval.*",
@@ -19,7 +32,8 @@ _WARNED = (
     r".*does not have many workers.*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*LightningCLI's args parameter is intended.*",
-    r".*Precision .* is not supported by the model summary.*",
+    r".*The dirpath has changed from .*",
+    r".*Be aware that when using `ckpt_path`.*",
 )
 
 

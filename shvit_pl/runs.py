@@ -1,11 +1,12 @@
 """What a run leaves behind: the run folder and its `summary.json`.
 
-    <default_root_dir>/<name>/version_<k>/
-        config.yaml  summary.json  metrics.csv  events.out.tfevents.*  figures/  checkpoints/{best,last}.ckpt
+`<default_root_dir>/<name>/version_<k>/` holds `config.yaml`, `summary.json`, `metrics.csv`, `events.out.tfevents.*`,
+`figures/` and `checkpoints/{best,last}.ckpt`.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -16,6 +17,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 SUMMARY = "summary.json"
+CONFIG = "config.yaml"
+METRICS = "metrics.csv"
+CHECKPOINTS = "checkpoints"
 
 
 class RunTensorBoardLogger(TensorBoardLogger):
@@ -30,7 +34,33 @@ class RunTensorBoardLogger(TensorBoardLogger):
 def run_loggers(root: str, name: str) -> list[Logger]:
     """TensorBoard and CSV in the next free folder `<root>/<name>/version_<k>`."""
     tensorboard = RunTensorBoardLogger(root, name=name, default_hp_metric=False)
-    return [tensorboard, CSVLogger(root, name=name, version=tensorboard.version)]
+    return [tensorboard, CSVLogger(root, name=name, version=tensorboard.version, flush_logs_every_n_steps=1)]
+
+
+def resumed_loggers(folder: Path, step: int) -> list[Logger]:
+    """TensorBoard and CSV that go on in the folder of an interrupted run, from the checkpoint's step."""
+    root, name, version = folder.parent.parent, folder.parent.name, folder.name
+    metrics = CSVLogger(root, name=name, version=version, flush_logs_every_n_steps=1)
+    _keep_rows(metrics, folder / METRICS, step)
+    return [RunTensorBoardLogger(root, name=name, version=version, default_hp_metric=False), metrics]
+
+
+@rank_zero_only
+def _keep_rows(logger: CSVLogger, path: Path, step: int) -> None:
+    """Take over the rows before `step`: Lightning's writer would begin an empty file."""
+    rows = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
+    logger.experiment.metrics = rows  # the writer now deletes the old file, and writes these with its next rows
+
+
+def interrupted_run(checkpoint: str) -> Path | None:
+    """The folder of the run that wrote `checkpoint`, if that run has not ended well."""
+    path = Path(checkpoint).absolute()
+    folder = path.parent.parent
+    is_run = path.parent.name == CHECKPOINTS and (folder / CONFIG).is_file()
+    return folder if is_run and not (folder / SUMMARY).exists() else None
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

@@ -35,7 +35,9 @@ class RunFigures(L.Callback):
         """Take the curves of the interrupted run."""
         self.curves = state_dict["curves"]
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Draw the augmented inputs of the first batch."""
         if not self._drawn_inputs and isinstance(pl_module, ClassificationModule):
             self._drawn_inputs = True
@@ -63,21 +65,21 @@ class RunFigures(L.Callback):
         """Draw curves and confusion matrix."""
         if self.curves:
             _save(trainer, "curves", draw_curves(self.curves))
-        if self._confusion is not None and self._confusion.update_called and isinstance(pl_module, ClassificationModule):
-            matrix = self._confusion.compute().cpu()
-            _save(trainer, "confusion_matrix", draw_confusion(matrix, list(pl_module.class_names or [])))
+        if self._confusion is not None and self._confusion.update_called:
+            matrix, names = self._confusion.compute().cpu(), getattr(pl_module, "class_names", None)
+            _save(trainer, "confusion_matrix", draw_confusion(matrix, list(names or [])))
 
 
 def draw_inputs(images: Tensor, labels: Tensor, class_names: list[str]) -> Figure:
     """A grid of network inputs `(B, 3, S, S)`, each stretched to its own range, with their classes in the title."""
-    images, labels = images[:_MOST_INPUTS].detach().float().cpu(), labels[:_MOST_INPUTS].tolist()
+    images = images[:_MOST_INPUTS].detach().float().cpu()
     grid = make_grid(images, nrow=8, normalize=True, scale_each=True)
     rows = -(-len(images) // 8)
     figure = Figure(figsize=(8, rows + 0.6), layout="constrained")
     axes = figure.subplots()
     axes.imshow(grid.permute(1, 2, 0).numpy())
     axes.set_axis_off()
-    shown = ", ".join(class_names[label] for label in labels[:8])
+    shown = ", ".join(class_names[label] for label in labels[:8].tolist())
     axes.set_title(f"training inputs as the network sees them; first row: {shown}", fontsize=9)
     return figure
 
@@ -109,7 +111,9 @@ def draw_confusion(matrix: Tensor, class_names: list[str]) -> Figure:
         axes.set_yticks(range(len(class_names)), class_names)
         for true, predicted in torch.nonzero(matrix).tolist():
             colour = "white" if shares[true, predicted] > 0.5 else "black"
-            axes.text(predicted, true, int(matrix[true, predicted]), ha="center", va="center", color=colour, fontsize=7)
+            axes.text(
+                predicted, true, str(int(matrix[true, predicted])), ha="center", va="center", color=colour, fontsize=7
+            )
     return figure
 
 

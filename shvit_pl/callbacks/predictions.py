@@ -43,7 +43,8 @@ class PredictionWriter(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
         """Write one batch's rows."""
-        assert self._file is not None and isinstance(pl_module, ClassificationModule)
+        assert self._file is not None
+        assert isinstance(pl_module, ClassificationModule)
         names = list(pl_module.class_names or [])
         values, indices = outputs["probabilities"].topk(min(TOP, len(names)))
         writer = csv.writer(self._file)

@@ -36,19 +36,27 @@ class RunSummary(L.Callback):
         self.best: dict[str, float] = {}
         self.best_epoch: int | None = None
         self.wall_seconds = 0.0
+        self._folder = ""
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """State for checkpoints."""
-        return {"best": self.best, "best_epoch": self.best_epoch, "wall_seconds": self._elapsed()}
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "wall_seconds": self._elapsed(),
+            "folder": self._folder,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state of the interrupted run."""
-        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
         self.wall_seconds = state_dict["wall_seconds"]
+        if state_dict["folder"] == self._folder:  # a new folder has no best.ckpt yet
+            self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start the clock."""
+        self._folder = str(Path(trainer.log_dir or "").absolute())
         self._since = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -59,8 +67,9 @@ class RunSummary(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the file, on the first rank of a run with a folder."""
-        if trainer.is_global_zero and trainer.loggers and trainer.log_dir and isinstance(pl_module, ClassificationModule):
-            write_summary(Path(trainer.log_dir), self._summary(trainer, pl_module))
+        folder = trainer.log_dir if trainer.loggers else None
+        if trainer.is_global_zero and folder and isinstance(pl_module, ClassificationModule):
+            write_summary(Path(folder), self._summary(trainer, pl_module))
 
     def _elapsed(self) -> float:
         return self.wall_seconds + time.perf_counter() - self._since

@@ -30,7 +30,9 @@ def _choose(flag: str, what: str, features: Features, candidates: list[str], wan
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        raise UserError(f"{flag}: no column holds {what}; the columns are {', '.join(features)}. Name one with --{flag}.")
+        raise UserError(
+            f"{flag}: no column holds {what}; the columns are {', '.join(features)}. Name one with --{flag}."
+        )
     raise UserError(f"{flag}: several columns hold {what} ({', '.join(candidates)}). Choose one with --{flag}.")
 
 
@@ -48,8 +50,8 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
             different = sorted(set(names[first]) ^ set(names[other]))
             raise UserError(
                 f"data.label_column {column!r}: splits {first!r} and {other!r} have different classes "
-                f"({len(names[first])} and {len(names[other])}; not shared: {', '.join(different[:5]) or 'their order'}). "
-                "Give splits with the same classes."
+                f"({len(names[first])} and {len(names[other])}; not shared: "
+                f"{', '.join(different[:5]) or 'their order'}). Give splits with the same classes."
             )
     return encoded, list(names[first])
 

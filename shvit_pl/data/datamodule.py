@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import lightning as L
+import torch
 from datasets import Dataset, DatasetDict, Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.utils.data import DataLoader
@@ -84,13 +85,13 @@ class HFImageDataModule(L.LightningDataModule):
 
     def _open(self) -> DatasetDict:
         """All splits, with images left encoded; workers decode them."""
-        hp = self.hparams
+        hp: Any = self.hparams
         splits = open_dataset(hp.path, hp.name, hp.revision)
         self._image = image_column(next(iter(splits.values())).features, hp.image_column)
         return splits.cast_column(self._image, Image(decode=False))
 
     def _choose_rows(self, splits: DatasetDict) -> None:
-        hp = self.hparams
+        hp: Any = self.hparams
         check_split(splits, "data.train_split", hp.train_split)
         self._label = label_column(splits[hp.train_split].features, hp.label_column)
         splits, self.class_names = encode_labels(splits, self._label)
@@ -112,7 +113,7 @@ class HFImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """A new permutation every epoch; the last, smaller batch is left out, as BatchNorm needs more than one."""
-        hp = self.hparams
+        hp: Any = self.hparams
         dataset = self._dataset("train", train_transform(hp.image_size, hp.crop_pct, hp.augment))
         return self._loader(dataset, sampler=SeededSampler(dataset.rows, self.seed), drop_last=True)
 
@@ -133,16 +134,17 @@ class HFImageDataModule(L.LightningDataModule):
         return {**batch, "image": normalise(batch["image"], self.mean, self.std)}
 
     def _eval_loader(self, stage: str) -> DataLoader[Batch]:
-        return self._loader(self._dataset(stage, eval_transform(self.hparams.image_size, self.hparams.crop_pct)))
+        hp: Any = self.hparams
+        return self._loader(self._dataset(stage, eval_transform(hp.image_size, hp.crop_pct)))
 
     def _dataset(self, stage: str, transform: Any) -> ImageDataset:
         return ImageDataset(self._rows[stage], self._image, None if stage == "predict" else self._label, transform)
 
     def _loader(self, dataset: ImageDataset, **options: Any) -> DataLoader[Batch]:
-        workers = self.hparams.num_workers
-        if workers is None:
-            workers = min(os.cpu_count() or 1, 8)
-        return DataLoader(dataset, batch_size=self.hparams.batch_size, num_workers=workers, **options)
+        hp: Any = self.hparams
+        workers = min(os.cpu_count() or 1, 8) if hp.num_workers is None else hp.num_workers
+        generator = torch.Generator()  # its own, so that starting a loader draws nothing from the run's random numbers
+        return DataLoader(dataset, batch_size=hp.batch_size, num_workers=workers, generator=generator, **options)
 
 
 def _check_settings(hp: Any) -> None:

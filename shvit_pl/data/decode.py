@@ -28,4 +28,5 @@ def decode(image: dict[str, Any], where: str) -> Tensor:
     try:
         return decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode="RGB")
     except RuntimeError as error:
-        raise UserError(f"{where}: not a readable image ({str(error).splitlines()[0]}). Repair or remove it.") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{where}: not a readable image ({reason}). Repair or remove it.") from error

@@ -53,8 +53,8 @@ def _open_folder(path: Path) -> DatasetDict:
         return _as_dict(load_dataset(str(path)))
     except Exception as error:
         raise UserError(
-            f"data.path {str(path)!r}: no dataset was found in this folder ({str(error).splitlines()[0]}). Give a folder "
-            "of images sorted into class folders, of parquet files, or one written by save_to_disk."
+            f"data.path {str(path)!r}: no dataset was found in this folder ({str(error).splitlines()[0]}). Give a "
+            "folder of images sorted into class folders, of parquet files, or one written by save_to_disk."
         ) from error
 
 

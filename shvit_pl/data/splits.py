@@ -50,7 +50,8 @@ def divide(rows: Dataset, fraction: float, label: str, seed: int) -> tuple[Datas
 def check_split(splits: DatasetDict, flag: str, name: str) -> None:
     """Raise `UserError` when there is no split of this name."""
     if name not in splits:
-        raise UserError(f"{flag} {name!r}: no such split{did_you_mean(name, splits)}; the splits are {', '.join(splits)}.")
+        hint = did_you_mean(name, splits)
+        raise UserError(f"{flag} {name!r}: no such split{hint}; the splits are {', '.join(splits)}.")
 
 
 def _all_classes_twice(rows: Dataset, label: str) -> bool:

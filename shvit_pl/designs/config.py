@@ -92,5 +92,6 @@ def resolve_design(name: str, **changes: Any) -> Design:
     known = [field.name for field in fields(DesignConfig)]
     for key in changes:
         if key not in known:
-            raise UserError(f"{key}: no such choice of a design{did_you_mean(key, known)}; allowed are {', '.join(known)}.")
+            hint = did_you_mean(key, known)
+            raise UserError(f"{key}: no such choice of a design{hint}; allowed are {', '.join(known)}.")
     return DesignConfig(name, **changes).resolve()

@@ -99,8 +99,8 @@ def _rescaled(base: Design, widths: tuple[int, ...], changes: tuple[tuple[str, A
             best, distance = design, off
     if best is None:
         raise UserError(
-            f"patch_size {settings['patch_size']}, stages {len(widths)}: no multiple of the widths {list(widths)} comes "
-            f"within {_TOLERANCE:.0%} of the base's {target / 1e6:.0f} MMACs; give embed_dim with {len(widths)} "
+            f"patch_size {settings['patch_size']}, stages {len(widths)}: no multiple of the widths {list(widths)} "
+            f"comes within {_TOLERANCE:.0%} of the base's {target / 1e6:.0f} MMACs; give embed_dim with {len(widths)} "
             f"entries.{refused}"
         )
     return best

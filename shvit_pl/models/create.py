@@ -6,7 +6,6 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from torch import nn
 
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design
@@ -32,7 +31,7 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def create_model(name: str = "s1", *, num_classes: int = 1000, **changes: Any) -> nn.Module:
+def create_model(name: str = "s1", *, num_classes: int = 1000, **changes: Any) -> SHViT:
     """Build a SHViT of a named design with changes.
 
     Args:
@@ -52,9 +51,9 @@ def create_model(name: str = "s1", *, num_classes: int = 1000, **changes: Any) -
     return _build(resolve_design(name, **changes), num_classes=num_classes, **options)
 
 
-@register_model
-def shvit_pl(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """timm's way to every design: a `name` with changes as for `create_model`, or all fields of a `Design`."""
+@register_model  # type: ignore[untyped-decorator]
+def shvit_pl(pretrained: bool = False, **kwargs: Any) -> SHViT:
+    """Build any design for timm: a `name` with changes as for `create_model`, or all fields of a `Design`."""
     complete, changes = ({field.name for field in fields(kind)} for kind in (Design, DesignConfig))
     given = {key: kwargs.pop(key) for key in complete | changes if key in kwargs}
     if complete <= given.keys():  # as timm recorded them
@@ -64,13 +63,13 @@ def shvit_pl(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     return _build(design, pretrained=pretrained, **kwargs)
 
 
-def _build(design: Design, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def _build(design: Design, pretrained: bool = False, **kwargs: Any) -> SHViT:
     """Build through timm, under timm's own name where timm has this very design."""
     variant = next((TIMM_NAMES[name] for name in TIMM_NAMES if NAMED[name] == design), "shvit_pl")
     if kwargs.get("pretrained_cfg") is None:
         input_size = (kwargs.get("in_chans", 3), design.image_size, design.image_size)
         kwargs["pretrained_cfg_overlay"] = {"input_size": input_size, **(kwargs.get("pretrained_cfg_overlay") or {})}
-    model = build_model_with_cfg(
+    model: SHViT = build_model_with_cfg(
         SHViT,
         variant,
         pretrained,

@@ -28,8 +28,8 @@ class SelfAttention(nn.Module):
     def __init__(self, dim: int, attended: int, qk_dim: int, num_heads: int = 1, out_dim: int | None = None) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.split = (attended, dim - attended)
-        self.qkv_split = (num_heads * qk_dim, num_heads * qk_dim, attended)
+        self.split = [attended, dim - attended]
+        self.qkv_split = [num_heads * qk_dim, num_heads * qk_dim, attended]
         self.scale = qk_dim**-0.5
         self.pre_norm = GroupNorm1(attended)
         self.qkv = Conv2dNorm(attended, sum(self.qkv_split))

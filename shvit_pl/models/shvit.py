@@ -57,7 +57,7 @@ class Stage(nn.Module):
     def __init__(self, design: Design, stage: int, drop_path: list[float]) -> None:
         super().__init__()
         self.grad_checkpointing = False
-        self.downsample = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if stage > 0:
             before, dim = design.embed_dim[stage - 1], design.embed_dim[stage]
             self.downsample = nn.Sequential(
@@ -91,6 +91,10 @@ class SHViT(TimmSHViT):
         UserError: (a `ValueError`) for an impossible design.
     """
 
+    head: nn.Module
+    head_dist: nn.Module | None
+    global_pool: SelectAdaptivePool2d
+
     def __init__(
         self,
         design: Design | None = None,
@@ -122,7 +126,7 @@ class SHViT(TimmSHViT):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier, or both of a distilled design, by fresh ones for `num_classes` (0: none)."""
         if global_pool is None:
-            global_pool = self.global_pool.pool_type
+            global_pool = str(self.global_pool.pool_type)
         self.num_classes = num_classes
         self.global_pool = SelectAdaptivePool2d(pool_type=global_pool).train(self.training)
         self.flatten = (nn.Flatten(1) if global_pool else nn.Identity()).train(self.training)
@@ -140,7 +144,7 @@ class SHViT(TimmSHViT):
         Raises:
             UserError: (a `ValueError`) when a side is below that stride.
         """
-        if not (torch.jit.is_tracing() or torch.compiler.is_compiling()):
+        if not (torch.jit.is_tracing() or torch.compiler.is_compiling()):  # type: ignore[no-untyped-call]
             self.design.check_image_size(min(x.shape[-2:]))
         return self.stages(self.patch_embed(x))
 
@@ -164,8 +168,8 @@ class SHViT(TimmSHViT):
     def merge_heads(self) -> SHViT:
         """Fold both classifiers into one, in place, such that eval outputs stay: `head.bn` neutral, `head.l` merged."""
         if self.head_dist is not None:
-            dtype, training = self.head.l.weight.dtype, self.training
-            self.head = merged_classifier(self.head, self.head_dist).to(dtype).train(training)
+            dtype = next(self.head.parameters()).dtype
+            self.head = merged_classifier(self.head, self.head_dist).to(dtype).train(self.training)
             self.head_dist = None
             self.design = replace(self.design, distilled=False)
         return self

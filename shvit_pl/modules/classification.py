@@ -41,6 +41,7 @@ class ClassificationModule(L.LightningModule):
     """
 
     model: SHViT | None
+    metrics: torch.nn.ModuleDict
     schedule: Schedule | None = None
 
     def __init__(
@@ -103,8 +104,8 @@ class ClassificationModule(L.LightningModule):
         elif list(self.class_names) != list(class_names):
             raise UserError(
                 f"data.path: the data has {len(class_names)} classes ({', '.join(class_names[:3])}, ...), the model "
-                f"{len(self.class_names)} ({', '.join(self.class_names[:3])}, ...), and they must be the same. Give the "
-                "data that the model was trained on, or start a new run with --model.init_from."
+                f"{len(self.class_names)} ({', '.join(self.class_names[:3])}, ...), and they must be the same. "
+                "Give the data that the model was trained on, or start a new run with --model.init_from."
             )
 
     def configure_model(self) -> None:
@@ -114,21 +115,20 @@ class ClassificationModule(L.LightningModule):
         if not self.class_names:
             raise UserError("model.class_names: neither a checkpoint nor the data says which classes there are.")
         classes = len(self.class_names)
-        model = create_model(num_classes=classes, **asdict(self.design_config))
-        self.model = model.to(memory_format=self.memory_format)
+        self.model = create_model(num_classes=classes, **asdict(self.design_config))
+        self.model.to(memory_format=self.memory_format)
         metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, average="micro"), "loss": MeanMetric()}
         if classes > 5:
             metrics["acc5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
-        self.metrics = torch.nn.ModuleDict(
-            {stage: MetricCollection(metrics, compute_groups=False).clone(prefix=f"{stage}/") for stage in ("val", "test")}
-        )
-        self._load_initial_weights()
+        collection = MetricCollection(metrics, compute_groups=False)
+        self.metrics = torch.nn.ModuleDict({stage: collection.clone(prefix=f"{stage}/") for stage in ("val", "test")})
+        self._load_initial_weights(self.model)
 
-    def _load_initial_weights(self) -> None:
+    def _load_initial_weights(self, model: SHViT) -> None:
         trainer = self._trainer
         if self.init_from and trainer is not None and trainer.state.fn == "fit" and not trainer.ckpt_path:
             try:
-                self.init_note = str(load_weights(self.model, self.init_from))
+                self.init_note = str(load_weights(model, self.init_from))
             except UserError as error:
                 raise UserError(f"model.init_from: {error}") from error
 
@@ -157,6 +157,7 @@ class ClassificationModule(L.LightningModule):
     def _evaluate(self, batch: Batch, stage: str) -> Tensor:
         logits, labels = self(batch["image"]), batch["label"]
         metrics = self.metrics[stage]
+        assert isinstance(metrics, MetricCollection)
         for name, metric in metrics.items(keep_base=True):
             if name == "loss":
                 metric.update(F.cross_entropy(logits, labels, reduction="none"))
