@@ -1,0 +1,153 @@
+"""The command itself: its help, its laziness, its configs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from shvit_pl.cli import COMMANDS, main
+from shvit_pl.config_files import shipped_configs
+from shvit_pl.designs.named import NAMED
+from shvit_pl.lightning_cli import Parser, ShvitCLI
+from shvit_pl.runs import read_summary
+from tests.cli.runs import fit
+
+CONFIGS = sorted(shipped_configs().rglob("*.yaml"))
+
+
+def imported_by(code):
+    """Names of the modules that a fresh Python has imported after running `code`."""
+    script = f"import sys\n{code}\nprint('\\n'.join(sys.modules), file=sys.stderr)"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stderr.split()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import shvit_pl",
+        "from shvit_pl.cli import main; main(['--help'])",
+        "from shvit_pl.cli import main; main(['designs'])",
+    ],
+)
+def test_torch_is_not_imported_before_it_is_needed(code):
+    modules = imported_by(code)
+    assert "shvit_pl" in modules
+    assert not {"torch", "lightning", "timm", "datasets", "numpy"} & set(modules)
+
+
+def test_help_lists_every_command_in_one_line(capsys):
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    for command in COMMANDS:
+        assert sum(line.strip().startswith(f"{command} ") for line in printed.splitlines()) == 1
+
+
+def test_designs_prints_all_names_and_the_cube(capsys):
+    assert main(["designs"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in NAMED)
+    assert "241.3" in printed
+    assert main(["designs", "--cube=s1"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"{patch} x {stages} x" in printed for patch in (4, 16) for stages in (3, 4))
+
+
+def test_the_flags_of_the_contract_exist(capsys):
+    assert main(["fit", "--help"]) == 0
+    printed = capsys.readouterr().out
+    design = "name patch_size stages stage1 mixers embed_dim depth partial_ratio qk_dim num_heads drop_path distilled"
+    optim = "name lr weight_decay warmup_epochs"
+    data = "path name revision image_column label_column image_size batch_size train_fraction"
+    flags = [f"model.design.{flag}" for flag in design.split()] + [f"model.optim.{flag}" for flag in optim.split()]
+    flags += [f"data.{flag}" for flag in data.split()] + ["model.init_from", "seed_everything", "trainer.max_epochs"]
+    assert [flag for flag in flags if f"--{flag} " not in printed] == []
+
+
+def test_configs_are_layered_and_printed(tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("model: {design: {name: tiny}}\ndata: {batch_size: 7}\n")
+    assert main(["fit", "--config=s1.yaml", "--config=mine.yaml", "--data.batch_size=9", "--print_config"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["design"]["name"] == "tiny"
+    assert config["data"]["batch_size"] == 9
+    assert config["data"]["image_size"] == 128
+
+
+def test_there_are_configs():
+    assert {"s1.yaml", "s2.yaml", "s3.yaml", "s4.yaml"} <= {path.name for path in CONFIGS}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
+def test_every_config_trains_as_it_is_for_a_few_steps(config, tmp_path):
+    quick = ["--data.batch_size=8", "--data.num_workers=0", "--trainer.max_epochs=1"]
+    assert (
+        main(["fit", f"--config={config}", *quick, "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2"])
+        == 0
+    )
+    (summary,) = (tmp_path / "runs").rglob("summary.json")
+    assert read_summary(summary.parent)["steps_trained"] == 2
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
+def test_every_config_is_short_and_begins_with_its_command_metric_hardware_and_time(config):
+    lines = config.read_text().splitlines()
+    assert len(lines) <= (45 if "recipes" in config.parts else 25)
+    comment = " ".join(line for line in lines if line.startswith("#"))
+    assert f"shvit-pl fit --config cli_configs/{config.relative_to(shipped_configs())}" in comment
+    assert "val/acc1" in comment
+    assert "cores" in comment
+    assert "min" in comment
+
+
+@pytest.mark.parametrize("stage1", ["conv", "attention"])
+@pytest.mark.parametrize("stages", [3, 4])
+@pytest.mark.parametrize("patch_size", [4, 16])
+def test_every_cell_of_the_cube_trains_at_the_configs_size(patch_size, stages, stage1, tmp_path):
+    cell = {"patch_size": patch_size, "stages": stages, "stage1": stage1}
+    flags = [f"--model.design.{key}={value}" for key, value in cell.items()]
+    assert fit(*flags, "--data.image_size=128", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2") == 0
+    summary = read_summary(tmp_path / "runs" / "tiny" / "version_0")
+    assert summary["design"]["patch_size"] == patch_size
+    assert len(summary["design"]["embed_dim"]) == stages
+    assert (summary["design"]["mixers"][0] == "conv") == (stage1 == "conv")
+
+
+def test_one_limited_batch_is_one_batch():
+    parser = ShvitCLI.__new__(ShvitCLI).init_parser()
+    assert isinstance(parser, Parser)
+    from shvit_pl.trainer import Trainer
+
+    parser.add_lightning_class_args(Trainer, "trainer")
+    config = parser.parse_args(["--trainer.limit_val_batches=1"])
+    assert type(config.trainer.limit_val_batches) is int
+
+
+def test_python_dash_m_runs_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "shvit_pl.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("shvit-pl ")
+
+
+@pytest.mark.slow
+def test_a_built_wheel_carries_the_configs_and_runs_in_an_empty_folder(tmp_path):
+    source = Path(__file__).parents[2]
+    pip = [sys.executable, "-m", "pip", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", tmp_path / "wheel", source], check=True)
+    (wheel,) = (tmp_path / "wheel").glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", tmp_path / "site", wheel], check=True)
+    (tmp_path / "empty").mkdir()
+    script = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import shvit_pl; print(shvit_pl.__file__);"
+    script += "from shvit_pl.cli import main; sys.exit(main(sys.argv[1:]))"
+    quick = [
+        "--data.batch_size=8",
+        "--trainer.max_epochs=1",
+        "--trainer.limit_train_batches=2",
+        "--trainer.limit_val_batches=2",
+    ]
+    command = [sys.executable, "-c", script, "fit", "--config", "s1.yaml", "--model.design.name=tiny", *quick]
+    done = subprocess.run(command, cwd=tmp_path / "empty", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path / "site") in done.stdout
+    assert (tmp_path / "empty" / "runs" / "tiny" / "version_0" / "summary.json").is_file()

@@ -1,0 +1,44 @@
+"""Set-up shared by all tests: a private Hugging Face cache, and helpers for images and weights."""
+
+import os
+import tempfile
+
+_CACHE = tempfile.TemporaryDirectory(prefix="shvit_pl_tests_")
+os.environ["HF_HOME"] = _CACHE.name  # read when datasets and huggingface_hub are imported
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_folder(tmp_path, monkeypatch):
+    """Every test runs in an empty working directory, where runs and predictions land."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """A folder of images sorted into class folders: two classes, red and blue, 12 images of 40x32 pixels each."""
+    for label, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
+        folder = tmp_path / "images" / label
+        folder.mkdir(parents=True)
+        for number in range(12):
+            shade = tuple(min(255, channel + number) for channel in colour)
+            Image.new("RGB", (40, 32), shade).save(folder / f"{number:02}.png")
+    return tmp_path / "images"
+
+
+def perturb_(model, seed=0):
+    """Give every tensor of a model a value that shows in its output: fresh SHViTs have half their BatchNorms at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for key, tensor in model.state_dict().items():
+            if not tensor.is_floating_point():
+                continue
+            if "running_var" in key or key.endswith(("bn.weight", "pre_norm.weight")):
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.5 + 0.5)
+            else:
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.05)
+    return model

@@ -1,0 +1,91 @@
+"""A design is validated: each mistake is one ValueError that names the field, the value and what is allowed."""
+
+import dataclasses
+
+import pytest
+
+from shvit_pl.designs.config import DesignConfig, resolve_design
+from shvit_pl.designs.design import Design
+from shvit_pl.designs.named import NAMED
+
+MISTAKES = [
+    ({"name": "s9"}, ["name", "s9", "s1, s2"]),
+    ({"mixers": ("conv", "attn", "conv")}, ["mixers", "attn", "single_head"]),
+    ({"mixers": ("conv", "single_haed", "conv")}, ["mixers", "single_haed", "did you mean 'single_head'"]),
+    ({"mixers": ("conv", "conv")}, ["mixers", "2 entries", "3 stages"]),
+    ({"depth": (2, 4)}, ["depth", "2 entries", "3 stages"]),
+    ({"stages": 4, "depth": (2, 4, 5)}, ["depth", "3 entries", "4 stages"]),
+    ({"stages": 0}, ["stages", "0", "from 1"]),
+    ({"embed_dim": (100, 224, 320)}, ["embed_dim", "[100, 224, 320]", "multiple of 8"]),
+    ({"embed_dim": (128, -1, 320)}, ["embed_dim", "-1", "whole numbers from 1"]),
+    ({"depth": (2, 0, 5)}, ["depth", "0", "whole numbers from 1"]),
+    ({"patch_size": 5}, ["patch_size", "5", "4, 8, 16"]),
+    ({"patch_size": 32}, ["patch_size", "32", "4, 8, 16"]),
+    ({"partial_ratio": 0.0}, ["partial_ratio", "0.0", "above 0"]),
+    ({"partial_ratio": 1e-3}, ["partial_ratio", "0.001", "no channel"]),
+    ({"single_head": "half"}, ["single_head", "half", "partial, full, bottleneck"]),
+    ({"qk_dim": 0}, ["qk_dim", "0", "whole numbers from 1"]),
+    ({"qk_dim": (16, 16)}, ["qk_dim", "2 entries", "3"]),
+    ({"mixers": ("multi_head",) * 3, "num_heads": 3}, ["num_heads", "3", "128"]),
+    ({"drop_path": 1.0}, ["drop_path", "1.0", "below 1"]),
+    ({"stage1": "conv", "mixers": ("single_head",) * 3}, ["stage1", "conv", "mixers"]),
+    ({"patch_siez": 4}, ["patch_siez", "did you mean 'patch_size'"]),
+    ({"stages": 5}, ["stages 5", "256"]),
+    ({"name": "tiny", "stages": 5}, ["stages 5", "depth"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_a_mistake_is_one_error_that_names_field_value_and_what_is_allowed(changes, said):
+    with pytest.raises(ValueError) as error:
+        resolve_design(**{"name": "s1", **changes})
+    for text in said:
+        assert text in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_an_image_below_the_last_stride_is_refused_and_one_as_large_is_not(name):
+    design = NAMED[name]
+    design.check_image_size(design.strides[-1])
+    with pytest.raises(ValueError, match=f"image_size {design.strides[-1] - 1}.*stride {design.strides[-1]}"):
+        design.check_image_size(design.strides[-1] - 1)
+
+
+def test_a_design_is_frozen_and_lists_become_tuples():
+    design = Design(embed_dim=[64, 96], depth=[1, 1], mixers=["conv", "single_head"])
+    assert design.embed_dim == (64, 96)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        design.patch_size = 4
+    assert hash(design) == hash(dataclasses.replace(design))
+
+
+@pytest.mark.parametrize("ratio", [3 / 14, 1 / 4.67])
+def test_the_papers_ratio_gives_the_official_partial_widths_exact_or_rounded(ratio):
+    official = {"s1": (48, 68), "s2": (66, 96), "s3": (75, 96), "s4": (72, 96)}
+    for name, widths in official.items():
+        design = resolve_design(name, partial_ratio=ratio)
+        assert (design.attended(1), design.attended(2)) == widths
+
+
+def test_table_6_ratios_give_the_widths_of_the_rebuilt_models():
+    assert [NAMED["s3_ratio_1_8"].attended(stage) for stage in (1, 2)] == [44, 56]
+    assert [NAMED["s3_ratio_1_2"].attended(stage) for stage in (1, 2)] == [176, 224]
+
+
+def test_what_a_config_does_not_name_stays_as_in_the_base():
+    for name, design in NAMED.items():
+        assert DesignConfig(name).resolve() == design
+
+
+def test_stage1_attention_is_the_kind_of_the_other_stages():
+    assert resolve_design("s1", stage1="attention").mixers == ("single_head",) * 3
+    assert resolve_design("macro_b", stage1="attention") == NAMED["macro_b_attn"]
+    assert resolve_design("s3_no_attention", stage1="attention").mixers == ("single_head", "conv", "conv")
+
+
+def test_explicit_lists_override_the_rule_of_the_cube():
+    design = resolve_design("s1", patch_size=4, stages=4, embed_dim=(24, 48, 96, 192), depth=(1, 1, 2, 1))
+    assert (design.embed_dim, design.depth, design.patch_size) == ((24, 48, 96, 192), (1, 1, 2, 1), 4)
+    mixers = ("conv", "conv", "multi_head", "single_head")
+    assert resolve_design("s1", stages=4, mixers=mixers).mixers == mixers

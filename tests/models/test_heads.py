@@ -1,0 +1,33 @@
+"""The dual head of distillation, and its merging into timm's single head."""
+
+import timm
+import torch
+
+from shvit_pl.models import create_model
+from tests.conftest import perturb_
+
+
+def test_a_distilled_design_gives_a_pair_in_training_and_its_mean_in_eval():
+    model = perturb_(create_model("tiny", num_classes=10, distilled=True))
+    image = torch.randn(4, 3, 128, 128)
+    first, second = model.train()(image)
+    assert not torch.allclose(first, second)
+    model.eval()
+    features = model.forward_head(model.forward_features(image), pre_logits=True)
+    expected = (model.head(features) + model.head_dist(features)) / 2
+    torch.testing.assert_close(model(image), expected)
+
+
+@torch.no_grad()
+def test_merged_heads_equal_the_mean_within_1e_6_and_load_in_timm():
+    model = perturb_(create_model("s1", num_classes=10, distilled=True)).eval()
+    image = torch.randn(2, 3, 128, 128)
+    before = model(image)
+    assert before.std() > 0.1
+    merged = model.merge_heads()
+    torch.testing.assert_close(merged(image), before, rtol=0, atol=1e-6)
+    plain = timm.create_model("shvit_s1", num_classes=10).eval()
+    plain.load_state_dict(merged.state_dict(), strict=True)
+    torch.testing.assert_close(plain(image), before, rtol=0, atol=1e-6)
+    features = torch.randn(8, 320)
+    torch.testing.assert_close(merged.head.bn(features), features, rtol=0, atol=1e-6)
