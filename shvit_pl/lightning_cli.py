@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -49,6 +50,9 @@ class SaveFitConfig(SaveConfigCallback):
 class ShvitCLI(LightningCLI):
     """LightningCLI with this package's run folder, callbacks and errors."""
 
+    command = "shvit-pl"
+    checkpoint: dict[str, Any] | None = None
+
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Parsers whose errors are one line."""
         parser = Parser(**{**kwargs, "prog": kwargs.get("prog") or "shvit-pl"})
@@ -75,22 +79,29 @@ class ShvitCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would let a checkpoint override the flags (see `parse_arguments`)."""
 
-    def after_instantiate_classes(self) -> None:
-        """Refuse images that are too small before any data is opened."""
-        self.model.check_image_size(self.datamodule.hparams.image_size)
-
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """The trainer with the run folder's loggers and this package's callbacks."""
+        """The trainer with the run folder's loggers and this package's callbacks, once all inputs are in order."""
         config = self.config_init[self.subcommand]
+        self._open_inputs()
         if config.trainer.logger in (None, True):
             kwargs["logger"] = self._loggers(config)
         self.trainer_defaults = {"callbacks": self._callbacks(config)}
         return super().instantiate_trainer(**kwargs)
 
+    def _open_inputs(self) -> None:
+        """Open the data and the initial weights, so that a mistake in them leaves no run folder."""
+        self.model.check_image_size(self.datamodule.hparams.image_size)
+        if self.checkpoint:
+            self.model.check_design(self.checkpoint["model"]["design"])
+        self.datamodule.setup(str(self.subcommand))
+        self.model.use_data(self.datamodule)
+        if self.subcommand == "fit" and not self.checkpoint:
+            self.model.load_initial_weights()
+
     def _loggers(self, config: Any) -> list[Logger] | bool:
         if self.subcommand != "fit" or config.trainer.fast_dev_run:
             return False
-        if config.ckpt_path and (folder := interrupted_run(config.ckpt_path)):
+        if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
             return resumed_loggers(folder, self.checkpoint["step"])
         return run_loggers(config.trainer.default_root_dir, config.run_name or self.model.design_config.name)
 
@@ -99,7 +110,7 @@ class ShvitCLI(LightningCLI):
         if self.subcommand == "predict":
             callbacks.append(PredictionWriter(config.output))
         if self.subcommand == "fit":
-            callbacks += [EpochSeed(), RunSummary(), RunFigures(), RunReport()]
+            callbacks += [EpochSeed(), RunSummary(self.command), RunFigures(), RunReport()]
             if config.trainer.enable_checkpointing is not False:
                 callbacks += _checkpoints()
         return callbacks
@@ -142,6 +153,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def run(args: list[str]) -> None:
     """Run one of LightningCLI's commands."""
     quiet()
+    ShvitCLI.command = shlex.join(["shvit-pl", *args])
     ShvitCLI(
         ClassificationModule,
         HFImageDataModule,

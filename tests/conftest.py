@@ -31,7 +31,7 @@ def image_folder(tmp_path):
 
 
 def perturb_(model, seed=0):
-    """Give every tensor of a model a value that shows in its output: fresh SHViTs have half their BatchNorms at zero."""
+    """Give every tensor a value that shows in the output: a fresh SHViT has half its BatchNorms at zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for key, tensor in model.state_dict().items():

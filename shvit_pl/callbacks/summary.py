@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
-import sys
 import time
 from dataclasses import asdict
 from importlib.metadata import version
@@ -27,12 +25,16 @@ _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmet
 class RunSummary(L.Callback):
     """Keeps the metrics of the best epoch, and writes `summary.json` at the end of a fit.
 
+    Args:
+        command: The command line that started the run.
+
     Attributes:
         best: Validation metrics of the epoch with the highest `val/acc1`, with its number (from 0).
         wall_seconds: Seconds of training and validation, over all sessions of a resumed run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, command: str = "") -> None:
+        self.command = command
         self.best: dict[str, float] = {}
         self.best_epoch: int | None = None
         self.wall_seconds = 0.0
@@ -89,7 +91,7 @@ class RunSummary(L.Callback):
             "wall_seconds": round(self._elapsed(), 1),
             "images_per_second": round(throughput.images_per_second, 1) if throughput else None,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
-            "command": shlex.join(["shvit-pl", *sys.argv[1:]]),
+            "command": self.command,
         }
 
 

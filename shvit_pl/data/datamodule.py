@@ -74,13 +74,14 @@ class HFImageDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Open the dataset, choose columns and splits; raises `UserError` for what is not there or ambiguous."""
+        if stage in self._rows or self.class_names is not None:
+            return
         splits = self._open()
         if stage == "predict":
             split = next((name for name in ("test", "validation") if name in splits), next(iter(splits)))
             self._rows["predict"] = splits[split]
             self.split_note = f"predictions for the split '{split}'"
-            return
-        if self.class_names is None:
+        else:
             self._choose_rows(splits)
 
     def _open(self) -> DatasetDict:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design
 from shvit_pl.errors import UserError
@@ -20,6 +21,7 @@ from shvit_pl.models import SHViT, create_model, load_weights
 from shvit_pl.optim import OptimConfig, Schedule, make_optimizer, make_schedule
 
 Batch = dict[str, Any]
+FRESH = "fresh weights"
 
 
 class ClassificationModule(L.LightningModule):
@@ -64,7 +66,7 @@ class ClassificationModule(L.LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.init_from = init_from
         self.class_names = class_names
-        self.init_note = "fresh weights"
+        self.init_note = FRESH
         self.model = None
         self.save_hyperparameters(
             {
@@ -81,15 +83,16 @@ class ClassificationModule(L.LightningModule):
             self.configure_model()
 
     def setup(self, stage: str) -> None:
-        """Take the classes and check the image size of the data that this run uses."""
+        """Take the classes of the data that this run uses."""
         data = getattr(self.trainer, "datamodule", None)
-        if data is None:
-            return
-        self.check_image_size(data.hparams.image_size)
+        if data is not None:
+            self.use_data(data)
+
+    def use_data(self, data: HFImageDataModule) -> None:
+        """Check that this model fits to opened data, and take its classes; raises `UserError` where it doesn't."""
+        self.check_image_size(data.hparams["image_size"])
         if data.class_names is not None:
             self._adopt_classes(data.class_names)
-        if stage == "fit" and len(data.class_names) < 2:
-            raise UserError(f"data.path {data.hparams.path!r}: it has one class; classification needs two or more.")
 
     def check_image_size(self, side: int) -> None:
         """Raise `UserError` when images of this side in pixels are too small for the design."""
@@ -98,7 +101,19 @@ class ClassificationModule(L.LightningModule):
         except UserError as error:
             raise UserError(f"data.{error}") from error
 
+    def check_design(self, saved: dict[str, Any]) -> None:
+        """Raise `UserError` when a checkpoint's `design` (fields of `DesignConfig`) is another than this model's."""
+        theirs, ours = asdict(DesignConfig(**saved).resolve()), asdict(self.design)
+        different = [f"{key} is {theirs[key]} there and {ours[key]} here" for key in ours if ours[key] != theirs[key]]
+        if different:
+            raise UserError(
+                f"ckpt_path: the checkpoint is of another model.design ({'; '.join(different)}). Go on with the design "
+                "that it was trained with, or start a new run with --model.init_from."
+            )
+
     def _adopt_classes(self, class_names: list[str]) -> None:
+        if len(class_names) < 2:
+            raise UserError(f"data.path: the data has {len(class_names)} class; classification needs two or more.")
         if self.class_names is None:
             self.class_names = self.hparams["class_names"] = class_names
         elif list(self.class_names) != list(class_names):
@@ -109,7 +124,7 @@ class ClassificationModule(L.LightningModule):
             )
 
     def configure_model(self) -> None:
-        """Build the network and its metrics, once, and load the weights to start from."""
+        """Build the network and its metrics, once."""
         if self.model is not None:
             return
         if not self.class_names:
@@ -122,15 +137,22 @@ class ClassificationModule(L.LightningModule):
             metrics["acc5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
         collection = MetricCollection(metrics, compute_groups=False)
         self.metrics = torch.nn.ModuleDict({stage: collection.clone(prefix=f"{stage}/") for stage in ("val", "test")})
-        self._load_initial_weights(self.model)
 
-    def _load_initial_weights(self, model: SHViT) -> None:
-        trainer = self._trainer
-        if self.init_from and trainer is not None and trainer.state.fn == "fit" and not trainer.ckpt_path:
-            try:
-                self.init_note = str(load_weights(model, self.init_from))
-            except UserError as error:
-                raise UserError(f"model.init_from: {error}") from error
+    def on_fit_start(self) -> None:
+        """Begin with the weights of `init_from`, unless a run is being resumed."""
+        if not self.trainer.ckpt_path:
+            self.load_initial_weights()
+
+    def load_initial_weights(self) -> None:
+        """Load the weights of `init_from`, once; raises `UserError` when they are of another design."""
+        if self.init_from is None or self.init_note != FRESH:
+            return
+        self.configure_model()
+        assert self.model is not None
+        try:
+            self.init_note = str(load_weights(self.model, self.init_from))
+        except UserError as error:
+            raise UserError(f"model.init_from: {error}") from error
 
     def forward(self, images: Tensor) -> Any:
         """Map normalised images `(B, 3, S, S)` to logits `(B, classes)`; a pair of them for a dual head in training."""

@@ -67,6 +67,13 @@ def test_a_flag_wins_over_what_the_checkpoint_says(run, capsys):
     assert "data.image_size 32" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["fit", "validate"])
+def test_a_checkpoint_of_another_design_is_refused(run, command, capsys):
+    flags = ["--config=s1.yaml"] if command == "fit" else ["--model.design.stage1=attention"]
+    assert main([command, *flags, best(run)]) == 2
+    assert "another model.design" in capsys.readouterr().err
+
+
 def test_data_of_other_classes_is_refused(run, image_folder, capsys):
     assert main(["validate", best(run), f"--data.path={image_folder}"]) == 2
     assert "2 classes (blue, red, ...), the model 10" in capsys.readouterr().err

@@ -12,7 +12,12 @@ import torch
 from shvit_pl.runs import read_summary
 from tests.cli.runs import QUICK, fit
 
-RUN = [*QUICK, "--trainer.max_epochs=4", "--model.design.drop_path=0.2", "--trainer.log_every_n_steps=1"]
+FLAGS = [
+    "--trainer.max_epochs=4",
+    "--trainer.limit_train_batches=15",
+    "--trainer.log_every_n_steps=1",
+    "--model.design.drop_path=0.2",
+]
 
 
 def weights(folder):
@@ -21,13 +26,13 @@ def weights(folder):
 
 def kill_after_two_epochs(folder):
     """Start the run as a process of its own and kill it, without a warning, in its third epoch."""
-    command = [sys.executable, "-m", "shvit_pl.cli", "fit", *RUN, "--trainer.limit_train_batches=40"]
+    command = [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *FLAGS]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         metrics = folder / "metrics.csv"
         steps = [int(row["step"]) for row in csv.DictReader(metrics.open())] if metrics.exists() else []
-        if max(steps, default=0) >= 85:
+        if max(steps, default=0) >= 32:
             break
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
@@ -35,12 +40,11 @@ def kill_after_two_epochs(folder):
 
 
 def test_a_killed_run_resumes_in_its_folder_and_ends_with_the_same_weights(tmp_path):
-    flags = ["--trainer.max_epochs=4", "--trainer.limit_train_batches=40", *RUN[-2:]]
     cut, whole = tmp_path / "runs" / "tiny" / "version_0", tmp_path / "whole" / "tiny" / "version_0"
     kill_after_two_epochs(cut)
     assert not (cut / "summary.json").exists()
-    assert fit(*flags, f"--ckpt_path={cut / 'checkpoints' / 'last.ckpt'}") == 0
-    assert fit(*flags, f"--trainer.default_root_dir={tmp_path / 'whole'}") == 0
+    assert fit(*FLAGS, f"--ckpt_path={cut / 'checkpoints' / 'last.ckpt'}") == 0
+    assert fit(*FLAGS, f"--trainer.default_root_dir={tmp_path / 'whole'}") == 0
     for key, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(cut)[key]), key
     assert read_summary(cut)["metrics"] == read_summary(whole)["metrics"]

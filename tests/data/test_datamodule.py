@@ -96,7 +96,7 @@ def test_two_columns_of_labels_are_a_choice_for_the_user(tmp_path):
 def test_splits_with_different_classes_are_refused(tmp_path):
     train, validation = (dataset([0, 1] * 6, label=ClassLabel(names=names)) for names in (["a", "b"], ["a", "c"]))
     DatasetDict(train=train, validation=validation).save_to_disk(tmp_path / "saved")
-    with pytest.raises(ValueError, match="different classes.*b, c"):
+    with pytest.raises(ValueError, match=r"different classes.*b, c"):
         ready(path=str(tmp_path / "saved"))
 
 

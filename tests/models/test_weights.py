@@ -76,7 +76,7 @@ def test_weights_of_another_design_are_refused_and_nothing_is_loaded(other, tmp_
     save_file(perturb_(create_model(**other)).state_dict(), tmp_path / "other.safetensors")
     model = create_model("tiny")
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    with pytest.raises(ValueError, match="another design.*Nothing was loaded"):
+    with pytest.raises(ValueError, match=r"another design.*Nothing was loaded"):
         load_weights(model, tmp_path / "other.safetensors")
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
