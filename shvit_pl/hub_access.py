@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -27,8 +28,8 @@ def hub_reachable() -> bool:
 
 
 def _use_cache_only() -> None:
-    import datasets
     from huggingface_hub import constants
 
     constants.HF_HUB_OFFLINE = True
-    datasets.config.HF_HUB_OFFLINE = True
+    if "datasets" in sys.modules:  # it copied the setting when it was imported
+        sys.modules["datasets"].config.HF_HUB_OFFLINE = True

@@ -9,10 +9,12 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
+from shvit_pl.data.transforms import denormalise
 from shvit_pl.modules import ClassificationModule
 
 _MOST_INPUTS = 32
@@ -41,7 +43,9 @@ class RunFigures(L.Callback):
         """Draw the augmented inputs of the first batch."""
         if not self._drawn_inputs and isinstance(pl_module, ClassificationModule):
             self._drawn_inputs = True
-            _save(trainer, "inputs", draw_inputs(batch["image"], batch["label"], list(pl_module.class_names or [])))
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            images = denormalise(batch["image"], data.mean, data.std)
+            _save(trainer, "inputs", draw_inputs(images, batch["label"], list(pl_module.class_names or [])))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin a confusion matrix."""
@@ -71,16 +75,16 @@ class RunFigures(L.Callback):
 
 
 def draw_inputs(images: Tensor, labels: Tensor, class_names: list[str]) -> Figure:
-    """A grid of network inputs `(B, 3, S, S)`, each stretched to its own range, with their classes in the title."""
+    """A grid of images `(B, 3, S, S)` in [0, 1], with the first ones' classes in the title."""
     images = images[:_MOST_INPUTS].detach().float().cpu()
-    grid = make_grid(images, nrow=8, normalize=True, scale_each=True)
+    grid = make_grid(images, nrow=8)
     rows = -(-len(images) // 8)
     figure = Figure(figsize=(8, rows + 0.6), layout="constrained")
     axes = figure.subplots()
     axes.imshow(grid.permute(1, 2, 0).numpy())
     axes.set_axis_off()
     shown = ", ".join(class_names[label] for label in labels[:8].tolist())
-    axes.set_title(f"training inputs as the network sees them; first row: {shown}", fontsize=9)
+    axes.set_title(f"training inputs after augmentation; first row: {shown}", fontsize=9)
     return figure
 
 
@@ -93,6 +97,7 @@ def draw_curves(curves: dict[str, list[tuple[float, float]]]) -> Figure:
             epochs, values = zip(*curves[name], strict=True)
             axes.plot(epochs, values, marker="o", markersize=3, label=name)
         axes.set(xlabel="epoch", ylabel=unit)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     return figure

@@ -13,6 +13,7 @@ from rich.table import Table
 from shvit_pl.callbacks.summary import RunSummary, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.modules import ClassificationModule
+from shvit_pl.runs import CHECKPOINTS
 
 
 class RunReport(L.Callback):
@@ -28,6 +29,15 @@ class RunReport(L.Callback):
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
             _show("result", _end_rows(trainer, summary))
+            best = Path(trainer.log_dir or ".") / CHECKPOINTS / "best.ckpt"
+            if best.is_file():
+                print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {best}")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """How to go on, where there is something to go on from."""
+        last = Path(trainer.log_dir or ".") / CHECKPOINTS / "last.ckpt"
+        if trainer.is_global_zero and trainer.loggers and last.is_file():
+            print(f"the run stopped; the same command goes on with --ckpt_path {last}")
 
 
 def _show(title: str, rows: dict[str, str]) -> None:
@@ -67,12 +77,10 @@ def _learning_rate(module: ClassificationModule) -> str:
 
 def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
     throughput = find_callback(trainer, Throughput)
-    folder = Path(trainer.log_dir or ".")
     rows = {name: f"{value:.4f}" for name, value in summary.best.items()}
     if summary.best_epoch is not None:
         rows["best epoch"] = f"{summary.best_epoch + 1} of {trainer.max_epochs}"
     rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training" if throughput else ""
     if trainer.loggers:
-        rows["folder"] = str(folder)
-        rows["use it"] = f"shvit-pl predict --data.path IMAGES --ckpt_path {folder / 'checkpoints' / 'best.ckpt'}"
+        rows["folder"] = str(trainer.log_dir)
     return rows

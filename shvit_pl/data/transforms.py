@@ -33,6 +33,12 @@ def train_transform(size: int, crop_pct: float, augment: Augment) -> v2.Compose:
     return v2.Compose(steps)
 
 
+def denormalise(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+    """The inverse of `normalise`, as float32 in [0, 1]."""
+    shape = (1, -1, 1, 1)
+    return (images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape)).clamp(0, 1)
+
+
 def normalise(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
     """uint8 `(B, 3, H, W)` to normalised float32 on the same device."""
     return v2.functional.normalize(v2.functional.to_dtype(images, torch.float32, scale=True), list(mean), list(std))

@@ -16,6 +16,7 @@ from timm.models.shvit import NormLinear
 from torch import Tensor
 
 from shvit_pl.errors import UserError
+from shvit_pl.hub_access import hub_reachable
 from shvit_pl.models.heads import merged_classifier
 from shvit_pl.models.shvit import SHViT
 
@@ -107,12 +108,14 @@ def _load_pickled(path: Path) -> Mapping[str, Any]:
 
 
 def _from_hub(repo: str) -> dict[str, Tensor]:
+    reachable = hub_reachable()
     try:
         return _timm_keys(load_state_dict_from_hf(repo.removeprefix("hf-hub:"), weights_only=True))
     except Exception as error:
         raise UserError(
-            f"weights {repo!r}: no such file here, and the Hub did not give it ({type(error).__name__}: {error}). "
-            "Give a .safetensors, .pth or .ckpt file, or the name of a Hub repo that can be reached."
+            f"weights {repo!r}: no such file here, and no such repo "
+            f"{'on the Hub' if reachable else 'in the local cache, and the Hub cannot be reached'} "
+            f"({type(error).__name__}). Give a .safetensors, .pth or .ckpt file, or a Hub repo that can be reached."
         ) from error
 
 

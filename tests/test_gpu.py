@@ -1,0 +1,18 @@
+"""What only a GPU can show; skipped where there is none."""
+
+import pytest
+import torch
+
+from shvit_pl.cli import main
+from shvit_pl.runs import read_summary
+from tests.cli.runs import fit
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+
+def test_a_run_on_the_gpu_in_bf16_validates_on_the_cpu(tmp_path):
+    flags = ["--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.precision=bf16-mixed"]
+    assert fit(*flags, "--model.channels_last=true") == 0
+    folder = tmp_path / "runs" / "tiny" / "version_0"
+    assert "cpu" not in read_summary(folder)["device"]
+    assert main(["validate", f"--ckpt_path={folder / 'checkpoints' / 'best.ckpt'}", "--trainer.accelerator=cpu"]) == 0
