@@ -67,7 +67,7 @@ class DesignConfig:
         lists = {field: value for field in ("embed_dim", "depth", "mixers") if (value := getattr(self, field))}
         whole = len(lists) == 3 and self.stages is None
         stages = len(lists["embed_dim"]) if whole else base.stages if self.stages is None else self.stages
-        if stages < 1:
+        if type(stages) is not int or stages < 1:
             raise UserError(f"stages {stages}: allowed are whole numbers from 1.")
         for field, value in lists.items():
             if len(value) != stages:

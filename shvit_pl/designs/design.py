@@ -119,8 +119,9 @@ class Design:
         one_of("single_head", self.single_head, get_args(SingleHead))
         for mixer in self.mixers:
             one_of("mixers", mixer, get_args(Mixer))
-        _in_range("partial_ratio", self.partial_ratio, "above 0 and at most 1", 0 < self.partial_ratio <= 1)
-        _in_range("drop_path", self.drop_path, "from 0 to below 1", 0 <= self.drop_path < 1)
+        ratio, rate = self.partial_ratio, self.drop_path
+        _in_range("partial_ratio", ratio, "a number above 0, at most 1", _is_number(ratio) and 0 < ratio <= 1)
+        _in_range("drop_path", rate, "a number from 0 to below 1", _is_number(rate) and 0 <= rate < 1)
 
     def _check_stages(self) -> None:
         if not self.embed_dim:
@@ -166,8 +167,13 @@ def at_stage(value: int | Sequence[int], stage: int) -> int:
 def one_of(field: str, value: Any, allowed: Sequence[Any]) -> None:
     """Raise `UserError` when `value` is not among the allowed ones."""
     if value not in allowed:
-        hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
+        names = [name for name in allowed if isinstance(name, str)]
+        hint = did_you_mean(value, names) if isinstance(value, str) else ""
         raise UserError(f"{field} {value!r}: allowed are {', '.join(map(str, allowed))}{hint}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _in_range(field: str, value: Any, allowed: str, ok: bool) -> None:
