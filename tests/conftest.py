@@ -6,6 +6,7 @@ import tempfile
 _CACHE = tempfile.TemporaryDirectory(prefix="shvit_pl_tests_")
 os.environ["HF_HOME"] = _CACHE.name  # read when datasets and huggingface_hub are imported
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # tests run in several processes already
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -42,7 +42,7 @@ class HFImageDataModule(L.LightningDataModule):
         crop_pct: In evaluation, the side's share of the resized image that the central crop keeps.
         augment: none, shift (for digits and the like) or crop (natural images: random resized crop and flip).
         batch_size: Images per step and device.
-        num_workers: Processes that decode (default: the cores, 8 at most).
+        num_workers: Processes that decode (default: none when training on a CPU, else one per core, 8 at most).
     """
 
     def __init__(
@@ -143,9 +143,18 @@ class HFImageDataModule(L.LightningDataModule):
 
     def _loader(self, dataset: ImageDataset, **options: Any) -> DataLoader[Batch]:
         hp: Any = self.hparams
-        workers = min(os.cpu_count() or 1, 8) if hp.num_workers is None else hp.num_workers
         generator = torch.Generator()  # its own, so that starting a loader draws nothing from the run's random numbers
-        return DataLoader(dataset, batch_size=hp.batch_size, num_workers=workers, generator=generator, **options)
+        return DataLoader(
+            dataset, batch_size=hp.batch_size, num_workers=self._workers(), generator=generator, **options
+        )
+
+    def _workers(self) -> int:
+        """`num_workers`, or what suits the device: on a CPU, workers would take the cores from training."""
+        workers: int | None = self.hparams["num_workers"]
+        if workers is not None:
+            return workers
+        on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
+        return 0 if on_cpu else min(os.cpu_count() or 1, 8)
 
 
 def _check_settings(hp: Any) -> None:
