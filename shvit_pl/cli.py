@@ -45,7 +45,8 @@ def _run(command: str, args: list[str]) -> int:
 
             run_function(getattr(import_module(module), function), command, args[1:])
     except UserError as error:
-        print(f"shvit-pl {command}: error: {error}", file=sys.stderr)
+        message = str(error).rsplit("UserError: ", 1)[-1].strip()  # a loader's worker wraps it in a traceback
+        print(f"shvit-pl {command}: error: {message}", file=sys.stderr)
         return 2
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from shvit_pl.callbacks.epoch_seed import EpochSeed
 from shvit_pl.callbacks.figures import RunFigures
@@ -23,6 +24,7 @@ from shvit_pl.callbacks.summary import MONITOR, RunSummary
 from shvit_pl.callbacks.throughput import Throughput
 from shvit_pl.config_files import with_found_configs
 from shvit_pl.data import HFImageDataModule
+from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.parsing import OneLineErrors
@@ -68,6 +70,7 @@ class ShvitCLI(LightningCLI):
         """Parse; what a checkpoint says of model and data are the defaults of everything but fit."""
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
+        _check_flags(self.config[command])
         path = self.config[command].ckpt_path
         if path is None and command == "fit":
             return
@@ -85,15 +88,23 @@ class ShvitCLI(LightningCLI):
         self._open_inputs()
         if config.trainer.logger in (None, True):
             kwargs["logger"] = self._loggers(config)
+        if self.subcommand == "predict" and config.trainer.devices == "auto":
+            kwargs["devices"] = 1  # one file, one writer
         self.trainer_defaults = {"callbacks": self._callbacks(config)}
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError, OSError) as error:
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
     def _open_inputs(self) -> None:
         """Open the data and the initial weights, so that a mistake in them leaves no run folder."""
         self.model.check_image_size(self.datamodule.hparams.image_size)
         if self.checkpoint:
-            self.model.check_design(self.checkpoint["model"]["design"])
+            self.model.expect(self.checkpoint["model"])
+            self.datamodule.held_out = self.datamodule.hparams.path == self.checkpoint["data"]["path"]
         self.datamodule.setup(str(self.subcommand))
+        if self.subcommand != "fit":
+            print(f"{self.datamodule.hparams.path}: {self.datamodule.split_note}")
         self.model.use_data(self.datamodule)
         if self.subcommand == "fit" and not self.checkpoint:
             self.model.load_initial_weights()
@@ -106,7 +117,9 @@ class ShvitCLI(LightningCLI):
         return run_loggers(config.trainer.default_root_dir, config.run_name or self.model.design_config.name)
 
     def _callbacks(self, config: Any) -> list[Callback]:
-        callbacks: list[Callback] = [Throughput(), RunProgress()]
+        callbacks: list[Callback] = [Throughput()]
+        if config.trainer.enable_progress_bar is not False:
+            callbacks.append(RunProgress())
         if self.subcommand == "predict":
             callbacks.append(PredictionWriter(config.output))
         if self.subcommand == "fit":
@@ -132,9 +145,27 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         keys = {"model": "hyper_parameters", "data": "datamodule_hyper_parameters", "step": "global_step"}
-        return {name: checkpoint[key] for name, key in keys.items()}
-    except (OSError, RuntimeError, KeyError, UnpicklingError) as error:
-        raise UserError(f"ckpt_path {path!r}: not a checkpoint of shvit-pl ({str(error).splitlines()[0]}).") from error
+        contents = {name: checkpoint[key] for name, key in keys.items()}
+        DesignConfig(**contents["model"]["design"])
+        return contents
+    except (OSError, RuntimeError, LookupError, TypeError, UnpicklingError) as error:
+        raise UserError(
+            f"ckpt_path {path!r}: not a whole checkpoint of shvit-pl ({type(error).__name__}). Give a run's "
+            "checkpoints/best.ckpt or last.ckpt."
+        ) from error
+
+
+def _check_flags(config: Any) -> None:
+    """Refuse what Lightning would answer with a traceback."""
+    seed, name = config.seed_everything, config.run_name
+    if type(seed) is int and not 0 <= seed < 2**32:
+        raise UserError(f"seed_everything {seed}: allowed are whole numbers from 0 to {2**32 - 1}.")
+    if name is not None and (not name or Path(name).name != name):
+        raise UserError(f"run_name {name!r}: allowed is a folder's name, without slashes.")
+    if config.trainer.accumulate_grad_batches < 1:
+        raise UserError("trainer.accumulate_grad_batches: allowed are whole numbers from 1.")
+    if config.get("output") is not None and (Path(config.output).is_dir() or not Path(config.output).parent.is_dir()):
+        raise UserError(f"output {config.output!r}: allowed is a file's name in a folder that exists.")
 
 
 def _set_defaults(parser: LightningArgumentParser, hparams: Mapping[str, Any]) -> None:

@@ -87,7 +87,8 @@ def make_schedule(config: OptimConfig, global_batch: int, total_steps: int, epoc
     asked = round(total_steps * config.warmup_epochs / max(epochs, 1e-9))
     warmup = min(asked, total_steps // 5)
     peak = peak_lr(config, global_batch)
-    return Schedule(peak, total_steps, warmup, config.warmup_lr, config.min_lr, warmup_shrunk=warmup < asked)
+    warmup_lr, min_lr = min(config.warmup_lr, peak), min(config.min_lr, peak)  # of a tiny batch the peak is tiny too
+    return Schedule(peak, total_steps, warmup, warmup_lr, min_lr, warmup_shrunk=warmup < asked)
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig, schedule: Schedule) -> tuple[Optimizer, LambdaLR]:

@@ -11,7 +11,15 @@ from jsonargparse import ArgumentParser, auto_cli
 
 from shvit_pl.errors import did_you_mean
 
-_TYPE_NAMES = {"NoneType": "null", "str": "text", "float": "number", "int": "whole number", "bool": "true or false"}
+_TYPE_NAMES = {
+    "NoneType": "null",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "list": "a list such as [a, b]",
+    "str": "text",
+    "tuple": "a list such as [1, 2]",
+}
 
 
 class OneLineErrors(ArgumentParser):
@@ -30,7 +38,7 @@ def one_line(message: str, parser: ArgumentParser) -> str:
     text = " ".join(message.split())
     text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)
     text = text.replace("typing.", "")
-    wrong_value = re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value: (.*)$", text)
+    wrong_value = re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text)
     if wrong_value:
         return f"{wrong_value[1]} {wrong_value[2]}: {_allowed(text)}"
     unknown = re.search(r"nrecognized arguments: --?([\w.+-]+)|does not accept option '([\w.]+)'", text)
@@ -41,13 +49,14 @@ def one_line(message: str, parser: ArgumentParser) -> str:
 
 def _allowed(text: str) -> str:
     """What a wrong value's message says is allowed: the choices, or the types."""
-    choices = re.search(r"Literal\[([^\]]+)\]", text)
+    choices = re.findall(r"Literal\[([^\]]+)\]", text)
     if choices:
-        names = [choice.strip(" '\"") for choice in choices[1].split(",")]
+        names = list(dict.fromkeys(choice.strip(" '\"") for group in choices for choice in group.split(",")))
         got = re.search(r"Got value: (\S+)", text) or re.search(r"Given value: (\S+)", text)
-        return f"allowed are {', '.join(names)}{did_you_mean(got[1] if got else '', names)}"
-    types = dict.fromkeys(re.findall(r"Expected an? <class '(\w+)'>", text))
-    return f"allowed is a {' or '.join(_TYPE_NAMES.get(name, name) for name in types)}" if types else text
+        listed = " in a list, one per stage" if "tuple[Literal" in text else ""
+        return f"allowed are {', '.join(names)}{listed}{did_you_mean(got[1] if got else '', names)}"
+    types = dict.fromkeys(re.findall(r"Expected (?:an? )?<class '(\w+)'>", text))
+    return f"allowed is {' or '.join(_TYPE_NAMES.get(name, name) for name in types)}" if types else text
 
 
 def option_names(parser: ArgumentParser) -> set[str]:

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from lightning.fabric.loggers.tensorboard import TensorBoardLogger as FabricTensorBoardLogger
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -20,6 +21,7 @@ SUMMARY = "summary.json"
 CONFIG = "config.yaml"
 METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
+FIGURES = "figures"
 
 
 class RunTensorBoardLogger(TensorBoardLogger):
@@ -53,6 +55,12 @@ def _keep_rows(logger: CSVLogger, path: Path, step: int) -> None:
         with path.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
     logger.experiment.metrics = rows  # the writer now deletes the old file, and writes these with its next rows
+
+
+def run_folder(trainer: L.Trainer) -> Path | None:
+    """The folder of a trainer's run. Unlike `trainer.log_dir`, it may be asked for on one rank alone."""
+    logger = next((logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
+    return Path(logger.log_dir) if logger is not None else None
 
 
 def interrupted_run(checkpoint: str) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,6 +15,7 @@ from torchvision.utils import make_grid
 
 from shvit_pl.data.transforms import denormalise
 from shvit_pl.modules import ClassificationModule
+from shvit_pl.runs import FIGURES, run_folder
 
 _MOST_INPUTS = 32
 _MOST_LABELS = 30  # with more classes, axis labels and numbers would not be readable
@@ -123,11 +123,11 @@ def draw_confusion(matrix: Tensor, class_names: list[str]) -> Figure:
 
 
 def _save(trainer: L.Trainer, name: str, figure: Figure) -> None:
-    if not (trainer.is_global_zero and trainer.loggers and trainer.log_dir):
+    folder = run_folder(trainer)
+    if folder is None or not trainer.is_global_zero:
         return
-    folder = Path(trainer.log_dir) / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png", dpi=120)
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / FIGURES / f"{name}.png", dpi=120)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(name, figure, trainer.global_step)

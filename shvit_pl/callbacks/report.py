@@ -13,7 +13,7 @@ from rich.table import Table
 from shvit_pl.callbacks.summary import RunSummary, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.modules import ClassificationModule
-from shvit_pl.runs import CHECKPOINTS
+from shvit_pl.runs import CHECKPOINTS, run_folder
 
 
 class RunReport(L.Callback):
@@ -29,14 +29,14 @@ class RunReport(L.Callback):
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
             _show("result", _end_rows(trainer, summary))
-            best = Path(trainer.log_dir or ".") / CHECKPOINTS / "best.ckpt"
+            best = (run_folder(trainer) or Path()) / CHECKPOINTS / "best.ckpt"
             if best.is_file():
                 print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {best}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """How to go on, where there is something to go on from."""
-        last = Path(trainer.log_dir or ".") / CHECKPOINTS / "last.ckpt"
-        if trainer.is_global_zero and trainer.loggers and last.is_file():
+        last = (run_folder(trainer) or Path()) / CHECKPOINTS / "last.ckpt"
+        if trainer.is_global_zero and last.is_file():
             print(f"the run stopped; the same command goes on with --ckpt_path {last}")
 
 
@@ -63,7 +63,7 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
         "schedule": f"{facts['epochs']} epochs, {facts['steps']} steps of {facts['global_batch']} images; "
         f"{_learning_rate(module)}",
         "device": f"{facts['device']}, {facts['precision']}, seed {facts['seed']}",
-        "folder": str(trainer.log_dir) if trainer.loggers else "none",
+        "folder": str(run_folder(trainer) or "none"),
     }
 
 
@@ -81,6 +81,5 @@ def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
     if summary.best_epoch is not None:
         rows["best epoch"] = f"{summary.best_epoch + 1} of {trainer.max_epochs}"
     rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training" if throughput else ""
-    if trainer.loggers:
-        rows["folder"] = str(trainer.log_dir)
+    rows["folder"] = str(run_folder(trainer) or "none")
     return rows

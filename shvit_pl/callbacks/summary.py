@@ -16,7 +16,7 @@ import torch
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.designs.cost import cost
 from shvit_pl.modules import ClassificationModule
-from shvit_pl.runs import write_summary
+from shvit_pl.runs import run_folder, write_summary
 
 MONITOR = "val/acc1"
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmetrics", "datasets")
@@ -58,7 +58,7 @@ class RunSummary(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start the clock."""
-        self._folder = str(Path(trainer.log_dir or "").absolute())
+        self._folder = str((run_folder(trainer) or Path()).absolute())
         self._since = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -69,9 +69,9 @@ class RunSummary(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the file, on the first rank of a run with a folder."""
-        folder = trainer.log_dir if trainer.loggers else None
-        if trainer.is_global_zero and folder and isinstance(pl_module, ClassificationModule):
-            write_summary(Path(folder), self._summary(trainer, pl_module))
+        folder = run_folder(trainer)
+        if folder is not None and trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
+            write_summary(folder, self._summary(trainer, pl_module))
 
     def _elapsed(self) -> float:
         return self.wall_seconds + time.perf_counter() - self._since
@@ -85,7 +85,7 @@ class RunSummary(L.Callback):
             "metrics": self.best,
             "best_epoch": self.best_epoch,
             "last_metrics": _validation_metrics(trainer),
-            "best_checkpoint": os.path.relpath(best_path, str(trainer.log_dir)) if best_path else None,
+            "best_checkpoint": os.path.relpath(best_path, self._folder) if best_path else None,
             "epochs_trained": trainer.current_epoch,
             "steps_trained": trainer.global_step,
             "wall_seconds": round(self._elapsed(), 1),

@@ -10,7 +10,15 @@ from shvit_pl.errors import UserError, did_you_mean
 def image_column(features: Features, wanted: str | None = None) -> str:
     """The column of images: `wanted`, or the only one of type `Image`; raises `UserError` otherwise."""
     candidates = [column for column, feature in features.items() if isinstance(feature, Image)]
-    return _choose("data.image_column", "images", features, candidates, wanted)
+    column = _choose("data.image_column", "images", features, candidates, wanted)
+    feature = features[column]
+    if not isinstance(feature, Image | dict) and getattr(feature, "dtype", "") not in (
+        "binary",
+        "large_binary",
+        "string",
+    ):
+        raise UserError(f"data.image_column {column!r}: it holds {feature}, where images or their bytes are needed.")
+    return column
 
 
 def label_column(features: Features, wanted: str | None = None) -> str:
@@ -42,6 +50,8 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
     Raises:
         UserError: when the splits have different classes.
     """
+    for name, split in splits.items():
+        _check_all_labelled(name, split, column)
     encoded = DatasetDict({name: _encode(split, column) for name, split in splits.items()})
     names = {name: split.features[column].names for name, split in encoded.items()}
     first, *others = names
@@ -54,6 +64,12 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
                 f"{', '.join(different[:5]) or 'their order'}). Give splits with the same classes."
             )
     return encoded, list(names[first])
+
+
+def _check_all_labelled(name: str, split: Dataset, column: str) -> None:
+    values = split.unique(column)
+    if None in values or (isinstance(split.features[column], ClassLabel) and min(values, default=0) < 0):
+        raise UserError(f"data.label_column {column!r}: split {name!r} has rows without a label. Remove or label them.")
 
 
 def _encode(split: Dataset, column: str) -> Dataset:

@@ -15,7 +15,7 @@ from shvit_pl.data.columns import encode_labels, image_column, label_column
 from shvit_pl.data.dataset import ImageDataset
 from shvit_pl.data.samplers import SeededSampler
 from shvit_pl.data.sources import EMBEDDED, open_dataset
-from shvit_pl.data.splits import check_split, divide, train_and_validation
+from shvit_pl.data.splits import VALIDATION_NAMES, check_split, divide, train_and_validation
 from shvit_pl.data.transforms import Augment, eval_transform, normalise, train_transform
 from shvit_pl.errors import UserError
 
@@ -34,7 +34,7 @@ class HFImageDataModule(L.LightningDataModule):
         image_column: The column of images, where several could be meant.
         label_column: The column of labels, where several could be meant.
         train_split: Name of the training split.
-        validation_split: Name of the validation split (default: validation, valid, val, dev or test, the first there).
+        validation_split: Name of the validation split (default: validation, valid, val or dev, the first there).
         validation_fraction: Share of the training split held out where there is no validation split.
         train_fraction: Share of the training images to use.
         split_seed: Seed of both divisions, apart from the run's seed so that runs share their validation images.
@@ -70,6 +70,7 @@ class HFImageDataModule(L.LightningDataModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self.class_names: list[str] | None = None
         self.split_note = ""
+        self.held_out = True  # False: validate and test on all rows of data that was not trained on
         self._rows: dict[str, Dataset] = {}
 
     def setup(self, stage: str) -> None:
@@ -78,11 +79,16 @@ class HFImageDataModule(L.LightningDataModule):
             return
         splits = self._open()
         if stage == "predict":
-            split = next((name for name in ("test", "validation") if name in splits), next(iter(splits)))
-            self._rows["predict"] = splits[split]
-            self.split_note = f"predictions for the split '{split}'"
-        else:
+            self._rows["predict"] = self._evaluated(splits, "test")
+        elif stage == "fit" or self.held_out:
             self._choose_rows(splits)
+        else:
+            self._choose_evaluated_rows(splits, stage)
+        if stage == "fit" and self.rows("train") < self.hparams["batch_size"]:
+            raise UserError(
+                f"data.batch_size {self.hparams['batch_size']}: there are only {self.rows('train')} training images; "
+                f"allowed are 2 to {self.rows('train')}."
+            )
 
     def _open(self) -> DatasetDict:
         """All splits, with images left encoded; workers decode them."""
@@ -90,6 +96,21 @@ class HFImageDataModule(L.LightningDataModule):
         splits = open_dataset(hp.path, hp.name, hp.revision)
         self._image = image_column(next(iter(splits.values())).features, hp.image_column)
         return splits.cast_column(self._image, Image(decode=False))
+
+    def _evaluated(self, splits: DatasetDict, stage: str) -> Dataset:
+        """The split to evaluate on: of the stage's name, else another one for evaluation, else the only one."""
+        names = ("test", *VALIDATION_NAMES) if stage == "test" else (*VALIDATION_NAMES, "test")
+        split = self.hparams["validation_split"] or next((name for name in names if name in splits), None)
+        split = split or next(iter(splits))
+        check_split(splits, "data.validation_split", split)
+        self.split_note = f"all {len(splits[split])} images of the split '{split}'"
+        return splits[split]
+
+    def _choose_evaluated_rows(self, splits: DatasetDict, stage: str) -> None:
+        rows = self._evaluated(splits, stage)
+        self._label = label_column(rows.features, self.hparams["label_column"])
+        encoded, self.class_names = encode_labels(DatasetDict({stage: rows}), self._label)
+        self._rows[stage] = encoded[stage]
 
     def _choose_rows(self, splits: DatasetDict) -> None:
         hp: Any = self.hparams
@@ -102,11 +123,6 @@ class HFImageDataModule(L.LightningDataModule):
         if hp.train_fraction < 1:
             _, train = divide(train, hp.train_fraction, self._label, hp.split_seed)
         self._rows.update(train=train, validate=validation, test=splits.get("test", validation))
-        if self.rows("train") < hp.batch_size:
-            raise UserError(
-                f"data.batch_size {hp.batch_size}: there are only {self.rows('train')} training images; "
-                f"allowed are 2 to {self.rows('train')}."
-            )
 
     def rows(self, stage: str) -> int:
         """Number of images of `train`, `validate`, `test` or `predict`."""
@@ -165,6 +181,7 @@ def _check_settings(hp: Any) -> None:
         ("crop_pct", 0 < hp.crop_pct <= 1, "above 0 and at most 1"),
         ("train_fraction", 0 < hp.train_fraction <= 1, "above 0 and at most 1"),
         ("validation_fraction", 0 < hp.validation_fraction < 1, "above 0 and below 1"),
+        ("split_seed", hp.split_seed >= 0, "0 or more"),
         ("num_workers", hp.num_workers is None or hp.num_workers >= 0, "0 or more"),
     ):
         if not ok:

@@ -43,7 +43,10 @@ def _open_file(path: Path) -> DatasetDict:
         raise UserError(
             f"data.path {str(path)!r}: files may be {', '.join(_FILE_BUILDERS)}; for images give their folder."
         )
-    return _as_dict(load_dataset(builder, data_files={"train": str(path)}))
+    try:
+        return _as_dict(load_dataset(builder, data_files={"train": str(path)}))
+    except Exception as error:
+        raise UserError(f"data.path {str(path)!r}: not a readable {builder} file ({_first_line(error)}).") from error
 
 
 def _open_folder(path: Path) -> DatasetDict:
@@ -53,7 +56,7 @@ def _open_folder(path: Path) -> DatasetDict:
         return _as_dict(load_dataset(str(path)))
     except Exception as error:
         raise UserError(
-            f"data.path {str(path)!r}: no dataset was found in this folder ({str(error).splitlines()[0]}). Give a "
+            f"data.path {str(path)!r}: no dataset was found in this folder ({_first_line(error)}). Give a "
             "folder of images sorted into class folders, of parquet files, or one written by save_to_disk."
         ) from error
 
@@ -66,10 +69,14 @@ def _open_hub(path: str, name: str | None, revision: str | None) -> DatasetDict:
         where = "on the Hub" if reachable else "in the local cache, and the Hub cannot be reached"
         raise UserError(
             f"data.path {path!r}: no such folder or file here, and no such dataset {where} "
-            f"({str(error).splitlines()[0]}). Give a folder of images, a parquet file, or the id of a Hub dataset."
+            f"({_first_line(error)}). Give a folder of images, a parquet file, or the id of a Hub dataset."
         ) from error
     except ValueError as error:  # such as a configuration that must be chosen; the library's message lists them
         raise UserError(f"data.path {path!r}, data.name {name!r}: {' '.join(str(error).split())}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _as_dict(dataset: Dataset | DatasetDict) -> DatasetDict:

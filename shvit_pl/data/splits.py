@@ -6,7 +6,7 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from shvit_pl.errors import UserError, did_you_mean
 
-_VALIDATION_NAMES = ("validation", "valid", "val", "dev", "test")
+VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 
 
 def train_and_validation(
@@ -17,7 +17,7 @@ def train_and_validation(
     Args:
         splits: All splits of the dataset.
         train: Name of the training split.
-        validation: Name of the validation split; by default the first of validation, valid, val, dev and test.
+        validation: Name of the validation split; by default the first of validation, valid, val and dev.
         fraction: Share of the training split that validates where there is no such split.
         label: Label column, to keep the classes' shares.
         seed: Seed of that division.
@@ -29,7 +29,7 @@ def train_and_validation(
     if validation is not None:
         check_split(splits, "data.validation_split", validation)
     else:
-        validation = next((name for name in _VALIDATION_NAMES if name in splits and name != train), None)
+        validation = next((name for name in VALIDATION_NAMES if name in splits and name != train), None)
     if validation is not None:
         return splits[train], splits[validation], f"validation on the split '{validation}'"
     rows, held_out = divide(splits[train], fraction, label, seed)
@@ -43,6 +43,8 @@ def divide(rows: Dataset, fraction: float, label: str, seed: int) -> tuple[Datas
     classes = rows.features[label].num_classes if isinstance(rows.features[label], ClassLabel) else 0
     smallest = min(fraction, 1 - fraction) * len(rows)
     stratify = label if 0 < classes <= smallest and _all_classes_twice(rows, label) else None
+    if not 1 <= round(fraction * len(rows)) < len(rows):
+        raise UserError(f"a share of {fraction} of {len(rows)} images leaves one side without any; give another share.")
     parts = rows.train_test_split(test_size=fraction, seed=seed, stratify_by_column=stratify)
     return parts["train"], parts["test"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, get_args
 
 from shvit_pl.designs.cube import Stage1, macro_cell, with_stage1
 from shvit_pl.designs.design import PATCH_SIZES, Design, Mixer, SingleHead, one_of
@@ -49,6 +49,7 @@ class DesignConfig:
 
     def resolve(self) -> Design:
         """Return the design; raises `UserError` for unknown names, impossible values and contradictions."""
+        self._check_types()
         base = named_design(self.name)
         stages = self._stage_count(base)
         self._check_stage1()
@@ -61,6 +62,16 @@ class DesignConfig:
         names = {field.name for field in fields(Design)}
         changes = {key: value for key, value in asdict(self).items() if key in names and value is not None}
         return replace(design, **changes)
+
+    def _check_types(self) -> None:
+        for field in ("mixers", "embed_dim", "depth"):
+            if not isinstance(getattr(self, field), list | tuple | None):
+                raise UserError(f"{field} {getattr(self, field)!r}: allowed is a list, one entry per stage.")
+        for field in ("local_conv", "distilled"):
+            if not isinstance(getattr(self, field), bool | None):
+                raise UserError(f"{field} {getattr(self, field)!r}: allowed are True and False.")
+        if self.stage1 is not None:
+            one_of("stage1", self.stage1, get_args(Stage1))
 
     def _stage_count(self, base: Design) -> int:
         """`stages`, or what all three lists together say, or the base's; every list must agree."""

@@ -24,7 +24,7 @@ class Cost:
 
 def cost(design: Design, num_classes: int = 1000, image_size: int | None = None) -> Cost:
     """Cost of the unfused network for one square image of `image_size` pixels (default: the design's own)."""
-    side = image_size or design.image_size
+    side = design.image_size if image_size is None else image_size
     design.check_image_size(side)
     grids = design.grids(side)
     total = _stem(design, side)

@@ -38,7 +38,10 @@ def macro_cell(
     """Return `base` at another patch size and number of stages; `embed_dim` and `depth` override the rule."""
     per_stage = {field: _stretch(getattr(base, field), stages) for field in ("mixers", "qk_dim", "num_heads")}
     widths = embed_dim or _further_widths(base.embed_dim, stages)
-    changes = dict(patch_size=patch_size, depth=depth or _shared_depth(base.depth, stages), **per_stage)
+    image_size = max(base.image_size, patch_size * 2 ** (stages - 1))  # a further stage may need larger images
+    changes = dict(
+        patch_size=patch_size, image_size=image_size, depth=depth or _shared_depth(base.depth, stages), **per_stage
+    )
     if embed_dim or (patch_size, stages) == (base.patch_size, base.stages):
         return replace(base, embed_dim=widths, **changes)
     return _rescaled(base, widths, tuple(changes.items()))

@@ -60,6 +60,6 @@ TIMM_NAMES = {"s1": "shvit_s1", "s2": "shvit_s2", "s3": "shvit_s3", "s4": "shvit
 
 def named_design(name: str) -> Design:
     """Return the design called `name`; raises `UserError` with the known names for any other."""
-    if name not in NAMED:
-        raise UserError(f"name {name!r}: allowed are {', '.join(NAMED)}{did_you_mean(name, NAMED)}.")
+    if not isinstance(name, str) or name not in NAMED:
+        raise UserError(f"name {name!r}: allowed are {', '.join(NAMED)}{did_you_mean(str(name), NAMED)}.")
     return NAMED[name]

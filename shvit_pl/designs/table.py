@@ -34,7 +34,7 @@ def designs(cube: str | None = None, image_size: int | None = None, num_classes:
     for column in ("M params", "MMACs"):
         table.add_column(column, justify="right")
     for name, design in rows.items():
-        table.add_row(name, *_cells(design, image_size or design.image_size, num_classes))
+        table.add_row(name, *_cells(design, design.image_size if image_size is None else image_size, num_classes))
     Console(width=None if Console().is_terminal else 160).print(table, highlight=False)
 
 
@@ -53,7 +53,7 @@ def _title(cube: str | None) -> str:
         return "named designs (see also: shvit-pl designs --cube s1)"
     return (
         f"macro cube around {cube}: patch_size x stages x stage1\n"
-        "held equal: MACs within 2.5 % where stage1 is conv; attention changes the mixer alone (parameters within 2 %)"
+        "held equal: MACs, where stage1 is conv; attention changes the mixer alone, and adds its own cost"
     )
 
 

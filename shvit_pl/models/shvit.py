@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from timm.layers import DropPath, SelectAdaptivePool2d, calculate_drop_path_rates, get_device_dtype
 from timm.models import checkpoint_seq
+from timm.models._input import update_model_args
 from timm.models.shvit import FFN, Conv2dNorm, NormLinear, PatchMerging
 from timm.models.shvit import Residual as TimmResidual
 from timm.models.shvit import SHViT as TimmSHViT
@@ -15,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from shvit_pl.designs.design import Design
+from shvit_pl.errors import UserError
 from shvit_pl.models.heads import merged_classifier
 from shvit_pl.models.mixers import build_mixer
 
@@ -105,8 +107,13 @@ class SHViT(TimmSHViT):
         drop_rate: float = 0.0,
         **fields: Any,
     ) -> None:
+        if design is not None and fields:
+            raise UserError(f"{', '.join(fields)}: a whole design is given already; change its fields instead.")
+        for field, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
+            if type(value) is not int or value < least:
+                raise UserError(f"{field} {value!r}: allowed are whole numbers from {least}.")
         nn.Module.__init__(self)  # timm's own constructor would build its fixed stem and stages
-        self.design = design or Design(**fields)
+        self.design = design or _design(fields)
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate
@@ -167,12 +174,21 @@ class SHViT(TimmSHViT):
 
     def merge_heads(self) -> SHViT:
         """Fold both classifiers into one, in place, such that eval outputs stay: `head.bn` neutral, `head.l` merged."""
-        if self.head_dist is not None:
+        if self.head_dist is not None and self.num_classes > 0:
             dtype = next(self.head.parameters()).dtype
             self.head = merged_classifier(self.head, self.head_dist).to(dtype).train(self.training)
+        if self.head_dist is not None:
             self.head_dist = None
             self.design = replace(self.design, distilled=False)
+            update_model_args(self, distilled=False)
         return self
+
+
+def _design(values: dict[str, Any]) -> Design:
+    try:
+        return Design(**values)
+    except TypeError as error:  # a field too many or too few
+        raise UserError(f"design: {error}.") from error
 
 
 def _stem(design: Design, in_chans: int) -> nn.Sequential:

@@ -20,6 +20,7 @@ from shvit_pl.hub_access import hub_reachable
 from shvit_pl.models.heads import merged_classifier
 from shvit_pl.models.shvit import SHViT
 
+_WRAPPERS = re.compile(r"^(?:model\.|module\.|_orig_mod\.)+")  # of a LightningModule, of DDP, of torch.compile
 _HEADS = ("head", "head_dist")
 
 # official key -> timm key, first match wins; `blocks2` and `blocks3` begin with the three parts of the downsampling
@@ -121,9 +122,8 @@ def _from_hub(repo: str) -> dict[str, Tensor]:
 
 def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The model's tensors in a bare state dict, an official file (`model`) or a Lightning checkpoint."""
-    if "state_dict" in content:
-        return {key.removeprefix("model."): value for key, value in content["state_dict"].items()}
-    return dict(content.get("model", content))
+    state = content.get("state_dict", content.get("model", content))
+    return {_WRAPPERS.sub("", key): value for key, value in state.items() if isinstance(value, Tensor)}
 
 
 def _timm_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

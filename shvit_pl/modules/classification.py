@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 import lightning as L
@@ -79,7 +80,8 @@ class ClassificationModule(L.LightningModule):
             },
             logger=False,
         )
-        if class_names:
+        if class_names is not None:
+            _check_number_of_classes("model.class_names", class_names)
             self.configure_model()
 
     def setup(self, stage: str) -> None:
@@ -101,19 +103,19 @@ class ClassificationModule(L.LightningModule):
         except UserError as error:
             raise UserError(f"data.{error}") from error
 
-    def check_design(self, saved: dict[str, Any]) -> None:
-        """Raise `UserError` when a checkpoint's `design` (fields of `DesignConfig`) is another than this model's."""
-        theirs, ours = asdict(DesignConfig(**saved).resolve()), asdict(self.design)
+    def expect(self, hparams: dict[str, Any]) -> None:
+        """Take a checkpoint's classes; raises `UserError` when its `design` is another than this model's."""
+        theirs, ours = asdict(DesignConfig(**hparams["design"]).resolve()), asdict(self.design)
         different = [f"{key} is {theirs[key]} there and {ours[key]} here" for key in ours if ours[key] != theirs[key]]
         if different:
             raise UserError(
                 f"ckpt_path: the checkpoint is of another model.design ({'; '.join(different)}). Go on with the design "
                 "that it was trained with, or start a new run with --model.init_from."
             )
+        self._adopt_classes(hparams["class_names"])
 
     def _adopt_classes(self, class_names: list[str]) -> None:
-        if len(class_names) < 2:
-            raise UserError(f"data.path: the data has {len(class_names)} class; classification needs two or more.")
+        _check_number_of_classes("data.path", class_names)
         if self.class_names is None:
             self.class_names = self.hparams["class_names"] = class_names
         elif list(self.class_names) != list(class_names):
@@ -142,6 +144,14 @@ class ClassificationModule(L.LightningModule):
         """Begin with the weights of `init_from`, unless a run is being resumed."""
         if not self.trainer.ckpt_path:
             self.load_initial_weights()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep where the weights came from."""
+        checkpoint["init_note"] = self.init_note
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember where the weights came from."""
+        self.init_note = checkpoint["init_note"]
 
     def load_initial_weights(self) -> None:
         """Load the weights of `init_from`, once; raises `UserError` when they are of another design."""
@@ -207,7 +217,12 @@ class ClassificationModule(L.LightningModule):
         return int(batch * self.trainer.world_size * self.trainer.accumulate_grad_batches)
 
     def _total_steps(self) -> int:
-        return int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        if not isfinite(steps):
+            raise UserError(
+                "trainer.max_epochs -1: the learning rate falls to the run's end; give max_epochs or max_steps."
+            )
+        return int(steps)
 
     def _epochs(self) -> float:
         steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
@@ -215,6 +230,11 @@ class ClassificationModule(L.LightningModule):
 
     def _lr(self) -> float:
         return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def _check_number_of_classes(flag: str, class_names: list[str]) -> None:
+    if len(class_names) < 2:
+        raise UserError(f"{flag}: there are {len(class_names)} classes; classification needs two or more.")
 
 
 def _resolve(config: DesignConfig) -> Design:

@@ -36,6 +36,13 @@ def test_validate_and_test_measure_the_checkpoint_on_its_own_data(run, command, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_data_that_was_not_trained_on_is_measured_whole(run, command, tmp_path, capsys):
+    open_dataset("digits")["train"].select(range(30)).to_parquet(tmp_path / "other.parquet")
+    assert main([command, best(run), "--data.path=other.parquet"]) == 0
+    assert "other.parquet: all 30 images of the split 'train'" in capsys.readouterr().out
+
+
 def test_predict_writes_file_label_probability_and_top_5_of_a_folder_of_images(run, tmp_path):
     rows = open_dataset("digits")["train"]
     (tmp_path / "images").mkdir()
@@ -59,6 +66,17 @@ def test_predict_takes_a_dataset_too_and_another_file(run, tmp_path):
     accuracy = sum(a == b for a, b in zip(labels, truth, strict=True)) / len(truth)
     assert len(labels) == 1797
     assert accuracy > 0.3
+
+
+@pytest.mark.parametrize("output", [".", "nowhere/all.csv"])
+def test_an_output_that_is_no_file_is_refused_before_anything_is_read(run, output, capsys):
+    assert main(["predict", best(run), f"--output={output}"]) == 2
+    assert f"output {output!r}" in capsys.readouterr().err
+
+
+def test_resuming_on_data_of_other_classes_is_refused(run, image_folder, capsys):
+    assert fit(best(run), f"--data.path={image_folder}", "--data.batch_size=4") == 2
+    assert "2 classes (blue, red, ...), the model 10" in capsys.readouterr().err
 
 
 def test_a_flag_wins_over_what_the_checkpoint_says(run, capsys):

@@ -1,8 +1,11 @@
 """A user's mistake is one line that names flag, value and what is allowed; exit code 2; no run folder is left."""
 
 import pytest
+import torch
+from datasets import ClassLabel
 
 from shvit_pl.cli import main
+from shvit_pl.data.sources import open_dataset
 from tests.cli.runs import fit
 
 MISTAKES = [
@@ -24,6 +27,15 @@ MISTAKES = [
     (["--data.path=someone/dataset"], ["data.path 'someone/dataset'", "Hub", "Give a folder"]),
     (["--data.image_column=img"], ["data.image_column 'img'", "did you mean 'image'"]),
     (["--data.train_split=trian"], ["data.train_split 'trian'", "did you mean 'train'"]),
+    (["--data.image_column=label"], ["data.image_column 'label'", "images or their bytes"]),
+    (["--data.split_seed=-1"], ["data.split_seed -1", "0 or more"]),
+    (["--model.class_names=[one]"], ["model.class_names", "two or more"]),
+    (["--model.design.embed_dim=80"], ["model.design.embed_dim 80", "a list such as"]),
+    (["--seed_everything=-1"], ["seed_everything -1", "from 0"]),
+    (["--run_name=../elsewhere"], ["run_name '../elsewhere'", "folder's name"]),
+    (["--trainer.accelerator=gpuu"], ["trainer", "gpuu", "cpu"]),
+    (["--trainer.limit_val_batches=1.5"], ["trainer", "limit_val_batches", "1.5"]),
+    (["--trainer.accumulate_grad_batches=0"], ["trainer.accumulate_grad_batches", "from 1"]),
     (["--data.augment=flip"], ["data.augment flip", "none, shift, crop"]),
     (["--data.crop_pct=1.5"], ["data.crop_pct 1.5", "at most 1"]),
     (["--trainer.max_epohs=3"], ["trainer.max_epohs", "did you mean 'trainer.max_epochs'"]),
@@ -69,7 +81,23 @@ def test_a_mistake_in_another_command(args, said, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_file_that_is_no_checkpoint_is_said_so(tmp_path, capsys):
-    (tmp_path / "fake.ckpt").write_text("weights")
+@pytest.mark.parametrize("content", [[1], {"hyper_parameters": {"lr": 1}}, {}], ids=str)
+def test_a_file_that_is_no_checkpoint_of_ours_is_said_so(content, tmp_path, capsys):
+    torch.save(content, tmp_path / "fake.ckpt")
     assert main(["validate", "--ckpt_path=fake.ckpt"]) == 2
     assert "fake.ckpt" in capsys.readouterr().err
+
+
+def test_rows_without_a_label_are_refused(tmp_path, capsys):
+    rows = open_dataset("digits")["train"].select(range(40)).remove_columns("label").add_column("label", [-1, 1] * 20)
+    rows.cast_column("label", ClassLabel(names=["a", "b"])).to_parquet(tmp_path / "rows.parquet")
+    assert fit("--data.path=rows.parquet") == 2
+    assert "rows without a label" in capsys.readouterr().err
+
+
+def test_a_broken_image_in_a_worker_is_one_line(image_folder, capsys):
+    (image_folder / "red" / "00.png").write_bytes(b"no image")
+    assert fit(f"--data.path={image_folder}", "--data.batch_size=4", "--data.num_workers=1") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("shvit-pl fit: error: ")
+    assert "00.png: not a readable image" in error

@@ -79,10 +79,19 @@ def test_text_labels_become_classes(tmp_path):
 
 def test_a_validation_split_is_used_where_there_is_one(tmp_path):
     label = ClassLabel(names=["a", "b"])
-    splits = DatasetDict(train=dataset([0, 1] * 6, label=label), test=dataset([0, 1] * 2, label=label))
+    splits = DatasetDict(train=dataset([0, 1] * 6, label=label), val=dataset([0, 1] * 2, label=label))
     splits.save_to_disk(tmp_path / "saved")
     data = ready(path=str(tmp_path / "saved"))
-    assert (data.rows("train"), data.rows("validate"), data.split_note) == (12, 4, "validation on the split 'test'")
+    assert (data.rows("train"), data.rows("validate"), data.split_note) == (12, 4, "validation on the split 'val'")
+
+
+def test_a_test_split_is_kept_for_testing(tmp_path):
+    label = ClassLabel(names=["a", "b"])
+    DatasetDict(train=dataset([0, 1] * 10, label=label), test=dataset([0, 1] * 3, label=label)).save_to_disk(
+        tmp_path / "d"
+    )
+    data = ready(path=str(tmp_path / "d"))
+    assert (data.rows("train"), data.rows("validate"), data.rows("test")) == (16, 4, 6)
 
 
 def test_two_columns_of_labels_are_a_choice_for_the_user(tmp_path):

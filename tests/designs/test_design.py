@@ -34,7 +34,11 @@ MISTAKES = [
     ({"qk_dim": 1.5}, ["qk_dim", "1.5", "whole numbers"]),
     ({"stage1": "conv", "mixers": ("single_head",) * 3}, ["stage1", "conv", "mixers"]),
     ({"patch_siez": 4}, ["patch_siez", "did you mean 'patch_size'"]),
-    ({"stages": 5}, ["stages 5", "256"]),
+    ({"stage1": "cnv"}, ["stage1", "cnv", "conv, attention"]),
+    ({"mixers": "conv"}, ["mixers", "conv", "a list"]),
+    ({"embed_dim": 128}, ["embed_dim", "128", "a list"]),
+    ({"distilled": "false"}, ["distilled", "false", "True and False"]),
+    ({"name": ["s1"]}, ["name", "s1, s2"]),
     ({"name": "tiny", "stages": 5}, ["stages 5", "depth"]),
 ]
 

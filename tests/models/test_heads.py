@@ -2,6 +2,7 @@
 
 import timm
 import torch
+from timm.models import save_for_hf
 
 from shvit_pl.models import create_model
 from tests.conftest import perturb_
@@ -16,6 +17,24 @@ def test_a_distilled_design_gives_a_pair_in_training_and_its_mean_in_eval():
     features = model.forward_head(model.forward_features(image), pre_logits=True)
     expected = (model.head(features) + model.head_dist(features)) / 2
     torch.testing.assert_close(model(image), expected)
+
+
+@torch.no_grad()
+def test_fused_heads_merge_too():
+    model = perturb_(create_model("tiny", num_classes=10, distilled=True)).eval()
+    image = torch.randn(2, 3, 128, 128)
+    before = model(image)
+    torch.testing.assert_close(model.fuse().merge_heads()(image), before, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_merged_model_is_saved_as_one_with_a_single_head(tmp_path):
+    model = perturb_(create_model("tiny", num_classes=10, distilled=True)).eval()
+    image = torch.randn(2, 3, 128, 128)
+    before = model(image)
+    save_for_hf(model.merge_heads(), tmp_path, safe_serialization=True)
+    rebuilt = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    torch.testing.assert_close(rebuilt(image), before, rtol=0, atol=1e-6)
 
 
 @torch.no_grad()

@@ -90,6 +90,15 @@ def test_a_checkpoint_of_ours_loads(tmp_path):
     assert torch.equal(model.head.l.weight, module.model.head.l.weight)
 
 
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model._orig_mod."])
+def test_weights_of_a_compiled_or_wrapped_model_load(prefix, tmp_path):
+    source = perturb_(create_model("tiny"))
+    torch.save({f"{prefix}{key}": tensor for key, tensor in source.state_dict().items()}, tmp_path / "wrapped.pth")
+    model = create_model("tiny")
+    assert load_weights(model, tmp_path / "wrapped.pth").reinitialised == ()
+    assert torch.equal(model.head.l.weight, source.head.l.weight)
+
+
 @pytest.mark.parametrize("source", ["nothing.pth", "text.pth", "user/not-there"])
 def test_a_source_that_cannot_be_read_is_one_clear_error(source, tmp_path):
     (tmp_path / "text.pth").write_text("no weights")
