@@ -48,6 +48,9 @@ def _run(command: str, args: list[str]) -> int:
         message = str(error).rsplit("UserError: ", 1)[-1].strip()  # a loader's worker wraps it in a traceback
         print(f"shvit-pl {command}: error: {message}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     return 0

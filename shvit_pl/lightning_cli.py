@@ -23,7 +23,7 @@ from shvit_pl.callbacks.report import RunReport
 from shvit_pl.callbacks.summary import MONITOR, RunSummary
 from shvit_pl.callbacks.throughput import Throughput
 from shvit_pl.config_files import with_found_configs
-from shvit_pl.data import HFImageDataModule
+from shvit_pl.data.datamodule import OF_ONE_DATASET, HFImageDataModule
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError
 from shvit_pl.modules import ClassificationModule
@@ -76,7 +76,18 @@ class ShvitCLI(LightningCLI):
             return
         self.checkpoint = read_checkpoint(path)
         if command != "fit":
-            _set_defaults(self._subcommand_parsers[command], self.checkpoint)
+            self._parse_with_checkpoint(parser, args, self._subcommand_parsers[command])
+
+    def _parse_with_checkpoint(
+        self, parser: LightningArgumentParser, args: ArgsType, command_parser: LightningArgumentParser
+    ) -> None:
+        """Parse again, with the checkpoint's settings as defaults, but not those of a dataset that is not used."""
+        assert self.checkpoint is not None
+        own = {f"data.{key}": command_parser.get_default(f"data.{key}") for key in OF_ONE_DATASET}
+        _set_defaults(command_parser, self.checkpoint)
+        super().parse_arguments(parser, args)
+        if self.config[self.config["subcommand"]].data.path != self.checkpoint["data"]["path"]:
+            command_parser.set_defaults(own)
             super().parse_arguments(parser, args)
 
     def _parse_ckpt_path(self) -> None:

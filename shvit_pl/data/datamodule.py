@@ -20,6 +20,15 @@ from shvit_pl.data.transforms import Augment, eval_transform, normalise, train_t
 from shvit_pl.errors import UserError
 
 Batch = dict[str, Any]
+OF_ONE_DATASET = (
+    "name",
+    "revision",
+    "image_column",
+    "label_column",
+    "train_split",
+    "validation_split",
+    "train_fraction",
+)
 
 
 class HFImageDataModule(L.LightningDataModule):

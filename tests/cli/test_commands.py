@@ -68,6 +68,15 @@ def test_predict_takes_a_dataset_too_and_another_file(run, tmp_path):
     assert accuracy > 0.3
 
 
+def test_columns_of_the_data_trained_on_are_not_asked_of_other_data(tmp_path):
+    rows = open_dataset("digits")["train"].select(range(200)).rename_columns({"image": "picture", "label": "digit"})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    assert fit("--data.path=rows.parquet", "--data.image_column=picture", "--data.label_column=digit") == 0
+    checkpoint = "--ckpt_path=runs/tiny/version_0/checkpoints/last.ckpt"
+    assert main(["validate", checkpoint]) == 0
+    assert main(["validate", checkpoint, "--data.path=digits", "--trainer.limit_val_batches=1"]) == 0
+
+
 @pytest.mark.parametrize("output", [".", "nowhere/all.csv"])
 def test_an_output_that_is_no_file_is_refused_before_anything_is_read(run, output, capsys):
     assert main(["predict", best(run), f"--output={output}"]) == 2
