@@ -26,6 +26,10 @@ def label_column(features: Features, wanted: str | None = None) -> str:
     candidates = [column for column, feature in features.items() if isinstance(feature, ClassLabel)]
     if not candidates and isinstance(features.get("label"), Value):
         candidates = ["label"]
+    if wanted is None and list(features) == [image_column(features)]:
+        raise UserError(
+            "data.path: the images have no labels. Sort them into one folder per class, two classes or more."
+        )
     return _choose("data.label_column", "class labels", features, candidates, wanted)
 
 
@@ -78,4 +82,7 @@ def _encode(split: Dataset, column: str) -> Dataset:
         return split
     if not isinstance(feature, Value):
         raise UserError(f"data.label_column {column!r}: it holds {feature}, where one class per image is needed.")
+    values = sorted(split.unique(column))
+    if values == list(range(len(values))):  # indices already: encoding would sort them as text
+        return split.cast_column(column, ClassLabel(names=[str(value) for value in values]))
     return split.class_encode_column(column)

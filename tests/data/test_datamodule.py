@@ -77,6 +77,20 @@ def test_text_labels_become_classes(tmp_path):
     assert ready(path=str(tmp_path / "rows.parquet")).class_names == ["cat", "dog"]
 
 
+def test_indices_without_names_stay_the_indices(tmp_path):
+    dataset(list(range(12)) * 5, label=Value("int64")).to_parquet(tmp_path / "rows.parquet")
+    data = ready(path=str(tmp_path / "rows.parquet"))
+    assert data.class_names == [str(index) for index in range(12)]
+
+
+def test_images_without_labels_say_how_to_label_them(tmp_path):
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        picture(number).save(tmp_path / "images" / f"{number}.png")
+    with pytest.raises(ValueError, match="one folder per class"):
+        ready(path=str(tmp_path / "images"))
+
+
 def test_a_validation_split_is_used_where_there_is_one(tmp_path):
     label = ClassLabel(names=["a", "b"])
     splits = DatasetDict(train=dataset([0, 1] * 6, label=label), val=dataset([0, 1] * 2, label=label))
