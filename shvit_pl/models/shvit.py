@@ -174,13 +174,14 @@ class SHViT(TimmSHViT):
 
     def merge_heads(self) -> SHViT:
         """Fold both classifiers into one, in place, such that eval outputs stay: `head.bn` neutral, `head.l` merged."""
-        if self.head_dist is not None and self.num_classes > 0:
+        if self.head_dist is None:
+            return self
+        if self.num_classes > 0:
             dtype = next(self.head.parameters()).dtype
             self.head = merged_classifier(self.head, self.head_dist).to(dtype).train(self.training)
-        if self.head_dist is not None:
-            self.head_dist = None
-            self.design = replace(self.design, distilled=False)
-            update_model_args(self, distilled=False)
+        self.head_dist = None
+        self.design = replace(self.design, distilled=False)
+        update_model_args(self, distilled=False)  # what timm saves with the weights
         return self
 
 
