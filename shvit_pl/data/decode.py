@@ -12,7 +12,11 @@ from torchvision.io import decode_image
 from shvit_pl.errors import UserError
 
 
-def decode(image: dict[str, Any], where: str) -> Tensor:
+class BrokenImage(ValueError):
+    """x"""
+
+
+def decode(image: dict[str, Any], where: str, exif_rotation: bool = False) -> Tensor:
     """Decode one image as `datasets` stores it (`{"bytes", "path"}`) to a uint8 tensor `(3, H, W)`.
 
     Gray, palette, CMYK and RGBA images become RGB. EXIF rotation is not applied, as in torchvision's `ImageFolder`.
@@ -29,4 +33,4 @@ def decode(image: dict[str, Any], where: str) -> Tensor:
         return decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode="RGB")
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{where}: not a readable image ({reason}). Repair or remove it.") from error
+        raise BrokenImage(f"{where}: not a readable image ({reason}). Repair or remove it.") from error

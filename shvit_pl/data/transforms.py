@@ -7,16 +7,17 @@ from typing import Literal
 import torch
 from torchvision.transforms import InterpolationMode, v2
 
+Resize = Literal["crop", "squash"]
 Augment = Literal["none", "shift", "crop"]
 _BICUBIC = InterpolationMode.BICUBIC
 
 
-def eval_transform(size: int, crop_pct: float) -> v2.Compose:
+def eval_transform(size: int, crop_pct: float, resize: Resize = 'crop') -> v2.Compose:
     """Resize the shorter side to `size / crop_pct` pixels and crop the centre: `(3, H, W)` to `(3, size, size)`."""
     return v2.Compose([v2.Resize(int(size / crop_pct), interpolation=_BICUBIC), v2.CenterCrop(size)])
 
 
-def train_transform(size: int, crop_pct: float, augment: Augment) -> v2.Compose:
+def train_transform(size: int, crop_pct: float, augment: Augment, auto_augment: str | None = None, color_jitter: float = 0.0) -> v2.Compose:
     """Augmentation that the data allows.
 
     Args:
