@@ -1,30 +1,41 @@
-"""Asking once whether the Hugging Face Hub can be reached, instead of waiting for every client's retries."""
+"""Asking the Hugging Face Hub: whether it can be reached, and why it does not give a dataset."""
 
 from __future__ import annotations
 
 import socket
 import sys
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 _TIMEOUT_S = 3.0
 
 
 @lru_cache(maxsize=1)
 def hub_reachable() -> bool:
-    """Whether the Hub answers within 3 seconds; if not, the Hub clients are switched to their local cache."""
+    """Whether the Hub, or the proxy on the way to it, answers within 3 seconds.
+
+    If not, the Hub clients are switched to their local cache, instead of waiting for every client's retries.
+    """
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
-    endpoint = urlsplit(constants.ENDPOINT)
-    port = endpoint.port or (443 if endpoint.scheme == "https" else 80)
+    first = _first_hop(urlsplit(constants.ENDPOINT))
+    port = first.port or (443 if first.scheme == "https" else 80)
     try:
-        socket.create_connection((endpoint.hostname or "", port), timeout=_TIMEOUT_S).close()
+        socket.create_connection((first.hostname or "", port), timeout=_TIMEOUT_S).close()
     except OSError:
         _use_cache_only()
         return False
     return True
+
+
+def _first_hop(endpoint: SplitResult) -> SplitResult:
+    proxy = getproxies().get(endpoint.scheme)
+    if not proxy or proxy_bypass(endpoint.hostname or ""):
+        return endpoint
+    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
 
 
 def _use_cache_only() -> None:
@@ -33,3 +44,30 @@ def _use_cache_only() -> None:
     constants.HF_HUB_OFFLINE = True
     if "datasets" in sys.modules:  # it copied the setting when it was imported
         sys.modules["datasets"].config.HF_HUB_OFFLINE = True
+
+
+def why_refused(dataset: str, revision: str | None) -> str | None:
+    """Why the Hub does not give a dataset, and what to do about it; None when it would give it, or can't be asked."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    api = HfApi()
+    try:
+        api.auth_check(dataset, repo_type="dataset")
+        api.dataset_info(dataset, revision=revision)
+    except GatedRepoError:
+        return (
+            f"data.path {dataset!r}: its owners let in whom they know. Ask for access at "
+            f"{constants.ENDPOINT}/datasets/{dataset}, make a token at {constants.ENDPOINT}/settings/tokens, and set "
+            "it as HF_TOKEN."
+        )
+    except (RepositoryNotFoundError, HFValidationError):
+        return (
+            f"data.path {dataset!r}: no such folder or file here, and no such dataset on the Hub. Give a folder of "
+            "images, a parquet file, or the id of a Hub dataset; a private one needs HF_TOKEN."
+        )
+    except RevisionNotFoundError:
+        return f"data.revision {revision!r}: {dataset} has no such branch, tag or commit on the Hub."
+    except Exception:  # whatever keeps the question from being answered; the client's own error says more
+        return None
+    return None

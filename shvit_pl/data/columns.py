@@ -6,6 +6,13 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from shvit_pl.errors import UserError, did_you_mean
 
+_LABEL_KINDS = (
+    "string",
+    "large_string",
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
+
 
 def image_column(features: Features, wanted: str | None = None) -> str:
     """The column of images: `wanted`, or the only one of type `Image`; raises `UserError` otherwise."""
@@ -51,38 +58,52 @@ def _choose(flag: str, what: str, features: Features, candidates: list[str], wan
 def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[str]]:
     """Make `column` class indices in every split, with one list of class names for all.
 
+    The classes are those of the first split; labels that are no `ClassLabel` may be fewer in the others. A split wholly
+    without labels (none, or -1 throughout), as the test split of ImageNet, is left out.
+
     Raises:
-        UserError: when the splits have different classes.
+        UserError: when a split has labels for some rows only, or other classes than the first, or none has labels.
     """
-    for name, split in splits.items():
-        _check_all_labelled(name, split, column)
-    encoded = DatasetDict({name: _encode(split, column) for name, split in splits.items()})
-    names = {name: split.features[column].names for name, split in encoded.items()}
+    names = {name: found for name, split in splits.items() if (found := _class_names(name, split, column))}
+    if not names:
+        raise UserError(f"data.label_column {column!r}: no row of the split {next(iter(splits))!r} has a label.")
     first, *others = names
     for other in others:
-        if names[other] != names[first]:
-            different = sorted(set(names[first]) ^ set(names[other]))
-            raise UserError(
-                f"data.label_column {column!r}: splits {first!r} and {other!r} have different classes "
-                f"({len(names[first])} and {len(names[other])}; not shared: "
-                f"{', '.join(different[:5]) or 'their order'}). Give splits with the same classes."
-            )
-    return encoded, list(names[first])
+        missing_is_fine = not isinstance(splits[other].features[column], ClassLabel)  # it declares no classes
+        if names[other] != names[first] and not (missing_is_fine and set(names[other]) < set(names[first])):
+            raise UserError(_disagreement(column, first, names[first], other, names[other]))
+    return DatasetDict({name: _encode(splits[name], column, names[first]) for name in names}), names[first]
 
 
-def _check_all_labelled(name: str, split: Dataset, column: str) -> None:
-    values = split.unique(column)
-    if None in values or (isinstance(split.features[column], ClassLabel) and min(values, default=0) < 0):
-        raise UserError(f"data.label_column {column!r}: split {name!r} has rows without a label. Remove or label them.")
-
-
-def _encode(split: Dataset, column: str) -> Dataset:
+def _class_names(name: str, split: Dataset, column: str) -> list[str]:
+    """The classes that a split declares or, as text and in their order, the labels in it; none where it has none."""
+    if column not in split.features:
+        return []
     feature = split.features[column]
-    if isinstance(feature, ClassLabel):
+    if not isinstance(feature, ClassLabel | Value) or feature.dtype not in _LABEL_KINDS:
+        held = feature.dtype if isinstance(feature, Value) else type(feature).__name__
+        raise UserError(f"data.label_column {column!r}: it holds {held}, where a text or whole number is needed.")
+    labels = split.unique(column)
+    if set(labels) <= {None, -1}:
+        return []
+    if None in labels or (isinstance(feature, ClassLabel) and -1 in labels):
+        raise UserError(f"data.label_column {column!r}: split {name!r} has rows without a label. Remove or label them.")
+    return list(feature.names) if isinstance(feature, ClassLabel) else [str(label) for label in sorted(labels)]
+
+
+def _encode(split: Dataset, column: str, names: list[str]) -> Dataset:
+    """Replace labels by their indices, in memory: `class_encode_column` would write all images anew."""
+    if isinstance(split.features[column], ClassLabel):
         return split
-    if not isinstance(feature, Value):
-        raise UserError(f"data.label_column {column!r}: it holds {feature}, where one class per image is needed.")
-    values = sorted(split.unique(column))
-    if values == list(range(len(values))):  # indices already: encoding would sort them as text
-        return split.cast_column(column, ClassLabel(names=[str(value) for value in values]))
-    return split.class_encode_column(column)
+    index = {name: position for position, name in enumerate(names)}
+    indices = [index[str(label)] for label in split[column][:]]
+    encoded = split.remove_columns(column).add_column(column, indices, feature=ClassLabel(names=names))
+    return encoded.select_columns(split.column_names)
+
+
+def _disagreement(column: str, first: str, names: list[str], other: str, theirs: list[str]) -> str:
+    different = [name for name in (*names, *theirs) if (name in names) != (name in theirs)]
+    return (
+        f"data.label_column {column!r}: splits {first!r} and {other!r} have different classes ({len(names)} and "
+        f"{len(theirs)}; not shared: {', '.join(different[:5]) or 'their order'}). Give splits with the same classes."
+    )

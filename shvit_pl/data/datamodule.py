@@ -15,7 +15,14 @@ from shvit_pl.data.columns import encode_labels, image_column, label_column
 from shvit_pl.data.dataset import ImageDataset
 from shvit_pl.data.samplers import SeededSampler
 from shvit_pl.data.sources import EMBEDDED, open_dataset
-from shvit_pl.data.splits import VALIDATION_NAMES, check_split, divide, train_and_validation
+from shvit_pl.data.splits import (
+    VALIDATION_NAMES,
+    check_split,
+    divide,
+    train_and_validation,
+    unlabelled_note,
+    used_splits,
+)
 from shvit_pl.data.transforms import Augment, eval_transform, normalise, train_transform
 from shvit_pl.errors import UserError
 
@@ -123,12 +130,13 @@ class HFImageDataModule(L.LightningDataModule):
 
     def _choose_rows(self, splits: DatasetDict) -> None:
         hp: Any = self.hparams
-        check_split(splits, "data.train_split", hp.train_split)
-        self._label = label_column(splits[hp.train_split].features, hp.label_column)
-        splits, self.class_names = encode_labels(splits, self._label)
+        used = used_splits(splits, hp.train_split, hp.validation_split)
+        self._label = label_column(used[hp.train_split].features, hp.label_column)
+        splits, self.class_names = encode_labels(used, self._label)
         train, validation, self.split_note = train_and_validation(
             splits, hp.train_split, hp.validation_split, hp.validation_fraction, self._label, hp.split_seed
         )
+        self.split_note += unlabelled_note(used, splits)
         if hp.train_fraction < 1:
             _, train = divide(train, hp.train_fraction, self._label, hp.split_seed)
         self._rows.update(train=train, validate=validation, test=splits.get("test", validation))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
-from datasets.exceptions import DatasetNotFoundError
+from datasets import Dataset, DatasetDict, get_dataset_config_names, load_dataset, load_from_disk
+from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
 
-from shvit_pl.errors import UserError
-from shvit_pl.hub_access import hub_reachable
+from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.hub_access import hub_reachable, why_refused
 
 EMBEDDED = "digits"
 _DIGITS = Path(__file__).with_name("digits.parquet")
 _FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
+_FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
 
 
 def open_dataset(path: str, name: str | None = None, revision: str | None = None) -> DatasetDict:
@@ -21,20 +22,20 @@ def open_dataset(path: str, name: str | None = None, revision: str | None = None
     Args:
         path: `digits` (embedded), a folder of images (class folders, or `train/` and `validation/` with class folders),
             a folder or file of parquet or arrow, a folder written by `save_to_disk`, or a Hub id `user/dataset`.
-        name: The configuration of a Hub dataset that has several.
+        name: The configuration of a dataset that has several.
         revision: Branch, tag or commit of a Hub dataset.
 
     Raises:
         UserError: names `data.path`, its value, and what would be accepted.
     """
     location = _DIGITS if path == EMBEDDED else Path(path).expanduser()
-    if location.is_file():
-        return _open_file(location)
-    if location.is_dir():
-        return _open_folder(location)
-    if path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise UserError(f"data.path {path!r}: no such file or folder.")
-    return _open_hub(path, name, revision)
+    if not location.exists():
+        if path.startswith((".", "/", "~")) or path.count("/") > 1:
+            raise UserError(f"data.path {path!r}: no such file or folder.")
+        return _open_hub(path, name, revision)
+    if revision is not None:
+        raise UserError(f"data.revision {revision!r}: only datasets of the Hub have revisions, and {path!r} is local.")
+    return _open_file(location) if location.is_file() else _open_folder(location, name)
 
 
 def _open_file(path: Path) -> DatasetDict:
@@ -46,17 +47,18 @@ def _open_file(path: Path) -> DatasetDict:
     try:
         return _as_dict(load_dataset(builder, data_files={"train": str(path)}))
     except Exception as error:
-        raise UserError(f"data.path {str(path)!r}: not a readable {builder} file ({_first_line(error)}).") from error
+        raise UserError(f"data.path {str(path)!r}: not a readable {builder} file ({_reason(error)}).") from error
 
 
-def _open_folder(path: Path) -> DatasetDict:
+def _open_folder(path: Path, name: str | None) -> DatasetDict:
     try:
         if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
             return _as_dict(load_from_disk(str(path)))
-        return _as_dict(load_dataset(str(path)))
+        return _as_dict(load_dataset(str(path), name))
     except Exception as error:
+        _check_configuration(str(path), name, None)
         raise UserError(
-            f"data.path {str(path)!r}: no dataset was found in this folder ({_first_line(error)}). Give a "
+            f"data.path {str(path)!r}: no dataset was found in this folder ({_reason(error)}). Give a "
             "folder of images sorted into class folders, of parquet files, or one written by save_to_disk."
         ) from error
 
@@ -65,17 +67,41 @@ def _open_hub(path: str, name: str | None, revision: str | None) -> DatasetDict:
     reachable = hub_reachable()
     try:
         return _as_dict(load_dataset(path, name, revision=revision))
-    except (DatasetNotFoundError, ConnectionError, OSError) as error:
-        where = "on the Hub" if reachable else "in the local cache, and the Hub cannot be reached"
+    except _FAILURES as error:
+        if "scripts are no longer supported" in str(error):
+            raise UserError(
+                f"data.path {path!r}: it is a program ({path.split('/')[-1]}.py), not data, and is not run. Look on "
+                "the Hub for a copy of this dataset in parquet."
+            ) from error
+        if reachable and (refusal := why_refused(path, revision)):
+            raise UserError(refusal) from error
+        _check_configuration(path, name, revision)
+        where = "it can't be opened" if reachable else "it is not in the local cache, and the Hub cannot be reached"
         raise UserError(
-            f"data.path {path!r}: no such folder or file here, and no such dataset {where} "
-            f"({_first_line(error)}). Give a folder of images, a parquet file, or the id of a Hub dataset."
+            f"data.path {path!r}: no such folder or file here; as a dataset of the Hub, {where} ({_reason(error)}). "
+            "Give a folder of images, a parquet file, or the id of a Hub dataset."
         ) from error
-    except ValueError as error:  # such as a configuration that must be chosen; the library's message lists them
-        raise UserError(f"data.path {path!r}, data.name {name!r}: {' '.join(str(error).split())}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _check_configuration(path: str, name: str | None, revision: str | None) -> None:
+    """Raise `UserError` where a dataset has configurations of which one must be chosen."""
+    try:
+        known = get_dataset_config_names(path, revision=revision)
+    except _FAILURES:
+        return
+    if name is None and len(known) > 1:
+        raise UserError(f"data.name: {path!r} has several configurations ({', '.join(known)}). Choose one.")
+    if name is not None and name not in known:
+        hint = did_you_mean(name, known)
+        raise UserError(f"data.name {name!r}: no such configuration of {path!r}{hint}; there are {', '.join(known)}.")
+
+
+def _reason(error: Exception) -> str:
+    """One line of what a library said, without its advice."""
+    if isinstance(error, DatasetGenerationCastError):
+        return " ".join(str(error).split("\n\n")[1].split())
+    if isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

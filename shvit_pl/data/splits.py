@@ -9,27 +9,49 @@ from shvit_pl.errors import UserError, did_you_mean
 VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 
 
+def used_splits(splits: DatasetDict, train: str, validation: str | None) -> DatasetDict:
+    """The splits that a training uses, in this order: training, validation if there is one, and `test` if there is one.
+
+    Args:
+        splits: All splits of the dataset.
+        train: Name of the training split.
+        validation: Name of the validation split; by default the first of validation, valid, val and dev.
+
+    Raises:
+        UserError: when a named split is not there, empty, or named twice.
+    """
+    check_split(splits, "data.train_split", train)
+    if validation is not None:
+        check_split(splits, "data.validation_split", validation)
+    if validation == train:
+        raise UserError(f"data.validation_split {validation!r}: this is the training split; give another, or none.")
+    names = (train, validation or _validation_name(splits, train), "test")
+    return DatasetDict({name: splits[name] for name in names if name in splits and len(splits[name])})
+
+
 def train_and_validation(
     splits: DatasetDict, train: str, validation: str | None, fraction: float, label: str, seed: int
 ) -> tuple[Dataset, Dataset, str]:
     """Choose both splits, and say how.
 
     Args:
-        splits: All splits of the dataset.
+        splits: The splits that have labels.
         train: Name of the training split.
         validation: Name of the validation split; by default the first of validation, valid, val and dev.
         fraction: Share of the training split that validates where there is no such split.
-        label: Label column, to keep the classes' shares.
+        label: Label column of class indices, to keep the classes' shares.
         seed: Seed of that division.
 
     Returns:
         Training rows, validation rows, and a sentence about where the latter come from.
     """
-    check_split(splits, "data.train_split", train)
-    if validation is not None:
-        check_split(splits, "data.validation_split", validation)
-    else:
-        validation = next((name for name in VALIDATION_NAMES if name in splits and name != train), None)
+    for flag, name in (("data.train_split", train), ("data.validation_split", validation)):
+        if name is not None and name not in splits:
+            raise UserError(
+                f"{flag} {name!r}: no row of it has a label; the splits with labels are {', '.join(splits)}."
+            )
+    _check_every_class(splits[train], train, label)
+    validation = validation or _validation_name(splits, train)
     if validation is not None:
         return splits[train], splits[validation], f"validation on the split '{validation}'"
     rows, held_out = divide(splits[train], fraction, label, seed)
@@ -42,22 +64,41 @@ def divide(rows: Dataset, fraction: float, label: str, seed: int) -> tuple[Datas
         raise UserError(f"data.validation_fraction {fraction}: allowed is above 0 and below 1.")
     classes = rows.features[label].num_classes if isinstance(rows.features[label], ClassLabel) else 0
     smallest = min(fraction, 1 - fraction) * len(rows)
-    stratify = label if 0 < classes <= smallest and _all_classes_twice(rows, label) else None
+    stratify = label if 0 < classes <= smallest and min(_rows_per_class(rows, label).values()) >= 2 else None
     if not 1 <= round(fraction * len(rows)) < len(rows):
         raise UserError(f"a share of {fraction} of {len(rows)} images leaves one side without any; give another share.")
     parts = rows.train_test_split(test_size=fraction, seed=seed, stratify_by_column=stratify)
     return parts["train"], parts["test"]
 
 
+def unlabelled_note(used: DatasetDict, labelled: DatasetDict) -> str:
+    """What to add about splits that are there but have no labels, so that nothing can be measured on them."""
+    return "".join(f"; the split '{name}' has no labels and is left out" for name in used if name not in labelled)
+
+
 def check_split(splits: DatasetDict, flag: str, name: str) -> None:
-    """Raise `UserError` when there is no split of this name."""
+    """Raise `UserError` when there is no split of this name, or nothing in it."""
     if name not in splits:
         hint = did_you_mean(name, splits)
         raise UserError(f"{flag} {name!r}: no such split{hint}; the splits are {', '.join(splits)}.")
+    if not len(splits[name]):
+        raise UserError(f"{flag} {name!r}: this split has no rows.")
 
 
-def _all_classes_twice(rows: Dataset, label: str) -> bool:
-    counts: dict[int, int] = {}
-    for value in rows[label][:]:
-        counts[value] = counts.get(value, 0) + 1
-    return min(counts.values()) >= 2
+def _validation_name(splits: DatasetDict, train: str) -> str | None:
+    return next((name for name in VALIDATION_NAMES if name in splits and name != train), None)
+
+
+def _check_every_class(rows: Dataset, split: str, label: str) -> None:
+    present, names = _rows_per_class(rows, label), rows.features[label].names
+    absent = [name for index, name in enumerate(names) if index not in present]
+    if absent:
+        raise UserError(
+            f"data.label_column {label!r}: {len(absent)} of {len(names)} classes have no image in the split {split!r} "
+            f"({', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}). Add images, or take these classes out."
+        )
+
+
+def _rows_per_class(rows: Dataset, label: str) -> dict[int, int]:
+    values = rows.select_columns(label).with_format("arrow")[:][label]
+    return {count["values"]: count["counts"] for count in values.value_counts().to_pylist()}
