@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from shvit_pl.errors import UserError, did_you_mean
@@ -92,21 +88,17 @@ def _class_names(name: str, split: Dataset, column: str) -> list[str]:
         return []
     if None in labels or (isinstance(feature, ClassLabel) and -1 in labels):
         raise UserError(f"data.label_column {column!r}: split {name!r} has rows without a label. Remove or label them.")
-    return list(feature.names) if isinstance(feature, ClassLabel) else _as_text(pa.array(sorted(labels))).to_pylist()
+    return list(feature.names) if isinstance(feature, ClassLabel) else [str(label) for label in sorted(labels)]
 
 
 def _encode(split: Dataset, column: str, names: list[str]) -> Dataset:
-    """Replace labels by their indices, in memory and by Arrow: `class_encode_column` would write all images anew."""
+    """Replace labels by their indices, in memory: `class_encode_column` would write all images anew."""
     if isinstance(split.features[column], ClassLabel):
         return split
-    labels = _as_text(split.select_columns(column).with_format("arrow")[:][column])
-    indices = pc.index_in(labels, value_set=pa.array(names)).cast(pa.int64())
+    index = {name: position for position, name in enumerate(names)}
+    indices = [index[str(label)] for label in split[column][:]]
     encoded = split.remove_columns(column).add_column(column, indices, feature=ClassLabel(names=names))
     return encoded.select_columns(split.column_names)
-
-
-def _as_text(values: Any) -> Any:
-    return values.cast(pa.string())
 
 
 def _disagreement(column: str, first: str, names: list[str], other: str, theirs: list[str]) -> str:

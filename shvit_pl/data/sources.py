@@ -70,8 +70,8 @@ def _open_hub(path: str, name: str | None, revision: str | None) -> DatasetDict:
     except _FAILURES as error:
         if "scripts are no longer supported" in str(error):
             raise UserError(
-                f"data.path {path!r}: it is a program ({path.split('/')[-1]}.py), not data, and is not run. Look on the "
-                "Hub for a copy of this dataset in parquet."
+                f"data.path {path!r}: it is a program ({path.split('/')[-1]}.py), not data, and is not run. Look on "
+                "the Hub for a copy of this dataset in parquet."
             ) from error
         if reachable and (refusal := why_refused(path, revision)):
             raise UserError(refusal) from error
@@ -107,7 +107,3 @@ def _reason(error: Exception) -> str:
 
 def _as_dict(dataset: Dataset | DatasetDict) -> DatasetDict:
     return dataset if isinstance(dataset, DatasetDict) else DatasetDict(train=dataset)
-
-
-def open_stream(path, name, revision):
-    return load_dataset(path, name, revision=revision, streaming=True)

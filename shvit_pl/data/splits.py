@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from shvit_pl.errors import UserError, did_you_mean
@@ -26,7 +25,7 @@ def used_splits(splits: DatasetDict, train: str, validation: str | None) -> Data
         check_split(splits, "data.validation_split", validation)
     if validation == train:
         raise UserError(f"data.validation_split {validation!r}: this is the training split; give another, or none.")
-    names = (train, validation or validation_name(splits, train), "test")
+    names = (train, validation or _validation_name(splits, train), "test")
     return DatasetDict({name: splits[name] for name in names if name in splits and len(splits[name])})
 
 
@@ -52,7 +51,7 @@ def train_and_validation(
                 f"{flag} {name!r}: no row of it has a label; the splits with labels are {', '.join(splits)}."
             )
     _check_every_class(splits[train], train, label)
-    validation = validation or validation_name(splits, train)
+    validation = validation or _validation_name(splits, train)
     if validation is not None:
         return splits[train], splits[validation], f"validation on the split '{validation}'"
     rows, held_out = divide(splits[train], fraction, label, seed)
@@ -72,6 +71,11 @@ def divide(rows: Dataset, fraction: float, label: str, seed: int) -> tuple[Datas
     return parts["train"], parts["test"]
 
 
+def unlabelled_note(used: DatasetDict, labelled: DatasetDict) -> str:
+    """What to add about splits that are there but have no labels, so that nothing can be measured on them."""
+    return "".join(f"; the split '{name}' has no labels and is left out" for name in used if name not in labelled)
+
+
 def check_split(splits: DatasetDict, flag: str, name: str) -> None:
     """Raise `UserError` when there is no split of this name, or nothing in it."""
     if name not in splits:
@@ -81,7 +85,7 @@ def check_split(splits: DatasetDict, flag: str, name: str) -> None:
         raise UserError(f"{flag} {name!r}: this split has no rows.")
 
 
-def validation_name(splits: DatasetDict, train: str) -> str | None:
+def _validation_name(splits: DatasetDict, train: str) -> str | None:
     return next((name for name in VALIDATION_NAMES if name in splits and name != train), None)
 
 
@@ -97,4 +101,4 @@ def _check_every_class(rows: Dataset, split: str, label: str) -> None:
 
 def _rows_per_class(rows: Dataset, label: str) -> dict[int, int]:
     values = rows.select_columns(label).with_format("arrow")[:][label]
-    return {count["values"]: count["counts"] for count in pc.value_counts(values).to_pylist()}
+    return {count["values"]: count["counts"] for count in values.value_counts().to_pylist()}
