@@ -36,7 +36,6 @@ from shvit_pl.resume import LAST, flat, last_checkpoint, read_checkpoint, refuse
 from shvit_pl.runs import interrupted_run, resumed_loggers, run_loggers
 from shvit_pl.trainer import Trainer
 
-
 Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
 
 
@@ -175,7 +174,8 @@ def _checkpoints(monitor: str, every_n_steps: int | None) -> list[Callback]:
     last = ModelCheckpoint(filename="last", enable_version_counter=False)
     if every_n_steps is None:
         return [best, last]
-    return [best, last, ModelCheckpoint(filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False)]
+    often = ModelCheckpoint(filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False)
+    return [best, last, often]
 
 
 def _run_name(config: Any) -> str:

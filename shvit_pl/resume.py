@@ -27,6 +27,12 @@ _TRAINER = (
     "num_nodes",
     "sync_batchnorm",
 )
+_CONTENTS = {
+    "model": "hyper_parameters",
+    "data": "datamodule_hyper_parameters",
+    "step": "global_step",
+    "callbacks": "callbacks",
+}
 _FREE = ("data.num_workers", "model.class_names", "model.init_from", "model.use_ema")  # change nothing in it
 
 
@@ -38,8 +44,7 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
         raise UserError(f"ckpt_path {path!r}: no such file. Give a run's checkpoints/best.ckpt or last.ckpt.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        keys = {"model": "hyper_parameters", "data": "datamodule_hyper_parameters", "step": "global_step", "callbacks": "callbacks"}
-        contents = {name: checkpoint[key] for name, key in keys.items()}
+        contents = {name: checkpoint[key] for name, key in _CONTENTS.items()}
         DesignConfig(**contents["model"]["design"])
         return contents
     except (OSError, RuntimeError, LookupError, TypeError, UnpicklingError) as error:

@@ -34,7 +34,7 @@ class FiniteLoss(L.Callback):
             self._first = torch.full((), _NONE, dtype=torch.int64, device=loss.device)
         step = torch.where(loss.detach().isfinite(), _NONE, trainer.fit_loop.epoch_loop.total_batch_idx)
         self._first = torch.minimum(self._first, step)
-        if (batch_idx + 1) % trainer.log_every_n_steps == 0:
+        if (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -45,9 +45,7 @@ class FiniteLoss(L.Callback):
         """Check where nothing else would."""
         self._check(trainer)
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Check before anything is written."""
         self._check(trainer)
 

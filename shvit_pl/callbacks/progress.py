@@ -23,7 +23,7 @@ from rich.progress import (
 
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 
-
+_SHOWN = ("train/loss", "val/loss", "val/acc1", "val/acc1_ema")
 _SECONDS = 60.0  # between two lines where there is no bar
 
 
@@ -153,16 +153,18 @@ class StepLines:
     def __init__(self, show: Callable[[str], None]) -> None:
         self.show = show
         self._total = self._first = 0.0
-        self._began = self._shown = 0.0
+        self._began: float | None = None
+        self._shown = 0.0
 
     def begin(self, total: float, done: int) -> None:
-        """Start the clock; of `total` batches of the run, `done` are behind."""
-        self._total, self._first = total, done
-        self._began = self._shown = time.monotonic()
+        """Of `total` batches of the run, `done` are behind; the first one, which may compile, starts the clock."""
+        self._total, self._first, self._began = total, done + 1, None
 
     def step(self, trainer: L.Trainer) -> None:
         """Print when it is time."""
         now = time.monotonic()
+        if self._began is None:
+            self._began = self._shown = now
         if now - self._shown < _SECONDS:
             return
         self._shown = now
@@ -180,5 +182,5 @@ def _rate(trainer: L.Trainer) -> str:
 
 def _epoch_line(trainer: L.Trainer) -> str:
     metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}
-    shown = [f"{key} {metrics[key]:.4f}" for key in ("train/loss", "val/loss", "val/acc1", "val/acc1_ema") if key in metrics]
+    shown = [f"{key} {metrics[key]:.4f}" for key in _SHOWN if key in metrics]
     return "  ".join([f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}", *shown, _rate(trainer)])

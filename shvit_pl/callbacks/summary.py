@@ -14,6 +14,7 @@ import lightning as L
 import torch
 
 from shvit_pl.callbacks.throughput import Throughput, find_callback
+from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.runs import run_folder, write_summary
@@ -84,7 +85,8 @@ class RunSummary(L.Callback):
     @staticmethod
     def broken_images(trainer: L.Trainer) -> int:
         """Images that could not be decoded, of those that this process read."""
-        return sum(len(broken.reasons) for broken in trainer.datamodule.broken.values())  # type: ignore[attr-defined]
+        data: HFImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        return sum(len(broken.reasons) for broken in data.broken.values())
 
     def _elapsed(self) -> float:
         return self.wall_seconds + time.perf_counter() - self._since

@@ -40,7 +40,7 @@ class RowReader:
 
     def read(self, row: dict[str, Any], name: str, key: tuple[int, ...] = ()) -> Item:
         """Decode and transform, drawing random numbers by `key`."""
-        file = row[self.image_column] and row[self.image_column]["path"] or name
+        file = (row[self.image_column] and row[self.image_column]["path"]) or name
         try:
             image = decode(row[self.image_column], file, self.exif_rotation)
         except BrokenImage as error:
@@ -74,7 +74,7 @@ class ImageDataset(torch.utils.data.Dataset[Item]):
     def __getitem__(self, draw: Draw) -> Item:
         if not draw.counted:
             return self.reader.nothing()
-        item = self._read(draw.index, draw.key)
+        item = self._read(draw.row, draw.key)
         if not self.training:
             return item
         return {**self._whole(item, draw), "key": hash(draw.key)}
@@ -83,7 +83,7 @@ class ImageDataset(torch.utils.data.Dataset[Item]):
         return self.reader.read(self.rows[index], f"row {index}", key)
 
     def _whole(self, item: Item, draw: Draw) -> Item:
-        broken, index = item["broken"], draw.index
-        while item["broken"] and (index := (index + 1) % len(self.rows)) != draw.index:
+        broken, index = item["broken"], draw.row
+        while item["broken"] and (index := (index + 1) % len(self.rows)) != draw.row:
             item = self._read(index, draw.key)
         return {**item, "broken": broken}

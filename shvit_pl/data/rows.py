@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDatasetDict
 
 from shvit_pl.data.columns import encode_labels, image_column, label_column
 from shvit_pl.data.sources import open_dataset, open_stream
-from shvit_pl.data.splits import VALIDATION_NAMES, check_split, divide, train_and_validation, used_splits, validation_name
+from shvit_pl.data.splits import (
+    VALIDATION_NAMES,
+    check_split,
+    divide,
+    train_and_validation,
+    unlabelled_note,
+    used_splits,
+    validation_name,
+)
 from shvit_pl.errors import UserError
 
 
@@ -69,7 +76,7 @@ def _trained_on(splits: DatasetDict, image: str, hp: Any) -> ChosenRows:
     if hp.train_fraction < 1:
         _, train = divide(train, hp.train_fraction, label, hp.split_seed)
     rows = {"train": train, "validate": validation, "test": labelled.get("test", validation)}
-    return ChosenRows(rows, image, label, names, note)
+    return ChosenRows(rows, image, label, names, note + unlabelled_note(used, labelled))
 
 
 def _evaluated(splits: DatasetDict, stage: str, wanted: str | None) -> tuple[Dataset, str]:
@@ -97,16 +104,21 @@ def stream_rows(hp: Any) -> ChosenRows:
             f"data.label_column {label!r}: a stream must name its classes (ClassLabel), and this column holds "
             f"{features[label].dtype}. Choose another with --data.label_column, or set --data.streaming false."
         )
-    validation = validation_name(splits, hp.train_split, hp.validation_split)
+    validation = hp.validation_split or validation_name(splits, hp.train_split)
     if validation is None:
         raise UserError(
             f"data.streaming: {hp.path!r} has no validation split (splits: {', '.join(splits)}), and of a stream none "
             "can be held out. Name one with --data.validation_split, or set --data.streaming false."
         )
     _check_same_classes(splits, hp.train_split, validation, label)
-    splits = IterableDatasetDict({name: rows.cast_column(image, Image(decode=False)) for name, rows in splits.items()})
-    rows = {"train": splits[hp.train_split], "validate": splits[validation], "test": splits.get("test", splits[validation])}
-    return ChosenRows(rows, image, label, list(features[label].names), f"validation on the split '{validation}', streamed")
+    encoded = {name: rows.cast_column(image, Image(decode=False)) for name, rows in splits.items()}
+    rows = {
+        "train": encoded[hp.train_split],
+        "validate": encoded[validation],
+        "test": encoded.get("test", encoded[validation]),
+    }
+    note = f"validation on the split '{validation}', streamed"
+    return ChosenRows(rows, image, label, list(features[label].names), note)
 
 
 def _check_same_classes(splits: IterableDatasetDict, train: str, validation: str, label: str) -> None:
@@ -116,9 +128,3 @@ def _check_same_classes(splits: IterableDatasetDict, train: str, validation: str
             f"data.label_column {label!r}: splits {train!r} and {validation!r} have different classes. "
             "Give splits with the same classes."
         )
-
-
-def class_counts(rows: Dataset, label: str, classes: int) -> list[int]:
-    """Number of rows of each class."""
-    labels = np.asarray(rows.with_format("numpy", columns=[label])[label][:], dtype=np.int64)
-    return np.bincount(labels, minlength=classes).tolist()

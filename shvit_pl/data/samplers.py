@@ -15,12 +15,12 @@ class Draw(NamedTuple):
     """What a sampler asks of a dataset.
 
     Attributes:
-        index: The row.
+        row: Its number.
         key: What its augmentation is seeded by.
         counted: False for padding, which fills up the last batch of some processes and is not evaluated.
     """
 
-    index: int
+    row: int
     key: tuple[int, ...] = ()
     counted: bool = True
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from shvit_pl.errors import UserError, did_you_mean
@@ -25,7 +29,7 @@ def used_splits(splits: DatasetDict, train: str, validation: str | None) -> Data
         check_split(splits, "data.validation_split", validation)
     if validation == train:
         raise UserError(f"data.validation_split {validation!r}: this is the training split; give another, or none.")
-    names = (train, validation or _validation_name(splits, train), "test")
+    names = (train, validation or validation_name(splits, train), "test")
     return DatasetDict({name: splits[name] for name in names if name in splits and len(splits[name])})
 
 
@@ -50,8 +54,7 @@ def train_and_validation(
             raise UserError(
                 f"{flag} {name!r}: no row of it has a label; the splits with labels are {', '.join(splits)}."
             )
-    _check_every_class(splits[train], train, label)
-    validation = validation or _validation_name(splits, train)
+    validation = validation or validation_name(splits, train)
     if validation is not None:
         return splits[train], splits[validation], f"validation on the split '{validation}'"
     rows, held_out = divide(splits[train], fraction, label, seed)
@@ -64,7 +67,8 @@ def divide(rows: Dataset, fraction: float, label: str, seed: int) -> tuple[Datas
         raise UserError(f"data.validation_fraction {fraction}: allowed is above 0 and below 1.")
     classes = rows.features[label].num_classes if isinstance(rows.features[label], ClassLabel) else 0
     smallest = min(fraction, 1 - fraction) * len(rows)
-    stratify = label if 0 < classes <= smallest and min(_rows_per_class(rows, label).values()) >= 2 else None
+    present = [count for count in class_counts(rows, label, classes) if count] if classes else []
+    stratify = label if 0 < classes <= smallest and min(present) >= 2 else None
     if not 1 <= round(fraction * len(rows)) < len(rows):
         raise UserError(f"a share of {fraction} of {len(rows)} images leaves one side without any; give another share.")
     parts = rows.train_test_split(test_size=fraction, seed=seed, stratify_by_column=stratify)
@@ -76,29 +80,21 @@ def unlabelled_note(used: DatasetDict, labelled: DatasetDict) -> str:
     return "".join(f"; the split '{name}' has no labels and is left out" for name in used if name not in labelled)
 
 
-def check_split(splits: DatasetDict, flag: str, name: str) -> None:
+def check_split(splits: Mapping[str, Any], flag: str, name: str) -> None:
     """Raise `UserError` when there is no split of this name, or nothing in it."""
     if name not in splits:
         hint = did_you_mean(name, splits)
         raise UserError(f"{flag} {name!r}: no such split{hint}; the splits are {', '.join(splits)}.")
-    if not len(splits[name]):
+    if isinstance(splits[name], Dataset) and not len(splits[name]):
         raise UserError(f"{flag} {name!r}: this split has no rows.")
 
 
-def _validation_name(splits: DatasetDict, train: str) -> str | None:
+def validation_name(splits: Mapping[str, Any], train: str) -> str | None:
+    """The first of validation, valid, val and dev that there is beside the training split."""
     return next((name for name in VALIDATION_NAMES if name in splits and name != train), None)
 
 
-def _check_every_class(rows: Dataset, split: str, label: str) -> None:
-    present, names = _rows_per_class(rows, label), rows.features[label].names
-    absent = [name for index, name in enumerate(names) if index not in present]
-    if absent:
-        raise UserError(
-            f"data.label_column {label!r}: {len(absent)} of {len(names)} classes have no image in the split {split!r} "
-            f"({', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}). Add images, or take these classes out."
-        )
-
-
-def _rows_per_class(rows: Dataset, label: str) -> dict[int, int]:
-    values = rows.select_columns(label).with_format("arrow")[:][label]
-    return {count["values"]: count["counts"] for count in values.value_counts().to_pylist()}
+def class_counts(rows: Dataset, label: str, classes: int) -> list[int]:
+    """Number of rows of each class."""
+    labels = np.asarray(rows.select_columns(label).with_format("numpy")[:][label], dtype=np.int64)
+    return np.bincount(labels, minlength=classes).tolist()

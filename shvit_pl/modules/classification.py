@@ -195,7 +195,7 @@ class ClassificationModule(L.LightningModule):
         for group, settings in zip(self.trainer.optimizers[0].param_groups, self._group_settings, strict=True):
             group.update(settings)
         for config in self.trainer.lr_scheduler_configs:
-            scheduler = config.scheduler
+            scheduler: Any = config.scheduler
             scheduler.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
             for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
                 group["lr"] = group["initial_lr"] * factor(scheduler.last_epoch)

@@ -1,21 +1,13 @@
 """A run that was stopped anywhere and resumed ends with the weights of the run that was not, bit for bit."""
 
 import csv
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
 
 from shvit_pl.callbacks.step_seed import StepSeed
-from shvit_pl.cli import main
-from shvit_pl.resume import refuse_changes
 from shvit_pl.runs import read_summary
-from tests.cli.runs import QUICK, fit
+from tests.cli.runs import fit
 
 EVERYTHING = [
     "--model.design.drop_path=0.2",
@@ -39,6 +31,10 @@ def assert_same(first, second):
     assert first.keys() == second.keys()
     for key, tensor in first.items():
         assert torch.equal(tensor, second[key]), key
+
+
+def logged_steps(folder):
+    return [row["step"] for row in csv.DictReader((folder / "metrics.csv").open())]
 
 
 def stop_at(monkeypatch, epoch, batch):
@@ -71,6 +67,5 @@ def test_a_run_stopped_at_any_step_resumes_exactly(epoch, batch, whole, tmp_path
     assert fit(*FLAGS, "--ckpt_path=last") == 0
     assert_same(weights(whole), weights(cut))
     assert read_summary(cut)["metrics"] == read_summary(whole)["metrics"]
-    steps = {folder: [row["step"] for row in csv.DictReader((folder / "metrics.csv").open())] for folder in (cut, whole)}
-    assert steps[cut] == steps[whole]
+    assert logged_steps(cut) == logged_steps(whole)
     assert list((tmp_path / "runs" / "tiny").iterdir()) == [cut]
