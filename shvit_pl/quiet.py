@@ -47,7 +47,7 @@ def quiet() -> None:
         logging.getLogger(name).addFilter(_wanted)
     if not torch.cuda.is_available():
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # says so, when it compiles
-    warnings.showwarning = _in_one_line
+    warnings.showwarning = _in_one_line  # type: ignore[assignment]
     for message in _WARNED:
         warnings.filterwarnings("ignore", message=message)
 

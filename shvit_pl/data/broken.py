@@ -37,5 +37,5 @@ class BrokenImages:
         if len(self.reasons) > _MOST * total:
             raise UserError(
                 f"data.path: {len(self.reasons)} of {total} images can't be decoded, and more than {_MOST:.0%} stops a "
-                f"run: {'; '.join(list(self.reasons)[:3])}. Repair or remove them."
+                f"run: {'; '.join(reason.rstrip('.') for reason in list(self.reasons)[:3])}. Repair or remove them."
             )

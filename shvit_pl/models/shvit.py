@@ -87,14 +87,15 @@ class Stage(nn.Module):
 
 @contextmanager
 def _without_tracking(module: nn.Module) -> Iterator[None]:
-    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d) and norm.training]
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, batches) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 class SHViT(TimmSHViT):

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from math import isfinite
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.data import Mixup
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
-from timm.utils import ModelEmaV3, adaptive_clip_grad
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from shvit_pl.data import HFImageDataModule
@@ -25,16 +18,16 @@ from shvit_pl.designs.paper import paper_weight_decay
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT, create_model, load_weights
 from shvit_pl.modules.averaging import EmaConfig
+from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.metrics import EMA, make_metrics, update
 from shvit_pl.modules.mixing import MixConfig
-from shvit_pl.optim import OptimConfig, Schedule, make_optimizer, make_schedule
+from shvit_pl.optim import OptimConfig
 
 Batch = dict[str, Any]
 FRESH = "fresh weights"
-_GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas", "eps")
 
 
-class ClassificationModule(L.LightningModule):
+class ClassificationModule(TrainedModule):
     """A SHViT, its loss, its metrics and its optimiser.
 
     The network is built once the classes are known: from `class_names`, or from the data module at the start of a run.
@@ -60,9 +53,7 @@ class ClassificationModule(L.LightningModule):
     """
 
     model: SHViT | None
-    ema: ModelEmaV3 | None
     metrics: nn.ModuleDict
-    schedule: Schedule | None = None
 
     def __init__(
         self,
@@ -79,19 +70,19 @@ class ClassificationModule(L.LightningModule):
         use_ema: bool = False,
         class_names: list[str] | None = None,
     ) -> None:
-        super().__init__()
         # from a checkpoint the settings come as plain dicts, so that it loads with weights_only=True
-        self.design_config = DesignConfig(**design) if isinstance(design, dict) else design
-        self.optim_config = OptimConfig(**optim) if isinstance(optim, dict) else optim
+        design = DesignConfig(**design) if isinstance(design, dict) else design
+        optim = OptimConfig(**optim) if isinstance(optim, dict) else optim
+        ema = EmaConfig(**ema) if isinstance(ema, dict) else ema
+        super().__init__(optim, ema, freeze_bn, paper_weight_decay(design.name))
+        self.design_config = design
         self.mix_config = MixConfig(**mix) if isinstance(mix, dict) else mix
-        self.ema_config = EmaConfig(**ema) if isinstance(ema, dict) else ema
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.label_smoothing {label_smoothing}: allowed is from 0 to below 1.")
         self.design = _resolve(self.design_config)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.class_names = class_names
         self.init_note = FRESH
-        self.model = self.ema = None
         self.mixup: Mixup | None = None
         self.save_hyperparameters(
             {
@@ -174,31 +165,10 @@ class ClassificationModule(L.LightningModule):
             self.model.compile()  # in place, so that the keys of checkpoints stay clean
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> ClassificationModule:
-        """As for any module, but the average stays in evaluation mode, and so does BatchNorm under `freeze_bn`."""
-        super().train(mode)
-        if self.ema is not None:
-            self.ema.eval()
-        if self.hparams["freeze_bn"]:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
-
     def on_fit_start(self) -> None:
         """Begin with the weights of `init_from`, unless a run is being resumed."""
         if not self.trainer.ckpt_path:
             self.load_initial_weights()
-
-    def on_train_start(self) -> None:
-        """Put this run's optimiser settings in force: a checkpoint brings back those that it was saved with."""
-        for group, settings in zip(self.trainer.optimizers[0].param_groups, self._group_settings, strict=True):
-            group.update(settings)
-        for config in self.trainer.lr_scheduler_configs:
-            scheduler: Any = config.scheduler
-            scheduler.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
-            for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
-                group["lr"] = group["initial_lr"] * factor(scheduler.last_epoch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep where the weights came from."""
@@ -241,30 +211,6 @@ class ClassificationModule(L.LightningModule):
         self.log_dict({"train/loss": loss, "train/lr": self._lr()}, batch_size=len(images))
         return loss
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Adaptive gradient clipping where it is asked for, else Lightning's."""
-        assert self.model is not None
-        if self.optim_config.agc > 0:
-            adaptive_clip_grad(self.model.parameters(), clip_factor=self.optim_config.agc)
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
-        optimizer_closure: Any = None,
-    ) -> None:
-        """One step, after which the average follows: before any checkpoint of that step."""
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.ema is not None:
-            self.ema.update(self.model, step=self.trainer.global_step + 1)
-
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Update the metrics under `val/`; returns the logits for callbacks."""
         return self._evaluate(batch, "val")
@@ -294,45 +240,6 @@ class ClassificationModule(L.LightningModule):
         probabilities = self._logits(self.ema if averaged else self.model, batch["image"]).float().softmax(dim=-1)
         whole = [index for index, broken in enumerate(batch["broken"]) if not broken]
         return {"file": [batch["file"][index] for index in whole], "probabilities": probabilities[whole]}
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser over the network, and its schedule."""
-        assert self.model is not None
-        config = self.optim_config
-        self.schedule = make_schedule(config, self.global_batch, self._total_steps(), self._epochs())
-        optimizer, scheduler = make_optimizer(self.model, config, self.schedule, self.weight_decay)
-        self._group_settings = [
-            {key: group[key] for key in _GROUP_SETTINGS if key in group} for group in optimizer.param_groups
-        ]
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": config.interval}}
-
-    @property
-    def weight_decay(self) -> float:
-        """Weight decay in force."""
-        asked = self.optim_config.weight_decay
-        return paper_weight_decay(self.design_config.name) if asked == "auto" else float(asked)
-
-    @property
-    def global_batch(self) -> int:
-        """Images per optimiser step, over all devices and accumulated batches."""
-        data = getattr(self.trainer, "datamodule", None)
-        batch = data.hparams.batch_size if data is not None else 1
-        return int(batch * self.trainer.world_size * self.trainer.accumulate_grad_batches)
-
-    def _total_steps(self) -> int:
-        steps = self.trainer.estimated_stepping_batches
-        if not isfinite(steps):
-            raise UserError(
-                "trainer.max_epochs -1: the learning rate falls to the run's end; give max_epochs or max_steps."
-            )
-        return int(steps)
-
-    def _epochs(self) -> float:
-        steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        return self._total_steps() / max(1.0, steps_per_epoch)
-
-    def _lr(self) -> float:
-        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def _check_number_of_classes(flag: str, class_names: list[str]) -> None:
