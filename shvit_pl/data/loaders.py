@@ -58,6 +58,7 @@ class StreamLoader(_Resumable):
         """Yield the batches of one epoch, or what is left of it."""
         done = self.progress()
         if self._running is None:
-            self.dataset.begin_at(done)  # type: ignore[attr-defined]
-            self._running = iter(super().__iter__())
+            turn = done % max(1, self.num_workers)  # in a round of workers, of which the first one begins
+            self.dataset.begin_at(done - turn)  # type: ignore[attr-defined]
+            self._running = islice(super().__iter__(), turn, None)
         yield from islice(self._running, self.steps - done % self.steps)

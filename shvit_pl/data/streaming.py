@@ -51,13 +51,13 @@ class TrainStream(TorchIterableDataset[Item]):
         return int(self.rows.num_shards)
 
     def begin_at(self, batches: int) -> None:
-        """Leave out the batches that the run has had; their rows are read again, but not decoded."""
+        """Leave out batches that the run has had, as many per worker; their rows are read again, but not decoded."""
         self._done = batches
 
     def __iter__(self) -> Iterator[Item]:
         """Yield items for ever; a broken image is replaced by the whole one before it."""
         workers, worker = _worker()
-        start = len(range(worker, self._done, workers)) * self.batch_size  # workers give batches in turns
+        start = self._done // workers * self.batch_size  # workers give batches in turns
         whole: Row | None = None
         for position, row in islice(enumerate(self._passes()), start, None):
             key, name = (self.seed, self.rank, worker, position), f"row {position} of worker {worker}"

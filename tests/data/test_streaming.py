@@ -1,0 +1,136 @@
+"""Streams: shared out over processes and workers, endless in training, counted once in evaluation, resumed exactly."""
+
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import torch
+
+from shvit_pl import HFImageDataModule
+from shvit_pl.data import streaming
+from shvit_pl.data.samplers import Draw
+from shvit_pl.data.sources import open_dataset
+from shvit_pl.runs import read_summary
+from tests.cli.runs import QUICK, fit
+from tests.cli.test_resume import assert_same, stop_at, weights
+
+ROWS, SHARDS, VALIDATION = 91, 3, 23
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """A folder of parquet: three training shards of unequal length, and one for validation."""
+    rows = open_dataset("digits")["train"]
+    for number in range(SHARDS):
+        part = rows.select(range(ROWS)).shard(SHARDS, number, contiguous=True)
+        part.to_parquet(tmp_path / "data" / f"train-{number:05}-of-{SHARDS:05}.parquet")
+    held_out = rows.select(range(ROWS, ROWS + VALIDATION))
+    held_out.to_parquet(tmp_path / "data" / "validation-00000-of-00001.parquet")
+    return tmp_path / "data"
+
+
+def streamed(path, **settings):
+    options = {"image_size": 32, "batch_size": 7, "num_workers": 0, "augment": "none", "steps_per_epoch": 13}
+    data = HFImageDataModule(str(path), streaming=True, **(options | settings))
+    data.setup("fit")
+    return data
+
+
+def images(loader):
+    return [image.sum().item() for batch in loader for image in batch["image"]]
+
+
+@pytest.fixture
+def stored(shards):
+    """What the training images measure, read map-style."""
+    data = HFImageDataModule(str(shards), image_size=32, batch_size=7, num_workers=0, augment="none")
+    data.setup("fit")
+    dataset = data.train_dataloader().dataset
+    return Counter(dataset[Draw(row)]["image"].sum().item() for row in range(len(dataset)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_pass_holds_every_image_once(shards, stored, workers):
+    loader = streamed(shards, num_workers=workers, batch_size=ROWS, steps_per_epoch=1).train_dataloader()
+    assert Counter(images(loader)) == stored
+
+
+def test_several_workers_share_out_the_shards_and_none_is_idle(shards, stored):
+    loader = streamed(shards, num_workers=5, steps_per_epoch=9).train_dataloader()
+    assert loader.num_workers == SHARDS
+    seen = Counter(images(loader))
+    assert sum(seen.values()) == 63
+    assert max(seen.values()) == 1
+    assert set(seen) <= set(stored)
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_processes_share_the_stream_out(shards, stored, replicas, monkeypatch):
+    seen = Counter()
+    for rank in range(replicas):
+        monkeypatch.setattr(streaming, "process", lambda rank=rank: (replicas, rank))
+        stream = streamed(shards, batch_size=2).train_dataloader().dataset
+        seen.update(stream.reader.read(row, "row")["image"].sum().item() for row in stream.rows)
+    assert seen == stored
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_counts_every_image_once_and_every_process_gets_as_many(shards, replicas, workers, monkeypatch):
+    counted, lengths = 0, set()
+    for rank in range(replicas):
+        monkeypatch.setattr(streaming, "process", lambda rank=rank: (replicas, rank))
+        labels = torch.cat([batch["label"] for batch in streamed(shards, num_workers=workers).val_dataloader()])
+        counted += int((labels >= 0).sum())
+        lengths.add(len(labels))
+    assert counted == VALIDATION
+    assert len(lengths) == 1
+
+
+def test_epochs_go_on_in_the_stream_and_a_new_pass_has_a_new_order(shards):
+    loader = streamed(shards, steps_per_epoch=5).train_dataloader()
+    drawn = sum((images(loader) for _ in range(6)), [])
+    first, second = drawn[:ROWS], drawn[ROWS : 2 * ROWS]
+    assert Counter(first) == Counter(second)
+    assert first != second
+
+
+def test_a_broken_image_of_a_stream_is_replaced_and_named(shards):
+    loader = streamed(shards, steps_per_epoch=13).train_dataloader()
+    whole = loader.dataset.reader
+
+    class Broken:
+        def read(self, row, name, key=()):
+            item = whole.read(row, name, key)
+            return {**item, "broken": "it is torn", "label": -1} if name.startswith("row 20 ") else item
+
+    loader.dataset.reader = Broken()
+    batches = list(loader)
+    assert [reason for batch in batches for reason in batch["broken"] if reason] == ["it is torn"]
+    assert all((batch["label"] >= 0).all() for batch in batches)
+
+
+FLAGS = ["--data.streaming=true", "--data.steps_per_epoch=5", "--trainer.limit_train_batches=null"]
+
+
+def test_two_processes_end_together_on_shards_that_do_not_divide(shards, tmp_path):
+    flags = [*FLAGS, f"--data.path={shards}", "--trainer.limit_val_batches=1.0"]
+    ddp = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    command = [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *flags, *ddp]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    summary = read_summary(tmp_path / "runs" / "tiny" / "version_0")
+    assert (summary["steps_trained"], summary["epochs_trained"]) == (10, 2)
+    assert (summary["last_metrics"]["val/acc1"] * VALIDATION) % 1 == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_streamed_run_resumes_exactly(shards, tmp_path, monkeypatch, workers):
+    flags = [*FLAGS, f"--data.path={shards}", "--checkpoint_every_n_steps=1", f"--data.num_workers={workers}"]
+    assert fit(*flags, "--trainer.default_root_dir=whole") == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, epoch=1, batch=2)
+        fit(*flags)
+    assert fit(*flags, "--ckpt_path=last") == 0
+    assert_same(*(weights(tmp_path / root / "tiny" / "version_0") for root in ("whole", "runs")))
