@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datasets import Dataset, DatasetDict, get_dataset_config_names, load_dataset, load_dataset_builder, load_from_disk
 from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
+from datasets.info import DatasetInfosDict
 
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.hub_access import hub_reachable, why_refused
@@ -66,7 +67,8 @@ def _open_folder(path: Path, name: str | None) -> DatasetDict:
 def _open_data_folder(path: str, name: str | None) -> DatasetDict:
     builder = load_dataset_builder(path, name)
     files = builder.config.data_files or {}
-    if builder.name not in _FILE_BUILDERS.values() or builder.info.features is not None:
+    declared = any(info.features for info in DatasetInfosDict.from_directory(path).values())
+    if declared or builder.name not in _FILE_BUILDERS.values():
         return _as_dict(load_dataset(path, name))
     # each split by itself: together, they would all be read with the class names of the first
     parts = {str(split): load_dataset(builder.name, data_files=files[split], split="train") for split in files}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from datasets import ClassLabel, Dataset, DatasetDict
+from math import ceil
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+from datasets.utils.stratify import stratified_shuffle_split_generate_indices
 
 from shvit_pl.errors import UserError, did_you_mean
 
@@ -62,13 +67,18 @@ def divide(rows: Dataset, fraction: float, label: str, seed: int) -> tuple[Datas
     """Divide rows at random, the second part being `fraction` of them, with each class's share kept where possible."""
     if not 0 < fraction < 1:
         raise UserError(f"data.validation_fraction {fraction}: allowed is above 0 and below 1.")
-    classes = rows.features[label].num_classes if isinstance(rows.features[label], ClassLabel) else 0
-    smallest = min(fraction, 1 - fraction) * len(rows)
-    stratify = label if 0 < classes <= smallest and min(_rows_per_class(rows, label).values()) >= 2 else None
     if not 1 <= round(fraction * len(rows)) < len(rows):
         raise UserError(f"a share of {fraction} of {len(rows)} images leaves one side without any; give another share.")
-    parts = rows.train_test_split(test_size=fraction, seed=seed, stratify_by_column=stratify)
-    return parts["train"], parts["test"]
+    counts, held_out = _rows_per_class(rows, label), ceil(fraction * len(rows))
+    if min(counts.values()) < 2 or len(counts) > min(held_out, len(rows) - held_out):
+        parts = rows.train_test_split(test_size=fraction, seed=seed)
+        return parts["train"], parts["test"]
+    # as train_test_split(stratify_by_column=label), which takes a minute for the labels of a million rows
+    indices = stratified_shuffle_split_generate_indices(
+        _values(rows, label).to_numpy(), len(rows) - held_out, held_out, rng=np.random.default_rng(seed)
+    )
+    kept, left = next(indices)
+    return rows.select(kept), rows.select(left)
 
 
 def unlabelled_note(used: DatasetDict, labelled: DatasetDict) -> str:
@@ -100,5 +110,9 @@ def _check_every_class(rows: Dataset, split: str, label: str) -> None:
 
 
 def _rows_per_class(rows: Dataset, label: str) -> dict[int, int]:
-    values = rows.select_columns(label).with_format("arrow")[:][label]
-    return {count["values"]: count["counts"] for count in values.value_counts().to_pylist()}
+    return {count["values"]: count["counts"] for count in _values(rows, label).value_counts().to_pylist()}
+
+
+def _values(rows: Dataset, label: str) -> Any:
+    """The labels as an Arrow array, without touching the images."""
+    return rows.select_columns(label).with_format("arrow")[:][label]

@@ -3,7 +3,7 @@
 import zipfile
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, load_dataset
 from PIL import Image as PILImage
 
 from shvit_pl import HFImageDataModule
@@ -162,6 +162,7 @@ def no_rows_to_validate_on(folder):
 def classes_in_another_order(folder):
     rows([0, 1] * 6).to_parquet(folder / "train.parquet")
     rows([0, 1], ClassLabel(names=["b", "a"])).to_parquet(folder / "validation.parquet")
+    load_dataset(str(folder))  # which reads both with the names of the first, and remembers that
     return folder
 
 
