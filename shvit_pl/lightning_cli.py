@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from shvit_pl.callbacks.epoch_seed import EpochSeed
 from shvit_pl.callbacks.figures import RunFigures
+from shvit_pl.callbacks.finite_loss import FiniteLoss
+from shvit_pl.callbacks.hparams import RunHparams
 from shvit_pl.callbacks.predictions import PredictionWriter
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.callbacks.report import RunReport
-from shvit_pl.callbacks.summary import MONITOR, RunSummary
+from shvit_pl.callbacks.run_settings import RunSettings
+from shvit_pl.callbacks.step_seed import StepSeed
+from shvit_pl.callbacks.summary import RunSummary, better
 from shvit_pl.callbacks.throughput import Throughput
 from shvit_pl.config_files import with_found_configs
-from shvit_pl.data.datamodule import OF_ONE_DATASET, HFImageDataModule
-from shvit_pl.designs.config import DesignConfig
+from shvit_pl.data.datamodule import HFImageDataModule
+from shvit_pl.data.settings import OF_ONE_DATASET
+from shvit_pl.designs.config import resolve_design
 from shvit_pl.errors import UserError
 from shvit_pl.modules import ClassificationModule
+from shvit_pl.modules.metrics import EMA
 from shvit_pl.parsing import OneLineErrors
 from shvit_pl.quiet import quiet
+from shvit_pl.resume import LAST, flat, last_checkpoint, read_checkpoint, refuse_changes, training_settings
 from shvit_pl.runs import interrupted_run, resumed_loggers, run_loggers
 from shvit_pl.trainer import Trainer
+
+Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
@@ -65,18 +71,38 @@ class ShvitCLI(LightningCLI):
         """Flags beside model, data and trainer."""
         parser.add_argument("--run_name", type=str | None, default=None, help="folder of the run (default: the design)")
         parser.add_argument("--output", type=str, default="predictions.csv", help="the file that predict writes")
+        parser.add_argument("--monitor", type=Monitor, default="val/acc1", help="what best.ckpt is the best in")
+        parser.add_argument(
+            "--checkpoint_every_n_steps", type=int | None, default=None, help="write last.ckpt within epochs too"
+        )
+        parser.add_argument(
+            "--allow_changes", type=bool, default=False, help="resume with other settings than the checkpoint's"
+        )
+        parser.add_argument("--plain", type=bool, default=False, help="plain lines for log files: no bars, no boxes")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; what a checkpoint says of model and data are the defaults of everything but fit."""
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
-        _check_flags(self.config[command])
-        path = self.config[command].ckpt_path
-        if path is None and command == "fit":
+        config = self.config[command]
+        _check_flags(config)
+        if command == "fit" and config.ckpt_path == LAST:
+            config.ckpt_path = last_checkpoint(config.trainer.default_root_dir, _run_name(config))
+        if config.ckpt_path is None and command == "fit":
             return
-        self.checkpoint = read_checkpoint(path)
+        self.checkpoint = read_checkpoint(config.ckpt_path)
         if command != "fit":
             self._parse_with_checkpoint(parser, args, self._subcommand_parsers[command])
+
+    def before_instantiate_classes(self) -> None:
+        """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""
+        config = self.config[self.config["subcommand"]]
+        if config.data.image_size == "auto":
+            config.data.image_size = resolve_design(config.model.design.name).image_size
+        if self.config["subcommand"] == "fit" and self.checkpoint and not config.allow_changes:
+            saved = self.checkpoint["callbacks"].get(RunSettings.__name__, {}).get("settings")
+            if saved is not None:
+                refuse_changes(saved, training_settings(config))
 
     def _parse_with_checkpoint(
         self, parser: LightningArgumentParser, args: ArgsType, command_parser: LightningArgumentParser
@@ -125,45 +151,35 @@ class ShvitCLI(LightningCLI):
             return False
         if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
             return resumed_loggers(folder, self.checkpoint["step"])
-        return run_loggers(config.trainer.default_root_dir, config.run_name or self.model.design_config.name)
+        return run_loggers(config.trainer.default_root_dir, _run_name(self.config[self.subcommand]))
 
     def _callbacks(self, config: Any) -> list[Callback]:
         callbacks: list[Callback] = [Throughput()]
         if config.trainer.enable_progress_bar is not False:
-            callbacks.append(RunProgress())
+            callbacks.append(RunProgress(plain=config.plain))
         if self.subcommand == "predict":
             callbacks.append(PredictionWriter(config.output))
         if self.subcommand == "fit":
-            callbacks += [EpochSeed(), RunSummary(self.command), RunFigures(), RunReport()]
+            settings = training_settings(self.config[self.subcommand])
+            callbacks += [StepSeed(), FiniteLoss(), RunSettings(settings, config.allow_changes), RunHparams(settings)]
+            callbacks += [RunSummary(self.command, config.monitor), RunFigures(), RunReport(config.plain)]
             if config.trainer.enable_checkpointing is not False:
-                callbacks += _checkpoints()
+                callbacks += _checkpoints(config.monitor, config.checkpoint_every_n_steps)
         return callbacks
 
 
-def _checkpoints() -> list[Callback]:
-    """`best.ckpt` by validation accuracy, and `last.ckpt` after every epoch."""
-    best = ModelCheckpoint(monitor=MONITOR, mode="max", filename="best", enable_version_counter=False)
+def _checkpoints(monitor: str, every_n_steps: int | None) -> list[Callback]:
+    """`best.ckpt` by what is monitored, and `last.ckpt` after every epoch, and within epochs if asked for."""
+    best = ModelCheckpoint(monitor=monitor, mode=better(monitor), filename="best", enable_version_counter=False)
     last = ModelCheckpoint(filename="last", enable_version_counter=False)
-    return [best, last]
+    if every_n_steps is None:
+        return [best, last]
+    often = ModelCheckpoint(filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False)
+    return [best, last, often]
 
 
-def read_checkpoint(path: str | None) -> dict[str, Any]:
-    """What a checkpoint says of its `model`, `data` and `step`; raises `UserError` when it can't be read."""
-    if path is None:
-        raise UserError("ckpt_path: which checkpoint? Give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt.")
-    if not Path(path).is_file():
-        raise UserError(f"ckpt_path {path!r}: no such file. Give a run's checkpoints/best.ckpt or last.ckpt.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        keys = {"model": "hyper_parameters", "data": "datamodule_hyper_parameters", "step": "global_step"}
-        contents = {name: checkpoint[key] for name, key in keys.items()}
-        DesignConfig(**contents["model"]["design"])
-        return contents
-    except (OSError, RuntimeError, LookupError, TypeError, UnpicklingError) as error:
-        raise UserError(
-            f"ckpt_path {path!r}: not a whole checkpoint of shvit-pl ({type(error).__name__}). Give a run's "
-            "checkpoints/best.ckpt or last.ckpt."
-        ) from error
+def _run_name(config: Any) -> str:
+    return str(config.run_name or config.model.design.name)
 
 
 def _check_flags(config: Any) -> None:
@@ -173,23 +189,21 @@ def _check_flags(config: Any) -> None:
         raise UserError(f"seed_everything {seed}: allowed are whole numbers from 0 to {2**32 - 1}.")
     if name is not None and (not name or Path(name).name != name):
         raise UserError(f"run_name {name!r}: allowed is a folder's name, without slashes.")
-    if config.trainer.accumulate_grad_batches < 1:
-        raise UserError("trainer.accumulate_grad_batches: allowed are whole numbers from 1.")
+    for flag, value in (
+        ("trainer.accumulate_grad_batches", config.trainer.accumulate_grad_batches),
+        ("checkpoint_every_n_steps", config.get("checkpoint_every_n_steps")),
+    ):
+        if value is not None and value < 1:
+            raise UserError(f"{flag} {value}: allowed are whole numbers from 1.")
+    if config.monitor.endswith(EMA) and config.model.ema.decay == 0:
+        raise UserError(f"monitor {config.monitor}: there is no average; give --model.ema.decay 0.9999, for example.")
     if config.get("output") is not None and (Path(config.output).is_dir() or not Path(config.output).parent.is_dir()):
         raise UserError(f"output {config.output!r}: allowed is a file's name in a folder that exists.")
 
 
 def _set_defaults(parser: LightningArgumentParser, hparams: Mapping[str, Any]) -> None:
     known = {action.dest for action in parser._actions}
-    parser.set_defaults({key: value for key, value in _flat(hparams) if key in known})
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    parser.set_defaults({key: value for key, value in flat(hparams) if key in known})
 
 
 def run(args: list[str]) -> None:

@@ -1,9 +1,10 @@
-"""The optimiser and its learning rate schedule."""
+"""The optimiser, its learning rate schedule and adaptive gradient clipping."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import cos, pi
+from typing import Any, Literal
 
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from shvit_pl.errors import UserError, did_you_mean
 
 REFERENCE_BATCH = 512  # the global batch that `lr` is stated for, as in the official code
+Interval = Literal["step", "epoch"]
 
 
 @dataclass(frozen=True)
@@ -23,56 +25,77 @@ class OptimConfig:
         name: Any timm optimiser.
         lr: Peak learning rate at a global batch of 512; scaled linearly with the global batch (paper: 1e-3, that is
             4e-3 at its 2048).
-        weight_decay: Not applied to biases, normalisation and other one-dimensional parameters.
+        weight_decay: Not applied to biases, normalisation and other one-dimensional parameters; auto takes the paper's
+            of the design (S1 0.025, S2 0.032, S3 0.035, S4 0.03).
         warmup_epochs: Epochs of linear warm-up from warmup_lr; at most a fifth of the run.
         warmup_lr: Learning rate of the first step (not scaled).
         min_lr: Learning rate at the end of the cosine (not scaled).
+        interval: step follows warm-up and cosine at every step; epoch keeps one rate through an epoch, one epoch late,
+            as the official code does.
+        agc: Adaptive gradient clipping: the most that a unit's gradient may measure, as a share of its weights' norm
+            (the official code's: 0.02); 0 is none.
+        layer_decay: Factor on the learning rate from each layer to the one before it; null or 1 is none.
+        options: Further arguments of the optimiser, such as {betas: [0.9, 0.95]}.
     """
 
     name: str = "adamw"
     lr: float = 1e-3
-    weight_decay: float = 0.025
+    weight_decay: float | Literal["auto"] = 0.025
     warmup_epochs: float = 5.0
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
+    interval: Interval = "step"
+    agc: float = 0.0
+    layer_decay: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.name not in list_optimizers():
             hint = did_you_mean(self.name, list_optimizers()) or " (for example adamw, lamb, sgd)"
             raise UserError(f"model.optim.name {self.name!r}: no timm optimiser{hint}.")
-        for field in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr"):
-            value = getattr(self, field)
-            if value < 0 or (field == "lr" and value == 0):
-                allowed = "above 0" if field == "lr" else "0 or more"
-                raise UserError(f"model.optim.{field} {value}: allowed is {allowed}.")
+        for flag in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "agc"):
+            value = getattr(self, flag)
+            if value != "auto" and (value < 0 or (flag == "lr" and value == 0)):
+                allowed = "above 0" if flag == "lr" else "0 or more"
+                raise UserError(f"model.optim.{flag} {value}: allowed is {allowed}.")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise UserError(f"model.optim.layer_decay {self.layer_decay}: allowed is above 0 and at most 1.")
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up and cosine, one value per step.
+    """Linear warm-up and cosine.
+
+    By step, the cosine begins where the warm-up ends. By epoch, it is the official code's: epochs 0 and 1 both run at
+    `warmup_lr`, as its scheduler is stepped after each epoch, and the cosine counts from epoch 0.
 
     Attributes:
         peak: Peak learning rate.
-        total_steps: Optimiser steps of the whole run.
-        warmup_steps: Steps before the peak.
-        warmup_lr: Learning rate of step 0.
-        min_lr: Learning rate after the last step.
+        total: Steps or epochs of the whole run.
+        warmup: Steps or epochs before the peak.
+        warmup_lr: Learning rate at the start.
+        min_lr: Learning rate after the end.
+        interval: What is counted.
         warmup_shrunk: Whether the warm-up asked for was longer than a fifth of the run, and so was shortened to that.
     """
 
     peak: float
-    total_steps: int
-    warmup_steps: int
+    total: int
+    warmup: int
     warmup_lr: float
     min_lr: float
+    interval: Interval = "step"
     warmup_shrunk: bool = False
 
-    def __call__(self, step: int) -> float:
-        """Learning rate of `step`, as a multiple of the peak."""
-        if step < self.warmup_steps:
-            lr = self.warmup_lr + (self.peak - self.warmup_lr) * step / self.warmup_steps
+    def __call__(self, count: int) -> float:
+        """Learning rate of step or epoch `count`, as a multiple of the peak."""
+        by_epoch = self.interval == "epoch"
+        done = max(count - 1, 0) if by_epoch else count
+        if done < self.warmup:
+            lr = self.warmup_lr + (self.peak - self.warmup_lr) * done / self.warmup
         else:
-            progress = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+            before = 0 if by_epoch else self.warmup
+            progress = (done - before) / max(1, self.total - before)
             lr = self.min_lr + (self.peak - self.min_lr) * (1 + cos(pi * min(1.0, progress))) / 2
         return lr / self.peak
 
@@ -84,14 +107,37 @@ def peak_lr(config: OptimConfig, global_batch: int) -> float:
 
 def make_schedule(config: OptimConfig, global_batch: int, total_steps: int, epochs: float) -> Schedule:
     """The schedule of a run; a warm-up longer than a fifth of the run shrinks to a fifth."""
-    asked = round(total_steps * config.warmup_epochs / max(epochs, 1e-9))
-    warmup = min(asked, total_steps // 5)
+    total = total_steps if config.interval == "step" else max(1, round(epochs))
+    asked = round(total * config.warmup_epochs / max(epochs, 1e-9))
+    warmup = min(asked, total // 5)
     peak = peak_lr(config, global_batch)
     warmup_lr, min_lr = min(config.warmup_lr, peak), min(config.min_lr, peak)  # of a tiny batch the peak is tiny too
-    return Schedule(peak, total_steps, warmup, warmup_lr, min_lr, warmup_shrunk=warmup < asked)
+    return Schedule(peak, total, warmup, warmup_lr, min_lr, config.interval, warmup_shrunk=warmup < asked)
 
 
-def make_optimizer(model: nn.Module, config: OptimConfig, schedule: Schedule) -> tuple[Optimizer, LambdaLR]:
-    """The optimiser of all parameters, none of the 1-D ones decayed, and the scheduler to step after every step."""
-    optimizer = create_optimizer_v2(model, opt=config.name, lr=schedule.peak, weight_decay=config.weight_decay)
-    return optimizer, LambdaLR(optimizer, schedule)
+def make_optimizer(
+    model: nn.Module, config: OptimConfig, schedule: Schedule, weight_decay: float
+) -> tuple[Optimizer, LambdaLR]:
+    """The optimiser of all parameters, none of the 1-D ones decayed, and the scheduler to step once per interval.
+
+    Raises:
+        UserError: when the optimiser does not take `config.options`.
+    """
+    try:
+        optimizer = create_optimizer_v2(
+            model,
+            opt=config.name,
+            lr=schedule.peak,
+            weight_decay=weight_decay,
+            layer_decay=config.layer_decay,
+            **config.options,
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model.optim.options {config.options}: {config.name} does not take them ({error}).") from error
+    for group in optimizer.param_groups:
+        group["lr"] *= group.get("lr_scale", 1.0)  # of layer decay
+
+    def rate(count: int) -> float:
+        return schedule(count)  # a plain function: LambdaLR would write an object's values into checkpoints
+
+    return optimizer, LambdaLR(optimizer, rate)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
+
+import torch
 
 _LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
@@ -23,6 +26,7 @@ _LOGGED = (
     "Restored all states",
     "Loaded model weights",
     "`Trainer.fit` stopped",
+    "Automatic Mixed Precision",
 )
 _WARNED = (
     r".*isinstance\(treespec, LeafSpec\).*",
@@ -41,8 +45,16 @@ def quiet() -> None:
     """Filter Lightning's tips and the warnings listed above."""
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_wanted)
+    if not torch.cuda.is_available():
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # says so, when it compiles
+    warnings.showwarning = _in_one_line  # type: ignore[assignment]
     for message in _WARNED:
         warnings.filterwarnings("ignore", message=message)
+
+
+def _in_one_line(message: Warning | str, *_: object) -> None:
+    """A user can act on what a warning says, not on where it was raised."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _wanted(record: logging.LogRecord) -> bool:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins import CheckpointIO
+
+from shvit_pl.checkpoint_io import AtomicCheckpointIO
 
 
 class Trainer(L.Trainer):
-    """Lightning's Trainer; runs are kept in `runs/`.
+    """Lightning's Trainer; runs are kept in `runs/`, and checkpoints are written atomically.
 
     The `limit_*_batches` are declared anew because Lightning's own annotation makes the command line read `1` (one
     batch) as `1.0` (all batches).
@@ -25,8 +28,12 @@ class Trainer(L.Trainer):
         limit_val_batches: int | float | None = None,
         limit_test_batches: int | float | None = None,
         limit_predict_batches: int | float | None = None,
+        plugins: Any = None,
         **kwargs: Any,
     ) -> None:
+        plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins] if plugins else []
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
         super().__init__(
             *args,
             max_epochs=max_epochs,
@@ -37,5 +44,6 @@ class Trainer(L.Trainer):
             limit_val_batches=limit_val_batches,
             limit_test_batches=limit_test_batches,
             limit_predict_batches=limit_predict_batches,
+            plugins=plugins,
             **kwargs,
         )

@@ -13,8 +13,10 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
+from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.transforms import denormalise
 from shvit_pl.modules import ClassificationModule
+from shvit_pl.modules.metrics import EMA
 from shvit_pl.runs import FIGURES, run_folder
 
 _MOST_INPUTS = 32
@@ -37,10 +39,10 @@ class RunFigures(L.Callback):
         """Take the curves of the interrupted run."""
         self.curves = state_dict["curves"]
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Draw the augmented inputs of the first batch."""
+        """Draw the inputs of the first batch as the network saw them: augmented, erased and mixed."""
         if not self._drawn_inputs and isinstance(pl_module, ClassificationModule):
             self._drawn_inputs = True
             data = trainer.datamodule  # type: ignore[attr-defined]
@@ -50,7 +52,7 @@ class RunFigures(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin a confusion matrix."""
         if isinstance(pl_module, ClassificationModule):
-            self._confusion = MulticlassConfusionMatrix(len(pl_module.class_names or [])).to(pl_module.device)
+            self._confusion = _confusion_matrix(pl_module)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any
@@ -74,6 +76,10 @@ class RunFigures(L.Callback):
             _save(trainer, "confusion_matrix", draw_confusion(matrix, list(names or [])))
 
 
+def _confusion_matrix(module: ClassificationModule) -> MulticlassConfusionMatrix:
+    return MulticlassConfusionMatrix(len(module.class_names or []), ignore_index=IGNORED).to(module.device)
+
+
 def draw_inputs(images: Tensor, labels: Tensor, class_names: list[str]) -> Figure:
     """A grid of images `(B, 3, S, S)` in [0, 1], with the first ones' classes in the title."""
     images = images[:_MOST_INPUTS].detach().float().cpu()
@@ -93,7 +99,7 @@ def draw_curves(curves: dict[str, list[tuple[float, float]]]) -> Figure:
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, ending, unit in ((left, "loss", "cross-entropy"), (right, "acc1", "top-1 accuracy (fraction)")):
-        for name in sorted(curve for curve in curves if curve.endswith(ending)):
+        for name in sorted(curve for curve in curves if curve.removesuffix(EMA).endswith(ending)):
             epochs, values = zip(*curves[name], strict=True)
             axes.plot(epochs, values, marker="o", markersize=3, label=name)
         axes.set(xlabel="epoch", ylabel=unit)

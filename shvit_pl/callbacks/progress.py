@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import (
@@ -19,13 +23,22 @@ from rich.progress import (
 
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 
+_SHOWN = ("train/loss", "val/loss", "val/acc1", "val/acc1_ema")
+_SECONDS = 60.0  # between two lines where there is no bar
+
 
 class RunProgress(ProgressBar):
-    """A bar with images/s and the time left on a terminal; a line per epoch everywhere."""
+    """A bar with images/s and the time left on a terminal, else a line a minute; a line per epoch everywhere.
 
-    def __init__(self) -> None:
+    Args:
+        plain: No bar, also on a terminal.
+    """
+
+    def __init__(self, plain: bool = False) -> None:
         super().__init__()
-        self.console = Console()
+        self.plain = plain
+        self.console = Console(no_color=plain, highlight=False, soft_wrap=True)
+        self._steps = StepLines(self.print)
         self._enabled = True
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -48,18 +61,22 @@ class RunProgress(ProgressBar):
         batches = trainer.num_training_batches * (trainer.max_epochs or 1)
         if trainer.max_steps > 0:
             batches = min(batches, trainer.max_steps * trainer.accumulate_grad_batches)
-        self._begin("train", batches, trainer.fit_loop.epoch_loop.total_batch_idx + 1)
+        done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        self._steps.begin(batches, done)
+        self._begin("train", batches, done)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """One step further."""
         self._advance(_rate(trainer))
+        if self._bar is None:
+            self._steps.step(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """One line per epoch."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self.print(_epoch_line(trainer), highlight=False)
+            self.print(_epoch_line(trainer))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """End the bar."""
@@ -100,7 +117,7 @@ class RunProgress(ProgressBar):
         self._end()
 
     def _begin(self, what: str, total: float, completed: int = 0) -> None:
-        if not (self._enabled and self.console.is_terminal):
+        if self.plain or not (self._enabled and self.console.is_terminal):
             return
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -126,6 +143,38 @@ class RunProgress(ProgressBar):
             self._bar = None
 
 
+class StepLines:
+    """A line a minute within long epochs, with the time left.
+
+    Args:
+        show: Prints a line.
+    """
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self.show = show
+        self._total = self._first = 0.0
+        self._began: float | None = None
+        self._shown = 0.0
+
+    def begin(self, total: float, done: int) -> None:
+        """Of `total` batches of the run, `done` are behind; the first one, which may compile, starts the clock."""
+        self._total, self._first, self._began = total, done + 1, None
+
+    def step(self, trainer: L.Trainer) -> None:
+        """Print when it is time."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = self._shown = now
+        if now - self._shown < _SECONDS:
+            return
+        self._shown = now
+        done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        left = timedelta(seconds=round((now - self._began) / (done - self._first) * (self._total - done)))
+        loss = trainer.callback_metrics.get("train/loss", torch.tensor(float("nan"))).item()
+        epoch = f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"
+        self.show(f"{epoch}  batch {done}/{self._total:.0f}  train/loss {loss:.4f}  {_rate(trainer)}  {left} left")
+
+
 def _rate(trainer: L.Trainer) -> str:
     throughput = find_callback(trainer, Throughput)
     return f"{throughput.images_per_second:.0f} images/s" if throughput and throughput.seconds else ""
@@ -133,5 +182,5 @@ def _rate(trainer: L.Trainer) -> str:
 
 def _epoch_line(trainer: L.Trainer) -> str:
     metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}
-    shown = [f"{key} {metrics[key]:.4f}" for key in ("train/loss", "val/loss", "val/acc1") if key in metrics]
+    shown = [f"{key} {metrics[key]:.4f}" for key in _SHOWN if key in metrics]
     return "  ".join([f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}", *shown, _rate(trainer)])

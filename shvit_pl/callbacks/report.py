@@ -17,18 +17,27 @@ from shvit_pl.runs import CHECKPOINTS, run_folder
 
 
 class RunReport(L.Callback):
-    """Prints what a run is about to do, and what came out of it with the next steps."""
+    """Prints what a run is about to do, and what came out of it with the next steps.
+
+    Args:
+        plain: One line a fact, for log files.
+    """
+
+    def __init__(self, plain: bool = False) -> None:
+        self.plain = plain
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The table at the start, and what the run changed in what was asked for."""
         if trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
-            _show("run", _start_rows(run_facts(trainer, pl_module), trainer, pl_module))
+            facts = run_facts(trainer, pl_module)
+            _show("run", _start_rows(facts, trainer, pl_module), self.plain)
+            _warn_of_empty_classes(facts)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The table at the end."""
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
-            _show("result", _end_rows(trainer, summary))
+            _show("result", _end_rows(trainer, summary), self.plain)
             best = (run_folder(trainer) or Path()) / CHECKPOINTS / "best.ckpt"
             if best.is_file():
                 print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {best}")
@@ -40,7 +49,10 @@ class RunReport(L.Callback):
             print(f"the run stopped; the same command goes on with --ckpt_path {last}")
 
 
-def _show(title: str, rows: dict[str, str]) -> None:
+def _show(title: str, rows: dict[str, str], plain: bool) -> None:
+    if plain:
+        print("\n".join(f"{title}: {name or 'note'}: {value}" for name, value in rows.items()))
+        return
     table = Table(box=box.SIMPLE, show_header=False, title=title, title_justify="left", title_style="bold")
     table.add_column(style="dim")
     table.add_column(overflow="fold")
@@ -57,8 +69,7 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
         f"{', '.join(design['mixers'])}; tokens {grids} at {size} px",
         "cost": f"{facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} MMACs",
         "weights": facts["init"],
-        "data": f"{dataset['path']}: {dataset['train_images']} training and {dataset['validation_images']} validation "
-        f"images, {len(facts['classes'])} classes",
+        "data": f"{dataset['path']}: {_images(facts)}, {_classes(facts)}",
         "": dataset["validation"],
         "schedule": f"{facts['epochs']} epochs, {facts['steps']} steps of {facts['global_batch']} images; "
         f"{_learning_rate(module)}",
@@ -67,12 +78,33 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
     }
 
 
+def _images(facts: dict[str, Any]) -> str:
+    dataset = facts["dataset"]
+    if dataset["train_images"] is None:
+        return "streamed"
+    return f"{dataset['train_images']} training and {dataset['validation_images']} validation images"
+
+
+def _classes(facts: dict[str, Any]) -> str:
+    counts = facts["dataset"]["images_per_class"]
+    each = f" of {min(counts)} to {max(counts)} training images" if counts else ""
+    return f"{len(facts['classes'])} classes{each}"
+
+
+def _warn_of_empty_classes(facts: dict[str, Any]) -> None:
+    counts = facts["dataset"]["images_per_class"] or []
+    empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
+    if empty:
+        shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+        print(f"warning: {len(empty)} classes have no training image ({shown}): they will never be predicted")
+
+
 def _learning_rate(module: ClassificationModule) -> str:
     config, schedule = module.optim_config, module.schedule
     if schedule is None:
         return config.name
     shrunk = " (a fifth of the run, which is shorter than warmup_epochs)" if schedule.warmup_shrunk else ""
-    return f"{config.name}, peak lr {schedule.peak:.2g}, {schedule.warmup_steps} warm-up steps{shrunk}"
+    return f"{config.name}, peak lr {schedule.peak:.2g}, {schedule.warmup} warm-up {schedule.interval}s{shrunk}"
 
 
 def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
@@ -80,6 +112,8 @@ def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
     rows = {name: f"{value:.4f}" for name, value in summary.best.items()}
     if summary.best_epoch is not None:
         rows["best epoch"] = f"{summary.best_epoch + 1} of {trainer.max_epochs}"
+    if summary.broken_images(trainer):
+        rows["broken"] = f"{summary.broken_images(trainer)} images could not be decoded and were skipped"
     rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training" if throughput else ""
     rows["folder"] = str(run_folder(trainer) or "none")
     return rows

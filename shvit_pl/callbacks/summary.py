@@ -8,17 +8,17 @@ import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 
 from shvit_pl.callbacks.throughput import Throughput, find_callback
+from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.runs import run_folder, write_summary
 
-MONITOR = "val/acc1"
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmetrics", "datasets")
 
 
@@ -27,14 +27,17 @@ class RunSummary(L.Callback):
 
     Args:
         command: The command line that started the run.
+        monitor: The metric that the best epoch is the best in.
 
     Attributes:
-        best: Validation metrics of the epoch with the highest `val/acc1`, with its number (from 0).
+        best: Validation metrics of the best epoch.
+        best_epoch: Its number (from 0).
         wall_seconds: Seconds of training and validation, over all sessions of a resumed run.
     """
 
-    def __init__(self, command: str = "") -> None:
+    def __init__(self, command: str = "", monitor: str = "val/acc1") -> None:
         self.command = command
+        self.monitor = monitor
         self.best: dict[str, float] = {}
         self.best_epoch: int | None = None
         self.wall_seconds = 0.0
@@ -64,14 +67,26 @@ class RunSummary(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the metrics of the best epoch."""
         metrics = _validation_metrics(trainer)
-        if not trainer.sanity_checking and metrics.get(MONITOR, -1.0) > self.best.get(MONITOR, -1.0):
+        if not trainer.sanity_checking and self.monitor in metrics and self._is_better(metrics[self.monitor]):
             self.best, self.best_epoch = metrics, trainer.current_epoch
+
+    def _is_better(self, value: float) -> bool:
+        if self.monitor not in self.best:
+            return True
+        before = self.best[self.monitor]
+        return value < before if better(self.monitor) == "min" else value > before
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the file, on the first rank of a run with a folder."""
         folder = run_folder(trainer)
         if folder is not None and trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
             write_summary(folder, self._summary(trainer, pl_module))
+
+    @staticmethod
+    def broken_images(trainer: L.Trainer) -> int:
+        """Images that could not be decoded, of those that this process read."""
+        data: HFImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        return sum(len(broken.reasons) for broken in data.broken.values())
 
     def _elapsed(self) -> float:
         return self.wall_seconds + time.perf_counter() - self._since
@@ -83,16 +98,23 @@ class RunSummary(L.Callback):
         return {
             **run_facts(trainer, module),
             "metrics": self.best,
+            "monitor": self.monitor,
             "best_epoch": self.best_epoch,
             "last_metrics": _validation_metrics(trainer),
             "best_checkpoint": os.path.relpath(best_path, self._folder) if best_path else None,
             "epochs_trained": trainer.current_epoch,
             "steps_trained": trainer.global_step,
             "wall_seconds": round(self._elapsed(), 1),
+            "broken_images": self.broken_images(trainer),
             "images_per_second": round(throughput.images_per_second, 1) if throughput else None,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
             "command": self.command,
         }
+
+
+def better(metric: str) -> Literal["min", "max"]:
+    """Which direction is better: a loss should be low, all else high."""
+    return "min" if "loss" in metric else "max"
 
 
 def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
@@ -107,9 +129,10 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "macs": costs.macs,
         "init": module.init_note,
         "dataset": {
-            **{key: data[key] for key in ("path", "name", "revision", "train_fraction", "image_size")},
+            **{key: data[key] for key in ("path", "name", "revision", "train_fraction", "streaming", "image_size")},
             "train_images": datamodule.rows("train"),
             "validation_images": datamodule.rows("validate"),
+            "images_per_class": datamodule.images_per_class(),
             "validation": datamodule.split_note,
         },
         "classes": classes,

@@ -3,45 +3,32 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
-from datasets import Dataset, DatasetDict, Image
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.utils.data import DataLoader
 
-from shvit_pl.data.columns import encode_labels, image_column, label_column
-from shvit_pl.data.dataset import ImageDataset
-from shvit_pl.data.samplers import SeededSampler
-from shvit_pl.data.sources import EMBEDDED, open_dataset
-from shvit_pl.data.splits import (
-    VALIDATION_NAMES,
-    check_split,
-    divide,
-    train_and_validation,
-    unlabelled_note,
-    used_splits,
-)
-from shvit_pl.data.transforms import Augment, eval_transform, normalise, train_transform
+from shvit_pl.data.broken import BrokenImages
+from shvit_pl.data.dataset import ImageDataset, RowReader
+from shvit_pl.data.erasing import erase
+from shvit_pl.data.loaders import Batch, EpochLoader, StreamLoader
+from shvit_pl.data.rows import ChosenRows, choose_rows, stream_rows
+from shvit_pl.data.samplers import EvalSampler, TrainSampler, process
+from shvit_pl.data.settings import check_settings
+from shvit_pl.data.sources import EMBEDDED
+from shvit_pl.data.splits import class_counts
+from shvit_pl.data.streaming import EvalStream, TrainStream
+from shvit_pl.data.transforms import Augment, Resize, eval_transform, normalise, train_transform
 from shvit_pl.errors import UserError
-
-Batch = dict[str, Any]
-OF_ONE_DATASET = (
-    "name",
-    "revision",
-    "image_column",
-    "label_column",
-    "train_split",
-    "validation_split",
-    "train_fraction",
-)
 
 
 class HFImageDataModule(L.LightningDataModule):
     """Images and class labels of a Hugging Face dataset, and the normalisation that goes with them.
 
-    Batches hold `image` (float32 `(B, 3, S, S)`, normalised on the device), `label` `(B,)` and `file`.
+    Batches hold `image` (float32 `(B, 3, S, S)`, normalised on the device), `label` `(B,)` (-1: not to be evaluated),
+    `file` and `broken` (why an image could not be decoded, or '').
 
     Args:
         path: digits (embedded), a folder of images, a folder or file of parquet or arrow, or the id of a Hub dataset.
@@ -54,9 +41,18 @@ class HFImageDataModule(L.LightningDataModule):
         validation_fraction: Share of the training split held out where there is no validation split.
         train_fraction: Share of the training images to use.
         split_seed: Seed of both divisions, apart from the run's seed so that runs share their validation images.
-        image_size: Side of the square input in pixels.
+        image_size: Side of the square input in pixels; on the command line also auto: the design's own.
         crop_pct: In evaluation, the side's share of the resized image that the central crop keeps.
+        resize: In evaluation, crop (keep the aspect ratio, crop the centre) or squash (resize to a square, keep all).
         augment: none, shift (for digits and the like) or crop (natural images: random resized crop and flip).
+        auto_augment: A policy of timm: rand-m9-mstd0.5-inc1 (the paper's RandAugment), 3a (3-Augment), ...
+        color_jitter: Strength of brightness, contrast and saturation jitter; auto_augment other than 3a turns it off.
+        erasing: Probability of an image to have a rectangle erased (the paper's: 0.25).
+        repeats: Repeated augmentation: copies of each drawn image in an epoch (the paper's: 3).
+        exif_rotation: Turn images upright as their EXIF block says; torchvision's ImageFolder and the paper do not.
+        streaming: Read the dataset as it comes instead of storing it; needs steps_per_epoch.
+        steps_per_epoch: Batches per process that make an epoch of a stream.
+        shuffle_buffer: Rows of a stream among which the next is drawn.
         batch_size: Images per step and device.
         num_workers: Processes that decode (default: none when training on a CPU, else one per core, 8 at most).
     """
@@ -73,83 +69,90 @@ class HFImageDataModule(L.LightningDataModule):
         validation_fraction: float = 0.2,
         train_fraction: float = 1.0,
         split_seed: int = 0,
-        image_size: int = 224,
+        image_size: int | Literal["auto"] = 224,
         crop_pct: float = 0.875,
+        resize: Resize = "crop",
         augment: Augment = "crop",
+        auto_augment: str | None = None,
+        color_jitter: float = 0.0,
+        erasing: float = 0.0,
+        repeats: int = 1,
+        exif_rotation: bool = False,
+        streaming: bool = False,
+        steps_per_epoch: int | None = None,
+        shuffle_buffer: int = 2000,
         batch_size: int = 64,
         num_workers: int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        _check_settings(self.hparams)
+        check_settings(self.hparams)
+        if image_size != "auto":  # a mistake in the augmentation shows at once
+            train_transform(image_size, crop_pct, augment, auto_augment, color_jitter)
         self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        self.class_names: list[str] | None = None
-        self.split_note = ""
         self.held_out = True  # False: validate and test on all rows of data that was not trained on
-        self._rows: dict[str, Dataset] = {}
+        self.broken: dict[str, BrokenImages] = {}
+        self._chosen: ChosenRows | None = None
 
     def setup(self, stage: str) -> None:
         """Open the dataset, choose columns and splits; raises `UserError` for what is not there or ambiguous."""
-        if stage in self._rows or self.class_names is not None:
-            return
-        splits = self._open()
-        if stage == "predict":
-            self._rows["predict"] = self._evaluated(splits, "test")
-        elif stage == "fit" or self.held_out:
-            self._choose_rows(splits)
-        else:
-            self._choose_evaluated_rows(splits, stage)
-        if stage == "fit" and self.rows("train") < self.hparams["batch_size"]:
+        hp: Any = self.hparams
+        if hp.image_size == "auto":
+            raise UserError("data.image_size auto: from Python, give the side in pixels.")
+        if self._chosen is None:
+            self._chosen = stream_rows(hp) if hp.streaming else choose_rows(hp, stage, self.held_out)
+        if hp.streaming and self.trainer is not None:
+            self.trainer.limit_train_batches = hp.steps_per_epoch
+        elif stage == "fit" and not hp.streaming:
+            self._check_batch_size()
+
+    def _check_batch_size(self) -> None:
+        images, batch = self.rows("train"), self.hparams["batch_size"]
+        if images < batch:
             raise UserError(
-                f"data.batch_size {self.hparams['batch_size']}: there are only {self.rows('train')} training images; "
-                f"allowed are 2 to {self.rows('train')}."
+                f"data.batch_size {batch}: there are only {images} training images; allowed are 2 to {images}."
             )
 
-    def _open(self) -> DatasetDict:
-        """All splits, with images left encoded; workers decode them."""
-        hp: Any = self.hparams
-        splits = open_dataset(hp.path, hp.name, hp.revision)
-        self._image = image_column(next(iter(splits.values())).features, hp.image_column)
-        return splits.cast_column(self._image, Image(decode=False))
+    @property
+    def chosen(self) -> ChosenRows:
+        """Rows, columns and classes; there after `setup`."""
+        assert self._chosen is not None, "call setup first"
+        return self._chosen
 
-    def _evaluated(self, splits: DatasetDict, stage: str) -> Dataset:
-        """The split to evaluate on: of the stage's name, else another one for evaluation, else the only one."""
-        names = ("test", *VALIDATION_NAMES) if stage == "test" else (*VALIDATION_NAMES, "test")
-        split = self.hparams["validation_split"] or next((name for name in names if name in splits), None)
-        split = split or next(iter(splits))
-        check_split(splits, "data.validation_split", split)
-        self.split_note = f"all {len(splits[split])} images of the split '{split}'"
-        return splits[split]
+    @property
+    def class_names(self) -> list[str] | None:
+        """Class names, index by index; None before `setup`, and for prediction."""
+        return self._chosen.class_names if self._chosen is not None else None
 
-    def _choose_evaluated_rows(self, splits: DatasetDict, stage: str) -> None:
-        rows = self._evaluated(splits, stage)
-        self._label = label_column(rows.features, self.hparams["label_column"])
-        encoded, self.class_names = encode_labels(DatasetDict({stage: rows}), self._label)
-        self._rows[stage] = encoded[stage]
+    @property
+    def split_note(self) -> str:
+        """A sentence about where the evaluated images come from."""
+        return self.chosen.note
 
-    def _choose_rows(self, splits: DatasetDict) -> None:
-        hp: Any = self.hparams
-        used = used_splits(splits, hp.train_split, hp.validation_split)
-        self._label = label_column(used[hp.train_split].features, hp.label_column)
-        splits, self.class_names = encode_labels(used, self._label)
-        train, validation, self.split_note = train_and_validation(
-            splits, hp.train_split, hp.validation_split, hp.validation_fraction, self._label, hp.split_seed
-        )
-        self.split_note += unlabelled_note(used, splits)
-        if hp.train_fraction < 1:
-            _, train = divide(train, hp.train_fraction, self._label, hp.split_seed)
-        self._rows.update(train=train, validate=validation, test=splits.get("test", validation))
+    def rows(self, stage: str) -> int | None:
+        """Number of images of `train`, `validate`, `test` or `predict`; None for a stream."""
+        return None if self.hparams["streaming"] else len(self.chosen.by_stage[stage])
 
-    def rows(self, stage: str) -> int:
-        """Number of images of `train`, `validate`, `test` or `predict`."""
-        return len(self._rows[stage])
+    def images_per_class(self) -> list[int] | None:
+        """Number of training images of each class; None for a stream."""
+        chosen = self.chosen
+        if self.hparams["streaming"] or chosen.label_column is None or chosen.class_names is None:
+            return None
+        return class_counts(chosen.by_stage["train"], chosen.label_column, len(chosen.class_names))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """A new permutation every epoch; the last, smaller batch is left out, as BatchNorm needs more than one."""
         hp: Any = self.hparams
-        dataset = self._dataset("train", train_transform(hp.image_size, hp.crop_pct, hp.augment))
-        return self._loader(dataset, sampler=SeededSampler(dataset.rows, self.seed), drop_last=True)
+        reader = self._reader(train_transform(hp.image_size, hp.crop_pct, hp.augment, hp.auto_augment, hp.color_jitter))
+        rows = self._counting("train")
+        if hp.streaming:
+            stream = TrainStream(rows, reader, self.seed, hp.shuffle_buffer, hp.batch_size)
+            return StreamLoader(
+                stream, steps=hp.steps_per_epoch, progress=self._batches_in_all, **self._options(stream.shards)
+            )
+        dataset, sampler = ImageDataset(rows, reader, training=True), TrainSampler(rows, self.seed, hp.repeats)
+        return EpochLoader(dataset, sampler=sampler, drop_last=True, progress=self._batches_of_epoch, **self._options())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation images in their order."""
@@ -163,43 +166,71 @@ class HFImageDataModule(L.LightningDataModule):
         """The split `test`, else `validation`, else the only one; labels are not needed."""
         return self._eval_loader("predict")
 
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Count and name broken images."""
+        broken = self.broken.get(self._running_stage())
+        if broken is not None:
+            broken.count(batch["broken"])
+        if "key" in batch:  # one for the batch, before the tensor leaves the CPU
+            batch["key"] = hash(tuple(batch["key"].tolist()))
+        return batch
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Normalise the images on the device."""
-        return {**batch, "image": normalise(batch["image"], self.mean, self.std)}
+        """Normalise the images on the device, and erase rectangles of training images."""
+        images = normalise(batch["image"], self.mean, self.std)
+        if "key" in batch and self.hparams["erasing"] > 0:
+            images = erase(images, self.hparams["erasing"], batch["key"])
+        return {**batch, "image": images}
+
+    def _running_stage(self) -> str:
+        stage = self.trainer.state.stage if self.trainer is not None else None
+        return "validate" if stage == "sanity_check" else str(stage.value) if stage is not None else ""
 
     def _eval_loader(self, stage: str) -> DataLoader[Batch]:
         hp: Any = self.hparams
-        return self._loader(self._dataset(stage, eval_transform(hp.image_size, hp.crop_pct)))
+        reader = self._reader(eval_transform(hp.image_size, hp.crop_pct, hp.resize), labelled=stage != "predict")
+        rows = self._counting(stage)
+        if hp.streaming:
+            stream = EvalStream(rows, reader)
+            return DataLoader(stream, **self._options(stream.shards))
+        return DataLoader(ImageDataset(rows, reader), sampler=EvalSampler(rows), **self._options())
 
-    def _dataset(self, stage: str, transform: Any) -> ImageDataset:
-        return ImageDataset(self._rows[stage], self._image, None if stage == "predict" else self._label, transform)
+    def _counting(self, stage: str) -> Any:
+        """The stage's rows, whose broken images are counted from now on."""
+        rows = self.chosen.by_stage[stage]
+        total = None if self.hparams["streaming"] else -(-len(rows) // process()[0])
+        self.broken.setdefault(stage, BrokenImages(total))
+        return rows
 
-    def _loader(self, dataset: ImageDataset, **options: Any) -> DataLoader[Batch]:
-        hp: Any = self.hparams
-        generator = torch.Generator()  # its own, so that starting a loader draws nothing from the run's random numbers
-        return DataLoader(
-            dataset, batch_size=hp.batch_size, num_workers=self._workers(), generator=generator, **options
-        )
+    def _reader(self, transform: Any, labelled: bool = True) -> RowReader:
+        hp, chosen = self.hparams, self.chosen
+        label = chosen.label_column if labelled else None
+        return RowReader(chosen.image_column, label, transform, hp["image_size"], hp["exif_rotation"])
+
+    def _options(self, most_workers: int | None = None) -> dict[str, Any]:
+        """Options of every loader; each draws from a generator of its own, and nothing from the run's."""
+        workers = self._workers() if most_workers is None else min(self._workers(), most_workers)
+        return {
+            "batch_size": self.hparams["batch_size"],
+            "num_workers": workers,
+            "generator": torch.Generator(),
+            "pin_memory": self._on_gpu(),
+        }
 
     def _workers(self) -> int:
         """`num_workers`, or what suits the device: on a CPU, workers would take the cores from training."""
         workers: int | None = self.hparams["num_workers"]
         if workers is not None:
             return workers
-        on_cpu = self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
-        return 0 if on_cpu else min(os.cpu_count() or 1, 8)
+        return min(os.cpu_count() or 1, 8) if self._on_gpu() else 0
 
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type != "cpu"
 
-def _check_settings(hp: Any) -> None:
-    """Refuse impossible values before anything is opened."""
-    for flag, ok, allowed in (
-        ("batch_size", hp.batch_size >= 2, "2 or more (BatchNorm)"),
-        ("image_size", hp.image_size >= 1, "1 or more"),
-        ("crop_pct", 0 < hp.crop_pct <= 1, "above 0 and at most 1"),
-        ("train_fraction", 0 < hp.train_fraction <= 1, "above 0 and at most 1"),
-        ("validation_fraction", 0 < hp.validation_fraction < 1, "above 0 and below 1"),
-        ("split_seed", hp.split_seed >= 0, "0 or more"),
-        ("num_workers", hp.num_workers is None or hp.num_workers >= 0, "0 or more"),
-    ):
-        if not ok:
-            raise UserError(f"data.{flag} {hp[flag]}: allowed is {allowed}.")
+    def _batches_of_epoch(self) -> int:
+        """Training batches that this epoch has had already."""
+        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready) if self.trainer is not None else 0
+
+    def _batches_in_all(self) -> int:
+        """Training batches that the run has had already."""
+        return int(self.trainer.fit_loop.epoch_loop.batch_progress.total.ready) if self.trainer is not None else 0

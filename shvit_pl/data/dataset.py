@@ -2,38 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 
-from shvit_pl.data.decode import decode
+from shvit_pl.data.decode import BrokenImage, decode
 from shvit_pl.data.samplers import Draw
+from shvit_pl.randomness import seeded
+
+Item = dict[str, Any]
+IGNORED = -1  # the label of what is not evaluated: padding, and images that can't be decoded
 
 
-class ImageDataset(torch.utils.data.Dataset[dict[str, Any]]):
-    """Decoded and transformed rows: `image` uint8 `(3, S, S)`, `label` (where there is one), `file`.
+@dataclass(frozen=True)
+class RowReader:
+    """Makes an item of one row: `image` uint8 `(3, S, S)`, `file`, `broken` and, where there is a label, `label`.
 
-    Index it with a row number, or with a `Draw` for a reproducible augmentation.
+    `broken` is empty, or says why the image could not be decoded; then the image is black and the label `IGNORED`.
+
+    Attributes:
+        image_column: The column of encoded images.
+        label_column: The column of class indices, if there is one.
+        transform: From uint8 `(3, H, W)` to `(3, S, S)`.
+        size: S.
+        exif_rotation: Whether to turn images upright as their EXIF block says.
     """
 
-    def __init__(self, rows: Dataset, image_column: str, label_column: str | None, transform: Any) -> None:
+    image_column: str
+    label_column: str | None
+    transform: Callable[[Tensor], Tensor]
+    size: int
+    exif_rotation: bool = False
+
+    def read(self, row: dict[str, Any], name: str, key: tuple[int, ...] = ()) -> Item:
+        """Decode and transform, drawing random numbers by `key`."""
+        file = (row[self.image_column] and row[self.image_column]["path"]) or name
+        try:
+            image = decode(row[self.image_column], file, self.exif_rotation)
+        except BrokenImage as error:
+            return self.nothing(file, str(error))
+        with seeded(*key):
+            return self._item(self.transform(image), file, "", row.get(self.label_column or "", IGNORED))
+
+    def nothing(self, file: str = "", broken: str = "") -> Item:
+        """An item that is not evaluated."""
+        return self._item(torch.zeros(3, self.size, self.size, dtype=torch.uint8), file, broken, IGNORED)
+
+    def _item(self, image: Tensor, file: str, broken: str, label: int) -> Item:
+        item = {"image": image, "file": file, "broken": broken}
+        return item if self.label_column is None else {**item, "label": label}
+
+
+class ImageDataset(torch.utils.data.Dataset[Item]):
+    """Map-style rows, asked for by `Draw`.
+
+    In training, a broken image is replaced by the next whole one, for the batch to keep its size.
+    """
+
+    def __init__(self, rows: Dataset, reader: RowReader, training: bool = False) -> None:
         self.rows = rows
-        self.image_column = image_column
-        self.label_column = label_column
-        self.transform = transform
+        self.reader = reader
+        self.training = training
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, draw: int | Draw) -> dict[str, Any]:
-        index, seed = draw if isinstance(draw, tuple) else (draw, 0)
-        row = self.rows[index]
-        file = row[self.image_column]["path"] or f"row {index}"
-        image = decode(row[self.image_column], file)
-        with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(seed)
-            item = {"image": self.transform(image), "file": file}
-        if self.label_column is not None:
-            item["label"] = row[self.label_column]
-        return item
+    def __getitem__(self, draw: Draw) -> Item:
+        if not draw.counted:
+            return self.reader.nothing()
+        item = self._read(draw.row, draw.key)
+        if not self.training:
+            return item
+        return {**self._whole(item, draw), "key": hash(draw.key)}
+
+    def _read(self, index: int, key: tuple[int, ...]) -> Item:
+        return self.reader.read(self.rows[index], f"row {index}", key)
+
+    def _whole(self, item: Item, draw: Draw) -> Item:
+        broken, index = item["broken"], draw.row
+        while item["broken"] and (index := (index + 1) % len(self.rows)) != draw.row:
+            item = self._read(index, draw.key)
+        return {**item, "broken": broken}

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from datasets import Dataset, DatasetDict, get_dataset_config_names, load_dataset, load_dataset_builder, load_from_disk
+from datasets import (
+    Dataset,
+    DatasetDict,
+    IterableDatasetDict,
+    get_dataset_config_names,
+    load_dataset,
+    load_dataset_builder,
+    load_from_disk,
+)
 from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
 from datasets.info import DatasetInfosDict
 
@@ -15,6 +24,11 @@ EMBEDDED = "digits"
 _DIGITS = Path(__file__).with_name("digits.parquet")
 _FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 _FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
+
+
+def open_stream(path: str, name: str | None = None, revision: str | None = None) -> IterableDatasetDict:
+    """As `open_dataset`, but rows are read as they come, and nothing is stored."""
+    return IterableDatasetDict(_open(path, name, revision, streaming=True))
 
 
 def open_dataset(path: str, name: str | None = None, revision: str | None = None) -> DatasetDict:
@@ -29,33 +43,39 @@ def open_dataset(path: str, name: str | None = None, revision: str | None = None
     Raises:
         UserError: names `data.path`, its value, and what would be accepted.
     """
+    return DatasetDict(_open(path, name, revision, streaming=False))
+
+
+def _open(path: str, name: str | None, revision: str | None, streaming: bool) -> dict[str, Any]:
     location = _DIGITS if path == EMBEDDED else Path(path).expanduser()
     if not location.exists():
         if path.startswith((".", "/", "~")) or path.count("/") > 1:
             raise UserError(f"data.path {path!r}: no such file or folder.")
-        return _open_hub(path, name, revision)
+        return _open_hub(path, name, revision, streaming)
     if revision is not None:
         raise UserError(f"data.revision {revision!r}: only datasets of the Hub have revisions, and {path!r} is local.")
-    return _open_file(location) if location.is_file() else _open_folder(location, name)
+    if location.is_file():
+        return _open_file(location, streaming)
+    return _open_folder(location, name, streaming)
 
 
-def _open_file(path: Path) -> DatasetDict:
+def _open_file(path: Path, streaming: bool) -> dict[str, Any]:
     builder = _FILE_BUILDERS.get(path.suffix)
     if builder is None:
         raise UserError(
             f"data.path {str(path)!r}: files may be {', '.join(_FILE_BUILDERS)}; for images give their folder."
         )
     try:
-        return _as_dict(load_dataset(builder, data_files={"train": str(path)}))
+        return load_dataset(builder, data_files={"train": str(path)}, streaming=streaming)
     except _FAILURES as error:
         raise UserError(f"data.path {str(path)!r}: it can't be opened as {builder} ({_reason(error)}).") from error
 
 
-def _open_folder(path: Path, name: str | None) -> DatasetDict:
+def _open_folder(path: Path, name: str | None, streaming: bool) -> dict[str, Any]:
     try:
         if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
-            return _as_dict(load_from_disk(str(path)))
-        return _open_data_folder(str(path), name)
+            return _saved(load_from_disk(str(path)), streaming)
+        return _open_data_folder(str(path), name, streaming)
     except _FAILURES as error:
         _check_configuration(str(path), name, None)
         raise UserError(
@@ -64,21 +84,23 @@ def _open_folder(path: Path, name: str | None) -> DatasetDict:
         ) from error
 
 
-def _open_data_folder(path: str, name: str | None) -> DatasetDict:
+def _open_data_folder(path: str, name: str | None, streaming: bool) -> dict[str, Any]:
     builder = load_dataset_builder(path, name)
     files = builder.config.data_files or {}
     declared = any(info.features for info in DatasetInfosDict.from_directory(path).values())
     if declared or builder.name not in _FILE_BUILDERS.values():
-        return _as_dict(load_dataset(path, name))
+        return load_dataset(path, name, streaming=streaming)
     # each split by itself: together, they would all be read with the class names of the first
-    parts = {str(split): load_dataset(builder.name, data_files=files[split], split="train") for split in files}
-    return DatasetDict(parts)
+    return {
+        str(split): load_dataset(builder.name, data_files=files[split], split="train", streaming=streaming)
+        for split in files
+    }
 
 
-def _open_hub(path: str, name: str | None, revision: str | None) -> DatasetDict:
+def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool) -> dict[str, Any]:
     reachable = hub_reachable()
     try:
-        return _as_dict(load_dataset(path, name, revision=revision))
+        return load_dataset(path, name, revision=revision, streaming=streaming)
     except _FAILURES as error:
         if "scripts are no longer supported" in str(error):
             raise UserError(
@@ -122,5 +144,6 @@ def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _as_dict(dataset: Dataset | DatasetDict) -> DatasetDict:
-    return dataset if isinstance(dataset, DatasetDict) else DatasetDict(train=dataset)
+def _saved(dataset: Dataset | DatasetDict, streaming: bool) -> dict[str, Any]:
+    splits = dataset if isinstance(dataset, DatasetDict) else {"train": dataset}
+    return {name: rows.to_iterable_dataset() if streaming else rows for name, rows in splits.items()}

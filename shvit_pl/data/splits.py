@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
@@ -30,7 +31,7 @@ def used_splits(splits: DatasetDict, train: str, validation: str | None) -> Data
         check_split(splits, "data.validation_split", validation)
     if validation == train:
         raise UserError(f"data.validation_split {validation!r}: this is the training split; give another, or none.")
-    names = (train, validation or _validation_name(splits, train), "test")
+    names = (train, validation or validation_name(splits, train), "test")
     return DatasetDict({name: splits[name] for name in names if name in splits and len(splits[name])})
 
 
@@ -55,8 +56,7 @@ def train_and_validation(
             raise UserError(
                 f"{flag} {name!r}: no row of it has a label; the splits with labels are {', '.join(splits)}."
             )
-    _check_every_class(splits[train], train, label)
-    validation = validation or _validation_name(splits, train)
+    validation = validation or validation_name(splits, train)
     if validation is not None:
         return splits[train], splits[validation], f"validation on the split '{validation}'"
     rows, held_out = divide(splits[train], fraction, label, seed)
@@ -69,15 +69,16 @@ def divide(rows: Dataset, fraction: float, label: str, seed: int) -> tuple[Datas
         raise UserError(f"data.validation_fraction {fraction}: allowed is above 0 and below 1.")
     if not 1 <= round(fraction * len(rows)) < len(rows):
         raise UserError(f"a share of {fraction} of {len(rows)} images leaves one side without any; give another share.")
-    counts, held_out = _rows_per_class(rows, label), ceil(fraction * len(rows))
-    if min(counts.values()) < 2 or len(counts) > min(held_out, len(rows) - held_out):
+    held_out = ceil(fraction * len(rows))
+    labels = _labels(rows, label)
+    counts = np.unique(labels, return_counts=True)[1]
+    if counts.min() < 2 or len(counts) > min(held_out, len(rows) - held_out):
         parts = rows.train_test_split(test_size=fraction, seed=seed)
         return parts["train"], parts["test"]
     # as train_test_split(stratify_by_column=label), which takes a minute for the labels of a million rows
-    indices = stratified_shuffle_split_generate_indices(
-        _values(rows, label).to_numpy(), len(rows) - held_out, held_out, rng=np.random.default_rng(seed)
-    )
-    kept, left = next(indices)
+    generator = np.random.default_rng(seed)
+    sizes = len(rows) - held_out, held_out
+    kept, left = next(stratified_shuffle_split_generate_indices(labels, *sizes, rng=generator))
     return rows.select(kept), rows.select(left)
 
 
@@ -86,33 +87,25 @@ def unlabelled_note(used: DatasetDict, labelled: DatasetDict) -> str:
     return "".join(f"; the split '{name}' has no labels and is left out" for name in used if name not in labelled)
 
 
-def check_split(splits: DatasetDict, flag: str, name: str) -> None:
+def check_split(splits: Mapping[str, Any], flag: str, name: str) -> None:
     """Raise `UserError` when there is no split of this name, or nothing in it."""
     if name not in splits:
         hint = did_you_mean(name, splits)
         raise UserError(f"{flag} {name!r}: no such split{hint}; the splits are {', '.join(splits)}.")
-    if not len(splits[name]):
+    if isinstance(splits[name], Dataset) and not len(splits[name]):
         raise UserError(f"{flag} {name!r}: this split has no rows.")
 
 
-def _validation_name(splits: DatasetDict, train: str) -> str | None:
+def validation_name(splits: Mapping[str, Any], train: str) -> str | None:
+    """The first of validation, valid, val and dev that there is beside the training split."""
     return next((name for name in VALIDATION_NAMES if name in splits and name != train), None)
 
 
-def _check_every_class(rows: Dataset, split: str, label: str) -> None:
-    present, names = _rows_per_class(rows, label), rows.features[label].names
-    absent = [name for index, name in enumerate(names) if index not in present]
-    if absent:
-        raise UserError(
-            f"data.label_column {label!r}: {len(absent)} of {len(names)} classes have no image in the split {split!r} "
-            f"({', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}). Add images, or take these classes out."
-        )
+def class_counts(rows: Dataset, label: str, classes: int) -> list[int]:
+    """Number of rows of each class."""
+    return np.bincount(_labels(rows, label), minlength=classes).tolist()
 
 
-def _rows_per_class(rows: Dataset, label: str) -> dict[int, int]:
-    return {count["values"]: count["counts"] for count in _values(rows, label).value_counts().to_pylist()}
-
-
-def _values(rows: Dataset, label: str) -> Any:
-    """The labels as an Arrow array, without touching the images."""
-    return rows.select_columns(label).with_format("arrow")[:][label]
+def _labels(rows: Dataset, label: str) -> Any:
+    """Class indices as a NumPy array, without touching the images."""
+    return np.asarray(rows.select_columns(label).with_format("numpy")[:][label], dtype=np.int64)

@@ -2,43 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torchvision.transforms import InterpolationMode, v2
+from torch import Tensor
+from torchvision.transforms import ColorJitter, InterpolationMode, v2
+
+from shvit_pl.data import auto_augment as policies
+from shvit_pl.data.auto_augment import OnPIL
 
 Augment = Literal["none", "shift", "crop"]
+Resize = Literal["crop", "squash"]
 _BICUBIC = InterpolationMode.BICUBIC
 
 
-def eval_transform(size: int, crop_pct: float) -> v2.Compose:
-    """Resize the shorter side to `size / crop_pct` pixels and crop the centre: `(3, H, W)` to `(3, size, size)`."""
+def eval_transform(size: int, crop_pct: float, resize: Resize = "crop") -> v2.Compose:
+    """The official evaluation: uint8 `(3, H, W)` to `(3, size, size)`.
+
+    Args:
+        size: Side of the result in pixels.
+        crop_pct: The side's share of the resized image that the central crop keeps.
+        resize: `crop` resizes the shorter side to `size / crop_pct` and crops the centre; `squash` resizes both sides
+            to `size`, without a crop (the official fine-tuning).
+    """
+    if resize == "squash":
+        return v2.Compose([v2.Resize((size, size), interpolation=_BICUBIC)])
     return v2.Compose([v2.Resize(int(size / crop_pct), interpolation=_BICUBIC), v2.CenterCrop(size)])
 
 
-def train_transform(size: int, crop_pct: float, augment: Augment) -> v2.Compose:
-    """Augmentation that the data allows.
+def train_transform(
+    size: int, crop_pct: float, augment: Augment, auto_augment: str | None = None, color_jitter: float = 0.0
+) -> v2.Compose:
+    """Augmentation that the data allows: uint8 `(3, H, W)` to `(3, size, size)`.
+
+    It draws from the global generators of torch, `random` and numpy.
 
     Args:
         size: Side of the result in pixels.
         crop_pct: As in `eval_transform`, for `none` and `shift`.
         augment: `none`; `shift` moves the image by up to an eighth (digits: a flipped 2 is no 2); `crop` is the random
             resized crop and horizontal flip of natural images.
+        auto_augment: timm's name of a RandAugment (`rand-m9-mstd0.5-inc1`), or `3a` (3-Augment).
+        color_jitter: Strength for brightness, contrast and saturation; as in timm, it has no effect with RandAugment.
+
+    Raises:
+        UserError: for an `auto_augment` that is neither.
     """
     if augment == "crop":
-        return v2.Compose([v2.RandomResizedCrop(size, interpolation=_BICUBIC), v2.RandomHorizontalFlip()])
-    steps = [eval_transform(size, crop_pct)]
+        steps = [v2.RandomResizedCrop(size, interpolation=_BICUBIC), v2.RandomHorizontalFlip()]
+    else:
+        steps = [eval_transform(size, crop_pct)]
     if augment == "shift":
         steps.append(v2.RandomAffine(degrees=0, translate=(1 / 8, 1 / 8)))
-    return v2.Compose(steps)
+    colours = _colours(size, auto_augment, color_jitter)
+    return v2.Compose([*steps, _Pictured(colours)] if colours else steps)
 
 
-def denormalise(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+def _colours(size: int, auto_augment: str | None, color_jitter: float) -> list[OnPIL]:
+    steps: list[OnPIL] = [policies.build(auto_augment, size)] if auto_augment else []
+    if color_jitter and auto_augment in (None, policies.THREE_AUGMENT):
+        steps.append(ColorJitter(color_jitter, color_jitter, color_jitter))
+    return steps
+
+
+class _Pictured:
+    """Steps that are defined on PIL images, for tensors."""
+
+    def __init__(self, steps: Sequence[OnPIL]) -> None:
+        self.steps = steps
+
+    def __call__(self, image: Tensor) -> Tensor:
+        picture = v2.functional.to_pil_image(image)
+        for step in self.steps:
+            picture = step(picture)
+        return v2.functional.pil_to_tensor(picture)
+
+
+def denormalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """The inverse of `normalise`, as float32 in [0, 1]."""
     shape = (1, -1, 1, 1)
     return (images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape)).clamp(0, 1)
 
 
-def normalise(images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """uint8 `(B, 3, H, W)` to normalised float32 on the same device."""
-    return v2.functional.normalize(v2.functional.to_dtype(images, torch.float32, scale=True), list(mean), list(std))
+    pixels = v2.functional.to_dtype(images, torch.float32, scale=True)
+    return v2.functional.normalize(pixels, list(mean), list(std), inplace=True)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 from timm.layers import DropPath, SelectAdaptivePool2d, calculate_drop_path_rates, get_device_dtype
-from timm.models import checkpoint_seq
 from timm.models._input import update_model_args
 from timm.models.shvit import FFN, Conv2dNorm, NormLinear, PatchMerging
 from timm.models.shvit import Residual as TimmResidual
 from timm.models.shvit import SHViT as TimmSHViT
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from shvit_pl.designs.design import Design
 from shvit_pl.errors import UserError
@@ -75,8 +77,25 @@ class Stage(nn.Module):
         """Map `(B, C, H, W)` to `(B, C', H/2, W/2)`; the first stage keeps the size."""
         x = self.downsample(x)
         if self.grad_checkpointing and self.training:
-            return checkpoint_seq(self.blocks, x)
+            return checkpoint(self.blocks, x, use_reentrant=False, context_fn=self._contexts)
         return self.blocks(x)
+
+    def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Of the forward pass, and of its repetition, which must not count in BatchNorm's statistics once more."""
+        return nullcontext(), _without_tracking(self.blocks)
+
+
+@contextmanager
+def _without_tracking(module: nn.Module) -> Iterator[None]:
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 class SHViT(TimmSHViT):

@@ -21,6 +21,7 @@ from shvit_pl.models.heads import merged_classifier
 from shvit_pl.models.shvit import SHViT
 
 _WRAPPERS = re.compile(r"^(?:model\.|module\.|_orig_mod\.)+")  # of a LightningModule, of DDP, of torch.compile
+_AVERAGE = "ema.module."  # where our checkpoints keep the moving average
 _HEADS = ("head", "head_dist")
 
 # official key -> timm key, first match wins; `blocks2` and `blocks3` begin with the three parts of the downsampling
@@ -56,13 +57,14 @@ class LoadReport:
         return "; ".join(parts)
 
 
-def load_weights(model: SHViT, source: str | Path) -> LoadReport:
+def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> LoadReport:
     """Load weights into `model`: the whole backbone, and every classifier that fits.
 
     Args:
         model: A model of the design that the weights were trained with.
         source: A Hub repo (`timm/shvit_s1.in1k`, `hf-hub:user/name`), a `.safetensors`, an official `.pth`, or a
             checkpoint of ours (`.ckpt`). A distilled source's two classifiers are merged for a model with one.
+        averaged: Take the moving average of the weights that a checkpoint of ours or an official one holds beside them.
 
     Returns:
         What was loaded, and which classifiers were re-initialised because the source has other classes or none.
@@ -71,7 +73,7 @@ def load_weights(model: SHViT, source: str | Path) -> LoadReport:
         UserError: (a `ValueError`) when the source can't be read, or any tensor of the backbone is missing, unexpected
             or of another shape. The model is then unchanged.
     """
-    state = read_state_dict(source)
+    state = read_state_dict(source, averaged)
     own = model.state_dict()
     _check_backbone(own, state, source)
     if model.head_dist is None and "head_dist.l.weight" in state:
@@ -88,7 +90,7 @@ def load_weights(model: SHViT, source: str | Path) -> LoadReport:
     return LoadReport(str(source), len(fitting), tuple(reinitialised), unexpected)
 
 
-def read_state_dict(source: str | Path) -> dict[str, Tensor]:
+def read_state_dict(source: str | Path, averaged: bool = False) -> dict[str, Tensor]:
     """Read the tensors of `source` under timm's keys; files are read without running code from them."""
     path = Path(source)
     if not path.exists() and path.suffix not in (".safetensors", ".pth", ".pt", ".ckpt", ".bin"):
@@ -99,7 +101,10 @@ def read_state_dict(source: str | Path) -> dict[str, Tensor]:
         content = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
     except Exception as error:
         raise UserError(f"weights {str(source)!r}: not a readable file of weights ({error}).") from error
-    return _timm_keys(_tensors(content))
+    state = _tensors(content, averaged)
+    if averaged and not state:
+        raise UserError(f"weights {str(source)!r}: it holds no averaged weights; leave out model.use_ema.")
+    return _timm_keys(state)
 
 
 def _load_pickled(path: Path) -> Mapping[str, Any]:
@@ -120,9 +125,15 @@ def _from_hub(repo: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
+def _tensors(content: Mapping[str, Any], averaged: bool) -> dict[str, Tensor]:
     """The model's tensors in a bare state dict, an official file (`model`) or a Lightning checkpoint."""
-    state = content.get("state_dict", content.get("model", content))
+    if averaged and "state_dict" not in content:
+        state = content.get("model_ema", {})
+    else:
+        state = content.get("state_dict", content.get("model", content))
+        state = {
+            key.removeprefix(_AVERAGE): value for key, value in state.items() if key.startswith(_AVERAGE) == averaged
+        }
     return {_WRAPPERS.sub("", key): value for key, value in state.items() if isinstance(value, Tensor)}
 
 

@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from math import isfinite
 from typing import Any
 
-import lightning as L
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
-from torch.nn import functional as F
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from timm.data import Mixup
+from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
 
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design
+from shvit_pl.designs.paper import paper_weight_decay
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT, create_model, load_weights
-from shvit_pl.optim import OptimConfig, Schedule, make_optimizer, make_schedule
+from shvit_pl.modules.averaging import EmaConfig
+from shvit_pl.modules.base import TrainedModule
+from shvit_pl.modules.metrics import EMA, make_metrics, update
+from shvit_pl.modules.mixing import MixConfig
+from shvit_pl.optim import OptimConfig
 
 Batch = dict[str, Any]
 FRESH = "fresh weights"
 
 
-class ClassificationModule(L.LightningModule):
+class ClassificationModule(TrainedModule):
     """A SHViT, its loss, its metrics and its optimiser.
 
     The network is built once the classes are known: from `class_names`, or from the data module at the start of a run.
-    Logged: `train/loss`, `train/lr`, and `loss`, `acc1`, `acc5` (fractions, not percent) under `val/` and `test/`.
+    Logged: `train/loss`, `train/lr`, and `loss`, `acc1`, `acc5` (fractions, not percent) under `val/` and `test/`, and
+    with `_ema` behind their names for the averaged weights.
 
     Args:
         design: Which SHViT.
         optim: Optimiser and schedule.
+        mix: Mixup and CutMix.
+        ema: Moving average of the weights.
         label_smoothing: Share of the target spread over all classes.
+        freeze_bn: Keep the running statistics of BatchNorm as they are; its weights and biases still learn.
+        grad_checkpointing: Compute activations again in the backward pass instead of keeping them: less memory.
+        compile: Compile the network with torch.compile.
         channels_last: Keep images and weights channels-last in memory, which some devices compute faster.
         init_from: Weights to start from: a Hub repo, a .safetensors, an official .pth, or a checkpoint of ours.
+        use_ema: Take the averaged weights of `init_from`, and predict with those of the checkpoint.
         class_names: Class names, index by index; taken from the data by default.
 
     Raises:
@@ -44,38 +53,50 @@ class ClassificationModule(L.LightningModule):
     """
 
     model: SHViT | None
-    metrics: torch.nn.ModuleDict
-    schedule: Schedule | None = None
+    metrics: nn.ModuleDict
 
     def __init__(
         self,
         design: DesignConfig = DesignConfig(),  # noqa: B008 (frozen)
         optim: OptimConfig = OptimConfig(),  # noqa: B008 (frozen)
+        mix: MixConfig = MixConfig(),  # noqa: B008 (frozen)
+        ema: EmaConfig = EmaConfig(),  # noqa: B008 (frozen)
         label_smoothing: float = 0.1,
+        freeze_bn: bool = False,
+        grad_checkpointing: bool = False,
+        compile: bool = False,
         channels_last: bool = False,
         init_from: str | None = None,
+        use_ema: bool = False,
         class_names: list[str] | None = None,
     ) -> None:
-        super().__init__()
-        # a checkpoint holds plain dicts, so that it loads with weights_only=True
-        self.design_config = DesignConfig(**design) if isinstance(design, dict) else design
-        self.optim_config = OptimConfig(**optim) if isinstance(optim, dict) else optim
+        # from a checkpoint the settings come as plain dicts, so that it loads with weights_only=True
+        design = DesignConfig(**design) if isinstance(design, dict) else design
+        optim = OptimConfig(**optim) if isinstance(optim, dict) else optim
+        ema = EmaConfig(**ema) if isinstance(ema, dict) else ema
+        super().__init__(optim, ema, freeze_bn, paper_weight_decay(design.name))
+        self.design_config = design
+        self.mix_config = MixConfig(**mix) if isinstance(mix, dict) else mix
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.label_smoothing {label_smoothing}: allowed is from 0 to below 1.")
         self.design = _resolve(self.design_config)
-        self.label_smoothing = label_smoothing
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.init_from = init_from
         self.class_names = class_names
         self.init_note = FRESH
-        self.model = None
+        self.mixup: Mixup | None = None
         self.save_hyperparameters(
             {
                 "design": asdict(self.design_config),
                 "optim": asdict(self.optim_config),
+                "mix": asdict(self.mix_config),
+                "ema": asdict(self.ema_config),
                 "label_smoothing": label_smoothing,
+                "freeze_bn": freeze_bn,
+                "grad_checkpointing": grad_checkpointing,
+                "compile": compile,
                 "channels_last": channels_last,
                 "init_from": init_from,
+                "use_ema": use_ema,
                 "class_names": class_names,
             },
             logger=False,
@@ -93,6 +114,7 @@ class ClassificationModule(L.LightningModule):
     def use_data(self, data: HFImageDataModule) -> None:
         """Check that this model fits to opened data, and take its classes; raises `UserError` where it doesn't."""
         self.check_image_size(data.hparams["image_size"])
+        self.mix_config.check_batch_size(data.hparams["batch_size"])
         if data.class_names is not None:
             self._adopt_classes(data.class_names)
 
@@ -126,19 +148,22 @@ class ClassificationModule(L.LightningModule):
             )
 
     def configure_model(self) -> None:
-        """Build the network and its metrics, once."""
+        """Build the network, its average and its metrics, once."""
         if self.model is not None:
             return
         if not self.class_names:
             raise UserError("model.class_names: neither a checkpoint nor the data says which classes there are.")
-        classes = len(self.class_names)
+        hp, classes = self.hparams, len(self.class_names)
         self.model = create_model(num_classes=classes, **asdict(self.design_config))
         self.model.to(memory_format=self.memory_format)
-        metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, average="micro"), "loss": MeanMetric()}
-        if classes > 5:
-            metrics["acc5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
-        collection = MetricCollection(metrics, compute_groups=False)
-        self.metrics = torch.nn.ModuleDict({stage: collection.clone(prefix=f"{stage}/") for stage in ("val", "test")})
+        self.model.set_grad_checkpointing(hp["grad_checkpointing"])
+        self.ema = self.ema_config.build(self.model)
+        self.mixup = self.mix_config.build(classes, hp["label_smoothing"])
+        self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(hp["label_smoothing"])
+        self.metrics = make_metrics(classes, averaged=self.ema is not None)
+        if hp["compile"]:
+            self.model.compile()  # in place, so that the keys of checkpoints stay clean
+        self.train(self.training)
 
     def on_fit_start(self) -> None:
         """Begin with the weights of `init_from`, unless a run is being resumed."""
@@ -155,27 +180,35 @@ class ClassificationModule(L.LightningModule):
 
     def load_initial_weights(self) -> None:
         """Load the weights of `init_from`, once; raises `UserError` when they are of another design."""
-        if self.init_from is None or self.init_note != FRESH:
+        source = self.hparams["init_from"]
+        if source is None or self.init_note != FRESH:
             return
         self.configure_model()
         assert self.model is not None
         try:
-            self.init_note = str(load_weights(self.model, self.init_from))
+            self.init_note = str(load_weights(self.model, source, averaged=self.hparams["use_ema"]))
         except UserError as error:
             raise UserError(f"model.init_from: {error}") from error
+        if self.ema is not None:
+            self.ema.set(self.model)
 
     def forward(self, images: Tensor) -> Any:
         """Map normalised images `(B, 3, S, S)` to logits `(B, classes)`; a pair of them for a dual head in training."""
-        assert self.model is not None
-        return self.model(images.contiguous(memory_format=self.memory_format))
+        return self._logits(self.model, images)
+
+    def _logits(self, network: nn.Module | None, images: Tensor) -> Any:
+        assert network is not None
+        return network(images.contiguous(memory_format=self.memory_format))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Cross-entropy with label smoothing; each classifier of a dual head learns from the labels."""
-        logits = self(batch["image"])
+        """Mix the images (in place) and learn; each classifier of a dual head learns from the labels."""
+        images, targets = batch["image"], batch["label"]
+        if self.mixup is not None:
+            images, targets = self.mixup(images, targets)
+        logits = self(images)
         heads = logits if isinstance(logits, tuple) else (logits,)
-        losses = [F.cross_entropy(head, batch["label"], label_smoothing=self.label_smoothing) for head in heads]
-        loss = torch.stack(losses).mean()
-        self.log_dict({"train/loss": loss, "train/lr": self._lr()}, batch_size=len(batch["image"]))
+        loss = torch.stack([self.criterion(head.float(), targets) for head in heads]).mean()
+        self.log_dict({"train/loss": loss, "train/lr": self._lr()}, batch_size=len(images))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -187,49 +220,26 @@ class ClassificationModule(L.LightningModule):
         return self._evaluate(batch, "test")
 
     def _evaluate(self, batch: Batch, stage: str) -> Tensor:
-        logits, labels = self(batch["image"]), batch["label"]
-        metrics = self.metrics[stage]
-        assert isinstance(metrics, MetricCollection)
-        for name, metric in metrics.items(keep_base=True):
-            if name == "loss":
-                metric.update(F.cross_entropy(logits, labels, reduction="none"))
-            else:
-                metric.update(logits, labels)
-        self.log_dict(dict(metrics.items()), batch_size=len(labels))
+        logits = self(batch["image"])
+        self._measure(stage, logits, batch["label"])
+        if self.ema is not None:
+            self._measure(f"{stage}{EMA}", self._logits(self.ema, batch["image"]), batch["label"])
         return logits
 
+    def _measure(self, name: str, logits: Tensor, labels: Tensor) -> None:
+        metrics = self.metrics[name]
+        assert isinstance(metrics, MetricCollection)
+        update(metrics, logits, labels)
+        self.log_dict(dict(metrics.items()), batch_size=len(labels))
+
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Class probabilities `(B, classes)` and the images' names."""
-        return {"file": batch["file"], "probabilities": self(batch["image"]).float().softmax(dim=-1)}
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser over the network, and its schedule, stepped after every step."""
-        assert self.model is not None
-        self.schedule = make_schedule(self.optim_config, self.global_batch, self._total_steps(), self._epochs())
-        optimizer, scheduler = make_optimizer(self.model, self.optim_config, self.schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    @property
-    def global_batch(self) -> int:
-        """Images per optimiser step, over all devices and accumulated batches."""
-        data = getattr(self.trainer, "datamodule", None)
-        batch = data.hparams.batch_size if data is not None else 1
-        return int(batch * self.trainer.world_size * self.trainer.accumulate_grad_batches)
-
-    def _total_steps(self) -> int:
-        steps = self.trainer.estimated_stepping_batches
-        if not isfinite(steps):
-            raise UserError(
-                "trainer.max_epochs -1: the learning rate falls to the run's end; give max_epochs or max_steps."
-            )
-        return int(steps)
-
-    def _epochs(self) -> float:
-        steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        return self._total_steps() / max(1.0, steps_per_epoch)
-
-    def _lr(self) -> float:
-        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        """Class probabilities `(B, classes)` and the images' names, without the images that can't be decoded."""
+        averaged = self.hparams["use_ema"]
+        if averaged and self.ema is None:
+            raise UserError("model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0).")
+        probabilities = self._logits(self.ema if averaged else self.model, batch["image"]).float().softmax(dim=-1)
+        whole = [index for index, broken in enumerate(batch["broken"]) if not broken]
+        return {"file": [batch["file"][index] for index in whole], "probabilities": probabilities[whole]}
 
 
 def _check_number_of_classes(flag: str, class_names: list[str]) -> None:

@@ -32,7 +32,7 @@ def test_validate_and_test_measure_the_checkpoint_on_its_own_data(run, command, 
     expected = read_summary(run)["metrics"]["val/acc1"]
     printed = capsys.readouterr().out
     assert f"{prefix}/acc1" in printed
-    assert f"{expected:.6f}" in printed
+    assert str(expected)[:7] in printed
     assert list(tmp_path.iterdir()) == []
 
 
@@ -84,7 +84,7 @@ def test_an_output_that_is_no_file_is_refused_before_anything_is_read(run, outpu
 
 
 def test_resuming_on_data_of_other_classes_is_refused(run, image_folder, capsys):
-    assert fit(best(run), f"--data.path={image_folder}", "--data.batch_size=4") == 2
+    assert fit(best(run), "--allow_changes=true", f"--data.path={image_folder}", "--data.batch_size=4") == 2
     assert "2 classes (blue, red, ...), the model 10" in capsys.readouterr().err
 
 
@@ -96,7 +96,7 @@ def test_a_flag_wins_over_what_the_checkpoint_says(run, capsys):
 
 @pytest.mark.parametrize("command", ["fit", "validate"])
 def test_a_checkpoint_of_another_design_is_refused(run, command, capsys):
-    flags = ["--config=s1.yaml"] if command == "fit" else ["--model.design.stage1=attention"]
+    flags = ["--config=s1.yaml", "--allow_changes=true"] if command == "fit" else ["--model.design.stage1=attention"]
     assert main([command, *flags, best(run)]) == 2
     assert "another model.design" in capsys.readouterr().err
 

@@ -65,11 +65,6 @@ IN_THE_ROWS = {
         {"validation_split": "validation"},
         "data.validation_split 'validation': no row of it has a label",
     ),
-    "a class without training images": (
-        rows([0, 1] * 6, ClassLabel(names=["a", "b", "c"])),
-        {},
-        "data.label_column 'label': 1 of 3 classes have no image in the split 'train' (c)",
-    ),
     "other classes": (
         renamed("a", "c"),
         {},

@@ -1,0 +1,39 @@
+"""Writing checkpoints such that a file is whole or not there, whatever happens."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from shvit_pl.errors import UserError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the file and renames: Lightning's own writer goes through the system's temporary folder."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write `checkpoint`; raises `UserError` when the disk is full, with the old file as it was."""
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
+            partial.unlink(missing_ok=True)
+            raise UserError(
+                f"checkpoint {path}: can't be written ({_reason(error)}). An earlier one is as it was; make room or "
+                "give another --trainer.default_root_dir."
+            ) from error
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error.__context__ or error
+    return str(getattr(cause, "strerror", None) or str(error).splitlines()[0])

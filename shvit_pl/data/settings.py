@@ -1,0 +1,53 @@
+"""The data module's settings, checked before anything is opened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shvit_pl.errors import UserError
+
+OF_ONE_DATASET = (
+    "name",
+    "revision",
+    "image_column",
+    "label_column",
+    "train_split",
+    "validation_split",
+    "train_fraction",
+)
+
+
+def check_settings(hp: Any) -> None:
+    """Raise `UserError` for a value that is impossible, or that contradicts another one."""
+    for flag, ok, allowed in (
+        ("batch_size", hp.batch_size >= 2, "2 or more (BatchNorm)"),
+        ("image_size", hp.image_size == "auto" or hp.image_size >= 1, "1 or more, or auto"),
+        ("crop_pct", 0 < hp.crop_pct <= 1, "above 0 and at most 1"),
+        ("train_fraction", 0 < hp.train_fraction <= 1, "above 0 and at most 1"),
+        ("validation_fraction", 0 < hp.validation_fraction < 1, "above 0 and below 1"),
+        ("split_seed", hp.split_seed >= 0, "0 or more"),
+        ("color_jitter", hp.color_jitter >= 0, "0 (none) or more, such as 0.3"),
+        ("erasing", 0 <= hp.erasing <= 1, "from 0 (never) to 1 (always)"),
+        ("repeats", hp.repeats >= 1, "1 (none) or more; the paper's recipe has 3"),
+        ("shuffle_buffer", hp.shuffle_buffer >= 1, "1 or more"),
+        ("num_workers", hp.num_workers is None or hp.num_workers >= 0, "0 or more"),
+    ):
+        if not ok:
+            raise UserError(f"data.{flag} {hp[flag]}: allowed is {allowed}.")
+    _check_stream(hp)
+
+
+def _check_stream(hp: Any) -> None:
+    steps = hp.steps_per_epoch
+    if not hp.streaming:
+        if steps is not None:
+            raise UserError(f"data.steps_per_epoch {steps}: it belongs to --data.streaming true; leave it out.")
+        return
+    if steps is None or steps < 1:
+        raise UserError(
+            f"data.steps_per_epoch {steps}: a stream has no length; say how many steps make an epoch, 1 or more "
+            "(images of the dataset / global batch)."
+        )
+    for flag, ok in (("train_fraction", hp.train_fraction == 1), ("repeats", hp.repeats == 1)):
+        if not ok:
+            raise UserError(f"data.{flag} {hp[flag]}: of a stream it can only be 1. Set --data.streaming false.")

@@ -1,0 +1,109 @@
+"""Rows that are read as they come, for datasets that do not fit on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from datasets import IterableDataset
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import IterableDataset as TorchIterableDataset
+from torch.utils.data import get_worker_info
+
+from shvit_pl.data.dataset import Item, RowReader
+from shvit_pl.data.samplers import process
+
+Row = dict[str, Any]
+
+
+def _worker() -> tuple[int, int]:
+    """Number of the loader's workers, and this one's number."""
+    info = get_worker_info()
+    return (info.num_workers, info.id) if info is not None else (1, 0)
+
+
+class TrainStream(TorchIterableDataset[Item]):
+    """An endless, shuffled stream of training items, shared out over processes and workers.
+
+    Shards are shuffled, and rows within a buffer, anew in every pass. Where the shards do not divide by the processes,
+    each process reads all rows and keeps its share.
+
+    Args:
+        rows: A stream of `datasets`.
+        reader: Makes items of rows.
+        seed: Seed of the order and of the augmentations.
+        buffer: Rows among which the next is drawn.
+        batch_size: Images of a batch.
+    """
+
+    def __init__(self, rows: IterableDataset, reader: RowReader, seed: int, buffer: int, batch_size: int) -> None:
+        replicas, self.rank = process()
+        self.rows = split_dataset_by_node(rows.shuffle(seed=seed, buffer_size=buffer), self.rank, replicas)
+        self.reader = reader
+        self.seed = seed
+        self.batch_size = batch_size
+        self._done = 0
+
+    @property
+    def shards(self) -> int:
+        """Parts of the stream that workers of this process can read at the same time."""
+        return int(self.rows.num_shards)
+
+    def begin_at(self, batches: int) -> None:
+        """Leave out the batches that the run has had; their rows are read again, but not decoded."""
+        self._done = batches
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield items for ever; a broken image is replaced by the whole one before it."""
+        workers, worker = _worker()
+        start = len(range(worker, self._done, workers)) * self.batch_size  # workers give batches in turns
+        whole: Row | None = None
+        for position, row in islice(enumerate(self._passes()), start, None):
+            key, name = (self.seed, self.rank, worker, position), f"row {position} of worker {worker}"
+            item = self.reader.read(row, name, key)
+            if not item["broken"]:
+                whole = row
+            elif whole is not None:
+                item = {**self.reader.read(whole, name, key), "broken": item["broken"]}
+            yield {**item, "key": hash(key)}
+
+    def _passes(self) -> Iterator[Row]:
+        number = 0
+        while True:
+            self.rows.set_epoch(number)
+            number += 1
+            empty = True
+            for row in self.rows:
+                empty = False
+                yield row
+            if empty:
+                return
+
+
+class EvalStream(TorchIterableDataset[Item]):
+    """A stream of evaluated items, each once over all processes, which get equally many.
+
+    Every process reads all rows, and decodes its share.
+    """
+
+    def __init__(self, rows: IterableDataset, reader: RowReader) -> None:
+        self.rows = rows
+        self.reader = reader
+        self.replicas, self.rank = process()
+
+    @property
+    def shards(self) -> int:
+        """Parts of the stream that workers can read at the same time."""
+        return int(self.rows.num_shards)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items of this process and worker, and one to fill up where others have one more."""
+        _, worker = _worker()
+        count = 0
+        for row in self.rows:
+            if count % self.replicas == self.rank:
+                yield self.reader.read(row, f"row {count} of worker {worker}")
+            count += 1
+        if count % self.replicas and self.rank >= count % self.replicas:
+            yield self.reader.nothing()

@@ -1,0 +1,127 @@
+"""What every module trains by: optimiser, schedule, clipping, moving average, frozen BatchNorm."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any, Self
+
+import lightning as L
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from timm.utils import ModelEmaV3, adaptive_clip_grad
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from shvit_pl.errors import UserError
+from shvit_pl.modules.averaging import EmaConfig
+from shvit_pl.optim import OptimConfig, Schedule, make_optimizer, make_schedule
+
+_GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas", "eps")
+
+
+class TrainedModule(L.LightningModule):
+    """A network `model`, once it is built, with its moving average `ema`, and how they are trained.
+
+    Args:
+        optim: Optimiser and schedule.
+        ema: Moving average of the weights.
+        freeze_bn: Keep the running statistics of BatchNorm as they are; its weights and biases still learn.
+        paper_weight_decay: What `optim.weight_decay` auto stands for.
+    """
+
+    model: nn.Module | None
+    ema: ModelEmaV3 | None
+    schedule: Schedule | None = None
+
+    def __init__(self, optim: OptimConfig, ema: EmaConfig, freeze_bn: bool, paper_weight_decay: float) -> None:
+        super().__init__()
+        self.optim_config = optim
+        self.ema_config = ema
+        self.freeze_bn = freeze_bn
+        self.paper_weight_decay = paper_weight_decay
+        self.model = self.ema = None
+
+    def train(self, mode: bool = True) -> Self:
+        """As for any module, but the average stays in evaluation mode, and so does BatchNorm under `freeze_bn`."""
+        super().train(mode)
+        if self.ema is not None:
+            self.ema.eval()
+        if self.freeze_bn:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def on_train_start(self) -> None:
+        """Put this run's optimiser settings in force: a checkpoint brings back those that it was saved with."""
+        for group, settings in zip(self.trainer.optimizers[0].param_groups, self._group_settings, strict=True):
+            group.update(settings)
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler: Any = config.scheduler
+            scheduler.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
+            for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
+                group["lr"] = group["initial_lr"] * factor(scheduler.last_epoch)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Adaptive gradient clipping where it is asked for, else Lightning's."""
+        assert self.model is not None
+        if self.optim_config.agc > 0:
+            adaptive_clip_grad(self.model.parameters(), clip_factor=self.optim_config.agc)
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Any = None,
+    ) -> None:
+        """One step, after which the average follows: before any checkpoint of that step."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.trainer.global_step + 1)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser over the network, and its schedule."""
+        assert self.model is not None
+        config = self.optim_config
+        self.schedule = make_schedule(config, self.global_batch, self._total_steps(), self._epochs())
+        optimizer, scheduler = make_optimizer(self.model, config, self.schedule, self.weight_decay)
+        self._group_settings = [
+            {key: group[key] for key in _GROUP_SETTINGS if key in group} for group in optimizer.param_groups
+        ]
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": config.interval}}
+
+    @property
+    def weight_decay(self) -> float:
+        """Weight decay in force."""
+        asked = self.optim_config.weight_decay
+        return self.paper_weight_decay if asked == "auto" else float(asked)
+
+    @property
+    def global_batch(self) -> int:
+        """Images per optimiser step, over all devices and accumulated batches."""
+        data = getattr(self.trainer, "datamodule", None)
+        batch = data.hparams.batch_size if data is not None else 1
+        return int(batch * self.trainer.world_size * self.trainer.accumulate_grad_batches)
+
+    def _total_steps(self) -> int:
+        steps = self.trainer.estimated_stepping_batches
+        if not isfinite(steps):
+            raise UserError(
+                "trainer.max_epochs -1: the learning rate falls to the run's end; give max_epochs or max_steps."
+            )
+        return int(steps)
+
+    def _epochs(self) -> float:
+        steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        return self._total_steps() / max(1.0, steps_per_epoch)
+
+    def _lr(self) -> float:
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])

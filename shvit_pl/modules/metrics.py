@@ -1,0 +1,41 @@
+"""What is measured in validation and test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from shvit_pl.data.dataset import IGNORED
+
+EMA = "_ema"  # ends the names of what the averaged weights reach
+
+
+def make_metrics(classes: int, averaged: bool) -> nn.ModuleDict:
+    """`loss`, `acc1` and, above five classes, `acc5`, for `val` and `test`; with `averaged` also for the average."""
+    options: dict[str, Any] = {"average": "micro", "ignore_index": IGNORED}
+    metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, **options), "loss": MeanMetric()}
+    if classes > 5:
+        metrics["acc5"] = MulticlassAccuracy(classes, top_k=5, **options)
+    collection = MetricCollection(metrics, compute_groups=False)
+    endings = ("", EMA) if averaged else ("",)
+    return nn.ModuleDict(
+        {
+            f"{stage}{ending}": collection.clone(prefix=f"{stage}/", postfix=ending)
+            for stage in ("val", "test")
+            for ending in endings
+        }
+    )
+
+
+def update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
+    """Count a batch: logits `(B, classes)`, labels `(B,)`, where `IGNORED` does not count."""
+    for name, metric in metrics.items(keep_base=True):
+        if name == "loss":
+            losses = F.cross_entropy(logits.float(), labels, reduction="none", ignore_index=IGNORED)
+            metric.update(losses, weight=labels != IGNORED)
+        else:
+            metric.update(logits, labels)

@@ -1,0 +1,38 @@
+"""Random numbers that depend on a key alone (seed, epoch, position, ...), so that a resumed run draws the same ones."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
+
+def seed_all(*key: int) -> None:
+    """Seed torch, numpy and `random` (timm's augmentations draw from all three) by the key's hash."""
+    seed = hash(key) % 2**63  # of whole numbers, Python's hash is the same in every process
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+@contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Draw by the key within the block; outside of a loader's worker, the states before it are restored."""
+    if get_worker_info() is not None:
+        seed_all(*key)
+        yield
+        return
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(hash(key) % 2**63)  # leaves a GPU's generator alone
+    np.random.seed(hash(key) % 2**32)
+    random.seed(hash(key) % 2**63)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])

@@ -1,0 +1,146 @@
+"""What the module does in a step: targets, averages, frozen statistics, recomputation."""
+
+import lightning as L
+import pytest
+import torch
+from timm.utils import ModelEmaV3
+from torch.nn import functional as F
+
+from shvit_pl import ClassificationModule, HFImageDataModule
+from shvit_pl.modules.averaging import EmaConfig
+from shvit_pl.modules.mixing import MixConfig
+from shvit_pl.randomness import seed_all
+from tests.conftest import perturb_
+
+CLASSES = [str(number) for number in range(10)]
+
+
+def module_of(**settings):
+    module = ClassificationModule(design={"name": "tiny"}, class_names=CLASSES, **settings)
+    perturb_(module.model)
+    module.log_dict = lambda *args, **kwargs: None
+    module._lr = lambda: 0.0
+    return module
+
+
+def batch_of(size=8, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "image": torch.randn(size, 3, 64, 64, generator=generator),
+        "label": torch.randint(10, (size,), generator=generator),
+    }
+
+
+def train(module, steps=3, **trainer):
+    """A few steps of Lightning's own loop on the embedded digits."""
+    data = HFImageDataModule(image_size=64, batch_size=8, num_workers=0, augment="shift")
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False} | trainer
+    L.Trainer(accelerator="cpu", max_steps=steps, limit_val_batches=2, **options).fit(module, data)
+    return module
+
+
+def test_without_mixing_the_loss_is_cross_entropy_with_label_smoothing():
+    module, batch = module_of(label_smoothing=0.1).eval(), batch_of()
+    expected = F.cross_entropy(module(batch["image"]), batch["label"], label_smoothing=0.1)
+    torch.testing.assert_close(module.training_step(batch, 0), expected)
+
+
+@pytest.mark.parametrize("mix", [MixConfig(mixup=0.8), MixConfig(cutmix=1.0), MixConfig(mixup=0.8, cutmix=1.0)])
+def test_with_mixing_the_network_sees_mixed_images_and_learns_both_labels(mix):
+    module, batch = module_of(mix=mix).eval(), batch_of()
+    plain = batch["image"].clone()
+    seed_all(3)
+    loss = module.training_step(batch, 0)
+    assert not torch.equal(batch["image"], plain)
+    seed_all(3)
+    images, targets = module.mixup(plain.clone(), batch["label"])
+    assert torch.equal(images, batch["image"])
+    torch.testing.assert_close(targets.sum(dim=1), torch.ones(len(targets)))
+    assert (targets > 0.0101).sum(dim=1).max() == 2
+    torch.testing.assert_close(loss, F.cross_entropy(module(images), targets))
+
+
+def test_the_average_follows_timms_rule_after_every_step_and_averages_buffers_too():
+    module = ClassificationModule(design={"name": "tiny"}, class_names=CLASSES, ema=EmaConfig(decay=0.9))
+    reference = ModelEmaV3(module.model, decay=0.9, use_warmup=True)
+    seen = []
+
+    class Follow(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, *args):
+            reference.update(pl_module.model, step=trainer.global_step)
+            seen.append(reference.get_decay(trainer.global_step))
+
+    train(module, steps=6, callbacks=[Follow()])
+    averaged, weights = module.ema.module.state_dict(), module.model.state_dict()
+    for key, expected in reference.module.state_dict().items():
+        assert torch.equal(averaged[key], expected), key
+    assert seen[0] == 0.0  # the first step replaces the fresh weights
+    assert seen == sorted(seen)
+    assert not torch.equal(
+        averaged["stages.0.blocks.0.conv.m.bn.running_mean"], weights["stages.0.blocks.0.conv.m.bn.running_mean"]
+    )
+
+
+def test_the_average_is_not_trained_and_stays_in_evaluation_mode():
+    module = train(ClassificationModule(design={"name": "tiny"}, class_names=CLASSES, ema=EmaConfig(decay=0.9)))
+    trained = {id(p) for group in module.trainer.optimizers[0].param_groups for p in group["params"]}
+    assert trained == {id(parameter) for parameter in module.model.parameters()}
+    assert not any(parameter.requires_grad for parameter in module.ema.parameters())
+    assert not any(part.training for part in module.train().ema.modules())
+
+
+def test_the_average_is_evaluated_beside_the_weights():
+    module = train(ClassificationModule(design={"name": "tiny"}, class_names=CLASSES, ema=EmaConfig(decay=0.99)), 20)
+    data = module.trainer.datamodule
+    metrics = module.trainer.validate(module, data, verbose=False)[0]
+    plain = ClassificationModule(design={"name": "tiny"}, class_names=CLASSES)
+    plain.model.load_state_dict(module.ema.module.state_dict())
+    alone = L.Trainer(accelerator="cpu", limit_val_batches=2, logger=False, enable_checkpointing=False).validate(
+        plain, data, verbose=False
+    )[0]
+    for name in ("loss", "acc1", "acc5"):
+        assert metrics[f"val/{name}_ema"] == alone[f"val/{name}"]
+    assert metrics["val/loss_ema"] != metrics["val/loss"]
+
+
+def test_a_frozen_batchnorm_keeps_its_statistics_and_learns_its_weights():
+    module = ClassificationModule(design={"name": "tiny"}, class_names=CLASSES, freeze_bn=True)
+    before = {key: value.clone() for key, value in module.model.state_dict().items()}
+    after = train(module).model.state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before if "running_" in key)
+    assert not torch.equal(after["patch_embed.0.bn.weight"], before["patch_embed.0.bn.weight"])
+
+
+def test_gradient_checkpointing_changes_neither_gradients_nor_statistics():
+    plain, saving = module_of(), module_of(grad_checkpointing=True)
+    for module in (plain, saving):
+        module.train().training_step(batch_of(), 0).backward()
+    assert saving.model.stages[1].grad_checkpointing
+    for (key, expected), tensor in zip(
+        plain.model.state_dict().items(), saving.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(tensor, expected), key
+    for (key, expected), parameter in zip(plain.model.named_parameters(), saving.model.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, expected.grad, msg=key)
+
+
+def test_channels_last_changes_the_layout_and_not_the_result():
+    plain, other = module_of().eval(), module_of(channels_last=True).eval()
+    images = batch_of()["image"]
+    assert other.model.patch_embed[0].c.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(other(images), plain(images), rtol=1e-4, atol=1e-4)
+
+
+def test_images_that_do_not_count_change_no_metric():
+    module = module_of().eval()
+    batch, more = batch_of(), batch_of(4, seed=1)
+    module._evaluate(batch, "val")
+    expected = {name: metric.compute() for name, metric in module.metrics["val"].items()}
+    module.metrics["val"].reset()
+    both = {
+        "image": torch.cat([batch["image"], more["image"]]),
+        "label": torch.cat([batch["label"], torch.full((4,), -1)]),
+    }
+    module._evaluate(both, "val")
+    for name, metric in module.metrics["val"].items():
+        torch.testing.assert_close(metric.compute(), expected[name])
