@@ -143,9 +143,9 @@ def imagenet1k() -> Files:
     return files
 
 
-def classes(*names: str) -> Files:
-    """A small training set of these classes, ten images each."""
-    return _splits("data", {"train": _every(names, 10)}, "image", label=names)
+def classes(*names: str, rows: list[int] | None = None) -> Files:
+    """A small training set of these classes: of these rows, or of ten images each."""
+    return _splits("data", {"train": rows or _every(names, 10)}, "image", label=names)
 
 
 def configurations(*names: str) -> Files:

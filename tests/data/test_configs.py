@@ -74,11 +74,17 @@ def test_a_config_says_its_command_and_only_what_is_its_own():
         assert len(lines) < 25
 
 
-def test_the_hub_gives_revisions_and_its_refusals_are_one_line_with_the_next_step(hub, tmp_path):
+def test_the_hub_gives_revisions_and_streams_and_its_refusals_are_one_line_with_the_next_step(hub, tmp_path):
     old = hub.commit("me/birds", standins.classes("a", "b"))
     hub.commit("me/birds", standins.classes("a", "b", "c"), branch="trial")
     hub.commit("me/birds", standins.classes("a", "b", "c", "d"))
     versions = {"old": [f"--data.revision={old}"], "trial": ["--data.revision=trial"], "newest": []}
+    hub.commit("ethz/food101", standins.food101())
+    hub.commit("me/sparse", standins.classes("a", "b", "c", rows=[0, 1] * 10))
+    others = {
+        "streamed": ["--config=data/food101.yaml", "--data.streaming=true", "--data.steps_per_epoch=2"],
+        "sparse": ["--data.path=me/sparse"],
+    }
     hub.commit("me/closed", standins.classes("a", "b"), gated=True)
     hub.commit("me/script", {"script.py": b"raise SystemExit('never run')", "README.md": b""})
     hub.commit("me/pets", standins.classes("a", "b"))
@@ -99,13 +105,15 @@ def test_the_hub_gives_revisions_and_its_refusals_are_one_line_with_the_next_ste
         ("me/broken",): ["data.path 'me/broken'", "can't be opened"],
     }
     given = [fit(name, "--data.path=me/birds", *flags) for name, flags in versions.items()]
+    given += [fit(name, *flags) for name, flags in others.items()]
     refused = [fit("none", f"--data.path={path}", *flags) for path, *flags in mistakes]
     answers = hub.run(given + refused, tmp_path, token="hf_stranger")
     assert [answer.code for answer in answers] == [0] * len(given) + [2] * len(refused)
     assert [len(summary(tmp_path, name)["classes"]) for name in versions] == [2, 3, 4]
+    assert summary(tmp_path, "streamed")["classes"] == list(standins.FOOD101)
+    assert "no training image (c)" in answers[len(given) - 1].out
     for answer, said in zip(answers[len(given) :], mistakes.values(), strict=True):
         (error,) = [line for line in answer.err.splitlines() if "error:" in line]
-        print(error)
         assert "Traceback" not in answer.err
         assert answer.err.rstrip().endswith(error)
         for text in said:
