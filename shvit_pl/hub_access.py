@@ -51,15 +51,14 @@ def why_refused(dataset: str, revision: str | None) -> str | None:
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-    api = HfApi()
+    page = f"{constants.ENDPOINT}/datasets/{dataset}"
     try:
-        api.auth_check(dataset, repo_type="dataset")
-        api.dataset_info(dataset, revision=revision)
+        HfApi().dataset_info(dataset, revision=revision)
+        HfApi().auth_check(dataset, repo_type="dataset")
     except GatedRepoError:
         return (
-            f"data.path {dataset!r}: its owners let in whom they know. Ask for access at "
-            f"{constants.ENDPOINT}/datasets/{dataset}, make a token at {constants.ENDPOINT}/settings/tokens, and set "
-            "it as HF_TOKEN."
+            f"data.path {dataset!r}: a gated dataset. Ask for access at {page}, and set HF_TOKEN to a token of the "
+            f"account that has it ({constants.ENDPOINT}/settings/tokens)."
         )
     except (RepositoryNotFoundError, HFValidationError):
         return (
@@ -67,7 +66,7 @@ def why_refused(dataset: str, revision: str | None) -> str | None:
             "images, a parquet file, or the id of a Hub dataset; a private one needs HF_TOKEN."
         )
     except RevisionNotFoundError:
-        return f"data.revision {revision!r}: {dataset} has no such branch, tag or commit on the Hub."
+        return f"data.revision {revision!r}: no such branch, tag or commit; they are listed at {page}."
     except Exception:  # whatever keeps the question from being answered; the client's own error says more
         return None
     return None

@@ -11,6 +11,8 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +26,29 @@ _API = re.compile(
     r"^/api/(?P<kind>models|datasets)/(?P<repo>[^/]+(?:/[^/]+)?)(?P<rest>/(?:revision|tree|auth-check).*)?$"
 )
 _FILE = re.compile(r"^/(?P<kind>datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)$")
+
+
+_RUNNER = """
+import io, json, sys
+from contextlib import redirect_stderr, redirect_stdout
+from shvit_pl.cli import main
+
+answers = []
+for command in json.load(sys.stdin):
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        code = main(command)
+    answers.append({"code": code, "out": out.getvalue(), "err": err.getvalue()})
+print(json.dumps(answers))
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Exit code and output of one command."""
+
+    code: int
+    out: str
+    err: str
 
 
 @dataclass
@@ -82,11 +107,25 @@ class Hub:
         env.pop("HF_TOKEN", None)
         return env | ({"HF_TOKEN": token} if token else {})
 
+    def run(self, commands: list[list[str]], folder: Path, token: str | None = None) -> list[Answer]:
+        """Run `shvit-pl` with each list of arguments, one after the other in one subprocess, in `folder`."""
+        result = subprocess.run(
+            [sys.executable, "-c", _RUNNER],
+            input=json.dumps(commands),
+            env=self.environment(folder / "home", token),
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        return [Answer(**answer) for answer in json.loads(result.stdout.splitlines()[-1])]
+
     def find(self, kind: str, repo_id: str, revision: str, token: str | None) -> tuple[Repo, str]:
         """A repository and the hash of a revision of it."""
         repo = self.repos.get((kind, repo_id))
         if repo is None:  # the Hub does not tell strangers whether a repository exists
-            raise HubError(404, "RepoNotFound") if token else HubError(401, message="Invalid username or password.")
+            raise HubError(404 if token else 401, "RepoNotFound")
         commit = repo.branches.get(revision, revision)
         if commit not in repo.commits:
             raise HubError(404, "RevisionNotFound")
@@ -103,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        url = unquote(urlsplit(self.path).path.replace("%2F", "\0")).replace("\0", "%2F")
+        url = urlsplit(self.path).path
         try:
             if match := _API.match(url):
                 self._send(json.dumps(self._api(**match.groupdict())).encode(), {"Content-Type": "application/json"})
@@ -125,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.check_gate(found, self._token())
             return {}
         if action == "tree":
-            return _listing(files, path[0].strip("/"))
+            return _listing(files, unquote(path[0]).strip("/"), "recursive=true" in self.path.lower())
         siblings = [{"rfilename": name} for name in files]
         return {
             "id": repo,
@@ -137,6 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, kind: str | None, repo: str, revision: str, path: str) -> tuple[bytes, dict[str, str]]:
         found, commit = self.hub.find("datasets" if kind else "models", repo, unquote(revision), self._token())
+        path = unquote(path)
         if path not in PUBLIC_IN_A_GATED_REPO:
             self.hub.check_gate(found, self._token())
         if path not in found.commits[commit]:
@@ -163,17 +203,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: the tests' output is theirs."""
 
 
-def _listing(files: Files, folder: str) -> list[dict[str, object]]:
-    """All files and folders below a folder, as a recursive `tree` answers."""
-    inside = {name: content for name, content in files.items() if not folder or name.startswith(f"{folder}/")}
+def _listing(files: Files, folder: str, recursive: bool) -> list[dict[str, object]]:
+    """The files and folders in a folder, as `tree` answers."""
+    prefix = f"{folder}/" if folder else ""
+    inside = {name.removeprefix(prefix): content for name, content in files.items() if name.startswith(prefix)}
     if folder and not inside:
         raise HubError(404, "EntryNotFound")
-    folders = {str(parent) for name in inside for parent in Path(name).parents if str(parent) not in (".", folder)}
-    rows: list[dict[str, object]] = [{"type": "directory", "oid": _sha256(b""), "size": 0, "path": p} for p in folders]
-    return rows + [
-        {"type": "file", "oid": _sha256(content), "size": len(content), "path": name}
-        for name, content in inside.items()
-    ]
+    folders = {str(parent) for name in inside for parent in Path(name).parents} - {"."}
+    rows: list[dict[str, object]] = [{"type": "directory", "oid": "", "size": 0, "path": name} for name in folders]
+    rows += [{"type": "file", "oid": _sha256(data), "size": len(data), "path": name} for name, data in inside.items()]
+    return [{**row, "path": f"{prefix}{row['path']}"} for row in rows if recursive or "/" not in str(row["path"])]
 
 
 def _sha256(content: bytes) -> str:

@@ -88,6 +88,11 @@ def _class_names(name: str, split: Dataset, column: str) -> list[str]:
         return []
     if None in labels or (isinstance(feature, ClassLabel) and -1 in labels):
         raise UserError(f"data.label_column {column!r}: split {name!r} has rows without a label. Remove or label them.")
+    if isinstance(feature, ClassLabel) and max(labels) >= feature.num_classes:
+        raise UserError(
+            f"data.label_column {column!r}: split {name!r} has the label {max(labels)}, but only {feature.num_classes} "
+            "classes have names. Name them all, or mend the labels."
+        )
     return list(feature.names) if isinstance(feature, ClassLabel) else [str(label) for label in sorted(labels)]
 
 

@@ -5,8 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, IterableDatasetDict, get_dataset_config_names, load_dataset, load_from_disk
+from datasets import (
+    Dataset,
+    DatasetDict,
+    IterableDatasetDict,
+    get_dataset_config_names,
+    load_dataset,
+    load_dataset_builder,
+    load_from_disk,
+)
 from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
+from datasets.info import DatasetInfosDict
 
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.hub_access import hub_reachable, why_refused
@@ -58,21 +67,34 @@ def _open_file(path: Path, streaming: bool) -> dict[str, Any]:
         )
     try:
         return load_dataset(builder, data_files={"train": str(path)}, streaming=streaming)
-    except Exception as error:
-        raise UserError(f"data.path {str(path)!r}: not a readable {builder} file ({_reason(error)}).") from error
+    except _FAILURES as error:
+        raise UserError(f"data.path {str(path)!r}: it can't be opened as {builder} ({_reason(error)}).") from error
 
 
 def _open_folder(path: Path, name: str | None, streaming: bool) -> dict[str, Any]:
     try:
         if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
             return _saved(load_from_disk(str(path)), streaming)
-        return load_dataset(str(path), name, streaming=streaming)
-    except Exception as error:
+        return _open_data_folder(str(path), name, streaming)
+    except _FAILURES as error:
         _check_configuration(str(path), name, None)
         raise UserError(
-            f"data.path {str(path)!r}: no dataset was found in this folder ({_reason(error)}). Give a "
-            "folder of images sorted into class folders, of parquet files, or one written by save_to_disk."
+            f"data.path {str(path)!r}: this folder can't be opened as a dataset ({_reason(error)}). Give a folder of "
+            "images sorted into class folders, of parquet files, or one written by save_to_disk."
         ) from error
+
+
+def _open_data_folder(path: str, name: str | None, streaming: bool) -> dict[str, Any]:
+    builder = load_dataset_builder(path, name)
+    files = builder.config.data_files or {}
+    declared = any(info.features for info in DatasetInfosDict.from_directory(path).values())
+    if declared or builder.name not in _FILE_BUILDERS.values():
+        return load_dataset(path, name, streaming=streaming)
+    # each split by itself: together, they would all be read with the class names of the first
+    return {
+        str(split): load_dataset(builder.name, data_files=files[split], split="train", streaming=streaming)
+        for split in files
+    }
 
 
 def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool) -> dict[str, Any]:
@@ -88,10 +110,13 @@ def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool
         if reachable and (refusal := why_refused(path, revision)):
             raise UserError(refusal) from error
         _check_configuration(path, name, revision)
-        where = "it can't be opened" if reachable else "it is not in the local cache, and the Hub cannot be reached"
+        if reachable:
+            raise UserError(
+                f"data.path {path!r}: this dataset of the Hub can't be opened ({_reason(error)})."
+            ) from error
         raise UserError(
-            f"data.path {path!r}: no such folder or file here; as a dataset of the Hub, {where} ({_reason(error)}). "
-            "Give a folder of images, a parquet file, or the id of a Hub dataset."
+            f"data.path {path!r}: no such folder or file here, and no such dataset in the local cache; the Hub cannot "
+            f"be reached ({_reason(error)}). Give a folder of images, a parquet file, or the id of a Hub dataset."
         ) from error
 
 
@@ -114,6 +139,8 @@ def _reason(error: Exception) -> str:
         return " ".join(str(error).split("\n\n")[1].split())
     if isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
+    if "corresponds to no data" in str(error):
+        return "a split of it has no rows"
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

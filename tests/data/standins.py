@@ -141,3 +141,16 @@ def imagenet1k() -> Files:
     ):
         files[f"data/{split}-00000-of-00001.parquet"] = parquet({"image": images, "label": labels}, features)
     return files
+
+
+def classes(*names: str, rows: list[int] | None = None) -> Files:
+    """A small training set of these classes: of these rows, or of ten images each."""
+    return _splits("data", {"train": rows or _every(names, 10)}, "image", label=names)
+
+
+def configurations(*names: str) -> Files:
+    """A dataset with several configurations, none of them the default."""
+    files = {"README.md": card(**{name: {"train": f"{name}/train-*"} for name in names})}
+    for name in names:
+        files |= _splits(name, {"train": [0, 1] * 10}, "image", label=("a", "b"))
+    return files

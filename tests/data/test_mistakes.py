@@ -1,0 +1,198 @@
+"""Every mistake in the data is one message that says what is wrong, where, and what to do."""
+
+import zipfile
+
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, load_dataset
+from PIL import Image as PILImage
+
+from shvit_pl import HFImageDataModule
+from shvit_pl.errors import UserError
+
+AB = ClassLabel(names=["a", "b"])
+
+
+def rows(labels, feature=AB, **columns):
+    """A dataset of one image and one label per row, and further columns given as (values, feature)."""
+    values = {"image": [PILImage.new("RGB", (8, 8))] * len(labels), "label": labels}
+    values |= {name: column[0] for name, column in columns.items()}
+    features = {"image": Image(), "label": feature, **{name: column[1] for name, column in columns.items()}}
+    return Dataset.from_dict(values, features=Features(features))
+
+
+def two_images():
+    return rows([0, 1] * 6, mask=([PILImage.new("L", (8, 8))] * 12, Image()))
+
+
+def validated(validation):
+    return DatasetDict(train=rows([0, 1] * 6), validation=validation)
+
+
+def renamed(*names):
+    return validated(rows([0, 1], ClassLabel(names=list(names))))
+
+
+def breeds():
+    return rows([0, 1] * 6, species=([0, 1] * 6, AB))
+
+
+def unnamed():
+    """Indices beyond the names, as parquet files from elsewhere can hold them."""
+    data = rows([0, 1, 2] * 4, Value("int64"))
+    data.info.features["label"] = AB
+    return data
+
+
+IN_THE_ROWS = {
+    "labels are fractions": (rows([0.5, 1.5] * 6, Value("float32")), {}, "data.label_column 'label': it holds float32"),
+    "labels are lists": (
+        rows([[0], [1]] * 6, List(Value("int64"))),
+        {"label_column": "label"},
+        "data.label_column 'label': it holds List",
+    ),
+    "labels are images": (two_images(), {"image_column": "image", "label_column": "mask"}, "it holds Image"),
+    "labels without a name": (unnamed(), {}, "split 'train' has the label 2, but only 2 classes have names"),
+    "some rows without a label": (rows([0, 1, -1] * 4), {}, "split 'train' has rows without a label"),
+    "some texts missing": (rows(["a", "b", None] * 4, Value("string")), {}, "has rows without a label"),
+    "no row with a label": (rows([-1] * 12), {}, "no row of the split 'train' has a label"),
+    "only validation has labels": (
+        DatasetDict(train=rows([-1] * 12), validation=rows([0, 1])),
+        {},
+        "data.train_split 'train': no row of it has a label; the splits with labels are validation",
+    ),
+    "validation has no labels": (
+        validated(rows([-1] * 4)),
+        {"validation_split": "validation"},
+        "data.validation_split 'validation': no row of it has a label",
+    ),
+    "other classes": (
+        renamed("a", "c"),
+        {},
+        "'train' and 'validation' have different classes (2 and 2; not shared: b, c)",
+    ),
+    "more classes": (renamed("a", "b", "c"), {}, "different classes (2 and 3; not shared: c)"),
+    "another order": (renamed("b", "a"), {}, "not shared: their order"),
+    "an unknown text": (
+        DatasetDict(train=rows(["a", "b"] * 6, Value("string")), validation=rows(["a", "d"], Value("string"))),
+        {},
+        "different classes (2 and 2; not shared: b, d)",
+    ),
+    "two columns of images": (two_images(), {}, "data.image_column: several columns hold images (image, mask)"),
+    "two columns of labels": (breeds(), {}, "data.label_column: several columns hold class labels (label, species)"),
+    "no such column of images": (rows([0, 1] * 6), {"image_column": "img"}, "data.image_column 'img': no such column"),
+    "no such column of labels": (rows([0, 1] * 6), {"label_column": "lable"}, "did you mean 'label'?"),
+    "no column of images": (rows([0, 1] * 6).remove_columns("image"), {}, "data.image_column: no column holds images"),
+    "no such split": (renamed("a", "b"), {"validation_split": "valdation"}, "did you mean 'validation'?"),
+    "validation on the training split": (
+        rows([0, 1] * 6),
+        {"validation_split": "train"},
+        "data.validation_split 'train': this is the training split",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", IN_THE_ROWS)
+def test_a_mistake_in_the_rows(mistake, tmp_path):
+    data, settings, said = IN_THE_ROWS[mistake]
+    data.save_to_disk(tmp_path / "data")
+    message = refusal(path=str(tmp_path / "data"), **settings)
+    assert said in message
+    assert "\n" not in message
+    assert len(message) < 250
+
+
+def refusal(**settings):
+    with pytest.raises(UserError) as error:
+        HFImageDataModule(image_size=32, batch_size=4, num_workers=0, **settings).setup("fit")
+    return str(error.value)
+
+
+def images(folder, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        PILImage.new("RGB", (8, 8)).save(folder / name)
+    return folder
+
+
+def empty(folder):
+    return images(folder / "images")
+
+
+def top_level_only(folder):
+    return images(folder / "images", "1.png", "2.png")
+
+
+def one_class(folder):
+    images(folder / "images" / "cat", "1.png", "2.png")
+    return folder / "images"
+
+
+def zipped(folder):
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
+        archive.writestr("cat/1.png", b"")
+    return folder / "images.zip"
+
+
+def a_list_of_images(folder):
+    (folder / "images.txt").write_text("cat/1.png\n")
+    return folder / "images.txt"
+
+
+def no_parquet(folder):
+    (folder / "images.parquet").write_text("not parquet\n")
+    return folder / "images.parquet"
+
+
+def no_rows(folder):
+    rows([]).to_parquet(folder / "train.parquet")
+    return folder / "train.parquet"
+
+
+def no_rows_to_validate_on(folder):
+    rows([0, 1] * 6).to_parquet(folder / "train.parquet")
+    rows([]).to_parquet(folder / "validation.parquet")
+    return folder
+
+
+def classes_in_another_order(folder):
+    rows([0, 1] * 6).to_parquet(folder / "train.parquet")
+    rows([0, 1], ClassLabel(names=["b", "a"])).to_parquet(folder / "validation.parquet")
+    load_dataset(str(folder))  # which reads both with the names of the first, and remembers that
+    return folder
+
+
+def several_configurations(folder):
+    folder = folder / "images"
+    for name in ("small", "large"):
+        images(folder / name / "cat", "1.png")
+    header = "\n".join(f"- config_name: {name}\n  data_dir: {name}" for name in ("small", "large"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n{header}\n---\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("write", "settings", "said"),
+    [
+        (empty, {}, "this folder can't be opened as a dataset"),
+        (top_level_only, {}, "the images have no labels. Sort them into one folder per class"),
+        (one_class, {}, "the images have no labels. Sort them into one folder per class, two classes or more"),
+        (zipped, {}, "files may be .parquet, .arrow; for images give their folder"),
+        (a_list_of_images, {}, "files may be .parquet, .arrow; for images give their folder"),
+        (no_parquet, {}, "can't be opened as parquet"),
+        (no_rows, {}, "has no rows"),
+        (no_rows_to_validate_on, {}, "has no rows"),
+        (classes_in_another_order, {}, "'train' and 'validation' have different classes"),
+        (several_configurations, {}, "several configurations (small, large)"),
+        (one_class, {"revision": "v1"}, "data.revision 'v1': only datasets of the Hub have revisions"),
+    ],
+)
+def test_a_mistake_in_the_path(write, settings, said, tmp_path):
+    path = write(tmp_path)
+    message = refusal(path=str(path), **settings)
+    assert said in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("path", ["./nothing", "~/nothing/here", "a/b/c"])
+def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(path):
+    assert refusal(path=path) == f"data.path {path!r}: no such file or folder."
