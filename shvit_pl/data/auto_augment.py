@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from PIL import Image, ImageOps
-from timm.data.auto_augment import AugmentOp, auto_augment_transform, rand_augment_transform
+from timm.data.auto_augment import RandAugment, auto_augment_transform, rand_augment_transform
 from timm.data.constants import IMAGENET_DEFAULT_MEAN
 
 from shvit_pl.errors import UserError
@@ -40,19 +40,19 @@ def build(config: str, size: int) -> OnPIL:
         raise UserError(
             f"data.auto_augment {config!r}: allowed are timm's 'rand-...', such as 'rand-m9-mstd0.5-inc1', and '3a'."
         )
-    augment = rand_augment_transform(config, options)
+    return repair(rand_augment_transform(config, options))
+
+
+def repair(augment: RandAugment) -> RandAugment:
+    """Let timm's RandAugment keep no bits at full magnitude, which newer versions of Pillow refuse with an error."""
     for operation in augment.ops:
-        _repair(operation)
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = _posterize
     return augment
 
 
-def _repair(operation: AugmentOp) -> None:
-    if operation.name.startswith("Posterize"):
-        operation.aug_fn = _posterize
-
-
 def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-    """Keep the upper bits, or none: at full magnitude timm asks for 0, which newer versions of Pillow refuse."""
+    """Keep the upper bits; none of them is black, as in the versions of Pillow that allowed it."""
     if bits <= 0:
         return Image.new(image.mode, image.size)
     return ImageOps.posterize(image, min(bits, 8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,10 @@ def _by_torchvision(data: bytes, exif_rotation: bool) -> Tensor:
 
 def _by_pil(data: bytes, exif_rotation: bool) -> Tensor:
     picture: Image.Image = Image.open(BytesIO(data))
+    picture.load()
     if exif_rotation:
-        picture = ImageOps.exif_transpose(picture)
+        with suppress(Exception):  # broken EXIF or XMP data turn nothing
+            picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16"):
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     return pil_to_tensor(picture.convert("RGB"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,8 +27,8 @@ def eval_transform(size: int, crop_pct: float, resize: Resize = "crop") -> v2.Co
             to `size`, without a crop (the official fine-tuning).
     """
     if resize == "squash":
-        return v2.Compose([v2.Resize((size, size), interpolation=_BICUBIC)])
-    return v2.Compose([v2.Resize(int(size / crop_pct), interpolation=_BICUBIC), v2.CenterCrop(size)])
+        return v2.Compose([v2.Resize((size, size), interpolation=_BICUBIC), _contiguous])
+    return v2.Compose([v2.Resize(int(size / crop_pct), interpolation=_BICUBIC), v2.CenterCrop(size), _contiguous])
 
 
 def train_transform(
@@ -50,20 +50,31 @@ def train_transform(
         UserError: for an `auto_augment` that is neither.
     """
     if augment == "crop":
-        steps = [v2.RandomResizedCrop(size, interpolation=_BICUBIC), v2.RandomHorizontalFlip()]
+        steps = [_RandomResizedCrop(size, interpolation=_BICUBIC), v2.RandomHorizontalFlip()]
     else:
         steps = [eval_transform(size, crop_pct)]
     if augment == "shift":
         steps.append(v2.RandomAffine(degrees=0, translate=(1 / 8, 1 / 8)))
     colours = _colours(size, auto_augment, color_jitter)
-    return v2.Compose([*steps, _Pictured(colours)] if colours else steps)
+    if colours:
+        steps.append(_Pictured(colours))
+    return v2.Compose([*steps, _contiguous])
 
 
 def _colours(size: int, auto_augment: str | None, color_jitter: float) -> list[OnPIL]:
-    steps: list[OnPIL] = [policies.build(auto_augment, size)] if auto_augment else []
+    steps: list[OnPIL] = [policies.build(auto_augment, size)] if auto_augment is not None else []
     if color_jitter and auto_augment in (None, policies.THREE_AUGMENT):
         steps.append(ColorJitter(color_jitter, color_jitter, color_jitter))
     return steps
+
+
+class _RandomResizedCrop(v2.RandomResizedCrop):
+    """Torchvision's, with the pixels' channels kept together in memory: its kernel and PIL want them so."""
+
+    def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
+        """Crop and resize `(3, H, W)`."""
+        crop = v2.functional.crop_image(inpt[None], **params).contiguous(memory_format=torch.channels_last)
+        return v2.functional.resize_image(crop, self.size, self.interpolation, antialias=self.antialias)[0]
 
 
 class _Pictured:
@@ -77,6 +88,10 @@ class _Pictured:
         for step in self.steps:
             picture = step(picture)
         return v2.functional.pil_to_tensor(picture)
+
+
+def _contiguous(image: Tensor) -> Tensor:
+    return image.contiguous()
 
 
 def denormalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

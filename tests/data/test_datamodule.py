@@ -8,7 +8,6 @@ from PIL import Image as PILImage
 from sklearn.datasets import load_digits
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.data.decode import decode
 from shvit_pl.data.sources import open_dataset
 
 
@@ -121,18 +120,6 @@ def test_splits_with_different_classes_are_refused(tmp_path):
     DatasetDict(train=train, validation=validation).save_to_disk(tmp_path / "saved")
     with pytest.raises(ValueError, match=r"different classes.*b, c"):
         ready(path=str(tmp_path / "saved"))
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
-def test_every_kind_of_image_becomes_rgb_as_pil_does_it(mode, tmp_path):
-    generator = np.random.default_rng(0)
-    image = PILImage.fromarray(generator.integers(0, 255, (9, 7, 3), dtype=np.uint8)).convert(mode)
-    file = tmp_path / ("image.jpg" if mode == "CMYK" else "image.png")
-    image.save(file)
-    decoded = decode({"bytes": None, "path": str(file)}, "image")
-    expected = torch.from_numpy(np.asarray(PILImage.open(file).convert("RGB")).copy())
-    assert decoded.shape == (3, 9, 7)
-    assert (decoded.permute(1, 2, 0).int() - expected.int()).abs().max() <= 2
 
 
 def test_training_images_depend_on_seed_and_epoch_and_not_on_workers():

@@ -1,0 +1,43 @@
+"""A benchmark's machine and versions, and its results as Markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def environment(packages: Sequence[str]) -> dict[str, str]:
+    """The processor (no host's name), Python, the packages' versions, and the command."""
+    return {
+        "cpu": _processor(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+        "command": " ".join(["python -m benchmarks." + Path(sys.argv[0]).stem, *sys.argv[1:]]),
+    }
+
+
+def _processor() -> str:
+    """The processor's name as Linux tells it, elsewhere its architecture."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others figures."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+
+
+def write(stem: Path, title: str, text: str, results: dict[str, Any]) -> None:
+    """Write `stem.md` (title, environment, text) and `stem.json` (all results)."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    facts = [f"- {name}: {value}" for name, value in results["environment"].items()]
+    stem.with_suffix(".md").write_text("\n".join([f"# {title}", "", *facts, "", text, ""]))
+    stem.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")

@@ -1,0 +1,151 @@
+"""Transforms: what the official code does on PIL images, on tensors."""
+
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms as official
+from timm.data import create_transform
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+
+from shvit_pl.data.auto_augment import repair
+from shvit_pl.data.transforms import denormalise, eval_transform, normalise, train_transform
+from shvit_pl.errors import UserError
+from tests.data.pictures import photo
+
+BICUBIC = official.InterpolationMode.BICUBIC
+RANDAUGMENT = "rand-m9-mstd0.5-inc1"
+SIZES = [
+    (500, 375),
+    (375, 500),
+    (501, 333),
+    (224, 224),
+    (257, 256),
+    (20, 13),
+    (3, 2),
+    (1, 1),
+    (1, 60),
+    (60, 1),
+    (700, 9),
+]
+
+
+def seeded(transform, image, seed=0):
+    """The transform's result under a seed of all three generators."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    return transform(image)
+
+
+def assert_within_a_level(tensor, picture):
+    difference = (tensor.int() - pil_to_tensor(picture).int()).abs()
+    assert difference.max() <= 1
+    assert (difference > 0).float().mean() < 0.05
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("side", "crop_pct"), [(224, 0.875), (97, 0.9), (160, 1.0)])
+def test_evaluation_is_the_official_resize_and_crop_within_a_level(size, side, crop_pct):
+    picture = photo(*size)
+    expected = official.Compose([official.Resize(int(side / crop_pct), BICUBIC), official.CenterCrop(side)])(picture)
+    assert_within_a_level(eval_transform(side, crop_pct)(pil_to_tensor(picture)), expected)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_squash_is_the_official_resize_of_both_sides_within_a_level(size):
+    picture = photo(*size)
+    expected = official.Resize((224, 224), BICUBIC)(picture)
+    assert_within_a_level(eval_transform(224, 0.875, "squash")(pil_to_tensor(picture)), expected)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_training_crop_is_torchvisions_on_pil_under_the_same_seed(size):
+    picture = photo(*size)
+    reference = official.Compose(
+        [official.RandomResizedCrop(128, interpolation=BICUBIC), official.RandomHorizontalFlip()]
+    )
+    transform = train_transform(128, 0.875, "crop")
+    for seed in range(8):
+        assert_within_a_level(seeded(transform, pil_to_tensor(picture), seed), seeded(reference, picture, seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "jitter"),
+    [
+        (RANDAUGMENT, 0.3),
+        ("rand-m7-n3-p0.7", 0.0),
+        ("rand-m6-n2-tweights-inc1", 0.0),
+        ("3a", 0.0),
+        ("3a", 0.3),
+        (None, 0.4),
+    ],
+)
+def test_colours_change_exactly_as_in_timms_training_transform(name, jitter):
+    options = {"auto_augment": name, "color_jitter": jitter or None, "interpolation": "bicubic"}
+    _, reference, _ = create_transform(96, is_training=True, separate=True, **options)
+    for step in reference.transforms:
+        if hasattr(step, "ops"):
+            repair(step)
+    image = pil_to_tensor(photo(96, 96))
+    transform = train_transform(96, 1.0, "none", name, jitter)
+    results = [seeded(transform, image, seed) for seed in range(60)]
+    for seed, result in enumerate(results):
+        assert torch.equal(result, pil_to_tensor(seeded(reference, to_pil_image(image), seed)))
+    assert sum(not torch.equal(result, image) for result in results) > 30
+
+
+def test_colour_jitter_has_no_effect_beside_randaugment():
+    image = pil_to_tensor(photo())
+    plain, jittered = (train_transform(64, 0.875, "crop", RANDAUGMENT, jitter) for jitter in (0.0, 0.4))
+    assert torch.equal(seeded(plain, image), seeded(jittered, image))
+
+
+@pytest.mark.parametrize("name", [RANDAUGMENT, "3a"])
+def test_augmentation_follows_the_seed(name):
+    image, transform = pil_to_tensor(photo()), train_transform(64, 0.875, "crop", name, 0.3)
+    first, again, other = (seeded(transform, image, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_posterizing_at_full_magnitude_is_black_and_no_error():
+    image, transform = pil_to_tensor(photo()), train_transform(32, 1.0, "none", "rand-m10-n1-p1-inc1")
+    results = [seeded(transform, image, seed) for seed in range(60)]
+    assert any((result == 0).all() for result in results)
+
+
+@pytest.mark.parametrize("size", [(50, 40), (1, 60), (60, 1), (1, 1)])
+@pytest.mark.parametrize("augment", ["none", "shift", "crop"])
+@pytest.mark.parametrize("name", [None, RANDAUGMENT, "3a"])
+def test_the_result_is_always_a_square_of_bytes(size, augment, name):
+    result = train_transform(40, 0.875, augment, name, 0.3)(pil_to_tensor(photo(*size)))
+    assert (result.dtype, tuple(result.shape), result.is_contiguous()) == (torch.uint8, (3, 40, 40), True)
+
+
+@pytest.mark.parametrize("name", [RANDAUGMENT, "3a"])
+def test_a_pickled_transform_is_small_and_does_the_same(name):
+    transform = train_transform(64, 0.875, "crop", name, 0.3)
+    data = pickle.dumps(transform)
+    image = pil_to_tensor(photo())
+    assert len(data) < 10_000
+    assert torch.equal(seeded(pickle.loads(data), image), seeded(transform, image))
+
+
+@pytest.mark.parametrize(
+    "name", ["", "rand9", "rand-m9.5", "rand-foo", "rand-m", "augmix", "3b", "original", "rand-n0"]
+)
+def test_another_auto_augment_is_refused_with_examples(name):
+    with pytest.raises(UserError, match=rf"data.auto_augment '{name}'.*rand-m9-mstd0.5-inc1.*3a"):
+        train_transform(64, 0.875, "crop", name)
+
+
+def test_normalising_and_back_gives_the_image():
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    normal = normalise(images, mean, std)
+    expected = (images / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    torch.testing.assert_close(normal, expected)
+    torch.testing.assert_close(denormalise(normal, mean, std), images / 255)
