@@ -96,7 +96,9 @@ def _warn_of_empty_classes(facts: dict[str, Any]) -> None:
     empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
     if empty:
         shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-        print(f"warning: {len(empty)} classes have no training image ({shown}): they will never be predicted")
+        print(
+            f"warning: classes without a training image, which will never be predicted: {shown} ({len(empty)} in all)"
+        )
 
 
 def _learning_rate(module: ClassificationModule) -> str:

@@ -93,6 +93,7 @@ class HFImageDataModule(L.LightningDataModule):
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         self.held_out = True  # False: validate and test on all rows of data that was not trained on
         self.broken: dict[str, BrokenImages] = {}
+        self.streams = False
         self._chosen: ChosenRows | None = None
 
     def setup(self, stage: str) -> None:
@@ -101,10 +102,11 @@ class HFImageDataModule(L.LightningDataModule):
         if hp.image_size == "auto":
             raise UserError("data.image_size auto: from Python, give the side in pixels.")
         if self._chosen is None:
-            self._chosen = stream_rows(hp) if hp.streaming else choose_rows(hp, stage, self.held_out)
-        if hp.streaming and self.trainer is not None:
+            self.streams = hp.streaming and stage != "predict"
+            self._chosen = stream_rows(hp, stage) if self.streams else choose_rows(hp, stage, self.held_out)
+        if stage == "fit" and self.streams and self.trainer is not None:
             self.trainer.limit_train_batches = hp.steps_per_epoch
-        elif stage == "fit" and not hp.streaming:
+        elif stage == "fit" and not self.streams:
             self._check_batch_size()
 
     def _check_batch_size(self) -> None:
@@ -132,12 +134,12 @@ class HFImageDataModule(L.LightningDataModule):
 
     def rows(self, stage: str) -> int | None:
         """Number of images of `train`, `validate`, `test` or `predict`; None for a stream."""
-        return None if self.hparams["streaming"] else len(self.chosen.by_stage[stage])
+        return None if self.streams else len(self.chosen.by_stage[stage])
 
     def images_per_class(self) -> list[int] | None:
         """Number of training images of each class; None for a stream."""
         chosen = self.chosen
-        if self.hparams["streaming"] or chosen.label_column is None or chosen.class_names is None:
+        if self.streams or chosen.label_column is None or chosen.class_names is None:
             return None
         return class_counts(chosen.by_stage["train"], chosen.label_column, len(chosen.class_names))
 
@@ -146,7 +148,7 @@ class HFImageDataModule(L.LightningDataModule):
         hp: Any = self.hparams
         reader = self._reader(train_transform(hp.image_size, hp.crop_pct, hp.augment, hp.auto_augment, hp.color_jitter))
         rows = self._counting("train")
-        if hp.streaming:
+        if self.streams:
             stream = TrainStream(rows, reader, self.seed, hp.shuffle_buffer, hp.batch_size)
             return StreamLoader(
                 stream, steps=hp.steps_per_epoch, progress=self._batches_in_all, **self._options(stream.shards)
@@ -190,7 +192,7 @@ class HFImageDataModule(L.LightningDataModule):
         hp: Any = self.hparams
         reader = self._reader(eval_transform(hp.image_size, hp.crop_pct, hp.resize), labelled=stage != "predict")
         rows = self._counting(stage)
-        if hp.streaming:
+        if self.streams:
             stream = EvalStream(rows, reader)
             return DataLoader(stream, **self._options(stream.shards))
         return DataLoader(ImageDataset(rows, reader), sampler=EvalSampler(rows), **self._options())
@@ -198,7 +200,7 @@ class HFImageDataModule(L.LightningDataModule):
     def _counting(self, stage: str) -> Any:
         """The stage's rows, whose broken images are counted from now on."""
         rows = self.chosen.by_stage[stage]
-        total = None if self.hparams["streaming"] else -(-len(rows) // process()[0])
+        total = None if self.streams else -(-len(rows) // process()[0])
         self.broken.setdefault(stage, BrokenImages(total))
         return rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
 
 from shvit_pl.data.columns import encode_labels, image_column, label_column
 from shvit_pl.data.sources import open_dataset, open_stream
@@ -87,8 +87,12 @@ def _evaluated(splits: DatasetDict, stage: str, wanted: str | None) -> tuple[Dat
     return splits[split], f"all {len(splits[split])} images of the split '{split}'"
 
 
-def stream_rows(hp: Any) -> ChosenRows:
+def stream_rows(hp: Any, stage: str) -> ChosenRows:
     """Open the dataset as a stream; it has to say its classes, and to have a validation split.
+
+    Args:
+        hp: The data module's settings.
+        stage: fit, validate, test or predict.
 
     Raises:
         UserError: for what is not there, or ambiguous, or can't be done with a stream.
@@ -110,15 +114,19 @@ def stream_rows(hp: Any) -> ChosenRows:
             f"data.streaming: {hp.path!r} has no validation split (splits: {', '.join(splits)}), and of a stream none "
             "can be held out. Name one with --data.validation_split, or set --data.streaming false."
         )
+    if validation == hp.train_split:
+        raise UserError(f"data.validation_split {validation!r}: this is the training split; give another.")
     _check_same_classes(splits, hp.train_split, validation, label)
     encoded = {name: rows.cast_column(image, Image(decode=False)) for name, rows in splits.items()}
-    rows = {
-        "train": encoded[hp.train_split],
-        "validate": encoded[validation],
-        "test": encoded.get("test", encoded[validation]),
-    }
-    note = f"validation on the split '{validation}', streamed"
+    tested = "test" if stage == "test" and "test" in encoded and _labelled(encoded["test"], label) else validation
+    rows = {"train": encoded[hp.train_split], "validate": encoded[validation], "test": encoded[tested]}
+    note = f"{'test' if stage == 'test' else 'validation'} on the split '{tested}', streamed"
     return ChosenRows(rows, image, label, list(features[label].names), note)
+
+
+def _labelled(rows: IterableDataset, label: str) -> bool:
+    """Whether the first row has a label: ImageNet's test images have none."""
+    return next(iter(rows.select_columns(label)), {label: None})[label] not in (None, -1)
 
 
 def _check_same_classes(splits: IterableDatasetDict, train: str, validation: str, label: str) -> None:

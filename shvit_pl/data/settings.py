@@ -14,6 +14,8 @@ OF_ONE_DATASET = (
     "train_split",
     "validation_split",
     "train_fraction",
+    "streaming",
+    "steps_per_epoch",
 )
 
 

@@ -244,7 +244,7 @@ class ClassificationModule(TrainedModule):
 
 def _check_number_of_classes(flag: str, class_names: list[str]) -> None:
     if len(class_names) < 2:
-        raise UserError(f"{flag}: there are {len(class_names)} classes; classification needs two or more.")
+        raise UserError(f"{flag}: classification needs two classes or more, and there is {len(class_names) or 'none'}.")
 
 
 def _resolve(config: DesignConfig) -> Design:

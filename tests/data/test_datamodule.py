@@ -38,9 +38,9 @@ def test_the_validation_share_is_stratified_seeded_and_said_aloud():
     first, again = ready(), ready()
     assert (first.rows("train"), first.rows("validate")) == (1437, 360)
     assert "20% of 'train' held out (seed 0)" in first.split_note
-    assert first._rows["validate"]["label"][:] == again._rows["validate"]["label"][:]
-    assert first._rows["validate"]["label"][:] != ready(split_seed=1)._rows["validate"]["label"][:]
-    counts = np.bincount(first._rows["validate"]["label"][:])
+    assert first.chosen.by_stage["validate"]["label"][:] == again.chosen.by_stage["validate"]["label"][:]
+    assert first.chosen.by_stage["validate"]["label"][:] != ready(split_seed=1).chosen.by_stage["validate"]["label"][:]
+    counts = np.bincount(first.chosen.by_stage["validate"]["label"][:])
     assert counts.min() >= 34
 
 
@@ -144,7 +144,7 @@ def test_every_epoch_sees_every_image_once():
     orders = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
-        orders.append([index for index, _ in sampler])
+        orders.append([draw.row for draw in sampler])
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(1437))
     assert orders[0] != orders[1]
 
