@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from shvit_pl.data.decode import BrokenImage, decode
 from tests.data.pictures import encoded, photo
 
+BROKEN_EXIF = b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(range(99))
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 
