@@ -13,6 +13,11 @@ from PIL import Image, ImageOps
 from shvit_pl.data.decode import BrokenImage, decode
 from tests.data.pictures import encoded, photo
 
+BROKEN = (
+    {"exif": b"Exif\0\0not a header" + bytes(99)},
+    {"exif": b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(range(99))},
+    {"xmp": b"<x:xmpmeta \xff\xfe\x80 tiff:Orientation"},
+)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms as official
+from PIL import Image as PILImage
 from timm.data import create_transform
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
@@ -40,36 +41,52 @@ def seeded(transform, image, seed=0):
     return transform(image)
 
 
-def assert_within_a_level(tensor, picture):
+def resized(picture, width, height):
+    """PIL's resize, horizontally first; from Pillow 13 on it goes vertically first where that is faster."""
+    return picture.resize((width, picture.height), PILImage.BICUBIC).resize((width, height), PILImage.BICUBIC)
+
+
+def assert_pils_pixels(tensor, picture):
+    """Equal but for rounding: one level on under 1 % of the values, two on single ones in enlarged images."""
     difference = (tensor.int() - pil_to_tensor(picture).int()).abs()
-    assert difference.max() <= 1
-    assert (difference > 0).float().mean() < 0.05
+    assert difference.max() <= 2
+    assert (difference > 1).float().mean() < 2e-4
+    assert (difference > 0).float().mean() < 0.01
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("side", "crop_pct"), [(224, 0.875), (97, 0.9), (160, 1.0)])
-def test_evaluation_is_the_official_resize_and_crop_within_a_level(size, side, crop_pct):
+def test_evaluation_is_the_official_resize_and_crop(size, side, crop_pct):
     picture = photo(*size)
     expected = official.Compose([official.Resize(int(side / crop_pct), BICUBIC), official.CenterCrop(side)])(picture)
-    assert_within_a_level(eval_transform(side, crop_pct)(pil_to_tensor(picture)), expected)
+    assert_pils_pixels(eval_transform(side, crop_pct)(pil_to_tensor(picture)), expected)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_squash_is_the_official_resize_of_both_sides_within_a_level(size):
+def test_squash_is_the_official_resize_of_both_sides(size):
     picture = photo(*size)
-    expected = official.Resize((224, 224), BICUBIC)(picture)
-    assert_within_a_level(eval_transform(224, 0.875, "squash")(pil_to_tensor(picture)), expected)
+    assert_pils_pixels(eval_transform(224, 0.875, "squash")(pil_to_tensor(picture)), resized(picture, 224, 224))
+
+
+def test_photographs_differ_by_one_level_at_most_in_evaluation():
+    for seed in range(5):
+        picture = photo(500, 375, seed)
+        expected = official.Compose([official.Resize(256, BICUBIC), official.CenterCrop(224)])(picture)
+        assert (
+            eval_transform(224, 0.875)(pil_to_tensor(picture)).int() - pil_to_tensor(expected).int()
+        ).abs().max() <= 1
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_training_crop_is_torchvisions_on_pil_under_the_same_seed(size):
-    picture = photo(*size)
-    reference = official.Compose(
-        [official.RandomResizedCrop(128, interpolation=BICUBIC), official.RandomHorizontalFlip()]
-    )
-    transform = train_transform(128, 0.875, "crop")
+    def reference(picture):
+        top, left, height, width = official.RandomResizedCrop.get_params(picture, [0.08, 1.0], [3 / 4, 4 / 3])
+        crop = resized(picture.crop((left, top, left + width, top + height)), 128, 128)
+        return official.RandomHorizontalFlip()(crop)
+
+    picture, transform = photo(*size), train_transform(128, 0.875, "crop")
     for seed in range(8):
-        assert_within_a_level(seeded(transform, pil_to_tensor(picture), seed), seeded(reference, picture, seed))
+        assert_pils_pixels(seeded(transform, pil_to_tensor(picture), seed), seeded(reference, picture, seed))
 
 
 @pytest.mark.parametrize(
