@@ -32,8 +32,16 @@ from shvit_pl.modules import ClassificationModule
 from shvit_pl.modules.metrics import EMA
 from shvit_pl.parsing import OneLineErrors
 from shvit_pl.quiet import quiet
-from shvit_pl.resume import LAST, flat, last_checkpoint, read_checkpoint, refuse_changes, training_settings
-from shvit_pl.runs import interrupted_run, resumed_loggers, run_loggers
+from shvit_pl.resume import (
+    LAST,
+    flat,
+    last_checkpoint,
+    read_checkpoint,
+    refuse_changes,
+    resumed_folder,
+    training_settings,
+)
+from shvit_pl.runs import resumed_loggers, run_loggers
 from shvit_pl.trainer import Trainer
 
 Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
@@ -149,9 +157,10 @@ class ShvitCLI(LightningCLI):
     def _loggers(self, config: Any) -> list[Logger] | bool:
         if self.subcommand != "fit" or config.trainer.fast_dev_run:
             return False
-        if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
+        root, name = config.trainer.default_root_dir, _run_name(self.config[self.subcommand])
+        if self.checkpoint and (folder := resumed_folder(config.ckpt_path, root, name)):
             return resumed_loggers(folder, self.checkpoint["step"])
-        return run_loggers(config.trainer.default_root_dir, _run_name(self.config[self.subcommand]))
+        return run_loggers(root, name)
 
     def _callbacks(self, config: Any) -> list[Callback]:
         callbacks: list[Callback] = [Throughput()]

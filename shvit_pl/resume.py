@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,9 +12,10 @@ import torch
 
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError
-from shvit_pl.runs import CHECKPOINTS, SUMMARY
+from shvit_pl.runs import CHECKPOINTS, SUMMARY, interrupted_run
 
 LAST = "last"
+_BY_SLURM = "hpc_ckpt_"  # how Lightning names what it writes when SLURM is about to end a job
 # what changes the course of a training, beside all of model.* and data.*
 _TRAINER = (
     "max_epochs",
@@ -79,13 +81,26 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 
 def last_checkpoint(root: str, name: str) -> str | None:
-    """`last.ckpt` of the newest unfinished run of this name, if there is one."""
+    """The newest checkpoint of the newest unfinished run of this name, if there is one.
+
+    That is its `last.ckpt`, or what was written into `root` when SLURM was about to end the job.
+    """
+    folder = _unfinished(root, name)
+    if folder is None:
+        return None
+    files = [folder / CHECKPOINTS / "last.ckpt", *Path(root).glob(f"{_BY_SLURM}*.ckpt")]
+    return max((str(path) for path in files if path.is_file()), key=os.path.getmtime, default=None)
+
+
+def resumed_folder(checkpoint: str, root: str, name: str) -> Path | None:
+    """The folder of the interrupted run that wrote `checkpoint`, to go on in; None where it ended well."""
+    return _unfinished(root, name) if Path(checkpoint).name.startswith(_BY_SLURM) else interrupted_run(checkpoint)
+
+
+def _unfinished(root: str, name: str) -> Path | None:
+    """The newest run of this name, if it has not ended well."""
     folders = sorted((Path(root) / name).glob("version_*"), key=lambda folder: int(folder.name.split("_")[1]))
-    for folder in reversed(folders):
-        checkpoint = folder / CHECKPOINTS / "last.ckpt"
-        if checkpoint.is_file() and not (folder / SUMMARY).exists():
-            return str(checkpoint)
-    return None
+    return folders[-1] if folders and not (folders[-1] / SUMMARY).exists() else None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

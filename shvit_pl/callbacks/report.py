@@ -96,9 +96,7 @@ def _warn_of_empty_classes(facts: dict[str, Any]) -> None:
     empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
     if empty:
         shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-        print(
-            f"warning: classes without a training image, which will never be predicted: {shown} ({len(empty)} in all)"
-        )
+        print(f"warning: {len(empty)} of {len(counts)} classes have no training image and can't be learnt: {shown}")
 
 
 def _learning_rate(module: ClassificationModule) -> str:

@@ -140,6 +140,7 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "steps": int(trainer.estimated_stepping_batches),
         "global_batch": module.global_batch,
         "peak_lr": module.schedule.peak if module.schedule else None,
+        "weight_decay": module.weight_decay,
         "precision": str(trainer.precision),
         "device": _device(trainer),
         "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),

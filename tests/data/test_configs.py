@@ -111,7 +111,7 @@ def test_the_hub_gives_revisions_and_streams_and_its_refusals_are_one_line_with_
     assert [answer.code for answer in answers] == [0] * len(given) + [2] * len(refused)
     assert [len(summary(tmp_path, name)["classes"]) for name in versions] == [2, 3, 4]
     assert summary(tmp_path, "streamed")["classes"] == list(standins.FOOD101)
-    assert "no training image (c)" in answers[len(given) - 1].out
+    assert "no training image and can't be learnt: c" in answers[len(given) - 1].out
     for answer, said in zip(answers[len(given) :], mistakes.values(), strict=True):
         (error,) = [line for line in answer.err.splitlines() if "error:" in line]
         assert "Traceback" not in answer.err
