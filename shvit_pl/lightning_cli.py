@@ -19,6 +19,7 @@ from shvit_pl.callbacks.hparams import RunHparams
 from shvit_pl.callbacks.predictions import PredictionWriter
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.callbacks.report import RunReport
+from shvit_pl.callbacks.requeue import Requeue
 from shvit_pl.callbacks.run_settings import RunSettings
 from shvit_pl.callbacks.step_seed import StepSeed
 from shvit_pl.callbacks.summary import RunSummary, better
@@ -171,7 +172,7 @@ class ShvitCLI(LightningCLI):
         if self.subcommand == "fit":
             settings = training_settings(self.config[self.subcommand])
             callbacks += [StepSeed(), FiniteLoss(), RunSettings(settings, config.allow_changes), RunHparams(settings)]
-            callbacks += [RunSummary(self.command, config.monitor), RunFigures(), RunReport(config.plain)]
+            callbacks += [RunSummary(self.command, config.monitor), RunFigures(), RunReport(config.plain), Requeue()]
             if config.trainer.enable_checkpointing is not False:
                 callbacks += _checkpoints(config.monitor, config.checkpoint_every_n_steps)
         return callbacks

@@ -37,6 +37,9 @@ def test_a_requeued_job_goes_on_exactly(tmp_path):
     while not (tmp_path / "bin" / "asked").exists():
         time.sleep(0.05)
         assert job.poll() is None, job.stdout.read()
+    steps = len(logged_steps(run))
+    while len(logged_steps(run)) < steps + 2:  # the scheduler leaves the job some time
+        time.sleep(0.05)
     job.kill()
     job.wait()
     assert (tmp_path / "bin" / "asked").read_text() == "requeue 7\n"
