@@ -60,7 +60,11 @@ def ours(path: Path, setting: Setting, batch_size: int) -> Pipeline:
     )
     data.setup("fit")
     loader = data.train_dataloader()
-    return lambda: (data.on_after_batch_transfer(batch, 0)["image"] for batch in loader)
+    return lambda: (_on_device(data, batch) for batch in loader)
+
+
+def _on_device(data: HFImageDataModule, batch: dict[str, Any]) -> Tensor:
+    return data.on_after_batch_transfer(data.on_before_batch_transfer(batch, 0), 0)["image"]
 
 
 def _timm_options(setting: Setting) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""The recipes are the paper's training: every value in force is the paper's or the official code's."""
+
+import pytest
+import yaml
+
+from shvit_pl.config_files import shipped_configs
+from shvit_pl.runs import read_summary
+from tests.cli.runs import main
+
+ONE_STEP = [
+    "--data.path=digits",
+    "--data.num_workers=0",
+    "--trainer.max_steps=1",
+    "--trainer.limit_val_batches=1",
+    "--trainer.enable_checkpointing=false",
+    "--run_name=run",
+]
+RECIPES = sorted(path.name for path in (shipped_configs() / "recipes").glob("*.yaml"))
+PAPER = {"s1": (224, 0.025), "s2": (224, 0.032), "s3": (224, 0.035), "s4": (256, 0.03)}
+
+
+def run(tmp_path, *flags):
+    assert main(["fit", *flags, *ONE_STEP]) == 0
+    folder = tmp_path / "runs" / "run" / "version_0"
+    return read_summary(folder), yaml.safe_load((folder / "config.yaml").read_text())
+
+
+@pytest.mark.parametrize(("design", "expected"), PAPER.items())
+def test_layered_on_a_design_the_recipe_takes_its_own_paper_values(design, expected, tmp_path):
+    summary, config = run(
+        tmp_path, f"--config={design}.yaml", "--config=recipes/imagenet_300e.yaml", "--data.batch_size=2"
+    )
+    assert (summary["dataset"]["image_size"], summary["weight_decay"]) == expected
+    assert config["data"]["image_size"] == expected[0]
+    assert summary["design"]["name"] == design
+    assert summary["peak_lr"] == pytest.approx(1e-3 * 2 / 512)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains(name, tmp_path):
+    summary, config = run(
+        tmp_path, "--config=s4.yaml", f"--config=recipes/{name}", "--model.design.name=tiny", "--data.batch_size=2"
+    )
+    assert summary["steps_trained"] == 1
+    model, data = config["model"], config["data"]
+    assert (model["mix"]["mixup"], model["mix"]["cutmix"], model["label_smoothing"]) == (0.8, 1.0, 0.1)
+    assert (model["optim"]["agc"], model["ema"]["decay"], model["optim"]["name"]) == (0.02, 0.99996, "adamw")
+    assert (data["auto_augment"], data["erasing"], data["repeats"]) == ("rand-m9-mstd0.5-inc1", 0.25, 3)
+    assert data["augment"] == "crop"
+
+
+@pytest.mark.parametrize("size", [384, 512])
+def test_fine_tuning_takes_the_authors_posted_values(size):
+    recipe = yaml.safe_load((shipped_configs() / "recipes" / f"finetune_{size}.yaml").read_text())
+    optim, data = recipe["model"]["optim"], recipe["data"]
+    assert optim["lr"] * 2048 / 512 == pytest.approx(4e-5)
+    assert [optim[key] for key in ("weight_decay", "warmup_lr", "min_lr", "warmup_epochs")] == [1e-8, 2e-8, 2e-7, 5]
+    assert (data["image_size"], data["resize"], recipe["trainer"]["max_epochs"]) == (size, "squash", 30)
+
+
+def test_configs_are_short():
+    for path in shipped_configs().rglob("*.yaml"):
+        most = 45 if path.parent.name == "recipes" else 25
+        assert len(path.read_text().splitlines()) <= most, path
