@@ -56,9 +56,3 @@ def test_fine_tuning_takes_the_authors_posted_values(size):
     assert optim["lr"] * 2048 / 512 == pytest.approx(4e-5)
     assert [optim[key] for key in ("weight_decay", "warmup_lr", "min_lr", "warmup_epochs")] == [1e-8, 2e-8, 2e-7, 5]
     assert (data["image_size"], data["resize"], recipe["trainer"]["max_epochs"]) == (size, "squash", 30)
-
-
-def test_configs_are_short():
-    for path in shipped_configs().rglob("*.yaml"):
-        most = 45 if path.parent.name == "recipes" else 25
-        assert len(path.read_text().splitlines()) <= most, path
