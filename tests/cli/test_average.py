@@ -5,24 +5,27 @@ import csv
 import pytest
 import torch
 
-from shvit_pl import load_weights
+from shvit_pl import HFImageDataModule, load_weights
 from shvit_pl.cli import main
 from shvit_pl.models import create_model
 from shvit_pl.runs import read_summary
 from tests.cli.runs import fit
 
-AVERAGED = [
-    "--model.ema.decay=0.9",
-    "--monitor=val/acc1_ema",
-    "--trainer.max_epochs=4",
-    "--trainer.limit_train_batches=10",
-]
+AVERAGED = ["--model.ema.decay=0.9", "--monitor=val/acc1_ema", "--trainer.max_epochs=4"]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    assert fit(*AVERAGED, "--trainer.limit_val_batches=10", f"--trainer.default_root_dir={root}") == 0
+    assert (
+        fit(
+            *AVERAGED,
+            "--trainer.limit_train_batches=10",
+            "--trainer.limit_val_batches=10",
+            f"--trainer.default_root_dir={root}",
+        )
+        == 0
+    )
     return root / "tiny" / "version_0"
 
 
@@ -56,8 +59,6 @@ def test_prediction_is_with_the_average_where_it_is_asked_for(run, tmp_path):
     assert (tmp_path / "weights.csv").read_text() != (tmp_path / "average.csv").read_text()
     rows = list(csv.DictReader((tmp_path / "average.csv").open()))
     load_weights(network, run / "checkpoints" / "best.ckpt", averaged=True)
-    from shvit_pl import HFImageDataModule
-
     data = HFImageDataModule(image_size=64, crop_pct=1.0, batch_size=16, num_workers=0)
     data.setup("predict")
     batch = data.on_after_batch_transfer(next(iter(data.predict_dataloader())), 0)
