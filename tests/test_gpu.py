@@ -10,6 +10,14 @@ from tests.cli.runs import fit
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
+def test_in_16_bits_with_everything_on_the_device(tmp_path):
+    flags = ["--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.precision=16-mixed"]
+    recipe = ["--model.ema.decay=0.9", "--model.mix.mixup=0.8", "--data.erasing=0.25", "--model.optim.agc=0.02"]
+    assert fit(*flags, *recipe, "--monitor=val/acc1_ema") == 0
+    metrics = read_summary(tmp_path / "runs" / "tiny" / "version_0")["metrics"]
+    assert {"val/acc1", "val/acc1_ema"} <= set(metrics)
+
+
 def test_a_run_on_the_gpu_in_bf16_validates_on_the_cpu(tmp_path):
     flags = ["--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.precision=bf16-mixed"]
     assert fit(*flags, "--model.channels_last=true") == 0

@@ -113,7 +113,7 @@ def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
     if summary.best_epoch is not None:
         rows["best epoch"] = f"{summary.best_epoch + 1} of {trainer.max_epochs}"
     if summary.broken_images(trainer):
-        rows["broken"] = f"{summary.broken_images(trainer)} images could not be decoded and were skipped"
+        rows["broken images"] = f"{summary.broken_images(trainer)}, skipped; see the warnings"
     rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training" if throughput else ""
     rows["folder"] = str(run_folder(trainer) or "none")
     return rows

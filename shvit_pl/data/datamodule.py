@@ -215,6 +215,7 @@ class HFImageDataModule(L.LightningDataModule):
         return {
             "batch_size": self.hparams["batch_size"],
             "num_workers": workers,
+            "persistent_workers": workers > 0,
             "generator": torch.Generator(),
             "pin_memory": self._on_gpu(),
         }
