@@ -96,7 +96,8 @@ def _describe(rates: dict[str, Rates], images: int, kilobytes: float) -> str:
 
 def _settings(setting: Setting) -> str:
     extra = f", {setting.auto_augment}, random erasing {setting.erasing}" if setting.auto_augment else ""
-    return f"random resized crop (bicubic) and horizontal flip{extra}."
+    ending = "; without what is done on the device" if setting.loader_only else ""
+    return f"random resized crop (bicubic) and horizontal flip{extra}{ending}."
 
 
 def _row(setting: str, name: str, rates: Rates) -> list[str]:

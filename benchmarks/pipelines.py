@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,24 @@ SIZE = 224
 
 @dataclass(frozen=True)
 class Setting:
-    """An augmentation: timm's name of the automatic one, and the share of images with an erased part."""
+    """An augmentation: timm's name of the automatic one, and the share of images with an erased part.
+
+    With `loader_only`, batches end where a GPU would take them over; what a pipeline does on the device (normalising and
+    erasing; nothing in ImageFolder's case) is left out.
+    """
 
     auto_augment: str | None = None
     erasing: float = 0.0
+    loader_only: bool = False
 
 
-SETTINGS = {"light": Setting(), "full": Setting("rand-m9-mstd0.5-inc1", 0.25)}
+_LIGHT, _FULL = Setting(), Setting("rand-m9-mstd0.5-inc1", 0.25)
+SETTINGS = {
+    "light": _LIGHT,
+    "full": _FULL,
+    "light, loader only": replace(_LIGHT, loader_only=True),
+    "full, loader only": replace(_FULL, loader_only=True),
+}
 Pipeline = Callable[[], Iterator[Tensor]]
 
 
@@ -45,6 +56,8 @@ def timm_hfds(parquet: Path, setting: Setting, batch_size: int) -> Pipeline:
     options: dict[str, Any] = {"num_workers": 0, "persistent_workers": False, "device": torch.device("cpu")}
     loader = create_loader(dataset, (3, SIZE, SIZE), batch_size, is_training=True, **_timm_options(setting), **options)
     _repaired(dataset.transform)
+    if setting.loader_only:
+        loader = loader.loader
     return lambda: (images for images, _ in loader)
 
 
@@ -60,6 +73,8 @@ def ours(path: Path, setting: Setting, batch_size: int) -> Pipeline:
     )
     data.setup("fit")
     loader = data.train_dataloader()
+    if setting.loader_only:
+        return lambda: (batch["image"] for batch in loader)
     return lambda: (_on_device(data, batch) for batch in loader)
 
 
