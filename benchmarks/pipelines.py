@@ -23,8 +23,8 @@ SIZE = 224
 class Setting:
     """An augmentation: timm's name of the automatic one, and the share of images with an erased part.
 
-    With `loader_only`, batches end where a GPU would take them over; what a pipeline does on the device (normalising and
-    erasing; nothing in ImageFolder's case) is left out.
+    With `loader_only`, batches end where a GPU would take over: what a pipeline does on the device (normalising and
+    erasing, nothing of ImageFolder's) is left out.
     """
 
     auto_augment: str | None = None
