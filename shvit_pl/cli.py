@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -44,10 +45,14 @@ def _run(command: str, args: list[str]) -> int:
             from shvit_pl.parsing import run_function
 
             run_function(getattr(import_module(module), function), command, args[1:])
+        sys.stdout.flush()
     except UserError as error:
         message = str(error).rsplit("UserError: ", 1)[-1].strip()  # a loader's worker wraps it in a traceback
         print(f"shvit-pl {command}: error: {message}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has left, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except ConnectionError:
         raise
     except OSError as error:
