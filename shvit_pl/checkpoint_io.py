@@ -21,6 +21,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         partial = path.with_name(f".{path.name}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            for leftover in path.parent.glob(".*.partial"):  # of a run that was killed while it wrote
+                leftover.unlink()
             with partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()

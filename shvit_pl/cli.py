@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 from shvit_pl import __version__
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.errors import UserError, did_you_mean, system_error
 
 LIGHTNING = "shvit_pl.lightning_cli:run"
 
@@ -44,9 +45,20 @@ def _run(command: str, args: list[str]) -> int:
             from shvit_pl.parsing import run_function
 
             run_function(getattr(import_module(module), function), command, args[1:])
+        sys.stdout.flush()
     except UserError as error:
         message = str(error).rsplit("UserError: ", 1)[-1].strip()  # a loader's worker wraps it in a traceback
         print(f"shvit-pl {command}: error: {message}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader has left, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except ConnectionError:
+        raise
+    except OSError as error:
+        if error.errno is None:  # a library's own, not the system's
+            raise
+        print(f"shvit-pl {command}: error: {system_error(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -1,8 +1,10 @@
-"""Finding `--config` files: as given, or among the configs that the package ships."""
+"""Finding `--config` files (as given, or among the configs that the package ships) and reading them critically."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import yaml
 
 from shvit_pl.errors import UserError, did_you_mean
 
@@ -29,16 +31,59 @@ def find_config(name: str) -> str:
         if candidate.is_file():
             return str(candidate)
     known = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.yaml"))
-    raise UserError(f"--config {name!r}: no such file{did_you_mean(wanted, known)}; shipped are {', '.join(known)}.")
+    problem = "a folder, not a file" if name and Path(name).is_dir() else f"no such file{did_you_mean(wanted, known)}"
+    raise UserError(f"--config {name!r}: {problem}; shipped are {', '.join(known)}.")
 
 
 def with_found_configs(args: list[str]) -> list[str]:
-    """Replace the values of `--config` by the paths that `find_config` finds."""
+    """Replace the values of `--config` by the paths that `find_config` finds, and check what is in them."""
     found = list(args)
     for position, arg in enumerate(args):
         flag, equals, value = arg.partition("=")
         if flag in _FLAGS and equals:
-            found[position] = f"{flag}={find_config(value)}"
-        elif arg in _FLAGS and position + 1 < len(args):
-            found[position + 1] = find_config(args[position + 1])
+            found[position] = f"{flag}={_checked(find_config(value))}"
+        elif arg in _FLAGS and position + 1 < len(args) and not args[position + 1].startswith("-"):
+            found[position + 1] = _checked(find_config(args[position + 1]))
     return found
+
+
+def _checked(path: str) -> str:
+    """The path, once its file is YAML with settings in it, none of them twice."""
+    try:
+        tree = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise UserError(f"--config {path!r}: not a text file; give a YAML file.") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"--config {path!r}{_where(error)}: not YAML ({_problem(error)}).") from error
+    if tree is None:
+        raise UserError(
+            f"--config {path!r}: the file is empty; leave it out, or see --print_config for what may go in."
+        )
+    if not isinstance(tree, yaml.MappingNode):
+        raise UserError(f"--config {path!r}: allowed are settings such as `model: {{design: {{name: s1}}}}`.")
+    _check_keys(path, tree)
+    return path
+
+
+def _check_keys(path: str, tree: yaml.MappingNode, prefix: str = "") -> None:
+    """Raise `UserError` for a key that is there twice (YAML would take the second), or a room with nothing in it."""
+    seen: set[str] = set()
+    for key, value in tree.value:
+        name, where = f"{prefix}{key.value}", f"--config {path!r}, line {key.start_mark.line + 1}"
+        if name in seen:
+            raise UserError(f"{where}: {name} is there twice; keep one of the two.")
+        seen.add(name)
+        if isinstance(value, yaml.MappingNode):
+            _check_keys(path, value, f"{name}.")
+        elif not prefix and name in ("model", "data", "trainer") and not value.value:
+            raise UserError(f"{where}: nothing is set below {name}; leave the line out, or indent settings below it.")
+
+
+def _where(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f", line {mark.line + 1}" if mark is not None else ""
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+    return "a tab, where YAML indents by spaces" if r"'\t'" in problem else problem

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from shvit_pl.callbacks.empty_run import EmptyRun
 from shvit_pl.callbacks.figures import RunFigures
 from shvit_pl.callbacks.finite_loss import FiniteLoss
 from shvit_pl.callbacks.hparams import RunHparams
@@ -28,9 +30,10 @@ from shvit_pl.config_files import with_found_configs
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.settings import OF_ONE_DATASET
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, one_line
+from shvit_pl.flags import check_flags, check_monitors, check_writable
 from shvit_pl.modules import ClassificationModule
-from shvit_pl.modules.metrics import EMA
+from shvit_pl.modules.metrics import validation_metrics
 from shvit_pl.parsing import OneLineErrors
 from shvit_pl.quiet import quiet
 from shvit_pl.resume import (
@@ -39,6 +42,7 @@ from shvit_pl.resume import (
     last_checkpoint,
     read_checkpoint,
     refuse_changes,
+    refuse_done,
     resumed_folder,
     training_settings,
 )
@@ -94,7 +98,8 @@ class ShvitCLI(LightningCLI):
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
         config = self.config[command]
-        _check_flags(config)
+        check_flags(config, command)
+        _expand_home(config)
         if command == "fit" and config.ckpt_path == LAST:
             config.ckpt_path = last_checkpoint(config.trainer.default_root_dir, _run_name(config))
         if config.ckpt_path is None and command == "fit":
@@ -108,10 +113,10 @@ class ShvitCLI(LightningCLI):
         config = self.config[self.config["subcommand"]]
         if config.data.image_size == "auto":
             config.data.image_size = resolve_design(config.model.design.name).image_size
-        if self.config["subcommand"] == "fit" and self.checkpoint and not config.allow_changes:
+        if self.config["subcommand"] == "fit" and self.checkpoint:
             saved = self.checkpoint["callbacks"].get(RunSettings.__name__, {}).get("settings")
             if saved is not None:
-                refuse_changes(saved, training_settings(config))
+                refuse_changes(saved, training_settings(config), allowed=config.allow_changes)
 
     def _parse_with_checkpoint(
         self, parser: LightningArgumentParser, args: ArgsType, command_parser: LightningArgumentParser
@@ -120,6 +125,7 @@ class ShvitCLI(LightningCLI):
         assert self.checkpoint is not None
         own = {f"data.{key}": command_parser.get_default(f"data.{key}") for key in OF_ONE_DATASET}
         _set_defaults(command_parser, self.checkpoint)
+        command_parser.set_defaults({"model.init_from": None, "model.use_ema": False})  # were of the training's start
         super().parse_arguments(parser, args)
         if self.config[self.config["subcommand"]].data.path != self.checkpoint["data"]["path"]:
             command_parser.set_defaults(own)
@@ -139,20 +145,32 @@ class ShvitCLI(LightningCLI):
         self.trainer_defaults = {"callbacks": self._callbacks(config)}
         try:
             return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError, OSError) as error:
-            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+        except Exception as error:  # every part of it has its own way to refuse
+            raise UserError(f"trainer: {one_line(error)}") from error
 
     def _open_inputs(self) -> None:
         """Open the data and the initial weights, so that a mistake in them leaves no run folder."""
+        config = self.config_init[self.subcommand]
+        check_writable(config.trainer.default_root_dir)
         self.model.check_image_size(self.datamodule.hparams.image_size)
+        if self.subcommand == "fit" and not self.checkpoint:
+            self.model.check_initial_weights()
         if self.checkpoint:
-            self.model.expect(self.checkpoint["model"])
+            self.model.expect(
+                self.checkpoint["model"], averaged=self.subcommand != "fit" and self.model.hparams.use_ema
+            )
             self.datamodule.held_out = self.datamodule.hparams.path == self.checkpoint["data"]["path"]
         self.datamodule.setup(str(self.subcommand))
         if self.subcommand != "fit":
             print(f"{self.datamodule.hparams.path}: {self.datamodule.split_note}")
         self.model.use_data(self.datamodule)
-        if self.subcommand == "fit" and not self.checkpoint:
+        if self.subcommand != "fit":
+            return
+        logged = validation_metrics(len(self.model.class_names), averaged=self.model.ema_config.decay > 0)
+        check_monitors(config.monitor, config.trainer.callbacks, logged)
+        if self.checkpoint:
+            refuse_done(config.ckpt_path, self.checkpoint["loops"], config.trainer.max_epochs)
+        else:
             self.model.load_initial_weights()
 
     def _loggers(self, config: Any) -> list[Logger] | bool:
@@ -172,43 +190,36 @@ class ShvitCLI(LightningCLI):
         if self.subcommand == "fit":
             settings = training_settings(self.config[self.subcommand])
             callbacks += [StepSeed(), FiniteLoss(), RunSettings(settings, config.allow_changes), RunHparams(settings)]
-            callbacks += [RunSummary(self.command, config.monitor), RunFigures(), RunReport(config.plain), Requeue()]
+            callbacks += [RunSummary(self.command, config.monitor), RunFigures(), RunReport(config.plain)]
+            callbacks += [Requeue(), EmptyRun()]
             if config.trainer.enable_checkpointing is not False:
-                callbacks += _checkpoints(config.monitor, config.checkpoint_every_n_steps)
+                monitor = config.monitor if config.trainer.limit_val_batches != 0 else None
+                callbacks += _checkpoints(monitor, config.checkpoint_every_n_steps)
         return callbacks
 
 
-def _checkpoints(monitor: str, every_n_steps: int | None) -> list[Callback]:
+def _checkpoints(monitor: str | None, every_n_steps: int | None) -> list[Callback]:
     """`best.ckpt` by what is monitored, and `last.ckpt` after every epoch, and within epochs if asked for."""
-    best = ModelCheckpoint(monitor=monitor, mode=better(monitor), filename="best", enable_version_counter=False)
-    last = ModelCheckpoint(filename="last", enable_version_counter=False)
-    if every_n_steps is None:
-        return [best, last]
-    often = ModelCheckpoint(filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False)
-    return [best, last, often]
+    callbacks: list[Callback] = []
+    if monitor is not None:
+        mode = better(monitor)
+        callbacks.append(ModelCheckpoint(monitor=monitor, mode=mode, filename="best", enable_version_counter=False))
+    callbacks.append(ModelCheckpoint(filename="last", enable_version_counter=False))
+    if every_n_steps is not None:
+        often = ModelCheckpoint(filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False)
+        callbacks.append(often)
+    return callbacks
 
 
 def _run_name(config: Any) -> str:
     return str(config.run_name or config.model.design.name)
 
 
-def _check_flags(config: Any) -> None:
-    """Refuse what Lightning would answer with a traceback."""
-    seed, name = config.seed_everything, config.run_name
-    if type(seed) is int and not 0 <= seed < 2**32:
-        raise UserError(f"seed_everything {seed}: allowed are whole numbers from 0 to {2**32 - 1}.")
-    if name is not None and (not name or Path(name).name != name):
-        raise UserError(f"run_name {name!r}: allowed is a folder's name, without slashes.")
-    for flag, value in (
-        ("trainer.accumulate_grad_batches", config.trainer.accumulate_grad_batches),
-        ("checkpoint_every_n_steps", config.get("checkpoint_every_n_steps")),
-    ):
-        if value is not None and value < 1:
-            raise UserError(f"{flag} {value}: allowed are whole numbers from 1.")
-    if config.monitor.endswith(EMA) and config.model.ema.decay == 0:
-        raise UserError(f"monitor {config.monitor}: there is no average; give --model.ema.decay 0.9999, for example.")
-    if config.get("output") is not None and (Path(config.output).is_dir() or not Path(config.output).parent.is_dir()):
-        raise UserError(f"output {config.output!r}: allowed is a file's name in a folder that exists.")
+def _expand_home(config: Any) -> None:
+    """`~` in paths: the shell leaves it alone in `--flag=~/folder`, and so does YAML."""
+    config.trainer.default_root_dir = os.path.expanduser(config.trainer.default_root_dir)
+    if config.ckpt_path is not None:
+        config.ckpt_path = os.path.expanduser(config.ckpt_path)
 
 
 def _set_defaults(parser: LightningArgumentParser, hparams: Mapping[str, Any]) -> None:
@@ -220,13 +231,23 @@ def run(args: list[str]) -> None:
     """Run one of LightningCLI's commands."""
     quiet()
     ShvitCLI.command = shlex.join(["shvit-pl", *args])
-    ShvitCLI(
-        ClassificationModule,
-        HFImageDataModule,
-        trainer_class=Trainer,
-        save_config_callback=SaveFitConfig,
-        save_config_kwargs={"overwrite": True},
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        args=with_found_configs(args),
-    )
+    try:
+        ShvitCLI(
+            ClassificationModule,
+            HFImageDataModule,
+            trainer_class=Trainer,
+            save_config_callback=SaveFitConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            args=with_found_configs(args),
+        )
+    except MisconfigurationException as error:  # Lightning's word for a user's mistake
+        raise UserError(f"trainer: {one_line(error)}") from error
+    except ModuleNotFoundError as error:  # of a logger, for example
+        raise UserError(one_line(error)) from error
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "data.batch_size: more than the device's memory holds. Lower it (--trainer.accumulate_grad_batches keeps "
+            "the global batch), or set --model.grad_checkpointing true."
+        ) from error

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.errors import UserError, did_you_mean, one_line
 
 REFERENCE_BATCH = 512  # the global batch that `lr` is stated for, as in the official code
 Interval = Literal["step", "epoch"]
@@ -60,6 +60,10 @@ class OptimConfig:
                 raise UserError(f"model.optim.{flag} {value}: allowed is {allowed}.")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise UserError(f"model.optim.layer_decay {self.layer_decay}: allowed is above 0 and at most 1.")
+        twice = [key for key in self.options if key in ("lr", "weight_decay", "layer_decay")]
+        if twice:
+            raise UserError(f"model.optim.options {self.options}: {twice[0]} has a flag, --model.optim.{twice[0]}.")
+        _create(nn.Linear(2, 2), self)  # a mistake in the options shows before anything is opened
 
 
 @dataclass(frozen=True)
@@ -118,22 +122,8 @@ def make_schedule(config: OptimConfig, global_batch: int, total_steps: int, epoc
 def make_optimizer(
     model: nn.Module, config: OptimConfig, schedule: Schedule, weight_decay: float
 ) -> tuple[Optimizer, LambdaLR]:
-    """The optimiser of all parameters, none of the 1-D ones decayed, and the scheduler to step once per interval.
-
-    Raises:
-        UserError: when the optimiser does not take `config.options`.
-    """
-    try:
-        optimizer = create_optimizer_v2(
-            model,
-            opt=config.name,
-            lr=schedule.peak,
-            weight_decay=weight_decay,
-            layer_decay=config.layer_decay,
-            **config.options,
-        )
-    except (TypeError, ValueError) as error:
-        raise UserError(f"model.optim.options {config.options}: {config.name} does not take them ({error}).") from error
+    """The optimiser of all parameters, none of the 1-D ones decayed, and the scheduler to step once per interval."""
+    optimizer = _create(model, config, lr=schedule.peak, weight_decay=weight_decay, layer_decay=config.layer_decay)
     for group in optimizer.param_groups:
         group["lr"] *= group.get("lr_scale", 1.0)  # of layer decay
 
@@ -141,3 +131,13 @@ def make_optimizer(
         return schedule(count)  # a plain function: LambdaLR would write an object's values into checkpoints
 
     return optimizer, LambdaLR(optimizer, rate)
+
+
+def _create(model: nn.Module, config: OptimConfig, **settings: Any) -> Optimizer:
+    """A timm optimiser; raises `UserError` when it does not take its options, or can't be had here."""
+    try:
+        return create_optimizer_v2(model, opt=config.name, **settings, **config.options)
+    except Exception as error:  # every optimiser has its own way to refuse
+        options = f"model.optim.options {config.options}: {config.name} does not take them"
+        subject = options if config.options else f"model.optim.name {config.name!r}: it can't be had here"
+        raise UserError(f"{subject} ({one_line(error)}).") from error

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import warnings
 
+import datasets
 import torch
+from huggingface_hub.utils import disable_progress_bars
 
 _LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
@@ -27,6 +30,7 @@ _LOGGED = (
     "Loaded model weights",
     "`Trainer.fit` stopped",
     "Automatic Mixed Precision",
+    "was configured so",
 )
 _WARNED = (
     r".*isinstance\(treespec, LeafSpec\).*",
@@ -47,6 +51,10 @@ def quiet() -> None:
         logging.getLogger(name).addFilter(_wanted)
     if not torch.cuda.is_available():
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # says so, when it compiles
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+        disable_progress_bars()
+    threading.excepthook = _of_a_thread
     warnings.showwarning = _in_one_line  # type: ignore[assignment]
     for message in _WARNED:
         warnings.filterwarnings("ignore", message=message)
@@ -55,6 +63,12 @@ def quiet() -> None:
 def _in_one_line(message: Warning | str, *_: object) -> None:
     """A user can act on what a warning says, not on where it was raised."""
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _of_a_thread(args: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes in a thread of its own, and raises a full disk's error again where it is called."""
+    if not isinstance(args.exc_value, OSError):
+        threading.__excepthook__(args)
 
 
 def _wanted(record: logging.LogRecord) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, one_line
 from shvit_pl.runs import CHECKPOINTS, SUMMARY, interrupted_run
 
 LAST = "last"
@@ -33,8 +32,11 @@ _CONTENTS = {
     "model": "hyper_parameters",
     "data": "datamodule_hyper_parameters",
     "step": "global_step",
+    "loops": "loops",
     "callbacks": "callbacks",
 }
+_OF_TRAINING = ("state_dict", "optimizer_states", "lr_schedulers")  # what else must be there, read by Lightning
+_KEPT = ("model.optim.name", "model.optim.layer_decay")  # what the optimiser's state is of
 _FREE = ("data.num_workers", "model.class_names", "model.init_from", "model.use_ema")  # change nothing in it
 
 
@@ -43,17 +45,30 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
     if path is None:
         raise UserError("ckpt_path: which checkpoint? Give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt.")
     if not Path(path).is_file():
-        raise UserError(f"ckpt_path {path!r}: no such file. Give a run's checkpoints/best.ckpt or last.ckpt.")
+        problem = "a folder" if Path(path).is_dir() else "no such file"
+        raise UserError(f"ckpt_path {path!r}: {problem}. Give a run's checkpoints/best.ckpt or last.ckpt.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        contents = {name: checkpoint[key] for name, key in _CONTENTS.items()}
+    except Exception as error:  # whatever torch runs into in a file that is something else, or cut short
+        raise _no_checkpoint(path, "it can't be read") from error
+    checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
+    for key in (*_CONTENTS.values(), *_OF_TRAINING):
+        if key not in checkpoint:
+            raise _no_checkpoint(path, f"it has no {key}")
+    contents = {name: checkpoint[key] for name, key in _CONTENTS.items()}
+    try:
         DesignConfig(**contents["model"]["design"])
-        return contents
-    except (OSError, RuntimeError, LookupError, TypeError, UnpicklingError) as error:
-        raise UserError(
-            f"ckpt_path {path!r}: not a whole checkpoint of shvit-pl ({type(error).__name__}). Give a run's "
-            "checkpoints/best.ckpt or last.ckpt."
-        ) from error
+        contents["model"]["class_names"], contents["data"]["path"]
+    except (LookupError, TypeError) as error:
+        raise _no_checkpoint(path, f"in its settings, {one_line(error)}") from error
+    return contents
+
+
+def _no_checkpoint(path: str, reason: str) -> UserError:
+    return UserError(
+        f"ckpt_path {path!r}: not a whole checkpoint of this shvit-pl ({reason}). Give a run's checkpoints/best.ckpt "
+        "or last.ckpt; weights of another program go in by --model.init_from."
+    )
 
 
 def training_settings(config: Any) -> dict[str, Any]:
@@ -66,18 +81,37 @@ def training_settings(config: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in _FREE}
 
 
-def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise `UserError` with the difference when a resumed run has other settings than the interrupted one."""
+def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool = False) -> None:
+    """Raise `UserError` with the difference when a resumed run has other settings than the interrupted one.
+
+    Args:
+        before: Flat settings of the interrupted run.
+        now: Flat settings of this one.
+        allowed: Refuse only what can't be changed: an optimiser takes no other optimiser's state.
+    """
+    compared = _KEPT if allowed else list({**before, **now})
     changed = [
-        f"{name} {before.get(name)} -> {now.get(name)}"
-        for name in {**before, **now}
+        f"{name} {before.get(name, 'unset')} -> {now.get(name, 'unset')}"
+        for name in compared
         if before.get(name) != now.get(name)
     ]
-    if changed:
-        raise UserError(
-            f"ckpt_path: this is another run than the one that was interrupted ({'; '.join(changed)}). Give the flags "
-            "of that run, or --allow_changes true to go on with these, or start a new run with --model.init_from."
-        )
+    if not changed:
+        return
+    ways = "Give the flags of that run, or start a new run from its weights with --model.init_from"
+    if not allowed:
+        ways += ", or give --allow_changes true to go on with these"
+    raise UserError(f"ckpt_path: the run that was interrupted had other settings ({'; '.join(changed)}). {ways}.")
+
+
+def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> None:
+    """Raise `UserError` when all epochs asked for are in the checkpoint of a run that ended well."""
+    done = loops["fit_loop"]["epoch_progress"]["current"]["processed"]
+    if max_epochs is None or not 0 < max_epochs <= done or interrupted_run(path):
+        return
+    raise UserError(
+        f"ckpt_path {path!r}: its {done} epochs are all that trainer.max_epochs {max_epochs} asks for. Train longer "
+        f"with --trainer.max_epochs {done + 1} --allow_changes true, or leave ckpt_path out for a new run."
+    )
 
 
 def last_checkpoint(root: str, name: str) -> str | None:
@@ -99,8 +133,9 @@ def resumed_folder(checkpoint: str, root: str, name: str) -> Path | None:
 
 def _unfinished(root: str, name: str) -> Path | None:
     """The newest run of this name, if it has not ended well."""
-    folders = sorted((Path(root) / name).glob("version_*"), key=lambda folder: int(folder.name.split("_")[1]))
-    return folders[-1] if folders and not (folders[-1] / SUMMARY).exists() else None
+    folders = [folder for folder in (Path(root) / name).glob("version_*") if folder.name[8:].isdecimal()]
+    newest = max(folders, key=lambda folder: int(folder.name[8:]), default=None)
+    return newest if newest is not None and not (newest / SUMMARY).exists() else None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

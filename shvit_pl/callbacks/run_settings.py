@@ -32,7 +32,7 @@ class RunSettings(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare what only shows once the processes run."""
-        before = state_dict["processes"]
+        before = state_dict.get("processes", self.processes)
         if before != self.processes and not self.allow_changes:
             raise UserError(
                 f"trainer.devices: the interrupted run had {before} processes, this one has {self.processes}; give "

@@ -55,8 +55,8 @@ class RunSummary(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state of the interrupted run."""
-        self.wall_seconds = state_dict["wall_seconds"]
-        if state_dict["folder"] == self._folder:  # a new folder has no best.ckpt yet
+        self.wall_seconds = state_dict.get("wall_seconds", 0.0)
+        if state_dict.get("folder") == self._folder:  # a new folder has no best.ckpt yet
             self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -29,13 +29,13 @@ class BrokenImages:
     def count(self, reasons: list[str]) -> None:
         """Take a batch's reasons, '' for a whole image; raises `UserError` when too many are broken."""
         self._seen += len(reasons)
-        for reason in reasons:
-            if reason and reason not in self.reasons:
-                self.reasons[reason] = None
-                _log.warning("skipped a broken image: %s", reason)
+        new = [reason for reason in dict.fromkeys(reasons) if reason and reason not in self.reasons]
+        self.reasons.update(dict.fromkeys(new))
         total = self.total if self.total is not None else max(self._seen, _FEW)
         if len(self.reasons) > _MOST * total:
             raise UserError(
                 f"data.path: {len(self.reasons)} of {total} images can't be decoded, and more than {_MOST:.0%} stops a "
                 f"run: {'; '.join(reason.rstrip('.') for reason in list(self.reasons)[:3])}. Repair or remove them."
             )
+        for reason in new:
+            _log.warning("skipped a broken image: %s", reason)

@@ -74,7 +74,7 @@ def _trained_on(splits: DatasetDict, image: str, hp: Any) -> ChosenRows:
         labelled, hp.train_split, hp.validation_split, hp.validation_fraction, label, hp.split_seed
     )
     if hp.train_fraction < 1:
-        _, train = divide(train, hp.train_fraction, label, hp.split_seed)
+        _, train = divide(train, hp.train_fraction, label, hp.split_seed, flag="data.train_fraction")
     rows = {"train": train, "validate": validation, "test": labelled.get("test", validation)}
     return ChosenRows(rows, image, label, names, note + unlabelled_note(used, labelled))
 

@@ -17,6 +17,7 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
 from datasets.info import DatasetInfosDict
 
+from shvit_pl.data.cache import check_cache
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.hub_access import hub_reachable, why_refused
 
@@ -47,6 +48,8 @@ def open_dataset(path: str, name: str | None = None, revision: str | None = None
 
 
 def _open(path: str, name: str | None, revision: str | None, streaming: bool) -> dict[str, Any]:
+    if not path:
+        raise UserError("data.path '': allowed are digits, a folder of images, a file of parquet, or a Hub dataset.")
     location = _DIGITS if path == EMBEDDED else Path(path).expanduser()
     if not location.exists():
         if path.startswith((".", "/", "~")) or path.count("/") > 1:
@@ -68,6 +71,7 @@ def _open_file(path: Path, streaming: bool) -> dict[str, Any]:
     try:
         return load_dataset(builder, data_files={"train": str(path)}, streaming=streaming)
     except _FAILURES as error:
+        check_cache(error)
         raise UserError(f"data.path {str(path)!r}: it can't be opened as {builder} ({_reason(error)}).") from error
 
 
@@ -77,6 +81,7 @@ def _open_folder(path: Path, name: str | None, streaming: bool) -> dict[str, Any
             return _saved(load_from_disk(str(path)), streaming)
         return _open_data_folder(str(path), name, streaming)
     except _FAILURES as error:
+        check_cache(error)
         _check_configuration(str(path), name, None)
         raise UserError(
             f"data.path {str(path)!r}: this folder can't be opened as a dataset ({_reason(error)}). Give a folder of "
@@ -102,6 +107,7 @@ def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool
     try:
         return load_dataset(path, name, revision=revision, streaming=streaming)
     except _FAILURES as error:
+        check_cache(error)
         if "scripts are no longer supported" in str(error):
             raise UserError(
                 f"data.path {path!r}: it is a program ({path.split('/')[-1]}.py), not data, and is not run. Look on "

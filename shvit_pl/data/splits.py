@@ -63,12 +63,14 @@ def train_and_validation(
     return rows, held_out, f"no validation split: {fraction:.0%} of '{train}' held out (seed {seed})"
 
 
-def divide(rows: Dataset, fraction: float, label: str, seed: int) -> tuple[Dataset, Dataset]:
+def divide(
+    rows: Dataset, fraction: float, label: str, seed: int, flag: str = "data.validation_fraction"
+) -> tuple[Dataset, Dataset]:
     """Divide rows at random, the second part being `fraction` of them, with each class's share kept where possible."""
     if not 0 < fraction < 1:
-        raise UserError(f"data.validation_fraction {fraction}: allowed is above 0 and below 1.")
+        raise UserError(f"{flag} {fraction}: allowed is above 0 and below 1.")
     if not 1 <= round(fraction * len(rows)) < len(rows):
-        raise UserError(f"a share of {fraction} of {len(rows)} images leaves one side without any; give another share.")
+        raise UserError(f"{flag} {fraction}: of {len(rows)} images this leaves one side without any; give another.")
     held_out = ceil(fraction * len(rows))
     labels = _labels(rows, label)
     counts = np.unique(labels, return_counts=True)[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from shvit_pl.models.shvit import SHViT
 
 _WRAPPERS = re.compile(r"^(?:model\.|module\.|_orig_mod\.)+")  # of a LightningModule, of DDP, of torch.compile
 _AVERAGE = "ema.module."  # where our checkpoints keep the moving average
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _HEADS = ("head", "head_dist")
 
 # official key -> timm key, first match wins; `blocks2` and `blocks3` begin with the three parts of the downsampling
@@ -92,23 +94,43 @@ def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> Lo
 
 def read_state_dict(source: str | Path, averaged: bool = False) -> dict[str, Tensor]:
     """Read the tensors of `source` under timm's keys; files are read without running code from them."""
-    path = Path(source)
-    if not path.exists() and path.suffix not in (".safetensors", ".pth", ".pt", ".ckpt", ".bin"):
+    path = local_file(source)
+    if path is None:
         return _from_hub(str(source))
-    if not path.is_file():
-        raise UserError(f"weights {str(source)!r}: no such file. Give a file or the name of a Hub repo.")
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
     except Exception as error:
-        raise UserError(f"weights {str(source)!r}: not a readable file of weights ({error}).") from error
-    state = _tensors(content, averaged)
+        raise _unreadable(source, "damaged, cut short, or of objects that are not tensors") from error
+    state = _tensors(content, averaged) if isinstance(content, Mapping) else {}
     if averaged and not state:
         raise UserError(f"weights {str(source)!r}: it holds no averaged weights; leave out model.use_ema.")
+    if not state:
+        raise _unreadable(source, "it holds no tensors")
     return _timm_keys(state)
 
 
+def local_file(source: str | Path) -> Path | None:
+    """The file that `source` names, or None for a Hub repo; raises `UserError` for a file that isn't there."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    is_path = path.suffix in _SUFFIXES or str(source).startswith((".", "/", "~")) or str(source).count("/") > 1
+    if not is_path and not path.exists() and str(source):
+        return None
+    problem = "a folder" if path.is_dir() and str(source) else "no such file"
+    raise UserError(f"weights {str(source)!r}: {problem}. Give a file or the name of a Hub repo.")
+
+
+def _unreadable(source: str | Path, problem: str) -> UserError:
+    return UserError(
+        f"weights {str(source)!r}: not a readable file of weights ({problem}). Give a whole .safetensors, .pth or "
+        ".ckpt file, or the name of a Hub repo."
+    )
+
+
 def _load_pickled(path: Path) -> Mapping[str, Any]:
-    with torch.serialization.safe_globals([argparse.Namespace]):  # the official code stores its arguments
+    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():  # official: its arguments
+        warnings.simplefilter("ignore")  # of other protocols than torch's own
         content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return content
 
@@ -132,7 +154,9 @@ def _tensors(content: Mapping[str, Any], averaged: bool) -> dict[str, Tensor]:
     else:
         state = content.get("state_dict", content.get("model", content))
         state = {
-            key.removeprefix(_AVERAGE): value for key, value in state.items() if key.startswith(_AVERAGE) == averaged
+            str(key).removeprefix(_AVERAGE): value
+            for key, value in (state.items() if isinstance(state, Mapping) else ())
+            if str(key).startswith(_AVERAGE) == averaged
         }
     return {_WRAPPERS.sub("", key): value for key, value in state.items() if isinstance(value, Tensor)}
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any, Self
 
 import lightning as L
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.utils import ModelEmaV3, adaptive_clip_grad
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, one_line
 from shvit_pl.modules.averaging import EmaConfig
 from shvit_pl.optim import OptimConfig, Schedule, make_optimizer, make_schedule
 
@@ -52,6 +54,17 @@ class TrainedModule(L.LightningModule):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As for any module, but raises `UserError` with the first problem for tensors of another model."""
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        except RuntimeError as error:
+            problem = (str(error).splitlines()[1:] or [str(error)])[0].strip()[:150]
+            raise UserError(
+                f"ckpt_path: the checkpoint's tensors are not this model's ({problem}). Give a checkpoint that "
+                "shvit-pl fit has written for it."
+            ) from error
 
     def on_train_start(self) -> None:
         """Put this run's optimiser settings in force: a checkpoint brings back those that it was saved with."""
@@ -112,7 +125,10 @@ class TrainedModule(L.LightningModule):
         return int(batch * self.trainer.world_size * self.trainer.accumulate_grad_batches)
 
     def _total_steps(self) -> int:
-        steps = self.trainer.estimated_stepping_batches
+        try:
+            steps = self.trainer.estimated_stepping_batches
+        except (MisconfigurationException, ValueError) as error:  # of limits and intervals that don't fit the data
+            raise UserError(f"trainer: {one_line(error)}") from error
         if not isfinite(steps):
             raise UserError(
                 "trainer.max_epochs -1: the learning rate falls to the run's end; give max_epochs or max_steps."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -13,10 +15,10 @@ from torchmetrics import MetricCollection
 
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.designs.design import Design
 from shvit_pl.designs.paper import paper_weight_decay
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT, create_model, load_weights
+from shvit_pl.models.weights import local_file
 from shvit_pl.modules.averaging import EmaConfig
 from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.metrics import EMA, make_metrics, update
@@ -25,6 +27,7 @@ from shvit_pl.optim import OptimConfig
 
 Batch = dict[str, Any]
 FRESH = "fresh weights"
+_NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0); leave it out."
 
 
 class ClassificationModule(TrainedModule):
@@ -79,7 +82,8 @@ class ClassificationModule(TrainedModule):
         self.mix_config = MixConfig(**mix) if isinstance(mix, dict) else mix
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.label_smoothing {label_smoothing}: allowed is from 0 to below 1.")
-        self.design = _resolve(self.design_config)
+        with _naming("model.design."):
+            self.design = self.design_config.resolve()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.class_names = class_names
         self.init_note = FRESH
@@ -120,13 +124,16 @@ class ClassificationModule(TrainedModule):
 
     def check_image_size(self, side: int) -> None:
         """Raise `UserError` when images of this side in pixels are too small for the design."""
-        try:
+        with _naming("data."):
             self.design.check_image_size(side)
-        except UserError as error:
-            raise UserError(f"data.{error}") from error
 
-    def expect(self, hparams: dict[str, Any]) -> None:
-        """Take a checkpoint's classes; raises `UserError` when its `design` is another than this model's."""
+    def expect(self, hparams: dict[str, Any], averaged: bool = False) -> None:
+        """Take a checkpoint's classes; raises `UserError` when it does not fit to this model.
+
+        Args:
+            hparams: The checkpoint's settings.
+            averaged: Its averaged weights are wanted.
+        """
         theirs, ours = asdict(DesignConfig(**hparams["design"]).resolve()), asdict(self.design)
         different = [f"{key} is {theirs[key]} there and {ours[key]} here" for key in ours if ours[key] != theirs[key]]
         if different:
@@ -134,9 +141,22 @@ class ClassificationModule(TrainedModule):
                 f"ckpt_path: the checkpoint is of another model.design ({'; '.join(different)}). Go on with the design "
                 "that it was trained with, or start a new run with --model.init_from."
             )
+        decay = hparams.get("ema", {}).get("decay", 0)
+        if averaged and not decay:
+            raise UserError(_NO_AVERAGE)
+        if bool(decay) != bool(self.ema_config.decay):
+            holds = f"averaged weights (its decay was {decay})" if decay else "no averaged weights"
+            raise UserError(
+                f"model.ema.decay {self.ema_config.decay}: the checkpoint holds {holds}. Leave model.ema as it was, or "
+                "start a new run with --model.init_from."
+            )
         self._adopt_classes(hparams["class_names"])
 
-    def _adopt_classes(self, class_names: list[str]) -> None:
+    def _adopt_classes(self, class_names: list[str] | None) -> None:
+        if not class_names:
+            raise UserError(
+                "ckpt_path: the checkpoint does not say its classes. Give one that shvit-pl fit has written."
+            )
         _check_number_of_classes("data.path", class_names)
         if self.class_names is None:
             self.class_names = self.hparams["class_names"] = class_names
@@ -176,7 +196,13 @@ class ClassificationModule(TrainedModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember where the weights came from."""
-        self.init_note = checkpoint["init_note"]
+        self.init_note = checkpoint.get("init_note", FRESH)
+
+    def check_initial_weights(self) -> None:
+        """Raise `UserError` when `init_from` names a file that is not there."""
+        if self.hparams["init_from"] is not None:
+            with _naming("model.init_from: "):
+                local_file(self.hparams["init_from"])
 
     def load_initial_weights(self) -> None:
         """Load the weights of `init_from`, once; raises `UserError` when they are of another design."""
@@ -185,10 +211,8 @@ class ClassificationModule(TrainedModule):
             return
         self.configure_model()
         assert self.model is not None
-        try:
+        with _naming("model.init_from: "):
             self.init_note = str(load_weights(self.model, source, averaged=self.hparams["use_ema"]))
-        except UserError as error:
-            raise UserError(f"model.init_from: {error}") from error
         if self.ema is not None:
             self.ema.set(self.model)
 
@@ -198,7 +222,7 @@ class ClassificationModule(TrainedModule):
 
     def _logits(self, network: nn.Module | None, images: Tensor) -> Any:
         assert network is not None
-        return network(images.contiguous(memory_format=self.memory_format))
+        return network(images.to(self.dtype).contiguous(memory_format=self.memory_format))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mix the images (in place) and learn; each classifier of a dual head learns from the labels."""
@@ -236,7 +260,7 @@ class ClassificationModule(TrainedModule):
         """Class probabilities `(B, classes)` and the images' names, without the images that can't be decoded."""
         averaged = self.hparams["use_ema"]
         if averaged and self.ema is None:
-            raise UserError("model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0).")
+            raise UserError(_NO_AVERAGE)
         probabilities = self._logits(self.ema if averaged else self.model, batch["image"]).float().softmax(dim=-1)
         whole = [index for index, broken in enumerate(batch["broken"]) if not broken]
         return {"file": [batch["file"][index] for index in whole], "probabilities": probabilities[whole]}
@@ -247,8 +271,10 @@ def _check_number_of_classes(flag: str, class_names: list[str]) -> None:
         raise UserError(f"{flag}: classification needs two classes or more, and there is {len(class_names) or 'none'}.")
 
 
-def _resolve(config: DesignConfig) -> Design:
+@contextmanager
+def _naming(flag: str) -> Iterator[None]:
+    """Put the flag, or its section, before the message of a `UserError`."""
     try:
-        return config.resolve()
+        yield
     except UserError as error:
-        raise UserError(f"model.design.{error}") from error
+        raise UserError(f"{flag}{error}") from error

@@ -12,13 +12,20 @@ from torchmetrics.classification import MulticlassAccuracy
 from shvit_pl.data.dataset import IGNORED
 
 EMA = "_ema"  # ends the names of what the averaged weights reach
+_TOP_5_ABOVE = 5  # classes, of which the five most probable are more than a formality
+
+
+def validation_metrics(classes: int, averaged: bool) -> list[str]:
+    """Names of what a validation logs; with `averaged` also for the average."""
+    names = ["val/acc1", "val/loss"] + (["val/acc5"] if classes > _TOP_5_ABOVE else [])
+    return names + ([f"{name}{EMA}" for name in names] if averaged else [])
 
 
 def make_metrics(classes: int, averaged: bool) -> nn.ModuleDict:
     """`loss`, `acc1` and, above five classes, `acc5`, for `val` and `test`; with `averaged` also for the average."""
     options: dict[str, Any] = {"average": "micro", "ignore_index": IGNORED}
     metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, **options), "loss": MeanMetric()}
-    if classes > 5:
+    if classes > _TOP_5_ABOVE:
         metrics["acc5"] = MulticlassAccuracy(classes, top_k=5, **options)
     collection = MetricCollection(metrics, compute_groups=False)
     endings = ("", EMA) if averaged else ("",)
