@@ -145,7 +145,7 @@ class ShvitCLI(LightningCLI):
         self.trainer_defaults = {"callbacks": self._callbacks(config)}
         try:
             return super().instantiate_trainer(**kwargs)
-        except Exception as error:  # every part of it has its own way to refuse
+        except (MisconfigurationException, ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
             raise UserError(f"trainer: {one_line(error)}") from error
 
     def _open_inputs(self) -> None:

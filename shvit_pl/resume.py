@@ -132,10 +132,10 @@ def resumed_folder(checkpoint: str, root: str, name: str) -> Path | None:
 
 
 def _unfinished(root: str, name: str) -> Path | None:
-    """The newest run of this name, if it has not ended well."""
+    """The newest run of this name that has not ended well."""
     folders = [folder for folder in (Path(root) / name).glob("version_*") if folder.name[8:].isdecimal()]
-    newest = max(folders, key=lambda folder: int(folder.name[8:]), default=None)
-    return newest if newest is not None and not (newest / SUMMARY).exists() else None
+    unfinished = [folder for folder in folders if not (folder / SUMMARY).exists()]
+    return max(unfinished, key=lambda folder: int(folder.name[8:]), default=None)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
