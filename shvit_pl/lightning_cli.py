@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from shvit_pl.callbacks.checkpoints import checkpoints
 from shvit_pl.callbacks.empty_run import EmptyRun
 from shvit_pl.callbacks.figures import RunFigures
 from shvit_pl.callbacks.finite_loss import FiniteLoss
@@ -24,7 +25,7 @@ from shvit_pl.callbacks.report import RunReport
 from shvit_pl.callbacks.requeue import Requeue
 from shvit_pl.callbacks.run_settings import RunSettings
 from shvit_pl.callbacks.step_seed import StepSeed
-from shvit_pl.callbacks.summary import RunSummary, better
+from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import Throughput
 from shvit_pl.config_files import with_found_configs
 from shvit_pl.data.datamodule import HFImageDataModule
@@ -73,6 +74,12 @@ class ShvitCLI(LightningCLI):
 
     command = "shvit-pl"
     checkpoint: dict[str, Any] | None = None
+    chosen = "fit"
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The chosen command alone: a parser for each of the four would take four times as long to build."""
+        return {ShvitCLI.chosen: LightningCLI.subcommands()[ShvitCLI.chosen]}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Parsers whose errors are one line."""
@@ -194,21 +201,8 @@ class ShvitCLI(LightningCLI):
             callbacks += [Requeue(), EmptyRun()]
             if config.trainer.enable_checkpointing is not False:
                 monitor = config.monitor if config.trainer.limit_val_batches != 0 else None
-                callbacks += _checkpoints(monitor, config.checkpoint_every_n_steps)
+                callbacks += checkpoints(monitor, config.checkpoint_every_n_steps)
         return callbacks
-
-
-def _checkpoints(monitor: str | None, every_n_steps: int | None) -> list[Callback]:
-    """`best.ckpt` by what is monitored, and `last.ckpt` after every epoch, and within epochs if asked for."""
-    callbacks: list[Callback] = []
-    if monitor is not None:
-        mode = better(monitor)
-        callbacks.append(ModelCheckpoint(monitor=monitor, mode=mode, filename="best", enable_version_counter=False))
-    callbacks.append(ModelCheckpoint(filename="last", enable_version_counter=False))
-    if every_n_steps is not None:
-        often = ModelCheckpoint(filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False)
-        callbacks.append(often)
-    return callbacks
 
 
 def _run_name(config: Any) -> str:
@@ -230,7 +224,7 @@ def _set_defaults(parser: LightningArgumentParser, hparams: Mapping[str, Any]) -
 def run(args: list[str]) -> None:
     """Run one of LightningCLI's commands."""
     quiet()
-    ShvitCLI.command = shlex.join(["shvit-pl", *args])
+    ShvitCLI.command, ShvitCLI.chosen = shlex.join(["shvit-pl", *args]), args[0]
     try:
         ShvitCLI(
             ClassificationModule,

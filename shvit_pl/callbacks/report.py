@@ -110,7 +110,9 @@ def _learning_rate(module: ClassificationModule) -> str:
 def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
     throughput = find_callback(trainer, Throughput)
     rows = {name: f"{value:.4f}" for name, value in summary.best.items()}
-    if summary.best_epoch is not None:
+    if summary.best_epoch is None:
+        rows[summary.monitor] = "not measured: there was no validation, so there is no best.ckpt"
+    else:
         rows["best epoch"] = f"{summary.best_epoch + 1} of {trainer.max_epochs}"
     if summary.broken_images(trainer):
         rows["broken images"] = f"{summary.broken_images(trainer)}, skipped; see the warnings"

@@ -5,6 +5,7 @@ import csv
 import pytest
 import torch
 
+from shvit_pl import ClassificationModule
 from shvit_pl.callbacks.step_seed import StepSeed
 from shvit_pl.runs import read_summary
 from tests.cli.runs import fit
@@ -49,6 +50,16 @@ def stop_at(monkeypatch, epoch, batch):
     monkeypatch.setattr(StepSeed, "on_train_batch_start", stop)
 
 
+def stop_in_validation(monkeypatch, epoch):
+    """Let the run end as if by Ctrl-C when an epoch's last step is done, and its validation is not."""
+
+    def stop(self):
+        if self.trainer.current_epoch == epoch and not self.trainer.sanity_checking:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClassificationModule, "on_validation_start", stop)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The run that nothing interrupts."""
@@ -62,6 +73,18 @@ def test_a_run_stopped_at_any_step_resumes_exactly(epoch, batch, whole, tmp_path
     with monkeypatch.context() as patch:
         stop_at(patch, epoch, batch)
         fit(*FLAGS)
+    assert_resumes_as(whole, tmp_path)
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_run_stopped_in_a_validation_makes_it_when_it_resumes(epoch, whole, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_in_validation(patch, epoch)
+        fit(*FLAGS)
+    assert_resumes_as(whole, tmp_path)
+
+
+def assert_resumes_as(whole, tmp_path):
     cut = tmp_path / "runs" / "tiny" / "version_0"
     assert not (cut / "summary.json").exists()
     assert fit(*FLAGS, "--ckpt_path=last") == 0

@@ -1,0 +1,46 @@
+"""`best.ckpt` and `last.ckpt`."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from shvit_pl.callbacks.summary import better
+
+
+class WithinEpochs(ModelCheckpoint):
+    """Writes every few steps, but not right before a validation, after which the epoch's checkpoint follows.
+
+    Resumed from there, Lightning would take the validation for done, and never make it.
+    """
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write where it is time to."""
+        total = trainer.fit_loop.total_batch_idx + 1
+        done = total if trainer.check_val_every_n_epoch is None else batch_idx + 1
+        ends = batch_idx + 1 >= trainer.num_training_batches
+        if not ends and done % (trainer.val_check_batch or inf) != 0:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+def checkpoints(monitor: str | None, every_n_steps: int | None) -> list[Callback]:
+    """The callbacks that write checkpoints.
+
+    Args:
+        monitor: What `best.ckpt` is the best in; None, where nothing is measured, for no such file.
+        every_n_steps: Write `last.ckpt` within epochs too, and not only after each.
+    """
+    callbacks: list[Callback] = []
+    if monitor is not None:
+        mode = better(monitor)
+        callbacks.append(ModelCheckpoint(monitor=monitor, mode=mode, filename="best", enable_version_counter=False))
+    callbacks.append(ModelCheckpoint(filename="last", enable_version_counter=False))
+    if every_n_steps is not None:
+        often = WithinEpochs(filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False)
+        callbacks.append(often)
+    return callbacks
