@@ -21,11 +21,15 @@ class WithinEpochs(ModelCheckpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write where it is time to."""
-        total = trainer.fit_loop.total_batch_idx + 1
-        done = total if trainer.check_val_every_n_epoch is None else batch_idx + 1
-        ends = batch_idx + 1 >= trainer.num_training_batches
-        if not ends and done % (trainer.val_check_batch or inf) != 0:
+        if not before_validation(trainer, batch_idx):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+def before_validation(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether a validation or the epoch's end follows this batch."""
+    total = trainer.fit_loop.total_batch_idx + 1
+    done = total if trainer.check_val_every_n_epoch is None else batch_idx + 1
+    return batch_idx + 1 >= trainer.num_training_batches or done % (trainer.val_check_batch or inf) == 0
 
 
 def checkpoints(monitor: str | None, every_n_steps: int | None) -> list[Callback]:

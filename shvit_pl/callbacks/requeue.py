@@ -9,6 +9,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
+from shvit_pl.callbacks.checkpoints import before_validation
+
 
 class Requeue(L.Callback):
     """Puts Lightning's answer to the signal (save, requeue) off until the step is whole.
@@ -37,7 +39,7 @@ class Requeue(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save and requeue where it was asked for."""
-        if self._answer is None:
+        if self._answer is None or before_validation(trainer, batch_idx):
             return
         alone = trainer.world_size == 1
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
