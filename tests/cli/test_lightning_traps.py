@@ -17,23 +17,24 @@ from shvit_pl.runs import read_summary
 from tests.cli.runs import QUICK, fit
 
 
+def count_calls(monkeypatch, method):
+    """A list that grows with every call of a method of the module."""
+    calls, original = [], getattr(ClassificationModule, method)
+    monkeypatch.setattr(ClassificationModule, method, lambda *args: calls.append(1) or original(*args))
+    return calls
+
+
 @pytest.mark.parametrize("where", ["flag", "YAML"])
-@pytest.mark.parametrize("stage", ["train", "val"])
-def test_a_limit_of_1_is_one_batch_and_not_all(where, stage, tmp_path, monkeypatch):
+def test_a_limit_of_1_is_one_batch_and_not_all(where, tmp_path, monkeypatch):
     """Lightning's annotation lets the parser read 1 as 1.0, which is 100 %."""
-    seen = []
-    hook = "training_step" if stage == "train" else "validation_step"
-    original = getattr(ClassificationModule, hook)
-    monkeypatch.setattr(ClassificationModule, hook, lambda *args: seen.append(1) or original(*args))
-    limits = {"limit_train_batches": 2, "limit_val_batches": 2, f"limit_{stage}_batches": 1}
+    train, val = (count_calls(monkeypatch, f"{stage}_step") for stage in ("training", "validation"))
+    limits = {"limit_train_batches": 1, "limit_val_batches": 1}
     (tmp_path / "limits.yaml").write_text(yaml.safe_dump({"trainer": limits}))
-    limited = (
-        [f"--trainer.{key}={value}" for key, value in limits.items()] if where == "flag" else ["--config=limits.yaml"]
-    )
+    by_flag = [f"--trainer.{key}={value}" for key, value in limits.items()]
     others = [flag for flag in QUICK if "limit_" not in flag]
     once = ["--trainer.max_epochs=1", "--trainer.num_sanity_val_steps=0"]
-    assert main(["fit", *others, *once, *limited]) == 0
-    assert len(seen) == 1
+    assert main(["fit", *others, *once, *(by_flag if where == "flag" else ["--config=limits.yaml"])]) == 0
+    assert (len(train), len(val)) == (1, 1)
 
 
 def test_auto_in_a_config_is_the_designs_image_size(tmp_path):
