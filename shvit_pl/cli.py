@@ -64,6 +64,8 @@ def _run(command: str, args: list[str]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to it
+            return 130
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     return 0
 

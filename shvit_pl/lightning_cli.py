@@ -44,10 +44,9 @@ from shvit_pl.resume import (
     read_checkpoint,
     refuse_changes,
     refuse_done,
-    resumed_folder,
     training_settings,
 )
-from shvit_pl.runs import resumed_loggers, run_loggers
+from shvit_pl.runs import interrupted_run, resumed_loggers, run_loggers
 from shvit_pl.trainer import Trainer
 
 Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
@@ -184,7 +183,7 @@ class ShvitCLI(LightningCLI):
         if self.subcommand != "fit" or config.trainer.fast_dev_run:
             return False
         root, name = config.trainer.default_root_dir, _run_name(self.config[self.subcommand])
-        if self.checkpoint and (folder := resumed_folder(config.ckpt_path, root, name)):
+        if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
             return resumed_loggers(folder, self.checkpoint["step"])
         return run_loggers(root, name)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from math import cos, pi
 from typing import Any, Literal
 
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -63,7 +63,11 @@ class OptimConfig:
         twice = [key for key in self.options if key in ("lr", "weight_decay", "layer_decay")]
         if twice:
             raise UserError(f"model.optim.options {self.options}: {twice[0]} has a flag, --model.optim.{twice[0]}.")
-        _create(nn.Linear(2, 2), self)  # a mistake in the options shows before anything is opened
+        if get_optimizer_info(self.name).second_order:
+            raise UserError(
+                f"model.optim.name {self.name!r}: it needs second derivatives, which are not computed here."
+            )
+        _create(nn.Linear(2, 2), self, lr=self.lr)  # a mistake in the options shows before anything is opened
 
 
 @dataclass(frozen=True)

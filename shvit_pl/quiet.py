@@ -30,6 +30,9 @@ _LOGGED = (
     "Loaded model weights",
     "`Trainer.fit` stopped",
     "Automatic Mixed Precision",
+    "Detected KeyboardInterrupt",
+    "SLURM auto-requeueing enabled",
+    "Running in `fast_dev_run` mode",
     "was configured so",
 )
 _WARNED = (

@@ -14,7 +14,7 @@ from shvit_pl.errors import UserError, one_line
 from shvit_pl.runs import CHECKPOINTS, SUMMARY, interrupted_run
 
 LAST = "last"
-_BY_SLURM = "hpc_ckpt_"  # how Lightning names what it writes when SLURM is about to end a job
+_BY_SLURM = "hpc_ckpt_*.ckpt"  # how Lightning names what it writes when SLURM is about to end a job
 # what changes the course of a training, beside all of model.* and data.*
 _TRAINER = (
     "max_epochs",
@@ -89,7 +89,7 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: b
         now: Flat settings of this one.
         allowed: Refuse only what can't be changed: an optimiser takes no other optimiser's state.
     """
-    compared = _KEPT if allowed else list({**before, **now})
+    compared = _kept(before, now) if allowed else list({**before, **now})
     changed = [
         f"{name} {before.get(name, 'unset')} -> {now.get(name, 'unset')}"
         for name in compared
@@ -101,6 +101,12 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: b
     if not allowed:
         ways += ", or give --allow_changes true to go on with these"
     raise UserError(f"ckpt_path: the run that was interrupted had other settings ({'; '.join(changed)}). {ways}.")
+
+
+def _kept(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What can't be changed: without weight decay, the optimiser has one group of parameters instead of two."""
+    decay = "model.optim.weight_decay"
+    return [*_KEPT, decay] if (before.get(decay) == 0) != (now.get(decay) == 0) else list(_KEPT)
 
 
 def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> None:
@@ -115,27 +121,17 @@ def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> 
 
 
 def last_checkpoint(root: str, name: str) -> str | None:
-    """The newest checkpoint of the newest unfinished run of this name, if there is one.
+    """The newest checkpoint of the newest run of this name that has not ended well, if there is one.
 
-    That is its `last.ckpt`, or what was written into `root` when SLURM was about to end the job.
+    That is its `last.ckpt`, or what was written when SLURM was about to end the job.
     """
-    folder = _unfinished(root, name)
-    if folder is None:
-        return None
-    files = [folder / CHECKPOINTS / "last.ckpt", *Path(root).glob(f"{_BY_SLURM}*.ckpt")]
-    return max((str(path) for path in files if path.is_file()), key=os.path.getmtime, default=None)
-
-
-def resumed_folder(checkpoint: str, root: str, name: str) -> Path | None:
-    """The folder of the interrupted run that wrote `checkpoint`, to go on in; None where it ended well."""
-    return _unfinished(root, name) if Path(checkpoint).name.startswith(_BY_SLURM) else interrupted_run(checkpoint)
-
-
-def _unfinished(root: str, name: str) -> Path | None:
-    """The newest run of this name that has not ended well."""
     folders = [folder for folder in (Path(root) / name).glob("version_*") if folder.name[8:].isdecimal()]
     unfinished = [folder for folder in folders if not (folder / SUMMARY).exists()]
-    return max(unfinished, key=lambda folder: int(folder.name[8:]), default=None)
+    newest = max(unfinished, key=lambda folder: int(folder.name[8:]), default=None)
+    if newest is None:
+        return None
+    files = [path for name in ("last.ckpt", _BY_SLURM) for path in (newest / CHECKPOINTS).glob(name)]
+    return max(map(str, files), key=os.path.getmtime, default=None)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

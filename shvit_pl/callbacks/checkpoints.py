@@ -42,8 +42,9 @@ def checkpoints(monitor: str | None, every_n_steps: int | None) -> list[Callback
     callbacks: list[Callback] = []
     if monitor is not None:
         mode = better(monitor)
-        callbacks.append(ModelCheckpoint(monitor=monitor, mode=mode, filename="best", enable_version_counter=False))
-    callbacks.append(ModelCheckpoint(filename="last", enable_version_counter=False))
+        after_validation: dict[str, Any] = {"monitor": monitor, "mode": mode, "save_on_train_epoch_end": False}
+        callbacks.append(ModelCheckpoint(filename="best", enable_version_counter=False, **after_validation))
+    callbacks.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, enable_version_counter=False))
     if every_n_steps is not None:
         often = WithinEpochs(filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False)
         callbacks.append(often)

@@ -77,7 +77,8 @@ class RunFigures(L.Callback):
 
 
 def _confusion_matrix(module: ClassificationModule) -> MulticlassConfusionMatrix:
-    return MulticlassConfusionMatrix(len(module.class_names or []), ignore_index=IGNORED).to(module.device)
+    classes = len(module.class_names or [])
+    return MulticlassConfusionMatrix(classes, ignore_index=IGNORED, validate_args=False).to(module.device)
 
 
 def draw_inputs(images: Tensor, labels: Tensor, class_names: list[str]) -> Figure:

@@ -10,6 +10,7 @@ import lightning as L
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from shvit_pl.callbacks.checkpoints import before_validation
+from shvit_pl.runs import CHECKPOINTS, run_folder
 
 
 class Requeue(L.Callback):
@@ -47,4 +48,15 @@ class Requeue(L.Callback):
             return
         if self._asked if alone else trainer.strategy.reduce_boolean_decision(self._asked, all=False):
             self._asked = False
+            self._save_and_requeue(trainer)
+
+    def _save_and_requeue(self, trainer: L.Trainer) -> None:
+        """Let Lightning answer, but write into the run's folder: from the root, any later job would take the file."""
+        assert self._answer is not None
+        private: Any = trainer
+        folder, root = run_folder(trainer), trainer.default_root_dir
+        private._default_root_dir = str(folder / CHECKPOINTS) if folder is not None else root
+        try:
             self._answer(signal.SIGUSR1, None)
+        finally:
+            private._default_root_dir = root

@@ -15,6 +15,8 @@ from shvit_pl.data.dataset import Item, RowReader
 from shvit_pl.data.samplers import process
 
 Row = dict[str, Any]
+Key = tuple[int, ...]
+_MOST_IN_A_ROW = 100  # broken images: far more than a run bears, which is then told so
 
 
 def _worker() -> tuple[int, int]:
@@ -55,17 +57,19 @@ class TrainStream(TorchIterableDataset[Item]):
         self._done = batches
 
     def __iter__(self) -> Iterator[Item]:
-        """Yield items for ever; a broken image is replaced by the whole one before it."""
+        """Yield items for ever; a broken image is replaced by the next whole one."""
         workers, worker = _worker()
         start = self._done // workers * self.batch_size  # workers give batches in turns
-        whole: Row | None = None
+        broken: list[tuple[Key, Item]] = []
         for position, row in islice(enumerate(self._passes()), start, None):
-            key, name = (self.seed, self.rank, worker, position), f"row {position} of worker {worker}"
-            item = self.reader.read(row, name, key)
-            if not item["broken"]:
-                whole = row
-            elif whole is not None:
-                item = {**self.reader.read(whole, name, key), "broken": item["broken"]}
+            key = (self.seed, self.rank, worker, position)
+            item = self.reader.read(row, f"row {position} of worker {worker}", key)
+            if item["broken"] and len(broken) < _MOST_IN_A_ROW:
+                broken.append((key, item))
+                continue
+            for its_key, its_item in broken:
+                yield {**self.reader.read(row, "", its_key), "broken": its_item["broken"], "key": hash(its_key)}
+            broken.clear()
             yield {**item, "key": hash(key)}
 
     def _passes(self) -> Iterator[Row]:

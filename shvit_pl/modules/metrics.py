@@ -23,7 +23,7 @@ def validation_metrics(classes: int, averaged: bool) -> list[str]:
 
 def make_metrics(classes: int, averaged: bool) -> nn.ModuleDict:
     """`loss`, `acc1` and, above five classes, `acc5`, for `val` and `test`; with `averaged` also for the average."""
-    options: dict[str, Any] = {"average": "micro", "ignore_index": IGNORED}
+    options: dict[str, Any] = {"average": "micro", "ignore_index": IGNORED, "validate_args": False}
     metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, **options), "loss": MeanMetric()}
     if classes > _TOP_5_ABOVE:
         metrics["acc5"] = MulticlassAccuracy(classes, top_k=5, **options)

@@ -1,6 +1,10 @@
 """A run that was stopped anywhere and resumed ends with the weights of the run that was not, bit for bit."""
 
 import csv
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -8,7 +12,7 @@ import torch
 from shvit_pl import ClassificationModule
 from shvit_pl.callbacks.step_seed import StepSeed
 from shvit_pl.runs import read_summary
-from tests.cli.runs import fit
+from tests.cli.runs import QUICK, fit
 
 EVERYTHING = [
     "--model.design.drop_path=0.2",
@@ -92,3 +96,25 @@ def assert_resumes_as(whole, tmp_path):
     assert read_summary(cut)["metrics"] == read_summary(whole)["metrics"]
     assert logged_steps(cut) == logged_steps(whole)
     assert list((tmp_path / "runs" / "tiny").iterdir()) == [cut]
+
+
+@pytest.mark.parametrize("rare", ["--trainer.check_val_every_n_epoch=2", "--trainer.val_check_interval=3"])
+def test_the_last_checkpoint_is_the_last_epochs_however_rarely_it_is_validated(rare, tmp_path):
+    assert fit(rare, "--trainer.max_epochs=3") == 0
+    folder = tmp_path / "runs" / "tiny" / "version_0"
+    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (last["epoch"], last["global_step"]) == (2, 12)
+    assert (folder / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_ctrl_c_ends_with_its_own_exit_code_and_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *FLAGS, "--trainer.max_epochs=50"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.rglob("last.ckpt")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Detected" not in error
+    assert "goes on with --ckpt_path" in out
