@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from math import cos, pi
 from typing import Any, Literal
 
+import torch
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
@@ -15,6 +16,7 @@ from shvit_pl.errors import UserError, did_you_mean, one_line
 
 REFERENCE_BATCH = 512  # the global batch that `lr` is stated for, as in the official code
 Interval = Literal["step", "epoch"]
+_OF_GPUS = ("bnb", "fused")  # optimisers that can't even be made on a CPU, where their checkpoints may be measured
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class OptimConfig:
         twice = [key for key in self.options if key in ("lr", "weight_decay", "layer_decay")]
         if twice:
             raise UserError(f"model.optim.options {self.options}: {twice[0]} has a flag, --model.optim.{twice[0]}.")
-        _create(nn.Linear(2, 2), self)  # a mistake in the options shows before anything is opened
+        if self.options and not self.name.startswith(_OF_GPUS):  # a mistake in them shows before anything is opened
+            _create([nn.Parameter(torch.zeros(2, 2))], self, lr=self.lr)  # zeros: no random number is drawn
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def make_optimizer(
     return optimizer, LambdaLR(optimizer, rate)
 
 
-def _create(model: nn.Module, config: OptimConfig, **settings: Any) -> Optimizer:
+def _create(model: nn.Module | list[nn.Parameter], config: OptimConfig, **settings: Any) -> Optimizer:
     """A timm optimiser; raises `UserError` when it does not take its options, or can't be had here."""
     try:
         return create_optimizer_v2(model, opt=config.name, **settings, **config.options)
