@@ -7,6 +7,10 @@ from math import cos, pi
 from typing import Any, Literal
 
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
+=======
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers
+>>>>>>> 64e14c572851cc84a799cf8a783b1457eb64246a
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -15,6 +19,7 @@ from shvit_pl.errors import UserError, did_you_mean, one_line
 
 REFERENCE_BATCH = 512  # the global batch that `lr` is stated for, as in the official code
 Interval = Literal["step", "epoch"]
+_OF_GPUS = ("bnb", "fused")  # optimisers that can't even be made on a CPU, where their checkpoints may be measured
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,13 @@ class OptimConfig:
         twice = [key for key in self.options if key in ("lr", "weight_decay", "layer_decay")]
         if twice:
             raise UserError(f"model.optim.options {self.options}: {twice[0]} has a flag, --model.optim.{twice[0]}.")
+<<<<<<< HEAD
         if get_optimizer_info(self.name).second_order:
             raise UserError(
                 f"model.optim.name {self.name!r}: it needs second derivatives, which are not computed here."
             )
-        _create(nn.Linear(2, 2), self, lr=self.lr)  # a mistake in the options shows before anything is opened
+        if self.options and not self.name.startswith(_OF_GPUS):  # a mistake in them shows before anything is opened
+            _create([nn.Parameter(torch.zeros(2, 2))], self, lr=self.lr)  # zeros: no random number is drawn
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ def make_optimizer(
     return optimizer, LambdaLR(optimizer, rate)
 
 
-def _create(model: nn.Module, config: OptimConfig, **settings: Any) -> Optimizer:
+def _create(model: nn.Module | list[nn.Parameter], config: OptimConfig, **settings: Any) -> Optimizer:
     """A timm optimiser; raises `UserError` when it does not take its options, or can't be had here."""
     try:
         return create_optimizer_v2(model, opt=config.name, **settings, **config.options)

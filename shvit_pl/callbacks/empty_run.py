@@ -1,4 +1,4 @@
-"""No run folder for a run that ended before its first step."""
+"""No run folder for a run that did not get beyond its first step."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from shvit_pl.runs import CHECKPOINTS, run_folder
 
 
 class EmptyRun(L.Callback):
-    """Removes the run folder when a run is refused or stopped before it has trained: it would hold nothing."""
+    """Removes the run folder when a run is refused or stops in its first step or before: it would hold nothing."""
 
     def __init__(self) -> None:
         self._begun = False
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """From here on, the folder holds something."""
         self._begun = True

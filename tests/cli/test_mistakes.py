@@ -11,6 +11,7 @@ import torch
 from datasets import ClassLabel
 from PIL import Image
 
+from shvit_pl import ClassificationModule
 from shvit_pl.cli import main
 from shvit_pl.data.sources import open_dataset
 from tests.cli.runs import fit
@@ -312,3 +313,25 @@ def test_a_file_of_weights_that_is_none(mistake, capsys, tmp_path):
 )
 def test_weights_that_are_not_there(source, said, capsys, tmp_path):
     assert_refused([f"--model.init_from={source}"], [f"model.init_from: weights {source!r}", said], capsys, tmp_path)
+
+
+def test_more_than_the_memory_holds(monkeypatch, capsys, tmp_path):
+    def step(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has ...")
+
+    monkeypatch.setattr(ClassificationModule, "training_step", step)
+    assert fit() == 2
+    line = line_of(capsys)
+    for text in ("data.batch_size", "memory", "--trainer.accumulate_grad_batches", "--model.grad_checkpointing"):
+        assert text in line
+    assert files(tmp_path) == set()
+
+
+def test_a_learning_rate_that_blows_the_loss_up(capsys, tmp_path):
+    assert fit("--model.optim.lr=1e10", "--checkpoint_every_n_steps=1") == 2
+    line = line_of(capsys)
+    for text in ("train/loss: not a finite number at step", "learning rate", "Lower --model.optim.lr"):
+        assert text in line
+    assert "The last good checkpoint is" in line
+    (last,) = tmp_path.rglob("*.ckpt")
+    assert all(tensor.isfinite().all() for tensor in torch.load(last, weights_only=True)["state_dict"].values())
