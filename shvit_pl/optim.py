@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 from math import cos, pi
 from typing import Any, Literal
 
-from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
-=======
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
->>>>>>> 64e14c572851cc84a799cf8a783b1457eb64246a
+from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -68,7 +65,6 @@ class OptimConfig:
         twice = [key for key in self.options if key in ("lr", "weight_decay", "layer_decay")]
         if twice:
             raise UserError(f"model.optim.options {self.options}: {twice[0]} has a flag, --model.optim.{twice[0]}.")
-<<<<<<< HEAD
         if get_optimizer_info(self.name).second_order:
             raise UserError(
                 f"model.optim.name {self.name!r}: it needs second derivatives, which are not computed here."
