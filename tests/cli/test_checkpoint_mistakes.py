@@ -1,5 +1,8 @@
-"""Mistakes about checkpoints: missing, cut short, of something else, of another run, older than this version."""
+"""Mistakes about checkpoints and files of weights: missing, cut short, of something else, of another run, older."""
 
+import io
+import os
+import pickle
 import shutil
 
 import pytest
@@ -152,6 +155,54 @@ def test_a_mistake_in_measuring_a_checkpoint(flags, said, command, last, capsys,
     assert main([command, "--ckpt_path=last.ckpt", *flags]) == 2
     assert said in line_of(capsys)
     assert files(tmp_path) == before
+
+
+def saved(content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+class Program:
+    """Pickled, it is a call: unpickling would make the folder `made`."""
+
+    def __reduce__(self):
+        return os.mkdir, ("made",)
+
+
+NO_WEIGHTS = {
+    "an empty file": ("w.pth", b""),
+    "a text": ("w.pth", b"hello"),
+    "a part of a file": ("w.ckpt", saved({"a": torch.zeros(9)})[:300]),
+    "a part of safetensors": ("w.safetensors", b"\x20\0\0\0\0\0\0\0{"),
+    "a program": ("w.pth", pickle.dumps(Program())),
+    "a program, as torch saves it": ("w.pth", saved({"model": Program()})),
+    "a list": ("w.pth", saved([1, 2])),
+    "a number": ("w.ckpt", saved({"state_dict": 3})),
+}
+
+
+@pytest.mark.parametrize("mistake", NO_WEIGHTS)
+def test_a_file_of_weights_that_is_none(mistake, capsys, tmp_path):
+    name, content = NO_WEIGHTS[mistake]
+    (tmp_path / name).write_bytes(content)
+    said = [f"model.init_from: weights '{name}'", "not a readable file of weights", "Give"]
+    assert_refused([f"--model.init_from={name}"], said, capsys, tmp_path)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("nothing.pth", "no such file"),
+        ("./nothing", "no such file"),
+        (".", "a folder"),
+        ("", "no such file"),
+        ("someone/model", "no such repo"),
+    ],
+)
+def test_weights_that_are_not_there(source, said, capsys, tmp_path):
+    assert_refused([f"--model.init_from={source}"], [f"model.init_from: weights {source!r}", said], capsys, tmp_path)
 
 
 def test_weights_of_another_design(last, capsys, tmp_path):

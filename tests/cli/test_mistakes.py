@@ -3,9 +3,6 @@
 Exit code 2, before anything slow happens, and nothing is left behind.
 """
 
-import io
-import pickle
-
 import pytest
 import torch
 from datasets import ClassLabel
@@ -263,56 +260,6 @@ def test_too_many_broken_images(workers, image_folder, capsys, tmp_path):
     line = line_of(capsys)
     assert "more than 1% stops a run" in line
     assert "00.png: not an image" in line
-
-
-def saved(content):
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
-
-
-class Program:
-    """Pickled, it is a call: unpickling would make the folder `made`."""
-
-    def __reduce__(self):
-        import os
-
-        return os.mkdir, ("made",)
-
-
-NO_WEIGHTS = {
-    "an empty file": ("w.pth", b""),
-    "a text": ("w.pth", b"hello"),
-    "a part of a file": ("w.ckpt", saved({"a": torch.zeros(9)})[:300]),
-    "a part of safetensors": ("w.safetensors", b"\x20\0\0\0\0\0\0\0{"),
-    "a program": ("w.pth", pickle.dumps(Program())),
-    "a program, as torch saves it": ("w.pth", saved({"model": Program()})),
-    "a list": ("w.pth", saved([1, 2])),
-    "a number": ("w.ckpt", saved({"state_dict": 3})),
-}
-
-
-@pytest.mark.parametrize("mistake", NO_WEIGHTS)
-def test_a_file_of_weights_that_is_none(mistake, capsys, tmp_path):
-    name, content = NO_WEIGHTS[mistake]
-    (tmp_path / name).write_bytes(content)
-    said = [f"model.init_from: weights '{name}'", "not a readable file of weights", "Give"]
-    assert_refused([f"--model.init_from={name}"], said, capsys, tmp_path)
-    assert not (tmp_path / "made").exists()
-
-
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("nothing.pth", "no such file"),
-        ("./nothing", "no such file"),
-        (".", "a folder"),
-        ("", "no such file"),
-        ("someone/model", "no such repo"),
-    ],
-)
-def test_weights_that_are_not_there(source, said, capsys, tmp_path):
-    assert_refused([f"--model.init_from={source}"], [f"model.init_from: weights {source!r}", said], capsys, tmp_path)
 
 
 def test_more_than_the_memory_holds(monkeypatch, capsys, tmp_path):
