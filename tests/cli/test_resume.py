@@ -109,7 +109,13 @@ def test_the_last_checkpoint_is_the_last_epochs_however_rarely_it_is_validated(r
 
 def test_ctrl_c_ends_with_its_own_exit_code_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *FLAGS, "--trainer.max_epochs=50"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
     while not list(tmp_path.rglob("last.ckpt")):
         time.sleep(0.05)
         assert process.poll() is None
