@@ -1,0 +1,69 @@
+"""What a user says of a teacher and of how to learn from it (`model.distill.*`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Literal
+
+from shvit_pl.errors import UserError
+
+Objective = Literal["hard", "soft", "soft_batchmean", "feature"]
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Knowledge distillation; the defaults are the paper's (DeiT's hard labels, paper Table 3).
+
+    Attributes:
+        teacher: A timm model (regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo.
+        objective: hard (the teacher's top class), soft (its distribution), soft_batchmean (soft in timm's scaling, which
+            is the number of classes times larger) or feature (its pooled features).
+        alpha: Share of the distillation loss: (1 - alpha) of the labels' and alpha of the teacher's.
+        tau: Temperature of the soft objectives.
+        heads: dual learns from the teacher by a second classifier, as in the paper; single by the only one.
+        weights: File of the weights of a timm model, instead of those on the Hub.
+        use_ema: Take the averaged weights of a checkpoint of ours.
+        teacher_size: Side of the teacher's input in pixels (default: what it was trained at).
+        teacher_precision: auto is bf16 where the device computes in it, else fp32.
+        class_map: For every class of the data the teacher's, by index or name; or a YAML or JSON file of that.
+        compile: Compile the teacher with torch.compile.
+        check: Measure the teacher on some validation images before the first step, and stop if it is no better than
+            always naming the most frequent class.
+        cache: Folder of the teacher's answers that `shvit-pl cache-teacher` has written; the teacher is then not run.
+        views: Augmented views of each image in the cache; epoch e trains on view e modulo views.
+        top_k: Logits of an answer in the cache; the rest of the probability is spread over the other classes.
+    """
+
+    teacher: str
+    objective: Objective = "hard"
+    alpha: float = 0.5
+    tau: float = 1.0
+    heads: Literal["dual", "single"] = "dual"
+    weights: str | None = None
+    use_ema: bool = False
+    teacher_size: int | None = None
+    teacher_precision: Literal["auto", "fp32", "bf16"] = "auto"
+    class_map: dict[str, Any] | str | None = None
+    compile: bool = False
+    check: bool = True
+    cache: str | None = None
+    views: int = 10
+    top_k: int = 20
+
+    def __post_init__(self) -> None:
+        for flag, ok, allowed in (
+            ("teacher", bool(self.teacher), "a timm model, a checkpoint, a run folder or a Hub repo"),
+            ("alpha", 0 <= self.alpha <= 1, "from 0 (labels alone) to 1 (the teacher alone)"),
+            ("tau", isfinite(self.tau) and self.tau > 0, "a finite number above 0; the paper's is 1"),
+            ("teacher_size", self.teacher_size is None or self.teacher_size >= 1, "1 or more pixels"),
+            ("views", self.views >= 1, "1 or more"),
+            ("top_k", self.top_k >= 1, "1 or more"),
+        ):
+            if not ok:
+                raise UserError(f"model.distill.{flag} {getattr(self, flag)!r}: allowed is {allowed}.")
+        if self.cache is not None and self.objective == "feature":
+            raise UserError(
+                f"model.distill.cache {self.cache!r}: it holds logits, and the objective is feature. Leave the cache "
+                "out, or set --model.distill.objective soft."
+            )
