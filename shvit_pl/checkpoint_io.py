@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, first_line
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -38,4 +38,4 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def _reason(error: BaseException) -> str:
     cause = error.__cause__ or error.__context__ or error
-    return str(getattr(cause, "strerror", None) or str(error).splitlines()[0])
+    return str(getattr(cause, "strerror", None) or first_line(error))

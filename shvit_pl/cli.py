@@ -58,7 +58,8 @@ def _run(command: str, args: list[str]) -> int:
     except OSError as error:
         if error.errno is None:  # a library's own, not the system's
             raise
-        print(f"shvit-pl {command}: error: {system_error(error)}", file=sys.stderr)
+        flag = "--output" if command == "predict" else "--trainer.default_root_dir"
+        print(f"shvit-pl {command}: error: {system_error(error, flag)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

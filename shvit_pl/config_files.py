@@ -66,7 +66,7 @@ def _checked(path: str) -> str:
 
 
 def _check_keys(path: str, tree: yaml.MappingNode, prefix: str = "") -> None:
-    """Raise `UserError` for a key that is there twice (YAML would take the second), or a room with nothing in it."""
+    """Raise `UserError` for a key that is there twice (YAML would take the second), or a section with nothing in it."""
     seen: set[str] = set()
     for key, value in tree.value:
         name, where = f"{prefix}{key.value}", f"--config {path!r}, line {key.start_mark.line + 1}"

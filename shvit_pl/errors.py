@@ -16,10 +16,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{matches[0]}'?)" if matches else ""
 
 
-def system_error(error: OSError) -> str:
-    """What the system refuses (a full disk, a folder that may not be written, ...) in one line, and what helps."""
+def system_error(error: OSError, flag: str) -> str:
+    """What the system refuses (a full disk, ...) in one line, and the flag that says where else to write."""
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror}; make room or get access, or give another --trainer.default_root_dir."
+    return f"{where}{error.strerror}; make room or get access, or give another {flag}."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, without the advice below it, or its name where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def one_line(error: BaseException) -> str:

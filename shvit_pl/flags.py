@@ -90,6 +90,10 @@ def _check_device(accelerator: Any, devices: Any) -> None:
 
 def _check_trainer(config: Any) -> None:
     trainer, optim = config.trainer, config.model.optim
+    if config.data.streaming and trainer.limit_train_batches is not None:
+        raise UserError(
+            f"trainer.limit_train_batches {trainer.limit_train_batches}: of a stream, --data.steps_per_epoch says it."
+        )
     if trainer.overfit_batches:
         raise UserError(
             f"trainer.overfit_batches {trainer.overfit_batches}: not available; to learn few images by heart, give "
@@ -116,6 +120,8 @@ def _check_averages(config: Any) -> None:
 
 def check_writable(folder: str) -> None:
     """Raise `UserError` when nothing can be written into a folder, or the folder can't be made."""
+    if not folder:
+        raise UserError("trainer.default_root_dir '': give a folder, such as runs.")
     there = Path(folder).absolute()
     while not there.exists():
         there = there.parent

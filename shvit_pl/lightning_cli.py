@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from shvit_pl.callbacks.checkpoints import checkpoints
@@ -19,6 +20,7 @@ from shvit_pl.callbacks.empty_run import EmptyRun
 from shvit_pl.callbacks.figures import RunFigures
 from shvit_pl.callbacks.finite_loss import FiniteLoss
 from shvit_pl.callbacks.hparams import RunHparams
+from shvit_pl.callbacks.last_validation import LastValidation
 from shvit_pl.callbacks.predictions import PredictionWriter
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.callbacks.report import RunReport
@@ -50,10 +52,16 @@ from shvit_pl.runs import interrupted_run, resumed_loggers, run_loggers
 from shvit_pl.trainer import Trainer
 
 Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
+_NOTHING_TO_RESUME = "no interrupted run of this name to go on with: a new one begins"
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
-    """LightningCLI's parser with errors in one line."""
+    """LightningCLI's parser with errors in one line, which name the command also where they are of its section."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the message and exit."""
+        self.prog = f"shvit-pl {ShvitCLI.chosen}"
+        super().error(message, ex)
 
 
 class SaveFitConfig(SaveConfigCallback):
@@ -108,6 +116,7 @@ class ShvitCLI(LightningCLI):
         _expand_home(config)
         if command == "fit" and config.ckpt_path == LAST:
             config.ckpt_path = last_checkpoint(config.trainer.default_root_dir, _run_name(config))
+            rank_zero_only(print)(f"going on from {config.ckpt_path}" if config.ckpt_path else _NOTHING_TO_RESUME)
         if config.ckpt_path is None and command == "fit":
             return
         self.checkpoint = read_checkpoint(config.ckpt_path)
@@ -197,7 +206,7 @@ class ShvitCLI(LightningCLI):
             settings = training_settings(self.config[self.subcommand])
             callbacks += [StepSeed(), FiniteLoss(), RunSettings(settings, config.allow_changes), RunHparams(settings)]
             callbacks += [RunSummary(self.command, config.monitor), RunFigures(), RunReport(config.plain)]
-            callbacks += [Requeue(), EmptyRun()]
+            callbacks += [LastValidation(), Requeue(), EmptyRun()]
             if config.trainer.enable_checkpointing is not False:
                 monitor = config.monitor if config.trainer.limit_val_batches != 0 else None
                 callbacks += checkpoints(monitor, config.checkpoint_every_n_steps)
@@ -220,6 +229,13 @@ def _set_defaults(parser: LightningArgumentParser, hparams: Mapping[str, Any]) -
     parser.set_defaults({key: value for key, value in flat(hparams) if key in known})
 
 
+def _missing_package(error: BaseException | None) -> ModuleNotFoundError | None:
+    """What jsonargparse wrapped into its own words, if it is that a package is not installed."""
+    while error is not None and not isinstance(error, ModuleNotFoundError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def run(args: list[str]) -> None:
     """Run one of LightningCLI's commands."""
     quiet()
@@ -237,8 +253,11 @@ def run(args: list[str]) -> None:
         )
     except MisconfigurationException as error:  # Lightning's word for a user's mistake
         raise UserError(f"trainer: {one_line(error)}") from error
-    except ModuleNotFoundError as error:  # of a logger, for example
-        raise UserError(one_line(error)) from error
+    except (ModuleNotFoundError, ValueError) as error:
+        missing = _missing_package(error)  # of a logger, for example
+        if missing is None or isinstance(error, UserError):
+            raise
+        raise UserError(one_line(missing)) from error
     except torch.OutOfMemoryError as error:
         raise UserError(
             "data.batch_size: more than the device's memory holds. Lower it (--trainer.accumulate_grad_batches keeps "

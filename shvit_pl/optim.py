@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import cos, pi
+from math import cos, isfinite, pi
 from typing import Any, Literal
 
 import torch
@@ -57,9 +57,9 @@ class OptimConfig:
             raise UserError(f"model.optim.name {self.name!r}: no timm optimiser{hint}.")
         for flag in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "agc"):
             value = getattr(self, flag)
-            if value != "auto" and (value < 0 or (flag == "lr" and value == 0)):
-                allowed = "above 0" if flag == "lr" else "0 or more"
-                raise UserError(f"model.optim.{flag} {value}: allowed is {allowed}.")
+            if value != "auto" and not (isfinite(value) and (value > 0 or (flag != "lr" and value == 0))):
+                allowed = "above 0" if flag == "lr" else "from 0"
+                raise UserError(f"model.optim.{flag} {value}: allowed is a finite number {allowed}.")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
             raise UserError(f"model.optim.layer_decay {self.layer_decay}: allowed is above 0 and at most 1.")
         twice = [key for key in self.options if key in ("lr", "weight_decay", "layer_decay")]

@@ -53,11 +53,11 @@ class OneLineErrors(ArgumentParser):
         """Print the message, and what may have been meant, and exit."""
         if not self.exit_on_error:
             super().error(message, ex)
-        print(f"{self.prog.replace(' [options]', '')}: error: {one_line(message, self)}", file=sys.stderr)
+        print(f"{self.prog.replace(' [options]', '')}: error: {shortened(message, self)}", file=sys.stderr)
         self.exit(2)
 
 
-def one_line(message: str, parser: ArgumentParser) -> str:
+def shortened(message: str, parser: ArgumentParser) -> str:
     """Shorten one of jsonargparse's messages, and add a suggestion for an unknown key or value."""
     text = " ".join(message.split())
     text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)

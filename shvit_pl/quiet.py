@@ -34,6 +34,8 @@ _LOGGED = (
     "SLURM auto-requeueing enabled",
     "Running in `fast_dev_run` mode",
     "was configured so",
+    "distributed_backend=",
+    "Initializing distributed",
 )
 _WARNED = (
     r".*isinstance\(treespec, LeafSpec\).*",

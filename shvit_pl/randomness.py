@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch.utils.data import get_worker_info
+
+
+def run_seed() -> int:
+    """The run's seed, as `seed_everything` has set it."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
 def seed_all(*key: int) -> None:

@@ -36,7 +36,11 @@ _CONTENTS = {
     "callbacks": "callbacks",
 }
 _OF_TRAINING = ("state_dict", "optimizer_states", "lr_schedulers")  # what else must be there, read by Lightning
-_KEPT = ("model.optim.name", "model.optim.layer_decay")  # what the optimiser's state is of
+_KEPT = (
+    "model.optim.name",  # what the optimiser's state is of
+    "model.optim.layer_decay",
+    "data.steps_per_epoch",  # what the position in a stream is counted in
+)
 _FREE = ("data.num_workers", "model.class_names", "model.init_from", "model.use_ema")  # change nothing in it
 
 
@@ -74,9 +78,9 @@ def _no_checkpoint(path: str, reason: str) -> UserError:
 def training_settings(config: Any) -> dict[str, Any]:
     """The settings of a fit that determine its course, flat: `{"model.optim.lr": 0.001, ...}`."""
     settings = {"seed_everything": config.seed_everything}
-    for room in ("model", "data"):
-        values = config[room].as_dict() if hasattr(config[room], "as_dict") else dict(config[room])
-        settings.update(flat(values, f"{room}."))
+    for section in ("model", "data"):
+        values = config[section].as_dict() if hasattr(config[section], "as_dict") else dict(config[section])
+        settings.update(flat(values, f"{section}."))
     settings.update({f"trainer.{name}": _plain(config.trainer[name]) for name in _TRAINER})
     return {name: value for name, value in settings.items() if name not in _FREE}
 

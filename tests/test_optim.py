@@ -6,9 +6,12 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from timm.optim import list_optimizers
 from timm.utils import adaptive_clip_grad
+from torch import nn
 
 from shvit_pl import ClassificationModule
+from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
 from shvit_pl.optim import OptimConfig, make_optimizer, make_schedule, peak_lr
 from tests.conftest import perturb_
@@ -149,3 +152,26 @@ def test_further_arguments_reach_the_optimiser_and_wrong_ones_are_refused():
     assert tuple(optimizer.param_groups[0]["betas"]) == (0.9, 0.95)
     with pytest.raises(ValueError, match=r"model.optim.options .*sgd does not take them"):
         optimizer_of(model, OptimConfig(name="sgd", options={"bettas": 1}))
+
+
+@pytest.mark.parametrize("name", list_optimizers())
+def test_any_timm_optimiser_takes_a_step_or_says_why_not(name):
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    before = [parameter.clone() for parameter in model.parameters()]
+    try:
+        optimizer, _ = optimizer_of(model, OptimConfig(name=name, warmup_epochs=0))
+    except UserError as error:
+        assert f"model.optim.name '{name}'" in str(error)
+        return
+    images = torch.randn(8, 4)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(images).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    optimizer.step(closure)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))

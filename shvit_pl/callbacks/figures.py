@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
+from shvit_pl.callbacks.position import epochs_done
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.transforms import denormalise
 from shvit_pl.modules import ClassificationModule
@@ -45,6 +46,8 @@ class RunFigures(L.Callback):
         """Draw the inputs of the first batch as the network saw them: augmented, erased and mixed."""
         if not self._drawn_inputs and isinstance(pl_module, ClassificationModule):
             self._drawn_inputs = True
+            if _is_drawn(trainer, "inputs"):  # by the interrupted run
+                return
             data = trainer.datamodule  # type: ignore[attr-defined]
             images = denormalise(batch["image"], data.mean, data.std)
             _save(trainer, "inputs", draw_inputs(images, batch["label"], list(pl_module.class_names or [])))
@@ -65,7 +68,7 @@ class RunFigures(L.Callback):
         """Add a point to every curve."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             for name, value in trainer.callback_metrics.items():
-                self.curves.setdefault(name, []).append((trainer.current_epoch + 1, value.item()))
+                self.curves.setdefault(name, []).append((epochs_done(trainer), value.item()))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw curves and confusion matrix."""
@@ -127,6 +130,11 @@ def draw_confusion(matrix: Tensor, class_names: list[str]) -> Figure:
                 predicted, true, str(int(matrix[true, predicted])), ha="center", va="center", color=colour, fontsize=7
             )
     return figure
+
+
+def _is_drawn(trainer: L.Trainer, name: str) -> bool:
+    folder = run_folder(trainer)
+    return folder is not None and (folder / FIGURES / f"{name}.png").exists()
 
 
 def _save(trainer: L.Trainer, name: str, figure: Figure) -> None:

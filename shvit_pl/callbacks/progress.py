@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import lightning as L
@@ -21,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from shvit_pl.callbacks.position import epoch_of, epochs_done
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 
 _SHOWN = ("train/loss", "val/loss", "val/acc1", "val/acc1_ema")
@@ -58,9 +60,10 @@ class RunProgress(ProgressBar):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the bar of the whole run, where a resumed run goes on."""
-        batches = trainer.num_training_batches * (trainer.max_epochs or 1)
-        if trainer.max_steps > 0:
-            batches = min(batches, trainer.max_steps * trainer.accumulate_grad_batches)
+        epochs, steps = trainer.max_epochs or -1, trainer.max_steps
+        of_epochs = trainer.num_training_batches * epochs if epochs > 0 else inf
+        of_steps = steps * trainer.accumulate_grad_batches if steps > 0 else inf
+        batches = min(of_epochs, of_steps)
         done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         self._steps.begin(batches, done)
         self._begin("train", batches, done)
@@ -171,8 +174,10 @@ class StepLines:
         done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         left = timedelta(seconds=round((now - self._began) / (done - self._first) * (self._total - done)))
         loss = trainer.callback_metrics.get("train/loss", torch.tensor(float("nan"))).item()
-        epoch = f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"
-        self.show(f"{epoch}  batch {done}/{self._total:.0f}  train/loss {loss:.4f}  {_rate(trainer)}  {left} left")
+        epoch = epoch_of(trainer, trainer.current_epoch + 1)
+        self.show(
+            f"epoch {epoch}  batch {done}/{self._total:.0f}  train/loss {loss:.4f}  {_rate(trainer)}  {left} left"
+        )
 
 
 def _rate(trainer: L.Trainer) -> str:
@@ -183,4 +188,4 @@ def _rate(trainer: L.Trainer) -> str:
 def _epoch_line(trainer: L.Trainer) -> str:
     metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}
     shown = [f"{key} {metrics[key]:.4f}" for key in _SHOWN if key in metrics]
-    return "  ".join([f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}", *shown, _rate(trainer)])
+    return "  ".join([f"epoch {epoch_of(trainer, epochs_done(trainer))}", *shown, _rate(trainer)])

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from shvit_pl.callbacks.position import epoch_of
 from shvit_pl.callbacks.summary import RunSummary, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.modules import ClassificationModule
@@ -38,9 +39,10 @@ class RunReport(L.Callback):
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
             _show("result", _end_rows(trainer, summary), self.plain)
-            best = (run_folder(trainer) or Path()) / CHECKPOINTS / "best.ckpt"
-            if best.is_file():
-                print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {best}")
+            folder = (run_folder(trainer) or Path()) / CHECKPOINTS
+            written = [path for path in (folder / "best.ckpt", folder / "last.ckpt") if path.is_file()]
+            if written:
+                print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {written[0]}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """How to go on, where there is something to go on from."""
@@ -71,11 +73,15 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
         "weights": facts["init"],
         "data": f"{dataset['path']}: {_images(facts)}, {_classes(facts)}",
         "": dataset["validation"],
-        "schedule": f"{facts['epochs']} epochs, {facts['steps']} steps of {facts['global_batch']} images; "
-        f"{_learning_rate(module)}",
+        "schedule": f"{_length(facts)} of {facts['global_batch']} images; {_learning_rate(module)}",
         "device": f"{facts['device']}, {facts['precision']}, seed {facts['seed']}",
         "folder": str(run_folder(trainer) or "none"),
     }
+
+
+def _length(facts: dict[str, Any]) -> str:
+    steps = f"{facts['steps']} steps"
+    return f"{facts['epochs']} epochs, {steps}" if (facts["epochs"] or 0) > 0 else steps
 
 
 def _images(facts: dict[str, Any]) -> str:
@@ -113,7 +119,7 @@ def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
     if summary.best_epoch is None:
         rows[summary.monitor] = "not measured: there was no validation, so there is no best.ckpt"
     else:
-        rows["best epoch"] = f"{summary.best_epoch + 1} of {trainer.max_epochs}"
+        rows["best epoch"] = epoch_of(trainer, summary.best_epoch + 1).strip()
     if summary.broken_images(trainer):
         rows["broken images"] = f"{summary.broken_images(trainer)}, skipped; see the warnings"
     rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training" if throughput else ""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import lightning as L
 
-from shvit_pl.randomness import seed_all
+from shvit_pl.randomness import run_seed, seed_all
 
 
 class StepSeed(L.Callback):
@@ -20,5 +19,4 @@ class StepSeed(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Seed by seed, epoch, batch and rank."""
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        seed_all(seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        seed_all(run_seed(), trainer.current_epoch, batch_idx, trainer.global_rank)

@@ -17,6 +17,7 @@ from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.modules import ClassificationModule
+from shvit_pl.randomness import run_seed
 from shvit_pl.runs import run_folder, write_summary
 
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmetrics", "datasets")
@@ -119,21 +120,21 @@ def better(metric: str) -> Literal["min", "max"]:
 
 def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
     """What is known of a run before its first step."""
-    data = trainer.datamodule.hparams  # type: ignore[attr-defined]
-    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    data: HFImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    settings: Any = data.hparams
     classes = list(module.class_names or [])
-    costs = cost(module.design, len(classes), data.image_size)
+    costs = cost(module.design, len(classes), settings.image_size)
     return {
         "design": {"name": module.design_config.name, **asdict(module.design)},
         "params": costs.params,
         "macs": costs.macs,
-        "init": module.init_note,
+        "init": module.init_note or "fresh weights",
         "dataset": {
-            **{key: data[key] for key in ("path", "name", "revision", "train_fraction", "streaming", "image_size")},
-            "train_images": datamodule.rows("train"),
-            "validation_images": datamodule.rows("validate"),
-            "images_per_class": datamodule.images_per_class(),
-            "validation": datamodule.split_note,
+            **{key: settings[key] for key in ("path", "name", "revision", "train_fraction", "streaming", "image_size")},
+            "train_images": data.rows("train"),
+            "validation_images": data.rows("validate"),
+            "images_per_class": data.images_per_class(),
+            "validation": data.split_note,
         },
         "classes": classes,
         "epochs": trainer.max_epochs,
@@ -143,7 +144,7 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "weight_decay": module.weight_decay,
         "precision": str(trainer.precision),
         "device": _device(trainer),
-        "seed": int(os.environ.get("PL_GLOBAL_SEED", 0)),
+        "seed": run_seed(),
     }
 
 

@@ -29,10 +29,13 @@ def image_column(features: Features, wanted: str | None = None) -> str:
 
 
 def label_column(features: Features, wanted: str | None = None) -> str:
-    """The column of labels: `wanted`, or the only `ClassLabel`, or `label`; raises `UserError` otherwise."""
+    """The column of labels: `wanted`, or the only `ClassLabel`, or `label`; raises `UserError` otherwise.
+
+    Without any `ClassLabel`, `label` is meant as long as no other column calls itself one, as `coarse_label` does.
+    """
     candidates = [column for column, feature in features.items() if isinstance(feature, ClassLabel)]
     if not candidates and isinstance(features.get("label"), Value):
-        candidates = ["label"]
+        candidates = [column for column in features if "label" in column.lower()]
     if wanted is None and list(features) == [image_column(features)]:
         raise UserError(
             "data.path: the images have no labels. Sort them into one folder per class, two classes or more."

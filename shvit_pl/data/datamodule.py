@@ -22,6 +22,7 @@ from shvit_pl.data.splits import class_counts
 from shvit_pl.data.streaming import EvalStream, TrainStream
 from shvit_pl.data.transforms import Augment, Resize, eval_transform, normalise, train_transform
 from shvit_pl.errors import UserError
+from shvit_pl.randomness import run_seed
 
 
 class HFImageDataModule(L.LightningDataModule):
@@ -90,7 +91,7 @@ class HFImageDataModule(L.LightningDataModule):
         if image_size != "auto":  # a mistake in the augmentation shows at once
             train_transform(image_size, crop_pct, augment, auto_augment, color_jitter)
         self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self.seed = run_seed()
         self.held_out = True  # False: validate and test on all rows of data that was not trained on
         self.broken: dict[str, BrokenImages] = {}
         self.streams = False
@@ -110,7 +111,12 @@ class HFImageDataModule(L.LightningDataModule):
             self._check_batch_size()
 
     def _check_batch_size(self) -> None:
-        images, batch = self.rows("train"), self.hparams["batch_size"]
+        images, batch = len(self.chosen.by_stage["train"]), self.hparams["batch_size"]
+        if images < 2:
+            raise UserError(
+                f"data.validation_fraction {self.hparams['validation_fraction']}: with data.train_fraction "
+                f"{self.hparams['train_fraction']} it leaves {images} image to train on, and BatchNorm needs 2 or more."
+            )
         if images < batch:
             raise UserError(
                 f"data.batch_size {batch}: there are only {images} training images; allowed are 2 to {images}."
@@ -217,7 +223,7 @@ class HFImageDataModule(L.LightningDataModule):
             "num_workers": workers,
             "persistent_workers": workers > 0,
             "generator": torch.Generator(),
-            "pin_memory": self._on_gpu(),
+            "pin_memory": self._device() == "cuda",
         }
 
     def _workers(self) -> int:
@@ -225,10 +231,10 @@ class HFImageDataModule(L.LightningDataModule):
         workers: int | None = self.hparams["num_workers"]
         if workers is not None:
             return workers
-        return min(os.cpu_count() or 1, 8) if self._on_gpu() else 0
+        return min(os.cpu_count() or 1, 8) if self._device() != "cpu" else 0
 
-    def _on_gpu(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type != "cpu"
+    def _device(self) -> str:
+        return self.trainer.strategy.root_device.type if self.trainer is not None else "cpu"
 
     def _batches_of_epoch(self) -> int:
         """Training batches that this epoch has had already."""

@@ -14,6 +14,8 @@ from torch import Tensor
 from torchvision.io import decode_image
 from torchvision.transforms.v2.functional import pil_to_tensor
 
+from shvit_pl.errors import first_line
+
 _ROTATED_BY_TORCHVISION = (b"\xff\xd8", b"\x89PNG")  # JPEG and PNG; it leaves the others as they are
 
 
@@ -46,7 +48,7 @@ def decode(image: dict[str, Any], where: str, exif_rotation: bool = False) -> Te
     except UnidentifiedImageError as error:
         raise BrokenImage(f"{where}: not an image of a known format.") from error
     except Exception as error:  # PIL's readers raise whatever their parsing runs into
-        raise BrokenImage(f"{where}: not a readable image ({_first_line(error)}).") from error
+        raise BrokenImage(f"{where}: not a readable image ({first_line(error)}).") from error
 
 
 def _bytes(image: dict[str, Any] | None, where: str) -> bytes:
@@ -78,7 +80,3 @@ def _by_pil(data: bytes, exif_rotation: bool) -> Tensor:
     if picture.mode.startswith("I;16"):
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     return pil_to_tensor(picture.convert("RGB"))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

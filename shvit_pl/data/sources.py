@@ -18,7 +18,7 @@ from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationErr
 from datasets.info import DatasetInfosDict
 
 from shvit_pl.data.cache import check_cache
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.errors import UserError, did_you_mean, first_line
 from shvit_pl.hub_access import hub_reachable, why_refused
 
 EMBEDDED = "digits"
@@ -147,7 +147,7 @@ def _reason(error: Exception) -> str:
         error = error.__cause__
     if "corresponds to no data" in str(error):
         return "a split of it has no rows"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def _saved(dataset: Dataset | DatasetDict, streaming: bool) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from shvit_pl.data import HFImageDataModule
+from shvit_pl.data.loaders import Batch
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.paper import paper_weight_decay
 from shvit_pl.errors import UserError
@@ -25,8 +26,6 @@ from shvit_pl.modules.metrics import EMA, make_metrics, update
 from shvit_pl.modules.mixing import MixConfig
 from shvit_pl.optim import OptimConfig
 
-Batch = dict[str, Any]
-FRESH = "fresh weights"
 _NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0); leave it out."
 
 
@@ -86,7 +85,7 @@ class ClassificationModule(TrainedModule):
             self.design = self.design_config.resolve()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.class_names = class_names
-        self.init_note = FRESH
+        self.init_note: str | None = None
         self.mixup: Mixup | None = None
         self.save_hyperparameters(
             {
@@ -191,12 +190,12 @@ class ClassificationModule(TrainedModule):
             self.load_initial_weights()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep where the weights came from."""
+        """Keep where the first weights came from."""
         checkpoint["init_note"] = self.init_note
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember where the weights came from."""
-        self.init_note = checkpoint.get("init_note", FRESH)
+        """Remember where the first weights came from."""
+        self.init_note = checkpoint.get("init_note")
 
     def check_initial_weights(self) -> None:
         """Raise `UserError` when `init_from` names a file that is not there."""
@@ -207,7 +206,7 @@ class ClassificationModule(TrainedModule):
     def load_initial_weights(self) -> None:
         """Load the weights of `init_from`, once; raises `UserError` when they are of another design."""
         source = self.hparams["init_from"]
-        if source is None or self.init_note != FRESH:
+        if source is None or self.init_note is not None:
             return
         self.configure_model()
         assert self.model is not None

@@ -17,8 +17,8 @@ class DistillConfig:
 
     Attributes:
         teacher: A timm model (regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo.
-        objective: hard (the teacher's top class), soft (its distribution), soft_batchmean (soft, scaled as in timm: larger
-            by the number of classes) or feature (its pooled features).
+        objective: hard (the teacher's top class), soft (its distribution), soft_batchmean (soft, but timm's scale: as
+            many times larger as there are classes) or feature (its pooled features).
         alpha: Share of the distillation loss: (1 - alpha) of the labels' and alpha of the teacher's.
         tau: Temperature of the soft objectives.
         heads: dual learns from the teacher by a second classifier, as in the paper; single by the only one.

@@ -124,3 +124,12 @@ def test_ctrl_c_ends_with_its_own_exit_code_and_says_how_to_go_on(tmp_path):
     assert process.returncode == 130
     assert "Detected" not in error
     assert "goes on with --ckpt_path" in out
+
+
+def test_last_says_which_checkpoint_it_takes_or_that_a_run_begins(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, epoch=1, batch=0)
+        fit(*FLAGS, "--ckpt_path=last")
+    assert "a new one begins" in capsys.readouterr().out
+    assert fit(*FLAGS, "--ckpt_path=last") == 0
+    assert "going on from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out

@@ -1,9 +1,10 @@
 """Labels of any kind become class indices, the same in all splits."""
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
-from shvit_pl.data.columns import encode_labels
+from shvit_pl.data.columns import encode_labels, label_column
+from shvit_pl.errors import UserError
 
 
 def labelled(labels, feature):
@@ -58,3 +59,10 @@ def test_a_split_without_labels_is_left_out(labels, feature):
     encoded, names = encode_labels(splits, "label")
     assert list(encoded) == ["train"]
     assert names == ["a", "b"]
+
+
+def test_a_plain_column_called_label_is_taken_unless_another_calls_itself_one():
+    kinds = {"image": Image(), "label": Value("string"), "caption": Value("string")}
+    assert label_column(Features(kinds)) == "label"
+    with pytest.raises(UserError, match=r"several columns hold class labels \(label, coarse_label\)"):
+        label_column(Features({**kinds, "coarse_label": Value("string")}))
