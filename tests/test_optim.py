@@ -155,14 +155,14 @@ def test_further_arguments_reach_the_optimiser_and_wrong_ones_are_refused():
 
 
 @pytest.mark.parametrize("name", list_optimizers())
-def test_any_timm_optimiser_takes_a_step_or_says_why_not(name):
+def test_any_timm_optimiser_takes_a_step_or_is_refused_by_its_name(name):
     model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     before = [parameter.clone() for parameter in model.parameters()]
-    try:
-        optimizer, _ = optimizer_of(model, OptimConfig(name=name, warmup_epochs=0))
-    except UserError as error:
-        assert f"model.optim.name '{name}'" in str(error)
+    if _needs_what_is_not_here(name):
+        with pytest.raises(UserError, match=f"model.optim.name '?{name}"):
+            optimizer_of(model, OptimConfig(name=name))
         return
+    optimizer, _ = optimizer_of(model, OptimConfig(name=name, warmup_epochs=0))
     images = torch.randn(8, 4)
 
     def closure():
@@ -175,3 +175,8 @@ def test_any_timm_optimiser_takes_a_step_or_says_why_not(name):
     optimizer.step(closure)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
     assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def _needs_what_is_not_here(name):
+    """Second derivatives, or a package of GPU kernels."""
+    return name == "adahessian" or name.startswith(("bnb", "fused"))

@@ -69,9 +69,9 @@ def divide(
     """Divide rows at random, the second part being `fraction` of them, with each class's share kept where possible."""
     if not 0 < fraction < 1:
         raise UserError(f"{flag} {fraction}: allowed is above 0 and below 1.")
-    if not 1 <= round(fraction * len(rows)) < len(rows):
-        raise UserError(f"{flag} {fraction}: of {len(rows)} images this leaves one side without any; give another.")
     held_out = ceil(fraction * len(rows))
+    if round(fraction * len(rows)) < 1 or held_out == len(rows):
+        raise UserError(f"{flag} {fraction}: of {len(rows)} images this leaves one side without any; give another.")
     labels = _labels(rows, label)
     counts = np.unique(labels, return_counts=True)[1]
     if counts.min() < 2 or len(counts) > min(held_out, len(rows) - held_out):
