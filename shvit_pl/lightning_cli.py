@@ -178,7 +178,7 @@ class ShvitCLI(LightningCLI):
         self.datamodule.setup(str(self.subcommand))
         if self.subcommand != "fit":
             print(f"{self.datamodule.hparams.path}: {self.datamodule.split_note}")
-        self.model.use_data(self.datamodule)
+        self.model.use_data(self.datamodule, str(self.subcommand))
         if self.subcommand != "fit":
             return
         logged = validation_metrics(len(self.model.class_names), averaged=self.model.ema_config.decay > 0)

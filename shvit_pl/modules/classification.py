@@ -112,10 +112,15 @@ class ClassificationModule(TrainedModule):
         """Take the classes of the data that this run uses."""
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
-            self.use_data(data)
+            self.use_data(data, stage)
 
-    def use_data(self, data: HFImageDataModule) -> None:
-        """Check that this model fits to opened data, and take its classes; raises `UserError` where it doesn't."""
+    def use_data(self, data: HFImageDataModule, stage: str) -> None:
+        """Check that this model fits to opened data, and take its classes; raises `UserError` where it doesn't.
+
+        Args:
+            data: After its `setup`.
+            stage: fit, validate, test or predict.
+        """
         self.check_image_size(data.hparams["image_size"])
         self.mix_config.check_batch_size(data.hparams["batch_size"])
         if data.class_names is not None:
@@ -224,15 +229,20 @@ class ClassificationModule(TrainedModule):
         return network(images.to(self.dtype).contiguous(memory_format=self.memory_format))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mix the images (in place) and learn; each classifier of a dual head learns from the labels."""
-        images, targets = batch["image"], batch["label"]
-        if self.mixup is not None:
-            images, targets = self.mixup(images, targets)
+        """Mix the images and learn; each classifier of a dual head learns from the labels."""
+        images, targets = self._mixed(batch)
         logits = self(images)
         heads = logits if isinstance(logits, tuple) else (logits,)
         loss = torch.stack([self.criterion(head.float(), targets) for head in heads]).mean()
         self.log_dict({"train/loss": loss, "train/lr": self._lr()}, batch_size=len(images))
         return loss
+
+    def _mixed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images as the network is to see them (mixed in place), and targets: labels, or `(B, classes)` once mixed."""
+        if self.mixup is None:
+            return batch["image"], batch["label"]
+        images, targets = self.mixup(batch["image"], batch["label"])
+        return images, targets
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Update the metrics under `val/`; returns the logits for callbacks."""

@@ -9,19 +9,22 @@ from typing import Any, Literal
 from shvit_pl.errors import UserError
 
 Objective = Literal["hard", "soft", "soft_batchmean", "feature"]
+Heads = Literal["dual", "single"]
 
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Knowledge distillation; the defaults are the paper's (DeiT's hard labels, paper Table 3).
+    """Knowledge distillation, where a teacher is named; the defaults are the paper's (DeiT's recipe, paper Table 3).
 
     Attributes:
-        teacher: A timm model (regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo.
+        teacher: A timm model (regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo; null is no
+            distillation.
         objective: hard (the teacher's top class), soft (its distribution), soft_batchmean (soft, but timm's scale: as
             many times larger as there are classes) or feature (its pooled features).
         alpha: Share of the distillation loss: (1 - alpha) of the labels' and alpha of the teacher's.
         tau: Temperature of the soft objectives.
-        heads: dual learns from the teacher by a second classifier, as in the paper; single by the only one.
+        heads: dual (default, as in the paper) learns from the teacher by a second classifier; single (default of
+            feature) by the only one.
         weights: File of the weights of a timm model, instead of those on the Hub.
         use_ema: Take the averaged weights of a checkpoint of ours.
         teacher_size: Side of the teacher's input in pixels (default: what it was trained at).
@@ -35,11 +38,11 @@ class DistillConfig:
         top_k: Logits of an answer in the cache; the rest of the probability is spread over the other classes.
     """
 
-    teacher: str
+    teacher: str | None = None
     objective: Objective = "hard"
     alpha: float = 0.5
     tau: float = 1.0
-    heads: Literal["dual", "single"] = "dual"
+    heads: Heads | None = None
     weights: str | None = None
     use_ema: bool = False
     teacher_size: int | None = None
@@ -53,7 +56,7 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         for flag, ok, allowed in (
-            ("teacher", bool(self.teacher), "a timm model, a checkpoint, a run folder or a Hub repo"),
+            ("teacher", self.teacher != "", "a timm model, a checkpoint, a run folder or a Hub repo"),
             ("alpha", 0 <= self.alpha <= 1, "from 0 (labels alone) to 1 (the teacher alone)"),
             ("tau", isfinite(self.tau) and self.tau > 0, "a finite number above 0; the paper's is 1"),
             ("teacher_size", self.teacher_size is None or self.teacher_size >= 1, "1 or more pixels"),
@@ -62,8 +65,28 @@ class DistillConfig:
         ):
             if not ok:
                 raise UserError(f"model.distill.{flag} {getattr(self, flag)!r}: allowed is {allowed}.")
+        self._check_agreement()
+
+    def _check_agreement(self) -> None:
+        """Raise `UserError` for settings that contradict each other."""
+        if self.teacher is None and self != DistillConfig():
+            changed = next(name for name, value in vars(self).items() if value != getattr(DistillConfig, name))
+            raise UserError(
+                f"model.distill.{changed} {getattr(self, changed)!r}: there is no teacher. Name one with "
+                "--model.distill.teacher, or leave this out."
+            )
+        if self.objective == "feature" and self.heads == "dual":
+            raise UserError(
+                "model.distill.heads dual: features are taught before the classifiers. Leave it out, or set "
+                "--model.distill.objective soft."
+            )
         if self.cache is not None and self.objective == "feature":
             raise UserError(
                 f"model.distill.cache {self.cache!r}: it holds logits, and the objective is feature. Leave the cache "
                 "out, or set --model.distill.objective soft."
             )
+
+    @property
+    def dual(self) -> bool:
+        """Whether there is a second classifier."""
+        return self.objective != "feature" and self.heads != "single"
