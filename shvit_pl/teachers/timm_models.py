@@ -34,6 +34,7 @@ def create(config: DistillConfig, name: str, repo: str | None = None) -> nn.Modu
 
 
 def network_of(model: Any) -> Network:
+    """A network of timm with what its settings say of it."""
     cfg: Mapping[str, Any] = model.pretrained_cfg
     names, descriptions = _names(cfg, model.num_classes)
     size = int(cfg["input_size"][-1])
@@ -63,6 +64,7 @@ def check_classifier(config: DistillConfig, cfg: Mapping[str, Any]) -> None:
 
 
 def no_average(config: DistillConfig) -> UserError:
+    """The refusal of `use_ema` for a source with one set of weights."""
     return UserError(
         f"model.distill.use_ema true: {config.teacher!r} has one set of weights only; leave it out. It belongs to a "
         "checkpoint or run folder of ours, or to a file with an average by --model.distill.weights."
