@@ -1,0 +1,95 @@
+"""Whether a teacher knows the data, measured before anything is learnt from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import torch
+
+from shvit_pl.errors import UserError
+from shvit_pl.teachers.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class TeacherCheck:
+    """A teacher's accuracy on some images.
+
+    Attributes:
+        source: The teacher.
+        top1: Share of the images whose class it names.
+        majority: Share of the images' most frequent class.
+        images: Number of images with a label.
+    """
+
+    source: str
+    top1: float
+    majority: float
+    images: int
+
+    @property
+    def threshold(self) -> float:
+        """What `top1` must exceed: the majority share m and two standard errors of it, 2 sqrt(m (1 - m) / n)."""
+        return self.majority + 2 * sqrt(self.majority * (1 - self.majority) / self.images)
+
+    def __str__(self) -> str:
+        return (
+            f"teacher {self.source}: top-1 {self.top1:.1%} on {self.images} validation images (always naming the "
+            f"most frequent class: {self.majority:.1%})"
+        )
+
+
+def check_teacher(teacher: Teacher, batches: Iterable[dict[str, Any]]) -> TeacherCheck:
+    """Measure a teacher on labelled batches, and refuse one that is no better than guessing.
+
+    The null hypothesis is a teacher that always names the most frequent class: n images give it a top-1 of m, that
+    class's share of them, with a standard error of sqrt(m (1 - m) / n). A top-1 of at most m + 2 standard errors is
+    refused.
+
+    Args:
+        teacher: On its device.
+        batches: `image` `(B, 3, S, S)`, normalised for the student, and `label` `(B,)`, where -1 is not counted. They
+            should hold all classes: the first images of data that are sorted by class prove nothing.
+
+    Raises:
+        UserError: as above, and for images that can't show anything: none with a label, or too few of too few classes.
+    """
+    labels, correct = [], 0
+    for batch in batches:
+        known = batch["label"] >= 0
+        label = batch["label"][known].cpu()
+        if len(label):
+            named = teacher.logits(batch["image"][known].to(teacher.device)).argmax(dim=1)
+            correct += int((named.cpu() == label).sum())
+            labels.append(label)
+    if not labels:
+        raise _nothing_to_see("none of the validation images has a label")
+    counts = torch.cat(labels).bincount()
+    images = int(counts.sum())
+    check = TeacherCheck(teacher.source, correct / images, int(counts.max()) / images, images)
+    if check.threshold >= 1:
+        raise _nothing_to_see(
+            f"of {images} validation images, {check.majority:.1%} are of one class, so that no teacher could be told "
+            "from one that always names it"
+        )
+    if check.top1 <= check.threshold:
+        raise UserError(_refusal(check))
+    return check
+
+
+def _refusal(check: TeacherCheck) -> str:
+    return (
+        f"model.distill.teacher {check.source!r}: it names the class of {check.top1:.1%} of {check.images} validation "
+        f"images; always naming the most frequent one gives {check.majority:.1%}, and above {check.threshold:.1%} is "
+        "asked for. Likely reasons: another order of classes (--model.distill.class_map), weights that are not trained "
+        "(--model.distill.weights), other data (--data.path), another size of images (--model.distill.teacher_size) or "
+        "another normalisation. To go on all the same, set --model.distill.check false."
+    )
+
+
+def _nothing_to_see(problem: str) -> UserError:
+    return UserError(
+        f"model.distill.check: {problem}. Give validation images of all classes, or set --model.distill.check false."
+    )

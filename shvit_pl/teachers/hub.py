@@ -1,0 +1,56 @@
+"""Repos of models on the Hugging Face Hub: their commits, and why one can't be had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HFValidationError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from timm.models._hub import hf_split
+
+from shvit_pl.errors import one_line
+from shvit_pl.hub_access import hub_reachable
+
+
+def commit_of(repo: str) -> str | None:
+    """The commit that `user/name` or `user/name@revision` stands for, from the Hub or the local cache."""
+    name, revision = hf_split(repo)
+    if hub_reachable():
+        try:
+            return HfApi().model_info(name, revision=revision).sha
+        except Exception:  # loading it will say why
+            return None
+    cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(cached).parent.name if isinstance(cached, str) else None
+
+
+def why_not(error: Exception, repo: str) -> str:
+    """Why the Hub's client does not give a repo, and what to do about it."""
+    name, revision = hf_split(repo)
+    page = f"{constants.ENDPOINT}/{name}"
+    if isinstance(error, GatedRepoError):
+        return (
+            f"a gated repo. Ask for access at {page}, and set HF_TOKEN to a token of the account that has it "
+            f"({constants.ENDPOINT}/settings/tokens)."
+        )
+    if isinstance(error, RepositoryNotFoundError | HFValidationError):
+        return (
+            "no such folder or file here, and no such repo of a model on the Hub. Give a timm model, a checkpoint, a "
+            "run folder or a Hub repo; a private one needs HF_TOKEN."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"the repo has no branch, tag or commit {revision!r}; they are listed at {page}."
+    if not hub_reachable():
+        return (
+            "not in the local cache, and the Hub cannot be reached. Run it once where the Hub can be reached, or "
+            "give a checkpoint or a run folder of ours, or a timm model with its file by --model.distill.weights."
+        )
+    if isinstance(error, EntryNotFoundError):
+        return f"no model of timm: {page} lacks config.json or the weights. Give another repo."
+    return f"it can't be fetched from the Hub ({one_line(error)[:160]})."

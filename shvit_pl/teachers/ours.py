@@ -1,0 +1,75 @@
+"""Teachers that `shvit-pl fit` has trained: a checkpoint or a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from shvit_pl.designs.config import DesignConfig
+from shvit_pl.errors import UserError, one_line
+from shvit_pl.models import create_model, load_weights
+from shvit_pl.runs import CHECKPOINTS
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.files import fingerprint
+from shvit_pl.teachers.network import Network
+
+_NAMES = ("best.ckpt", "last.ckpt")
+
+
+@dataclass(frozen=True)
+class OwnCheckpoint:
+    """A checkpoint of ours."""
+
+    config: DistillConfig
+    path: Path
+
+    def identity(self) -> dict[str, str]:
+        """The file's SHA-256."""
+        return {"checkpoint": fingerprint(self.path)}
+
+    def build(self) -> Network:
+        """The trained network; raises `UserError` for a file that is no checkpoint of ours."""
+        checkpoint = self._read()
+        try:
+            settings, size = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]["image_size"]
+            names, averaged = settings["class_names"], bool(settings["ema"]["decay"])
+            model = create_model(num_classes=len(names), **asdict(DesignConfig(**settings["design"])))
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._foreign(f"in its settings, {one_line(error)}") from error
+        if self.config.use_ema and not averaged:
+            raise UserError(
+                f"model.distill.use_ema true: {str(self.path)!r} holds no averaged weights (its model.ema.decay was "
+                "0); leave it out."
+            )
+        try:
+            report = load_weights(model, self.path, averaged=self.config.use_ema)
+        except UserError as error:
+            raise self._foreign(one_line(error)) from error
+        if report.reinitialised:
+            raise self._foreign(f"it lacks {', '.join(report.reinitialised)}")
+        # our data module knows no other normalisation
+        return Network(model, size, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, list(names))
+
+    def _read(self) -> Mapping[str, Any]:
+        try:
+            content = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # whatever torch runs into in a file that is something else, or cut short
+            raise self._foreign("it can't be read") from error
+        return content if isinstance(content, Mapping) else {}
+
+    def _foreign(self, reason: str) -> UserError:
+        return UserError(
+            f"model.distill.teacher {str(self.path)!r}: not a whole checkpoint of shvit-pl fit ({reason}). Give a "
+            "run's checkpoints/best.ckpt; for weights of another program, give a timm name, and the file with "
+            "--model.distill.weights."
+        )
+
+
+def checkpoint_of_run(folder: Path) -> Path | None:
+    """The best checkpoint of a run folder, else its last one, if there is one."""
+    return next((path for name in _NAMES if (path := folder / CHECKPOINTS / name).is_file()), None)

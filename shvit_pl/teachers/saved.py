@@ -1,0 +1,87 @@
+"""Models that timm has saved with their settings: in a Hub repo, or in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from json import JSONDecodeError
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.models import is_model
+from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
+
+from shvit_pl.errors import UserError, one_line
+from shvit_pl.hub_access import hub_reachable
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.files import fingerprint
+from shvit_pl.teachers.hub import commit_of, why_not
+from shvit_pl.teachers.network import Network
+from shvit_pl.teachers.timm_models import check_classifier, create, network_of, no_average
+
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.pth.tar")
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model that timm has saved to a Hub repo, `user/name` or `user/name@revision`."""
+
+    config: DistillConfig
+    repo: str
+
+    def identity(self) -> dict[str, str]:
+        """The repo, and its commit where it can be told."""
+        commit = commit_of(self.repo)
+        return {"repo": self.repo, **({"commit": commit} if commit else {})}
+
+    def build(self) -> Network:
+        """The network with its weights; raises `UserError` when the repo can't be had or holds no timm model."""
+        if self.config.use_ema:
+            raise no_average(self.config)
+        hub_reachable()  # if not, its client is now told to look in the cache alone
+        try:
+            cfg, name, _ = load_model_config_from_hf(self.repo)
+        except Exception as error:
+            raise _no_config(self.config, error, why_not(error, self.repo)) from error
+        _check_architecture(self.config, name, cfg)
+        return network_of(create(self.config, f"hf-hub:{self.repo}", self.repo))
+
+
+@dataclass(frozen=True)
+class FolderModel:
+    """A model that timm has saved to a folder: `config.json` and weights."""
+
+    config: DistillConfig
+    folder: Path
+
+    def identity(self) -> dict[str, str]:
+        """SHA-256 of the folder's settings and weights."""
+        weights = [path for pattern in _WEIGHTS for path in self.folder.glob(pattern)]
+        return {"folder": fingerprint(self.folder / "config.json", *weights)}
+
+    def build(self) -> Network:
+        """The network with its weights; raises `UserError` when the folder holds no whole timm model."""
+        if self.config.use_ema:
+            raise no_average(self.config)
+        try:
+            cfg, name, _ = load_model_config_from_path(self.folder)
+        except Exception as error:
+            raise _no_config(self.config, error, f"its config.json can't be read ({one_line(error)[:120]}).") from error
+        _check_architecture(self.config, name, cfg)
+        return network_of(create(self.config, f"local-dir:{self.folder}"))
+
+
+def _check_architecture(config: DistillConfig, name: str, cfg: Mapping[str, Any]) -> None:
+    if not is_model(name):
+        raise UserError(
+            f"model.distill.teacher {config.teacher!r}: its network {name!r} is not known to timm {timm.__version__}. "
+            "Give another teacher, or install the version that it was made with."
+        )
+    check_classifier(config, cfg)
+
+
+def _no_config(config: DistillConfig, error: Exception, reason: str) -> UserError:
+    if isinstance(error, KeyError | TypeError | AttributeError | JSONDecodeError):
+        reason = "no model of timm: its config.json does not say which network of timm it is. Give another teacher."
+    return UserError(f"model.distill.teacher {config.teacher!r}: {reason}")

@@ -1,0 +1,99 @@
+"""What `model.distill.teacher` names: a timm model, a checkpoint or run folder of ours, a Hub repo, or a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import timm
+from timm.models import is_model, split_model_name_tag
+
+from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.files import weights_file
+from shvit_pl.teachers.named import NamedModel
+from shvit_pl.teachers.network import Network
+from shvit_pl.teachers.ours import OwnCheckpoint, checkpoint_of_run
+from shvit_pl.teachers.saved import FolderModel, HubModel
+
+_HUB, _FOLDER = ("hf-hub:", "hf_hub:"), "local-dir:"
+_SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors", ".bin")
+
+
+class Source(Protocol):
+    """Where a teacher comes from."""
+
+    def identity(self) -> dict[str, str]:
+        """What tells its weights from all others; does not build the network."""
+        ...
+
+    def build(self) -> Network:
+        """The network with its weights; raises `UserError`."""
+        ...
+
+
+def find_source(config: DistillConfig) -> Source:
+    """Tell what the user names; raises `UserError` for what is none of them.
+
+    A name of timm is timm's model, whatever files lie about; then come files and folders, and last the Hub.
+    """
+    name = config.teacher
+    if is_model(split_model_name_tag(name)[0]) and "/" not in name:
+        if config.weights is not None:
+            weights_file(config)
+        return NamedModel(config)
+    source = _hub_or_local(config)
+    if config.weights is not None:
+        raise UserError(
+            f"model.distill.weights {config.weights!r}: it belongs to a timm model, and model.distill.teacher {name!r} "
+            "comes with its weights. Give a timm name, or leave model.distill.weights out."
+        )
+    return source
+
+
+def _hub_or_local(config: DistillConfig) -> Source:
+    name = config.teacher
+    for prefix in _HUB:
+        if name.startswith(prefix):
+            return HubModel(config, name.removeprefix(prefix))
+    path = Path(name.removeprefix(_FOLDER)).expanduser()
+    if path.is_file():
+        return _own_file(config, path)
+    if path.is_dir():
+        return _folder(config, path)
+    if name.startswith((".", "/", "~", _FOLDER)) or path.suffix in _SUFFIXES or name.count("/") > 1:
+        raise UserError(
+            f"model.distill.teacher {name!r}: no such file or folder. Give a timm model, a checkpoint or run folder "
+            "of ours, or a Hub repo."
+        )
+    if "/" in name:
+        return HubModel(config, name)
+    raise UserError(
+        f"model.distill.teacher {name!r}: no model of timm{did_you_mean(name, _names_of_timm())}, and no such file or "
+        "folder. Give a timm model (such as regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo."
+    )
+
+
+def _names_of_timm() -> list[str]:
+    return [*timm.list_models(), *timm.list_pretrained()]
+
+
+def _own_file(config: DistillConfig, path: Path) -> Source:
+    if path.suffix != ".ckpt":
+        raise UserError(
+            f"model.distill.teacher {config.teacher!r}: a file of weights does not say of which network they are. "
+            "Give the network's timm name, and the file with --model.distill.weights."
+        )
+    return OwnCheckpoint(config, path)
+
+
+def _folder(config: DistillConfig, folder: Path) -> Source:
+    if (folder / "config.json").is_file():
+        return FolderModel(config, folder)
+    checkpoint = checkpoint_of_run(folder)
+    if checkpoint is not None:
+        return OwnCheckpoint(config, checkpoint)
+    raise UserError(
+        f"model.distill.teacher {config.teacher!r}: a folder without a teacher. Give a run folder, which has "
+        "checkpoints/best.ckpt or last.ckpt, or a folder with config.json and weights as timm saves them."
+    )

@@ -1,0 +1,185 @@
+"""The teacher of a distillation: any trained classifier, asked on the student's images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from shvit_pl.teachers.classes import ClassMatch, KnownNames, mapped_classes, match_classes, read_class_map
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.network import Network, Widths, pooled_features, probe
+from shvit_pl.teachers.sources import find_source
+
+
+class Teacher:
+    """A frozen network with its own normalisation, resolution and classes.
+
+    Not an `nn.Module`: a module that holds one does not register it, so that it is in no optimiser, no average, no
+    `state_dict` and no checkpoint, and no `.train()` reaches it. Made by `open_teacher`.
+
+    Attributes:
+        source: As the user named it.
+        size: Side of its input in pixels.
+        classes: Number of classes of its own classifier.
+        class_names: Their names, where known.
+        columns: For each class of the data the teacher's index `(classes of the data,)`; None for the same order.
+        feature_dim: Number of pooled features; 0 where it gives none.
+        identity: What its answers depend on beside the images; see `identity_of`.
+        device: Where it is.
+        precision: fp32 or bf16.
+    """
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        network: Network,
+        widths: Widths,
+        match: ClassMatch,
+        mean: Sequence[float],
+        std: Sequence[float],
+        identity: dict[str, str],
+    ) -> None:
+        self.source = config.teacher
+        self.size = config.teacher_size or network.size
+        self.classes = widths.classes
+        self.class_names = network.class_names
+        self.columns = None if match.columns == tuple(range(widths.classes)) else torch.tensor(match.columns)
+        self.feature_dim = widths.features
+        self.identity = identity
+        self.device = torch.device("cpu")
+        self.precision = "fp32"
+        self._config = config
+        self._match = match
+        self._network = network.model
+        self._scale, self._shift = _renormalisation(mean, std, network)
+        self._settle()
+
+    @property
+    def note(self) -> str:
+        """One line: source, parameters, classes, size of the input, precision."""
+        millions = sum(tensor.numel() for tensor in self._network.parameters()) / 1e6
+        parts = [self.source, f"{millions:.1f} M parameters", self._match.note, f"{self.size} px", self.precision]
+        return ", ".join(parts + ["compiled"] * self._config.compile)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move it; auto precision becomes bf16 where that device computes in it."""
+        self.device = torch.device(device)
+        self._network.to(self.device)
+        self.columns = None if self.columns is None else self.columns.to(self.device)
+        if self._scale is not None and self._shift is not None:
+            self._scale, self._shift = self._scale.to(self.device), self._shift.to(self.device)
+        self._settle()
+        return self
+
+    def _settle(self) -> None:
+        asked = self._config.teacher_precision
+        self.precision = asked if asked != "auto" else "bf16" if computes_in_bf16(self.device) else "fp32"
+        self._classify: Callable[[Tensor], Tensor] = self._network
+        self._describe: Callable[[Tensor], Tensor] = partial(pooled_features, self._network)
+        if self._config.compile:
+            self._classify, self._describe = torch.compile(self._classify), torch.compile(self._describe)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits of the data's classes.
+
+        Args:
+            images: `(B, 3, S, S)` on the teacher's device, normalised for the student.
+
+        Returns:
+            float32 `(B, classes of the data)`, constants for autograd.
+        """
+        answers = self._ask(self._classify, images)
+        return answers if self.columns is None else answers[:, self.columns]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled features before the classifier, float32 `(B, feature_dim)`; otherwise as `logits`."""
+        return self._ask(self._describe, images)
+
+    def _ask(self, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        if self._network.training:  # whoever reached it
+            self._network.eval()
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        with torch.inference_mode(), autocast:
+            answers = network(self._own_view(images))
+        return answers.to(torch.float32, copy=True)  # autograd can't save a tensor of inference mode
+
+    def _own_view(self, images: Tensor) -> Tensor:
+        """The same images in the teacher's resolution and normalisation."""
+        images = images.float()
+        if images.shape[-2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
+        if self._scale is None or self._shift is None:
+            return images
+        return torch.addcmul(self._shift, images, self._scale)
+
+
+def open_teacher(
+    config: DistillConfig, class_names: Sequence[str], mean: Sequence[float], std: Sequence[float]
+) -> Teacher:
+    """Open the teacher that the user named: on the CPU, frozen, in eval mode, once known to be a fitting classifier.
+
+    Args:
+        config: What the user says of it.
+        class_names: The data's, index by index.
+        mean: Of the normalisation of the student's images, per channel.
+        std: Likewise.
+
+    Raises:
+        UserError: for a source that can't be had or is no classifier, an impossible size, and classes that don't fit.
+    """
+    given = None if config.class_map is None else read_class_map(config.class_map)
+    source = find_source(config)
+    network = source.build()
+    network.model.eval().requires_grad_(False)
+    widths = probe(network, config)
+    known = KnownNames(network.class_names, network.descriptions) if network.class_names else None
+    if given is None:
+        match = match_classes(config.teacher, widths.classes, known, class_names)
+    else:
+        match = mapped_classes(given, widths.classes, known, class_names)
+    return Teacher(config, network, widths, match, mean, std, identity_of(config))
+
+
+def identity_of(config: DistillConfig) -> dict[str, str]:
+    """What a teacher's answers depend on beside the images and the data's class names, without building it.
+
+    Its weights (the SHA-256 of local files, the commit of a Hub repo where that can be told, timm's name and tag), its
+    size, precision and class map. Where files lie does not matter.
+
+    Raises:
+        UserError: for a source that isn't there.
+    """
+    settings = {
+        "size": str(config.teacher_size or "own"),
+        "precision": config.teacher_precision,
+        "averaged": str(config.use_ema),
+        "class_map": json.dumps(None if config.class_map is None else read_class_map(config.class_map), sort_keys=True),
+    }
+    return {**find_source(config).identity(), **settings}
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bf16, instead of emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
+        return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+    return False
+
+
+def _renormalisation(
+    mean: Sequence[float], std: Sequence[float], network: Network
+) -> tuple[Tensor | None, Tensor | None]:
+    """Factor and summand `(1, 3, 1, 1)` from the student's normalisation to the teacher's; None where they agree."""
+    student, teacher = ((tuple(mean), tuple(std)), (tuple(network.mean), tuple(network.std)))
+    if student == teacher:
+        return None, None
+    (mean_s, std_s), (mean_t, std_t) = (map(torch.tensor, pair) for pair in (student, teacher))
+    return (std_s / std_t).view(1, -1, 1, 1), ((mean_s - mean_t) / std_t).view(1, -1, 1, 1)

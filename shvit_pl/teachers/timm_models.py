@@ -1,0 +1,71 @@
+"""What all teachers of timm have in common, wherever their weights come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+from timm.data import ImageNetInfo, infer_imagenet_subset
+from torch import nn
+
+import shvit_pl.models  # noqa: F401 (its entry point in timm)
+from shvit_pl.errors import UserError, one_line
+from shvit_pl.hub_access import hub_reachable
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.hub import why_not
+from shvit_pl.teachers.network import Network
+
+
+def create(config: DistillConfig, name: str, repo: str | None = None) -> nn.Module:
+    """A network by timm's own loading, with the classifier that it was trained with."""
+    hub_reachable()  # if not, its client is now told to look in the cache alone
+    try:
+        return timm.create_model(name, pretrained=True)
+    except (RuntimeError, KeyError, TypeError, AssertionError) as error:
+        raise UserError(
+            f"model.distill.teacher {config.teacher!r}: the weights there are not those of its network "
+            f"({one_line(error)[:160]}). Give another teacher."
+        ) from error
+    except Exception as error:  # of the Hub's client, or of a download
+        raise UserError(
+            f"model.distill.teacher {config.teacher!r}: {why_not(error, repo or config.teacher)}"
+        ) from error
+
+
+def network_of(model: Any) -> Network:
+    """A network of timm with what its settings say of it."""
+    cfg: Mapping[str, Any] = model.pretrained_cfg
+    names, descriptions = _names(cfg, model.num_classes)
+    size = int(cfg["input_size"][-1])
+    return Network(model, size, tuple(cfg["mean"]), tuple(cfg["std"]), names, descriptions)
+
+
+def _names(cfg: Mapping[str, Any], classes: int) -> tuple[list[str] | None, list[str] | None]:
+    """Names of the classes, and descriptions of them: the source's own, or ImageNet's for as many classes as it has."""
+    names = cfg.get("label_names")
+    if names:
+        texts = cfg.get("label_descriptions") or {}
+        return list(map(str, names)), [str(texts.get(name, name)) for name in names]
+    subset = infer_imagenet_subset({"num_classes": classes})
+    if subset is None:
+        return None, None
+    info = ImageNetInfo(subset)
+    return info.label_names(), info.label_descriptions()
+
+
+def check_classifier(config: DistillConfig, cfg: Mapping[str, Any]) -> None:
+    """Refuse before anything is fetched what can't be a teacher."""
+    if cfg.get("num_classes") == 0:
+        raise UserError(
+            f"model.distill.teacher {config.teacher!r}: not a classifier (it has no classes, only features). Give a "
+            "network that was trained to classify, such as regnety_160.deit_in1k."
+        )
+
+
+def no_average(config: DistillConfig) -> UserError:
+    """The refusal of `use_ema` for a source with one set of weights."""
+    return UserError(
+        f"model.distill.use_ema true: {config.teacher!r} has one set of weights only; leave it out. It belongs to a "
+        "checkpoint or run folder of ours, or to a file with an average by --model.distill.weights."
+    )

@@ -1,0 +1,122 @@
+"""Which class of the teacher is which of the data's."""
+
+import json
+
+import pytest
+import torch
+from timm.data import ImageNetInfo
+
+from shvit_pl.errors import UserError
+from shvit_pl.teachers.classes import KnownNames, mapped_classes, match_classes, read_class_map
+from tests.data.standins import IMAGENETTE
+from tests.teachers.makers import TEN, as_seen_by, opened, shaken, some_images, stored
+
+INFO = ImageNetInfo()
+IMAGENET = KnownNames(INFO.label_names(), INFO.label_descriptions())
+PETS = KnownNames(["cat", "dog", "hamster"])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "columns", "note"),
+    [
+        (["cat", "dog", "hamster"], (0, 1, 2), "3 classes matched by name"),
+        (["hamster", "cat", "dog"], (2, 0, 1), "3 classes matched by name (they stand in another order)"),
+        (["Hamster", "DOG"], (2, 1), "2 of its 3 classes matched by name"),
+        (["x", "y", "z"], (0, 1, 2), "3 classes matched by position (names not comparable)"),
+        (["cat", "dog", "z"], (0, 1, 2), "3 classes matched by position (2 names agree)"),
+    ],
+)
+def test_classes_are_matched_by_name_else_by_position(wanted, columns, note):
+    match = match_classes("t", 3, PETS, wanted)
+    assert (match.columns, match.note) == (columns, note)
+
+
+def test_a_teacher_without_names_is_matched_by_position():
+    assert match_classes("t", 2, None, ["a", "b"]).columns == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("classes", "known", "wanted", "said"),
+    [
+        (3, PETS, ["cat", "fox"], ["has 3 classes and the data has 2", "'fox'", "model.distill.class_map"]),
+        (3, None, ["a"] * 5, ["has 3 classes and the data has 5", "names are not known"]),
+        (3, PETS, ["dog", "cat", "fox"], ["another order", "'dog'", "'fox'", "model.distill.class_map"]),
+        (3, PETS, ["cat", "Cat"], ["has 3 classes and the data has 2", "two of the data's are one of its"]),
+    ],
+)
+def test_classes_that_do_not_fit_are_refused(classes, known, wanted, said):
+    with pytest.raises(UserError) as refusal:
+        match_classes("t", classes, known, wanted)
+    assert all(part in str(refusal.value) for part in ["model.distill.teacher 't'", *said])
+
+
+def test_imagenet_is_known_by_synsets_and_by_words():
+    assert match_classes("t", 1000, IMAGENET, IMAGENETTE).columns == (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
+    words = ["tench", "English_springer", "cassette player", "chain saw"]
+    assert match_classes("t", 1000, IMAGENET, words).columns == (0, 217, 482, 491)
+
+
+def test_a_word_that_two_classes_have_is_not_known():
+    assert INFO.label_descriptions().count("crane") == 2
+    assert IMAGENET.find("crane") is None
+    with pytest.raises(UserError, match="'crane'"):
+        match_classes("t", 1000, IMAGENET, ["tench", "crane"])
+
+
+def test_all_of_imagenet_by_its_descriptions_is_matched_in_order():
+    assert match_classes("t", 1000, IMAGENET, INFO.label_descriptions()).columns == tuple(range(1000))
+
+
+@pytest.mark.parametrize(
+    ("given", "columns"),
+    [({"a": 2, "b": 0}, (2, 0)), ({"b": "cat", "a": "Hamster"}, (2, 0)), ({"a": "dog", "b": 2}, (1, 2))],
+)
+def test_a_class_map_is_by_index_or_name(given, columns):
+    assert mapped_classes(given, 3, PETS, ["a", "b"]).columns == columns
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "said"),
+    [
+        ({"a": 0}, PETS, "lacks 'b'"),
+        ({"a": 0, "b": 3}, PETS, "'b' is mapped to 3; the teacher's classes are 0 to 2"),
+        ({"a": 0, "b": -1}, PETS, "0 to 2"),
+        ({"a": 0, "b": True}, PETS, "'b' is mapped to True"),
+        ({"a": 1, "b": "dog"}, PETS, "'a', 'b' are all mapped to the teacher's class 1"),
+        ({"a": 0, "b": "hamstr"}, PETS, "did you mean 'hamster'?"),
+        ({"a": 0, "b": "dog"}, None, "names are not known"),
+        ({"a": 0, "b": 1, "bb": 2}, PETS, "'bb' is no class of the data (did you mean 'b'?)"),
+    ],
+)
+def test_a_class_map_that_does_not_fit_is_refused(given, known, said):
+    with pytest.raises(UserError) as refusal:
+        mapped_classes(given, 3, known, ["a", "b"])
+    assert "model.distill.class_map" in str(refusal.value)
+    assert said in str(refusal.value)
+
+
+def test_a_class_map_may_be_a_file(tmp_path):
+    (tmp_path / "map.yaml").write_text("a: 2\n1: cat\n")
+    (tmp_path / "map.json").write_text(json.dumps({"a": 2, "1": "cat"}))
+    assert read_class_map("map.yaml") == read_class_map(str(tmp_path / "map.json")) == {"a": 2, "1": "cat"}
+
+
+@pytest.mark.parametrize("content", [None, "[1, 2]", "{", "", b"\xff\xfe\x00"])
+def test_a_file_without_a_class_map_is_refused(content, tmp_path):
+    if content is not None:
+        (tmp_path / "map.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=r"model.distill.class_map 'map.yaml'"):
+        read_class_map("map.yaml")
+
+
+@torch.no_grad()
+def test_the_answers_are_in_the_datas_order(tmp_path):
+    network = shaken("test_resnet", classes=1000)
+    weights = stored(network, tmp_path / "w.safetensors")
+    expected = network(as_seen_by(network, some_images()))
+    teacher = opened(teacher="test_resnet", weights=weights, class_names=list(IMAGENETTE)[::-1])
+    columns = [701, 574, 571, 569, 566, 497, 491, 482, 217, 0]
+    torch.testing.assert_close(teacher.logits(some_images()), expected[:, columns], rtol=1e-4, atol=1e-4)
+    assert "10 of its 1000 classes matched by name" in teacher.note
+    mapped = opened(teacher="test_resnet", weights=weights, class_map={name: 7 * n for n, name in enumerate(TEN)})
+    torch.testing.assert_close(mapped.logits(some_images()), expected[:, 0:70:7], rtol=1e-4, atol=1e-4)
