@@ -25,6 +25,13 @@ def seed_all(*key: int) -> None:
     random.seed(seed)
 
 
+def seed_cpu(*key: int) -> None:
+    """As `seed_all`, but leave the generators of other devices alone."""
+    torch.default_generator.manual_seed(hash(key) % 2**63)
+    np.random.seed(hash(key) % 2**32)
+    random.seed(hash(key) % 2**63)
+
+
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
     """Draw by the key within the block; outside of a loader's worker, the states before it are restored."""
@@ -33,9 +40,7 @@ def seeded(*key: int) -> Iterator[None]:
         yield
         return
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
-    torch.default_generator.manual_seed(hash(key) % 2**63)  # leaves a GPU's generator alone
-    np.random.seed(hash(key) % 2**32)
-    random.seed(hash(key) % 2**63)
+    seed_cpu(*key)
     try:
         yield
     finally:

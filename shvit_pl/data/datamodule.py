@@ -8,12 +8,13 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler, default_collate
 
 from shvit_pl.data.broken import BrokenImages
 from shvit_pl.data.dataset import ImageDataset, RowReader
-from shvit_pl.data.erasing import erase
+from shvit_pl.data.erasing import erase, erase_each
 from shvit_pl.data.loaders import Batch, EpochLoader, StreamLoader
+from shvit_pl.data.replay import RangeSampler, Replay, ReplayDataset, ReplaySampler, check_replay
 from shvit_pl.data.rows import ChosenRows, choose_rows, stream_rows
 from shvit_pl.data.samplers import EvalSampler, TrainSampler, process
 from shvit_pl.data.settings import check_settings
@@ -95,6 +96,7 @@ class HFImageDataModule(L.LightningDataModule):
         self.held_out = True  # False: validate and test on all rows of data that was not trained on
         self.broken: dict[str, BrokenImages] = {}
         self.streams = False
+        self._replay: Replay | None = None
         self._chosen: ChosenRows | None = None
 
     def setup(self, stage: str) -> None:
@@ -152,15 +154,30 @@ class HFImageDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """A new permutation every epoch; the last, smaller batch is left out, as BatchNorm needs more than one."""
         hp: Any = self.hparams
-        reader = self._reader(train_transform(hp.image_size, hp.crop_pct, hp.augment, hp.auto_augment, hp.color_jitter))
-        rows = self._counting("train")
+        reader, rows = self._train_reader(), self._counting("train")
+        if self._replay is not None:
+            return self._epochs(ReplayDataset(rows, reader, self._replay), ReplaySampler(self._replay, self.seed))
         if self.streams:
             stream = TrainStream(rows, reader, self.seed, hp.shuffle_buffer, hp.batch_size)
             return StreamLoader(
                 stream, steps=hp.steps_per_epoch, progress=self._batches_in_all, **self._options(stream.shards)
             )
-        dataset, sampler = ImageDataset(rows, reader, training=True), TrainSampler(rows, self.seed, hp.repeats)
+        return self._epochs(ImageDataset(rows, reader, training=True), TrainSampler(rows, self.seed, hp.repeats))
+
+    def _epochs(self, dataset: ImageDataset, sampler: Sampler[Any]) -> EpochLoader:
         return EpochLoader(dataset, sampler=sampler, drop_last=True, progress=self._batches_of_epoch, **self._options())
+
+    def train_on(self, replay: Replay) -> None:
+        """Train on kept views instead of drawing new ones; raises `UserError` for a stream and an odd batch size."""
+        check_replay(self.hparams["streaming"], self.hparams["batch_size"])
+        self._replay = replay
+
+    def views_dataloader(self, replay: Replay, ranges: dict[int, range]) -> DataLoader[Batch]:
+        """The training images of these slots, in their order, shared out over processes by the ranges' numbers."""
+        dataset = ReplayDataset(self._counting("train"), self._train_reader(), replay)
+        options = {**self._options(), "batch_size": None}  # the sampler makes batches
+        sampler = RangeSampler(ranges, self.hparams["batch_size"])
+        return DataLoader(dataset, sampler=sampler, collate_fn=default_collate, **options)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation images in their order."""
@@ -179,15 +196,17 @@ class HFImageDataModule(L.LightningDataModule):
         broken = self.broken.get(self._running_stage())
         if broken is not None:
             broken.count(batch["broken"])
-        if "key" in batch:  # one for the batch, before the tensor leaves the CPU
-            batch["key"] = hash(tuple(batch["key"].tolist()))
+        if "key" in batch:  # before the tensor leaves the CPU: one for the batch, or for each image of kept views
+            keys = batch["key"].tolist()
+            batch["key"] = keys if "mix" in batch else hash(tuple(keys))
         return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Normalise the images on the device, and erase rectangles of training images."""
         images = normalise(batch["image"], self.mean, self.std)
         if "key" in batch and self.hparams["erasing"] > 0:
-            images = erase(images, self.hparams["erasing"], batch["key"])
+            by_key: Any = erase_each if "mix" in batch else erase
+            images = by_key(images, self.hparams["erasing"], batch["key"])
         return {**batch, "image": images}
 
     def _running_stage(self) -> str:
@@ -209,6 +228,10 @@ class HFImageDataModule(L.LightningDataModule):
         total = None if self.streams else -(-len(rows) // process()[0])
         self.broken.setdefault(stage, BrokenImages(total))
         return rows
+
+    def _train_reader(self) -> RowReader:
+        hp: Any = self.hparams
+        return self._reader(train_transform(hp.image_size, hp.crop_pct, hp.augment, hp.auto_augment, hp.color_jitter))
 
     def _reader(self, transform: Any, labelled: bool = True) -> RowReader:
         hp, chosen = self.hparams, self.chosen

@@ -43,13 +43,14 @@ class TrainSampler(DistributedSampler[Any]):
         rows: The dataset.
         seed: Seed of permutations and augmentations.
         repeats: Augmented copies of an image in an epoch.
+        shares: Number of processes and this one's rank, where they are not those that train together.
 
     Attributes:
         start: Draws of the epoch to leave out, those that an interrupted run has had already.
     """
 
-    def __init__(self, rows: Sized, seed: int, repeats: int = 1) -> None:
-        replicas, rank = process()
+    def __init__(self, rows: Sized, seed: int, repeats: int = 1, shares: tuple[int, int] | None = None) -> None:
+        replicas, rank = shares or process()
         super().__init__(rows, num_replicas=replicas, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
         self.start = 0
         self._repeated = RepeatAugSampler(rows, replicas, rank, num_repeats=repeats) if repeats > 1 else None

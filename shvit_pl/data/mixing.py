@@ -1,0 +1,94 @@
+"""Mixup and CutMix of pairs of images whose parameters have been drawn before.
+
+The parameters of an image are five int32 numbers: the bits of its own share lambda (as integers, no reduced precision
+rounds them on their way to the device), and top, bottom, left and right of the rectangle that is its partner's. Where
+the rectangle is empty, all pixels are blended by lambda.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from timm.data import Mixup
+from timm.data.mixup import one_hot
+from torch import Tensor
+
+from shvit_pl.randomness import seeded
+
+Mix = tuple[float, tuple[int, ...]]  # lambda and rectangle
+NOT_MIXED: Mix = 1.0, (0, 0, 0, 0)
+
+
+def draw_mix(mixup: Mixup, size: int, key: tuple[int, ...]) -> list[Mix]:
+    """What timm's Mixup, seeded by `key`, does to a pair of images of side `size`: lambda and rectangle of both.
+
+    Read off a black and a white image, as timm has no public function for it.
+
+    Args:
+        mixup: For two classes, without label smoothing.
+        size: Side of the images in pixels.
+        key: Seed.
+    """
+    pair = torch.zeros(2, 1, size, size)
+    pair[1] = 1
+    with seeded(*key):
+        mixed, targets = mixup(pair, torch.tensor([0, 1]))
+    black, white = mixed[:, 0].numpy()
+    return [(float(targets[0, 0]), _extent(black == 1)), (float(targets[1, 1]), _extent(white == 0))]
+
+
+def _extent(inside: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Top, bottom, left and right of a rectangle in `(S, S)`; zeros where it is empty."""
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    return (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1) if len(rows) else NOT_MIXED[1]
+
+
+def encode_mix(lam: NDArray[np.float32], box: NDArray[np.int16]) -> NDArray[np.int32]:
+    """Parameters `(B, 5)` of lambda `(B,)` and rectangles `(B, 4)`."""
+    return np.column_stack([lam.astype(np.float32).view(np.int32), box.astype(np.int32)])
+
+
+def decode_mix(mix: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    """Lambda and rectangles of what `encode_mix` gave."""
+    return np.ascontiguousarray(mix[:, 0]).view(np.float32), mix[:, 1:].astype(np.int16)
+
+
+def mix_pairs(
+    images: Tensor, labels: Tensor, mix: Tensor, classes: int, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Mix neighbours: the images 0 and 1, 2 and 3, and so on.
+
+    Args:
+        images: `(B, 3, S, S)`; they are left as they are.
+        labels: `(B,)`.
+        mix: Parameters `(B, 5)`.
+        classes: Number of classes.
+        smoothing: Share of a target spread over all classes.
+
+    Returns:
+        Images `(B, 3, S, S)`, and targets `(B, classes)` as timm's `mixup_target` gives them for each pair.
+    """
+    lam = _lam(mix)[:, None]
+    off = smoothing / classes
+    targets = one_hot(labels, classes, on_value=1 - smoothing + off, off_value=off)
+    return mix_images(images, mix), targets * lam + _partners(targets) * (1 - lam)
+
+
+def mix_images(images: Tensor, mix: Tensor) -> Tensor:
+    """The images `(B, 3, S, S)` of `mix_pairs`; outside and inside of a rectangle they are exact copies."""
+    lam, (top, bottom, left, right) = _lam(mix)[:, None, None], mix[:, 1:, None, None].unbind(1)
+    y = torch.arange(images.shape[-2], device=images.device)[:, None]
+    x = torch.arange(images.shape[-1], device=images.device)
+    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    share = torch.where(bottom > top, (~inside).float(), lam)[:, None]
+    return images * share + _partners(images) * (1 - share)
+
+
+def _lam(mix: Tensor) -> Tensor:
+    return mix[:, 0].view(torch.float32)
+
+
+def _partners(tensor: Tensor) -> Tensor:
+    """The other one of each pair along the first dimension."""
+    return tensor.reshape(-1, 2, *tensor.shape[1:]).flip(1).reshape(tensor.shape)

@@ -1,0 +1,124 @@
+"""A folder of a teacher's answers to views of the training images: opened for training, begun, and added to."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, Features, List, Value, concatenate_datasets, load_from_disk
+
+from shvit_pl.data.views import Columns
+from shvit_pl.errors import UserError
+from shvit_pl.teachers.answers import index_type
+from shvit_pl.teachers.manifest import FLAG, Manifest, Shard, read_manifest
+
+
+class TeacherCache:
+    """Views with the teacher's answers to them, as `data.train_on` takes them (a `Replay`).
+
+    Args:
+        folder: Where it is.
+        manifest: What it has to be.
+
+    Raises:
+        UserError: when there is none, or it is of something else, or not whole.
+    """
+
+    def __init__(self, folder: str | Path, manifest: Manifest) -> None:
+        folder = Path(folder)
+        held = read_manifest(folder)
+        _check_same(folder, held, manifest)
+        left = len(missing(folder, held))
+        if left:
+            total = len(held.shards)
+            raise UserError(
+                f"{FLAG} {str(folder)!r}: it is not whole, {total - left} of {total} files are there. Run shvit-pl "
+                "cache-teacher with the same settings to complete it."
+            )
+        self.slots, self.views, self.check = held.slots, held.views, held.check
+        shards = [load_from_disk(str(folder / shard.name)) for shard in held.shards]
+        self._rows = concatenate_datasets(shards).with_format("arrow")
+
+    def read(self, slots: Sequence[int]) -> Columns:
+        """What is kept of these slots: `row`, `key`, `lam`, `box`, and for `dense` `indices`, `logits` and `tail`.
+
+        Logits are given as the integers of their bits, see `Replay`.
+        """
+        table = self._rows[list(slots)]
+        columns = {name: _to_numpy(table.column(name)) for name in table.column_names}
+        return columns | {"logits": columns["logits"].view(np.int16), "tail": columns["tail"].view(np.int32)}
+
+
+def begin(folder: str | Path, manifest: Manifest) -> Manifest:
+    """Make the folder ready for answers, or check that it is: it may hold a part of the same cache.
+
+    Returns:
+        The cache's manifest, which says how it is laid out.
+
+    Raises:
+        UserError: when the folder holds anything else.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        held = read_manifest(folder)
+        _check_same(folder, held, manifest)
+        return held
+    manifest.save(folder)
+    return manifest
+
+
+def missing(folder: str | Path, manifest: Manifest) -> list[Shard]:
+    """The shards that have not been written yet."""
+    return [shard for shard in manifest.shards if not (Path(folder) / shard.name).is_dir()]
+
+
+def write(folder: str | Path, shard: Shard, columns: Columns, classes: int) -> None:
+    """Write a shard's columns, whole or not at all.
+
+    Args:
+        folder: Of the cache.
+        shard: Which.
+        columns: Of its slots in their order, as `Views.read` and `pack` give them.
+        classes: Number of classes.
+    """
+    whole, partial = Path(folder) / shard.name, Path(folder) / f"{shard.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # of an interrupted writer
+    features = _features(columns["logits"].shape[1], classes)
+    arrays = {name: _to_arrow(columns[name].astype(_dtype(feature))) for name, feature in features.items()}
+    Dataset.from_dict(arrays, features=features).save_to_disk(str(partial))
+    partial.rename(whole)
+
+
+def _features(top_k: int, classes: int) -> Features:
+    kinds = {"row": ("int32", 0), "key": ("int32", 3), "lam": ("float32", 0), "box": ("int16", 4)}
+    kinds |= {"indices": (index_type(classes), top_k), "logits": ("float16", top_k), "tail": ("float32", 0)}
+    return Features(
+        {name: List(Value(dtype), length=length) if length else Value(dtype) for name, (dtype, length) in kinds.items()}
+    )
+
+
+def _dtype(feature: List | Value) -> str:
+    return str(feature.feature.dtype if isinstance(feature, List) else feature.dtype)
+
+
+def _to_arrow(array: np.ndarray) -> pa.Array:
+    flat = pa.array(array.reshape(-1))
+    return flat if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
+
+
+def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    array = column.combine_chunks()
+    if pa.types.is_fixed_size_list(array.type):
+        return np.array(array.flatten()).reshape(len(array), -1)
+    return np.array(array)
+
+
+def _check_same(folder: Path, there: Manifest, here: Manifest) -> None:
+    if there.fingerprint != here.fingerprint:
+        raise UserError(
+            f"{FLAG} {str(folder)!r}: it holds answers of other settings ({there.differences(here)}). Set these as "
+            "they were, or write another folder with shvit-pl cache-teacher."
+        )

@@ -1,0 +1,118 @@
+"""What the answers of a teacher depend on, in a form that can be compared and named."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from shvit_pl.data import HFImageDataModule
+from shvit_pl.data.replay import check_replay
+from shvit_pl.data.rows import ChosenRows
+from shvit_pl.data.views import slots_of_view
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.manifest import Manifest
+
+_OF_IMAGES = (
+    "image_size",
+    "crop_pct",
+    "augment",
+    "auto_augment",
+    "color_jitter",
+    "erasing",
+    "repeats",
+    "exif_rotation",
+)
+_OF_ROWS = (
+    "path",
+    "name",
+    "revision",
+    "train_split",
+    "validation_split",
+    "validation_fraction",
+    "train_fraction",
+    "split_seed",
+)
+_LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy")
+_LOOKED_AT = 256  # images
+
+
+def plan(
+    config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], data: HFImageDataModule, check: str = ""
+) -> Manifest:
+    """The cache that these settings want.
+
+    Args:
+        config: Views, logits and temperature.
+        teacher: What the answers depend on of the teacher (weights, input size, class map, precision, ...), as JSON.
+        mix: The settings of Mixup and CutMix.
+        data: After `setup("fit")`.
+        check: What was measured of the teacher, in one line.
+
+    Raises:
+        UserError: for a stream.
+    """
+    check_replay(data.hparams["streaming"])
+    tau = 1.0 if config.objective == "hard" else config.tau
+    settings = {
+        **{f"teacher.{name}": value for name, value in teacher.items()},
+        "model.distill.views": config.views,
+        "model.distill.top_k": config.top_k,
+        "model.distill.tau": tau,
+        **{f"data.{name}": data.hparams[name] for name in _OF_IMAGES},
+        **{f"model.mix.{name}": value for name, value in mix.items()},
+        **{name: version(name).partition("+")[0] for name in _LIBRARIES},  # not for which device it was built
+        "data.classes": data.class_names,
+        "data.rows": rows_hash(data.chosen),
+    }
+    rows = len(data.chosen.by_stage["train"])
+    origin = {**{f"data.{name}": data.hparams[name] for name in _OF_ROWS}, "training images": rows}
+    return Manifest(
+        settings=settings,
+        origin=origin,
+        classes=len(data.class_names or ()),
+        slots=slots_of_view(rows, data.hparams["repeats"]),
+        views=config.views,
+        top_k=config.top_k,
+        tau=tau,
+        check=check,
+    )
+
+
+def rows_hash(chosen: ChosenRows) -> str:
+    """A hash of the training rows that is the same in every process, and wherever the data is kept.
+
+    It is of all labels in their order, of the size of every stored image, and of the bytes of some: reading all images
+    at the start of every run would take as long as an epoch.
+    """
+    rows = chosen.by_stage["train"]
+    labels = np.asarray(rows.select_columns(chosen.label_column).with_format("numpy")[:][chosen.label_column])
+    found = sha256(labels.astype(np.int64).tobytes())
+    found.update(_sizes(rows, chosen.image_column).tobytes())
+    for index in np.linspace(0, len(rows) - 1, min(len(rows), _LOOKED_AT)).astype(int).tolist():
+        image = rows[index][chosen.image_column] or {}
+        found.update(image.get("bytes") or _file(image.get("path")))
+    return found.hexdigest()
+
+
+def _sizes(rows: Dataset, column: str) -> Any:
+    """Bytes of every stored image, also of those that no row selects; of the files' where only paths are stored."""
+    images = rows.data.column(column)
+    lengths = pc.fill_null(pc.binary_length(pc.struct_field(images, "bytes")), -1).to_numpy()
+    if (lengths >= 0).all():
+        return lengths.astype(np.int64)
+    paths = pc.struct_field(images, "path").to_pylist()
+    return np.array([_file_size(path) if size < 0 else size for path, size in zip(paths, lengths, strict=True)])
+
+
+def _file_size(path: str | None) -> int:
+    return Path(path).stat().st_size if path and Path(path).is_file() else -1
+
+
+def _file(path: str | None) -> bytes:
+    return Path(path).read_bytes() if path and Path(path).is_file() else b""
