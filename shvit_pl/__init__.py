@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from shvit_pl.designs.design import Design
     from shvit_pl.errors import UserError
     from shvit_pl.models import SHViT, create_model, load_weights
-    from shvit_pl.modules import ClassificationModule
+    from shvit_pl.modules import ClassificationModule, DistillationModule
+    from shvit_pl.teachers.config import DistillConfig
 
 __version__ = _version("shvit-pl")
 
 _HOMES = {
     "ClassificationModule": "shvit_pl.modules",
+    "DistillConfig": "shvit_pl.teachers.config",
+    "DistillationModule": "shvit_pl.modules",
     "Design": "shvit_pl.designs.design",
     "DesignConfig": "shvit_pl.designs.config",
     "HFImageDataModule": "shvit_pl.data",
@@ -34,6 +37,8 @@ __all__ = [
     "ClassificationModule",
     "Design",
     "DesignConfig",
+    "DistillConfig",
+    "DistillationModule",
     "HFImageDataModule",
     "SHViT",
     "UserError",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal, NoReturn
 
 import lightning as L
@@ -35,7 +36,7 @@ from shvit_pl.data.settings import OF_ONE_DATASET
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.flags import check_flags, check_monitors, check_writable
-from shvit_pl.modules import ClassificationModule
+from shvit_pl.modules.make import make_module
 from shvit_pl.modules.metrics import validation_metrics
 from shvit_pl.parsing import OneLineErrors
 from shvit_pl.quiet import quiet
@@ -49,6 +50,7 @@ from shvit_pl.resume import (
     training_settings,
 )
 from shvit_pl.runs import interrupted_run, resumed_loggers, run_loggers
+from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.trainer import Trainer
 
 Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
@@ -140,7 +142,8 @@ class ShvitCLI(LightningCLI):
         assert self.checkpoint is not None
         own = {f"data.{key}": command_parser.get_default(f"data.{key}") for key in OF_ONE_DATASET}
         _set_defaults(command_parser, self.checkpoint)
-        command_parser.set_defaults({"model.init_from": None, "model.use_ema": False})  # were of the training's start
+        of_training = {"model.init_from": None, "model.use_ema": False, "model.distill": asdict(DistillConfig())}
+        command_parser.set_defaults(dict(flat(of_training)))
         super().parse_arguments(parser, args)
         if self.config[self.config["subcommand"]].data.path != self.checkpoint["data"]["path"]:
             command_parser.set_defaults(own)
@@ -242,7 +245,7 @@ def run(args: list[str]) -> None:
     ShvitCLI.command, ShvitCLI.chosen = shlex.join(["shvit-pl", *args]), args[0]
     try:
         ShvitCLI(
-            ClassificationModule,
+            make_module,
             HFImageDataModule,
             trainer_class=Trainer,
             save_config_callback=SaveFitConfig,

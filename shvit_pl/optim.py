@@ -127,10 +127,20 @@ def make_schedule(config: OptimConfig, global_batch: int, total_steps: int, epoc
 
 
 def make_optimizer(
-    model: nn.Module, config: OptimConfig, schedule: Schedule, weight_decay: float
+    model: nn.Module, config: OptimConfig, schedule: Schedule, weight_decay: float, beside: nn.Module | None = None
 ) -> tuple[Optimizer, LambdaLR]:
-    """The optimiser of all parameters, none of the 1-D ones decayed, and the scheduler to step once per interval."""
+    """The optimiser of all parameters, none of the 1-D ones decayed, and the scheduler to step once per interval.
+
+    Args:
+        model: The network.
+        config: What the user says.
+        schedule: Of the learning rate.
+        weight_decay: In force.
+        beside: What else learns, at the peak rate and without decay.
+    """
     optimizer = _create(model, config, lr=schedule.peak, weight_decay=weight_decay, layer_decay=config.layer_decay)
+    if beside is not None:
+        optimizer.add_param_group({"params": list(beside.parameters()), "weight_decay": 0.0})
     for group in optimizer.param_groups:
         group["lr"] *= group.get("lr_scale", 1.0)  # of layer decay
 

@@ -71,6 +71,7 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
         f"{', '.join(design['mixers'])}; tokens {grids} at {size} px",
         "cost": f"{facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} MMACs",
         "weights": facts["init"],
+        **({"teacher": facts["teacher"]} if facts["teacher"] else {}),
         "data": f"{dataset['path']}: {_images(facts)}, {_classes(facts)}",
         "": dataset["validation"],
         "schedule": f"{_length(facts)} of {facts['global_batch']} images; {_learning_rate(module)}",

@@ -129,6 +129,7 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "params": costs.params,
         "macs": costs.macs,
         "init": module.init_note or "fresh weights",
+        "teacher": module.teacher_note,
         "dataset": {
             **{key: settings[key] for key in ("path", "name", "revision", "train_fraction", "streaming", "image_size")},
             "train_images": data.rows("train"),

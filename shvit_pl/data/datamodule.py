@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Literal
 
 import lightning as L
@@ -182,6 +184,22 @@ class HFImageDataModule(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation images in their order."""
         return self._eval_loader("validate")
+
+    def validation_sample(self, most: int = 256) -> Iterator[Batch]:
+        """Batches of up to so many validation images, normalised, on the CPU; the same ones in every process.
+
+        They are evenly spaced, as data may be sorted by class; of a stream, they are the first.
+        """
+        hp, rows = self.hparams, self.chosen.by_stage["validate"]
+        reader = self._reader(eval_transform(hp["image_size"], hp["crop_pct"], hp["resize"]))
+        if self.streams:
+            items = [reader.read(row, "") for row in islice(rows, most)]
+        else:
+            chosen = torch.linspace(0, len(rows) - 1, min(most, len(rows))).long().tolist()
+            items = [reader.read(rows[index], "") for index in chosen]
+        for start in range(0, len(items), 64):
+            batch = default_collate(items[start : start + 64])
+            yield {**batch, "image": normalise(batch["image"], self.mean, self.std)}
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The split `test`, or the validation images where there is none."""

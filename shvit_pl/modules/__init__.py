@@ -1,5 +1,6 @@
 """LightningModules around SHViT."""
 
 from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.modules.distillation import DistillationModule
 
-__all__ = ["ClassificationModule"]
+__all__ = ["ClassificationModule", "DistillationModule"]

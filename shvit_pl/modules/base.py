@@ -25,6 +25,8 @@ _GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas"
 class TrainedModule(L.LightningModule):
     """A network `model`, once it is built, with its moving average `ema`, and how they are trained.
 
+    What learns `beside` it has no average.
+
     Args:
         optim: Optimiser and schedule.
         ema: Moving average of the weights.
@@ -35,6 +37,7 @@ class TrainedModule(L.LightningModule):
     model: nn.Module | None
     ema: ModelEmaV3 | None
     schedule: Schedule | None = None
+    beside: nn.Module | None
 
     def __init__(self, optim: OptimConfig, ema: EmaConfig, freeze_bn: bool, paper_weight_decay: float) -> None:
         super().__init__()
@@ -42,7 +45,7 @@ class TrainedModule(L.LightningModule):
         self.ema_config = ema
         self.freeze_bn = freeze_bn
         self.paper_weight_decay = paper_weight_decay
-        self.model = self.ema = None
+        self.model = self.ema = self.beside = None
 
     def train(self, mode: bool = True) -> Self:
         """As for any module, but the average stays in evaluation mode, and so does BatchNorm under `freeze_bn`."""
@@ -105,7 +108,7 @@ class TrainedModule(L.LightningModule):
         assert self.model is not None
         config = self.optim_config
         self.schedule = make_schedule(config, self.global_batch, self._total_steps(), self._epochs())
-        optimizer, scheduler = make_optimizer(self.model, config, self.schedule, self.weight_decay)
+        optimizer, scheduler = make_optimizer(self.model, config, self.schedule, self.weight_decay, self.beside)
         self._group_settings = [
             {key: group[key] for key in _GROUP_SETTINGS if key in group} for group in optimizer.param_groups
         ]

@@ -15,6 +15,7 @@ from torchmetrics import MetricCollection
 
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.data.loaders import Batch
+from shvit_pl.data.mixing import mix_pairs
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.paper import paper_weight_decay
 from shvit_pl.errors import UserError
@@ -86,6 +87,7 @@ class ClassificationModule(TrainedModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.class_names = class_names
         self.init_note: str | None = None
+        self.teacher_note: str | None = None
         self.mixup: Mixup | None = None
         self.save_hyperparameters(
             {
@@ -226,7 +228,10 @@ class ClassificationModule(TrainedModule):
 
     def _logits(self, network: nn.Module | None, images: Tensor) -> Any:
         assert network is not None
-        return network(images.to(self.dtype).contiguous(memory_format=self.memory_format))
+        return network(self._prepared(images))
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        return images.to(self.dtype).contiguous(memory_format=self.memory_format)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mix the images and learn; each classifier of a dual head learns from the labels."""
@@ -239,10 +244,13 @@ class ClassificationModule(TrainedModule):
 
     def _mixed(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images as the network is to see them (mixed in place), and targets: labels, or `(B, classes)` once mixed."""
+        images, labels = batch["image"], batch["label"]
         if self.mixup is None:
-            return batch["image"], batch["label"]
-        images, targets = self.mixup(batch["image"], batch["label"])
-        return images, targets
+            return images, labels
+        if "mix" in batch:  # drawn before
+            return mix_pairs(images, labels, batch["mix"], self.mixup.num_classes, self.mixup.label_smoothing)
+        mixed: tuple[Tensor, Tensor] = self.mixup(images, labels)
+        return mixed
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Update the metrics under `val/`; returns the logits for callbacks."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from shvit_pl.data import HFImageDataModule
@@ -15,11 +14,14 @@ from shvit_pl.errors import UserError
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.objectives import make_objective
 from shvit_pl.randomness import seeded
+from shvit_pl.teachers.answers import dense
+from shvit_pl.teachers.cache import TeacherCache
 from shvit_pl.teachers.check import check_teacher
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import Teacher, open_teacher
+from shvit_pl.teachers.fingerprint import plan
+from shvit_pl.teachers.teacher import Teacher, identity_of, open_teacher
 
-_PROJECTION = "projection."
+_BESIDE = "beside."
 
 
 class DistillationModule(ClassificationModule):
@@ -41,6 +43,9 @@ class DistillationModule(ClassificationModule):
         UserError: for a design that contradicts `distill.heads`.
     """
 
+    teacher: Teacher | None = None
+    cache: TeacherCache | None = None
+
     def __init__(
         self,
         distill: DistillConfig,
@@ -49,34 +54,41 @@ class DistillationModule(ClassificationModule):
     ) -> None:
         distill = DistillConfig(**distill) if isinstance(distill, dict) else distill
         design = DesignConfig(**design) if isinstance(design, dict) else design
-        self.projection: nn.Linear | None
         super().__init__(design=_with_heads(design, distill), **settings)
         self.hparams["distill"] = asdict(distill)
         self.distill_config = distill
         self.objective = make_objective(distill)
-        self.projection = None
-        self.teacher: Teacher | None = None
 
     def use_data(self, data: HFImageDataModule, stage: str) -> None:
         """As in `ClassificationModule`; to fit, open the teacher too."""
         super().use_data(data, stage)
-        if stage == "fit" and self.teacher is None:
-            assert self.class_names is not None
-            with seeded():  # whatever a teacher's network draws, the student begins as without one
-                self.teacher = open_teacher(self.distill_config, self.class_names, data.mean, data.std)
+        config = self.distill_config
+        if stage != "fit" or self.teacher is not None or self.cache is not None:
+            return
+        if config.cache is not None:
+            planned = plan(config, identity_of(config), asdict(self.mix_config), data)
+            self.cache = TeacherCache(config.cache, planned)
+            data.train_on(self.cache)
+            return
+        assert self.class_names is not None
+        with seeded():  # whatever a teacher's network draws, the student begins as without one
+            self.teacher = open_teacher(config, self.class_names, data.mean, data.std)
 
     def configure_model(self) -> None:
         """Build the network, and what projects its features to the teacher's where their numbers differ."""
         super().configure_model()
-        if self.distill_config.objective != "feature" or self.projection is not None or self.teacher is None:
+        if self.teacher is None or self.beside is not None or self.distill_config.objective != "feature":
             return
         assert self.model is not None
         if self.model.num_features != self.teacher.feature_dim:
-            self.projection = nn.Linear(self.model.num_features, self.teacher.feature_dim)
+            self.beside = nn.Linear(self.model.num_features, self.teacher.feature_dim)
 
     def on_fit_start(self) -> None:
         """Bring the teacher to the device, and measure it."""
         super().on_fit_start()
+        if self.cache is not None:
+            self.teacher_note = f"{self.distill_config.teacher}, answers from {self.distill_config.cache}"
+            return
         assert self.teacher is not None
         self.teacher.to(self.trainer.strategy.root_device)
         self.teacher_note = self.teacher.note
@@ -84,16 +96,53 @@ class DistillationModule(ClassificationModule):
             data: HFImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
             self.teacher_note = f"{self.teacher_note}; {check_teacher(self.teacher, data.validation_sample())}"
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the projection apart: the state dict is the student's."""
+        super().on_save_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        checkpoint["beside"] = {key: state.pop(key) for key in list(state) if key.startswith(_BESIDE)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the projection back."""
+        super().on_load_checkpoint(checkpoint)
+        if self.beside is not None:
+            checkpoint["state_dict"].update(checkpoint.get("beside", {}))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mix the images, and learn from labels and teacher."""
         images, targets = self._mixed(batch)
-        taught, told, answer, logits = self._both(images)
-        task = self.criterion(told.float(), targets)
-        distill = self.objective(taught, answer)
+        (answer, teaching), (logits, told, taught) = self._ask_teacher(images, batch), self._ask_student(images)
+        task, distill = self.criterion(told, targets), self.objective(taught, teaching)
         loss = (1 - self.distill_config.alpha) * task + self.distill_config.alpha * distill
-        values = {"train/loss": loss, "train/loss_task": task, "train/loss_distill": distill, "train/lr": self._lr()}
-        self.log_dict(values, batch_size=len(images))
+        agreement = (logits.argmax(dim=1) == answer.argmax(dim=1)).float().mean()
+        values = {"train/loss": loss, "train/loss_task": task, "train/loss_distill": distill}
+        self.log_dict({**values, "train/agreement": agreement, "train/lr": self._lr()}, batch_size=len(images))
         return loss
+
+    def _ask_teacher(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The teacher's logits, and what it teaches by: these, or its features."""
+        if self.cache is not None:
+            logits = dense(batch["teacher"], len(self.class_names or ()))
+            return logits, logits
+        assert self.teacher is not None
+        if self.distill_config.objective == "feature":
+            return self.teacher.logits_and_features(images)
+        logits = self.teacher.logits(images)
+        return logits, logits
+
+    def _ask_student(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The student's logits, those that the labels teach, and what the teacher teaches; all float32."""
+        if self.distill_config.objective != "feature":
+            answer = self(images)
+            told, taught = answer if isinstance(answer, tuple) else (answer, answer)
+            return (told + taught).detach() / 2, told.float(), taught.float()
+        assert self.model is not None
+        maps = self.model.forward_features(self._prepared(images))
+        logits: Any = self.model.forward_head(maps)
+        features: Any = self.model.forward_head(maps, pre_logits=True)
+        taught = features if self.beside is None else self.beside(features)
+        told = logits.float()
+        return told.detach(), told, taught.float()
 
 
 def _with_heads(design: DesignConfig, distill: DistillConfig) -> DesignConfig:

@@ -22,7 +22,7 @@ def hard(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def soft(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
-    """Kullback-Leibler divergence at temperature `tau`, times tau squared, divided by B times C as in the official code.
+    """Kullback-Leibler divergence at a temperature, times its square, divided by B times C as in the official code.
 
     Args:
         student: Logits `(B, C)`.

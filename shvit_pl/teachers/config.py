@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any, Literal
 
@@ -69,10 +69,10 @@ class DistillConfig:
 
     def _check_agreement(self) -> None:
         """Raise `UserError` for settings that contradict each other."""
-        if self.teacher is None and self != DistillConfig():
-            changed = next(name for name, value in vars(self).items() if value != getattr(DistillConfig, name))
+        changed = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
+        if self.teacher is None and changed:
             raise UserError(
-                f"model.distill.{changed} {getattr(self, changed)!r}: there is no teacher. Name one with "
+                f"model.distill.{changed[0]} {getattr(self, changed[0])!r}: there is no teacher. Name one with "
                 "--model.distill.teacher, or leave this out."
             )
         if self.objective == "feature" and self.heads == "dual":
@@ -85,6 +85,12 @@ class DistillConfig:
                 f"model.distill.cache {self.cache!r}: it holds logits, and the objective is feature. Leave the cache "
                 "out, or set --model.distill.objective soft."
             )
+
+    @property
+    def source(self) -> str:
+        """The teacher, where there is one."""
+        assert self.teacher is not None
+        return self.teacher
 
     @property
     def dual(self) -> bool:

@@ -27,7 +27,7 @@ class NamedModel:
 
     def identity(self) -> dict[str, str]:
         """The name with its tag, and where timm has the weights, or the file's SHA-256."""
-        name = split_model_name_tag(self.config.teacher)[0]
+        name = split_model_name_tag(self.config.source)[0]
         if self.config.weights is not None:
             return {"timm": name, "weights": fingerprint(weights_file(self.config))}
         cfg = self._pretrained()
@@ -41,16 +41,16 @@ class NamedModel:
         check_classifier(self.config, self._pretrained())
         if self.config.use_ema:
             raise no_average(self.config)
-        return network_of(create(self.config, self.config.teacher, self._pretrained().get("hf_hub_id")))
+        return network_of(create(self.config, self.config.source, self._pretrained().get("hf_hub_id")))
 
     def _pretrained(self) -> dict[str, Any]:
         """The settings of timm's pretrained weights."""
         cfg = _settings(self.config)
         if any(cfg.get(key) for key in ("hf_hub_id", "url", "file")):
             return cfg
-        name = split_model_name_tag(self.config.teacher)[0]
+        name = split_model_name_tag(self.config.source)[0]
         raise UserError(
-            f"model.distill.teacher {self.config.teacher!r}: timm has no pretrained weights of it. Give yours with "
+            f"model.distill.teacher {self.config.source!r}: timm has no pretrained weights of it. Give yours with "
             f"--model.distill.weights FILE, or a model that has some, such as regnety_160.deit_in1k"
             f"{did_you_mean(name, timm.list_models(pretrained=True))}."
         )
@@ -59,10 +59,10 @@ class NamedModel:
         state, cfg = read_weights(self.config), _settings(self.config)
         overlay = {"state_dict": state, "num_classes": _classes_of(state, cfg), "label_offset": 0}
         try:  # timm maps the keys of the authors' own files to its own
-            model = timm.create_model(self.config.teacher, pretrained=True, pretrained_cfg_overlay=overlay)
+            model = timm.create_model(self.config.source, pretrained=True, pretrained_cfg_overlay=overlay)
         except Exception as error:  # whatever timm's mapping of keys runs into
             raise UserError(
-                f"model.distill.weights {self.config.weights!r}: these are not weights of {self.config.teacher!r} "
+                f"model.distill.weights {self.config.weights!r}: these are not weights of {self.config.source!r} "
                 f"({one_line(error)[:160]}). Give --model.distill.teacher the name of the network that they are of."
             ) from error
         model.pretrained_cfg.pop("state_dict")
@@ -72,13 +72,13 @@ class NamedModel:
 def _settings(config: DistillConfig) -> dict[str, Any]:
     """What timm says of a name; raises `UserError` for a tag that it doesn't have."""
     try:
-        cfg = get_pretrained_cfg(config.teacher)
+        cfg = get_pretrained_cfg(config.source)
     except RuntimeError as error:
-        name = split_model_name_tag(config.teacher)[0]
+        name = split_model_name_tag(config.source)[0]
         known = timm.list_pretrained(f"{name}.*")
         raise UserError(
-            f"model.distill.teacher {config.teacher!r}: timm has no such weights of {name}"
-            f"{did_you_mean(config.teacher, known)}; there are {', '.join(known) or 'none'}."
+            f"model.distill.teacher {config.source!r}: timm has no such weights of {name}"
+            f"{did_you_mean(config.source, known)}; there are {', '.join(known) or 'none'}."
         ) from error
     return cfg.to_dict() if cfg else {}
 

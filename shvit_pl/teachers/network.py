@@ -42,9 +42,10 @@ class Widths:
     features: int
 
 
-def pooled_features(model: Any, images: Tensor) -> Tensor:
-    """The features that the classifier sees, `(B, C)`, by timm's model contract."""
-    return model.forward_head(model.forward_features(images), pre_logits=True)
+def logits_and_features(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits, and the pooled features `(B, F)` that the classifier sees, by timm's model contract."""
+    maps = model.forward_features(images)
+    return model.forward_head(maps), model.forward_head(maps, pre_logits=True)
 
 
 @torch.no_grad()
@@ -59,7 +60,7 @@ def probe(network: Network, config: DistillConfig) -> Widths:
     problem = _why_no_classifier(answer, getattr(network.model, "num_classes", None))
     if problem:
         raise UserError(
-            f"model.distill.teacher {config.teacher!r}: not a classifier ({problem}). Give a network that was trained "
+            f"model.distill.teacher {config.source!r}: not a classifier ({problem}). Give a network that was trained "
             "to classify, such as regnety_160.deit_in1k."
         )
     return Widths(answer.shape[1], _feature_width(network.model, image, config))
@@ -68,7 +69,7 @@ def probe(network: Network, config: DistillConfig) -> Widths:
 def _cannot_take(size: int, network: Network, config: DistillConfig, reason: str) -> UserError:
     if config.teacher_size is None:
         return UserError(
-            f"model.distill.teacher {config.teacher!r}: it can't take images of {size} pixels ({reason}). Give their "
+            f"model.distill.teacher {config.source!r}: it can't take images of {size} pixels ({reason}). Give their "
             "side with --model.distill.teacher_size, or another teacher."
         )
     return UserError(
@@ -91,7 +92,7 @@ def _why_no_classifier(answer: Any, declared: int | None) -> str:
 
 def _feature_width(model: nn.Module, image: Tensor, config: DistillConfig) -> int:
     try:
-        features = pooled_features(model, image)
+        _, features = logits_and_features(model, image)
         if features.ndim == 2:
             return features.shape[1]
         reason = f"they are of shape {list(features.shape)[1:]}"
@@ -99,7 +100,7 @@ def _feature_width(model: nn.Module, image: Tensor, config: DistillConfig) -> in
         reason = one_line(error)
     if config.objective == "feature":
         raise UserError(
-            f"model.distill.objective 'feature': the teacher {config.teacher!r} gives no pooled features ({reason}). "
+            f"model.distill.objective 'feature': the teacher {config.source!r} gives no pooled features ({reason}). "
             "Set --model.distill.objective soft, or give another teacher."
         )
     return 0

@@ -75,7 +75,7 @@ class FolderModel:
 def _check_architecture(config: DistillConfig, name: str, cfg: Mapping[str, Any]) -> None:
     if not is_model(name):
         raise UserError(
-            f"model.distill.teacher {config.teacher!r}: its network {name!r} is not known to timm {timm.__version__}. "
+            f"model.distill.teacher {config.source!r}: its network {name!r} is not known to timm {timm.__version__}. "
             "Give another teacher, or install the version that it was made with."
         )
     check_classifier(config, cfg)
@@ -84,4 +84,4 @@ def _check_architecture(config: DistillConfig, name: str, cfg: Mapping[str, Any]
 def _no_config(config: DistillConfig, error: Exception, reason: str) -> UserError:
     if isinstance(error, KeyError | TypeError | AttributeError | JSONDecodeError):
         reason = "no model of timm: its config.json does not say which network of timm it is. Give another teacher."
-    return UserError(f"model.distill.teacher {config.teacher!r}: {reason}")
+    return UserError(f"model.distill.teacher {config.source!r}: {reason}")

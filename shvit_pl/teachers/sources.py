@@ -37,7 +37,7 @@ def find_source(config: DistillConfig) -> Source:
 
     A name of timm is timm's model, whatever files lie about; then come files and folders, and last the Hub.
     """
-    name = config.teacher
+    name = config.source
     if is_model(split_model_name_tag(name)[0]) and "/" not in name:
         if config.weights is not None:
             weights_file(config)
@@ -52,7 +52,7 @@ def find_source(config: DistillConfig) -> Source:
 
 
 def _hub_or_local(config: DistillConfig) -> Source:
-    name = config.teacher
+    name = config.source
     for prefix in _HUB:
         if name.startswith(prefix):
             return HubModel(config, name.removeprefix(prefix))
@@ -81,7 +81,7 @@ def _names_of_timm() -> list[str]:
 def _own_file(config: DistillConfig, path: Path) -> Source:
     if path.suffix != ".ckpt":
         raise UserError(
-            f"model.distill.teacher {config.teacher!r}: a file of weights does not say of which network they are. "
+            f"model.distill.teacher {config.source!r}: a file of weights does not say of which network they are. "
             "Give the network's timm name, and the file with --model.distill.weights."
         )
     return OwnCheckpoint(config, path)
@@ -94,6 +94,6 @@ def _folder(config: DistillConfig, folder: Path) -> Source:
     if checkpoint is not None:
         return OwnCheckpoint(config, checkpoint)
     raise UserError(
-        f"model.distill.teacher {config.teacher!r}: a folder without a teacher. Give a run folder, which has "
+        f"model.distill.teacher {config.source!r}: a folder without a teacher. Give a run folder, which has "
         "checkpoints/best.ckpt or last.ckpt, or a folder with config.json and weights as timm saves them."
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 
 from shvit_pl.teachers.classes import ClassMatch, KnownNames, mapped_classes, match_classes, read_class_map
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.network import Network, Widths, pooled_features, probe
+from shvit_pl.teachers.network import Network, Widths, logits_and_features, probe
 from shvit_pl.teachers.sources import find_source
 
 
@@ -45,7 +46,7 @@ class Teacher:
         std: Sequence[float],
         identity: dict[str, str],
     ) -> None:
-        self.source = config.teacher
+        self.source = config.source
         self.size = config.teacher_size or network.size
         self.classes = widths.classes
         self.class_names = network.class_names
@@ -81,7 +82,7 @@ class Teacher:
         asked = self._config.teacher_precision
         self.precision = asked if asked != "auto" else "bf16" if computes_in_bf16(self.device) else "fp32"
         self._classify: Callable[[Tensor], Tensor] = self._network
-        self._describe: Callable[[Tensor], Tensor] = partial(pooled_features, self._network)
+        self._describe: Callable[[Tensor], tuple[Tensor, Tensor]] = partial(logits_and_features, self._network)
         if self._config.compile:
             self._classify, self._describe = torch.compile(self._classify), torch.compile(self._describe)
 
@@ -94,20 +95,26 @@ class Teacher:
         Returns:
             float32 `(B, classes of the data)`, constants for autograd.
         """
-        answers = self._ask(self._classify, images)
+        with self._asking():
+            answers = self._classify(self._own_view(images))
+        return self._of_data(_constant(answers))
+
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """As `logits`, and beside them the pooled features that the classifier sees, float32 `(B, feature_dim)`."""
+        with self._asking():
+            answers, features = self._describe(self._own_view(images))
+        return self._of_data(_constant(answers)), _constant(features)
+
+    def _of_data(self, answers: Tensor) -> Tensor:
         return answers if self.columns is None else answers[:, self.columns]
 
-    def features(self, images: Tensor) -> Tensor:
-        """Pooled features before the classifier, float32 `(B, feature_dim)`; otherwise as `logits`."""
-        return self._ask(self._describe, images)
-
-    def _ask(self, network: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
         if self._network.training:  # whoever reached it
             self._network.eval()
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with torch.inference_mode(), autocast:
-            answers = network(self._own_view(images))
-        return answers.to(torch.float32, copy=True)  # autograd can't save a tensor of inference mode
+            yield
 
     def _own_view(self, images: Tensor) -> Tensor:
         """The same images in the teacher's resolution and normalisation."""
@@ -117,6 +124,11 @@ class Teacher:
         if self._scale is None or self._shift is None:
             return images
         return torch.addcmul(self._shift, images, self._scale)
+
+
+def _constant(answers: Tensor) -> Tensor:
+    """In float32; a copy, as autograd can't save a tensor of inference mode."""
+    return answers.to(torch.float32, copy=True)
 
 
 def open_teacher(
@@ -140,7 +152,7 @@ def open_teacher(
     widths = probe(network, config)
     known = KnownNames(network.class_names, network.descriptions) if network.class_names else None
     if given is None:
-        match = match_classes(config.teacher, widths.classes, known, class_names)
+        match = match_classes(config.source, widths.classes, known, class_names)
     else:
         match = mapped_classes(given, widths.classes, known, class_names)
     return Teacher(config, network, widths, match, mean, std, identity_of(config))

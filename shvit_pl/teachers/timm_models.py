@@ -24,13 +24,11 @@ def create(config: DistillConfig, name: str, repo: str | None = None) -> nn.Modu
         return timm.create_model(name, pretrained=True)
     except (RuntimeError, KeyError, TypeError, AssertionError) as error:
         raise UserError(
-            f"model.distill.teacher {config.teacher!r}: the weights there are not those of its network "
+            f"model.distill.teacher {config.source!r}: the weights there are not those of its network "
             f"({one_line(error)[:160]}). Give another teacher."
         ) from error
     except Exception as error:  # of the Hub's client, or of a download
-        raise UserError(
-            f"model.distill.teacher {config.teacher!r}: {why_not(error, repo or config.teacher)}"
-        ) from error
+        raise UserError(f"model.distill.teacher {config.source!r}: {why_not(error, repo or config.source)}") from error
 
 
 def network_of(model: Any) -> Network:
@@ -58,7 +56,7 @@ def check_classifier(config: DistillConfig, cfg: Mapping[str, Any]) -> None:
     """Refuse before anything is fetched what can't be a teacher."""
     if cfg.get("num_classes") == 0:
         raise UserError(
-            f"model.distill.teacher {config.teacher!r}: not a classifier (it has no classes, only features). Give a "
+            f"model.distill.teacher {config.source!r}: not a classifier (it has no classes, only features). Give a "
             "network that was trained to classify, such as regnety_160.deit_in1k."
         )
 
@@ -66,6 +64,6 @@ def check_classifier(config: DistillConfig, cfg: Mapping[str, Any]) -> None:
 def no_average(config: DistillConfig) -> UserError:
     """The refusal of `use_ema` for a source with one set of weights."""
     return UserError(
-        f"model.distill.use_ema true: {config.teacher!r} has one set of weights only; leave it out. It belongs to a "
+        f"model.distill.use_ema true: {config.source!r} has one set of weights only; leave it out. It belongs to a "
         "checkpoint or run folder of ours, or to a file with an average by --model.distill.weights."
     )
