@@ -10,12 +10,14 @@ from shvit_pl import __version__
 from shvit_pl.errors import UserError, did_you_mean, system_error
 
 LIGHTNING = "shvit_pl.lightning_cli:run"
+CACHE_TEACHER = "shvit_pl.cache_teacher:run"
 
 COMMANDS = {
     "fit": (LIGHTNING, "train a SHViT, or go on with --ckpt_path"),
     "validate": (LIGHTNING, "measure a checkpoint on the validation images"),
     "test": (LIGHTNING, "measure a checkpoint on the test images"),
     "predict": (LIGHTNING, "write predictions.csv for a dataset or a folder of images"),
+    "cache-teacher": (CACHE_TEACHER, "run a teacher once, and keep its answers for fit"),
     "designs": ("shvit_pl.designs.table:designs", "print the named designs with parameters, MACs and token grids"),
 }
 
@@ -39,7 +41,7 @@ def main(args: list[str] | None = None) -> int:
 def _run(command: str, args: list[str]) -> int:
     module, function = COMMANDS[command][0].split(":")
     try:
-        if COMMANDS[command][0] == LIGHTNING:
+        if COMMANDS[command][0] in (LIGHTNING, CACHE_TEACHER):
             getattr(import_module(module), function)(args)
         else:
             from shvit_pl.parsing import run_function

@@ -62,7 +62,7 @@ class Parser(OneLineErrors, LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message and exit."""
-        self.prog = f"shvit-pl {ShvitCLI.chosen}"
+        self.prog = f"shvit-pl {ShvitCLI.name}"
         super().error(message, ex)
 
 
@@ -83,7 +83,7 @@ class ShvitCLI(LightningCLI):
 
     command = "shvit-pl"
     checkpoint: dict[str, Any] | None = None
-    chosen = "fit"
+    name = chosen = "fit"  # of the command, and of Lightning's that does it
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -241,10 +241,21 @@ def _missing_package(error: BaseException | None) -> ModuleNotFoundError | None:
 
 def run(args: list[str]) -> None:
     """Run one of LightningCLI's commands."""
+    run_as(ShvitCLI, args[0], args)
+
+
+def run_as(kind: type[ShvitCLI], subcommand: str, args: list[str]) -> None:
+    """Run a command as one of LightningCLI's.
+
+    Args:
+        kind: The command line.
+        subcommand: fit, validate, test or predict.
+        args: The command's name, and its flags.
+    """
     quiet()
-    ShvitCLI.command, ShvitCLI.chosen = shlex.join(["shvit-pl", *args]), args[0]
+    ShvitCLI.command, ShvitCLI.name, ShvitCLI.chosen = shlex.join(["shvit-pl", *args]), args[0], subcommand
     try:
-        ShvitCLI(
+        kind(
             make_module,
             HFImageDataModule,
             trainer_class=Trainer,
@@ -252,7 +263,7 @@ def run(args: list[str]) -> None:
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            args=with_found_configs(args),
+            args=with_found_configs([subcommand, *args[1:]]),
         )
     except MisconfigurationException as error:  # Lightning's word for a user's mistake
         raise UserError(f"trainer: {one_line(error)}") from error

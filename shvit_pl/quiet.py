@@ -47,6 +47,7 @@ _WARNED = (
     r".*LightningCLI's args parameter is intended.*",
     r".*The dirpath has changed from .*",
     r".*Be aware that when using `ckpt_path`.*",
+    r".*predict returned None.*",
     r".*could not find the monitored key in the returned metrics.*",  # of a run that ended before its first validation
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from shvit_pl.data import HFImageDataModule
@@ -16,9 +17,10 @@ from shvit_pl.modules.objectives import make_objective
 from shvit_pl.randomness import seeded
 from shvit_pl.teachers.answers import dense
 from shvit_pl.teachers.cache import TeacherCache
-from shvit_pl.teachers.check import check_teacher
+from shvit_pl.teachers.check import TeacherCheck, check_teacher
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.fingerprint import plan
+from shvit_pl.teachers.manifest import Manifest
 from shvit_pl.teachers.teacher import Teacher, identity_of, open_teacher
 
 _BESIDE = "beside."
@@ -45,6 +47,7 @@ class DistillationModule(ClassificationModule):
 
     teacher: Teacher | None = None
     cache: TeacherCache | None = None
+    teacher_check: TeacherCheck | None = None
 
     def __init__(
         self,
@@ -65,14 +68,32 @@ class DistillationModule(ClassificationModule):
         config = self.distill_config
         if stage != "fit" or self.teacher is not None or self.cache is not None:
             return
-        if config.cache is not None:
-            planned = plan(config, identity_of(config), asdict(self.mix_config), data)
-            self.cache = TeacherCache(config.cache, planned)
-            data.train_on(self.cache)
+        if config.cache is None:
+            self.open_teacher(data)
             return
+        self.cache = TeacherCache(config.cache, self.planned_cache(data))
+        self.teacher_note = f"{config.teacher}, answers from {config.cache}; {self.cache.check}"
+        data.train_on(self.cache)
+
+    def open_teacher(self, data: HFImageDataModule) -> None:
+        """Open the teacher; raises `UserError` for one that can't be had, or does not fit to the data."""
         assert self.class_names is not None
         with seeded():  # whatever a teacher's network draws, the student begins as without one
-            self.teacher = open_teacher(config, self.class_names, data.mean, data.std)
+            self.teacher = open_teacher(self.distill_config, self.class_names, data.mean, data.std)
+
+    def planned_cache(self, data: HFImageDataModule) -> Manifest:
+        """What a cache of the teacher's answers has to be."""
+        config = self.distill_config
+        check = str(self.teacher_check or "not checked")
+        return plan(config, identity_of(config), asdict(self.mix_config), data, check)
+
+    def measure_teacher(self, data: HFImageDataModule, device: torch.device) -> None:
+        """Bring the teacher to the device, and measure it where that is asked for; raises `UserError` for a bad one."""
+        assert self.teacher is not None
+        self.teacher.to(device)
+        if self.distill_config.check:
+            self.teacher_check = check_teacher(self.teacher, data.validation_sample())
+        self.teacher_note = f"{self.teacher.note}; {self.teacher_check or 'not checked'}"
 
     def configure_model(self) -> None:
         """Build the network, and what projects its features to the teacher's where their numbers differ."""
@@ -86,15 +107,8 @@ class DistillationModule(ClassificationModule):
     def on_fit_start(self) -> None:
         """Bring the teacher to the device, and measure it."""
         super().on_fit_start()
-        if self.cache is not None:
-            self.teacher_note = f"{self.distill_config.teacher}, answers from {self.distill_config.cache}"
-            return
-        assert self.teacher is not None
-        self.teacher.to(self.trainer.strategy.root_device)
-        self.teacher_note = self.teacher.note
-        if self.distill_config.check:
-            data: HFImageDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.teacher_note = f"{self.teacher_note}; {check_teacher(self.teacher, data.validation_sample())}"
+        if self.teacher is not None:
+            self.measure_teacher(self.trainer.datamodule, self.trainer.strategy.root_device)  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the projection apart: the state dict is the student's."""

@@ -36,8 +36,8 @@ class TeacherCheck:
 
     def __str__(self) -> str:
         return (
-            f"teacher {self.source}: top-1 {self.top1:.1%} on {self.images} validation images (always naming the "
-            f"most frequent class: {self.majority:.1%})"
+            f"top-1 {self.top1:.1%} on {self.images} validation images (always naming the most frequent class: "
+            f"{self.majority:.1%})"
         )
 
 
