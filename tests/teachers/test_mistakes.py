@@ -116,7 +116,7 @@ class Pair(nn.Conv2d):
     ids=["pair", "map", "single output"],
 )
 def test_a_network_that_is_no_classifier_is_refused(model, said):
-    with pytest.raises(UserError, match="model.distill.teacher 't': not a classifier") as refusal:
+    with pytest.raises(UserError, match=r"model\.distill\.teacher 't': not a classifier") as refusal:
         probe(Network(model, 32, (0.5,) * 3, (0.5,) * 3), DistillConfig("t"))
     assert said in str(refusal.value)
 
@@ -125,5 +125,5 @@ def test_a_network_without_pooled_features_teaches_only_by_its_logits():
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
     network = Network(model, 32, (0.5,) * 3, (0.5,) * 3)
     assert probe(network, DistillConfig("t")).features == 0
-    with pytest.raises(UserError, match="model.distill.objective 'feature': the teacher 't' gives no pooled features"):
+    with pytest.raises(UserError, match=r"model\.distill\.objective 'feature': .* gives no pooled features"):
         probe(network, DistillConfig("t", objective="feature"))
