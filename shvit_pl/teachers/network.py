@@ -56,7 +56,7 @@ def probe(network: Network, config: DistillConfig) -> Widths:
     try:
         answer = network.model(image)
     except Exception as error:  # whatever a network runs into with a size that it isn't made for
-        raise _cannot_take(size, network, config, one_line(error)) from error
+        raise _cannot_take(size, network, config, one_line(error).rstrip(".")) from error
     problem = _why_no_classifier(answer, getattr(network.model, "num_classes", None))
     if problem:
         raise UserError(

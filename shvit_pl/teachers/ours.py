@@ -49,7 +49,7 @@ class OwnCheckpoint:
         try:
             report = load_weights(model, self.path, averaged=self.config.use_ema)
         except UserError as error:
-            raise self._foreign(one_line(error)) from error
+            raise self._foreign("its weights are not of the design in its settings") from error
         if report.reinitialised:
             raise self._foreign(f"it lacks {', '.join(report.reinitialised)}")
         # our data module knows no other normalisation

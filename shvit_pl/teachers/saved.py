@@ -57,8 +57,7 @@ class FolderModel:
 
     def identity(self) -> dict[str, str]:
         """SHA-256 of the folder's settings and weights."""
-        weights = [path for pattern in _WEIGHTS for path in self.folder.glob(pattern)]
-        return {"folder": fingerprint(self.folder / "config.json", *weights)}
+        return {"folder": fingerprint(self.folder / "config.json", *self._weights())}
 
     def build(self) -> Network:
         """The network with its weights; raises `UserError` when the folder holds no whole timm model."""
@@ -69,7 +68,15 @@ class FolderModel:
         except Exception as error:
             raise _no_config(self.config, error, f"its config.json can't be read ({one_line(error)[:120]}).") from error
         _check_architecture(self.config, name, cfg)
+        if not self._weights():
+            raise UserError(
+                f"model.distill.teacher {self.config.teacher!r}: the folder has config.json and no weights. Put "
+                "model.safetensors beside it, or give another teacher."
+            )
         return network_of(create(self.config, f"local-dir:{self.folder}"))
+
+    def _weights(self) -> list[Path]:
+        return [path for pattern in _WEIGHTS for path in self.folder.glob(pattern)]
 
 
 def _check_architecture(config: DistillConfig, name: str, cfg: Mapping[str, Any]) -> None:
