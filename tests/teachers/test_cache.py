@@ -146,6 +146,48 @@ def test_a_run_resumed_within_an_epoch_gets_the_batches_that_are_left(cache, mon
         assert torch.equal(ours["slot"], theirs["slot"])
 
 
+class Student(L.LightningModule):
+    """Learns nothing, but checks all that it gets."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen, self.net, self.slots = seen, [network().float()], []
+
+    def training_step(self, batch, batch_idx):
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)  # of the check alone
+        check_answers(batch, self.seen, self.net[0])
+        torch.set_default_dtype(before)
+        self.slots.append(batch["slot"].tolist())
+        return self.weight.float()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
+def test_a_fit_with_persistent_workers_gets_view_after_view(cache, precision):
+    folder, manifest, seen = cache
+    data, student = opened(num_workers=2), Student(seen)
+    data.train_on(TeacherCache(folder, manifest))
+    trainer = L.Trainer(
+        accelerator="cpu",
+        precision=precision,
+        max_epochs=3,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(student, datamodule=data)
+    steps = len(student.slots) // 3
+    views = [{slot // manifest.slots for slot in batch} for batch in student.slots]
+    assert views == [{0}] * steps + [{1}] * steps + [{0}] * steps
+    assert student.slots[0] != student.slots[2 * steps]
+
+
 def test_no_number_of_a_batch_is_rounded_in_reduced_precision(cache):
     data = opened()
     data.train_on(TeacherCache(cache[0], cache[1]))
