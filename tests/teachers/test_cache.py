@@ -11,6 +11,7 @@ import lightning as L
 import pytest
 import timm
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 from shvit_pl import HFImageDataModule
 from shvit_pl.data import replay
@@ -146,6 +147,18 @@ def test_a_run_resumed_within_an_epoch_gets_the_batches_that_are_left(cache, mon
         assert torch.equal(ours["slot"], theirs["slot"])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_trains_on_the_pixels_that_were_cached_on_a_cpu(cache):
+    data = opened(seed=3)
+    data.train_on(TeacherCache(cache[0], cache[1]))
+    for batch in data.train_dataloader():
+        batch = move_data_to_device(data.on_before_batch_transfer(batch, 0), torch.device("cuda"))
+        batch = data.on_after_batch_transfer(batch, 0)
+        images, _ = mix_pairs(batch["image"], batch["label"], batch["mix"], classes=10)
+        torch.testing.assert_close(images.cpu(), cache[2][batch["slot"].cpu()], atol=1e-5, rtol=1e-5)
+
+
 class Student(L.LightningModule):
     """Learns nothing, but checks all that it gets."""
 
@@ -232,7 +245,7 @@ def test_an_interrupted_cache_is_refused_then_completed_as_if_it_had_not_been(ca
     with pytest.raises(UserError, match=f"not whole, {len(manifest.shards) - len(left)} of {len(manifest.shards)}"):
         TeacherCache(folder, planned(data))
     (folder / f"{left[0].name}.partial").mkdir()
-    (folder / f"{left[0].name}.partial" / "data-00000-of-00001.arrow").write_bytes(b"half")  # of a killed process
+    (folder / f"{left[0].name}.partial" / "half.arrow").write_bytes(b"of a killed process")
     ask(net, folder, opened(), begin(folder, replace(planned(data), shard_slots=1000)))
     assert missing(folder, manifest) == []
     assert not list(folder.glob("*.partial"))
