@@ -170,7 +170,10 @@ class HFImageDataModule(L.LightningDataModule):
         return EpochLoader(dataset, sampler=sampler, drop_last=True, progress=self._batches_of_epoch, **self._options())
 
     def train_on(self, replay: Replay) -> None:
-        """Train on kept views instead of drawing new ones; raises `UserError` for a stream and an odd batch size."""
+        """Train on kept views instead of drawing new ones; raises `UserError` for a stream and an odd batch size.
+
+        The images of a batch are still to be mixed, by `mix_pairs`; `mix` and `teacher` are what is kept of them.
+        """
         check_replay(self.hparams["streaming"], self.hparams["batch_size"])
         self._replay = replay
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from timm.data import Mixup
-from timm.data.mixup import one_hot
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from shvit_pl.randomness import seeded
 
@@ -70,9 +70,9 @@ def mix_pairs(
         Images `(B, 3, S, S)`, and targets `(B, classes)` as timm's `mixup_target` gives them for each pair.
     """
     lam = _lam(mix)[:, None]
-    off = smoothing / classes
-    targets = one_hot(labels, classes, on_value=1 - smoothing + off, off_value=off)
-    return mix_images(images, mix), targets * lam + _partners(targets) * (1 - lam)
+    targets = one_hot(labels, classes).to(lam.dtype) * (1 - smoothing) + smoothing / classes
+    partners = targets.view(-1, 2, classes).flip(1).view(-1, classes)
+    return mix_images(images, mix), targets * lam + partners * (1 - lam)
 
 
 def mix_images(images: Tensor, mix: Tensor) -> Tensor:
@@ -81,14 +81,12 @@ def mix_images(images: Tensor, mix: Tensor) -> Tensor:
     y = torch.arange(images.shape[-2], device=images.device)[:, None]
     x = torch.arange(images.shape[-1], device=images.device)
     inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
-    share = torch.where(bottom > top, (~inside).float(), lam)[:, None]
-    return images * share + _partners(images) * (1 - share)
+    partners_share = torch.where(bottom > top, inside.float(), 1 - lam)[:, None]
+    mixed = torch.empty_like(images)
+    for half, other in ((0, 1), (1, 0)):  # lerp is exact for the shares 0 and 1, and copies nothing
+        torch.lerp(images[half::2], images[other::2], partners_share[half::2], out=mixed[half::2])
+    return mixed
 
 
 def _lam(mix: Tensor) -> Tensor:
     return mix[:, 0].view(torch.float32)
-
-
-def _partners(tensor: Tensor) -> Tensor:
-    """The other one of each pair along the first dimension."""
-    return tensor.reshape(-1, 2, *tensor.shape[1:]).flip(1).reshape(tensor.shape)

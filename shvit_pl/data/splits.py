@@ -72,7 +72,7 @@ def divide(
     held_out = ceil(fraction * len(rows))
     if round(fraction * len(rows)) < 1 or held_out == len(rows):
         raise UserError(f"{flag} {fraction}: of {len(rows)} images this leaves one side without any; give another.")
-    labels = _labels(rows, label)
+    labels = class_indices(rows, label)
     counts = np.unique(labels, return_counts=True)[1]
     if counts.min() < 2 or len(counts) > min(held_out, len(rows) - held_out):
         parts = rows.train_test_split(test_size=fraction, seed=seed)
@@ -105,9 +105,9 @@ def validation_name(splits: Mapping[str, Any], train: str) -> str | None:
 
 def class_counts(rows: Dataset, label: str, classes: int) -> list[int]:
     """Number of rows of each class."""
-    return np.bincount(_labels(rows, label), minlength=classes).tolist()
+    return np.bincount(class_indices(rows, label), minlength=classes).tolist()
 
 
-def _labels(rows: Dataset, label: str) -> Any:
+def class_indices(rows: Dataset, label: str) -> Any:
     """Class indices as a NumPy array, without touching the images."""
     return np.asarray(rows.select_columns(label).with_format("numpy")[:][label], dtype=np.int64)

@@ -72,7 +72,7 @@ class DistillationModule(ClassificationModule):
             self.open_teacher(data)
             return
         self.cache = TeacherCache(config.cache, self.planned_cache(data))
-        self.teacher_note = f"{config.teacher}, answers from {config.cache}; {self.cache.check}"
+        self.teacher_note = f"{config.teacher}, answers from {config.cache}; {self.cache.manifest.check}"
         data.train_on(self.cache)
 
     def open_teacher(self, data: HFImageDataModule) -> None:

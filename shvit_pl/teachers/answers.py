@@ -47,7 +47,7 @@ def pack(logits: Tensor, top_k: int, tau: float) -> Columns:
     classes = logits.shape[1]
     values, indices = (logits - logits.amax(1, keepdim=True)).sort(stable=True, dim=1, descending=True)
     kept, others = values[:, :top_k], values[:, top_k:]
-    tail = torch.zeros(len(logits))
+    tail = logits.new_zeros(len(logits))
     if others.shape[1]:
         tail = tau * ((others / tau).logsumexp(1) - log(others.shape[1]))
     return {

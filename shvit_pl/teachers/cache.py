@@ -23,6 +23,11 @@ class TeacherCache:
         folder: Where it is.
         manifest: What it has to be.
 
+    Attributes:
+        manifest: What it is; the same but for the layout of its files and the note of the teacher's check.
+        slots: Slots of a view.
+        views: Number of views.
+
     Raises:
         UserError: when there is none, or it is of something else, or not whole.
     """
@@ -38,7 +43,7 @@ class TeacherCache:
                 f"{FLAG} {str(folder)!r}: it is not whole, {total - left} of {total} files are there. Run shvit-pl "
                 "cache-teacher with the same settings to complete it."
             )
-        self.slots, self.views, self.check = held.slots, held.views, held.check
+        self.manifest, self.slots, self.views = held, held.slots, held.views
         shards = [load_from_disk(str(folder / shard.name)) for shard in held.shards]
         self._rows = concatenate_datasets(shards).with_format("arrow")
 
@@ -62,7 +67,7 @@ def begin(folder: str | Path, manifest: Manifest) -> Manifest:
         UserError: when the folder holds anything else.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())):
         held = read_manifest(folder)
         _check_same(folder, held, manifest)
         return held

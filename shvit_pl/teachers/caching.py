@@ -71,13 +71,14 @@ class TeacherCacher(L.LightningModule):
         """As in training."""
         return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        """Ask the teacher, and write a shard with its last batch."""
+    def predict_step(self, batch: Batch, batch_idx: int) -> int:
+        """Ask the teacher, and write a shard with its last batch; returns the number of answers."""
         logits = self.answer(mix_images(batch["image"], batch["mix"]))
         drawn = {"row": batch["row"].cpu().numpy(), "key": batch["draw"].cpu().numpy()}
         lam, box = decode_mix(batch["mix"].cpu().numpy())
         answers = pack(logits, self.manifest.top_k, self.manifest.tau)
         self._keep(int(batch["slot"][0]), {**drawn, "lam": lam, "box": box, **answers})
+        return len(logits)
 
     def _keep(self, first: int, columns: Columns) -> None:
         """Collect the answers to the slots from `first` on; the loader's batches end where shards end."""

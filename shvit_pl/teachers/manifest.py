@@ -124,6 +124,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> dict[str, str]:
     names = [*there, *(name for name in here if name not in there)]
+    here = json.loads(json.dumps(here))  # as the other one was read
     return {
         name: _difference(name, there.get(name), here.get(name)) for name in names if there.get(name) != here.get(name)
     }

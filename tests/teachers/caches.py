@@ -1,0 +1,43 @@
+"""Caches for the tests: the digits with every augmentation, and a small network as the teacher."""
+
+from dataclasses import asdict, replace
+
+import lightning as L
+import timm
+import torch
+
+from shvit_pl import HFImageDataModule
+from shvit_pl.modules.mixing import MixConfig
+from shvit_pl.teachers.caching import TeacherCacher
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.fingerprint import plan
+
+MIX = MixConfig(mixup=0.8, cutmix=1.0)
+CONFIG = DistillConfig(teacher="test_resnet", objective="soft", tau=2.0, views=2, top_k=4)
+EVERYTHING = {"augment": "crop", "auto_augment": "rand-m9-mstd0.5-inc1", "erasing": 0.5, "repeats": 3}
+
+
+def opened(seed=0, **settings):
+    """Some of the digits with every augmentation."""
+    settings = {"image_size": 32, "train_fraction": 0.1, "batch_size": 32, "num_workers": 0, **EVERYTHING} | settings
+    data = HFImageDataModule("digits", **settings)
+    data.seed = seed
+    data.setup("fit")
+    return data
+
+
+def planned(data, config=CONFIG, mix=MIX, **teacher):
+    return replace(plan(config, {"name": "test_resnet", **teacher}, asdict(mix), data), shard_slots=60)
+
+
+def network():
+    torch.manual_seed(0)
+    net = timm.create_model("test_resnet", num_classes=10)
+    torch.nn.init.normal_(net.get_classifier().weight, std=2)  # far from uniform
+    return net.eval()
+
+
+def ask(answer, folder, data, manifest, mix=MIX):
+    cacher = TeacherCacher(answer, data, mix.build(2, 0.0), folder, manifest)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer.predict(cacher, return_predictions=False)

@@ -1,0 +1,146 @@
+"""A teacher's cached answers are those that it would give to the very pixels that the student sees."""
+
+import lightning as L
+import pytest
+import torch
+from lightning.fabric.utilities import move_data_to_device
+
+from shvit_pl.data import replay
+from shvit_pl.data.mixing import mix_pairs
+from shvit_pl.teachers.answers import dense
+from shvit_pl.teachers.cache import TeacherCache
+from tests.teachers.caches import CONFIG, network, opened, planned
+
+
+def epoch(data, number):
+    """The batches of an epoch as `training_step` gets them."""
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(number)
+    for batch in loader:
+        yield data.on_after_batch_transfer(data.on_before_batch_transfer(batch, 0), 0)
+
+
+def check_answers(batch, seen, net):
+    """The student's pixels are the teacher's, and its answers are those of now, less the largest logit."""
+    images, _ = mix_pairs(batch["image"], batch["label"], batch["mix"], classes=10)
+    assert torch.equal(images, seen[batch["slot"]])
+    with torch.inference_mode():
+        online = net(images)
+    kept = batch["teacher"]["indices"].long()
+    distance = online - online.amax(1, keepdim=True)
+    torch.testing.assert_close(
+        dense(batch["teacher"], 10).gather(1, kept), distance.gather(1, kept), atol=1e-4, rtol=2**-10
+    )
+    assert torch.equal(dense(batch["teacher"], 10).argmax(1), online.argmax(1))
+    tail = 1 - (online / CONFIG.tau).softmax(1).gather(1, kept).sum(1)
+    cached_tail = 1 - (dense(batch["teacher"], 10) / CONFIG.tau).softmax(1).gather(1, kept).sum(1)
+    torch.testing.assert_close(cached_tail, tail, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("workers", "batch_size", "number"), [(0, 32, 0), (2, 18, 3)])
+def test_cached_answers_are_online_ones_for_every_sample_of_an_epoch(cache, workers, batch_size, number):
+    folder, manifest, seen = cache
+    data = opened(seed=number, num_workers=workers, batch_size=batch_size)
+    data.train_on(TeacherCache(folder, planned(data)))
+    slots, net = [], network()
+    for batch in epoch(data, number):
+        check_answers(batch, seen, net)
+        slots += batch["slot"].tolist()
+    view = number % manifest.views
+    assert len(set(slots)) == len(slots) == manifest.slots // batch_size * batch_size
+    assert {slot // manifest.slots for slot in slots} == {view}
+
+
+def test_views_are_mixed_erased_and_differ(cache):
+    seen = cache[2]
+    first, second = seen.chunk(2)
+    assert not any(torch.equal(*both) for both in zip(first, second, strict=True))
+    assert first.min() < -2.7  # noise of erased rectangles goes below black
+
+
+def test_two_processes_train_on_the_cached_answers_without_overlap(cache, monkeypatch):
+    folder, manifest, seen = cache
+    slots, net = [], network()
+    for rank in range(2):
+        monkeypatch.setattr(replay, "process", lambda rank=rank: (2, rank))
+        data = opened(seed=3, batch_size=16)
+        data.train_on(TeacherCache(folder, manifest))
+        for batch in epoch(data, 1):
+            check_answers(batch, seen, net)
+            slots += batch["slot"].tolist()
+    assert len(set(slots)) == len(slots) >= manifest.slots - 2 * 16
+
+
+def test_a_run_resumed_within_an_epoch_gets_the_batches_that_are_left(cache, monkeypatch):
+    data = opened(seed=3)
+    data.train_on(TeacherCache(cache[0], cache[1]))
+    whole = list(epoch(data, 1))
+    monkeypatch.setattr(data, "_batches_of_epoch", lambda: 2)
+    left = list(epoch(data, 1))
+    assert len(left) == len(whole) - 2
+    for ours, theirs in zip(left, whole[2:], strict=True):
+        assert torch.equal(ours["image"], theirs["image"])
+        assert torch.equal(ours["slot"], theirs["slot"])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_trains_on_the_pixels_that_were_cached_on_a_cpu(cache):
+    data = opened(seed=3)
+    data.train_on(TeacherCache(cache[0], cache[1]))
+    for batch in data.train_dataloader():
+        batch = move_data_to_device(data.on_before_batch_transfer(batch, 0), torch.device("cuda"))
+        batch = data.on_after_batch_transfer(batch, 0)
+        images, _ = mix_pairs(batch["image"], batch["label"], batch["mix"], classes=10)
+        torch.testing.assert_close(images.cpu(), cache[2][batch["slot"].cpu()], atol=1e-5, rtol=1e-5)
+
+
+class Student(L.LightningModule):
+    """Learns nothing, but checks all that it gets."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen, self.net, self.slots = seen, [network().float()], []
+
+    def training_step(self, batch, batch_idx):
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)  # of the check alone
+        check_answers(batch, self.seen, self.net[0])
+        torch.set_default_dtype(before)
+        self.slots.append(batch["slot"].tolist())
+        return self.weight.float()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
+def test_a_fit_with_persistent_workers_gets_view_after_view(cache, precision):
+    folder, manifest, seen = cache
+    data, student = opened(num_workers=2), Student(seen)
+    data.train_on(TeacherCache(folder, manifest))
+    trainer = L.Trainer(
+        accelerator="cpu",
+        precision=precision,
+        max_epochs=3,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(student, datamodule=data)
+    steps = len(student.slots) // 3
+    views = [{slot // manifest.slots for slot in batch} for batch in student.slots]
+    assert views == [{0}] * steps + [{1}] * steps + [{0}] * steps
+    assert student.slots[0] != student.slots[2 * steps]
+
+
+def test_no_number_of_a_batch_is_rounded_in_reduced_precision(cache):
+    data = opened()
+    data.train_on(TeacherCache(cache[0], cache[1]))
+    batch = next(iter(data.train_dataloader()))
+    tensors = [value for value in [*batch.values(), *batch["teacher"].values()] if isinstance(value, torch.Tensor)]
+    assert len(tensors) >= 8
+    assert not any(tensor.is_floating_point() for tensor in tensors)
