@@ -1,23 +1,18 @@
 """What the moving average and Mixup bring or cost on the embedded digits with few labels.
 
-Every run reports its weights and their average, so that one run measures both. The figure is that of the last epoch:
-the best epoch, chosen by the validation images, would flatter all of them.
+Every run reports its weights and their average, so that one run measures both.
 """
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from statistics import mean, stdev
 
 from jsonargparse import auto_cli
 
 from benchmarks.report import environment, table, write
-from shvit_pl.cli import main as shvit_pl
-from shvit_pl.runs import read_summary
+from benchmarks.runs import few_digits, fit, percent
 
 BATCH = 32
-TRAINING_IMAGES = 1437
 MIXING = {
     "none": [],
     "Mixup 0.2": ["--model.mix.mixup=0.2"],
@@ -52,7 +47,7 @@ def main(
         for fraction in fractions
     }
     rows = [
-        [labels, name, *(_figure(found[metric]) for metric in COLUMNS)]
+        [labels, name, *(percent(found[metric]) for metric in COLUMNS)]
         for labels, by_mixing in accuracies.items()
         for name, found in by_mixing.items()
     ]
@@ -65,32 +60,9 @@ def main(
 
 
 def _runs(fraction: float, flags: list[str], seeds: int, steps: int) -> Accuracies:
-    found: Accuracies = {metric: [] for metric in COLUMNS}
-    epochs = round(steps / (TRAINING_IMAGES * fraction // BATCH))
-    for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as root:
-            _fit(
-                f"--data.train_fraction={fraction}",
-                f"--trainer.max_epochs={epochs}",
-                f"--trainer.check_val_every_n_epoch={epochs}",
-                f"--seed_everything={seed}",
-                f"--trainer.default_root_dir={root}",
-                "--run_name=run",
-                *flags,
-            )
-            metrics = read_summary(Path(root) / "run" / "version_0")["last_metrics"]
-        for metric in COLUMNS:
-            found[metric].append(metrics[metric])
-    return found
-
-
-def _fit(*flags: str) -> None:
-    fixed = ["--config=s1.yaml", f"--data.batch_size={BATCH}", "--model.ema.decay=0.99", "--plain=true"]
-    assert shvit_pl(["fit", *fixed, *flags]) == 0
-
-
-def _figure(values: list[float]) -> str:
-    return f"{100 * mean(values):.1f} +- {100 * stdev(values):.1f}" if len(values) > 1 else f"{100 * values[0]:.1f}"
+    fixed = ["--model.ema.decay=0.99", *flags]
+    measured = [fit(*few_digits(fraction, steps, BATCH, seed), *fixed)["last_metrics"] for seed in range(seeds)]
+    return {metric: [metrics[metric] for metrics in measured] for metric in COLUMNS}
 
 
 if __name__ == "__main__":
