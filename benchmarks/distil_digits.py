@@ -30,7 +30,7 @@ Run = dict[str, Any]
 def main(
     fraction: float = 0.05,
     seeds: int = 3,
-    steps: int = 300,
+    steps: int = 200,
     image_size: int = 64,
     out: Path = Path("benchmarks/results"),
 ) -> None:
