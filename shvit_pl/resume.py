@@ -41,7 +41,13 @@ _KEPT = (
     "model.optim.layer_decay",
     "data.steps_per_epoch",  # what the position in a stream is counted in
 )
-_FREE = ("data.num_workers", "model.class_names", "model.init_from", "model.use_ema")  # change nothing in it
+_FREE = (  # change nothing in it
+    "data.num_workers",
+    "model.class_names",
+    "model.init_from",
+    "model.use_ema",
+    "model.distill.check",
+)
 
 
 def read_checkpoint(path: str | None) -> dict[str, Any]:

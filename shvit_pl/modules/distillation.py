@@ -125,7 +125,8 @@ class DistillationModule(ClassificationModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mix the images, and learn from labels and teacher."""
         images, targets = self._mixed(batch)
-        (answer, teaching), (logits, told, taught) = self._ask_teacher(images, batch), self._ask_student(images)
+        answer, teaching = self._ask_teacher(images, batch)
+        logits, told, taught = self._ask_student(images)
         task, distill = self.criterion(told, targets), self.objective(taught, teaching)
         loss = (1 - self.distill_config.alpha) * task + self.distill_config.alpha * distill
         agreement = (logits.argmax(dim=1) == answer.argmax(dim=1)).float().mean()

@@ -1,7 +1,9 @@
 """The recipes are the paper's training: every value in force is the paper's or the official code's."""
 
 import pytest
+import timm
 import yaml
+from safetensors.torch import save_file
 
 from shvit_pl.config_files import shipped_configs
 from shvit_pl.runs import read_summary
@@ -15,7 +17,8 @@ ONE_STEP = [
     "--trainer.enable_checkpointing=false",
     "--run_name=run",
 ]
-RECIPES = sorted(path.name for path in (shipped_configs() / "recipes").glob("*.yaml"))
+RECIPES = sorted(path.name for path in (shipped_configs() / "recipes").glob("[!d]*.yaml"))
+DISTILL = "--config=distill/regnety_160.yaml"
 PAPER = {"s1": (224, 0.025), "s2": (224, 0.032), "s3": (224, 0.035), "s4": (256, 0.03)}
 
 
@@ -47,6 +50,37 @@ def test_every_recipe_trains(name, tmp_path):
     assert (model["optim"]["agc"], model["ema"]["decay"], model["optim"]["name"]) == (0.02, 0.99996, "adamw")
     assert (data["auto_augment"], data["erasing"], data["repeats"]) == ("rand-m9-mstd0.5-inc1", 0.25, 3)
     assert data["augment"] == "crop"
+
+
+def printed(capsys, *flags):
+    """The settings that these flags stand for, without a run."""
+    capsys.readouterr()
+    assert main(["fit", *flags, "--print_config"]) == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("design", PAPER)
+def test_the_distillation_is_the_recipe_with_the_papers_teacher(design, capsys):
+    base = printed(capsys, f"--config={design}.yaml", "--config=recipes/imagenet_300e.yaml")
+    taught = printed(capsys, f"--config={design}.yaml", DISTILL)
+    distill = taught["model"].pop("distill")
+    assert [distill[key] for key in ("objective", "alpha", "tau", "heads")] == ["hard", 0.5, 1.0, "dual"]
+    assert distill["teacher"] == "regnety_160.deit_in1k"
+    assert base["model"].pop("distill")["teacher"] is None
+    assert taught == base
+    recipe = printed(capsys, DISTILL, f"--config=recipes/distill_{design}_300e.yaml")
+    assert (recipe["model"]["design"]["name"], recipe["trainer"]["max_epochs"]) == (design, 300)
+    recipe["model"].pop("distill")
+    assert recipe == base
+
+
+def test_the_distillation_trains(tmp_path):
+    save_file(timm.create_model("test_resnet", num_classes=10).state_dict(), tmp_path / "teacher.safetensors")
+    teacher = ["--model.distill.teacher=test_resnet", f"--model.distill.weights={tmp_path}/teacher.safetensors"]
+    small = ["--model.design.name=tiny", "--data.batch_size=2", "--model.distill.check=false"]
+    summary, _ = run(tmp_path, "--config=s1.yaml", DISTILL, *teacher, *small)
+    assert summary["steps_trained"] == 1
+    assert summary["teacher"].startswith("test_resnet, ")
 
 
 @pytest.mark.parametrize("size", [384, 512])
