@@ -114,9 +114,14 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: b
 
 
 def _kept(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What can't be changed: without weight decay, the optimiser has one group of parameters instead of two."""
-    decay = "model.optim.weight_decay"
-    return [*_KEPT, decay] if (before.get(decay) == 0) != (now.get(decay) == 0) else list(_KEPT)
+    """What can't be changed: what decides which parameters there are, and how the optimiser groups them."""
+    kept = list(_KEPT)
+    decay, objective = "model.optim.weight_decay", "model.distill.objective"
+    if (before.get(decay) == 0) != (now.get(decay) == 0):  # without, there is one group instead of two
+        kept.append(decay)
+    if "feature" in (before.get(objective), now.get(objective)):  # which learns a projection
+        kept += [objective, "model.distill.teacher"]
+    return kept
 
 
 def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> None:

@@ -107,6 +107,8 @@ class DistillationModule(ClassificationModule):
     def on_fit_start(self) -> None:
         """Bring the teacher to the device, and measure it."""
         super().on_fit_start()
+        if self.teacher is None and self.cache is None:
+            raise UserError("model.distill: without an HFImageDataModule there is no teacher; give fit its datamodule.")
         if self.teacher is not None:
             self.measure_teacher(self.trainer.datamodule, self.trainer.strategy.root_device)  # type: ignore[attr-defined]
 
