@@ -42,9 +42,9 @@ def digits(**settings):
     return HFImageDataModule(**{"image_size": 64, "batch_size": 8, "num_workers": 0, "augment": "shift", **settings})
 
 
-def train(module, steps=3, data=None, **trainer):
+def train(module, steps=3, data=None, ckpt_path=None, **trainer):
     """A few steps of Lightning's own loop."""
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False} | trainer
     options |= {"accelerator": "cpu", "limit_val_batches": 0, "enable_model_summary": False}
-    L.Trainer(max_steps=steps, **options).fit(module, data or digits())
+    L.Trainer(max_steps=steps, **options).fit(module, data or digits(), ckpt_path=ckpt_path)
     return module

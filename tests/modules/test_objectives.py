@@ -14,7 +14,6 @@ from shvit_pl import DistillationModule, DistillConfig
 from shvit_pl.modules.mixing import MixConfig
 from shvit_pl.modules.objectives import feature, hard, make_objective, soft, soft_batchmean
 from tests.modules.students import TINY, batch_of, logged_by, student_of
-from tests.teachers.makers import shaken, stored
 
 OFFICIAL = json.loads((Path(__file__).parents[1] / "golden" / "distillation_loss.json").read_text())
 OF_LOGITS = {"hard": hard, "soft": soft, "soft_batchmean": soft_batchmean}
@@ -49,14 +48,6 @@ def test_the_loss_of_a_step_is_the_official_codes(case):
     module.mixup = lambda images, labels: (images, official["soft_targets"])
     loss = module.training_step(batch_of(4), 0)
     assert loss.item() == pytest.approx(case["loss"], abs=1e-6)
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory):
-    """A network of timm, and what names it: without a resize, which timm's tasks do not make."""
-    model = shaken("test_resnet")
-    weights = stored(model, tmp_path_factory.mktemp("teacher") / "resnet.safetensors")
-    return model, {"teacher": "test_resnet", "weights": weights, "teacher_size": 64, "teacher_precision": "fp32"}
 
 
 @pytest.mark.parametrize("tau", [1.0, 4.0])
