@@ -36,13 +36,9 @@ def test_two_processes_with_a_teacher_each_equal_one(objective, run, tmp_path):
 
 
 def test_two_processes_on_a_cache_equal_one(run, tmp_path):
-    flags = [
-        *flags_of(run, tmp_path / "cache"),
-        "--model.mix.mixup=0.8",
-        "--model.mix.cutmix=1.0",
-        "--data.erasing=0.5",
-    ]
-    assert main(["cache-teacher", *QUICK, *flags]) == 0
+    mixed = ["--model.mix.mixup=0.8", "--model.mix.cutmix=1.0", "--data.erasing=0.5"]
+    flags = flags_of(run, tmp_path / "cache", *mixed)
+    assert main(["cache-teacher", *QUICK, *FROZEN, *flags]) == 0
     assert_two_equal_one(flags, tmp_path)
 
 
