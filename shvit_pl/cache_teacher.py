@@ -10,11 +10,12 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.errors import UserError
+from shvit_pl.flags import check_writable
 from shvit_pl.lightning_cli import ShvitCLI, run_as
 from shvit_pl.modules import ClassificationModule, DistillationModule
 from shvit_pl.teachers.cache import begin, missing
 from shvit_pl.teachers.caching import TeacherCacher
-from shvit_pl.teachers.manifest import Manifest
+from shvit_pl.teachers.manifest import FLAG, Manifest
 
 
 class CacheCLI(ShvitCLI):
@@ -43,6 +44,7 @@ class CacheCLI(ShvitCLI):
                 "model.distill: cache-teacher needs a teacher and a folder. Give --model.distill.teacher and "
                 "--model.distill.cache FOLDER, with all other flags as for shvit-pl fit."
             )
+        check_writable(FLAG, self.model.distill_config.cache)
         self.datamodule.setup("fit")
         ClassificationModule.use_data(self.model, self.datamodule, "fit")
         self.model.open_teacher(self.datamodule)

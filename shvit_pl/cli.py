@@ -21,6 +21,8 @@ COMMANDS = {
     "designs": ("shvit_pl.designs.table:designs", "print the named designs with parameters, MACs and token grids"),
 }
 
+_WRITTEN = {"predict": "--output", "cache-teacher": "--model.distill.cache"}  # else in runs
+
 
 def main(args: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 2 for a user's mistake."""
@@ -60,7 +62,7 @@ def _run(command: str, args: list[str]) -> int:
     except OSError as error:
         if error.errno is None:  # a library's own, not the system's
             raise
-        flag = "--output" if command == "predict" else "--trainer.default_root_dir"
+        flag = _WRITTEN.get(command, "--trainer.default_root_dir")
         print(f"shvit-pl {command}: error: {system_error(error, flag)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -118,17 +118,17 @@ def _check_averages(config: Any) -> None:
         raise UserError(f"model.use_ema true: there is no average; give --model.init_from, or {example}.")
 
 
-def check_writable(folder: str) -> None:
-    """Raise `UserError` when nothing can be written into a folder, or the folder can't be made."""
+def check_writable(flag: str, folder: str) -> None:
+    """Raise `UserError` when nothing can be written into a flag's folder, or the folder can't be made."""
     if not folder:
-        raise UserError("trainer.default_root_dir '': give a folder, such as runs.")
+        raise UserError(f"{flag} '': give a folder, such as runs.")
     there = Path(folder).absolute()
     while not there.exists():
         there = there.parent
     if not there.is_dir():
-        raise UserError(f"trainer.default_root_dir {folder!r}: {there} is a file; give a folder.")
+        raise UserError(f"{flag} {folder!r}: {there} is a file; give a folder.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"trainer.default_root_dir {folder!r}: no access to write into {there}; give another folder.")
+        raise UserError(f"{flag} {folder!r}: no access to write into {there}; give another folder.")
 
 
 def check_monitors(monitor: str, callbacks: Any, logged: list[str]) -> None:

@@ -169,7 +169,7 @@ class ShvitCLI(LightningCLI):
     def _open_inputs(self) -> None:
         """Open the data and the initial weights, so that a mistake in them leaves no run folder."""
         config = self.config_init[self.subcommand]
-        check_writable(config.trainer.default_root_dir)
+        check_writable("trainer.default_root_dir", config.trainer.default_root_dir)
         self.model.check_image_size(self.datamodule.hparams.image_size)
         if self.subcommand == "fit" and not self.checkpoint:
             self.model.check_initial_weights()
@@ -225,6 +225,8 @@ def _expand_home(config: Any) -> None:
     config.trainer.default_root_dir = os.path.expanduser(config.trainer.default_root_dir)
     if config.ckpt_path is not None:
         config.ckpt_path = os.path.expanduser(config.ckpt_path)
+    if config.model.distill.cache is not None:
+        config.model.distill.cache = os.path.expanduser(config.model.distill.cache)
 
 
 def _set_defaults(parser: LightningArgumentParser, hparams: Mapping[str, Any]) -> None:

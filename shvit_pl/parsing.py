@@ -41,6 +41,7 @@ SECTIONS = {
     "model.optim": "model.optim.name",
     "model.mix": "model.mix.mixup",
     "model.ema": "model.ema.decay",
+    "model.distill": "model.distill.teacher",
     "data": "data.path",
     "trainer": "trainer.max_epochs",
 }

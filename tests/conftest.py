@@ -12,6 +12,8 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from tests.cli.runs import fit  # noqa: E402
+
 
 @pytest.fixture(autouse=True)
 def _in_empty_folder(tmp_path, monkeypatch):
@@ -29,6 +31,15 @@ def image_folder(tmp_path):
             shade = tuple(min(255, channel + number) for channel in colour)
             Image.new("RGB", (40, 32), shade).save(folder / f"{number:02}.png")
     return tmp_path / "images"
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """The folder of a run with averaged weights, which knows the digits well enough to teach."""
+    root = tmp_path_factory.mktemp("teacher")
+    flags = ("--trainer.max_epochs=3", "--trainer.limit_train_batches=60", "--model.optim.lr=0.002")
+    assert fit(f"--trainer.default_root_dir={root}", "--model.ema.decay=0.9", "--model.mix.mixup=0", *flags) == 0
+    return root / "tiny" / "version_0"
 
 
 def perturb_(model, seed=0):

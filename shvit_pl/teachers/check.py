@@ -81,11 +81,11 @@ def check_teacher(teacher: Teacher, batches: Iterable[dict[str, Any]]) -> Teache
 
 def _refusal(check: TeacherCheck) -> str:
     return (
-        f"model.distill.teacher {check.source!r}: it names the class of {check.top1:.1%} of {check.images} validation "
-        f"images; always naming the most frequent one gives {check.majority:.1%}, and above {check.threshold:.1%} is "
-        "asked for. Likely reasons: another order of classes (--model.distill.class_map), weights that are not trained "
-        "(--model.distill.weights), other data (--data.path), another size of images (--model.distill.teacher_size) or "
-        "another normalisation. To go on all the same, set --model.distill.check false."
+        f"model.distill.teacher {check.source!r}: top-1 {check.top1:.1%} on {check.images} validation images; always "
+        f"naming the most frequent class gives {check.majority:.1%}, and above {check.threshold:.1%} is asked for. "
+        "Likely reasons: another order of classes (--model.distill.class_map), untrained weights "
+        "(--model.distill.weights), other data (--data.path), another size (--model.distill.teacher_size) or "
+        "normalisation. To go on all the same, set --model.distill.check false."
     )
 
 

@@ -60,6 +60,7 @@ class DistillConfig:
             ("alpha", 0 <= self.alpha <= 1, "from 0 (labels alone) to 1 (the teacher alone)"),
             ("tau", isfinite(self.tau) and self.tau > 0, "a finite number above 0; the paper's is 1"),
             ("teacher_size", self.teacher_size is None or self.teacher_size >= 1, "1 or more pixels"),
+            ("cache", self.cache != "", "a folder"),
             ("views", self.views >= 1, "1 or more"),
             ("top_k", self.top_k >= 1, "1 or more"),
         ):

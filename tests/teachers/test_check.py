@@ -36,7 +36,12 @@ def test_an_untrained_teacher_is_refused_with_the_likely_reasons(tmp_path, batch
     weights = stored(shaken("test_resnet"), tmp_path / "w.safetensors")
     with pytest.raises(UserError) as refusal:
         check_teacher(opened(teacher="test_resnet", weights=weights), batches)
-    for part in ("model.distill.teacher 'test_resnet'", "order of classes", "not trained", "model.distill.check false"):
+    for part in (
+        "model.distill.teacher 'test_resnet'",
+        "order of classes",
+        "untrained weights",
+        "model.distill.check false",
+    ):
         assert part in str(refusal.value)
 
 

@@ -1,0 +1,202 @@
+"""`shvit-pl cache-teacher`, and `shvit-pl fit` on what it has written."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from datasets import load_from_disk
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from shvit_pl import DistillationModule, DistillConfig
+from shvit_pl.cli import main
+from shvit_pl.runs import read_summary
+from shvit_pl.teachers import caching
+from shvit_pl.teachers.teacher import open_teacher
+from tests.cli.runs import QUICK, fit
+from tests.cli.test_mistakes import line_of
+from tests.cli.test_resume import EVERYTHING, assert_same, stop_at, weights
+
+CLASSES = [str(number) for number in range(10)]
+
+
+def flags_of(teacher, folder, *more):
+    """A distillation from a cache of a tenth of the digits, three views of them."""
+    few = ["--data.train_fraction=0.1", "--model.distill.views=3", "--model.distill.objective=soft"]
+    names = [f"--model.distill.teacher={teacher}", f"--model.distill.cache={folder}"]
+    return [*names, *few, "--model.distill.teacher_precision=fp32", *more]
+
+
+def cache_teacher(*flags):
+    return main(["cache-teacher", *QUICK, *flags])
+
+
+def answers(folder):
+    """All columns of all shards."""
+    shards = sorted(path for path in folder.iterdir() if path.is_dir())
+    tables = [load_from_disk(str(shard)).with_format("numpy")[:] for shard in shards]
+    return {f"{shard.name} {name}": table[name] for shard, table in zip(shards, tables, strict=True) for name in table}
+
+
+def assert_same_answers(first, second):
+    assert first.keys() == second.keys()
+    for name, column in first.items():
+        assert np.array_equal(column, second[name]), name
+
+
+def times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, run):
+    """A cache without mixing, and the flags that it was written with."""
+    folder = tmp_path_factory.mktemp("plain") / "cache"
+    flags = flags_of(run, folder)
+    assert cache_teacher(*flags) == 0
+    return folder, flags
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory, run):
+    """A cache with every augmentation, and the flags that it was written with."""
+    folder = tmp_path_factory.mktemp("mixed") / "cache"
+    flags = flags_of(run, folder, *EVERYTHING, "--data.num_workers=0")
+    assert cache_teacher(*flags) == 0
+    return folder, flags
+
+
+def test_it_says_what_it_writes_and_where(run, tmp_path, capsys):
+    assert cache_teacher(*flags_of(run, "cache")) == 0
+    out = capsys.readouterr().out
+    assert f"teacher: {run}, 1.0 M parameters, 10 classes matched by name, 64 px, fp32; top-1 " in out
+    assert "3 views of 144 images: 0.0" in out
+    assert " in cache; 3 of 3 files to write" in out
+    assert "train with the same flags by shvit-pl fit" in out
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["plain", "mixed"])
+def test_a_run_on_a_cache_gets_the_answers_that_its_teacher_gives_to_its_images(name, run, request, monkeypatch):
+    flags, seen = request.getfixturevalue(name)[1], []
+    ask = DistillationModule._ask_teacher
+
+    def keep(self, images, batch):
+        seen.append((images.clone(), ask(self, images, batch)[0]))
+        return ask(self, images, batch)
+
+    monkeypatch.setattr(DistillationModule, "_ask_teacher", keep)
+    assert fit(*flags) == 0
+    teacher = open_teacher(DistillConfig(str(run)), CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    assert len(seen) == 8
+    for images, cached in seen:
+        online = teacher.logits(images)
+        distance = online - online.amax(1, keepdim=True)
+        torch.testing.assert_close(cached, distance, atol=1e-4, rtol=2**-10)
+
+
+def test_a_run_on_a_cache_says_where_its_answers_are_from_and_needs_no_teachers_network(plain, run, tmp_path):
+    folder, flags = plain
+    assert fit(*flags) == 0
+    (of_run,) = (tmp_path / "runs" / "tiny").iterdir()
+    note = read_summary(of_run)["teacher"]
+    assert note.startswith(f"{run}, answers from {folder}; top-1 ")
+
+
+def test_a_run_on_a_cache_that_was_stopped_resumes_exactly(mixed, tmp_path, monkeypatch):
+    flags = [*mixed[1], "--checkpoint_every_n_steps=2"]
+    assert fit(*flags, "--trainer.default_root_dir=whole") == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, epoch=1, batch=2)
+        assert fit(*flags) == 130
+    assert fit(*flags, "--ckpt_path=last") == 0
+    whole, cut = (weights(tmp_path / root / "tiny" / "version_0") for root in ("whole", "runs"))
+    assert_same(whole, cut)
+
+
+def test_a_second_time_it_writes_nothing(plain, capsys):
+    folder, flags = plain
+    before = times(folder)
+    assert cache_teacher(*flags, "--seed_everything=7", "--data.batch_size=32") == 0
+    assert "0 of 3 files to write" in capsys.readouterr().out
+    assert times(folder) == before
+
+
+def test_an_interrupted_cache_is_refused_and_then_completed(mixed, tmp_path, monkeypatch, capsys):
+    flags = [*mixed[1], "--model.distill.cache=cut"]
+    write, written = caching.write, []
+
+    def stop(folder, shard, columns, classes):
+        if written:
+            raise KeyboardInterrupt
+        written.append(shard.name)
+        write(folder, shard, columns, classes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(caching, "write", stop)
+        assert cache_teacher(*flags) == 130
+    capsys.readouterr()
+    assert fit(*flags) == 2
+    line = line_of(capsys)
+    assert "model.distill.cache 'cut': it is not whole, 1 of 3 files are there" in line
+    assert "Run shvit-pl cache-teacher with the same settings" in line
+    assert not (tmp_path / "runs").exists()
+    first = times(tmp_path / "cut" / written[0])
+    assert cache_teacher(*flags) == 0
+    assert "2 of 3 files to write" in capsys.readouterr().out
+    assert times(tmp_path / "cut" / written[0]) == first
+    assert_same_answers(answers(tmp_path / "cut"), answers(mixed[0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("--data.erasing=0.25", "data.erasing 0.0 there, 0.25 here"),
+        ("--model.mix.mixup=0.8", "model.mix.mixup 0.0 there, 0.8 here"),
+        ("--model.distill.top_k=5", "model.distill.top_k 20 there, 5 here"),
+        ("--model.distill.tau=3", "model.distill.tau 1.0 there, 3.0 here"),
+        ("--model.distill.views=2", "model.distill.views 3 there, 2 here"),
+        ("--model.distill.teacher_precision=bf16", "teacher.precision fp32 there, bf16 here"),
+        ("--data.train_fraction=0.2", "other data.rows, data.train_fraction 0.1 there, 0.2 here"),
+        ("--model.distill.use_ema=true", "teacher.averaged False there, True here"),
+    ],
+)
+def test_a_cache_of_other_settings_is_refused(change, said, plain, capsys, tmp_path):
+    folder, flags = plain
+    assert fit(*flags, change) == 2
+    line = line_of(capsys)
+    assert f"model.distill.cache '{folder}': it holds answers of other settings" in line
+    assert said in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_cache_of_other_settings_is_not_written_over(plain, capsys):
+    folder, flags = plain
+    before = times(folder)
+    assert cache_teacher(*flags, "--data.erasing=0.25") == 2
+    assert "data.erasing 0.0 there, 0.25 here" in line_of(capsys)
+    assert times(folder) == before
+
+
+def test_the_same_teacher_elsewhere_is_the_same_teacher_and_another_one_is_not(plain, run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "moved")
+    assert fit(*plain[1], "--model.distill.teacher=moved") == 0
+    checkpoint = tmp_path / "moved" / "checkpoints" / "best.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"]["model.head.l.bias"] += 1
+    torch.save(content, checkpoint)
+    capsys.readouterr()
+    assert fit(*plain[1], "--model.distill.teacher=moved") == 2
+    assert "other teacher.checkpoint" in line_of(capsys)
+
+
+@pytest.mark.parametrize(
+    "free",
+    [
+        ["--model.distill.alpha=0.9", "--model.distill.heads=single", "--model.optim.lr=0.001"],
+        ["--data.batch_size=8", "--seed_everything=3", "--model.design.name=s1", "--trainer.max_epochs=1"],
+    ],
+    ids=["learning", "run"],
+)
+def test_what_changes_no_answer_may_be_changed(free, plain):
+    assert fit(*plain[1], *free) == 0

@@ -1,0 +1,218 @@
+"""Learning from a teacher: which head learns what, what both see, and that the teacher leaves no trace."""
+
+import lightning as L
+import pytest
+import torch
+
+from shvit_pl import ClassificationModule, DistillationModule, DistillConfig, UserError, create_model, load_weights
+from shvit_pl.modules.averaging import EmaConfig
+from shvit_pl.modules.mixing import MixConfig
+from tests.modules.students import CLASSES, TINY, batch_of, digits, student_of, train
+from tests.teachers.makers import shaken, stored
+
+DUAL = {**TINY, "distilled": True}
+EMA = EmaConfig(decay=0.9)
+
+
+def gradients(module, batch, labels=None):
+    """The loss's gradients of all weights."""
+    module.zero_grad()
+    module.training_step({**batch, **({} if labels is None else {"label": labels})}, 0).backward()
+    return {name: parameter.grad.clone() for name, parameter in module.model.named_parameters()}
+
+
+def saved(module, path):
+    module.trainer.save_checkpoint(path)
+    return path, torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "heads"),
+    [({}, 2), ({"heads": "dual"}, 2), ({"heads": "single"}, 1), ({"objective": "feature"}, 1)],
+    ids=str,
+)
+def test_the_student_has_as_many_classifiers_as_the_distillation_asks_for(config, heads):
+    module = DistillationModule(DistillConfig("t", **config), design=TINY, class_names=CLASSES)
+    assert (module.model.head_dist is not None) == (heads == 2)
+    assert module.hparams["design"]["distilled"] == (True if heads == 2 else module.design_config.distilled)
+
+
+@pytest.mark.parametrize(
+    ("config", "distilled", "said"),
+    [
+        ({}, False, "model.design.distilled false: model.distill.heads dual needs"),
+        ({"heads": "single"}, True, "model.design.distilled true: nothing would teach"),
+        ({"objective": "feature"}, True, "model.design.distilled true: nothing would teach"),
+    ],
+    ids=["dual", "single", "feature"],
+)
+def test_a_design_that_contradicts_the_heads_is_refused(config, distilled, said):
+    with pytest.raises(UserError, match=said):
+        DistillationModule(DistillConfig("t", **config), design={**TINY, "distilled": distilled})
+
+
+def test_labels_teach_the_first_head_and_the_teacher_the_second(teacher):
+    module, _ = student_of(DistillConfig(**teacher[1]))
+    batch = batch_of()
+    before = gradients(module, batch)
+    by_other_labels = gradients(module, batch, (batch["label"] + 1) % 10)
+    module.teacher.columns = torch.arange(9, -1, -1)  # it says another class of every image
+    by_other_teacher = gradients(module, batch)
+    for part in ("weight", "bias"):
+        first, second = f"head.l.{part}", f"head_dist.l.{part}"
+        assert not torch.equal(by_other_labels[first], before[first])
+        assert torch.equal(by_other_labels[second], before[second])
+        assert torch.equal(by_other_teacher[first], before[first])
+        assert not torch.equal(by_other_teacher[second], before[second])
+    backbone = "patch_embed.0.c.weight"
+    assert not torch.equal(by_other_labels[backbone], before[backbone])
+    assert not torch.equal(by_other_teacher[backbone], before[backbone])
+
+
+@pytest.mark.parametrize(("alpha", "still", "part"), [(0.0, "head_dist", "task"), (1.0, "head", "distill")])
+def test_at_an_end_of_alpha_one_side_alone_teaches(alpha, still, part, teacher):
+    module, logged = student_of(DistillConfig(**teacher[1], alpha=alpha))
+    found = gradients(module, batch_of())
+    assert torch.equal(logged["train/loss"], logged[f"train/loss_{part}"])
+    assert {name.split(".")[0] for name, gradient in found.items() if gradient.any()} >= {"head", "head_dist"} - {still}
+    assert not any(gradient.any() for name, gradient in found.items() if name.startswith(f"{still}."))
+
+
+@pytest.mark.parametrize("config", [{}, {"objective": "soft", "heads": "single"}, {"objective": "feature"}], ids=str)
+def test_what_is_logged_adds_up(config, teacher):
+    module, logged = student_of(DistillConfig(**teacher[1], alpha=0.3, **config))
+    batch = batch_of()
+    loss = module.training_step({**batch}, 0)
+    assert torch.equal(loss, logged["train/loss"])
+    torch.testing.assert_close(loss, 0.7 * logged["train/loss_task"] + 0.3 * logged["train/loss_distill"])
+    answer = module(batch["image"])
+    logits = sum(answer) if isinstance(answer, tuple) else answer
+    same = logits.argmax(1) == module.teacher.logits(batch["image"]).argmax(1)
+    assert logged["train/agreement"] == same.float().mean()
+
+
+class Watch(L.Callback):
+    """Keeps what the data gave, what the student saw and what the teacher saw, and the student's first weights."""
+
+    def __init__(self):
+        self.given, self.student, self.teacher, self.weights = [], [], [], {}
+
+    def on_train_start(self, trainer, module):
+        self.weights = {key: value.clone() for key, value in module.model.state_dict().items()}
+        module.model.register_forward_pre_hook(lambda _, args: self.student.append(args[0].clone()))
+        teacher = getattr(module, "teacher", None)
+        if teacher is not None:
+            own_view = teacher._own_view
+            teacher._own_view = lambda images: (self.teacher.append(images.clone()), own_view(images))[1]
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.given.append(batch["image"].clone())
+
+
+@pytest.mark.parametrize("mode", ["batch", "elem"])
+def test_the_teacher_sees_the_mixed_and_erased_pixels_that_the_student_sees(mode, teacher):
+    watch = Watch()
+    mix = MixConfig(mixup=0.8, cutmix=1.0, mode=mode)
+    module = DistillationModule(DistillConfig(**teacher[1]), design=TINY, mix=mix)
+    train(module, 4, digits(erasing=1.0), callbacks=[watch])
+    assert len(watch.given) == len(watch.student) == len(watch.teacher) == 4
+    for given, student, seen in zip(watch.given, watch.student, watch.teacher, strict=True):
+        assert torch.equal(student, seen)
+        assert not torch.equal(student, given)
+        assert given.min() < -2.7  # noise of erased rectangles goes below black
+
+
+def test_the_students_first_weights_and_batches_are_the_same_with_any_teacher_and_without(teacher, tmp_path):
+    other = stored(shaken("test_vit"), tmp_path / "vit.safetensors")
+    configs = [
+        DistillConfig(**teacher[1]),
+        DistillConfig("test_vit", weights=other, check=False),
+        DistillConfig(**teacher[1], objective="soft", compile=False),
+    ]
+    watches = []
+    for config in [None, *configs]:
+        L.seed_everything(5, verbose=False)
+        settings = {"design": DUAL}
+        module = ClassificationModule(**settings) if config is None else DistillationModule(config, **settings)
+        watches.append(Watch())
+        train(module, 3, callbacks=[watches[-1]])
+    plain = watches[0]
+    for watch in watches[1:]:
+        assert all(torch.equal(tensor, watch.weights[key]) for key, tensor in plain.weights.items())
+        assert all(torch.equal(*both) for both in zip(plain.given, watch.given, strict=True))
+
+
+def test_a_projection_does_not_change_the_students_first_weights(teacher):
+    watches = []
+    for objective in ("soft", "feature"):
+        L.seed_everything(5, verbose=False)
+        watches.append(Watch())
+        config = DistillConfig(**teacher[1], objective=objective, heads="single" if objective == "soft" else None)
+        train(DistillationModule(config, design=TINY), 1, callbacks=[watches[-1]])
+    assert all(torch.equal(tensor, watches[1].weights[key]) for key, tensor in watches[0].weights.items())
+
+
+def test_the_teacher_is_in_no_optimiser_average_state_dict_or_checkpoint(teacher, tmp_path):
+    plain = train(ClassificationModule(design=DUAL, ema=EMA))
+    module = train(DistillationModule(DistillConfig(**teacher[1]), design=TINY, ema=EMA))
+    theirs = {id(tensor) for tensor in module.teacher._network.state_dict(keep_vars=True).values()}
+    ours = [*module.parameters(), *module.buffers(), *module.ema.parameters()]
+    ours += [tensor for group in module.trainer.optimizers[0].param_groups for tensor in group["params"]]
+    assert not theirs & set(map(id, ours))
+    assert module.state_dict().keys() == plain.state_dict().keys()
+    (small, expected), (large, found) = (
+        saved(plain, tmp_path / "plain.ckpt"),
+        saved(module, tmp_path / "distilled.ckpt"),
+    )
+    assert found["state_dict"].keys() == expected["state_dict"].keys()
+    assert found.keys() - expected.keys() == {"beside"}
+    assert len(found["optimizer_states"][0]["state"]) == len(expected["optimizer_states"][0]["state"])
+    assert abs(large.stat().st_size - small.stat().st_size) < 4000
+
+
+@pytest.mark.parametrize("objective", ["hard", "feature"])
+def test_training_leaves_the_teacher_as_it_was(objective, teacher):
+    module = train(DistillationModule(DistillConfig(**teacher[1], objective=objective), design=TINY))
+    network = module.train().teacher._network
+    assert not any(part.training for part in network.modules())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.parameters())
+    for key, tensor in teacher[0].state_dict().items():  # statistics of BatchNorm too
+        assert torch.equal(network.state_dict()[key], tensor), key
+
+
+@pytest.mark.parametrize("names", [None, CLASSES], ids=["of the data", "given"])
+@pytest.mark.parametrize("objective", ["hard", "feature"])
+def test_from_python_a_distillation_trains_and_comes_back_from_its_checkpoint(names, objective, teacher, tmp_path):
+    config = DistillConfig(**teacher[1], objective=objective)
+    module = train(DistillationModule(config, design=TINY, class_names=names, ema=EMA))
+    assert module.class_names == CLASSES
+    path, _ = saved(module, tmp_path / "run.ckpt")
+    images = batch_of()["image"]
+    for kind in (DistillationModule, ClassificationModule):
+        again = kind.load_from_checkpoint(path, map_location="cpu")
+        assert getattr(again, "teacher", None) is None
+        assert torch.equal(again.eval()(images), module.eval()(images))
+    assert DistillationModule.load_from_checkpoint(path).distill_config == config
+    single = create_model("tiny", num_classes=10)
+    report = load_weights(single, path)
+    assert not report.reinitialised
+    torch.testing.assert_close(single.eval()(images), module(images))
+
+
+class FirstProjection(L.Callback):
+    """Keeps the projection that a training begins with."""
+
+    def on_train_start(self, trainer, module):
+        self.state = {key: value.clone() for key, value in module.beside.state_dict(prefix="beside.").items()}
+
+
+def test_a_projection_learns_beside_the_student_and_comes_back_when_a_run_goes_on(teacher, tmp_path):
+    config, first, second = DistillConfig(**teacher[1], objective="feature"), FirstProjection(), FirstProjection()
+    module = train(DistillationModule(config, design=TINY, ema=EMA), 2, callbacks=[first])
+    path, content = saved(module, tmp_path / "half.ckpt")
+    assert not any("beside" in key for key in content["state_dict"])
+    assert set(content["beside"]) == {"beside.weight", "beside.bias"}
+    assert not any(torch.equal(tensor, first.state[key]) for key, tensor in content["beside"].items())
+    module = train(DistillationModule(config, design=TINY, ema=EMA), 3, ckpt_path=path, callbacks=[second])
+    assert module.trainer.global_step == 3
+    assert all(torch.equal(tensor, second.state[key]) for key, tensor in content["beside"].items())
