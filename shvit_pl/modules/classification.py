@@ -243,14 +243,14 @@ class ClassificationModule(TrainedModule):
         return loss
 
     def _mixed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images as the network is to see them (mixed in place), and targets: labels, or `(B, classes)` once mixed."""
-        images, labels = batch["image"], batch["label"]
-        if self.mixup is None:
-            return images, labels
-        if "mix" in batch:  # drawn before
-            return mix_pairs(images, labels, batch["mix"], self.mixup.num_classes, self.mixup.label_smoothing)
-        mixed: tuple[Tensor, Tensor] = self.mixup(images, labels)
-        return mixed
+        """Images as the network is to see them, also left in the batch, and targets, `(B, classes)` once mixed."""
+        mixup, targets = self.mixup, batch["label"]
+        if mixup is not None and "mix" in batch:  # drawn before
+            numbers = mixup.num_classes, mixup.label_smoothing
+            batch["image"], targets = mix_pairs(batch["image"], targets, batch["mix"], *numbers)
+        elif mixup is not None:
+            batch["image"], targets = mixup(batch["image"], targets)
+        return batch["image"], targets
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Update the metrics under `val/`; returns the logits for callbacks."""

@@ -6,8 +6,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from shvit_pl.callbacks import figures
+from shvit_pl.cli import main
 from shvit_pl.runs import read_summary
-from tests.cli.runs import fit
+from tests.cli.runs import QUICK, fit
 
 MIXED = ["--model.mix.mixup=0.8", "--model.mix.cutmix=1.0", "--data.erasing=1.0", "--model.ema.decay=0.9"]
 
@@ -39,7 +40,12 @@ def test_the_hparams_page_holds_the_settings_and_the_final_metrics(events, folde
         assert events.Scalars(f"best/{name}")[-1].value == pytest.approx(value, abs=1e-6)
 
 
-def test_the_grid_shows_the_inputs_as_the_network_sees_them(monkeypatch, tmp_path):
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_grid_shows_the_inputs_as_the_network_sees_them(cached, run, monkeypatch, tmp_path):
+    flags = [*MIXED, "--trainer.max_epochs=1", "--trainer.num_sanity_val_steps=0"]
+    if cached:
+        flags += [f"--model.distill.teacher={run}", "--model.distill.cache=cache", "--model.distill.views=1"]
+        assert main(["cache-teacher", *QUICK, *flags]) == 0
     seen, drawn = [], []
     from shvit_pl import ClassificationModule
     from shvit_pl.data.transforms import denormalise
@@ -57,6 +63,6 @@ def test_the_grid_shows_the_inputs_as_the_network_sees_them(monkeypatch, tmp_pat
     original = figures.draw_inputs
     monkeypatch.setattr(ClassificationModule, "forward", watch)
     monkeypatch.setattr(figures, "draw_inputs", keep)
-    assert fit(*MIXED, "--trainer.max_epochs=1", "--trainer.num_sanity_val_steps=0") == 0
+    assert fit(*flags) == 0
     expected = denormalise(seen[0], (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert torch.equal(drawn[0], expected)
