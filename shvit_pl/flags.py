@@ -14,6 +14,9 @@ from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.modules.metrics import EMA
 from shvit_pl.parsing import SECTIONS, no_section
 
+_PRECISIONS = "32-true, bf16-mixed and 16-mixed"
+_IN_FP16 = ("16-true", "transformer-engine-float16")
+_LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
 _FROM_1 = "whole numbers from 1"
 
 
@@ -31,6 +34,8 @@ def check_flags(config: Any, command: str) -> None:
     _check_trainer(config)
     if command == "fit":
         _check_averages(config)
+    elif config.trainer[f"limit_{_LIMITS[command]}_batches"] == 0:
+        raise UserError(f"trainer.limit_{_LIMITS[command]}_batches 0: {command} would do nothing; leave it out.")
 
 
 def _check_sections(config: Any) -> None:
@@ -43,7 +48,7 @@ def _check_sections(config: Any) -> None:
 def _ranges(config: Any) -> Iterator[tuple[str, Any, bool, str]]:
     """Flag, value, whether it is possible, and what is allowed."""
     trainer, seed = config.trainer, config.seed_everything
-    yield "seed_everything", seed, type(seed) is not int or 0 <= seed < 2**32, f"whole numbers from 0 to {2**32 - 1}"
+    yield "seed_everything", seed, type(seed) is int and 0 <= seed < 2**32, f"whole numbers from 0 to {2**32 - 1}"
     every = config.get("checkpoint_every_n_steps")
     yield "checkpoint_every_n_steps", every, every is None or every >= 1, _FROM_1
     for name, most, allowed in (
@@ -71,8 +76,9 @@ def _ranges(config: Any) -> Iterator[tuple[str, Any, bool, str]]:
 
 def _check_names(config: Any) -> None:
     name, output = config.run_name, config.get("output")
-    if name is not None and (name in ("", "..") or Path(name).name != name):
-        raise UserError(f"run_name {name!r}: allowed is a folder's name, without slashes.")
+    if name is not None and (name in ("", "..") or Path(name).name != name or len(name) > 200 or "\0" in name):
+        shown = repr(name[:40]) + "..." * (len(name) > 40)
+        raise UserError(f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes.")
     if output is not None and (Path(output).is_dir() or not Path(output).parent.is_dir()):
         raise UserError(f"output {output!r}: allowed is a file's name in a folder that exists.")
 
@@ -90,6 +96,12 @@ def _check_device(accelerator: Any, devices: Any) -> None:
 
 def _check_trainer(config: Any) -> None:
     trainer, optim = config.trainer, config.model.optim
+    if str(trainer.precision) in _IN_FP16:
+        raise UserError(
+            f"trainer.precision {trainer.precision}: weights in fp16 don't train; allowed are {_PRECISIONS}."
+        )
+    if (trainer.min_epochs or 0) > (trainer.max_epochs or 0) > 0:
+        raise UserError(f"trainer.min_epochs {trainer.min_epochs}: max_epochs is {trainer.max_epochs}; leave it out.")
     if config.data.streaming and trainer.limit_train_batches is not None:
         raise UserError(
             f"trainer.limit_train_batches {trainer.limit_train_batches}: of a stream, --data.steps_per_epoch says it."

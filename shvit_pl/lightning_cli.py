@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
+from signal import SIGTERM
 from typing import Any, Literal, NoReturn
 
 import lightning as L
@@ -14,9 +15,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from shvit_pl.callbacks.checkpoints import checkpoints
+from shvit_pl.callbacks.claimed import ClaimedFolder
 from shvit_pl.callbacks.empty_run import EmptyRun
 from shvit_pl.callbacks.figures import RunFigures
 from shvit_pl.callbacks.finite_loss import FiniteLoss
@@ -30,6 +32,7 @@ from shvit_pl.callbacks.run_settings import RunSettings
 from shvit_pl.callbacks.step_seed import StepSeed
 from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import Throughput
+from shvit_pl.claim import claim
 from shvit_pl.config_files import with_found_configs
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.settings import OF_ONE_DATASET
@@ -54,7 +57,6 @@ from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.trainer import Trainer
 
 Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
-_NOTHING_TO_RESUME = "no interrupted run of this name to go on with: a new one begins"
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
@@ -117,8 +119,10 @@ class ShvitCLI(LightningCLI):
         check_flags(config, command)
         _expand_home(config)
         if command == "fit" and config.ckpt_path == LAST:
-            config.ckpt_path = last_checkpoint(config.trainer.default_root_dir, _run_name(config))
-            rank_zero_only(print)(f"going on from {config.ckpt_path}" if config.ckpt_path else _NOTHING_TO_RESUME)
+            root, name = config.trainer.default_root_dir, _run_name(config)
+            config.ckpt_path = last_checkpoint(root, name)
+            begins = f"no interrupted run with a checkpoint in {os.path.join(root, name)}: a new one begins"
+            rank_zero_only(print)(f"going on from {config.ckpt_path}" if config.ckpt_path else begins)
         if config.ckpt_path is None and command == "fit":
             return
         self.checkpoint = read_checkpoint(config.ckpt_path)
@@ -196,6 +200,7 @@ class ShvitCLI(LightningCLI):
             return False
         root, name = config.trainer.default_root_dir, _run_name(self.config[self.subcommand])
         if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
+            claim(folder)
             return resumed_loggers(folder, self.checkpoint["step"])
         return run_loggers(root, name)
 
@@ -209,7 +214,7 @@ class ShvitCLI(LightningCLI):
             settings = training_settings(self.config[self.subcommand])
             callbacks += [StepSeed(), FiniteLoss(), RunSettings(settings, config.allow_changes), RunHparams(settings)]
             callbacks += [RunSummary(self.command, config.monitor), RunFigures(), RunReport(config.plain)]
-            callbacks += [LastValidation(), Requeue(), EmptyRun()]
+            callbacks += [LastValidation(), Requeue(), EmptyRun(), ClaimedFolder()]
             if config.trainer.enable_checkpointing is not False:
                 monitor = config.monitor if config.trainer.limit_val_batches != 0 else None
                 callbacks += checkpoints(monitor, config.checkpoint_every_n_steps)
@@ -239,6 +244,10 @@ def _missing_package(error: BaseException | None) -> ModuleNotFoundError | None:
     while error is not None and not isinstance(error, ModuleNotFoundError):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)  # of a GPU, or a CPU
 
 
 def run(args: list[str]) -> None:
@@ -274,8 +283,12 @@ def run_as(kind: type[ShvitCLI], subcommand: str, args: list[str]) -> None:
         if missing is None or isinstance(error, UserError):
             raise
         raise UserError(one_line(missing)) from error
-    except torch.OutOfMemoryError as error:
+    except SIGTERMException as error:
+        raise SystemExit(128 + SIGTERM) from error
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
         raise UserError(
             "data.batch_size: more than the device's memory holds. Lower it (--trainer.accumulate_grad_batches keeps "
-            "the global batch), or set --model.grad_checkpointing true."
+            "the global batch) or data.image_size, or set --model.grad_checkpointing true."
         ) from error

@@ -69,6 +69,8 @@ def shortened(message: str, parser: ArgumentParser) -> str:
         return f"{incomplete[1]} {incomplete[2]}: {incomplete[3]}"
     if wrong_value := re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text):
         return f"{wrong_value[1]} {wrong_value[2]}: {_allowed(text)}"
+    if dash := re.search(r"nrecognized arguments: ([\u2013\u2014]\S*)", text):
+        return f"{dash[1]}: this begins with a long dash; flags begin with two hyphens"
     if flag := re.search(r"nrecognized arguments: (-{0,2}([\w.+-]+))", text):
         return f"{flag[1]}: no such flag{_nearest(flag[2], option_names(parser), '--')}"
     if key := re.search(r"does not accept option '([\w.]+)'", text):

@@ -45,7 +45,6 @@ _WARNED = (
     r".*does not have many workers.*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*LightningCLI's args parameter is intended.*",
-    r".*The dirpath has changed from .*",
     r".*Be aware that when using `ckpt_path`.*",
     r".*predict returned None.*",
     r".*could not find the monitored key in the returned metrics.*",  # of a run that ended before its first validation

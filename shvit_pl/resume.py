@@ -24,7 +24,6 @@ _TRAINER = (
     "gradient_clip_algorithm",
     "precision",
     "limit_train_batches",
-    "overfit_batches",
     "num_nodes",
     "sync_batchnorm",
 )
@@ -55,8 +54,7 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
     if path is None:
         raise UserError("ckpt_path: which checkpoint? Give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt.")
     if not Path(path).is_file():
-        problem = "a folder" if Path(path).is_dir() else "no such file"
-        raise UserError(f"ckpt_path {path!r}: {problem}. Give a run's checkpoints/best.ckpt or last.ckpt.")
+        raise UserError(f"ckpt_path {path!r}: {_why_no_file(path)}")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # whatever torch runs into in a file that is something else, or cut short
@@ -74,6 +72,16 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
     return contents
 
 
+def _why_no_file(path: str) -> str:
+    if path == LAST:
+        return "that is for shvit-pl fit. Give the file, such as RUN_FOLDER/checkpoints/last.ckpt."
+    best = Path(path) / CHECKPOINTS / "best.ckpt"
+    if path and best.is_file():
+        return f"a folder. Give --ckpt_path {best}."
+    problem = "a folder" if path and Path(path).is_dir() else "no such file"
+    return f"{problem}. Give a run's checkpoints/best.ckpt or last.ckpt."
+
+
 def _no_checkpoint(path: str, reason: str) -> UserError:
     return UserError(
         f"ckpt_path {path!r}: not a whole checkpoint of this shvit-pl ({reason}). Give a run's checkpoints/best.ckpt "
@@ -83,7 +91,7 @@ def _no_checkpoint(path: str, reason: str) -> UserError:
 
 def training_settings(config: Any) -> dict[str, Any]:
     """The settings of a fit that determine its course, flat: `{"model.optim.lr": 0.001, ...}`."""
-    settings = {"seed_everything": config.seed_everything}
+    settings = {"seed_everything": config.seed_everything, "monitor": config.monitor}
     for section in ("model", "data"):
         values = config[section].as_dict() if hasattr(config[section], "as_dict") else dict(config[section])
         settings.update(flat(values, f"{section}."))
@@ -127,7 +135,7 @@ def _kept(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> None:
     """Raise `UserError` when all epochs asked for are in the checkpoint of a run that ended well."""
     done = loops["fit_loop"]["epoch_progress"]["current"]["processed"]
-    if max_epochs is None or not 0 < max_epochs <= done or interrupted_run(path):
+    if max_epochs is None or not 0 < max_epochs <= done or (max_epochs == done and interrupted_run(path)):
         return
     raise UserError(
         f"ckpt_path {path!r}: its {done} epochs are all that trainer.max_epochs {max_epochs} asks for. Train longer "
@@ -136,17 +144,17 @@ def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> 
 
 
 def last_checkpoint(root: str, name: str) -> str | None:
-    """The newest checkpoint of the newest run of this name that has not ended well, if there is one.
+    """The newest checkpoint of the newest run of this name that has one and has not ended well, if there is one.
 
     That is its `last.ckpt`, or what was written when SLURM was about to end the job.
     """
     folders = [folder for folder in (Path(root) / name).glob("version_*") if folder.name[8:].isdecimal()]
     unfinished = [folder for folder in folders if not (folder / SUMMARY).exists()]
-    newest = max(unfinished, key=lambda folder: int(folder.name[8:]), default=None)
-    if newest is None:
-        return None
-    files = [path for name in ("last.ckpt", _BY_SLURM) for path in (newest / CHECKPOINTS).glob(name)]
-    return max(map(str, files), key=os.path.getmtime, default=None)
+    for folder in sorted(unfinished, key=lambda folder: int(folder.name[8:]), reverse=True):
+        files = [str(path) for name in ("last.ckpt", _BY_SLURM) for path in (folder / CHECKPOINTS).glob(name)]
+        if files:
+            return max(files, key=os.path.getmtime)
+    return None
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

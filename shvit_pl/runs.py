@@ -53,8 +53,9 @@ def _keep_rows(logger: CSVLogger, path: Path, step: int) -> None:
     rows = []
     if path.is_file():
         with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
-    logger.experiment.metrics = rows  # the writer now deletes the old file, and writes these with its next rows
+            rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal()]
+    logger.experiment.metrics = [row for row in rows if int(row["step"]) < step]  # the writer deletes the old file
+    logger.save()
 
 
 def run_folder(trainer: L.Trainer) -> Path | None:
@@ -65,9 +66,9 @@ def run_folder(trainer: L.Trainer) -> Path | None:
 
 def interrupted_run(checkpoint: str) -> Path | None:
     """The folder of the run that wrote `checkpoint`, if that run has not ended well."""
-    path = Path(checkpoint).absolute()
+    path = Path(checkpoint)
     folder = path.parent.parent
-    is_run = path.parent.name == CHECKPOINTS and (folder / CONFIG).is_file()
+    is_run = path.absolute().parent.name == CHECKPOINTS and (folder / CONFIG).is_file()
     return folder if is_run and not (folder / SUMMARY).exists() else None
 
 

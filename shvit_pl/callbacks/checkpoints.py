@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -10,8 +11,30 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from shvit_pl.callbacks.summary import better
 
+_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
-class WithinEpochs(ModelCheckpoint):
+
+class RunCheckpoint(ModelCheckpoint):
+    """Goes on with its file wherever the run folder lies now, and begins anew in the folder of another run.
+
+    Lightning would forget which file is the best as soon as its folder is named otherwise, and overwrite it.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state of the interrupted run, if its file is here."""
+        folder = Path(self.dirpath or "")
+        if not (folder / f"{self.filename}.ckpt").is_file():
+            return
+        here = {key: _moved(state_dict[key], folder) for key in _PATHS}
+        kept = {_moved(path, folder): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **here, "best_k_models": kept, "dirpath": self.dirpath})
+
+
+def _moved(path: str, folder: Path) -> str:
+    return str(folder / Path(path).name) if path else path
+
+
+class WithinEpochs(RunCheckpoint):
     """Writes every few steps, but not right before a validation, after which the epoch's checkpoint follows.
 
     Resumed from there, Lightning would take the validation for done, and never make it.
@@ -43,8 +66,8 @@ def checkpoints(monitor: str | None, every_n_steps: int | None) -> list[Callback
     if monitor is not None:
         mode = better(monitor)
         after_validation: dict[str, Any] = {"monitor": monitor, "mode": mode, "save_on_train_epoch_end": False}
-        callbacks.append(ModelCheckpoint(filename="best", enable_version_counter=False, **after_validation))
-    callbacks.append(ModelCheckpoint(filename="last", save_on_train_epoch_end=True, enable_version_counter=False))
+        callbacks.append(RunCheckpoint(filename="best", enable_version_counter=False, **after_validation))
+    callbacks.append(RunCheckpoint(filename="last", save_on_train_epoch_end=True, enable_version_counter=False))
     if every_n_steps is not None:
         often = WithinEpochs(filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False)
         callbacks.append(often)

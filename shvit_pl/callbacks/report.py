@@ -16,6 +16,8 @@ from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.runs import CHECKPOINTS, run_folder
 
+_MOST_CLASSES = 20  # that are listed
+
 
 class RunReport(L.Callback):
     """Prints what a run is about to do, and what came out of it with the next steps.
@@ -81,8 +83,12 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
 
 
 def _length(facts: dict[str, Any]) -> str:
-    steps = f"{facts['steps']} steps"
-    return f"{facts['epochs']} epochs, {steps}" if (facts["epochs"] or 0) > 0 else steps
+    steps = _counted(facts["steps"], "step")
+    return f"{_counted(facts['epochs'], 'epoch')}, {steps}" if (facts["epochs"] or 0) > 0 else steps
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _images(facts: dict[str, Any]) -> str:
@@ -94,8 +100,11 @@ def _images(facts: dict[str, Any]) -> str:
 
 def _classes(facts: dict[str, Any]) -> str:
     counts = facts["dataset"]["images_per_class"]
-    each = f" of {min(counts)} to {max(counts)} training images" if counts else ""
-    return f"{len(facts['classes'])} classes{each}"
+    classes = f"{len(facts['classes'])} classes"
+    if not counts or len(counts) > _MOST_CLASSES:
+        return f"{classes} of {min(counts)} to {max(counts)} training images" if counts else classes
+    each = ", ".join(f"{name} {count}" for name, count in zip(facts["classes"], counts, strict=True))
+    return f"{classes}, with training images: {each}"
 
 
 def _warn_of_empty_classes(facts: dict[str, Any]) -> None:
@@ -111,7 +120,8 @@ def _learning_rate(module: ClassificationModule) -> str:
     if schedule is None:
         return config.name
     shrunk = " (a fifth of the run, which is shorter than warmup_epochs)" if schedule.warmup_shrunk else ""
-    return f"{config.name}, peak lr {schedule.peak:.2g}, {schedule.warmup} warm-up {schedule.interval}s{shrunk}"
+    warmup = _counted(schedule.warmup, f"warm-up {schedule.interval}")
+    return f"{config.name}, peak lr {schedule.peak:.2g}, {warmup}{shrunk}"
 
 
 def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:

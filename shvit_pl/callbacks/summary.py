@@ -18,7 +18,7 @@ from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.randomness import run_seed
-from shvit_pl.runs import run_folder, write_summary
+from shvit_pl.runs import CHECKPOINTS, run_folder, write_summary
 
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmetrics", "datasets")
 
@@ -51,13 +51,12 @@ class RunSummary(L.Callback):
             "best": self.best,
             "best_epoch": self.best_epoch,
             "wall_seconds": self._elapsed(),
-            "folder": self._folder,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state of the interrupted run."""
         self.wall_seconds = state_dict.get("wall_seconds", 0.0)
-        if state_dict.get("folder") == self._folder:  # a new folder has no best.ckpt yet
+        if (Path(self._folder) / CHECKPOINTS / "best.ckpt").is_file():  # a folder of its own has none yet
             self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

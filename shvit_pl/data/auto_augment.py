@@ -15,7 +15,7 @@ from shvit_pl.errors import UserError
 OnPIL = Callable[[Image.Image], Image.Image]
 
 _FLOAT = r"\d+(\.\d+)?"
-_RAND = re.compile(rf"rand(-(m\d+|n[1-9]|p(0(\.\d+)?|1)|mstd{_FLOAT}|mmax\d+|inc[01]|t(weights|3a|3aw)))*")
+_RAND = re.compile(rf"rand(-(m(\d|10)|n[1-9]|p(0(\.\d+)?|1)|mstd{_FLOAT}|mmax\d+|inc[01]|t(weights|3a|3aw)))*")
 THREE_AUGMENT = "3a"
 
 

@@ -38,7 +38,8 @@ def label_column(features: Features, wanted: str | None = None) -> str:
         candidates = [column for column in features if "label" in column.lower()]
     if wanted is None and list(features) == [image_column(features)]:
         raise UserError(
-            "data.path: the images have no labels. Sort them into one folder per class, two classes or more."
+            "data.path: the images have no labels. Sort them into one folder per class, two classes or more, in every "
+            "split."
         )
     return _choose("data.label_column", "class labels", features, candidates, wanted)
 

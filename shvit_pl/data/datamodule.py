@@ -277,6 +277,11 @@ class HFImageDataModule(L.LightningDataModule):
             return workers
         return min(os.cpu_count() or 1, 8) if self._device() != "cpu" else 0
 
+    @property
+    def stream_workers(self) -> int:
+        """Processes that read a stream, on which its order depends; 0 for other data."""
+        return self._workers() if self.streams else 0
+
     def _device(self) -> str:
         return self.trainer.strategy.root_device.type if self.trainer is not None else "cpu"
 

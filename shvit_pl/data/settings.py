@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from shvit_pl.errors import UserError
@@ -21,6 +22,7 @@ OF_ONE_DATASET = (
 
 def check_settings(hp: Any) -> None:
     """Raise `UserError` for a value that is impossible, or that contradicts another one."""
+    most = max(32, 4 * (os.cpu_count() or 1))
     for flag, ok, allowed in (
         ("batch_size", hp.batch_size >= 2, "2 or more (BatchNorm)"),
         ("image_size", hp.image_size == "auto" or hp.image_size >= 1, "1 or more, or auto"),
@@ -32,7 +34,7 @@ def check_settings(hp: Any) -> None:
         ("erasing", 0 <= hp.erasing <= 1, "from 0 (never) to 1 (always)"),
         ("repeats", hp.repeats >= 1, "1 (none) or more; the paper's recipe has 3"),
         ("shuffle_buffer", hp.shuffle_buffer >= 1, "1 or more"),
-        ("num_workers", hp.num_workers is None or hp.num_workers >= 0, "0 or more"),
+        ("num_workers", hp.num_workers is None or 0 <= hp.num_workers <= most, f"0 to {most}"),
     ):
         if not ok:
             raise UserError(f"data.{flag} {hp[flag]}: allowed is {allowed}.")

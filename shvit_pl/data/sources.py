@@ -57,6 +57,8 @@ def _open(path: str, name: str | None, revision: str | None, streaming: bool) ->
         return _open_hub(path, name, revision, streaming)
     if revision is not None:
         raise UserError(f"data.revision {revision!r}: only datasets of the Hub have revisions, and {path!r} is local.")
+    if name is not None and location.is_file():
+        raise UserError(f"data.name {name!r}: {path!r} has no configurations; leave it out.")
     if location.is_file():
         return _open_file(location, streaming)
     return _open_folder(location, name, streaming)

@@ -58,6 +58,7 @@ def train_and_validation(
             )
     validation = validation or validation_name(splits, train)
     if validation is not None:
+        _check_same_classes(splits[train], splits[validation], label)
         return splits[train], splits[validation], f"validation on the split '{validation}'"
     rows, held_out = divide(splits[train], fraction, label, seed)
     return rows, held_out, f"no validation split: {fraction:.0%} of '{train}' held out (seed {seed})"
@@ -101,6 +102,18 @@ def check_split(splits: Mapping[str, Any], flag: str, name: str) -> None:
 def validation_name(splits: Mapping[str, Any], train: str) -> str | None:
     """The first of validation, valid, val and dev that there is beside the training split."""
     return next((name for name in VALIDATION_NAMES if name in splits and name != train), None)
+
+
+def _check_same_classes(train: Dataset, validation: Dataset, label: str) -> None:
+    """Raise `UserError` for classes that are validated and never trained, as of other class folders in each split."""
+    names = train.features[label].names
+    seen, asked = (class_counts(rows, label, len(names)) for rows in (train, validation))
+    unknown = [name for name, trained, count in zip(names, seen, asked, strict=True) if count and not trained]
+    if unknown:
+        raise UserError(
+            f"data.path: the validation images have {len(unknown)} classes of which there is no training image "
+            f"({', '.join(unknown[:5])}). Give both splits the same classes."
+        )
 
 
 def class_counts(rows: Dataset, label: str, classes: int) -> list[int]:

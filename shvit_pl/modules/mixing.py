@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from timm.data import Mixup
@@ -30,8 +31,8 @@ class MixConfig:
 
     def __post_init__(self) -> None:
         for flag, ok, allowed in (
-            ("mixup", self.mixup >= 0, "0 (none) or more; the paper's is 0.8"),
-            ("cutmix", self.cutmix >= 0, "0 (none) or more; the paper's is 1.0"),
+            ("mixup", 0 <= self.mixup < inf, "0 (none) or more; the paper's is 0.8"),
+            ("cutmix", 0 <= self.cutmix < inf, "0 (none) or more; the paper's is 1.0"),
             ("prob", 0 <= self.prob <= 1, "from 0 to 1"),
             ("switch_prob", 0 <= self.switch_prob <= 1, "from 0 to 1"),
         ):

@@ -48,6 +48,7 @@ MODEL = [
         ["gradient_clip_val 1", "agc 0.02", "one of the two"],
     ),
     (["--model.mix.mixup=-1"], ["model.mix.mixup -1", "0 (none) or more"]),
+    (["--model.mix.mixup=.inf"], ["model.mix.mixup inf", "0 (none) or more"]),
     (["--model.mix.mixup=0.8", "--data.batch_size=15"], ["data.batch_size 15", "even", "14 or 16"]),
     (["--model.ema=true"], ["model.ema true", "section", "model.ema.decay"]),
     (["--model.ema.decay=1.0"], ["model.ema.decay 1.0", "below 1"]),
@@ -84,6 +85,9 @@ TRAINER = [
     (["--trainer.precision=fp16"], ["trainer.precision fp16", "bf16-mixed"]),
     (["--trainer.default_root_dir="], ["trainer.default_root_dir ''", "a folder"]),
     (["--trainer.logger=WandbLogger"], ["wandb", "not"]),
+    (["--trainer.precision=16-true"], ["trainer.precision 16-true", "16-mixed"]),
+    (["--trainer.min_epochs=9"], ["trainer.min_epochs 9", "max_epochs is 2"]),
+    (["\u2014data.batch_size=8"], ["\u2014data.batch_size=8", "two hyphens"]),
     (["--trainer.devices=0"], ["trainer.devices 0", "allowed are 1 to"]),
     (["--trainer.devices=99999"], ["trainer.devices 99999", "allowed are 1 to"]),
     (["--trainer.accelerator=gpuu"], ["trainer", "gpuu", "cpu"]),
@@ -98,6 +102,9 @@ TRAINER = [
     (["--checkpoint_every_n_steps=0"], ["checkpoint_every_n_steps 0", "from 1"]),
     (["--seed_everything=-1"], ["seed_everything -1", "from 0"]),
     (["--run_name=../elsewhere"], ["run_name '../elsewhere'", "folder's name"]),
+    (["--run_name=" + 300 * "x"], ["run_name 'xxx", "200 characters"]),
+    (["--run_name=a\0b"], ["run_name 'a", "folder's name"]),
+    (["--seed_everything=true"], ["seed_everything True", "from 0"]),
     (["--run_name=.."], ["run_name '..'", "folder's name"]),
 ]
 CONFIG_FLAG = [
@@ -127,7 +134,10 @@ DATA = [
     (["--data.crop_pct=1.5"], ["data.crop_pct 1.5", "at most 1"]),
     (["--data.erasing=2"], ["data.erasing 2", "to 1"]),
     (["--data.repeats=0"], ["data.repeats 0", "1 (none) or more"]),
-    (["--data.num_workers=-1"], ["data.num_workers -1", "0 or more"]),
+    (["--data.num_workers=-1"], ["data.num_workers -1", "0 to"]),
+    (["--data.num_workers=100000"], ["data.num_workers 100000", "0 to"]),
+    (["--data.auto_augment=rand-m999"], ["data.auto_augment 'rand-m999'", "rand-m9"]),
+    (["--data.name=foo"], ["data.name 'foo'", "no configurations"]),
     (["--data.steps_per_epoch=3"], ["data.steps_per_epoch 3", "--data.streaming true"]),
     (["--data.streaming=true"], ["data.steps_per_epoch None", "how many steps"]),
     (["--data.streaming=true", "--data.steps_per_epoch=3"], ["data.streaming", "no validation split"]),
@@ -219,6 +229,8 @@ def test_a_mistake_in_a_config(mistake, capsys, tmp_path):
         (["validate"], "--ckpt_path"),
         (["predict"], "--ckpt_path"),
         (["test", "--ckpt_path=nothing.ckpt"], "no such file"),
+        (["test", "--ckpt_path="], "no such file"),
+        (["validate", "--ckpt_path=last"], "that is for shvit-pl fit"),
         (["designs", "--cube=s11"], "did you mean 's1'"),
         (["designs", "--cubee=s1"], "did you mean '--cube'"),
         (["designs", "--image_size=small"], "image_size small"),
@@ -247,6 +259,18 @@ def test_a_file_where_the_run_should_go(capsys, tmp_path):
 def test_a_class_too_few_for_the_top_five(image_folder, capsys, tmp_path):
     flags = [f"--data.path={image_folder}", "--data.batch_size=4", "--monitor=val/acc5"]
     assert_refused(flags, ["monitor val/acc5", "not logged", "val/acc1, val/loss"], capsys, tmp_path)
+
+
+@pytest.mark.parametrize("held", ["c", "ac"])
+def test_class_folders_that_differ_between_the_splits(held, tmp_path, capsys):
+    for split, classes in (("train", "ab"), ("val", held)):
+        for name in classes:
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(16):
+                Image.new("RGB", (64, 64), (number, 9, 9)).save(folder / f"{number}.png")
+    said = ["data.path", "no training image (c)", "same classes"]
+    assert_refused([f"--data.path={tmp_path / 'images'}"], said, capsys, tmp_path)
 
 
 def test_one_class(tmp_path, capsys):

@@ -1,6 +1,8 @@
 """A run that was stopped anywhere and resumed ends with the weights of the run that was not, bit for bit."""
 
 import csv
+import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -28,8 +30,8 @@ EVERYTHING = [
 FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=7", "--trainer.max_epochs=3", "--checkpoint_every_n_steps=2"]
 
 
-def weights(folder):
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+def weights(folder, name="last"):
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
 
 
 def assert_same(first, second):
@@ -93,6 +95,7 @@ def assert_resumes_as(whole, tmp_path):
     assert not (cut / "summary.json").exists()
     assert fit(*FLAGS, "--ckpt_path=last") == 0
     assert_same(weights(whole), weights(cut))
+    assert_same(weights(whole, "best"), weights(cut, "best"))
     assert read_summary(cut)["metrics"] == read_summary(whole)["metrics"]
     assert logged_steps(cut) == logged_steps(whole)
     assert list((tmp_path / "runs" / "tiny").iterdir()) == [cut]
@@ -107,7 +110,8 @@ def test_the_last_checkpoint_is_the_last_epochs_however_rarely_it_is_validated(r
     assert (folder / "checkpoints" / "best.ckpt").is_file()
 
 
-def test_ctrl_c_ends_with_its_own_exit_code_and_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_ends_with_its_own_exit_code_and_says_how_to_go_on(number, code, tmp_path):
     command = [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *FLAGS, "--trainer.max_epochs=50"]
     process = subprocess.Popen(
         command,
@@ -119,9 +123,9 @@ def test_ctrl_c_ends_with_its_own_exit_code_and_says_how_to_go_on(tmp_path):
     while not list(tmp_path.rglob("last.ckpt")):
         time.sleep(0.05)
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Detected" not in error
     assert "goes on with --ckpt_path" in out
 
@@ -133,3 +137,59 @@ def test_last_says_which_checkpoint_it_takes_or_that_a_run_begins(tmp_path, monk
     assert "a new one begins" in capsys.readouterr().out
     assert fit(*FLAGS, "--ckpt_path=last") == 0
     assert "going on from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out
+
+
+WORSENING = ["--model.optim.lr=0.02", "--monitor=val/loss", "--trainer.max_epochs=3", "--checkpoint_every_n_steps=1"]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_resumed_run_keeps_the_best_checkpoint_of_before(moved, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, epoch=1, batch=2)
+        fit(*WORSENING)
+    if moved:
+        (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    root = tmp_path / ("elsewhere" if moved else "runs")
+    assert fit(*WORSENING, f"--trainer.default_root_dir={root}", "--ckpt_path=last") == 0
+    folder = root / "tiny" / "version_0"
+    losses = [float(row["val/loss"]) for row in csv.DictReader((folder / "metrics.csv").open()) if row["val/loss"]]
+    assert min(losses) == losses[0] < losses[1], "this test needs a loss that rises"
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == read_summary(folder)["best_epoch"] == 0
+
+
+def test_last_looks_past_a_run_that_died_before_its_first_checkpoint(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, epoch=1, batch=0)
+        fit(*FLAGS)
+    (tmp_path / "runs" / "tiny" / "version_1").mkdir()
+    assert fit(*FLAGS, "--ckpt_path=last") == 0
+    assert "going on from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out
+
+
+def test_a_run_that_is_still_going_on_is_not_resumed(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, epoch=1, batch=0)
+        fit(*FLAGS)
+    folder = os.open(tmp_path / "runs" / "tiny" / "version_0", os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)  # as the process that runs it holds it
+    assert fit(*FLAGS, "--ckpt_path=last") == 2
+    assert "is still going on" in capsys.readouterr().err
+    os.close(folder)
+    assert fit(*FLAGS, "--ckpt_path=last") == 0
+
+
+def test_a_table_of_metrics_with_other_columns_does_not_stop_a_resume(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, epoch=1, batch=0)
+        fit(*FLAGS)
+    (tmp_path / "runs" / "tiny" / "version_0" / "metrics.csv").write_text("a,b\n1,2\n")
+    assert fit(*FLAGS, "--ckpt_path=last") == 0
+
+
+def test_another_monitor_is_another_setting(tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, epoch=1, batch=0)
+        fit(*FLAGS)
+    assert fit(*FLAGS, "--ckpt_path=last", "--monitor=val/loss") == 2
+    assert "monitor val/acc1 -> val/loss" in capsys.readouterr().err
