@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
 from shvit_pl.errors import UserError
+from shvit_pl.runs import CONFIG
 
 try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
+    from fcntl import LOCK_EX, LOCK_NB, lockf
 except ImportError:  # not on Windows
-    flock = None  # type: ignore[assignment]
+    lockf = None  # type: ignore[assignment]
 
 _claimed: dict[str, int] = {}
 
 
 @rank_zero_only
 def claim(folder: Path) -> None:
-    """Keep a run folder for this process, until it ends; raises `UserError` where another one has it."""
-    key = str(folder.absolute())
-    if flock is None or key in _claimed:
+    """Keep a run folder for this process, until its end; raises `UserError` where another one has it.
+
+    The lock is on its config.yaml, and to be claimed again once that has been written. Workers do not inherit it.
+    """
+    key, file = str(folder.absolute()), folder / CONFIG
+    if lockf is None or not file.is_file():
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    if key not in _claimed:
+        _claimed[key] = os.open(file, os.O_RDWR)
     try:
-        with suppress(NotImplementedError):
-            flock(descriptor, LOCK_EX | LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
+        lockf(_claimed[key], LOCK_EX | LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        release(folder)
         raise UserError(
             f"ckpt_path: the run in {str(folder)!r} is still going on. Wait for its end, or stop it first."
         ) from error
     except OSError:  # a file system without locks
-        pass
-    _claimed[key] = descriptor
+        return
 
 
 @rank_zero_only

@@ -12,9 +12,9 @@ class ClaimedFolder(L.Callback):
     """Keeps other runs out of the folder from the first step to the end."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Claim it; a resumed run's is claimed already."""
+        """Claim it, once its config.yaml is written."""
         folder = run_folder(trainer)
-        if folder is not None and folder.is_dir():
+        if folder is not None:
             claim(folder)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

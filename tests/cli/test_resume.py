@@ -1,8 +1,6 @@
 """A run that was stopped anywhere and resumed ends with the weights of the run that was not, bit for bit."""
 
 import csv
-import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -139,7 +137,13 @@ def test_last_says_which_checkpoint_it_takes_or_that_a_run_begins(tmp_path, monk
     assert "going on from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out
 
 
-WORSENING = ["--model.optim.lr=0.02", "--monitor=val/loss", "--trainer.max_epochs=3", "--checkpoint_every_n_steps=1"]
+WORSENING = [
+    "--model.optim.lr=1.0",
+    "--model.optim.warmup_epochs=0",
+    "--monitor=val/loss",
+    "--trainer.max_epochs=3",
+    "--checkpoint_every_n_steps=1",
+]
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -171,11 +175,14 @@ def test_a_run_that_is_still_going_on_is_not_resumed(tmp_path, monkeypatch, caps
     with monkeypatch.context() as patch:
         stop_at(patch, epoch=1, batch=0)
         fit(*FLAGS)
-    folder = os.open(tmp_path / "runs" / "tiny" / "version_0", os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)  # as the process that runs it holds it
-    assert fit(*FLAGS, "--ckpt_path=last") == 2
-    assert "is still going on" in capsys.readouterr().err
-    os.close(folder)
+    holds = "import sys; from pathlib import Path; from shvit_pl.claim import claim; claim(Path(sys.argv[1])); "
+    command = [sys.executable, "-c", f"{holds} print('held', flush=True); sys.stdin.read()"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*command, tmp_path / "runs" / "tiny" / "version_0"], **pipes) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert fit(*FLAGS, "--ckpt_path=last") == 2
+        assert "is still going on" in capsys.readouterr().err
+        other.stdin.close()
     assert fit(*FLAGS, "--ckpt_path=last") == 0
 
 
