@@ -41,10 +41,8 @@ def main(images: int = 512, rounds: int = 9, batch_size: int = 64, out: Path = P
         datasets.disable_progress_bars()
         folder, parquet = write_images(Path(root), images)
         kilobytes = mean_kilobytes(folder)
-        rates = {
-            name: _measure(_pipelines(folder, parquet, setting, batch_size), rounds)
-            for name, setting in SETTINGS.items()
-        }
+        pipelines = {name: _pipelines(folder, parquet, setting, batch_size) for name, setting in SETTINGS.items()}
+        rates = _measure(pipelines, rounds)
     text = _describe(rates, images, kilobytes)
     print(text)
     results = {"environment": environment(_PACKAGES), "images": images, "kilobytes": kilobytes, "rates": rates}
@@ -60,14 +58,15 @@ def _pipelines(folder: Path, parquet: Path, setting: Setting, batch_size: int) -
     }
 
 
-def _measure(pipelines: dict[str, Pipeline], rounds: int) -> Rates:
-    """Images per second of processor time in every round."""
-    rates: Rates = {name: [] for name in pipelines}
+def _measure(pipelines: dict[str, dict[str, Pipeline]], rounds: int) -> dict[str, Rates]:
+    """Images per second of processor time in every round, by setting and pipeline."""
+    rates: dict[str, Rates] = {setting: {name: [] for name in of_setting} for setting, of_setting in pipelines.items()}
     for number in range(rounds + 1):
-        for name, pipeline in pipelines.items():
-            rate = _rate(pipeline, seed=number)
-            if number > 0:  # the first one warms up
-                rates[name].append(rate)
+        for setting, of_setting in pipelines.items():
+            for name, pipeline in of_setting.items():
+                rate = _rate(pipeline, seed=number)
+                if number > 0:  # the first one warms up
+                    rates[setting][name].append(rate)
     return rates
 
 

@@ -57,9 +57,9 @@ class CacheCLI(ShvitCLI):
 
 
 def _size(manifest: Manifest) -> str:
-    megabytes = manifest.estimate() / 1e6
-    size = f"{megabytes:.1f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
-    return f"{manifest.views} views of {manifest.slots} images: {size}"
+    size = manifest.estimate()
+    unit, name = next((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size >= unit)
+    return f"{manifest.views} views of {manifest.slots} images: {size / unit:.1f} {name}"
 
 
 @rank_zero_only

@@ -1,5 +1,6 @@
 """`shvit-pl cache-teacher`, and `shvit-pl fit` on what it has written."""
 
+import re
 import shutil
 
 import numpy as np
@@ -70,8 +71,9 @@ def test_it_says_what_it_writes_and_where(run, tmp_path, capsys):
     assert cache_teacher(*flags_of(run, "cache")) == 0
     out = capsys.readouterr().out
     assert f"teacher: {run}, 1.0 M parameters, 10 classes matched by name, 64 px, fp32; top-1 " in out
-    assert "3 views of 144 images: 0.0" in out
-    assert " in cache; 3 of 3 files to write" in out
+    said = re.search(r"3 views of 144 images: ([\d.]+) kB in cache; 3 of 3 files to write", out)
+    written = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.arrow"))
+    assert float(said[1]) * 1000 == pytest.approx(written, rel=0.25)
     assert "train with the same flags by shvit-pl fit" in out
     assert not (tmp_path / "runs").exists()
 
