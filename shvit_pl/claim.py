@@ -1,4 +1,4 @@
-"""One process at a time writes into a run folder."""
+"""One process at a time writes into a folder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ _claimed: dict[str, int] = {}
 
 
 @rank_zero_only
-def claim(folder: Path) -> None:
-    """Keep a run folder for this process, until its end; raises `UserError` where another one has it.
+def claim(folder: Path, name: str = CONFIG, flag: str = "ckpt_path") -> None:
+    """Keep a folder for this process, until its end; raises `UserError` where another one has it.
 
-    The lock is on its config.yaml, and to be claimed again once that has been written. Workers do not inherit it.
+    The lock is on a file in it, and to be claimed again once that has been written. Workers do not inherit it.
+
+    Args:
+        folder: Of a run, or of a cache.
+        name: The file.
+        flag: Which names the folder.
     """
-    key, file = str(folder.absolute()), folder / CONFIG
+    key, file = str(folder.absolute()), folder / name
     if lockf is None or not file.is_file():
         return
     if key not in _claimed:
@@ -34,7 +39,7 @@ def claim(folder: Path) -> None:
     except (BlockingIOError, PermissionError) as error:
         release(folder)
         raise UserError(
-            f"ckpt_path: the run in {str(folder)!r} is still going on. Wait for its end, or stop it first."
+            f"{flag}: a run in {str(folder)!r} is still going on. Wait for its end, or stop it first."
         ) from error
     except OSError:  # a file system without locks
         return

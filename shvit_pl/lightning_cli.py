@@ -116,7 +116,7 @@ class ShvitCLI(LightningCLI):
         super().parse_arguments(parser, args)
         command = self.config["subcommand"]
         config = self.config[command]
-        check_flags(config, command)
+        self._check(config, command)
         _expand_home(config)
         if command == "fit" and config.ckpt_path == LAST:
             root, name = config.trainer.default_root_dir, _run_name(config)
@@ -128,6 +128,10 @@ class ShvitCLI(LightningCLI):
         self.checkpoint = read_checkpoint(config.ckpt_path)
         if command != "fit":
             self._parse_with_checkpoint(parser, args, self._subcommand_parsers[command])
+
+    def _check(self, config: Any, command: str) -> None:
+        """Refuse what is impossible before anything is opened."""
+        check_flags(config, command)
 
     def before_instantiate_classes(self) -> None:
         """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""

@@ -21,6 +21,13 @@ def slots_of_view(rows: int, repeats: int) -> int:
     return len(_sampler(rows, repeats)) // 2 * 2
 
 
+def place_of(slot: int, slots: int) -> tuple[int, int]:
+    """The view of a slot, counted through all views of so many slots, and the draw that stands in it."""
+    view, within = divmod(slot, slots)
+    pair, half = divmod(within, 2)
+    return view, pair + half * (slots // 2)
+
+
 class Views:
     """Views of a dataset's rows, each of which is an epoch that one process draws with the seed 0.
 

@@ -57,6 +57,11 @@ class DistillationModule(ClassificationModule):
     ) -> None:
         distill = DistillConfig(**distill) if isinstance(distill, dict) else distill
         design = DesignConfig(**design) if isinstance(design, dict) else design
+        if distill.objective == "feature" and settings.get("compile"):
+            raise UserError(
+                "model.compile true: with the objective feature the student is asked for its features, which is not "
+                "compiled. Leave it out, or set --model.distill.objective soft."
+            )
         super().__init__(design=_with_heads(design, distill), **settings)
         self.hparams["distill"] = asdict(distill)
         self.distill_config = distill
@@ -84,8 +89,7 @@ class DistillationModule(ClassificationModule):
     def planned_cache(self, data: HFImageDataModule) -> Manifest:
         """What a cache of the teacher's answers has to be."""
         config = self.distill_config
-        check = str(self.teacher_check or "not checked")
-        return plan(config, identity_of(config), asdict(self.mix_config), data, check)
+        return plan(config, identity_of(config), asdict(self.mix_config), data)
 
     def measure_teacher(self, data: HFImageDataModule, device: torch.device) -> None:
         """Bring the teacher to the device, and measure it where that is asked for; raises `UserError` for a bad one."""

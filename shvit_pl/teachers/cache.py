@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, List, Value, concatenate_datasets, load_from_disk
 
-from shvit_pl.data.views import Columns
+from shvit_pl.data.views import Columns, place_of
 from shvit_pl.errors import UserError
 from shvit_pl.teachers.answers import index_type
 from shvit_pl.teachers.manifest import FLAG, Manifest, Shard, read_manifest
@@ -44,7 +44,7 @@ class TeacherCache:
                 "cache-teacher with the same settings to complete it."
             )
         self.manifest, self.slots, self.views = held, held.slots, held.views
-        shards = [load_from_disk(str(folder / shard.name)) for shard in held.shards]
+        shards = [_open(folder, shard, held) for shard in held.shards]
         self._rows = concatenate_datasets(shards).with_format("arrow")
 
     def read(self, slots: Sequence[int]) -> Columns:
@@ -57,27 +57,48 @@ class TeacherCache:
         return columns | {"logits": columns["logits"].view(np.int16), "tail": columns["tail"].view(np.int32)}
 
 
-def begin(folder: str | Path, manifest: Manifest) -> Manifest:
-    """Make the folder ready for answers, or check that it is: it may hold a part of the same cache.
-
-    Returns:
-        The cache's manifest, which says how it is laid out.
+def begun(folder: str | Path, manifest: Manifest) -> Manifest | None:
+    """The manifest of the same cache, whole or a part of it, in a folder; None for a folder that is empty or not there.
 
     Raises:
         UserError: when the folder holds anything else.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())):
-        held = read_manifest(folder)
-        _check_same(folder, held, manifest)
-        return held
-    manifest.save(folder)
-    return manifest
+    if not folder.exists() or (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())):
+        return None
+    held = read_manifest(folder)
+    _check_same(folder, held, manifest)
+    return held
+
+
+def begin(folder: str | Path, manifest: Manifest) -> Manifest:
+    """Make the folder ready for answers; returns the cache's manifest, which says how it is laid out.
+
+    Raises:
+        UserError: as `begun`.
+    """
+    held = begun(folder, manifest)
+    if held is None:
+        manifest.save(Path(folder))
+    return held or manifest
 
 
 def missing(folder: str | Path, manifest: Manifest) -> list[Shard]:
-    """The shards that have not been written yet."""
-    return [shard for shard in manifest.shards if not (Path(folder) / shard.name).is_dir()]
+    """The shards that are not there, or damaged."""
+    return [shard for shard in manifest.shards if _open(Path(folder), shard, manifest) is None]
+
+
+def _open(folder: Path, shard: Shard, manifest: Manifest) -> Dataset | None:
+    """The rows of a shard; None where they are not there, can't be read, or are not those of its slots."""
+    if not (folder / shard.name).is_dir():
+        return None
+    try:
+        rows = load_from_disk(str(folder / shard.name))
+        ends = [tuple(rows[place]["key"][1:]) for place in (0, -1)]
+    except Exception:  # whatever reading a damaged file runs into
+        return None
+    asked = [place_of(shard.slots[place], manifest.slots) for place in (0, -1)]
+    return rows if len(rows) == len(shard.slots) and ends == asked else None
 
 
 def write(folder: str | Path, shard: Shard, columns: Columns, classes: int) -> None:
@@ -94,6 +115,7 @@ def write(folder: str | Path, shard: Shard, columns: Columns, classes: int) -> N
     features = _features(columns["logits"].shape[1], classes)
     arrays = {name: _to_arrow(columns[name].astype(_dtype(feature))) for name, feature in features.items()}
     Dataset.from_dict(arrays, features=features).save_to_disk(str(partial))
+    shutil.rmtree(whole, ignore_errors=True)  # a damaged one
     partial.rename(whole)
 
 

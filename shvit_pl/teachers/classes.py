@@ -165,7 +165,10 @@ def read_class_map(given: Mapping[Any, Any] | str) -> dict[str, Any]:
             content = yaml.safe_load(Path(given).expanduser().read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
-            raise UserError(f"{_MAP} {given!r}: this YAML or JSON file can't be read ({reason}).") from error
+            raise UserError(
+                f"{_MAP} {given!r}: taken for a YAML or JSON file, it can't be read ({reason}). Give a file, or "
+                "{cat: 281, dog: 207}."
+            ) from error
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"{_MAP} {given!r}: for every class of the data, give the teacher's: {{cat: 281, dog: 207}}.")
     return {str(name): target for name, target in content.items()}

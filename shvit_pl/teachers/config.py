@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from math import isfinite
 from typing import Any, Literal
 
 from shvit_pl.errors import UserError
@@ -58,10 +57,10 @@ class DistillConfig:
         for flag, ok, allowed in (
             ("teacher", self.teacher != "", "a timm model, a checkpoint, a run folder or a Hub repo"),
             ("alpha", 0 <= self.alpha <= 1, "from 0 (labels alone) to 1 (the teacher alone)"),
-            ("tau", isfinite(self.tau) and self.tau > 0, "a finite number above 0; the paper's is 1"),
-            ("teacher_size", self.teacher_size is None or self.teacher_size >= 1, "1 or more pixels"),
+            ("tau", 0.01 <= self.tau <= 1000, "from 0.01 to 1000; the paper's is 1"),
+            ("teacher_size", self.teacher_size is None or 1 <= self.teacher_size <= 4096, "1 to 4096 pixels"),
             ("cache", self.cache != "", "a folder"),
-            ("views", self.views >= 1, "1 or more"),
+            ("views", 1 <= self.views <= 1000, "1 to 1000"),
             ("top_k", self.top_k >= 1, "1 or more"),
         ):
             if not ok:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -39,8 +40,8 @@ _OF_ROWS = (
     "train_fraction",
     "split_seed",
 )
-_LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy")
-_LOOKED_AT = 256  # images
+_LIBRARIES = ("shvit-pl", "torch", "torchvision", "timm", "pillow", "numpy")
+_LOOKED_AT = 256e6  # bytes of images
 
 
 def plan(
@@ -60,27 +61,28 @@ def plan(
     """
     check_replay(data.hparams["streaming"])
     tau = 1.0 if config.objective == "hard" else config.tau
+    rows, classes = len(data.chosen.by_stage["train"]), len(data.class_names or ())
     settings = {
         **{f"teacher.{name}": value for name, value in teacher.items()},
         "model.distill.views": config.views,
-        "model.distill.top_k": config.top_k,
+        "model.distill.top_k": min(config.top_k, classes),
         "model.distill.tau": tau,
         **{f"data.{name}": data.hparams[name] for name in _OF_IMAGES},
         **{f"model.mix.{name}": value for name, value in mix.items()},
         **{name: version(name).partition("+")[0] for name in _LIBRARIES},  # not for which device it was built
+        "python": ".".join(platform.python_version_tuple()[:2]),
         "python's hash": hash((0, 1, 2)),  # of a key; seeds are made by it
         "data.classes": data.class_names,
         "data.rows": rows_hash(data.chosen),
     }
-    rows = len(data.chosen.by_stage["train"])
     origin = {**{f"data.{name}": data.hparams[name] for name in _OF_ROWS}, "training images": rows}
     return Manifest(
         settings=settings,
         origin=origin,
-        classes=len(data.class_names or ()),
+        classes=classes,
         slots=slots_of_view(rows, data.hparams["repeats"]),
         views=config.views,
-        top_k=config.top_k,
+        top_k=min(config.top_k, classes),
         tau=tau,
         check=check,
     )
@@ -89,14 +91,17 @@ def plan(
 def rows_hash(chosen: ChosenRows) -> str:
     """A hash of the training rows that is the same in every process, and wherever the data is kept.
 
-    It is of all labels in their order, of the size of every stored image, and of the bytes of some: reading all images
-    at the start of every run would take as long as an epoch.
+    It is of all labels in their order, of the size of every stored image, and of the images' bytes: of all of them up
+    to 256 MB, beyond of as many, evenly spaced. Reading ImageNet at the start of every run would take as long as an
+    epoch.
     """
     rows = chosen.by_stage["train"]
     assert chosen.label_column is not None, "of training rows there are labels"
     found = sha256(class_indices(rows, chosen.label_column).tobytes())
-    found.update(_sizes(rows, chosen.image_column).tobytes())
-    for index in np.linspace(0, len(rows) - 1, min(len(rows), _LOOKED_AT)).astype(int).tolist():
+    sizes = _sizes(rows, chosen.image_column)
+    found.update(sizes.tobytes())
+    looked_at = min(len(rows), int(_LOOKED_AT / max(1.0, sizes.mean())))
+    for index in np.linspace(0, len(rows) - 1, looked_at).astype(int).tolist():
         image = rows[index][chosen.image_column] or {}
         found.update(image.get("bytes") or _file(image.get("path")))
     return found.hexdigest()

@@ -14,7 +14,7 @@ from shvit_pl.teachers.answers import index_type
 
 FORMAT = 1
 FLAG = "model.distill.cache"
-_NAME = "manifest.json"
+NAME = "manifest.json"
 _OF_SLOT = 4 + 3 * 4 + 4 + 4 * 2 + 4  # bytes of row, key, lambda, rectangle and tail
 _OF_BATCH, _BATCH = 580, 1000  # bytes that the file format adds to so many rows
 _OF_SHARD = 2400  # bytes of its schema and of the files beside it
@@ -65,7 +65,7 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """A hash of the settings and of the files' version."""
-        return sha256(json.dumps([self.format, self.settings], sort_keys=True).encode()).hexdigest()
+        return _digest({"format": self.format, "settings": self.settings})
 
     @property
     def shards(self) -> list[Shard]:
@@ -89,9 +89,9 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Write it into the folder, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{_NAME}.{os.getpid()}"
-        partial.write_text(json.dumps({"fingerprint": self.fingerprint, **asdict(self)}, indent=2) + "\n")
-        partial.replace(folder / _NAME)
+        partial = folder / f".{NAME}.{os.getpid()}"
+        partial.write_text(json.dumps({**asdict(self), "sha256": _digest(asdict(self))}, indent=2) + "\n")
+        partial.replace(folder / NAME)
 
     def differences(self, here: Manifest) -> str:
         """How another one's settings differ, in words; empty where they don't."""
@@ -108,18 +108,23 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise UserError(f"{FLAG} {str(folder)!r}: no such folder. Write it with shvit-pl cache-teacher.")
     try:
-        held = json.loads((folder / _NAME).read_text())
-        held.pop("fingerprint")
+        held = json.loads((folder / NAME).read_text())
+        if held.pop("sha256") != _digest(held):
+            raise ValueError("changed by hand")
         return Manifest(**held)
     except FileNotFoundError as error:
         raise UserError(
-            f"{FLAG} {str(folder)!r}: this folder is no cache (there is no {_NAME}). Give one that shvit-pl "
+            f"{FLAG} {str(folder)!r}: this folder is no cache (there is no {NAME}). Give one that shvit-pl "
             "cache-teacher has written."
         ) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(
-            f"{FLAG} {str(folder)!r}: its {_NAME} can't be read. Write the cache anew with shvit-pl cache-teacher."
+            f"{FLAG} {str(folder)!r}: its {NAME} can't be read. Write the cache anew with shvit-pl cache-teacher."
         ) from error
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> dict[str, str]:

@@ -52,8 +52,8 @@ def logits_and_features(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
 def probe(network: Network, config: DistillConfig) -> Widths:
     """Ask a network about one empty image; raises `UserError` unless it is a classifier of images of its size."""
     size = config.teacher_size or network.size
-    image = torch.zeros(1, 3, size, size)
     try:
+        image = torch.zeros(1, 3, size, size)
         answer = network.model(image)
     except Exception as error:  # whatever a network runs into with a size that it isn't made for
         raise _cannot_take(size, network, config, one_line(error).rstrip(".")) from error

@@ -8,6 +8,7 @@ from typing import Protocol
 import timm
 from timm.models import is_model, split_model_name_tag
 
+from shvit_pl.designs.named import NAMED
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.files import weights_file
@@ -56,6 +57,11 @@ def _hub_or_local(config: DistillConfig) -> Source:
     for prefix in _HUB:
         if name.startswith(prefix):
             return HubModel(config, name.removeprefix(prefix))
+    if "://" in name:
+        raise UserError(
+            f"model.distill.teacher {name!r}: addresses are not fetched. Give a timm model and the file, once you have "
+            "it, with --model.distill.weights."
+        )
     path = Path(name.removeprefix(_FOLDER)).expanduser()
     if path.is_file():
         return _own_file(config, path)
@@ -68,6 +74,11 @@ def _hub_or_local(config: DistillConfig) -> Source:
         )
     if "/" in name:
         return HubModel(config, name)
+    if name in NAMED:
+        raise UserError(
+            f"model.distill.teacher {name!r}: a design, without weights. Train it with shvit-pl fit, and give its run "
+            "folder."
+        )
     raise UserError(
         f"model.distill.teacher {name!r}: no model of timm{did_you_mean(name, _names_of_timm())}, and no such file or "
         "folder. Give a timm model (such as regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo."
@@ -93,6 +104,9 @@ def _folder(config: DistillConfig, folder: Path) -> Source:
     checkpoint = checkpoint_of_run(folder)
     if checkpoint is not None:
         return OwnCheckpoint(config, checkpoint)
+    runs = sorted(path for path in folder.glob("version_*") if checkpoint_of_run(path))
+    if runs:
+        raise UserError(f"model.distill.teacher {config.source!r}: a folder of runs. Give one, such as {runs[-1]}.")
     raise UserError(
         f"model.distill.teacher {config.source!r}: a folder without a teacher. Give a run folder, which has "
         "checkpoints/best.ckpt or last.ckpt, or a folder with config.json and weights as timm saves them."

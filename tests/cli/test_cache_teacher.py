@@ -120,8 +120,24 @@ def test_a_second_time_it_writes_nothing(plain, capsys):
     folder, flags = plain
     before = times(folder)
     assert cache_teacher(*flags, "--seed_everything=7", "--data.batch_size=32") == 0
-    assert "0 of 3 files to write" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "whole" in printed
+    assert "teacher:" not in printed  # it is not even opened
     assert times(folder) == before
+
+
+@pytest.mark.parametrize("limit", ["--trainer.limit_predict_batches=1", "--trainer.fast_dev_run=true"])
+def test_what_is_not_whole_is_not_said_to_be(limit, plain, capsys):
+    flags = [*plain[1], "--model.distill.cache=cut"]
+    assert cache_teacher(*flags, limit) == 0
+    printed = capsys.readouterr().out
+    assert "files are there; the same command goes on" in printed
+    assert "whole" not in printed
+
+
+def test_a_checkpoint_to_go_on_with_is_refused(plain, capsys):
+    assert cache_teacher(*plain[1], "--ckpt_path=last") == 2
+    assert "ckpt_path last: cache-teacher trains nothing" in capsys.readouterr().err
 
 
 def test_an_interrupted_cache_is_refused_and_then_completed(mixed, tmp_path, monkeypatch, capsys):
@@ -155,7 +171,7 @@ def test_an_interrupted_cache_is_refused_and_then_completed(mixed, tmp_path, mon
     [
         ("--data.erasing=0.25", "data.erasing 0.0 there, 0.25 here"),
         ("--model.mix.mixup=0.8", "model.mix.mixup 0.0 there, 0.8 here"),
-        ("--model.distill.top_k=5", "model.distill.top_k 20 there, 5 here"),
+        ("--model.distill.top_k=5", "model.distill.top_k 10 there, 5 here"),
         ("--model.distill.tau=3", "model.distill.tau 1.0 there, 3.0 here"),
         ("--model.distill.views=2", "model.distill.views 3 there, 2 here"),
         ("--model.distill.teacher_precision=bf16", "teacher.precision fp32 there, bf16 here"),

@@ -1,6 +1,7 @@
 """A cache's files: whole or not there, of the size that was said, and used for nothing else than they are of."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -65,6 +66,38 @@ def test_an_interrupted_cache_is_refused_then_completed_as_if_it_had_not_been(ca
     assert not list(folder.glob("*.partial"))
     assert files_of(folder) == files_of(cache[0])
     TeacherCache(folder, planned(data))
+
+
+@pytest.mark.parametrize("damage", ["cut short", "deleted", "swapped"])
+def test_a_damaged_shard_is_written_anew(damage, cache, tmp_path):
+    folder, net = tmp_path / "cache", network()
+    shutil.copytree(cache[0], folder)
+    first, last = (folder / cache[1].shards[place].name for place in (0, -1))
+    (data,) = first.glob("*.arrow")
+    if damage == "cut short":
+        data.write_bytes(data.read_bytes()[:-200])
+    elif damage == "deleted":
+        data.unlink()
+    else:
+        first.rename(folder / "kept")
+        last.rename(first)
+        (folder / "kept").rename(last)
+    assert missing(folder, cache[1])
+    with pytest.raises(UserError, match="not whole"):
+        TeacherCache(folder, planned(opened()))
+    ask(net, folder, opened(), begin(folder, planned(opened())))
+    assert files_of(folder) == files_of(cache[0])
+
+
+def test_a_manifest_that_was_changed_by_hand_is_refused(cache, tmp_path):
+    shutil.copytree(cache[0], tmp_path / "cache")
+    manifest = tmp_path / "cache" / "manifest.json"
+    text = manifest.read_text()
+    views = f'"views": {cache[1].views},'
+    assert views in text
+    manifest.write_text(text.replace(views, '"views": 1,'))
+    with pytest.raises(UserError, match="can't be read"):
+        TeacherCache(tmp_path / "cache", planned(opened()))
 
 
 @pytest.mark.parametrize(
