@@ -26,7 +26,7 @@ STREAM += ["--data.path=stream"]
 VALUES = [
     (["alpha=2"], ["model.distill.alpha 2.0", "from 0 (labels alone) to 1"]),
     (["alpha=lots"], ["model.distill.alpha lots", "a number"]),
-    (["tau=0"], ["model.distill.tau 0.0", "above 0"]),
+    (["tau=0"], ["model.distill.tau 0.0", "from 0.01"]),
     (["tau=.nan"], ["model.distill.tau nan", "from 0.01 to 1000"]),
     (["objective=sofft"], ["model.distill.objective sofft", "did you mean 'soft'"]),
     (["heads=triple"], ["model.distill.heads triple", "dual, single"]),
