@@ -103,8 +103,8 @@ def _classes(facts: dict[str, Any]) -> str:
     classes = f"{len(facts['classes'])} classes"
     if not counts or len(counts) > _MOST_CLASSES:
         return f"{classes} of {min(counts)} to {max(counts)} training images" if counts else classes
-    each = ", ".join(f"{name} {count}" for name, count in zip(facts["classes"], counts, strict=True))
-    return f"{classes}, with training images: {each}"
+    each = ", ".join(f"{name}: {count}" for name, count in zip(facts["classes"], counts, strict=True))
+    return f"{classes}; training images of each: {each}"
 
 
 def _warn_of_empty_classes(facts: dict[str, Any]) -> None:

@@ -5,9 +5,20 @@ import csv
 import pytest
 import torch
 
+from shvit_pl.callbacks.run_settings import RunSettings
 from shvit_pl.callbacks.step_seed import StepSeed
+from shvit_pl.errors import UserError
 from shvit_pl.runs import read_summary
 from tests.cli.runs import fit
+
+
+def test_another_number_of_readers_of_a_stream_is_refused():
+    settings = RunSettings({})
+    settings.readers = 1
+    with pytest.raises(UserError, match=r"data\.num_workers 1: 2 read the interrupted run's stream"):
+        settings.load_state_dict({"settings": {}, "processes": 1, "readers": 2})
+    settings.load_state_dict({"settings": {}, "processes": 1, "readers": 1})
+
 
 TO_THREE = ["--trainer.max_epochs=3", "--allow_changes=true"]
 
