@@ -118,13 +118,12 @@ class ReplayDataset(ImageDataset):
 
     def __getitems__(self, slots: list[int]) -> list[Item]:
         columns = self.replay.read(slots)
-        row, key = columns.pop("row"), columns.pop("key")
-        mix = encode_mix(columns.pop("lam"), columns.pop("box"))
-        return [
-            {
-                **super(ReplayDataset, self).__getitem__(Draw(int(row[index]), tuple(key[index].tolist()))),
-                **{"slot": slots[index], "row": row[index], "draw": key[index], "mix": mix[index]},
-                "teacher": {name: column[index] for name, column in columns.items()},
-            }
-            for index in range(len(slots))
-        ]
+        mixes = encode_mix(columns.pop("lam"), columns.pop("box"))
+        rows, keys = columns.pop("row"), columns.pop("key")
+        items = []
+        for index, slot in enumerate(slots):
+            item = super().__getitem__(Draw(int(rows[index]), tuple(keys[index].tolist())))
+            kept = {name: column[index] for name, column in columns.items()}
+            of_slot = {"slot": slot, "row": rows[index], "draw": keys[index], "mix": mixes[index], "teacher": kept}
+            items.append({**item, **of_slot})
+        return items
