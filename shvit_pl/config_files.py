@@ -32,7 +32,15 @@ def find_config(name: str) -> str:
             return str(candidate)
     known = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.yaml"))
     problem = "a folder, not a file" if name and Path(name).is_dir() else f"no such file{did_you_mean(wanted, known)}"
-    raise UserError(f"--config {name!r}: {problem}; shipped are {', '.join(known)}.")
+    raise UserError(f"--config {name!r}: {problem}; shipped are {_listed(known, wanted)}.")
+
+
+def _listed(known: list[str], wanted: str) -> str:
+    """The shipped configs of the folder that is named, or those of none, and the folders."""
+    folder = f"{wanted.split('/')[0]}/"
+    inside = [name for name in known if name.startswith(folder)]
+    above = [name for name in known if "/" not in name]
+    return ", ".join(inside or [*above, *sorted({f"{name.split('/')[0]}/..." for name in known if "/" in name})])
 
 
 def with_found_configs(args: list[str]) -> list[str]:
