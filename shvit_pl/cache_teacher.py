@@ -41,7 +41,13 @@ class CacheCLI(ShvitCLI):
 
     def _ask(self, model: DistillationModule, teacher: Teacher, folder: Path) -> None:
         model.measure_teacher(self.datamodule, self.trainer.strategy.root_device)
-        manifest = begin(folder, replace(self.planned, check=str(model.teacher_check or "not checked")))
+        check = str(model.teacher_check or "not checked")
+        manifest = begin(folder, replace(self.planned, check=check, precision=teacher.precision))
+        if manifest.precision != teacher.precision:
+            raise UserError(
+                f"{FLAG} {str(folder)!r}: it was begun in {manifest.precision}, and here the teacher computes in "
+                f"{teacher.precision}. Complete it on a device as before, or write another folder."
+            )
         claim(folder, NAME, FLAG)
         left = len(missing(folder, manifest))
         _show(f"teacher: {model.teacher_note}")

@@ -72,6 +72,7 @@ def plan(
         **{name: version(name).partition("+")[0] for name in _LIBRARIES},  # not for which device it was built
         "python": ".".join(platform.python_version_tuple()[:2]),
         "python's hash": hash((0, 1, 2)),  # of a key; seeds are made by it
+        "data.revision": data.hparams["revision"],
         "data.classes": data.class_names,
         "data.rows": rows_hash(data.chosen),
     }

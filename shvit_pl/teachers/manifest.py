@@ -48,6 +48,7 @@ class Manifest:
         tau: Temperature at which the others keep their probability.
         shard_slots: Slots of a shard.
         check: What was measured of the teacher, in one line.
+        precision: That the teacher computes in.
         format: Version of the files.
     """
 
@@ -60,6 +61,7 @@ class Manifest:
     origin: dict[str, Any] = field(default_factory=dict)
     shard_slots: int = 50_000
     check: str = ""
+    precision: str = ""
     format: int = FORMAT
 
     @property

@@ -13,6 +13,7 @@ from shvit_pl import DistillationModule, DistillConfig
 from shvit_pl.cli import main
 from shvit_pl.runs import read_summary
 from shvit_pl.teachers import caching
+from shvit_pl.teachers import teacher as teacher_module
 from shvit_pl.teachers.teacher import open_teacher
 from tests.cli.runs import QUICK, fit
 from tests.cli.test_mistakes import line_of
@@ -133,6 +134,17 @@ def test_what_is_not_whole_is_not_said_to_be(limit, plain, capsys):
     printed = capsys.readouterr().out
     assert "files are there; the same command goes on" in printed
     assert "whole" not in printed
+
+
+def test_a_cache_that_was_begun_in_another_precision_is_not_completed(plain, capsys, monkeypatch):
+    flags = [*plain[1], "--model.distill.cache=cut", "--model.distill.teacher_precision=auto"]
+    with monkeypatch.context() as patch:
+        patch.setattr(teacher_module, "computes_in_bf16", lambda device: True)
+        assert cache_teacher(*flags, "--trainer.limit_predict_batches=1") == 0
+        capsys.readouterr()
+    monkeypatch.setattr(teacher_module, "computes_in_bf16", lambda device: False)
+    assert cache_teacher(*flags) == 2
+    assert "begun in bf16, and here the teacher computes in fp32" in capsys.readouterr().err
 
 
 def test_a_checkpoint_to_go_on_with_is_refused(plain, capsys):
