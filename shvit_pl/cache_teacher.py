@@ -17,7 +17,7 @@ from shvit_pl.flags import check_writable
 from shvit_pl.lightning_cli import ShvitCLI, run_as
 from shvit_pl.modules import ClassificationModule, DistillationModule
 from shvit_pl.teachers.cache import begin, begun, missing
-from shvit_pl.teachers.caching import TeacherCacher
+from shvit_pl.teachers.cacher import TeacherCacher
 from shvit_pl.teachers.manifest import FLAG, NAME, Manifest
 from shvit_pl.teachers.teacher import Teacher
 
@@ -31,15 +31,17 @@ class CacheCLI(ShvitCLI):
         """Ask the teacher for what is missing."""
         assert isinstance(model, DistillationModule)
         folder = Path(str(model.distill_config.cache))
+        manifest = self.planned if model.teacher is None else self._begin(model, model.teacher, folder)
         try:
             if model.teacher is not None:
-                self._ask(model, model.teacher, folder)
+                mixup = model.mix_config.build(classes=2, label_smoothing=0.0)
+                cacher = TeacherCacher(model.teacher.logits, self.datamodule, mixup, folder, manifest)
+                self.trainer.predict(cacher, return_predictions=False)
         finally:
-            held = begun(folder, self.planned)
-            if held is not None:
-                _show_state(held, len(missing(folder, held)))
+            _show_state(manifest, len(missing(folder, manifest)))
 
-    def _ask(self, model: DistillationModule, teacher: Teacher, folder: Path) -> None:
+    def _begin(self, model: DistillationModule, teacher: Teacher, folder: Path) -> Manifest:
+        """Measure the teacher, and make the folder ready for its answers."""
         model.measure_teacher(self.datamodule, self.trainer.strategy.root_device)
         check = str(model.teacher_check or "not checked")
         manifest = begin(folder, replace(self.planned, check=check, precision=teacher.precision))
@@ -55,9 +57,7 @@ class CacheCLI(ShvitCLI):
         epochs = self.config_init[self.subcommand].trainer.max_epochs
         if 0 < (epochs or 0) < manifest.views:
             _show(f"note: {epochs} epochs read {epochs} of these views; --model.distill.views {epochs} would do")
-        mixup = model.mix_config.build(classes=2, label_smoothing=0.0)
-        cacher = TeacherCacher(teacher.logits, self.datamodule, mixup, folder, manifest)
-        self.trainer.predict(cacher, return_predictions=False)
+        return manifest
 
     def _check(self, config: Any, command: str) -> None:
         super()._check(config, command)
@@ -79,6 +79,8 @@ class CacheCLI(ShvitCLI):
         held = begun(folder, self.planned)
         if held is None or missing(folder, held):
             self.model.open_teacher(self.datamodule)
+        else:
+            self.planned = held
 
     def _loggers(self, config: Any) -> list[Logger] | bool:
         return False

@@ -51,8 +51,10 @@ def _ranges(config: Any) -> Iterator[tuple[str, Any, bool, str]]:
     yield "seed_everything", seed, type(seed) is int and 0 <= seed < 2**32, f"whole numbers from 0 to {2**32 - 1}"
     every = config.get("checkpoint_every_n_steps")
     yield "checkpoint_every_n_steps", every, every is None or every >= 1, _FROM_1
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    possible = epochs is None or epochs >= 1 or (epochs == -1 and steps != -1)
+    yield "trainer.max_epochs", epochs, possible, f"{_FROM_1}, or -1 together with max_steps"
     for name, most, allowed in (
-        ("max_epochs", -1, f"{_FROM_1}, or -1 together with max_steps"),
         ("max_steps", -1, f"{_FROM_1}, or -1 (as many as the epochs have)"),
         ("accumulate_grad_batches", 1, _FROM_1),
         ("log_every_n_steps", 1, _FROM_1),
@@ -60,12 +62,6 @@ def _ranges(config: Any) -> Iterator[tuple[str, Any, bool, str]]:
     ):
         value = trainer[name]
         yield f"trainer.{name}", value, value is None or (value >= most and value != 0), allowed
-    yield (
-        "trainer.max_epochs",
-        -1,
-        trainer.max_epochs != -1 or trainer.max_steps != -1,
-        f"{_FROM_1}, or -1 together with max_steps",
-    )
     for name in ("limit_train_batches", "val_check_interval"):
         value = trainer[name]
         positive = not isinstance(value, int | float) or value > 0

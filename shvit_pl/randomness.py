@@ -19,17 +19,16 @@ def run_seed() -> int:
 
 def seed_all(*key: int) -> None:
     """Seed torch, numpy and `random` (timm's augmentations draw from all three) by the key's hash."""
-    seed = hash(key) % 2**63  # of whole numbers, Python's hash is the same in every process
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
+    torch.manual_seed(hash(key) % 2**63)
+    seed_cpu(*key)
 
 
 def seed_cpu(*key: int) -> None:
     """As `seed_all`, but leave the generators of other devices alone."""
-    torch.default_generator.manual_seed(hash(key) % 2**63)
-    np.random.seed(hash(key) % 2**32)
-    random.seed(hash(key) % 2**63)
+    seed = hash(key) % 2**63  # of whole numbers, Python's hash is the same in every process
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
 
 
 @contextmanager

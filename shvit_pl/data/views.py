@@ -21,8 +21,8 @@ def slots_of_view(rows: int, repeats: int) -> int:
     return len(_sampler(rows, repeats)) // 2 * 2
 
 
-def place_of(slot: int, slots: int) -> tuple[int, int]:
-    """The view of a slot, counted through all views of so many slots, and the draw that stands in it."""
+def place_of(slot: Any, slots: int) -> tuple[Any, Any]:
+    """The view of a slot, counted through all views of so many slots, and the draw in it; of many in an array, too."""
     view, within = divmod(slot, slots)
     pair, half = divmod(within, 2)
     return view, pair + half * (slots // 2)
@@ -57,9 +57,8 @@ class Views:
 
     def read(self, slots: Sequence[int]) -> Columns:
         """Draw `row` and `key` of the images in n slots, and by what they are mixed: `lam` `(n,)`, `box` `(n, 4)`."""
-        view, slot = np.divmod(np.asarray(slots), self.slots)
-        pair, half = np.divmod(slot, 2)
-        draw = pair + half * (self.slots // 2)
+        view, draw = place_of(np.asarray(slots), self.slots)
+        half, pair = divmod(draw, self.slots // 2)
         mixes = self._mixes(view.tolist(), pair.tolist(), half.tolist())
         return {
             "row": np.array([self._rows(v)[d] for v, d in zip(view.tolist(), draw.tolist(), strict=True)], np.int32),

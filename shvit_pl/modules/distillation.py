@@ -19,8 +19,8 @@ from shvit_pl.teachers.answers import dense
 from shvit_pl.teachers.cache import TeacherCache
 from shvit_pl.teachers.check import TeacherCheck, check_teacher
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.fingerprint import plan
 from shvit_pl.teachers.manifest import Manifest
+from shvit_pl.teachers.plan import plan
 from shvit_pl.teachers.teacher import Teacher, identity_of, open_teacher
 
 _BESIDE = "beside."

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from shvit_pl.teachers.config import DistillConfig
 
-Objective = Callable[[Tensor, Tensor], Tensor]
+Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def hard(student: Tensor, teacher: Tensor) -> Tensor:
@@ -43,9 +43,9 @@ def feature(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student, teacher)
 
 
-def make_objective(config: DistillConfig) -> Objective:
+def make_objective(config: DistillConfig) -> Distance:
     """From the student's answer and the teacher's, both float32, to a scalar."""
-    by_name: dict[str, Objective] = {
+    by_name: dict[str, Distance] = {
         "hard": hard,
         "soft": partial(soft, tau=config.tau),
         "soft_batchmean": partial(soft_batchmean, tau=config.tau),

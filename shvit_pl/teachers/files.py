@@ -1,4 +1,4 @@
-"""Files of weights of other programs, and the fingerprints of files."""
+"""Files of weights of other programs, and hashes of files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _AVERAGE, _NETWORK = "ema.module.", "model."
 _AVERAGES = ("state_dict_ema", "model_ema")  # in training checkpoints of timm and of the official code
 
 
-def fingerprint(*files: Path) -> str:
+def file_hash(*files: Path) -> str:
     """SHA-256 of the names and contents of files; of the content alone for a single one."""
     if len(files) == 1:
         with files[0].open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    each = [f"{file.name} {fingerprint(file)}\n" for file in sorted(files)]
+    each = [f"{file.name} {file_hash(file)}\n" for file in sorted(files)]
     return hashlib.sha256("".join(each).encode()).hexdigest()
 
 

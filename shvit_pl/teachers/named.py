@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shvit_pl.errors import UserError, did_you_mean, one_line
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.files import fingerprint, read_weights, weights_file
+from shvit_pl.teachers.files import file_hash, read_weights, weights_file
 from shvit_pl.teachers.network import Network
 from shvit_pl.teachers.timm_models import check_classifier, create, network_of, no_average
 
@@ -29,7 +29,7 @@ class NamedModel:
         """The name with its tag, and where timm has the weights, or the file's SHA-256."""
         name = split_model_name_tag(self.config.source)[0]
         if self.config.weights is not None:
-            return {"timm": name, "weights": fingerprint(weights_file(self.config))}
+            return {"timm": name, "weights": file_hash(weights_file(self.config))}
         cfg = self._pretrained()
         origin = {"tag": cfg.get("tag"), "hf_hub_id": cfg.get("hf_hub_id"), "url": cfg.get("url")}
         return {"timm": name, **{key: str(value) for key, value in origin.items() if value}}

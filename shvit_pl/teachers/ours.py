@@ -15,7 +15,7 @@ from shvit_pl.errors import UserError, one_line
 from shvit_pl.models import create_model, load_weights
 from shvit_pl.runs import CHECKPOINTS
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.files import fingerprint
+from shvit_pl.teachers.files import file_hash
 from shvit_pl.teachers.network import Network
 
 _NAMES = ("best.ckpt", "last.ckpt")
@@ -30,7 +30,7 @@ class OwnCheckpoint:
 
     def identity(self) -> dict[str, str]:
         """The file's SHA-256."""
-        return {"checkpoint": fingerprint(self.path)}
+        return {"checkpoint": file_hash(self.path)}
 
     def build(self) -> Network:
         """The trained network; raises `UserError` for a file that is no checkpoint of ours."""

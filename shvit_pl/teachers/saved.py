@@ -15,7 +15,7 @@ from timm.models._hub import load_model_config_from_hf, load_model_config_from_p
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_access import hub_reachable
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.files import fingerprint
+from shvit_pl.teachers.files import file_hash
 from shvit_pl.teachers.hub import commit_of, why_not
 from shvit_pl.teachers.network import Network
 from shvit_pl.teachers.timm_models import check_classifier, create, network_of, no_average
@@ -57,7 +57,7 @@ class FolderModel:
 
     def identity(self) -> dict[str, str]:
         """SHA-256 of the folder's settings and weights."""
-        return {"folder": fingerprint(self.folder / "config.json", *self._weights())}
+        return {"folder": file_hash(self.folder / "config.json", *self._weights())}
 
     def build(self) -> Network:
         """The network with its weights; raises `UserError` when the folder holds no whole timm model."""

@@ -12,7 +12,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from shvit_pl import DistillationModule, DistillConfig
 from shvit_pl.cli import main
 from shvit_pl.runs import read_summary
-from shvit_pl.teachers import caching
+from shvit_pl.teachers import cacher
 from shvit_pl.teachers import teacher as teacher_module
 from shvit_pl.teachers.teacher import open_teacher
 from tests.cli.runs import QUICK, fit
@@ -154,7 +154,7 @@ def test_a_checkpoint_to_go_on_with_is_refused(plain, capsys):
 
 def test_an_interrupted_cache_is_refused_and_then_completed(mixed, tmp_path, monkeypatch, capsys):
     flags = [*mixed[1], "--model.distill.cache=cut"]
-    write, written = caching.write, []
+    write, written = cacher.write, []
 
     def stop(folder, shard, columns, classes):
         if written:
@@ -163,7 +163,7 @@ def test_an_interrupted_cache_is_refused_and_then_completed(mixed, tmp_path, mon
         write(folder, shard, columns, classes)
 
     with monkeypatch.context() as patch:
-        patch.setattr(caching, "write", stop)
+        patch.setattr(cacher, "write", stop)
         assert cache_teacher(*flags) == 130
     capsys.readouterr()
     assert fit(*flags) == 2

@@ -14,7 +14,7 @@ from shvit_pl import HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.modules.mixing import MixConfig
 from shvit_pl.teachers.cache import TeacherCache, begin, missing
-from shvit_pl.teachers.fingerprint import plan
+from shvit_pl.teachers.plan import plan
 from tests.data.pictures import encoded, photo
 from tests.teachers.caches import CONFIG, ask, network, opened, planned
 

@@ -1,0 +1,1 @@
+"""Sweeps: many runs of `fit`, each exactly once, and a page that says which choice pays."""
