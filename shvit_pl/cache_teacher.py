@@ -14,7 +14,8 @@ from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.claim import claim
 from shvit_pl.errors import UserError
 from shvit_pl.flags import check_writable
-from shvit_pl.lightning_cli import ShvitCLI, run_as
+from shvit_pl.lightning_cli import ShvitCLI
+from shvit_pl.lightning_run import run_as
 from shvit_pl.modules import ClassificationModule, DistillationModule
 from shvit_pl.teachers.cache import begin, begun, missing
 from shvit_pl.teachers.cacher import TeacherCacher

@@ -9,8 +9,9 @@ from importlib import import_module
 from shvit_pl import __version__
 from shvit_pl.errors import UserError, did_you_mean, system_error
 
-LIGHTNING = "shvit_pl.lightning_cli:run"
+LIGHTNING = "shvit_pl.lightning_run:run"
 CACHE_TEACHER = "shvit_pl.cache_teacher:run"
+SWEEP = "shvit_pl.sweep.command:run"
 
 COMMANDS = {
     "fit": (LIGHTNING, "train a SHViT, or go on with --ckpt_path"),
@@ -18,10 +19,18 @@ COMMANDS = {
     "test": (LIGHTNING, "measure a checkpoint on the test images"),
     "predict": (LIGHTNING, "write predictions.csv for a dataset or a folder of images"),
     "cache-teacher": (CACHE_TEACHER, "run a teacher once, and keep its answers for fit"),
+    "sweep": (SWEEP, "run fit for every cell and seed of a sweep file, and compare them"),
+    "report": ("shvit_pl.sweep.finish:report", "write the page of a sweep, also while it runs"),
     "designs": ("shvit_pl.designs.table:designs", "print the named designs with parameters, MACs and token grids"),
 }
 
-_WRITTEN = {"predict": "--output", "cache-teacher": "--model.distill.cache"}  # else in runs
+_RAW = (LIGHTNING, CACHE_TEACHER, SWEEP)  # take their arguments as they are
+_WRITTEN = {  # else in runs
+    "predict": "--output",
+    "cache-teacher": "--model.distill.cache",
+    "sweep": "--folder",
+    "report": "--folder",
+}
 
 
 def main(args: list[str] | None = None) -> int:
@@ -43,7 +52,7 @@ def main(args: list[str] | None = None) -> int:
 def _run(command: str, args: list[str]) -> int:
     module, function = COMMANDS[command][0].split(":")
     try:
-        if COMMANDS[command][0] in (LIGHTNING, CACHE_TEACHER):
+        if COMMANDS[command][0] in _RAW:
             getattr(import_module(module), function)(args)
         else:
             from shvit_pl.parsing import run_function

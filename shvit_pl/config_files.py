@@ -18,8 +18,12 @@ def shipped_configs() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "cli_configs"
 
 
-def find_config(name: str) -> str:
+def find_config(name: str, beside: Path | None = None) -> str:
     """Return the path of a config: the file `name`, or the shipped one (`s1.yaml`, `cli_configs/s1.yaml`, `s1`).
+
+    Args:
+        name: As the user gives it.
+        beside: A folder to look into before the shipped ones.
 
     Raises:
         UserError: with the shipped names, when there is neither.
@@ -27,7 +31,8 @@ def find_config(name: str) -> str:
     if Path(name).is_file():
         return name
     folder, wanted = shipped_configs(), name.removeprefix("cli_configs/")
-    for candidate in (folder / wanted, folder / f"{wanted}.yaml"):
+    near = [beside / name] if beside is not None else []
+    for candidate in (*near, folder / wanted, folder / f"{wanted}.yaml"):
         if candidate.is_file():
             return str(candidate)
     known = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.yaml"))

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
-from signal import SIGTERM
 from typing import Any, Literal, NoReturn
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from shvit_pl.callbacks.checkpoints import checkpoints
 from shvit_pl.callbacks.claimed import ClaimedFolder
@@ -33,16 +30,12 @@ from shvit_pl.callbacks.step_seed import StepSeed
 from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import Throughput
 from shvit_pl.claim import claim
-from shvit_pl.config_files import with_found_configs
-from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.settings import OF_ONE_DATASET
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.flags import check_flags, check_monitors, check_writable
-from shvit_pl.modules.make import make_module
 from shvit_pl.modules.metrics import validation_metrics
 from shvit_pl.parsing import OneLineErrors
-from shvit_pl.quiet import quiet
 from shvit_pl.resume import (
     LAST,
     flat,
@@ -52,9 +45,9 @@ from shvit_pl.resume import (
     refuse_done,
     training_settings,
 )
-from shvit_pl.runs import interrupted_run, resumed_loggers, run_loggers
+from shvit_pl.run_loggers import resumed_loggers, run_loggers
+from shvit_pl.runs import interrupted_run
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.trainer import Trainer
 
 Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
 
@@ -241,58 +234,3 @@ def _expand_home(config: Any) -> None:
 def _set_defaults(parser: LightningArgumentParser, hparams: Mapping[str, Any]) -> None:
     known = {action.dest for action in parser._actions}
     parser.set_defaults({key: value for key, value in flat(hparams) if key in known})
-
-
-def _missing_package(error: BaseException | None) -> ModuleNotFoundError | None:
-    """What jsonargparse wrapped into its own words, if it is that a package is not installed."""
-    while error is not None and not isinstance(error, ModuleNotFoundError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)  # of a GPU, or a CPU
-
-
-def run(args: list[str]) -> None:
-    """Run one of LightningCLI's commands."""
-    run_as(ShvitCLI, args[0], args)
-
-
-def run_as(kind: type[ShvitCLI], subcommand: str, args: list[str]) -> None:
-    """Run a command as one of LightningCLI's.
-
-    Args:
-        kind: The command line.
-        subcommand: fit, validate, test or predict.
-        args: The command's name, and its flags.
-    """
-    quiet()
-    ShvitCLI.command, ShvitCLI.name, ShvitCLI.chosen = shlex.join(["shvit-pl", *args]), args[0], subcommand
-    try:
-        kind(
-            make_module,
-            HFImageDataModule,
-            trainer_class=Trainer,
-            save_config_callback=SaveFitConfig,
-            save_config_kwargs={"overwrite": True},
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            args=with_found_configs([subcommand, *args[1:]]),
-        )
-    except MisconfigurationException as error:  # Lightning's word for a user's mistake
-        raise UserError(f"trainer: {one_line(error)}") from error
-    except (ModuleNotFoundError, ValueError) as error:
-        missing = _missing_package(error)  # of a logger, for example
-        if missing is None or isinstance(error, UserError):
-            raise
-        raise UserError(one_line(missing)) from error
-    except SIGTERMException as error:
-        raise SystemExit(128 + SIGTERM) from error
-    except RuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise UserError(
-            "data.batch_size: more than the device's memory holds. Lower it (--trainer.accumulate_grad_batches keeps "
-            "the global batch) or data.image_size, or set --model.grad_checkpointing true."
-        ) from error

@@ -9,59 +9,15 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import lightning as L
-from lightning.fabric.loggers.tensorboard import TensorBoardLogger as FabricTensorBoardLogger
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
 SUMMARY = "summary.json"
 CONFIG = "config.yaml"
 METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
-
-
-class RunTensorBoardLogger(TensorBoardLogger):
-    """TensorBoard without `hparams.yaml`: `config.yaml` holds everything."""
-
-    @rank_zero_only
-    def save(self) -> None:
-        """Write what is pending."""
-        FabricTensorBoardLogger.save(self)
-
-
-def run_loggers(root: str, name: str) -> list[Logger]:
-    """TensorBoard and CSV in the next free folder `<root>/<name>/version_<k>`."""
-    tensorboard = RunTensorBoardLogger(root, name=name, default_hp_metric=False)
-    return [tensorboard, CSVLogger(root, name=name, version=tensorboard.version, flush_logs_every_n_steps=1)]
-
-
-def resumed_loggers(folder: Path, step: int) -> list[Logger]:
-    """TensorBoard and CSV that go on in the folder of an interrupted run, from the checkpoint's step."""
-    root, name, version = folder.parent.parent, folder.parent.name, folder.name
-    metrics = CSVLogger(root, name=name, version=version, flush_logs_every_n_steps=1)
-    _keep_rows(metrics, folder / METRICS, step)
-    return [RunTensorBoardLogger(root, name=name, version=version, default_hp_metric=False), metrics]
-
-
-@rank_zero_only
-def _keep_rows(logger: CSVLogger, path: Path, step: int) -> None:
-    """Take over the rows before `step`: Lightning's writer would begin an empty file."""
-    rows = []
-    if path.is_file():
-        with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal()]
-    logger.experiment.metrics = [row for row in rows if int(row["step"]) < step]  # the writer deletes the old file
-    logger.save()
-
-
-def run_folder(trainer: L.Trainer) -> Path | None:
-    """The folder of a trainer's run. Unlike `trainer.log_dir`, it may be asked for on one rank alone."""
-    logger = next((logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)), None)
-    return Path(logger.log_dir) if logger is not None else None
 
 
 def interrupted_run(checkpoint: str) -> Path | None:
@@ -83,3 +39,29 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """Read the `summary.json` of a run that ended well."""
     summary: dict[str, Any] = json.loads((folder / SUMMARY).read_text())
     return summary
+
+
+def finished_run(folder: Path) -> Path | None:
+    """The newest run folder `version_<k>` in `folder` whose run ended well, if there is one."""
+    return _newest(summary.parent for summary in folder.glob(f"version_*/{SUMMARY}"))
+
+
+def newest_run(folder: Path) -> Path | None:
+    """The newest run folder `version_<k>` in `folder`, if there is one."""
+    return _newest(folder.glob("version_*"))
+
+
+def _newest(folders: Iterable[Path]) -> Path | None:
+    numbered = [folder for folder in folders if folder.name[8:].isdecimal()]
+    return max(numbered, key=lambda folder: int(folder.name[8:]), default=None)
+
+
+def read_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
+    """Validation metrics over the epochs of a run (from 1), as `metrics.csv` has them: of each epoch, the last."""
+    curves: dict[str, dict[float, float]] = {}
+    if (folder / METRICS).is_file():
+        for row in csv.DictReader((folder / METRICS).read_text().splitlines()):
+            for name, value in row.items():
+                if name.startswith("val/") and value and (row.get("epoch") or "").isdecimal():
+                    curves.setdefault(name, {})[int(row["epoch"]) + 1] = float(value)
+    return {name: sorted(values.items()) for name, values in curves.items()}

@@ -8,7 +8,8 @@ from typing import Any
 
 import lightning as L
 
-from shvit_pl.runs import CHECKPOINTS, run_folder
+from shvit_pl.run_loggers import run_folder
+from shvit_pl.runs import CHECKPOINTS
 
 
 class EmptyRun(L.Callback):

@@ -18,7 +18,8 @@ from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.transforms import denormalise
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.modules.metrics import EMA
-from shvit_pl.runs import FIGURES, run_folder
+from shvit_pl.run_loggers import run_folder
+from shvit_pl.runs import FIGURES
 
 _MOST_INPUTS = 32
 _MOST_LABELS = 30  # with more classes, axis labels and numbers would not be readable

@@ -10,7 +10,8 @@ import lightning as L
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from shvit_pl.callbacks.checkpoints import before_validation
-from shvit_pl.runs import CHECKPOINTS, run_folder
+from shvit_pl.run_loggers import run_folder
+from shvit_pl.runs import CHECKPOINTS
 
 
 class Requeue(L.Callback):

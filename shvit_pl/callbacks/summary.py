@@ -18,7 +18,8 @@ from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.randomness import run_seed
-from shvit_pl.runs import CHECKPOINTS, run_folder, write_summary
+from shvit_pl.run_loggers import run_folder
+from shvit_pl.runs import CHECKPOINTS, write_summary
 
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmetrics", "datasets")
 

@@ -1,0 +1,114 @@
+"""Asking `fit` about flags without a run: whether it takes them, what they set, and what it would train."""
+
+from __future__ import annotations
+
+from argparse import ArgumentError
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from shvit_pl.config_files import with_found_configs
+from shvit_pl.designs.cost import cost
+from shvit_pl.errors import UserError, one_line
+from shvit_pl.lightning_cli import ShvitCLI
+from shvit_pl.lightning_run import make_cli
+from shvit_pl.modules.metrics import validation_metrics
+from shvit_pl.parsing import option_names, shortened
+from shvit_pl.quiet import quiet
+from shvit_pl.resume import training_settings
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a run would train.
+
+    Attributes:
+        params: Parameters of the network.
+        macs: Multiply-accumulates for one image.
+        image_size: Side of an image in pixels.
+        trained: Images that all of its steps see.
+        validated: Images that all of its validations see.
+        metrics: What its validation logs.
+    """
+
+    params: int
+    macs: int
+    image_size: int
+    trained: int
+    validated: int
+    metrics: tuple[str, ...]
+
+
+class FitCheck(ShvitCLI):
+    """The command line of `fit`, which only reads flags and opens data, weights and teacher."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """A parser that raises its errors."""
+        return super().init_parser(**{**kwargs, "exit_on_error": False})
+
+    def before_instantiate_classes(self) -> None:
+        """Nothing, until asked."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing, until asked."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Nothing."""
+
+    def _set_seed(self) -> None:
+        """Nothing."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Open what a run would open, instead of a trainer."""
+        self._open_inputs()
+        return None  # type: ignore[return-value]
+
+    def settings(self, flags: Sequence[str]) -> dict[str, Any]:
+        """What flags set, flat, of that which changes the course of a training; raises `UserError` for a mistake."""
+        try:
+            self.parse_arguments(self.parser, with_found_configs(["fit", *flags]))
+            super().before_instantiate_classes()
+        except ArgumentError as error:
+            raise UserError(shortened(error.message or str(error), self.parser)) from error
+        except MisconfigurationException as error:
+            raise UserError(f"trainer: {one_line(error)}") from error
+        return training_settings(self.config.fit)
+
+    def open(self, flags: Sequence[str]) -> Planned:
+        """Open data, weights and teacher as a run with these flags would; raises `UserError` for a mistake."""
+        self.settings(flags)
+        vars(self).pop("config_dump", None)  # of the flags before, which Lightning would give to `save_hyperparameters`
+        super().instantiate_classes()
+        classes, image_size = len(self.model.class_names), self.datamodule.hparams.image_size
+        costs = cost(self.model.design, classes, image_size)
+        logged = validation_metrics(classes, averaged=self.model.ema_config.decay > 0)
+        return Planned(costs.params, costs.macs, image_size, *self._images(), tuple(logged))
+
+    def _images(self) -> tuple[int, int]:
+        """Images that a run trains on, and that it validates on, over all its epochs."""
+        trainer, data = self.config.fit.trainer, self.config.fit.data
+        rows = self.datamodule.rows("train") or 0
+        limit = data.steps_per_epoch if data.streaming else trainer.limit_train_batches
+        batches = rows // data.batch_size
+        if limit is not None:
+            batches = limit if isinstance(limit, int) else int(limit * batches)
+        epochs = trainer.max_epochs if (trainer.max_epochs or 0) > 0 else 1
+        steps = batches * epochs
+        if trainer.max_steps > 0:
+            steps = min(steps, trainer.max_steps * trainer.accumulate_grad_batches)
+        validations = epochs // (trainer.check_val_every_n_epoch or 1)
+        return steps * data.batch_size, validations * (self.datamodule.rows("validate") or 0)
+
+    def flags(self) -> set[str]:
+        """All flags of `fit`."""
+        return option_names(self.parser)
+
+
+def fit_check() -> FitCheck:
+    """Make one; building the parser takes a second or two."""
+    quiet()
+    return make_cli(FitCheck, ["fit"])

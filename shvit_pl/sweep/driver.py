@@ -1,0 +1,70 @@
+"""The driver: sees that every point is run, that workers live, and that somebody watches."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from shvit_pl.sweep.definition import Definition
+from shvit_pl.sweep.pool import Pool
+from shvit_pl.sweep.progress import Status, status_of
+from shvit_pl.sweep.study import Board, patiently
+
+_POLL = 0.5  # seconds between two looks at the study
+
+
+class Terminated(BaseException):
+    """The driver got SIGTERM, as from a scheduler whose time is up."""
+
+
+class Watcher(Protocol):
+    """Shows how far a sweep is."""
+
+    def show(self, status: Status) -> None:
+        """Show it."""
+
+
+def drive(board: Board, definition: Definition, pool: Pool, retries: int, grace: float, watcher: Watcher) -> Status:
+    """Work until every point is done or given up, here or on other machines.
+
+    Args:
+        board: The study.
+        definition: The sweep.
+        pool: Workers to keep alive; they end with this function.
+        retries: How often a point that fails is tried again.
+        grace: Seconds after which a silent worker of another machine is taken for dead.
+        watcher: Is told how far the sweep is.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, when all runs have ended.
+        Terminated: on SIGTERM, the same.
+    """
+    with _sigterm_raises(), pool:
+        while True:
+            status = patiently(lambda: _step(board, definition, retries, grace))
+            watcher.show(status)
+            if status.left == 0:
+                return status
+            pool.keep(status.left)
+            time.sleep(_POLL)
+
+
+def _step(board: Board, definition: Definition, retries: int, grace: float) -> Status:
+    board.reap(grace)
+    board.enqueue_missing(definition.points.values(), retries)
+    return status_of(board, definition, retries)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

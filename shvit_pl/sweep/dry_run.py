@@ -1,0 +1,104 @@
+"""The runs of a sweep with their cost, and the time that they will take, by a few steps of each cell."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from shvit_pl.errors import UserError
+from shvit_pl.fit_check import Planned
+from shvit_pl.runs import finished_run, read_summary
+from shvit_pl.sweep.attempt import how_it_ended
+from shvit_pl.sweep.definition import Definition
+from shvit_pl.sweep.grid import as_flags
+
+_STEPS = 6
+_VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A few steps of a cell.
+
+    Attributes:
+        start: Seconds beside the steps: imports, opening the data, writing.
+        images_per_second: In training, loading included.
+    """
+
+    start: float
+    images_per_second: float
+
+    def seconds(self, planned: Planned) -> float:
+        """Estimated for a whole run."""
+        images = planned.trained + _VALIDATION * planned.validated
+        return self.start + images / self.images_per_second
+
+
+def dry_run(
+    definition: Definition, planned: Mapping[str, Planned], base: Sequence[str], program: Sequence[str], workers: int
+) -> None:
+    """Print the cells of a sweep: what they cost, and how long their runs take when measured one after the other.
+
+    Args:
+        definition: The sweep.
+        planned: What each cell would train.
+        base: Flags that all runs begin with.
+        program: What runs them.
+        workers: Runs at a time, over which the time is shared out.
+
+    Raises:
+        UserError: with its last line, for a cell whose first steps fail.
+    """
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("cell", "M params", "MMACs", "px", "images/s", "a run takes"):
+        table.add_column(column, justify="left" if column == "cell" else "right")
+    total = 0.0
+    for name, plan in track(planned.items(), "measuring a few steps of each cell", transient=True):
+        choices = definition.cells.get(name, {})
+        measured = _measure([*program, *base, *as_flags(choices)], name)
+        seconds = measured.seconds(plan)
+        total += seconds
+        cells = [f"{plan.params / 1e6:.2f}", f"{plan.macs / 1e6:.1f}", str(plan.image_size)]
+        table.add_row(name, *cells, f"{measured.images_per_second:.0f}", _duration(seconds))
+    console = Console(width=None if Console().is_terminal else 160)
+    console.print(table, highlight=False)
+    runs = len(definition.points)
+    whole = total / len(planned) * runs
+    print(f"{runs} runs ({len(definition.cells)} cells, {len(definition.seeds)} seeds each): about {_duration(whole)} one")
+    print(f"after the other, {_duration(whole / workers)} by --workers {workers} if they do not slow each other down")
+    print(f"(start and training measured over {_STEPS} steps, validation taken as a third of training); nothing was run")
+
+
+def _measure(command: Sequence[str], name: str) -> Measured:
+    """Run a few steps of `fit`, in a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as root:
+        flags = [
+            f"--trainer.max_steps={_STEPS}",
+            "--trainer.limit_val_batches=1",
+            f"--trainer.default_root_dir={root}",
+            "--run_name=run",
+            "--plain=true",
+        ]
+        since = time.perf_counter()
+        done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
+        wall = time.perf_counter() - since
+        run = finished_run(Path(root) / "run")
+        if run is None:
+            raise UserError(f"{name}: its first steps fail: {how_it_ended(done.stdout + done.stderr, done.returncode)}")
+        summary = read_summary(run)
+    rate = summary["images_per_second"]
+    return Measured(max(0.0, wall - summary["steps_trained"] * summary["global_batch"] / rate), rate)
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

@@ -1,0 +1,61 @@
+"""The end of a sweep: inference speed, and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from shvit_pl.sweep.definition import Definition
+from shvit_pl.sweep.objectives import value
+from shvit_pl.sweep.record import SPEED, read_file, read_results, recorded
+from shvit_pl.sweep.report.write import summary_lines, write_report
+from shvit_pl.sweep.results import Results
+from shvit_pl.sweep.speed import measure_speed
+from shvit_pl.sweep.study import Board, open_storage
+
+_MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
+
+
+def finish(board: Board, definition: Definition, folder: Path, speed: bool) -> None:
+    """Measure the inference speed of cells that have none yet, where asked, and report."""
+    results = read_results(board, definition, folder)
+    summaries = _to_measure(results) if speed else {}
+    if summaries and set(summaries) != set((results.speed or {}).get("cells", {})):
+        print(f"measuring the inference speed of {len(summaries)} cells", flush=True)
+        board.study.set_user_attr(SPEED, measure_speed(summaries))
+        results = read_results(board, definition, folder)
+    _report(results, folder)
+
+
+def report(folder: str, storage: str | None = None) -> None:
+    """Write a sweep's report: report.html, results.csv, results.md and figures, in its folder; also while it runs.
+
+    Args:
+        folder: The sweep folder.
+        storage: URL of the study's database, if the one in sweep.yaml is not to be used.
+
+    Raises:
+        UserError: for a folder that is no sweep's, or a study that can't be reached.
+    """
+    path = Path(folder)
+    facts = read_file(path)
+    board = Board(open_storage(path, storage or facts["storage"]), facts["study"])
+    definition = recorded(board) or Definition.from_dict(facts["definition"])
+    _report(read_results(board, definition, path), path)
+
+
+def _report(results: Results, folder: Path) -> None:
+    paths = write_report(results, folder)
+    print("\n".join(summary_lines(results)))
+    print(f"report: {next(path for path in paths if path.suffix == '.html')}")
+
+
+def _to_measure(results: Results) -> dict[str, dict[str, Any]]:
+    """A summary of each cell that has one; of a search, of its best trials alone."""
+    objective, direction = next(iter(results.objectives.items()))
+    found = {cell.name: cell.done[0].summary for cell in results.cells if cell.done}
+    known = {name: summary for name, summary in found.items() if summary is not None}
+    if results.kind != "search":
+        return known
+    best = sorted(known, key=lambda name: value(known[name], objective) or 0.0, reverse=direction == "max")
+    return {name: known[name] for name in best[:_MOST_OF_A_SEARCH]}

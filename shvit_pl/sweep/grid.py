@@ -1,0 +1,86 @@
+"""From a sweep file to its cells and points: names that are unique, and flags of `fit`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import product
+from typing import Any
+
+from shvit_pl.sweep.sweep_file import SweepFile
+
+_LONGEST = 120  # characters of a folder's name, before it is cut
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run: what is chosen, and a seed.
+
+    Attributes:
+        key: Names the point in the study, and its run folder.
+        cell: Name of what is chosen.
+        choices: Flags and values; empty where a search samples them.
+        seed: `seed_everything`.
+    """
+
+    key: str
+    cell: str
+    choices: dict[str, Any] = field(hash=False)
+    seed: int
+
+
+def cells_of(file: SweepFile) -> dict[str, dict[str, Any]]:
+    """The cells by name, in the file's order; a search's are its trials, whose choices are not known yet."""
+    if file.grid is not None:
+        rows = [dict(zip(file.grid, values, strict=True)) for values in product(*file.grid.values())]
+        short = short_names(list(file.grid))
+        return {", ".join(f"{short[flag]} {_shown(value)}" for flag, value in row.items()): row for row in rows}
+    if file.rows is not None:
+        return dict(file.rows)
+    assert file.search is not None
+    return {f"trial {number}": {} for number in range(1, file.search.n_trials + 1)}
+
+
+def points_of(cells: Mapping[str, dict[str, Any]], seeds: Sequence[int]) -> list[Point]:
+    """Every cell with the first seed, then every cell with the next: a sweep cut short has whole seeds."""
+    folders = _folder_names(list(cells))
+    return [
+        Point(f"{folders[name]}_seed-{seed}", name, choices, seed) for seed in seeds for name, choices in cells.items()
+    ]
+
+
+def short_names(flags: Sequence[str]) -> dict[str, str]:
+    """Flags by their last word, as long as that is one flag's alone."""
+    last = [flag.rsplit(".", 1)[-1] for flag in flags]
+    return {flag: word if last.count(word) == 1 else flag for flag, word in zip(flags, last, strict=True)}
+
+
+def as_flags(choices: Mapping[str, Any]) -> list[str]:
+    """Choices as `fit` takes them."""
+    return [f"--{flag}={_written(value)}" for flag, value in choices.items()]
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _shown(value: Any) -> str:
+    text = _written(value)
+    return text if len(text) <= 40 else f"...{text[-37:]}"
+
+
+def _folder_names(names: Sequence[str]) -> dict[str, str]:
+    """A folder's name for each cell: readable, short and unique also where a file system ignores case."""
+    plain = {name: re.sub(r"[^\w.,-]+", "-", name.replace(", ", "_")).strip("-._") for name in names}
+    seen = [name.lower() for name in plain.values()]
+    return {
+        name: short if short and len(short) <= _LONGEST and seen.count(short.lower()) == 1 else _hashed(name, short)
+        for name, short in plain.items()
+    }
+
+
+def _hashed(name: str, short: str) -> str:
+    return f"{short[: _LONGEST - 9]}-{sha256(name.encode()).hexdigest()[:8]}"

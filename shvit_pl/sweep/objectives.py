@@ -1,0 +1,45 @@
+"""What cells are compared in: a run's metrics, or its costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shvit_pl.errors import UserError
+from shvit_pl.sweep.results import Direction
+
+MONITORS = ("val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema")
+COSTS: dict[str, Direction] = {
+    "params": "min",
+    "macs": "min",
+    "images_per_second": "max",
+    "wall_seconds": "min",
+    "peak_memory_mb": "min",
+}
+_DIRECTIONS: dict[str, Direction] = {name: "min" if "loss" in name else "max" for name in MONITORS} | COSTS
+
+
+def read_objectives(objective: Any, path: str) -> dict[str, Direction]:
+    """One metric, a list of them, or a mapping of them to `min` and `max`; raises `UserError` for anything else."""
+    named = [objective] if isinstance(objective, str) else objective
+    if isinstance(named, list) and all(isinstance(name, str) for name in named):
+        named = {name: _DIRECTIONS.get(name) for name in named}
+    if not isinstance(named, dict) or not named:
+        raise UserError(f"--config {path!r}: objective {objective!r}: allowed are {', '.join(_DIRECTIONS)}, or a list.")
+    for name, direction in named.items():
+        if name not in _DIRECTIONS:
+            raise UserError(f"--config {path!r}: objective {name}: allowed are {', '.join(_DIRECTIONS)}.")
+        if direction not in ("min", "max"):
+            raise UserError(f"--config {path!r}: objective {name} {direction!r}: allowed are min and max.")
+    return dict(named)
+
+
+def monitor(objectives: Mapping[str, Direction]) -> str:
+    """What best.ckpt is the best in: the first objective that is a metric of the validation images."""
+    return next((name for name in objectives if name in MONITORS), "val/acc1")
+
+
+def value(summary: Mapping[str, Any], objective: str) -> float | None:
+    """An objective's value in a run's `summary.json`: a metric of its best epoch, or a cost."""
+    found = summary.get(objective) if objective in COSTS else summary["metrics"].get(objective)
+    return None if found is None else float(found)

@@ -1,0 +1,50 @@
+"""Which process it is, whether it is alive, and that it dies with its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from any other, on any machine, at any time."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine(), "started": _started(os.getpid())}
+
+
+def is_gone(process: dict[str, Any]) -> bool:
+    """Whether a process is known to be dead: it was of this machine, and is not there any more."""
+    if process["machine"] is None or process["machine"] != _machine():
+        return False
+    return _started(process["pid"]) != process["started"]
+
+
+def die_with_parent() -> None:
+    """Have the system kill this process when its parent dies (Linux); for `preexec_fn`."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _machine() -> str | None:
+    """This boot of this machine, and the container that numbers its processes; None where that can't be told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, in the system's clock ticks; None where there is no such process, or only its remains."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]

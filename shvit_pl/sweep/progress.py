@@ -1,0 +1,109 @@
+"""How far a sweep is, as counts and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from statistics import mean
+
+from optuna.trial import FrozenTrial, TrialState
+
+from shvit_pl.sweep.definition import Definition
+from shvit_pl.sweep.grid import Point
+from shvit_pl.sweep.results import Direction
+from shvit_pl.sweep.study import ERROR, OWNER, Board
+
+
+@dataclass(frozen=True)
+class Running:
+    """A run that goes on: of which point, on which machine, since how many seconds."""
+
+    point: Point
+    host: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that has ended: its values, or its error."""
+
+    point: Point
+    values: tuple[float, ...]
+    error: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a sweep is.
+
+    Attributes:
+        total: Points in all.
+        ended: Those that are done, in their order.
+        failed: Those that are given up.
+        running: Those that run, on all machines.
+        seconds_left: Estimated from the runs so far; None before the first one ends.
+        objectives: What values are of.
+    """
+
+    total: int
+    ended: tuple[Ended, ...]
+    failed: tuple[Ended, ...]
+    running: tuple[Running, ...]
+    seconds_left: float | None
+    objectives: Mapping[str, Direction]
+
+    @property
+    def left(self) -> int:
+        """Points that are neither done nor given up."""
+        return self.total - len(self.ended) - len(self.failed)
+
+    @property
+    def best(self) -> Ended | None:
+        """The best run so far in the first objective."""
+        pick = max if next(iter(self.objectives.values())) == "max" else min
+        return pick(self.ended, key=lambda run: run.values[0], default=None)
+
+
+def status_of(board: Board, definition: Definition, retries: int) -> Status:
+    """Count the points of a sweep."""
+    keyed = board.by_key()
+    ended, failed, running = [], [], []
+    for key, point in definition.points.items():
+        trials = keyed.get(key, [])
+        done = _newest(trials, TrialState.COMPLETE) or _newest(trials, TrialState.PRUNED)
+        active = _newest(trials, TrialState.RUNNING)
+        if done is not None:
+            ended.append(_ended(point, done))
+        elif active is not None:
+            running.append(Running(point, active.user_attrs.get(OWNER, {}).get("host", ""), _seconds(active)))
+        elif trials and _newest(trials, TrialState.WAITING) is None and board.has_failed(trials, retries):
+            failed.append(_ended(point, trials[-1]))
+    total = len(definition.points)
+    waiting = total - len(ended) - len(failed) - len(running)
+    left = _time_left(ended, running, waiting)
+    return Status(total, tuple(ended), tuple(failed), tuple(running), left, definition.objectives)
+
+
+def _newest(trials: Sequence[FrozenTrial], state: TrialState) -> FrozenTrial | None:
+    return next((trial for trial in reversed(trials) if trial.state == state), None)
+
+
+def _ended(point: Point, trial: FrozenTrial) -> Ended:
+    return Ended(point, tuple(trial.values or ()), trial.user_attrs.get(ERROR), _seconds(trial))
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    if trial.datetime_start is None:
+        return 0.0
+    return ((trial.datetime_complete or datetime.now()) - trial.datetime_start) / timedelta(seconds=1)
+
+
+def _time_left(ended: Sequence[Ended], running: Sequence[Running], waiting: int) -> float | None:
+    """The runs to come take as long as those of their cell did, or of all cells; shared out over those that run now."""
+    if not ended:
+        return None
+    usual = mean(run.seconds for run in ended)
+    rest = waiting * usual + sum(max(0.0, usual - run.seconds) for run in running)
+    return rest / max(1, len(running))

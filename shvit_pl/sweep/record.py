@@ -1,0 +1,114 @@
+"""A sweep folder: what it says of itself, and what its study says of its points."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+
+from shvit_pl.errors import UserError
+from shvit_pl.runs import newest_run, read_curves
+from shvit_pl.sweep.definition import Definition, refuse_other
+from shvit_pl.sweep.grid import Point
+from shvit_pl.sweep.results import Cell, Results, Run, State
+from shvit_pl.sweep.study import COMMAND, CURVES, ERROR, RUN, SUMMARY, Board
+from shvit_pl.sweep.worker import DEFINITION, RUNS
+
+FILE = "sweep.yaml"
+SPEED = "speed"
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "done",
+    TrialState.PRUNED: "pruned",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+    TrialState.FAIL: "failed",
+}
+
+
+def recorded(board: Board) -> Definition | None:
+    """What the study says that it is a sweep of; None of a new one."""
+    stored = board.study.user_attrs.get(DEFINITION)
+    return Definition.from_dict(stored) if stored is not None else None
+
+
+def record(board: Board, definition: Definition, where: str) -> int:
+    """Keep what defines a sweep; raises `UserError` where the study is of another one.
+
+    Returns:
+        How many points it has beyond those that were recorded before.
+    """
+    before = recorded(board)
+    if before is not None:
+        refuse_other(before, definition, where)
+    if before is None or before != definition:
+        board.study.set_user_attr(DEFINITION, definition.as_dict())
+    return len(definition.points) - (len(before.points) if before else 0)
+
+
+def write_file(folder: Path, definition: Definition, study: str, storage: str | None, command: Sequence[str]) -> None:
+    """Write `sweep.yaml`, for people and for `report`."""
+    facts = {
+        "command": shlex.join(command),
+        "study": study,
+        "storage": without_password(storage),
+        "definition": definition.as_dict(),
+    }
+    partial = folder / f".{FILE}.{os.getpid()}"
+    partial.write_text(yaml.safe_dump(facts, sort_keys=False))
+    partial.replace(folder / FILE)
+
+
+def without_password(storage: str | None) -> str | None:
+    """A database's URL as it may be written down; its password is found in PGPASSWORD or ~/.pgpass."""
+    return storage and make_url(storage).set(password=None).render_as_string()
+
+
+def read_file(folder: Path) -> dict[str, Any]:
+    """Read `sweep.yaml`; raises `UserError` where a folder is no sweep's."""
+    if not (folder / FILE).is_file():
+        raise UserError(f"--folder {str(folder)!r}: no sweep's folder (it has no {FILE}); give that of shvit-pl sweep.")
+    facts: dict[str, Any] = yaml.safe_load((folder / FILE).read_text())
+    return facts
+
+
+def read_results(board: Board, definition: Definition, folder: Path) -> Results:
+    """What the study knows by now."""
+    keyed = board.by_key()
+    runs: dict[str, list[Run]] = {name: [] for name in definition.cells}
+    choices = dict(definition.cells)
+    for key, point in definition.points.items():
+        trial = _telling(keyed.get(key, []))
+        runs[point.cell].append(_run(point, trial, folder))
+        if definition.search is not None and trial is not None:
+            choices[point.cell] = dict(trial.params)
+    cells = tuple(Cell(name, choices[name], tuple(runs[name])) for name in definition.cells)
+    kind: Any = definition.kind
+    return Results(folder.absolute().name, kind, definition.objectives, cells, board.study.user_attrs.get(SPEED))
+
+
+def _telling(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The trial that says most of its point: a finished one, else the newest."""
+    done = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    return done[-1] if done else trials[-1] if trials else None
+
+
+def _run(point: Point, trial: FrozenTrial | None, folder: Path) -> Run:
+    if trial is None:
+        return Run(point.seed, "waiting", None, {}, None, "")
+    facts, state = trial.user_attrs, _STATES[trial.state]
+    current = newest_run(folder / RUNS / point.key)
+    return Run(
+        point.seed,
+        state,
+        facts.get(SUMMARY),
+        facts.get(CURVES) or (read_curves(current) if current is not None else {}),
+        facts.get(RUN) or (str(current.relative_to(folder)) if current is not None else None),
+        shlex.join(["shvit-pl", "fit", *facts[COMMAND]]) if COMMAND in facts else "",
+        facts.get(ERROR) if state == "failed" else None,
+    )

@@ -1,0 +1,207 @@
+"""The study behind a sweep: which points wait, run, are done or failed, on any number of machines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import optuna
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from shvit_pl.errors import UserError, first_line
+from shvit_pl.sweep.grid import Point
+from shvit_pl.sweep.journal import open_journal
+from shvit_pl.sweep.processes import is_gone
+from shvit_pl.sweep.results import Direction
+
+# what is noted of a trial
+KEY = "key"  # of its point
+OWNER = "owner"  # the worker that runs it
+BEAT = "beat"  # counts up while that worker lives
+SUMMARY = "summary"
+CURVES = "curves"
+RUN = "run"  # folder, relative to the sweep's
+COMMAND = "command"
+ERROR = "error"
+EXIT = "exit_code"
+LOST = "lost"  # it failed because its worker died or was stopped: no fault of its own
+
+_LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+_PATIENCE = 300.0  # seconds that a database may be away
+_Result = TypeVar("_Result")
+
+
+def open_storage(folder: Path, storage: str | None) -> BaseStorage:
+    """The journal file of a sweep folder, or a database.
+
+    Args:
+        folder: The sweep folder.
+        storage: URL of a database, such as `postgresql://user@host/database`; None for the journal.
+
+    Raises:
+        UserError: for a database that can't be reached or is not fit for many workers.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if storage is None:
+        return open_journal(folder)
+    if storage.startswith("sqlite"):
+        raise UserError(
+            f"--storage {storage}: SQLite hands one trial to two workers. Leave the flag out (a journal file in the "
+            "sweep folder), or give postgresql://USER@HOST/DATABASE."
+        )
+    try:
+        return RDBStorage(storage, engine_kwargs={"pool_pre_ping": True})
+    except Exception as error:  # of SQLAlchemy, its drivers, or Optuna
+        raise UserError(
+            f"--storage {storage}: no such database can be reached ({first_line(error)[:160]}). Allowed is "
+            "postgresql://USER@HOST:PORT/DATABASE, with the password in PGPASSWORD or ~/.pgpass."
+        ) from error
+
+
+class Board:
+    """A study, seen as the points of a sweep.
+
+    Args:
+        storage: Where it lives.
+        name: Of the study.
+        directions: Of its objectives, when it has to be made.
+    """
+
+    def __init__(self, storage: BaseStorage, name: str, directions: Sequence[Direction] | None = None) -> None:
+        self.storage = storage
+        if directions is None:
+            self.study = optuna.load_study(study_name=name, storage=storage)
+        else:
+            self.study = _made(storage, name, directions)
+        self._study_id = storage.get_study_id_from_name(name)
+        self._beats: dict[int, tuple[Any, float]] = {}
+
+    def trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
+        """Trials of points, oldest first."""
+        trials = self.study.get_trials(deepcopy=False, states=states)
+        return [trial for trial in trials if KEY in trial.user_attrs]
+
+    def by_key(self) -> dict[str, list[FrozenTrial]]:
+        """The trials of each point, oldest first."""
+        keyed: dict[str, list[FrozenTrial]] = {}
+        for trial in self.trials():
+            keyed.setdefault(trial.user_attrs[KEY], []).append(trial)
+        return keyed
+
+    def open(self, number: int) -> optuna.trial.Trial:
+        """A running trial, to sample its parameters or report its metric."""
+        return optuna.trial.Trial(self.study, self._id(number))
+
+    def carry_over(self, number: int) -> None:
+        """Give a trial what earlier ones of its point reported: it goes on from their last checkpoint."""
+        key = self.study.trials[number].user_attrs[KEY]
+        for earlier in self.by_key()[key]:
+            for step, reported in earlier.intermediate_values.items():
+                self.storage.set_trial_intermediate_value(self._id(number), step, reported)
+
+    def note(self, number: int, facts: Mapping[str, Any]) -> None:
+        """Keep facts of a trial."""
+        for name, value in facts.items():
+            self.storage.set_trial_user_attr(self._id(number), name, value)
+
+    def claim(self, owner: dict[str, Any]) -> FrozenTrial | None:
+        """Take the first point that waits, if there is one; no other worker gets it."""
+        for trial in self.trials((TrialState.WAITING,)):
+            try:
+                if not self.storage.set_trial_state_values(self._id(trial.number), TrialState.RUNNING):
+                    continue
+            except UpdateFinishedTrialError:
+                continue
+            self.note(trial.number, {OWNER: owner})
+            if not self._has_twin(trial):
+                return trial
+            self.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: "another trial does this point"})
+        return None
+
+    def end(
+        self, number: int, state: TrialState, facts: Mapping[str, Any], values: Sequence[float] | None = None
+    ) -> bool:
+        """End a trial, and note facts of it; false where it has ended already, by another process's judgement."""
+
+        def write() -> bool:
+            self.note(number, facts)
+            return self.storage.set_trial_state_values(self._id(number), state, values)
+
+        try:
+            return patiently(write)
+        except UpdateFinishedTrialError:
+            return False
+
+    def reap(self, grace: float) -> None:
+        """End the trials of workers that are gone, or have not been heard of for `grace` seconds of our own clock."""
+        for trial in self.trials((TrialState.RUNNING,)):
+            owner, beat, now = trial.user_attrs.get(OWNER), trial.user_attrs.get(BEAT), time.monotonic()
+            before, since = self._beats.setdefault(trial.number, (beat, now))
+            if before != beat:
+                self._beats[trial.number] = (beat, now)
+            elif (owner is not None and is_gone(owner)) or now - since > grace:
+                host = owner["host"] if owner else "unknown"
+                self.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: f"its worker on {host} is gone"})
+
+    def enqueue_missing(self, points: Iterable[Point], retries: int) -> None:
+        """Let every point wait that is neither done, nor on its way, nor has failed too often."""
+        keyed = self.by_key()
+        for point in points:
+            trials = keyed.get(point.key, [])
+            if any(trial.state in _LIVE for trial in trials) or self.has_failed(trials, retries):
+                continue
+            params = trials[-1].params if trials else {}
+            self.study.enqueue_trial(params, user_attrs={KEY: point.key})
+
+    def has_failed(self, trials: Sequence[FrozenTrial], retries: int) -> bool:
+        """Whether a point is given up: a mistake in its settings fails every time, all else is retried."""
+        forgiven = self.study.user_attrs.get("forgiven", [])
+        faults = [trial for trial in trials if is_fault(trial) and trial.number not in forgiven]
+        return len(faults) > retries or any(trial.user_attrs.get(EXIT) == 2 for trial in faults)
+
+    def forgive(self) -> int:
+        """Give the points that failed another chance; returns how many there are."""
+        faults = {key: [trial.number for trial in trials if is_fault(trial)] for key, trials in self.by_key().items()}
+        given_up = [key for key, trials in self.by_key().items() if not any(trial.state in _LIVE for trial in trials)]
+        self.study.set_user_attr("forgiven", [number for numbers in faults.values() for number in numbers])
+        return sum(bool(faults[key]) for key in given_up)
+
+    def _has_twin(self, trial: FrozenTrial) -> bool:
+        """Whether the same point is done, or another trial of it was there first: two drivers may enqueue at once."""
+        twins = [twin for twin in self.by_key()[trial.user_attrs[KEY]] if twin.number != trial.number]
+        done = any(twin.state in (TrialState.COMPLETE, TrialState.PRUNED) for twin in twins)
+        return done or any(twin.state in _LIVE and twin.number < trial.number for twin in twins)
+
+    def _id(self, number: int) -> int:
+        return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+
+def is_fault(trial: FrozenTrial) -> bool:
+    """Whether a trial failed by itself, and not because its worker was gone or stopped."""
+    return trial.state == TrialState.FAIL and not trial.user_attrs.get(LOST)
+
+
+def patiently(action: Callable[[], _Result], seconds: float = _PATIENCE) -> _Result:
+    """Do it again while the storage is away, for at most so many seconds."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except StorageInternalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
+
+
+def _made(storage: BaseStorage, name: str, directions: Sequence[Direction]) -> optuna.Study:
+    """The study, made where there is none yet; another process may make it at the same time."""
+    wanted = [StudyDirection.MINIMIZE if direction == "min" else StudyDirection.MAXIMIZE for direction in directions]
+    try:
+        return optuna.create_study(storage=storage, study_name=name, directions=wanted)
+    except DuplicatedStudyError:
+        return optuna.load_study(study_name=name, storage=storage)

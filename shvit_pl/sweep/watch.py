@@ -1,0 +1,111 @@
+"""Watching a sweep: a live table on a terminal, a line per event elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from shvit_pl.sweep.progress import Ended, Status
+from shvit_pl.sweep.worker import LOGS
+
+_ROWS = 12  # runs in the table
+
+
+class LiveTable:
+    """What runs, what is done, what failed, the best so far, and the time left.
+
+    Args:
+        folder: The sweep folder, whose logs say how far each run is.
+        plain: Lines instead of a table, also on a terminal.
+    """
+
+    def __init__(self, folder: Path, plain: bool = False) -> None:
+        self.folder = folder
+        self.console = Console(no_color=plain, highlight=False, soft_wrap=True)
+        self._live = (
+            Live(console=self.console, refresh_per_second=2) if self.console.is_terminal and not plain else None
+        )
+        self._told: set[str] = set()
+
+    def __enter__(self) -> LiveTable:
+        """Begin."""
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Leave the terminal as it was."""
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, status: Status) -> None:
+        """Show how far the sweep is."""
+        for run in (*status.ended, *status.failed):
+            if run.point.key not in self._told:
+                self._tell(run, status)
+        if self._live is not None:
+            self._live.update(Group(_bar(status), _runs(status, self._last_line), _best(status)))
+
+    def _tell(self, run: Ended, status: Status) -> None:
+        """A line about a run that has ended."""
+        if not self._told and len(status.ended) > 1:  # those that were there before
+            self._told |= {each.point.key for each in (*status.ended, *status.failed)}
+            self.console.print(f"{len(self._told)} of {status.total} runs were there already")
+            return
+        self._told.add(run.point.key)
+        names = ", ".join(f"{name} {value:.4g}" for name, value in zip(status.objectives, run.values, strict=False))
+        left = f"{status.left} left" + (f", about {_duration(status.seconds_left)}" if status.seconds_left else "")
+        said = f"failed: {run.error}" if run in status.failed else f"{names} in {_duration(run.seconds)}"
+        self.console.print(f"{_name(run)}: {said}  ({left})", markup=False)
+
+    def _last_line(self, key: str) -> str:
+        """The last line that a run of this machine printed."""
+        try:
+            with (self.folder / LOGS / f"{key}.log").open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - 2000))
+                lines = file.read().decode(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return " ".join((lines or [""])[-1].split())
+
+
+def _bar(status: Status) -> Table:
+    done = len(status.ended) + len(status.failed)
+    grid = Table.grid(padding=(0, 2))
+    left = f"about {_duration(status.seconds_left)} left" if status.seconds_left is not None else ""
+    failed = f"{len(status.failed)} failed" if status.failed else ""
+    bar = ProgressBar(total=status.total, completed=done, width=24)
+    grid.add_row(bar, f"{done}/{status.total} runs", f"{len(status.running)} running", failed, left)
+    return grid
+
+
+def _runs(status: Status, last_line: Callable[[str], str]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for run in status.running[:_ROWS]:
+        shown = last_line(run.point.key)
+        text = "starting" if shown.startswith("$") else shown
+        grid.add_row(f"  {run.point.cell}", f"seed {run.point.seed}", _duration(run.seconds), Text(text, "dim", end=""))
+    return grid
+
+
+def _best(status: Status) -> Text:
+    if status.best is None:
+        return Text("")
+    objective, value = next(iter(status.objectives)), status.best.values[0]
+    return Text(f"  best so far: {objective} {value:.4g}, {_name(status.best)}")
+
+
+def _name(run: Ended) -> str:
+    return f"{run.point.cell}, seed {run.point.seed}"
+
+
+def _duration(seconds: float | None) -> str:
+    return str(timedelta(seconds=round(seconds or 0)))
