@@ -10,23 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from shvit_pl.deploy.device import processor
+
 
 def environment(packages: Sequence[str]) -> dict[str, str]:
     """The processor (no host's name), Python, the packages' versions, and the command."""
     return {
-        "cpu": _processor(),
+        "cpu": processor(),
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
         "command": " ".join(["python -m benchmarks." + Path(sys.argv[0]).stem, *sys.argv[1:]]),
     }
-
-
-def _processor() -> str:
-    """The processor's name as Linux tells it, elsewhere its architecture."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -22,5 +22,8 @@ def test_a_run_on_the_gpu_in_bf16_validates_on_the_cpu(tmp_path):
     flags = ["--trainer.accelerator=gpu", "--trainer.devices=1", "--trainer.precision=bf16-mixed"]
     assert fit(*flags, "--model.channels_last=true") == 0
     folder = tmp_path / "runs" / "tiny" / "version_0"
-    assert "cpu" not in read_summary(folder)["device"]
+    summary = read_summary(folder)
+    assert "cpu" not in summary["device"]
+    assert summary["peak_memory_of"] == "allocated on the GPU"
+    assert 0 < summary["peak_memory_mb"] <= torch.cuda.max_memory_allocated() / 1e6 + 0.1
     assert main(["validate", f"--ckpt_path={folder / 'checkpoints' / 'best.ckpt'}", "--trainer.accelerator=cpu"]) == 0

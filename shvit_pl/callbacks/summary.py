@@ -13,6 +13,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 
+from shvit_pl.callbacks.memory import peak_memory, reset_peak_memory
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.cost import cost
@@ -65,6 +66,10 @@ class RunSummary(L.Callback):
         self._folder = str((run_folder(trainer) or Path()).absolute())
         self._since = time.perf_counter()
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin to watch the memory."""
+        reset_peak_memory(trainer.strategy.root_device)
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the metrics of the best epoch."""
         metrics = _validation_metrics(trainer)
@@ -96,6 +101,7 @@ class RunSummary(L.Callback):
         throughput = find_callback(trainer, Throughput)
         checkpoint = trainer.checkpoint_callback
         best_path = getattr(checkpoint, "best_model_path", "")
+        peak, peak_of = peak_memory(trainer.strategy.root_device)
         return {
             **run_facts(trainer, module),
             "metrics": self.best,
@@ -108,6 +114,8 @@ class RunSummary(L.Callback):
             "wall_seconds": round(self._elapsed(), 1),
             "broken_images": self.broken_images(trainer),
             "images_per_second": round(throughput.images_per_second, 1) if throughput else None,
+            "peak_memory_mb": peak,
+            "peak_memory_of": peak_of,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
             "command": self.command,
         }

@@ -51,6 +51,10 @@ def test_the_summary_says_what_happened(folder):
     assert set(summary["metrics"]) == {"val/acc1", "val/acc5", "val/loss"}
     assert summary["wall_seconds"] > 0
     assert summary["images_per_second"] > 0
+    weights = 4e-6 * summary["params"]  # MB; AdamW holds three of them
+    assert 3 * weights < summary["peak_memory_mb"] < 1e5
+    gpu = torch.cuda.is_available()
+    assert summary["peak_memory_of"] == ("allocated on the GPU" if gpu else "resident in the process")
     assert summary["versions"]["torch"] == torch.__version__.split("+")[0]
     assert summary["command"].startswith("shvit-pl fit")
 

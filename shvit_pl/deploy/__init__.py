@@ -1,0 +1,1 @@
+"""What a trained model costs in use."""

@@ -1,0 +1,44 @@
+"""Compiling a network for one shape of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from textwrap import shorten
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_LONGEST = 160  # characters of a reason
+
+
+class NotCompiledError(RuntimeError):
+    """Why a network could not be compiled, in one short line."""
+
+
+@torch.inference_mode()
+def compiled(model: nn.Module, images: Tensor, backend: str | Callable[..., Any] = "inductor") -> nn.Module:
+    """Compile by `torch.compile` in its default mode, for batches of exactly this shape, and run once.
+
+    The network is exported first, which gives it a `forward` of its own: `torch.compile` keeps eight versions of the
+    one that all networks of a class share, and runs any further network uncompiled, with no more than a warning.
+
+    Args:
+        model: In evaluation mode.
+        images: A batch `(B, 3, S, S)`.
+        backend: Of `torch.compile`.
+
+    Raises:
+        NotCompiledError: where the compiler fails, or is missing.
+    """
+    try:
+        network: Any = torch.compile(torch.export.export(model, (images,)).module(), dynamic=False, backend=backend)
+        network(images)
+    except Exception as error:  # exporting, tracing and every backend have exceptions of their own
+        raise NotCompiledError(_reason(error)) from error
+    return network
+
+
+def _reason(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
+    return shorten(lines[0] if lines else type(error).__name__, _LONGEST, placeholder=" ...")

@@ -1,0 +1,34 @@
+"""When two designs are the same network, however they were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from shvit_pl.designs.design import Design
+
+Network = tuple[Any, ...]
+
+
+def design_of(summary: Mapping[str, Any]) -> Design:
+    """The design in a run's `summary.json`."""
+    names = {field.name for field in fields(Design)}
+    return Design(**{key: value for key, value in summary["design"].items() if key in names})
+
+
+def network(design: Design) -> Network:
+    """What a design computes in evaluation, apart from its classifiers: equal for the same network, and hashable.
+
+    Left out is what does not change it: the image size that the design is meant for, stochastic depth, and settings of
+    attention where there is none. A `partial_ratio` counts by the channels that it leaves.
+    """
+    return design.patch_size, *(_stage(design, stage) for stage in range(design.stages))
+
+
+def _stage(design: Design, stage: int) -> Network:
+    size, mixer = (design.embed_dim[stage], design.depth[stage]), design.mixers[stage]
+    if mixer == "conv":
+        return size
+    bottleneck = mixer == "single_head" and design.single_head == "bottleneck"
+    return *size, design.attended(stage), bottleneck, design.heads(stage), design.qk(stage), design.local_conv

@@ -1,0 +1,78 @@
+"""What the paper printed of a run's design: `paper.csv`, its tables and figures on ImageNet-1k."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from shvit_pl.designs.config import resolve_design
+from shvit_pl.designs.network import Network, design_of, network
+
+FILE = Path(__file__).with_name("paper.csv")
+
+_DEVICES = "images/s: GPU A100, batch 256; CPU and ONNX Xeon Gold 5218R, batch 16, one thread"
+_TRAINING = {
+    "trained": "300 epochs",
+    "tuned_384": "330 epochs in all",
+    "tuned_512": "360 epochs in all",
+    "distilled": "distilled as in DeiT; teacher and epochs are not printed",
+    "macro": "details of its blocks and its epochs are not printed",
+    "multi_head": "300 epochs; its heads and widths are not printed",
+    "single_head": "300 epochs; its widths are not printed, S2's are taken here",
+}
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of the paper.
+
+    Attributes:
+        source: Where it stands: `Table 2: SHViT-S1`.
+        top1: Top-1 accuracy in percent.
+        params_m: Parameters in millions; `None` where it prints none, as below.
+        gpu: Images per second on a GPU.
+        cpu: Images per second on a CPU.
+        onnx: Images per second on a CPU by ONNX Runtime.
+        conditions: Data, training and devices.
+    """
+
+    source: str
+    top1: float
+    params_m: float | None
+    gpu: float | None
+    cpu: float | None
+    onnx: float | None
+    conditions: str
+
+
+def paper_row(summary: Mapping[str, Any]) -> PaperRow | None:
+    """The paper's row of the network that a run trained, distilled or not as the run was; `None` where it has none.
+
+    Args:
+        summary: The run's `summary.json`. Of several rows the one of its image size is chosen, else the first.
+    """
+    rows = _rows().get((network(design_of(summary)), bool(summary["teacher"])), {})
+    return rows.get(summary["dataset"]["image_size"]) or next(iter(rows.values()), None)
+
+
+@cache
+def _rows() -> dict[tuple[Network, bool], dict[int, PaperRow]]:
+    """The rows by image size, by network and whether it was distilled."""
+    found: dict[tuple[Network, bool], dict[int, PaperRow]] = {}
+    with FILE.open(newline="") as file:
+        for line in csv.DictReader(file):
+            design = resolve_design(line["name"], **json.loads(line["changes"]))
+            found.setdefault((network(design), line["distilled"] == "yes"), {})[int(line["image_size"])] = _row(line)
+    return found
+
+
+def _row(line: Mapping[str, str]) -> PaperRow:
+    figures = {name: float(line[name]) if line[name] else None for name in ("params_m", "gpu", "cpu", "onnx")}
+    training = _TRAINING[line["conditions"]]
+    conditions = f"ImageNet-1k, {line['image_size']} pixels, {training}; {_DEVICES}"
+    return PaperRow(line["source"], float(line["top1"]), conditions=conditions, **figures)
