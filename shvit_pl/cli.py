@@ -20,7 +20,7 @@ COMMANDS = {
     "predict": (LIGHTNING, "write predictions.csv for a dataset or a folder of images"),
     "cache-teacher": (CACHE_TEACHER, "run a teacher once, and keep its answers for fit"),
     "sweep": (SWEEP, "run fit for every cell and seed of a sweep file, and compare them"),
-    "report": ("shvit_pl.sweep.finish:report", "write the page of a sweep, also while it runs"),
+    "report": ("shvit_pl.sweep.command:report", "write the page of a sweep, also while it runs"),
     "designs": ("shvit_pl.designs.table:designs", "print the named designs with parameters, MACs and token grids"),
 }
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.fit_check import FitCheck, Planned
 from shvit_pl.sweep.definition import Definition
-from shvit_pl.sweep.grid import as_flags, cells_of
+from shvit_pl.sweep.grid import as_flags, cells_of, short_names
 from shvit_pl.sweep.objectives import MONITORS
 from shvit_pl.sweep.options import own_flags
 from shvit_pl.sweep.sweep_file import KINDS, SweepFile
@@ -58,27 +58,44 @@ def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
     return Definition(kind, _plain(cells_of(file)), file.seeds, dict(file.objectives), _plain(fixed), _plain(search))
 
 
-def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit: FitCheck) -> dict[str, Planned]:
+@dataclass(frozen=True)
+class Opened:
+    """A cell that `fit` takes.
+
+    Attributes:
+        name: Of the cell; of a search, the values that are tried.
+        flags: Of `fit`, for a run of it.
+        planned: What it would train.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    planned: Planned
+
+
+def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit: FitCheck) -> list[Opened]:
     """Open data, weights and teacher of every cell as its runs would; raises `UserError` with all that fail together.
 
     Of a search, the ends of each range and each choice are opened.
     """
     cells = definition.cells if file.search is None else _named(file.search.examples())
-    planned: dict[str, Planned] = {}
+    opened: list[Opened] = []
     mistakes: dict[str, str] = {}
     for name, choices in cells.items():
+        flags = (*base, *as_flags(choices))
         try:
-            planned[name] = fit.open([*base, *as_flags(choices)])
-            _check_logged(definition, planned[name])
+            opened.append(Opened(name, flags, fit.open(flags)))
+            _check_logged(definition, opened[-1].planned)
         except UserError as error:
             mistakes[name] = str(error)
     if mistakes:
         raise UserError(_together(mistakes, len(cells)))
-    return planned
+    return opened
 
 
-def _named(examples: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {", ".join(f"{flag} {value}" for flag, value in choices.items()): choices for choices in examples}
+def _named(examples: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    short = short_names(list(examples[0]))
+    return {", ".join(f"{short[flag]} {value}" for flag, value in choices.items()): choices for choices in examples}
 
 
 def _check_logged(definition: Definition, planned: Planned) -> None:

@@ -2,142 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from signal import SIGTERM
-
-import torch
-
-from shvit_pl.config_files import find_config
-from shvit_pl.errors import UserError
-from shvit_pl.fit_check import fit_check
-from shvit_pl.flags import check_writable
-from shvit_pl.sweep.checks import check_flags, define, open_cells
-from shvit_pl.sweep.definition import Definition
-from shvit_pl.sweep.driver import Terminated, drive
-from shvit_pl.sweep.dry_run import dry_run
-from shvit_pl.sweep.finish import finish
-from shvit_pl.sweep.options import Options, read_options
-from shvit_pl.sweep.pool import Pool, slots_for
-from shvit_pl.sweep.progress import Status, status_of
-from shvit_pl.sweep.record import record, recorded, write_file
-from shvit_pl.sweep.study import Board, open_storage
-from shvit_pl.sweep.sweep_file import SweepFile, is_sweep_file, read_sweep_file
-from shvit_pl.sweep.watch import LiveTable
-from shvit_pl.sweep.worker import WorkerSpec
-
-_SILENCE = 6  # heartbeats
+from shvit_pl.sweep.extra import check_extra
+from shvit_pl.sweep.options import read_options
 
 
 def run(args: list[str]) -> None:
-    """Run the command `sweep`."""
+    """Run the command; its help and its mistakes in flags wait for no heavy import."""
     options, configs, flags = read_options(args[1:])
-    path, layers = _sort(configs)
-    file = read_sweep_file(path)
-    base = [*(f"--config={config}" for config in (*file.base, *layers)), *flags]
-    folder = Path(options.folder or f"sweeps/{file.path.stem}")
-    study = options.study or folder.absolute().name
-    if options.storage is not None:
-        open_storage(folder, options.storage)  # before anything slow
-    check_writable("--folder", str(folder))
-    fit = fit_check()
-    check_flags(file, flags, fit)
-    definition = define(file, base, fit)
-    workers, gpus = _workers(options, fit.config.fit.trainer)
-    spec = WorkerSpec(str(folder), options.storage, study, tuple(base), heartbeat=options.heartbeat)
-    if options.dry_run:
-        dry_run(definition, open_cells(definition, file, base, fit), base, spec.program, workers)
-        return
-    before = _before(folder, options.storage, study)
-    if before is None or before.cells != definition.cells:
-        open_cells(definition, file, base, fit)
-    folder.mkdir(parents=True, exist_ok=True)
-    board = Board(open_storage(folder, options.storage), study, list(definition.objectives.values()))
-    _sweep(board, definition, spec, slots_for(workers, gpus), options, ["shvit-pl", *args])
+    check_extra("sweep")
+    from shvit_pl.quiet import quiet
+
+    quiet()
+    from shvit_pl.sweep.start import start
+
+    start(options, configs, flags, ["shvit-pl", *args])
 
 
-def _sweep(
-    board: Board,
-    definition: Definition,
-    spec: WorkerSpec,
-    slots: Sequence[str | None],
-    options: Options,
-    command: Sequence[str],
-) -> None:
-    """Record it, run what is missing, and report."""
-    folder = Path(spec.folder)
-    where = f"--study {spec.study!r}" if spec.storage else f"--folder {spec.folder!r}"
-    added = record(board, definition, where)
-    write_file(folder, definition, spec.study, spec.storage, command)
-    again = board.forgive()
-    status = status_of(board, definition, options.retries)
-    _announce(definition, status, spec, len(slots), added, again)
-    try:
-        with LiveTable(folder, options.plain) as table:
-            grace = _SILENCE * options.heartbeat
-            status = drive(board, definition, Pool(spec, slots), options.retries, grace, table)
-    except (KeyboardInterrupt, Terminated) as stop:
-        left = status_of(board, definition, options.retries).left
-        print(f"stopped: {left} of {status.total} runs are left; the same command goes on with them", flush=True)
-        if isinstance(stop, Terminated):
-            raise SystemExit(128 + SIGTERM) from stop
-        raise
-    finish(board, definition, folder, speed=options.speed)
-    if status.failed:
-        failed = status.failed[0]
-        print(f"{len(status.failed)} of {status.total} runs failed, such as {failed.point.key}: {failed.error}")
-        print(f"see {folder}/logs; the same command tries them again")
-        raise SystemExit(1)
+def report(folder: str, storage: str | None = None) -> None:
+    """Write a sweep's report: report.html, results.csv, results.md and figures, in its folder; also while it runs.
 
+    Args:
+        folder: The sweep folder.
+        storage: URL of the study's database, if the one in sweep.yaml is not to be used.
 
-def _sort(configs: Sequence[str]) -> tuple[str, list[str]]:
-    """The one sweep file among the configs, and the others, which are layered on its base."""
-    found = {config: find_config(config) for config in configs}
-    sweeps = [path for path in found.values() if is_sweep_file(path)]
-    if len(sweeps) != 1:
-        given = ", ".join(configs) or "none"
-        raise UserError(
-            f"--config {given}: give one sweep file (with grid, list or search), such as sweeps/macro.yaml; further "
-            f"ones are configs of fit. {len(sweeps)} of these are sweep files."
-        )
-    return sweeps[0], [config for config, path in found.items() if path != sweeps[0]]
+    Raises:
+        UserError: for a folder that is no sweep's, or a study that can't be reached.
+    """
+    check_extra("report")
+    from shvit_pl.sweep.finish import report_on
 
-
-def _before(folder: Path, storage: str | None, study: str) -> Definition | None:
-    """What is recorded already, without making anything."""
-    if storage is None and not folder.is_dir():
-        return None
-    try:
-        return recorded(Board(open_storage(folder, storage), study))
-    except KeyError:  # no such study
-        return None
-
-
-def _workers(options: Options, trainer: object) -> tuple[int, list[str]]:
-    """How many workers, and which GPUs are handed out to them."""
-    there = [str(number) for number in range(torch.cuda.device_count())]
-    several = str(getattr(trainer, "devices", "auto")) not in ("auto", "1", "-1")
-    if several:
-        if (options.workers or 1) > 1 or options.gpus is not None:
-            raise UserError(
-                f"--trainer.devices {getattr(trainer, 'devices', '')}: each run takes several devices; leave out --workers and --gpus."
-            )
-        return 1, []
-    gpus = [gpu.strip() for gpu in options.gpus.split(",")] if options.gpus is not None else there
-    for gpu in gpus:
-        if gpu not in there:
-            raise UserError(f"--gpus {options.gpus}: torch finds {', '.join(there) or 'no GPU'} here.")
-    return options.workers or max(1, len(gpus) * options.per_gpu), gpus
-
-
-def _announce(
-    definition: Definition, status: Status, spec: WorkerSpec, workers: int, added: int, again: int
-) -> None:
-    cells, seeds = len(definition.cells), len(definition.seeds)
-    print(f"sweep: {status.total} runs ({cells} cells, {seeds} seed{'s' * (seeds > 1)}) in {spec.folder}, {workers} at a time")
-    if 0 < added < status.total:
-        print(f"{added} of them are new")
-    if again:
-        print(f"{again} that failed before are tried again")
-    if status.left == 0:
-        print("all runs are done")
+    report_on(folder, storage)

@@ -74,7 +74,8 @@ def refuse_other(before: Definition, now: Definition, where: str) -> None:
     more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
     raise UserError(
         f"{where}: it holds another sweep ({'; '.join(differences[:_SHOWN])}{more}). Choices and seeds may "
-        "be added, nothing else changed: undo the change, or give another {where.split()[0]}."
+        "be added, nothing else changed: undo the change, or give "
+        f"another {where.split()[0]}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,8 +19,8 @@ from shvit_pl.errors import UserError
 from shvit_pl.fit_check import Planned
 from shvit_pl.runs import finished_run, read_summary
 from shvit_pl.sweep.attempt import how_it_ended
+from shvit_pl.sweep.checks import Opened
 from shvit_pl.sweep.definition import Definition
-from shvit_pl.sweep.grid import as_flags
 
 _STEPS = 6
 _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
@@ -44,15 +44,12 @@ class Measured:
         return self.start + images / self.images_per_second
 
 
-def dry_run(
-    definition: Definition, planned: Mapping[str, Planned], base: Sequence[str], program: Sequence[str], workers: int
-) -> None:
+def dry_run(definition: Definition, cells: Sequence[Opened], program: Sequence[str], workers: int) -> None:
     """Print the cells of a sweep: what they cost, and how long their runs take when measured one after the other.
 
     Args:
         definition: The sweep.
-        planned: What each cell would train.
-        base: Flags that all runs begin with.
+        cells: Its cells; of a search, the ends of its ranges.
         program: What runs them.
         workers: Runs at a time, over which the time is shared out.
 
@@ -63,20 +60,19 @@ def dry_run(
     for column in ("cell", "M params", "MMACs", "px", "images/s", "a run takes"):
         table.add_column(column, justify="left" if column == "cell" else "right")
     total = 0.0
-    for name, plan in track(planned.items(), "measuring a few steps of each cell", transient=True):
-        choices = definition.cells.get(name, {})
-        measured = _measure([*program, *base, *as_flags(choices)], name)
-        seconds = measured.seconds(plan)
+    for cell in track(cells, "measuring a few steps of each cell", transient=True):
+        measured = _measure([*program, *cell.flags], cell.name)
+        seconds, plan = measured.seconds(cell.planned), cell.planned
         total += seconds
-        cells = [f"{plan.params / 1e6:.2f}", f"{plan.macs / 1e6:.1f}", str(plan.image_size)]
-        table.add_row(name, *cells, f"{measured.images_per_second:.0f}", _duration(seconds))
+        costs = [f"{plan.params / 1e6:.2f}", f"{plan.macs / 1e6:.1f}", str(plan.image_size)]
+        table.add_row(cell.name, *costs, f"{measured.images_per_second:.0f}", _duration(seconds))
     console = Console(width=None if Console().is_terminal else 160)
     console.print(table, highlight=False)
-    runs = len(definition.points)
-    whole = total / len(planned) * runs
-    print(f"{runs} runs ({len(definition.cells)} cells, {len(definition.seeds)} seeds each): about {_duration(whole)} one")
-    print(f"after the other, {_duration(whole / workers)} by --workers {workers} if they do not slow each other down")
-    print(f"(start and training measured over {_STEPS} steps, validation taken as a third of training); nothing was run")
+    whole = total / len(cells) * len(definition.points)
+    runs = f"{len(definition.cells)} cells x {len(definition.seeds)} seeds"
+    print(f"{runs}: about {_duration(whole)} one after the other")
+    print(f"by --workers {workers}: {_duration(whole / workers)}, if they do not slow each other down")
+    print(f"start and rate measured over {_STEPS} steps, a validation image taken as a third of one; nothing was run")
 
 
 def _measure(command: Sequence[str], name: str) -> Measured:

@@ -27,16 +27,8 @@ def finish(board: Board, definition: Definition, folder: Path, speed: bool) -> N
     _report(results, folder)
 
 
-def report(folder: str, storage: str | None = None) -> None:
-    """Write a sweep's report: report.html, results.csv, results.md and figures, in its folder; also while it runs.
-
-    Args:
-        folder: The sweep folder.
-        storage: URL of the study's database, if the one in sweep.yaml is not to be used.
-
-    Raises:
-        UserError: for a folder that is no sweep's, or a study that can't be reached.
-    """
+def report_on(folder: str, storage: str | None) -> None:
+    """Write the report of the sweep in a folder, whose study is in `storage`, or where sweep.yaml says."""
     path = Path(folder)
     facts = read_file(path)
     board = Board(open_storage(path, storage or facts["storage"]), facts["study"])
