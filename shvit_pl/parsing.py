@@ -129,4 +129,4 @@ def option_names(parser: ArgumentParser) -> set[str]:
 
 def run_function(function: Callable[..., Any], command: str, args: list[str]) -> Any:
     """Run a typed function as a command: its arguments are the flags, its docstring the help."""
-    return auto_cli(function, args=args, prog=f"shvit-pl {command}", parser_class=OneLineErrors)
+    return auto_cli(function, args=args, prog=f"shvit-pl {command}", parser_class=OneLineErrors, as_positional=False)
