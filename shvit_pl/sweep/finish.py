@@ -10,7 +10,6 @@ from shvit_pl.sweep.objectives import value
 from shvit_pl.sweep.record import SPEED, read_file, read_results, recorded
 from shvit_pl.sweep.report.write import summary_lines, write_report
 from shvit_pl.sweep.results import Results
-from shvit_pl.sweep.speed import measure_speed
 from shvit_pl.sweep.study import Board, open_storage
 
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
@@ -21,6 +20,8 @@ def finish(board: Board, definition: Definition, folder: Path, speed: bool) -> N
     results = read_results(board, definition, folder)
     summaries = _to_measure(results) if speed else {}
     if summaries and set(summaries) != set((results.speed or {}).get("cells", {})):
+        from shvit_pl.sweep.speed import measure_speed  # torch, which a report alone does without
+
         print(f"measuring the inference speed of {len(summaries)} cells", flush=True)
         board.study.set_user_attr(SPEED, measure_speed(summaries))
         results = read_results(board, definition, folder)
