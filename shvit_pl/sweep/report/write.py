@@ -1,18 +1,42 @@
-"""Writing a report."""
+"""All files of a report, each whole or not at all."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
+from shvit_pl.runs import FIGURES
+from shvit_pl.sweep.report.figures import draw_figures
+from shvit_pl.sweep.report.page import render
+from shvit_pl.sweep.report.tables import cells_markdown, runs_csv
 from shvit_pl.sweep.results import Results
+
+PAGE = "report.html"
 
 
 def write_report(results: Results, folder: Path) -> list[Path]:
-    """Write it."""
-    (folder / "report.html").write_text(results.title)
-    return [folder / "report.html"]
+    """Write the page, the tables and the figures of a sweep, finished or not.
+
+    Args:
+        results: What the sweep has found so far.
+        folder: The sweep's; links in the page are relative to it.
+
+    Returns:
+        The files: `report.html`, `results.csv`, `results.md`, and of `figures/*.png` those that there is data for.
+    """
+    texts = {PAGE: render(results), "results.csv": runs_csv(results), "results.md": cells_markdown(results)}
+    files = {name: text.encode() for name, text in texts.items()}
+    files |= {f"{FIGURES}/{name}": image for name, image in draw_figures(results).items()}
+    return [_replace(folder / name, content) for name, content in files.items()]
 
 
-def summary_lines(results: Results) -> list[str]:
-    """What it says."""
-    return [results.title]
+def _replace(path: Path, content: bytes) -> Path:
+    """Write a file at once; its temporary name is nobody else's, even on a shared disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,137 @@
+"""The page's charts, as plotly draws them. The page itself chooses text colours, for light and dark."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from textwrap import wrap
+from typing import Any
+
+import plotly.graph_objects as go
+
+from shvit_pl.sweep.report.axes import Axis, Point, front_line, plane, points
+from shvit_pl.sweep.report.curves import Curve, best, curves
+from shvit_pl.sweep.report.effects import Effects, effects, estimates
+from shvit_pl.sweep.report.paired import Estimate
+from shvit_pl.sweep.report.palette import COLOURS, QUIET, colour, is_dashed
+from shvit_pl.sweep.report.quantities import Quantity, primary
+from shvit_pl.sweep.report.rows import names_title, rows
+from shvit_pl.sweep.results import Results
+
+_MOST_NUMBERED = 40
+_NARROW = 36  # characters of an axis title that a phone is wide enough for
+_LEGEND_BELOW: dict[str, Any] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "title": {"side": "top"}}
+
+
+def draw_charts(results: Results) -> dict[str, dict[str, Any]]:
+    """Charts by name, as plotly.js takes them: `{"data": [...], "layout": {...}}`, of what there is to draw."""
+    every, of = rows(results), primary(results)
+    across, up = plane(results)
+    known, lines, found = points(every, across, up), curves(every, of), effects(results)
+    charts: dict[str, go.Figure] = {}
+    if known:
+        charts["points"] = point_chart(known, across, up)
+    if any(one.mean is not None for _, one in estimates(found, of)):
+        charts["effects"] = effect_chart(found, of)
+    if lines:
+        charts["curves"] = curve_chart(lines, of, names_title(results))
+    return {name: json.loads(figure.to_json()) for name, figure in charts.items()}
+
+
+def point_chart(known: list[Point], across: Axis, up: Axis) -> go.Figure:
+    """A point per cell with its number, and the Pareto front as steps; a point's `customdata` is the number."""
+    x, y = across.quantity, up.quantity
+    front, numbered = front_line(known), len(known) <= _MOST_NUMBERED
+    figure = go.Figure(layout=_layout(_wrapped(x.header, *wrap(across.conditions, _NARROW)), y.header, height=460))
+    figure.add_scatter(
+        x=[one.x.mean * x.scale for one in front], y=[one.y.mean * y.scale for one in front], mode="lines",
+        line={"shape": "hv" if x.direction == "min" else "vh", "color": QUIET, "width": 1.5}, hoverinfo="skip",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[one.x.mean * x.scale for one in known], y=[one.y.mean * y.scale for one in known],
+        error_y={"array": [(one.y.sd or 0) * y.scale for one in known], "color": QUIET, "thickness": 1.5, "width": 4},
+        mode="markers+text" if numbered else "markers", text=[str(one.row.number) for one in known],
+        marker={"size": 20 if numbered else 10, "color": [colour(one.row.number) for one in known], "opacity": 1,
+                "line": {"width": [2.5 if one.on_front else 0 for one in known]}},
+        textfont={"color": "white", "size": 11, "weight": 700}, customdata=[one.row.number for one in known],
+        hovertext=[_hover(one, x, y) for one in known], hoverinfo="text",
+    )  # fmt: skip
+    return figure
+
+
+def curve_chart(lines: list[Curve], of: Quantity, title: str) -> go.Figure:
+    """Mean over seeds and the band of all seeds; beyond what a chart can hold, the worse ones start hidden."""
+    figure = go.Figure(layout=_layout("epoch", of.header, height=460 + 10 * len(lines)))
+    figure.update_layout(showlegend=True, legend={**_LEGEND_BELOW, "title": {"text": escape(title), "side": "top"}})
+    visible = {one.row.number for one in best(lines, of)}
+    for one in lines:
+        shown = True if one.row.number in visible else "legendonly"
+        own, group = colour(one.row.number), str(one.row.number)
+        dash = "dash" if is_dashed(one.row.number) else "solid"
+        figure.add_scatter(
+            x=one.epochs + one.epochs[::-1], y=one.high + one.low[::-1], fill="toself", fillcolor=own, opacity=0.18,
+            line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False, legendgroup=group, visible=shown,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=one.epochs, y=one.mean, mode="lines+markers", name=escape(_short(one.row.label)), legendgroup=group,
+            marker={"size": 4}, line={"color": own, "width": 2, "dash": dash},
+            visible=shown, hovertemplate=f"{escape(one.row.label)}<br>epoch %{{x}}: %{{y:.2f}}<extra></extra>",
+        )  # fmt: skip
+    return figure
+
+
+def effect_chart(found: Effects, of: Quantity) -> go.Figure:
+    """Main effects and interactions with their intervals; what is beyond the noise is filled."""
+    shown = [(_wrapped(*_halves(name)), one) for name, one in estimates(found, of) if one.mean is not None]
+    figure = go.Figure(layout=_layout(f"{of.name}, {of.step}".strip(", "), "", height=110 + 46 * len(shown)))
+    figure.update_layout(showlegend=True, legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
+    figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12})
+    figure.add_vline(x=0, line={"color": QUIET, "width": 1})
+    for seen, name in ((True, "beyond the noise"), (False, "not beyond the noise")):
+        _add_estimates(figure, [(label, one) for label, one in shown if one.is_seen is seen], name, seen)
+    figure.update_yaxes(categoryorder="array", categoryarray=[label for label, _ in shown])
+    return figure
+
+
+def _add_estimates(figure: go.Figure, shown: list[tuple[str, Estimate]], name: str, seen: bool) -> None:
+    own = COLOURS[0] if seen else QUIET
+    means = [one.mean or 0.0 for _, one in shown]
+    above = [one.high - mean if one.high is not None else 0.0 for mean, (_, one) in zip(means, shown, strict=True)]
+    symbol = "circle" if seen else "circle-open"
+    figure.add_scatter(
+        x=means, y=[label for label, _ in shown], mode="markers", name=name,
+        error_x={"array": above, "color": own, "thickness": 2, "width": 0},
+        marker={"size": 11, "color": own, "symbol": symbol, "line": {"width": 2, "color": own}},
+        hovertemplate="%{y}: %{x:+.2f}<extra></extra>",
+    )  # fmt: skip
+
+
+def _layout(x: str, y: str, height: int) -> go.Layout:
+    axis = {"automargin": True, "zeroline": False}
+    return go.Layout(
+        height=height, showlegend=False, margin={"l": 8, "r": 12, "t": 12, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hovermode="closest",
+        xaxis={**axis, "title": {"text": x}}, yaxis={**axis, "title": {"text": y}},
+    )  # fmt: skip
+
+
+def _hover(one: Point, x: Quantity, y: Quantity) -> str:
+    lines = [one.row.label, f"{y.header}: {one.row.show(y)}", f"{x.header}: {one.row.show(x)}"]
+    return "<br>".join(escape(line) for line in [*lines, *(["on the Pareto front"] if one.on_front else [])])
+
+
+def _halves(name: str) -> tuple[str, str]:
+    """A name in two lines, broken before the word that joins it."""
+    for joint in (" instead of ", " by "):
+        before, found, after = name.partition(joint)
+        if found:
+            return before, f"{found.strip()} {after}"
+    return name, ""
+
+
+def _wrapped(*lines: str) -> str:
+    return "<br>".join(escape(line) for line in lines if line)
+
+
+def _short(name: str, most: int = 44) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"

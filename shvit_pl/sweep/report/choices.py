@@ -1,0 +1,84 @@
+"""What the cells of a sweep differ in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from shvit_pl.sweep.results import Cell, Results
+
+DEFAULT = "default"  # the level of a cell that does not name a choice which others do
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A choice that varies.
+
+    Attributes:
+        flag: Of `fit`; empty where a factor is the whole cell.
+        header: The shortest end of the flag that no other one has.
+        levels: As text, in the order of the sweep; the first is what the others are compared with.
+    """
+
+    flag: str
+    header: str
+    levels: tuple[str, ...]
+
+    def level(self, cell: Cell) -> str:
+        """What the cell chose."""
+        return level(cell, self.flag) if self.flag else cell.name
+
+
+def factors(results: Results) -> list[Factor]:
+    """All choices that vary."""
+    flags = list(dict.fromkeys(flag for cell in results.cells for flag in cell.choices))
+    every = (Factor(flag, header, _levels(results.cells, flag)) for flag, header in headers(flags).items())
+    return [factor for factor in every if len(factor.levels) > 1]
+
+
+def constants(results: Results) -> dict[str, str]:
+    """Flags that are given, but the same in all cells, and their values."""
+    flags = dict.fromkeys(flag for cell in results.cells for flag in cell.choices)
+    levels = {flag: _levels(results.cells, flag) for flag in flags}
+    return {flag: only[0] for flag, only in levels.items() if len(only) == 1}
+
+
+def compared(results: Results) -> list[Factor]:
+    """The factors whose effects can be told apart: a list that is no product is one factor, its rows the levels."""
+    found = factors(results)
+    if results.kind == "search" or len(results.cells) < 2:
+        return []
+    combinations = {tuple(factor.level(cell) for factor in found) for cell in results.cells}
+    is_product = prod(len(factor.levels) for factor in found) == len(combinations) == len(results.cells)
+    if results.kind == "grid" or is_product:
+        return found
+    return [Factor("", "", tuple(cell.name for cell in results.cells))]
+
+
+def headers(flags: Iterable[str]) -> dict[str, str]:
+    """The last component of each flag, with more of them where two flags end alike."""
+    parts = {flag: flag.split(".") for flag in flags}
+    chosen = {}
+    for flag, own in parts.items():
+        others = [other for key, other in parts.items() if key != flag]
+        lengths = (n for n in range(1, len(own)) if all(own[-n:] != other[-n:] for other in others))
+        chosen[flag] = ".".join(own[-next(lengths, len(own)) :])
+    return chosen
+
+
+def level(cell: Cell, flag: str) -> str:
+    """A choice of a cell as text."""
+    return shown(cell.choices[flag]) if flag in cell.choices else DEFAULT
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed after its flag; numbers to four significant digits."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _levels(cells: Iterable[Cell], flag: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(level(cell, flag) for cell in cells))

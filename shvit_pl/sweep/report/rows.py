@@ -1,0 +1,106 @@
+"""One row per cell: what was chosen, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shvit_pl.sweep.report.choices import factors
+from shvit_pl.sweep.report.quantities import Quantity, cell_values, quantities, rounded
+from shvit_pl.sweep.results import Cell, Results
+
+if TYPE_CHECKING:
+    from shvit_pl.sweep.paper import PaperRow  # type: ignore[import-untyped, import-not-found, unused-ignore]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean over seeds, their standard deviation (none of a single one) and their number."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+    def show(self, quantity: Quantity) -> str:
+        """Mean ± standard deviation, to the mean's decimals; the mean alone where the seeds agree."""
+        mean = quantity.show(self.mean)
+        places = len(mean.partition(".")[2])
+        return f"{mean} ± {rounded(self.sd * quantity.scale, places)}" if self.sd else mean
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell in numbers.
+
+    Attributes:
+        number: From 1, in the order of the sweep.
+        cell: The cell.
+        name: Short enough for a legend: the levels, or the name of a list's row.
+        choices: Its levels by header, of the choices that vary.
+        values: By key of the quantity, of the runs that are done.
+        paper: The published counterpart.
+    """
+
+    number: int
+    cell: Cell
+    name: str
+    choices: dict[str, str]
+    values: dict[str, Spread]
+    paper: PaperRow | None
+
+    @property
+    def done(self) -> int:
+        """Runs that ended well."""
+        return len(self.cell.done)
+
+    @property
+    def failed(self) -> int:
+        """Runs that failed for good."""
+        return sum(run.state == "failed" for run in self.cell.runs)
+
+    @property
+    def label(self) -> str:
+        """Number and name."""
+        return f"{self.number}: {self.name}"
+
+    @property
+    def runs(self) -> str:
+        """Such as `2 of 3, 1 failed`."""
+        return f"{self.done} of {len(self.cell.runs)}" + (f", {self.failed} failed" if self.failed else "")
+
+    def show(self, quantity: Quantity) -> str:
+        """A quantity as text; empty where it is not known."""
+        spread = self.values.get(quantity.key)
+        return spread.show(quantity) if spread else ""
+
+
+def rows(results: Results) -> list[Row]:
+    """One row per cell, in the order of the sweep."""
+    varying, known = factors(results), quantities(results)
+    found = []
+    for number, cell in enumerate(results.cells, start=1):
+        choices = {factor.header: factor.level(cell) for factor in varying}
+        name = cell.name if results.kind == "list" else " · ".join(choices.values()) or cell.name
+        values = {one.key: spread(by_seed) for one in known if (by_seed := cell_values(results, cell, one))}
+        found.append(Row(number, cell, name, choices, values, _paper_row(cell)))
+    return found
+
+
+def names_title(results: Results) -> str:
+    """What the names of the rows hold, for the head of a legend."""
+    return "" if results.kind == "list" else " · ".join(factor.header for factor in factors(results))
+
+
+def spread(by_seed: dict[int, float]) -> Spread:
+    """Mean and standard deviation of at least one value."""
+    values = np.array(list(by_seed.values()))
+    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None, len(values))
+
+
+def _paper_row(cell: Cell) -> PaperRow | None:
+    from shvit_pl.sweep.paper import paper_row
+
+    summary = next((run.summary for run in cell.done if run.summary), None)
+    return paper_row(summary) if summary else None
