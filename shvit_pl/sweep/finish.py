@@ -8,7 +8,8 @@ from typing import Any
 from shvit_pl.sweep.definition import Definition
 from shvit_pl.sweep.objectives import value
 from shvit_pl.sweep.record import SPEED, read_file, read_results, recorded
-from shvit_pl.sweep.report.write import summary_lines, write_report
+from shvit_pl.sweep.report.terminal import summary_lines
+from shvit_pl.sweep.report.write import write_report
 from shvit_pl.sweep.results import Results
 from shvit_pl.sweep.study import Board, open_storage
 
