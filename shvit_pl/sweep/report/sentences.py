@@ -69,7 +69,7 @@ def noise(each: Estimate, unit: str) -> str:
             return "one seed: nothing can be said of the noise"
         return f"exactly the same in all {each.seeds} seeds, which says nothing of the noise"
     places = _places(each)
-    interval = f"95 % interval {each.low:+.{places}f} to {each.high:+.{places}f} over {each.seeds} seeds"
+    interval = f"95 % interval {each.low:+z.{places}f} to {each.high:+z.{places}f} over {each.seeds} seeds"
     if each.is_seen:
         return f"{interval}, p {each.p_corrected:.2g}"
     if each.low < 0 < each.high:
@@ -80,7 +80,7 @@ def noise(each: Estimate, unit: str) -> str:
 
 def signed(each: Estimate) -> str:
     """The mean difference with its sign, to the digits that its noise allows."""
-    return f"{each.mean or 0.0:+.{_places(each)}f}"
+    return f"{each.mean or 0.0:+z.{_places(each)}f}"
 
 
 def _gain(quantity: Quantity, each: Estimate) -> str:
@@ -106,8 +106,8 @@ def _interaction(one: Interaction, quantity: Quantity) -> str:
     each, (base, level) = one.gains[quantity.key], one.apart[quantity.key]
     second, places = one.second.factor.header, _places(each)
     return (
-        f"The gain of {one.first.text} depends on {second}: {quantity.name} {base:+.{places}f} {quantity.step} with "
-        f"{second} {one.second.base}, {level:+.{places}f} with {second} {one.second.level} "
+        f"The gain of {one.first.text} depends on {second}: {quantity.name} {base:+z.{places}f} {quantity.step} with "
+        f"{second} {one.second.base}, {level:+z.{places}f} with {second} {one.second.level} "
         f"(difference {signed(each)}, {noise(each, quantity.step)})."
     )
 
