@@ -59,7 +59,7 @@ def render(results: Results) -> str:
         progress=progress(results),
         is_finished=is_finished(results),
         differences=_differences(results),
-        is_listed=any(not factor.flag for factor in compared(results)),
+        is_listed=any(not factor.flags for factor in compared(results)),
         conditions=conditions(results),
         charts=draw_charts(results),
         most_curves=MOST,

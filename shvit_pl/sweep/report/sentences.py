@@ -24,7 +24,7 @@ def answer(results: Results) -> list[str]:
         return search_sentences(results)
     found = effects(results)
     if not found.main:
-        return ["There is nothing to compare: the sweep has a single cell."]
+        return ["There is nothing to compare: no two cells differ."]
     asked = [one for one in found.gains if one.key in results.objectives or one == primary(results)]
     found = replace(found, gains=tuple(asked))  # all others are in the table of effects
     return [main_sentence(main, found) for main in found.main] + interaction_sentences(found)
@@ -48,7 +48,7 @@ def main_sentence(main: Main, found: Effects) -> str:
     costs = [_cost(one, main.costs[one.key]) for one in found.costs if one.key in main.costs and _differs(one, main)]
     same = [one.name for one in found.costs if one.key in main.costs and not _differs(one, main)]
     clauses = [*gains, *costs, *([f"the same {_listed(same)}"] if same else [])]
-    return f"{main.contrast.text}: {', '.join(clauses)}."
+    return f"{main.contrast.text}: {', '.join(clauses) or 'nothing was measured'}."
 
 
 def interaction_sentences(found: Effects) -> list[str]:
@@ -117,10 +117,11 @@ def _no_interaction(quantity: Quantity, others: list[Estimate], some_seen: bool)
     if not tested:
         return []
     widest = max(tested, key=_largest)
+    most = f"{_largest(widest):.{_places(widest)}f} {quantity.step}".strip()
     untold = f" ({len(others) - len(tested)} of {len(others)} can't be told)" if len(tested) < len(others) else ""
     return [
         f"No {'other ' if some_seen else ''}interaction{untold} is beyond the noise in {quantity.name}, in which up to "
-        f"{_largest(widest):.{_places(widest)}f} {quantity.step} could hide."
+        f"{most} could hide."
     ]
 
 

@@ -169,3 +169,19 @@ def test_a_list_that_is_a_product_has_factors_where_what_a_row_leaves_out_is_a_l
 
 def test_a_search_has_no_effects():
     assert effects(search()).main == ()
+
+
+def test_choices_that_always_change_together_are_one():
+    table = {("a", "c"): {0: 90.0}, ("b", "c"): {0: 91.0}, ("a", "d"): {0: 92.0}, ("b", "d"): {0: 93.0}}
+    whole = sweep(table)
+    tied = (replace(cell, choices={**cell.choices, "model.z": cell.choices["model.x"] * 2}) for cell in whole.cells)
+    found = mains(replace(whole, cells=tuple(tied)))
+    assert {text: one.mean for text, one in found.items()} == {
+        "x, z b, bb instead of a, aa": pytest.approx(1.0),
+        "y d instead of c": pytest.approx(2.0),
+    }
+
+
+def test_a_grid_whose_choices_cannot_be_told_apart_is_compared_with_its_first_cell():
+    found = mains(sweep({("a", "c"): {0: 90.0}, ("b", "d"): {0: 91.0}, ("b", "e"): {0: 92.0}}))
+    assert list(found) == ["b, d instead of a, c", "b, e instead of a, c"]

@@ -76,4 +76,4 @@ def test_without_a_finished_run_it_says_so():
 
 def test_a_single_cell_has_nothing_to_be_compared_with():
     single = replace(cube(), cells=cube().cells[:1])
-    assert answer(single) == ["There is nothing to compare: the sweep has a single cell."]
+    assert answer(single) == ["There is nothing to compare: no two cells differ."]
