@@ -20,7 +20,7 @@ from shvit_pl.sweep.results import Results
 
 _MOST_NUMBERED = 40
 _NARROW = 32  # characters of an axis title that a phone is wide enough for
-_LEGEND_BELOW: dict[str, Any] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "title": {"side": "top"}}
+_LEGEND_BELOW: dict[str, Any] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
 
 
 def draw_charts(results: Results) -> dict[str, dict[str, Any]]:
@@ -62,7 +62,9 @@ def point_chart(known: list[Point], across: Axis, up: Axis) -> go.Figure:
 def curve_chart(lines: list[Curve], of: Quantity, title: str) -> go.Figure:
     """Mean over seeds and the band of all seeds; beyond what a chart can hold, the worse ones start hidden."""
     figure = go.Figure(layout=_layout("epoch", of.header, height=460 + 10 * len(lines)))
-    figure.update_layout(showlegend=True, legend={**_LEGEND_BELOW, "title": {"text": escape(title), "side": "top"}})
+    figure.update_layout(
+        showlegend=True, legend={**_LEGEND_BELOW, "title": {"text": escape(title), "side": "top", "font": {"size": 12}}}
+    )
     visible = {one.row.number for one in best(lines, of)}
     for one in lines:
         shown = True if one.row.number in visible else "legendonly"

@@ -74,7 +74,7 @@ def test_the_csv_has_every_run_as_it_was_measured():
         assert line["command"] == run.command
         if run.summary:
             assert float(line["val/acc1"]) == run.summary["metrics"]["val/acc1"]
-            assert int(float(line["params"])) == run.summary["params"]
+            assert int(line["params"]) == run.summary["params"]
     assert lines[4]["error"].startswith("torch.OutOfMemoryError")
     assert lines[4]["val/acc1"] == ""
     assert [lines[0][name] for name in ("patch_size", "stages", "stage1", "seed")] == ["4", "3", "conv", "0"]
