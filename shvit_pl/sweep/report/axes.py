@@ -33,7 +33,7 @@ def plane(results: Results) -> tuple[Axis, Axis]:
     across, up = throughput(results), primary(results)
     others = [quantity(key, way) for key, way in results.objectives.items() if key != up.key]
     if results.kind == "search" and others:
-        across = Axis(others[0])
+        across = Axis(others[0], training_conditions(results) if others[0].key == TRAINING else "")
     return across, Axis(up)
 
 

@@ -19,8 +19,8 @@ from shvit_pl.sweep.report.rows import names_title, rows
 from shvit_pl.sweep.results import Results
 
 _MOST_NUMBERED = 40
-_NARROW = 36  # characters of an axis title that a phone is wide enough for
-_LEGEND_BELOW: dict[str, Any] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "title": {"side": "top"}}
+_NARROW = 32  # characters of an axis title that a phone is wide enough for
+_LEGEND_BELOW: dict[str, Any] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
 
 
 def draw_charts(results: Results) -> dict[str, dict[str, Any]]:
@@ -62,7 +62,9 @@ def point_chart(known: list[Point], across: Axis, up: Axis) -> go.Figure:
 def curve_chart(lines: list[Curve], of: Quantity, title: str) -> go.Figure:
     """Mean over seeds and the band of all seeds; beyond what a chart can hold, the worse ones start hidden."""
     figure = go.Figure(layout=_layout("epoch", of.header, height=460 + 10 * len(lines)))
-    figure.update_layout(showlegend=True, legend={**_LEGEND_BELOW, "title": {"text": escape(title), "side": "top"}})
+    figure.update_layout(
+        showlegend=True, legend={**_LEGEND_BELOW, "title": {"text": escape(title), "side": "top", "font": {"size": 12}}}
+    )
     visible = {one.row.number for one in best(lines, of)}
     for one in lines:
         shown = True if one.row.number in visible else "legendonly"
@@ -85,7 +87,7 @@ def effect_chart(found: Effects, of: Quantity) -> go.Figure:
     shown = [(_wrapped(*_halves(name)), one) for name, one in estimates(found, of) if one.mean is not None]
     figure = go.Figure(layout=_layout(f"{of.name}, {of.step}".strip(", "), "", height=110 + 46 * len(shown)))
     figure.update_layout(showlegend=True, legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"})
-    figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12})
+    figure.update_yaxes(range=[len(shown) - 0.5, -0.5], showgrid=False, tickfont={"size": 12})
     figure.add_vline(x=0, line={"color": QUIET, "width": 1})
     for seen, name in ((True, "beyond the noise"), (False, "not beyond the noise")):
         _add_estimates(figure, [(label, one) for label, one in shown if one.is_seen is seen], name, seen)
@@ -107,11 +109,11 @@ def _add_estimates(figure: go.Figure, shown: list[tuple[str, Estimate]], name: s
 
 
 def _layout(x: str, y: str, height: int) -> go.Layout:
-    axis = {"automargin": True, "zeroline": False}
+    axis, small = {"automargin": True, "zeroline": False}, {"size": 13}
     return go.Layout(
         height=height, showlegend=False, margin={"l": 8, "r": 12, "t": 12, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", hovermode="closest",
-        xaxis={**axis, "title": {"text": x}}, yaxis={**axis, "title": {"text": y}},
+        xaxis={**axis, "title": {"text": x, "font": small}}, yaxis={**axis, "title": {"text": y, "font": small}},
     )  # fmt: skip
 
 

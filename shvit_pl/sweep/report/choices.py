@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -17,24 +17,24 @@ class Factor:
     """A choice that varies.
 
     Attributes:
-        flag: Of `fit`; empty where a factor is the whole cell.
-        header: The shortest end of the flag that no other one has.
+        flags: Of `fit`: one, or several that always change together; none where a factor is the whole cell.
+        header: The shortest end of each flag that no other one has.
         levels: As text, in the order of the sweep; the first is what the others are compared with.
     """
 
-    flag: str
+    flags: tuple[str, ...]
     header: str
     levels: tuple[str, ...]
 
     def level(self, cell: Cell) -> str:
         """What the cell chose."""
-        return level(cell, self.flag) if self.flag else cell.name
+        return ", ".join(level(cell, flag) for flag in self.flags) if self.flags else cell.name
 
 
 def factors(results: Results) -> list[Factor]:
     """All choices that vary."""
     flags = list(dict.fromkeys(flag for cell in results.cells for flag in cell.choices))
-    every = (Factor(flag, header, _levels(results.cells, flag)) for flag, header in headers(flags).items())
+    every = (Factor((flag,), header, _levels(results.cells, flag)) for flag, header in headers(flags).items())
     return [factor for factor in every if len(factor.levels) > 1]
 
 
@@ -46,15 +46,36 @@ def constants(results: Results) -> dict[str, str]:
 
 
 def compared(results: Results) -> list[Factor]:
-    """The factors whose effects can be told apart: a list that is no product is one factor, its rows the levels."""
-    found = factors(results)
+    """The factors whose effects can be told apart; where they can't, one factor whose levels are the cells."""
     if results.kind == "search" or len(results.cells) < 2:
         return []
+    found = _untied(results)
     combinations = {tuple(factor.level(cell) for factor in found) for cell in results.cells}
     is_product = prod(len(factor.levels) for factor in found) == len(combinations) == len(results.cells)
-    if results.kind == "grid" or is_product:
+    if is_product or (results.kind == "grid" and _are_separable(combinations)):
         return found
-    return [Factor("", "", tuple(cell.name for cell in results.cells))]
+    return [Factor((), "", tuple(cell.name for cell in results.cells))]
+
+
+def _untied(results: Results) -> list[Factor]:
+    """The factors, with those that always change together as one."""
+    tied: dict[tuple[int, ...], list[Factor]] = {}
+    for factor in factors(results):
+        tied.setdefault(tuple(factor.levels.index(factor.level(cell)) for cell in results.cells), []).append(factor)
+    return [_together(group, results) for group in tied.values()]
+
+
+def _together(group: list[Factor], results: Results) -> Factor:
+    flags = tuple(flag for factor in group for flag in factor.flags)
+    joined = Factor(flags, ", ".join(factor.header for factor in group), ())
+    return replace(joined, levels=tuple(dict.fromkeys(joined.level(cell) for cell in results.cells)))
+
+
+def _are_separable(combinations: set[tuple[str, ...]]) -> bool:
+    """Whether for each factor some two cells differ in it alone."""
+    axes = range(len(next(iter(combinations))))
+    others = ({(*one[:axis], *one[axis + 1 :]) for one in combinations} for axis in axes)
+    return all(len(rest) < len(combinations) for rest in others)
 
 
 def headers(flags: Iterable[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from shvit_pl.sweep.report.charts import draw_charts
-from shvit_pl.sweep.report.choices import factors
+from shvit_pl.sweep.report.choices import compared, factors
 from shvit_pl.sweep.report.conditions import conditions
 from shvit_pl.sweep.report.curves import MOST
 from shvit_pl.sweep.report.effects import effects, estimates
@@ -59,6 +59,7 @@ def render(results: Results) -> str:
         progress=progress(results),
         is_finished=is_finished(results),
         differences=_differences(results),
+        is_listed=any(not factor.flags for factor in compared(results)),
         conditions=conditions(results),
         charts=draw_charts(results),
         most_curves=MOST,

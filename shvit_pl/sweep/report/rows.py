@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,19 +57,16 @@ class Row:
         return len(self.cell.done)
 
     @property
-    def failed(self) -> int:
-        """Runs that failed for good."""
-        return sum(run.state == "failed" for run in self.cell.runs)
-
-    @property
     def label(self) -> str:
         """Number and name."""
         return f"{self.number}: {self.name}"
 
     @property
     def runs(self) -> str:
-        """Such as `2 of 3, 1 failed`."""
-        return f"{self.done} of {len(self.cell.runs)}" + (f", {self.failed} failed" if self.failed else "")
+        """How many are done, such as `2 of 3, 1 failed`."""
+        counts = Counter(run.state for run in self.cell.runs)
+        lost = [f"{counts[state]} {state}" for state in ("failed", "pruned") if counts[state]]
+        return ", ".join([f"{self.done} of {len(self.cell.runs)}", *lost])
 
     def show(self, quantity: Quantity) -> str:
         """A quantity as text; empty where it is not known."""

@@ -24,7 +24,7 @@ def answer(results: Results) -> list[str]:
         return search_sentences(results)
     found = effects(results)
     if not found.main:
-        return ["There is nothing to compare: the sweep has a single cell."]
+        return ["There is nothing to compare: no two cells differ."]
     asked = [one for one in found.gains if one.key in results.objectives or one == primary(results)]
     found = replace(found, gains=tuple(asked))  # all others are in the table of effects
     return [main_sentence(main, found) for main in found.main] + interaction_sentences(found)
@@ -48,7 +48,7 @@ def main_sentence(main: Main, found: Effects) -> str:
     costs = [_cost(one, main.costs[one.key]) for one in found.costs if one.key in main.costs and _differs(one, main)]
     same = [one.name for one in found.costs if one.key in main.costs and not _differs(one, main)]
     clauses = [*gains, *costs, *([f"the same {_listed(same)}"] if same else [])]
-    return f"{main.contrast.text}: {', '.join(clauses)}."
+    return f"{main.contrast.text}: {', '.join(clauses) or 'nothing was measured'}."
 
 
 def interaction_sentences(found: Effects) -> list[str]:
@@ -69,7 +69,7 @@ def noise(each: Estimate, unit: str) -> str:
             return "one seed: nothing can be said of the noise"
         return f"exactly the same in all {each.seeds} seeds, which says nothing of the noise"
     places = _places(each)
-    interval = f"95 % interval {each.low:+.{places}f} to {each.high:+.{places}f} over {each.seeds} seeds"
+    interval = f"95 % interval {each.low:+z.{places}f} to {each.high:+z.{places}f} over {each.seeds} seeds"
     if each.is_seen:
         return f"{interval}, p {each.p_corrected:.2g}"
     if each.low < 0 < each.high:
@@ -80,7 +80,7 @@ def noise(each: Estimate, unit: str) -> str:
 
 def signed(each: Estimate) -> str:
     """The mean difference with its sign, to the digits that its noise allows."""
-    return f"{each.mean or 0.0:+.{_places(each)}f}"
+    return f"{each.mean or 0.0:+z.{_places(each)}f}"
 
 
 def _gain(quantity: Quantity, each: Estimate) -> str:
@@ -106,8 +106,8 @@ def _interaction(one: Interaction, quantity: Quantity) -> str:
     each, (base, level) = one.gains[quantity.key], one.apart[quantity.key]
     second, places = one.second.factor.header, _places(each)
     return (
-        f"The gain of {one.first.text} depends on {second}: {quantity.name} {base:+.{places}f} {quantity.step} with "
-        f"{second} {one.second.base}, {level:+.{places}f} with {second} {one.second.level} "
+        f"The gain of {one.first.text} depends on {second}: {quantity.name} {base:+z.{places}f} {quantity.step} with "
+        f"{second} {one.second.base}, {level:+z.{places}f} with {second} {one.second.level} "
         f"(difference {signed(each)}, {noise(each, quantity.step)})."
     )
 
@@ -117,10 +117,11 @@ def _no_interaction(quantity: Quantity, others: list[Estimate], some_seen: bool)
     if not tested:
         return []
     widest = max(tested, key=_largest)
+    most = f"{_largest(widest):.{_places(widest)}f} {quantity.step}".strip()
     untold = f" ({len(others) - len(tested)} of {len(others)} can't be told)" if len(tested) < len(others) else ""
     return [
         f"No {'other ' if some_seen else ''}interaction{untold} is beyond the noise in {quantity.name}, in which up to "
-        f"{_largest(widest):.{_places(widest)}f} {quantity.step} could hide."
+        f"{most} could hide."
     ]
 
 

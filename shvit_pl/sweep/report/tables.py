@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 from io import StringIO
+from typing import Any
 
 from shvit_pl.sweep.report.choices import headers
 from shvit_pl.sweep.report.conditions import conditions
-from shvit_pl.sweep.report.quantities import cell_values, quantities, run_value
+from shvit_pl.sweep.report.quantities import cell_values, quantities
 from shvit_pl.sweep.report.rows import Row, rows
 from shvit_pl.sweep.report.sentences import answer, progress
 from shvit_pl.sweep.results import Results, Run
@@ -71,8 +72,10 @@ def _published(row: Row) -> list[str]:
     return ["" if value is None else str(value) for value in values]
 
 
-def _raw(run: Run, keys: list[str]) -> list[float | None]:
-    return [run_value(run, key) for key in keys]
+def _raw(run: Run, keys: list[str]) -> list[Any]:
+    """Values as the summary has them."""
+    summary = run.summary or {}
+    return [(summary.get("metrics") or {}).get(key, summary.get(key)) for key in keys]
 
 
 def _plain(text: str) -> str:

@@ -23,7 +23,12 @@ def summary_lines(results: Results) -> list[str]:
     for of in columns:
         table.add_column(of.header, justify="right")
     for row in found:
-        cells = [str(row.number), *row.choices.values(), row.runs, *(row.show(of) for of in columns)]
+        cells = [
+            str(row.number),
+            *row.choices.values(),
+            row.runs,
+            *(row.show(of) for of in columns),
+        ]
         table.add_row(*(Text(cell) for cell in cells))
     return [*_printed(table), f"{progress(results)}.", *answer(results)]
 

@@ -29,6 +29,7 @@ async function paint(chart, name) {
     const text = getComputedStyle(document.documentElement).getPropertyValue("--text").trim();
     await Plotly.restyle(chart, { "marker.line.color": text }, [1]);
   }
+  chart.dataset.painted = "true";
 }
 
 for (const [name, { data, layout }] of Object.entries(charts)) {

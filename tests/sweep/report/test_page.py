@@ -1,0 +1,229 @@
+from dataclasses import replace
+
+import pytest
+
+from shvit_pl.sweep.report.page import render
+from tests.sweep.report.browser import chromium, show
+from tests.sweep.report.sweeps import cube, nothing_done, search, unfinished, with_speed
+
+EVIL = "<script>document.title = 'pwned'</script><img src=x onerror=\"document.title = 'pwned'\">"
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def opened(chrome, tmp_path):
+    """Opens the page of a sweep."""
+
+    def opened(results, **options):
+        page = tmp_path / "report.html"
+        page.write_text(render(results))
+        show(chrome, page, **options)
+        return chrome
+
+    return opened
+
+
+def click(chrome, element):
+    from selenium.webdriver import ActionChains
+
+    chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    ActionChains(chrome).move_to_element(element).click().perform()
+
+
+def found(chrome, selector):
+    return chrome.find_elements("css selector", selector)
+
+
+def column(chrome, header):
+    """The cells' texts below a header, of the rows that show."""
+    return chrome.execute_script(
+        "const heads = [...document.querySelectorAll('#table th')].map(h => h.textContent);"
+        "const rows = [...document.querySelectorAll('#table tbody tr')].filter(r => !r.hidden);"
+        "return rows.map(r => r.cells[heads.indexOf(arguments[0])].textContent.trim())",
+        header,
+    )
+
+
+@pytest.mark.parametrize(
+    "results",
+    [with_speed(cube()), unfinished(), nothing_done(), search()],
+    ids=["cube", "unfinished", "none", "search"],
+)
+def test_the_page_opens_without_an_error_or_a_request(opened, results):
+    chrome = opened(results)
+    assert chrome.get_log("browser") == []
+    assert chrome.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)") == []
+
+
+def test_a_click_on_a_point_shows_its_runs(opened):
+    chrome = opened(with_speed(cube()))
+    points = found(chrome, "#chart-points .points path.point")
+    assert len(points) == 8
+    click(chrome, points[6])
+    (panel,) = found(chrome, "dialog[open]")
+    assert panel.get_attribute("id") == "cell-7"
+    assert "patch_size 16, stages 4, stage1 conv" in panel.text
+    assert [head.text.split()[:2] for head in found(chrome, "dialog[open] h3")] == [["seed", str(n)] for n in range(3)]
+    commands = [code.get_attribute("textContent") for code in found(chrome, "dialog[open] code")]
+    assert commands == [run.command for run in cube().cells[6].runs]
+    links = [link.get_attribute("href") for link in found(chrome, "dialog[open] a")]
+    assert links[0].endswith("/runs/16-4-conv-s0/")
+
+
+def test_a_row_opens_the_same_panel_by_mouse_and_by_keyboard(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    chrome = opened(unfinished())
+    click(chrome, found(chrome, "#table tbody tr")[1].find_elements("css selector", "td")[2])
+    (panel,) = found(chrome, "dialog[open]")
+    assert "OutOfMemoryError" in panel.text
+    panel.send_keys(Keys.ESCAPE)
+    assert found(chrome, "dialog[open]") == []
+    found(chrome, "#table .open")[4].send_keys(Keys.ENTER)
+    assert found(chrome, "dialog[open]")[0].get_attribute("id") == "cell-5"
+
+
+def test_a_header_sorts_by_number_and_then_the_other_way(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    chrome = opened(with_speed(cube()))
+    header = next(one for one in found(chrome, "#table th") if one.text.startswith("training images/s"))
+    for order in ("ascending", "descending"):
+        header.find_element("css selector", "button").send_keys(Keys.ENTER)
+        assert header.get_attribute("aria-sort") == order
+        rates = [float(text.split()[0]) for text in column(chrome, "training images/s")]
+        assert rates == sorted(rates, reverse=order == "descending")
+        assert rates != sorted(map(str, rates))  # numbers, not their letters
+    assert [one.get_attribute("aria-sort") for one in found(chrome, "#table th")].count("none") == len(
+        found(chrome, "#table th")
+    ) - 1
+
+
+def test_cells_without_a_value_are_sorted_last(opened):
+    chrome = opened(unfinished())
+    header = next(one for one in found(chrome, "#table th button") if one.text.startswith("top-1 (%)"))
+    for _ in range(2):
+        click(chrome, header)
+        assert column(chrome, "top-1 (%)")[-3:] == ["", "", ""]
+
+
+def test_text_and_choices_filter_the_cells(opened):
+    from selenium.webdriver.support.ui import Select
+
+    chrome = opened(with_speed(cube()))
+    Select(found(chrome, "select[data-choice=patch_size]")[0]).select_by_visible_text("16")
+    assert column(chrome, "patch_size") == ["16"] * 4
+    found(chrome, "#find")[0].send_keys("attention")
+    assert column(chrome, "stage1") == ["attention"] * 2
+    assert found(chrome, "#count")[0].text == "2 of 8"
+
+
+def test_a_click_on_a_name_hides_its_curve(opened):
+    chrome = opened(cube())
+    shown = "return document.querySelectorAll('#chart-curves .scatterlayer .lines path.js-line').length"
+    before = chrome.execute_script(shown)
+    click(chrome, found(chrome, "#chart-curves .legendtoggle")[0])
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(chrome, 5).until(lambda driver: driver.execute_script(shown) < before)
+
+
+@pytest.mark.parametrize("results", [with_speed(cube()), unfinished(), search()], ids=["cube", "unfinished", "search"])
+def test_a_phone_needs_no_sideways_scrolling_and_nothing_overlaps(opened, results):
+    chrome = opened(results, width=390)
+    assert chrome.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert chrome.execute_script(_OVERLAPS) == []
+    assert chrome.execute_script(_CUT_OFF) == []
+    chrome.execute_script("open(1)")
+    left, right = chrome.execute_script(
+        "const box = document.querySelector('dialog[open]').getBoundingClientRect(); return [box.left, box.right]"
+    )
+    assert 0 <= left < right <= 390
+
+
+_OVERLAPS = """
+const boxes = (list) => list.map((e) => [e.textContent.trim(), e.getBoundingClientRect()]).filter(([t, b]) => b.width);
+const meet = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+const groups = [[...document.querySelectorAll("main > *")], [...document.querySelectorAll(".filters > *")]];
+for (const chart of document.querySelectorAll(".chart"))
+  groups.push([...chart.querySelectorAll(".xtick text, .ytick text, .xtitle, .ytitle, .legendtext, .legendtitletext")]);
+return groups.map(boxes).flatMap((all) => all.flatMap(([name, box], i) =>
+  all.slice(i + 1).filter(([_, other]) => meet(box, other)).map(([other]) => `${name} | ${other}`)));
+"""
+_CUT_OFF = """
+return [...document.querySelectorAll(".chart")].flatMap((chart) => {
+  const frame = chart.getBoundingClientRect();
+  return [...chart.querySelectorAll("text")].filter((text) => {
+    const box = text.getBoundingClientRect();
+    return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1);
+  }).map((text) => text.textContent);
+});
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_all_text_stands_out_in_light_and_dark(opened, dark):
+    chrome = opened(unfinished(), dark=dark)
+    ground = chrome.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (luminance(ground) < 0.1) is dark
+    for text, own, below in chrome.execute_script(_COLOURS):
+        assert contrast(own, below) >= 4.5, text
+
+
+_COLOURS = """
+const ground = (e) => {
+  for (; e; e = e.parentElement) {
+    const colour = getComputedStyle(e).backgroundColor;
+    if (!/rgba\\(.*, 0\\)|transparent/.test(colour)) return colour;
+  }
+};
+const texts = [...document.querySelectorAll("h1, h2, p, th, td, dt, dd, label, a, output")];
+const drawn = [...document.querySelectorAll(".xtick text, .ytick text, .xtitle, .ytitle")];
+return [...texts.filter((e) => e.offsetParent).map((e) => [e.textContent, getComputedStyle(e).color, ground(e)]),
+        ...drawn.map((e) => [e.textContent, getComputedStyle(e).fill, ground(e.closest(".chart"))])];
+"""
+
+
+def luminance(colour):
+    """Relative luminance of `rgb(...)` (WCAG 2)."""
+    shares = [float(part) / 255 for part in colour.strip("rgba()").split(",")[:3]]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def evil():
+    """A sweep whose every text is an attack."""
+
+    def of(run):
+        dataset = {**run.summary["dataset"], "path": EVIL}
+        summary = {**run.summary, "dataset": dataset, "device": EVIL, "metrics": {**run.summary["metrics"], EVIL: 1.0}}
+        return replace(run, summary=summary, folder="javascript:alert(1)", command=EVIL, error=EVIL)
+
+    cells = tuple(
+        replace(cell, name=f"{EVIL} {cell.name}", choices={**cell.choices, f"data.{EVIL}": f"{EVIL} {number % 2}"},
+                runs=tuple(map(of, cell.runs)))
+        for number, cell in enumerate(cube().cells)
+    )  # fmt: skip
+    return replace(cube(), title=EVIL, cells=cells)
+
+
+@pytest.mark.parametrize("kind", ["grid", "list", "search"])
+def test_no_text_of_a_sweep_runs_as_a_script(opened, kind):
+    chrome = opened(replace(evil(), kind=kind))
+    click(chrome, found(chrome, "#chart-points .points path.point")[0])
+    assert found(chrome, "dialog[open]")
+    assert chrome.title == EVIL
+    assert found(chrome, "img") == []
+    assert EVIL in found(chrome, "dialog[open] code")[0].text
+    assert not any(link.get_attribute("href").startswith("javascript:") for link in found(chrome, "a"))
+    assert chrome.get_log("browser") == []
