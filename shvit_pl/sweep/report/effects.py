@@ -13,7 +13,7 @@ from math import exp, log
 import numpy as np
 
 from shvit_pl.sweep.report.choices import Factor, compared
-from shvit_pl.sweep.report.paired import Estimate, Table, at, corrected, difference, estimate, over_seeds
+from shvit_pl.sweep.report.paired import Estimate, Table, at, corrected, difference, estimate, noise, over_seeds
 from shvit_pl.sweep.report.quantities import Quantity, cell_values, quantities
 from shvit_pl.sweep.results import Cell, Results
 
@@ -144,9 +144,10 @@ def _estimates(
     table: Table, plan: Table, mains: list[Contrast], crossed: list[tuple[Contrast, Contrast]]
 ) -> list[Estimate]:
     """All tests of one quantity: a family."""
-    pairs = [(one.of(table), one.of(plan)) for one in mains]
-    pairs += [(other.of(one.of(table)), other.of(one.of(plan))) for one, other in crossed]
-    return corrected([estimate(found, sum(map(len, planned.values()))) for found, planned in pairs])
+    pairs = [(one.of(table), one.of(plan), 2) for one in mains]
+    pairs += [(other.of(one.of(table)), other.of(one.of(plan)), 4) for one, other in crossed]
+    of = noise(table)
+    return corrected([estimate(found, sum(map(len, planned.values())), of, runs) for found, planned, runs in pairs])
 
 
 def _ratios(contrast: Contrast, costs: list[Quantity], tables: dict[str, Table]) -> dict[str, Ratio]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
 Table = dict[tuple[str, ...], dict[int, float]]
@@ -51,6 +52,32 @@ class Estimate:
         return self.p_corrected is not None and self.p_corrected < 1 - CONFIDENCE
 
 
+@dataclass(frozen=True)
+class Noise:
+    """What is left of a table without its cells' means and its seeds' means: a randomised block design's error.
+
+    Attributes:
+        variance: Of a single run.
+        freedom: Degrees of freedom, `(cells - 1) * (seeds - 1)`.
+    """
+
+    variance: float
+    freedom: int
+
+
+def noise(table: Table) -> Noise | None:
+    """The noise of all runs together; `None` where a run is missing, or nothing is left."""
+    seeds = {tuple(sorted(values)) for values in table.values()}
+    if len(seeds) != 1 or len(table) < 2 or len(next(iter(seeds))) < 2:
+        return None
+    runs = np.array([[values[seed] for seed in sorted(values)] for values in table.values()])
+    rest = runs - runs.mean(axis=0) - runs.mean(axis=1, keepdims=True) + runs.mean()
+    freedom = (runs.shape[0] - 1) * (runs.shape[1] - 1)
+    if np.abs(rest).max() <= 1e-9 * np.abs(runs).max():
+        return None
+    return Noise(float((rest**2).sum() / freedom), freedom)
+
+
 def difference(table: Table, axis: int, base: str, level: str) -> Table:
     """`level` minus `base` in one axis, for every seed and combination of the other axes that has both."""
     pairs: Table = {}
@@ -74,8 +101,16 @@ def over_seeds(table: Table) -> NDArray[np.float64]:
     return np.array([np.mean([values[seed] for values in table.values() if seed in values]) for seed in seeds])
 
 
-def estimate(differences: Table, planned: int) -> Estimate:
-    """Mean, interval and p over the seeds, which are what is drawn at random."""
+def estimate(differences: Table, planned: int, of: Noise | None = None, runs: int = 2) -> Estimate:
+    """Mean, interval and p over the seeds, which are what is drawn at random.
+
+    Args:
+        differences: By seed and combination.
+        planned: How many the whole sweep has.
+        of: The noise of a run, where it is known of all cells together; else these differences tell their own, which
+            takes more seeds.
+        runs: How many runs a difference is of.
+    """
     values = over_seeds(differences)
     if not len(values):
         return Estimate(None, planned=planned)
@@ -83,6 +118,11 @@ def estimate(differences: Table, planned: int) -> Estimate:
     known = Estimate(float(values.mean()), seeds=len(values), pairs=pairs, planned=planned)
     if len(values) < 2 or np.ptp(values) <= 1e-9 * np.abs(values).max():
         return known
+    if of is not None:
+        error = (of.variance * runs / pairs) ** 0.5
+        half = float(student.ppf((1 + CONFIDENCE) / 2, of.freedom)) * error
+        p = 2 * float(student.sf(abs(known.mean or 0.0) / error, of.freedom))
+        return replace(known, low=values.mean() - half, high=values.mean() + half, p=p)
     test = ttest_1samp(values, 0.0)
     low, high = test.confidence_interval(CONFIDENCE)
     return replace(known, low=float(low), high=float(high), p=float(test.pvalue))

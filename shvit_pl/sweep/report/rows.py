@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shvit_pl.sweep.paper import PaperRow, paper_row
 from shvit_pl.sweep.report.choices import factors
 from shvit_pl.sweep.report.quantities import Quantity, cell_values, quantities, rounded
 from shvit_pl.sweep.results import Cell, Results
-
-if TYPE_CHECKING:
-    from shvit_pl.sweep.paper import PaperRow  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,5 @@ def spread(by_seed: dict[int, float]) -> Spread:
 
 
 def _paper_row(cell: Cell) -> PaperRow | None:
-    from shvit_pl.sweep.paper import paper_row
-
     summary = next((run.summary for run in cell.done if run.summary), None)
     return paper_row(summary) if summary else None

@@ -71,11 +71,11 @@ def noise(each: Estimate, unit: str) -> str:
     places = _places(each)
     interval = f"95 % interval {each.low:+z.{places}f} to {each.high:+z.{places}f} over {each.seeds} seeds"
     if each.is_seen:
-        return f"{interval}, p {each.p_corrected:.2g}"
+        return f"{interval}, p {_p(each.p_corrected)}"
     if each.low < 0 < each.high:
         most = f"{_largest(each):.{places}f} {unit}".strip()
         return f"{interval}: not beyond the noise, in which up to {most} could hide"
-    return f"{interval}, but p {each.p_corrected:.2g} as one of {each.tests} comparisons: not beyond the noise"
+    return f"{interval}, but p {_p(each.p_corrected)} as one of {each.tests} comparisons: not beyond the noise"
 
 
 def signed(each: Estimate) -> str:
@@ -138,3 +138,7 @@ def _places(each: Estimate) -> int:
 
 def _listed(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"

@@ -1,10 +1,11 @@
 """Made-up sweeps with known effects."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 
 import numpy as np
 
+from shvit_pl.designs.config import resolve_design
 from shvit_pl.sweep.results import Cell, Results, Run
 
 LEVELS = {
@@ -56,8 +57,9 @@ def summary(choices, seed, accuracy, rng):
     """As `fit` writes it, with costs that follow the choices."""
     patch, attention = choices.get("model.design.patch_size", 16), choices.get("model.design.stage1") == "attention"
     stages = choices.get("model.design.stages", 3)
+    design = resolve_design("s1", patch_size=patch, stages=stages, stage1="attention" if attention else "conv")
     return {
-        "design": {"name": "s1", "patch_size": patch, "mixers": ["single_head" if attention else "conv"]},
+        "design": {"name": "s1", **asdict(design)},
         "params": int({4: 0.5e6, 16: 6.01e6}.get(patch, 1e6) * (1.01 if attention else 1) * (1 + 0.2 * (stages - 3))),
         "macs": int(74.8e6 * (1 + 0.6 * attention * (patch == 4))),
         "dataset": {
@@ -65,7 +67,7 @@ def summary(choices, seed, accuracy, rng):
             "train_images": 1437, "validation_images": 360, "validation": "20% of 'train' held out (seed 0)",
         },
         "epochs": 10, "steps": 220, "global_batch": 64, "precision": "32-true", "device": "1 x cpu (2 threads)",
-        "seed": seed,
+        "seed": seed, "teacher": None, "classes": [str(digit) for digit in range(10)],
         "metrics": {"val/acc1": accuracy, "val/loss": 2.5 * (1 - accuracy), "val/acc1_ema": accuracy + 0.001},
         "monitor": "val/acc1", "best_epoch": 8, "epochs_trained": 10, "wall_seconds": 151.2 + 3 * seed,
         "images_per_second": round(61 * (patch / 4) ** 0.5 * (0.8 if attention else 1) * rng.uniform(0.95, 1.05), 1),

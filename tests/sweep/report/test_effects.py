@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest, t
 
 from shvit_pl.sweep.report.effects import effects
-from shvit_pl.sweep.report.paired import Estimate, corrected, difference, estimate
+from shvit_pl.sweep.report.paired import Estimate, corrected, difference, estimate, noise
 from shvit_pl.sweep.results import Cell, Results
 from tests.sweep.report.sweeps import at, cube, done, listed, search, with_speed
 
@@ -58,7 +58,8 @@ def test_an_interaction_is_the_difference_of_the_differences():
     each = found.gains["val/acc1"]
     assert each.mean == pytest.approx((0.5 - 1.0) - (2.0 - 0.0))
     assert found.apart["val/acc1"] == (pytest.approx(2.0), pytest.approx(-0.5))
-    assert each.p == pytest.approx(2 * t.sf(2.5 / (0.1 / np.sqrt(3)), 2))
+    variance = 0.015 / 6  # squares of what cells' and seeds' means leave, by hand, over (4 - 1) * (3 - 1)
+    assert each.p == pytest.approx(2 * t.sf(2.5 / np.sqrt(variance * 4 / 3), 6))
 
 
 def test_p_values_are_corrected_as_holm_does():
@@ -98,20 +99,23 @@ def test_an_interaction_is_seen_between_the_right_choices():
     assert seen == [("patch_size", "stages")]
 
 
-def families(draws, seeds=3):
-    """Corrected and raw smallest p of all seven tests of 2 x 2 x 2 cubes without any effect."""
+def families(draws, spread, seeds=3):
+    """Corrected and raw smallest p of all six tests of 2 x 2 x 2 cubes without any effect."""
     rng = np.random.default_rng(0)
     combinations = [tuple(f"{number:03b}") for number in range(8)]
     for _ in range(draws):
-        table = {key: dict(enumerate(rng.normal(size=seeds))) for key in combinations}
+        table = {key: dict(enumerate(rng.normal(0, spread[key[0]], seeds))) for key in combinations}
         first = [difference(table, axis, "0", "1") for axis in range(3)]
         crossed = [difference(first[i], j, "0", "1") for i, j in ((0, 1), (0, 2), (1, 2))]
-        found = corrected([estimate(one, 0) for one in (*first, *crossed)])
+        of = noise(table)
+        tests = [estimate(one, 0, of, 2) for one in first] + [estimate(one, 0, of, 4) for one in crossed]
+        found = corrected(tests)
         yield min(one.p_corrected for one in found), min(one.p for one in found)
 
 
-def test_without_effects_at_most_one_cube_in_twenty_makes_any_claim():
-    found = np.array(list(families(600)))
+@pytest.mark.parametrize("spread", [{"0": 1.0, "1": 1.0}, {"0": 1.0, "1": 3.0}], ids=["even", "uneven"])
+def test_without_effects_at_most_one_cube_in_twenty_makes_any_claim(spread):
+    found = np.array(list(families(600, spread)))
     claims, raw_claims = (found < 0.05).sum(axis=0)
     assert binomtest(int(claims), len(found), 0.05, alternative="greater").pvalue > 0.05
     assert raw_claims > 0.15 * len(found)  # so the correction is what holds it

@@ -9,7 +9,7 @@ def test_a_sentence_says_what_a_choice_brings_and_what_it_costs():
     first = answer(with_speed(cube(effects={"patch_size": -0.02}, noise=0.0005)))[0]
     assert first.startswith("patch_size 16 instead of 4: top-1 -2.0")
     assert "95 % interval -2." in first
-    assert "over 3 seeds, p 0.0" in first
+    assert "over 3 seeds, p < 0.001)" in first
     assert "12.0 times the parameters" in first
     assert "3.0 times the inference images/s (eager)" in first
     assert "not beyond the noise" not in first
