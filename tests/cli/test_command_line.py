@@ -14,7 +14,7 @@ from shvit_pl.lightning_cli import Parser, ShvitCLI
 from shvit_pl.runs import read_summary
 from tests.cli.runs import fit
 
-CONFIGS = sorted(shipped_configs().rglob("*.yaml"))
+CONFIGS = sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name != "sweeps")
 DESIGNS = [path for path in CONFIGS if path.parent == shipped_configs()]  # the others: test_configs.py, test_recipes.py
 
 
