@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.processes import die_with_parent
+from shvit_pl.sweep.processes import dying_with_us
 from shvit_pl.sweep.worker import LOGS, WorkerSpec
 
 _PATIENCE = 30.0  # seconds for a worker to end its run
@@ -102,7 +102,7 @@ class Pool:
                 stderr=subprocess.STDOUT,
                 env=worker_environment(self.slots[number], len(self.slots), os.environ),
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=dying_with_us(),
             )
 
     def _log(self, number: int) -> Path:
