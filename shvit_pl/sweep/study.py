@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from shvit_pl.errors import UserError, first_line
 from shvit_pl.sweep.grid import Point
-from shvit_pl.sweep.journal import open_journal
 from shvit_pl.sweep.processes import is_gone
 from shvit_pl.sweep.results import Direction
+from shvit_pl.sweep.storage import patiently
 
 # what is noted of a trial
 KEY = "key"  # of its point
@@ -32,35 +30,6 @@ EXIT = "exit_code"
 LOST = "lost"  # it failed because its worker died or was stopped: no fault of its own
 
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
-_PATIENCE = 300.0  # seconds that a database may be away
-_Result = TypeVar("_Result")
-
-
-def open_storage(folder: Path, storage: str | None) -> BaseStorage:
-    """The journal file of a sweep folder, or a database.
-
-    Args:
-        folder: The sweep folder.
-        storage: URL of a database, such as `postgresql://user@host/database`; None for the journal.
-
-    Raises:
-        UserError: for a database that can't be reached or is not fit for many workers.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if storage is None:
-        return open_journal(folder)
-    if storage.startswith("sqlite"):
-        raise UserError(
-            f"--storage {storage}: SQLite hands one trial to two workers. Leave the flag out (a journal file in the "
-            "sweep folder), or give postgresql://USER@HOST/DATABASE."
-        )
-    try:
-        return RDBStorage(storage, engine_kwargs={"pool_pre_ping": True})
-    except Exception as error:  # of SQLAlchemy, its drivers, or Optuna
-        raise UserError(
-            f"--storage {storage}: no such database can be reached ({first_line(error)[:160]}). Allowed is "
-            "postgresql://USER@HOST:PORT/DATABASE, with the password in PGPASSWORD or ~/.pgpass."
-        ) from error
 
 
 class Board:
@@ -184,18 +153,6 @@ class Board:
 def is_fault(trial: FrozenTrial) -> bool:
     """Whether a trial failed by itself, and not because its worker was gone or stopped."""
     return trial.state == TrialState.FAIL and not trial.user_attrs.get(LOST)
-
-
-def patiently(action: Callable[[], _Result], seconds: float = _PATIENCE) -> _Result:
-    """Do it again while the storage is away, for at most so many seconds."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            return action()
-        except StorageInternalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(1)
 
 
 def _made(storage: BaseStorage, name: str, directions: Sequence[Direction]) -> optuna.Study:

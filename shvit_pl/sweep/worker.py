@@ -19,7 +19,8 @@ from shvit_pl.sweep.grid import Point, as_flags
 from shvit_pl.sweep.objectives import monitor, value
 from shvit_pl.sweep.processes import this_process
 from shvit_pl.sweep.search import make_sampler, suggest
-from shvit_pl.sweep.study import COMMAND, CURVES, ERROR, EXIT, LOST, RUN, SUMMARY, Board, open_storage, patiently
+from shvit_pl.sweep.storage import open_storage, patiently
+from shvit_pl.sweep.study import COMMAND, CURVES, ERROR, EXIT, LOST, RUN, SUMMARY, Board
 
 _POLL = 0.3  # seconds between two looks for a point that waits
 DEFINITION = "definition"  # where the study keeps it

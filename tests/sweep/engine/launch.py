@@ -14,7 +14,8 @@ from shvit_pl.sweep.definition import Definition
 from shvit_pl.sweep.driver import drive
 from shvit_pl.sweep.pool import Pool, slots_for
 from shvit_pl.sweep.record import record
-from shvit_pl.sweep.study import Board, open_storage
+from shvit_pl.sweep.storage import open_storage
+from shvit_pl.sweep.study import Board
 from shvit_pl.sweep.watch import LiveTable
 from shvit_pl.sweep.worker import WorkerSpec
 
