@@ -20,11 +20,11 @@ def this_process() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine(), "started": _started(os.getpid())}
 
 
-def is_gone(process: dict[str, Any]) -> bool:
-    """Whether a process is known to be dead: it was of this machine, and is not there any more."""
+def is_alive(process: dict[str, Any]) -> bool | None:
+    """Whether a process is there; None where that can't be told, as of another machine's."""
     if process["machine"] is None or process["machine"] != _machine():
-        return False
-    return _started(process["pid"]) != process["started"]
+        return None
+    return _started(process["pid"]) == process["started"]
 
 
 def dying_with_us() -> Callable[[], None]:
