@@ -16,6 +16,7 @@ from shvit_pl.sweep.journal import open_journal
 
 _PATIENCE = 300.0  # seconds that a database may be away
 _RACES = 5  # that are lost to processes which make the same tables
+_Errors = type[Exception] | tuple[type[Exception], ...]
 _Result = TypeVar("_Result")
 
 
@@ -46,7 +47,7 @@ def open_storage(folder: Path, storage: str | None) -> BaseStorage:
         ) from error
 
 
-def patiently(action: Callable[[], _Result], away: type[Exception] = StorageInternalError) -> _Result:
+def patiently(action: Callable[[], _Result], away: _Errors = StorageInternalError) -> _Result:
     """Do it again for some minutes where it raises `away`, as it does while a database is away."""
     until = time.monotonic() + _PATIENCE
     while True:
