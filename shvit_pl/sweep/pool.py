@@ -82,9 +82,11 @@ class Pool:
     def keep(self, wanted: int) -> None:
         """Start workers in the free slots, up to so many; raises `UserError` where they end as soon as they begin."""
         for number, (worker, since) in list(self._workers.items()):
-            if worker.poll() is not None:
+            code = worker.poll()
+            if code is not None:
                 del self._workers[number]
-                self._false_starts = self._false_starts + 1 if time.monotonic() - since < _SOON else 0
+                ended_itself = code > 0 and time.monotonic() - since < _SOON  # one that was killed may well have begun
+                self._false_starts = self._false_starts + 1 if ended_itself else 0
         if self._false_starts > _MOST_FALSE_STARTS:
             raise UserError(f"--workers: none stays alive; see {self._log(0).parent}/worker-*.log for what they say.")
         for number in range(min(wanted, len(self.slots))):
