@@ -13,7 +13,7 @@ from pathlib import Path
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
-from shvit_pl.sweep.processes import die_with_parent
+from shvit_pl.sweep.processes import dying_with_us
 from shvit_pl.sweep.study import BEAT, Board
 
 _POLL = 0.1  # seconds between two looks at the process
@@ -59,7 +59,7 @@ class Attempt:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=dying_with_us(),
             )
         try:
             code = self._watch(process)

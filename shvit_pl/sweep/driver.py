@@ -11,7 +11,8 @@ from typing import Protocol
 from shvit_pl.sweep.definition import Definition
 from shvit_pl.sweep.pool import Pool
 from shvit_pl.sweep.progress import Status, status_of
-from shvit_pl.sweep.study import Board, patiently
+from shvit_pl.sweep.storage import patiently
+from shvit_pl.sweep.study import Board
 
 _POLL = 0.5  # seconds between two looks at the study
 

@@ -11,7 +11,8 @@ from shvit_pl.sweep.record import SPEED, read_file, read_results, recorded
 from shvit_pl.sweep.report.terminal import summary_lines
 from shvit_pl.sweep.report.write import write_report
 from shvit_pl.sweep.results import Results
-from shvit_pl.sweep.study import Board, open_storage
+from shvit_pl.sweep.storage import open_storage
+from shvit_pl.sweep.study import Board
 
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
 

@@ -29,10 +29,13 @@ class KernelLock:
 
     def acquire(self) -> bool:
         """Wait for the lock, and cut off what a writer left that died in the middle of a line."""
-        descriptor = os.open(self.journal.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
-        lockf(descriptor, LOCK_EX)
-        self._descriptor = descriptor
-        _cut_torn_line(self.journal)
+        self._descriptor = os.open(self.journal.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            lockf(self._descriptor, LOCK_EX)
+            _cut_torn_line(self.journal)
+        except BaseException:  # Ctrl-C too: whoever goes on after it must not hold up the others
+            self.release()
+            raise
         return True
 
     def release(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.processes import die_with_parent
+from shvit_pl.sweep.processes import dying_with_us
 from shvit_pl.sweep.worker import LOGS, WorkerSpec
 
 _PATIENCE = 30.0  # seconds for a worker to end its run
@@ -82,9 +82,11 @@ class Pool:
     def keep(self, wanted: int) -> None:
         """Start workers in the free slots, up to so many; raises `UserError` where they end as soon as they begin."""
         for number, (worker, since) in list(self._workers.items()):
-            if worker.poll() is not None:
+            code = worker.poll()
+            if code is not None:
                 del self._workers[number]
-                self._false_starts = self._false_starts + 1 if time.monotonic() - since < _SOON else 0
+                ended_itself = code > 0 and time.monotonic() - since < _SOON  # one that was killed may well have begun
+                self._false_starts = self._false_starts + 1 if ended_itself else 0
         if self._false_starts > _MOST_FALSE_STARTS:
             raise UserError(f"--workers: none stays alive; see {self._log(0).parent}/worker-*.log for what they say.")
         for number in range(min(wanted, len(self.slots))):
@@ -102,7 +104,7 @@ class Pool:
                 stderr=subprocess.STDOUT,
                 env=worker_environment(self.slots[number], len(self.slots), os.environ),
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=dying_with_us(),
             )
 
     def _log(self, number: int) -> Path:

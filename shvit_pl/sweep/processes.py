@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,24 @@ def this_process() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine(), "started": _started(os.getpid())}
 
 
-def is_gone(process: dict[str, Any]) -> bool:
-    """Whether a process is known to be dead: it was of this machine, and is not there any more."""
+def is_alive(process: dict[str, Any]) -> bool | None:
+    """Whether a process is there; None where that can't be told, as of another machine's."""
     if process["machine"] is None or process["machine"] != _machine():
-        return False
-    return _started(process["pid"]) != process["started"]
+        return None
+    return _started(process["pid"]) == process["started"]
 
 
-def die_with_parent() -> None:
-    """Have the system kill this process when its parent dies (Linux); for `preexec_fn`."""
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def dying_with_us() -> Callable[[], None]:
+    """A `preexec_fn` that has the system kill a child when this process dies (Linux)."""
+    parent = os.getpid()
+
+    def prepare() -> None:
+        if _libc is not None:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # it died before the system was asked
+                os._exit(1)
+
+    return prepare
 
 
 def _machine() -> str | None:

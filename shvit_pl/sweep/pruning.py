@@ -8,7 +8,8 @@ import lightning as L
 from optuna.exceptions import StorageInternalError
 
 from shvit_pl.sweep.search import make_pruner
-from shvit_pl.sweep.study import Board, open_storage
+from shvit_pl.sweep.storage import open_storage
+from shvit_pl.sweep.study import Board
 
 
 class PruneTrial(L.Callback):

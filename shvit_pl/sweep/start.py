@@ -21,7 +21,8 @@ from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.pool import Pool, slots_for
 from shvit_pl.sweep.progress import Status, status_of
 from shvit_pl.sweep.record import record, recorded, write_file
-from shvit_pl.sweep.study import Board, open_storage
+from shvit_pl.sweep.storage import open_storage
+from shvit_pl.sweep.study import Board
 from shvit_pl.sweep.sweep_file import is_sweep_file, read_sweep_file
 from shvit_pl.sweep.watch import LiveTable
 from shvit_pl.sweep.worker import WorkerSpec

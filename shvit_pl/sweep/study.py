@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from shvit_pl.errors import UserError, first_line
 from shvit_pl.sweep.grid import Point
-from shvit_pl.sweep.journal import open_journal
-from shvit_pl.sweep.processes import is_gone
+from shvit_pl.sweep.processes import is_alive
 from shvit_pl.sweep.results import Direction
+from shvit_pl.sweep.storage import patiently
 
 # what is noted of a trial
 KEY = "key"  # of its point
@@ -31,36 +30,8 @@ ERROR = "error"
 EXIT = "exit_code"
 LOST = "lost"  # it failed because its worker died or was stopped: no fault of its own
 
+_LOOKS = 4  # in the grace time at least, before a worker is taken for dead
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
-_PATIENCE = 300.0  # seconds that a database may be away
-_Result = TypeVar("_Result")
-
-
-def open_storage(folder: Path, storage: str | None) -> BaseStorage:
-    """The journal file of a sweep folder, or a database.
-
-    Args:
-        folder: The sweep folder.
-        storage: URL of a database, such as `postgresql://user@host/database`; None for the journal.
-
-    Raises:
-        UserError: for a database that can't be reached or is not fit for many workers.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if storage is None:
-        return open_journal(folder)
-    if storage.startswith("sqlite"):
-        raise UserError(
-            f"--storage {storage}: SQLite hands one trial to two workers. Leave the flag out (a journal file in the "
-            "sweep folder), or give postgresql://USER@HOST/DATABASE."
-        )
-    try:
-        return RDBStorage(storage, engine_kwargs={"pool_pre_ping": True})
-    except Exception as error:  # of SQLAlchemy, its drivers, or Optuna
-        raise UserError(
-            f"--storage {storage}: no such database can be reached ({first_line(error)[:160]}). Allowed is "
-            "postgresql://USER@HOST:PORT/DATABASE, with the password in PGPASSWORD or ~/.pgpass."
-        ) from error
 
 
 class Board:
@@ -79,7 +50,8 @@ class Board:
         else:
             self.study = _made(storage, name, directions)
         self._study_id = storage.get_study_id_from_name(name)
-        self._beats: dict[int, tuple[Any, float]] = {}
+        self._heard: dict[int, tuple[Any, float]] = {}  # of each running trial: its last beat, seconds of silence since
+        self._listened = time.monotonic()
 
     def trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
         """Trials of points, oldest first."""
@@ -115,10 +87,11 @@ class Board:
             try:
                 if not self.storage.set_trial_state_values(self._id(trial.number), TrialState.RUNNING):
                     continue
+                # from here on it is ours: a live worker that forgets it would hold it for good
+                patiently(partial(self.note, trial.number, {OWNER: owner}))
             except UpdateFinishedTrialError:
                 continue
-            self.note(trial.number, {OWNER: owner})
-            if not self._has_twin(trial):
+            if not patiently(partial(self._has_twin, trial)):
                 return trial
             self.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: "another trial does this point"})
         return None
@@ -138,15 +111,24 @@ class Board:
             return False
 
     def reap(self, grace: float) -> None:
-        """End the trials of workers that are gone, or have not been heard of for `grace` seconds of our own clock."""
-        for trial in self.trials((TrialState.RUNNING,)):
-            owner, beat, now = trial.user_attrs.get(OWNER), trial.user_attrs.get(BEAT), time.monotonic()
-            before, since = self._beats.setdefault(trial.number, (beat, now))
-            if before != beat:
-                self._beats[trial.number] = (beat, now)
-            elif (owner is not None and is_gone(owner)) or now - since > grace:
+        """End the trials of workers that are dead, or, where that can't be told, silent for `grace` seconds."""
+        trials, now = self.trials((TrialState.RUNNING,)), time.monotonic()
+        # while we were stopped, or the database was away, nobody could be heard
+        listened, self._listened = min(now - self._listened, grace / _LOOKS), now
+        for trial in trials:
+            owner, silence = trial.user_attrs.get(OWNER), self._silence(trial, listened)
+            alive = None if owner is None else is_alive(owner)
+            if alive is False or (alive is None and silence > grace):
                 host = owner["host"] if owner else "unknown"
                 self.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: f"its worker on {host} is gone"})
+
+    def _silence(self, trial: FrozenTrial, listened: float) -> float:
+        """Seconds of listening since a trial's last beat."""
+        beat = trial.user_attrs.get(BEAT)
+        before, silence = self._heard.get(trial.number, (beat, -listened))
+        silence = silence + listened if beat == before else 0.0
+        self._heard[trial.number] = beat, silence
+        return silence
 
     def enqueue_missing(self, points: Iterable[Point], retries: int) -> None:
         """Let every point wait that is neither done, nor on its way, nor has failed too often."""
@@ -184,18 +166,6 @@ class Board:
 def is_fault(trial: FrozenTrial) -> bool:
     """Whether a trial failed by itself, and not because its worker was gone or stopped."""
     return trial.state == TrialState.FAIL and not trial.user_attrs.get(LOST)
-
-
-def patiently(action: Callable[[], _Result], seconds: float = _PATIENCE) -> _Result:
-    """Do it again while the storage is away, for at most so many seconds."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            return action()
-        except StorageInternalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(1)
 
 
 def _made(storage: BaseStorage, name: str, directions: Sequence[Direction]) -> optuna.Study:

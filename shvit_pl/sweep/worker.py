@@ -6,12 +6,15 @@ import json
 import signal
 import sys
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
+from shvit_pl.errors import UserError, one_line
 from shvit_pl.runs import finished_run, read_curves, read_summary
 from shvit_pl.sweep.attempt import Attempt, Stopped
 from shvit_pl.sweep.definition import Definition
@@ -19,7 +22,8 @@ from shvit_pl.sweep.grid import Point, as_flags
 from shvit_pl.sweep.objectives import monitor, value
 from shvit_pl.sweep.processes import this_process
 from shvit_pl.sweep.search import make_sampler, suggest
-from shvit_pl.sweep.study import COMMAND, CURVES, ERROR, EXIT, LOST, RUN, SUMMARY, Board, open_storage, patiently
+from shvit_pl.sweep.storage import open_storage, patiently
+from shvit_pl.sweep.study import COMMAND, CURVES, ERROR, EXIT, LOST, RUN, SUMMARY, Board
 
 _POLL = 0.3  # seconds between two looks for a point that waits
 DEFINITION = "definition"  # where the study keeps it
@@ -61,7 +65,9 @@ class Worker:
     def __init__(self, spec: WorkerSpec) -> None:
         self.spec = spec
         self.folder = Path(spec.folder)
-        self.board = Board(open_storage(self.folder, spec.storage), spec.study)
+        self.board = patiently(
+            lambda: Board(open_storage(self.folder, spec.storage), spec.study), (UserError, StorageInternalError)
+        )
         self.me = this_process()
 
     def work(self) -> None:
@@ -76,11 +82,14 @@ class Worker:
             except Stopped:
                 self.board.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: "interrupted"})
                 raise
+            except Exception as error:  # if this ended the worker, its point would be tried for ever
+                traceback.print_exc()
+                self.board.end(trial.number, TrialState.FAIL, {ERROR: f"{type(error).__name__}: {one_line(error)}"})
 
     def _run(self, trial: FrozenTrial) -> None:
-        definition = Definition.from_dict(self.board.study.user_attrs[DEFINITION])
+        definition = patiently(lambda: Definition.from_dict(self.board.study.user_attrs[DEFINITION]))
         point = definition.points[trial.user_attrs["key"]]
-        flags = self._flags(trial, point, definition)
+        flags = patiently(lambda: self._flags(trial, point, definition))
         run = finished_run(self.folder / RUNS / point.key)  # whose worker died before it could say so
         if run is None:
             attempt = Attempt(self.board, trial.number, self.spec.heartbeat)

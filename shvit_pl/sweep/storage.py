@@ -1,0 +1,71 @@
+"""Where a study lives: a journal file in the sweep folder, or a database, which may be away for a while."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+
+from shvit_pl.errors import UserError, first_line
+from shvit_pl.sweep.journal import open_journal
+
+_PATIENCE = 300.0  # seconds that a database may be away
+_RACES = 5  # that are lost to processes which make the same tables
+_Errors = type[Exception] | tuple[type[Exception], ...]
+_Result = TypeVar("_Result")
+
+
+def open_storage(folder: Path, storage: str | None) -> BaseStorage:
+    """The journal file of a sweep folder, or a database.
+
+    Args:
+        folder: The sweep folder.
+        storage: URL of a database, such as `postgresql://user@host/database`; None for the journal.
+
+    Raises:
+        UserError: for a database that can't be reached or is not fit for many workers.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if storage is None:
+        return open_journal(folder)
+    if storage.startswith("sqlite"):
+        raise UserError(
+            f"--storage {storage}: SQLite hands one trial to two workers. Leave the flag out (a journal file in the "
+            "sweep folder), or give postgresql://USER@HOST/DATABASE."
+        )
+    try:
+        return _open_database(storage)
+    except Exception as error:  # of SQLAlchemy, its drivers, or Optuna
+        raise UserError(
+            f"--storage {storage}: no such database can be reached ({first_line(error)[:160]}). Allowed is "
+            "postgresql://USER@HOST:PORT/DATABASE, with the password in PGPASSWORD or ~/.pgpass."
+        ) from error
+
+
+def patiently(action: Callable[[], _Result], away: _Errors = StorageInternalError) -> _Result:
+    """Do it again for some minutes where it raises `away`, as it does while a database is away."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return action()
+        except away:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
+
+
+def _open_database(url: str) -> RDBStorage:
+    """A database with Optuna's tables; of several processes that find none and make them, all but one fail."""
+    from sqlalchemy.exc import IntegrityError, ProgrammingError  # a journal does without
+
+    for _ in range(_RACES):
+        try:
+            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        except (IntegrityError, ProgrammingError):
+            time.sleep(0.2)
+    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})

@@ -1,0 +1,124 @@
+"""The `fit` of these tests: takes its flags and a second, goes on from its last checkpoint, leaves a run folder.
+
+It writes a line to the ledger when it starts, and when its summary is there. FAKE_FIT in the environment is JSON:
+
+    ledger: the file
+    seconds: how long a run takes
+    trouble: raise, usage, hang or die: what happens to runs
+    of: ... whose name contains this
+    times: ... so many times
+"""
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from shvit_pl.runs import write_summary
+
+STEPS = 10
+SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_PROCID", "SLURM_NTASKS")
+
+
+def main():
+    flags = dict(arg.removeprefix("--").split("=", 1) for arg in sys.argv[1:])
+    asked = {"seconds": 1.0, "trouble": None, "of": "", "times": 1000, **json.loads(os.environ["FAKE_FIT"])}
+    ledger, key = Path(asked["ledger"]), flags["run_name"]
+    folder = Path(flags["trainer.default_root_dir"]) / key / "version_0"
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        note(ledger, "start" if locks(file) else "overlap", key)
+        run(flags, asked, folder)
+    note(ledger, "done", key)
+
+
+def run(flags, asked, folder):
+    ledger, key = Path(asked["ledger"]), flags["run_name"]
+    if asked["trouble"] and asked["of"] in key and starts(ledger, key) <= asked["times"]:
+        get_into(asked["trouble"])
+    seconds = train(folder, asked["seconds"])
+    write_summary(folder, summary(flags, seconds))
+
+
+def locks(file):
+    """Whether no other run is in this folder; one that was killed may need a moment to go."""
+    for _ in range(50):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        else:
+            return True
+    return False
+
+
+def note(ledger, event, key):
+    """Add a line at once: many processes write here."""
+    seen = {name: os.environ[name] for name in SHOWN if name in os.environ}
+    line = {"event": event, "key": key, "pid": os.getpid(), "time": time.time(), "environment": seen}
+    descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, (json.dumps(line) + "\n").encode())
+    os.close(descriptor)
+
+
+def starts(ledger, key):
+    lines = map(json.loads, ledger.read_text().splitlines())
+    return sum(line["event"] == "start" and line["key"] == key for line in lines)
+
+
+def get_into(trouble):
+    print("about to get into trouble", flush=True)
+    if trouble == "raise":
+        raise RuntimeError("the loss is not finite")
+    if trouble == "usage":
+        print("shvit-pl fit: error: --model.optim.lr -1: allowed are rates above 0.", flush=True)
+        sys.exit(2)
+    if trouble == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(1000)
+
+
+def train(folder, seconds):
+    """So many steps, each with its checkpoint; returns the seconds that they took."""
+    last, since = folder / "checkpoints" / "last.ckpt", time.perf_counter()
+    first = int(last.read_text()) if last.exists() else 0
+    print(f"going on from {last}" if first else "fresh weights", flush=True)
+    for step in range(first, STEPS):
+        time.sleep(seconds / STEPS)
+        with (folder / "metrics.csv").open("a") as file:
+            file.write("epoch,step,val/acc1\n" if step == 0 else "")
+            file.write(f"{step},{step},{step / STEPS}\n")
+        partial = last.with_name(f".last.ckpt.{os.getpid()}")
+        partial.write_text(str(step + 1))
+        partial.replace(last)
+    return time.perf_counter() - since
+
+
+def summary(flags, seconds):
+    return {
+        "metrics": {"val/acc1": float(flags["model.optim.lr"]), "val/loss": 1.0},
+        "monitor": "val/acc1",
+        "design": {"name": "tiny", "embed_dim": [32, 48, 64], "depth": [1, 1, 1], "mixers": ["conv"] * 3},
+        "teacher": None,
+        "params": 1000,
+        "macs": 10000,
+        "classes": ["a", "b"],
+        "dataset": {"path": "digits", "image_size": 64, "train_images": 10, "validation_images": 10},
+        "seed": int(flags["seed_everything"]),
+        "epochs": STEPS,
+        "epochs_trained": STEPS,
+        "steps": STEPS,
+        "steps_trained": STEPS,
+        "wall_seconds": seconds,
+        "images_per_second": 100.0,
+        "peak_memory_mb": 1.0,
+        "device": "1 x cpu (1 threads)",
+        "precision": "32-true",
+    }
+
+
+if __name__ == "__main__":
+    main()

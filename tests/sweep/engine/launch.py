@@ -1,0 +1,108 @@
+"""The driver of a sweep as a process of its own, on points whose `fit` is the one of these tests.
+
+`report` runs all of it, as the command does; without, what is above the engine (the report, torch) is left out.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from shvit_pl.sweep.definition import Definition
+from shvit_pl.sweep.driver import drive
+from shvit_pl.sweep.pool import Pool, slots_for
+from shvit_pl.sweep.record import record
+from shvit_pl.sweep.storage import open_storage
+from shvit_pl.sweep.study import Board
+from shvit_pl.sweep.watch import LiveTable
+from shvit_pl.sweep.worker import WorkerSpec
+
+ROOT = Path(__file__).parents[3]
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_fit.py")))
+STUDY = "numbers"
+
+
+@dataclass
+class Sweep:
+    """What is swept, where and how."""
+
+    folder: str
+    storage: str | None = None
+    points: int = 10
+    workers: int = 4
+    gpus: list[str] = field(default_factory=list)
+    retries: int = 1000
+    heartbeat: float = 0.5
+    report: bool = False
+    program: tuple[str, ...] = FAKE
+    trouble: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def definition(self):
+        cells = {f"lr {number}": {"model.optim.lr": number / 100} for number in range(self.points)}
+        return Definition("grid", cells, (0,), {"val/acc1": "max"}, {})
+
+    @property
+    def ledger(self):
+        """Beside the folder, so that a name of it in a command line is a process of the sweep."""
+        return Path(f"{self.folder}.ledger")
+
+    @property
+    def output(self):
+        return Path(f"{self.folder}.out")
+
+    def lines(self, event=None):
+        """What the runs wrote into the ledger."""
+        lines = [json.loads(line) for line in self.ledger.read_text().splitlines()] if self.ledger.exists() else []
+        return [line for line in lines if event in (None, line["event"])]
+
+    def board(self):
+        return Board(open_storage(Path(self.folder), self.storage), STUDY)
+
+    def start(self, **environment):
+        """Start a driver; what it prints is added to `output`."""
+        trouble = json.dumps({"ledger": str(self.ledger), **self.trouble})
+        with self.output.open("a") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.sweep.engine.launch", json.dumps(asdict(self))],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "FAKE_FIT": trouble, **environment},
+            )
+
+
+def main(sweep):
+    spec = WorkerSpec(sweep.folder, sweep.storage, STUDY, (), tuple(sweep.program), sweep.heartbeat)
+    slots = slots_for(sweep.workers, sweep.gpus)
+    return (with_report if sweep.report else engine_alone)(sweep, spec, slots)
+
+
+def engine_alone(sweep, spec, slots):
+    """As `run_sweep` does it."""
+    Path(sweep.folder).mkdir(parents=True, exist_ok=True)
+    board = Board(open_storage(Path(sweep.folder), sweep.storage), STUDY, ["max"])
+    record(board, sweep.definition, "--folder")
+    board.forgive()
+    with LiveTable(Path(sweep.folder), plain=True) as table:
+        pool, grace = Pool(spec, slots), 6 * sweep.heartbeat
+        status = drive(board, sweep.definition, pool, sweep.retries, grace, table)
+    return 1 if status.failed else 0
+
+
+def with_report(sweep, spec, slots):
+    from shvit_pl.sweep.options import Options
+    from shvit_pl.sweep.start import run_sweep
+
+    options = Options(retries=sweep.retries, heartbeat=sweep.heartbeat, speed=False, plain=True)
+    try:
+        run_sweep(sweep.definition, spec, slots, options, ["shvit-pl", "sweep"])
+    except KeyboardInterrupt:  # as the command does
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Sweep(**json.loads(sys.argv[1]))))

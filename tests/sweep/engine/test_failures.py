@@ -1,0 +1,86 @@
+"""A run that fails is recorded with its last line, tried again, and given up; all others are done."""
+
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from shvit_pl.sweep.study import ERROR, EXIT, is_fault
+
+
+@pytest.fixture
+def sweep(sweep):
+    """Three points, the second of which is in trouble."""
+    sweep.points, sweep.workers, sweep.retries = 3, 2, 1
+    sweep.trouble = {"seconds": 0.2, "of": "lr-1"}
+    return sweep
+
+
+def faults(sweep):
+    return [trial.user_attrs for trial in sweep.board().trials() if is_fault(trial)]
+
+
+def done(sweep):
+    return sorted(line["key"] for line in sweep.lines("done"))
+
+
+def test_a_run_that_raises_is_tried_again_and_given_up(sweep):
+    sweep.trouble["trouble"] = "raise"
+    assert sweep.start().wait(60) == 1
+    assert [(facts[ERROR], facts[EXIT]) for facts in faults(sweep)] == [
+        ("RuntimeError: the loss is not finite", 1),
+        ("RuntimeError: the loss is not finite", 1),
+    ]
+    assert done(sweep) == ["lr-0_seed-0", "lr-2_seed-0"]
+    assert "lr 1, seed 0: failed: RuntimeError: the loss is not finite" in sweep.output.read_text()
+
+
+def test_a_run_that_raises_once_is_done_at_its_second_try(sweep):
+    sweep.trouble |= {"trouble": "raise", "times": 1}
+    assert sweep.start().wait(60) == 0
+    assert len(faults(sweep)) == 1
+    assert len(done(sweep)) == 3
+
+
+def test_a_mistake_in_the_settings_is_not_tried_again(sweep):
+    sweep.trouble["trouble"] = "usage"
+    assert sweep.start().wait(60) == 1
+    assert [(facts[ERROR], facts[EXIT]) for facts in faults(sweep)] == [
+        ("shvit-pl fit: error: --model.optim.lr -1: allowed are rates above 0.", 2)
+    ]
+
+
+def test_a_run_that_is_killed_says_so(sweep):
+    sweep.trouble |= {"trouble": "die", "times": 1}
+    assert sweep.start().wait(60) == 0
+    assert [facts[ERROR] for facts in faults(sweep)] == ["killed by SIGKILL; about to get into trouble"]
+
+
+def test_starting_again_gives_what_failed_another_chance_and_repeats_nothing(sweep):
+    sweep.trouble["trouble"] = "raise"
+    assert sweep.start().wait(60) == 1
+    sweep.trouble["trouble"] = None
+    assert sweep.start().wait(60) == 0
+    assert len(sweep.lines("start")) == 2 + 2 + 1
+    assert len(done(sweep)) == 3
+    assert sweep.start().wait(60) == 0
+    assert len(sweep.lines("start")) == 5
+
+
+def test_a_run_folder_that_cannot_be_read_fails_its_point_alone(sweep):
+    run = Path(sweep.folder) / "runs" / "lr-1_seed-0" / "version_0"
+    run.mkdir(parents=True)
+    (run / "summary.json").write_text("{")
+    assert sweep.start().wait(60) == 1
+    assert [facts[ERROR].split(":")[0] for facts in faults(sweep)] == ["JSONDecodeError"] * 2
+    assert done(sweep) == ["lr-0_seed-0", "lr-2_seed-0"]
+
+
+def test_the_command_names_what_failed_and_how_to_go_on(sweep):
+    sweep.trouble["trouble"], sweep.report = "raise", True
+    assert sweep.start().wait(60) == 1
+    said = sweep.output.read_text()
+    assert "1 of 3 runs failed, such as lr-1_seed-0: RuntimeError: the loss is not finite" in said
+    assert "the same command tries them again" in said
+    assert (Path(sweep.folder) / "report.html").exists()
+    assert {trial.state for trial in sweep.board().trials()} == {TrialState.COMPLETE, TrialState.FAIL}

@@ -1,0 +1,77 @@
+"""A driver that is stopped ends its runs within seconds and says what is left; another goes on, or joins in."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from shvit_pl.sweep.study import ERROR, LOST, OWNER
+from tests.sweep.engine.processes import WORKER, children_of, kill, processes_of, wait_until
+from tests.sweep.engine.test_kill import assert_done_once
+
+
+def running(sweep, count):
+    """Whether so many runs have begun to train."""
+    return wait_until(lambda: len(list(Path(sweep.folder).glob("runs/*/*/checkpoints/last.ckpt"))) >= count, 60)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_stopping_ends_all_and_the_same_command_goes_on(sweep, sent, code):
+    sweep.points, sweep.report, sweep.trouble = 4, True, {"seconds": 4}
+    driver = sweep.start()
+    assert running(sweep, 3)
+    os.killpg(driver.pid, sent)  # as a terminal does, to all processes of the command
+    assert driver.wait(20) == code
+    assert processes_of(sweep.folder) == []
+    assert sweep.output.read_text().endswith("stopped: 4 of 4 runs are left; the same command goes on with them\n")
+    stopped = [trial.user_attrs for trial in sweep.board().trials() if trial.state.is_finished()]
+    assert stopped
+    assert {(facts[LOST], facts[ERROR]) for facts in stopped} == {(True, "interrupted")}
+    sweep.report, sweep.retries = False, 0
+    assert sweep.start().wait(90) == 0
+    assert_done_once(sweep)
+    logs = [log.read_text() for log in Path(sweep.folder).glob("logs/lr-*.log")]
+    assert sum("going on from" in log for log in logs) >= 3
+
+
+def test_two_drivers_share_the_points(sweep, storage):
+    sweep.storage, sweep.workers = storage, 2
+    drivers = [sweep.start(), sweep.start()]
+    assert wait_until(lambda: len(processes_of(sweep.folder, WORKER)) >= 4)
+    workers = [set(children_of(driver.pid)) for driver in drivers]
+    assert [driver.wait(90) for driver in drivers] == [0, 0]
+    assert_done_once(sweep)
+    owners = {trial.user_attrs[OWNER]["pid"] for trial in sweep.board().trials()}
+    assert all(owners & its for its in workers)
+    assert len(sweep.lines("start")) == sweep.points
+
+
+def test_a_killed_driver_takes_all_its_processes_along(sweep):
+    sweep.trouble = {"seconds": 30}
+    driver = sweep.start()
+    assert running(sweep, 4)
+    kill(driver.pid)
+    driver.wait()
+    assert wait_until(lambda: not processes_of(sweep.folder), 3)
+
+
+def test_a_killed_workers_run_goes_on_from_its_checkpoint(sweep):
+    sweep.points, sweep.workers, sweep.retries, sweep.trouble = 1, 1, 0, {"seconds": 2}
+    driver = sweep.start()
+    assert running(sweep, 1)
+    kill(children_of(driver.pid)[0])
+    assert driver.wait(60) == 0
+    assert_done_once(sweep)
+    assert "going on from" in (Path(sweep.folder) / "logs" / "lr-0_seed-0.log").read_text()
+
+
+def test_a_torn_last_line_of_the_journal_is_repaired(sweep):
+    sweep.points, sweep.workers, sweep.trouble = 2, 2, {"seconds": 0.1}
+    assert sweep.start().wait(60) == 0
+    with (Path(sweep.folder) / "study.journal").open("ab") as journal:
+        journal.write(b'{"op_code":8,"worker_id":"of one that was killed in the midd')
+    sweep.points = 3
+    assert sweep.start().wait(60) == 0
+    assert_done_once(sweep)
+    assert len(sweep.lines("start")) == 3

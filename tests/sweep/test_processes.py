@@ -1,0 +1,40 @@
+"""A process is told from any other, and dies with its parent."""
+
+import subprocess
+import sys
+
+import pytest
+
+from shvit_pl.sweep.processes import is_alive, this_process
+from tests.sweep.engine.processes import processes_of, wait_until
+
+PARENT = """
+import signal, subprocess, sys, time
+from shvit_pl.sweep.processes import dying_with_us
+prepare = dying_with_us()
+def slowly():
+    time.sleep({before})
+    prepare()
+signal.setitimer(signal.ITIMER_REAL, {alarm})  # which kills us
+subprocess.run([sys.executable, "-c", "import time; time.sleep(60)", sys.argv[1]], preexec_fn=slowly)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system's own means, of Linux")
+@pytest.mark.parametrize(("before", "alarm"), [(0, 0.5), (0.6, 0.3)], ids=["child runs", "child is not prepared yet"])
+def test_a_child_dies_with_its_parent(tmp_path, before, alarm):
+    command = [sys.executable, "-c", PARENT.format(before=before, alarm=alarm), str(tmp_path)]
+    assert subprocess.run(command).returncode < 0
+    assert wait_until(lambda: not processes_of(tmp_path), 3)
+
+
+def test_a_process_is_alive_when_it_has_ended_or_its_number_is_anothers():
+    assert is_alive(this_process())
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert is_alive({**this_process(), "pid": ended.pid}) is False
+    assert is_alive({**this_process(), "started": "1"}) is False
+
+
+def test_nothing_is_known_of_another_machine():
+    assert is_alive({**this_process(), "machine": "another", "pid": 2**30}) is None
