@@ -41,6 +41,13 @@ class Definition:
         """The runs by their keys."""
         return {point.key: point for point in points_of(self.cells, self.seeds)}
 
+    @property
+    def counted(self) -> str:
+        """How many runs these are: `24 runs (8 cells, seeds 0, 1, 2)`."""
+        if self.kind == "search":
+            return f"{len(self.cells)} trials"
+        return f"{len(self.points)} runs ({len(self.cells)} cells, seeds {', '.join(map(str, self.seeds))})"
+
     def as_dict(self) -> dict[str, Any]:
         """As it is stored."""
         return asdict(self) | {"seeds": list(self.seeds)}

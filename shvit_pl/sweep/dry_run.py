@@ -69,8 +69,7 @@ def dry_run(definition: Definition, cells: Sequence[Opened], program: Sequence[s
     console = Console(width=None if Console().is_terminal else 160)
     console.print(table, highlight=False)
     whole = total / len(cells) * len(definition.points)
-    runs = f"{len(definition.cells)} cells x {len(definition.seeds)} seeds"
-    print(f"{runs}: about {_duration(whole)} one after the other")
+    print(f"{definition.counted}: about {_duration(whole)} one after the other")
     print(f"by --workers {workers}: {_duration(whole / workers)}, if they do not slow each other down")
     print(f"start and rate measured over {_STEPS} steps, a validation image taken as a third of one; nothing was run")
 

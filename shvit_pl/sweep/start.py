@@ -122,8 +122,7 @@ def _workers(options: Options, devices: object) -> tuple[int, list[str]]:
 
 
 def _announce(definition: Definition, status: Status, spec: WorkerSpec, workers: int, added: int, again: int) -> None:
-    cells = f"{len(definition.cells)} cells x {len(definition.seeds)} seeds"
-    print(f"sweep: {cells} = {status.total} runs in {spec.folder}, {workers} at a time", flush=True)
+    print(f"sweep: {definition.counted} in {spec.folder}, {workers} at a time", flush=True)
     if 0 < added < status.total:
         print(f"{added} of them are new")
     if again:
