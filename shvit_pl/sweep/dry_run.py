@@ -79,6 +79,7 @@ def _measure(command: Sequence[str], name: str) -> Measured:
     with tempfile.TemporaryDirectory() as root:
         flags = [
             f"--trainer.max_steps={_STEPS}",
+            "--trainer.max_epochs=-1",  # an epoch may have fewer
             "--trainer.limit_val_batches=1",
             f"--trainer.default_root_dir={root}",
             "--run_name=run",

@@ -53,7 +53,8 @@ def read_options(args: Sequence[str]) -> tuple[Options, list[str], list[str]]:
     parser = OneLineErrors(
         prog="shvit-pl sweep",
         description="Run fit once for every cell and seed of a sweep file, and write a page that compares them.",
-        epilog="Any flag of fit may follow, and further --config for it: shvit-pl fit --help.",
+        epilog="A switch needs no value: --dry-run. Any flag of fit may follow, and further --config for it: "
+        "shvit-pl fit --help.",
     )
     parser.add_argument("-c", "--config", help="a sweep file (grid, list or search); further ones are configs of fit")
     parser.add_class_arguments(Options)
