@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,12 +21,13 @@ def shipped_configs() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "cli_configs"
 
 
-def find_config(name: str, beside: Path | None = None) -> str:
+def find_config(name: str, beside: Path | None = None, flag: str = "--config") -> str:
     """Return the path of a config: the file `name`, or the shipped one (`s1.yaml`, `cli_configs/s1.yaml`, `s1`).
 
     Args:
         name: As the user gives it.
         beside: A folder to look into before the shipped ones.
+        flag: What names it, for the message.
 
     Raises:
         UserError: with the shipped names, when there is neither.
@@ -37,7 +41,7 @@ def find_config(name: str, beside: Path | None = None) -> str:
             return str(candidate)
     known = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.yaml"))
     problem = "a folder, not a file" if name and Path(name).is_dir() else f"no such file{did_you_mean(wanted, known)}"
-    raise UserError(f"--config {name!r}: {problem}; shipped are {_listed(known, wanted)}.")
+    raise UserError(f"{flag} {name!r}: {problem}; shipped are {_listed(known, wanted)}.")
 
 
 def _listed(known: list[str], wanted: str) -> str:
@@ -60,18 +64,26 @@ def with_found_configs(args: list[str]) -> list[str]:
     return found
 
 
-def _checked(path: str) -> str:
-    """The path, once its file is YAML with settings in it, none of them twice."""
+def read_config(path: str) -> dict[Any, Any]:
+    """The settings in a YAML file; raises `UserError` where there are none, or one is there twice."""
+    settings: dict[Any, Any] = _parsed(_checked(path), yaml.safe_load)
+    return settings
+
+
+def _parsed(path: str, parse: Callable[[str], Any]) -> Any:
     try:
-        tree = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        return parse(Path(path).read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"--config {path!r}: not a text file; give a YAML file.") from error
     except yaml.YAMLError as error:
         raise UserError(f"--config {path!r}{_where(error)}: not YAML ({_problem(error)}).") from error
+
+
+def _checked(path: str) -> str:
+    """The path, once its file is YAML with settings in it, none of them twice."""
+    tree = _parsed(path, partial(yaml.compose, Loader=yaml.SafeLoader))
     if tree is None:
-        raise UserError(
-            f"--config {path!r}: the file is empty; leave it out, or see --print_config for what may go in."
-        )
+        raise UserError(f"--config {path!r}: the file is empty; write settings into it, or leave it out.")
     if not isinstance(tree, yaml.MappingNode):
         raise UserError(f"--config {path!r}: allowed are settings such as `model: {{design: {{name: s1}}}}`.")
     _check_keys(path, tree)

@@ -21,6 +21,16 @@ from shvit_pl.parsing import option_names, shortened
 from shvit_pl.quiet import quiet
 from shvit_pl.resume import training_settings
 
+# what else changes a run from its beginning, or what is measured of it; a resumed run may change it
+_OF_FRESH_RUNS = (
+    "model.init_from",
+    "model.use_ema",
+    "trainer.callbacks",
+    "trainer.check_val_every_n_epoch",
+    "trainer.limit_val_batches",
+    "trainer.val_check_interval",
+)
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -70,13 +80,14 @@ class FitCheck(ShvitCLI):
     def settings(self, flags: Sequence[str]) -> dict[str, Any]:
         """What flags set, flat, of that which changes the course of a training; raises `UserError` for a mistake."""
         try:
-            self.parse_arguments(self.parser, with_found_configs(["fit", *flags]))
+            self.parse_arguments(self.parser, with_found_configs(["fit", *flags, "--ckpt_path=null"]))
             super().before_instantiate_classes()
         except ArgumentError as error:
             raise UserError(shortened(error.message or str(error), self.parser)) from error
         except MisconfigurationException as error:
             raise UserError(f"trainer: {one_line(error)}") from error
-        return training_settings(self.config.fit)
+        fit = self.config.fit
+        return training_settings(fit) | {name: fit[name] for name in _OF_FRESH_RUNS}
 
     def open(self, flags: Sequence[str]) -> Planned:
         """Open data, weights and teacher as a run with these flags would; raises `UserError` for a mistake."""
@@ -85,7 +96,8 @@ class FitCheck(ShvitCLI):
         super().instantiate_classes()
         classes, image_size = len(self.model.class_names), self.datamodule.hparams.image_size
         costs = cost(self.model.design, classes, image_size)
-        logged = validation_metrics(classes, averaged=self.model.ema_config.decay > 0)
+        validated = self.config.fit.trainer.limit_val_batches != 0
+        logged = validation_metrics(classes, averaged=self.model.ema_config.decay > 0) if validated else []
         return Planned(costs.params, costs.macs, image_size, *self._images(), tuple(logged))
 
     def _images(self) -> tuple[int, int]:

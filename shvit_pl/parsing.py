@@ -72,9 +72,9 @@ def shortened(message: str, parser: ArgumentParser) -> str:
     if dash := re.search(r"nrecognized arguments: ([\u2013\u2014]\S*)", text):
         return f"{dash[1]}: this begins with a long dash; flags begin with two hyphens"
     if flag := re.search(r"nrecognized arguments: (-{0,2}([\w.+-]+))", text):
-        return f"{flag[1]}: no such flag{_nearest(flag[2], option_names(parser), '--')}"
+        return f"{flag[1]}: no such flag{nearest_option(flag[2], option_names(parser), '--')}"
     if key := re.search(r"does not accept option '([\w.]+)'", text):
-        return f"{key[1]}: no such setting{_nearest(key[1], option_names(parser))}"
+        return f"{key[1]}: no such setting{nearest_option(key[1], option_names(parser))}"
     return text
 
 
@@ -83,7 +83,7 @@ def no_section(name: str, value: Any) -> str:
     return f"{name} {value}: this is a section; set what is in it, such as {SECTIONS.get(name, name)}"
 
 
-def _nearest(name: str, options: set[str], dashes: str = "") -> str:
+def nearest_option(name: str, options: set[str], dashes: str = "") -> str:
     """A suggestion for an option's name, which may lack its section, as in `lr`, or be another program's."""
     by_last = {option.rsplit(".", 1)[-1]: option for option in sorted(options)}
     meant = _ELSEWHERE.get(name) or by_last.get(name)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from textwrap import shorten
 from typing import Any
 
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.fit_check import FitCheck, Planned
+from shvit_pl.modules.metrics import EMA
+from shvit_pl.parsing import SECTIONS, nearest_option
+from shvit_pl.sweep.choices import as_flags
 from shvit_pl.sweep.definition import Definition
-from shvit_pl.sweep.grid import as_flags, cells_of, short_names
+from shvit_pl.sweep.grid import cells_of, short_names
 from shvit_pl.sweep.objectives import MONITORS
 from shvit_pl.sweep.options import own_flags
-from shvit_pl.sweep.sweep_file import KINDS, SweepFile
+from shvit_pl.sweep.sweep_file import IN_FILE, KINDS, SweepFile
 
 # what the sweep says to each run, and where a user says it
 _OWN = {
@@ -23,39 +27,60 @@ _OWN = {
     "trainer.default_root_dir": "--folder says it",
     "ckpt_path": "interrupted runs go on by themselves",
     "plain": "runs write to log files",
+    "trainer.logger": "each run keeps its run folder",
+    "trainer.fast_dev_run": "each run keeps its run folder",
     "trainer.num_nodes": "a run is of one machine; several machines share a sweep by --storage",
 }
 _SHOWN = 3  # mistakes in a message
+_LONGEST = 110  # characters of one of several
 
 
 def check_flags(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> None:
     """Raise `UserError` for a flag that neither `sweep` nor `fit` has, or that the sweep itself sets or varies."""
-    known = fit.flags()
     given = [arg.partition("=")[0].removeprefix("--").rstrip("+") for arg in flags if arg.startswith("--")]
+    known = fit.flags()
     for name in given:
-        if name not in known and not name.startswith("trainer."):  # a callback's settings, for example
-            hint = did_you_mean(name, [*own_flags(), *known])
+        _check_ours(name, f"--{name}")
+        if not _is_of_fit(name, known):
+            hint = did_you_mean(name, own_flags()) or nearest_option(name, known, "--")
             raise UserError(f"--{name}: no such flag of sweep or fit{hint}; see shvit-pl sweep --help and fit --help.")
-        if name in (file.grid or {}):
-            raise UserError(f"--{name}: the grid varies it; leave one of the two out.")
-    for name in [*given, *_chosen(file)]:
-        if name in _OWN:
-            raise UserError(f"{name}: not to be set here; {_OWN[name]}.")
+        if file.rows is None and name in file.varied:
+            raise UserError(f"--{name}: {file.path} varies it; leave one of the two out.")
+    for name in file.varied:
+        _check_ours(name, f"--config {str(file.path)!r}: {name}")
+        if not _is_of_fit(name, known):
+            hint = nearest_option(name, known)
+            raise UserError(f"--config {str(file.path)!r}: {name}: no such flag of fit{hint}; see shvit-pl fit --help.")
 
 
-def _chosen(file: SweepFile) -> list[str]:
-    rows = [file.grid or {}, *(file.rows or {}).values(), file.search.space if file.search else {}]
-    return [flag for row in rows for flag in row]
+def _check_ours(name: str, where: str) -> None:
+    """Refuse what the sweep itself says to each run."""
+    said = _OWN.get(name) or ("the sweep file says it" if name in IN_FILE else None)
+    if said is not None:
+        raise UserError(f"{where}: not to be set here; {said}.")
+
+
+def _is_of_fit(name: str, known: set[str]) -> bool:
+    """Whether `fit` has a flag of this name, or one that takes what is named below it, as trainer.callbacks does."""
+    return name in known or any(name.startswith(f"{flag}.") for flag in known - SECTIONS.keys())
 
 
 def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
     """What a sweep file means with these flags of `fit`; raises `UserError` for flags that `fit` refuses."""
     settings = fit.settings(base)
-    varied = {"seed_everything", "monitor", *_chosen(file)}
+    _check_keeps_a_run(fit.config.fit.trainer)
+    varied = {"seed_everything", "monitor", *file.varied}
     fixed = {name: value for name, value in settings.items() if not _is_within(name, varied)}
     search = {key: value for key, value in asdict(file.search).items() if key != "n_trials"} if file.search else None
     kind = next(kind for kind, given in zip(KINDS, (file.grid, file.rows, file.search), strict=True) if given)
     return Definition(kind, _plain(cells_of(file)), file.seeds, dict(file.objectives), _plain(fixed), _plain(search))
+
+
+def _check_keeps_a_run(trainer: Any) -> None:
+    """A sweep reads what its runs leave behind."""
+    if trainer.fast_dev_run or trainer.logger is False:
+        name, value = ("fast_dev_run", trainer.fast_dev_run) if trainer.fast_dev_run else ("logger", False)
+        raise UserError(f"trainer.{name} {value}: a run of a sweep keeps its run folder; leave it out of base.")
 
 
 @dataclass(frozen=True)
@@ -101,7 +126,9 @@ def _named(examples: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def _check_logged(definition: Definition, planned: Planned) -> None:
     for objective in definition.objectives:
         if objective in MONITORS and objective not in planned.metrics:
-            raise UserError(f"objective {objective}: not logged here; logged are {', '.join(planned.metrics)}.")
+            logged = f"logged are {', '.join(planned.metrics)}" if planned.metrics else "there is no validation"
+            average = "; an average is kept with --model.ema.decay" if objective.endswith(EMA) else ""
+            raise UserError(f"objective {objective}: not logged here; {logged}{average}.")
 
 
 def _together(mistakes: dict[str, str], cells: int) -> str:
@@ -111,9 +138,14 @@ def _together(mistakes: dict[str, str], cells: int) -> str:
         alike.setdefault(mistake, []).append(name)
     if len(alike) == 1 and len(mistakes) == cells:
         return next(iter(alike))
-    said = [f"{' and '.join(names[:_SHOWN])}: {mistake}" for mistake, names in alike.items()]
+    longest = _LONGEST * _SHOWN // min(_SHOWN, len(alike))
+    said = [shorten(f"{_and_more(names)}: {mistake}", longest, placeholder=" ...") for mistake, names in alike.items()]
     more = f" (and {len(said) - _SHOWN} other mistakes)" if len(said) > _SHOWN else ""
     return f"{len(mistakes)} of {cells} cells can't run. {' '.join(said[:_SHOWN])}{more}"
+
+
+def _and_more(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1} more)"
 
 
 def _is_within(name: str, varied: Iterable[str]) -> bool:

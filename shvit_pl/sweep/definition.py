@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,9 @@ from shvit_pl.errors import UserError
 from shvit_pl.sweep.grid import Point, points_of
 from shvit_pl.sweep.results import Direction
 
-_SHOWN = 4  # differences in a message
+_SHOWN = 3  # differences in a message
+_LONGEST = 30  # characters of a value in it
+_UNSET = "unset"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,13 @@ class Definition:
         """The runs by their keys."""
         return {point.key: point for point in points_of(self.cells, self.seeds)}
 
+    @property
+    def counted(self) -> str:
+        """How many runs these are: `24 runs (8 cells, seeds 0, 1, 2)`."""
+        if self.kind == "search":
+            return f"{len(self.cells)} trials"
+        return f"{len(self.points)} runs ({len(self.cells)} cells, seeds {', '.join(map(str, self.seeds))})"
+
     def as_dict(self) -> dict[str, Any]:
         """As it is stored."""
         return asdict(self) | {"seeds": list(self.seeds)}
@@ -57,31 +66,50 @@ def refuse_other(before: Definition, now: Definition, where: str) -> None:
         now: The sweep that is asked for.
         where: The flag that says where, and its value.
     """
-    differences = [
-        f"{name} {getattr(before, name)} -> {getattr(now, name)}"
-        for name in ("kind", "objectives", "search")
-        if getattr(before, name) != getattr(now, name)
-    ]
-    differences += _changed(before.settings, now.settings)
-    for name, choices in before.cells.items():
-        if name not in now.cells:
-            differences.append(f"{name} is gone")
-        elif now.cells[name] != choices:
-            differences += _changed(choices, now.cells[name], f"{name}: ")
-    differences += [f"seed {seed} is gone" for seed in before.seeds if seed not in now.seeds]
+    differences = list(_differences(before, now))
     if not differences:
         return
     more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
     raise UserError(
-        f"{where}: it holds another sweep ({'; '.join(differences[:_SHOWN])}{more}). Choices and seeds may "
-        "be added, nothing else changed: undo the change, or give "
-        f"another {where.split()[0]}."
+        f"{where}: it holds another sweep ({'; '.join(differences[:_SHOWN])}{more}). Choices, seeds and trials may "
+        f"be added, nothing else changed: undo the change, or give another {where.split()[0]}."
     )
 
 
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> list[str]:
-    return [
-        f"{where}{name} {before.get(name, 'unset')} -> {now.get(name, 'unset')}"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
-    ]
+def _differences(before: Definition, now: Definition) -> Iterator[str]:
+    """What is not as before, other than cells and seeds that are new."""
+    if before.kind != now.kind:
+        yield f"{before.kind} -> {now.kind}"
+        return
+    if list(before.objectives.items()) != list(now.objectives.items()):  # the study keeps their values in this order
+        yield f"objective {_named(before.objectives)} -> {_named(now.objectives)}"
+    yield from _changed(before.search or {}, now.search or {})
+    yield from _changed(before.settings, now.settings)
+    gone = [name for name in before.cells if name not in now.cells]
+    if before.kind == "search" and gone:
+        yield f"n_trials {len(before.cells)} -> {len(now.cells)}"
+    else:
+        yield from (f"{name} is gone" for name in gone)
+    for name, choices in before.cells.items():
+        yield from _changed(choices, now.cells.get(name, choices), f"{name}: ")
+    yield from (f"seed {seed} is gone" for seed in before.seeds if seed not in now.seeds)
+    if not gone and set(before.seeds) <= set(now.seeds):
+        yield from (f"{key} would have another folder" for key in before.points if key not in now.points)
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    for name in {**before, **now}:
+        old, new = before.get(name, _UNSET), now.get(name, _UNSET)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _changed(old, new, f"{where}{name}.")
+        elif old != new:
+            yield f"{where}{name} {_short(old)} -> {_short(new)}"
+
+
+def _named(objectives: Mapping[str, Direction]) -> str:
+    return ", ".join(f"{name} {direction}" for name, direction in objectives.items())
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

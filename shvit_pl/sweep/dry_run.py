@@ -69,8 +69,7 @@ def dry_run(definition: Definition, cells: Sequence[Opened], program: Sequence[s
     console = Console(width=None if Console().is_terminal else 160)
     console.print(table, highlight=False)
     whole = total / len(cells) * len(definition.points)
-    runs = f"{len(definition.cells)} cells x {len(definition.seeds)} seeds"
-    print(f"{runs}: about {_duration(whole)} one after the other")
+    print(f"{definition.counted}: about {_duration(whole)} one after the other")
     print(f"by --workers {workers}: {_duration(whole / workers)}, if they do not slow each other down")
     print(f"start and rate measured over {_STEPS} steps, a validation image taken as a third of one; nothing was run")
 
@@ -80,6 +79,7 @@ def _measure(command: Sequence[str], name: str) -> Measured:
     with tempfile.TemporaryDirectory() as root:
         flags = [
             f"--trainer.max_steps={_STEPS}",
+            "--trainer.max_epochs=-1",  # an epoch may have fewer
             "--trainer.limit_val_batches=1",
             f"--trainer.default_root_dir={root}",
             "--run_name=run",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +9,11 @@ from hashlib import sha256
 from itertools import product
 from typing import Any
 
+from shvit_pl.sweep.choices import written
 from shvit_pl.sweep.sweep_file import SweepFile
 
 _LONGEST = 120  # characters of a folder's name, before it is cut
+_LONGEST_VALUE = 40  # characters of a value in a cell's name
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,11 @@ def cells_of(file: SweepFile) -> dict[str, dict[str, Any]]:
     if file.grid is not None:
         rows = [dict(zip(file.grid, values, strict=True)) for values in product(*file.grid.values())]
         short = short_names(list(file.grid))
-        return {", ".join(f"{short[flag]} {_shown(value)}" for flag, value in row.items()): row for row in rows}
+        cells: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            name = ", ".join(f"{short[flag]} {_shown(value)}" for flag, value in row.items())
+            cells[name if name not in cells else f"{name} ({_digest(str(row))})"] = row
+        return cells
     if file.rows is not None:
         return dict(file.rows)
     assert file.search is not None
@@ -58,23 +63,17 @@ def short_names(flags: Sequence[str]) -> dict[str, str]:
     return {flag: word if last.count(word) == 1 else flag for flag, word in zip(flags, last, strict=True)}
 
 
-def as_flags(choices: Mapping[str, Any]) -> list[str]:
-    """Choices as `fit` takes them."""
-    return [f"--{flag}={_written(value)}" for flag, value in choices.items()]
-
-
-def _written(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
 def _shown(value: Any) -> str:
-    text = _written(value)
-    return text if len(text) <= 40 else f"...{text[-37:]}"
+    """A value in a cell's name: a long one by its end, and by what no other value has."""
+    text = " ".join(written(value).split())
+    if isinstance(value, list):
+        text = text.replace('"', "")
+    return text if len(text) <= _LONGEST_VALUE else f"...{text[-30:]} ({_digest(text)})"
 
 
 def _folder_names(names: Sequence[str]) -> dict[str, str]:
     """A folder's name for each cell: readable, short and unique also where a file system ignores case."""
-    plain = {name: re.sub(r"[^\w.,-]+", "-", name.replace(", ", "_")).strip("-._") for name in names}
+    plain = {name: re.sub(r"[^a-zA-Z0-9_.,-]+", "-", name.replace(", ", "_")).strip("-._") for name in names}
     seen = [name.lower() for name in plain.values()]
     return {
         name: short if short and len(short) <= _LONGEST and seen.count(short.lower()) == 1 else _hashed(name, short)
@@ -83,4 +82,8 @@ def _folder_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def _hashed(name: str, short: str) -> str:
-    return f"{short[: _LONGEST - 9]}-{sha256(name.encode()).hexdigest()[:8]}"
+    return f"{short[: _LONGEST - 9]}-{_digest(name)}".lstrip("-")
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:8]

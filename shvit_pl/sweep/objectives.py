@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from reprlib import repr as short
 from typing import Any
 
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.sweep.results import Direction
 
 MONITORS = ("val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema")
@@ -22,15 +23,18 @@ _DIRECTIONS: dict[str, Direction] = {name: "min" if "loss" in name else "max" fo
 def read_objectives(objective: Any, path: str) -> dict[str, Direction]:
     """One metric, a list of them, or a mapping of them to `min` and `max`; raises `UserError` for anything else."""
     named = [objective] if isinstance(objective, str) else objective
+    allowed = f"allowed are {', '.join(_DIRECTIONS)}"
     if isinstance(named, list) and all(isinstance(name, str) for name in named):
-        named = {name: _DIRECTIONS.get(name) for name in named}
+        if len(set(named)) < len(named):
+            raise UserError(f"--config {path!r}: objective {short(named)}: one is there twice; keep one.")
+        named = {name: _DIRECTIONS.get(name, "max") for name in named}
     if not isinstance(named, dict) or not named:
-        raise UserError(f"--config {path!r}: objective {objective!r}: allowed are {', '.join(_DIRECTIONS)}, or a list.")
+        raise UserError(f"--config {path!r}: objective {short(objective)}: {allowed}, or a list of them.")
     for name, direction in named.items():
         if name not in _DIRECTIONS:
-            raise UserError(f"--config {path!r}: objective {name}: allowed are {', '.join(_DIRECTIONS)}.")
+            raise UserError(f"--config {path!r}: objective {name}{did_you_mean(str(name), _DIRECTIONS)}: {allowed}.")
         if direction not in ("min", "max"):
-            raise UserError(f"--config {path!r}: objective {name} {direction!r}: allowed are min and max.")
+            raise UserError(f"--config {path!r}: objective {name} {short(direction)}: allowed are min and max.")
     return dict(named)
 
 

@@ -53,7 +53,8 @@ def read_options(args: Sequence[str]) -> tuple[Options, list[str], list[str]]:
     parser = OneLineErrors(
         prog="shvit-pl sweep",
         description="Run fit once for every cell and seed of a sweep file, and write a page that compares them.",
-        epilog="Any flag of fit may follow, and further --config for it: shvit-pl fit --help.",
+        epilog="A switch needs no value: --dry-run. Any flag of fit may follow, and further --config for it: "
+        "shvit-pl fit --help.",
     )
     parser.add_argument("-c", "--config", help="a sweep file (grid, list or search); further ones are configs of fit")
     parser.add_class_arguments(Options)
@@ -78,17 +79,22 @@ def _split(args: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
         arg = rest.pop(0)
         flag, equals, value = arg.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
-        if flag in _CONFIG:
-            configs.append(value if equals else rest.pop(0) if rest else "")
-        elif arg in ("-h", "--help"):
+        if arg in ("-h", "--help"):
             own.append(arg)
-        elif not flag.startswith("--") or name not in own_flags():
+        elif flag not in _CONFIG and (not flag.startswith("--") or name not in own_flags()):
             of_fit.append(arg)
-        elif equals or (rest and not rest[0].startswith("-")):
-            own.append(f"--{name}={value if equals else rest.pop(0)}")
+        elif not equals and not _is_value(rest):
+            own.append(f"--{name}=true" if name in switches else flag)
+        elif flag in _CONFIG:
+            configs.append(value if equals else rest.pop(0))
         else:
-            own.append(f"--{name}=true" if name in switches else f"--{name}")
+            own.append(f"--{name}={value if equals else rest.pop(0)}")
     return own, configs, of_fit
+
+
+def _is_value(rest: Sequence[str]) -> bool:
+    """Whether the next argument is no flag; a number below 0 is none."""
+    return bool(rest) and (not rest[0].startswith("-") or rest[0][1:2].isdecimal())
 
 
 def _check(options: Options) -> None:
@@ -99,9 +105,9 @@ def _check(options: Options) -> None:
     ):
         if value is not None and value < least:
             raise UserError(f"--{name} {value}: allowed are whole numbers from {least}.")
-    if options.heartbeat <= 0:
+    if not options.heartbeat > 0:
         raise UserError(f"--heartbeat {options.heartbeat}: allowed are seconds above 0.")
     if options.folder == "":
         raise UserError("--folder '': give a folder, such as sweeps/macro.")
-    if options.gpus is not None and not all(gpu.strip() for gpu in options.gpus.split(",")):
+    if options.gpus is not None and not all(gpu.strip().isdecimal() for gpu in options.gpus.split(",")):
         raise UserError(f"--gpus {options.gpus!r}: allowed are numbers, such as 0,1,2.")

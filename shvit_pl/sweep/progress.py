@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,26 +13,29 @@ from optuna.trial import FrozenTrial, TrialState
 from shvit_pl.sweep.definition import Definition
 from shvit_pl.sweep.grid import Point
 from shvit_pl.sweep.results import Direction
-from shvit_pl.sweep.study import ERROR, OWNER, Board
+from shvit_pl.sweep.study import COMMAND, ERROR, OWNER, Board
 
 
 @dataclass(frozen=True)
 class Running:
-    """A run that goes on: of which point, on which machine, since how many seconds."""
+    """A run that goes on: of which point, on which machine, since how many seconds, and by which command."""
 
     point: Point
     host: str
     seconds: float
+    command: str = ""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that has ended: its values, or its error."""
+    """A run that has ended: its values, or its error; whether a pruner ended it."""
 
     point: Point
     values: tuple[float, ...]
     error: str | None
     seconds: float
+    command: str = ""
+    pruned: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ def status_of(board: Board, definition: Definition, retries: int) -> Status:
         if done is not None:
             ended.append(_ended(point, done))
         elif active is not None:
-            running.append(Running(point, active.user_attrs.get(OWNER, {}).get("host", ""), _seconds(active)))
+            host = active.user_attrs.get(OWNER, {}).get("host", "")
+            running.append(Running(point, host, _seconds(active), command_of(active)))
         elif trials and _newest(trials, TrialState.WAITING) is None and board.has_failed(trials, retries):
             failed.append(_ended(point, trials[-1]))
     total = len(definition.points)
@@ -86,12 +91,19 @@ def status_of(board: Board, definition: Definition, retries: int) -> Status:
     return Status(total, tuple(ended), tuple(failed), tuple(running), left, definition.objectives)
 
 
+def command_of(trial: FrozenTrial) -> str:
+    """The command that does a trial's run; empty before it is known."""
+    flags = trial.user_attrs.get(COMMAND)
+    return shlex.join(["shvit-pl", "fit", *flags]) if flags is not None else ""
+
+
 def _newest(trials: Sequence[FrozenTrial], state: TrialState) -> FrozenTrial | None:
     return next((trial for trial in reversed(trials) if trial.state == state), None)
 
 
 def _ended(point: Point, trial: FrozenTrial) -> Ended:
-    return Ended(point, tuple(trial.values or ()), trial.user_attrs.get(ERROR), _seconds(trial))
+    error, pruned = trial.user_attrs.get(ERROR), trial.state == TrialState.PRUNED
+    return Ended(point, tuple(trial.values or ()), error, _seconds(trial), command_of(trial), pruned)
 
 
 def _seconds(trial: FrozenTrial) -> float:

@@ -16,8 +16,9 @@ from shvit_pl.errors import UserError
 from shvit_pl.runs import newest_run, read_curves
 from shvit_pl.sweep.definition import Definition, refuse_other
 from shvit_pl.sweep.grid import Point
+from shvit_pl.sweep.progress import command_of
 from shvit_pl.sweep.results import Cell, Results, Run, State
-from shvit_pl.sweep.study import COMMAND, CURVES, ERROR, RUN, SUMMARY, Board
+from shvit_pl.sweep.study import CURVES, ERROR, RUN, SUMMARY, Board
 from shvit_pl.sweep.worker import DEFINITION, RUNS
 
 FILE = "sweep.yaml"
@@ -109,6 +110,6 @@ def _run(point: Point, trial: FrozenTrial | None, folder: Path) -> Run:
         facts.get(SUMMARY),
         facts.get(CURVES) or (read_curves(current) if current is not None else {}),
         facts.get(RUN) or (str(current.relative_to(folder)) if current is not None else None),
-        shlex.join(["shvit-pl", "fit", *facts[COMMAND]]) if COMMAND in facts else "",
+        command_of(trial),
         facts.get(ERROR) if state == "failed" else None,
     )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
+from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
 
 from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.sweep.choices import check_choices, check_flag
 from shvit_pl.sweep.objectives import MONITORS
 from shvit_pl.sweep.results import Direction
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("tpe", "nsga2", "random")
 PRUNERS = ("none", "median", "halving")
-_KEYS = ("n_trials", "sampler", "pruner", "space")
+KEYS = ("n_trials", "sampler", "pruner", "space")
 _RANGE = ("low", "high", "log", "step")
 
 
@@ -64,20 +67,18 @@ class Search:
 
 def read_search(search: Any, path: str) -> Search:
     """Read the section `search`; raises `UserError` for what Optuna could not search."""
+    for key in search if isinstance(search, dict) else ():
+        if key not in KEYS:
+            hint = did_you_mean(str(key), KEYS)
+            raise UserError(f"--config {path!r}: search: {key}: no such key{hint}; allowed are {', '.join(KEYS)}.")
     if not isinstance(search, dict) or not isinstance(search.get("space"), dict) or not search["space"]:
         raise UserError(f"--config {path!r}: search: give a space, such as {{model.optim.lr: {_EXAMPLE}}}.")
-    for key in search:
-        if key not in _KEYS:
-            raise UserError(
-                f"--config {path!r}: search: {key}: no such key{did_you_mean(key, _KEYS)}; allowed are "
-                f"{', '.join(_KEYS)}."
-            )
     n_trials = search.get("n_trials", 20)
     if type(n_trials) is not int or n_trials < 1:
         raise UserError(f"--config {path!r}: search: n_trials {n_trials!r}: allowed are whole numbers from 1.")
     for key, allowed in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
         if search.get(key, allowed[0]) not in allowed:
-            raise UserError(f"--config {path!r}: search: {key} {search[key]!r}: allowed are {', '.join(allowed)}.")
+            raise UserError(f"--config {path!r}: search: {key} {short(search[key])}: allowed are {', '.join(allowed)}.")
     for flag, values in search["space"].items():
         _check_values(flag, values, path)
     return Search(n_trials, search.get("sampler", ""), search.get("pruner", "none"), search["space"])
@@ -86,20 +87,30 @@ def read_search(search: Any, path: str) -> Search:
 _EXAMPLE = "{low: 1.0e-4, high: 1.0e-2, log: true}"
 
 
-def _check_values(flag: str, values: Any, path: str) -> None:
-    where = f"--config {path!r}: search: space: {flag} {values!r}"
-    if isinstance(values, list) and values:
+def _check_values(flag: Any, values: Any, path: str) -> None:
+    said = f"--config {path!r}: search: space"
+    where = f"{said}: {flag} {short(values)}"
+    if isinstance(values, list):
+        check_choices(flag, values, said)
         if not all(isinstance(value, bool | int | float | str | None) for value in values):
             raise UserError(f"{where}: allowed in a list of choices are numbers, text, true, false and null.")
         return
+    check_flag(flag, values, said)
     if not isinstance(values, dict) or not {"low", "high"} <= set(values) <= set(_RANGE):
         raise UserError(f"{where}: allowed are a list of choices, or a range such as {_EXAMPLE}.")
-    low, high, step = values["low"], values["high"], values.get("step", 1)
-    if not all(type(number) in (int, float) for number in (low, high, step)):
-        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if isinstance(low, str) or isinstance(high, str) else ""
-        raise UserError(f"{where}: low, high and step are numbers{hint}.")
-    if low >= high or step <= 0 or (values.get("log") and (low <= 0 or "step" in values)):
-        raise UserError(f"{where}: low must be below high, step above 0; with log, low above 0 and no step.")
+    _check_range(values["low"], values["high"], values.get("step", 1), values.get("log", False), where)
+    if values.get("log") and "step" in values:
+        raise UserError(f"{where}: log has no step; leave one of the two out.")
+
+
+def _check_range(low: Any, high: Any, step: Any, log: Any, where: str) -> None:
+    if not all(type(number) in (int, float) and isfinite(number) for number in (low, high, step)):
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if str in (type(low), type(high), type(step)) else ""
+        raise UserError(f"{where}: low, high and step are finite numbers{hint}.")
+    if type(log) is not bool:
+        raise UserError(f"{where}: log is true or false.")
+    if low >= high or step <= 0 or (log and low <= 0):
+        raise UserError(f"{where}: low must be below high, and step above 0; with log, low above 0.")
 
 
 def suggest(trial: Trial, space: Mapping[str, Any]) -> dict[str, Any]:

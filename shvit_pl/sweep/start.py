@@ -8,22 +8,21 @@ from signal import SIGTERM
 
 import torch
 
-from shvit_pl.config_files import find_config
 from shvit_pl.errors import UserError
 from shvit_pl.fit_check import fit_check
-from shvit_pl.flags import check_writable
 from shvit_pl.sweep.checks import check_flags, define, open_cells
-from shvit_pl.sweep.definition import Definition
+from shvit_pl.sweep.definition import Definition, refuse_other
 from shvit_pl.sweep.driver import Terminated, drive
 from shvit_pl.sweep.dry_run import dry_run
 from shvit_pl.sweep.finish import finish
 from shvit_pl.sweep.options import Options
+from shvit_pl.sweep.place import place, study_of, sweeps_there
 from shvit_pl.sweep.pool import Pool, slots_for
 from shvit_pl.sweep.progress import Status, status_of
-from shvit_pl.sweep.record import record, recorded, write_file
+from shvit_pl.sweep.record import record, write_file
 from shvit_pl.sweep.storage import open_storage
 from shvit_pl.sweep.study import Board
-from shvit_pl.sweep.sweep_file import is_sweep_file, read_sweep_file
+from shvit_pl.sweep.sweep_file import pick_sweep_file, read_sweep_file
 from shvit_pl.sweep.watch import LiveTable
 from shvit_pl.sweep.worker import WorkerSpec
 
@@ -42,26 +41,25 @@ def start(options: Options, configs: Sequence[str], flags: Sequence[str], comman
     Raises:
         UserError: for a mistake, before anything is started or written.
     """
-    path, layers = _sort(configs)
+    path, layers = pick_sweep_file(configs)
     file = read_sweep_file(path)
     base = [*(f"--config={config}" for config in (*file.base, *layers)), *flags]
-    folder = Path(options.folder or f"sweeps/{file.path.stem}")
-    study = options.study or folder.absolute().name
-    if options.storage is not None:
-        open_storage(folder, options.storage)  # before anything slow
-    check_writable("--folder", str(folder))
+    folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()
+    study = study_of(folder, options.storage, options.study)
     fit = fit_check()
     check_flags(file, flags, fit)
     definition = define(file, base, fit)
     workers, gpus = _workers(options, fit.config.fit.trainer.devices)
+    there = sweeps_there(folder, options.storage, study)
+    for before, where in there:
+        refuse_other(before, definition, where)
     spec = WorkerSpec(str(folder), options.storage, study, tuple(base), heartbeat=options.heartbeat)
+    is_new = all(before.cells != definition.cells for before, _ in there)
+    opened = open_cells(definition, file, base, fit) if is_new or options.dry_run else []
     if options.dry_run:
-        dry_run(definition, open_cells(definition, file, base, fit), spec.program, workers)
-        return
-    before = _before(folder, options.storage, study)
-    if before is None or before.cells != definition.cells:
-        open_cells(definition, file, base, fit)
-    run_sweep(definition, spec, slots_for(workers, gpus), options, command)
+        dry_run(definition, opened, spec.program, workers)
+    else:
+        run_sweep(definition, spec, slots_for(workers, gpus), options, command)
 
 
 def run_sweep(
@@ -84,8 +82,7 @@ def run_sweep(
     folder = Path(spec.folder)
     folder.mkdir(parents=True, exist_ok=True)
     board = Board(open_storage(folder, spec.storage), spec.study, list(definition.objectives.values()))
-    where = f"--study {spec.study!r}" if spec.storage else f"--folder {spec.folder!r}"
-    added = record(board, definition, where)
+    added = record(board, definition, place(folder, spec.storage, spec.study))
     write_file(folder, definition, spec.study, spec.storage, command)
     again = board.forgive()
     status = status_of(board, definition, options.retries)
@@ -108,29 +105,6 @@ def run_sweep(
         raise SystemExit(1)
 
 
-def _sort(configs: Sequence[str]) -> tuple[str, list[str]]:
-    """The one sweep file among the configs, and the others, which are layered on its base."""
-    found = {config: find_config(config) for config in configs}
-    sweeps = [path for path in found.values() if is_sweep_file(path)]
-    if len(sweeps) != 1:
-        given = ", ".join(configs) or "none"
-        raise UserError(
-            f"--config {given}: give one sweep file (with grid, list or search), such as sweeps/macro.yaml; further "
-            f"ones are configs of fit. {len(sweeps)} of these are sweep files."
-        )
-    return sweeps[0], [config for config, path in found.items() if path != sweeps[0]]
-
-
-def _before(folder: Path, storage: str | None, study: str) -> Definition | None:
-    """What is recorded already, without making anything."""
-    if storage is None and not folder.is_dir():
-        return None
-    try:
-        return recorded(Board(open_storage(folder, storage), study))
-    except KeyError:  # no such study
-        return None
-
-
 def _workers(options: Options, devices: object) -> tuple[int, list[str]]:
     """How many workers, and which GPUs are handed out to them."""
     there = [str(number) for number in range(torch.cuda.device_count())]
@@ -143,13 +117,13 @@ def _workers(options: Options, devices: object) -> tuple[int, list[str]]:
     gpus = [gpu.strip() for gpu in options.gpus.split(",")] if options.gpus is not None else there
     for gpu in gpus:
         if gpu not in there:
-            raise UserError(f"--gpus {options.gpus}: torch finds {', '.join(there) or 'no GPU'} here.")
+            found = f"allowed are {', '.join(there)}" if there else "torch finds no GPU here; leave it out"
+            raise UserError(f"--gpus {options.gpus}: {found}.")
     return options.workers or max(1, len(gpus) * options.per_gpu), gpus
 
 
 def _announce(definition: Definition, status: Status, spec: WorkerSpec, workers: int, added: int, again: int) -> None:
-    cells = f"{len(definition.cells)} cells x {len(definition.seeds)} seeds"
-    print(f"sweep: {cells} = {status.total} runs in {spec.folder}, {workers} at a time", flush=True)
+    print(f"sweep: {definition.counted} in {spec.folder}, {workers} at a time", flush=True)
     if 0 < added < status.total:
         print(f"{added} of them are new")
     if again:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
-import yaml
-
-from shvit_pl.config_files import find_config
+from shvit_pl.config_files import find_config, read_config
 from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.sweep.choices import check_choices, check_flag
 from shvit_pl.sweep.objectives import read_objectives
 from shvit_pl.sweep.results import Direction
+from shvit_pl.sweep.search import KEYS as SEARCH_KEYS
 from shvit_pl.sweep.search import Search, read_search
 
 KINDS = ("grid", "list", "search")
 _KEYS = ("base", *KINDS, "seeds", "objective")
+IN_FILE = {*_KEYS, "seed", *SEARCH_KEYS}  # what nobody should look for on the command line
+_SHIPPED = "cli_configs/sweeps/macro.yaml"
+_EXAMPLE = "{model.design.patch_size: [4, 16]}"
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,29 @@ class SweepFile:
     seeds: tuple[int, ...]
     objectives: dict[str, Direction]
 
+    @property
+    def varied(self) -> list[str]:
+        """The flags that the sweep chooses, of a list once per row."""
+        rows = [self.grid or {}, *(self.rows or {}).values(), self.search.space if self.search else {}]
+        return [flag for row in rows for flag in row]
 
-def is_sweep_file(path: str) -> bool:
-    """Whether a YAML file says what to sweep, and not only how to fit."""
-    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    return isinstance(settings, Mapping) and any(kind in settings for kind in (*KINDS, "base"))
+
+def pick_sweep_file(configs: Sequence[str]) -> tuple[str, list[str]]:
+    """The path of the one sweep file among `--config`, and the others, which are layered on its base."""
+    settings = {config: read_config(find_config(config)) for config in configs}
+    sweeps = [config for config, said in settings.items() if any(key in said for key in _KEYS)]
+    if len(sweeps) == 1:
+        return find_config(sweeps[0]), [config for config in settings if config != sweeps[0]]
+    given = f"--config {', '.join(map(repr, configs))}".strip()
+    if sweeps:
+        raise UserError(f"{given}: {len(sweeps)} of these are sweep files; give one, and configs of fit beside it.")
+    hint = next(filter(None, (did_you_mean(str(key), KINDS) for said in settings.values() for key in said)), "")
+    raise UserError(f"{given}: no sweep file, which has grid, list or search{hint}; give one, such as {_SHIPPED}.")
 
 
 def read_sweep_file(path: str) -> SweepFile:
     """Read a sweep file; raises `UserError` for keys that it can't have, and values that make no sweep."""
-    settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    settings = read_config(path)
     for key in settings:
         if key not in _KEYS:
             hint = did_you_mean(str(key), _KEYS)
@@ -65,7 +82,7 @@ def read_sweep_file(path: str) -> SweepFile:
         search.check_objectives(objectives, path)
     return SweepFile(
         Path(path),
-        _found(settings.get("base"), Path(path)),
+        _found(settings.get("base", []), Path(path)),
         _grid(settings["grid"], path) if kinds == ["grid"] else None,
         _rows(settings["list"], path) if kinds == ["list"] else None,
         search,
@@ -76,30 +93,24 @@ def read_sweep_file(path: str) -> SweepFile:
 
 def _found(base: Any, path: Path) -> tuple[str, ...]:
     """The base's configs: from the working directory, or beside the sweep file, or shipped."""
-    names = [base] if isinstance(base, str) else [] if base is None else base
+    names = [base] if isinstance(base, str) else base
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"--config {str(path)!r}: base {base!r}: allowed is a config of fit, or a list of them.")
-    return tuple(_as_fit_finds_it(name, path.parent) for name in names)
+        raise UserError(f"--config {str(path)!r}: base {short(base)}: allowed is a config of fit, or a list of them.")
+    return tuple(_as_fit_finds_it(name, path) for name in names)
 
 
-def _as_fit_finds_it(name: str, beside: Path) -> str:
+def _as_fit_finds_it(name: str, path: Path) -> str:
     """A shipped config keeps its name, so that a command can be repeated on another machine."""
-    found = find_config(name, beside=beside)
-    return found if found in (name, str(beside / name)) else name
+    found = find_config(name, beside=path.parent, flag=f"--config {str(path)!r}: base")
+    return found if found in (name, str(path.parent / name)) else name
 
 
 def _grid(grid: Any, path: str) -> dict[str, list[Any]]:
     if not isinstance(grid, dict) or not grid:
         raise UserError(f"--config {path!r}: grid is empty; give flags and their values, such as {_EXAMPLE}.")
     for flag, values in grid.items():
-        if not isinstance(values, list) or not values:
-            raise UserError(f"--config {path!r}: grid: {flag} {values!r}: allowed is a list of values.")
-        if len({repr(value) for value in values}) < len(values):
-            raise UserError(f"--config {path!r}: grid: {flag} {values!r}: a value is there twice; keep one.")
-    return {str(flag): values for flag, values in grid.items()}
-
-
-_EXAMPLE = "{model.design.patch_size: [4, 16]}"
+        check_choices(flag, values, f"--config {path!r}: grid")
+    return grid
 
 
 def _rows(rows: Any, path: str) -> dict[str, dict[str, Any]]:
@@ -109,17 +120,19 @@ def _rows(rows: Any, path: str) -> dict[str, dict[str, Any]]:
         )
     for name, row in rows.items():
         if row is not None and not isinstance(row, dict):
-            raise UserError(f"--config {path!r}: list: {name}: {row!r}: allowed are flags and their values.")
-    return {str(name): row or {} for name, row in rows.items()}
+            raise UserError(f"--config {path!r}: list: {name}: {short(row)}: allowed are flags and their values.")
+        for flag, value in (row or {}).items():
+            check_flag(flag, value, f"--config {path!r}: list: {name}")
+    return {" ".join(str(name).split()): row or {} for name, row in rows.items()}
 
 
 def _seeds(seeds: Any, path: str, one: bool) -> tuple[int, ...]:
+    where = f"--config {path!r}: seeds {short(seeds)}"
     good = isinstance(seeds, list) and seeds and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
     if not good or len(set(seeds)) < len(seeds):
-        raise UserError(f"--config {path!r}: seeds {seeds!r}: allowed is a list of different whole numbers from 0.")
+        raise UserError(f"{where}: allowed is a list of different whole numbers from 0.")
     if one and len(seeds) > 1:
         raise UserError(
-            f"--config {path!r}: seeds {seeds!r}: a search trains each trial once; give one seed, and repeat the best "
-            "trials over seeds by a list."
+            f"{where}: a search trains each trial once; give one seed, and repeat the best trials over seeds by a list."
         )
     return tuple(seeds)

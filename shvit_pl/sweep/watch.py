@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from shvit_pl.sweep.progress import Ended, Status
+from shvit_pl.sweep.progress import Ended, Running, Status
 from shvit_pl.sweep.worker import LOGS
 
 _ROWS = 12  # runs in the table
@@ -33,7 +33,8 @@ class LiveTable:
         self._live = (
             Live(console=self.console, refresh_per_second=2) if self.console.is_terminal and not plain else None
         )
-        self._told: set[str] = set()
+        self._begun: set[str] = set()  # runs whose command was printed
+        self._told: set[str] | None = None  # runs whose end was told; None before the first look
 
     def __enter__(self) -> LiveTable:
         """Begin."""
@@ -48,22 +49,34 @@ class LiveTable:
 
     def show(self, status: Status) -> None:
         """Show how far the sweep is."""
-        for run in (*status.ended, *status.failed):
+        ended = (*status.ended, *status.failed)
+        if self._told is None:
+            self._told = {run.point.key for run in ended}
+            self._begun = set(self._told)
+            if ended:
+                self.console.print(f"{len(ended)} of {status.total} runs were there already")
+        for run in ended:
             if run.point.key not in self._told:
-                self._tell(run, status)
+                self._told.add(run.point.key)
+                self._tell_begin(run)  # of one that began since the last look
+                self._tell_end(run, status)
+        for running in status.running:
+            self._tell_begin(running)
         if self._live is not None:
             self._live.update(Group(_bar(status), _runs(status, self._last_line), _best(status)))
 
-    def _tell(self, run: Ended, status: Status) -> None:
+    def _tell_begin(self, run: Running | Ended) -> None:
+        """A run's command, once."""
+        if run.command and run.point.key not in self._begun:
+            self._begun.add(run.point.key)
+            self.console.print(f"{_name(run)} begins: {run.command}", markup=False)
+
+    def _tell_end(self, run: Ended, status: Status) -> None:
         """A line about a run that has ended."""
-        if not self._told and len(status.ended) > 1:  # those that were there before
-            self._told |= {each.point.key for each in (*status.ended, *status.failed)}
-            self.console.print(f"{len(self._told)} of {status.total} runs were there already")
-            return
-        self._told.add(run.point.key)
         names = ", ".join(f"{name} {value:.4g}" for name, value in zip(status.objectives, run.values, strict=False))
         left = f"{status.left} left" + (f", about {_duration(status.seconds_left)}" if status.seconds_left else "")
-        said = f"failed: {run.error}" if run in status.failed else f"{names} in {_duration(run.seconds)}"
+        ended = f"{names} in {_duration(run.seconds)}" + " (pruned)" * run.pruned
+        said = f"failed: {run.error}" if run in status.failed else ended
         self.console.print(f"{_name(run)}: {said}  ({left})", markup=False)
 
     def _last_line(self, key: str) -> str:
@@ -103,7 +116,7 @@ def _best(status: Status) -> Text:
     return Text(f"  best so far: {objective} {value:.4g}, {_name(status.best)}")
 
 
-def _name(run: Ended) -> str:
+def _name(run: Running | Ended) -> str:
     return f"{run.point.cell}, seed {run.point.seed}"
 
 

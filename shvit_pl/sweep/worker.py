@@ -17,8 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.runs import finished_run, read_curves, read_summary
 from shvit_pl.sweep.attempt import Attempt, Stopped
+from shvit_pl.sweep.choices import as_flags
 from shvit_pl.sweep.definition import Definition
-from shvit_pl.sweep.grid import Point, as_flags
+from shvit_pl.sweep.grid import Point
 from shvit_pl.sweep.objectives import monitor, value
 from shvit_pl.sweep.processes import this_process
 from shvit_pl.sweep.search import make_sampler, suggest

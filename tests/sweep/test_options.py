@@ -1,0 +1,89 @@
+"""The command line of `sweep`: its own flags, the configs, and what is left for `fit`."""
+
+import pytest
+
+from shvit_pl.errors import UserError
+from shvit_pl.sweep.options import Options, read_options
+
+
+def test_what_is_not_the_sweeps_own_is_left_for_fit_in_its_order():
+    args = ["--config", "my.yaml", "--data.batch_size", "8", "--workers", "2", "--model.optim.lr=0.1", "-c=s2.yaml"]
+    options, configs, of_fit = read_options([*args, "--trainer.max_epochs", "-1", "--config=s3.yaml"])
+    assert options == Options(workers=2)
+    assert configs == ["my.yaml", "s2.yaml", "s3.yaml"]
+    assert of_fit == ["--data.batch_size", "8", "--model.optim.lr=0.1", "--trainer.max_epochs", "-1"]
+
+
+@pytest.mark.parametrize(
+    ("args", "options"),
+    [
+        ([], Options()),
+        (["--dry-run"], Options(dry_run=True)),
+        (["--dry_run", "--plain"], Options(dry_run=True, plain=True)),
+        (["--plain", "true", "--speed", "false"], Options(plain=True, speed=False)),
+        (["--speed=false", "--dry-run=false"], Options(speed=False)),
+        (["--per-gpu", "3", "--gpus", "0,2"], Options(per_gpu=3, gpus="0,2")),
+        (["--gpus=1"], Options(gpus="1")),
+        (["--folder", "a b", "--study=s"], Options("a b", study="s")),
+        (["--storage", "postgresql://u@h/d?x=1"], Options(storage="postgresql://u@h/d?x=1")),
+        (["--heartbeat", "0.5", "--retries=0"], Options(heartbeat=0.5, retries=0)),
+    ],
+    ids=str,
+)
+def test_an_option_may_be_written_in_any_usual_way(args, options):
+    assert read_options(args) == (options, [], [])
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--workers", "0"], "--workers 0: allowed are whole numbers from 1"),
+        (["--workers", "-1"], "--workers -1: allowed are whole numbers from 1"),
+        (["--per_gpu=0"], "--per_gpu 0: allowed are whole numbers from 1"),
+        (["--retries=-1"], "--retries -1: allowed are whole numbers from 0"),
+        (["--heartbeat=0"], "--heartbeat 0.0: allowed are seconds above 0"),
+        (["--heartbeat=.nan"], "--heartbeat nan: allowed are seconds above 0"),
+        (["--folder="], "--folder ''"),
+        (["--gpus="], "--gpus '': allowed are numbers"),
+        (["--gpus=0,,1"], "--gpus '0,,1'"),
+        (["--gpus=all"], "--gpus 'all'"),
+    ],
+    ids=str,
+)
+def test_an_impossible_value_is_refused(args, said):
+    with pytest.raises(UserError) as refused:
+        read_options(args)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--workers"], "--workers: expected one argument"),
+        (["--folder", "--dry-run"], "--folder: expected one argument"),
+        (["--config"], "--config: expected one argument"),
+        (["--config", "--dry-run"], "--config: expected one argument"),
+        (["-c"], "--config: expected one argument"),
+        (["--workers", "two"], "workers two: allowed is a whole number"),
+        (["--plain", "perhaps"], "plain perhaps: allowed is true or false"),
+        (["--heartbeat=soon"], "heartbeat soon: allowed is a number"),
+    ],
+    ids=str,
+)
+def test_a_missing_or_wrong_value_is_one_line(args, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        read_options(args)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith("shvit-pl sweep: error: ")
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_the_help_names_every_option(capsys):
+    with pytest.raises(SystemExit) as stop:
+        read_options(["--help"])
+    printed = capsys.readouterr().out
+    assert stop.value.code == 0
+    for flag in ("--folder", "--workers", "--gpus", "--per_gpu", "--retries", "--storage", "--study", "--dry_run"):
+        assert flag in printed
