@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from shvit_pl.sweep.definition import Definition
@@ -28,15 +29,29 @@ class Watcher(Protocol):
         """Show it."""
 
 
-def drive(board: Board, definition: Definition, pool: Pool, retries: int, grace: float, watcher: Watcher) -> Status:
+@dataclass(frozen=True)
+class Terms:
+    """On which terms a driver drives.
+
+    Attributes:
+        retries: How often a point that fails is tried again.
+        grace: Seconds after which a silent worker of another machine is taken for dead.
+        wait: Stay until the last run of all machines has ended, to take it over if need be.
+    """
+
+    retries: int = 1
+    grace: float = 60.0
+    wait: bool = True
+
+
+def drive(board: Board, definition: Definition, pool: Pool, terms: Terms, watcher: Watcher) -> Status:
     """Work until every point is done or given up, here or on other machines.
 
     Args:
         board: The study.
         definition: The sweep.
         pool: Workers to keep alive; they end with this function.
-        retries: How often a point that fails is tried again.
-        grace: Seconds after which a silent worker of another machine is taken for dead.
+        terms: Retries and patience.
         watcher: Is told how far the sweep is.
 
     Raises:
@@ -45,18 +60,19 @@ def drive(board: Board, definition: Definition, pool: Pool, retries: int, grace:
     """
     with _sigterm_raises(), pool:
         while True:
-            status = patiently(lambda: _step(board, definition, retries, grace))
+            status = patiently(lambda: _step(board, definition, terms))
             watcher.show(status)
-            if status.left == 0:
+            ours = [run for run in status.running if pool.does(run.owner)]
+            if status.left == 0 or not (terms.wait or status.waiting or ours):
                 return status
             pool.keep(status.left)
             time.sleep(_POLL)
 
 
-def _step(board: Board, definition: Definition, retries: int, grace: float) -> Status:
-    board.reap(grace)
-    board.enqueue_missing(definition.points.values(), retries)
-    return status_of(board, definition, retries)
+def _step(board: Board, definition: Definition, terms: Terms) -> Status:
+    board.reap(terms.grace)
+    board.enqueue_missing(definition.points.values(), terms.retries)
+    return status_of(board, definition, terms.retries)
 
 
 @contextmanager

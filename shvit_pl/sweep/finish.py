@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rich.progress import Progress
+
 from shvit_pl.sweep.definition import Definition
 from shvit_pl.sweep.objectives import value
-from shvit_pl.sweep.record import SPEED, read_file, read_results, recorded
+from shvit_pl.sweep.record import FILE, SPEED, read_file, read_results, recorded
 from shvit_pl.sweep.report.terminal import summary_lines
 from shvit_pl.sweep.report.write import write_report
 from shvit_pl.sweep.results import Results
@@ -18,14 +20,14 @@ _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
 
 
 def finish(board: Board, definition: Definition, folder: Path, speed: bool) -> None:
-    """Measure the inference speed of cells that have none yet, where asked, and report."""
+    """Report; and measure the inference speed of cells that have none yet, where asked, and report again."""
     results = read_results(board, definition, folder)
     summaries = _to_measure(results) if speed else {}
     if summaries and set(summaries) != set((results.speed or {}).get("cells", {})):
-        from shvit_pl.sweep.speed import measure_speed  # torch, which a report alone does without
-
-        print(f"measuring the inference speed of {len(summaries)} cells", flush=True)
-        board.study.set_user_attr(SPEED, measure_speed(summaries))
+        write_report(results, folder)  # what is known, before this takes its minutes
+        measured = _measured(summaries, folder)
+        if measured is not None:
+            board.study.set_user_attr(SPEED, measured)
         results = read_results(board, definition, folder)
     _report(results, folder)
 
@@ -43,6 +45,29 @@ def _report(results: Results, folder: Path) -> None:
     paths = write_report(results, folder)
     print("\n".join(summary_lines(results)))
     print(f"report: {next(path for path in paths if path.suffix == '.html')}")
+
+
+def _measured(summaries: dict[str, dict[str, Any]], folder: Path) -> dict[str, Any] | None:
+    """Inference speed by cell; None where another process measures it, which two at a time would falsify."""
+    from shvit_pl.claim import claim, release  # torch, which a report alone does without
+    from shvit_pl.errors import UserError
+    from shvit_pl.sweep.speed import measure_speed
+
+    try:
+        claim(folder, FILE, "--folder")
+    except UserError:
+        print("its inference speed is being measured by another process")
+        return None
+    print(f"measuring the inference speed of {len(summaries)} cells (--speed false leaves it out)", flush=True)
+    try:
+        with Progress(transient=True) as bar:
+            task = bar.add_task("")
+            return measure_speed(
+                summaries,
+                progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+            )
+    finally:
+        release(folder)
 
 
 def _to_measure(results: Results) -> dict[str, dict[str, Any]]:

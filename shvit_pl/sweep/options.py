@@ -25,6 +25,7 @@ class Options:
             file in the sweep folder).
         study: Name of the study in that database (default: the folder's name).
         heartbeat: Seconds between a worker's signs of life; after six without one, others take its run over.
+        wait: Stay until runs of other machines have ended too, to take them over if need be.
         speed: Measure inference when all runs are done.
         dry_run: Print the runs with their cost and time, and start nothing.
         plain: Plain lines for log files instead of a live table.
@@ -38,6 +39,7 @@ class Options:
     storage: str | None = None
     study: str | None = None
     heartbeat: float = 10.0
+    wait: bool = True
     speed: bool = True
     dry_run: bool = False
     plain: bool = False

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.processes import dying_with_us
+from shvit_pl.sweep.processes import dying_with_us, is_alive
 from shvit_pl.sweep.worker import LOGS, WorkerSpec
 
 _PATIENCE = 30.0  # seconds for a worker to end its run
@@ -78,6 +78,11 @@ class Pool:
             except (subprocess.TimeoutExpired, KeyboardInterrupt):
                 worker.kill()
                 worker.wait()
+
+    def does(self, owner: Mapping[str, Any]) -> bool:
+        """Whether the worker that runs something is one of these."""
+        pids = [worker.pid for worker, _since in self._workers.values()]
+        return owner.get("pid") in pids and is_alive(dict(owner)) is not None
 
     def keep(self, wanted: int) -> None:
         """Start workers in the free slots, up to so many; raises `UserError` where they end as soon as they begin."""

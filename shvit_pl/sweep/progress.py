@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import mean
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -18,10 +19,10 @@ from shvit_pl.sweep.study import COMMAND, ERROR, OWNER, Board
 
 @dataclass(frozen=True)
 class Running:
-    """A run that goes on: of which point, on which machine, since how many seconds, and by which command."""
+    """A run that goes on: of which point, by which worker, since how many seconds, and by which command."""
 
     point: Point
-    host: str
+    owner: Mapping[str, Any]
     seconds: float
     command: str = ""
 
@@ -64,6 +65,11 @@ class Status:
         return self.total - len(self.ended) - len(self.failed)
 
     @property
+    def waiting(self) -> int:
+        """Points that nobody has begun."""
+        return self.left - len(self.running)
+
+    @property
     def best(self) -> Ended | None:
         """The best run so far in the first objective."""
         pick = max if next(iter(self.objectives.values())) == "max" else min
@@ -81,8 +87,7 @@ def status_of(board: Board, definition: Definition, retries: int) -> Status:
         if done is not None:
             ended.append(_ended(point, done))
         elif active is not None:
-            host = active.user_attrs.get(OWNER, {}).get("host", "")
-            running.append(Running(point, host, _seconds(active), command_of(active)))
+            running.append(Running(point, active.user_attrs.get(OWNER, {}), _seconds(active), command_of(active)))
         elif trials and _newest(trials, TrialState.WAITING) is None and board.has_failed(trials, retries):
             failed.append(_ended(point, trials[-1]))
     total = len(definition.points)

@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
 
 from shvit_pl.errors import UserError
 from shvit_pl.runs import newest_run, read_curves
@@ -57,17 +56,12 @@ def write_file(folder: Path, definition: Definition, study: str, storage: str | 
     facts = {
         "command": shlex.join(command),
         "study": study,
-        "storage": without_password(storage),
+        "storage": storage,
         "definition": definition.as_dict(),
     }
     partial = folder / f".{FILE}.{os.getpid()}"
     partial.write_text(yaml.safe_dump(facts, sort_keys=False))
     partial.replace(folder / FILE)
-
-
-def without_password(storage: str | None) -> str | None:
-    """A database's URL as it may be written down; its password is found in PGPASSWORD or ~/.pgpass."""
-    return storage and make_url(storage).set(password=None).render_as_string()
 
 
 def read_file(folder: Path) -> dict[str, Any]:

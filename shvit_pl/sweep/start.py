@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGTERM
@@ -12,7 +13,7 @@ from shvit_pl.errors import UserError
 from shvit_pl.fit_check import fit_check
 from shvit_pl.sweep.checks import check_flags, define, open_cells
 from shvit_pl.sweep.definition import Definition, refuse_other
-from shvit_pl.sweep.driver import Terminated, drive
+from shvit_pl.sweep.driver import Terminated, Terms, drive
 from shvit_pl.sweep.dry_run import dry_run
 from shvit_pl.sweep.finish import finish
 from shvit_pl.sweep.options import Options
@@ -87,17 +88,19 @@ def run_sweep(
     again = board.forgive()
     status = status_of(board, definition, options.retries)
     _announce(definition, status, spec, len(slots), added, again)
+    terms = Terms(options.retries, _SILENCE * options.heartbeat, options.wait)
     try:
         with LiveTable(folder, options.plain) as table:
-            grace = _SILENCE * options.heartbeat
-            status = drive(board, definition, Pool(spec, slots), options.retries, grace, table)
+            status = drive(board, definition, Pool(spec, slots), terms, table)
     except (KeyboardInterrupt, Terminated) as stop:
         left = status_of(board, definition, options.retries).left
         print(f"stopped: {left} of {status.total} runs are left; the same command goes on with them", flush=True)
         if isinstance(stop, Terminated):
             raise SystemExit(128 + SIGTERM) from stop
         raise
-    finish(board, definition, folder, speed=options.speed)
+    finish(board, definition, folder, speed=options.speed and status.left == 0)
+    if status.left:
+        print(f"{status.left} runs go on elsewhere, and end up in this report: shvit-pl report --folder {folder}")
     if status.failed:
         failed = status.failed[0]
         print(f"{len(status.failed)} of {status.total} runs failed, such as {failed.point.key}: {failed.error}")
@@ -106,20 +109,27 @@ def run_sweep(
 
 
 def _workers(options: Options, devices: object) -> tuple[int, list[str]]:
-    """How many workers, and which GPUs are handed out to them."""
-    there = [str(number) for number in range(torch.cuda.device_count())]
+    """How many workers, and which GPUs are handed out to them, as CUDA_VISIBLE_DEVICES names them."""
+    there = {str(number): name for number, name in enumerate(_visible_gpus())}
     if str(devices) not in ("auto", "1", "-1"):
         if (options.workers or 1) > 1 or options.gpus is not None:
             raise UserError(
                 f"--trainer.devices {devices}: each run takes several devices; leave out --workers and --gpus."
             )
         return 1, []
-    gpus = [gpu.strip() for gpu in options.gpus.split(",")] if options.gpus is not None else there
+    gpus = [gpu.strip() for gpu in options.gpus.split(",")] if options.gpus is not None else list(there)
     for gpu in gpus:
         if gpu not in there:
             found = f"allowed are {', '.join(there)}" if there else "torch finds no GPU here; leave it out"
             raise UserError(f"--gpus {options.gpus}: {found}.")
-    return options.workers or max(1, len(gpus) * options.per_gpu), gpus
+    return options.workers or max(1, len(gpus) * options.per_gpu), [there[gpu] for gpu in gpus]
+
+
+def _visible_gpus() -> list[str]:
+    """Names of the GPUs that torch numbers from 0: where the environment picks some, it names them."""
+    count = torch.cuda.device_count()
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return (named or [str(number) for number in range(count)])[:count]
 
 
 def _announce(definition: Definition, status: Status, spec: WorkerSpec, workers: int, added: int, again: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,24 @@ def open_storage(folder: Path, storage: str | None) -> BaseStorage:
             f"--storage {storage}: no such database can be reached ({first_line(error)[:160]}). Allowed is "
             "postgresql://USER@HOST:PORT/DATABASE, with the password in PGPASSWORD or ~/.pgpass."
         ) from error
+
+
+def hide_password(storage: str) -> str:
+    """The URL without its password, which goes into PGPASSWORD, where this process and those it begins find it.
+
+    A command line, which a URL goes into, can be read by every user of a machine.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(storage)
+    except ArgumentError:  # said when it is opened
+        return storage
+    if url.password is None:
+        return storage
+    os.environ["PGPASSWORD"] = str(url.password)
+    return url.set(password=None).render_as_string()
 
 
 def patiently(action: Callable[[], _Result], away: _Errors = StorageInternalError) -> _Result:
