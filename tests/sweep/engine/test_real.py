@@ -1,0 +1,95 @@
+"""Real fits, by the command as a user gives it: a fit, a worker and the driver are killed; nothing is done twice."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from shvit_pl.runs import read_summary
+from shvit_pl.sweep.storage import open_storage
+from shvit_pl.sweep.study import LOST, Board
+from tests.sweep.engine.launch import ROOT
+from tests.sweep.engine.processes import TRIAL, children_of, kill, processes_of, wait_until
+
+EPOCHS, STEPS = 2, 25  # of each epoch
+SWEEP = {"base": "s1.yaml", "grid": {"model.optim.lr": [0.001, 0.002, 0.004]}, "seeds": [0]}
+FLAGS = [
+    "--workers=2",
+    "--heartbeat=1",
+    "--speed=false",
+    "--plain",
+    "--model.design.name=tiny",
+    "--data.image_size=64",
+    "--data.batch_size=16",
+    "--data.num_workers=0",
+    f"--trainer.max_epochs={EPOCHS}",
+    f"--trainer.limit_train_batches={STEPS}",
+    "--trainer.limit_val_batches=2",
+    "--checkpoint_every_n_steps=1",
+]
+
+
+def start(folder):
+    (folder.parent / "rates.yaml").write_text(yaml.safe_dump(SWEEP))
+    command = [sys.executable, "-m", "shvit_pl.cli", "sweep", "--config=rates.yaml", f"--folder={folder}", *FLAGS]
+    with (folder.parent / "out.txt").open("a") as output:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(command, cwd=folder.parent, stdout=output, stderr=output, env=environment)
+
+
+def midway(folder, but=()):
+    """A run with a checkpoint that goes on, and its process."""
+    for run in sorted(folder.glob("runs/*")):
+        process = processes_of(folder, f"{TRIAL}{run.name}")
+        has_begun = list(run.glob("version_*/checkpoints/last.ckpt")) and not list(run.glob("version_*/summary.json"))
+        if process and has_begun and run.name not in but:
+            return run.name, process[0]
+    return None
+
+
+def next_midway(folder, but=()):
+    assert wait_until(lambda: midway(folder, but), 150)
+    return midway(folder, but)
+
+
+def worker_of(driver, process):
+    return next(worker for worker in children_of(driver.pid) if process in children_of(worker))
+
+
+@pytest.mark.slow
+def test_real_fits_that_are_killed_go_on_and_each_is_done_once(tmp_path):
+    folder = tmp_path / "rates"
+    driver = start(folder)
+    first, process = next_midway(folder)
+    kill(process)
+    second, process = next_midway(folder, {first})
+    kill(worker_of(driver, process))
+    third, _ = next_midway(folder, {first, second})
+    kill(driver.pid)
+    driver.wait()
+    assert wait_until(lambda: not processes_of(folder), 10)
+    assert start(folder).wait(300) == 0
+    assert_each_is_done_once(folder)
+    for name in (first, second, third):
+        log = (folder / "logs" / f"{name}.log").read_text()
+        assert f"going on from {folder}/runs/{name}/version_0/checkpoints/last.ckpt" in log
+    assert start(folder).wait(120) == 0
+    assert_each_is_done_once(folder)
+
+
+def assert_each_is_done_once(folder):
+    trials = Board(open_storage(folder, None), "rates").trials()
+    done = sorted(trial.user_attrs["key"] for trial in trials if trial.state == TrialState.COMPLETE)
+    assert done == sorted(run.name for run in folder.glob("runs/*"))
+    assert len(done) == 3
+    lost = [trial for trial in trials if trial.user_attrs.get(LOST)]
+    assert len(lost) >= 2  # the killed worker's, and the killed driver's
+    for run in folder.glob("runs/*"):
+        assert [version.name for version in run.iterdir()] == ["version_0"]
+        summary = read_summary(run / "version_0")
+        assert (summary["epochs_trained"], summary["steps_trained"]) == (EPOCHS, EPOCHS * STEPS)
+    assert all(json.loads(line) for line in (folder / "study.journal").read_text().splitlines())
