@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from shvit_pl.errors import UserError
 from shvit_pl.flags import check_writable
 from shvit_pl.runs import CONFIG
 from shvit_pl.sweep.definition import Definition
 from shvit_pl.sweep.journal import NAME
-from shvit_pl.sweep.record import FILE, read_file, recorded
+from shvit_pl.sweep.record import FILE, read_file, recorded, without_password
 from shvit_pl.sweep.study import Board, open_storage
+
+
+def hide_password(storage: str | None) -> str | None:
+    """A database's URL without its password, which this process and its children find in the environment from now on.
+
+    So it is in no command, file or study.
+    """
+    try:
+        url = make_url(storage or "")
+    except ArgumentError:  # no URL; opening it says so
+        return storage
+    if not url.password or not url.drivername.startswith("postgresql"):
+        return storage
+    os.environ["PGPASSWORD"] = str(url.password)
+    return without_password(storage)
 
 
 def study_of(folder: Path, storage: str | None, study: str | None) -> str:

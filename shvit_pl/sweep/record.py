@@ -67,7 +67,7 @@ def write_file(folder: Path, definition: Definition, study: str, storage: str | 
 
 def without_password(storage: str | None) -> str | None:
     """A database's URL as it may be written down; its password is found in PGPASSWORD or ~/.pgpass."""
-    return storage and make_url(storage).set(password=None).render_as_string()
+    return storage and make_url(storage)._replace(password=None).render_as_string()  # `set` takes None for nothing
 
 
 def read_file(folder: Path) -> dict[str, Any]:

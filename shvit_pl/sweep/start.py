@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGTERM
 
@@ -16,7 +17,7 @@ from shvit_pl.sweep.driver import Terminated, drive
 from shvit_pl.sweep.dry_run import dry_run
 from shvit_pl.sweep.finish import finish
 from shvit_pl.sweep.options import Options
-from shvit_pl.sweep.place import place, study_of, sweeps_there
+from shvit_pl.sweep.place import hide_password, place, study_of, sweeps_there
 from shvit_pl.sweep.pool import Pool, slots_for
 from shvit_pl.sweep.progress import Status, status_of
 from shvit_pl.sweep.record import record, write_file
@@ -40,6 +41,7 @@ def start(options: Options, configs: Sequence[str], flags: Sequence[str], comman
     Raises:
         UserError: for a mistake, before anything is started or written.
     """
+    options, command = _without_password(options, command)
     path, layers = pick_sweep_file(configs)
     file = read_sweep_file(path)
     base = [*(f"--config={config}" for config in (*file.base, *layers)), *flags]
@@ -102,6 +104,14 @@ def run_sweep(
         print(f"{len(status.failed)} of {status.total} runs failed, such as {failed.point.key}: {failed.error}")
         print(f"see {folder}/logs; the same command tries them again")
         raise SystemExit(1)
+
+
+def _without_password(options: Options, command: Sequence[str]) -> tuple[Options, Sequence[str]]:
+    """Both as they may be written down."""
+    given, hidden = options.storage, hide_password(options.storage)
+    if given is None or hidden is None:
+        return options, command
+    return replace(options, storage=hidden), [arg.replace(given, hidden) for arg in command]
 
 
 def _workers(options: Options, devices: object) -> tuple[int, list[str]]:
