@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from shvit_pl.errors import UserError
 from shvit_pl.sweep.definition import Definition
+from shvit_pl.sweep.journal import NAME
 from shvit_pl.sweep.objectives import value
+from shvit_pl.sweep.place import hide_password
 from shvit_pl.sweep.record import SPEED, read_file, read_results, recorded
 from shvit_pl.sweep.report.terminal import summary_lines
 from shvit_pl.sweep.report.write import write_report
@@ -33,9 +36,19 @@ def report_on(folder: str, storage: str | None) -> None:
     """Write the report of the sweep in a folder, whose study is in `storage`, or where sweep.yaml says."""
     path = Path(folder)
     facts = read_file(path)
-    board = Board(open_storage(path, storage or facts["storage"]), facts["study"])
+    board = _study(path, hide_password(storage) or facts["storage"], facts["study"])
     definition = recorded(board) or Definition.from_dict(facts["definition"])
     _report(read_results(board, definition, path), path)
+
+
+def _study(folder: Path, storage: str | None, name: str) -> Board:
+    try:
+        if storage is None and not (folder / NAME).is_file():  # opening it would make it
+            raise KeyError(NAME)
+        return Board(open_storage(folder, storage), name)
+    except KeyError as error:
+        where = f"there is no study {name!r} in {storage or f'its {NAME}'}"
+        raise UserError(f"--folder {str(folder)!r}: {where}; give another --storage.") from error
 
 
 def _report(results: Results, folder: Path) -> None:
