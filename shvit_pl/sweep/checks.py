@@ -42,7 +42,8 @@ def check_flags(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> None:
     for name in given:
         _check_ours(name, f"--{name}")
         if not _is_of_fit(name, known):
-            hint = did_you_mean(name, own_flags()) or nearest_option(name, known, "--")
+            own = [f"--{flag}" for flag in own_flags()]
+            hint = did_you_mean(f"--{name}", own) or nearest_option(name, known, "--")
             raise UserError(f"--{name}: no such flag of sweep or fit{hint}; see shvit-pl sweep --help and fit --help.")
         if file.rows is None and name in file.varied:
             raise UserError(f"--{name}: {file.path} varies it; leave one of the two out.")
@@ -139,9 +140,10 @@ def _together(mistakes: dict[str, str], cells: int) -> str:
     if len(alike) == 1 and len(mistakes) == cells:
         return next(iter(alike))
     longest = _LONGEST * _SHOWN // min(_SHOWN, len(alike))
-    said = [shorten(f"{_and_more(names)}: {mistake}", longest, placeholder=" ...") for mistake, names in alike.items()]
-    more = f" (and {len(said) - _SHOWN} other mistakes)" if len(said) > _SHOWN else ""
-    return f"{len(mistakes)} of {cells} cells can't run. {' '.join(said[:_SHOWN])}{more}"
+    told = [f"{_and_more(names)}: {mistake.rstrip('.')}" for mistake, names in alike.items()]
+    said = [shorten(text, longest, placeholder=" ...") for text in told]
+    more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
+    return f"{len(mistakes)} of {cells} cells can't run. {'; '.join(said[:_SHOWN])}{more}."
 
 
 def _and_more(names: Sequence[str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from shvit_pl.sweep.extra import check_extra
 from shvit_pl.sweep.options import read_options
 
@@ -16,14 +14,8 @@ def run(args: list[str]) -> None:
 
     quiet()
     from shvit_pl.sweep.start import start
-    from shvit_pl.sweep.storage import hide_password
 
-    command = ["shvit-pl", *args]
-    if options.storage is not None:
-        hidden = hide_password(options.storage)
-        command = [word.replace(options.storage, hidden) for word in command]
-        options = replace(options, storage=hidden)
-    start(options, configs, flags, command)
+    start(options, configs, flags, ["shvit-pl", *args])
 
 
 def report(folder: str, storage: str | None = None) -> None:
@@ -38,6 +30,5 @@ def report(folder: str, storage: str | None = None) -> None:
     """
     check_extra("report")
     from shvit_pl.sweep.finish import report_on
-    from shvit_pl.sweep.storage import hide_password
 
-    report_on(folder, hide_password(storage) if storage is not None else None)
+    report_on(folder, storage)

@@ -84,7 +84,6 @@ def _differences(before: Definition, now: Definition) -> Iterator[str]:
     if list(before.objectives.items()) != list(now.objectives.items()):  # the study keeps their values in this order
         yield f"objective {_named(before.objectives)} -> {_named(now.objectives)}"
     yield from _changed(before.search or {}, now.search or {})
-    yield from _changed(before.settings, now.settings)
     gone = [name for name in before.cells if name not in now.cells]
     if before.kind == "search" and gone:
         yield f"n_trials {len(before.cells)} -> {len(now.cells)}"
@@ -93,6 +92,7 @@ def _differences(before: Definition, now: Definition) -> Iterator[str]:
     for name, choices in before.cells.items():
         yield from _changed(choices, now.cells.get(name, choices), f"{name}: ")
     yield from (f"seed {seed} is gone" for seed in before.seeds if seed not in now.seeds)
+    yield from _changed(before.settings, now.settings)
     if not gone and set(before.seeds) <= set(now.seeds):
         yield from (f"{key} would have another folder" for key in before.points if key not in now.points)
 

@@ -7,13 +7,15 @@ from typing import Any
 
 from rich.progress import Progress
 
+from shvit_pl.errors import UserError
 from shvit_pl.sweep.definition import Definition
+from shvit_pl.sweep.journal import NAME
 from shvit_pl.sweep.objectives import value
 from shvit_pl.sweep.record import FILE, SPEED, read_file, read_results, recorded
 from shvit_pl.sweep.report.terminal import summary_lines
 from shvit_pl.sweep.report.write import write_report
 from shvit_pl.sweep.results import Results
-from shvit_pl.sweep.storage import open_storage
+from shvit_pl.sweep.storage import hide_password, open_storage
 from shvit_pl.sweep.study import Board
 
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
@@ -36,9 +38,19 @@ def report_on(folder: str, storage: str | None) -> None:
     """Write the report of the sweep in a folder, whose study is in `storage`, or where sweep.yaml says."""
     path = Path(folder)
     facts = read_file(path)
-    board = Board(open_storage(path, storage or facts["storage"]), facts["study"])
+    board = _study(path, hide_password(storage) or facts["storage"], facts["study"])
     definition = recorded(board) or Definition.from_dict(facts["definition"])
     _report(read_results(board, definition, path), path)
+
+
+def _study(folder: Path, storage: str | None, name: str) -> Board:
+    try:
+        if storage is None and not (folder / NAME).is_file():  # opening it would make it
+            raise KeyError(NAME)
+        return Board(open_storage(folder, storage), name)
+    except KeyError as error:
+        where = f"there is no study {name!r} in {storage or f'its {NAME}'}"
+        raise UserError(f"--folder {str(folder)!r}: {where}; give another --storage.") from error
 
 
 def _report(results: Results, folder: Path) -> None:
@@ -50,7 +62,6 @@ def _report(results: Results, folder: Path) -> None:
 def _measured(summaries: dict[str, dict[str, Any]], folder: Path) -> dict[str, Any] | None:
     """Inference speed by cell; None where another process measures it, which two at a time would falsify."""
     from shvit_pl.claim import claim, release  # torch, which a report alone does without
-    from shvit_pl.errors import UserError
     from shvit_pl.sweep.speed import measure_speed
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGTERM
 
@@ -21,7 +22,7 @@ from shvit_pl.sweep.place import place, study_of, sweeps_there
 from shvit_pl.sweep.pool import Pool, slots_for
 from shvit_pl.sweep.progress import Status, status_of
 from shvit_pl.sweep.record import record, write_file
-from shvit_pl.sweep.storage import open_storage
+from shvit_pl.sweep.storage import hide_password, open_storage
 from shvit_pl.sweep.study import Board
 from shvit_pl.sweep.sweep_file import pick_sweep_file, read_sweep_file
 from shvit_pl.sweep.watch import LiveTable
@@ -42,6 +43,7 @@ def start(options: Options, configs: Sequence[str], flags: Sequence[str], comman
     Raises:
         UserError: for a mistake, before anything is started or written.
     """
+    options, command = _without_password(options, command)
     path, layers = pick_sweep_file(configs)
     file = read_sweep_file(path)
     base = [*(f"--config={config}" for config in (*file.base, *layers)), *flags]
@@ -106,6 +108,14 @@ def run_sweep(
         print(f"{len(status.failed)} of {status.total} runs failed, such as {failed.point.key}: {failed.error}")
         print(f"see {folder}/logs; the same command tries them again")
         raise SystemExit(1)
+
+
+def _without_password(options: Options, command: Sequence[str]) -> tuple[Options, Sequence[str]]:
+    """Both as they may be written down."""
+    given, hidden = options.storage, hide_password(options.storage)
+    if given is None or hidden is None:
+        return options, command
+    return replace(options, storage=hidden), [arg.replace(given, hidden) for arg in command]
 
 
 def _workers(options: Options, devices: object) -> tuple[int, list[str]]:

@@ -48,22 +48,22 @@ def open_storage(folder: Path, storage: str | None) -> BaseStorage:
         ) from error
 
 
-def hide_password(storage: str) -> str:
-    """The URL without its password, which goes into PGPASSWORD, where this process and those it begins find it.
+def hide_password(storage: str | None) -> str | None:
+    """A database's URL without its password, which this process and its children find in the environment from now on.
 
-    A command line, which a URL goes into, can be read by every user of a machine.
+    So it is in no command, file or study.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
-        url = make_url(storage)
-    except ArgumentError:  # said when it is opened
+        url = make_url(storage or "")
+    except ArgumentError:  # no URL; opening it says so
         return storage
-    if url.password is None:
+    if not url.password or not url.drivername.startswith("postgresql"):
         return storage
     os.environ["PGPASSWORD"] = str(url.password)
-    return url.set(password=None).render_as_string()
+    return url._replace(password=None).render_as_string()  # `set` takes None for nothing
 
 
 def patiently(action: Callable[[], _Result], away: _Errors = StorageInternalError) -> _Result:

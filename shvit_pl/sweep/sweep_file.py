@@ -55,7 +55,7 @@ class SweepFile:
 def pick_sweep_file(configs: Sequence[str]) -> tuple[str, list[str]]:
     """The path of the one sweep file among `--config`, and the others, which are layered on its base."""
     settings = {config: read_config(find_config(config)) for config in configs}
-    sweeps = [config for config, said in settings.items() if any(key in said for key in _KEYS)]
+    sweeps = [config for config, said in settings.items() if _is_sweep(said)]
     if len(sweeps) == 1:
         return find_config(sweeps[0]), [config for config in settings if config != sweeps[0]]
     given = f"--config {', '.join(map(repr, configs))}".strip()
@@ -63,6 +63,10 @@ def pick_sweep_file(configs: Sequence[str]) -> tuple[str, list[str]]:
         raise UserError(f"{given}: {len(sweeps)} of these are sweep files; give one, and configs of fit beside it.")
     hint = next(filter(None, (did_you_mean(str(key), KINDS) for said in settings.values() for key in said)), "")
     raise UserError(f"{given}: no sweep file, which has grid, list or search{hint}; give one, such as {_SHIPPED}.")
+
+
+def _is_sweep(settings: dict[Any, Any]) -> bool:
+    return any(key in settings for key in _KEYS)
 
 
 def read_sweep_file(path: str) -> SweepFile:
@@ -101,7 +105,10 @@ def _found(base: Any, path: Path) -> tuple[str, ...]:
 
 def _as_fit_finds_it(name: str, path: Path) -> str:
     """A shipped config keeps its name, so that a command can be repeated on another machine."""
-    found = find_config(name, beside=path.parent, flag=f"--config {str(path)!r}: base")
+    where = f"--config {str(path)!r}: base"
+    found = find_config(name, beside=path.parent, flag=where)
+    if _is_sweep(read_config(found)):
+        raise UserError(f"{where} {name!r}: a sweep file; allowed is a config of fit, or a list of them.")
     return found if found in (name, str(path.parent / name)) else name
 
 
