@@ -31,7 +31,8 @@ class Round:
             assert monotonic() < until, f"not done; killed so far {dict(self.killed)}"
             sleep(self.draw.uniform(0, 0.7))
             if self.killed.total() < KILLS:
-                self.draw.choice([self.kill_trial, self.kill_trial, self.kill_worker, self.kill_driver])()
+                kills = [self.kill_trial, self.kill_worker, self.kill_driver]
+                self.draw.choices(kills, weights=[3, 2, 1])[0]()
         assert {driver.returncode for driver in self.drivers} == {0}
 
     def kill_trial(self):
