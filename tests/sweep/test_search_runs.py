@@ -1,0 +1,79 @@
+"""Searches through the command: inside their ranges, the same again, over several objectives, and pruned."""
+
+import math
+
+import pytest
+from optuna.trial import TrialState
+
+from shvit_pl.runs import read_summary
+from tests.sweep.small import sweep, trials
+
+pytestmark = pytest.mark.slow
+
+SPACE = "  space:\n    model.optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}\n    data.augment: [none, shift]\n"
+QUICK = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+
+
+def search(folder, settings, space=SPACE, objective="val/acc1", flags=QUICK):
+    """Run a search; returns what was printed, and its trials."""
+    text = f"base: s1.yaml\nsearch:\n{settings}{space}objective: {objective}\n"
+    code, printed = sweep(folder, text, *flags)
+    assert code == 0
+    return printed, trials(folder)
+
+
+def test_tpe_samples_inside_its_ranges_and_the_same_again(tmp_path):
+    settings = "  n_trials: 6\n  sampler: tpe\n"
+    printed, first = search(tmp_path / "first", settings)
+    _, second = search(tmp_path / "second", settings)
+    assert f"sweep: 6 trials in {tmp_path / 'first'}" in printed
+    assert [trial.params for trial in first] == [trial.params for trial in second]
+    assert len({trial.params["model.optim.lr"] for trial in first}) == 6
+    for trial in first:
+        assert trial.state == TrialState.COMPLETE
+        assert 1e-4 <= trial.params["model.optim.lr"] <= 1e-2
+        assert trial.params["data.augment"] in ("none", "shift")
+        summary = read_summary(tmp_path / "first" / trial.user_attrs["run"])
+        assert summary["peak_lr"] == pytest.approx(trial.params["model.optim.lr"])
+        assert f"--data.augment={trial.params['data.augment']}" in summary["command"]
+
+
+def test_a_search_goes_on_with_more_trials(tmp_path):
+    _, before = search(tmp_path / "grown", "  n_trials: 1\n")
+    printed, after = search(tmp_path / "grown", "  n_trials: 2\n")
+    assert "1 of them are new" in printed
+    assert [trial.params for trial in after][:1] == [trial.params for trial in before]
+    assert len(after) == 2
+
+
+def test_nsga2_searches_several_objectives(tmp_path):
+    space = "  space:\n    model.design.partial_ratio: {low: 0.1, high: 0.5}\n"
+    _, found = search(tmp_path / "pareto", "  n_trials: 3\n  sampler: nsga2\n", space, "{val/acc1: max, params: min}")
+    assert len(found) == 3
+    for trial in found:
+        summary = read_summary(tmp_path / "pareto" / trial.user_attrs["run"])
+        assert trial.values == [summary["metrics"]["val/acc1"], summary["params"]]
+        assert 0.1 <= summary["design"]["partial_ratio"] <= 0.5
+    assert len({trial.values[1] for trial in found}) > 1
+
+
+def test_the_median_pruner_ends_runs_of_absurd_learning_rates(tmp_path):
+    """Of 7 learning rates from 1e-4 to 10, the seventh is absurd; after five whole runs, Optuna prunes."""
+    space = "  space:\n    model.optim.lr: {low: 1.0e-4, high: 10.0, log: true}\n"
+    flags = ["--trainer.max_epochs=4", "--model.optim.warmup_epochs=0"]
+    printed, found = search(tmp_path / "pruned", "  n_trials: 7\n  pruner: median\n", space, "val/loss", flags)
+    pruned = [trial for trial in found if trial.state == TrialState.PRUNED]
+    assert pruned
+    assert printed.count("(pruned)") == len(pruned)
+    for trial in found:
+        run = tmp_path / "pruned" / trial.user_attrs["run"]
+        summary, epochs = read_summary(run), list(trial.intermediate_values)
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert (len(epochs), summary["epochs_trained"]) == (summary["steps_trained"] / 3,) * 2
+        assert (len(epochs) < 4) == (trial in pruned)
+        assert all(math.isfinite(value) for value in trial.intermediate_values.values())
+        assert min(trial.intermediate_values.values()) == pytest.approx(trial.values[0])
+        for path in ("config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+            assert (run / path).is_file()
+    whole = [trial for trial in found if trial not in pruned]
+    assert max(trial.values[0] for trial in whole) < min(trial.values[0] for trial in pruned)

@@ -1,0 +1,57 @@
+"""What a sweep prints where it is no live table: each run's command and end, once."""
+
+from dataclasses import replace
+
+from shvit_pl.sweep.grid import Point
+from shvit_pl.sweep.progress import Ended, Running, Status
+from shvit_pl.sweep.watch import LiveTable
+
+A, B, C = (Point(f"{name}_seed-0", name, {}, 0) for name in "abc")
+COMMAND = "shvit-pl fit --config=s1.yaml '--x=[1, 2]'"
+START = Status(3, (), (), (), None, {"val/acc1": "max"})
+RUNS = replace(START, running=(Running(A, "here", 2.0, f"{COMMAND} a"), Running(B, "there", 1.0)))
+DONE = Ended(A, (0.51234,), None, 61.0, f"{COMMAND} a")
+FAILED = Ended(B, (), "no memory", 5.0, f"{COMMAND} b")
+PRUNED = Ended(C, (0.25,), None, 30.0, f"{COMMAND} c", pruned=True)
+
+
+def printed(capsys, folder, *statuses):
+    with LiveTable(folder) as table:
+        for status in statuses:
+            table.show(status)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_command_is_printed_once_it_is_known_and_once(capsys, tmp_path):
+    known = replace(RUNS, running=(RUNS.running[0], Running(B, "there", 2.0, f"{COMMAND} b")))
+    assert printed(capsys, tmp_path, START, RUNS, RUNS, known, known) == [
+        f"a, seed 0 begins: {COMMAND} a",
+        f"b, seed 0 begins: {COMMAND} b",
+    ]
+
+
+def test_an_end_is_told_once_with_what_is_left(capsys, tmp_path):
+    one = replace(RUNS, ended=(DONE,), running=(), seconds_left=122.0)
+    all_of_them = replace(START, ended=(DONE, PRUNED), failed=(FAILED,))
+    assert printed(capsys, tmp_path, START, RUNS, one, one, all_of_them)[1:] == [
+        "a, seed 0: val/acc1 0.5123 in 0:01:01  (2 left, about 0:02:02)",
+        f"c, seed 0 begins: {COMMAND} c",
+        "c, seed 0: val/acc1 0.25 in 0:00:30 (pruned)  (0 left)",
+        f"b, seed 0 begins: {COMMAND} b",
+        "b, seed 0: failed: no memory  (0 left)",
+    ]
+
+
+def test_what_was_there_before_is_counted_and_not_told_again(capsys, tmp_path):
+    before = replace(START, ended=(DONE,))
+    assert printed(capsys, tmp_path, before, replace(before, ended=(DONE, PRUNED))) == [
+        "1 of 3 runs were there already",
+        f"c, seed 0 begins: {COMMAND} c",
+        "c, seed 0: val/acc1 0.25 in 0:00:30 (pruned)  (1 left)",
+    ]
+
+
+def test_two_runs_that_end_at_once_were_not_there_before(capsys, tmp_path):
+    lines = printed(capsys, tmp_path, START, replace(START, ended=(DONE, PRUNED)))
+    assert not any("already" in line for line in lines)
+    assert len(lines) == 4
