@@ -4,7 +4,8 @@ import io
 from contextlib import redirect_stdout
 
 from shvit_pl.cli import main
-from shvit_pl.sweep.study import Board, open_storage
+from shvit_pl.sweep.storage import open_storage
+from shvit_pl.sweep.study import Board
 
 FLAGS = [
     "--model.design.name=tiny",
