@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,20 +105,26 @@ class FitCheck(ShvitCLI):
         """Images that a run trains on, and that it validates on, over all its epochs."""
         trainer, data = self.config.fit.trainer, self.config.fit.data
         rows = self.datamodule.rows("train") or 0
-        limit = data.steps_per_epoch if data.streaming else trainer.limit_train_batches
-        batches = rows // data.batch_size
-        if limit is not None:
-            batches = limit if isinstance(limit, int) else int(limit * batches)
-        epochs = trainer.max_epochs if (trainer.max_epochs or 0) > 0 else 1
-        steps = batches * epochs
+        whole = data.steps_per_epoch if data.streaming else rows // data.batch_size
+        batches = _limited(whole, trainer.limit_train_batches)
+        steps = batches * trainer.max_epochs if (trainer.max_epochs or 0) > 0 else math.inf
         if trainer.max_steps > 0:
             steps = min(steps, trainer.max_steps * trainer.accumulate_grad_batches)
-        validations = epochs // (trainer.check_val_every_n_epoch or 1)
-        return steps * data.batch_size, validations * (self.datamodule.rows("validate") or 0)
+        validations = steps / batches / (trainer.check_val_every_n_epoch or 1)
+        images = self.datamodule.rows("validate") or 0
+        validated = min(images, data.batch_size * _limited(images, trainer.limit_val_batches))
+        return int(steps * data.batch_size), int(validations * validated)
 
     def flags(self) -> set[str]:
         """All flags of `fit`."""
         return option_names(self.parser)
+
+
+def _limited(batches: int, limit: int | float | None) -> int:
+    """Batches under one of the trainer's limits: a number of them, or a share."""
+    if limit is None:
+        return batches
+    return max(1, min(batches, limit) if isinstance(limit, int) else int(limit * batches))
 
 
 def fit_check() -> FitCheck:

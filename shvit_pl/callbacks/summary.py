@@ -113,7 +113,7 @@ class RunSummary(L.Callback):
             "steps_trained": trainer.global_step,
             "wall_seconds": round(self._elapsed(), 1),
             "broken_images": self.broken_images(trainer),
-            "images_per_second": round(throughput.images_per_second, 1) if throughput else None,
+            "images_per_second": round(throughput.images_per_second, 1) or None if throughput else None,
             "peak_memory_mb": peak,
             "peak_memory_of": peak_of,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},

@@ -91,7 +91,8 @@ def status_of(board: Board, definition: Definition, retries: int) -> Status:
         elif trials and _newest(trials, TrialState.WAITING) is None and board.has_failed(trials, retries):
             failed.append(_ended(point, trials[-1]))
     total = len(definition.points)
-    waiting = total - len(ended) - len(failed) - len(running)
+    begun = {run.point.key for run in (*ended, *failed, *running)}
+    waiting = [point for key, point in definition.points.items() if key not in begun]
     left = _time_left(ended, running, waiting)
     return Status(total, tuple(ended), tuple(failed), tuple(running), left, definition.objectives)
 
@@ -117,10 +118,15 @@ def _seconds(trial: FrozenTrial) -> float:
     return ((trial.datetime_complete or datetime.now()) - trial.datetime_start) / timedelta(seconds=1)
 
 
-def _time_left(ended: Sequence[Ended], running: Sequence[Running], waiting: int) -> float | None:
+def _time_left(ended: Sequence[Ended], running: Sequence[Running], waiting: Sequence[Point]) -> float | None:
     """The runs to come take as long as those of their cell did, or of all cells; shared out over those that run now."""
     if not ended:
         return None
+    taken: dict[str, list[float]] = {}
+    for run in ended:
+        taken.setdefault(run.point.cell, []).append(run.seconds)
     usual = mean(run.seconds for run in ended)
-    rest = waiting * usual + sum(max(0.0, usual - run.seconds) for run in running)
+    expected = {cell: mean(seconds) for cell, seconds in taken.items()}
+    rest = sum(expected.get(point.cell, usual) for point in waiting)
+    rest += sum(max(0.0, expected.get(run.point.cell, usual) - run.seconds) for run in running)
     return rest / max(1, len(running))

@@ -7,6 +7,7 @@ from pathlib import Path
 import lightning as L
 from optuna.exceptions import StorageInternalError
 
+from shvit_pl.errors import UserError
 from shvit_pl.sweep.search import make_pruner
 from shvit_pl.sweep.storage import open_storage
 from shvit_pl.sweep.study import Board
@@ -46,5 +47,5 @@ class PruneTrial(L.Callback):
             trial = self._board.open(self.trial)
             trial.report(trainer.callback_metrics[self.metric].item(), epoch)
             return epoch != trainer.max_epochs and trial.should_prune()
-        except StorageInternalError:  # a database that is away for a while
+        except (StorageInternalError, UserError):  # of a database that is away for a while
             return False

@@ -17,7 +17,7 @@ from shvit_pl.sweep.definition import Definition, refuse_other
 from shvit_pl.sweep.grid import Point
 from shvit_pl.sweep.progress import command_of
 from shvit_pl.sweep.results import Cell, Results, Run, State
-from shvit_pl.sweep.study import CURVES, ERROR, RUN, SUMMARY, Board
+from shvit_pl.sweep.study import CURVES, ERROR, RUN, SUMMARY, Board, is_fault
 from shvit_pl.sweep.worker import DEFINITION, RUNS
 
 FILE = "sweep.yaml"
@@ -88,9 +88,11 @@ def read_results(board: Board, definition: Definition, folder: Path) -> Results:
 
 
 def _telling(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The trial that says most of its point: a finished one, else the newest."""
+    """The trial that says most of its point: what is done, else runs, else waits, else failed by itself."""
     done = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    return done[-1] if done else trials[-1] if trials else None
+    active = [trial for state in (TrialState.RUNNING, TrialState.WAITING) for trial in trials if trial.state == state]
+    faults = [trial for trial in reversed(trials) if is_fault(trial)]
+    return next(iter([*done, *active, *faults]), None)
 
 
 def _run(point: Point, trial: FrozenTrial | None, folder: Path) -> Run:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SAMPLERS = ("tpe", "nsga2", "random")
 PRUNERS = ("none", "median", "halving")
 KEYS = ("n_trials", "sampler", "pruner", "space")
+_SHORT = 16  # numbers in a range of whole ones, all of which are tried before the first run
 _RANGE = ("low", "high", "log", "step")
 
 
@@ -56,13 +57,16 @@ class Search:
             )
 
     def examples(self) -> list[dict[str, Any]]:
-        """The ends of each range, and each choice, alone: what can be checked before anything is sampled."""
-        ends = {
-            flag: values if isinstance(values, list) else [values["low"], values["high"]]
-            for flag, values in self.space.items()
-        }
-        first = {flag: values[0] for flag, values in ends.items()}
-        return [{**first, flag: value} for flag, values in ends.items() for value in values]
+        """Every choice alone, every number of a short range of whole ones, and the ends of all other ranges."""
+        tried = {flag: values if isinstance(values, list) else _tried(**values) for flag, values in self.space.items()}
+        first = {flag: values[0] for flag, values in tried.items()}
+        return [{**first, flag: value} for flag, values in tried.items() for value in values]
+
+
+def _tried(low: Any, high: Any, log: bool = False, step: Any = None) -> list[Any]:
+    whole = all(type(number) is int for number in (low, high, step or 1))
+    numbers = range(low, high + 1, step or 1) if whole else ()
+    return list(numbers) if 0 < len(numbers) <= _SHORT else [low, high]
 
 
 def read_search(search: Any, path: str) -> Search:

@@ -129,10 +129,18 @@ def _workers(options: Options, devices: object) -> tuple[int, list[str]]:
         return 1, []
     gpus = [gpu.strip() for gpu in options.gpus.split(",")] if options.gpus is not None else list(there)
     for gpu in gpus:
+        if gpus.count(gpu) > 1:
+            raise UserError(f"--gpus {options.gpus}: {gpu} is there twice; --per_gpu 2 gives it two workers.")
         if gpu not in there:
             found = f"allowed are {', '.join(there)}" if there else "torch finds no GPU here; leave it out"
             raise UserError(f"--gpus {options.gpus}: {found}.")
-    return options.workers or max(1, len(gpus) * options.per_gpu), [there[gpu] for gpu in gpus]
+    room = max(1, len(gpus) * options.per_gpu)
+    if gpus and (options.workers or 1) > room:
+        raise UserError(
+            f"--workers {options.workers}: {len(gpus)} GPUs with --per_gpu {options.per_gpu} have room for {room}; give "
+            "more of --gpus, or a larger --per_gpu."
+        )
+    return options.workers or room, [there[gpu] for gpu in gpus]
 
 
 def _visible_gpus() -> list[str]:

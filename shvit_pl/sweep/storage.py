@@ -72,9 +72,9 @@ def patiently(action: Callable[[], _Result], away: _Errors = StorageInternalErro
     while True:
         try:
             return action()
-        except away:
+        except away as error:
             if time.monotonic() > until:
-                raise
+                raise UserError("--storage: away for too long; the same command goes on once it is back.") from error
             time.sleep(1)
 
 

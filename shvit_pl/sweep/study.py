@@ -30,6 +30,7 @@ ERROR = "error"
 EXIT = "exit_code"
 LOST = "lost"  # it failed because its worker died or was stopped: no fault of its own
 
+_FORGIVEN = "forgiven"  # of the study: faults that do not count any more
 _LOOKS = 4  # in the grace time at least, before a worker is taken for dead
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -137,21 +138,25 @@ class Board:
             trials = keyed.get(point.key, [])
             if any(trial.state in _LIVE for trial in trials) or self.has_failed(trials, retries):
                 continue
-            params = trials[-1].params if trials else {}
+            params = next(
+                (trial.params for trial in reversed(trials) if trial.params), {}
+            )  # as its checkpoint has them
             self.study.enqueue_trial(params, user_attrs={KEY: point.key})
 
     def has_failed(self, trials: Sequence[FrozenTrial], retries: int) -> bool:
-        """Whether a point is given up: a mistake in its settings fails every time, all else is retried."""
-        forgiven = self.study.user_attrs.get("forgiven", [])
-        faults = [trial for trial in trials if is_fault(trial) and trial.number not in forgiven]
-        return len(faults) > retries or any(trial.user_attrs.get(EXIT) == 2 for trial in faults)
+        """Whether a point is given up."""
+        forgiven = self.study.user_attrs.get(_FORGIVEN, [])
+        return sum(is_fault(trial) and trial.number not in forgiven for trial in trials) > retries
 
     def forgive(self) -> int:
-        """Give the points that failed another chance; returns how many there are."""
-        faults = {key: [trial.number for trial in trials if is_fault(trial)] for key, trials in self.by_key().items()}
-        given_up = [key for key, trials in self.by_key().items() if not any(trial.state in _LIVE for trial in trials)]
-        self.study.set_user_attr("forgiven", [number for numbers in faults.values() for number in numbers])
-        return sum(bool(faults[key]) for key in given_up)
+        """Give the points that failed another chance, unless somebody else is at work; returns how many there are."""
+        keyed = self.by_key()
+        if self.trials((TrialState.RUNNING,)):
+            return 0
+        faults = [trial.number for trials in keyed.values() for trial in trials if is_fault(trial)]
+        self.study.set_user_attr(_FORGIVEN, faults)
+        open_ = [trials for trials in keyed.values() if not any(trial.state in _LIVE for trial in trials)]
+        return sum(any(map(is_fault, trials)) for trials in open_)
 
     def _has_twin(self, trial: FrozenTrial) -> bool:
         """Whether the same point is done, or another trial of it was there first: two drivers may enqueue at once."""

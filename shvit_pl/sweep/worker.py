@@ -24,7 +24,7 @@ from shvit_pl.sweep.objectives import monitor, value
 from shvit_pl.sweep.processes import this_process
 from shvit_pl.sweep.search import make_sampler, suggest
 from shvit_pl.sweep.storage import open_storage, patiently
-from shvit_pl.sweep.study import COMMAND, CURVES, ERROR, EXIT, LOST, RUN, SUMMARY, Board
+from shvit_pl.sweep.study import COMMAND, CURVES, ERROR, EXIT, KEY, LOST, RUN, SUMMARY, Board
 
 _POLL = 0.3  # seconds between two looks for a point that waits
 DEFINITION = "definition"  # where the study keeps it
@@ -89,7 +89,7 @@ class Worker:
 
     def _run(self, trial: FrozenTrial) -> None:
         definition = patiently(lambda: Definition.from_dict(self.board.study.user_attrs[DEFINITION]))
-        point = definition.points[trial.user_attrs["key"]]
+        point = definition.points[trial.user_attrs[KEY]]
         flags = patiently(lambda: self._flags(trial, point, definition))
         run = finished_run(self.folder / RUNS / point.key)  # whose worker died before it could say so
         if run is None:
@@ -152,7 +152,8 @@ class Worker:
             facts |= {EXIT: 2, ERROR: f"{missing} is not in its summary.json"}
             self.board.end(number, TrialState.FAIL, facts)
             return
-        pruned = definition.search is not None and summary["steps_trained"] < summary["steps"]
+        may_prune = definition.search is not None and definition.search["pruner"] != "none"
+        pruned = may_prune and summary["steps_trained"] < summary["steps"]
         state = TrialState.PRUNED if pruned else TrialState.COMPLETE
         self.board.end(number, state, facts, [float(each or 0) for each in values])
 

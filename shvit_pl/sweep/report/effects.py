@@ -144,10 +144,23 @@ def _estimates(
     table: Table, plan: Table, mains: list[Contrast], crossed: list[tuple[Contrast, Contrast]]
 ) -> list[Estimate]:
     """All tests of one quantity: a family."""
-    pairs = [(one.of(table), one.of(plan), 2) for one in mains]
-    pairs += [(other.of(one.of(table)), other.of(one.of(plan)), 4) for one, other in crossed]
-    of = noise(table)
-    return corrected([estimate(found, sum(map(len, planned.values())), of, runs) for found, planned, runs in pairs])
+    tests = [(one.of(table), one.of(plan), (one,)) for one in mains]
+    tests += [(other.of(one.of(table)), other.of(one.of(plan)), (one, other)) for one, other in crossed]
+    of = noise(table) or {}
+    return corrected(
+        [
+            estimate(found, sum(map(len, planned.values())), [of[cell] for cell in _cells(found, by)] if of else ())
+            for found, planned, by in tests
+        ]
+    )
+
+
+def _cells(differences: Table, by: tuple[Contrast, ...]) -> list[tuple[str, ...]]:
+    """The cells that differences are of: two each, or four of an interaction."""
+    cells = list(differences)
+    for contrast in by:
+        cells = [at(cell, contrast.axis, level) for cell in cells for level in (contrast.base, contrast.level)]
+    return cells
 
 
 def _ratios(contrast: Contrast, costs: list[Quantity], tables: dict[str, Table]) -> dict[str, Ratio]:

@@ -52,30 +52,26 @@ class Estimate:
         return self.p_corrected is not None and self.p_corrected < 1 - CONFIDENCE
 
 
-@dataclass(frozen=True)
-class Noise:
-    """What is left of a table without its cells' means and its seeds' means: a randomised block design's error.
-
-    Attributes:
-        variance: Of a single run.
-        freedom: Degrees of freedom, `(cells - 1) * (seeds - 1)`.
-    """
-
-    variance: float
-    freedom: int
+Noise = dict[tuple[str, ...], float]  # by combination: the variance of a run, beside what its seed brings to all cells
 
 
 def noise(table: Table) -> Noise | None:
-    """The noise of all runs together; `None` where a run is missing, or nothing is left."""
+    """The noise of every cell, which may differ; `None` where a run is missing, or two cells leave nothing to compare.
+
+    What a seed brings to all cells is taken out, and what this adds to and takes from each cell's own variance is
+    corrected: of k cells, a residual has `(1 - 2 / k)` of its cell's variance and `1 / k` of the mean variance.
+    """
     seeds = {tuple(sorted(values)) for values in table.values()}
-    if len(seeds) != 1 or len(table) < 2 or len(next(iter(seeds))) < 2:
+    if len(seeds) != 1 or len(table) < 3 or len(next(iter(seeds))) < 2:
         return None
     runs = np.array([[values[seed] for seed in sorted(values)] for values in table.values()])
     rest = runs - runs.mean(axis=0) - runs.mean(axis=1, keepdims=True) + runs.mean()
-    freedom = (runs.shape[0] - 1) * (runs.shape[1] - 1)
     if np.abs(rest).max() <= 1e-9 * np.abs(runs).max():
         return None
-    return Noise(float((rest**2).sum() / freedom), freedom)
+    cells = len(runs)
+    seen = (rest**2).sum(axis=1) / (runs.shape[1] - 1)
+    own = (seen - seen.mean() / (cells - 1)) / (1 - 2 / cells)
+    return dict(zip(table, np.maximum(own, 0.0).tolist(), strict=True))
 
 
 def difference(table: Table, axis: int, base: str, level: str) -> Table:
@@ -101,15 +97,14 @@ def over_seeds(table: Table) -> NDArray[np.float64]:
     return np.array([np.mean([values[seed] for values in table.values() if seed in values]) for seed in seeds])
 
 
-def estimate(differences: Table, planned: int, of: Noise | None = None, runs: int = 2) -> Estimate:
+def estimate(differences: Table, planned: int, variances: Sequence[float] = ()) -> Estimate:
     """Mean, interval and p over the seeds, which are what is drawn at random.
 
     Args:
         differences: By seed and combination.
         planned: How many the whole sweep has.
-        of: The noise of a run, where it is known of all cells together; else these differences tell their own, which
-            takes more seeds.
-        runs: How many runs a difference is of.
+        variances: Of a run in each of the cells that the differences are of, where they are known; else the differences
+            alone tell their noise, which takes more seeds.
     """
     values = over_seeds(differences)
     if not len(values):
@@ -118,11 +113,13 @@ def estimate(differences: Table, planned: int, of: Noise | None = None, runs: in
     known = Estimate(float(values.mean()), seeds=len(values), pairs=pairs, planned=planned)
     if len(values) < 2 or np.ptp(values) <= 1e-9 * np.abs(values).max():
         return known
-    if of is not None:
-        error = (of.variance * runs / pairs) ** 0.5
-        half = float(student.ppf((1 + CONFIDENCE) / 2, of.freedom)) * error
-        p = 2 * float(student.sf(abs(known.mean or 0.0) / error, of.freedom))
-        return replace(known, low=values.mean() - half, high=values.mean() + half, p=p)
+    parts = np.array(variances) / len(differences) ** 2 / len(values)
+    if parts.sum() > 0:
+        freedom = float(parts.sum() ** 2 / (parts**2 / (len(values) - 1)).sum())  # Welch and Satterthwaite
+        error = float(parts.sum()) ** 0.5
+        half = float(student.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+        p = 2 * float(student.sf(abs(float(values.mean())) / error, freedom))
+        return replace(known, low=float(values.mean()) - half, high=float(values.mean()) + half, p=p)
     test = ttest_1samp(values, 0.0)
     low, high = test.confidence_interval(CONFIDENCE)
     return replace(known, low=float(low), high=float(high), p=float(test.pvalue))

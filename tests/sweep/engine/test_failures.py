@@ -42,12 +42,12 @@ def test_a_run_that_raises_once_is_done_at_its_second_try(sweep):
     assert len(done(sweep)) == 3
 
 
-def test_a_mistake_in_the_settings_is_not_tried_again(sweep):
+def test_a_run_that_ends_with_2_is_tried_again_for_a_full_disk_or_memory_does_so_too(sweep):
     sweep.trouble["trouble"] = "usage"
     assert sweep.start().wait(60) == 1
     assert [(facts[ERROR], facts[EXIT]) for facts in faults(sweep)] == [
         ("shvit-pl fit: error: --model.optim.lr -1: allowed are rates above 0.", 2)
-    ]
+    ] * 2
 
 
 def test_a_run_that_is_killed_says_so(sweep):

@@ -58,8 +58,7 @@ def test_an_interaction_is_the_difference_of_the_differences():
     each = found.gains["val/acc1"]
     assert each.mean == pytest.approx((0.5 - 1.0) - (2.0 - 0.0))
     assert found.apart["val/acc1"] == (pytest.approx(2.0), pytest.approx(-0.5))
-    variance = 0.015 / 6  # squares of what cells' and seeds' means leave, by hand, over (4 - 1) * (3 - 1)
-    assert each.p == pytest.approx(2 * t.sf(2.5 / np.sqrt(variance * 4 / 3), 6))
+    assert each.p == pytest.approx(2 * t.sf(2.5 / (0.1 / np.sqrt(3)), 2))  # one cell has all the noise
 
 
 def test_p_values_are_corrected_as_holm_does():
@@ -104,21 +103,22 @@ def families(draws, spread, seeds=3):
     rng = np.random.default_rng(0)
     combinations = [tuple(f"{number:03b}") for number in range(8)]
     for _ in range(draws):
-        table = {key: dict(enumerate(rng.normal(0, spread[key[0]], seeds))) for key in combinations}
+        table = {
+            key: dict(enumerate(rng.normal(0, scale, seeds))) for key, scale in zip(combinations, spread, strict=True)
+        }
         first = [difference(table, axis, "0", "1") for axis in range(3)]
         crossed = [difference(first[i], j, "0", "1") for i, j in ((0, 1), (0, 2), (1, 2))]
-        of = noise(table)
-        tests = [estimate(one, 0, of, 2) for one in first] + [estimate(one, 0, of, 4) for one in crossed]
-        found = corrected(tests)
+        variances = list(noise(table).values())
+        found = corrected([estimate(one, 0, variances * (8 // len(variances))) for one in (*first, *crossed)])
         yield min(one.p_corrected for one in found), min(one.p for one in found)
 
 
-@pytest.mark.parametrize("spread", [{"0": 1.0, "1": 1.0}, {"0": 1.0, "1": 3.0}], ids=["even", "uneven"])
+@pytest.mark.parametrize("spread", [[1] * 8, [1] * 4 + [3] * 4, [0.1] * 7 + [2]], ids=["even", "uneven", "one wild"])
 def test_without_effects_at_most_one_cube_in_twenty_makes_any_claim(spread):
-    found = np.array(list(families(600, spread)))
+    found = np.array(list(families(300, spread)))
     claims, raw_claims = (found < 0.05).sum(axis=0)
     assert binomtest(int(claims), len(found), 0.05, alternative="greater").pvalue > 0.05
-    assert raw_claims > 0.15 * len(found)  # so the correction is what holds it
+    assert raw_claims > claims  # so the correction is what holds it
 
 
 def test_runs_that_are_missing_neither_bias_an_effect_nor_crash():
