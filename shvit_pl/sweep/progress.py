@@ -79,7 +79,9 @@ class Status:
 def status_of(board: Board, definition: Definition, retries: int) -> Status:
     """Count the points of a sweep."""
     keyed = board.by_key()
-    ended, failed, running = [], [], []
+    ended: list[Ended] = []
+    failed: list[Ended] = []
+    running: list[Running] = []
     for key, point in definition.points.items():
         trials = keyed.get(key, [])
         done = _newest(trials, TrialState.COMPLETE) or _newest(trials, TrialState.PRUNED)
@@ -91,7 +93,7 @@ def status_of(board: Board, definition: Definition, retries: int) -> Status:
         elif trials and _newest(trials, TrialState.WAITING) is None and board.has_failed(trials, retries):
             failed.append(_ended(point, trials[-1]))
     total = len(definition.points)
-    begun = {run.point.key for run in (*ended, *failed, *running)}
+    begun = {run.point.key for run in (*ended, *failed)} | {run.point.key for run in running}
     waiting = [point for key, point in definition.points.items() if key not in begun]
     left = _time_left(ended, running, waiting)
     return Status(total, tuple(ended), tuple(failed), tuple(running), left, definition.objectives)

@@ -137,8 +137,8 @@ def _workers(options: Options, devices: object) -> tuple[int, list[str]]:
     room = max(1, len(gpus) * options.per_gpu)
     if gpus and (options.workers or 1) > room:
         raise UserError(
-            f"--workers {options.workers}: {len(gpus)} GPUs with --per_gpu {options.per_gpu} have room for {room}; give "
-            "more of --gpus, or a larger --per_gpu."
+            f"--workers {options.workers}: {len(gpus)} GPUs with --per_gpu {options.per_gpu} have room for {room}; "
+            "give more of --gpus, or a larger --per_gpu."
         )
     return options.workers or room, [there[gpu] for gpu in gpus]
 

@@ -138,9 +138,7 @@ class Board:
             trials = keyed.get(point.key, [])
             if any(trial.state in _LIVE for trial in trials) or self.has_failed(trials, retries):
                 continue
-            params = next(
-                (trial.params for trial in reversed(trials) if trial.params), {}
-            )  # as its checkpoint has them
+            params = next((trial.params for trial in reversed(trials) if trial.params), {})
             self.study.enqueue_trial(params, user_attrs={KEY: point.key})
 
     def has_failed(self, trials: Sequence[FrozenTrial], retries: int) -> bool:

@@ -144,7 +144,7 @@ def _estimates(
     table: Table, plan: Table, mains: list[Contrast], crossed: list[tuple[Contrast, Contrast]]
 ) -> list[Estimate]:
     """All tests of one quantity: a family."""
-    tests = [(one.of(table), one.of(plan), (one,)) for one in mains]
+    tests: list[tuple[Table, Table, tuple[Contrast, ...]]] = [(one.of(table), one.of(plan), (one,)) for one in mains]
     tests += [(other.of(one.of(table)), other.of(one.of(plan)), (one, other)) for one, other in crossed]
     of = noise(table) or {}
     return corrected(
