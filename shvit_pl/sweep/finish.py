@@ -21,13 +21,13 @@ from shvit_pl.sweep.study import Board
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
 
 
-def finish(board: Board, definition: Definition, folder: Path, speed: bool) -> None:
+def finish(board: Board, definition: Definition, folder: Path, speed: bool, plain: bool = False) -> None:
     """Report; and measure the inference speed of cells that have none yet, where asked, and report again."""
     results = read_results(board, definition, folder)
     summaries = _to_measure(results) if speed else {}
     if summaries and set(summaries) != set((results.speed or {}).get("cells", {})):
         write_report(results, folder)  # what is known, before this takes its minutes
-        measured = _measured(summaries, folder)
+        measured = _measured(summaries, folder, plain)
         if measured is not None:
             board.study.set_user_attr(SPEED, measured)
         results = read_results(board, definition, folder)
@@ -59,7 +59,7 @@ def _report(results: Results, folder: Path) -> None:
     print(f"report: {next(path for path in paths if path.suffix == '.html')}")
 
 
-def _measured(summaries: dict[str, dict[str, Any]], folder: Path) -> dict[str, Any] | None:
+def _measured(summaries: dict[str, dict[str, Any]], folder: Path, plain: bool) -> dict[str, Any] | None:
     """Inference speed by cell; None where another process measures it, which two at a time would falsify."""
     from shvit_pl.claim import claim, release  # torch, which a report alone does without
     from shvit_pl.sweep.speed import measure_speed
@@ -71,7 +71,7 @@ def _measured(summaries: dict[str, dict[str, Any]], folder: Path) -> dict[str, A
         return None
     print(f"measuring the inference speed of {len(summaries)} cells (--speed false leaves it out)", flush=True)
     try:
-        with Progress(transient=True) as bar:
+        with Progress(transient=True, disable=plain) as bar:
             task = bar.add_task("")
             return measure_speed(
                 summaries,

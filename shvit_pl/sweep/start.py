@@ -100,7 +100,7 @@ def run_sweep(
         if isinstance(stop, Terminated):
             raise SystemExit(128 + SIGTERM) from stop
         raise
-    finish(board, definition, folder, speed=options.speed and status.left == 0)
+    finish(board, definition, folder, speed=options.speed and status.left == 0, plain=options.plain)
     if status.left:
         print(f"{status.left} runs go on elsewhere, and end up in this report: shvit-pl report --folder {folder}")
     if status.failed:

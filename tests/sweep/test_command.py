@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from shvit_pl.cli import main
 from shvit_pl.runs import read_summary
@@ -152,9 +153,11 @@ def test_rows_of_a_list_win_over_flags_and_these_over_configs(tmp_path):
     code, printed = sweep(tmp_path / "rows", text, *layered, "--workers=2")
     assert code == 0
     assert "as it is, seed 0: val/acc1" in printed
-    runs = [read_summary(tmp_path / "rows" / "runs" / f"{name}_seed-0" / "version_0") for name in ("as-it-is", "Other")]
-    assert [(run["peak_lr"], run["weight_decay"]) for run in runs] == [(0.3, 0.2), (0.4, 0.2)]
-    assert "augment: none" in (tmp_path / "rows" / "runs" / "Other_seed-0" / "version_0" / "config.yaml").read_text()
+    folders = [tmp_path / "rows" / "runs" / f"{name}_seed-0" / "version_0" for name in ("as-it-is", "Other")]
+    runs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in folders]
+    set_to = [(run["model"]["optim"]["lr"], run["model"]["optim"]["weight_decay"]) for run in runs]
+    assert set_to == [(0.3, 0.2), (0.4, 0.2)]
+    assert [run["data"]["augment"] for run in runs] == ["shift", "none"]
 
 
 @pytest.mark.slow

@@ -34,9 +34,9 @@ def summary_lines(results: Results) -> list[str]:
 
 
 def _printed(table: Table) -> list[str]:
-    console = Console(no_color=True, highlight=False)
+    console = Console(color_system=None, highlight=False)
     if not console.is_terminal:
-        console = Console(no_color=True, highlight=False, width=_WIDTH)
+        console = Console(color_system=None, highlight=False, width=_WIDTH)
     with console.capture() as capture:
         console.print(table)
     return [line.rstrip() for line in capture.get().splitlines() if line.strip()]
