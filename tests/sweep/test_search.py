@@ -95,9 +95,14 @@ def test_pruning_needs_one_objective_that_changes_from_epoch_to_epoch(pruner):
     search(pruner="none").check_objectives({"val/acc1": "max", "macs": "min"}, "my.yaml")
 
 
-def test_the_ends_of_each_range_and_each_choice_can_be_tried_before():
-    examples = read_search({"space": {"a": {"low": 1, "high": 9}, "b": ["x", "y"]}}, "my.yaml").examples()
-    assert examples == [{"a": 1, "b": "x"}, {"a": 9, "b": "x"}, {"a": 1, "b": "x"}, {"a": 1, "b": "y"}]
+def test_ends_short_ranges_of_whole_numbers_and_choices_can_be_tried_before():
+    space = {"a": {"low": 0.5, "high": 9}, "b": ["x", "y"], "c": {"low": 1, "high": 5, "step": 2}}
+    examples = read_search({"space": space}, "my.yaml").examples()
+    first = {"a": 0.5, "b": "x", "c": 1}
+    changed = [{}, {"a": 9}, {}, {"b": "y"}, {}, {"c": 3}, {"c": 5}]
+    assert examples == [first | change for change in changed]
+    long = read_search({"space": {"c": {"low": 1, "high": 500}}}, "my.yaml").examples()
+    assert long == [{"c": 1}, {"c": 500}]
 
 
 @pytest.mark.parametrize("name", ["tpe", "nsga2", "random"])
