@@ -37,6 +37,7 @@ def weights(run):
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
+@pytest.mark.slow
 def test_each_run_leaves_an_ordinary_run_folder(done, capsys):
     folder, _ = done
     assert sorted(path.name for path in (folder / "runs").iterdir()) == NAMES
@@ -52,6 +53,7 @@ def test_each_run_leaves_an_ordinary_run_folder(done, capsys):
         assert f"{summary['metrics']['val/acc1']:.4f}"[:5] in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_each_command_is_printed_as_it_is_stored_and_run(done):
     folder, printed = done
     begun = re.findall(r"^(patch_size \d+), seed 0 begins: (.*)$", printed, re.MULTILINE)
@@ -63,6 +65,7 @@ def test_each_command_is_printed_as_it_is_stored_and_run(done):
         assert logged.endswith(shlex.join(trial.user_attrs["command"]))
 
 
+@pytest.mark.slow
 def test_a_stored_command_repeats_the_run_bit_for_bit(done, tmp_path):
     folder, _ = done
     command = read_summary(folder / "runs" / NAMES[1] / "version_0")["command"]
@@ -74,6 +77,7 @@ def test_a_stored_command_repeats_the_run_bit_for_bit(done, tmp_path):
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+@pytest.mark.slow
 def test_several_objectives_make_a_pareto_study(done):
     folder, _ = done
     for trial, name in zip(trials(folder), NAMES, strict=True):
@@ -81,6 +85,7 @@ def test_several_objectives_make_a_pareto_study(done):
         assert trial.values == [summary["metrics"]["val/acc1"], summary["params"]]
 
 
+@pytest.mark.slow
 def test_a_sweep_tells_how_far_it_is_in_plain_lines(done):
     folder, printed = done
     assert f"sweep: 2 runs (2 cells, seeds 0) in {folder}, 1 at a time" in printed
@@ -101,6 +106,7 @@ def test_the_same_command_again_starts_nothing(done):
     assert len(trials(folder)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "flags", "said"),
     [

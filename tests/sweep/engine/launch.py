@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from shvit_pl.sweep.definition import Definition
-from shvit_pl.sweep.driver import drive
+from shvit_pl.sweep.driver import Terms, drive
 from shvit_pl.sweep.pool import Pool, slots_for
 from shvit_pl.sweep.record import record
 from shvit_pl.sweep.storage import open_storage
@@ -87,8 +87,8 @@ def engine_alone(sweep, spec, slots):
     record(board, sweep.definition, "--folder")
     board.forgive()
     with LiveTable(Path(sweep.folder), plain=True) as table:
-        pool, grace = Pool(spec, slots), 6 * sweep.heartbeat
-        status = drive(board, sweep.definition, pool, sweep.retries, grace, table)
+        terms = Terms(sweep.retries, 6 * sweep.heartbeat)
+        status = drive(board, sweep.definition, Pool(spec, slots), terms, table)
     return 1 if status.failed else 0
 
 

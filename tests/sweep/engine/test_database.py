@@ -5,6 +5,8 @@ import sys
 import time
 import uuid
 
+import pytest
+
 from tests.sweep.engine.processes import wait_until
 from tests.sweep.engine.test_kill import assert_done_once
 
@@ -25,6 +27,7 @@ def test_several_drivers_may_start_at_once_in_an_empty_database(postgres):
     assert [driver.wait(60) for driver in drivers] == [0] * 4
 
 
+@pytest.mark.slow
 def test_a_database_that_goes_away_for_longer_than_the_grace_time_loses_and_repeats_nothing(sweep, postgres):
     sweep.storage, sweep.trouble = postgres.new(uuid.uuid4().hex), {"seconds": 6}
     sweep.points = 6

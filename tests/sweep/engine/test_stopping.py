@@ -16,6 +16,7 @@ def running(sweep, count):
     return wait_until(lambda: len(list(Path(sweep.folder).glob("runs/*/*/checkpoints/last.ckpt"))) >= count, 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_stopping_ends_all_and_the_same_command_goes_on(sweep, sent, code):
     sweep.points, sweep.report, sweep.trouble = 4, True, {"seconds": 4}
