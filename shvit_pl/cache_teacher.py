@@ -26,6 +26,7 @@ from shvit_pl.teachers.teacher import Teacher
 class CacheCLI(ShvitCLI):
     """Takes all flags of `fit`, and writes the teacher's answers to `model.distill.cache` instead of training."""
 
+    lightning_command = "fit"
     planned: Manifest
 
     def fit(self, model: ClassificationModule, **_: Any) -> None:
@@ -110,4 +111,4 @@ def _show(line: str) -> None:
 
 def run(args: list[str]) -> None:
     """Run the command."""
-    run_as(CacheCLI, "fit", args)
+    run_as(CacheCLI, args)

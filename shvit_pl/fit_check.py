@@ -16,7 +16,6 @@ from shvit_pl.config_files import with_found_configs
 from shvit_pl.designs.cost import cost
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.lightning_cli import ShvitCLI
-from shvit_pl.lightning_run import make_cli
 from shvit_pl.modules.metrics import validation_metrics
 from shvit_pl.parsing import option_names, shortened
 from shvit_pl.quiet import quiet
@@ -130,4 +129,4 @@ def _limited(batches: int, limit: int | float | None) -> int:
 def fit_check() -> FitCheck:
     """Make one; building the parser takes a second or two."""
     quiet()
-    return make_cli(FitCheck, ["fit"])
+    return FitCheck(["fit"])

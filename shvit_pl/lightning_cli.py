@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, NoReturn
 
@@ -30,10 +31,13 @@ from shvit_pl.callbacks.step_seed import StepSeed
 from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import Throughput
 from shvit_pl.claim import claim
+from shvit_pl.config_files import with_found_configs
+from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.settings import OF_ONE_DATASET
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.flags import check_flags, check_monitors, check_writable
+from shvit_pl.modules.make import make_module
 from shvit_pl.modules.metrics import validation_metrics
 from shvit_pl.parsing import OneLineErrors
 from shvit_pl.resume import (
@@ -48,6 +52,7 @@ from shvit_pl.resume import (
 from shvit_pl.run_loggers import resumed_loggers, run_loggers
 from shvit_pl.runs import interrupted_run
 from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.trainer import Trainer
 
 Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
 
@@ -55,9 +60,11 @@ Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/l
 class Parser(OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser with errors in one line, which name the command also where they are of its section."""
 
+    command = "shvit-pl"
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message and exit."""
-        self.prog = f"shvit-pl {ShvitCLI.name}"
+        self.prog = self.command
         super().error(message, ex)
 
 
@@ -74,20 +81,38 @@ class SaveFitConfig(SaveConfigCallback):
 
 
 class ShvitCLI(LightningCLI):
-    """LightningCLI with this package's run folder, callbacks and errors."""
+    """LightningCLI with this package's module, data, run folder, callbacks and errors; runs at once.
 
-    command = "shvit-pl"
+    Args:
+        args: The command's name, and its flags.
+    """
+
+    lightning_command = ""  # by which a command of ours is done, where it is not of the same name
     checkpoint: dict[str, Any] | None = None
-    name = chosen = "fit"  # of the command, and of Lightning's that does it
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
+    def __init__(self, args: Sequence[str]) -> None:
+        self.name, *flags = args
+        self.lightning_command = self.lightning_command or self.name
+        self.command = shlex.join(["shvit-pl", *args])
+        super().__init__(
+            make_module,
+            HFImageDataModule,
+            trainer_class=Trainer,
+            save_config_callback=SaveFitConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            args=with_found_configs([self.lightning_command, *flags]),
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The chosen command alone: a parser for each of the four would take four times as long to build."""
-        return {ShvitCLI.chosen: LightningCLI.subcommands()[ShvitCLI.chosen]}
+        return {self.lightning_command: LightningCLI.subcommands()[self.lightning_command]}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Parsers whose errors are one line."""
         parser = Parser(**{**kwargs, "prog": kwargs.get("prog") or "shvit-pl"})
+        parser.command = f"shvit-pl {self.name}"
         parser.add_argument("-c", "--config", action="config", help="a YAML file; several are layered, later ones win")
         return parser
 

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from signal import SIGTERM
-from typing import TypeVar
 
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from shvit_pl.config_files import with_found_configs
-from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.lightning_cli import SaveFitConfig, ShvitCLI
-from shvit_pl.modules.make import make_module
+from shvit_pl.lightning_cli import ShvitCLI
 from shvit_pl.quiet import quiet
-from shvit_pl.trainer import Trainer
-
-_CLI = TypeVar("_CLI", bound=ShvitCLI)
-
-
-def make_cli(kind: type[_CLI], args: list[str]) -> _CLI:
-    """Make a command line, which runs at once: `args` are its subcommand and flags."""
-    return kind(
-        make_module,
-        HFImageDataModule,
-        trainer_class=Trainer,
-        save_config_callback=SaveFitConfig,
-        save_config_kwargs={"overwrite": True},
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        args=with_found_configs(args),
-    )
 
 
 def _missing_package(error: BaseException | None) -> ModuleNotFoundError | None:
@@ -47,21 +25,19 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 def run(args: list[str]) -> None:
     """Run one of LightningCLI's commands."""
-    run_as(ShvitCLI, args[0], args)
+    run_as(ShvitCLI, args)
 
 
-def run_as(kind: type[ShvitCLI], subcommand: str, args: list[str]) -> None:
+def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
     """Run a command as one of LightningCLI's.
 
     Args:
         kind: The command line.
-        subcommand: fit, validate, test or predict.
         args: The command's name, and its flags.
     """
     quiet()
-    ShvitCLI.command, ShvitCLI.name, ShvitCLI.chosen = shlex.join(["shvit-pl", *args]), args[0], subcommand
     try:
-        make_cli(kind, [subcommand, *args[1:]])
+        kind(args)
     except MisconfigurationException as error:  # Lightning's word for a user's mistake
         raise UserError(f"trainer: {one_line(error)}") from error
     except (ModuleNotFoundError, ValueError) as error:
