@@ -2,13 +2,18 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
 import pytest
+
+from shvit_pl.sweep.processes import dying_with_us
+from tests.sweep.engine.processes import wait_until
 
 _OWNER = "postgres"  # of the cluster where this is run as root, which PostgreSQL refuses to be
 
@@ -17,7 +22,7 @@ class Postgres:
     """A cluster.
 
     Args:
-        binaries: Where initdb and pg_ctl are.
+        binaries: Where initdb and postgres are.
         folder: An empty folder, for the cluster alone.
         user: Who runs it; None for who runs this.
     """
@@ -27,15 +32,25 @@ class Postgres:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self._call("initdb", "--auth=trust", f"--username={_OWNER}", "--no-sync")
+        self.log = folder.with_suffix(".log")
+        self._server = None
+        self._call("initdb", "--auth=trust", f"--username={_OWNER}", "--no-sync").wait()
 
     def start(self):
-        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        self._call("pg_ctl", "start", "-w", "-s", "-o", options, "-l", str(self.folder / "log"))
+        """Start it; it dies with the tests, should they be killed."""
+        where = ("-p", str(self.port), "-k", str(self.folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
+        self._server = self._call("postgres", *where)
+        assert wait_until(self._answers, 60), self.log.read_text()
 
     def stop(self):
         """Stop at once, as in a crash."""
-        self._call("pg_ctl", "stop", "-w", "-s", "-m", "immediate")
+        self._server.send_signal(signal.SIGQUIT)
+        self._server.wait()
+
+    def _answers(self):
+        with suppress(psycopg.OperationalError), psycopg.connect(self.url()):
+            return True
+        return False
 
     def url(self, database="postgres"):
         return f"postgresql://{_OWNER}@127.0.0.1:{self.port}/{database}"
@@ -47,8 +62,10 @@ class Postgres:
         return self.url(database)
 
     def _call(self, program, *args):
-        command = [str(self.binaries / program), *args, "-D", str(self.folder)]
-        subprocess.run(command, check=True, user=self.user, group=self.user, cwd=self.folder, stdout=subprocess.DEVNULL)
+        command = [str(self.binaries / program), "-D", str(self.folder), *args]
+        owner = {"user": self.user, "group": self.user, "cwd": self.folder, "preexec_fn": dying_with_us()}
+        with self.log.open("a") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, **owner)
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +86,7 @@ def postgres():
         cluster.stop()
     finally:
         shutil.rmtree(folder)
+        folder.with_suffix(".log").unlink(missing_ok=True)
 
 
 def _binaries():

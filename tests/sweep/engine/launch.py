@@ -13,6 +13,7 @@ from pathlib import Path
 from shvit_pl.sweep.definition import Definition
 from shvit_pl.sweep.driver import Terms, drive
 from shvit_pl.sweep.pool import Pool, slots_for
+from shvit_pl.sweep.processes import dying_with_us
 from shvit_pl.sweep.record import record
 from shvit_pl.sweep.storage import open_storage
 from shvit_pl.sweep.study import Board
@@ -70,6 +71,7 @@ class Sweep:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=dying_with_us(),  # should the tests be killed
                 env={**os.environ, "PYTHONPATH": str(ROOT), "FAKE_FIT": trouble, **environment},
             )
 
