@@ -11,8 +11,8 @@ import torch
 from jsonargparse import Namespace
 
 from shvit_pl.errors import UserError, did_you_mean
-from shvit_pl.modules.metrics import EMA
 from shvit_pl.parsing import SECTIONS, no_section
+from shvit_pl.runs import EMA
 
 _PRECISIONS = "32-true, bf16-mixed and 16-mixed"
 _IN_FP16 = ("16-true", "transformer-engine-float16")

@@ -19,6 +19,8 @@ METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
 
+EMA = "_ema"  # ends the names of metrics that the averaged weights reach
+
 
 def interrupted_run(checkpoint: str) -> Path | None:
     """The folder of the run that wrote `checkpoint`, if that run has not ended well."""

@@ -23,9 +23,10 @@ from shvit_pl.models import SHViT, create_model, load_weights
 from shvit_pl.models.weights import local_file
 from shvit_pl.modules.averaging import EmaConfig
 from shvit_pl.modules.base import TrainedModule
-from shvit_pl.modules.metrics import EMA, make_metrics, update
+from shvit_pl.modules.metrics import make_metrics, update
 from shvit_pl.modules.mixing import MixConfig
 from shvit_pl.optim import OptimConfig
+from shvit_pl.runs import EMA
 
 _NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0); leave it out."
 

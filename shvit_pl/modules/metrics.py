@@ -10,8 +10,8 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from shvit_pl.data.dataset import IGNORED
+from shvit_pl.runs import EMA
 
-EMA = "_ema"  # ends the names of what the averaged weights reach
 _TOP_5_ABOVE = 5  # classes, of which the five most probable are more than a formality
 
 

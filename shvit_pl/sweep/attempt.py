@@ -13,12 +13,11 @@ from pathlib import Path
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
-from shvit_pl.sweep.processes import dying_with_us
+from shvit_pl.sweep.processes import dying_with_us, how_it_ended
 from shvit_pl.sweep.study import BEAT, Board
 
 _POLL = 0.1  # seconds between two looks at the process
 _PATIENCE = 20.0  # seconds for a process to end by itself
-_LONGEST = 300  # characters of an error
 
 
 class Stopped(BaseException):
@@ -100,12 +99,3 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def how_it_ended(output: str, code: int) -> str:
-    """What a process that failed said last, and the signal that killed it, if one did."""
-    lines = [line.strip() for line in output.splitlines()]
-    said = next((line for line in reversed(lines) if line), "")
-    said = "" if said.startswith("$ ") else said[:_LONGEST]
-    killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
-    return "; ".join(part for part in (killed, said) if part) or f"exit code {code}"

@@ -10,11 +10,11 @@ from typing import Any
 
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.fit_check import FitCheck, Planned
-from shvit_pl.modules.metrics import EMA
 from shvit_pl.parsing import SECTIONS, nearest_option
-from shvit_pl.sweep.choices import as_flags
+from shvit_pl.runs import EMA
+from shvit_pl.sweep.choices import as_flags, short_names
 from shvit_pl.sweep.definition import Definition
-from shvit_pl.sweep.grid import cells_of, short_names
+from shvit_pl.sweep.grid import cells_of
 from shvit_pl.sweep.objectives import MONITORS
 from shvit_pl.sweep.options import own_flags
 from shvit_pl.sweep.sweep_file import IN_FILE, KINDS, SweepFile
@@ -102,7 +102,7 @@ class Opened:
 def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit: FitCheck) -> list[Opened]:
     """Open data, weights and teacher of every cell as its runs would; raises `UserError` with all that fail together.
 
-    Of a search, the ends of each range and each choice are opened.
+    Of a search, each choice and the ends of each range are opened, and all whole numbers of a short one.
     """
     cells = definition.cells if file.search is None else _named(file.search.examples())
     opened: list[Opened] = []
@@ -120,7 +120,7 @@ def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit
 
 
 def _named(examples: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    short = short_names(list(examples[0]))
+    short = short_names(examples[0])
     return {", ".join(f"{short[flag]} {value}" for flag, value in choices.items()): choices for choices in examples}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from reprlib import repr as short
 from typing import Any
 
@@ -46,3 +46,14 @@ def as_flags(choices: Mapping[str, Any]) -> list[str]:
 def written(value: Any) -> str:
     """A value on a command line."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def short_names(flags: Iterable[str]) -> dict[str, str]:
+    """The last component of each flag, with more of them where two flags end alike."""
+    parts = {flag: flag.split(".") for flag in flags}
+    chosen = {}
+    for flag, own in parts.items():
+        others = [other for key, other in parts.items() if key != flag]
+        lengths = (n for n in range(1, len(own)) if all(own[-n:] != other[-n:] for other in others))
+        chosen[flag] = ".".join(own[-next(lengths, len(own)) :])
+    return chosen

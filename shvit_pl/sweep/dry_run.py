@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 from rich import box
@@ -18,9 +17,10 @@ from rich.table import Table
 from shvit_pl.errors import UserError
 from shvit_pl.fit_check import Planned
 from shvit_pl.runs import finished_run, read_summary
-from shvit_pl.sweep.attempt import how_it_ended
 from shvit_pl.sweep.checks import Opened
 from shvit_pl.sweep.definition import Definition
+from shvit_pl.sweep.processes import how_it_ended
+from shvit_pl.sweep.progress import duration
 
 _STEPS = 6
 _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
@@ -65,12 +65,12 @@ def dry_run(definition: Definition, cells: Sequence[Opened], program: Sequence[s
         seconds, plan = measured.seconds(cell.planned), cell.planned
         total += seconds
         costs = [f"{plan.params / 1e6:.2f}", f"{plan.macs / 1e6:.1f}", str(plan.image_size)]
-        table.add_row(cell.name, *costs, f"{measured.images_per_second:.0f}", _duration(seconds))
+        table.add_row(cell.name, *costs, f"{measured.images_per_second:.0f}", duration(seconds))
     console = Console(width=None if Console().is_terminal else 160)
     console.print(table, highlight=False)
     whole = total / len(cells) * len(definition.points)
-    print(f"{definition.counted}: about {_duration(whole)} one after the other")
-    print(f"by --workers {workers}: {_duration(whole / workers)}, if they do not slow each other down")
+    print(f"{definition.counted}: about {duration(whole)} one after the other")
+    print(f"by --workers {workers}: {duration(whole / workers)}, if they do not slow each other down")
     print(f"start and rate measured over {_STEPS} steps, a validation image taken as a third of one; nothing was run")
 
 
@@ -94,7 +94,3 @@ def _measure(command: Sequence[str], name: str) -> Measured:
         summary = read_summary(run)
     rate = summary["images_per_second"]
     return Measured(max(0.0, wall - summary["steps_trained"] * summary["global_batch"] / rate), rate)
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

@@ -9,14 +9,14 @@ from rich.progress import Progress
 
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.definition import Definition
-from shvit_pl.sweep.journal import NAME
+from shvit_pl.sweep.layout import JOURNAL, SWEEP
 from shvit_pl.sweep.objectives import value
-from shvit_pl.sweep.record import FILE, SPEED, read_file, read_results, recorded
+from shvit_pl.sweep.record import read_file, read_results, recorded
 from shvit_pl.sweep.report.terminal import summary_lines
 from shvit_pl.sweep.report.write import write_report
 from shvit_pl.sweep.results import Results
 from shvit_pl.sweep.storage import hide_password, open_storage
-from shvit_pl.sweep.study import Board
+from shvit_pl.sweep.study import SPEED, Board
 
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
 
@@ -45,11 +45,11 @@ def report_on(folder: str, storage: str | None) -> None:
 
 def _study(folder: Path, storage: str | None, name: str) -> Board:
     try:
-        if storage is None and not (folder / NAME).is_file():  # opening it would make it
-            raise KeyError(NAME)
+        if storage is None and not (folder / JOURNAL).is_file():  # opening it would make it
+            raise KeyError(JOURNAL)
         return Board(open_storage(folder, storage), name)
     except KeyError as error:
-        where = f"there is no study {name!r} in {storage or f'its {NAME}'}"
+        where = f"there is no study {name!r} in {storage or f'its {JOURNAL}'}"
         raise UserError(f"--folder {str(folder)!r}: {where}; give another --storage.") from error
 
 
@@ -61,11 +61,11 @@ def _report(results: Results, folder: Path) -> None:
 
 def _measured(summaries: dict[str, dict[str, Any]], folder: Path, plain: bool) -> dict[str, Any] | None:
     """Inference speed by cell; None where another process measures it, which two at a time would falsify."""
-    from shvit_pl.claim import claim, release  # torch, which a report alone does without
+    from shvit_pl.claim import claim, release  # torch, which `report` does without
     from shvit_pl.sweep.speed import measure_speed
 
     try:
-        claim(folder, FILE, "--folder")
+        claim(folder, SWEEP, "--folder")
     except UserError:
         print("its inference speed is being measured by another process")
         return None

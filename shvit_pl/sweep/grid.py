@@ -9,7 +9,7 @@ from hashlib import sha256
 from itertools import product
 from typing import Any
 
-from shvit_pl.sweep.choices import written
+from shvit_pl.sweep.choices import short_names, written
 from shvit_pl.sweep.sweep_file import SweepFile
 
 _LONGEST = 120  # characters of a folder's name, before it is cut
@@ -37,7 +37,7 @@ def cells_of(file: SweepFile) -> dict[str, dict[str, Any]]:
     """The cells by name, in the file's order; a search's are its trials, whose choices are not known yet."""
     if file.grid is not None:
         rows = [dict(zip(file.grid, values, strict=True)) for values in product(*file.grid.values())]
-        short = short_names(list(file.grid))
+        short = short_names(file.grid)
         cells: dict[str, dict[str, Any]] = {}
         for row in rows:
             name = ", ".join(f"{short[flag]} {_shown(value)}" for flag, value in row.items())
@@ -55,12 +55,6 @@ def points_of(cells: Mapping[str, dict[str, Any]], seeds: Sequence[int]) -> list
     return [
         Point(f"{folders[name]}_seed-{seed}", name, choices, seed) for seed in seeds for name, choices in cells.items()
     ]
-
-
-def short_names(flags: Sequence[str]) -> dict[str, str]:
-    """Flags by their last word, as long as that is one flag's alone."""
-    last = [flag.rsplit(".", 1)[-1] for flag in flags]
-    return {flag: word if last.count(word) == 1 else flag for flag, word in zip(flags, last, strict=True)}
 
 
 def _shown(value: Any) -> str:

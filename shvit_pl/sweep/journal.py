@@ -8,12 +8,12 @@ from pathlib import Path
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+from shvit_pl.sweep.layout import JOURNAL
+
 try:
     from fcntl import LOCK_EX, lockf
 except ImportError:  # not on Windows
     lockf = None  # type: ignore[assignment]
-
-NAME = "study.journal"
 
 
 class KernelLock:
@@ -47,7 +47,7 @@ class KernelLock:
 
 def open_journal(folder: Path) -> JournalStorage:
     """The journal of a sweep folder, made if there is none."""
-    path = folder / NAME
+    path = folder / JOURNAL
     lock = KernelLock(path) if _can_lock(folder) else JournalFileOpenLock(str(path))
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
 
@@ -57,7 +57,7 @@ def _can_lock(folder: Path) -> bool:
     if lockf is None:
         return False
     try:
-        with (folder / NAME).with_suffix(".lock").open("a") as file:
+        with (folder / JOURNAL).with_suffix(".lock").open("a") as file:
             lockf(file, LOCK_EX)
     except OSError:
         return False

@@ -8,8 +8,8 @@ from shvit_pl.errors import UserError
 from shvit_pl.flags import check_writable
 from shvit_pl.runs import CONFIG
 from shvit_pl.sweep.definition import Definition
-from shvit_pl.sweep.journal import NAME
-from shvit_pl.sweep.record import FILE, read_file, recorded
+from shvit_pl.sweep.layout import JOURNAL, SWEEP
+from shvit_pl.sweep.record import read_file, recorded
 from shvit_pl.sweep.storage import open_storage
 from shvit_pl.sweep.study import Board
 
@@ -31,7 +31,7 @@ def study_of(folder: Path, storage: str | None, study: str | None) -> str:
         raise UserError(f"--folder {str(folder)!r}: a run's folder; give one for the sweep, such as sweeps/macro.")
     if storage is not None:
         open_storage(folder, storage)
-    if not (folder / FILE).is_file():
+    if not (folder / SWEEP).is_file():
         return study or folder.resolve().name
     facts = read_file(folder)
     if facts["study"] != (study or facts["study"]) or (facts["storage"] is None) != (storage is None):
@@ -46,9 +46,9 @@ def study_of(folder: Path, storage: str | None, study: str | None) -> str:
 def sweeps_there(folder: Path, storage: str | None, study: str) -> list[tuple[Definition, str]]:
     """What the folder and the study say that they are the sweep of, and the flag that says where; makes nothing."""
     found = []
-    if (folder / FILE).is_file():
+    if (folder / SWEEP).is_file():
         found.append((Definition.from_dict(read_file(folder)["definition"]), place(folder, None, study)))
-    if storage is not None or (folder / NAME).is_file():
+    if storage is not None or (folder / JOURNAL).is_file():
         try:
             stored = recorded(Board(open_storage(folder, storage), study))
         except KeyError:  # no such study

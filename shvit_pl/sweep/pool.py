@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.processes import dying_with_us, is_alive
-from shvit_pl.sweep.worker import LOGS, WorkerSpec
+from shvit_pl.sweep.layout import LOGS
+from shvit_pl.sweep.processes import dying_with_us, is_of_this_machine
+from shvit_pl.sweep.worker import WorkerSpec
 
 _PATIENCE = 30.0  # seconds for a worker to end its run
 _SOON = 5.0  # seconds after which a worker that ends has at least begun
@@ -82,7 +83,7 @@ class Pool:
     def does(self, owner: Mapping[str, Any]) -> bool:
         """Whether the worker that runs something is one of these."""
         pids = [worker.pid for worker, _since in self._workers.values()]
-        return owner.get("pid") in pids and is_alive(dict(owner)) is not None
+        return owner.get("pid") in pids and is_of_this_machine(owner)
 
     def keep(self, wanted: int) -> None:
         """Start workers in the free slots, up to so many; raises `UserError` where they end as soon as they begin."""

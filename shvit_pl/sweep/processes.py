@@ -1,4 +1,4 @@
-"""Which process it is, whether it is alive, and that it dies with its parent."""
+"""Which process it is, whether it is alive, how it ended, and that it dies with its parent."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_LONGEST = 300  # characters of an error
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -22,9 +23,14 @@ def this_process() -> dict[str, Any]:
 
 def is_alive(process: dict[str, Any]) -> bool | None:
     """Whether a process is there; None where that can't be told, as of another machine's."""
-    if process["machine"] is None or process["machine"] != _machine():
+    if process["machine"] is None or not is_of_this_machine(process):
         return None
     return _started(process["pid"]) == process["started"]
+
+
+def is_of_this_machine(process: Mapping[str, Any]) -> bool:
+    """Whether a process is of this machine and container, by the host's name where that is all there is."""
+    return (process["machine"], process["host"]) == (_machine(), socket.gethostname())
 
 
 def dying_with_us() -> Callable[[], None]:
@@ -38,6 +44,15 @@ def dying_with_us() -> Callable[[], None]:
                 os._exit(1)
 
     return prepare
+
+
+def how_it_ended(output: str, code: int) -> str:
+    """What a process that failed said last, and the signal that killed it, if one did."""
+    lines = [line.strip() for line in output.splitlines()]
+    said = next((line for line in reversed(lines) if line), "")
+    said = "" if said.startswith("$ ") else said[:_LONGEST]
+    killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
+    return "; ".join(part for part in (killed, said) if part) or f"exit code {code}"
 
 
 def _machine() -> str | None:

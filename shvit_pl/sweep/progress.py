@@ -99,6 +99,11 @@ def status_of(board: Board, definition: Definition, retries: int) -> Status:
     return Status(total, tuple(ended), tuple(failed), tuple(running), left, definition.objectives)
 
 
+def duration(seconds: float) -> str:
+    """Seconds as hours:minutes:seconds."""
+    return str(timedelta(seconds=round(seconds)))
+
+
 def command_of(trial: FrozenTrial) -> str:
     """The command that does a trial's run; empty before it is known."""
     flags = trial.user_attrs.get(COMMAND)

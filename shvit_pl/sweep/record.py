@@ -15,13 +15,11 @@ from shvit_pl.errors import UserError
 from shvit_pl.runs import newest_run, read_curves
 from shvit_pl.sweep.definition import Definition, refuse_other
 from shvit_pl.sweep.grid import Point
+from shvit_pl.sweep.layout import RUNS, SWEEP
 from shvit_pl.sweep.progress import command_of
 from shvit_pl.sweep.results import Cell, Results, Run, State
-from shvit_pl.sweep.study import CURVES, ERROR, RUN, SUMMARY, Board, is_fault
-from shvit_pl.sweep.worker import DEFINITION, RUNS
+from shvit_pl.sweep.study import CURVES, DEFINITION, ERROR, RUN, SPEED, SUMMARY, Board, is_fault
 
-FILE = "sweep.yaml"
-SPEED = "speed"
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "done",
     TrialState.PRUNED: "pruned",
@@ -59,16 +57,16 @@ def write_file(folder: Path, definition: Definition, study: str, storage: str | 
         "storage": storage,
         "definition": definition.as_dict(),
     }
-    partial = folder / f".{FILE}.{os.getpid()}"
+    partial = folder / f".{SWEEP}.{os.getpid()}"
     partial.write_text(yaml.safe_dump(facts, sort_keys=False))
-    partial.replace(folder / FILE)
+    partial.replace(folder / SWEEP)
 
 
 def read_file(folder: Path) -> dict[str, Any]:
     """Read `sweep.yaml`; raises `UserError` where a folder is no sweep's."""
-    if not (folder / FILE).is_file():
-        raise UserError(f"--folder {str(folder)!r}: no sweep's folder (it has no {FILE}); give that of shvit-pl sweep.")
-    facts: dict[str, Any] = yaml.safe_load((folder / FILE).read_text())
+    if not (folder / SWEEP).is_file():
+        raise UserError(f"--folder {str(folder)!r}: no sweep's folder (no {SWEEP} in it); give that of shvit-pl sweep.")
+    facts: dict[str, Any] = yaml.safe_load((folder / SWEEP).read_text())
     return facts
 
 

@@ -18,6 +18,11 @@ from shvit_pl.sweep.processes import is_alive
 from shvit_pl.sweep.results import Direction
 from shvit_pl.sweep.storage import patiently
 
+# what is noted of the study
+DEFINITION = "definition"  # what it is a sweep of
+SPEED = "speed"  # inference speed of its cells
+_FORGIVEN = "forgiven"  # faults that do not count any more
+
 # what is noted of a trial
 KEY = "key"  # of its point
 OWNER = "owner"  # the worker that runs it
@@ -30,7 +35,6 @@ ERROR = "error"
 EXIT = "exit_code"
 LOST = "lost"  # it failed because its worker died or was stopped: no fault of its own
 
-_FORGIVEN = "forgiven"  # of the study: faults that do not count any more
 _LOOKS = 4  # in the grace time at least, before a worker is taken for dead
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 

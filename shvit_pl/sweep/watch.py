@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from shvit_pl.sweep.progress import Ended, Running, Status
-from shvit_pl.sweep.worker import LOGS
+from shvit_pl.sweep.layout import LOGS
+from shvit_pl.sweep.progress import Ended, Running, Status, duration
 
 _ROWS = 12  # runs in the table
 
@@ -74,8 +73,8 @@ class LiveTable:
     def _tell_end(self, run: Ended, status: Status) -> None:
         """A line about a run that has ended."""
         names = ", ".join(f"{name} {value:.4g}" for name, value in zip(status.objectives, run.values, strict=False))
-        left = f"{status.left} left" + (f", about {_duration(status.seconds_left)}" if status.seconds_left else "")
-        ended = f"{names} in {_duration(run.seconds)}" + " (pruned)" * run.pruned
+        left = f"{status.left} left" + (f", about {duration(status.seconds_left)}" if status.seconds_left else "")
+        ended = f"{names} in {duration(run.seconds)}" + " (pruned)" * run.pruned
         said = f"failed: {run.error}" if run in status.failed else ended
         self.console.print(f"{_name(run)}: {said}  ({left})", markup=False)
 
@@ -93,7 +92,7 @@ class LiveTable:
 def _bar(status: Status) -> Table:
     done = len(status.ended) + len(status.failed)
     grid = Table.grid(padding=(0, 2))
-    left = f"about {_duration(status.seconds_left)} left" if status.seconds_left is not None else ""
+    left = f"about {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
     failed = f"{len(status.failed)} failed" if status.failed else ""
     bar = ProgressBar(total=status.total, completed=done, width=24)
     grid.add_row(bar, f"{done}/{status.total} runs", f"{len(status.running)} running", failed, left)
@@ -105,7 +104,7 @@ def _runs(status: Status, last_line: Callable[[str], str]) -> Table:
     for run in status.running[:_ROWS]:
         shown = last_line(run.point.key)
         text = "starting" if shown.startswith("$") else shown
-        grid.add_row(f"  {run.point.cell}", f"seed {run.point.seed}", _duration(run.seconds), Text(text, "dim", end=""))
+        grid.add_row(f"  {run.point.cell}", f"seed {run.point.seed}", duration(run.seconds), Text(text, "dim", end=""))
     return grid
 
 
@@ -118,7 +117,3 @@ def _best(status: Status) -> Text:
 
 def _name(run: Running | Ended) -> str:
     return f"{run.point.cell}, seed {run.point.seed}"
-
-
-def _duration(seconds: float | None) -> str:
-    return str(timedelta(seconds=round(seconds or 0)))

@@ -20,15 +20,14 @@ from shvit_pl.sweep.attempt import Attempt, Stopped
 from shvit_pl.sweep.choices import as_flags
 from shvit_pl.sweep.definition import Definition
 from shvit_pl.sweep.grid import Point
+from shvit_pl.sweep.layout import LOGS, RUNS
 from shvit_pl.sweep.objectives import monitor, value
 from shvit_pl.sweep.processes import this_process
 from shvit_pl.sweep.search import make_sampler, suggest
 from shvit_pl.sweep.storage import open_storage, patiently
-from shvit_pl.sweep.study import COMMAND, CURVES, ERROR, EXIT, KEY, LOST, RUN, SUMMARY, Board
+from shvit_pl.sweep.study import COMMAND, CURVES, DEFINITION, ERROR, EXIT, KEY, LOST, RUN, SUMMARY, Board
 
 _POLL = 0.3  # seconds between two looks for a point that waits
-DEFINITION = "definition"  # where the study keeps it
-RUNS, LOGS = "runs", "logs"
 
 
 @dataclass(frozen=True)
@@ -147,15 +146,15 @@ class Worker:
             CURVES: read_curves(run),
             RUN: str(run.relative_to(self.folder)),
         }
-        if None in values:
+        reached = [each for each in values if each is not None]
+        if len(reached) < len(values):
             missing = list(definition.objectives)[values.index(None)]
-            facts |= {EXIT: 2, ERROR: f"{missing} is not in its summary.json"}
-            self.board.end(number, TrialState.FAIL, facts)
+            self.board.end(number, TrialState.FAIL, facts | {ERROR: f"{missing} is not in its summary.json"})
             return
         may_prune = definition.search is not None and definition.search["pruner"] != "none"
         pruned = may_prune and summary["steps_trained"] < summary["steps"]
         state = TrialState.PRUNED if pruned else TrialState.COMPLETE
-        self.board.end(number, state, facts, [float(each or 0) for each in values])
+        self.board.end(number, state, facts, reached)
 
 
 def main() -> int:

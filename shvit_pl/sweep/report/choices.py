@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+from shvit_pl.sweep.choices import short_names
 from shvit_pl.sweep.results import Cell, Results
 
 DEFAULT = "default"  # the level of a cell that does not name a choice which others do
@@ -34,7 +35,7 @@ class Factor:
 def factors(results: Results) -> list[Factor]:
     """All choices that vary."""
     flags = list(dict.fromkeys(flag for cell in results.cells for flag in cell.choices))
-    every = (Factor((flag,), header, _levels(results.cells, flag)) for flag, header in headers(flags).items())
+    every = (Factor((flag,), header, _levels(results.cells, flag)) for flag, header in short_names(flags).items())
     return [factor for factor in every if len(factor.levels) > 1]
 
 
@@ -76,17 +77,6 @@ def _are_separable(combinations: set[tuple[str, ...]]) -> bool:
     axes = range(len(next(iter(combinations))))
     others = ({(*one[:axis], *one[axis + 1 :]) for one in combinations} for axis in axes)
     return all(len(rest) < len(combinations) for rest in others)
-
-
-def headers(flags: Iterable[str]) -> dict[str, str]:
-    """The last component of each flag, with more of them where two flags end alike."""
-    parts = {flag: flag.split(".") for flag in flags}
-    chosen = {}
-    for flag, own in parts.items():
-        others = [other for key, other in parts.items() if key != flag]
-        lengths = (n for n in range(1, len(own)) if all(own[-n:] != other[-n:] for other in others))
-        chosen[flag] = ".".join(own[-next(lengths, len(own)) :])
-    return chosen
 
 
 def level(cell: Cell, flag: str) -> str:

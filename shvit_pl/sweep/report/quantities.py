@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import floor, isfinite, log10
 
-from shvit_pl.modules.metrics import EMA
+from shvit_pl.runs import EMA
 from shvit_pl.sweep.results import Cell, Direction, Results, Run
 
 ACCURACY = "val/acc1"

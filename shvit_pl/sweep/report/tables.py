@@ -6,7 +6,7 @@ import csv
 from io import StringIO
 from typing import Any
 
-from shvit_pl.sweep.report.choices import headers
+from shvit_pl.sweep.choices import short_names
 from shvit_pl.sweep.report.conditions import conditions
 from shvit_pl.sweep.report.quantities import cell_values, quantities
 from shvit_pl.sweep.report.rows import Row, rows
@@ -19,7 +19,7 @@ _PAPER = ("source", "top1", "params_m", "gpu", "cpu", "onnx")
 
 def runs_csv(results: Results) -> str:
     """One row per run: its choices, state, metrics and costs as they were measured, folder and command."""
-    flags = headers(dict.fromkeys(flag for cell in results.cells for flag in cell.choices))
+    flags = short_names(dict.fromkeys(flag for cell in results.cells for flag in cell.choices))
     every = [run for cell in results.cells for run in cell.runs]
     metrics = list(dict.fromkeys(key for run in every for key in (run.summary or {}).get("metrics") or {}))
     speeds = [of for of in quantities(results) if of.key.startswith("inference_")]

@@ -36,6 +36,7 @@ class Sweep:
     gpus: list[str] = field(default_factory=list)
     retries: int = 1000
     heartbeat: float = 0.5
+    wait: bool = True
     report: bool = False
     program: tuple[str, ...] = FAKE
     trouble: dict[str, object] = field(default_factory=dict)
@@ -89,7 +90,7 @@ def engine_alone(sweep, spec, slots):
     record(board, sweep.definition, "--folder")
     board.forgive()
     with LiveTable(Path(sweep.folder), plain=True) as table:
-        terms = Terms(sweep.retries, 6 * sweep.heartbeat)
+        terms = Terms(sweep.retries, 6 * sweep.heartbeat, sweep.wait)
         status = drive(board, sweep.definition, Pool(spec, slots), terms, table)
     return 1 if status.failed else 0
 
@@ -98,7 +99,7 @@ def with_report(sweep, spec, slots):
     from shvit_pl.sweep.options import Options
     from shvit_pl.sweep.start import run_sweep
 
-    options = Options(retries=sweep.retries, heartbeat=sweep.heartbeat, speed=False, plain=True)
+    options = Options(retries=sweep.retries, heartbeat=sweep.heartbeat, wait=sweep.wait, speed=False, plain=True)
     try:
         run_sweep(sweep.definition, spec, slots, options, ["shvit-pl", "sweep"])
     except KeyboardInterrupt:  # as the command does

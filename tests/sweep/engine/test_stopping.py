@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from shvit_pl.sweep.study import ERROR, LOST, OWNER
+from shvit_pl.sweep.journal import open_journal
+from shvit_pl.sweep.processes import this_process
+from shvit_pl.sweep.study import ERROR, LOST, OWNER, Board
+from tests.sweep.engine.launch import STUDY
 from tests.sweep.engine.processes import WORKER, children_of, kill, processes_of, wait_until
 from tests.sweep.engine.test_kill import assert_done_once
 
@@ -46,6 +49,18 @@ def test_two_drivers_share_the_points(sweep, storage):
     owners = {trial.user_attrs[OWNER]["pid"] for trial in sweep.board().trials()}
     assert all(owners & its for its in workers)
     assert len(sweep.lines("start")) == sweep.points
+
+
+def test_a_driver_that_does_not_wait_leaves_the_runs_of_others_to_them(sweep):
+    sweep.points, sweep.workers, sweep.wait, sweep.heartbeat = 3, 2, False, 30.0  # none is taken for dead
+    Path(sweep.folder).mkdir()
+    board = Board(open_journal(Path(sweep.folder)), STUDY, ["max"])
+    board.enqueue_missing(list(sweep.definition.points.values())[:1], retries=0)
+    elsewhere = board.claim({**this_process(), "machine": "another", "host": "far"})
+    assert sweep.start().wait(60) == 0
+    states = {trial.number: trial.state.name for trial in board.trials()}
+    assert states.pop(elsewhere.number) == "RUNNING"
+    assert list(states.values()) == ["COMPLETE"] * 2  # its own it waits for
 
 
 def test_a_killed_driver_takes_all_its_processes_along(sweep):

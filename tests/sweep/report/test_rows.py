@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from shvit_pl.sweep.report.axes import front_line, plane, points
-from shvit_pl.sweep.report.choices import constants, headers
+from shvit_pl.sweep.report.choices import constants
 from shvit_pl.sweep.report.quantities import quantities, quantity
 from shvit_pl.sweep.report.rows import rows
 from shvit_pl.sweep.results import Results
@@ -28,11 +28,6 @@ def test_a_row_has_choices_by_their_last_component_and_the_mean_over_seeds():
     assert row.values["val/acc1"].sd == pytest.approx(statistics.stdev(accuracies))
     mean, sd = 100 * statistics.mean(accuracies), 100 * statistics.stdev(accuracies)
     assert row.show(quantity("val/acc1")) == f"{mean:.2f} ± {sd:.2f}"
-
-
-def test_flags_that_end_alike_keep_what_tells_them_apart():
-    flags = ["model.distill.name", "model.optim.name", "data.path"]
-    assert list(headers(flags).values()) == ["distill.name", "optim.name", "path"]
 
 
 def test_only_choices_that_vary_are_columns():
