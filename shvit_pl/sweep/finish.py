@@ -21,13 +21,24 @@ from shvit_pl.sweep.study import SPEED, Board
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
 
 
-def finish(board: Board, definition: Definition, folder: Path, speed: bool, plain: bool = False) -> None:
-    """Report; and measure the inference speed of cells that have none yet, where asked, and report again."""
+def finish(
+    board: Board, definition: Definition, folder: Path, speed: bool, gpu: str | None = None, plain: bool = False
+) -> None:
+    """Report; and measure the inference speed of cells that have none yet, where asked, and report again.
+
+    Args:
+        board: The study.
+        definition: The sweep.
+        folder: Its folder.
+        speed: Whether to measure.
+        gpu: The number of the GPU that measures; None for the first, or the CPU where there is none.
+        plain: No progress bar.
+    """
     results = read_results(board, definition, folder)
     summaries = _to_measure(results) if speed else {}
     if summaries and set(summaries) != set((results.speed or {}).get("cells", {})):
         write_report(results, folder)  # what is known, before this takes its minutes
-        measured = _measured(summaries, folder, plain)
+        measured = _measured(summaries, folder, gpu, plain)
         if measured is not None:
             board.study.set_user_attr(SPEED, measured)
         results = read_results(board, definition, folder)
@@ -59,7 +70,9 @@ def _report(results: Results, folder: Path) -> None:
     print(f"report: {next(path for path in paths if path.suffix == '.html')}")
 
 
-def _measured(summaries: dict[str, dict[str, Any]], folder: Path, plain: bool) -> dict[str, Any] | None:
+def _measured(
+    summaries: dict[str, dict[str, Any]], folder: Path, gpu: str | None, plain: bool
+) -> dict[str, Any] | None:
     """Inference speed by cell; None where another process measures it, which two at a time would falsify."""
     from shvit_pl.claim import claim, release  # torch, which `report` does without
     from shvit_pl.sweep.speed import measure_speed
@@ -75,6 +88,7 @@ def _measured(summaries: dict[str, dict[str, Any]], folder: Path, plain: bool) -
             task = bar.add_task("")
             return measure_speed(
                 summaries,
+                device=f"cuda:{gpu}" if gpu is not None else None,
                 progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
             )
     finally:

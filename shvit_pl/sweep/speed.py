@@ -24,7 +24,7 @@ Point = tuple[Network, int, int]  # a network, its classes, and the side of its 
 def measure_speed(
     cells: Mapping[str, Summary],
     batch: int | None = None,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
     rounds: int = 7,
     seconds: float = 0.3,
     compiling: bool = True,
@@ -46,7 +46,7 @@ def measure_speed(
     Returns:
         `conditions` (device, batch, ...), and by cell the medians and quartiles of images per second.
     """
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     batch = batch or _BATCH[device.type]
     points = {name: _point(summary) for name, summary in cells.items()}
     models = {points[name]: _model(summary, device) for name, summary in cells.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from signal import SIGTERM
 
 import torch
+from optuna.exceptions import StorageInternalError
 
 from shvit_pl.errors import UserError
 from shvit_pl.fit_check import fit_check
@@ -95,12 +96,12 @@ def run_sweep(
         with LiveTable(folder, options.plain) as table:
             status = drive(board, definition, Pool(spec, slots), terms, table)
     except (KeyboardInterrupt, Terminated) as stop:
-        left = status_of(board, definition, options.retries).left
-        print(f"stopped: {left} of {status.total} runs are left; the same command goes on with them", flush=True)
+        print(f"stopped: {_left(board, definition, options)}; the same command goes on with them", flush=True)
         if isinstance(stop, Terminated):
             raise SystemExit(128 + SIGTERM) from stop
         raise
-    finish(board, definition, folder, speed=options.speed and status.left == 0, plain=options.plain)
+    gpu = options.gpus.split(",")[0].strip() if options.gpus is not None else None
+    finish(board, definition, folder, options.speed and status.left == 0, gpu, options.plain)
     if status.left:
         print(f"{status.left} runs go on elsewhere, and end up in this report: shvit-pl report --folder {folder}")
     if status.failed:
@@ -108,6 +109,14 @@ def run_sweep(
         print(f"{len(status.failed)} of {status.total} runs failed, such as {failed.point.key}: {failed.error}")
         print(f"see {folder}/logs; the same command tries them again")
         raise SystemExit(1)
+
+
+def _left(board: Board, definition: Definition, options: Options) -> str:
+    try:
+        status = status_of(board, definition, options.retries)
+    except StorageInternalError:
+        return "some runs may be left, the database is away"
+    return f"{status.left} of {status.total} runs are left"
 
 
 def _without_password(options: Options, command: Sequence[str]) -> tuple[Options, Sequence[str]]:

@@ -16,6 +16,7 @@ from shvit_pl.errors import UserError, first_line
 from shvit_pl.sweep.journal import open_journal
 
 _PATIENCE = 300.0  # seconds that a database may be away
+_ANSWER = 10  # seconds that a host may take to answer
 _RACES = 5  # that are lost to processes which make the same tables
 _Errors = type[Exception] | tuple[type[Exception], ...]
 _Result = TypeVar("_Result")
@@ -82,9 +83,10 @@ def _open_database(url: str) -> RDBStorage:
     """A database with Optuna's tables; of several processes that find none and make them, all but one fail."""
     from sqlalchemy.exc import IntegrityError, ProgrammingError  # a journal does without
 
+    settings = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _ANSWER}}
     for _ in range(_RACES):
         try:
-            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+            return RDBStorage(url, engine_kwargs=settings)
         except (IntegrityError, ProgrammingError):
             time.sleep(0.2)
-    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    return RDBStorage(url, engine_kwargs=settings)
