@@ -1,13 +1,23 @@
-"""The one exception for a user's mistake."""
+"""The one exception for a user's mistake, and what its messages are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
 class UserError(ValueError):
     """A mistake in what the user asked for: shown as one message, without a traceback, exit code 2."""
+
+
+@contextmanager
+def naming(flag: str) -> Iterator[None]:
+    """Put the flag, or its section, before the message of a `UserError`."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{flag}{error}") from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

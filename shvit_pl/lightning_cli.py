@@ -24,6 +24,7 @@ from shvit_pl.callbacks.hparams import RunHparams
 from shvit_pl.callbacks.last_validation import LastValidation
 from shvit_pl.callbacks.predictions import PredictionWriter
 from shvit_pl.callbacks.progress import RunProgress
+from shvit_pl.callbacks.published import PublishedAccuracy
 from shvit_pl.callbacks.report import RunReport
 from shvit_pl.callbacks.requeue import Requeue
 from shvit_pl.callbacks.run_settings import RunSettings
@@ -35,11 +36,12 @@ from shvit_pl.config_files import with_found_configs
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.settings import OF_ONE_DATASET
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.errors import UserError, one_line
+from shvit_pl.errors import UserError, naming, one_line
 from shvit_pl.flags import check_flags, check_monitors, check_writable
 from shvit_pl.modules.make import make_module
 from shvit_pl.modules.metrics import validation_metrics
 from shvit_pl.parsing import OneLineErrors
+from shvit_pl.pretrained import read_pretrained
 from shvit_pl.resume import (
     LAST,
     flat,
@@ -89,6 +91,7 @@ class ShvitCLI(LightningCLI):
 
     lightning_command = ""  # by which a command of ours is done, where it is not of the same name
     checkpoint: dict[str, Any] | None = None
+    trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
 
     def __init__(self, args: Sequence[str]) -> None:
         self.name, *flags = args
@@ -143,9 +146,14 @@ class ShvitCLI(LightningCLI):
             rank_zero_only(print)(f"going on from {config.ckpt_path}" if config.ckpt_path else begins)
         if config.ckpt_path is None and command == "fit":
             return
-        self.checkpoint = read_checkpoint(config.ckpt_path)
-        if command != "fit":
-            self._parse_with_checkpoint(parser, args, self._subcommand_parsers[command])
+        known: dict[str, Any] | None
+        if config.ckpt_path is None and config.model.init_from is not None:
+            known = self._read_weights(config.model.init_from, command)
+        else:
+            known = self.checkpoint = read_checkpoint(config.ckpt_path)
+            self.trained_on = known["data"]["path"]
+        if command != "fit" and known is not None:
+            self._parse_with_settings(known, parser, args, self._subcommand_parsers[command])
 
     def _check(self, config: Any, command: str) -> None:
         """Refuse what is impossible before anything is opened."""
@@ -161,17 +169,32 @@ class ShvitCLI(LightningCLI):
             if saved is not None:
                 refuse_changes(saved, training_settings(config), allowed=config.allow_changes)
 
-    def _parse_with_checkpoint(
-        self, parser: LightningArgumentParser, args: ArgsType, command_parser: LightningArgumentParser
+    def _read_weights(self, source: str, command: str) -> dict[str, Any] | None:
+        """What comes with weights alone, where they are not one bare file."""
+        with naming("model.init_from: "):
+            pretrained = read_pretrained(source)
+        if pretrained is None:
+            return None
+        self.trained_on = pretrained.data.get("path", "")
+        names = pretrained.names if command == "predict" else pretrained.model["class_names"]
+        return {"model": {**pretrained.model, "class_names": names}, "data": pretrained.data}
+
+    def _parse_with_settings(
+        self,
+        settings: Mapping[str, Any],
+        parser: LightningArgumentParser,
+        args: ArgsType,
+        command_parser: LightningArgumentParser,
     ) -> None:
-        """Parse again, with the checkpoint's settings as defaults, but not those of a dataset that is not used."""
-        assert self.checkpoint is not None
+        """Parse again, with settings of a checkpoint as defaults, but not those of a dataset that is not used."""
         own = {f"data.{key}": command_parser.get_default(f"data.{key}") for key in OF_ONE_DATASET}
-        _set_defaults(command_parser, self.checkpoint)
-        of_training = {"model.init_from": None, "model.use_ema": False, "model.distill": asdict(DistillConfig())}
+        _set_defaults(command_parser, settings)
+        of_training = {"model.use_ema": False, "model.distill": asdict(DistillConfig())}
+        if self.checkpoint is not None:
+            of_training["model.init_from"] = None
         command_parser.set_defaults(dict(flat(of_training)))
         super().parse_arguments(parser, args)
-        if self.config[self.config["subcommand"]].data.path != self.checkpoint["data"]["path"]:
+        if self.config[self.config["subcommand"]].data.path != settings["data"].get("path"):
             command_parser.set_defaults(own)
             super().parse_arguments(parser, args)
 
@@ -203,11 +226,15 @@ class ShvitCLI(LightningCLI):
             self.model.expect(
                 self.checkpoint["model"], averaged=self.subcommand != "fit" and self.model.hparams.use_ema
             )
-            self.datamodule.held_out = self.datamodule.hparams.path == self.checkpoint["data"]["path"]
+        if self.subcommand != "fit" and self.trained_on is not None:
+            self.datamodule.held_out = self.datamodule.hparams.path == self.trained_on
         self.datamodule.setup(str(self.subcommand))
         if self.subcommand != "fit":
             print(f"{self.datamodule.hparams.path}: {self.datamodule.split_note}")
         self.model.use_data(self.datamodule, str(self.subcommand))
+        if self.subcommand != "fit" and not self.checkpoint:
+            self.model.take_weights()
+            print(f"weights only, no run is resumed: {self.model.init_note}")
         if self.subcommand != "fit":
             return
         logged = validation_metrics(len(self.model.class_names), averaged=self.model.ema_config.decay > 0)
@@ -232,6 +259,8 @@ class ShvitCLI(LightningCLI):
             callbacks.append(RunProgress(plain=config.plain))
         if self.subcommand == "predict":
             callbacks.append(PredictionWriter(config.output))
+        if self.subcommand == "validate" and not self.checkpoint:
+            callbacks.append(PublishedAccuracy(self.model.hparams.init_from))
         if self.subcommand == "fit":
             settings = training_settings(self.config[self.subcommand])
             callbacks += [StepSeed(), FiniteLoss(), RunSettings(settings, config.allow_changes), RunHparams(settings)]

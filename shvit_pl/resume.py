@@ -11,6 +11,7 @@ import torch
 
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
+from shvit_pl.models.hub import HUB
 from shvit_pl.runs import CHECKPOINTS, SUMMARY, interrupted_run
 
 LAST = "last"
@@ -52,7 +53,10 @@ _FREE = (  # change nothing in it
 def read_checkpoint(path: str | None) -> dict[str, Any]:
     """What a checkpoint says of its `model`, `data`, `step` and `callbacks`; raises `UserError` for any other file."""
     if path is None:
-        raise UserError("ckpt_path: which checkpoint? Give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt.")
+        raise UserError(
+            "ckpt_path: which checkpoint? Give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt, or weights alone, as of a "
+            "Hub repo: --model.init_from hf-hub:USER/NAME."
+        )
     if not Path(path).is_file():
         raise UserError(f"ckpt_path {path!r}: {_why_no_file(path)}")
     try:
@@ -73,6 +77,8 @@ def read_checkpoint(path: str | None) -> dict[str, Any]:
 
 
 def _why_no_file(path: str) -> str:
+    if path.startswith(HUB):
+        return f"a Hub repo holds weights and no state of a training. Take them by --model.init_from {path}."
     if path == LAST:
         return "that is for shvit-pl fit. Give the file, such as RUN_FOLDER/checkpoints/last.ckpt."
     best = Path(path) / CHECKPOINTS / "best.ckpt"

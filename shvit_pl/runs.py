@@ -58,6 +58,12 @@ def _newest(folders: Iterable[Path]) -> Path | None:
     return max(numbered, key=lambda folder: int(folder.name[8:]), default=None)
 
 
+def checkpoint_of_run(folder: Path) -> Path | None:
+    """The best checkpoint of a run folder, else its last one, if there is one."""
+    names = ("best.ckpt", "last.ckpt")
+    return next((path for name in names if (path := folder / CHECKPOINTS / name).is_file()), None)
+
+
 def read_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
     """Validation metrics over the epochs of a run (from 1), as `metrics.csv` has them: of each epoch, the last."""
     curves: dict[str, dict[float, float]] = {}

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from shvit_pl.designs.cube import Stage1, macro_cell, with_stage1
 from shvit_pl.designs.design import PATCH_SIZES, Design, Mixer, SingleHead, one_of
-from shvit_pl.designs.named import named_design
+from shvit_pl.designs.named import NAMED, named_design
 from shvit_pl.errors import UserError, did_you_mean
 
 
@@ -46,6 +46,15 @@ class DesignConfig:
     local_conv: bool | None = None
     drop_path: float | None = None
     distilled: bool | None = None
+
+    @classmethod
+    def of(cls, design: Design) -> DesignConfig:
+        """What resolves to a design, apart from the image size that it is meant for."""
+        for name, named in NAMED.items():
+            if replace(named, drop_path=design.drop_path, image_size=design.image_size) == design:
+                return cls(name, drop_path=design.drop_path)
+        same = {field.name for field in fields(cls)} & {field.name for field in fields(Design)}
+        return cls(stages=design.stages, **{name: getattr(design, name) for name in same})
 
     def resolve(self) -> Design:
         """Return the design; raises `UserError` for unknown names, impossible values and contradictions."""

@@ -19,8 +19,11 @@ from torch import Tensor
 from shvit_pl.errors import UserError
 from shvit_pl.hub_access import hub_reachable
 from shvit_pl.models.heads import merged_classifier
+from shvit_pl.models.hub import HUB, repo_of, why_not
 from shvit_pl.models.shvit import SHViT
+from shvit_pl.runs import checkpoint_of_run
 
+FOLDER = "local-dir:"  # timm's prefix of a folder
 _WRAPPERS = re.compile(r"^(?:model\.|module\.|_orig_mod\.)+")  # of a LightningModule, of DDP, of torch.compile
 _AVERAGE = "ema.module."  # where our checkpoints keep the moving average
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
@@ -64,8 +67,9 @@ def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> Lo
 
     Args:
         model: A model of the design that the weights were trained with.
-        source: A Hub repo (`timm/shvit_s1.in1k`, `hf-hub:user/name`), a `.safetensors`, an official `.pth`, or a
-            checkpoint of ours (`.ckpt`). A distilled source's two classifiers are merged for a model with one.
+        source: A Hub repo (`timm/shvit_s1.in1k`, `hf-hub:user/name@revision`), a folder of the same files, a
+            `.safetensors`, an official `.pth`, a checkpoint of ours (`.ckpt`), or a run folder, whose best checkpoint
+            is taken. A distilled source's two classifiers are merged for a model with one.
         averaged: Take the moving average of the weights that a checkpoint of ours or an official one holds beside them.
 
     Returns:
@@ -96,7 +100,7 @@ def read_state_dict(source: str | Path, averaged: bool = False) -> dict[str, Ten
     """Read the tensors of `source` under timm's keys; files are read without running code from them."""
     path = local_file(source)
     if path is None:
-        return _from_hub(str(source))
+        return _from_hub(str(source), averaged)
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
     except Exception as error:
@@ -110,15 +114,34 @@ def read_state_dict(source: str | Path, averaged: bool = False) -> dict[str, Ten
 
 
 def local_file(source: str | Path) -> Path | None:
-    """The file that `source` names, or None for a Hub repo; raises `UserError` for a file that isn't there."""
-    path = Path(source).expanduser()
+    """The file that `source` names, or that lies in the folder it names; None for a Hub repo.
+
+    Raises:
+        UserError: for a file that isn't there, and for a folder without weights.
+    """
+    name = str(source)
+    if name.startswith(HUB):
+        return None
+    path = Path(name.removeprefix(FOLDER)).expanduser()
     if path.is_file():
         return path
-    is_path = path.suffix in _SUFFIXES or str(source).startswith((".", "/", "~")) or str(source).count("/") > 1
-    if not is_path and not path.exists() and str(source):
+    if path.is_dir() and name:
+        return _file_in(path, name)
+    is_path = path.suffix in _SUFFIXES or name.startswith((".", "/", "~", FOLDER)) or name.count("/") > 1
+    if not is_path and name:
         return None
-    problem = "a folder" if path.is_dir() and str(source) else "no such file"
-    raise UserError(f"weights {str(source)!r}: {problem}. Give a file or the name of a Hub repo.")
+    raise UserError(f"weights {name!r}: no such file. Give a file, a run folder or the name of a Hub repo.")
+
+
+def _file_in(folder: Path, name: str) -> Path:
+    saved = folder / "model.safetensors"
+    found = saved if saved.is_file() else checkpoint_of_run(folder)
+    if found is None:
+        raise UserError(
+            f"weights {name!r}: a folder without weights. Give a run folder, which has checkpoints/best.ckpt, or one "
+            "with config.json and model.safetensors, a file, or the name of a Hub repo."
+        )
+    return found
 
 
 def _unreadable(source: str | Path, problem: str) -> UserError:
@@ -135,16 +158,15 @@ def _load_pickled(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _from_hub(repo: str) -> dict[str, Tensor]:
-    reachable = hub_reachable()
+def _from_hub(source: str, averaged: bool) -> dict[str, Tensor]:
+    if averaged:
+        raise UserError(f"weights {source!r}: a Hub repo holds one set of weights; leave out model.use_ema.")
+    repo = repo_of(source)
+    hub_reachable()  # if not, its client is now told to look in the cache alone
     try:
-        return _timm_keys(load_state_dict_from_hf(repo.removeprefix("hf-hub:"), weights_only=True))
+        return _timm_keys(load_state_dict_from_hf(repo, weights_only=True))
     except Exception as error:
-        raise UserError(
-            f"weights {repo!r}: no such file here, and no such repo "
-            f"{'on the Hub' if reachable else 'in the local cache, and the Hub cannot be reached'} "
-            f"({type(error).__name__}). Give a .safetensors, .pth or .ckpt file, or a Hub repo that can be reached."
-        ) from error
+        raise UserError(f"weights {source!r}: {why_not(error, repo)}") from error
 
 
 def _tensors(content: Mapping[str, Any], averaged: bool) -> dict[str, Tensor]:

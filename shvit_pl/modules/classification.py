@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -18,9 +16,9 @@ from shvit_pl.data.loaders import Batch
 from shvit_pl.data.mixing import mix_pairs
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.paper import paper_weight_decay
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, naming
 from shvit_pl.models import SHViT, create_model, load_weights
-from shvit_pl.models.weights import local_file
+from shvit_pl.models.weights import LoadReport, local_file
 from shvit_pl.modules.averaging import EmaConfig
 from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.metrics import make_metrics, update
@@ -83,7 +81,7 @@ class ClassificationModule(TrainedModule):
         self.mix_config = MixConfig(**mix) if isinstance(mix, dict) else mix
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.label_smoothing {label_smoothing}: allowed is from 0 to below 1.")
-        with _naming("model.design."):
+        with naming("model.design."):
             self.design = self.design_config.resolve()
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.class_names = class_names
@@ -131,7 +129,7 @@ class ClassificationModule(TrainedModule):
 
     def check_image_size(self, side: int) -> None:
         """Raise `UserError` when images of this side in pixels are too small for the design."""
-        with _naming("data."):
+        with naming("data."):
             self.design.check_image_size(side)
 
     def expect(self, hparams: dict[str, Any], averaged: bool = False) -> None:
@@ -208,20 +206,32 @@ class ClassificationModule(TrainedModule):
     def check_initial_weights(self) -> None:
         """Raise `UserError` when `init_from` names a file that is not there."""
         if self.hparams["init_from"] is not None:
-            with _naming("model.init_from: "):
+            with naming("model.init_from: "):
                 local_file(self.hparams["init_from"])
 
-    def load_initial_weights(self) -> None:
+    def load_initial_weights(self) -> LoadReport | None:
         """Load the weights of `init_from`, once; raises `UserError` when they are of another design."""
         source = self.hparams["init_from"]
         if source is None or self.init_note is not None:
-            return
+            return None
         self.configure_model()
         assert self.model is not None
-        with _naming("model.init_from: "):
-            self.init_note = str(load_weights(self.model, source, averaged=self.hparams["use_ema"]))
+        with naming("model.init_from: "):
+            report = load_weights(self.model, source, averaged=self.hparams["use_ema"])
+        self.init_note = str(report)
         if self.ema is not None:
             self.ema.set(self.model)
+        return report
+
+    def take_weights(self) -> None:
+        """Load the weights of `init_from` to measure or predict with them; raises `UserError` if a classifier lacks."""
+        report = self.load_initial_weights()
+        if report is not None and report.reinitialised:
+            raise UserError(
+                f"model.init_from {report.source!r}: its classifier is not for these classes "
+                f"({'; '.join(report.reinitialised)}). Give --data.path the data that it was trained for, or train "
+                "another classifier with shvit-pl fit."
+            )
 
     def forward(self, images: Tensor) -> Any:
         """Map normalised images `(B, 3, S, S)` to logits `(B, classes)`; a pair of them for a dual head in training."""
@@ -287,12 +297,3 @@ class ClassificationModule(TrainedModule):
 def _check_number_of_classes(flag: str, class_names: list[str]) -> None:
     if len(class_names) < 2:
         raise UserError(f"{flag}: classification needs two classes or more, and there is {len(class_names) or 'none'}.")
-
-
-@contextmanager
-def _naming(flag: str) -> Iterator[None]:
-    """Put the flag, or its section, before the message of a `UserError`."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{flag}{error}") from error

@@ -13,12 +13,9 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.models import create_model, load_weights
-from shvit_pl.runs import CHECKPOINTS
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.files import file_hash
 from shvit_pl.teachers.network import Network
-
-_NAMES = ("best.ckpt", "last.ckpt")
 
 
 @dataclass(frozen=True)
@@ -68,8 +65,3 @@ class OwnCheckpoint:
             "run's checkpoints/best.ckpt; for weights of another program, give a timm name, and the file with "
             "--model.distill.weights."
         )
-
-
-def checkpoint_of_run(folder: Path) -> Path | None:
-    """The best checkpoint of a run folder, else its last one, if there is one."""
-    return next((path for name in _NAMES if (path := folder / CHECKPOINTS / name).is_file()), None)

@@ -10,14 +10,16 @@ from timm.models import is_model, split_model_name_tag
 
 from shvit_pl.designs.named import NAMED
 from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.models.hub import HUB, repo_of
+from shvit_pl.models.weights import FOLDER
+from shvit_pl.runs import checkpoint_of_run
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.files import weights_file
 from shvit_pl.teachers.named import NamedModel
 from shvit_pl.teachers.network import Network
-from shvit_pl.teachers.ours import OwnCheckpoint, checkpoint_of_run
+from shvit_pl.teachers.ours import OwnCheckpoint
 from shvit_pl.teachers.saved import FolderModel, HubModel
 
-_HUB, _FOLDER = ("hf-hub:", "hf_hub:"), "local-dir:"
 _SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors", ".bin")
 
 
@@ -54,20 +56,19 @@ def find_source(config: DistillConfig) -> Source:
 
 def _hub_or_local(config: DistillConfig) -> Source:
     name = config.source
-    for prefix in _HUB:
-        if name.startswith(prefix):
-            return HubModel(config, name.removeprefix(prefix))
+    if name.startswith(HUB):
+        return HubModel(config, repo_of(name))
     if "://" in name:
         raise UserError(
             f"model.distill.teacher {name!r}: addresses are not fetched. Give a timm model and the file, once you have "
             "it, with --model.distill.weights."
         )
-    path = Path(name.removeprefix(_FOLDER)).expanduser()
+    path = Path(name.removeprefix(FOLDER)).expanduser()
     if path.is_file():
         return _own_file(config, path)
     if path.is_dir():
         return _folder(config, path)
-    if name.startswith((".", "/", "~", _FOLDER)) or path.suffix in _SUFFIXES or name.count("/") > 1:
+    if name.startswith((".", "/", "~", FOLDER)) or path.suffix in _SUFFIXES or name.count("/") > 1:
         raise UserError(
             f"model.distill.teacher {name!r}: no such file or folder. Give a timm model, a checkpoint or run folder "
             "of ours, or a Hub repo."

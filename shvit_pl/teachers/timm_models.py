@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import timm
-from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import nn
 
 import shvit_pl.models  # noqa: F401 (its entry point in timm)
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_access import hub_reachable
+from shvit_pl.models.hub import why_not
+from shvit_pl.models.labels import class_names
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.hub import why_not
 from shvit_pl.teachers.network import Network
 
 
@@ -28,28 +28,17 @@ def create(config: DistillConfig, name: str, repo: str | None = None) -> nn.Modu
             f"({one_line(error)[:160]}). Give another teacher."
         ) from error
     except Exception as error:  # of the Hub's client, or of a download
-        raise UserError(f"model.distill.teacher {config.source!r}: {why_not(error, repo or config.source)}") from error
+        hint = "" if ":" in name else " A file with its weights goes in by --model.distill.weights."
+        why = why_not(error, repo or config.source)
+        raise UserError(f"model.distill.teacher {config.source!r}: {why}{hint}") from error
 
 
 def network_of(model: Any) -> Network:
     """A network of timm with what its settings say of it."""
     cfg: Mapping[str, Any] = model.pretrained_cfg
-    names, descriptions = _names(cfg, model.num_classes)
+    names, descriptions = class_names(cfg, model.num_classes)
     size = int(cfg["input_size"][-1])
     return Network(model, size, tuple(cfg["mean"]), tuple(cfg["std"]), names, descriptions)
-
-
-def _names(cfg: Mapping[str, Any], classes: int) -> tuple[list[str] | None, list[str] | None]:
-    """Names of the classes, and descriptions of them: the source's own, or ImageNet's for as many classes as it has."""
-    names = cfg.get("label_names")
-    if names:
-        texts = cfg.get("label_descriptions") or {}
-        return list(map(str, names)), [str(texts.get(name, name)) for name in names]
-    subset = infer_imagenet_subset({"num_classes": classes})
-    if subset is None:
-        return None, None
-    info = ImageNetInfo(subset)
-    return info.label_names(), info.label_descriptions()
 
 
 def check_classifier(config: DistillConfig, cfg: Mapping[str, Any]) -> None:

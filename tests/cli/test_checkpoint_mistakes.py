@@ -198,7 +198,7 @@ def test_a_file_of_weights_that_is_none(mistake, capsys, tmp_path):
         ("./nothing", "no such file"),
         (".", "a folder"),
         ("", "no such file"),
-        ("someone/model", "no such repo"),
+        ("someone/model", "Hub cannot be reached"),
     ],
 )
 def test_weights_that_are_not_there(source, said, capsys, tmp_path):

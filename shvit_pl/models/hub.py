@@ -17,6 +17,15 @@ from timm.models._hub import hf_split
 from shvit_pl.errors import one_line
 from shvit_pl.hub_access import hub_reachable
 
+HUB = ("hf-hub:", "hf_hub:")  # timm's prefixes of a repo
+
+
+def repo_of(source: str) -> str:
+    """`user/name`, or `user/name@revision`, of a source with or without timm's prefix."""
+    for prefix in HUB:
+        source = source.removeprefix(prefix)
+    return source
+
 
 def commit_of(repo: str) -> str | None:
     """The commit that `user/name` or `user/name@revision` stands for, from the Hub or the local cache."""
@@ -41,15 +50,15 @@ def why_not(error: Exception, repo: str) -> str:
         )
     if isinstance(error, RepositoryNotFoundError | HFValidationError):
         return (
-            "no such folder or file here, and no such repo of a model on the Hub. Give a timm model, a checkpoint, a "
-            "run folder or a Hub repo; a private one needs HF_TOKEN."
+            "no such folder or file here, and no such repo of a model on the Hub. Give a file, a run folder or a Hub "
+            "repo; a private one needs HF_TOKEN."
         )
     if isinstance(error, RevisionNotFoundError):
         return f"the repo has no branch, tag or commit {revision!r}; they are listed at {page}."
     if not hub_reachable():
         return (
-            "not in the local cache, and the Hub cannot be reached. Run it once where the Hub can be reached, or "
-            "give a checkpoint or a run folder of ours, or a timm model with its file by --model.distill.weights."
+            "no such folder or file here, it is not in the local cache, and the Hub cannot be reached. Run it once "
+            "where the Hub can be reached, or give a file or a run folder."
         )
     if isinstance(error, EntryNotFoundError):
         return f"no model of timm: {page} lacks config.json or the weights. Give another repo."

@@ -1,0 +1,123 @@
+"""`validate` and `predict` with weights alone: from a folder as timm saves it, as from a Hub repo."""
+
+import csv
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+import timm
+from safetensors.torch import save_file
+from timm.models._hub import save_for_hf
+
+from shvit_pl.cli import main
+from shvit_pl.designs.config import DesignConfig, resolve_design
+from shvit_pl.designs.named import NAMED
+from shvit_pl.models import create_model, load_weights
+from shvit_pl.pretrained import read_pretrained
+from shvit_pl.runs import CONFIG
+from tests.conftest import perturb_
+
+NAMES = [f"class {number}" for number in range(10)]
+DATA = ["--data.path=digits", "--data.num_workers=0"]
+
+
+def save(folder, **changes):
+    """A model with visible weights, as timm saves it."""
+    model = perturb_(create_model("tiny", num_classes=10, **changes)).eval()
+    save_for_hf(
+        model, folder, model_config={"label_names": NAMES}, model_args=model._model_args, safe_serialization=True
+    )
+    return model
+
+
+def accuracy(printed):
+    return float(re.search(r"val/acc1 +\S +([\d.]+)", printed)[1])
+
+
+@pytest.mark.parametrize("name", list(NAMED))
+@pytest.mark.parametrize("changes", [{}, {"distilled": True}, {"qk_dim": 8}, {"drop_path": 0.1}], ids=str)
+def test_a_config_says_any_design(name, changes):
+    design = replace(NAMED[name], **changes)
+    said = DesignConfig.of(design).resolve()
+    assert replace(said, image_size=design.image_size) == design
+
+
+def test_a_folder_says_its_design_and_classes(tmp_path):
+    save(tmp_path / "saved", patch_size=8, stages=4, stage1="attention")
+    found = read_pretrained(str(tmp_path / "saved"))
+    design = resolve_design("tiny", patch_size=8, stages=4, stage1="attention")
+    assert replace(DesignConfig(**found.model["design"]).resolve(), image_size=design.image_size) == design
+    assert found.model["class_names"] == NAMES
+    assert found.data == {"image_size": 128, "crop_pct": 0.875}
+
+
+def test_a_paper_model_of_timm_is_known_by_its_name(tmp_path):
+    model = timm.create_model("shvit_s1")
+    save_for_hf(model, tmp_path / "s1", safe_serialization=True)
+    found = read_pretrained(str(tmp_path / "s1"))
+    assert found.model["design"]["name"] == "s1"
+    assert found.model["class_names"] is None  # the data's, then
+    assert found.names[0] == "tench, Tinca tinca"
+    assert load_weights(create_model("s1"), tmp_path / "s1").loaded == len(model.state_dict())
+
+
+def test_a_run_and_what_is_saved_of_it_are_measured_alike(run, tmp_path, capsys):
+    assert main(["validate", f"--ckpt_path={run}/checkpoints/best.ckpt", "--data.num_workers=0"]) == 0
+    of_run = capsys.readouterr().out
+    model = create_model("tiny", num_classes=10)
+    load_weights(model, run)
+    names = [str(digit) for digit in range(10)]
+    cfg = {"input_size": (3, 64, 64)}
+    saved = tmp_path / "saved"
+    save_for_hf(model, saved, model_config={"label_names": names, "pretrained_cfg": cfg}, safe_serialization=True)
+    shutil.copy(run / CONFIG, saved)  # so that it is known which images it has not seen
+    assert main(["validate", f"--model.init_from={saved}", "--data.num_workers=0"]) == 0
+    of_weights = capsys.readouterr().out
+    assert accuracy(of_weights) == accuracy(of_run) > 0.2
+    assert of_weights.splitlines()[0] == of_run.splitlines()[0]  # the same split
+    assert f"weights only, no run is resumed: {len(model.state_dict())} tensors from {saved}" in of_weights
+
+
+def test_predictions_have_the_names_that_came_with_the_weights(tmp_path, image_folder):
+    save(tmp_path / "saved")
+    assert main(["predict", f"--model.init_from={tmp_path / 'saved'}", f"--data.path={image_folder}"]) == 0
+    with open("predictions.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24
+    assert {row["label"] for row in rows} <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--model.init_from=."], ["a folder without weights", "run folder"]),
+        (["--model.init_from=hf-hub:user/name"], ["hf-hub:user/name", "Hub cannot be reached"]),
+        (["--ckpt_path=hf-hub:user/name"], ["weights and no state", "--model.init_from hf-hub:user/name"]),
+        ([], ["--ckpt_path", "--model.init_from hf-hub:USER/NAME"]),
+    ],
+)
+def test_what_can_not_be_had_is_said_in_one_line(flags, said, capsys):
+    assert main(["validate", *DATA, *flags]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert all(part in message for part in said)
+
+
+def test_other_networks_are_refused_by_name(tmp_path, capsys):
+    save_for_hf(timm.create_model("test_resnet"), tmp_path / "resnet", safe_serialization=True)
+    assert main(["validate", f"--model.init_from={tmp_path / 'resnet'}", *DATA]) == 2
+    assert "it is a test_resnet, and what is needed is a SHViT" in capsys.readouterr().err
+
+
+def test_a_classifier_for_other_classes_is_not_measured(tmp_path, capsys):
+    path = tmp_path / "few.safetensors"
+    save_file(create_model("tiny", num_classes=7).state_dict(), path)
+    assert main(["validate", f"--model.init_from={path}", "--model.design.name=tiny", *DATA]) == 2
+    assert "7 classes in the source, 10 here" in capsys.readouterr().err
+
+
+def test_averaged_weights_of_a_repo_are_refused(capsys):
+    flags = ["--model.init_from=hf-hub:user/name", "--model.use_ema=true", "--model.design.name=tiny"]
+    assert main(["fit", *DATA, *flags]) == 2
+    assert "a Hub repo holds one set of weights; leave out model.use_ema" in capsys.readouterr().err
