@@ -65,6 +65,7 @@ def test_two_processes_validate_every_image_once(frozen, capsys):
     assert round(expected["val/acc1"] * 365, 3) == round(expected["val/acc1"] * 365)
 
 
+@pytest.mark.slow
 def test_with_live_batchnorm_two_processes_equal_one_that_accumulates_their_half_batches(tmp_path, monkeypatch):
     two = fit_in_two_processes(tmp_path / "two", *SGD, "--data.batch_size=8")
     in_turns = TrainSampler.__iter__

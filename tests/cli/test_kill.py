@@ -4,6 +4,7 @@ import multiprocessing
 import random
 import time
 
+import pytest
 import torch
 
 from shvit_pl.cli import main
@@ -50,6 +51,7 @@ def kill_while_it_writes(root, after, delay):
     return process.exitcode != 0
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_exactly(tmp_path):
     assert main(["fit", *FLAGS, f"--trainer.default_root_dir={tmp_path / 'whole'}"]) == 0
     draw, cut = random.Random(0), tmp_path / "cut"

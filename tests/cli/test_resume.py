@@ -27,6 +27,8 @@ EVERYTHING = [
 ]
 FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=7", "--trainer.max_epochs=3", "--checkpoint_every_n_steps=2"]
 
+SLOW = pytest.mark.slow
+
 
 def weights(folder, name="last"):
     return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
@@ -72,7 +74,9 @@ def whole(tmp_path_factory):
     return root / "tiny" / "version_0"
 
 
-@pytest.mark.parametrize(("epoch", "batch"), [(0, 5), (1, 0), (1, 1), (1, 4), (2, 6)])
+@pytest.mark.parametrize(
+    ("epoch", "batch"), [(0, 5), (1, 4), *(pytest.param(*at, marks=SLOW) for at in ((1, 0), (1, 1), (2, 6)))]
+)
 def test_a_run_stopped_at_any_step_resumes_exactly(epoch, batch, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(patch, epoch, batch)
@@ -80,7 +84,7 @@ def test_a_run_stopped_at_any_step_resumes_exactly(epoch, batch, whole, tmp_path
     assert_resumes_as(whole, tmp_path)
 
 
-@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize("epoch", [1, pytest.param(2, marks=SLOW)])
 def test_a_run_stopped_in_a_validation_makes_it_when_it_resumes(epoch, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_in_validation(patch, epoch)
@@ -108,7 +112,7 @@ def test_the_last_checkpoint_is_the_last_epochs_however_rarely_it_is_validated(r
     assert (folder / "checkpoints" / "best.ckpt").is_file()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=SLOW)])
 def test_a_stopped_run_ends_with_its_own_exit_code_and_says_how_to_go_on(number, code, tmp_path):
     command = [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *FLAGS, "--trainer.max_epochs=50"]
     process = subprocess.Popen(

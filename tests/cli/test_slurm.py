@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from tests.cli.runs import QUICK, fit
 from tests.cli.test_resume import EVERYTHING, assert_same, logged_steps, weights
 
@@ -27,6 +29,7 @@ def start(environment):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.slow
 def test_a_requeued_job_goes_on_exactly(tmp_path):
     environment = scheduler(tmp_path / "bin")
     job, run = start(environment), tmp_path / "runs" / "tiny" / "version_0"

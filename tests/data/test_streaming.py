@@ -115,6 +115,7 @@ def test_a_broken_image_of_a_stream_is_replaced_and_named(shards, workers):
 FLAGS = ["--data.streaming=true", "--data.steps_per_epoch=5", "--trainer.limit_train_batches=null"]
 
 
+@pytest.mark.slow
 def test_two_processes_end_together_on_shards_that_do_not_divide(shards, tmp_path):
     flags = [*FLAGS, f"--data.path={shards}", "--trainer.limit_val_batches=1.0"]
     ddp = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
