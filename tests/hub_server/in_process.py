@@ -1,7 +1,7 @@
 """Letting the clients of this process speak to a Hub of the tests, by the settings that a user has.
 
-The clients read their environment when they are imported. So this module, which is imported before them, reserves a port
-and sets `HF_ENDPOINT` to it. Nobody listens there until a test starts its Hub.
+The clients read their environment when they are imported. So `reserve`, which is called before that, takes a port and
+sets `HF_ENDPOINT` to it. Nobody listens there until a test starts its Hub.
 """
 
 from __future__ import annotations
