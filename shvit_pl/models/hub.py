@@ -9,6 +9,7 @@ from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HFValidationError,
+    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -39,7 +40,7 @@ def commit_of(repo: str) -> str | None:
     return Path(cached).parent.name if isinstance(cached, str) else None
 
 
-def why_not(error: Exception, repo: str) -> str:
+def why_not(error: BaseException, repo: str) -> str:
     """Why the Hub's client does not give a repo, and what to do about it."""
     name, revision = hf_split(repo)
     page = f"{constants.ENDPOINT}/{name}"
@@ -60,6 +61,8 @@ def why_not(error: Exception, repo: str) -> str:
             "no such folder or file here, it is not in the local cache, and the Hub cannot be reached. Run it once "
             "where the Hub can be reached, or give a file or a run folder."
         )
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__  # the client found nothing in its cache, after this
     if isinstance(error, EntryNotFoundError):
         return f"no model of timm: {page} lacks config.json or the weights. Give another repo."
     return f"it can't be fetched from the Hub ({one_line(error)[:160]})."

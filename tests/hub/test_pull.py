@@ -1,0 +1,111 @@
+"""Weights from a Hub repo, wherever weights are taken: in training, to measure, to predict, from Python, to teach."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from shvit_pl.cli import main
+from shvit_pl.models import create_model, load_weights
+from shvit_pl.models.hub import commit_of
+from tests.cli.runs import fit
+from tests.cli.test_pretrained import DATA, NAMES, save
+from tests.hub_server.in_process import forget
+
+ONE = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+
+
+@pytest.fixture
+def model(hub, tmp_path):
+    """A model whose repo is user/name, also at the tag v1, and user/gated."""
+    model = save(tmp_path / "saved", patch_size=8)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}
+    hub.commit("user/name", files, kind="models")
+    hub.commit("user/name", files, kind="models", branch="v1")
+    hub.commit("user/gated", files, kind="models", gated=True)
+    hub.commit("user/empty", {"README.md": b""}, kind="models")
+    return model
+
+
+def same(first, second):
+    return all(torch.equal(tensor, second.state_dict()[key]) for key, tensor in first.state_dict().items())
+
+
+@pytest.mark.parametrize("source", ["user/name", "hf-hub:user/name", "hf_hub:user/name@v1"])
+def test_python_takes_a_repo_with_or_without_prefix_and_revision(model, source):
+    fresh = create_model("tiny", num_classes=10, patch_size=8)
+    assert not same(fresh, model)
+    report = load_weights(fresh, source)
+    assert same(fresh, model)
+    assert report.source == source
+
+
+def test_a_run_starts_from_a_repo_and_says_so(model, capsys):
+    flags = ["--model.init_from=hf-hub:user/name", "--model.design.patch_size=8", *ONE]
+    assert fit(*flags) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{len(model.state_dict())} tensors from hf-hub:user/name" in printed
+
+
+def test_validate_and_predict_need_no_flag_of_the_design(model, image_folder, capsys):
+    assert main(["validate", "--model.init_from=hf-hub:user/name", *DATA]) == 2
+    message = capsys.readouterr().err
+    assert "class 0, class 1" in message  # the repo's own names, which the digits don't have
+    assert main(["predict", "--model.init_from=hf-hub:user/name", f"--data.path={image_folder}"]) == 0
+    assert "weights only, no run is resumed" in capsys.readouterr().out
+    labels = {line.split(",")[1] for line in Path("predictions.csv").read_text().splitlines()[1:]}
+    assert labels <= set(NAMES)
+
+
+def test_a_run_learns_from_a_repo_of_ours(model, capsys):
+    flags = ["--model.distill.teacher=hf-hub:user/name", "--model.distill.check=false", *ONE]
+    names = ["--model.distill.class_map=map.yaml"]
+    Path("map.yaml").write_text("".join(f"'{digit}': class {digit}\n" for digit in range(10)))
+    assert fit(*flags, *names) == 0, capsys.readouterr().err
+
+
+def test_the_commit_is_known(model, hub):
+    assert commit_of("user/name") == hub.repo("user/name").branches["main"]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("user/missing", ["no such repo of a model on the Hub", "HF_TOKEN"]),
+        ("user/name@v9", ["no branch, tag or commit 'v9'"]),
+        ("user/empty", ["lacks config.json or the weights"]),
+        ("user/a b", ["no such repo of a model"]),
+    ],
+)
+def test_what_the_hub_does_not_have_is_one_message_with_the_next_step(model, source, said, capsys):
+    assert main(["validate", f"--model.init_from=hf-hub:{source}", *DATA]) == 2
+    message = capsys.readouterr().err
+    assert re.fullmatch(rf"shvit-pl validate: error: model.init_from: weights 'hf-hub:{source}': .+\n", message)
+    assert all(part in message for part in said), message
+
+
+def test_a_gated_repo_names_its_page_and_the_token(model, hub, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", hub.account("stranger"))
+    assert main(["validate", "--model.init_from=user/gated", *DATA]) == 2
+    message = capsys.readouterr().err
+    assert f"{hub.url}/user/gated" in message
+    assert "HF_TOKEN" in message
+
+
+@pytest.mark.parametrize("status", [403, pytest.param(500, marks=pytest.mark.slow)])  # the client asks again
+def test_a_hub_that_fails_is_said_in_one_line(model, hub, status, capsys):
+    hub.fail(status, times=100)
+    assert main(["validate", "--model.init_from=user/name", *DATA]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert str(status) in message
+
+
+def test_weights_fetched_once_are_there_when_the_hub_is_away(model, hub):
+    load_weights(create_model("tiny", num_classes=10, patch_size=8), "user/name")
+    hub.stop()
+    forget()
+    fresh = create_model("tiny", num_classes=10, patch_size=8)
+    load_weights(fresh, "user/name")
+    assert same(fresh, model)
