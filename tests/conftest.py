@@ -1,4 +1,4 @@
-"""Set-up shared by all tests: a private Hugging Face cache, and helpers for images and weights."""
+"""Set-up shared by all tests: a private Hugging Face cache, a Hub on request, and helpers for images and weights."""
 
 import os
 import tempfile
@@ -7,6 +7,10 @@ _CACHE = tempfile.TemporaryDirectory(prefix="shvit_pl_tests_")
 os.environ["HF_HOME"] = _CACHE.name  # read when datasets and huggingface_hub are imported
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run in several processes already
+
+from tests.hub_server import in_process  # noqa: E402
+
+_HUB_PORT = in_process.reserve()
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
@@ -19,6 +23,13 @@ from tests.cli.runs import fit  # noqa: E402
 def _in_empty_folder(tmp_path, monkeypatch):
     """Every test runs in an empty working directory, where runs and predictions land."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def hub(tmp_path_factory):
+    """An empty Hub, which the Hugging Face clients of this process speak to as its account `user`."""
+    with in_process.online(_HUB_PORT, tmp_path_factory.mktemp("hub_client")) as hub:
+        yield hub
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Tiny stand-ins for the datasets of `cli_configs/data/`: configurations, splits, columns and quirks of the real ones.
 
-Every one is a dictionary of file names and contents, as `tests.hub.Hub.commit` takes it.
+Every one is a dictionary of file names and contents, as `tests.hub_server.HubServer.commit` takes it.
 """
 
 from __future__ import annotations

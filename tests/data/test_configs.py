@@ -5,7 +5,7 @@ import pytest
 from shvit_pl.config_files import shipped_configs
 from shvit_pl.runs import read_summary
 from tests.data import standins
-from tests.hub import Hub
+from tests.hub_server import HubServer
 
 REPOS = {
     "uoft-cs/cifar10": standins.cifar10,
@@ -39,7 +39,7 @@ ONE_STEP = [
 
 @pytest.fixture
 def hub():
-    with Hub() as hub:
+    with HubServer() as hub:
         yield hub
 
 
@@ -54,9 +54,9 @@ def summary(folder, name):
 def test_every_config_trains_on_a_stand_in_for_its_dataset(hub, tmp_path):
     for repo, files in REPOS.items():
         hub.commit(repo, files(), gated=repo == "ILSVRC/imagenet-1k")
-    hub.members.add("hf_member")
+    hub.repo("ILSVRC/imagenet-1k", "datasets").members.add("user")
     names = sorted(path.stem for path in (shipped_configs() / "data").glob("*.yaml"))
-    answers = hub.run([fit(name, f"--config=data/{name}.yaml") for name in names], tmp_path, token="hf_member")
+    answers = hub.run([fit(name, f"--config=data/{name}.yaml") for name in names], tmp_path)
     found = {}
     for name, answer in zip(names, answers, strict=True):
         assert answer.code == 0, answer.err
@@ -107,7 +107,7 @@ def test_the_hub_gives_revisions_and_streams_and_its_refusals_are_one_line_with_
     given = [fit(name, "--data.path=me/birds", *flags) for name, flags in versions.items()]
     given += [fit(name, *flags) for name, flags in others.items()]
     refused = [fit("none", f"--data.path={path}", *flags) for path, *flags in mistakes]
-    answers = hub.run(given + refused, tmp_path, token="hf_stranger")
+    answers = hub.run(given + refused, tmp_path, token=hub.account("stranger"))
     assert [answer.code for answer in answers] == [0] * len(given) + [2] * len(refused)
     assert [len(summary(tmp_path, name)["classes"]) for name in versions] == [2, 3, 4]
     assert summary(tmp_path, "streamed")["classes"] == list(standins.FOOD101)

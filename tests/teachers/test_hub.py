@@ -11,7 +11,7 @@ from timm.models import save_for_hf
 from shvit_pl.models import create_model
 from tests.conftest import perturb_
 from tests.data.standins import IMAGENETTE
-from tests.hub import Hub
+from tests.hub_server import HubServer
 from tests.teachers.makers import TEN, as_seen_by, shaken, some_images
 
 _CLIENT = """
@@ -31,7 +31,7 @@ print(json.dumps(answers))
 """
 
 
-def ask(hub, home, *configs, token=None):
+def ask(hub, home, *configs, token=""):
     """What a process that talks to this Hub, with its cache in `home`, makes of these settings."""
     result = subprocess.run(
         [sys.executable, "-c", _CLIENT],
@@ -61,10 +61,10 @@ def networks():
 def hub(networks, tmp_path_factory):
     folder = tmp_path_factory.mktemp("repos")
     resnet = files_of(networks["resnet"], folder / "resnet", label_names=TEN[::-1])
-    with Hub() as hub:
-        hub.members.add("member")
+    with HubServer() as hub:
         hub.first = hub.commit("user/resnet", resnet, kind="models")
         hub.commit("user/gated", resnet, kind="models", gated=True)
+        hub.repo("user/gated").members.add("member")
         hub.commit("user/ours", files_of(networks["ours"], folder / "ours"), kind="models")
         hub.commit("user/empty", {"README.md": b""}, kind="models")
         hub.commit("user/other", {"config.json": b'{"architectures": ["ViT"]}'}, kind="models")
@@ -102,13 +102,13 @@ def test_repos_and_timm_names_give_their_networks_also_once_the_hub_is_away(hub,
     assert_near(repo["logits"], expected)
     assert "10 of its 1000 classes matched by name" in named["note"]
 
-    with Hub() as elsewhere:
+    with HubServer() as elsewhere:
         pass  # an address at which nothing answers
     assert ask(elsewhere, tmp_path, *configs) == answers
 
 
 def test_a_gated_repo_opens_for_its_members(hub, tmp_path):
-    (answer,) = ask(hub, tmp_path, {"teacher": "user/gated"}, token="member")
+    (answer,) = ask(hub, tmp_path, {"teacher": "user/gated"}, token=hub.account("member"))
     assert "error" not in answer
 
 

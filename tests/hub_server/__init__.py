@@ -1,0 +1,12 @@
+"""A Hugging Face Hub on the loopback interface, for tests with the real clients.
+
+`with HubServer() as hub:` starts one; the fixture `hub` of `tests/conftest.py` is one that the clients of the test's own
+process speak to. Repositories are in memory, with their history.
+"""
+
+from tests.hub_server.commands import Answer
+from tests.hub_server.faults import Fault
+from tests.hub_server.repos import Commit, Files, Repo
+from tests.hub_server.server import HubServer
+
+__all__ = ["Answer", "Commit", "Fault", "Files", "HubServer", "Repo"]

@@ -1,0 +1,160 @@
+"""The server: accounts, repositories, errors on demand, and the environment for its clients."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.hub_server import reading, storage, writing  # noqa: F401  (they register what they answer)
+from tests.hub_server.commands import Answer, run
+from tests.hub_server.faults import Fault
+from tests.hub_server.listening import Listener
+from tests.hub_server.messages import HubError, Request
+from tests.hub_server.repos import Account, Commit, Files, Repo, sha256
+
+
+class HubServer:
+    """A Hub of its own, empty at first.
+
+    Attributes:
+        url: Its address, for `HF_ENDPOINT`.
+        token: A token of the account `user`, which owns the repositories `user/...` and may write to them.
+        repos: The repositories by kind (`models`, `datasets`) and id.
+        requests: What clients asked, in order.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self.repos: dict[tuple[str, str], Repo] = {}
+        self.storage: dict[str, bytes] = {}
+        self.accounts: dict[str, Account] = {}
+        self.faults: list[Fault] = []
+        self.requests: list[Request] = []
+        self.lock = threading.Lock()
+        self.closing = threading.Event()
+        self.token = self.account("user")
+        self._listener = Listener(self, port)
+        self.url = f"http://127.0.0.1:{self._listener.server_port}"
+        self.storage_url = f"http://localhost:{self._listener.server_port}/storage"  # another host, as on the Hub
+        self._home = tempfile.TemporaryDirectory(prefix="hub_client_")
+
+    def __enter__(self) -> HubServer:
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self._listener.stop()
+        self._home.cleanup()
+
+    # What tests set up.
+
+    def account(self, name: str, write: bool = True) -> str:
+        """A token of an account."""
+        token = f"hf_{name}{'' if write else '_read'}"
+        self.accounts[token] = Account(name, write)
+        return token
+
+    def create(self, repo_id: str, kind: str = "models", private: bool = False, gated: bool = False) -> Repo:
+        """An empty repository."""
+        return self.repos.setdefault((kind, repo_id), Repo(repo_id, kind, private, gated))
+
+    def commit(
+        self, repo_id: str, files: Files, kind: str = "datasets", branch: str = "main", gated: bool = False
+    ) -> str:
+        """Put these files, and no others, on a branch of a repository, which is made if needed; returns the hash."""
+        repo = self.create(repo_id, kind)
+        repo.gated = gated
+        self.storage |= {sha256(content): content for content in files.values()}
+        return repo.add(Commit(dict(files), "by a test", repo.branches.get(branch)), branch).id
+
+    def repo(self, repo_id: str, kind: str = "models") -> Repo:
+        """A repository: its `files`, `private`, `branches`, `history()`."""
+        return self.repos[kind, repo_id]
+
+    def fail(
+        self,
+        status: int,
+        path: str = "",
+        times: int = 1,
+        skip: int = 0,
+        headers: Mapping[str, str] | None = None,
+        message: str = "",
+    ) -> Fault:
+        """Answer the next requests whose `METHOD /path` matches the expression `path` with this status."""
+        return self._add(Fault(path, status, times=times, skip=skip, headers=dict(headers or {}), message=message))
+
+    def stall(self, path: str = "", times: int = 1, skip: int = 0) -> Fault:
+        """Never answer the next requests that match; `fault.reached` says when there is one."""
+        return self._add(Fault(path, times=times, skip=skip))
+
+    def cut(self, path: str = "", times: int = 1, skip: int = 0) -> Fault:
+        """Close the connection of the next requests that match, in the middle of the upload or of the answer."""
+        return self._add(Fault(path, cut=True, times=times, skip=skip))
+
+    def _add(self, fault: Fault) -> Fault:
+        self.faults.append(fault)
+        return fault
+
+    # What clients are run with.
+
+    def environment(self, home: Path | None = None, token: str | None = None) -> dict[str, str]:
+        """The environment for a process that is a client of this Hub.
+
+        Args:
+            home: Where it keeps its cache; a folder of this server's by default.
+            token: What it shows: that of `user` by default, an empty text for none.
+        """
+        own = {"HF_ENDPOINT": self.url, "HF_HOME": str(home or self._home.name), "HF_HUB_DISABLE_XET": "1"}
+        own |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1,localhost"}
+        env = {name: value for name, value in os.environ.items() if name not in ("HF_TOKEN", "HF_TOKEN_PATH")}
+        token = self.token if token is None else token
+        return env | own | ({"HF_TOKEN": token} if token else {})
+
+    def run(self, commands: list[list[str]], folder: Path, token: str | None = None) -> list[Answer]:
+        """Run `shvit-pl` commands, in `folder` and one process, with this Hub; its cache is `folder/home`."""
+        return run(commands, folder, self.environment(folder / "home", token))
+
+    # What the answers ask.
+
+    def storage_address(self, content: bytes) -> str:
+        """Where a large file is downloaded from."""
+        self.storage[sha256(content)] = content
+        return f"{self.storage_url}/{sha256(content)}"
+
+    def account_of(self, request: Request) -> Account | None:
+        """Whose token the client shows; none is nobody, an unknown one is refused."""
+        if request.token is None:
+            return None
+        if request.token not in self.accounts:
+            raise HubError(401, message="Invalid credentials in Authorization header")
+        return self.accounts[request.token]
+
+    def readable(self, request: Request, kind: str, repo_id: str) -> Repo:
+        """A repository that the client may know of; strangers are not told whether a private one exists."""
+        account, repo = self.account_of(request), self.repos.get((kind, repo_id))
+        if repo is None or (repo.private and not repo.open_to(account)):
+            raise HubError(404 if account else 401, "RepoNotFound", "Repository not found")
+        return repo
+
+    def writable(self, request: Request, kind: str, repo_id: str) -> Repo:
+        """A repository that the client may write to."""
+        repo = self.readable(request, kind, repo_id)
+        self.check_write(request, repo.owner)
+        return repo
+
+    def check_write(self, request: Request, owner: str) -> None:
+        """Refuse a client that may not write to the repositories of `owner`."""
+        account = self.account_of(request)
+        if account is None:
+            raise HubError(401, message="Invalid username or password.")
+        if not account.write or account.name != owner:
+            raise HubError(403, message=f"You don't have the rights to write to the namespace {owner!r}")
+
+    def check_gate(self, request: Request, repo: Repo) -> None:
+        """Refuse a client that has not been let into a gated repository."""
+        account = self.account_of(request)
+        if repo.gated and not repo.open_to(account):
+            raise HubError(403 if account else 401, "GatedRepo", f"Access to {repo.id} is restricted.")
