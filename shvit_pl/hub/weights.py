@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,15 @@ def save_weights(run: EndedRun, folder: Path) -> SHViT:
         data_config=_preprocessing(settings["data"]),
         model_config={"label_names": list(settings["model"]["class_names"]), "pretrained_cfg": {"tag": ""}},
     )
+    _leave_out_classes(folder / "config.json")
     return model
+
+
+def _leave_out_classes(config: Path) -> None:
+    """Say the number of classes once: transformers fails where timm has repeated it among the arguments."""
+    content = json.loads(config.read_text())
+    content["model_args"].pop("num_classes")
+    config.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _network(run: EndedRun, settings: dict[str, Any]) -> SHViT:

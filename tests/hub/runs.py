@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 import yaml
+from torch import nn
 
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.models import create_model
 from tests.cli.runs import fit
-from tests.conftest import perturb_
 
 AVERAGE = "ema.module."
 
@@ -36,8 +36,24 @@ def with_design(run, folder, **design):
 
 
 def states(prefix, seed, design):
-    model = perturb_(create_model(num_classes=10, **design), seed)
+    model = lively(create_model(num_classes=10, **design), seed)
     return {f"{prefix}{key}": value for key, value in model.state_dict().items()}
+
+
+@torch.no_grad()
+def lively(model, seed):
+    """Weights whose logits differ from image to image: normalised by what random images show, and nothing at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    for key, tensor in model.named_parameters():
+        if tensor.ndim == 1:
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) * (0.2 if key.endswith("bias") else 1) + 0.5)
+        else:
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * tensor[0].numel() ** -0.5)
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d)):
+        norm.momentum = None  # the mean of all batches
+    for _ in range(2):
+        model.train()(torch.randn(8, 3, 64, 64, generator=generator))
+    return model
 
 
 def network(checkpoint, averaged=False):

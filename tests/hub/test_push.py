@@ -24,5 +24,5 @@ def test_a_run_becomes_one_commit_of_a_private_repo_that_timm_loads(ended, hub, 
     assert type(theirs) is timm.models.shvit.SHViT
     image = torch.randn(2, 3, 64, 64)
     expected = network(run / "checkpoints/best.ckpt")(image)
-    assert expected.std() > 0.1
+    assert (expected[0] - expected[1]).abs().min() > 1e-3  # it tells images apart
     torch.testing.assert_close(theirs(image), expected, rtol=0, atol=1e-5)
