@@ -63,5 +63,3 @@ def _link(name: str, site: Path) -> None:
         source, target = Path(str(installed.locate_file(top))), site / top
         if source.exists() and not target.exists() and not top.endswith(".pth"):
             target.symlink_to(source)
-
-
