@@ -25,6 +25,7 @@ from shvit_pl.callbacks.last_validation import LastValidation
 from shvit_pl.callbacks.predictions import PredictionWriter
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.callbacks.published import PublishedAccuracy
+from shvit_pl.callbacks.push import PushToHub, check_push
 from shvit_pl.callbacks.report import RunReport
 from shvit_pl.callbacks.requeue import Requeue
 from shvit_pl.callbacks.run_settings import RunSettings
@@ -130,6 +131,8 @@ class ShvitCLI(LightningCLI):
         parser.add_argument(
             "--allow_changes", type=bool, default=False, help="resume with other settings than the checkpoint's"
         )
+        parser.add_argument("--push_to", type=str | None, default=None, help="a Hub repo, user/name, for the ended run")
+        parser.add_argument("--push_public", type=bool, default=False, help="show a new Hub repo to everybody")
         parser.add_argument("--plain", type=bool, default=False, help="plain lines for log files: no bars, no boxes")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -158,6 +161,8 @@ class ShvitCLI(LightningCLI):
     def _check(self, config: Any, command: str) -> None:
         """Refuse what is impossible before anything is opened."""
         check_flags(config, command)
+        if command == "fit":
+            check_push(config)
 
     def before_instantiate_classes(self) -> None:
         """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""
@@ -266,6 +271,8 @@ class ShvitCLI(LightningCLI):
             callbacks += [StepSeed(), FiniteLoss(), RunSettings(settings, config.allow_changes), RunHparams(settings)]
             callbacks += [RunSummary(self.command, config.monitor), RunFigures(), RunReport(config.plain)]
             callbacks += [LastValidation(), Requeue(), EmptyRun(), ClaimedFolder()]
+            if config.push_to is not None:  # once all others have written
+                callbacks.append(PushToHub(config.push_to, config.push_public))
             if config.trainer.enable_checkpointing is not False:
                 monitor = config.monitor if config.trainer.limit_val_batches != 0 else None
                 callbacks += checkpoints(monitor, config.checkpoint_every_n_steps)

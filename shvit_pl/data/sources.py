@@ -27,6 +27,11 @@ _FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 _FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
 
 
+def is_on_hub(path: str) -> bool:
+    """Whether a path that can be opened is that of a Hub dataset: nothing here is called so."""
+    return path != EMBEDDED and not Path(path).expanduser().exists()
+
+
 def open_stream(path: str, name: str | None = None, revision: str | None = None) -> IterableDatasetDict:
     """As `open_dataset`, but rows are read as they come, and nothing is stored."""
     return IterableDatasetDict(_open(path, name, revision, streaming=True))

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from shvit_pl.designs.design import Design
+from shvit_pl.designs.named import NAMED, TIMM_NAMES
 
 Network = tuple[Any, ...]
 
@@ -32,3 +33,10 @@ def _stage(design: Design, stage: int) -> Network:
         return size
     bottleneck = mixer == "single_head" and design.single_head == "bottleneck"
     return *size, design.attended(stage), bottleneck, design.heads(stage), design.qk(stage), design.local_conv
+
+
+def timm_name(design: Design) -> str | None:
+    """Timm's own name of the network, where timm has it: S1 to S4 with one classifier."""
+    if design.distilled:
+        return None
+    return next((name for ours, name in TIMM_NAMES.items() if network(NAMED[ours]) == network(design)), None)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design
-from shvit_pl.designs.named import NAMED, TIMM_NAMES
+from shvit_pl.designs.network import timm_name
+from shvit_pl.models.naming import OURS, record_design
 from shvit_pl.models.shvit import SHViT
 
 default_cfgs = generate_default_cfgs(
@@ -64,8 +65,8 @@ def shvit_pl(pretrained: bool = False, **kwargs: Any) -> SHViT:
 
 
 def _build(design: Design, pretrained: bool = False, **kwargs: Any) -> SHViT:
-    """Build through timm, under timm's own name where timm has this very design."""
-    variant = next((TIMM_NAMES[name] for name in TIMM_NAMES if NAMED[name] == design), "shvit_pl")
+    """Build through timm, under timm's own name where timm has this very network."""
+    variant = timm_name(design) or OURS
     if kwargs.get("pretrained_cfg") is None:
         input_size = (kwargs.get("in_chans", 3), design.image_size, design.image_size)
         kwargs["pretrained_cfg_overlay"] = {"input_size": input_size, **(kwargs.get("pretrained_cfg_overlay") or {})}
@@ -77,6 +78,6 @@ def _build(design: Design, pretrained: bool = False, **kwargs: Any) -> SHViT:
         feature_cfg={"out_indices": tuple(range(design.stages)), "flatten_sequential": True},
         **kwargs,
     )
-    if variant == "shvit_pl" and isinstance(model, SHViT):
-        model._model_args = asdict(design)  # what timm writes to the Hub, enough to rebuild the design
+    if isinstance(model, SHViT):  # not its feature extractor
+        record_design(model, design)
     return model

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from timm.layers import DropPath, SelectAdaptivePool2d, calculate_drop_path_rates, get_device_dtype
-from timm.models._input import update_model_args
 from timm.models.shvit import FFN, Conv2dNorm, NormLinear, PatchMerging
 from timm.models.shvit import Residual as TimmResidual
 from timm.models.shvit import SHViT as TimmSHViT
@@ -21,6 +20,7 @@ from shvit_pl.designs.design import Design
 from shvit_pl.errors import UserError
 from shvit_pl.models.heads import merged_classifier
 from shvit_pl.models.mixers import build_mixer
+from shvit_pl.models.naming import record_design
 
 
 class Residual(TimmResidual):
@@ -200,7 +200,8 @@ class SHViT(TimmSHViT):
             self.head = merged_classifier(self.head, self.head_dist).to(dtype).train(self.training)
         self.head_dist = None
         self.design = replace(self.design, distilled=False)
-        update_model_args(self, distilled=False)  # what timm saves with the weights
+        if hasattr(self, "pretrained_cfg"):  # not when built without timm
+            record_design(self, self.design)
         return self
 
 

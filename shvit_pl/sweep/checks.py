@@ -27,6 +27,7 @@ _OWN = {
     "trainer.default_root_dir": "--folder says it",
     "ckpt_path": "interrupted runs go on by themselves",
     "plain": "runs write to log files",
+    "push_to": "shvit-pl push SWEEP_FOLDER pushes the best run",
     "trainer.logger": "each run keeps its run folder",
     "trainer.fast_dev_run": "each run keeps its run folder",
     "trainer.num_nodes": "a run is of one machine; several machines share a sweep by --storage",

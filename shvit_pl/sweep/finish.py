@@ -47,11 +47,14 @@ def finish(
 
 def report_on(folder: str, storage: str | None) -> None:
     """Write the report of the sweep in a folder, whose study is in `storage`, or where sweep.yaml says."""
-    path = Path(folder)
-    facts = read_file(path)
-    board = _study(path, hide_password(storage) or facts["storage"], facts["study"])
-    definition = recorded(board) or Definition.from_dict(facts["definition"])
-    _report(read_results(board, definition, path), path)
+    _report(results_of(Path(folder), storage), Path(folder))
+
+
+def results_of(folder: Path, storage: str | None = None) -> Results:
+    """What the sweep in a folder has found; raises `UserError` for any other folder, or a study that is not there."""
+    facts = read_file(folder)
+    board = _study(folder, hide_password(storage) or facts["storage"], facts["study"])
+    return read_results(board, recorded(board) or Definition.from_dict(facts["definition"]), folder)
 
 
 def _study(folder: Path, storage: str | None, name: str) -> Board:

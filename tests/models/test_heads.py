@@ -1,5 +1,7 @@
 """The dual head of distillation, and its merging into timm's single head."""
 
+import json
+
 import timm
 import torch
 from timm.models import save_for_hf
@@ -34,6 +36,18 @@ def test_a_merged_model_is_saved_as_one_with_a_single_head(tmp_path):
     before = model(image)
     save_for_hf(model.merge_heads(), tmp_path, safe_serialization=True)
     rebuilt = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    torch.testing.assert_close(rebuilt(image), before, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_merged_s1_is_saved_as_timms_own_s1(tmp_path):
+    model = perturb_(create_model("s1", num_classes=10, distilled=True, drop_path=0.1)).eval()
+    image = torch.randn(2, 3, 64, 64)
+    before = model(image)
+    save_for_hf(model.merge_heads(), tmp_path, safe_serialization=True)
+    assert json.loads((tmp_path / "config.json").read_text())["architecture"] == "shvit_s1"
+    rebuilt = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert type(rebuilt) is timm.models.shvit.SHViT
     torch.testing.assert_close(rebuilt(image), before, rtol=0, atol=1e-6)
 
 

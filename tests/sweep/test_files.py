@@ -7,7 +7,7 @@ import yaml
 
 from shvit_pl.config_files import find_config, shipped_configs
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.sweep.paper import paper_row
+from shvit_pl.designs.published import paper_row
 from tests.cli.test_recipes import printed
 from tests.sweep.test_paper import summary
 

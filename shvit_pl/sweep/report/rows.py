@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shvit_pl.sweep.paper import PaperRow, paper_row
+from shvit_pl.designs.published import PaperRow, paper_row
 from shvit_pl.sweep.report.choices import factors
 from shvit_pl.sweep.report.quantities import Quantity, cell_values, quantities, rounded
 from shvit_pl.sweep.results import Cell, Results

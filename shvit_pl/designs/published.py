@@ -1,4 +1,4 @@
-"""What the paper printed of a run's design: `paper.csv`, its tables and figures on ImageNet-1k."""
+"""What the paper printed of a run's design: `published.csv`, its tables and figures on ImageNet-1k."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.network import Network, design_of, network
 
-FILE = Path(__file__).with_name("paper.csv")
+FILE = Path(__file__).with_name("published.csv")
 
 _DEVICES = "images/s: GPU A100, batch 256; CPU and ONNX Xeon Gold 5218R, batch 16, one thread"
 _TRAINING = {

@@ -8,7 +8,7 @@ import pytest
 
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
-from shvit_pl.sweep.paper import FILE, paper_row
+from shvit_pl.designs.published import FILE, paper_row
 
 LINES = list(csv.DictReader(FILE.open(newline="")))
 COUNTED = [line for line in LINES if line["params_m"] and not line["source"].startswith("Fig. 6")]  # of known widths

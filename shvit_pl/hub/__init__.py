@@ -1,0 +1,1 @@
+"""Run folders as model repositories of the Hugging Face Hub."""

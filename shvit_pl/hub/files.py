@@ -1,0 +1,51 @@
+"""What a model repository holds, written into a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+
+from shvit_pl.hub.card import Sweep, write_card
+from shvit_pl.hub.ended import EndedRun
+from shvit_pl.hub.weights import save_weights
+from shvit_pl.runs import CONFIG, FIGURES, METRICS, SUMMARY
+
+DRAWN = ("curves.png", "confusion_matrix.png")  # inputs.png is of the training images, which may not be ours to show
+OURS = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # what a push replaces, or deletes where it is gone
+
+
+def write_files(run: EndedRun, folder: Path, repo_id: str, sweep: Sweep | None = None) -> None:
+    """Write everything that is pushed of a run, and nothing else, into an empty folder.
+
+    Args:
+        run: The run.
+        folder: Where to write.
+        repo_id: `user/name`, for the card's examples.
+        sweep: The sweep that it is the best run of.
+
+    Raises:
+        UserError: for a checkpoint that is not whole.
+    """
+    model = save_weights(run, folder)
+    (folder / CONFIG).write_text(yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True))
+    (folder / SUMMARY).write_text(json.dumps(run.summary, indent=2) + "\n")
+    if (run.folder / METRICS).is_file():
+        shutil.copyfile(run.folder / METRICS, folder / METRICS)
+    for name in DRAWN:
+        if (run.folder / FIGURES / name).is_file():
+            (folder / FIGURES).mkdir(exist_ok=True)
+            shutil.copyfile(run.folder / FIGURES / name, folder / FIGURES / name)
+    write_card(run, model, folder, repo_id, sweep)
+
+
+def tree(folder: Path) -> list[str]:
+    """A line for each file in a folder: its size and its path in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [f"{_size(path.stat().st_size):>9}  {path.relative_to(folder).as_posix()}" for path in files]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

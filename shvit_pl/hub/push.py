@@ -1,0 +1,73 @@
+"""One push: a run folder becomes a commit of a model repository."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from huggingface_hub import HfApi, constants
+
+from shvit_pl.hub.access import hub_errors
+from shvit_pl.hub.card import Sweep
+from shvit_pl.hub.ended import EndedRun
+from shvit_pl.hub.files import OURS, write_files
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to push.
+
+    Attributes:
+        repo_id: `user/name`; made if it is not there.
+        revision: A branch other than main; made if it is not there.
+        public: Show the repository to everybody; otherwise a new one is private, and another stays as it is.
+    """
+
+    repo_id: str
+    revision: str | None = None
+    public: bool = False
+
+
+def push(run: EndedRun, target: Target, sweep: Sweep | None = None) -> None:
+    """Push a run in one commit, and print where it is.
+
+    Until that commit is made, the repository is as it was. Files of others in it are left alone.
+
+    Args:
+        run: The run.
+        target: Where to.
+        sweep: The sweep that it is the best run of.
+
+    Raises:
+        HubError: for whatever keeps the Hub from taking it.
+    """
+    with TemporaryDirectory(prefix="shvit_pl_push_") as folder:
+        write_files(run, Path(folder), target.repo_id, sweep)
+        with hub_errors(target.repo_id):
+            _upload(Path(folder), run, target)
+
+
+def _upload(folder: Path, run: EndedRun, target: Target) -> None:
+    api, repo, branch = HfApi(), target.repo_id, target.revision
+    api.create_repo(repo, private=not target.public, exist_ok=True)
+    if branch is not None:
+        api.create_branch(repo, branch=branch, exist_ok=True)
+    weights = "averaged" if run.averaged else "raw"
+    commit = api.upload_folder(
+        repo_id=repo,
+        folder_path=folder,
+        revision=branch,
+        delete_patterns=list(OURS),
+        commit_message=f"shvit-pl: {weights} weights of {run.checkpoint.name}, card and metrics",
+    )
+    was_private = api.model_info(repo, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT).private
+    if target.public and was_private:
+        api.update_repo_settings(repo, visibility="public")
+    seen = "public" if target.public or not was_private else "private; --public shows it to everybody"
+    print(f"{constants.ENDPOINT}/{repo}{f'/tree/{branch}' if branch else ''} ({seen})")
+    print(f'commit {commit.oid[:12]}; use it: timm.create_model("hf-hub:{_name(target)}", pretrained=True)')
+
+
+def _name(target: Target) -> str:
+    return target.repo_id + (f"@{target.revision}" if target.revision else "")

@@ -1,0 +1,63 @@
+"""Which run of a sweep is pushed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean
+
+from shvit_pl.errors import UserError
+from shvit_pl.hub.card import Sweep
+from shvit_pl.runs import SUMMARY
+from shvit_pl.sweep.finish import results_of
+from shvit_pl.sweep.objectives import monitor, value
+from shvit_pl.sweep.report.tables import cells_markdown
+from shvit_pl.sweep.results import Cell, Results, Run
+
+
+def best_run(folder: Path) -> tuple[Path, Sweep]:
+    """The best run of the best cell of a sweep, by what its runs kept their best epoch by.
+
+    Cells are compared by their mean over seeds, for the best of all runs might just be a lucky one.
+
+    Args:
+        folder: The sweep's.
+
+    Returns:
+        The run's folder, and what the card says of the sweep.
+
+    Raises:
+        UserError: where no run has ended, or the best one is on another machine.
+    """
+    results = results_of(folder)
+    objective = monitor(results.objectives)
+    sign = -1.0 if "loss" in objective else 1.0
+    scored = {cell.name: _scores(cell, objective) for cell in results.cells}
+    cells = [cell for cell in results.cells if scored[cell.name]]
+    if not cells:
+        raise UserError(f"{str(folder)!r}: no run of this sweep has ended with a {objective} yet. Wait for its end.")
+    best = max(cells, key=lambda cell: sign * mean(score for _, score in scored[cell.name]))
+    run, score = max(scored[best.name], key=lambda pair: sign * pair[1])
+    return _folder(folder, run), Sweep(_how(results, best, run, score, objective), cells_markdown(results))
+
+
+def _scores(cell: Cell, objective: str) -> list[tuple[Run, float]]:
+    found = [(run, value(run.summary, objective)) for run in cell.done if run.summary is not None]
+    return [(run, score) for run, score in found if score is not None]
+
+
+def _folder(sweep: Path, run: Run) -> Path:
+    folder = sweep / (run.folder or "")
+    if run.folder is None or not (folder / SUMMARY).is_file():
+        raise UserError(
+            f"{str(sweep)!r}: the best run, {run.folder}, is not on this machine. Push it from the machine that ran it."
+        )
+    return folder
+
+
+def _how(results: Results, cell: Cell, run: Run, score: float, objective: str) -> str:
+    runs = f"the best of its {len(cell.done)} seeds" if len(cell.done) > 1 else "its only run"
+    return (
+        f"This is a run of the sweep `{results.title}`, which compared {len(results.cells)} choices. Picked was the "
+        f"choice with the best mean `{objective}`, *{cell.name}*, and of it {runs} (seed {run.seed}, {score:.4f}): "
+        "picked from so many, it looks a little better than it is."
+    )

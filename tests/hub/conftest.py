@@ -1,0 +1,11 @@
+"""A run to push."""
+
+import pytest
+
+from tests.hub.runs import quick_fit
+
+
+@pytest.fixture(scope="session")
+def ended(tmp_path_factory):
+    """The folder of a run of two steps on the digits, with averaged weights."""
+    return quick_fit(tmp_path_factory.mktemp("ended"))

@@ -1,0 +1,149 @@
+"""What is pushed works where only timm is installed, or transformers too."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import load_dataset
+from PIL import Image
+
+from shvit_pl.cli import main
+from shvit_pl.data.sources import _DIGITS
+from tests.hub.elsewhere import Environment
+from tests.hub.runs import network, quick_fit, with_design
+
+pytestmark = pytest.mark.slow
+NAMES = ("s1", "s2", "s3", "s4")
+CLOSE = {"rtol": 0, "atol": 1e-5}
+
+WITH_TIMM = """
+import json, sys
+from importlib.util import find_spec
+import timm, torch
+repos, image = sys.argv[1:-1], torch.load(sys.argv[-1])
+models = [timm.create_model(f"hf-hub:{repo}", pretrained=True).eval() for repo in repos]
+with torch.no_grad():
+    answers = [{"logits": model(image).tolist(), "labels": model.pretrained_cfg["label_names"],
+                 "kind": type(model).__module__} for model in models]
+print(json.dumps({"answers": answers, "ours": find_spec("shvit_pl") is not None}))
+"""
+TIMM_ON_FILES = """
+import json, sys
+from importlib.util import find_spec
+import timm, torch
+from PIL import Image
+model = timm.create_model(f"hf-hub:{sys.argv[1]}", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+answers = {}
+for file in sys.argv[2:]:
+    with torch.inference_mode():
+        top = model(transform(Image.open(file).convert("RGB"))[None]).softmax(dim=-1)[0].max(dim=0)
+    answers[file] = [{"label": model.pretrained_cfg["label_names"][top.indices], "score": top.values.item()}]
+print(json.dumps({"answers": answers, "ours": find_spec("shvit_pl") is not None}))
+"""
+WITH_TRANSFORMERS = """
+import json, sys
+from importlib.util import find_spec
+from transformers import pipeline
+classify = pipeline("image-classification", model=sys.argv[1])
+answers = {file: classify(file, top_k=10) for file in sys.argv[2:]}
+print(json.dumps({"answers": answers, "ours": find_spec("shvit_pl") is not None}))
+"""
+
+
+@pytest.fixture(scope="module")
+def timm_alone(tmp_path_factory):
+    return Environment(tmp_path_factory.mktemp("timm") / "venv", "timm")
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A tensor of images in a file, and its path."""
+    torch.save(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(7)), tmp_path / "images.pt")
+    return tmp_path / "images.pt"
+
+
+def push(run, repo, *flags):
+    assert main(["push", str(run), "--repo-id", repo, *flags]) == 0
+
+
+def logits(run, images, averaged=False):
+    with torch.no_grad():
+        found = network(run / "checkpoints/best.ckpt", averaged)(torch.load(images))
+    assert (found[0] - found[1]).abs().min() > 1e-3  # it tells images apart
+    return found
+
+
+def test_s1_to_s4_and_a_dual_head_load_in_plain_timm_with_the_same_logits(ended, hub, tmp_path, images, timm_alone):
+    designs = {name: {"name": name} for name in NAMES} | {"dual": {"name": "s1", "distilled": True}}
+    runs = {key: with_design(ended, tmp_path / key, **design) for key, design in designs.items()}
+    for key, run in runs.items():
+        push(run, f"user/{key}", "--weights", "raw")
+        push(run, f"user/{key}_average", "--weights", "ema")
+    repos = [f"user/{key}{ending}" for key in runs for ending in ("", "_average")]
+    found = timm_alone.run(WITH_TIMM, *repos, str(images), env=hub.environment())
+    assert not found["ours"]
+    answers = iter(found["answers"])
+    for key, run in runs.items():
+        for averaged in (False, True):
+            answer = next(answers)
+            assert answer["kind"] == "timm.models.shvit"
+            assert answer["labels"] == [str(digit) for digit in range(10)]
+            torch.testing.assert_close(torch.tensor(answer["logits"]), logits(run, images, averaged), **CLOSE)
+        assert not torch.allclose(logits(run, images), logits(run, images, True), atol=1e-1), key
+
+
+def test_a_run_on_the_digits_names_the_same_ones_in_timm_and_in_transformers(hub, tmp_path):
+    """From `fit` to a stranger's machine."""
+    flags = ("--model.design.name=s1", "--trainer.limit_train_batches=50", "--model.optim.lr=0.02")
+    run, folder = quick_fit(tmp_path / "runs", *flags), digits(tmp_path / "pictures")
+    push(run, "user/digits")
+    elsewhere = Environment(tmp_path / "venv", "timm", "transformers")
+    expected = predicted(run, folder)
+    for program in (TIMM_ON_FILES, WITH_TRANSFORMERS):
+        found = elsewhere.run(program, "user/digits", *expected, env=hub.environment())
+        assert not found["ours"]
+        assert_same(found["answers"], expected)
+
+
+def test_other_designs_load_the_same_way_once_this_package_is_imported(run, ended, hub, tmp_path, images):
+    other = with_design(ended, tmp_path / "run", name="tiny", patch_size=8, stage1="attention", distilled=True)
+    push(other, "user/other", "--weights", "raw")
+    push(run, "user/digits")
+    elsewhere = Environment(tmp_path / "venv", "shvit-pl", "transformers")
+    first = "import shvit_pl.models"
+    (answer,) = elsewhere.run(first + WITH_TIMM, "user/other", str(images), env=hub.environment())["answers"]
+    assert answer["kind"] == "shvit_pl.models.shvit"
+    torch.testing.assert_close(torch.tensor(answer["logits"]), logits(other, images), **CLOSE)
+    expected = predicted(run, digits(tmp_path / "pictures"))
+    found = elsewhere.run(first + WITH_TRANSFORMERS, "user/digits", *expected, env=hub.environment())
+    assert_same(found["answers"], expected)
+
+
+def predicted(run, folder):
+    """What `shvit-pl predict` says of the images in a folder: label and probability by path."""
+    checkpoint = run / "checkpoints/best.ckpt"
+    assert main(["predict", f"--ckpt_path={checkpoint}", f"--data.path={folder}", "--data.num_workers=0"]) == 0
+    with open("predictions.csv", newline="") as file:
+        rows = {Path(row["file"]).name: row for row in csv.DictReader(file)}
+    assert len({row["label"] for row in rows.values()}) > 1
+    return {str(folder / name): (row["label"], float(row["probability"])) for name, row in sorted(rows.items())}
+
+
+def assert_same(answers, expected):
+    assert answers.keys() == expected.keys()
+    for file, (label, probability) in expected.items():
+        assert answers[file][0]["label"] == label, file
+        assert abs(answers[file][0]["score"] - probability) < 1e-2, file
+
+
+def digits(folder):
+    """Forty of the embedded digits as files of their own."""
+    folder.mkdir()
+    rows = load_dataset("parquet", data_files=str(_DIGITS), split="train").select(range(40))
+    for number, row in enumerate(rows):
+        image = row["image"].convert("RGB")
+        sizes = (image.size, (64, 64), (150, 100), (90, 131))
+        image.resize(sizes[number % 4], Image.Resampling.BICUBIC).save(folder / f"{number:02}.png")
+    return folder

@@ -1,0 +1,114 @@
+"""Whatever the Hub does, a push ends with one message and exit code 2, and the same command repeats it."""
+
+import shutil
+import time
+
+import pytest
+
+from shvit_pl.cli import main
+from tests.hub.runs import files
+
+REPO = "user/digits"
+COMMIT, CREATE, WHO = f"POST /api/models/{REPO}/commit", "POST /api/repos/create", "GET /api/whoami-v2"
+
+
+@pytest.fixture
+def run(ended, tmp_path):
+    return shutil.copytree(ended, tmp_path / "run")
+
+
+def push(run, *flags, repo=REPO):
+    return main(["push", str(run), "--repo-id", repo, *flags])
+
+
+def refused(run, capsys, *flags, repo=REPO):
+    """The one message of a push that fails; the run is as it was."""
+    before = {name: path.read_bytes() for name, path in files(run).items()}
+    capsys.readouterr()
+    assert push(run, *flags, repo=repo) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.startswith("shvit-pl push: error: ")
+    assert len(err) < 450
+    assert {name: path.read_bytes() for name, path in files(run).items()} == before
+    return err
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "words"),
+    [
+        (401, WHO, "does not accept the token"),
+        (403, CREATE, "does not let this token write to 'user/digits'"),
+        (403, COMMIT, "does not let this token write to 'user/digits'"),
+        (404, COMMIT, "knows no 'user/digits'"),
+        (429, WHO, "too many requests"),
+        (429, COMMIT, "too many requests"),
+        (500, CREATE, "has failed (500)"),
+        (500, COMMIT, "has failed (500)"),
+        (503, WHO, "has failed (503)"),
+        (409, COMMIT, "refuses the push (409)"),
+    ],
+)
+def test_an_answer_that_is_an_error(status, path, words, run, hub, capsys):
+    hub.fail(status, path, times=99)
+    message = refused(run, capsys)
+    assert words in message
+    assert "the same command repeats the push" in message
+    hub.faults.clear()
+    assert push(run) == 0
+    assert "model.safetensors" in hub.repo(REPO).files
+
+
+@pytest.mark.parametrize("path", [WHO, CREATE, COMMIT])
+def test_a_connection_that_is_cut(path, run, hub, capsys):
+    hub.cut(path, times=99)
+    assert "connection to the Hub broke" in refused(run, capsys)
+    hub.faults.clear()
+    assert push(run) == 0
+
+
+@pytest.mark.parametrize("path", [WHO, COMMIT])
+def test_a_hub_that_says_nothing(path, run, hub, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
+    hub.stall(path, times=99)
+    began = time.monotonic()
+    assert "has not answered for 1 seconds" in refused(run, capsys)
+    assert time.monotonic() - began < 20
+    hub.faults.clear()
+    assert push(run) == 0
+
+
+def test_a_large_file_that_fails_is_tried_again(run, hub):
+    hub.fail(500, "PUT /", times=1)
+    assert push(run) == 0
+
+
+def test_no_token_is_told_before_the_run_is_read(run, hub, capsys, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    message = refused(run, capsys)
+    assert "hf auth login" in message
+    assert not [request for request in hub.requests if request.method == "POST"]
+
+
+def test_a_token_that_may_only_read(run, hub, capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", hub.account("user", write=False))
+    assert "may only read" in refused(run, capsys)
+
+
+def test_an_unknown_token(run, hub, capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_nobody")
+    assert "does not accept the token" in refused(run, capsys)
+
+
+def test_the_repositories_of_somebody_else(run, hub, capsys):
+    hub.account("other")
+    assert "may not write to the repositories of 'other'" in refused(run, capsys, repo="other/digits")
+
+
+def test_offline_by_setting(run, capsys):
+    assert "HF_HUB_OFFLINE is set" in refused(run, capsys)
+
+
+def test_offline_by_fate(run, hub, capsys):
+    hub.__exit__()
+    assert "can't be reached" in refused(run, capsys)

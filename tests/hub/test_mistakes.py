@@ -1,0 +1,75 @@
+"""A user's mistakes with `shvit-pl push`: one line, exit code 2, and nothing is sent."""
+
+import shutil
+
+import pytest
+
+from shvit_pl.cli import main
+from tests.hub.runs import edit
+
+REPO = ("--repo-id", "user/digits")
+
+
+@pytest.fixture
+def run(ended, tmp_path):
+    return shutil.copytree(ended, tmp_path / "runs" / "tiny" / "version_0")
+
+
+def message(capsys, *args):
+    capsys.readouterr()
+    assert main(["push", *map(str, args)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert len(err) < 450
+    return err
+
+
+def test_folders_that_are_no_ended_run(run, capsys):
+    assert "no such folder" in message(capsys, "nowhere", *REPO, "--dry-run")
+    assert f"give {run}" in message(capsys, run.parent, *REPO, "--dry-run")
+    assert "no run folder" in message(capsys, run / "figures", *REPO, "--dry-run")
+    (run / "summary.json").unlink()
+    assert "this run has not ended" in message(capsys, run, *REPO, "--dry-run")
+
+
+def test_a_run_without_checkpoints(run, capsys):
+    shutil.rmtree(run / "checkpoints")
+    assert "no checkpoint" in message(capsys, run, *REPO, "--dry-run")
+
+
+def test_a_checkpoint_that_is_cut_short(run, capsys):
+    whole = (run / "checkpoints/best.ckpt").read_bytes()
+    (run / "checkpoints/best.ckpt").write_bytes(whole[: len(whole) // 2])
+    assert "not a whole checkpoint" in message(capsys, run, *REPO, "--dry-run")
+
+
+def test_averaged_weights_that_are_not_there(run, capsys):
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("decay: 0.9\n", "decay: 0.0\n"))
+    assert "no averaged weights" in message(capsys, run, *REPO, "--weights", "ema", "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "repo_id"),
+        (("--repo-id", "digits"), "Give user/name"),
+        (("--repo-id", "user/-digits"), "no name of a repository"),
+        (("--repo-id", "user/digits/s1"), "no name of a repository"),
+        ((*REPO, "--weights", "emma"), "'raw', 'ema'"),
+        ((*REPO, "--privat"), "no such flag"),
+        ((*REPO, "--revision", "my branch"), "no name of a branch"),
+        ((*REPO, "--output", "there"), "belongs to --dry-run"),
+    ],
+)
+def test_flags(flags, words, run, capsys):
+    assert words in message(capsys, run, *flags)
+
+
+def test_a_summary_of_an_older_version_is_read(run, capsys):
+    """It does not say yet whether the dataset is of the Hub."""
+    import json
+
+    dataset = json.loads((run / "summary.json").read_text())["dataset"]
+    edit(run / "summary.json", dataset={key: value for key, value in dataset.items() if key != "on_hub"})
+    assert main(["push", str(run), *REPO, "--dry-run"]) == 0

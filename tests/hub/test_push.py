@@ -1,0 +1,126 @@
+"""`shvit-pl push` with the real client, to a Hub on this machine."""
+
+import json
+import shutil
+
+import pytest
+import timm
+import torch
+from huggingface_hub import ModelCard
+
+from shvit_pl.cli import main
+from tests.hub.runs import edit, files, network, with_design
+
+FILES = {
+    ".gitattributes", "README.md", "config.json", "config.yaml", "summary.json", "metrics.csv", "model.safetensors",
+    "figures/curves.png", "figures/confusion_matrix.png",
+}  # fmt: skip
+REPO = "user/digits"
+
+
+def push(folder, *flags, repo=REPO):
+    return main(["push", str(folder), "--repo-id", repo, *flags])
+
+
+@pytest.fixture
+def run(ended, tmp_path):
+    """A run of the test's own, to be changed."""
+    return shutil.copytree(ended, tmp_path / "run")
+
+
+@torch.no_grad()
+def test_a_run_becomes_one_commit_of_a_private_repo_that_timm_loads(ended, hub, tmp_path):
+    run = with_design(ended, tmp_path / "run", name="s1", distilled=True)
+    assert push(run) == 0
+    repo = hub.repo(REPO)
+    assert set(repo.files) == FILES
+    assert repo.private
+    assert len(repo.history()) == 2  # with the one that made it
+    theirs = timm.create_model(f"hf-hub:{REPO}", pretrained=True).eval()
+    assert type(theirs) is timm.models.shvit.SHViT
+    image = torch.randn(2, 3, 64, 64)
+    expected = network(run / "checkpoints/best.ckpt")(image)
+    assert (expected[0] - expected[1]).abs().min() > 1e-3  # it tells images apart
+    torch.testing.assert_close(theirs(image), expected, rtol=0, atol=1e-5)
+
+
+def test_pushing_again_updates_card_and_metrics_and_deletes_what_is_gone(run, hub):
+    assert push(run) == 0
+    before = hub.repo(REPO).files
+    hub.commit(REPO, {**before, "model.onnx": b"of somebody else"}, kind="models")
+    summary = json.loads((run / "summary.json").read_text())
+    edit(run / "summary.json", metrics={**summary["metrics"], "val/acc1": 0.98765})
+    (run / "figures/curves.png").unlink()
+    assert push(run) == 0
+    repo = hub.repo(REPO)
+    assert set(repo.files) == FILES - {"figures/curves.png"} | {"model.onnx"}
+    card = ModelCard(repo.files["README.md"].decode())
+    assert card.data.eval_results[0].metric_value == 0.98765
+    assert "98.8%" in card.text
+    assert "curves.png" not in card.text
+    assert json.loads(repo.files["summary.json"])["metrics"]["val/acc1"] == 0.98765
+    assert len(repo.history()) == 4
+
+
+def test_pushing_what_is_there_already_makes_no_commit(run, hub):
+    assert push(run) == 0
+    commits = len(hub.repo(REPO).history())
+    assert push(run) == 0
+    assert len(hub.repo(REPO).history()) == commits
+
+
+def test_a_revision_is_a_branch_that_is_made(run, hub, capsys):
+    assert push(run, "--revision", "trial") == 0
+    assert push(run, "--revision", "trial") == 0
+    repo = hub.repo(REPO)
+    assert set(repo.at("trial").files) == FILES
+    assert set(repo.files) == {".gitattributes"}
+    assert f"hf-hub:{REPO}@trial" in capsys.readouterr().out
+    import shvit_pl.models  # noqa: F401 (the design is none of timm's)
+
+    assert timm.create_model(f"hf-hub:{REPO}@trial", pretrained=True).num_classes == 10
+
+
+def test_public_is_asked_for_and_shown(run, hub, capsys):
+    assert push(run) == 0
+    assert "private; --public shows it" in capsys.readouterr().out
+    assert push(run, "--public") == 0
+    assert not hub.repo(REPO).private
+    assert "(public)" in capsys.readouterr().out
+    assert push(run, "--public", repo="user/open") == 0
+    assert not hub.repo("user/open").private
+    assert push(run, repo="user/open") == 0  # what is public stays so, and it is said
+    assert "user/open (public)" in capsys.readouterr().out
+
+
+def test_the_card_and_the_commit_say_which_weights(run, hub):
+    assert push(run) == 0
+    assert "raw weights" in hub.repo(REPO).history()[0].message
+    raw = hub.repo(REPO).files["model.safetensors"]
+    assert push(run, "--weights", "ema") == 0
+    assert "averaged weights" in hub.repo(REPO).history()[0].message
+    assert hub.repo(REPO).files["model.safetensors"] != raw
+    assert "| their moving average (in this repository) |" in hub.repo(REPO).files["README.md"].decode()
+    edit(run / "summary.json", monitor="val/acc1_ema")
+    assert push(run, repo="user/watched") == 0
+    assert hub.repo("user/watched").files["model.safetensors"] == hub.repo(REPO).files["model.safetensors"]
+
+
+def test_a_dry_run_writes_what_a_push_would_and_needs_no_hub(run, tmp_path, capsys):
+    before = set(files(run))
+    assert push(run, "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert set(files(run)) - before == {f"hub/{name}" for name in FILES - {".gitattributes"}}
+    assert all(name in out for name in FILES - {".gitattributes"})
+    assert "nothing was pushed" in out
+    assert push(run, "--dry_run") == 0  # again
+    assert push(run, "--dry-run", "--output", str(tmp_path / "new" / "there")) == 0
+    assert set(files(tmp_path / "new/there")) == FILES - {".gitattributes"}
+
+
+def test_a_dry_run_spares_a_folder_with_other_files(run, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.txt").write_text("years of work")
+    assert push(run, "--dry-run", "--output", str(tmp_path / "other")) == 2
+    assert "it holds other files" in capsys.readouterr().err
+    assert (tmp_path / "other/thesis.txt").read_text() == "years of work"
