@@ -15,23 +15,8 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from shvit_pl.callbacks.checkpoints import checkpoints
-from shvit_pl.callbacks.claimed import ClaimedFolder
-from shvit_pl.callbacks.empty_run import EmptyRun
-from shvit_pl.callbacks.figures import RunFigures
-from shvit_pl.callbacks.finite_loss import FiniteLoss
-from shvit_pl.callbacks.hparams import RunHparams
-from shvit_pl.callbacks.last_validation import LastValidation
-from shvit_pl.callbacks.predictions import PredictionWriter
-from shvit_pl.callbacks.progress import RunProgress
-from shvit_pl.callbacks.published import PublishedAccuracy
-from shvit_pl.callbacks.push import PushToHub, check_push
-from shvit_pl.callbacks.report import RunReport
-from shvit_pl.callbacks.requeue import Requeue
+from shvit_pl.callbacks.push import check_push
 from shvit_pl.callbacks.run_settings import RunSettings
-from shvit_pl.callbacks.step_seed import StepSeed
-from shvit_pl.callbacks.summary import RunSummary
-from shvit_pl.callbacks.throughput import Throughput
 from shvit_pl.claim import claim
 from shvit_pl.config_files import with_found_configs
 from shvit_pl.data.datamodule import HFImageDataModule
@@ -52,6 +37,7 @@ from shvit_pl.resume import (
     refuse_done,
     training_settings,
 )
+from shvit_pl.run_callbacks import fit_callbacks, other_callbacks
 from shvit_pl.run_loggers import resumed_loggers, run_loggers
 from shvit_pl.runs import interrupted_run
 from shvit_pl.teachers.config import DistillConfig
@@ -259,24 +245,10 @@ class ShvitCLI(LightningCLI):
         return run_loggers(root, name)
 
     def _callbacks(self, config: Any) -> list[Callback]:
-        callbacks: list[Callback] = [Throughput()]
-        if config.trainer.enable_progress_bar is not False:
-            callbacks.append(RunProgress(plain=config.plain))
-        if self.subcommand == "predict":
-            callbacks.append(PredictionWriter(config.output))
-        if self.subcommand == "validate" and not self.checkpoint:
-            callbacks.append(PublishedAccuracy(self.model.hparams.init_from))
         if self.subcommand == "fit":
-            settings = training_settings(self.config[self.subcommand])
-            callbacks += [StepSeed(), FiniteLoss(), RunSettings(settings, config.allow_changes), RunHparams(settings)]
-            callbacks += [RunSummary(self.command, config.monitor), RunFigures(), RunReport(config.plain)]
-            callbacks += [LastValidation(), Requeue(), EmptyRun(), ClaimedFolder()]
-            if config.push_to is not None:  # once all others have written
-                callbacks.append(PushToHub(config.push_to, config.push_public))
-            if config.trainer.enable_checkpointing is not False:
-                monitor = config.monitor if config.trainer.limit_val_batches != 0 else None
-                callbacks += checkpoints(monitor, config.checkpoint_every_n_steps)
-        return callbacks
+            return fit_callbacks(config, training_settings(self.config["fit"]), self.command)
+        weights = self.model.hparams.init_from if not self.checkpoint else None
+        return other_callbacks(config, str(self.subcommand), weights)
 
 
 def _run_name(config: Any) -> str:
