@@ -19,8 +19,8 @@ from shvit_pl.designs.named import NAMED, TIMM_NAMES
 from shvit_pl.designs.network import design_of
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_access import hub_reachable
-from shvit_pl.models.hub import repo_of, why_not
 from shvit_pl.models.labels import class_names
+from shvit_pl.models.repos import repo_of, why_not
 from shvit_pl.models.weights import local_file
 from shvit_pl.runs import CONFIG
 

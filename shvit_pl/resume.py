@@ -11,7 +11,7 @@ import torch
 
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.models.hub import HUB
+from shvit_pl.models.repos import HUB
 from shvit_pl.runs import CHECKPOINTS, SUMMARY, interrupted_run
 
 LAST = "last"

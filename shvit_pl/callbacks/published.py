@@ -5,15 +5,9 @@ from __future__ import annotations
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
-from shvit_pl.models.hub import repo_of
+from shvit_pl.designs.published import TIMM_TOP1
+from shvit_pl.models.repos import repo_of
 
-# top-1 in % of the weights in timm's repos, as timm's results-imagenet.csv has it
-TOP1 = {
-    "timm/shvit_s1.in1k": 72.78,
-    "timm/shvit_s2.in1k": 75.18,
-    "timm/shvit_s3.in1k": 77.36,
-    "timm/shvit_s4.in1k": 79.36,
-}
 _CLASSES, _IMAGES = 1000, 50_000  # of ImageNet-1k's validation
 _CLOSE = 0.1  # points, for another decoder or precision
 
@@ -26,7 +20,7 @@ class PublishedAccuracy(L.Callback):
     """
 
     def __init__(self, source: str) -> None:
-        self.expected = TOP1.get(repo_of(source))
+        self.expected = TIMM_TOP1.get(repo_of(source).split("@")[0])
 
     @rank_zero_only
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -26,6 +26,14 @@ _TRAINING = {
     "single_head": "300 epochs; its widths are not printed, S2's are taken here",
 }
 
+# top-1 in % of the official weights in timm's repos, as timm's results-imagenet.csv has it
+TIMM_TOP1 = {
+    "timm/shvit_s1.in1k": 72.78,
+    "timm/shvit_s2.in1k": 75.18,
+    "timm/shvit_s3.in1k": 77.36,
+    "timm/shvit_s4.in1k": 79.36,
+}
+
 
 @dataclass(frozen=True)
 class PaperRow:

@@ -19,7 +19,7 @@ from torch import Tensor
 from shvit_pl.errors import UserError
 from shvit_pl.hub_access import hub_reachable
 from shvit_pl.models.heads import merged_classifier
-from shvit_pl.models.hub import HUB, repo_of, why_not
+from shvit_pl.models.repos import HUB, repo_of, why_not
 from shvit_pl.models.shvit import SHViT
 from shvit_pl.runs import checkpoint_of_run
 

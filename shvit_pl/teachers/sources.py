@@ -10,7 +10,7 @@ from timm.models import is_model, split_model_name_tag
 
 from shvit_pl.designs.named import NAMED
 from shvit_pl.errors import UserError, did_you_mean
-from shvit_pl.models.hub import HUB, repo_of
+from shvit_pl.models.repos import HUB, repo_of
 from shvit_pl.models.weights import FOLDER
 from shvit_pl.runs import checkpoint_of_run
 from shvit_pl.teachers.config import DistillConfig

@@ -11,8 +11,8 @@ from torch import nn
 import shvit_pl.models  # noqa: F401 (its entry point in timm)
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_access import hub_reachable
-from shvit_pl.models.hub import why_not
 from shvit_pl.models.labels import class_names
+from shvit_pl.models.repos import why_not
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.network import Network
 

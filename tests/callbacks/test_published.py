@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from shvit_pl.callbacks.published import TOP1, PublishedAccuracy, comparison
+from shvit_pl.callbacks.published import PublishedAccuracy, comparison
+from shvit_pl.designs.published import TIMM_TOP1
 
 
 class Data:
@@ -47,5 +48,5 @@ def test_what_is_expected_is_said_first(capsys):
 
 
 def test_another_accuracy_is_said_to_be_another():
-    assert "look at the images" in comparison(71.0, TOP1["timm/shvit_s1.in1k"])
+    assert "look at the images" in comparison(71.0, TIMM_TOP1["timm/shvit_s1.in1k"])
     assert "in order" in comparison(72.7, 72.78)

@@ -8,7 +8,7 @@ import torch
 
 from shvit_pl.cli import main
 from shvit_pl.models import create_model, load_weights
-from shvit_pl.models.hub import commit_of
+from shvit_pl.models.repos import commit_of
 from tests.cli.runs import fit
 from tests.cli.test_pretrained import DATA, NAMES, save
 from tests.hub_server.in_process import forget
