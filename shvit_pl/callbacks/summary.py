@@ -140,6 +140,7 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "teacher": module.teacher_note,
         "dataset": {
             **{key: settings[key] for key in ("path", "name", "revision", "train_fraction", "streaming", "image_size")},
+            "commit": data.commit,
             "train_images": data.rows("train"),
             "validation_images": data.rows("validate"),
             "images_per_class": data.images_per_class(),

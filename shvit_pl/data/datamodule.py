@@ -142,6 +142,11 @@ class HFImageDataModule(L.LightningDataModule):
         """A sentence about where the evaluated images come from."""
         return self.chosen.note
 
+    @property
+    def commit(self) -> str | None:
+        """The version of a dataset of the Hub."""
+        return self.chosen.commit
+
     def rows(self, stage: str) -> int | None:
         """Number of images of `train`, `validate`, `test` or `predict`; None for a stream."""
         return None if self.streams else len(self.chosen.by_stage[stage])
