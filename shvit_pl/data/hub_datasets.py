@@ -72,6 +72,15 @@ def _cached_commit(path: str, revision: str | None) -> str | None:
     return ref.read_text().strip() if ref.is_file() else revision
 
 
+def refuse_moved(path: str, before: str, now: str | None) -> None:
+    """Raise `UserError` when a dataset of the Hub is at another commit than an interrupted run saw."""
+    if now != before:
+        raise UserError(
+            f"data.path {path!r}: the interrupted run saw the commit {before}, and now it is {now}. Go on with "
+            f"--data.revision {before} --allow_changes true, or start a new run."
+        )
+
+
 def _refusal(error: Exception, path: str, name: str | None, revision: str | None) -> UserError:
     if "scripts are no longer supported" in str(error):
         return UserError(

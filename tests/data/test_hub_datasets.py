@@ -4,6 +4,7 @@ import pytest
 from datasets import ClassLabel, Features, Image, Value
 from huggingface_hub import constants
 
+from shvit_pl.cli import main
 from shvit_pl.data.sources import open_source
 from shvit_pl.errors import UserError
 from shvit_pl.runs import read_summary
@@ -87,6 +88,20 @@ def test_a_commit_may_be_asked_for_after_the_branch_has_moved(birds, hub):
     opened = open_source("user/birds", revision=birds["main"])
     assert opened.commit == birds["main"]
     assert opened.splits["train"].features["label"].names == ["a", "b"]
+
+
+def test_a_run_goes_on_with_the_commit_that_it_has_seen(birds, hub, tmp_path, capfd):
+    goes_on = ["--data.path=user/birds", "--trainer.max_steps=2", "--allow_changes=true"]
+    assert train("--data.path=user/birds") == 0
+    checkpoint = f"--ckpt_path={tmp_path}/runs/birds/version_0/checkpoints/last.ckpt"
+    now = hub.commit("user/birds", picture_files({"train": [1, 0] * 10}, "a", "b"))
+    capfd.readouterr()
+    assert train(*goes_on, checkpoint) == 2
+    message = capfd.readouterr().err.splitlines()[-1]
+    assert f"the interrupted run saw the commit {birds['main']}, and now it is {now}" in message
+    assert f"--data.revision {birds['main']} --allow_changes true" in message
+    assert train(*goes_on, checkpoint, f"--data.revision={birds['main']}") == 0
+    assert main(["validate", checkpoint, "--data.path=user/birds"]) == 0
 
 
 @pytest.mark.parametrize("streaming", [False, True])
