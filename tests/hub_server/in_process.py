@@ -1,7 +1,7 @@
 """Letting the clients of this process speak to a Hub of the tests, by the settings that a user has.
 
-The clients read their environment when they are imported. So this module, which is imported before them, reserves a port
-and sets `HF_ENDPOINT` to it. Nobody listens there until a test starts its Hub.
+The clients read their environment when they are imported. So `reserve`, which is called before that, takes a port and
+sets `HF_ENDPOINT` to it. Nobody listens there until a test starts its Hub.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def configure(patch: pytest.MonkeyPatch, *, offline: bool, cache: Path) -> None:
     import datasets.config
     from huggingface_hub import constants
 
+    patch.setenv("HF_HUB_OFFLINE", str(int(offline)))
     patch.setattr(constants, "HF_HUB_OFFLINE", offline)
     patch.setattr(datasets.config, "HF_HUB_OFFLINE", offline)
     patch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))

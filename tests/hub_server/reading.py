@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tests.hub_server.access import account_of, check_gate, readable
 from tests.hub_server.messages import HubError, Request, Response, route
 from tests.hub_server.repos import Commit, Repo, git_hash, is_large, pointer, sha256
 
@@ -19,7 +20,7 @@ PUBLIC_IN_A_GATED_REPO = ("README.md", ".gitattributes")
 
 @route("GET", "/api/whoami-v2")
 def whoami(hub: HubServer, request: Request) -> Response:
-    account = hub.account_of(request)
+    account = account_of(hub, request)
     if account is None:
         raise HubError(401, message="Invalid username or password.")
     access = {"displayName": "tests", "role": "write" if account.write else "read"}
@@ -34,7 +35,7 @@ def info(hub: HubServer, request: Request, kind: str, repo: str) -> Response:
 
 @route("GET", "/api/{kind}/{repo}/revision/{revision}")
 def revision_info(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
-    found = hub.readable(request, kind, repo)
+    found = readable(hub, request, kind, repo)
     commit = commit_at(found, revision)
     card = _card_data(commit.files.get("README.md", b""))
     facts = {"id": repo, "sha": commit.id, "private": found.private, "gated": "manual" if found.gated else False}
@@ -50,7 +51,7 @@ def tree(hub: HubServer, request: Request, kind: str, repo: str, revision: str) 
 
 @route("GET", "/api/{kind}/{repo}/tree/{revision}/{path}")
 def subtree(hub: HubServer, request: Request, kind: str, repo: str, revision: str, path: str) -> Response:
-    commit = commit_at(hub.readable(request, kind, repo), revision)
+    commit = commit_at(readable(hub, request, kind, repo), revision)
     rows = _rows(commit, path.strip("/"), request.query.get("expand", "").lower() == "true")
     if path and not rows:
         raise HubError(404, "EntryNotFound")
@@ -62,7 +63,7 @@ def subtree(hub: HubServer, request: Request, kind: str, repo: str, revision: st
 
 @route("POST", "/api/{kind}/{repo}/paths-info/{revision}")
 def paths_info(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
-    commit = commit_at(hub.readable(request, kind, repo), revision)
+    commit = commit_at(readable(hub, request, kind, repo), revision)
     expand = request.form.get("expand", [""])[-1].lower() == "true"
     wanted = {path.strip("/") for path in request.form.get("paths", [])}
     return Response.of([row for row in _rows(commit, "", expand) if row["path"] in wanted])
@@ -70,7 +71,7 @@ def paths_info(hub: HubServer, request: Request, kind: str, repo: str, revision:
 
 @route("GET", "/api/{kind}/{repo}/refs")
 def refs(hub: HubServer, request: Request, kind: str, repo: str) -> Response:
-    found = hub.readable(request, kind, repo)
+    found = readable(hub, request, kind, repo)
     branches = [_ref(f"refs/heads/{name}", commit) for name, commit in found.branches.items()]
     tags = [_ref(f"refs/tags/{name}", commit) for name, commit in found.tags.items()]
     return Response.of({"branches": branches, "tags": tags, "converts": []})
@@ -78,7 +79,7 @@ def refs(hub: HubServer, request: Request, kind: str, repo: str) -> Response:
 
 @route("GET", "/api/{kind}/{repo}/commits/{revision}")
 def commits(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
-    found = hub.readable(request, kind, repo)
+    found = readable(hub, request, kind, repo)
     history = found.history(commit_at(found, revision).id)
     authors = [{"user": found.owner}]
     return Response.of(
@@ -88,20 +89,21 @@ def commits(hub: HubServer, request: Request, kind: str, repo: str, revision: st
 
 @route("GET", "/api/{kind}/{repo}/auth-check")
 def auth_check(hub: HubServer, request: Request, kind: str, repo: str) -> Response:
-    hub.check_gate(request, hub.readable(request, kind, repo))
+    check_gate(hub, request, readable(hub, request, kind, repo))
     return Response.of({})
 
 
 @route("GET", "/{prefix}{repo}/resolve/{revision}/{path}")
 def resolve(hub: HubServer, request: Request, prefix: str, repo: str, revision: str, path: str) -> Response:
     """A file; one of the large file storage by way of its address there, as on the Hub."""
-    found = hub.readable(request, prefix.strip("/") or "models", repo)
+    found = readable(hub, request, prefix.strip("/") or "models", repo)
     commit = commit_at(found, revision)
     if path not in PUBLIC_IN_A_GATED_REPO:
-        hub.check_gate(request, found)
+        check_gate(hub, request, found)
+    headers = {"X-Repo-Commit": commit.id}
     if path not in commit.files:
-        raise HubError(404, "EntryNotFound")
-    content, headers = commit.files[path], {"X-Repo-Commit": commit.id}
+        raise HubError(404, "EntryNotFound", headers=headers)
+    content = commit.files[path]
     if not is_large(path, content):
         return Response(content, {**headers, "ETag": f'"{git_hash(content)}"', "Accept-Ranges": "bytes"})
     linked = {"X-Linked-Etag": f'"{sha256(content)}"', "X-Linked-Size": str(len(content))}
@@ -125,7 +127,7 @@ def _rows(commit: Commit, folder: str, expand: bool) -> list[dict[str, Any]]:
         for name in _folders(commit.files)
     ]
     rows += [{"type": "file", "path": path, **_described(path, data)} for path, data in commit.files.items()]
-    return [{**row, **more} for row in rows if not folder or str(row["path"]).startswith(f"{folder}/")]
+    return [{**row, **more} for row in rows if not folder or row["path"].startswith(f"{folder}/")]
 
 
 def _folders(files: Iterable[str]) -> list[str]:

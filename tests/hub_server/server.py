@@ -12,7 +12,7 @@ from tests.hub_server import reading, storage, writing  # noqa: F401  (they regi
 from tests.hub_server.commands import Answer, run
 from tests.hub_server.faults import Fault
 from tests.hub_server.listening import Listener
-from tests.hub_server.messages import HubError, Request
+from tests.hub_server.messages import Request
 from tests.hub_server.repos import Account, Commit, Files, Repo, sha256
 
 
@@ -45,9 +45,14 @@ class HubServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.closing.set()
-        self._listener.stop()
+        self.stop()
         self._home.cleanup()
+
+    def stop(self) -> None:
+        """Answer nobody any more, as when the Hub can't be reached; connections are closed."""
+        if not self.closing.is_set():
+            self.closing.set()
+            self._listener.stop()
 
     # What tests set up.
 
@@ -117,44 +122,7 @@ class HubServer:
         """Run `shvit-pl` commands, in `folder` and one process, with this Hub; its cache is `folder/home`."""
         return run(commands, folder, self.environment(folder / "home", token))
 
-    # What the answers ask.
-
     def storage_address(self, content: bytes) -> str:
         """Where a large file is downloaded from."""
         self.storage[sha256(content)] = content
         return f"{self.storage_url}/{sha256(content)}"
-
-    def account_of(self, request: Request) -> Account | None:
-        """Whose token the client shows; none is nobody, an unknown one is refused."""
-        if request.token is None:
-            return None
-        if request.token not in self.accounts:
-            raise HubError(401, message="Invalid credentials in Authorization header")
-        return self.accounts[request.token]
-
-    def readable(self, request: Request, kind: str, repo_id: str) -> Repo:
-        """A repository that the client may know of; strangers are not told whether a private one exists."""
-        account, repo = self.account_of(request), self.repos.get((kind, repo_id))
-        if repo is None or (repo.private and not repo.open_to(account)):
-            raise HubError(404 if account else 401, "RepoNotFound", "Repository not found")
-        return repo
-
-    def writable(self, request: Request, kind: str, repo_id: str) -> Repo:
-        """A repository that the client may write to."""
-        repo = self.readable(request, kind, repo_id)
-        self.check_write(request, repo.owner)
-        return repo
-
-    def check_write(self, request: Request, owner: str) -> None:
-        """Refuse a client that may not write to the repositories of `owner`."""
-        account = self.account_of(request)
-        if account is None:
-            raise HubError(401, message="Invalid username or password.")
-        if not account.write or account.name != owner:
-            raise HubError(403, message=f"You don't have the rights to write to the namespace {owner!r}")
-
-    def check_gate(self, request: Request, repo: Repo) -> None:
-        """Refuse a client that has not been let into a gated repository."""
-        account = self.account_of(request)
-        if repo.gated and not repo.open_to(account):
-            raise HubError(403 if account else 401, "GatedRepo", f"Access to {repo.id} is restricted.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tests.hub_server.access import writable
 from tests.hub_server.messages import HubError, Request, Response, route
 from tests.hub_server.repos import sha256
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 @route("POST", "/{prefix}{repo}\\.git/info/lfs/objects/batch")
 def batch(hub: HubServer, request: Request, prefix: str, repo: str) -> Response:
     """Where to upload which of the files; those that are there already need none."""
-    hub.writable(request, prefix.strip("/") or "models", repo)
+    writable(hub, request, prefix.strip("/") or "models", repo)
     verify = {"href": f"{hub.url}/{prefix}{repo}.git/info/lfs/objects/verify"}
 
     def instructions(file: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def upload(hub: HubServer, request: Request, oid: str) -> Response:
 
 @route("POST", "/{prefix}{repo}\\.git/info/lfs/objects/verify")
 def verify(hub: HubServer, request: Request, prefix: str, repo: str) -> Response:
-    hub.writable(request, prefix.strip("/") or "models", repo)
+    writable(hub, request, prefix.strip("/") or "models", repo)
     file = request.json()
     if len(hub.storage.get(file["oid"], b"")) != file["size"]:
         raise HubError(404, message="The file was not uploaded whole")

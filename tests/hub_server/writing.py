@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tests.hub_server.access import account_of, check_write, writable
 from tests.hub_server.messages import HubError, Request, Response, route
 from tests.hub_server.reading import commit_at
 from tests.hub_server.repos import Commit, Files, git_hash, is_large, sha256
@@ -31,21 +32,21 @@ def create(hub: HubServer, request: Request) -> Response:
 def delete(hub: HubServer, request: Request) -> Response:
     asked = request.json()
     kind, name = f"{asked.get('type', 'model')}s", _full_name(hub, request, asked)
-    hub.writable(request, kind, name)
+    writable(hub, request, kind, name)
     del hub.repos[kind, name]
     return Response.of({})
 
 
 def _full_name(hub: HubServer, request: Request, asked: dict[str, Any]) -> str:
-    account = hub.account_of(request)
+    account = account_of(hub, request)
     owner = asked.get("organization") or (account.name if account else "")
-    hub.check_write(request, owner)
+    check_write(hub, request, owner)
     return f"{owner}/{asked['name']}"
 
 
 @route("PUT", "/api/{kind}/{repo}/settings")
 def settings(hub: HubServer, request: Request, kind: str, repo: str) -> Response:
-    found, asked = hub.writable(request, kind, repo), request.json()
+    found, asked = writable(hub, request, kind, repo), request.json()
     if "visibility" in asked or "private" in asked:
         found.private = asked.get("visibility", "") == "private" or bool(asked.get("private"))
     if "gated" in asked:
@@ -66,7 +67,7 @@ def validate_yaml(hub: HubServer, request: Request) -> Response:
 
 @route("POST", "/api/{kind}/{repo}/branch/{revision}")
 def create_branch(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
-    found = hub.writable(request, kind, repo)
+    found = writable(hub, request, kind, repo)
     if revision in found.branches:
         raise HubError(409, message=f"Reference already exists: refs/heads/{revision}")
     found.branches[revision] = commit_at(found, request.json().get("startingPoint", "main")).id
@@ -75,7 +76,7 @@ def create_branch(hub: HubServer, request: Request, kind: str, repo: str, revisi
 
 @route("DELETE", "/api/{kind}/{repo}/branch/{revision}")
 def delete_branch(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
-    found = hub.writable(request, kind, repo)
+    found = writable(hub, request, kind, repo)
     if revision == "main":
         raise HubError(403, message="The branch main cannot be deleted")
     if found.branches.pop(revision, None) is None:
@@ -85,7 +86,7 @@ def delete_branch(hub: HubServer, request: Request, kind: str, repo: str, revisi
 
 @route("POST", "/api/{kind}/{repo}/tag/{revision}")
 def create_tag(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
-    found, tag = hub.writable(request, kind, repo), request.json()["tag"]
+    found, tag = writable(hub, request, kind, repo), request.json()["tag"]
     if tag in found.tags:
         raise HubError(409, message=f"Tag {tag} already exists")
     found.tags[tag] = commit_at(found, revision).id
@@ -95,7 +96,7 @@ def create_tag(hub: HubServer, request: Request, kind: str, repo: str, revision:
 @route("POST", "/api/{kind}/{repo}/preupload/{revision}")
 def preupload(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
     """How each file is to be uploaded, and which of them the repository has already."""
-    files = commit_at(hub.writable(request, kind, repo), revision).files
+    files = commit_at(writable(hub, request, kind, repo), revision).files
     rows = []
     for file in request.json()["files"]:
         path, large = file["path"], is_large(file["path"], base64.b64decode(file["sample"]))
@@ -107,7 +108,9 @@ def preupload(hub: HubServer, request: Request, kind: str, repo: str, revision: 
 @route("POST", "/api/{kind}/{repo}/commit/{revision}")
 def commit(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
     """All operations or none: the branch moves only once the last of them is done."""
-    found = hub.writable(request, kind, repo)
+    found = writable(hub, request, kind, repo)
+    if "create_pr" in request.query:
+        raise HubError(400, message="This Hub has no pull requests")
     header, *operations = [json.loads(line) for line in request.body.splitlines()]
     with hub.lock:
         parent = commit_at(found, revision)
@@ -131,9 +134,16 @@ def _apply(hub: HubServer, files: Files, key: str, value: dict[str, Any]) -> Non
         if value["oid"] not in hub.storage:
             raise HubError(400, message=f"The file {path} was not uploaded before it was committed")
         files[path] = hub.storage[value["oid"]]
+    elif key == "deletedFile":
+        _remove(files, [path] if path in files else [])
+    elif key == "deletedFolder":
+        _remove(files, [name for name in files if name.startswith(f"{path.rstrip('/')}/")])
     else:
-        gone = [path] if key == "deletedFile" else [name for name in files if name.startswith(path.rstrip("/") + "/")]
-        if not gone or gone[0] not in files:
-            raise HubError(404, "EntryNotFound", "A file with this name doesn't exist")
-        for name in gone:
-            del files[name]
+        raise HubError(400, message=f"unknown operation {key!r}")
+
+
+def _remove(files: Files, names: list[str]) -> None:
+    if not names:
+        raise HubError(404, "EntryNotFound", "A file with this name doesn't exist")
+    for name in names:
+        del files[name]
