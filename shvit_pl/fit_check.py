@@ -60,6 +60,15 @@ class FitCheck(ShvitCLI):
         """A parser that raises its errors."""
         return super().init_parser(**{**kwargs, "exit_on_error": False})
 
+    def _check(self, config: Any, command: str) -> None:
+        """As for `fit`; but runs are not pushed one by one to the same repository."""
+        if config.push_to is not None:
+            raise UserError(
+                f"push_to {config.push_to!r}: the runs of a sweep are not pushed one by one. Leave it out, and push "
+                "the best of them at the end: shvit-pl push SWEEP_FOLDER --repo-id USER/NAME."
+            )
+        super()._check(config, command)
+
     def before_instantiate_classes(self) -> None:
         """Nothing, until asked."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from functools import lru_cache
@@ -46,19 +47,36 @@ def _use_cache_only() -> None:
         sys.modules["datasets"].config.HF_HUB_OFFLINE = True
 
 
+def why_unreachable() -> str:
+    """Why the Hub can't be asked, as the second half of a sentence."""
+    from huggingface_hub import constants
+
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:
+        return "HF_HUB_OFFLINE is set"
+    return f"the Hub cannot be reached ({constants.ENDPOINT})"
+
+
 def why_refused(dataset: str, revision: str | None) -> str | None:
     """Why the Hub does not give a dataset, and what to do about it; None when it would give it, or can't be asked."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub import HfApi, constants, get_token
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     page = f"{constants.ENDPOINT}/datasets/{dataset}"
+    tokens = f"{constants.ENDPOINT}/settings/tokens"
     try:
-        HfApi().dataset_info(dataset, revision=revision)
-        HfApi().auth_check(dataset, repo_type="dataset")
+        if HfApi().dataset_info(dataset, revision=revision, timeout=_TIMEOUT_S).gated:
+            HfApi().auth_check(dataset, repo_type="dataset")
     except GatedRepoError:
+        whose = "the account of this token has no access" if get_token() else "there is no token"
         return (
-            f"data.path {dataset!r}: a gated dataset. Ask for access at {page}, and set HF_TOKEN to a token of the "
-            f"account that has it ({constants.ENDPOINT}/settings/tokens)."
+            f"data.path {dataset!r}: a gated dataset, and {whose}. Ask for access at {page}, and set HF_TOKEN to a "
+            f"token of the account that has it ({tokens})."
         )
     except (RepositoryNotFoundError, HFValidationError):
         return (
@@ -67,6 +85,10 @@ def why_refused(dataset: str, revision: str | None) -> str | None:
         )
     except RevisionNotFoundError:
         return f"data.revision {revision!r}: no such branch, tag or commit; they are listed at {page}."
+    except HfHubHTTPError as error:
+        if error.response.status_code != 401:
+            return None
+        return f"data.path {dataset!r}: the Hub does not know the token of HF_TOKEN. Give another ({tokens}), or none."
     except Exception:  # whatever keeps the question from being answered; the client's own error says more
         return None
     return None

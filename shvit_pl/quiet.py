@@ -15,6 +15,7 @@ _LOGGERS = (
     "lightning.pytorch.utilities.rank_zero",
     "lightning.fabric.utilities.rank_zero",
     "lightning.fabric.utilities.seed",
+    "datasets.packaged_modules.cache.cache",
 )
 _LOGGED = (
     "litlogger",
@@ -36,6 +37,7 @@ _LOGGED = (
     "was configured so",
     "distributed_backend=",
     "Initializing distributed",
+    "Found the latest cached dataset configuration",  # which may not be the one that is opened
 )
 _WARNED = (
     r".*isinstance\(treespec, LeafSpec\).*",

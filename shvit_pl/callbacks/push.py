@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, one_line
 from shvit_pl.run_loggers import run_folder
 
 
@@ -37,9 +37,11 @@ class PushToHub(L.Callback):
 
         try:
             push(open_run(folder), Target(self.repo_id, public=self.public))
-        except UserError as error:
+        except (UserError, OSError) as error:  # of the Hub, or of a disk that is full
             again = ["shvit-pl", "push", str(folder), "--repo-id", self.repo_id, *(["--public"] * self.public)]
-            print(f"not pushed: {error} The run is complete; push it with: {shlex.join(again)}", file=sys.stderr)
+            print(
+                f"not pushed: {one_line(error)} The run is complete; push it with: {shlex.join(again)}", file=sys.stderr
+            )
 
 
 def check_push(config: Any) -> None:

@@ -75,7 +75,7 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
         "cost": f"{facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} MMACs",
         "weights": facts["init"],
         **({"teacher": facts["teacher"]} if facts["teacher"] else {}),
-        "data": f"{dataset['path']}: {_images(facts)}, {_classes(facts)}",
+        "data": f"{_version(dataset)}: {_images(facts)}, {_classes(facts)}",
         "": dataset["validation"],
         "schedule": f"{_length(facts)} of {facts['global_batch']} images; {_learning_rate(module)}",
         "device": f"{facts['device']}, {facts['precision']}, seed {facts['seed']}",
@@ -90,6 +90,11 @@ def _length(facts: dict[str, Any]) -> str:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _version(dataset: dict[str, Any]) -> str:
+    """Which dataset; of the Hub, at which commit."""
+    return f"{dataset['path']} at {dataset['commit'][:7]}" if dataset["commit"] else str(dataset["path"])
 
 
 def _images(facts: dict[str, Any]) -> str:

@@ -16,7 +16,6 @@ import torch
 from shvit_pl.callbacks.memory import peak_memory, reset_peak_memory
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data import HFImageDataModule
-from shvit_pl.data.sources import is_on_hub
 from shvit_pl.designs.cost import cost
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.randomness import run_seed
@@ -141,7 +140,7 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "teacher": module.teacher_note,
         "dataset": {
             **{key: settings[key] for key in ("path", "name", "revision", "train_fraction", "streaming", "image_size")},
-            "on_hub": is_on_hub(settings.path),
+            "commit": data.commit,
             "train_images": data.rows("train"),
             "validation_images": data.rows("validate"),
             "images_per_class": data.images_per_class(),

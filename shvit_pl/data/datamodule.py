@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 from shvit_pl.data.broken import BrokenImages
 from shvit_pl.data.dataset import ImageDataset, RowReader
 from shvit_pl.data.erasing import erase, erase_each
+from shvit_pl.data.hub_datasets import refuse_moved
 from shvit_pl.data.loaders import Batch, EpochLoader, StreamLoader
 from shvit_pl.data.replay import RangeSampler, Replay, ReplayDataset, ReplaySampler, check_replay
 from shvit_pl.data.rows import ChosenRows, choose_rows, stream_rows
@@ -141,6 +142,20 @@ class HFImageDataModule(L.LightningDataModule):
     def split_note(self) -> str:
         """A sentence about where the evaluated images come from."""
         return self.chosen.note
+
+    @property
+    def commit(self) -> str | None:
+        """The version of a dataset of the Hub."""
+        return self.chosen.commit
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for checkpoints: which version of a dataset of the Hub the run sees."""
+        return {"commit": self.commit} if self.commit else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raise `UserError` when a training that goes on would see another version."""
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            refuse_moved(self.hparams["path"], state_dict["commit"], self.commit)
 
     def rows(self, stage: str) -> int | None:
         """Number of images of `train`, `validate`, `test` or `predict`; None for a stream."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
 
 from shvit_pl.data.columns import encode_labels, image_column, label_column
-from shvit_pl.data.sources import open_dataset, open_stream
+from shvit_pl.data.sources import open_source
 from shvit_pl.data.splits import (
     VALIDATION_NAMES,
     check_split,
@@ -31,6 +31,7 @@ class ChosenRows:
         label_column: The column of class indices; None for prediction.
         class_names: Class names, index by index; None for prediction.
         note: A sentence about where the evaluated rows come from.
+        commit: The version of a dataset of the Hub.
     """
 
     by_stage: dict[str, Any]
@@ -38,6 +39,7 @@ class ChosenRows:
     label_column: str | None = None
     class_names: list[str] | None = None
     note: str = ""
+    commit: str | None = None
 
 
 def choose_rows(hp: Any, stage: str, held_out: bool) -> ChosenRows:
@@ -52,7 +54,11 @@ def choose_rows(hp: Any, stage: str, held_out: bool) -> ChosenRows:
     Raises:
         UserError: for what is not there, or ambiguous.
     """
-    splits = open_dataset(hp.path, hp.name, hp.revision)
+    opened = open_source(hp.path, hp.name, hp.revision)
+    return replace(_chosen(DatasetDict(opened.splits), hp, stage, held_out), commit=opened.commit)
+
+
+def _chosen(splits: DatasetDict, hp: Any, stage: str, held_out: bool) -> ChosenRows:
     image = image_column(next(iter(splits.values())).features, hp.image_column)
     splits = splits.cast_column(image, Image(decode=False))
     if stage == "predict":
@@ -97,7 +103,11 @@ def stream_rows(hp: Any, stage: str) -> ChosenRows:
     Raises:
         UserError: for what is not there, or ambiguous, or can't be done with a stream.
     """
-    splits = open_stream(hp.path, hp.name, hp.revision)
+    opened = open_source(hp.path, hp.name, hp.revision, streaming=True)
+    return replace(_streamed(IterableDatasetDict(opened.splits), hp, stage), commit=opened.commit)
+
+
+def _streamed(splits: IterableDatasetDict, hp: Any, stage: str) -> ChosenRows:
     check_split(splits, "data.train_split", hp.train_split)
     features = splits[hp.train_split].features
     if features is None:

@@ -49,11 +49,12 @@ def check_access(repo_id: str) -> str:
         raise HubError(f"the Hub ({constants.ENDPOINT}) can't be reached from here.")
     with hub_errors(repo_id):
         who = HfApi().whoami()
-    _check_token(who, repo_id)
+    check_token(who, repo_id)
     return str(who["name"])
 
 
-def _check_token(who: Mapping[str, Any], repo_id: str) -> None:
+def check_token(who: Mapping[str, Any], repo_id: str) -> None:
+    """Raise `HubError` when a token, by what the Hub says of it, may not write to a repository of this name."""
     token = (who.get("auth") or {}).get("accessToken") or {}
     owner, role = repo_id.split("/")[0], token.get("role")
     scopes = (token.get("fineGrained") or {}).get("scoped") or []
@@ -74,7 +75,7 @@ def _check_token(who: Mapping[str, Any], repo_id: str) -> None:
 @contextmanager
 def hub_errors(repo_id: str) -> Iterator[None]:
     """Speak to the Hub with a limit to its silence; whatever it answers or fails to becomes one `HubError`."""
-    get_session().timeout = _patience()
+    get_session().timeout = patience()
     try:
         yield
     except LocalTokenNotFoundError as error:
@@ -108,11 +109,12 @@ def _refusal(error: HfHubHTTPError, repo_id: str) -> str:
 
 def _no_answer(error: HTTPError) -> str:
     if "Timeout" in type(error).__name__:  # the classes are of the client's own HTTP library, whichever it is
-        return f"the Hub has not answered for {_patience():g} seconds (HF_HUB_DOWNLOAD_TIMEOUT changes that)."
+        return f"the Hub has not answered for {patience():g} seconds (HF_HUB_DOWNLOAD_TIMEOUT changes that)."
     return f"the connection to the Hub broke ({one_line(error)[:120]})."
 
 
-def _patience() -> float:
+def patience() -> float:
+    """Seconds that the Hub may be silent."""
     return float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _PATIENCE_S)
 
 

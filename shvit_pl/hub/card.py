@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from shvit_pl.runs import FIGURES
 FILE = "README.md"
 _METRICS = {"acc1": "top-1", "acc5": "top-5", "loss": "cross-entropy"}
 _MOST_CLASSES = 30  # that are listed
+_WIDEST = 92  # characters of a line of code that fits on the page
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def write_card(run: EndedRun, model: SHViT, folder: Path, repo_id: str, sweep: S
         loader=PackageLoader("shvit_pl.hub"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip
-    environment.filters.update(cell=_cell, percent=lambda share: f"{share:.1%}")
+    environment.filters.update(cell=_cell, code=_code, percent="{:.1%}".format, wrapped=_wrapped)
     text = environment.get_template("card.md.j2").render(
         metadata=metadata(run, repo_id, known is not None).to_yaml(),
         repo_id=repo_id, timm_name=known, sweep=_demoted(run, sweep), **_facts(run, folder),
@@ -105,6 +107,23 @@ def _demoted(run: EndedRun, sweep: Sweep | None) -> Sweep | None:
     return replace(sweep, how=run.paths.text(sweep.how), table=run.paths.text(body))
 
 
+def _wrapped(command: str) -> str:
+    """A command in lines that need no scrolling."""
+    lines: list[str] = []
+    for word in shlex.split(command):
+        word = shlex.quote(word)
+        if lines and len(lines[-1]) + len(word) < _WIDEST:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"  {word}" if lines else word)
+    return " \\\n".join(lines)
+
+
 def _cell(text: object) -> str:
     """Text that neither breaks a table nor becomes HTML."""
     return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
+
+
+def _code(text: str) -> str:
+    """Text as it is, in the type of code."""
+    return f"`{' '.join(text.replace('`', chr(39)).split())}`"

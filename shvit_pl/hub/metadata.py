@@ -45,7 +45,7 @@ def _results(run: EndedRun) -> list[EvalResult] | None:
             dataset_type=str(dataset["path"]),
             dataset_name=str(dataset["path"]),
             dataset_config=dataset["name"],
-            dataset_revision=dataset["revision"],
+            dataset_revision=dataset.get("commit"),
             metric_type="accuracy",
             metric_name=name,
             metric_value=round(run.metrics[key], 5),

@@ -35,7 +35,7 @@ class Teacher:
 def hub_dataset(run: EndedRun) -> str | None:
     """The id of the Hub dataset that a run was trained on, if it was one."""
     dataset = run.summary["dataset"]
-    return str(dataset["path"]) if dataset.get("on_hub") else None
+    return str(dataset["path"]) if dataset.get("commit") else None
 
 
 def base_model(run: EndedRun) -> str | None:

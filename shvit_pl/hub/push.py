@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi, constants
 
-from shvit_pl.hub.access import hub_errors
+from shvit_pl.hub.access import hub_errors, patience
 from shvit_pl.hub.card import Sweep
 from shvit_pl.hub.ended import EndedRun
 from shvit_pl.hub.files import OURS, write_files
@@ -51,6 +51,7 @@ def push(run: EndedRun, target: Target, sweep: Sweep | None = None) -> None:
 def _upload(folder: Path, run: EndedRun, target: Target) -> None:
     api, repo, branch = HfApi(), target.repo_id, target.revision
     api.create_repo(repo, private=not target.public, exist_ok=True)
+    was_private = api.model_info(repo, timeout=patience()).private
     if branch is not None:
         api.create_branch(repo, branch=branch, exist_ok=True)
     weights = "averaged" if run.averaged else "raw"
@@ -61,9 +62,8 @@ def _upload(folder: Path, run: EndedRun, target: Target) -> None:
         delete_patterns=list(OURS),
         commit_message=f"shvit-pl: {weights} weights of {run.checkpoint.name}, card and metrics",
     )
-    was_private = api.model_info(repo, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT).private
     if target.public and was_private:
-        api.update_repo_settings(repo, visibility="public")
+        api.update_repo_settings(repo, private=False)
     seen = "public" if target.public or not was_private else "private; --public shows it to everybody"
     print(f"{constants.ENDPOINT}/{repo}{f'/tree/{branch}' if branch else ''} ({seen})")
     print(f'commit {commit.oid[:12]}; use it: timm.create_model("hf-hub:{_name(target)}", pretrained=True)')

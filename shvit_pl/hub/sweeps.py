@@ -29,15 +29,23 @@ def best_run(folder: Path) -> tuple[Path, Sweep]:
         UserError: where no run has ended, or the best one is on another machine.
     """
     results = results_of(folder)
+    picked = pick(results)
+    if picked is None:
+        raise UserError(f"{str(folder)!r}: no run of this sweep has ended with a result yet. Wait for its end.")
+    cell, run, score = picked
+    return _folder(folder, run), Sweep(_how(results, cell, run, score), cells_markdown(results))
+
+
+def pick(results: Results) -> tuple[Cell, Run, float] | None:
+    """The best cell by its mean, its best run and that one's value; None where no run has ended."""
     objective = monitor(results.objectives)
     sign = -1.0 if "loss" in objective else 1.0
-    scored = {cell.name: _scores(cell, objective) for cell in results.cells}
-    cells = [cell for cell in results.cells if scored[cell.name]]
-    if not cells:
-        raise UserError(f"{str(folder)!r}: no run of this sweep has ended with a {objective} yet. Wait for its end.")
-    best = max(cells, key=lambda cell: sign * mean(score for _, score in scored[cell.name]))
-    run, score = max(scored[best.name], key=lambda pair: sign * pair[1])
-    return _folder(folder, run), Sweep(_how(results, best, run, score, objective), cells_markdown(results))
+    scored = [(cell, _scores(cell, objective)) for cell in results.cells]
+    known = [(cell, runs) for cell, runs in scored if runs]
+    if not known:
+        return None
+    cell, runs = max(known, key=lambda pair: sign * mean(score for _, score in pair[1]))
+    return cell, *max(runs, key=lambda pair: sign * pair[1])
 
 
 def _scores(cell: Cell, objective: str) -> list[tuple[Run, float]]:
@@ -54,7 +62,8 @@ def _folder(sweep: Path, run: Run) -> Path:
     return folder
 
 
-def _how(results: Results, cell: Cell, run: Run, score: float, objective: str) -> str:
+def _how(results: Results, cell: Cell, run: Run, score: float) -> str:
+    objective = monitor(results.objectives)
     runs = f"the best of its {len(cell.done)} seeds" if len(cell.done) > 1 else "its only run"
     return (
         f"This is a run of the sweep `{results.title}`, which compared {len(results.cells)} choices. Picked was the "

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from shvit_pl.errors import UserError
 
-_PACKAGES = ("optuna", "scipy", "plotly", "jinja2")
+_PACKAGES = ("optuna", "scipy", "plotly")
 
 
 def check_extra(command: str) -> None:

@@ -2,10 +2,13 @@
 
 import json
 import shlex
+import subprocess
+import sys
 
 import pytest
 
 from shvit_pl.cli import main
+from tests.cli.runs import QUICK as RUN
 from tests.cli.runs import fit
 
 QUICK = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2")
@@ -61,3 +64,15 @@ def test_a_token_is_asked_for_before_the_data_is_opened(hub, capsys, monkeypatch
     monkeypatch.delenv("HF_TOKEN")
     assert fit(TO, "--data.path=nowhere/at/all") == 2
     assert "hf auth login" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_pushes(hub, tmp_path):
+    two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
+    command = [sys.executable, "-m", "shvit_pl.cli", "fit", *RUN, *QUICK, *two, TO]
+    done = subprocess.run(command, env=hub.environment(), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    asked = [f"{request.method} {request.path}" for request in hub.requests]
+    assert len([each for each in asked if "/commit/" in each]) == 1
+    assert len([each for each in asked if "whoami" in each]) == 1
+    assert len(hub.repo("user/digits").history()) == 2

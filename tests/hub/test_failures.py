@@ -6,6 +6,7 @@ import time
 import pytest
 
 from shvit_pl.cli import main
+from shvit_pl.hub.access import HubError, check_token
 from tests.hub.runs import files
 
 REPO = "user/digits"
@@ -103,6 +104,38 @@ def test_an_unknown_token(run, hub, capsys, monkeypatch):
 def test_the_repositories_of_somebody_else(run, hub, capsys):
     hub.account("other")
     assert "may not write to the repositories of 'other'" in refused(run, capsys, repo="other/digits")
+
+
+def account(role, permissions=(), organisations=None):
+    """What the Hub says of a token."""
+    scoped = [{"entity": {"name": "user"}, "permissions": list(permissions)}]
+    token = {"role": role, **({"fineGrained": {"scoped": scoped}} if role == "fineGrained" else {})}
+    orgs = [{"name": name, "roleInOrg": role} for name, role in (organisations or {}).items()]
+    return {"name": "user", "orgs": orgs, "auth": {"accessToken": token}}
+
+
+@pytest.mark.parametrize(
+    ("who", "repo", "words"),
+    [
+        (account("write"), "user/a", None),
+        (account("read"), "user/a", "may only read"),
+        (account("fineGrained", ["repo.content.read", "repo.write"]), "user/a", None),
+        (account("fineGrained", ["repo.content.read"]), "user/a", "may only read"),
+        (account("write", organisations={"team": "contributor"}), "team/a", None),
+        (account("write", organisations={"team": "read"}), "team/a", "may not write to the repositories of 'team'"),
+        (
+            account("write", organisations={"team": "admin"}),
+            "others/a",
+            "may not write to the repositories of 'others'",
+        ),
+    ],
+)
+def test_what_a_token_may(who, repo, words):
+    if words is None:
+        check_token(who, repo)
+    else:
+        with pytest.raises(HubError, match=words):
+            check_token(who, repo)
 
 
 def test_offline_by_setting(run, capsys):

@@ -25,7 +25,8 @@ def test_killed_while_the_hub_is_asked(at, first, ended, hub, tmp_path):
     before = hub.repo(REPO).files if not first else {".gitattributes": hub.create("user/empty").files[".gitattributes"]}
     fault = hub.stall(at)
     flags = ["--weights", "ema"]  # another large file than before
-    process = subprocess.Popen([sys.executable, "-c", COMMAND, *push, *flags], env=hub.environment(), cwd=tmp_path)
+    environment = {**hub.environment(), "TMPDIR": str(tmp_path)}  # what it can't clean up any more
+    process = subprocess.Popen([sys.executable, "-c", COMMAND, *push, *flags], env=environment, cwd=tmp_path)
     try:
         assert fault.reached.wait(60)
     finally:

@@ -67,9 +67,9 @@ def test_flags(flags, words, run, capsys):
 
 
 def test_a_summary_of_an_older_version_is_read(run, capsys):
-    """It does not say yet whether the dataset is of the Hub."""
+    """It does not say yet which commit of a dataset of the Hub was seen."""
     import json
 
     dataset = json.loads((run / "summary.json").read_text())["dataset"]
-    edit(run / "summary.json", dataset={key: value for key, value in dataset.items() if key != "on_hub"})
+    edit(run / "summary.json", dataset={key: value for key, value in dataset.items() if key != "commit"})
     assert main(["push", str(run), *REPO, "--dry-run"]) == 0

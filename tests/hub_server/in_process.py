@@ -45,6 +45,7 @@ def configure(patch: pytest.MonkeyPatch, *, offline: bool, cache: Path) -> None:
     import datasets.config
     from huggingface_hub import constants
 
+    patch.setenv("HF_HUB_OFFLINE", str(int(offline)))
     patch.setattr(constants, "HF_HUB_OFFLINE", offline)
     patch.setattr(datasets.config, "HF_HUB_OFFLINE", offline)
     patch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))

@@ -61,8 +61,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is None:
             return self._send(_ranged(request, answer(self.hub, request)))
         if fault.status:
-            response = HubError(fault.status, message=fault.message or f"error {fault.status} on demand").response()
-            return self._send(Response(response.body, response.headers | fault.headers, fault.status))
+            message = fault.message or f"error {fault.status} on demand"
+            return self._send(HubError(fault.status, message=message, headers=fault.headers).response())
         if fault.cut:
             self._send(_ranged(request, answer(self.hub, request)), half=True)
         else:

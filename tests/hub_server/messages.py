@@ -69,14 +69,14 @@ class Response:
 class HubError(Exception):
     """An answer other than 200, as the Hub words it."""
 
-    def __init__(self, status: int, code: str = "", message: str = "") -> None:
+    def __init__(self, status: int, code: str = "", message: str = "", headers: dict[str, str] | None = None) -> None:
         super().__init__(code or message)
-        self.status, self.code, self.message = status, code, message or code
+        self.status, self.code, self.message, self.headers = status, code, message or code, headers or {}
 
     def response(self) -> Response:
         """The answer: the reason in the headers, as the client wants it, and in the body."""
         headers = {"X-Error-Message": self.message} | ({"X-Error-Code": self.code} if self.code else {})
-        return Response.of({"error": self.message}, self.status, **headers)
+        return Response.of({"error": self.message}, self.status, **headers, **self.headers)
 
 
 Answering = Callable[..., Response]

@@ -100,9 +100,10 @@ def resolve(hub: HubServer, request: Request, prefix: str, repo: str, revision: 
     commit = commit_at(found, revision)
     if path not in PUBLIC_IN_A_GATED_REPO:
         check_gate(hub, request, found)
+    headers = {"X-Repo-Commit": commit.id}
     if path not in commit.files:
-        raise HubError(404, "EntryNotFound")
-    content, headers = commit.files[path], {"X-Repo-Commit": commit.id}
+        raise HubError(404, "EntryNotFound", headers=headers)
+    content = commit.files[path]
     if not is_large(path, content):
         return Response(content, {**headers, "ETag": f'"{git_hash(content)}"', "Accept-Ranges": "bytes"})
     linked = {"X-Linked-Etag": f'"{sha256(content)}"', "X-Linked-Size": str(len(content))}

@@ -166,6 +166,7 @@ FLAGS = [
     (["--model.optim.lr=0"], ["model.optim.lr 0", "above 0"]),
     (["--model.design.patch_size=4"], ["--model.design.patch_size", "my.yaml varies it"]),
     (["--run_name=mine"], ["--run_name", "the name of its point"]),
+    (["--push_to=user/best"], ["--push_to", "pushes the best run"]),
     (["--ckpt_path=last"], ["--ckpt_path", "go on by themselves"]),
     (["--seed_everything=3"], ["--seed_everything", "seeds in the sweep file say it"]),
     (["--monitor=val/loss"], ["--monitor", "objective in the sweep file says it"]),
