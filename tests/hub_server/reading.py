@@ -127,7 +127,7 @@ def _rows(commit: Commit, folder: str, expand: bool) -> list[dict[str, Any]]:
         for name in _folders(commit.files)
     ]
     rows += [{"type": "file", "path": path, **_described(path, data)} for path, data in commit.files.items()]
-    return [{**row, **more} for row in rows if not folder or row["path"].startswith(f"{folder}/")]
+    return [row | more for row in rows if not folder or row["path"].startswith(f"{folder}/")]
 
 
 def _folders(files: Iterable[str]) -> list[str]:
