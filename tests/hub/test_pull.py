@@ -4,13 +4,17 @@ import re
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from timm.models._hub import save_for_hf
 
 from shvit_pl.cli import main
 from shvit_pl.models import create_model, load_weights
 from shvit_pl.models.repos import commit_of
 from tests.cli.runs import fit
 from tests.cli.test_pretrained import DATA, NAMES, save
+from tests.conftest import perturb_
+from tests.data import standins
 from tests.hub_server.in_process import forget
 
 ONE = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
@@ -109,3 +113,18 @@ def test_weights_fetched_once_are_there_when_the_hub_is_away(model, hub):
     fresh = create_model("tiny", num_classes=10, patch_size=8)
     load_weights(fresh, "user/name")
     assert same(fresh, model)
+
+
+def test_the_official_weights_are_tried_on_a_copy_of_imagenet(hub, tmp_path, capsys):
+    """The command of the README, on a small stand-in for the dataset, with weights that were never trained."""
+    save_for_hf(perturb_(timm.create_model("shvit_s1")), tmp_path / "s1", safe_serialization=True)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "s1").iterdir()}
+    hub.commit("timm/shvit_s1.in1k", files, kind="models")
+    hub.commit("ILSVRC/imagenet-1k", standins.imagenet1k())
+    configs = ["--config=s1.yaml", "--config=recipes/imagenet_300e.yaml"]
+    command = ["validate", *configs, "--model.init_from=timm/shvit_s1.in1k", "--data.num_workers=0"]
+    assert main(command) == 0, capsys.readouterr().err
+    printed = capsys.readouterr().out
+    assert "weights only, no run is resumed: 471 tensors from timm/shvit_s1.in1k" in printed
+    assert "72.78 % top-1" in printed
+    assert "measured:" not in printed  # seven images are not ImageNet
