@@ -9,7 +9,7 @@ from shvit_pl.config_files import find_config, shipped_configs
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import paper_row
 from tests.cli.test_recipes import printed
-from tests.sweep.test_paper import summary
+from tests.designs.test_published import summary
 
 FILES = sorted((shipped_configs() / "sweeps").glob("*.yaml"))
 RECIPE = "--config=recipes/imagenet_300e.yaml"
