@@ -21,9 +21,11 @@ def naming(flag: str) -> Iterator[None]:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the known word nearest to `word`, or an empty string."""
-    matches = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean '{matches[0]}'?)" if matches else ""
+    """Return `` (did you mean 'x'?)`` for the known word that begins with `word` or is nearest, or an empty string."""
+    known = list(known)
+    near = get_close_matches(word, known, n=3, cutoff=0.6)
+    begun = [other for other in known if other in near and other.startswith(word)]
+    return f" (did you mean '{[*begun, *near][0]}'?)" if near else ""
 
 
 def system_error(error: OSError, flag: str) -> str:

@@ -30,7 +30,6 @@ from shvit_pl.parsing import OneLineErrors
 from shvit_pl.pretrained import read_pretrained
 from shvit_pl.resume import (
     LAST,
-    flat,
     last_checkpoint,
     read_checkpoint,
     refuse_changes,
@@ -40,6 +39,7 @@ from shvit_pl.resume import (
 from shvit_pl.run_callbacks import fit_callbacks, other_callbacks
 from shvit_pl.run_loggers import resumed_loggers, run_loggers
 from shvit_pl.runs import interrupted_run
+from shvit_pl.settings import flat
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.trainer import Trainer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.models.repos import HUB
 from shvit_pl.runs import CHECKPOINTS, SUMMARY, interrupted_run
+from shvit_pl.settings import flat, plain
 
 LAST = "last"
 _BY_SLURM = "hpc_ckpt_*.ckpt"  # how Lightning names what it writes when SLURM is about to end a job
@@ -101,7 +102,7 @@ def training_settings(config: Any) -> dict[str, Any]:
     for section in ("model", "data"):
         values = config[section].as_dict() if hasattr(config[section], "as_dict") else dict(config[section])
         settings.update(flat(values, f"{section}."))
-    settings.update({f"trainer.{name}": _plain(config.trainer[name]) for name in _TRAINER})
+    settings.update({f"trainer.{name}": plain(config.trainer[name]) for name in _TRAINER})
     return {name: value for name, value in settings.items() if name not in _FREE}
 
 
@@ -161,17 +162,3 @@ def last_checkpoint(root: str, name: str) -> str | None:
         if files:
             return max(files, key=os.path.getmtime)
     return None
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested settings with dotted names."""
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    """As it comes back from a checkpoint or a YAML file."""
-    return list(value) if isinstance(value, tuple) else value

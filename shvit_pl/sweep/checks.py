@@ -55,6 +55,14 @@ def check_flags(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> None:
             raise UserError(f"--config {str(file.path)!r}: {name}: no such flag of fit{hint}; see shvit-pl fit --help.")
 
 
+def check_strays(flags: Sequence[str]) -> None:
+    """Raise `UserError` for what is neither a flag nor the value of the flag before it."""
+    for before, arg in zip(("", *flags), flags, strict=False):
+        if not arg.startswith("-") and (not before.startswith("-") or "=" in before):
+            advice = f"give it as --config {arg}" if arg.endswith((".yaml", ".yml")) else "give it after its flag"
+            raise UserError(f"{arg}: an argument without a flag; {advice}.")
+
+
 def _check_ours(name: str, where: str) -> None:
     """Refuse what the sweep itself says to each run."""
     said = _OWN.get(name) or ("the sweep file says it" if name in IN_FILE else None)

@@ -9,6 +9,7 @@ from typing import Any
 
 from shvit_pl.errors import UserError
 from shvit_pl.parsing import SECTIONS, no_section
+from shvit_pl.settings import flat
 
 
 def check_flag(flag: Any, value: Any, where: str) -> None:
@@ -19,6 +20,9 @@ def check_flag(flag: Any, value: Any, where: str) -> None:
         value: Its value.
         where: The part of the sweep file, for the message.
     """
+    if flag in SECTIONS and isinstance(value, Mapping) and value:
+        inner, choice = next(flat(value, f"{flag}."))
+        raise UserError(f"{where}: {flag} is a section; write {inner}: {short(choice)} in one line.")
     if flag in SECTIONS:
         raise UserError(f"{where}: {no_section(flag, short(value))}.")
     if not isinstance(flag, str):

@@ -59,14 +59,18 @@ def drive(board: Board, definition: Definition, pool: Pool, terms: Terms, watche
         Terminated: on SIGTERM, the same.
     """
     with _sigterm_raises(), pool:
-        while True:
-            status = patiently(lambda: _step(board, definition, terms))
-            watcher.show(status)
-            ours = [run for run in status.running if pool.does(run.owner)]
-            if status.left == 0 or not (terms.wait or status.waiting or ours):
-                return status
-            pool.keep(status.left)
-            time.sleep(_POLL)
+        try:
+            while True:
+                status = patiently(lambda: _step(board, definition, terms))
+                watcher.show(status)
+                ours = [run for run in status.running if pool.does(run.owner)]
+                if status.left == 0 or not (terms.wait or status.waiting or ours):
+                    return status
+                pool.keep(status.left)
+                time.sleep(_POLL)
+        except (KeyboardInterrupt, Terminated):
+            print("stopping the runs ...", flush=True)
+            raise
 
 
 def _step(board: Board, definition: Definition, terms: Terms) -> Status:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from shvit_pl.config_files import read_config
 from shvit_pl.errors import UserError
 from shvit_pl.runs import newest_run, read_curves
 from shvit_pl.sweep.definition import Definition, refuse_other
@@ -20,6 +21,7 @@ from shvit_pl.sweep.progress import command_of
 from shvit_pl.sweep.results import Cell, Results, Run, State
 from shvit_pl.sweep.study import CURVES, DEFINITION, ERROR, RUN, SPEED, SUMMARY, Board, is_fault
 
+_FACTS = {"command", "study", "storage", "definition"}
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "done",
     TrialState.PRUNED: "pruned",
@@ -66,7 +68,11 @@ def read_file(folder: Path) -> dict[str, Any]:
     """Read `sweep.yaml`; raises `UserError` where a folder is no sweep's."""
     if not (folder / SWEEP).is_file():
         raise UserError(f"--folder {str(folder)!r}: no sweep's folder (no {SWEEP} in it); give that of shvit-pl sweep.")
-    facts: dict[str, Any] = yaml.safe_load((folder / SWEEP).read_text())
+    facts = read_config(str(folder / SWEEP))
+    if facts.keys() != _FACTS:
+        raise UserError(
+            f"--folder {str(folder)!r}: its {SWEEP} is not the record of a sweep. Give another folder, or rename it."
+        )
     return facts
 
 

@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGINT, SIGTERM
 
 import torch
 from optuna.exceptions import StorageInternalError
 
 from shvit_pl.errors import UserError
 from shvit_pl.fit_check import fit_check
-from shvit_pl.sweep.checks import check_flags, define, open_cells
+from shvit_pl.sweep.checks import check_flags, check_strays, define, open_cells
 from shvit_pl.sweep.definition import Definition, refuse_other
 from shvit_pl.sweep.driver import Terminated, Terms, drive
 from shvit_pl.sweep.dry_run import dry_run
@@ -45,6 +45,7 @@ def start(options: Options, configs: Sequence[str], flags: Sequence[str], comman
         UserError: for a mistake, before anything is started or written.
     """
     options, command = _without_password(options, command)
+    check_strays(flags)
     path, layers = pick_sweep_file(configs)
     file = read_sweep_file(path)
     base = [*(f"--config={config}" for config in (*file.base, *layers)), *flags]
@@ -58,8 +59,8 @@ def start(options: Options, configs: Sequence[str], flags: Sequence[str], comman
     for before, where in there:
         refuse_other(before, definition, where)
     spec = WorkerSpec(str(folder), options.storage, study, tuple(base), heartbeat=options.heartbeat)
-    is_new = all(before.cells != definition.cells for before, _ in there)
-    opened = open_cells(definition, file, base, fit) if is_new or options.dry_run else []
+    unchecked = all(before.cells != definition.cells for before, _ in there)
+    opened = open_cells(definition, file, base, fit) if unchecked or options.dry_run else []
     if options.dry_run:
         dry_run(definition, opened, spec.program, workers)
     else:
@@ -80,8 +81,7 @@ def run_sweep(
 
     Raises:
         UserError: where the folder, or the study, holds another sweep.
-        SystemExit: with 1 where runs failed, 143 on SIGTERM.
-        KeyboardInterrupt: on Ctrl-C, when all runs have ended.
+        SystemExit: with 1 where runs failed; with 130 on Ctrl-C and 143 on SIGTERM, when all runs have ended.
     """
     folder = Path(spec.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,9 +97,7 @@ def run_sweep(
             status = drive(board, definition, Pool(spec, slots), terms, table)
     except (KeyboardInterrupt, Terminated) as stop:
         print(f"stopped: {_left(board, definition, options)}; the same command goes on with them", flush=True)
-        if isinstance(stop, Terminated):
-            raise SystemExit(128 + SIGTERM) from stop
-        raise
+        raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
     gpu = options.gpus.split(",")[0].strip() if options.gpus is not None else None
     finish(board, definition, folder, options.speed and status.left == 0, gpu, options.plain)
     if status.left:

@@ -40,6 +40,8 @@ def open_storage(folder: Path, storage: str | None) -> BaseStorage:
             f"--storage {storage}: SQLite hands one trial to two workers. Leave the flag out (a journal file in the "
             "sweep folder), or give postgresql://USER@HOST/DATABASE."
         )
+    if storage.startswith("postgres:"):
+        raise UserError(f"--storage {storage}: write postgresql{storage.removeprefix('postgres')}.")
     try:
         return _open_database(storage)
     except Exception as error:  # of SQLAlchemy, its drivers, or Optuna

@@ -87,8 +87,12 @@ class Board:
             self.storage.set_trial_user_attr(self._id(number), name, value)
 
     def claim(self, owner: dict[str, Any]) -> FrozenTrial | None:
-        """Take the first point that waits, if there is one; no other worker gets it."""
-        for trial in self.trials((TrialState.WAITING,)):
+        """Take the first point that waits, if there is one; no other worker gets it.
+
+        A point that was begun before keeps its place.
+        """
+        first = {trial.user_attrs[KEY]: trial.number for trial in reversed(self.trials())}
+        for trial in sorted(self.trials((TrialState.WAITING,)), key=lambda trial: first[trial.user_attrs[KEY]]):
             try:
                 if not self.storage.set_trial_state_values(self._id(trial.number), TrialState.RUNNING):
                     continue

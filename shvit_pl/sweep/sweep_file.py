@@ -61,6 +61,9 @@ def pick_sweep_file(configs: Sequence[str]) -> tuple[str, list[str]]:
     given = f"--config {', '.join(map(repr, configs))}".strip()
     if sweeps:
         raise UserError(f"{given}: {len(sweeps)} of these are sweep files; give one, and configs of fit beside it.")
+    record = next((str(said["command"]) for said in settings.values() if "definition" in said), None)
+    if record is not None:
+        raise UserError(f"{given}: the record of a sweep, not a sweep file; it was started by: {record}")
     hint = next(filter(None, (did_you_mean(str(key), KINDS) for said in settings.values() for key in said)), "")
     raise UserError(f"{given}: no sweep file, which has grid, list or search{hint}; give one, such as {_SHIPPED}.")
 

@@ -43,7 +43,10 @@ GRIDS = {
     "one value for a list": ("grid: {data.batch_size: 8}\n", ["grid: data.batch_size 8", "a list of values"]),
     "a value twice": ("grid: {data.batch_size: [8, 4, 8]}\n", ["grid: data.batch_size [8, 4, 8]", "twice"]),
     "a value twice, as text": ("grid: {data.batch_size: [8, '8']}\n", ["grid: data.batch_size [8, '8']", "twice"]),
-    "a section": ("grid: {model: {design: {name: [s1]}}}\n", ["grid: model {'design'", "this is a section"]),
+    "a section": (
+        "grid: {model: {design: {name: [s1]}}}\n",
+        ["grid: model is a section", "write model.design.name: ['s1']"],
+    ),
     "a section of designs": ("grid: {model.design: [s1, s2]}\n", ["grid: model.design", "model.design.name"]),
     "a number as flag": ("grid: {3: [1, 2]}\n", ["grid: 3", "such as model.design.patch_size"]),
     "hyphens": ("grid: {--data.batch_size: [8]}\n", ["--data.batch_size", "did you mean 'data.batch_size'"]),
@@ -82,7 +85,10 @@ LISTS = {
     "an empty list": ("list:\n", ["list is empty", "give rows by name"]),
     "rows without names": ("list: [{data.batch_size: 8}]\n", ["list is empty", "give rows by name"]),
     "a row that is a value": ("list: {a: 8}\n", ["list: a: 8", "flags and their values"]),
-    "a section in a row": ("list: {a: {data: {batch_size: 8}}}\n", ["list: a: data {'batch_size': 8}", "a section"]),
+    "a section in a row": (
+        "list: {a: {data: {batch_size: 8}}}\n",
+        ["list: a: data is a section", "write data.batch_size: 8"],
+    ),
     "an unknown flag in a row": ("list: {a: {data.btch_size: 8}}\n", ["data.btch_size", "did you mean 'data.batch_"]),
     "a wrong value in a row": ("list: {a: {}, b: {data.augment: flip}}\n", ["1 of 2", "b: data.augment flip"]),
     "what differs by row": (
@@ -147,6 +153,7 @@ SEEDS_AND_OBJECTIVES = {
     "an unknown objective": ("objective: val/lss\n", ["objective val/lss", "did you mean 'val/loss'"]),
     "an empty objective": ("objective:\n", ["objective None", "val/acc1"]),
     "an objective twice": ("objective: [macs, macs]\n", ["objective ['macs', 'macs']", "twice"]),
+    "a metric cut short": ("objective: val/acc\n", ["objective val/acc", "did you mean 'val/acc1'"]),
     "an unknown direction": ("objective: {macs: low}\n", ["objective macs 'low'", "min and max"]),
     "an average that is not kept": ("objective: val/acc1_ema\n", ["objective val/acc1_ema", "--model.ema.decay"]),
 }
@@ -183,7 +190,9 @@ FLAGS = [
     (["--config=s2.yaml", "--config=s9.yaml"], ["--config 's9.yaml'", "no such file"]),
     (["--config=other.yaml"], ["'my.yaml', 'other.yaml'", "2 of these are sweep files", "give one"]),
     (["--config"], ["--config", "expected one argument"]),
-    (["stray"], ["stray", "no such flag"]),
+    (["stray"], ["stray: an argument without a flag", "after its flag"]),
+    (["more.yaml"], ["more.yaml", "--config more.yaml"]),
+    (["--storage=postgres://user@host/db"], ["write postgresql://user@host/db"]),
     (["--workers=0"], ["--workers 0", "from 1"]),
     (["--workers", "-1"], ["--workers -1", "from 1"]),
     (["--workers=all"], ["workers all", "a whole number"]),

@@ -115,6 +115,18 @@ def test_a_folder_without_access(configs, capsys, tmp_path):
     assert_refused(["--config=my.yaml", "--folder=locked/sweep"], said, capsys, tmp_path)
 
 
+def test_a_sweep_file_of_the_records_name_in_the_sweeps_folder(configs, capsys, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "my.yaml").rename(tmp_path / "mine" / "sweep.yaml")
+    said = ["--folder 'mine'", "its sweep.yaml is not the record of a sweep", "another folder"]
+    assert_refused(["--config=mine/sweep.yaml", "--folder=mine"], said, capsys, tmp_path)
+
+
+def test_the_record_of_a_sweep_is_no_sweep_file(other_sweep, capsys, tmp_path):
+    said = ["'there/sweep.yaml'", "the record of a sweep", "it was started by: shvit-pl sweep"]
+    assert_refused(["--config=there/sweep.yaml"], said, capsys, tmp_path)
+
+
 @pytest.fixture
 def other_sweep(tmp_path):
     """A folder that a sweep over other sizes has begun in."""

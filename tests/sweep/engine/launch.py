@@ -100,10 +100,7 @@ def with_report(sweep, spec, slots):
     from shvit_pl.sweep.start import run_sweep
 
     options = Options(retries=sweep.retries, heartbeat=sweep.heartbeat, wait=sweep.wait, speed=False, plain=True)
-    try:
-        run_sweep(sweep.definition, spec, slots, options, ["shvit-pl", "sweep"])
-    except KeyboardInterrupt:  # as the command does
-        return 130
+    run_sweep(sweep.definition, spec, slots, options, ["shvit-pl", "sweep"])
     return 0
 
 

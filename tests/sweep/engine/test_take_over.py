@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from shvit_pl.sweep.grid import Point
 from shvit_pl.sweep.journal import open_journal
 from shvit_pl.sweep.processes import this_process
-from shvit_pl.sweep.study import BEAT, ERROR, LOST, Board, is_fault
+from shvit_pl.sweep.study import BEAT, ERROR, KEY, LOST, Board, is_fault
 
 GRACE = 0.5
 ELSEWHERE = {**this_process(), "machine": "another", "host": "far"}
@@ -54,6 +54,16 @@ def test_a_worker_elsewhere_that_is_heard_keeps_its_point(board):
         board.note(trial.number, {BEAT: beat})
         look(board, 0.6 * GRACE)
     assert states(board) == [TrialState.RUNNING]
+
+
+def test_a_point_that_was_begun_keeps_its_place(tmp_path):
+    board = Board(open_journal(tmp_path), "numbers", ["max"])
+    points = [Point(key, key, {}, 0) for key in "abc"]
+    board.enqueue_missing(points, retries=0)
+    lost = board.claim(this_process())
+    board.end(lost.number, TrialState.FAIL, {LOST: True})
+    board.enqueue_missing(points, retries=0)
+    assert [board.claim(this_process()).user_attrs[KEY] for _ in points] == ["a", "b", "c"]
 
 
 def test_a_live_worker_here_keeps_its_point_however_silent(board):
