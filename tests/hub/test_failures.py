@@ -48,6 +48,7 @@ def refused(run, capsys, *flags, repo=REPO):
         (500, COMMIT, "has failed (500)"),
         (503, WHO, "has failed (503)"),
         (409, COMMIT, "refuses the push (409)"),
+        (400, "POST /api/validate-yaml", "the push failed (Invalid metadata"),
     ],
 )
 def test_an_answer_that_is_an_error(status, path, words, run, hub, capsys):
