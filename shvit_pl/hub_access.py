@@ -58,37 +58,33 @@ def why_unreachable() -> str:
 
 def why_refused(dataset: str, revision: str | None) -> str | None:
     """Why the Hub does not give a dataset, and what to do about it; None when it would give it, or can't be asked."""
-    from huggingface_hub import HfApi, constants, get_token
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import HfApi
 
-    page = f"{constants.ENDPOINT}/datasets/{dataset}"
-    tokens = f"{constants.ENDPOINT}/settings/tokens"
     try:
         if HfApi().dataset_info(dataset, revision=revision, timeout=_TIMEOUT_S).gated:
             HfApi().auth_check(dataset, repo_type="dataset")
-    except GatedRepoError:
+    except Exception as error:  # also what keeps the question from being answered: the client's own error says more
+        return _refusal(error, dataset, revision)
+    return None
+
+
+def _refusal(error: Exception, dataset: str, revision: str | None) -> str | None:
+    from huggingface_hub import constants, errors, get_token
+
+    page, tokens = f"{constants.ENDPOINT}/datasets/{dataset}", f"{constants.ENDPOINT}/settings/tokens"
+    if isinstance(error, errors.GatedRepoError):
         whose = "the account of this token has no access" if get_token() else "there is no token"
         return (
             f"data.path {dataset!r}: a gated dataset, and {whose}. Ask for access at {page}, and set HF_TOKEN to a "
             f"token of the account that has it ({tokens})."
         )
-    except (RepositoryNotFoundError, HFValidationError):
+    if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         return (
             f"data.path {dataset!r}: no such folder or file here, and no such dataset on the Hub. Give a folder of "
             "images, a parquet file, or the id of a Hub dataset; a private one needs HF_TOKEN."
         )
-    except RevisionNotFoundError:
+    if isinstance(error, errors.RevisionNotFoundError):
         return f"data.revision {revision!r}: no such branch, tag or commit; they are listed at {page}."
-    except HfHubHTTPError as error:
-        if error.response.status_code != 401:
-            return None
+    if isinstance(error, errors.HfHubHTTPError) and error.response.status_code == 401:
         return f"data.path {dataset!r}: the Hub does not know the token of HF_TOKEN. Give another ({tokens}), or none."
-    except Exception:  # whatever keeps the question from being answered; the client's own error says more
-        return None
     return None

@@ -148,6 +148,11 @@ def classes(*names: str, rows: list[int] | None = None) -> Files:
     return _splits("data", {"train": rows or _every(names, 10)}, "image", label=names)
 
 
+def splits_of(*names: str, **splits: list[int]) -> Files:
+    """Splits of a dataset of these classes, with the labels of their rows: `train=[0, 1, 0]`."""
+    return _splits("data", splits, "image", label=names)
+
+
 def configurations(*names: str) -> Files:
     """A dataset with several configurations, none of them the default."""
     files = {"README.md": card(**{name: {"train": f"{name}/train-*"} for name in names})}

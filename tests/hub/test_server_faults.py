@@ -78,6 +78,13 @@ def test_faults_count_only_the_requests_that_match(hub, repo):
     assert statuses == [200, 200, 418, 418, 200]
 
 
+def test_a_download_can_be_cut_too(hub, repo, folder):
+    push(folder)
+    hub.cut(path="GET .*/tree/")
+    with pytest.raises(Exception, match=r"incomplete|peer closed"):
+        get_session().get(f"{hub.url}/api/models/user/model/tree/main")
+
+
 def test_no_answer_means_none(hub, repo):
     fault = hub.stall(path="whoami")
     with pytest.raises(Exception, match="timed out"):

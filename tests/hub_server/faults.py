@@ -6,6 +6,8 @@ import re
 import threading
 from dataclasses import dataclass, field
 
+from tests.hub_server.messages import HubError, Response
+
 
 @dataclass
 class Fault:
@@ -17,6 +19,8 @@ class Fault:
         cut: Close the connection in the middle, of the upload or of the answer.
         times: How many more requests it strikes.
         skip: How many it lets pass before that.
+        headers: What else to answer with, such as Retry-After.
+        message: What to say.
         reached: Set once it has struck.
     """
 
@@ -28,6 +32,11 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     message: str = ""
     reached: threading.Event = field(default_factory=threading.Event)
+
+    def response(self) -> Response:
+        """The answer of this status."""
+        message = self.message or f"error {self.status} on demand"
+        return HubError(self.status, message=message, headers=self.headers).response()
 
     def strikes(self, request: str) -> bool:
         """Whether this request, as `METHOD /path`, is to fail; counts it."""

@@ -34,6 +34,7 @@ def reserve() -> socket.socket:
 def online(held: socket.socket, folder: Path) -> Iterator[HubServer]:
     """A Hub at the reserved port, spoken to with the token of `user` and with a cache of its own in `folder`."""
     with HubServer(held.getsockname()[1]) as hub, pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
         patch.setenv("HF_TOKEN", hub.token)
         configure(patch, offline=False, cache=folder)
         yield hub

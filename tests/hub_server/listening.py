@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 from tests.hub_server.faults import Fault
-from tests.hub_server.messages import HubError, Request, Response, answer
+from tests.hub_server.messages import Request, Response, answer
 
 if TYPE_CHECKING:
     from tests.hub_server.server import HubServer
@@ -44,7 +45,9 @@ class Listener(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request, client_address) -> None:  # type: ignore[no-untyped-def]
-        """Nothing: clients that hang up are part of the tests."""
+        """Nothing where a client has hung up, which is part of the tests."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -52,22 +55,21 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def handle_any(self) -> None:
+        """Answer, or fail as a test has asked for."""
         fault = self._fault()
-        if fault is not None and fault.cut and self.command in ("POST", "PUT"):
-            self.rfile.read(int(self.headers.get("Content-Length", 2)) // 2)
-            return self._hang_up()
-        request = self._request()
-        self.hub.requests.append(request)
         if fault is None:
-            return self._send(_ranged(request, answer(self.hub, request)))
+            return self._send(self._answer())
         if fault.status:
-            message = fault.message or f"error {fault.status} on demand"
-            return self._send(HubError(fault.status, message=message, headers=fault.headers).response())
+            self._request()
+            return self._send(fault.response())
         if fault.cut:
-            self._send(_ranged(request, answer(self.hub, request)), half=True)
+            self._cut()
         else:
+            self._request()
             self.hub.closing.wait()
-        return self._hang_up()
+        self.close_connection = True
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_any
 
@@ -76,9 +78,22 @@ class _Handler(BaseHTTPRequestHandler):
             line = f"{self.command} {self.path}"
             return next((fault for fault in self.hub.faults if fault.strikes(line)), None)
 
+    def _answer(self) -> Response:
+        request = self._request()
+        return _ranged(request, answer(self.hub, request))
+
+    def _cut(self) -> None:
+        """Stop in the middle of the upload, or of the answer."""
+        if self.command in ("POST", "PUT"):
+            self.rfile.read(int(self.headers.get("Content-Length", 2)) // 2)
+        else:
+            self._send(self._answer(), half=True)
+
     def _request(self) -> Request:
         headers = {name.lower(): value for name, value in self.headers.items()}
-        return Request(self.command, self.path, headers, self._body())
+        request = Request(self.command, self.path, headers, self._body())
+        self.hub.requests.append(request)
+        return request
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -101,11 +116,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(response.body[: len(response.body) // 2] if half else response.body)
-
-    def _hang_up(self) -> None:
-        self.close_connection = True
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, *_: object) -> None:
         """Nothing: the tests' output is theirs."""

@@ -112,4 +112,6 @@ def answer(hub: HubServer, request: Request) -> Response:
                 return function(hub, request, **{name: unquote(part) for name, part in match.groupdict().items()})
             except HubError as error:
                 return error.response()
+            except Exception as error:  # a fault of this server, which a test should see
+                return HubError(500, message=f"{function.__name__}: {error!r}").response()
     return HubError(404, message=f"no such page: {request.method} {request.path}").response()

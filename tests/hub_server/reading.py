@@ -122,12 +122,10 @@ def _rows(commit: Commit, folder: str, expand: bool) -> list[dict[str, Any]]:
     """Every file and folder below a folder, as `tree` lists them."""
     last = {"id": commit.id, "title": commit.message, "date": _date(commit)}
     more = {"lastCommit": last} if expand else {}
-    rows = [
-        {"type": "directory", "oid": git_hash(name.encode()), "size": 0, "path": name}
-        for name in _folders(commit.files)
-    ]
+    folder_row = {"type": "directory", "oid": git_hash(b""), "size": 0}
+    rows: list[dict[str, Any]] = [{**folder_row, "path": name} for name in _folders(commit.files)]
     rows += [{"type": "file", "path": path, **_described(path, data)} for path, data in commit.files.items()]
-    return [{**row, **more} for row in rows if not folder or row["path"].startswith(f"{folder}/")]
+    return [row | more for row in rows if not folder or row["path"].startswith(f"{folder}/")]
 
 
 def _folders(files: Iterable[str]) -> list[str]:

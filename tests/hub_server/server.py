@@ -15,6 +15,8 @@ from tests.hub_server.listening import Listener
 from tests.hub_server.messages import Request
 from tests.hub_server.repos import Account, Commit, Files, Repo, sha256
 
+_OF_THE_USER = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
+
 
 class HubServer:
     """A Hub of its own, empty at first.
@@ -114,7 +116,7 @@ class HubServer:
         """
         own = {"HF_ENDPOINT": self.url, "HF_HOME": str(home or self._home.name), "HF_HUB_DISABLE_XET": "1"}
         own |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1,localhost"}
-        env = {name: value for name, value in os.environ.items() if name not in ("HF_TOKEN", "HF_TOKEN_PATH")}
+        env = {name: value for name, value in os.environ.items() if name not in _OF_THE_USER}
         token = self.token if token is None else token
         return env | own | ({"HF_TOKEN": token} if token else {})
 
