@@ -89,7 +89,11 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         raise HubError("HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it.") from error
     except HTTPError as error:
         raise HubError(_no_answer(error)) from error
-    except (OSError, RuntimeError) as error:  # of the system, or of what uploads large files
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # of the system, of uploads, of the card's head
         raise HubError(f"the push failed ({one_line(error)[:160]}).") from error
 
 

@@ -17,6 +17,7 @@ from shvit_pl.hub.ended import EndedRun
 from shvit_pl.hub.metadata import metadata
 from shvit_pl.hub.origins import base_model, hub_dataset, teacher
 from shvit_pl.hub.recipe import recipe
+from shvit_pl.hub.target import Target
 from shvit_pl.models import SHViT
 from shvit_pl.runs import FIGURES
 
@@ -39,14 +40,14 @@ class Sweep:
     table: str
 
 
-def write_card(run: EndedRun, model: SHViT, folder: Path, repo_id: str, sweep: Sweep | None = None) -> None:
+def write_card(run: EndedRun, model: SHViT, folder: Path, target: Target, sweep: Sweep | None = None) -> None:
     """Write the card into a folder that holds the rest of the repository.
 
     Args:
         run: The run.
         model: Its network, as it is saved there.
         folder: Where the figures are, and `README.md` goes.
-        repo_id: `user/name`.
+        target: Where it will be.
         sweep: The sweep that it is the best run of.
     """
     known = timm_name(model.design)
@@ -56,8 +57,8 @@ def write_card(run: EndedRun, model: SHViT, folder: Path, repo_id: str, sweep: S
     )  # fmt: skip
     environment.filters.update(cell=_cell, code=_code, percent="{:.1%}".format, wrapped=_wrapped)
     text = environment.get_template("card.md.j2").render(
-        metadata=metadata(run, repo_id, known is not None).to_yaml(),
-        repo_id=repo_id, timm_name=known, sweep=_demoted(run, sweep), **_facts(run, folder),
+        metadata=metadata(run, target.name, known is not None).to_yaml(),
+        target=target, timm_name=known, sweep=_demoted(run, sweep), **_facts(run, folder),
     )  # fmt: skip
     ModelCard(text).save(folder / FILE)
 

@@ -8,11 +8,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from shvit_pl.errors import UserError
+from shvit_pl.hub.target import Target
 from shvit_pl.parsing import OneLineErrors
 
 if TYPE_CHECKING:
     from shvit_pl.hub.card import Sweep
     from shvit_pl.hub.ended import EndedRun
+
+_SWEEP = "sweep.yaml"  # which a sweep folder has
 
 
 def run(args: list[str]) -> None:
@@ -38,12 +41,16 @@ def run(args: list[str]) -> None:
 
 def _push(options: Any) -> None:
     from shvit_pl.hub.access import check_access
-    from shvit_pl.hub.push import Target, push
+    from shvit_pl.hub.push import push
 
     account = check_access(options.repo_id)  # before anything slow
     chosen, sweep = _open(options)
     print(f"pushing {chosen.folder} to {options.repo_id} as {account}", flush=True)
-    push(chosen, Target(options.repo_id, options.revision, options.public), sweep)
+    push(chosen, _target(options), sweep)
+
+
+def _target(options: Any) -> Target:
+    return Target(options.repo_id, options.revision, options.public)
 
 
 def _parser() -> OneLineErrors:
@@ -66,7 +73,7 @@ def _open(options: Any) -> tuple[EndedRun, Sweep | None]:
     from shvit_pl.hub.ended import open_run
 
     folder = Path(options.folder).expanduser()
-    if not (folder / "sweep.yaml").is_file():
+    if not (folder / _SWEEP).is_file():
         return open_run(folder, options.weights), None
     from shvit_pl.sweep.extra import check_extra
 
@@ -83,13 +90,13 @@ def _check_branch(revision: str | None) -> None:
 
 
 def _dry_run(options: Any, chosen: EndedRun, sweep: Sweep | None) -> None:
-    from shvit_pl.hub.files import tree, write_files
+    from shvit_pl.hub.files import is_ours, tree, write_files
 
     folder = Path(options.output or Path(options.folder) / "hub").expanduser()
-    if folder.exists() and not (folder / "model.safetensors").is_file() and any(folder.iterdir()):
+    if folder.exists() and not is_ours(folder):
         raise UserError(f"--output {str(folder)!r}: it holds other files; give a new folder.")
     with TemporaryDirectory(prefix="shvit_pl_push_") as partial:
-        write_files(chosen, Path(partial), options.repo_id, sweep)
+        write_files(chosen, Path(partial), _target(options), sweep)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(partial, folder)
     print(f"{folder}: what a push to {options.repo_id} would hold", *tree(folder), sep="\n")

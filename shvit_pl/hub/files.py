@@ -10,6 +10,7 @@ import yaml
 
 from shvit_pl.hub.card import Sweep, write_card
 from shvit_pl.hub.ended import EndedRun
+from shvit_pl.hub.target import Target
 from shvit_pl.hub.weights import save_weights
 from shvit_pl.runs import CONFIG, FIGURES, METRICS, SUMMARY
 
@@ -17,13 +18,13 @@ DRAWN = ("curves.png", "confusion_matrix.png")  # inputs.png is of the training 
 OURS = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # what a push replaces, or deletes where it is gone
 
 
-def write_files(run: EndedRun, folder: Path, repo_id: str, sweep: Sweep | None = None) -> None:
+def write_files(run: EndedRun, folder: Path, target: Target, sweep: Sweep | None = None) -> None:
     """Write everything that is pushed of a run, and nothing else, into an empty folder.
 
     Args:
         run: The run.
         folder: Where to write.
-        repo_id: `user/name`, for the card's examples.
+        target: Where it will be, for the card's examples.
         sweep: The sweep that it is the best run of.
 
     Raises:
@@ -38,7 +39,12 @@ def write_files(run: EndedRun, folder: Path, repo_id: str, sweep: Sweep | None =
         if (run.folder / FIGURES / name).is_file():
             (folder / FIGURES).mkdir(exist_ok=True)
             shutil.copyfile(run.folder / FIGURES / name, folder / FIGURES / name)
-    write_card(run, model, folder, repo_id, sweep)
+    write_card(run, model, folder, target, sweep)
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder holds nothing but what `write_files` writes."""
+    return {path.name for path in folder.iterdir()} <= {*OURS, FIGURES, "config.json", "model.safetensors"}
 
 
 def tree(folder: Path) -> list[str]:

@@ -13,12 +13,12 @@ _TASK = "image-classification"
 _NAMES = {"acc1": "top-1 accuracy", "acc5": "top-5 accuracy"}
 
 
-def metadata(run: EndedRun, repo_id: str, in_timm: bool) -> ModelCardData:
+def metadata(run: EndedRun, name: str, in_timm: bool) -> ModelCardData:
     """Library, task, licence, dataset, base model and results of a run.
 
     Args:
         run: The run.
-        repo_id: `user/name`.
+        name: The repository's own.
         in_timm: Whether timm has the network, so that it loads without this package.
     """
     dataset, base = hub_dataset(run), base_model(run)
@@ -30,7 +30,7 @@ def metadata(run: EndedRun, repo_id: str, in_timm: bool) -> ModelCardData:
         datasets=[dataset] if dataset else None,
         metrics=["accuracy"],
         tags=[_TASK, "timm", *(["transformers"] if in_timm else []), "shvit", "shvit-pl"],
-        model_name=repo_id.split("/")[-1],
+        model_name=name,
         eval_results=_results(run),
         **derived,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -14,6 +16,7 @@ _CLASSES = ("classes", "class_names")  # what looks like a path there is a name:
 _ABSOLUTE = re.compile(
     r"(?<![\w.:/\\<-])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\",;:=(){}\[\]]+[/\\])+([^\s/\\'\",;:=(){}\[\]]*)"
 )
+_SHORTEST = 4  # characters of a path that is looked for within sentences
 
 
 class Paths:
@@ -26,10 +29,9 @@ class Paths:
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        outside = [text for text in _texts(config) if _is_outside(text)]
-        machine = [str(Path.cwd()), str(Path.home()), tempfile.gettempdir()]
-        known = {text: _public(text) for text in outside} | {text: _public(text) for text in machine if len(text) > 1}
-        self._known = dict(sorted(known.items(), key=lambda pair: -len(pair[0])))  # the longest first
+        own = [str(Path.cwd()), os.path.expanduser("~"), tempfile.gettempdir()]
+        found = {text for text in [*_texts(config), *own] if _is_outside(text) and len(text) >= _SHORTEST}
+        self._known = {text: _public(text) for text in sorted(found, key=len, reverse=True)}
 
     def config(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """A `config.yaml` without them."""
@@ -67,8 +69,8 @@ class Paths:
 def _replaced(text: str, path: str, name: str) -> str:
     """A text with a name in place of a path; that of the working directory vanishes before what lies in it."""
     before = "" if name == "." else f"{name}/"
-    text = re.sub(rf"{re.escape(path)}/(?=\w)", lambda _: before, text)
-    return re.sub(rf"{re.escape(path)}(?![\w.-])", lambda _: name, text)
+    text = re.sub(rf"(?<![\w.-]){re.escape(path)}/(?=\w)", lambda _: before, text)
+    return re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w.-])", lambda _: name, text)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -99,8 +101,18 @@ def _goes_up(text: str) -> bool:
 
 def _public(text: str) -> str:
     """What stands for a path: relative to the working directory where it is below it, else its last name."""
-    path = Path(text).expanduser()
-    if path.is_absolute() and path.resolve().is_relative_to(Path.cwd()):
-        return path.resolve().relative_to(Path.cwd()).as_posix()
+    path, here, private = Path(os.path.expanduser(text)), Path.cwd(), _private()
+    if path.is_absolute() and path.resolve().is_relative_to(here):
+        below = path.resolve().relative_to(here)
+        if private.isdisjoint(below.parts):
+            return below.as_posix()
     name = PureWindowsPath(text).name if "\\" in text else path.name
-    return name if name not in ("", "..", "~", getpass.getuser(), Path.home().name) else "folder"
+    return name if name not in {"", "..", "~", *private} else "folder"
+
+
+def _private() -> set[str]:
+    """Names of folders that are a person's."""
+    names = {Path(os.path.expanduser("~")).name}
+    with suppress(KeyError, OSError):  # a container's user may have no name
+        names.add(getpass.getuser())
+    return names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,21 +11,7 @@ from shvit_pl.hub.access import hub_errors, patience
 from shvit_pl.hub.card import Sweep
 from shvit_pl.hub.ended import EndedRun
 from shvit_pl.hub.files import OURS, write_files
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where to push.
-
-    Attributes:
-        repo_id: `user/name`; made if it is not there.
-        revision: A branch other than main; made if it is not there.
-        public: Show the repository to everybody; otherwise a new one is private, and another stays as it is.
-    """
-
-    repo_id: str
-    revision: str | None = None
-    public: bool = False
+from shvit_pl.hub.target import Target
 
 
 def push(run: EndedRun, target: Target, sweep: Sweep | None = None) -> None:
@@ -43,7 +28,7 @@ def push(run: EndedRun, target: Target, sweep: Sweep | None = None) -> None:
         HubError: for whatever keeps the Hub from taking it.
     """
     with TemporaryDirectory(prefix="shvit_pl_push_") as folder:
-        write_files(run, Path(folder), target.repo_id, sweep)
+        write_files(run, Path(folder), target, sweep)
         with hub_errors(target.repo_id):
             _upload(Path(folder), run, target)
 
@@ -66,8 +51,4 @@ def _upload(folder: Path, run: EndedRun, target: Target) -> None:
         api.update_repo_settings(repo, private=False)
     seen = "public" if target.public or not was_private else "private; --public shows it to everybody"
     print(f"{constants.ENDPOINT}/{repo}{f'/tree/{branch}' if branch else ''} ({seen})")
-    print(f'commit {commit.oid[:12]}; use it: timm.create_model("hf-hub:{_name(target)}", pretrained=True)')
-
-
-def _name(target: Target) -> str:
-    return target.repo_id + (f"@{target.revision}" if target.revision else "")
+    print(f'commit {commit.oid[:12]}; use it: timm.create_model("{target.source}", pretrained=True)')

@@ -30,6 +30,7 @@ def imported_by(code):
         "import shvit_pl",
         "from shvit_pl.cli import main; main(['--help'])",
         "from shvit_pl.cli import main; main(['designs'])",
+        "from shvit_pl.cli import main; main(['push', '--help'])",
     ],
 )
 def test_torch_is_not_imported_before_it_is_needed(code):

@@ -39,15 +39,16 @@ def refused(run, capsys, *flags, repo=REPO):
     ("status", "path", "words"),
     [
         (401, WHO, "does not accept the token"),
-        (403, CREATE, "does not let this token write to 'user/digits'"),
         (403, COMMIT, "does not let this token write to 'user/digits'"),
         (404, COMMIT, "knows no 'user/digits'"),
-        (429, WHO, "too many requests"),
         (429, COMMIT, "too many requests"),
-        (500, CREATE, "has failed (500)"),
         (500, COMMIT, "has failed (500)"),
-        (503, WHO, "has failed (503)"),
-        (409, COMMIT, "refuses the push (409)"),
+        (400, "POST /api/validate-yaml", "the push failed (Invalid metadata"),
+        pytest.param(403, CREATE, "does not let this token write to 'user/digits'", marks=pytest.mark.slow),
+        pytest.param(409, COMMIT, "refuses the push (409)", marks=pytest.mark.slow),
+        pytest.param(429, WHO, "too many requests", marks=pytest.mark.slow),
+        pytest.param(500, CREATE, "has failed (500)", marks=pytest.mark.slow),
+        pytest.param(503, WHO, "has failed (503)", marks=pytest.mark.slow),
     ],
 )
 def test_an_answer_that_is_an_error(status, path, words, run, hub, capsys):
@@ -60,7 +61,7 @@ def test_an_answer_that_is_an_error(status, path, words, run, hub, capsys):
     assert "model.safetensors" in hub.repo(REPO).files
 
 
-@pytest.mark.parametrize("path", [WHO, CREATE, COMMIT])
+@pytest.mark.parametrize("path", [COMMIT, *(pytest.param(path, marks=pytest.mark.slow) for path in (WHO, CREATE))])
 def test_a_connection_that_is_cut(path, run, hub, capsys):
     hub.cut(path, times=99)
     assert "connection to the Hub broke" in refused(run, capsys)
@@ -68,7 +69,7 @@ def test_a_connection_that_is_cut(path, run, hub, capsys):
     assert push(run) == 0
 
 
-@pytest.mark.parametrize("path", [WHO, COMMIT])
+@pytest.mark.parametrize("path", [COMMIT, pytest.param(WHO, marks=pytest.mark.slow)])
 def test_a_hub_that_says_nothing(path, run, hub, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
     hub.stall(path, times=99)

@@ -32,6 +32,18 @@ def test_a_home_is_not_named_after_its_owner():
     assert Paths({}).text(str(Path.home())) == "folder"
 
 
+def test_below_the_root_the_way_is_not_told(monkeypatch):
+    """A working directory from which the way leads through the home."""
+    monkeypatch.chdir("/")
+    assert Paths({}).text(str(Path.home() / "pets")) == "pets"
+
+
+def test_a_short_path_is_not_taken_for_a_part_of_others():
+    paths = Paths({"data": {"path": "/data"}, "trainer": {"default_root_dir": "/"}})
+    assert paths.text("my/data/pets, 61 images/s") == "my/data/pets, 61 images/s"
+    assert paths.text("from /data/pets on") == "from data/pets on"
+
+
 def test_what_lies_below_the_working_directory_becomes_relative_to_it():
     teacher = str(Path.cwd() / "runs/teacher")
     paths = Paths({"model": {"distill": {"teacher": teacher}}})

@@ -76,6 +76,9 @@ def test_a_revision_is_a_branch_that_is_made(run, hub, capsys):
     assert set(repo.at("trial").files) == FILES
     assert set(repo.files) == {".gitattributes"}
     assert f"hf-hub:{REPO}@trial" in capsys.readouterr().out
+    card = repo.at("trial").files["README.md"].decode()
+    assert card.count(f"hf-hub:{REPO}@trial") == 2
+    assert f'model="{REPO}", revision="trial")' in card
     import shvit_pl.models  # noqa: F401 (the design is none of timm's)
 
     assert timm.create_model(f"hf-hub:{REPO}@trial", pretrained=True).num_classes == 10
@@ -121,6 +124,7 @@ def test_a_dry_run_writes_what_a_push_would_and_needs_no_hub(run, tmp_path, caps
 def test_a_dry_run_spares_a_folder_with_other_files(run, tmp_path, capsys):
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.txt").write_text("years of work")
+    (tmp_path / "other/model.safetensors").write_text("of another model")
     assert push(run, "--dry-run", "--output", str(tmp_path / "other")) == 2
     assert "it holds other files" in capsys.readouterr().err
     assert (tmp_path / "other/thesis.txt").read_text() == "years of work"
