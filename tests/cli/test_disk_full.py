@@ -75,6 +75,7 @@ def test_logs_that_can_not_be_written(size, capsys, tmp_path):
 RUN = "import sys; from shvit_pl.cli import main; sys.exit(main(['fit', *sys.argv[1:]]))"
 
 
+@pytest.mark.slow
 def test_tensorboard_has_no_traceback_of_its_own_either(tmp_path):
     """In a process of its own, to its very end: the writer has a thread."""
     script = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)); {RUN}"

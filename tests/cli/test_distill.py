@@ -121,7 +121,7 @@ def test_a_distillation_may_go_on_from_another_ones_weights(distilled, run, tmp_
     assert "re-initialised" not in read_summary(only_run(tmp_path))["init"]
 
 
-@pytest.mark.parametrize("objective", ["hard", "feature"])
+@pytest.mark.parametrize("objective", ["hard", pytest.param("feature", marks=pytest.mark.slow)])
 def test_a_distillation_that_was_stopped_resumes_exactly(objective, run, tmp_path, monkeypatch):
     flags = [*DISTILLED, f"--model.distill.teacher={run}", f"--model.distill.objective={objective}"]
     if objective == "feature":

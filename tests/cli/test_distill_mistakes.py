@@ -176,6 +176,7 @@ def test_a_cache_where_nothing_can_be_written(here, capsys):
     assert_refused("cache-teacher", [*CACHED, f"{D}cache=locked/new"], ["no access"], capsys, here)
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_a_cache_that_can_be_completed(here, capsys):
     flags = [*CACHED, f"{D}views=2", "--data.train_fraction=0.1"]
     with files_up_to(8000):

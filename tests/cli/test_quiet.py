@@ -27,6 +27,7 @@ RUNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", RUNS.values(), ids=RUNS)
 def test_a_run_writes_nothing_to_stderr(flags, tmp_path):
     """In a process of its own, with an empty cache: the dataset is prepared, too."""

@@ -144,6 +144,7 @@ def test_what_is_no_cache_is_refused(cache, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_only_whole_shards(tmp_path):
     folder = tmp_path / "cache"
     script = f"""
@@ -166,6 +167,7 @@ ask(network(), {str(folder)!r}, data, begin({str(folder)!r}, planned(data)))
     assert not list(folder.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_the_fingerprint_is_the_same_in_every_process():
     script = "from tests.teachers.caches import opened, planned; print(planned(opened()).fingerprint)"
     there = in_a_process(script, PYTHONHASHSEED="5").stdout.split()[-1]

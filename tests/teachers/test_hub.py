@@ -130,6 +130,7 @@ def test_what_the_hub_does_not_give_is_one_message_with_the_next_step(hub, tmp_p
         assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_other_weights_in_a_repo_are_another_identity(hub, networks, tmp_path):
     (before,) = ask(hub, tmp_path, {"teacher": "user/ours"})
     changed = files_of(perturb_(create_model("tiny", num_classes=10, patch_size=8), seed=1), tmp_path / "changed")

@@ -111,6 +111,7 @@ def test_the_note_says_what_teaches(weights):
     assert note == "test_resnet, 0.4 M parameters, 10 classes matched by position (names not comparable), 160 px, fp32"
 
 
+@pytest.mark.slow
 def test_the_identity_is_known_without_the_network_and_in_every_process(weights, tmp_path):
     config = DistillConfig("test_resnet", weights=weights, class_map={name: n for n, name in enumerate(TEN)})
     teacher = opened(**vars(config))

@@ -76,6 +76,7 @@ def test_a_run_folder_that_cannot_be_read_fails_its_point_alone(sweep):
     assert done(sweep) == ["lr-0_seed-0", "lr-2_seed-0"]
 
 
+@pytest.mark.slow
 def test_the_command_names_what_failed_and_how_to_go_on(sweep):
     sweep.trouble["trouble"], sweep.report = "raise", True
     assert sweep.start().wait(60) == 1

@@ -39,6 +39,7 @@ def test_stopping_ends_all_and_the_same_command_goes_on(sweep, sent, code):
     assert sum("going on from" in log for log in logs) >= 3
 
 
+@pytest.mark.slow
 def test_two_drivers_share_the_points(sweep, storage):
     sweep.storage, sweep.workers = storage, 2
     drivers = [sweep.start(), sweep.start()]
