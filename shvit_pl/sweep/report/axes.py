@@ -19,7 +19,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Point:
+class Dot:
     """A cell in the plane."""
 
     row: Row
@@ -59,14 +59,14 @@ def training_conditions(results: Results) -> str:
     return ", ".join(keys[key] + " or ".join(values) for key, values in known.items() if values)
 
 
-def points(rows: list[Row], across: Axis, up: Axis) -> list[Point]:
+def dots(rows: list[Row], across: Axis, up: Axis) -> list[Dot]:
     """The cells that both are known of."""
     x, y = across.quantity, up.quantity
     known = [(row, row.values[x.key], row.values[y.key]) for row in rows if {x.key, y.key} <= row.values.keys()]
     front = pareto_front([(a.mean, b.mean) for _, a, b in known], (x.direction, y.direction))
-    return [Point(row, a, b, bool(best)) for (row, a, b), best in zip(known, front, strict=True)]
+    return [Dot(row, a, b, bool(best)) for (row, a, b), best in zip(known, front, strict=True)]
 
 
-def front_line(points: list[Point]) -> list[Point]:
+def front_line(dots: list[Dot]) -> list[Dot]:
     """The front in order of x."""
-    return sorted((point for point in points if point.on_front), key=lambda point: point.x.mean)
+    return sorted((dot for dot in dots if dot.on_front), key=lambda dot: dot.x.mean)

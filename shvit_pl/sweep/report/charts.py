@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from shvit_pl.sweep.report.axes import Axis, Point, front_line, plane, points
+from shvit_pl.sweep.report.axes import Axis, Dot, dots, front_line, plane
 from shvit_pl.sweep.report.curves import Curve, best, curves
 from shvit_pl.sweep.report.effects import Effects, effects, estimates
 from shvit_pl.sweep.report.paired import Estimate
@@ -27,7 +27,7 @@ def draw_charts(results: Results) -> dict[str, dict[str, Any]]:
     """Charts by name, as plotly.js takes them: `{"data": [...], "layout": {...}}`, of what there is to draw."""
     every, of = rows(results), primary(results)
     across, up = plane(results)
-    known, lines, found = points(every, across, up), curves(every, of), effects(results)
+    known, lines, found = dots(every, across, up), curves(every, of), effects(results)
     charts: dict[str, go.Figure] = {}
     if known:
         charts["points"] = point_chart(known, across, up)
@@ -38,7 +38,7 @@ def draw_charts(results: Results) -> dict[str, dict[str, Any]]:
     return {name: json.loads(figure.to_json()) for name, figure in charts.items()}
 
 
-def point_chart(known: list[Point], across: Axis, up: Axis) -> go.Figure:
+def point_chart(known: list[Dot], across: Axis, up: Axis) -> go.Figure:
     """A point per cell with its number, and the Pareto front as steps; a point's `customdata` is the number."""
     x, y = across.quantity, up.quantity
     front, numbered = front_line(known), len(known) <= _MOST_NUMBERED
@@ -117,7 +117,7 @@ def _layout(x: str, y: str, height: int) -> go.Layout:
     )  # fmt: skip
 
 
-def _hover(one: Point, x: Quantity, y: Quantity) -> str:
+def _hover(one: Dot, x: Quantity, y: Quantity) -> str:
     lines = [one.row.label, f"{y.header}: {one.row.show(y)}", f"{x.header}: {one.row.show(x)}"]
     return "<br>".join(escape(line) for line in [*lines, *(["on the Pareto front"] if one.on_front else [])])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from shvit_pl.sweep.report.choices import constants, shown
+from shvit_pl.sweep.report.factors import constants, shown
 from shvit_pl.sweep.report.rows import rows
 from shvit_pl.sweep.results import Results
 

@@ -12,7 +12,7 @@ from math import exp, log
 
 import numpy as np
 
-from shvit_pl.sweep.report.choices import Factor, compared
+from shvit_pl.sweep.report.factors import Factor, compared
 from shvit_pl.sweep.report.paired import Estimate, Table, at, corrected, difference, estimate, noise, over_seeds
 from shvit_pl.sweep.report.quantities import Quantity, cell_values, quantities
 from shvit_pl.sweep.results import Cell, Results

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.sweep.report.axes import Axis, Point, front_line, plane, points
+from shvit_pl.sweep.report.axes import Axis, Dot, dots, front_line, plane
 from shvit_pl.sweep.report.curves import Curve, best, curves
 from shvit_pl.sweep.report.effects import Effects, effects, estimates
 from shvit_pl.sweep.report.paired import Estimate
@@ -26,7 +26,7 @@ def draw_figures(results: Results) -> dict[str, bytes]:
     """PNGs by file name, of what there is to draw."""
     every, of = rows(results), primary(results)
     across, up = plane(results)
-    known, lines, found = points(every, across, up), curves(every, of), effects(results)
+    known, lines, found = dots(every, across, up), curves(every, of), effects(results)
     figures: dict[str, Figure] = {}
     if known:
         figures["accuracy_over_speed.png"] = draw_points(known, across, up, names_title(results))
@@ -37,7 +37,7 @@ def draw_figures(results: Results) -> dict[str, bytes]:
     return {name: _png(figure) for name, figure in figures.items()}
 
 
-def draw_points(known: list[Point], across: Axis, up: Axis, title: str = "") -> Figure:
+def draw_points(known: list[Dot], across: Axis, up: Axis, title: str = "") -> Figure:
     """A point per cell with the seeds' standard deviation, and the Pareto front as steps."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -49,7 +49,7 @@ def draw_points(known: list[Point], across: Axis, up: Axis, title: str = "") -> 
     )
     labelled = known if len(known) <= _MOST_LABELLED else front
     for one in known:
-        _draw_point(axes, one, x, y, one in labelled)
+        _draw_dot(axes, one, x, y, one in labelled)
     axes.set(xlabel="\n".join(filter(None, (across.quantity.header, across.conditions))), ylabel=up.quantity.header)
     axes.grid(alpha=0.3)
     handles = [Line2D([], [], marker="o", linestyle="", color=colour(one.row.number)) for one in labelled]
@@ -98,7 +98,7 @@ def draw_effects(found: Effects, of: Quantity) -> Figure:
     return figure
 
 
-def _draw_point(axes: Axes, one: Point, x: float, y: float, labelled: bool) -> None:
+def _draw_dot(axes: Axes, one: Dot, x: float, y: float, labelled: bool) -> None:
     left, top, own = one.x.mean * x, one.y.mean * y, colour(one.row.number)
     error = one.y.sd * y if one.y.sd else None
     axes.errorbar(left, top, yerr=error, color=own, capsize=3, linewidth=1)

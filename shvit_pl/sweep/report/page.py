@@ -11,14 +11,14 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from shvit_pl.sweep.report.charts import draw_charts
-from shvit_pl.sweep.report.choices import compared, factors
 from shvit_pl.sweep.report.conditions import conditions
 from shvit_pl.sweep.report.curves import MOST
 from shvit_pl.sweep.report.effects import effects, estimates
+from shvit_pl.sweep.report.factors import compared, factors
 from shvit_pl.sweep.report.paired import Estimate
 from shvit_pl.sweep.report.quantities import INFERENCE, Quantity, quantities, quantity, run_value
 from shvit_pl.sweep.report.rows import Row, rows
-from shvit_pl.sweep.report.sentences import answer, is_finished, noise, progress, signed
+from shvit_pl.sweep.report.sentences import answer, certainty, is_finished, progress, signed
 from shvit_pl.sweep.results import Results, Run
 
 _MOST_LEVELS = 12  # of a choice that the table is filtered by
@@ -39,7 +39,7 @@ class _Difference:
         if each.mean is None:
             return ("", "", "")
         unit = self.quantity.step
-        return f"{signed(each)} {unit}", noise(each, unit), f"{each.pairs} of {each.planned}"
+        return f"{signed(each)} {unit}", certainty(each, unit), f"{each.pairs} of {each.planned}"
 
 
 def render(results: Results) -> str:

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from shvit_pl.designs.published import PaperRow, paper_row
-from shvit_pl.sweep.report.choices import factors
+from shvit_pl.sweep.report.factors import factors
 from shvit_pl.sweep.report.quantities import Quantity, cell_values, quantities, rounded
 from shvit_pl.sweep.results import Cell, Results
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean over seeds, their standard deviation (none of a single one) and their number."""
+    """Mean over seeds, and their standard deviation; none of a single one."""
 
     mean: float
     sd: float | None
-    n: int
 
     def show(self, quantity: Quantity) -> str:
         """Mean ± standard deviation, to the mean's decimals; the mean alone where the seeds agree."""
@@ -91,7 +90,7 @@ def names_title(results: Results) -> str:
 def spread(by_seed: dict[int, float]) -> Spread:
     """Mean and standard deviation of at least one value."""
     values = np.array(list(by_seed.values()))
-    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None, len(values))
+    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None)
 
 
 def _paper_row(cell: Cell) -> PaperRow | None:

@@ -9,7 +9,7 @@ from math import floor, log10
 from shvit_pl.sweep.report.effects import Effects, Interaction, Main, Ratio, effects
 from shvit_pl.sweep.report.paired import Estimate
 from shvit_pl.sweep.report.quantities import INFERENCE, TRAINING, Quantity, primary
-from shvit_pl.sweep.report.search import search_sentences
+from shvit_pl.sweep.report.trials import search_sentences
 from shvit_pl.sweep.results import Results
 
 _SAME = 0.005  # of a ratio that is written 1.00
@@ -62,7 +62,7 @@ def interaction_sentences(found: Effects) -> list[str]:
     return sentences
 
 
-def noise(each: Estimate, unit: str) -> str:
+def certainty(each: Estimate, unit: str) -> str:
     """How sure a difference is."""
     if each.low is None or each.high is None or each.p is None or each.p_corrected is None:
         if each.seeds == 1:
@@ -88,7 +88,7 @@ def _gain(quantity: Quantity, each: Estimate) -> str:
         why = "no complete pair of runs yet" if each.planned else "no two cells differ in this alone"
         return f"{quantity.name} unknown ({why})"
     part = f", from {each.pairs} of {each.planned} pairs" if each.pairs < each.planned else ""
-    return f"{quantity.name} {signed(each)} {quantity.step} ({noise(each, quantity.step)}{part})".replace("  ", " ")
+    return f"{quantity.name} {signed(each)} {quantity.step} ({certainty(each, quantity.step)}{part})".replace("  ", " ")
 
 
 def _cost(quantity: Quantity, ratio: Ratio) -> str:
@@ -108,7 +108,7 @@ def _interaction(one: Interaction, quantity: Quantity) -> str:
     return (
         f"The gain of {one.first.text} depends on {second}: {quantity.name} {base:+z.{places}f} {quantity.step} with "
         f"{second} {one.second.base}, {level:+z.{places}f} with {second} {one.second.level} "
-        f"(difference {signed(each)}, {noise(each, quantity.step)})."
+        f"(difference {signed(each)}, {certainty(each, quantity.step)})."
     )
 
 

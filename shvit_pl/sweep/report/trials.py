@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shvit_pl.sweep.report.axes import front_line, plane, points
+from shvit_pl.sweep.report.axes import dots, front_line, plane
 from shvit_pl.sweep.report.quantities import Quantity, primary, quantity
 from shvit_pl.sweep.report.rows import Row, rows
 from shvit_pl.sweep.results import Results
@@ -35,7 +35,7 @@ def _best(results: Results, found: list[Row]) -> list[str]:
 
 def _front(results: Results, found: list[Row]) -> list[str]:
     across, up = plane(results)
-    known = points(found, across, up)
+    known = dots(found, across, up)
     front = front_line(known)
     x, y = across.quantity, up.quantity
     if not front:
