@@ -8,6 +8,7 @@ from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
+from matplotlib.ticker import MaxNLocator
 
 from shvit_pl.sweep.report.axes import Axis, Dot, dots, front_line, plane
 from shvit_pl.sweep.report.curves import Curve, best, curves
@@ -20,6 +21,7 @@ from shvit_pl.sweep.results import Results
 
 _MOST_NUMBERED = 40
 _NARROW = 32  # characters of an axis title that a phone is wide enough for
+_EPOCHS = MaxNLocator(nbins=8, integer=True)
 _LEGEND_BELOW: dict[str, Any] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
 
 
@@ -65,6 +67,8 @@ def curve_chart(lines: list[Curve], of: Quantity, title: str) -> go.Figure:
     figure.update_layout(
         showlegend=True, legend={**_LEGEND_BELOW, "title": {"text": escape(title), "side": "top", "font": {"size": 12}}}
     )
+    ticks = _EPOCHS.tick_values(0, max(one.epochs[-1] for one in lines))
+    figure.update_xaxes(tick0=0, dtick=float(ticks[1] - ticks[0]))
     visible = {one.row.number for one in best(lines, of)}
     for one in lines:
         shown = True if one.row.number in visible else "legendonly"

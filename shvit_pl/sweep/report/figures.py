@@ -68,7 +68,7 @@ def draw_curves(lines: list[Curve], of: Quantity, title: str, of_all: int) -> Fi
     axes = figure.subplots()
     for one in lines:
         own, style = colour(one.row.number), "--" if is_dashed(one.row.number) else "-"
-        axes.plot(one.epochs, one.mean, style, color=own, label=one.row.label, linewidth=1.5)
+        axes.plot(one.epochs, one.mean, f"o{style}", color=own, label=one.row.label, linewidth=1.5, markersize=4)
         axes.fill_between(one.epochs, one.low, one.high, color=own, alpha=0.15, linewidth=0)
     axes.set(xlabel="epoch", ylabel=of.header)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -115,6 +115,15 @@ def at(run, state):
     return replace(run, state=state, summary=None, curves={}, folder=None)
 
 
+def validated_once(results):
+    """The same with the last validation alone, as after a single epoch."""
+    cells = (
+        replace(cell, runs=tuple(replace(run, curves={"val/acc1": [(1.0, _last(run))]}) for run in cell.runs))
+        for cell in results.cells
+    )
+    return replace(results, cells=tuple(cells))
+
+
 def nothing_done():
     """A cube of which all runs wait."""
     whole = cube()
@@ -152,3 +161,7 @@ def listed():
 
 def _runs(results):
     return [run for cell in results.cells for run in cell.runs]
+
+
+def _last(run):
+    return run.curves["val/acc1"][-1][1]

@@ -4,7 +4,7 @@ import pytest
 
 from shvit_pl.sweep.report.page import render
 from tests.sweep.report.browser import chromium, show
-from tests.sweep.report.sweeps import cube, nothing_done, search, unfinished, with_speed
+from tests.sweep.report.sweeps import cube, nothing_done, search, unfinished, validated_once, with_speed
 
 EVIL = "<script>document.title = 'pwned'</script><img src=x onerror=\"document.title = 'pwned'\">"
 
@@ -121,6 +121,16 @@ def test_text_and_choices_filter_the_cells(opened):
     found(chrome, "#find")[0].send_keys("attention")
     assert column(chrome, "stage1") == ["attention"] * 2
     assert found(chrome, "#count")[0].text == "2 of 8"
+
+
+@pytest.mark.parametrize("results", [validated_once(cube()), cube()], ids=["one epoch", "ten epochs"])
+def test_epochs_are_whole_numbers(opened, results):
+    chrome = opened(results)
+    ticks = chrome.execute_script(
+        "return [...document.querySelectorAll('#chart-curves .xtick text')].map((e) => e.textContent)"
+    )
+    assert ticks
+    assert all(tick.isdecimal() for tick in ticks)
 
 
 def test_a_click_on_a_name_hides_its_curve(opened):

@@ -7,9 +7,10 @@ from PIL import Image
 
 from shvit_pl.sweep.report import summary_lines, write_report
 from shvit_pl.sweep.report.figures import draw_figures
+from shvit_pl.sweep.report.palette import colour
 from shvit_pl.sweep.report.tables import cells_markdown, runs_csv
 from shvit_pl.sweep.results import Results
-from tests.sweep.report.sweeps import cube, listed, nothing_done, search, unfinished, with_speed
+from tests.sweep.report.sweeps import cube, listed, nothing_done, search, unfinished, validated_once, with_speed
 
 EMPTY = Results("none", "grid", {"val/acc1": "max"}, ())
 
@@ -58,6 +59,13 @@ def test_figures_are_pngs_of_a_sane_size():
         assert picture.width == 960
         assert 300 <= picture.height <= 800
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 20  # something is drawn
+
+
+def test_a_single_validation_is_drawn_too():
+    once = Image.open(BytesIO(draw_figures(validated_once(cube()))["curves.png"])).convert("RGB")
+    plot = once.crop((100, 20, 560, 380))  # without the legend, which has the colours too
+    first = tuple(bytes.fromhex(colour(1).removeprefix("#")))
+    assert sum(count for count, drawn in plot.getcolors(1 << 20) if drawn == first) > 10
 
 
 def test_a_search_draws_no_effects():
