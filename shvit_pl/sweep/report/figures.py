@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from textwrap import wrap
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -10,47 +11,46 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.sweep.report.axes import Axis, Dot, dots, front_line, plane
-from shvit_pl.sweep.report.curves import Curve, best, curves
-from shvit_pl.sweep.report.effects import Effects, effects, estimates
+from shvit_pl.sweep.report.axes import Dot, Plane
+from shvit_pl.sweep.report.curves import Curve, best
+from shvit_pl.sweep.report.effects import Effects, estimates
+from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.paired import Estimate
 from shvit_pl.sweep.report.palette import COLOURS, QUIET, colour, is_dashed
-from shvit_pl.sweep.report.quantities import Quantity, primary
-from shvit_pl.sweep.report.rows import names_title, rows
-from shvit_pl.sweep.results import Results
+from shvit_pl.sweep.report.quantities import Quantity
 
 _MOST_LABELLED = 16
+_WIDE = 60  # characters below an axis
 
 
-def draw_figures(results: Results) -> dict[str, bytes]:
+def draw_figures(found: Findings) -> dict[str, bytes]:
     """PNGs by file name, of what there is to draw."""
-    every, of = rows(results), primary(results)
-    across, up = plane(results)
-    known, lines, found = dots(every, across, up), curves(every, of), effects(results)
+    of, lines, title = found.primary, found.curves, found.names_title
     figures: dict[str, Figure] = {}
-    if known:
-        figures["accuracy_over_speed.png"] = draw_points(known, across, up, names_title(results))
+    if found.plane.dots:
+        figures["accuracy_over_speed.png"] = draw_plane(found.plane, title)
     if lines:
-        figures["curves.png"] = draw_curves(best(lines, of), of, names_title(results), len(lines))
-    if any(one.mean is not None for _, one in estimates(found, of)):
-        figures["effects.png"] = draw_effects(found, of)
+        figures["curves.png"] = draw_curves(best(lines, of), of, title, len(lines))
+    if any(one.mean is not None for _, one in estimates(found.effects, of)):
+        figures["effects.png"] = draw_effects(found.effects, of)
     return {name: _png(figure) for name, figure in figures.items()}
 
 
-def draw_points(known: list[Dot], across: Axis, up: Axis, title: str = "") -> Figure:
-    """A point per cell with the seeds' standard deviation, and the Pareto front as steps."""
+def draw_plane(plane: Plane, title: str = "") -> Figure:
+    """A dot per cell with the seeds' standard deviation, and the Pareto front as steps."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    front = front_line(known)
-    x, y = across.quantity.scale, up.quantity.scale
-    where: Literal["pre", "post"] = "post" if across.quantity.direction == "min" else "pre"
+    across, up, front = plane.across.quantity, plane.up.quantity, plane.front
+    x, y = across.scale, up.scale
+    where: Literal["pre", "post"] = "post" if across.direction == "min" else "pre"
     axes.step(
         [one.x.mean * x for one in front], [one.y.mean * y for one in front], where=where, color=QUIET, linewidth=1
     )
-    labelled = known if len(known) <= _MOST_LABELLED else front
-    for one in known:
+    labelled = list(plane.dots) if len(plane.dots) <= _MOST_LABELLED else front
+    for one in plane.dots:
         _draw_dot(axes, one, x, y, one in labelled)
-    axes.set(xlabel="\n".join(filter(None, (across.quantity.header, across.conditions))), ylabel=up.quantity.header)
+    notes = [line for text in (plane.across.conditions, plane.left_out) for line in wrap(text, _WIDE)]
+    axes.set(xlabel="\n".join([across.header, *notes]), ylabel=up.header)
     axes.grid(alpha=0.3)
     handles = [Line2D([], [], marker="o", linestyle="", color=colour(one.row.number)) for one in labelled]
     names = [one.row.label for one in labelled]

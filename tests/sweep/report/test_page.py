@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.page import render
 from tests.sweep.report.browser import chromium, show
 from tests.sweep.report.sweeps import cube, nothing_done, search, unfinished, validated_once, with_speed
@@ -21,7 +22,7 @@ def opened(chrome, tmp_path):
 
     def opened(results, **options):
         page = tmp_path / "report.html"
-        page.write_text(render(results))
+        page.write_text(render(findings_of(results)))
         show(chrome, page, **options)
         return chrome
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from shvit_pl.sweep.report import summary_lines, write_report
 from shvit_pl.sweep.report.figures import draw_figures
+from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.palette import colour
 from shvit_pl.sweep.report.tables import cells_markdown, runs_csv
 from shvit_pl.sweep.results import Results
@@ -53,7 +54,7 @@ def test_a_disk_that_refuses_keeps_the_old_file(tmp_path):
 
 
 def test_figures_are_pngs_of_a_sane_size():
-    for image in draw_figures(with_speed(cube())).values():
+    for image in draw_figures(findings_of(with_speed(cube()))).values():
         picture = Image.open(BytesIO(image))
         assert picture.format == "PNG"
         assert picture.width == 960
@@ -62,19 +63,19 @@ def test_figures_are_pngs_of_a_sane_size():
 
 
 def test_a_single_validation_is_drawn_too():
-    once = Image.open(BytesIO(draw_figures(validated_once(cube()))["curves.png"])).convert("RGB")
+    once = Image.open(BytesIO(draw_figures(findings_of(validated_once(cube())))["curves.png"])).convert("RGB")
     plot = once.crop((100, 20, 560, 380))  # without the legend, which has the colours too
     first = tuple(bytes.fromhex(colour(1).removeprefix("#")))
     assert sum(count for count, drawn in plot.getcolors(1 << 20) if drawn == first) > 10
 
 
 def test_a_search_draws_no_effects():
-    assert set(draw_figures(search())) == {"accuracy_over_speed.png", "curves.png"}
+    assert set(draw_figures(findings_of(search()))) == {"accuracy_over_speed.png", "curves.png"}
 
 
 def test_the_csv_has_every_run_as_it_was_measured():
     results = unfinished()
-    lines = list(csv.DictReader(runs_csv(results).splitlines()))
+    lines = list(csv.DictReader(runs_csv(findings_of(results)).splitlines()))
     runs = [run for cell in results.cells for run in cell.runs]
     assert len(lines) == len(runs) == 24
     for line, run in zip(lines, runs, strict=True):
