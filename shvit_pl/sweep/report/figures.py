@@ -20,7 +20,7 @@ from shvit_pl.sweep.report.palette import COLOURS, QUIET, colour, is_dashed
 from shvit_pl.sweep.report.quantities import Quantity
 
 _MOST_LABELLED = 16
-_WIDE = 60  # characters below an axis
+_WIDE = 72  # characters below an axis
 
 
 def draw_figures(found: Findings) -> dict[str, bytes]:

@@ -6,8 +6,9 @@ import pytest
 from shvit_pl.sweep.report.factors import constants
 from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.quantities import quantity
+from shvit_pl.sweep.report.rows import Spread
 from shvit_pl.sweep.results import Results
-from tests.sweep.report.sweeps import cube, listed, nothing_done, unfinished, with_speed
+from tests.sweep.report.sweeps import cube, listed, nothing_done, search, unfinished, with_speed
 
 
 def changed(results, **values):
@@ -91,11 +92,34 @@ def test_cells_that_were_not_compiled_are_never_compared_with_those_that_were():
     assert findings_of(results).plane.across.quantity.key == "inference_eager"
 
 
+def test_where_only_the_best_trials_have_inference_speed_all_are_drawn_over_training_images():
+    results = with_speed(search())
+    for cell in results.cells[8:]:
+        del results.speed["cells"][cell.name]
+    plane = findings_of(results).plane
+    assert plane.across.quantity.key == "images_per_second"
+    assert len(plane.dots) == 16
+    assert plane.left_out == ""
+
+
+def test_cells_that_cannot_be_drawn_are_counted():
+    first, *rest = cube().cells
+    (without,) = changed(replace(cube(), cells=(first,)), images_per_second=None).cells
+    plane = findings_of(replace(cube(), cells=(without, *rest))).plane
+    assert len(plane.dots) == 7
+    assert plane.left_out.startswith("7 of 8 cells with a run that is done; the others lack top-1 or training images/s")
+
+
 def test_the_front_is_of_the_means_in_order():
     results = with_speed(cube(effects={"patch_size": -0.02}, noise=0.0001))
     front = findings_of(results).plane.front
     assert [one.x.mean for one in front] == sorted(one.x.mean for one in front)
     assert [one.y.mean for one in front] == sorted((one.y.mean for one in front), reverse=True)
+
+
+def test_a_spread_that_rounds_to_nothing_is_not_shown_as_zero():
+    assert Spread(1092.0, 0.3).show(quantity("peak_memory_mb")) == "1092"
+    assert Spread(1092.0, 0.6).show(quantity("peak_memory_mb")) == "1092 ± 1"
 
 
 def test_an_empty_sweep_has_no_rows():
