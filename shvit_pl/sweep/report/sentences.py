@@ -15,6 +15,12 @@ from shvit_pl.sweep.report.trials import search_sentences
 from shvit_pl.sweep.report.wording import counted, listed
 from shvit_pl.sweep.results import Results
 
+_COSTS = "It costs"
+_REACHES = "It reaches"
+_SAME = "It has the same"
+_NOISE = "Not beyond the noise:"
+_UNKNOWN = "With noise that is not known:"
+
 
 def answer(found: Findings) -> list[str]:
     """What to take away: of each main effect, and the interactions; of a search its best trials."""
@@ -52,15 +58,12 @@ def main_sentences(main: Main, found: Effects, lost: str) -> str:
 
 
 def cost_sentences(main: Main, costs: tuple[Quantity, ...]) -> list[str]:
-    """What is beyond the noise first."""
-    said: dict[str, list[str]] = {"It costs": [], "It reaches": [], "It has the same": [], "Not beyond the noise:": []}
-    for of, ratio in ((one, main.costs[one.key]) for one in costs if one.key in main.costs):
-        if ratio.is_same:
-            said["It has the same"].append(of.name)
-        elif not ratio.is_seen:
-            said["Not beyond the noise:"].append(_times(of, ratio))
-        else:
-            said["It costs" if of.direction == "min" else "It reaches"].append(_times(of, ratio))
+    """What is beyond the noise, then the rest."""
+    said: dict[str, list[str]] = {start: [] for start in (_COSTS, _REACHES, _SAME, _NOISE, _UNKNOWN)}
+    for of in costs:
+        ratio = main.costs.get(of.key)
+        if ratio is not None:
+            said[_start(of, ratio)].append(of.name if ratio.is_same else _times(of, ratio))
     return [f"{start} {listed(parts)}." for start, parts in said.items() if parts]
 
 
@@ -101,6 +104,16 @@ def _gain(quantity: Quantity, each: Estimate, lost: str) -> str:
         return f"{quantity.name} unknown ({lost if each.planned else 'no two cells differ in this alone'})"
     part = f", from {each.pairs} of {each.planned} pairs" if each.pairs < each.planned else ""
     return f"{quantity.name} {signed(each)} {quantity.step} ({certainty(each, quantity.step)}{part})".replace("  ", " ")
+
+
+def _start(of: Quantity, ratio: Ratio) -> str:
+    if ratio.low is None:
+        return _UNKNOWN
+    if ratio.is_same:
+        return _SAME
+    if not ratio.is_seen:
+        return _NOISE
+    return _COSTS if of.direction == "min" else _REACHES
 
 
 def _times(of: Quantity, ratio: Ratio) -> str:

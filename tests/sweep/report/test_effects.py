@@ -161,6 +161,16 @@ def test_costs_are_geometric_means_of_ratios():
     assert training.low < training.mean < training.high
 
 
+def test_the_range_of_a_speed_goes_from_quartile_to_quartile():
+    results = with_speed(sweep({("a",): {0: 90.0}, ("b",): {0: 91.0}}))
+    slow, fast = results.speed["cells"].values()
+    slow.update(eager=100.0, eager_iqr=[80.0, 120.0])
+    fast.update(eager=200.0, eager_iqr=[180.0, 240.0])
+    ratio = findings_of(results).effects.main[0].costs["inference_eager"]
+    assert (ratio.mean, ratio.low, ratio.high) == pytest.approx((2.0, 180 / 120, 240 / 80))
+    assert ratio.is_seen
+
+
 def test_a_list_that_is_no_product_is_compared_with_its_first_row():
     found = findings_of(listed()).effects
     assert [main.contrast.text for main in found.main] == ["Mixup instead of base", "averaged instead of base"]

@@ -134,6 +134,22 @@ def test_epochs_are_whole_numbers(opened, results):
     assert all(tick.isdecimal() for tick in ticks)
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_heads_arrow_stays_beside_its_last_word(opened, width):
+    chrome = opened(with_speed(cube()), width=width)
+    assert chrome.execute_script(
+        "return [...document.querySelectorAll('#table th button')].every("
+        "(e) => getComputedStyle(e, '::after').content.startsWith('\"\\u00a0'))"
+    )
+
+
+def test_cells_that_are_not_drawn_are_counted_in_words(opened):
+    first, *rest = cube().cells
+    lost = tuple(replace(run, summary={**run.summary, "images_per_second": None}) for run in first.runs)
+    chrome = opened(replace(cube(), cells=(replace(first, runs=lost), *rest)))
+    assert "Drawn are 7 of 8 cells with a run that is done" in found(chrome, "main")[0].text
+
+
 def test_a_click_on_a_name_hides_its_curve(opened):
     chrome = opened(cube())
     shown = "return document.querySelectorAll('#chart-curves .scatterlayer .lines path.js-line').length"

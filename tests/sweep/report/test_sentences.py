@@ -3,7 +3,7 @@ from dataclasses import replace
 from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.sentences import answer, is_finished, progress
 from shvit_pl.sweep.results import Results
-from tests.sweep.report.sweeps import cube, listed, nothing_done, search, unfinished, with_speed
+from tests.sweep.report.sweeps import at, cube, listed, nothing_done, search, unfinished, with_speed
 
 
 def test_a_sentence_says_what_a_choice_brings_and_what_it_costs():
@@ -14,6 +14,42 @@ def test_a_sentence_says_what_a_choice_brings_and_what_it_costs():
     assert "12.0 times the parameters" in first
     assert "3.0 times the eager inference images/s" in first
     assert "not beyond the noise" not in first
+
+
+def test_costs_have_sentences_of_their_own():
+    first, *_ = answer(findings_of(with_speed(cube())))
+    gain, costs, reaches, *_ = first.split(". ")
+    assert "top-1" in gain
+    assert "times" not in gain
+    assert costs.startswith("It costs 12.0 times the parameters")
+    assert reaches.startswith("It reaches")
+
+
+def test_a_cost_whose_range_holds_one_is_not_beyond_the_noise():
+    second = answer(findings_of(with_speed(cube())))[1]  # stages leave speed as it is, and memory to the megabyte
+    noisy = second.partition("Not beyond the noise: ")[2]
+    assert "times the training images/s (0." in noisy
+    assert "over seeds)" in noisy
+    assert "It has the same MACs and peak memory." in second
+
+
+def test_a_speed_whose_quartiles_overlap_is_not_beyond_the_noise():
+    results = with_speed(cube())
+    assert "3.0 times the eager inference images/s (quartiles 2.9 to 3.2)" in answer(findings_of(results))[0]
+    for rates in results.speed["cells"].values():
+        rates["eager_iqr"] = [0.5 * rates["eager"], 2 * rates["eager"]]
+    _, _, noisy = answer(findings_of(results))[0].partition("Not beyond the noise: ")
+    assert noisy == "3.0 times the eager inference images/s (quartiles 0.8 to 12.1)."
+
+
+def test_the_cost_of_one_seed_or_without_quartiles_has_noise_that_is_not_known():
+    results = with_speed(cube(seeds=(0,)))
+    for rates in results.speed["cells"].values():
+        del rates["eager_iqr"]
+    _, _, unknown = answer(findings_of(results))[0].partition("With noise that is not known: ")
+    assert "2.0 times the training images/s (one seed)" in unknown
+    assert "3.0 times the eager inference images/s (without quartiles)" in unknown
+    assert "parameters" not in unknown
 
 
 def test_where_nothing_shows_the_sentence_says_what_could_hide():
@@ -62,6 +98,32 @@ def test_a_search_for_two_objectives_names_its_front():
 
 def test_a_list_says_what_each_row_changes():
     assert answer(findings_of(listed()))[0].startswith("Mixup instead of base: top-1 -1.")
+
+
+def test_a_list_with_one_choice_goes_by_the_names_of_its_rows():
+    cells = tuple(
+        replace(cell, name=name, choices={"model.design.name": size})
+        for cell, name, size in zip(listed().cells, ("small", "middle", "large"), ("s1", "s2", "s3"), strict=True)
+    )
+    found = answer(findings_of(replace(listed(), cells=cells)))
+    assert [one.partition(":")[0] for one in found] == ["middle instead of small", "large instead of small"]
+
+
+def all_failed(cells):
+    return tuple(replace(cell, runs=tuple(at(run, "failed") for run in cell.runs)) for cell in cells)
+
+
+def test_once_all_has_failed_nothing_is_expected_any_more():
+    cells = cube().cells
+    assert answer(findings_of(replace(cube(), cells=all_failed(cells)))) == ["No run succeeded."]
+    first, *_ = answer(findings_of(replace(cube(), cells=(*cells[:4], *all_failed(cells[4:])))))
+    assert first == "patch_size 16 instead of 4: top-1 unknown (every pair has a failed run)."
+
+
+def test_one_is_not_counted_as_many():
+    cell = cube(seeds=(0,)).cells[0]
+    assert progress(replace(cube(), cells=(cell,))) == "1 of 1 run done"
+    assert answer(findings_of(search(trials=1)))[0].startswith("Best of 1 trial in")
 
 
 def test_progress_counts_every_state():

@@ -110,6 +110,13 @@ def test_the_terminal_shows_the_cells_and_the_sentences():
     assert "patch_size 16 instead of 4" in text
 
 
+def test_the_terminal_and_markdown_name_the_rows_of_a_list():
+    terminal = [line.split() for line in summary_lines(listed())]
+    assert terminal[0][:4] == ["no.", "cell", "mixup", "decay"]
+    assert [line[1] for line in terminal[2:5]] == ["base", "Mixup", "averaged"]
+    assert "| no. | cell | mixup | decay |" in cells_markdown(listed())
+
+
 def test_the_terminal_shows_names_as_they_are():
     cells = (replace(cell, choices={"data.path": f"[red]{number}"}) for number, cell in enumerate(cube().cells))
     assert "[red]7" in "\n".join(summary_lines(replace(cube(), cells=tuple(cells))))
