@@ -75,7 +75,7 @@ def curve_chart(lines: list[Curve], of: Quantity, title: str) -> go.Figure:
         )  # fmt: skip
         figure.add_scatter(
             x=one.epochs, y=one.mean, mode="lines+markers", name=escape(_short(one.row.label)), legendgroup=group,
-            marker={"size": 4}, line={"color": own, "width": 2, "dash": dash},
+            marker={"size": 4 if len(one.epochs) > 1 else 9}, line={"color": own, "width": 2, "dash": dash},
             visible=shown, hovertemplate=f"{escape(one.row.label)}<br>epoch %{{x}}: %{{y:.2f}}<extra></extra>",
         )  # fmt: skip
     return figure

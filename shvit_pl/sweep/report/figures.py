@@ -71,7 +71,7 @@ def draw_curves(lines: list[Curve], of: Quantity, title: str, of_all: int) -> Fi
         axes.plot(one.epochs, one.mean, f"o{style}", color=own, label=one.row.label, linewidth=1.5, markersize=4)
         axes.fill_between(one.epochs, one.low, one.high, color=own, alpha=0.15, linewidth=0)
     axes.set(xlabel="epoch", ylabel=of.header)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     title = f"the best {len(lines)} of {of_all}\n{title}" if len(lines) < of_all else title
     figure.legend(loc="outside right upper", frameon=False, fontsize=8, title=title, title_fontsize=8, alignment="left")
