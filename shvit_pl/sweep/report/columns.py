@@ -10,8 +10,8 @@ from shvit_pl.sweep.report.quantities import Quantity
 from shvit_pl.sweep.report.rows import Row
 
 _PAPER = {
-    "source": "the paper's", "top1": "its top-1 (%)", "params_m": "its parameters (M)",
-    "gpu": "its GPU images/s", "cpu": "its CPU images/s", "onnx": "its ONNX images/s",
+    "source": "paper", "top1": "paper: top-1 (%)", "params_m": "paper: parameters (M)",
+    "gpu": "paper: GPU images/s", "cpu": "paper: CPU images/s", "onnx": "paper: ONNX images/s",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """What each choice brings and costs, and whether one depends on another.
 
 Gains (accuracies and other noisy objectives) are differences with an interval and a p over seeds. Costs are ratios
-with their range.
+with an interval.
 """
 
 from __future__ import annotations

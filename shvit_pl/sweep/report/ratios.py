@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import exp, log
 
-import numpy as np
-from numpy.typing import NDArray
-
 from shvit_pl.sweep.report.contrasts import Contrast, tabulated
 from shvit_pl.sweep.report.factors import Factor
-from shvit_pl.sweep.report.paired import Table, over_seeds
+from shvit_pl.sweep.report.paired import Estimate, Table, estimate, over_seeds
 from shvit_pl.sweep.report.quantities import Quantity, cell_quartiles, cell_values
 from shvit_pl.sweep.results import Results
 
@@ -23,9 +20,9 @@ class Ratio:
 
     Attributes:
         mean: The ratio.
-        low: The least over seeds; of what is measured once, the least that the quartiles of both sides allow; `None`
-            where neither is known.
-        high: The largest.
+        low: Lower end of the 95 % interval over seeds; of what is measured once, the least that the quartiles of both
+            sides allow; `None` where neither is known.
+        high: Upper end.
     """
 
     mean: float
@@ -33,9 +30,16 @@ class Ratio:
     high: float | None = None
 
     @property
+    def places(self) -> int:
+        """Decimals that it is shown with."""
+        return 1 if self.mean >= 1.995 else 2
+
+    @property
     def is_seen(self) -> bool:
-        """Whether all of its range is on one side of 1."""
-        return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
+        """Whether it is beyond the noise: all of its interval, as shown, is on one side of 1."""
+        if self.low is None or self.high is None:
+            return False
+        return not round(self.low, self.places) <= 1 <= round(self.high, self.places)
 
     @property
     def is_same(self) -> bool:
@@ -53,18 +57,20 @@ def ratios(
         quartiles = [_logs(cell_quartiles(results, cell, of)) for cell in results.cells]
         ends = [tabulated(results, factors, [_end(each, end) for each in quartiles]) for end in (0, 1)]
         for own, contrast in zip(found, contrasts, strict=True):
-            pairs = over_seeds(contrast.of(table))
-            if len(pairs):
-                low, high = _by_quartiles(contrast, *ends) if of.is_inference else _by_seeds(of, pairs)
-                own[of.key] = Ratio(exp(pairs.mean()), low, high)
+            each = estimate(contrast.of(table), planned=0)
+            if each.mean is not None:
+                low, high = _by_quartiles(contrast, *ends) if of.is_inference else _by_seeds(of, each)
+                own[of.key] = Ratio(exp(each.mean), low, high)
     return found
 
 
-def _by_seeds(of: Quantity, logs: NDArray[np.float64]) -> tuple[float | None, float | None]:
-    """The range over seeds, of which a single one tells no noise where there can be some."""
-    if of.is_measured and len(logs) < 2:
+def _by_seeds(of: Quantity, each: Estimate) -> tuple[float | None, float | None]:
+    """The interval; the ratio itself where all seeds agree; nothing where one seed could not tell the noise."""
+    if each.low is not None and each.high is not None:
+        return exp(each.low), exp(each.high)
+    if each.mean is None or (of.is_measured and each.seeds < 2):
         return None, None
-    return exp(logs.min()), exp(logs.max())
+    return exp(each.mean), exp(each.mean)
 
 
 def _by_quartiles(contrast: Contrast, lower: Table, upper: Table) -> tuple[float | None, float | None]:

@@ -117,15 +117,15 @@ def _start(of: Quantity, ratio: Ratio) -> str:
 
 
 def _times(of: Quantity, ratio: Ratio) -> str:
-    """A ratio and its range, which says nothing where it shows as the ratio itself."""
-    places = 1 if ratio.mean >= 1.995 else 2
+    """A ratio and its interval, which says nothing where it shows as the ratio itself."""
+    places = ratio.places
     times = f"{ratio.mean:.{places}f} times the {of.name}"
     if ratio.low is None or ratio.high is None:
         return f"{times} ({'without quartiles' if of.is_inference else 'one seed'})"
     low, high = f"{ratio.low:.{places}f}", f"{ratio.high:.{places}f}"
     if low == high:
         return times
-    return f"{times} ({f'quartiles {low} to {high}' if of.is_inference else f'{low} to {high} over seeds'})"
+    return f"{times} ({'quartiles' if of.is_inference else '95 % interval'} {low} to {high})"
 
 
 def _interaction(one: Interaction, quantity: Quantity) -> str:
