@@ -42,6 +42,7 @@ def _front(found: Findings) -> list[str]:
     return [
         f"Of {counted(len(found.plane.dots), 'trial')}, {count} not beaten in {y.name} and {x.name} at once: "
         f"{'from ' if len(front) > 1 else ''}{shown}.",
+        *([f"Compared are {found.plane.left_out}."] if found.plane.left_out else []),
         _LUCK,
     ]
 

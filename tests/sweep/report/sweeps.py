@@ -76,6 +76,16 @@ def summary(choices, seed, accuracy, rng):
     }  # fmt: skip
 
 
+def sweep(accuracies, kind="grid"):
+    """Cells of one or two choices from `{(level, ...): {seed: accuracy in points}}`."""
+    cells = []
+    for levels, seeds in accuracies.items():
+        choices = {f"model.{name}": level for name, level in zip("xy", levels, strict=False)}
+        runs = tuple(done(choices, seed, points / 100) for seed, points in seeds.items())
+        cells.append(Cell(", ".join(levels), choices, runs))
+    return Results("made up", kind, {"val/acc1": "max"}, tuple(cells))
+
+
 def with_speed(results, compiled=True):
     """The same with inference measured: patch size 16 is about three times as fast."""
     cells = {}

@@ -95,6 +95,14 @@ def test_a_search_for_two_objectives_names_its_front():
     assert "not beaten in top-1 and training images/s at once: from no. " in found[0]
 
 
+def test_trials_that_cannot_be_compared_in_both_objectives_are_counted():
+    results = search(objectives={"val/acc1": "max", "images_per_second": "max"})
+    results.cells[0].runs[0].summary["images_per_second"] = None
+    found = answer(findings_of(results))
+    assert found[0].startswith("Of 15 trials,")
+    assert found[1].startswith("Compared are 15 of 16 cells with a run that is done")
+
+
 def test_a_list_says_what_each_row_changes():
     assert answer(findings_of(listed()))[0].startswith("Mixup instead of base: top-1 -1.")
 
