@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.progress import Progress
 
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.definition import Definition
 from shvit_pl.sweep.layout import JOURNAL, SWEEP
-from shvit_pl.sweep.objectives import value
 from shvit_pl.sweep.record import read_file, read_results, recorded
+from shvit_pl.sweep.report.pareto import best_first
+from shvit_pl.sweep.report.quantities import run_value
 from shvit_pl.sweep.report.terminal import summary_lines
 from shvit_pl.sweep.report.write import write_report
 from shvit_pl.sweep.results import Results
@@ -99,11 +101,12 @@ def _measured(
 
 
 def _to_measure(results: Results) -> dict[str, dict[str, Any]]:
-    """A summary of each cell that has one; of a search, of its best trials alone."""
-    objective, direction = next(iter(results.objectives.items()))
-    found = {cell.name: cell.done[0].summary for cell in results.cells if cell.done}
-    known = {name: summary for name, summary in found.items() if summary is not None}
+    """A summary of each cell that has one; of a search, of the best trials alone, which nothing beats first."""
+    found = {cell.name: cell.done[0] for cell in results.cells if cell.done}
+    known = {name: run.summary for name, run in found.items() if run.summary is not None}
     if results.kind != "search":
         return known
-    best = sorted(known, key=lambda name: value(known[name], objective) or 0.0, reverse=direction == "max")
-    return {name: known[name] for name in best[:_MOST_OF_A_SEARCH]}
+    names, objectives = list(known), results.objectives
+    reached = np.array([[run_value(found[name], key) for key in objectives] for name in names], dtype=float)
+    best = best_first(reached, tuple(objectives.values()), _MOST_OF_A_SEARCH)
+    return {names[index]: known[names[index]] for index in best}

@@ -1,12 +1,14 @@
-"""Accuracy over throughput: which axes, which points, and which of them nothing beats."""
+"""Accuracy over throughput: which axes, which dots, and which of them nothing beats."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from shvit_pl.sweep.report.pareto import pareto_front
-from shvit_pl.sweep.report.quantities import INFERENCE, TRAINING, Quantity, cell_values, primary, quantity
+from shvit_pl.sweep.report.quantities import INFERENCE, TRAINING, Quantity, primary, quantity
 from shvit_pl.sweep.report.rows import Row, Spread
+from shvit_pl.sweep.report.setting import inference_setting, training_setting
+from shvit_pl.sweep.report.wording import counted
 from shvit_pl.sweep.results import Results
 
 
@@ -19,7 +21,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Point:
+class Dot:
     """A cell in the plane."""
 
     row: Row
@@ -28,45 +30,59 @@ class Point:
     on_front: bool
 
 
-def plane(results: Results) -> tuple[Axis, Axis]:
-    """The axes x and y: throughput and accuracy; of a search for two objectives these."""
-    across, up = throughput(results), primary(results)
+@dataclass(frozen=True)
+class Plane:
+    """Two quantities, and a dot for each cell that both are known of.
+
+    Attributes:
+        across: Along x.
+        up: Along y.
+        dots: In the order of the sweep.
+        cells: How many cells have a run that is done.
+    """
+
+    across: Axis
+    up: Axis
+    dots: tuple[Dot, ...]
+    cells: int
+
+    @property
+    def front(self) -> list[Dot]:
+        """What nothing beats, in order of x."""
+        return sorted((dot for dot in self.dots if dot.on_front), key=lambda dot: dot.x.mean)
+
+    @property
+    def left_out(self) -> str:
+        """How many cells are not drawn, and why; empty where all are."""
+        if len(self.dots) == self.cells:
+            return ""
+        lacking = f"{self.up.quantity.name} or {self.across.quantity.name}"
+        return f"{len(self.dots)} of {counted(self.cells, 'cell')} with a run that is done; the others lack {lacking}"
+
+
+def plane(results: Results, rows: list[Row]) -> Plane:
+    """Accuracy over throughput; of a search for several objectives the first two that matter."""
+    up = primary(results)
     others = [quantity(key, way) for key, way in results.objectives.items() if key != up.key]
-    if results.kind == "search" and others:
-        across = Axis(others[0], training_conditions(results) if others[0].key == TRAINING else "")
-    return across, Axis(up)
+    across = _axis(others[0], results) if results.kind == "search" and others else _throughput(results, rows, up)
+    return Plane(across, Axis(up), _dots(rows, across.quantity, up), sum(row.done > 0 for row in rows))
 
 
-def throughput(results: Results) -> Axis:
-    """Compiled inference, or eager where a cell was not compiled, or training where nothing else was measured."""
-    eager, compiled = (quantity(INFERENCE[how]) for how in ("eager", "compiled"))
-    have = {one.key: [cell for cell in results.cells if cell_values(results, cell, one)] for one in (eager, compiled)}
-    if not have[eager.key]:
-        return Axis(quantity(TRAINING), training_conditions(results))
-    every_one = len(have[compiled.key]) == len(have[eager.key])
-    measured = (results.speed or {}).get("conditions") or {}
-    keys = {"device": "", "batch": "batch ", "dtype": "", "image_size": "", "threads": "threads "}
-    shown = {key: measured[key] for key in keys if measured.get(key) is not None}
-    parts = [f"{shown[key]} px" if key == "image_size" else f"{keys[key]}{shown[key]}" for key in shown]
-    return Axis(compiled if every_one else eager, ", ".join(parts))
+def _throughput(results: Results, rows: list[Row], up: Quantity) -> Axis:
+    """Compiled inference, or eager, if all cells that can be drawn have it; else training."""
+    drawn = [row for row in rows if up.key in row.values]
+    inference = (quantity(INFERENCE[how]) for how in ("compiled", "eager"))
+    complete = (of for of in inference if drawn and all(of.key in row.values for row in drawn))
+    return _axis(next(complete, quantity(TRAINING)), results)
 
 
-def training_conditions(results: Results) -> str:
-    """Device, batch and precision of the runs."""
-    summaries = [run.summary for cell in results.cells for run in cell.done if run.summary]
-    keys = {"device": "", "global_batch": "batch ", "precision": ""}
-    known = {key: sorted({str(one[key]) for one in summaries if one.get(key) is not None}) for key in keys}
-    return ", ".join(keys[key] + " or ".join(values) for key, values in known.items() if values)
+def _axis(of: Quantity, results: Results) -> Axis:
+    if of.is_inference:
+        return Axis(of, inference_setting(results))
+    return Axis(of, training_setting(results) if of.key == TRAINING else "")
 
 
-def points(rows: list[Row], across: Axis, up: Axis) -> list[Point]:
-    """The cells that both are known of."""
-    x, y = across.quantity, up.quantity
+def _dots(rows: list[Row], x: Quantity, y: Quantity) -> tuple[Dot, ...]:
     known = [(row, row.values[x.key], row.values[y.key]) for row in rows if {x.key, y.key} <= row.values.keys()]
     front = pareto_front([(a.mean, b.mean) for _, a, b in known], (x.direction, y.direction))
-    return [Point(row, a, b, bool(best)) for (row, a, b), best in zip(known, front, strict=True)]
-
-
-def front_line(points: list[Point]) -> list[Point]:
-    """The front in order of x."""
-    return sorted((point for point in points if point.on_front), key=lambda point: point.x.mean)
+    return tuple(Dot(row, a, b, bool(best)) for (row, a, b), best in zip(known, front, strict=True))

@@ -4,45 +4,42 @@ from __future__ import annotations
 
 import json
 from html import escape
-from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
+from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.sweep.report.axes import Axis, Point, front_line, plane, points
-from shvit_pl.sweep.report.curves import Curve, best, curves
-from shvit_pl.sweep.report.effects import Effects, effects, estimates
+from shvit_pl.sweep.report.axes import Dot, Plane
+from shvit_pl.sweep.report.curves import Curve, best
+from shvit_pl.sweep.report.effects import Effects, estimates
+from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.paired import Estimate
 from shvit_pl.sweep.report.palette import COLOURS, QUIET, colour, is_dashed
-from shvit_pl.sweep.report.quantities import Quantity, primary
-from shvit_pl.sweep.report.rows import names_title, rows
-from shvit_pl.sweep.results import Results
+from shvit_pl.sweep.report.quantities import Quantity
 
 _MOST_NUMBERED = 40
-_NARROW = 32  # characters of an axis title that a phone is wide enough for
+_EPOCHS = MaxNLocator(nbins=8, integer=True)
 _LEGEND_BELOW: dict[str, Any] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
 
 
-def draw_charts(results: Results) -> dict[str, dict[str, Any]]:
+def draw_charts(found: Findings) -> dict[str, dict[str, Any]]:
     """Charts by name, as plotly.js takes them: `{"data": [...], "layout": {...}}`, of what there is to draw."""
-    every, of = rows(results), primary(results)
-    across, up = plane(results)
-    known, lines, found = points(every, across, up), curves(every, of), effects(results)
+    of, lines = found.primary, found.curves
     charts: dict[str, go.Figure] = {}
-    if known:
-        charts["points"] = point_chart(known, across, up)
-    if any(one.mean is not None for _, one in estimates(found, of)):
-        charts["effects"] = effect_chart(found, of)
+    if found.plane.dots:
+        charts["points"] = plane_chart(found.plane)
+    if any(one.mean is not None for _, one in estimates(found.effects, of)):
+        charts["effects"] = effect_chart(found.effects, of)
     if lines:
-        charts["curves"] = curve_chart(lines, of, names_title(results))
+        charts["curves"] = curve_chart(lines, of, found.names_title)
     return {name: json.loads(figure.to_json()) for name, figure in charts.items()}
 
 
-def point_chart(known: list[Point], across: Axis, up: Axis) -> go.Figure:
-    """A point per cell with its number, and the Pareto front as steps; a point's `customdata` is the number."""
-    x, y = across.quantity, up.quantity
-    front, numbered = front_line(known), len(known) <= _MOST_NUMBERED
-    figure = go.Figure(layout=_layout(_wrapped(x.header, *wrap(across.conditions, _NARROW)), y.header, height=460))
+def plane_chart(plane: Plane) -> go.Figure:
+    """A dot per cell with its number, and the Pareto front as steps; a dot's `customdata` is the number."""
+    x, y, known = plane.across.quantity, plane.up.quantity, plane.dots
+    front, numbered = plane.front, len(known) <= _MOST_NUMBERED
+    figure = go.Figure(layout=_layout(x.header, y.header, height=460))
     figure.add_scatter(
         x=[one.x.mean * x.scale for one in front], y=[one.y.mean * y.scale for one in front], mode="lines",
         line={"shape": "hv" if x.direction == "min" else "vh", "color": QUIET, "width": 1.5}, hoverinfo="skip",
@@ -65,6 +62,8 @@ def curve_chart(lines: list[Curve], of: Quantity, title: str) -> go.Figure:
     figure.update_layout(
         showlegend=True, legend={**_LEGEND_BELOW, "title": {"text": escape(title), "side": "top", "font": {"size": 12}}}
     )
+    ticks = _EPOCHS.tick_values(0, max(one.epochs[-1] for one in lines))
+    figure.update_xaxes(tick0=0, dtick=float(ticks[1] - ticks[0]))
     visible = {one.row.number for one in best(lines, of)}
     for one in lines:
         shown = True if one.row.number in visible else "legendonly"
@@ -76,7 +75,7 @@ def curve_chart(lines: list[Curve], of: Quantity, title: str) -> go.Figure:
         )  # fmt: skip
         figure.add_scatter(
             x=one.epochs, y=one.mean, mode="lines+markers", name=escape(_short(one.row.label)), legendgroup=group,
-            marker={"size": 4}, line={"color": own, "width": 2, "dash": dash},
+            marker={"size": 4 if len(one.epochs) > 1 else 9}, line={"color": own, "width": 2, "dash": dash},
             visible=shown, hovertemplate=f"{escape(one.row.label)}<br>epoch %{{x}}: %{{y:.2f}}<extra></extra>",
         )  # fmt: skip
     return figure
@@ -117,7 +116,7 @@ def _layout(x: str, y: str, height: int) -> go.Layout:
     )  # fmt: skip
 
 
-def _hover(one: Point, x: Quantity, y: Quantity) -> str:
+def _hover(one: Dot, x: Quantity, y: Quantity) -> str:
     lines = [one.row.label, f"{y.header}: {one.row.show(y)}", f"{x.header}: {one.row.show(x)}"]
     return "<br>".join(escape(line) for line in [*lines, *(["on the Pareto front"] if one.on_front else [])])
 

@@ -1,58 +1,20 @@
 """What each choice brings and costs, and whether one depends on another.
 
-Gains (accuracies and other noisy objectives) are differences with an interval and a p over seeds. Costs are ratios:
-geometric means over all pairs, with the seeds' range where it has one. They get no p, for seeds do not make them.
+Gains (accuracies and other noisy objectives) are differences with an interval and a p over seeds. Costs are ratios
+with an interval.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from math import exp, log
 
-import numpy as np
-
-from shvit_pl.sweep.report.choices import Factor, compared
-from shvit_pl.sweep.report.paired import Estimate, Table, at, corrected, difference, estimate, noise, over_seeds
-from shvit_pl.sweep.report.quantities import Quantity, cell_values, quantities
-from shvit_pl.sweep.results import Cell, Results
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """One level of a factor against its first one."""
-
-    axis: int
-    factor: Factor
-    level: str
-
-    @property
-    def base(self) -> str:
-        """The first level."""
-        return self.factor.levels[0]
-
-    @property
-    def text(self) -> str:
-        """Such as `patch_size 16 instead of 4`."""
-        return f"{self.factor.header} {self.level} instead of {self.base}".strip()
-
-    @property
-    def short(self) -> str:
-        """Such as `patch_size 16`."""
-        return f"{self.factor.header} {self.level}".strip()
-
-    def of(self, table: Table) -> Table:
-        """The paired differences."""
-        return difference(table, self.axis, self.base, self.level)
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How many times a cost: geometric mean over the pairs, least and largest over seeds."""
-
-    mean: float
-    low: float
-    high: float
+from shvit_pl.sweep.report.contrasts import Contrast, tabulated
+from shvit_pl.sweep.report.factors import compared
+from shvit_pl.sweep.report.paired import Estimate, Table, at, corrected, estimate, noise, over_seeds
+from shvit_pl.sweep.report.quantities import Quantity, cell_values
+from shvit_pl.sweep.report.ratios import Ratio, ratios
+from shvit_pl.sweep.results import Results
 
 
 @dataclass(frozen=True)
@@ -91,21 +53,21 @@ class Effects:
     interactions: tuple[Interaction, ...]
 
 
-def effects(results: Results) -> Effects:
+def effects(results: Results, known: list[Quantity]) -> Effects:
     """Main effects and interactions of all choices; none for a search, whose points are not drawn by design."""
-    factors, known = compared(results), quantities(results)
+    factors = compared(results)
     gains, costs = [one for one in known if not one.is_cost], [one for one in known if one.is_cost]
     mains = [Contrast(axis, factor, level) for axis, factor in enumerate(factors) for level in factor.levels[1:]]
     crossed = [(one, other) for one, other in combinations(mains, 2) if one.axis != other.axis]
-    plan = {_combination(factors, cell): {run.seed: 0.0 for run in cell.runs} for cell in results.cells}
-    tables = {one.key: _table(results, factors, one) for one in known}
+    plan = tabulated(results, factors, ({run.seed: 0.0 for run in cell.runs} for cell in results.cells))
+    tables = {one.key: tabulated(results, factors, _shown_values(results, one)) for one in gains}
+    times = ratios(results, factors, costs, mains)
     found = {one.key: _estimates(tables[one.key], plan, mains, crossed) for one in gains}
     return Effects(
         gains=tuple(gains),
         costs=tuple(costs),
         main=tuple(
-            Main(contrast, {key: each[i] for key, each in found.items()}, _ratios(contrast, costs, tables))
-            for i, contrast in enumerate(mains)
+            Main(contrast, {key: each[i] for key, each in found.items()}, times[i]) for i, contrast in enumerate(mains)
         ),
         interactions=tuple(
             Interaction(*pair, {key: each[i] for key, each in found.items()}, _apart(pair, gains, tables))
@@ -123,21 +85,10 @@ def estimates(found: Effects, of: Quantity) -> list[tuple[str, Estimate]]:
     return mains + crossed
 
 
-def _combination(factors: list[Factor], cell: Cell) -> tuple[str, ...]:
-    return tuple(factor.level(cell) for factor in factors)
-
-
-def _table(results: Results, factors: list[Factor], of: Quantity) -> Table:
-    """Values as shown by combination and seed; of costs their logarithms."""
-    table: Table = {}
-    for cell in results.cells:
-        values = cell_values(results, cell, of)
-        if of.is_cost:
-            values = {seed: log(value) for seed, value in values.items() if value > 0}
-        else:
-            values = {seed: value * of.scale for seed, value in values.items()}
-        table[_combination(factors, cell)] = values
-    return table
+def _shown_values(results: Results, of: Quantity) -> list[dict[int, float]]:
+    """Of each cell by seed."""
+    every = (cell_values(results, cell, of) for cell in results.cells)
+    return [{seed: value * of.scale for seed, value in values.items()} for values in every]
 
 
 def _estimates(
@@ -161,15 +112,6 @@ def _cells(differences: Table, by: tuple[Contrast, ...]) -> list[tuple[str, ...]
     for contrast in by:
         cells = [at(cell, contrast.axis, level) for cell in cells for level in (contrast.base, contrast.level)]
     return cells
-
-
-def _ratios(contrast: Contrast, costs: list[Quantity], tables: dict[str, Table]) -> dict[str, Ratio]:
-    logs = {one.key: over_seeds(contrast.of(tables[one.key])) for one in costs}
-    return {
-        key: Ratio(exp(np.mean(values)), exp(values.min()), exp(values.max()))
-        for key, values in logs.items()
-        if len(values)
-    }
 
 
 def _apart(

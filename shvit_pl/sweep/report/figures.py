@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from textwrap import wrap
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -10,47 +11,46 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.sweep.report.axes import Axis, Point, front_line, plane, points
-from shvit_pl.sweep.report.curves import Curve, best, curves
-from shvit_pl.sweep.report.effects import Effects, effects, estimates
+from shvit_pl.sweep.report.axes import Dot, Plane
+from shvit_pl.sweep.report.curves import Curve, best
+from shvit_pl.sweep.report.effects import Effects, estimates
+from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.paired import Estimate
 from shvit_pl.sweep.report.palette import COLOURS, QUIET, colour, is_dashed
-from shvit_pl.sweep.report.quantities import Quantity, primary
-from shvit_pl.sweep.report.rows import names_title, rows
-from shvit_pl.sweep.results import Results
+from shvit_pl.sweep.report.quantities import Quantity
 
 _MOST_LABELLED = 16
+_WIDE = 72  # characters below an axis
 
 
-def draw_figures(results: Results) -> dict[str, bytes]:
+def draw_figures(found: Findings) -> dict[str, bytes]:
     """PNGs by file name, of what there is to draw."""
-    every, of = rows(results), primary(results)
-    across, up = plane(results)
-    known, lines, found = points(every, across, up), curves(every, of), effects(results)
+    of, lines, title = found.primary, found.curves, found.names_title
     figures: dict[str, Figure] = {}
-    if known:
-        figures["accuracy_over_speed.png"] = draw_points(known, across, up, names_title(results))
+    if found.plane.dots:
+        figures["accuracy_over_speed.png"] = draw_plane(found.plane, title)
     if lines:
-        figures["curves.png"] = draw_curves(best(lines, of), of, names_title(results), len(lines))
-    if any(one.mean is not None for _, one in estimates(found, of)):
-        figures["effects.png"] = draw_effects(found, of)
+        figures["curves.png"] = draw_curves(best(lines, of), of, title, len(lines))
+    if any(one.mean is not None for _, one in estimates(found.effects, of)):
+        figures["effects.png"] = draw_effects(found.effects, of)
     return {name: _png(figure) for name, figure in figures.items()}
 
 
-def draw_points(known: list[Point], across: Axis, up: Axis, title: str = "") -> Figure:
-    """A point per cell with the seeds' standard deviation, and the Pareto front as steps."""
+def draw_plane(plane: Plane, title: str = "") -> Figure:
+    """A dot per cell with the seeds' standard deviation, and the Pareto front as steps."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    front = front_line(known)
-    x, y = across.quantity.scale, up.quantity.scale
-    where: Literal["pre", "post"] = "post" if across.quantity.direction == "min" else "pre"
+    across, up, front = plane.across.quantity, plane.up.quantity, plane.front
+    x, y = across.scale, up.scale
+    where: Literal["pre", "post"] = "post" if across.direction == "min" else "pre"
     axes.step(
         [one.x.mean * x for one in front], [one.y.mean * y for one in front], where=where, color=QUIET, linewidth=1
     )
-    labelled = known if len(known) <= _MOST_LABELLED else front
-    for one in known:
-        _draw_point(axes, one, x, y, one in labelled)
-    axes.set(xlabel="\n".join(filter(None, (across.quantity.header, across.conditions))), ylabel=up.quantity.header)
+    labelled = list(plane.dots) if len(plane.dots) <= _MOST_LABELLED else front
+    for one in plane.dots:
+        _draw_dot(axes, one, x, y, one in labelled)
+    notes = [line for text in (plane.across.conditions, plane.left_out) for line in wrap(text, _WIDE)]
+    axes.set(xlabel="\n".join([across.header, *notes]), ylabel=up.header)
     axes.grid(alpha=0.3)
     handles = [Line2D([], [], marker="o", linestyle="", color=colour(one.row.number)) for one in labelled]
     names = [one.row.label for one in labelled]
@@ -68,10 +68,10 @@ def draw_curves(lines: list[Curve], of: Quantity, title: str, of_all: int) -> Fi
     axes = figure.subplots()
     for one in lines:
         own, style = colour(one.row.number), "--" if is_dashed(one.row.number) else "-"
-        axes.plot(one.epochs, one.mean, style, color=own, label=one.row.label, linewidth=1.5)
+        axes.plot(one.epochs, one.mean, f"o{style}", color=own, label=one.row.label, linewidth=1.5, markersize=4)
         axes.fill_between(one.epochs, one.low, one.high, color=own, alpha=0.15, linewidth=0)
     axes.set(xlabel="epoch", ylabel=of.header)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     title = f"the best {len(lines)} of {of_all}\n{title}" if len(lines) < of_all else title
     figure.legend(loc="outside right upper", frameon=False, fontsize=8, title=title, title_fontsize=8, alignment="left")
@@ -98,7 +98,7 @@ def draw_effects(found: Effects, of: Quantity) -> Figure:
     return figure
 
 
-def _draw_point(axes: Axes, one: Point, x: float, y: float, labelled: bool) -> None:
+def _draw_dot(axes: Axes, one: Dot, x: float, y: float, labelled: bool) -> None:
     left, top, own = one.x.mean * x, one.y.mean * y, colour(one.row.number)
     error = one.y.sd * y if one.y.sd else None
     axes.errorbar(left, top, yerr=error, color=own, capsize=3, linewidth=1)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import floor, isfinite, log10
+from typing import Any
 
 from shvit_pl.runs import EMA
+from shvit_pl.sweep.objectives import COSTS, value
 from shvit_pl.sweep.results import Cell, Direction, Results, Run
 
 ACCURACY = "val/acc1"
 TRAINING = "images_per_second"
+TIME = "wall_seconds"
 INFERENCE = {"eager": "inference_eager", "compiled": "inference_compiled"}  # keys of `Results.speed`, and ours
 
 
@@ -25,6 +28,7 @@ class Quantity:
         is_cost: Costs are compared by their ratio, all else by its difference.
         direction: What is better.
         decimals: As shown; `None` for three significant digits.
+        is_measured: Whether it has noise; parameters and MACs are exact.
     """
 
     key: str
@@ -34,6 +38,12 @@ class Quantity:
     is_cost: bool = False
     direction: Direction = "max"
     decimals: int | None = None
+    is_measured: bool = True
+
+    @property
+    def is_inference(self) -> bool:
+        """Whether it is measured once for a cell, not in every run."""
+        return self.key in INFERENCE.values()
 
     @property
     def header(self) -> str:
@@ -54,21 +64,24 @@ _ACCURACIES = {
     name: Quantity(f"val/{key}", name, "%", scale=100.0, decimals=2)
     for key, name in (("acc1", "top-1"), ("acc5", "top-5"))
 }
+_COSTS = (
+    Quantity("params", "parameters", "M", scale=1e-6, is_measured=False),
+    Quantity("macs", "MACs", "M", scale=1e-6, is_measured=False),
+    Quantity(TRAINING, "training images/s"),
+    Quantity("peak_memory_mb", "peak memory", "MB"),
+    Quantity(TIME, "training time", "s"),
+    *(Quantity(key, f"{how} inference images/s") for how, key in INFERENCE.items()),
+)
 _KNOWN = {
     quantity.key: quantity
     for quantity in (
         *_ACCURACIES.values(),
         *(replace(one, key=one.key + EMA, name=f"{one.name} of the average") for one in _ACCURACIES.values()),
-        Quantity("params", "parameters", "M", scale=1e-6, is_cost=True, direction="min"),
-        Quantity("macs", "MACs", "M", scale=1e-6, is_cost=True, direction="min"),
-        Quantity(TRAINING, "training images/s", is_cost=True),
-        Quantity("peak_memory_mb", "peak memory", "MB", is_cost=True, direction="min"),
-        Quantity("wall_seconds", "training time", "s", is_cost=True, direction="min"),
-        *(Quantity(key, f"inference images/s ({how})", is_cost=True) for how, key in INFERENCE.items()),
+        *(replace(one, is_cost=True, direction=COSTS.get(one.key, "max")) for one in _COSTS),
     )
 }
-_ALWAYS_GAINS = (ACCURACY, ACCURACY + EMA)
-_ALWAYS_COSTS = ("params", "macs", TRAINING, "peak_memory_mb", *INFERENCE.values())
+_GAINS = (ACCURACY, ACCURACY + EMA)
+_COLUMNS = [one.key for one in _COSTS if one.key != TIME]  # images/s say as much
 
 
 def quantity(key: str, direction: Direction | None = None) -> Quantity:
@@ -79,7 +92,7 @@ def quantity(key: str, direction: Direction | None = None) -> Quantity:
 
 def quantities(results: Results) -> list[Quantity]:
     """What the sweep's cells are compared in: accuracies and objectives first, then costs; none that no run has."""
-    keys = dict.fromkeys((*_ALWAYS_GAINS, *results.objectives, *_ALWAYS_COSTS))
+    keys = dict.fromkeys((*_GAINS, *results.objectives, *_COLUMNS))
     every = (quantity(key, results.objectives.get(key)) for key in keys)
     known = [one for one in every if any(cell_values(results, cell, one) for cell in results.cells)]
     return sorted(known, key=lambda one: one.is_cost)
@@ -93,19 +106,28 @@ def primary(results: Results) -> Quantity:
 
 def cell_values(results: Results, cell: Cell, of: Quantity) -> dict[int, float]:
     """A quantity of a cell by seed, of the runs that are done. Inference speed, measured once, has the seed 0."""
-    if of.key in INFERENCE.values():
-        how = next(name for name, key in INFERENCE.items() if key == of.key)
-        measured = ((results.speed or {}).get("cells") or {}).get(cell.name) or {}
-        value = _number(measured.get(how))
-        return {} if value is None else {0: value}
+    if of.is_inference:
+        rate = cell_speed(results, cell).get(_how(of))
+        return {} if rate is None else {0: float(rate)}
     values = {run.seed: run_value(run, of.key) for run in cell.done}
     return {seed: value for seed, value in values.items() if value is not None}
 
 
+def cell_quartiles(results: Results, cell: Cell, of: Quantity) -> dict[int, float]:
+    """Of a cell's inference speed over the rounds, the lower as 0 and the upper as 1; empty where there are none."""
+    quartiles = cell_speed(results, cell).get(f"{_how(of)}_iqr") if of.is_inference else None
+    return dict(enumerate(map(float, quartiles or ())))
+
+
+def cell_speed(results: Results, cell: Cell) -> dict[str, Any]:
+    """What is known of a cell's inference speed (see `shvit_pl.sweep.speed`)."""
+    return ((results.speed or {}).get("cells") or {}).get(cell.name) or {}
+
+
 def run_value(run: Run, key: str) -> float | None:
-    """A metric of the best epoch, or a number of the summary itself; `None` where the run has none."""
-    summary = run.summary or {}
-    return _number((summary.get("metrics") or {}).get(key, summary.get(key)))
+    """A metric of the best epoch, or a cost; `None` where the run has none that is a number."""
+    found = value(run.summary, key) if run.summary else None
+    return found if found is not None and isfinite(found) else None
 
 
 def rounded(value: float, decimals: int | None = None) -> str:
@@ -115,6 +137,5 @@ def rounded(value: float, decimals: int | None = None) -> str:
     return f"{value:.{decimals}f}"
 
 
-def _number(value: object) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    return float(value) if is_number else None  # type: ignore[arg-type]
+def _how(of: Quantity) -> str:
+    return of.key.removeprefix("inference_")

@@ -8,24 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from shvit_pl.designs.published import PaperRow, paper_row
-from shvit_pl.sweep.report.choices import factors
-from shvit_pl.sweep.report.quantities import Quantity, cell_values, quantities, rounded
+from shvit_pl.sweep.report.factors import Factor
+from shvit_pl.sweep.report.quantities import Quantity, cell_values, rounded
 from shvit_pl.sweep.results import Cell, Results
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean over seeds, their standard deviation (none of a single one) and their number."""
+    """Mean over seeds, and their standard deviation; none of a single one."""
 
     mean: float
     sd: float | None
-    n: int
 
     def show(self, quantity: Quantity) -> str:
-        """Mean ± standard deviation, to the mean's decimals; the mean alone where the seeds agree."""
+        """Mean ± standard deviation, to the mean's decimals; the mean alone where the seeds agree to them."""
         mean = quantity.show(self.mean)
-        places = len(mean.partition(".")[2])
-        return f"{mean} ± {rounded(self.sd * quantity.scale, places)}" if self.sd else mean
+        spread = rounded((self.sd or 0.0) * quantity.scale, len(mean.partition(".")[2]))
+        return f"{mean} ± {spread}" if float(spread) else mean
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,8 @@ class Row:
         return spread.show(quantity) if spread else ""
 
 
-def rows(results: Results) -> list[Row]:
-    """One row per cell, in the order of the sweep."""
-    varying, known = factors(results), quantities(results)
+def rows(results: Results, varying: list[Factor], known: list[Quantity]) -> list[Row]:
+    """One row per cell, in the order of the sweep, with the choices that vary and the quantities that are known."""
     found = []
     for number, cell in enumerate(results.cells, start=1):
         choices = {factor.header: factor.level(cell) for factor in varying}
@@ -83,15 +81,10 @@ def rows(results: Results) -> list[Row]:
     return found
 
 
-def names_title(results: Results) -> str:
-    """What the names of the rows hold, for the head of a legend."""
-    return "" if results.kind == "list" else " · ".join(factor.header for factor in factors(results))
-
-
 def spread(by_seed: dict[int, float]) -> Spread:
     """Mean and standard deviation of at least one value."""
     values = np.array(list(by_seed.values()))
-    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None, len(values))
+    return Spread(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None)
 
 
 def _paper_row(cell: Cell) -> PaperRow | None:

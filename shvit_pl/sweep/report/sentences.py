@@ -6,35 +6,42 @@ from collections import Counter
 from dataclasses import replace
 from math import floor, log10
 
-from shvit_pl.sweep.report.effects import Effects, Interaction, Main, Ratio, effects
+from shvit_pl.sweep.report.effects import Effects, Interaction, Main
+from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.paired import Estimate
-from shvit_pl.sweep.report.quantities import INFERENCE, TRAINING, Quantity, primary
-from shvit_pl.sweep.report.search import search_sentences
+from shvit_pl.sweep.report.quantities import Quantity
+from shvit_pl.sweep.report.ratios import Ratio
+from shvit_pl.sweep.report.trials import search_sentences
+from shvit_pl.sweep.report.wording import counted, listed
 from shvit_pl.sweep.results import Results
 
-_SAME = 0.005  # of a ratio that is written 1.00
-_MEASURED = (TRAINING, *INFERENCE.values())  # never exactly the same twice
+_COSTS = "It costs"
+_REACHES = "It reaches"
+_SAME = "It has the same"
+_NOISE = "Not beyond the noise:"
+_UNKNOWN = "With noise that is not known:"
 
 
-def answer(results: Results) -> list[str]:
-    """What to take away: a sentence per main effect, and the interactions; of a search its best trials."""
+def answer(found: Findings) -> list[str]:
+    """What to take away: of each main effect, and the interactions; of a search its best trials."""
+    results = found.results
     if not any(cell.done for cell in results.cells):
-        return ["No run has finished yet."]
+        return ["No run succeeded." if results.cells and is_finished(results) else "No run has finished yet."]
     if results.kind == "search":
-        return search_sentences(results)
-    found = effects(results)
-    if not found.main:
+        return search_sentences(found)
+    if not found.effects.main:
         return ["There is nothing to compare: no two cells differ."]
-    asked = [one for one in found.gains if one.key in results.objectives or one == primary(results)]
-    found = replace(found, gains=tuple(asked))  # all others are in the table of effects
-    return [main_sentence(main, found) for main in found.main] + interaction_sentences(found)
+    asked = [one for one in found.effects.gains if one.key in results.objectives or one == found.primary]
+    shown = replace(found.effects, gains=tuple(asked))  # all others are in the table of effects
+    lost = "every pair has a failed run" if is_finished(results) else "no complete pair of runs yet"
+    return [main_sentences(main, shown, lost) for main in shown.main] + interaction_sentences(shown)
 
 
 def progress(results: Results) -> str:
     """How far the sweep is, such as `12 of 24 runs done, 1 failed`."""
     states = Counter(run.state for cell in results.cells for run in cell.runs)
     rest = [f"{states[state]} {state}" for state in ("failed", "pruned", "running", "waiting") if states[state]]
-    return ", ".join([f"{states['done']} of {states.total()} runs done", *rest])
+    return ", ".join([f"{states['done']} of {counted(states.total(), 'run')} done", *rest])
 
 
 def is_finished(results: Results) -> bool:
@@ -42,13 +49,22 @@ def is_finished(results: Results) -> bool:
     return not any(run.state in ("running", "waiting") for cell in results.cells for run in cell.runs)
 
 
-def main_sentence(main: Main, found: Effects) -> str:
-    """What a level brings, and what it costs."""
-    gains = [_gain(one, main.gains[one.key]) for one in found.gains]
-    costs = [_cost(one, main.costs[one.key]) for one in found.costs if one.key in main.costs and _differs(one, main)]
-    same = [one.name for one in found.costs if one.key in main.costs and not _differs(one, main)]
-    clauses = [*gains, *costs, *([f"the same {_listed(same)}"] if same else [])]
-    return f"{main.contrast.text}: {', '.join(clauses) or 'nothing was measured'}."
+def main_sentences(main: Main, found: Effects, lost: str) -> str:
+    """What a level brings, what it costs, and what can't be told; `lost` is why a gain without a pair is unknown."""
+    gains = [_gain(one, main.gains[one.key], lost) for one in found.gains]
+    costs = cost_sentences(main, found.costs)
+    first = f"{main.contrast.text}: {', '.join(gains) or 'nothing but costs was measured'}."
+    return " ".join([first, *costs])
+
+
+def cost_sentences(main: Main, costs: tuple[Quantity, ...]) -> list[str]:
+    """What is beyond the noise, then the rest."""
+    said: dict[str, list[str]] = {start: [] for start in (_COSTS, _REACHES, _SAME, _NOISE, _UNKNOWN)}
+    for of in costs:
+        ratio = main.costs.get(of.key)
+        if ratio is not None:
+            said[_start(of, ratio)].append(of.name if ratio.is_same else _times(of, ratio))
+    return [f"{start} {listed(parts)}." for start, parts in said.items() if parts]
 
 
 def interaction_sentences(found: Effects) -> list[str]:
@@ -62,7 +78,7 @@ def interaction_sentences(found: Effects) -> list[str]:
     return sentences
 
 
-def noise(each: Estimate, unit: str) -> str:
+def certainty(each: Estimate, unit: str) -> str:
     """How sure a difference is."""
     if each.low is None or each.high is None or each.p is None or each.p_corrected is None:
         if each.seeds == 1:
@@ -83,23 +99,33 @@ def signed(each: Estimate) -> str:
     return f"{each.mean or 0.0:+z.{_places(each)}f}"
 
 
-def _gain(quantity: Quantity, each: Estimate) -> str:
+def _gain(quantity: Quantity, each: Estimate, lost: str) -> str:
     if each.mean is None:
-        why = "no complete pair of runs yet" if each.planned else "no two cells differ in this alone"
-        return f"{quantity.name} unknown ({why})"
+        return f"{quantity.name} unknown ({lost if each.planned else 'no two cells differ in this alone'})"
     part = f", from {each.pairs} of {each.planned} pairs" if each.pairs < each.planned else ""
-    return f"{quantity.name} {signed(each)} {quantity.step} ({noise(each, quantity.step)}{part})".replace("  ", " ")
+    return f"{quantity.name} {signed(each)} {quantity.step} ({certainty(each, quantity.step)}{part})".replace("  ", " ")
 
 
-def _cost(quantity: Quantity, ratio: Ratio) -> str:
-    places = 1 if ratio.mean >= 1.995 else 2
-    mean, low, high = (f"{value:.{places}f}" for value in (ratio.mean, ratio.low, ratio.high))
-    spread = f" ({low} to {high} over seeds)" if low != high else ""
-    return f"{mean} times the {quantity.name}{spread}"
+def _start(of: Quantity, ratio: Ratio) -> str:
+    if ratio.low is None:
+        return _UNKNOWN
+    if ratio.is_same:
+        return _SAME
+    if not ratio.is_seen:
+        return _NOISE
+    return _COSTS if of.direction == "min" else _REACHES
 
 
-def _differs(quantity: Quantity, main: Main) -> bool:
-    return quantity.key in _MEASURED or abs(main.costs[quantity.key].mean - 1) > _SAME
+def _times(of: Quantity, ratio: Ratio) -> str:
+    """A ratio and its interval, which says nothing where it shows as the ratio itself."""
+    places = ratio.places
+    times = f"{ratio.mean:.{places}f} times the {of.name}"
+    if ratio.low is None or ratio.high is None:
+        return f"{times} ({'without quartiles' if of.is_inference else 'one seed'})"
+    low, high = f"{ratio.low:.{places}f}", f"{ratio.high:.{places}f}"
+    if low == high:
+        return times
+    return f"{times} ({'quartiles' if of.is_inference else '95 % interval'} {low} to {high})"
 
 
 def _interaction(one: Interaction, quantity: Quantity) -> str:
@@ -108,7 +134,7 @@ def _interaction(one: Interaction, quantity: Quantity) -> str:
     return (
         f"The gain of {one.first.text} depends on {second}: {quantity.name} {base:+z.{places}f} {quantity.step} with "
         f"{second} {one.second.base}, {level:+z.{places}f} with {second} {one.second.level} "
-        f"(difference {signed(each)}, {noise(each, quantity.step)})."
+        f"(difference {signed(each)}, {certainty(each, quantity.step)})."
     )
 
 
@@ -134,10 +160,6 @@ def _places(each: Estimate) -> int:
     """Decimals that show the noise to one digit or two."""
     size = abs(each.mean or 0.0) if each.low is None or each.high is None else (each.high - each.low) / 2
     return max(1, -floor(log10(size))) if size else 1
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _p(p: float) -> str:

@@ -7,8 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shvit_pl.sweep.report.quantities import quantities
-from shvit_pl.sweep.report.rows import rows
+from shvit_pl.sweep.report.findings import Findings, findings_of
 from shvit_pl.sweep.report.sentences import answer, progress
 from shvit_pl.sweep.results import Results
 
@@ -17,20 +16,19 @@ _WIDTH = 160  # of a table that goes into a log file
 
 def summary_lines(results: Results) -> list[str]:
     """The cells as a table for a terminal, how far the sweep is, and what it shows."""
-    found, columns = rows(results), quantities(results)
-    choices = list(found[0].choices) if found else []
-    table = Table("no.", *choices, "done", box=box.SIMPLE)
-    for of in columns:
-        table.add_column(of.header, justify="right")
-    for row in found:
-        cells = [
-            str(row.number),
-            *row.choices.values(),
-            row.runs,
-            *(row.show(of) for of in columns),
-        ]
-        table.add_row(*(Text(cell) for cell in cells))
-    return [*_printed(table), f"{progress(results)}.", *answer(results)]
+    found = findings_of(results)
+    return [*_table(found), f"{progress(results)}.", *answer(found)]
+
+
+def _table(found: Findings) -> list[str]:
+    """Without what the paper published, for which a terminal is too narrow."""
+    columns = [column for column in found.columns if column.kind != "paper"]
+    table = Table(box=box.SIMPLE)
+    for column in columns:
+        table.add_column(Text(column.header), justify="right" if column.kind == "quantity" else "left")
+    for row in found.rows:
+        table.add_row(*(Text(column.text(row)) for column in columns))
+    return _printed(table)
 
 
 def _printed(table: Table) -> list[str]:

@@ -7,8 +7,9 @@ from uuid import uuid4
 
 from shvit_pl.runs import FIGURES
 from shvit_pl.sweep.report.figures import draw_figures
+from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.page import render
-from shvit_pl.sweep.report.tables import cells_markdown, runs_csv
+from shvit_pl.sweep.report.tables import markdown, runs_csv
 from shvit_pl.sweep.results import Results
 
 PAGE = "report.html"
@@ -24,9 +25,10 @@ def write_report(results: Results, folder: Path) -> list[Path]:
     Returns:
         The files: `report.html`, `results.csv`, `results.md`, and of `figures/*.png` those that there is data for.
     """
-    texts = {PAGE: render(results), "results.csv": runs_csv(results), "results.md": cells_markdown(results)}
+    found = findings_of(results)
+    texts = {PAGE: render(found), "results.csv": runs_csv(found), "results.md": markdown(found)}
     files = {name: text.encode() for name, text in texts.items()}
-    files |= {f"{FIGURES}/{name}": image for name, image in draw_figures(results).items()}
+    files |= {f"{FIGURES}/{name}": image for name, image in draw_figures(found).items()}
     return [_replace(folder / name, content) for name, content in files.items()]
 
 

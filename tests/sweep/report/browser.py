@@ -41,3 +41,14 @@ def show(chrome, page, width=1280, dark=False):
     chrome.get(page.as_uri())
     drawn = "return [...document.querySelectorAll('.chart')].every((chart) => chart.dataset.painted)"
     WebDriverWait(chrome, 20).until(lambda driver: driver.execute_script(drawn))
+
+
+def click(chrome, element):
+    from selenium.webdriver import ActionChains
+
+    chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    ActionChains(chrome).move_to_element(element).click().perform()
+
+
+def found(chrome, selector):
+    return chrome.find_elements("css selector", selector)

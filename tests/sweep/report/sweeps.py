@@ -76,6 +76,16 @@ def summary(choices, seed, accuracy, rng):
     }  # fmt: skip
 
 
+def sweep(accuracies, kind="grid"):
+    """Cells of one or two choices from `{(level, ...): {seed: accuracy in points}}`."""
+    cells = []
+    for levels, seeds in accuracies.items():
+        choices = {f"model.{name}": level for name, level in zip("xy", levels, strict=False)}
+        runs = tuple(done(choices, seed, points / 100) for seed, points in seeds.items())
+        cells.append(Cell(", ".join(levels), choices, runs))
+    return Results("made up", kind, {"val/acc1": "max"}, tuple(cells))
+
+
 def with_speed(results, compiled=True):
     """The same with inference measured: patch size 16 is about three times as fast."""
     cells = {}
@@ -115,6 +125,15 @@ def at(run, state):
     return replace(run, state=state, summary=None, curves={}, folder=None)
 
 
+def validated_once(results):
+    """The same with the last validation alone, as after a single epoch."""
+    cells = (
+        replace(cell, runs=tuple(replace(run, curves={"val/acc1": [(1.0, _last(run))]}) for run in cell.runs))
+        for cell in results.cells
+    )
+    return replace(results, cells=tuple(cells))
+
+
 def nothing_done():
     """A cube of which all runs wait."""
     whole = cube()
@@ -152,3 +171,7 @@ def listed():
 
 def _runs(results):
     return [run for cell in results.cells for run in cell.runs]
+
+
+def _last(run):
+    return run.curves["val/acc1"][-1][1]

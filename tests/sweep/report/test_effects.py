@@ -4,26 +4,15 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t
 
-from shvit_pl.sweep.report.effects import effects
+from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.paired import Estimate, corrected, difference, estimate, noise
-from shvit_pl.sweep.results import Cell, Results
-from tests.sweep.report.sweeps import at, cube, done, listed, search, with_speed
+from tests.sweep.report.sweeps import at, cube, listed, search, sweep
 
 NONE = {}
 
 
-def sweep(accuracies, kind="grid"):
-    """Cells of one or two choices from `{(level, ...): {seed: accuracy in points}}`."""
-    cells = []
-    for levels, seeds in accuracies.items():
-        choices = {f"model.{name}": level for name, level in zip("xy", levels, strict=False)}
-        runs = tuple(done(choices, seed, points / 100) for seed, points in seeds.items())
-        cells.append(Cell(", ".join(levels), choices, runs))
-    return Results("made up", kind, {"val/acc1": "max"}, tuple(cells))
-
-
 def mains(results, key="val/acc1"):
-    return {main.contrast.text: main.gains[key] for main in effects(results).main}
+    return {main.contrast.text: main.gains[key] for main in findings_of(results).effects.main}
 
 
 def test_a_main_effect_is_the_mean_paired_difference_with_the_t_interval_in_closed_form():
@@ -54,7 +43,7 @@ def test_an_interaction_is_the_difference_of_the_differences():
     gains = {("a", "c"): 0.0, ("b", "c"): 2.0, ("a", "d"): 1.0, ("b", "d"): 0.5}
     jitter = {("b", "d"): {0: -0.1, 1: 0.0, 2: 0.1}}
     table = {key: {s: 90 + gain + jitter.get(key, {}).get(s, 0) for s in range(3)} for key, gain in gains.items()}
-    (found,) = effects(sweep(table)).interactions
+    (found,) = findings_of(sweep(table)).effects.interactions
     each = found.gains["val/acc1"]
     assert each.mean == pytest.approx((0.5 - 1.0) - (2.0 - 0.0))
     assert found.apart["val/acc1"] == (pytest.approx(2.0), pytest.approx(-0.5))
@@ -93,7 +82,7 @@ def test_a_big_effect_is_seen_with_its_size_and_nothing_else_is():
 
 
 def test_an_interaction_is_seen_between_the_right_choices():
-    found = effects(cube(effects=NONE, noise=0.0005, interaction=0.03)).interactions
+    found = findings_of(cube(effects=NONE, noise=0.0005, interaction=0.03)).effects.interactions
     seen = [(one.first.factor.header, one.second.factor.header) for one in found if one.gains["val/acc1"].is_seen]
     assert seen == [("patch_size", "stages")]
 
@@ -149,20 +138,8 @@ def test_a_level_that_always_fails_has_no_effect_but_the_others_do():
     assert found["stages 4 instead of 3"].pairs == 6
 
 
-def test_costs_are_geometric_means_of_ratios():
-    main = effects(with_speed(cube())).main[0]
-    slow, fast = [], []
-    for cell, rate in with_speed(cube()).speed["cells"].items():
-        (fast if cell.startswith("patch_size 16") else slow).append(rate["eager"])
-    expected = np.exp(np.mean(np.log(fast)) - np.mean(np.log(slow)))
-    assert main.costs["inference_eager"].mean == pytest.approx(expected)
-    assert main.costs["params"].mean == pytest.approx(6.01 / 0.5, rel=0.01)
-    training = main.costs["images_per_second"]
-    assert training.low < training.mean < training.high
-
-
 def test_a_list_that_is_no_product_is_compared_with_its_first_row():
-    found = effects(listed())
+    found = findings_of(listed()).effects
     assert [main.contrast.text for main in found.main] == ["Mixup instead of base", "averaged instead of base"]
     assert [main.gains["val/acc1"].is_seen for main in found.main] == [True, False]
     assert found.interactions == ()
@@ -176,7 +153,7 @@ def test_a_list_that_is_a_product_has_factors_where_what_a_row_leaves_out_is_a_l
 
 
 def test_a_search_has_no_effects():
-    assert effects(search()).main == ()
+    assert findings_of(search()).effects.main == ()
 
 
 def test_choices_that_always_change_together_are_one():

@@ -2,41 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from shvit_pl.sweep.report.page import render
-from tests.sweep.report.browser import chromium, show
+from tests.sweep.report.browser import click, found
 from tests.sweep.report.sweeps import cube, nothing_done, search, unfinished, with_speed
 
 EVIL = "<script>document.title = 'pwned'</script><img src=x onerror=\"document.title = 'pwned'\">"
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("profile")) as driver:
-        yield driver
-
-
-@pytest.fixture
-def opened(chrome, tmp_path):
-    """Opens the page of a sweep."""
-
-    def opened(results, **options):
-        page = tmp_path / "report.html"
-        page.write_text(render(results))
-        show(chrome, page, **options)
-        return chrome
-
-    return opened
-
-
-def click(chrome, element):
-    from selenium.webdriver import ActionChains
-
-    chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-    ActionChains(chrome).move_to_element(element).click().perform()
-
-
-def found(chrome, selector):
-    return chrome.find_elements("css selector", selector)
 
 
 def column(chrome, header):
@@ -123,6 +92,13 @@ def test_text_and_choices_filter_the_cells(opened):
     assert found(chrome, "#count")[0].text == "2 of 8"
 
 
+def test_cells_that_are_not_drawn_are_counted_in_words(opened):
+    first, *rest = cube().cells
+    lost = tuple(replace(run, summary={**run.summary, "images_per_second": None}) for run in first.runs)
+    chrome = opened(replace(cube(), cells=(replace(first, runs=lost), *rest)))
+    assert "Drawn are 7 of 8 cells with a run that is done" in found(chrome, "main")[0].text
+
+
 def test_a_click_on_a_name_hides_its_curve(opened):
     chrome = opened(cube())
     shown = "return document.querySelectorAll('#chart-curves .scatterlayer .lines path.js-line').length"
@@ -131,74 +107,6 @@ def test_a_click_on_a_name_hides_its_curve(opened):
     from selenium.webdriver.support.ui import WebDriverWait
 
     WebDriverWait(chrome, 5).until(lambda driver: driver.execute_script(shown) < before)
-
-
-@pytest.mark.parametrize("results", [with_speed(cube()), unfinished(), search()], ids=["cube", "unfinished", "search"])
-def test_a_phone_needs_no_sideways_scrolling_and_nothing_overlaps(opened, results):
-    chrome = opened(results, width=390)
-    assert chrome.execute_script("return document.documentElement.scrollWidth") <= 390
-    assert chrome.execute_script(_OVERLAPS) == []
-    assert chrome.execute_script(_CUT_OFF) == []
-    chrome.execute_script("open(1)")
-    left, right = chrome.execute_script(
-        "const box = document.querySelector('dialog[open]').getBoundingClientRect(); return [box.left, box.right]"
-    )
-    assert 0 <= left < right <= 390
-
-
-_OVERLAPS = """
-const boxes = (list) => list.map((e) => [e.textContent.trim(), e.getBoundingClientRect()]).filter(([t, b]) => b.width);
-const meet = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
-const groups = [[...document.querySelectorAll("main > *")], [...document.querySelectorAll(".filters > *")]];
-for (const chart of document.querySelectorAll(".chart"))
-  groups.push([...chart.querySelectorAll(".xtick text, .ytick text, .xtitle, .ytitle, .legendtext, .legendtitletext")]);
-return groups.map(boxes).flatMap((all) => all.flatMap(([name, box], i) =>
-  all.slice(i + 1).filter(([_, other]) => meet(box, other)).map(([other]) => `${name} | ${other}`)));
-"""
-_CUT_OFF = """
-return [...document.querySelectorAll(".chart")].flatMap((chart) => {
-  const frame = chart.getBoundingClientRect();
-  return [...chart.querySelectorAll("text")].filter((text) => {
-    const box = text.getBoundingClientRect();
-    return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1);
-  }).map((text) => text.textContent);
-});
-"""
-
-
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_all_text_stands_out_in_light_and_dark(opened, dark):
-    chrome = opened(unfinished(), dark=dark)
-    ground = chrome.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert (luminance(ground) < 0.1) is dark
-    for text, own, below in chrome.execute_script(_COLOURS):
-        assert contrast(own, below) >= 4.5, text
-
-
-_COLOURS = """
-const ground = (e) => {
-  for (; e; e = e.parentElement) {
-    const colour = getComputedStyle(e).backgroundColor;
-    if (!/rgba\\(.*, 0\\)|transparent/.test(colour)) return colour;
-  }
-};
-const texts = [...document.querySelectorAll("h1, h2, p, th, td, dt, dd, label, a, output")];
-const drawn = [...document.querySelectorAll(".xtick text, .ytick text, .xtitle, .ytitle")];
-return [...texts.filter((e) => e.offsetParent).map((e) => [e.textContent, getComputedStyle(e).color, ground(e)]),
-        ...drawn.map((e) => [e.textContent, getComputedStyle(e).fill, ground(e.closest(".chart"))])];
-"""
-
-
-def luminance(colour):
-    """Relative luminance of `rgb(...)` (WCAG 2)."""
-    shares = [float(part) / 255 for part in colour.strip("rgba()").split(",")[:3]]
-    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
-    return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def contrast(one, other):
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
 
 
 def evil():

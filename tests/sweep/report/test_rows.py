@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import pytest
 
-from shvit_pl.sweep.report.axes import front_line, plane, points
-from shvit_pl.sweep.report.choices import constants
-from shvit_pl.sweep.report.quantities import quantities, quantity
-from shvit_pl.sweep.report.rows import rows
+from shvit_pl.sweep.report.factors import constants
+from shvit_pl.sweep.report.findings import findings_of
+from shvit_pl.sweep.report.quantities import quantity
+from shvit_pl.sweep.report.rows import Spread
 from shvit_pl.sweep.results import Results
-from tests.sweep.report.sweeps import cube, listed, nothing_done, unfinished, with_speed
+from tests.sweep.report.sweeps import cube, listed, nothing_done, search, unfinished, with_speed
 
 
 def changed(results, **values):
@@ -21,7 +21,7 @@ def changed(results, **values):
 
 
 def test_a_row_has_choices_by_their_last_component_and_the_mean_over_seeds():
-    row = rows(cube())[6]
+    row = findings_of(cube()).rows[6]
     accuracies = [run.summary["metrics"]["val/acc1"] for run in row.cell.runs]
     assert row.choices == {"patch_size": "16", "stages": "4", "stage1": "conv"}
     assert row.values["val/acc1"].mean == pytest.approx(statistics.mean(accuracies))
@@ -33,40 +33,41 @@ def test_a_row_has_choices_by_their_last_component_and_the_mean_over_seeds():
 def test_only_choices_that_vary_are_columns():
     cells = tuple(replace(cell, choices={**cell.choices, "data.path": "digits"}) for cell in cube().cells)
     results = replace(cube(), cells=cells)
-    assert "path" not in rows(results)[0].choices
+    assert "path" not in findings_of(results).rows[0].choices
     assert constants(results) == {"data.path": "digits"}
 
 
 def test_failed_and_waiting_runs_do_not_count():
-    row = rows(unfinished())[1]
+    row = findings_of(unfinished()).rows[1]
     assert row.runs == "2 of 3, 1 failed"
-    assert row.values["val/acc1"].n == 2
+    accuracies = [run.summary["metrics"]["val/acc1"] for run in row.cell.runs if run.state == "done"]
+    assert row.values["val/acc1"].mean == pytest.approx(statistics.mean(accuracies))
 
 
 def test_a_single_run_has_no_standard_deviation():
-    row = rows(unfinished())[4]
+    row = findings_of(unfinished()).rows[4]
     assert row.values["val/acc1"].sd is None
     assert "±" not in row.show(quantity("val/acc1"))
 
 
 def test_inference_speed_and_the_papers_row_are_the_cells():
     results = with_speed(cube())
-    row = rows(results)[4]
+    row = findings_of(results).rows[4]
     assert row.values["inference_eager"].mean == results.speed["cells"][row.cell.name]["eager"]
     assert row.paper.source == "Table 2: SHViT-S1"
-    assert rows(results)[0].paper is None
+    assert findings_of(results).rows[0].paper is None
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
 def test_what_older_runs_lack_is_left_out(missing):
     results = changed(cube(), peak_memory_mb=missing)
-    assert "peak_memory_mb" not in {one.key for one in quantities(results)}
-    assert "peak_memory_mb" not in rows(results)[0].values
+    assert "peak_memory_mb" not in {one.key for one in findings_of(results).quantities}
+    assert "peak_memory_mb" not in findings_of(results).rows[0].values
 
 
 def test_any_objective_is_a_column():
     results = replace(cube(), objectives={"val/loss": "min", "wall_seconds": "min"})
-    keys = [one.key for one in quantities(results)]
+    keys = [one.key for one in findings_of(results).quantities]
     assert keys[:3] == ["val/acc1", "val/acc1_ema", "val/loss"]
     assert "wall_seconds" in keys
 
@@ -80,7 +81,7 @@ def test_any_objective_is_a_column():
     ],
 )
 def test_throughput_is_compiled_or_eager_inference_or_training(results, key):
-    across, _ = plane(results)
+    across = findings_of(results).plane.across
     assert across.quantity.key == key
     assert "batch" in across.conditions
 
@@ -88,21 +89,43 @@ def test_throughput_is_compiled_or_eager_inference_or_training(results, key):
 def test_cells_that_were_not_compiled_are_never_compared_with_those_that_were():
     results = with_speed(cube())
     results.speed["cells"][results.cells[0].name]["compiled"] = None
-    assert plane(results)[0].quantity.key == "inference_eager"
+    assert findings_of(results).plane.across.quantity.key == "inference_eager"
+
+
+def test_where_only_the_best_trials_have_inference_speed_all_are_drawn_over_training_images():
+    results = with_speed(search())
+    for cell in results.cells[8:]:
+        del results.speed["cells"][cell.name]
+    plane = findings_of(results).plane
+    assert plane.across.quantity.key == "images_per_second"
+    assert len(plane.dots) == 16
+    assert plane.left_out == ""
+
+
+def test_cells_that_cannot_be_drawn_are_counted():
+    first, *rest = cube().cells
+    (without,) = changed(replace(cube(), cells=(first,)), images_per_second=None).cells
+    plane = findings_of(replace(cube(), cells=(without, *rest))).plane
+    assert len(plane.dots) == 7
+    assert plane.left_out.startswith("7 of 8 cells with a run that is done; the others lack top-1 or training images/s")
 
 
 def test_the_front_is_of_the_means_in_order():
     results = with_speed(cube(effects={"patch_size": -0.02}, noise=0.0001))
-    across, up = plane(results)
-    front = front_line(points(rows(results), across, up))
+    front = findings_of(results).plane.front
     assert [one.x.mean for one in front] == sorted(one.x.mean for one in front)
     assert [one.y.mean for one in front] == sorted((one.y.mean for one in front), reverse=True)
 
 
+def test_a_spread_that_rounds_to_nothing_is_not_shown_as_zero():
+    assert Spread(1092.0, 0.3).show(quantity("peak_memory_mb")) == "1092"
+    assert Spread(1092.0, 0.6).show(quantity("peak_memory_mb")) == "1092 ± 1"
+
+
 def test_an_empty_sweep_has_no_rows():
-    assert rows(Results("none", "grid", {}, ())) == []
-    assert quantities(nothing_done()) == []
+    assert findings_of(Results("none", "grid", {}, ())).rows == []
+    assert findings_of(nothing_done()).quantities == []
 
 
 def test_a_lists_row_goes_by_its_name():
-    assert [row.label for row in rows(listed())] == ["1: base", "2: Mixup", "3: averaged"]
+    assert [row.label for row in findings_of(listed()).rows] == ["1: base", "2: Mixup", "3: averaged"]

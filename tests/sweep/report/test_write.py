@@ -7,9 +7,11 @@ from PIL import Image
 
 from shvit_pl.sweep.report import summary_lines, write_report
 from shvit_pl.sweep.report.figures import draw_figures
+from shvit_pl.sweep.report.findings import findings_of
+from shvit_pl.sweep.report.palette import colour
 from shvit_pl.sweep.report.tables import cells_markdown, runs_csv
 from shvit_pl.sweep.results import Results
-from tests.sweep.report.sweeps import cube, listed, nothing_done, search, unfinished, with_speed
+from tests.sweep.report.sweeps import cube, listed, nothing_done, search, unfinished, validated_once, with_speed
 
 EMPTY = Results("none", "grid", {"val/acc1": "max"}, ())
 
@@ -52,7 +54,7 @@ def test_a_disk_that_refuses_keeps_the_old_file(tmp_path):
 
 
 def test_figures_are_pngs_of_a_sane_size():
-    for image in draw_figures(with_speed(cube())).values():
+    for image in draw_figures(findings_of(with_speed(cube()))).values():
         picture = Image.open(BytesIO(image))
         assert picture.format == "PNG"
         assert picture.width == 960
@@ -60,13 +62,20 @@ def test_figures_are_pngs_of_a_sane_size():
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 20  # something is drawn
 
 
+def test_a_single_validation_is_drawn_too():
+    once = Image.open(BytesIO(draw_figures(findings_of(validated_once(cube())))["curves.png"])).convert("RGB")
+    plot = once.crop((100, 20, 560, 380))  # without the legend, which has the colours too
+    first = tuple(bytes.fromhex(colour(1).removeprefix("#")))
+    assert sum(count for count, drawn in plot.getcolors(1 << 20) if drawn == first) > 10
+
+
 def test_a_search_draws_no_effects():
-    assert set(draw_figures(search())) == {"accuracy_over_speed.png", "curves.png"}
+    assert set(draw_figures(findings_of(search()))) == {"accuracy_over_speed.png", "curves.png"}
 
 
 def test_the_csv_has_every_run_as_it_was_measured():
     results = unfinished()
-    lines = list(csv.DictReader(runs_csv(results).splitlines()))
+    lines = list(csv.DictReader(runs_csv(findings_of(results)).splitlines()))
     runs = [run for cell in results.cells for run in cell.runs]
     assert len(lines) == len(runs) == 24
     for line, run in zip(lines, runs, strict=True):
@@ -99,6 +108,13 @@ def test_the_terminal_shows_the_cells_and_the_sentences():
     assert "2 of 3, 1 failed" in text
     assert "12 of 24 runs done" in text
     assert "patch_size 16 instead of 4" in text
+
+
+def test_the_terminal_and_markdown_name_the_rows_of_a_list():
+    terminal = [line.split() for line in summary_lines(listed())]
+    assert terminal[0][:4] == ["no.", "cell", "mixup", "decay"]
+    assert [line[1] for line in terminal[2:5]] == ["base", "Mixup", "averaged"]
+    assert "| no. | cell | mixup | decay |" in cells_markdown(listed())
 
 
 def test_the_terminal_shows_names_as_they_are():

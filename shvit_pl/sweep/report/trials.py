@@ -2,50 +2,47 @@
 
 from __future__ import annotations
 
-from shvit_pl.sweep.report.axes import front_line, plane, points
-from shvit_pl.sweep.report.quantities import Quantity, primary, quantity
-from shvit_pl.sweep.report.rows import Row, rows
-from shvit_pl.sweep.results import Results
+from shvit_pl.sweep.report.findings import Findings
+from shvit_pl.sweep.report.quantities import Quantity, quantity
+from shvit_pl.sweep.report.rows import Row
+from shvit_pl.sweep.report.wording import counted
 
 _SHOWN = 3
 _LUCK = "The best of many is partly luck: repeat it with other seeds before you rely on it."
 
 
-def search_sentences(results: Results) -> list[str]:
+def search_sentences(found: Findings) -> list[str]:
     """The best trials, or the front of two objectives."""
-    found = [row for row in rows(results) if row.done]
-    return _front(results, found) if len(results.objectives) > 1 else _best(results, found)
+    return _front(found) if len(found.results.objectives) > 1 else _best(found)
 
 
-def _best(results: Results, found: list[Row]) -> list[str]:
-    key, direction = next(iter(results.objectives.items()), (primary(results).key, "max"))
+def _best(found: Findings) -> list[str]:
+    key, direction = next(iter(found.results.objectives.items()), (found.primary.key, "max"))
     of = quantity(key, direction)
-    ranked = sorted(
-        (row for row in found if key in row.values), key=lambda row: row.values[key].mean, reverse=direction == "max"
-    )
+    known = [row for row in found.rows if key in row.values]
+    ranked = sorted(known, key=lambda row: row.values[key].mean, reverse=direction == "max")
     if not ranked:
         return [f"No trial has {of.name} yet."]
     next_ones = [f"{_named(row)}, {_value(row, of)}" for row in ranked[1:_SHOWN]]
     return [
-        f"Best of {len(ranked)} trials in {of.name}: {_named(ranked[0])}, {_value(ranked[0], of)}.",
+        f"Best of {counted(len(ranked), 'trial')} in {of.name}: {_named(ranked[0])}, {_value(ranked[0], of)}.",
         *([f"Next: {'; '.join(next_ones)}."] if next_ones else []),
         _LUCK,
     ]
 
 
-def _front(results: Results, found: list[Row]) -> list[str]:
-    across, up = plane(results)
-    known = points(found, across, up)
-    front = front_line(known)
-    x, y = across.quantity, up.quantity
+def _front(found: Findings) -> list[str]:
+    x, y = found.plane.across.quantity, found.plane.up.quantity
+    front = found.plane.front
     if not front:
         return [f"No trial has {y.name} and {x.name} yet."]
     ends = [front[0], front[-1]] if len(front) > 1 else front
     shown = "; to ".join(f"{_named(one.row)}, {_value(one.row, y)}, {_value(one.row, x)} {x.name}" for one in ends)
     count = f"{len(front)} {'is' if len(front) == 1 else 'are'}"
     return [
-        f"Of {len(known)} trials, {count} not beaten in {y.name} and {x.name} at once: "
+        f"Of {counted(len(found.plane.dots), 'trial')}, {count} not beaten in {y.name} and {x.name} at once: "
         f"{'from ' if len(front) > 1 else ''}{shown}.",
+        *([f"Compared are {found.plane.left_out}."] if found.plane.left_out else []),
         _LUCK,
     ]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
 
 from shvit_pl.sweep.choices import short_names
+from shvit_pl.sweep.report.wording import shown
 from shvit_pl.sweep.results import Cell, Results
 
 DEFAULT = "default"  # the level of a cell that does not name a choice which others do
@@ -47,13 +47,14 @@ def constants(results: Results) -> dict[str, str]:
 
 
 def compared(results: Results) -> list[Factor]:
-    """The factors whose effects can be told apart; where they can't, one factor whose levels are the cells."""
+    """The factors whose effects can be told apart; else one whose levels are the cells, as for a list of one."""
     if results.kind == "search" or len(results.cells) < 2:
         return []
     found = _untied(results)
     combinations = {tuple(factor.level(cell) for factor in found) for cell in results.cells}
     is_product = prod(len(factor.levels) for factor in found) == len(combinations) == len(results.cells)
-    if is_product or (results.kind == "grid" and _are_separable(combinations)):
+    is_grid = results.kind == "grid"
+    if (is_product and (is_grid or len(found) > 1)) or (is_grid and _are_separable(combinations)):
         return found
     return [Factor((), "", tuple(cell.name for cell in results.cells))]
 
@@ -82,13 +83,6 @@ def _are_separable(combinations: set[tuple[str, ...]]) -> bool:
 def level(cell: Cell, flag: str) -> str:
     """A choice of a cell as text."""
     return shown(cell.choices[flag]) if flag in cell.choices else DEFAULT
-
-
-def shown(value: Any) -> str:
-    """A value as it is typed after its flag; numbers to four significant digits."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _levels(cells: Iterable[Cell], flag: str) -> tuple[str, ...]:

@@ -1,0 +1,41 @@
+"""Words for numbers, and lists of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_MOST = 4  # different values that are listed
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed after its flag; numbers to four significant digits."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def counted(count: int | str, noun: str) -> str:
+    """Such as `1 run` and `2 runs`; empty without a count."""
+    return f"{count} {noun}{'' if str(count) == '1' else 's'}" if count != "" else ""
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Such as `a, b and c`."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def different(values: Iterable[Any]) -> str:
+    """All different values, or how many there are; without those that are not known."""
+    found = list(dict.fromkeys(shown(value) for value in values if value is not None))
+    return " or ".join(found) if len(found) <= _MOST else f"{len(found)} different ones"
+
+
+def around(before: str, text: str, after: str = "") -> str:
+    """A text between two others; empty where it is."""
+    return f"{before}{text}{after}" if text else ""
+
+
+def joined(*parts: str) -> str:
+    """What is not empty, with commas."""
+    return ", ".join(filter(None, parts))
