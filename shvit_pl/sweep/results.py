@@ -16,7 +16,7 @@ class Run:
 
     Attributes:
         seed: `seed_everything` of the run.
-        state: How far it is; `failed` once its retries are used up.
+        state: How far it is; `failed` where its last try did, which may be tried again.
         summary: Its `summary.json`, of a run that is done or pruned.
         curves: Validation metrics over epochs (from 1), such as `{"val/acc1": [(1.0, 0.31), (2.0, 0.45)]}`.
         folder: The run folder, relative to the sweep's.
