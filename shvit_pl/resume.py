@@ -86,7 +86,7 @@ def _why_no_file(path: str) -> str:
     if path and best.is_file():
         return f"a folder. Give --ckpt_path {best}."
     problem = "a folder" if path and Path(path).is_dir() else "no such file"
-    return f"{problem}. Give a run's checkpoints/best.ckpt or last.ckpt."
+    return f"{problem}. Give a run's checkpoints/best.ckpt or last.ckpt; weights of a Hub repo: --model.init_from."
 
 
 def _no_checkpoint(path: str, reason: str) -> UserError:

@@ -17,6 +17,8 @@ from shvit_pl.callbacks.memory import peak_memory, reset_peak_memory
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.cost import cost
+from shvit_pl.models.repos import repo_of
+from shvit_pl.models.weights import local_file
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.randomness import run_seed
 from shvit_pl.run_loggers import run_folder
@@ -137,6 +139,7 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "params": costs.params,
         "macs": costs.macs,
         "init": module.init_note or "fresh weights",
+        "init_repo": _repo(module.hparams["init_from"]),
         "teacher": module.teacher_note,
         "dataset": {
             **{key: settings[key] for key in ("path", "name", "revision", "train_fraction", "streaming", "image_size")},
@@ -167,3 +170,10 @@ def _device(trainer: L.Trainer) -> str:
 
 def _validation_metrics(trainer: L.Trainer) -> dict[str, float]:
     return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+
+
+def _repo(init_from: str | None) -> str | None:
+    """The Hub repo of the first weights, without its revision, if they came from one."""
+    if init_from is None or local_file(init_from) is not None:
+        return None
+    return repo_of(init_from).partition("@")[0]

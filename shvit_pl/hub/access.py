@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_access import hub_reachable
+from shvit_pl.models.repos import repo_of
 
 _PATIENCE_S = 60.0  # that the Hub may be silent; its client would wait for ever
 
@@ -29,12 +31,24 @@ class HubError(UserError):
 
 def check_repo_id(repo_id: str, flag: str) -> None:
     """Raise `UserError` for what can't be the name of a repository."""
+    name, _, revision = repo_of(repo_id).removeprefix("https://huggingface.co/").partition("@")
+    if name != repo_id:
+        branch = f", and --revision {revision}" if revision else ""
+        raise UserError(f"{flag} {repo_id!r}: give {name}{branch}.")
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise UserError(f"{flag} {repo_id!r}: no name of a repository ({one_line(error)[:160]}).") from error
     if "/" not in repo_id:
         raise UserError(f"{flag} {repo_id!r}: whose? Give user/name.")
+
+
+def check_branch(revision: str | None) -> None:
+    """Raise `UserError` for what can't be the name of a branch, by git's rules."""
+    name = revision or "main"
+    odd = name == "HEAD" or name.startswith("refs/") or name.endswith((".", "/", ".lock")) or ".." in name
+    if odd or not re.fullmatch(r"\w[\w./-]*", name):
+        raise UserError(f"--revision {revision!r}: no name of a branch; give one such as v2.")
 
 
 def check_access(repo_id: str) -> str:

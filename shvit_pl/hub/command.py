@@ -24,10 +24,10 @@ def run(args: list[str]) -> None:
     from shvit_pl.quiet import quiet
 
     quiet()
-    from shvit_pl.hub.access import HubError, check_repo_id
+    from shvit_pl.hub.access import HubError, check_branch, check_repo_id
 
     check_repo_id(options.repo_id, "--repo-id")
-    _check_branch(options.revision)
+    check_branch(options.revision)
     if options.dry_run:
         _dry_run(options, *_open(options))
         return
@@ -36,7 +36,7 @@ def run(args: list[str]) -> None:
     try:
         _push(options)
     except HubError as error:
-        raise UserError(f"{error} Nothing is lost: the same command repeats the push.") from error
+        raise UserError(f"{error} Nothing is lost: once that is mended, the same command repeats the push.") from error
 
 
 def _push(options: Any) -> None:
@@ -82,11 +82,6 @@ def _open(options: Any) -> tuple[EndedRun, Sweep | None]:
 
     best, sweep = best_run(folder)
     return open_run(best, options.weights), sweep
-
-
-def _check_branch(revision: str | None) -> None:
-    if revision is not None and (not revision.strip("/") or set(revision) & set(" ~^:?*[\\@") or ".." in revision):
-        raise UserError(f"--revision {revision!r}: no name of a branch; give one such as v2.")
 
 
 def _dry_run(options: Any, chosen: EndedRun, sweep: Sweep | None) -> None:

@@ -59,7 +59,7 @@ def _title(name: str, same: bool) -> str:
 
 
 def _published(row: PaperRow | None) -> str:
-    return f"{row.top1:g}% on ImageNet-1k" if row else ""
+    return f"{row.top1:.1f}% on ImageNet-1k" if row else ""
 
 
 def _facts(design: Design, classes: int, side: int) -> dict[str, str]:

@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 import yaml
 
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub.privacy import Paths
-from shvit_pl.modules.metrics import EMA
-from shvit_pl.runs import CHECKPOINTS, CONFIG, SUMMARY, finished_run, read_summary
+from shvit_pl.runs import CHECKPOINTS, CONFIG, EMA, SUMMARY, checkpoint_of_run, finished_run, read_summary
 
 Weights = Literal["raw", "ema"]
 _BEST = "best.ckpt"
@@ -65,10 +64,14 @@ def open_run(folder: Path, weights: Weights | None = None) -> EndedRun:
         UserError: for any other folder, and for weights that the run does not have.
     """
     _check_folder(folder)
-    config: dict[str, Any] = yaml.safe_load((folder / CONFIG).read_text())
-    summary = read_summary(folder)
-    averaged = summary["monitor"].endswith(EMA) if weights is None else weights == "ema"
-    if averaged and not config["model"]["ema"]["decay"]:
+    try:
+        config: dict[str, Any] = yaml.safe_load((folder / CONFIG).read_text())
+        summary = read_summary(folder)
+        averaged = summary["monitor"].endswith(EMA) if weights is None else weights == "ema"
+        has_average = bool(config["model"]["ema"]["decay"])
+    except (ValueError, yaml.YAMLError, LookupError, TypeError) as error:
+        raise UserError(f"{str(folder)!r}: its {CONFIG} or {SUMMARY} is damaged ({one_line(error)[:120]}).") from error
+    if averaged and not has_average:
         raise UserError("--weights ema: the run has no averaged weights (its model.ema.decay was 0); leave it out.")
     paths = Paths(config)
     return EndedRun(folder, paths.summary(summary), paths.config(config), paths, _checkpoint(folder), averaged)
@@ -89,9 +92,9 @@ def _check_folder(folder: Path) -> None:
 
 
 def _checkpoint(folder: Path) -> Path:
-    for name in (_BEST, "last.ckpt"):
-        if (folder / CHECKPOINTS / name).is_file():
-            return folder / CHECKPOINTS / name
+    found = checkpoint_of_run(folder)
+    if found is not None:
+        return found
     raise UserError(
         f"{str(folder)!r}: the run has no checkpoint ({CHECKPOINTS}/{_BEST} or last.ckpt), so there are no weights to "
         "push. Give the folder of a run that kept them."

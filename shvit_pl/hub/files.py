@@ -16,6 +16,7 @@ from shvit_pl.runs import CONFIG, FIGURES, METRICS, SUMMARY
 
 DRAWN = ("curves.png", "confusion_matrix.png")  # inputs.png is of the training images, which may not be ours to show
 OURS = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # what a push replaces, or deletes where it is gone
+_TIMMS = {"config.json", "model.safetensors"}
 
 
 def write_files(run: EndedRun, folder: Path, target: Target, sweep: Sweep | None = None) -> None:
@@ -43,8 +44,9 @@ def write_files(run: EndedRun, folder: Path, target: Target, sweep: Sweep | None
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder holds nothing but what `write_files` writes."""
-    return {path.name for path in folder.iterdir()} <= {*OURS, FIGURES, "config.json", "model.safetensors"}
+    """Whether a folder is empty, or holds what `write_files` has written and nothing else."""
+    names = {path.name for path in folder.iterdir()}
+    return not names or _TIMMS <= names <= {*OURS, FIGURES, *_TIMMS}
 
 
 def tree(folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from shvit_pl.hub.ended import EndedRun
+from shvit_pl.models.repos import repo_of
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
@@ -40,7 +41,8 @@ def hub_dataset(run: EndedRun) -> str | None:
 
 def base_model(run: EndedRun) -> str | None:
     """The Hub repo whose weights a run began with, if it did."""
-    return _repo(run.config["model"]["init_from"])
+    repo: str | None = run.summary.get("init_repo")
+    return repo
 
 
 def teacher(run: EndedRun) -> Teacher | None:
@@ -57,7 +59,7 @@ def _licence(name: str, weights: str | None) -> str:
     """What is known of the licence of a teacher's weights."""
     if weights is not None:
         return f"its weights came from the file {Path(weights).name}, whose licence is not recorded here"
-    of_timm = name.removeprefix("hf-hub:").removeprefix("timm/")
+    of_timm = repo_of(name).removeprefix("timm/")
     known = get_pretrained_cfg(of_timm) if is_model(split_model_name_tag(of_timm)[0]) else None
     if known is not None and known.license:
         return f"timm states its licence as {known.license}"
@@ -66,9 +68,9 @@ def _licence(name: str, weights: str | None) -> str:
     return "it was trained with shvit-pl too"
 
 
-def _repo(name: str | None) -> str | None:
-    """The Hub repo that a source of weights names, if it is one, without its revision."""
-    if name is None or Path(name).suffix in _FILES or Path(name).exists():
+def _repo(name: str) -> str | None:
+    """The Hub repo that a teacher's name is, if it is one, without its revision."""
+    if Path(name).suffix in _FILES or Path(name).exists():
         return None
-    plain = name.removeprefix("hf-hub:")
+    plain = repo_of(name)
     return plain.split("@")[0] if _REPO.fullmatch(plain) else None

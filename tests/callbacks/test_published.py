@@ -21,7 +21,8 @@ class Data:
 class Ran:
     """A trainer that has validated."""
 
-    def __init__(self, acc1, data):
+    def __init__(self, acc1, data, limit=1.0):
+        self.limit_val_batches = limit
         self.callback_metrics, self.datamodule = {"val/acc1": torch.tensor(acc1)}, data
 
 
@@ -40,6 +41,11 @@ def test_it_compares_on_imagenet_alone(source, classes, images, said, capsys):
     printed = capsys.readouterr().out
     assert all(part in printed for part in said)
     assert bool(printed) == bool(said)
+
+
+def test_a_part_of_imagenet_is_not_compared(capsys):
+    PublishedAccuracy("timm/shvit_s1.in1k").on_validation_end(Ran(0.65, Data(1000, 50_000), limit=2), None)
+    assert not capsys.readouterr().out
 
 
 def test_what_is_expected_is_said_first(capsys):

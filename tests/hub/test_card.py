@@ -49,7 +49,7 @@ def test_the_metadata(run, tmp_path):
 def test_a_dataset_and_weights_of_the_hub_are_linked(run, tmp_path):
     dataset = json.loads((run / "summary.json").read_text())["dataset"]
     edit(run / "summary.json", dataset={**dataset, "path": "somebody/pets", "commit": "0" * 40})
-    of_model(run, init_from="hf-hub:timm/shvit_s1.in1k@main")
+    edit(run / "summary.json", init_repo="timm/shvit_s1.in1k")
     card = card_of(run, tmp_path / "hub")
     assert card.data.datasets == ["somebody/pets"]
     assert card.data.base_model == "timm/shvit_s1.in1k"
@@ -60,7 +60,7 @@ def test_a_dataset_and_weights_of_the_hub_are_linked(run, tmp_path):
 
 
 def test_weights_of_a_file_are_no_base_model(run, tmp_path):
-    of_model(run, init_from="weights/first.safetensors")
+    of_model(run, init_from="weights/first")  # which a repo might be called too
     assert card_of(run, tmp_path / "hub").data.base_model is None
 
 

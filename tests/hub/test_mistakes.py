@@ -43,6 +43,21 @@ def test_a_checkpoint_that_is_cut_short(run, capsys):
     assert "not a whole checkpoint" in message(capsys, run, *REPO, "--dry-run")
 
 
+@pytest.mark.parametrize("name", ["summary.json", "config.yaml"])
+def test_a_file_of_the_run_that_is_damaged(name, run, capsys):
+    (run / name).write_text("{")
+    assert "config.yaml or summary.json is damaged" in message(capsys, run, *REPO, "--dry-run")
+
+
+@pytest.mark.parametrize("names", [["README.md"], ["config.yaml", "summary.json", "metrics.csv"]])
+def test_a_dry_run_replaces_nothing_that_it_did_not_write(names, run, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    for name in names:
+        (tmp_path / "mine" / name).write_text("mine")
+    assert "it holds other files" in message(capsys, run, *REPO, "--dry-run", f"--output={tmp_path / 'mine'}")
+    assert {path.read_text() for path in (tmp_path / "mine").iterdir()} == {"mine"}
+
+
 def test_averaged_weights_that_are_not_there(run, capsys):
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("decay: 0.9\n", "decay: 0.0\n"))
@@ -58,7 +73,12 @@ def test_averaged_weights_that_are_not_there(run, capsys):
         (("--repo-id", "user/digits/s1"), "no name of a repository"),
         ((*REPO, "--weights", "emma"), "'raw', 'ema'"),
         ((*REPO, "--privat"), "no such flag"),
-        ((*REPO, "--revision", "my branch"), "no name of a branch"),
+        *(
+            ((*REPO, "--revision", name), "no name of a branch")
+            for name in ("my branch", "refs/pr/1", "v2/", "HEAD", "a..b")
+        ),
+        (("--repo-id", "hf-hub:user/digits@v2"), "give user/digits, and --revision v2"),
+        (("--repo-id", "https://huggingface.co/user/digits"), "give user/digits."),
         ((*REPO, "--output", "there"), "belongs to --dry-run"),
     ],
 )

@@ -11,6 +11,7 @@ from timm.models._hub import save_for_hf
 from shvit_pl.cli import main
 from shvit_pl.models import create_model, load_weights
 from shvit_pl.models.repos import commit_of
+from shvit_pl.runs import read_summary
 from tests.cli.runs import fit
 from tests.cli.test_pretrained import DATA, NAMES, save
 from tests.conftest import perturb_
@@ -50,6 +51,12 @@ def test_a_run_starts_from_a_repo_and_says_so(model, capsys):
     assert fit(*flags) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert f"{len(model.state_dict())} tensors from hf-hub:user/name" in printed
+    assert read_summary(Path("runs/tiny/version_0"))["init_repo"] == "user/name"
+
+
+def test_a_run_from_a_folder_names_no_repo(model, tmp_path):
+    assert fit("--model.init_from=saved", "--model.design.patch_size=8", *ONE) == 0
+    assert read_summary(Path("runs/tiny/version_0"))["init_repo"] is None
 
 
 def test_validate_and_predict_need_no_flag_of_the_design(model, image_folder, capsys):
