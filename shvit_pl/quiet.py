@@ -16,6 +16,7 @@ _LOGGERS = (
     "lightning.fabric.utilities.rank_zero",
     "lightning.fabric.utilities.seed",
     "datasets.packaged_modules.cache.cache",
+    "huggingface_hub.utils._http",
 )
 _LOGGED = (
     "litlogger",
@@ -37,6 +38,8 @@ _LOGGED = (
     "was configured so",
     "distributed_backend=",
     "Initializing distributed",
+    "thrown while requesting",  # by a Hub that is asked again; in the end it is an error, or it is not
+    "Retrying in",
     "Found the latest cached dataset configuration",  # which may not be the one that is opened
 )
 _WARNED = (

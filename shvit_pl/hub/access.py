@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_access import hub_reachable
+from shvit_pl.hub_access import hub_reachable, why_later
 from shvit_pl.models.repos import repo_of
 
 _PATIENCE_S = 60.0  # that the Hub may be silent; its client would wait for ever
@@ -103,11 +103,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         raise HubError("HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it.") from error
     except HTTPError as error:
         raise HubError(_no_answer(error)) from error
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # of the system, of uploads, of the card's head
+    except (OSError, RuntimeError, ValueError) as error:  # of the system, of uploads, of the card's head
         raise HubError(f"the push failed ({one_line(error)[:160]}).") from error
 
 
@@ -118,11 +114,8 @@ def _refusal(error: HfHubHTTPError, repo_id: str) -> str:
         401: ("the Hub does not accept the token", f"Log in again (hf auth login), or set HF_TOKEN: {_settings()}"),
         403: (f"the Hub does not let this token write to {repo_id!r}", f"Make one that may at {_settings()}"),
         404: (f"the Hub knows no {repo_id!r}, or does not show it to this token", "Check the name"),
-        429: ("too many requests for the Hub (429)", "Wait a few minutes"),
     }.get(status, (f"the Hub refuses the push ({status})", "Its page says more"))
-    if status >= 500:
-        reason, advice = f"the Hub itself has failed ({status})", "Wait a while"
-    return f"{reason}{said}. {advice}."
+    return why_later(error) or f"{reason}{said}. {advice}."
 
 
 def _no_answer(error: HTTPError) -> str:

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from shvit_pl.errors import UserError
 from shvit_pl.hub.target import Target
 from shvit_pl.parsing import OneLineErrors
+from shvit_pl.sweep.layout import SWEEP
 
 if TYPE_CHECKING:
     from shvit_pl.hub.card import Sweep
     from shvit_pl.hub.ended import EndedRun
-
-_SWEEP = "sweep.yaml"  # which a sweep folder has
 
 
 def run(args: list[str]) -> None:
@@ -73,7 +72,7 @@ def _open(options: Any) -> tuple[EndedRun, Sweep | None]:
     from shvit_pl.hub.ended import open_run
 
     folder = Path(options.folder).expanduser()
-    if not (folder / _SWEEP).is_file():
+    if not (folder / SWEEP).is_file():
         return open_run(folder, options.weights), None
     from shvit_pl.sweep.extra import check_extra
 

@@ -11,9 +11,9 @@ from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from shvit_pl.hub.ended import EndedRun
 from shvit_pl.models.repos import repo_of
+from shvit_pl.models.weights import is_path
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-_FILES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _licence(name: str, weights: str | None) -> str:
 
 def _repo(name: str) -> str | None:
     """The Hub repo that a teacher's name is, if it is one, without its revision."""
-    if Path(name).suffix in _FILES or Path(name).exists():
+    if is_path(name) or Path(name).exists():
         return None
     plain = repo_of(name)
     return plain.split("@")[0] if _REPO.fullmatch(plain) else None

@@ -36,9 +36,9 @@ def push(run: EndedRun, target: Target, sweep: Sweep | None = None) -> None:
 def _upload(folder: Path, run: EndedRun, target: Target) -> None:
     api, repo, branch = HfApi(), target.repo_id, target.revision
     api.create_repo(repo, private=not target.public, exist_ok=True)
-    was_private = api.model_info(repo, timeout=patience()).private
     if branch is not None:
         api.create_branch(repo, branch=branch, exist_ok=True)
+    before = api.model_info(repo, revision=branch, timeout=patience())
     weights = "averaged" if run.averaged else "raw"
     commit = api.upload_folder(
         repo_id=repo,
@@ -47,8 +47,9 @@ def _upload(folder: Path, run: EndedRun, target: Target) -> None:
         delete_patterns=list(OURS),
         commit_message=f"shvit-pl: {weights} weights of {run.checkpoint.name}, card and metrics",
     )
-    if target.public and was_private:
+    if target.public and before.private:
         api.update_repo_settings(repo, private=False)
-    seen = "public" if target.public or not was_private else "private; --public shows it to everybody"
+    seen = "public" if target.public or not before.private else "private; --public shows it to everybody"
     print(f"{constants.ENDPOINT}/{repo}{f'/tree/{branch}' if branch else ''} ({seen})")
-    print(f'commit {commit.oid[:12]}; use it: timm.create_model("{target.source}", pretrained=True)')
+    made = "nothing has changed since commit" if commit.oid == before.sha else "commit"
+    print(f'{made} {commit.oid[:12]}; use it: timm.create_model("{target.source}", pretrained=True)')

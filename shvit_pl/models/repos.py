@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import shorten
 
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
+    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -16,7 +18,7 @@ from huggingface_hub.errors import (
 from timm.models._hub import hf_split
 
 from shvit_pl.errors import one_line
-from shvit_pl.hub_access import hub_reachable
+from shvit_pl.hub_access import hub_reachable, why_later
 
 HUB = ("hf-hub:", "hf_hub:")  # timm's prefixes of a repo
 
@@ -63,6 +65,13 @@ def why_not(error: BaseException, repo: str) -> str:
         )
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__  # the client found nothing in its cache, after this
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+        return (
+            f"the Hub does not let this token read it ({error.response.status_code}). Set HF_TOKEN to one that may "
+            f"({constants.ENDPOINT}/settings/tokens)."
+        )
+    if later := why_later(error):
+        return later
     if isinstance(error, EntryNotFoundError):
         return f"no model of timm: {page} lacks config.json or the weights. Give another repo."
-    return f"it can't be fetched from the Hub ({one_line(error)[:160]})."
+    return f"it can't be fetched from the Hub ({shorten(one_line(error), 160, placeholder=' ...')})."

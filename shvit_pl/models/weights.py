@@ -127,10 +127,14 @@ def local_file(source: str | Path) -> Path | None:
         return path
     if path.is_dir() and name:
         return _file_in(path, name)
-    is_path = path.suffix in _SUFFIXES or name.startswith((".", "/", "~", FOLDER)) or name.count("/") > 1
-    if not is_path and name:
+    if name and not is_path(name):
         return None
     raise UserError(f"weights {name!r}: no such file. Give a file, a run folder or the name of a Hub repo.")
+
+
+def is_path(name: str) -> bool:
+    """Whether a name can only be that of a file or folder, and not a Hub repo's."""
+    return Path(name).suffix in _SUFFIXES or name.startswith((".", "/", "~", FOLDER)) or name.count("/") > 1
 
 
 def _file_in(folder: Path, name: str) -> Path:

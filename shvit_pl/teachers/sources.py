@@ -11,7 +11,7 @@ from timm.models import is_model, split_model_name_tag
 from shvit_pl.designs.named import NAMED
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.models.repos import HUB, repo_of
-from shvit_pl.models.weights import FOLDER
+from shvit_pl.models.weights import FOLDER, is_path
 from shvit_pl.runs import checkpoint_of_run
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.files import weights_file
@@ -19,8 +19,6 @@ from shvit_pl.teachers.named import NamedModel
 from shvit_pl.teachers.network import Network
 from shvit_pl.teachers.ours import OwnCheckpoint
 from shvit_pl.teachers.saved import FolderModel, HubModel
-
-_SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors", ".bin")
 
 
 class Source(Protocol):
@@ -68,7 +66,7 @@ def _hub_or_local(config: DistillConfig) -> Source:
         return _own_file(config, path)
     if path.is_dir():
         return _folder(config, path)
-    if name.startswith((".", "/", "~", FOLDER)) or path.suffix in _SUFFIXES or name.count("/") > 1:
+    if is_path(name):
         raise UserError(
             f"model.distill.teacher {name!r}: no such file or folder. Give a timm model, a checkpoint or run folder "
             "of ours, or a Hub repo."

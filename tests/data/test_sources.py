@@ -4,11 +4,12 @@ import socket
 
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 from PIL import Image as PILImage
 
 from shvit_pl import hub_access
 from shvit_pl.data.sources import open_dataset
+from tests.hub_server import HubServer
 
 
 def rows(count, names=("a", "b")):
@@ -99,7 +100,18 @@ def test_behind_a_proxy_the_hub_is_reached_through_it(monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
     monkeypatch.setattr(hub_access, "_use_cache_only", lambda: None)
     monkeypatch.setenv("no_proxy", "")
-    with socket.create_server(("127.0.0.1", 0)) as proxy:
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+    with HubServer() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        close_session()  # the client reads the environment for each
         assert hub_access.hub_reachable.__wrapped__()
     assert not hub_access.hub_reachable.__wrapped__()
+    close_session()
+
+
+def test_a_hub_that_says_nothing_is_out_of_reach(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_access, "_ANSWER_S", 0.2)
+    monkeypatch.setattr(hub_access, "_use_cache_only", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert not hub_access.hub_reachable.__wrapped__()

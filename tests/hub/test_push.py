@@ -62,11 +62,13 @@ def test_pushing_again_updates_card_and_metrics_and_deletes_what_is_gone(run, hu
     assert len(repo.history()) == 4
 
 
-def test_pushing_what_is_there_already_makes_no_commit(run, hub):
+def test_pushing_what_is_there_already_makes_no_commit_and_says_so(run, hub, capsys):
     assert push(run) == 0
     commits = len(hub.repo(REPO).history())
+    assert "nothing has changed" not in capsys.readouterr().out
     assert push(run) == 0
     assert len(hub.repo(REPO).history()) == commits
+    assert "nothing has changed since commit" in capsys.readouterr().out
 
 
 def test_a_revision_is_a_branch_that_is_made(run, hub, capsys):
