@@ -39,6 +39,12 @@ def test_torch_is_not_imported_before_it_is_needed(code):
     assert not {"torch", "lightning", "timm", "datasets", "numpy"} & set(modules)
 
 
+def test_a_report_is_written_without_torch():
+    modules = imported_by("import shvit_pl.sweep.finish")
+    assert "shvit_pl.sweep.report.page" in modules
+    assert not {"torch", "lightning", "timm", "datasets"} & set(modules)
+
+
 def test_help_lists_every_command_in_one_line(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
