@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,7 +110,8 @@ def _demoted(run: EndedRun, sweep: Sweep | None) -> Sweep | None:
 
 
 def _wrapped(command: str) -> str:
-    """A command in lines that need no scrolling."""
+    """A command in lines that need no scrolling, without its push: whoever repeats it has no access there."""
+    command = re.sub(r" --push_(to|public)[= ]\S+", "", command)
     lines: list[str] = []
     for word in shlex.split(command):
         word = shlex.quote(word)

@@ -59,6 +59,13 @@ def test_a_dataset_and_weights_of_the_hub_are_linked(run, tmp_path):
     assert "fine-tuned from [`timm/shvit_s1.in1k`]" in card.text
 
 
+@pytest.mark.parametrize("push", ["--push_to user/digits --push_public true", "--push_to=user/digits"])
+def test_whoever_repeats_the_command_does_not_push(push, run, tmp_path):
+    edit(run / "summary.json", command=f"shvit-pl fit --config s1.yaml {push} --data.batch_size 16")
+    text = card_of(run, tmp_path / "hub").text
+    assert "shvit-pl fit --config s1.yaml --data.batch_size 16\n" in text
+
+
 def test_weights_of_a_file_are_no_base_model(run, tmp_path):
     of_model(run, init_from="weights/first")  # which a repo might be called too
     assert card_of(run, tmp_path / "hub").data.base_model is None
