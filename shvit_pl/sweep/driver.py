@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -58,9 +58,10 @@ def drive(board: Board, definition: Definition, pool: Pool, terms: Terms, watche
         KeyboardInterrupt: on Ctrl-C, when all runs have ended.
         Terminated: on SIGTERM, the same.
     """
-    with _sigterm_raises(), pool:
+    with _signals_raise() as check, pool:
         try:
             while True:
+                check()
                 status = patiently(lambda: _step(board, definition, terms))
                 watcher.show(status)
                 ours = [run for run in status.running if pool.does(run.owner)]
@@ -80,12 +81,21 @@ def _step(board: Board, definition: Definition, terms: Terms) -> Status:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    def stop(number: int, frame: object) -> None:
-        raise Terminated
+def _signals_raise() -> Iterator[Callable[[], None]]:
+    """Ctrl-C and SIGTERM as exceptions; what is given raises one that was swallowed on its way, as destructors do."""
+    caught: list[BaseException] = []
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def stop(number: int, frame: object) -> None:
+        caught.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
+        raise caught[0]
+
+    def check() -> None:
+        if caught:
+            raise caught[0]
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield check
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

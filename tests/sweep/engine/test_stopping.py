@@ -2,13 +2,17 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from shvit_pl.sweep.driver import Terms, drive
 from shvit_pl.sweep.journal import open_journal
+from shvit_pl.sweep.pool import Pool
 from shvit_pl.sweep.processes import this_process
 from shvit_pl.sweep.study import ERROR, LOST, OWNER, Board
+from shvit_pl.sweep.worker import WorkerSpec
 from tests.sweep.engine.launch import STUDY
 from tests.sweep.engine.processes import WORKER, children_of, kill, processes_of, wait_until
 from tests.sweep.engine.test_kill import assert_done_once
@@ -62,6 +66,24 @@ def test_a_driver_that_does_not_wait_leaves_the_runs_of_others_to_them(sweep):
     states = {trial.number: trial.state.name for trial in board.trials()}
     assert states.pop(elsewhere.number) == "RUNNING"
     assert list(states.values()) == ["COMPLETE"] * 2  # its own it waits for
+
+
+class Deaf:
+    """Shows nothing, and swallows Ctrl-C, as a destructor would that runs just then."""
+
+    def show(self, status):
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_that_is_swallowed_on_its_way_stops_the_sweep_all_the_same(sweep):
+    folder = Path(sweep.folder)
+    folder.mkdir()
+    board = Board(open_journal(folder), STUDY, ["max"])
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        drive(board, sweep.definition, Pool(WorkerSpec(sweep.folder, None, STUDY, ()), []), Terms(), Deaf())
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_killed_driver_takes_all_its_processes_along(sweep):
