@@ -31,11 +31,13 @@ class Pretrained:
 
     Attributes:
         model: Of `model`: the design, and the names of the classes where they are known.
+        classes: How many there are.
         data: Of `data`: all of the run that `shvit-pl push` has pushed, else image size and crop.
         names: What the classes are called at least: ImageNet's descriptions where the repo has no names.
     """
 
     model: dict[str, Any]
+    classes: int
     data: dict[str, Any]
     names: list[str] | None
 
@@ -56,11 +58,12 @@ def read_pretrained(source: str) -> Pretrained | None:
     try:
         design = asdict(DesignConfig.of(_design(architecture, arguments)))
         own = [str(name) for name in cfg.get("label_names") or ()] or None
-        _, descriptions = class_names(cfg, int(cfg["num_classes"]))
+        classes = int(cfg["num_classes"])
+        _, descriptions = class_names(cfg, classes)
         data = {"crop_pct": cfg["crop_pct"], **_data_of_run(source, file), "image_size": int(cfg["input_size"][-1])}
     except (KeyError, TypeError, ValueError) as error:
         raise _foreign(source, one_line(error)) from error
-    return Pretrained({"design": design, "class_names": own}, data, own or descriptions)
+    return Pretrained({"design": design, "class_names": own}, classes, data, own or descriptions)
 
 
 def _config(source: str, file: Path | None) -> tuple[dict[str, Any], str, dict[str, Any]]:

@@ -51,29 +51,37 @@ _FREE = (  # change nothing in it
 )
 
 
-def read_checkpoint(path: str | None) -> dict[str, Any]:
-    """What a checkpoint says of its `model`, `data`, `step` and `callbacks`; raises `UserError` for any other file."""
+def read_checkpoint(path: str | None, flag: str = "ckpt_path ") -> dict[str, Any]:
+    """What a checkpoint says of its `model`, `data`, `step` and `callbacks`.
+
+    Args:
+        path: The file.
+        flag: By which it was given, for messages.
+
+    Raises:
+        UserError: for any other file.
+    """
     if path is None:
         raise UserError(
             "ckpt_path: which checkpoint? Give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt, or weights alone, as of a "
             "Hub repo: --model.init_from hf-hub:USER/NAME."
         )
     if not Path(path).is_file():
-        raise UserError(f"ckpt_path {path!r}: {_why_no_file(path)}")
+        raise UserError(f"{flag}{path!r}: {_why_no_file(path)}")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # whatever torch runs into in a file that is something else, or cut short
-        raise _no_checkpoint(path, "it can't be read") from error
+        raise _no_checkpoint(flag, path, "it can't be read") from error
     checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
     for key in (*_CONTENTS.values(), *_OF_TRAINING):
         if key not in checkpoint:
-            raise _no_checkpoint(path, f"it has no {key}")
+            raise _no_checkpoint(flag, path, f"it has no {key}")
     contents = {name: checkpoint[key] for name, key in _CONTENTS.items()}
     try:
         DesignConfig(**contents["model"]["design"])
         contents["model"]["class_names"], contents["data"]["path"]
     except (LookupError, TypeError) as error:
-        raise _no_checkpoint(path, f"in its settings, {one_line(error)}") from error
+        raise _no_checkpoint(flag, path, f"in its settings, {one_line(error)}") from error
     return contents
 
 
@@ -89,9 +97,9 @@ def _why_no_file(path: str) -> str:
     return f"{problem}. Give a run's checkpoints/best.ckpt or last.ckpt; weights of a Hub repo: --model.init_from."
 
 
-def _no_checkpoint(path: str, reason: str) -> UserError:
+def _no_checkpoint(flag: str, path: str, reason: str) -> UserError:
     return UserError(
-        f"ckpt_path {path!r}: not a whole checkpoint of this shvit-pl ({reason}). Give a run's checkpoints/best.ckpt "
+        f"{flag}{path!r}: not a whole checkpoint of this shvit-pl ({reason}). Give a run's checkpoints/best.ckpt "
         "or last.ckpt; weights of another program go in by --model.init_from."
     )
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import save_for_hf
 
-from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError
 from shvit_pl.hub.ended import EndedRun
-from shvit_pl.models import SHViT, load_weights
-from shvit_pl.models.create import shvit_pl as build
+from shvit_pl.models import SHViT
+from shvit_pl.networks import network_of_checkpoint
 from shvit_pl.resume import read_checkpoint
 
 
@@ -30,7 +27,7 @@ def save_weights(run: EndedRun, folder: Path) -> SHViT:
         UserError: for a checkpoint that is not whole.
     """
     settings = read_checkpoint(str(run.checkpoint))
-    model = _network(run, settings["model"])
+    model = network_of_checkpoint(run.checkpoint, settings["model"], run.averaged)
     save_for_hf(
         model,
         str(folder),
@@ -47,16 +44,6 @@ def _leave_out_classes(config: Path) -> None:
     content = json.loads(config.read_text())
     content["model_args"].pop("num_classes")
     config.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _network(run: EndedRun, settings: dict[str, Any]) -> SHViT:
-    design = DesignConfig(**settings["design"]).resolve()
-    evaluated = replace(design, distilled=False, drop_path=0.0)
-    model = build(num_classes=len(settings["class_names"]), **asdict(evaluated))
-    report = load_weights(model, run.checkpoint, averaged=run.averaged)
-    if report.reinitialised:
-        raise UserError(f"{str(run.checkpoint)!r}: not a whole checkpoint, it lacks {', '.join(report.reinitialised)}.")
-    return model.eval()
 
 
 def _preprocessing(data: dict[str, Any]) -> dict[str, Any]:
