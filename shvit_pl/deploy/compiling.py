@@ -39,6 +39,40 @@ def compiled(model: nn.Module, images: Tensor, backend: str | Callable[..., Any]
     return network
 
 
+@torch.inference_mode()
+def frozen(model: nn.Module, images: Tensor, tuned: bool = False) -> Callable[[Tensor], Tensor]:
+    """Compile with the weights as constants, laid out as the device's kernels want them, and run once.
+
+    What comes out is called without torch's checks of whether it was compiled for such a batch, which cost more than
+    some layers: give it batches of exactly this shape, dtype and layout.
+
+    Args:
+        model: In evaluation mode.
+        images: A batch `(B, 3, H, W)`.
+        tuned: Let the compiler measure kernels of its own against the libraries'.
+
+    Raises:
+        NotCompiledError: where the compiler fails, or is missing.
+    """
+    options = {
+        "freezing": True,
+        "cpp_wrapper": not images.is_cuda,  # without Python between kernels; a CUDA graph does the same
+        "max_autotune": tuned,
+        "conv_1x1_as_mm": tuned,
+        "autotune_num_choices_displayed": 0,
+        "max_autotune_report_choices_stats": False,
+    }
+    try:
+        with torch.no_grad():  # weights are frozen only where no gradient can be asked for
+            network: Any = torch._inductor.compile(
+                torch.export.export(model, (images,)).module(), [images], options=options
+            )
+        network(images)
+    except Exception as error:  # exporting, tracing and every backend have exceptions of their own
+        raise NotCompiledError(_reason(error)) from error
+    return network
+
+
 def _reason(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
     return shorten(lines[0] if lines else type(error).__name__, _LONGEST, placeholder=" ...")

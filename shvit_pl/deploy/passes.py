@@ -1,0 +1,142 @@
+"""Equal forms of a network's layers that run faster: rewritings of a fused copy, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from shvit_pl.models.mixers import SelfAttention
+
+Pass = Callable[[nn.Module], nn.Module | None]  # the layer's faster form, or None where it has none
+
+
+def rewrite(model: nn.Module, *passes: Pass) -> nn.Module:
+    """Replace, in place, every layer that a pass has a faster form of; the first pass that has one wins.
+
+    Args:
+        model: Fused, in evaluation mode; not a layer that itself has another form.
+        passes: `attention_over_tokens`, `pointwise_as_linear`, `depthwise_as_sum`.
+    """
+    for name, layer in list(model.named_children()):
+        faster = next((found for layer_pass in passes if (found := layer_pass(layer)) is not None), None)
+        if faster is None:
+            rewrite(layer, *passes)
+        else:
+            setattr(model, name, faster)
+    return model
+
+
+def pointwise_as_linear(layer: nn.Module) -> nn.Module | None:
+    """A 1x1 convolution as a matrix product over the pixels of a channels-last map, which is then no copy."""
+    return _Pointwise(layer) if isinstance(layer, nn.Conv2d) and _is_pointwise(layer) else None
+
+
+def depthwise_as_sum(layer: nn.Module) -> nn.Module | None:
+    """A depthwise convolution as a sum of shifted products, which a compiler fuses with what is around it."""
+    return _Depthwise(layer) if isinstance(layer, nn.Conv2d) and _is_depthwise(layer) else None
+
+
+def attention_over_tokens(layer: nn.Module) -> nn.Module | None:
+    """Self-attention over a channels-last map without copies, GroupNorm's affine part and the scale in one product."""
+    fits = isinstance(layer, SelfAttention) and isinstance(layer.qkv, nn.Conv2d)  # which it is once fused
+    return _Attention(layer) if fits else None
+
+
+def _is_pointwise(conv: nn.Conv2d) -> bool:
+    return conv.kernel_size == conv.stride == conv.dilation == (1, 1) and conv.groups == 1 and _padding(conv) == 0
+
+
+def _is_depthwise(conv: nn.Conv2d) -> bool:
+    alone = conv.groups == conv.in_channels == conv.out_channels and conv.padding_mode == "zeros"
+    return alone and conv.kernel_size == (3, 3) and conv.dilation == (1, 1) and _padding(conv) == 1
+
+
+def _padding(conv: nn.Conv2d) -> int | None:
+    """The same on all sides, or None."""
+    return conv.padding[0] if isinstance(conv.padding, tuple) and len(set(conv.padding)) == 1 else None
+
+
+def _to_pixels(maps: Tensor) -> Tensor:
+    """`(B, C, H, W)` to `(B, H, W, C)`, without a copy where it is channels-last."""
+    return maps.permute(0, 2, 3, 1)
+
+
+def _to_maps(pixels: Tensor) -> Tensor:
+    return pixels.permute(0, 3, 1, 2)
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    return conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
+
+
+class _Pointwise(nn.Linear):
+    """`(B, C, H, W)` to `(B, C', H, W)`."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv.in_channels, conv.out_channels, device="meta")
+        self.weight = nn.Parameter(conv.weight.detach().flatten(1).contiguous())
+        self.bias = nn.Parameter(_bias(conv))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return _to_maps(super().forward(_to_pixels(maps)))
+
+
+class _Depthwise(nn.Module):
+    """`(B, C, H, W)` to `(B, C, H / stride, W / stride)`."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(conv.weight.detach().flatten(1).t().contiguous())  # (9, C)
+        self.bias = nn.Parameter(_bias(conv))
+        self.stride = conv.stride
+
+    def forward(self, maps: Tensor) -> Tensor:
+        pixels = F.pad(_to_pixels(maps), (0, 0, 1, 1, 1, 1))
+        height, width = maps.shape[-2:]
+        total = self.bias
+        for place, weight in enumerate(self.weight):
+            top, left = divmod(place, 3)
+            seen = pixels[:, top : top + height : self.stride[0], left : left + width : self.stride[1]]
+            total = total + seen * weight
+        return _to_maps(total)
+
+
+class _Attention(nn.Module):
+    """What `SelfAttention` computes, `(B, C, H, W)` to `(B, C', H, W)`."""
+
+    def __init__(self, attention: SelfAttention) -> None:
+        super().__init__()
+        self.num_heads = attention.num_heads
+        self.split = attention.split
+        self.qkv_split = attention.qkv_split
+        self.eps = attention.pre_norm.eps
+        self.qkv = _Pointwise(_with_norm_and_scale(attention))
+        self.proj = _Pointwise(attention.proj[1])
+
+    def forward(self, maps: Tensor) -> Tensor:
+        batch, _, height, width = maps.shape
+        seen, rest = _to_pixels(maps).flatten(1, 2).split(self.split, dim=-1)  # (B, N, C)
+        variance, mean = torch.var_mean(seen.float(), dim=(1, 2), keepdim=True, correction=0)
+        normed = ((seen - mean) * torch.rsqrt(variance + self.eps)).to(seen.dtype)
+        q, k, v = F.linear(normed, self.qkv.weight, self.qkv.bias).split(self.qkv_split, dim=-1)
+        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, heads, N, C)
+        mixed = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+        joined = torch.cat([mixed.transpose(1, 2).flatten(2), rest], dim=-1).relu()
+        return _to_maps(F.linear(joined, self.proj.weight, self.proj.bias).unflatten(1, (height, width)))
+
+
+def _with_norm_and_scale(attention: SelfAttention) -> nn.Conv2d:
+    """The convolution for queries, keys and values, with GroupNorm's affine part and the scale of the queries in it."""
+    weight, bias = attention.qkv.weight.detach().double().flatten(1), _bias(attention.qkv).double()
+    bias = bias + weight @ attention.pre_norm.bias.detach().double()
+    weight = weight * attention.pre_norm.weight.detach().double()
+    queries = attention.qkv_split[0]
+    weight[:queries] *= attention.scale
+    bias[:queries] *= attention.scale
+    folded = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device="meta")
+    folded.weight = nn.Parameter(weight[:, :, None, None].to(attention.qkv.weight.dtype))
+    folded.bias = nn.Parameter(bias.to(attention.qkv.weight.dtype))
+    return folded

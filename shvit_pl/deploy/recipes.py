@@ -1,0 +1,72 @@
+"""Ways to run a network, of which `optimize` keeps the fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.utils.model import reparameterize_model
+from torch import Tensor, nn
+
+from shvit_pl.deploy.compiling import frozen
+from shvit_pl.deploy.cuda_graph import replayed
+from shvit_pl.deploy.passes import Pass, attention_over_tokens, depthwise_as_sum, pointwise_as_linear, rewrite
+
+_PRODUCTS: tuple[Pass, ...] = (attention_over_tokens, pointwise_as_linear)
+_SUMS: tuple[Pass, ...] = (*_PRODUCTS, depthwise_as_sum)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to run a network.
+
+    Attributes:
+        name: In words.
+        passes: Rewritings of the fused network.
+        tuned: Let the compiler measure kernels of its own against the libraries'.
+        replayed: Start all of a GPU's kernels at once, as a CUDA graph.
+    """
+
+    name: str
+    passes: tuple[Pass, ...] = ()
+    tuned: bool = False
+    replayed: bool = False
+
+    def make(self, model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
+        """Compile a fused network for batches like this one; raises `NotCompiledError`."""
+        network = frozen(rewrite(deepcopy(model), *self.passes), images, self.tuned)
+        return replayed(network, images) if self.replayed else network
+
+
+_ON_CPU = (
+    Recipe("convolutions"),
+    Recipe("matrix products", _PRODUCTS),
+    Recipe("matrix products and sums", _SUMS),
+)
+_ON_GPU = (
+    Recipe("convolutions, CUDA graph", replayed=True),
+    Recipe("matrix products, CUDA graph", _PRODUCTS, replayed=True),
+    Recipe("convolutions, tuned kernels, CUDA graph", tuned=True, replayed=True),
+    Recipe("matrix products, tuned kernels, CUDA graph", _PRODUCTS, tuned=True, replayed=True),
+    Recipe("matrix products and sums, tuned kernels, CUDA graph", _SUMS, tuned=True, replayed=True),
+)
+
+
+def recipes(device: torch.device) -> tuple[Recipe, ...]:
+    """What to try on a device."""
+    return _ON_GPU if device.type == "cuda" else _ON_CPU
+
+
+def fused(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, channels-last: two classifiers merged, BatchNorm and residuals folded where they can.
+
+    Args:
+        model: Of ours or of timm; parallel branches for training (RepVGG, FastViT) are merged too.
+    """
+    copy: Any = reparameterize_model(deepcopy(model).eval(), inplace=True)
+    for step in ("merge_heads", "fuse"):
+        copy = getattr(copy, step)() if hasattr(copy, step) else copy
+    return copy.to(memory_format=torch.channels_last)
