@@ -1,8 +1,9 @@
-"""Inference throughput of several models, measured side by side."""
+"""What several models do in a second, measured side by side."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
@@ -11,13 +12,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
 Name = TypeVar("Name", bound=Hashable)
 Progress = Callable[[str, int, int], None]  # what is done, how many are done, of how many
 
 _MOST_WARM_UPS = 10
-_FASTER = 0.9  # a model that takes less than this share of the time before is still warming up
+_FASTER = 0.9  # what takes less than this share of the time before is still warming up
+_FIRST_CALLS = 3
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,21 @@ class Rate:
         return float(low), float(high)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is timed.
+
+    Attributes:
+        call: Does it once, on the device.
+        images: Images per call.
+        device: What computes.
+    """
+
+    call: Callable[[], object]
+    images: int
+    device: torch.device
+
+
 @torch.inference_mode()
 def images_per_second(
     models: Mapping[Name, nn.Module],
@@ -46,9 +62,7 @@ def images_per_second(
     seconds: float = 0.3,
     progress: Progress | None = None,
 ) -> dict[Name, Rate]:
-    """Measure all models in one process, in turns: what slows the machine down for a while, slows all of them.
-
-    The order of a round begins one model later than that of the round before.
+    """Measure the forward passes of models as `side_by_side` does.
 
     Args:
         models: By name, in evaluation mode, on the images' device.
@@ -58,30 +72,81 @@ def images_per_second(
         progress: Told of every measurement.
     """
     batches = {name: images if isinstance(images, Tensor) else images[name] for name in models}
-    timers = {name: _timer(model, batches[name]) for name, model in models.items()}
-    for timer in timers.values():
-        _warm_up(timer)
-    order, found = deque(models), {name: list[float]() for name in models}
+    work = {name: _forward(model, batches[name]) for name, model in models.items()}
+    return side_by_side(work, rounds, seconds, progress)
+
+
+def _forward(model: nn.Module, images: Tensor) -> Work:
+    return Work(lambda: model(images), len(images), images.device)
+
+
+def side_by_side(
+    work: Mapping[Name, Work], rounds: int = 7, seconds: float = 0.3, progress: Progress | None = None
+) -> dict[Name, Rate]:
+    """Measure all in one process, in turns: what slows the machine down for a while, slows all of them.
+
+    A measurement is a block of calls, as many as fill `seconds`; it waits for the device at its end alone. The order
+    of a round begins one later than that of the round before.
+
+    Args:
+        work: By name.
+        rounds: Rounds, in each of which everything is measured once.
+        seconds: About the time of one measurement.
+        progress: Told of every measurement.
+    """
+    calls = {name: max(1, math.ceil(seconds / _warm_up(each, seconds))) for name, each in work.items()}
+    order, found = deque(work), {name: list[float]() for name in work}
     for turn in range(rounds):
         for done, name in enumerate(order, start=1):
-            taken = timers[name].blocked_autorange(min_run_time=seconds).median
-            found[name].append(len(batches[name]) / taken)
+            found[name].append(work[name].images / seconds_per_call(work[name], calls[name]))
             if progress is not None:
                 progress(f"measuring, round {turn + 1} of {rounds}", turn * len(order) + done, rounds * len(order))
         order.rotate(-1)
     return {name: Rate(tuple(rates)) for name, rates in found.items()}
 
 
-def _timer(model: nn.Module, images: Tensor) -> Timer:
-    """A clock of one forward pass; it waits for a GPU to finish."""
-    return Timer("model(images)", globals={"model": model, "images": images}, num_threads=torch.get_num_threads())
+def seconds_per_call(work: Work, calls: int) -> float:
+    """The mean of a block of calls: by the device's own events on CUDA, else by the wall clock."""
+    if work.device.type == "cuda":
+        return _by_events(work, calls)
+    wait_for(work.device)
+    start = time.perf_counter()
+    for _ in range(calls):
+        work.call()
+    wait_for(work.device)
+    return (time.perf_counter() - start) / calls
 
 
-def _warm_up(timer: Timer) -> None:
-    """Call until it gets no faster: libraries choose their algorithms, memory is taken, clocks rise."""
-    before = math.inf
+def wait_for(device: torch.device) -> None:
+    """Return when the device has done what it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _by_events(work: Work, calls: int) -> float:
+    with torch.cuda.device(work.device):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize()
+        start.record()
+        for _ in range(calls):
+            work.call()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1000 / calls
+
+
+def _warm_up(work: Work, seconds: float) -> float:
+    """Call until it gets no faster: libraries choose their algorithms, memory is taken, clocks rise.
+
+    Returns:
+        Seconds of a call.
+    """
+    before = seconds_per_call(work, _FIRST_CALLS)
     for _ in range(_MOST_WARM_UPS):
-        taken = timer.timeit(1).median  # calls three times, and times the last one
+        taken = seconds_per_call(work, max(1, round(seconds / 2 / before)))
         if taken > _FASTER * before:
-            return
+            return taken
         before = taken
+    return before
