@@ -34,6 +34,8 @@ def check_flags(config: Any, command: str) -> None:
     _check_trainer(config)
     if command == "fit":
         _check_averages(config)
+        if config.optimize:
+            raise UserError("optimize true: for validate, test and predict; fit compiles with --model.compile true.")
     elif config.trainer[f"limit_{_LIMITS[command]}_batches"] == 0:
         raise UserError(f"trainer.limit_{_LIMITS[command]}_batches 0: {command} would do nothing; leave it out.")
 

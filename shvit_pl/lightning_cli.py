@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, Literal, NoReturn
 
 import lightning as L
+from jsonargparse import ActionYesNo
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
@@ -119,6 +120,9 @@ class ShvitCLI(LightningCLI):
         )
         parser.add_argument("--push_to", type=str | None, default=None, help="a Hub repo, user/name, for the ended run")
         parser.add_argument("--push_public", type=bool, default=False, help="show a new Hub repo to everybody")
+        parser.add_argument(
+            "--optimize", action=ActionYesNo, nargs="?", default=False, help="compile for speed, except in fit"
+        )
         parser.add_argument("--plain", type=bool, default=False, help="plain lines for log files: no bars, no boxes")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

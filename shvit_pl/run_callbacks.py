@@ -13,6 +13,7 @@ from shvit_pl.callbacks.figures import RunFigures
 from shvit_pl.callbacks.finite_loss import FiniteLoss
 from shvit_pl.callbacks.hparams import RunHparams
 from shvit_pl.callbacks.last_validation import LastValidation
+from shvit_pl.callbacks.optimized import OptimizedNetwork
 from shvit_pl.callbacks.predictions import PredictionWriter
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.callbacks.published import PublishedAccuracy
@@ -54,6 +55,8 @@ def other_callbacks(config: Any, command: str, weights: str | None) -> list[Call
         weights: Where the weights come from, if not from a checkpoint.
     """
     callbacks = _shown(config)
+    if config.optimize:
+        callbacks.append(OptimizedNetwork())
     if command == "predict":
         callbacks.append(PredictionWriter(config.output))
     if command == "validate" and weights is not None:

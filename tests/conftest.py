@@ -19,6 +19,14 @@ from PIL import Image  # noqa: E402
 from tests.cli.runs import fit  # noqa: E402
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that need a GPU are skipped without one."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
 @pytest.fixture(autouse=True)
 def _in_empty_folder(tmp_path, monkeypatch):
     """Every test runs in an empty working directory, where runs and predictions land."""

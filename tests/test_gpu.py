@@ -7,7 +7,7 @@ from shvit_pl.cli import main
 from shvit_pl.runs import read_summary
 from tests.cli.runs import fit
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = pytest.mark.gpu
 
 
 def test_in_16_bits_with_everything_on_the_device(tmp_path):

@@ -14,7 +14,7 @@ _WARM_UPS = 3  # as torch's notes on CUDA graphs have it
 def replayed(network: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[Tensor], Tensor]:
     """Capture a network's work on batches of this shape; each call copies images in, replays, and copies logits out."""
     given = images.clone()
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(_WARM_UPS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +42,9 @@ def depthwise_as_sum(layer: nn.Module) -> nn.Module | None:
 
 def attention_over_tokens(layer: nn.Module) -> nn.Module | None:
     """Self-attention over a channels-last map without copies, GroupNorm's affine part and the scale in one product."""
-    fits = isinstance(layer, SelfAttention) and isinstance(layer.qkv, nn.Conv2d)  # which it is once fused
-    return _Attention(layer) if fits else None
+    if isinstance(layer, SelfAttention) and isinstance(layer.qkv, nn.Conv2d):  # which it is once fused
+        return _Attention(layer)
+    return None
 
 
 def _is_pointwise(conv: nn.Conv2d) -> bool:
@@ -114,18 +116,22 @@ class _Attention(nn.Module):
         self.qkv_split = attention.qkv_split
         self.eps = attention.pre_norm.eps
         self.qkv = _Pointwise(_with_norm_and_scale(attention))
-        self.proj = _Pointwise(attention.proj[1])
+        self.proj = _Pointwise(cast(nn.Conv2d, attention.proj[1]))
 
     def forward(self, maps: Tensor) -> Tensor:
-        batch, _, height, width = maps.shape
-        seen, rest = _to_pixels(maps).flatten(1, 2).split(self.split, dim=-1)  # (B, N, C)
+        height, width = maps.shape[-2:]
+        seen, rest = torch.split(_to_pixels(maps).flatten(1, 2), self.split, dim=-1)  # (B, N, C)
         variance, mean = torch.var_mean(seen.float(), dim=(1, 2), keepdim=True, correction=0)
         normed = ((seen - mean) * torch.rsqrt(variance + self.eps)).to(seen.dtype)
-        q, k, v = F.linear(normed, self.qkv.weight, self.qkv.bias).split(self.qkv_split, dim=-1)
-        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, heads, N, C)
+        parts = torch.split(F.linear(normed, self.qkv.weight, self.qkv.bias), self.qkv_split, dim=-1)
+        q, k, v = (self._by_heads(part) for part in parts)  # (B, heads, N, C)
         mixed = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
         joined = torch.cat([mixed.transpose(1, 2).flatten(2), rest], dim=-1).relu()
-        return _to_maps(F.linear(joined, self.proj.weight, self.proj.bias).unflatten(1, (height, width)))
+        projected = F.linear(joined, self.proj.weight, self.proj.bias)
+        return _to_maps(projected.reshape(len(maps), height, width, -1))
+
+    def _by_heads(self, tokens: Tensor) -> Tensor:
+        return tokens.reshape(*tokens.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 def _with_norm_and_scale(attention: SelfAttention) -> nn.Conv2d:

@@ -1,0 +1,63 @@
+"""`--optimize`: the fastest equal network measures and predicts."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
+
+from shvit_pl.deploy.compiling import NotCompiledError
+from shvit_pl.deploy.optimization import Optimized, optimize
+from shvit_pl.errors import UserError
+
+_DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}  # how Lightning's names of precisions begin
+
+
+class OptimizedNetwork(L.Callback):
+    """Replaces the network, and its average, by what `optimize` makes of them, for the data's batches."""
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Optimise before the first batch."""
+        self._optimize(trainer, pl_module)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Likewise."""
+        self._optimize(trainer, pl_module)
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Likewise."""
+        self._optimize(trainer, pl_module)
+
+    @staticmethod
+    def _optimize(trainer: L.Trainer, module: Any) -> None:
+        data = trainer.datamodule.hparams  # type: ignore[attr-defined]
+        batch = torch.randn(data.batch_size, 3, data.image_size, data.image_size, device=module.device)
+        dtype = _DTYPES.get(str(trainer.precision).split("-")[0], torch.float32)
+        for name in _used(trainer, module):
+            network = getattr(module, name)
+            setattr(module, name, _optimized(getattr(network, "module", network), batch, dtype))
+
+
+def _used(trainer: L.Trainer, module: Any) -> list[str]:
+    """The networks that will run: a prediction asks one, a measurement all that there are."""
+    if module.ema is None:
+        return ["model"]
+    if trainer.predicting:
+        return ["ema" if module.hparams["use_ema"] else "model"]
+    return ["model", "ema"]
+
+
+def _optimized(network: nn.Module, batch: torch.Tensor, dtype: torch.dtype) -> Optimized:
+    say, began = rank_zero_only(print), time.monotonic()
+    say("optimising for batches of", "x".join(map(str, batch.shape)), "...", flush=True)
+    try:
+        fast = optimize(network, batch, dtype)
+    except NotCompiledError as error:
+        raise UserError(f"optimize: the network can't be compiled here ({error}). Leave it out.") from error
+    rates = ", ".join(f"{name} {rate:.0f}" for name, rate in fast.rates.items())
+    say(f"{fast.recipe}, in {time.monotonic() - began:.0f} s; images/s of all that was tried: {rates}")
+    return fast
