@@ -26,7 +26,7 @@ def optimize(model: nn.Module, example: Tensor, dtype: torch.dtype = torch.float
     fused = fused.merge_heads() if hasattr(fused, "merge_heads") else fused
     fused = fused.fuse() if hasattr(fused, "fuse") else fused
     network = compiled(fused.to(dtype).to(memory_format=torch.channels_last), example.to(dtype))
-    return _Cast(network, dtype, example.dtype).eval()
+    return _Cast(network, dtype, example.dtype)  # in evaluation mode, which an exported network can't leave
 
 
 class _Cast(nn.Module):

@@ -24,7 +24,15 @@ _LONGEST = 200  # characters of a reason
 
 
 class CannotRunError(RuntimeError):
-    """Why a cell can't be measured, in one short line."""
+    """Why something can't be measured, in one short line.
+
+    Attributes:
+        what: A cell, or a network at an image size that it can't take.
+    """
+
+    def __init__(self, what: str, error: Exception) -> None:
+        super().__init__(_reason(error))
+        self.what = what
 
 
 @dataclass(frozen=True)
@@ -66,16 +74,16 @@ class Builder:
         Raises:
             CannotRunError: where that fails: networks, compilers and devices have errors of their own.
         """
+        network = self.deployed(cell.model, cell.pixels)
         memory = PeakMemory(self.device)
         try:
-            network = self.deployed(cell.model, cell.pixels)
             call = self._call(cell, network)
             call()
             peak = None if cell.runtime == ONNX else memory.of(call)  # torch does not see ONNX Runtime's
         except Exception as error:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            raise CannotRunError(_reason(error)) from error
+            raise CannotRunError(str(cell), error) from error
         folded = "not fused" if self.train else network.folded
         return Built(Work(call, cell.batch, self.device), peak, network.cost, folded)
 
@@ -86,7 +94,10 @@ class Builder:
         return inference(cell, network.model, images)
 
     def _deployed(self, name: str, pixels: int) -> Deployed:
-        return deployed(self.opened[name], pixels)
+        try:
+            return deployed(self.opened[name], pixels)
+        except Exception as error:  # models of timm refuse images as they like
+            raise CannotRunError(f"{name}, {pixels} px", error) from error
 
     def _images(self, batch: int, pixels: int) -> Tensor:
         return torch.randn(batch, 3, pixels, pixels).to(self.device)

@@ -43,7 +43,7 @@ def measure(
     """Measure all groups, one after the other.
 
     Returns:
-        The rows, and by cell why it could not be measured.
+        The rows, and why others could not be measured, by what they are.
 
     Raises:
         UserError: where no cell could be.
@@ -57,8 +57,8 @@ def measure(
             torch.compiler.reset()  # frees what was compiled
             gc.collect()
     if not found:
-        cell, reason = next(iter(skipped.items()))
-        raise UserError(f"nothing could be measured: {cell}: {reason}")
+        what, reason = next(iter(skipped.items()))
+        raise UserError(f"nothing could be measured: {what}: {reason}")
     return found, skipped
 
 
@@ -80,8 +80,9 @@ def _built(group: Group, builder: Builder, steps: Steps, skipped: dict[str, str]
         try:
             built[cell] = builder.build(cell)
         except CannotRunError as error:
-            skipped[str(cell)] = str(error)
-            steps.say(f"skipped: {cell}: {error}")
+            if error.what not in skipped:
+                steps.say(f"skipped: {error.what}: {error}")
+            skipped[error.what] = str(error)
     return built
 
 

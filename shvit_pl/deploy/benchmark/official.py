@@ -23,7 +23,7 @@ def official_call(model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
     """The official network on images, to be called."""
     device = images.device
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # tracing is what this is about
+        warnings.simplefilter("ignore")  # tracing is deprecated, and what this is about
         network: Any = torch.jit.trace(deepcopy(model).to(device), images)  # type: ignore[no-untyped-call]
 
     def call() -> Tensor:

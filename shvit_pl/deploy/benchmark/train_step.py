@@ -75,11 +75,11 @@ class TrainStep:
         loss: Tensor = self.criterion(logits.float(), targets)
         if self.official:
             loss.item()
-        self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         adaptive_clip_grad(self.model.parameters(), clip_factor=_CLIP)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.optimizer.zero_grad()
         self.ema.update(self.model)
         return loss.detach()
