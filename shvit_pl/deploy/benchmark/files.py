@@ -66,6 +66,5 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
 
 
 def read_conditions(folder: Path) -> dict[str, Any]:
-    """The conditions of an earlier benchmark."""
-    found: dict[str, Any] = json.loads((folder / ENVIRONMENT).read_text())["conditions"]
-    return found
+    """The conditions of an earlier benchmark; raises what reading a damaged file raises."""
+    return dict(json.loads((folder / ENVIRONMENT).read_text())["conditions"])
