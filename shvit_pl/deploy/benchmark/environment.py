@@ -15,7 +15,7 @@ from shvit_pl.deploy.benchmark.options import Options
 from shvit_pl.deploy.device import device_name, processor
 from shvit_pl.errors import UserError
 
-_LIBRARIES = ("torch", "timm", "triton", "onnxruntime", "numpy")
+_LIBRARIES = ("timm", "triton", "onnxruntime", "numpy")
 
 
 def conditions(options: Options, device: torch.device) -> dict[str, Any]:
@@ -41,6 +41,7 @@ def conditions(options: Options, device: torch.device) -> dict[str, Any]:
         "cudnn": _cudnn() if device.type == "cuda" else None,
         "tf32": torch.backends.cuda.matmul.allow_tf32 if device.type == "cuda" else None,
         "cudnn_benchmark": torch.backends.cudnn.benchmark if device.type == "cuda" else None,
+        "torch": torch.__version__,
         **{name: _version(name) for name in _LIBRARIES},
     }
 

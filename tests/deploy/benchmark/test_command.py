@@ -23,11 +23,10 @@ def run(tmp_path_factory):
 
 
 def test_every_way_to_run_a_network_is_a_row_with_a_ratio_to_the_first(capsys):
-    assert benchmark("--mode=official,eager", "--runtime=torch,onnx", "--dtype=fp32,bf16") == 0
+    assert benchmark("--mode=official,eager", "--runtime=torch,onnx") == 0
     found = rows()
     ways = [(row["runtime"], row["mode"], row["dtype"]) for row in found]
-    eager = [("torch", "eager", "fp32"), ("torch", "eager", "bf16")]
-    assert ways == [("torch", "official", "fp32"), *eager, ("onnx", "", "fp32")]
+    assert ways == [("torch", "official", "fp32"), ("torch", "eager", "fp32"), ("onnx", "", "fp32")]
     first = float(found[0]["images_per_second"])
     for row in found:
         rate = float(row["images_per_second"])
@@ -36,7 +35,7 @@ def test_every_way_to_run_a_network_is_a_row_with_a_ratio_to_the_first(capsys):
         assert float(row["images_per_second_q1"]) <= rate <= float(row["images_per_second_q3"])
     printed = capsys.readouterr().out
     assert f"{torch.get_num_threads()} thread" in printed
-    assert all(word in printed for word in ("official", "bf16", "onnx", "ratio", "written: benchmark"))
+    assert all(word in printed for word in ("official", "eager", "onnx", "ratio", "written: benchmark"))
 
 
 def test_parameters_and_macs_are_those_of_the_design():

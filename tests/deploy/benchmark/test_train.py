@@ -61,8 +61,8 @@ def test_an_odd_batch_is_refused():
 
 
 def test_steps_of_training_are_measured(capsys):
-    assert benchmark("--train", "--mode=official,eager", "--dtype=fp32,bf16") == 0
+    assert benchmark("--train", "--mode=official,eager") == 0
     ways = [(row["mode"], row["dtype"]) for row in rows()]
-    assert ways == [("official", "fp32"), ("eager", "fp32"), ("eager", "bf16")]
+    assert ways == [("official", "fp32"), ("eager", "fp32")]
     assert environment()["conditions"]["task"] == "train"
     assert "training steps on" in capsys.readouterr().out
