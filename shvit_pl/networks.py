@@ -58,7 +58,9 @@ class OpenedNetwork:
     averaged: bool = False
 
 
-def open_network(name: str, averaged: bool | None = None, pretrained: bool = False) -> OpenedNetwork:
+def open_network(
+    name: str, averaged: bool | None = None, pretrained: bool = False, image_size: int | None = None
+) -> OpenedNetwork:
     """Open a network by name.
 
     Args:
@@ -66,12 +68,13 @@ def open_network(name: str, averaged: bool | None = None, pretrained: bool = Fal
             same files, or `timm:` and a name of timm.
         averaged: Take a checkpoint's averaged weights (default: those that its run's monitored metric is of).
         pretrained: Load the weights that timm has of its model.
+        image_size: Side in pixels that a model of timm is built for, where it must know that (a ViT).
 
     Raises:
         UserError: for anything else, and for weights that can't be had.
     """
     if name.startswith(TIMM):
-        return _of_timm(name, pretrained)
+        return _of_timm(name, pretrained, image_size)
     if name in NAMED:
         design = resolve_design(name)
         return OpenedNetwork(name, _network(design, _CLASSES), "design", design.image_size)
@@ -155,15 +158,16 @@ def _of_repo(name: str, averaged: bool | None) -> OpenedNetwork:
     )
 
 
-def _of_timm(name: str, pretrained: bool) -> OpenedNetwork:
+def _of_timm(name: str, pretrained: bool, image_size: int | None) -> OpenedNetwork:
     model_name = name.removeprefix(TIMM)
     if not is_model(model_name):
         hint = did_you_mean(model_name.split(".")[0], timm.list_models())
         raise UserError(
             f"{name!r}: timm {timm.__version__} has no model of this name{hint}; timm.list_models() has them all."
         )
+    size = {} if image_size is None else {"img_size": image_size}
     try:
-        model: Any = timm.create_model(model_name, pretrained=pretrained)
+        model: Any = timm.create_model(model_name, pretrained=pretrained, **size)
     except Exception as error:  # whatever a model of timm asks for
         raise UserError(f"{name!r}: timm can't build it ({one_line(error)[:160]}).") from error
     cfg = model.pretrained_cfg
@@ -172,7 +176,7 @@ def _of_timm(name: str, pretrained: bool) -> OpenedNetwork:
         name,
         model.eval(),
         "timm",
-        int(cfg["input_size"][-1]),
+        image_size or int(cfg["input_size"][-1]),
         tuple(cfg["mean"]),
         tuple(cfg["std"]),
         float(cfg["crop_pct"]),

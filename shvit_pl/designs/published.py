@@ -41,6 +41,7 @@ class PaperRow:
 
     Attributes:
         source: Where it stands: `Table 2: SHViT-S1`.
+        image_size: Side of its images in pixels.
         top1: Top-1 accuracy in percent.
         params_m: Parameters in millions; `None` where it prints none, as below.
         gpu: Images per second on a GPU.
@@ -50,6 +51,7 @@ class PaperRow:
     """
 
     source: str
+    image_size: int
     top1: float
     params_m: float | None
     gpu: float | None
@@ -83,4 +85,4 @@ def _row(line: Mapping[str, str]) -> PaperRow:
     figures = {name: float(line[name]) if line[name] else None for name in ("params_m", "gpu", "cpu", "onnx")}
     training = _TRAINING[line["conditions"]]
     conditions = f"ImageNet-1k, {line['image_size']} pixels, {training}; {_DEVICES}"
-    return PaperRow(line["source"], float(line["top1"]), conditions=conditions, **figures)
+    return PaperRow(line["source"], int(line["image_size"]), float(line["top1"]), conditions=conditions, **figures)

@@ -1,0 +1,90 @@
+"""What is known of a network's accuracy: its run's, or what is published."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from shvit_pl.designs.config import resolve_design
+from shvit_pl.designs.published import TIMM_TOP1, paper_row
+from shvit_pl.models.repos import repo_of
+from shvit_pl.models.weights import local_file
+from shvit_pl.networks import TIMM, OpenedNetwork
+from shvit_pl.runs import EMA, SUMMARY, read_summary
+
+IMAGENET = "ImageNet-1k"
+PEERS = Path(__file__).with_name("peers.csv")
+_IMAGENET_SIZE = (1000, 50_000)  # classes, and images of its validation split
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A top-1 accuracy.
+
+    Attributes:
+        top1: In percent.
+        dataset: What it was measured on; only accuracies of one dataset are compared.
+        source: Who says so.
+    """
+
+    top1: float
+    dataset: str
+    source: str
+
+
+def known_accuracy(opened: OpenedNetwork, pixels: int) -> Accuracy | None:
+    """The accuracy of a network at a side in pixels; `None` where it is not known for that side."""
+    if opened.origin == "design":
+        return _of_paper(opened.name, pixels)
+    if opened.origin == "timm":
+        return _peers().get((opened.name.removeprefix(TIMM).split(".")[0], pixels))
+    if pixels != opened.image_size:
+        return None
+    if opened.origin == "checkpoint":
+        return _of_run(opened)
+    top1 = TIMM_TOP1.get(repo_of(opened.name).split("@")[0])
+    return None if top1 is None else Accuracy(top1, IMAGENET, "timm's results of these weights")
+
+
+def _of_paper(name: str, pixels: int) -> Accuracy | None:
+    design = {"design": vars(resolve_design(name)), "teacher": None, "dataset": {"image_size": pixels}}
+    row = paper_row(design)
+    if row is None or row.image_size != pixels:
+        return None
+    return Accuracy(row.top1, IMAGENET, f"the paper, {row.source}")
+
+
+def _of_run(opened: OpenedNetwork) -> Accuracy | None:
+    checkpoint = local_file(opened.name)
+    assert checkpoint is not None
+    folder = checkpoint.parent.parent
+    if not (folder / SUMMARY).is_file():
+        return None
+    summary = read_summary(folder)
+    metrics = summary["metrics" if checkpoint.name == "best.ckpt" else "last_metrics"]
+    top1 = metrics.get(f"val/acc1{EMA if opened.averaged else ''}")
+    return None if top1 is None else Accuracy(round(100 * top1, 2), _dataset(summary), "the run's validation")
+
+
+def _dataset(summary: Mapping[str, Any]) -> str:
+    dataset = summary["dataset"]
+    if (len(summary["classes"]), dataset["validation_images"]) == _IMAGENET_SIZE:
+        return IMAGENET
+    parts = [dataset["path"], dataset["name"], (dataset["commit"] or "")[:7]]
+    return " ".join([Path(parts[0]).name if Path(parts[0]).is_absolute() else parts[0], *filter(None, parts[1:])])
+
+
+@cache
+def _peers() -> dict[tuple[str, int], Accuracy]:
+    """The paper's Table 2, where timm has the network, by timm's name and side."""
+    with PEERS.open(newline="") as file:
+        return {
+            (line["timm"], int(line["image_size"])): Accuracy(
+                float(line["top1"]), IMAGENET, f"the paper, Table 2: {line['paper']}, {line['epochs']} epochs"
+            )
+            for line in csv.DictReader(file)
+        }

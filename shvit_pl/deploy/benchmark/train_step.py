@@ -1,0 +1,85 @@
+"""A step of the paper's training, on random images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.loss import SoftTargetCrossEntropy
+from timm.utils import ModelEmaV3, adaptive_clip_grad
+from torch import Tensor, nn
+
+from shvit_pl.deploy.benchmark.cells import Cell
+from shvit_pl.errors import UserError
+from shvit_pl.modules.averaging import EmaConfig
+from shvit_pl.modules.mixing import MixConfig
+from shvit_pl.optim import OptimConfig, make_optimizer, make_schedule
+
+_MIX = MixConfig(mixup=0.8, cutmix=1.0)
+_EMA = EmaConfig(decay=0.99996, warmup_power=0.0)
+_SMOOTHING, _WEIGHT_DECAY, _CLIP = 0.1, 0.025, 0.02
+_STEPS, _EPOCHS = 1000, 300.0  # of the schedule, whose first step's rate is kept
+
+
+class TrainStep:
+    """Mixup or CutMix, forward, backward, adaptive clipping, AdamW, moving average: once per call.
+
+    `official` trains as the official `engine.py`: float32 in NCHW, tensor by tensor, the loss read in every step. The
+    other modes are channels-last with PyTorch's own choice of kernels; `compiled` compiles the network.
+
+    Args:
+        cell: How to train; bf16 is autocast.
+        model: The network, not fused, on the CPU; it is trained in place.
+        images: A batch `(B, 3, S, S)` in float32 and NCHW, on the device.
+
+    Raises:
+        UserError: for a batch that can't be mixed.
+    """
+
+    def __init__(self, cell: Cell, model: nn.Module, images: Tensor) -> None:
+        if len(images) % 2:
+            raise UserError("Mixup and CutMix mix images in pairs, so the batch must be even")
+        self.official = cell.mode == "official"
+        self.reduced = cell.dtype == "bf16"
+        layout = torch.contiguous_format if self.official else torch.channels_last
+        self.images = images.to(memory_format=layout)
+        self.model = model.train().to(images.device).to(memory_format=layout)
+        self.network: Any = torch.compile(self.model, dynamic=False) if cell.mode == "compiled" else self.model
+        classes = int(getattr(model, "num_classes"))  # noqa: B009 (a module's attributes are typed as tensors)
+        self.labels = torch.randint(classes, (len(images),), device=images.device)
+        self.mixup = _MIX.build(classes, _SMOOTHING)
+        self.criterion = SoftTargetCrossEntropy()
+        self.optimizer = self._optimizer()
+        self.ema = self._average()
+        self.scaler = torch.amp.GradScaler(enabled=self.official and images.device.type == "cuda")
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        options = {"foreach": False} if self.official else {}
+        config = OptimConfig(name="adamw", options=options)
+        schedule = make_schedule(config, len(self.images), _STEPS, _EPOCHS)
+        return make_optimizer(self.model, config, schedule, _WEIGHT_DECAY)[0]
+
+    def _average(self) -> ModelEmaV3:
+        if self.official:
+            return ModelEmaV3(self.model, decay=_EMA.decay, foreach=False)
+        average = _EMA.build(self.model)
+        assert average is not None
+        return average
+
+    def __call__(self) -> Tensor:
+        """One step; returns the loss."""
+        assert self.mixup is not None
+        images, targets = self.mixup(self.images.clone(), self.labels)  # mixed in place
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.reduced):
+            logits = self.network(images)
+        loss: Tensor = self.criterion(logits.float(), targets)
+        if self.official:
+            loss.item()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        adaptive_clip_grad(self.model.parameters(), clip_factor=_CLIP)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.ema.update(self.model)
+        return loss.detach()
