@@ -1,0 +1,193 @@
+"""How much faster `optimize` is than the official protocol and than timm's best flags, and what still holds it up.
+
+S1 at 224 and S4 at 256 pixels, fresh weights. Official: BatchNorm fused and traced, as the official speed_test.py; on
+a GPU under fp16 autocast; it trains in fp32. Timm's best flags: fused, channels-last, `torch.compile`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor, nn
+
+from benchmarks.limits import bytes_moved, peaks, shares
+from benchmarks.report import environment, table, write
+from shvit_pl.deploy.benchmark.builder import Builder
+from shvit_pl.deploy.benchmark.cells import plan
+from shvit_pl.deploy.benchmark.devices import chosen_device
+from shvit_pl.deploy.benchmark.measure import Measured, measure
+from shvit_pl.deploy.benchmark.modes import DTYPES
+from shvit_pl.deploy.benchmark.networks import open_all
+from shvit_pl.deploy.benchmark.options import Options
+from shvit_pl.deploy.benchmark.progress import Steps
+from shvit_pl.deploy.device import device_name
+from shvit_pl.deploy.optimization import optimize
+from shvit_pl.deploy.passes import rewrite
+from shvit_pl.deploy.recipes import fused, recipes
+from shvit_pl.designs.cost import cost
+from shvit_pl.models import create_model
+
+MODELS = ("s1", "s4")
+_MODES = ("official", "compiled", "optimized")
+_PACKAGES = ("torch", "timm")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A row of the table.
+
+    Attributes:
+        name: Of the row.
+        batch: Images per batch.
+        dtypes: Any of which may reach it.
+        official: Least ratio to the official protocol, by model.
+        timm: Least ratio to timm's best flags in the same dtype.
+        train: A step of training.
+    """
+
+    name: str
+    batch: int
+    dtypes: tuple[str, ...]
+    official: tuple[float, float]
+    timm: float
+    train: bool = False
+
+
+TARGETS = {
+    "cpu": (
+        Target("fp32, batch 16", 16, ("fp32",), (1.7, 1.6), 1.15),
+        Target("bf16, batch 16", 16, ("bf16",), (6, 6), 1.15),
+        Target("fp32, batch 1", 1, ("fp32",), (1.5, 1.5), 1.1),
+    ),
+    "cuda": (
+        Target("16 bits, batch 256", 256, ("fp16", "bf16"), (3, 3), 1.2),
+        Target("16 bits, batch 1", 1, ("fp16", "bf16"), (5, 5), 1.2),
+        Target("training, bf16, batch 256", 256, ("bf16",), (4, 4), 1.1, train=True),
+    ),
+}
+
+
+def main(
+    device: str = "auto",
+    threads: int = 1,
+    blocks: int = 7,
+    seconds: float = 1.0,
+    out: Path = Path("benchmarks/results"),
+) -> None:
+    """Measure every target of the device, print the tables, and write them to `out`.
+
+    Args:
+        device: auto, cpu or cuda.
+        threads: Of a CPU.
+        blocks: Interleaved blocks of each network.
+        seconds: Least time of a block.
+        out: Folder of the results.
+    """
+    where = chosen_device(device)
+    torch.set_num_threads(threads)
+    settings = {"models": MODELS, "device": device, "blocks": blocks, "seconds": seconds}
+    rows: list[dict[str, Any]] = []
+    for target in TARGETS[where.type]:
+        rows += _rows(target, _measured(target, settings, where))
+        print(_ratios(rows), flush=True)
+    gaps = [_gap(name, where, next(row for row in rows if row["model"] == name)) for name in MODELS]
+    text = f"{_ratios(rows)}\n\n{_gaps(gaps)}\n\n{_note(where, threads, blocks)}"
+    print(text)
+    facts = {**environment(_PACKAGES), "device": device_name(where)}
+    write(out / f"targets_{where.type}", "Targets of speed", text, {"environment": facts, "rows": rows, "gaps": gaps})
+
+
+def _measured(target: Target, settings: dict[str, Any], device: torch.device) -> list[Measured]:
+    """All networks of a target, in one interleaved run."""
+    modes = _MODES[:2] if target.train else _MODES
+    options = Options(**settings, batch_sizes=(target.batch,), modes=modes, dtypes=target.dtypes, train=target.train)
+    opened = open_all(MODELS, averaged=None)
+    groups = plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
+    with Steps(groups, options) as steps:
+        return measure(groups, Builder(opened, device, target.train), options, steps)[0]
+
+
+def _rows(target: Target, measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """One row per network and dtype."""
+    rates = {(each.cell.model, each.cell.mode, each.cell.dtype): each.rate.median for each in measured}
+    rows = []
+    for (model, mode, dtype), rate in rates.items():
+        if mode != ("compiled" if target.train else "optimized"):
+            continue
+        official = next(found for (name, how, _), found in rates.items() if (name, how) == (model, "official"))
+        row = {"target": target.name, "model": model, "dtype": dtype, "batch": target.batch, "images_per_second": rate}
+        row |= {"to_official": rate / official, "wanted": target.official[MODELS.index(model)]}
+        row |= {"to_timm": rate / rates.get((model, "compiled", dtype), rate), "wanted_timm": target.timm}
+        rows.append(row)
+    return rows
+
+
+def _gap(name: str, device: torch.device, row: dict[str, Any]) -> dict[str, Any]:
+    """How far a network is from the device's limits in the first target, and where its time goes."""
+    dtype = DTYPES[row["dtype"]]
+    model = create_model(name).eval().to(device)
+    side, rate = model.design.image_size, row["images_per_second"]
+    images = torch.randn(row["batch"], 3, side, side, device=device)
+    network = optimize(model, images, dtype)
+    images = images.to(dtype).contiguous(memory_format=torch.channels_last)
+    flops = 2 * cost(model.design).macs * rate
+    traffic = bytes_moved(fused(model).to(dtype), images) / row["batch"] * rate
+    most_flops, most_bytes = peaks(device, dtype)
+    seen = network if device.type == "cuda" else _visible(model, network.recipe, images)
+    return {
+        "model": name,
+        "recipe": network.recipe,
+        "tried": network.rates,
+        "flops": flops,
+        "of_peak_flops": flops / most_flops,
+        "bytes": traffic,
+        "of_peak_bytes": traffic / most_bytes,
+        "shares": shares(lambda: seen(images), device),
+    }
+
+
+@torch.no_grad()
+def _visible(model: nn.Module, recipe: str, images: Tensor) -> Any:
+    """The network as `optimize` compiles it for a CPU, with its kernels called from Python, where a profiler looks."""
+    passes = next(each.passes for each in recipes(images.device) if each.name == recipe)
+    exported = torch.export.export(rewrite(fused(model).to(images.dtype), *passes), (images,)).module()
+    return torch._inductor.compile(exported, [images], options={"freezing": True})
+
+
+def _ratios(rows: Sequence[dict[str, Any]]) -> str:
+    header = ["", "network", "dtype", "images/s", "of official", "wanted", "of timm's best", "wanted"]
+    cells = [
+        [row["target"], row["model"], row["dtype"], f"{row['images_per_second']:.1f}"]
+        + [f"{row['to_official']:.2f}", f"{row['wanted']:g}", f"{row['to_timm']:.2f}", f"{row['wanted_timm']:g}"]
+        for row in rows
+    ]
+    return table(header, cells)
+
+
+def _gaps(gaps: Sequence[dict[str, Any]]) -> str:
+    header = ["network", "way", "GFLOP/s", "of a large product's", "GB/s", "of a large copy's", *gaps[0]["shares"]]
+    cells = [
+        [gap["model"], gap["recipe"], f"{gap['flops'] / 1e9:.0f}", f"{gap['of_peak_flops']:.0%}"]
+        + [f"{gap['bytes'] / 1e9:.1f}", f"{gap['of_peak_bytes']:.0%}"]
+        + [f"{share:.0%}" for share in gap["shares"].values()]
+        for gap in gaps
+    ]
+    return table(header, cells)
+
+
+def _note(device: torch.device, threads: int, blocks: int) -> str:
+    where = f"{threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else "CUDA events"
+    return (
+        f"{where}; medians of {blocks} interleaved blocks. The second table is of the first row of each network: "
+        "FLOP/s by its MACs; bytes/s as if every layer of the fused network read and wrote memory once (caches and "
+        "fused layers need less); the last columns are shares of the time."
+    )
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)
