@@ -162,8 +162,10 @@ def _visible(model: nn.Module, recipe: str, images: Tensor) -> Any:
 def _ratios(rows: Sequence[dict[str, Any]]) -> str:
     header = ["", "network", "dtype", "images/s", "of official", "wanted", "of timm's best", "wanted"]
     cells = [
-        [row["target"], row["model"], row["dtype"], f"{row['images_per_second']:.1f}"]
-        + [f"{row['to_official']:.2f}", f"{row['wanted']:g}", f"{row['to_timm']:.2f}", f"{row['wanted_timm']:g}"]
+        [
+            *(row["target"], row["model"], row["dtype"], f"{row['images_per_second']:.1f}"),
+            *(f"{row['to_official']:.2f}", f"{row['wanted']:g}", f"{row['to_timm']:.2f}", f"{row['wanted_timm']:g}"),
+        ]
         for row in rows
     ]
     return table(header, cells)
@@ -172,9 +174,11 @@ def _ratios(rows: Sequence[dict[str, Any]]) -> str:
 def _gaps(gaps: Sequence[dict[str, Any]]) -> str:
     header = ["network", "way", "GFLOP/s", "of a large product's", "GB/s", "of a large copy's", *gaps[0]["shares"]]
     cells = [
-        [gap["model"], gap["recipe"], f"{gap['flops'] / 1e9:.0f}", f"{gap['of_peak_flops']:.0%}"]
-        + [f"{gap['bytes'] / 1e9:.1f}", f"{gap['of_peak_bytes']:.0%}"]
-        + [f"{share:.0%}" for share in gap["shares"].values()]
+        [
+            *(gap["model"], gap["recipe"], f"{gap['flops'] / 1e9:.0f}", f"{gap['of_peak_flops']:.0%}"),
+            *(f"{gap['bytes'] / 1e9:.1f}", f"{gap['of_peak_bytes']:.0%}"),
+            *(f"{share:.0%}" for share in gap["shares"].values()),
+        ]
         for gap in gaps
     ]
     return table(header, cells)

@@ -33,6 +33,7 @@ def _parser() -> OneLineErrors:
     add("--batch_size", "--batch-size", type=str, help="images, such as 1,32 (default: 256 on a GPU, 16 on a CPU)")
     add("--image_size", "--image-size", type=str, help="pixels, such as 224,512 (default: each network's own)")
     add("--mode", type=str, help="of official,eager,compiled,optimized (default: eager,optimized; --train: eager)")
+    add("--optimize", action="store_true", help="take optimized among the modes")
     add("--dtype", type=str, help="of fp32,bf16,fp16 (default: fp32; official has its own)")
     add("--runtime", type=str, help="of torch,onnx (default: torch)")
     add("--train", action="store_true", help="steps of training: mixing, forward, backward, clipping, AdamW, average")

@@ -97,9 +97,13 @@ def _modes(given: Any) -> tuple[str, ...]:
     if given.protocol == "official":
         return ("official",)
     if not given.train:
-        return _names("--mode", given.mode or "eager,optimized", MODES)
-    modes = _names("--mode", given.mode or "eager", MODES)
+        return _names("--mode", _asked(given, "eager,optimized"), MODES)
+    modes = _names("--mode", _asked(given, "eager"), MODES)
     return tuple(dict.fromkeys("compiled" if mode == "optimized" else mode for mode in modes))
+
+
+def _asked(given: Any, default: str) -> str:
+    return f"{given.mode or default}{',optimized' if given.optimize else ''}"
 
 
 def _check_protocol(given: Any) -> None:
@@ -110,7 +114,7 @@ def _check_protocol(given: Any) -> None:
                 "--warm-up: of --protocol official; otherwise everything is warmed up until it gets no faster."
             )
         return
-    for flag in ("mode", "dtype", "runtime", "blocks", "train"):
+    for flag in ("mode", "dtype", "runtime", "blocks", "train", "optimize"):
         if getattr(given, flag):
             raise UserError(
                 f"--{flag} {getattr(given, flag)}: --protocol official sets it itself. Leave it out; to put the "
