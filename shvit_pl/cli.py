@@ -13,6 +13,7 @@ LIGHTNING = "shvit_pl.lightning_run:run"
 CACHE_TEACHER = "shvit_pl.cache_teacher:run"
 SWEEP = "shvit_pl.sweep.command:run"
 PUSH = "shvit_pl.hub.command:run"
+EXPORT = "shvit_pl.deploy.export.command:run"
 
 COMMANDS = {
     "fit": (LIGHTNING, "train a SHViT, or go on with --ckpt_path"),
@@ -23,16 +24,18 @@ COMMANDS = {
     "sweep": (SWEEP, "run fit for every cell and seed of a sweep file, and compare them"),
     "report": ("shvit_pl.sweep.command:report", "write the page of a sweep, also while it runs"),
     "push": (PUSH, "push a run, or the best of a sweep, to the Hugging Face Hub"),
+    "export": (EXPORT, "write a network as ONNX, torch.export, CoreML, ExecuTorch or TorchScript, and verify it"),
     "designs": ("shvit_pl.designs.table:designs", "print the named designs with parameters, MACs and token grids"),
 }
 
-_RAW = (LIGHTNING, CACHE_TEACHER, SWEEP, PUSH)  # take their arguments as they are
+_RAW = (LIGHTNING, CACHE_TEACHER, SWEEP, PUSH, EXPORT)  # take their arguments as they are
 _WRITTEN = {  # else in runs
     "predict": "--output",
     "cache-teacher": "--model.distill.cache",
     "sweep": "--folder",
     "report": "--folder",
     "push": "--output",
+    "export": "--output",
 }
 
 

@@ -1,0 +1,1 @@
+"""`shvit-pl export`: a network becomes a file that other programs run."""
