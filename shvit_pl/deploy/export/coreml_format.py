@@ -16,7 +16,6 @@ from shvit_pl.deploy.export.mil import read_program
 from shvit_pl.deploy.export.torch_export import exported
 
 RUNS = platform.system() == "Darwin"
-NOT_RUN = "converted and inspected, not run: CoreML runs on macOS only"
 _COPIED = "shvit_pl."  # before the names of our metadata
 
 
@@ -122,4 +121,9 @@ def _spec(path: Path) -> Any:
 
 def example_of_use(path: Path, images: str) -> str:
     """One line of Python, for macOS, that runs a package."""
-    return f"import coremltools as ct; ct.models.MLModel({str(path)!r}).predict({{'images': {images}.numpy()}})"
+    kind = _spec(path).description.input[0].type
+    size = (kind.imageType.width, kind.imageType.height)
+    given = (
+        f"PIL.Image.open('FILE').convert('RGB').resize({size})" if kind.HasField("imageType") else images + ".numpy()"
+    )
+    return f"import PIL.Image, coremltools as ct; ct.models.MLModel({str(path)!r}).predict({{'images': {given}}})"

@@ -17,7 +17,7 @@ from shvit_pl.deploy.export.images import RealImages, digits, in_batches
 from shvit_pl.deploy.export.labels import metadata
 from shvit_pl.deploy.export.onnx_format import OPSET
 from shvit_pl.deploy.export.quantised import quantised
-from shvit_pl.deploy.export.report import Exported, print_report
+from shvit_pl.deploy.export.report import Exported, print_report, runner
 from shvit_pl.deploy.export.request import Request
 from shvit_pl.deploy.export.silence import silenced
 from shvit_pl.errors import UserError, one_line
@@ -70,7 +70,7 @@ def export(opened: OpenedNetwork, request: Request) -> None:
     print(f"converting {opened.name} ({request.dtype}, {job.image_size} px) to {request.name}", flush=True)
     with replacing(request.output) as partial:
         _convert(job, images, partial)
-        print(f"verifying it with {request.format.runs_as}", flush=True)
+        print(f"verifying it{runner(request)}", flush=True)
         found = _verified(job, images, partial)
         lines = quantised(job, partial) if request.options.int8 else []
         details = _details(job, partial)

@@ -32,10 +32,15 @@ class Exported:
     tolerance: float
     details: list[str]
 
-    @property
-    def evaluated(self) -> bool:
-        """Whether the file was evaluated by torch instead of the program that it is for."""
-        return self.request.name == "coreml" and platform.system() != "Darwin"
+
+def runner(request: Request) -> str:
+    """What a file is run with, as the end of a sentence."""
+    return " by torch, as CoreML can't run here" if _evaluated(request) else f" with {request.format.runs_as}"
+
+
+def _evaluated(request: Request) -> bool:
+    """Whether the file is evaluated by torch instead of the program that it is for."""
+    return request.name == "coreml" and platform.system() != "Darwin"
 
 
 def print_report(done: Exported) -> None:
@@ -61,7 +66,7 @@ def _lines(done: Exported) -> Iterator[tuple[str, str]]:
     yield "output", f"{'probabilities' if options.softmax else 'logits'}; {labels}"
     for line in done.details:
         yield "", line
-    if done.evaluated:
+    if _evaluated(done.request):
         yield "not run", "converted and inspected, not run: CoreML runs on macOS only"
     if done.found is not None:
         yield "difference", _difference(done, done.found)
@@ -72,7 +77,9 @@ def _fresh(done: Exported) -> bool:
 
 
 def _difference(done: Exported, found: Difference) -> str:
-    measured = "its program, evaluated by torch in float32 with the weights as stored: " if done.evaluated else ""
+    measured = (
+        "its program, evaluated by torch in float32 with the weights as stored: " if _evaluated(done.request) else ""
+    )
     of = " (of float, before int8)" if done.request.options.int8 else ""
     sizes = ", ".join(map(str, found.batches))
     return (
