@@ -1,5 +1,19 @@
-"""What a trained model costs in use, and how it costs least."""
+"""What a trained model costs in use, how it costs least, and how it gets into other programs."""
 
-from shvit_pl.deploy.optimization import optimize
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shvit_pl.deploy.optimization import optimize
 
 __all__ = ["optimize"]
+
+
+def __getattr__(name: str) -> Any:
+    """`optimize`, when it is asked for: a command's help does not wait for torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from shvit_pl.deploy.optimization import optimize
+
+    return optimize
