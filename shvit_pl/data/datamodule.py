@@ -203,12 +203,13 @@ class HFImageDataModule(L.LightningDataModule):
         """Validation images in their order."""
         return self._eval_loader("validate")
 
-    def validation_sample(self, most: int = 256) -> Iterator[Batch]:
+    def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[Batch]:
         """Batches of up to so many validation images, normalised, on the CPU; the same ones in every process.
 
-        They are evenly spaced, as data may be sorted by class; of a stream, they are the first.
+        With `stage` "train" they are training images, not augmented. They are
+        evenly spaced, as data may be sorted by class; of a stream, they are the first.
         """
-        hp, rows = self.hparams, self.chosen.by_stage["validate"]
+        hp, rows = self.hparams, self.chosen.by_stage[stage]
         reader = self._reader(eval_transform(hp["image_size"], hp["crop_pct"], hp["resize"]))
         if self.streams:
             items = [reader.read(row, "") for row in islice(rows, most)]

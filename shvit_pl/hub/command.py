@@ -74,9 +74,9 @@ def _open(options: Any) -> tuple[EndedRun, Sweep | None]:
     folder = Path(options.folder).expanduser()
     if not (folder / SWEEP).is_file():
         return open_run(folder, options.weights), None
-    from shvit_pl.sweep.extra import check_extra
+    from shvit_pl.extras import check_extra
 
-    check_extra("push of a sweep")
+    check_extra("push of a sweep", "sweep")
     from shvit_pl.hub.sweeps import best_run
 
     best, sweep = best_run(folder)

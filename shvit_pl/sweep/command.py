@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from shvit_pl.sweep.extra import check_extra
+from shvit_pl.extras import check_extra
 from shvit_pl.sweep.options import read_options
 
 
 def run(args: list[str]) -> None:
     """Run the command; its help and its mistakes in flags wait for no heavy import."""
     options, configs, flags = read_options(args[1:])
-    check_extra("sweep")
+    check_extra("sweep", "sweep")
     from shvit_pl.quiet import quiet
 
     quiet()
@@ -28,7 +28,7 @@ def report(folder: str, storage: str | None = None) -> None:
     Raises:
         UserError: for a folder that is no sweep's, or a study that can't be reached.
     """
-    check_extra("report")
+    check_extra("report", "sweep")
     from shvit_pl.sweep.finish import report_on
 
     report_on(folder, storage)

@@ -1,1 +1,1 @@
-"""Formats of other runtimes."""
+"""`shvit-pl export`: a network becomes a file that other programs run."""

@@ -1,0 +1,75 @@
+"""`shvit-pl export`: a run, a repo of the Hub or a design becomes a file that other programs run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shvit_pl.deploy.export.formats import FORMATS
+from shvit_pl.deploy.export.request import OPSETS, Request, read_request
+from shvit_pl.errors import UserError
+from shvit_pl.extras import check_extra
+from shvit_pl.parsing import OneLineErrors
+
+if TYPE_CHECKING:
+    from shvit_pl.networks import OpenedNetwork
+
+_AVERAGED = {None: None, "raw": False, "ema": True}
+
+
+def run(args: list[str]) -> None:
+    """Run the command; its help and its mistakes in flags wait for no heavy import."""
+    request = read_request(_parser().parse_args(args[1:]))
+    if request.format.extra is not None:
+        check_extra(f"--format {request.name}", request.format.extra)
+    from shvit_pl.quiet import quiet
+
+    quiet()
+    from shvit_pl.deploy.export.export import export
+
+    opened = _open(request.options)
+    if request.options.int8:
+        _check_trained(opened, request)
+    export(opened, request)
+
+
+def _open(options: Any) -> OpenedNetwork:
+    from shvit_pl.networks import open_network
+
+    opened = open_network(options.network, _AVERAGED[options.weights], options.pretrained)
+    design = getattr(opened.model, "design", None)
+    if options.image_size is not None and design is not None:
+        design.check_image_size(options.image_size)
+    return opened
+
+
+def _check_trained(opened: OpenedNetwork, request: Request) -> None:
+    if opened.origin == "design" or (opened.origin == "timm" and not request.options.pretrained):
+        raise UserError(
+            f"--int8: the weights of {opened.name!r} are fresh, so int8 has nothing to be measured by; give a run "
+            "folder, a checkpoint or a Hub repo."
+        )
+
+
+def _parser() -> OneLineErrors:
+    parser = OneLineErrors(
+        prog="shvit-pl export",
+        description="Write a network for other programs: fused, verified by running the file on real images.",
+    )
+    add = parser.add_argument
+    switch: dict[str, Any] = {"type": bool, "nargs": "?", "const": True, "default": False}
+    add("network", type=str, help="a run folder, a checkpoint, a Hub repo (hf-hub:user/name), a design, or timm:NAME")
+    add("--format", choices=list(FORMATS), required=True, help="what to write")
+    add("--output", type=str, help="the file (default: model in a run folder, else the network's name here)")
+    add("--weights", choices=["raw", "ema"], help="of a run (default: those that its --monitor watched)")
+    add("--pretrained", **switch, help="timm:NAME with timm's weights")
+    add("--image_size", "--image-size", type=int, help="side in pixels (default: the network's own)")
+    add("--normalise", "--normalize", **switch, help="the graph takes pixels from 0 to 1 and normalises them")
+    add("--softmax", **switch, help="the graph gives probabilities instead of logits")
+    add("--dtype", choices=["fp32", "fp16"], help="what the graph computes in (default: fp32; coreml fp16)")
+    add("--batch_size", "--batch-size", type=int, help="a fixed batch (default: any; coreml and executorch: 1)")
+    add("--opset", type=int, help=f"of onnx: {OPSETS[0]} (default) to {OPSETS[-1]}")
+    add("--tolerance", type=float, help="greatest difference, as a share of the largest output (1e-4; fp16 2e-2)")
+    add("--int8", **switch, help="of onnx: convolutions in int8, with top-1 and speed beside those of float")
+    add("--int8_tolerance", "--int8-tolerance", type=float, help="points of top-1 that int8 may cost (default: 1)")
+    add("--data", type=str, help="images for --int8 (default: the run's own dataset, else the digits)")
+    return parser

@@ -1,0 +1,129 @@
+"""CoreML: an ML program (`.mlpackage`) for Apple's devices, float16 by default, with labels in it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shvit_pl.deploy.export.mil import read_program
+from shvit_pl.deploy.export.torch_export import exported
+
+RUNS = platform.system() == "Darwin"
+_COPIED = "shvit_pl."  # before the names of our metadata
+
+
+def save(
+    model: nn.Module,
+    example: Tensor,
+    path: Path,
+    metadata: Mapping[str, str] | None = None,
+    half: bool = True,
+    pixels: bool = False,
+    classes: list[str] | None = None,
+) -> None:
+    """Write `model` to an `.mlpackage` for batches as large as the example.
+
+    Args:
+        model: In evaluation mode: images to outputs.
+        example: A batch `(B, 3, S, S)`.
+        path: The package, a folder.
+        metadata: Kept as user-defined metadata.
+        half: Compute in float16.
+        pixels: The input is an image of CoreML, whose bytes are divided by 255; B must be 1.
+        classes: What the outputs, probabilities, are called: the package is a classifier.
+    """
+    import coremltools as ct
+
+    shape = tuple(example.shape)
+    image = ct.ImageType(name="images", shape=shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
+    program = exported(model, example, dynamic=False).run_decompositions({})
+    network = ct.convert(
+        program,
+        inputs=[image if pixels else ct.TensorType(name="images", shape=shape)],
+        convert_to="mlprogram",
+        compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
+        minimum_deployment_target=ct.target.iOS16,
+        classifier_config=ct.ClassifierConfig(classes) if classes else None,
+    )
+    network.user_defined_metadata.update({_COPIED + key: value for key, value in (metadata or {}).items()})
+    network.save(str(path))
+
+
+def load(path: Path) -> nn.Module:
+    """The network of a package: run by CoreML on macOS; elsewhere its saved program, evaluated by torch in float32.
+
+    Raises:
+        UnknownOperationError: elsewhere, when the program has an operation that our evaluation does not know.
+    """
+    return _Predicting(path) if RUNS else read_program(path)
+
+
+class _Predicting(nn.Module):
+    """A package as a module, on macOS."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        import coremltools as ct
+
+        self.network: Any = ct.models.MLModel(str(path))
+        self.pixels = self.network.get_spec().description.input[0].type.HasField("imageType")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images `(B, 3, S, S)` to outputs `(B, classes)` (pixels as bytes where it takes those)."""
+        outputs = self.network.predict({"images": _picture(images) if self.pixels else images.numpy()})
+        probabilities = next((value for value in outputs.values() if isinstance(value, dict)), None)
+        if probabilities is None:
+            return torch.from_numpy(next(iter(outputs.values()))).float()
+        names = json.loads(self.network.user_defined_metadata[f"{_COPIED}labels"])
+        return torch.tensor([[probabilities[name] for name in names]])
+
+
+def _picture(images: Tensor) -> Any:
+    from torchvision.transforms.v2.functional import to_pil_image
+
+    return to_pil_image((images[0] * 255).round().byte())
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What `save` was given."""
+    found = _spec(path).description.metadata.userDefined
+    return {key.removeprefix(_COPIED): value for key, value in found.items() if key.startswith(_COPIED)}
+
+
+def describe(path: Path) -> list[str]:
+    """What a package's program is made of."""
+    spec = _spec(path)
+    (function,) = spec.mlProgram.functions.values()
+    operations = next(iter(function.block_specializations.values())).operations
+    counted = Counter(operation.type for operation in operations if operation.type != "const")
+    weights = sum(file.stat().st_size for file in (path / "Data/com.apple.CoreML/weights").iterdir())
+    kind = spec.description.input[0].type.WhichOneof("Type")
+    outputs = ", ".join(output.name for output in spec.description.output)
+    most = ", ".join(f"{number} {name}" for name, number in counted.most_common(4))
+    return [
+        f"{counted.total()} operations ({most}, ...), {weights / 1e6:.1f} MB of weights",
+        f"input images of {kind}, outputs {outputs}; labels in its user-defined metadata",
+    ]
+
+
+def _spec(path: Path) -> Any:
+    import coremltools as ct
+
+    return ct.utils.load_spec(str(path))
+
+
+def example_of_use(path: Path, images: str) -> str:
+    """One line of Python, for macOS, that runs a package."""
+    kind = _spec(path).description.input[0].type
+    size = (kind.imageType.width, kind.imageType.height)
+    given = (
+        f"PIL.Image.open('FILE').convert('RGB').resize({size})" if kind.HasField("imageType") else images + ".numpy()"
+    )
+    return f"import PIL.Image, coremltools as ct; ct.models.MLModel({str(path)!r}).predict({{'images': {given}}})"

@@ -1,0 +1,86 @@
+"""ExecuTorch: a `.pte` file for phones and small devices, computed by XNNPACK where that has the operator."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from shvit_pl.deploy.export.torch_export import exported
+
+METADATA = "metadata"  # a method of the program, as the format has no place for text
+
+
+def save(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write `model` to a `.pte` file for batches as large as the example.
+
+    Args:
+        model: In evaluation mode: images to outputs.
+        example: A batch `(B, 3, S, S)`.
+        path: The file.
+        metadata: Kept as JSON, which the program's method `metadata` returns.
+    """
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    lowered = to_edge_transform_and_lower(
+        exported(model, example, dynamic=False),
+        partitioner=[XnnpackPartitioner()],
+        constant_methods={METADATA: json.dumps(dict(metadata or {}))},
+    )
+    path.write_bytes(lowered.to_executorch().buffer)
+
+
+def load(path: Path) -> nn.Module:
+    """The network of a file, run by the ExecuTorch runtime."""
+    return _Program(path)
+
+
+class _Program(nn.Module):
+    """A program of ExecuTorch as a module."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        from executorch.runtime import Runtime
+
+        self.program: Any = Runtime.get().load_program(path)
+        self.method: Any = self.program.load_method("forward")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images `(B, 3, S, S)` to outputs `(B, classes)`."""
+        outputs: Tensor = self.method.execute([images.contiguous()])[0]
+        return outputs.clone()  # the program uses its memory again
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What `save` was given."""
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(path)
+    found: dict[str, str] = json.loads(program.load_method(METADATA).execute([])[0])
+    return found
+
+
+def describe(path: Path) -> list[str]:
+    """How much of a file XNNPACK computes, and what is left to ExecuTorch's own operators."""
+    from executorch.exir._serialize._program import deserialize_pte_binary
+
+    program: Any = deserialize_pte_binary(path.read_bytes()).program
+    plan = next(plan for plan in program.execution_plan if plan.name == "forward")
+    calls = [instruction.instr_args for instruction in plan.chains[0].instructions]
+    outside = Counter(plan.operators[call.op_index].name for call in calls if hasattr(call, "op_index"))
+    names = ", ".join(f"{number} {name.removeprefix('aten::')}" for name, number in outside.most_common())
+    return [
+        f"{len(plan.delegates)} pieces by XNNPACK; outside of them {names or 'nothing'}",
+        f"labels in its method {METADATA}",
+    ]
+
+
+def example_of_use(path: Path, images: str) -> str:
+    """One line of Python that runs a file."""
+    load_method = f"Runtime.get().load_program({str(path)!r}).load_method('forward')"
+    return f"from executorch.runtime import Runtime; {load_method}.execute([{images}])"

@@ -1,0 +1,94 @@
+"""Real images, on which an export is verified, calibrated and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shvit_pl.data.datamodule import HFImageDataModule
+from shvit_pl.data.sources import EMBEDDED
+from shvit_pl.models.weights import local_file
+from shvit_pl.networks import OpenedNetwork
+from shvit_pl.resume import read_checkpoint
+
+# of a run's data settings, what says which images there are
+_OF_ROWS = (
+    "path",
+    "name",
+    "revision",
+    "image_column",
+    "label_column",
+    "train_split",
+    "validation_split",
+    "validation_fraction",
+    "train_fraction",
+    "split_seed",
+    "exif_rotation",
+)
+
+
+class RealImages:
+    """Images of a dataset as a network takes them.
+
+    Args:
+        opened: The network.
+        image_size: Side in pixels.
+        path: The dataset, as `--data.path` of fit; None: that of the network's run, else the digits.
+        normalised: Normalise as the network wants it, instead of giving pixels from 0 to 1.
+
+    Raises:
+        UserError: for a dataset that can't be opened.
+    """
+
+    def __init__(self, opened: OpenedNetwork, image_size: int, path: str | None, normalised: bool) -> None:
+        settings = {"path": path or EMBEDDED} if path or opened.origin != "checkpoint" else _data_of_run(opened.name)
+        self.data = HFImageDataModule(
+            **settings,
+            image_size=image_size,
+            crop_pct=opened.crop_pct,
+            resize=opened.resize,
+            batch_size=2,
+            num_workers=0,
+        )
+        self.data.mean, self.data.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # pixels
+        self.data.setup("fit")
+        self.path = str(settings["path"])
+        self.known = opened.class_names is not None and opened.class_names == self.data.class_names
+        self._normalisation = (opened.mean, opened.std) if normalised else None
+
+    def validation(self, most: int) -> tuple[Tensor, Tensor]:
+        """Up to so many validation images `(N, 3, S, S)`, evenly spaced, and their labels `(N,)`."""
+        batches = list(self.data.validation_sample(most))
+        images = torch.cat([batch["image"] for batch in batches])
+        return self._prepared(images), torch.cat([batch["label"] for batch in batches])
+
+    def training(self, most: int) -> Iterator[Tensor]:
+        """Single training images `(1, 3, S, S)`, evenly spaced and not augmented."""
+        for batch in self.data.validation_sample(most, "train"):
+            yield from self._prepared(batch["image"])[:, None]
+
+    def _prepared(self, pixels: Tensor) -> Tensor:
+        if self._normalisation is None:
+            return pixels
+        mean, std = (pixels.new_tensor(values).view(1, -1, 1, 1) for values in self._normalisation)
+        return (pixels - mean) / std
+
+
+def digits(opened: OpenedNetwork, image_size: int, normalised: bool) -> RealImages:
+    """The embedded digits, which are there wherever the package is."""
+    return RealImages(opened, image_size, EMBEDDED, normalised)
+
+
+def in_batches(images: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """The first images in batches of these sizes; a batch that they do not fill repeats them."""
+    order = torch.arange(sum(sizes)) % len(images)
+    return list(images[order].split(list(sizes)))  # type: ignore[no-untyped-call]
+
+
+def _data_of_run(name: str) -> dict[str, Any]:
+    file = local_file(name)
+    settings = read_checkpoint(str(file), flag="")["data"]
+    return {key: settings[key] for key in _OF_ROWS}

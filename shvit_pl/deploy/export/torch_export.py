@@ -1,0 +1,61 @@
+"""The format of `torch.export`: a `.pt2` file, which `torch.export.load` opens and AOTInductor compiles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram, export
+
+METADATA = "metadata.json"  # the name of the extra file
+
+
+def save(
+    model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str] | None = None, dynamic: bool = True
+) -> None:
+    """Write `model` to a `.pt2` file.
+
+    Args:
+        model: In evaluation mode: images to outputs.
+        example: A batch `(B, 3, S, S)`; for a dynamic batch its B does not matter.
+        path: The file.
+        metadata: Kept as JSON in the extra file `metadata.json`.
+        dynamic: Take batches of any size instead of B.
+    """
+    extra = {METADATA: json.dumps(dict(metadata or {}))}
+    torch.export.save(exported(model, example, dynamic), path, extra_files=extra)
+
+
+def exported(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgram:
+    """The program of a model; of a dynamic batch, it is traced with two images, as one image would fix the size."""
+    if not dynamic:
+        return export(model, (example,), strict=False)
+    pair = example[:1].expand(2, -1, -1, -1).contiguous()
+    return export(model, (pair,), dynamic_shapes=({0: Dim("batch")},), strict=False)
+
+
+def load(path: Path) -> nn.Module:
+    """The network of a file."""
+    return torch.export.load(path).module()
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What `save` was given."""
+    extra = {METADATA: ""}
+    torch.export.load(path, extra_files=extra)
+    found: dict[str, str] = json.loads(extra[METADATA])
+    return found
+
+
+def describe(path: Path) -> list[str]:
+    """What else there is to say of a file."""
+    nodes = [node for node in torch.export.load(path).graph.nodes if node.op == "call_function"]
+    return [f"{len(nodes)} operators of aten; labels in its extra file {METADATA}"]
+
+
+def example_of_use(path: Path, images: str) -> str:
+    """One line of Python that runs a file."""
+    return f"import torch; torch.export.load({str(path)!r}).module()({images})"

@@ -1,0 +1,106 @@
+"""Every format gives the network's outputs, on real images and weights of which every tensor shows."""
+
+import json
+
+import pytest
+import torch
+
+from shvit_pl.cli import main
+from shvit_pl.deploy.export.formats import FORMATS
+from shvit_pl.deploy.export.graph import Surroundings, fused
+from tests.deploy.export.networks import pictures, settle
+from tests.hub.runs import network
+
+MULTI_HEAD = {"name": "tiny", "patch_size": 4, "stages": 4, "mixers": ("multi_head",) * 4}
+QUICK = ["onnx", "torch-export", "torchscript"]
+slow = pytest.mark.slow
+EACH = [*QUICK, pytest.param("coreml", marks=slow), pytest.param("executorch", marks=slow)]
+
+
+def relative(found, expected):
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+def written(format_, model, path, side, **options):
+    """A model in a file of the format, and what runs it."""
+    module = FORMATS[format_].load_module()
+    options = {"half": False, **options} if format_ == "coreml" else options
+    module.save(fused(model), pictures(1, side), path, {"labels": json.dumps(["a", "b"])}, **options)
+    return module, module.load(path)
+
+
+@torch.inference_mode()
+def check(format_, model, tmp_path, side):
+    path = tmp_path / f"file{FORMATS[format_].suffix}"
+    module, exported = written(format_, model, path, side)
+    images = pictures(4, side)
+    sizes = [1, 3] if FORMATS[format_].dynamic else [1, 1, 1, 1]
+    outputs = torch.cat([exported(batch) for batch in images.split(sizes)])
+    assert relative(outputs, model(images)) < 1e-4
+    assert not torch.equal(outputs[0], outputs[1])  # the outputs depend on the image
+    assert json.loads(module.read_metadata(path)["labels"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("format_", EACH)
+def test_a_small_network_in_batches_of_one_and_of_three(format_, tmp_path):
+    check(format_, settle("tiny", 64, depth=(1, 1, 1)), tmp_path, 64)
+
+
+@slow
+@pytest.mark.parametrize("format_", list(FORMATS))
+def test_s1(format_, tmp_path):
+    check(format_, settle("s1", 224), tmp_path, 224)
+
+
+@slow
+@pytest.mark.parametrize("format_", list(FORMATS))
+def test_many_heads_in_four_stages_with_a_small_patch(format_, tmp_path):
+    check(format_, settle(**MULTI_HEAD, side=64), tmp_path, 64)
+
+
+@slow
+@pytest.mark.parametrize("format_", list(FORMATS))
+def test_a_distilled_run_gives_the_mean_of_its_classifiers(format_, distilled_run, tmp_path):
+    path = tmp_path / f"file{FORMATS[format_].suffix}"
+    dtype = ["--dtype=fp32"] if format_ == "coreml" else []
+    assert main(["export", str(distilled_run), f"--format={format_}", f"--output={path}", *dtype]) == 0
+    module = FORMATS[format_].load_module()
+    images = pictures(3, 64)
+    with torch.inference_mode():
+        outputs = torch.cat([module.load(path)(image[None]) for image in images])
+        assert relative(outputs, network(distilled_run / "checkpoints" / "best.ckpt")(images)) < 1e-4
+    assert json.loads(module.read_metadata(path)["labels"]) == [str(digit) for digit in range(10)]
+
+
+@torch.inference_mode()
+def test_pixels_in_and_probabilities_out(tmp_path):
+    model = settle("tiny", 64, depth=(1, 1, 1))
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    graph = Surroundings(mean, std, softmax=True).around(fused(model))
+    pixels = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    normalised = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    for format_ in QUICK:
+        module = FORMATS[format_].load_module()
+        module.save(graph, pixels, tmp_path / format_)
+        outputs = module.load(tmp_path / format_)(pixels)
+        torch.testing.assert_close(outputs, model(normalised).softmax(-1), rtol=1e-4, atol=1e-6)
+
+
+@slow
+@pytest.mark.parametrize("flags", [["--softmax"], ["--softmax", "--normalise"], ["--dtype=fp32"]], ids=str)
+def test_coreml_is_inspected_and_called_not_run(flags, plain_run, tmp_path, capfd):
+    assert main(["export", str(plain_run), "--format=coreml", "--output=a.mlpackage", *flags]) == 0
+    printed, noise = capfd.readouterr()
+    assert noise == ""
+    assert "converted and inspected, not run: CoreML runs on macOS only" in printed
+    assert ("outputs classLabel" in printed) == ("--softmax" in flags)
+    assert ("of imageType" in printed) == ("--normalise" in flags)
+
+
+@slow
+def test_what_xnnpack_leaves_is_counted(plain_run, capfd):
+    assert main(["export", str(plain_run), "--format=executorch", "--output=a.pte"]) == 0
+    printed, noise = capfd.readouterr()
+    assert noise == ""
+    assert "pieces by XNNPACK; outside of them" in printed
+    assert "4 native_group_norm" in printed  # one in each block with attention

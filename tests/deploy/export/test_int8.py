@@ -1,0 +1,50 @@
+"""int8 comes with its accuracy and speed beside those of float, and is refused where it costs too much."""
+
+import os
+import re
+from pathlib import Path
+
+import onnx
+import pytest
+
+from shvit_pl.cli import main
+from shvit_pl.deploy.export import onnx_format
+
+pytestmark = pytest.mark.slow
+
+
+def test_int8_is_smaller_and_says_what_it_costs(run, capfd):
+    assert main(["export", str(run), "--format=onnx", "--int8", "--int8_tolerance=100", "--output=a.onnx"]) == 0
+    printed, noise = capfd.readouterr()
+    assert noise == ""
+    accuracies = re.search(r"int8: top-1 (\S+) % \(float (\S+) %\) on 360 validation images of digits", printed)
+    assert all(0 <= float(number) <= 100 for number in accuracies.groups())
+    assert all(float(number) > 0 for number in re.search(r"int8: (\d+) images/s \(float (\d+)\)", printed).groups())
+    kinds = [node.op_type for node in onnx.load("a.onnx").graph.node]
+    assert kinds.count("QuantizeLinear") >= kinds.count("Conv") > 0
+    assert main(["export", str(run), "--format=onnx", "--output=float.onnx"]) == 0
+    assert Path("a.onnx").stat().st_size < 0.5 * Path("float.onnx").stat().st_size
+    assert (
+        onnx_format.read_metadata(Path("a.onnx"))["labels"] == onnx_format.read_metadata(Path("float.onnx"))["labels"]
+    )
+
+
+def test_int8_that_costs_too_much_is_not_written(plain_run, capsys):
+    flags = ["--int8", "--int8_tolerance=0", "--output=a.onnx"]
+    code = main(["export", str(plain_run), "--format=onnx", *flags])
+    said = capsys.readouterr()
+    if code == 0:  # whatever it measured, file and message agree
+        found = re.search(r"int8: top-1 (\S+) % \(float (\S+) %\)", said.out)
+        assert float(found[1]) >= float(found[2])
+        assert os.listdir() == ["a.onnx"]
+    else:
+        found = re.search(r"top-1 falls from (\S+) to (\S+) %", said.err)
+        assert float(found[1]) > float(found[2])
+        assert os.listdir() == []
+
+
+def test_images_of_other_classes_are_refused(plain_run, image_folder, capsys):
+    assert main(["export", str(plain_run), "--format=onnx", "--int8", f"--data={image_folder}", "--output=a.onnx"]) == 2
+    message = capsys.readouterr().err
+    assert "so top-1 means nothing" in message
+    assert not Path("a.onnx").exists()
