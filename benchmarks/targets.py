@@ -26,9 +26,10 @@ from shvit_pl.deploy.benchmark.networks import open_all
 from shvit_pl.deploy.benchmark.options import Options
 from shvit_pl.deploy.benchmark.progress import Steps
 from shvit_pl.deploy.device import device_name
+from shvit_pl.deploy.fusing import fused
 from shvit_pl.deploy.optimization import optimize
 from shvit_pl.deploy.passes import rewrite
-from shvit_pl.deploy.recipes import fused, recipes
+from shvit_pl.deploy.recipes import recipes
 from shvit_pl.designs.cost import cost
 from shvit_pl.models import create_model
 
@@ -155,7 +156,8 @@ def _gap(name: str, device: torch.device, row: dict[str, Any]) -> dict[str, Any]
 def _visible(model: nn.Module, recipe: str, images: Tensor) -> Any:
     """The network as `optimize` compiles it for a CPU, with its kernels called from Python, where a profiler looks."""
     passes = next(each.passes for each in recipes(images.device) if each.name == recipe)
-    exported = torch.export.export(rewrite(fused(model).to(images.dtype), *passes), (images,)).module()
+    rewritten = rewrite(fused(model).to(images.dtype), *passes).to(memory_format=torch.channels_last)
+    exported = torch.export.export(rewritten, (images,)).module()
     return torch._inductor.compile(exported, [images], options={"freezing": True})
 
 

@@ -13,11 +13,8 @@ LIGHTNING = "shvit_pl.lightning_run:run"
 CACHE_TEACHER = "shvit_pl.cache_teacher:run"
 SWEEP = "shvit_pl.sweep.command:run"
 PUSH = "shvit_pl.hub.command:run"
-<<<<<<< HEAD
 BENCHMARK = "shvit_pl.deploy.benchmark.command:run"
-=======
 EXPORT = "shvit_pl.deploy.export.command:run"
->>>>>>> 9f02b7f01e74c11916c6d1ea4f0ae3d2464afe1e
 
 COMMANDS = {
     "fit": (LIGHTNING, "train a SHViT, or go on with --ckpt_path"),
@@ -28,30 +25,20 @@ COMMANDS = {
     "sweep": (SWEEP, "run fit for every cell and seed of a sweep file, and compare them"),
     "report": ("shvit_pl.sweep.command:report", "write the page of a sweep, also while it runs"),
     "push": (PUSH, "push a run, or the best of a sweep, to the Hugging Face Hub"),
-<<<<<<< HEAD
     "benchmark": (BENCHMARK, "measure how fast networks are, side by side"),
-    "designs": ("shvit_pl.designs.table:designs", "print the named designs with parameters, MACs and token grids"),
-}
-
-_RAW = (LIGHTNING, CACHE_TEACHER, SWEEP, PUSH, BENCHMARK)  # take their arguments as they are
-=======
     "export": (EXPORT, "write a network as ONNX, torch.export, CoreML, ExecuTorch or TorchScript, and verify it"),
     "designs": ("shvit_pl.designs.table:designs", "print the named designs with parameters, MACs and token grids"),
 }
 
-_RAW = (LIGHTNING, CACHE_TEACHER, SWEEP, PUSH, EXPORT)  # take their arguments as they are
->>>>>>> 9f02b7f01e74c11916c6d1ea4f0ae3d2464afe1e
+_RAW = (LIGHTNING, CACHE_TEACHER, SWEEP, PUSH, BENCHMARK, EXPORT)  # take their arguments as they are
 _WRITTEN = {  # else in runs
     "predict": "--output",
     "cache-teacher": "--model.distill.cache",
     "sweep": "--folder",
     "report": "--folder",
     "push": "--output",
-<<<<<<< HEAD
     "benchmark": "--output",
-=======
     "export": "--output",
->>>>>>> 9f02b7f01e74c11916c6d1ea4f0ae3d2464afe1e
 }
 
 

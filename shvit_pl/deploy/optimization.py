@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shvit_pl.deploy.compiling import NotCompiledError
-from shvit_pl.deploy.recipes import Recipe, fused, recipes
+from shvit_pl.deploy.fusing import fused
+from shvit_pl.deploy.recipes import Recipe, recipes
 from shvit_pl.deploy.timing import Progress, images_per_second
 
 _TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.1}  # far above what rounding makes of it

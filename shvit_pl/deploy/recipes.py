@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
 from shvit_pl.deploy.compiling import frozen
@@ -37,7 +35,8 @@ class Recipe:
 
     def make(self, model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
         """Compile a fused network for batches like this one; raises `NotCompiledError`."""
-        network = frozen(rewrite(deepcopy(model), *self.passes), images, self.tuned)
+        rewritten = rewrite(deepcopy(model), *self.passes).to(memory_format=torch.channels_last)
+        network = frozen(rewritten, images, self.tuned)
         return replayed(network, images) if self.replayed else network
 
 
@@ -58,15 +57,3 @@ _ON_GPU = (
 def recipes(device: torch.device) -> tuple[Recipe, ...]:
     """What to try on a device."""
     return _ON_GPU if device.type == "cuda" else _ON_CPU
-
-
-def fused(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, channels-last: two classifiers merged, BatchNorm and residuals folded where they can.
-
-    Args:
-        model: Of ours or of timm; parallel branches for training (RepVGG, FastViT) are merged too.
-    """
-    copy: Any = reparameterize_model(deepcopy(model).eval(), inplace=True)
-    for step in ("merge_heads", "fuse"):
-        copy = getattr(copy, step)() if hasattr(copy, step) else copy
-    return copy.to(memory_format=torch.channels_last)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from timm.models import get_pretrained_cfg
-from timm.utils.model import reparameterize_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from shvit_pl.deploy.fusing import fused
 from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
@@ -69,12 +69,9 @@ def _is_fixed(name: str) -> bool:
 
 def deployed(opened: OpenedNetwork, pixels: int) -> Deployed:
     """The network as it infers, and its cost; raises `UserError` where it can't take images of this side."""
-    model: Any = at_size(opened, pixels)
-    if hasattr(model, "fuse"):
-        model, folded = model.fuse(), FUSED
-    else:
-        model, folded = reparameterize_model(model), REPARAMETERISED
-    return Deployed(model.eval(), _cost(opened, model, pixels), folded)
+    model = fused(at_size(opened, pixels))
+    folded = FUSED if hasattr(model, "fuse") else REPARAMETERISED
+    return Deployed(model, _cost(opened, model, pixels), folded)
 
 
 def _cost(opened: OpenedNetwork, model: nn.Module, pixels: int) -> Cost:

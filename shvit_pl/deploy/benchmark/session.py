@@ -13,16 +13,6 @@ from torch import Tensor, nn
 from shvit_pl.errors import UserError
 
 
-def check_extra() -> None:
-    """Raise `UserError` where what ONNX needs is not installed."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(f"--runtime onnx: it needs {error.name}; pip install 'shvit-pl[onnx]'.") from error
-
-
 def onnx_call(model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
     """A forward pass of an exported network by ONNX Runtime, with torch's number of threads.
 

@@ -23,8 +23,8 @@ from shvit_pl.deploy.benchmark.networks import open_all
 from shvit_pl.deploy.benchmark.options import Options
 from shvit_pl.deploy.benchmark.progress import Steps
 from shvit_pl.deploy.benchmark.rows import Row, make_rows
-from shvit_pl.deploy.benchmark.session import check_extra
 from shvit_pl.deploy.benchmark.table import describe, print_table
+from shvit_pl.extras import check_extra
 from shvit_pl.flags import check_writable
 from shvit_pl.networks import OpenedNetwork
 
@@ -40,7 +40,7 @@ def start(options: Options, command: Sequence[str]) -> None:
         UserError: for what is not here or can't be compared, before anything is measured.
     """
     if ONNX in options.runtimes:
-        check_extra()
+        check_extra("--runtime onnx", "onnx")
     device = chosen_device(options.device)
     with threads(options, device):
         _run(options, device, command)

@@ -12,7 +12,7 @@ from torch import nn
 
 from shvit_pl.deploy.export import verify
 from shvit_pl.deploy.export.artefact import replacing
-from shvit_pl.deploy.export.graph import Surroundings, fused
+from shvit_pl.deploy.export.graph import Surroundings
 from shvit_pl.deploy.export.images import RealImages, digits, in_batches
 from shvit_pl.deploy.export.labels import metadata
 from shvit_pl.deploy.export.onnx_format import OPSET
@@ -20,6 +20,7 @@ from shvit_pl.deploy.export.quantised import quantised
 from shvit_pl.deploy.export.report import Exported, print_report, runner
 from shvit_pl.deploy.export.request import Request
 from shvit_pl.deploy.export.silence import silenced
+from shvit_pl.deploy.fusing import fused
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.networks import OpenedNetwork
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,11 +59,3 @@ class Surroundings:
     def around(self, network: nn.Module, dtype: torch.dtype = torch.float32) -> Graph:
         """A graph of a network, in evaluation mode."""
         return Graph(network, self.mean, self.std, self.softmax, dtype).eval()
-
-
-def fused(model: nn.Module) -> nn.Module:
-    """A fused copy of a network, in evaluation mode and with one classifier; what can't be fused is copied alone."""
-    network: Any = deepcopy(model).eval()
-    network = network.merge_heads() if hasattr(network, "merge_heads") else network
-    network = network.fuse() if hasattr(network, "fuse") else network
-    return network.eval().requires_grad_(False)
