@@ -7,6 +7,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from shvit_pl.deploy.benchmark.table import in_threads
 
 Row = Mapping[str, Any]
 _MARKERS = "osD^vPX*"
@@ -49,6 +52,9 @@ def _panel(axes: Axes, rows: Sequence[Row], title: str) -> None:
     for name in dict.fromkeys((row["model"], row["image_size"], row["top1"]) for row in rows):
         _label(axes, rows, name)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.22, y=0.12)
     axes.set_xlabel("images/s")
     axes.set_title(title, fontsize=9)
@@ -70,7 +76,7 @@ def _way(row: Row) -> str:
 
 def _title(conditions: Mapping[str, Any]) -> str:
     what = "training" if conditions["task"] == "train" else "inference"
-    return f"{what} on {conditions['device']}, {conditions['threads']} threads, torch {conditions['torch']}"
+    return f"{what} on {conditions['device']}, {in_threads(conditions)}, torch {conditions['torch']}"
 
 
 def _sources(rows: Sequence[Row]) -> str:
