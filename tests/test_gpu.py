@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from shvit_pl.cli import main
 from shvit_pl.runs import read_summary
@@ -27,3 +28,31 @@ def test_a_run_on_the_gpu_in_bf16_validates_on_the_cpu(tmp_path):
     assert summary["peak_memory_of"] == "allocated on the GPU"
     assert 0 < summary["peak_memory_mb"] <= torch.cuda.max_memory_allocated() / 1e6 + 0.1
     assert main(["validate", f"--ckpt_path={folder / 'checkpoints' / 'best.ckpt'}", "--trainer.accelerator=cpu"]) == 0
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+@pytest.mark.parametrize("mode", ["batch", "elem"])
+def test_no_step_waits_for_the_device(precision, mode, monkeypatch):
+    """CUDA itself refuses to: from the second batch's transfer to the last step's end, but for the loading."""
+    advance = _TrainingEpochLoop.advance
+
+    def strict(self, fetcher):
+        torch.cuda.set_sync_debug_mode("error" if self.batch_idx >= 1 else "default")
+        try:
+            advance(self, fetcher)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(_TrainingEpochLoop, "advance", strict)
+    flags = ["--trainer.accelerator=gpu", "--trainer.devices=1", f"--trainer.precision={precision}"]
+    recipe = ["--model.ema.decay=0.9", "--model.mix.mixup=0.8", "--data.erasing=0.25", "--model.optim.agc=0.02"]
+    once = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=6", "--trainer.log_every_n_steps=100"]
+    assert fit(*flags, *recipe, *once, f"--model.mix.mode={mode}", "--data.num_workers=2") == 0
+
+
+def test_a_fused_run_of_the_gpu_goes_on_on_the_cpu(tmp_path):
+    flags = ["--trainer.limit_train_batches=4", "--trainer.max_epochs=1"]
+    assert fit("--trainer.accelerator=gpu", "--trainer.devices=1", *flags) == 0
+    last = tmp_path / "runs" / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
+    more = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--allow_changes=true"]
+    assert fit(flags[0], *more, f"--ckpt_path={last}") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -103,4 +104,11 @@ def denormalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...])
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """uint8 `(B, 3, H, W)` to normalised float32 on the same device."""
     pixels = v2.functional.to_dtype(images, torch.float32, scale=True)
-    return v2.functional.normalize(pixels, list(mean), list(std), inplace=True)
+    return v2.functional.normalize(pixels, _on(images.device, mean), _on(images.device, std), inplace=True)
+
+
+@lru_cache(maxsize=16)
+def _on(device: torch.device, values: tuple[float, ...]) -> Any:
+    """Made once for each device, as the program waits for the copy."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
