@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import lightning as L
 import torch
@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
@@ -34,6 +35,7 @@ class TrainedModule(L.LightningModule):
         ema: Moving average of the weights.
         freeze_bn: Keep the running statistics of BatchNorm as they are; its weights and biases still learn.
         paper_weight_decay: What `optim.weight_decay` auto stands for.
+        channels_last: Keep images and weights channels-last in memory; auto decides by the trainer's device.
     """
 
     model: nn.Module | None
@@ -41,12 +43,23 @@ class TrainedModule(L.LightningModule):
     schedule: Schedule | None = None
     beside: nn.Module | None
 
-    def __init__(self, optim: OptimConfig, ema: EmaConfig, freeze_bn: bool, paper_weight_decay: float) -> None:
+    memory_format = torch.contiguous_format
+    _most_images = 0  # of a batch that was evaluated
+
+    def __init__(
+        self,
+        optim: OptimConfig,
+        ema: EmaConfig,
+        freeze_bn: bool,
+        paper_weight_decay: float,
+        channels_last: bool | Literal["auto"] = "auto",
+    ) -> None:
         super().__init__()
         self.optim_config = optim
         self.ema_config = ema
         self.freeze_bn = freeze_bn
         self.paper_weight_decay = paper_weight_decay
+        self.channels_last = channels_last
         self.model = self.ema = self.beside = None
 
     def train(self, mode: bool = True) -> Self:
@@ -59,6 +72,30 @@ class TrainedModule(L.LightningModule):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    def lay_out(self) -> None:
+        """Put network and average into the memory format that was asked for, or that the device computes fastest in."""
+        wanted = _pays(self._trainer) if self.channels_last == "auto" else self.channels_last
+        self.memory_format = torch.channels_last if wanted else torch.contiguous_format
+        for network in (self.model, self.ema):
+            if network is not None:
+                network.to(memory_format=self.memory_format)
+
+    def forward(self, images: Tensor) -> Any:
+        """Map normalised images `(B, 3, S, S)` to logits `(B, classes)`; a pair of them for a dual head in training."""
+        return self._logits(self.model, images)
+
+    def _logits(self, network: nn.Module | None, images: Tensor) -> Any:
+        assert network is not None
+        images = self._prepared(images)
+        if self.training or not self.hparams.get("compile"):
+            return network(images)
+        number = len(images)  # the last batch is filled up: of another size, it would be compiled for once more
+        self._most_images = max(self._most_images, number)
+        return network(F.pad(images, (0,) * 7 + (self._most_images - number,)))[:number]
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        return images.to(self.dtype).contiguous(memory_format=self.memory_format)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As for any module, but raises `UserError` with the first problem for tensors of another model."""
@@ -162,3 +199,9 @@ class TrainedModule(L.LightningModule):
     def _lr(self) -> Tensor:
         """The rate on the CPU, from which Lightning logs it: of a number it would wait for a copy to the device."""
         return torch.tensor(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+
+
+def _pays(trainer: L.Trainer | None) -> bool:
+    """Whether convolutions are faster channels-last: on a CPU, and on a GPU's tensor cores."""
+    device = trainer.strategy.root_device.type if trainer is not None else ""
+    return device == "cpu" or (device == "cuda" and trainer is not None and "16" in str(trainer.precision))
