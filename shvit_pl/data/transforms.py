@@ -51,7 +51,7 @@ def train_transform(
         UserError: for an `auto_augment` that is neither.
     """
     if augment == "crop":
-        steps = [_RandomResizedCrop(size, interpolation=_BICUBIC), v2.RandomHorizontalFlip()]
+        steps = [RandomResizedCrop(size), v2.RandomHorizontalFlip()]
     else:
         steps = [eval_transform(size, crop_pct)]
     if augment == "shift":
@@ -69,13 +69,18 @@ def _colours(size: int, auto_augment: str | None, color_jitter: float) -> list[O
     return steps
 
 
-class _RandomResizedCrop(v2.RandomResizedCrop):
+class RandomResizedCrop(v2.RandomResizedCrop):
     """Torchvision's, with the pixels' channels kept together in memory: its kernel and PIL want them so."""
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Crop and resize `(3, H, W)`."""
-        crop = v2.functional.crop_image(inpt[None], **params).contiguous(memory_format=torch.channels_last)
-        return v2.functional.resize_image(crop, self.size, self.interpolation, antialias=self.antialias)[0]
+        return resized(v2.functional.crop_image(inpt, **params), self.size)
+
+
+def resized(image: Tensor, size: list[int]) -> Tensor:
+    """Resize uint8 `(3, H, W)` to `size`, bicubic, with antialiasing."""
+    together = image[None].contiguous(memory_format=torch.channels_last)
+    return v2.functional.resize_image(together, size, _BICUBIC, antialias=True)[0]
 
 
 class _Pictured:
