@@ -32,12 +32,7 @@ from shvit_pl.models import create_model
 from shvit_pl.modules.averaging import Average
 
 _PACKAGES = ("torch", "torchvision", "timm", "datasets", "lightning")
-_FLAGS = [
-    "--config=s1.yaml",
-    "--config=recipes/imagenet_300e.yaml",
-    "--data.repeats=1",
-    "--trainer.limit_val_batches=0",
-]
+_RECIPE = ["--config=s1.yaml", "--config=recipes/imagenet_300e.yaml", "--data.repeats=1"]
 
 
 def main(images: int = 160, batch_size: int = 16, steps: int = 12, out: Path = Path("benchmarks/results")) -> None:
@@ -110,7 +105,7 @@ def _loading() -> dict[str, list[float]]:
     return _compared(ways, rounds=60)
 
 
-def _compared(ways: dict[str, tuple[Callable[[], Any], Callable[[], Any]]], rounds: int = 9) -> dict[str, list[float]]:
+def _compared(ways: dict[str, tuple[Callable[[], Any], Callable[[], Any]]], rounds: int = 5) -> dict[str, list[float]]:
     """Median milliseconds of both ways in interleaved rounds, after one that does not count."""
     found: dict[str, list[list[float]]] = {name: [[], []] for name in ways}
     for number in range(rounds + 1):
