@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -17,6 +17,7 @@ from shvit_pl.errors import UserError, did_you_mean, one_line
 REFERENCE_BATCH = 512  # the global batch that `lr` is stated for, as in the official code
 Interval = Literal["step", "epoch"]
 _OF_GPUS = ("bnb", "fused")  # optimisers that can't even be made on a CPU, where their checkpoints may be measured
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,12 @@ def make_schedule(config: OptimConfig, global_batch: int, total_steps: int, epoc
 
 
 def make_optimizer(
-    model: nn.Module, config: OptimConfig, schedule: Schedule, weight_decay: float, beside: nn.Module | None = None
+    model: nn.Module,
+    config: OptimConfig,
+    schedule: Schedule,
+    weight_decay: float,
+    beside: nn.Module | None = None,
+    fused: bool = True,
 ) -> tuple[Optimizer, LambdaLR]:
     """The optimiser of all parameters, none of the 1-D ones decayed, and the scheduler to step once per interval.
 
@@ -137,8 +143,11 @@ def make_optimizer(
         schedule: Of the learning rate.
         weight_decay: In force.
         beside: What else learns, at the peak rate and without decay.
+        fused: Take one kernel for all parameters, where the optimiser has it.
     """
-    optimizer = _create(model, config, lr=schedule.peak, weight_decay=weight_decay, layer_decay=config.layer_decay)
+    fast = {"fused": True} if fused and _has_fused(config) else {}
+    rates = {"lr": schedule.peak, "weight_decay": weight_decay, "layer_decay": config.layer_decay}
+    optimizer = _create(model, config, **rates, **fast)
     if beside is not None:
         optimizer.add_param_group({"params": list(beside.parameters()), "weight_decay": 0.0})
     for group in optimizer.param_groups:
@@ -148,6 +157,23 @@ def make_optimizer(
         return schedule(count)  # a plain function: LambdaLR would write an object's values into checkpoints
 
     return optimizer, LambdaLR(optimizer, rate)
+
+
+def place_steps(optimizer: Optimizer) -> None:
+    """Put the counts of steps where the optimiser wants them; a checkpoint may be of another device, or not fused."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if "fused" in group else ():
+            state = optimizer.state.get(parameter, {})
+            if isinstance(state.get("step"), Tensor):
+                device = parameter.device if group["fused"] or group.get("capturable") else torch.device("cpu")
+                state["step"] = state["step"].to(device, torch.float32)
+
+
+def _has_fused(config: OptimConfig) -> bool:
+    """Whether torch has it on every device, and the user says nothing else."""
+    kind = get_optimizer_info(config.name).opt_class
+    torchs = isinstance(kind, type) and issubclass(kind, _FUSED)
+    return torchs and not {"fused", "foreach"} & config.options.keys()
 
 
 def _create(model: nn.Module | list[nn.Parameter], config: OptimConfig, **settings: Any) -> Optimizer:

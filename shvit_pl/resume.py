@@ -44,6 +44,7 @@ _KEPT = (
 )
 _FREE = (  # change nothing in it
     "data.num_workers",
+    "data.prefetch",
     "model.class_names",
     "model.init_from",
     "model.use_ema",

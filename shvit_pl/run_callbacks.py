@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 from shvit_pl.callbacks.checkpoints import checkpoints
 from shvit_pl.callbacks.claimed import ClaimedFolder
+from shvit_pl.callbacks.data_wait import DataWait
 from shvit_pl.callbacks.empty_run import EmptyRun
 from shvit_pl.callbacks.figures import RunFigures
 from shvit_pl.callbacks.finite_loss import FiniteLoss
@@ -34,8 +35,8 @@ def fit_callbacks(config: Any, settings: dict[str, Any], command: str) -> list[C
         settings: What determines the course of the training, flat.
         command: The command line.
     """
-    callbacks = _shown(config)
-    callbacks += [StepSeed(), FiniteLoss(), RunSettings(settings, config.allow_changes), RunHparams(settings)]
+    callbacks = [*_shown(config), DataWait(), StepSeed(), FiniteLoss()]
+    callbacks += [RunSettings(settings, config.allow_changes), RunHparams(settings)]
     callbacks += [RunSummary(command, config.monitor), RunFigures(), RunReport(config.plain)]
     callbacks += [LastValidation(), Requeue(), EmptyRun(), ClaimedFolder()]
     if config.push_to is not None:  # once all others have written

@@ -6,6 +6,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from timm.optim import list_optimizers
 from timm.utils import adaptive_clip_grad
 from torch import nn
@@ -13,7 +14,7 @@ from torch import nn
 from shvit_pl import ClassificationModule
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
-from shvit_pl.optim import OptimConfig, make_optimizer, make_schedule, peak_lr
+from shvit_pl.optim import OptimConfig, make_optimizer, make_schedule, peak_lr, place_steps
 from tests.conftest import perturb_
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -182,3 +183,69 @@ def test_any_timm_optimiser_takes_a_step_or_is_refused_by_its_name(name):
 def _needs_what_is_not_here(name):
     """Second derivatives, or a package of GPU kernels."""
     return name == "adahessian" or name.startswith(("bnb", "fused"))
+
+
+def stepped(model, config, optimizer=None, steps=3, fused=True):
+    """The optimiser after some steps on fixed gradients."""
+    if optimizer is None:
+        optimizer, _ = make_optimizer(model, config, make_schedule(config, 512, 100, 10.0), 0.3, fused=fused)
+    for step in range(steps):
+        for number, parameter in enumerate(model.parameters()):
+            parameter.grad = torch.full_like(parameter, 0.1 + step - number % 3)
+        optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_the_fused_optimiser_does_what_the_plain_one_does(name):
+    models = [perturb_(create_model("tiny", num_classes=10)) for _ in range(2)]
+    fused, plain = (
+        stepped(model, OptimConfig(name=name), fused=how) for model, how in zip(models, (True, False), strict=True)
+    )
+    assert (fused.param_groups[0]["fused"], bool(plain.param_groups[0]["fused"])) == (True, False)
+    for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_who_asks_for_another_way_gets_it():
+    for options in ({"fused": False}, {"foreach": True}):
+        optimizer, _ = optimizer_of(nn.Linear(2, 2), OptimConfig(options=options))
+        assert not optimizer.param_groups[0]["fused"]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_checkpoint_of_the_other_kind_of_step_goes_on(fused):
+    model, config = nn.Linear(3, 2), OptimConfig()
+    state = stepped(model, config, fused=not fused).state_dict()
+    optimizer, _ = make_optimizer(model, config, make_schedule(config, 512, 100, 10.0), 0.3, fused=fused)
+    optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        group["fused"] = fused
+    place_steps(optimizer)
+    stepped(model, config, optimizer, steps=1)
+    assert {float(each["step"]) for each in optimizer.state.values()} == {4.0}
+
+
+def test_with_16_bits_adaptive_clipping_sees_the_gradients_unscaled():
+    module = ClassificationModule(
+        design={"name": "tiny"}, optim=OptimConfig(agc=0.02), class_names=[str(i) for i in range(10)]
+    )
+    perturb_(module.model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    module._trainer = L.Trainer(logger=False, accelerator="cpu")
+    module._trainer.strategy.precision_plugin = MixedPrecision("bf16-mixed", "cpu")
+    module._trainer.strategy.precision_plugin.scaler = scaler
+    optimizer, _ = optimizer_of(module.model, module.optim_config)
+    images = torch.randn(4, 3, 64, 64)
+    scaler.scale(module.model.train()(images).square().mean()).backward()
+    expected = [parameter.grad.clone() / 2**10 for parameter in module.model.parameters()]
+    reference = [parameter.detach().clone().requires_grad_() for parameter in module.model.parameters()]
+    for parameter, gradient in zip(reference, expected, strict=True):
+        parameter.grad = gradient
+    adaptive_clip_grad(reference, clip_factor=0.02)
+    module.configure_gradient_clipping(optimizer)
+    for ours, theirs in zip(module.model.parameters(), reference, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    before = [parameter.clone() for parameter in module.model.parameters()]
+    scaler.step(optimizer)
+    assert any(not torch.equal(old, new) for old, new in zip(before, module.model.parameters(), strict=True))

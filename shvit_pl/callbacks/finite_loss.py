@@ -32,8 +32,8 @@ class FiniteLoss(L.Callback):
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         if self._first is None:
             self._first = torch.full((), _NONE, dtype=torch.int64, device=loss.device)
-        step = torch.where(loss.detach().isfinite(), _NONE, trainer.fit_loop.epoch_loop.total_batch_idx)
-        self._first = torch.minimum(self._first, step)
+        first_one = ~loss.detach().isfinite() & (self._first == _NONE)
+        self._first.masked_fill_(first_one, trainer.fit_loop.epoch_loop.total_batch_idx)  # `where` would wait
         if (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check(trainer)
 

@@ -140,5 +140,7 @@ def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
     if summary.broken_images(trainer):
         rows["broken images"] = f"{summary.broken_images(trainer)}, skipped; see the warnings"
     rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training" if throughput else ""
+    if throughput is not None and throughput.data_wait is not None:
+        rows["data wait"] = f"{throughput.data_wait:.0%} of the time"
     rows["folder"] = str(run_folder(trainer) or "none")
     return rows

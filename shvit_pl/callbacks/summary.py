@@ -116,11 +116,16 @@ class RunSummary(L.Callback):
             "wall_seconds": round(self._elapsed(), 1),
             "broken_images": self.broken_images(trainer),
             "images_per_second": round(throughput.images_per_second, 1) or None if throughput else None,
+            "data_wait": _rounded(throughput.data_wait if throughput else None),
             "peak_memory_mb": peak,
             "peak_memory_of": peak_of,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
             "command": self.command,
         }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
 
 
 def better(metric: str) -> Literal["min", "max"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Literal
@@ -14,13 +13,14 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 
 from shvit_pl.data.broken import BrokenImages
 from shvit_pl.data.dataset import ImageDataset, RowReader
-from shvit_pl.data.erasing import erase, erase_each
+from shvit_pl.data.finishing import finished
 from shvit_pl.data.hub_datasets import refuse_moved
-from shvit_pl.data.loaders import Batch, EpochLoader, StreamLoader
+from shvit_pl.data.loaders import Batch, EpochLoader, StreamLoader, options, workers_for
+from shvit_pl.data.on_device import PlannedCrop, collate_planned
 from shvit_pl.data.replay import RangeSampler, Replay, ReplayDataset, ReplaySampler, check_replay
 from shvit_pl.data.rows import ChosenRows, choose_rows, stream_rows
 from shvit_pl.data.samplers import EvalSampler, TrainSampler, process
-from shvit_pl.data.settings import check_settings
+from shvit_pl.data.settings import check_batch_size, check_settings
 from shvit_pl.data.sources import EMBEDDED
 from shvit_pl.data.splits import class_counts
 from shvit_pl.data.streaming import EvalStream, TrainStream
@@ -60,6 +60,8 @@ class HFImageDataModule(L.LightningDataModule):
         shuffle_buffer: Rows of a stream among which the next is drawn.
         batch_size: Images per step and device.
         num_workers: Processes that decode (default: none when training on a CPU, else one per core, 8 at most).
+        prefetch: Batches that each of them has ready.
+        augment_on: workers, or device: resize crops, flip and jitter there, with the same draws, for busy workers.
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class HFImageDataModule(L.LightningDataModule):
         shuffle_buffer: int = 2000,
         batch_size: int = 64,
         num_workers: int | None = None,
+        prefetch: int = 2,
+        augment_on: Literal["workers", "device"] = "workers",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -113,19 +117,7 @@ class HFImageDataModule(L.LightningDataModule):
         if stage == "fit" and self.streams and self.trainer is not None:
             self.trainer.limit_train_batches = hp.steps_per_epoch
         elif stage == "fit" and not self.streams:
-            self._check_batch_size()
-
-    def _check_batch_size(self) -> None:
-        images, batch = len(self.chosen.by_stage["train"]), self.hparams["batch_size"]
-        if images < 2:
-            raise UserError(
-                f"data.validation_fraction {self.hparams['validation_fraction']}: with data.train_fraction "
-                f"{self.hparams['train_fraction']} it leaves {images} image to train on, and BatchNorm needs 2 or more."
-            )
-        if images < batch:
-            raise UserError(
-                f"data.batch_size {batch}: there are only {images} training images; allowed are 2 to {images}."
-            )
+            check_batch_size(self.hparams, len(self.chosen.by_stage["train"]))
 
     @property
     def chosen(self) -> ChosenRows:
@@ -177,19 +169,27 @@ class HFImageDataModule(L.LightningDataModule):
         if self.streams:
             stream = TrainStream(rows, reader, self.seed, hp.shuffle_buffer, hp.batch_size)
             return StreamLoader(
-                stream, steps=hp.steps_per_epoch, progress=self._batches_in_all, **self._options(stream.shards)
+                stream,
+                steps=hp.steps_per_epoch,
+                progress=self._batches_in_all,
+                collate_fn=self._collate(),
+                **self._options(stream.shards),
             )
         return self._epochs(ImageDataset(rows, reader, training=True), TrainSampler(rows, self.seed, hp.repeats))
 
     def _epochs(self, dataset: ImageDataset, sampler: Sampler[Any]) -> EpochLoader:
-        return EpochLoader(dataset, sampler=sampler, drop_last=True, progress=self._batches_of_epoch, **self._options())
+        whole: dict[str, Any] = {"drop_last": True, "collate_fn": self._collate(), **self._options()}
+        return EpochLoader(dataset, sampler=sampler, progress=self._batches_of_epoch, **whole)
+
+    def _collate(self) -> Any:
+        return collate_planned if self.hparams["augment_on"] == "device" else default_collate
 
     def train_on(self, replay: Replay) -> None:
         """Train on kept views instead of drawing new ones; raises `UserError` for a stream and an odd batch size.
 
         The images of a batch are still to be mixed, by `mix_pairs`; `mix` and `teacher` are what is kept of them.
         """
-        check_replay(self.hparams["streaming"], self.hparams["batch_size"])
+        check_replay(self.hparams["streaming"], self.hparams["batch_size"], self.hparams["augment_on"])
         self._replay = replay
 
     def views_dataloader(self, replay: Replay, ranges: dict[int, range]) -> DataLoader[Batch]:
@@ -239,12 +239,8 @@ class HFImageDataModule(L.LightningDataModule):
         return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Normalise the images on the device, and erase rectangles of training images."""
-        images = normalise(batch["image"], self.mean, self.std)
-        if "key" in batch and self.hparams["erasing"] > 0:
-            by_key: Any = erase_each if "mix" in batch else erase
-            images = by_key(images, self.hparams["erasing"], batch["key"])
-        return {**batch, "image": images}
+        """What is done on the device: augment where that is asked for, normalise, erase rectangles."""
+        return finished(batch, self.hparams, self.mean, self.std)
 
     def _running_stage(self) -> str:
         stage = self.trainer.state.stage if self.trainer is not None else None
@@ -268,6 +264,8 @@ class HFImageDataModule(L.LightningDataModule):
 
     def _train_reader(self) -> RowReader:
         hp: Any = self.hparams
+        if hp.augment_on == "device":
+            return self._reader(PlannedCrop(hp.image_size, hp.color_jitter))
         return self._reader(train_transform(hp.image_size, hp.crop_pct, hp.augment, hp.auto_augment, hp.color_jitter))
 
     def _reader(self, transform: Any, labelled: bool = True) -> RowReader:
@@ -276,22 +274,11 @@ class HFImageDataModule(L.LightningDataModule):
         return RowReader(chosen.image_column, label, transform, hp["image_size"], hp["exif_rotation"])
 
     def _options(self, most_workers: int | None = None) -> dict[str, Any]:
-        """Options of every loader; each draws from a generator of its own, and nothing from the run's."""
         workers = self._workers() if most_workers is None else min(self._workers(), most_workers)
-        return {
-            "batch_size": self.hparams["batch_size"],
-            "num_workers": workers,
-            "persistent_workers": workers > 0,
-            "generator": torch.Generator(),
-            "pin_memory": self._device() == "cuda",
-        }
+        return options(self.hparams["batch_size"], workers, self.hparams["prefetch"], self._device())
 
     def _workers(self) -> int:
-        """`num_workers`, or what suits the device: on a CPU, workers would take the cores from training."""
-        workers: int | None = self.hparams["num_workers"]
-        if workers is not None:
-            return workers
-        return min(os.cpu_count() or 1, 8) if self._device() != "cpu" else 0
+        return workers_for(self.hparams["num_workers"], self._device())
 
     @property
     def stream_workers(self) -> int:

@@ -27,14 +27,14 @@ class RowReader:
     Attributes:
         image_column: The column of encoded images.
         label_column: The column of class indices, if there is one.
-        transform: From uint8 `(3, H, W)` to `(3, S, S)`.
+        transform: From uint8 `(3, H, W)` to `(3, S, S)`, or to a crop and its `plan` (see `on_device`).
         size: S.
         exif_rotation: Whether to turn images upright as their EXIF block says.
     """
 
     image_column: str
     label_column: str | None
-    transform: Callable[[Tensor], Tensor]
+    transform: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
     size: int
     exif_rotation: bool = False
 
@@ -52,8 +52,9 @@ class RowReader:
         """An item that is not evaluated."""
         return self._item(torch.zeros(3, self.size, self.size, dtype=torch.uint8), file, broken, IGNORED)
 
-    def _item(self, image: Tensor, file: str, broken: str, label: int) -> Item:
-        item = {"image": image, "file": file, "broken": broken}
+    def _item(self, image: Tensor | tuple[Tensor, Tensor], file: str, broken: str, label: int) -> Item:
+        pixels, *plan = image if isinstance(image, tuple) else (image,)
+        item = {"image": pixels, "file": file, "broken": broken, **({"plan": plan[0]} if plan else {})}
         return item if self.label_column is None else {**item, "label": label}
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
+from shvit_pl.data.transfer import sent
 from shvit_pl.randomness import seed_all, seed_cpu, seeded
 
 
@@ -31,8 +34,27 @@ def erase_each(images: Tensor, probability: float, keys: Sequence[int]) -> Tenso
         keys: Seed of each image.
     """
     eraser = RandomErasing(probability, mode="pixel", device="cpu")
+    drawn = [_Drawn(image) for image in images]
     with seeded():  # the states from before are restored
-        for image, key in zip(images, keys, strict=True):
+        for each, key in zip(drawn, keys, strict=True):
             seed_cpu(key)
-            eraser(image)
+            eraser(each)
+    noise = [pixels.flatten() for each in drawn for _, pixels in each.written]
+    if not noise:
+        return images
+    parts = iter(torch.split(sent(torch.cat(noise), images.device), [len(pixels) for pixels in noise]))  # in one copy
+    for image, each in zip(images, drawn, strict=True):
+        for place, pixels in each.written:
+            image[place] = next(parts).view(pixels.shape)
     return images
+
+
+class _Drawn:
+    """Stands in for an image before timm's eraser, and keeps what it would write."""
+
+    def __init__(self, image: Tensor) -> None:
+        self.size, self.dtype = image.size, image.dtype
+        self.written: list[tuple[Any, Tensor]] = []
+
+    def __setitem__(self, place: Any, pixels: Tensor) -> None:
+        self.written.append((place, pixels))

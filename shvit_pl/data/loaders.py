@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import islice
+from time import perf_counter
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 Batch = dict[str, Any]
 Progress = Callable[[], int]
 
 
+def workers_for(asked: int | None, device: str) -> int:
+    """Processes that load: those asked for, or what suits the device. On a CPU, they would take cores from training."""
+    if asked is not None:
+        return asked
+    return min(os.cpu_count() or 1, 8) if device != "cpu" else 0
+
+
+def options(batch_size: int, workers: int, prefetch: int, device: str) -> dict[str, Any]:
+    """Options of every loader; each draws from a generator of its own, and nothing from the run's."""
+    return {
+        "batch_size": batch_size,
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "prefetch_factor": prefetch if workers else None,
+        "generator": torch.Generator(),
+        "pin_memory": device == "cuda",  # from which Lightning copies without waiting
+    }
+
+
 class _Resumable(DataLoader[Batch]):
-    """A loader whose position is the trainer's; so it has no state of its own to keep in a checkpoint."""
+    """A loader whose position is the trainer's; so it has no state of its own to keep in a checkpoint.
+
+    Attributes:
+        waited: Seconds from asking for a batch to its being there, of all batches so far.
+    """
 
     def __init__(self, *args: Any, progress: Progress = lambda: 0, **options: Any) -> None:
         super().__init__(*args, **options)
         self.progress = progress
+        self.waited = 0.0
+
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            since = perf_counter()
+            batch = next(batches, None)
+            self.waited += perf_counter() - since
+            if batch is None:
+                return
+            yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Empty."""
@@ -36,7 +72,7 @@ class EpochLoader(_Resumable):
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Yield the epoch's batches."""
         self.sampler.start = self.progress() * (self.batch_size or 1)  # type: ignore[attr-defined]
-        yield from super().__iter__()
+        yield from self._timed(super().__iter__())
 
 
 class StreamLoader(_Resumable):
@@ -61,4 +97,4 @@ class StreamLoader(_Resumable):
             turn = done % max(1, self.num_workers)  # in a round of workers, of which the first one begins
             self.dataset.begin_at(done - turn)  # type: ignore[attr-defined]
             self._running = islice(super().__iter__(), turn, None)
-        yield from islice(self._running, self.steps - done % self.steps)
+        yield from self._timed(islice(self._running, self.steps - done % self.steps))

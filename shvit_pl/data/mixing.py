@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from timm.data import Mixup
+from timm.data.mixup import cutmix_bbox_and_lam
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from shvit_pl.data.transfer import sent
 from shvit_pl.randomness import seeded
 
 Mix = tuple[float, tuple[int, ...]]  # lambda and rectangle
@@ -77,15 +79,48 @@ def mix_pairs(
 
 def mix_images(images: Tensor, mix: Tensor) -> Tensor:
     """The images `(B, 3, S, S)` of `mix_pairs`; outside and inside of a rectangle they are exact copies."""
-    lam, (top, bottom, left, right) = _lam(mix)[:, None, None], mix[:, 1:, None, None].unbind(1)
-    y = torch.arange(images.shape[-2], device=images.device)[:, None]
-    x = torch.arange(images.shape[-1], device=images.device)
-    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
-    partners_share = torch.where(bottom > top, inside.float(), 1 - lam)[:, None]
+    partners_share = _partners_share(images, mix)
     mixed = torch.empty_like(images)
     for half, other in ((0, 1), (1, 0)):  # lerp is exact for the shares 0 and 1, and copies nothing
         torch.lerp(images[half::2], images[other::2], partners_share[half::2], out=mixed[half::2])
     return mixed
+
+
+def _partners_share(images: Tensor, mix: Tensor) -> Tensor:
+    """How much of each pixel is the partner's, `(B, 1, S, S)`."""
+    lam, (top, bottom, left, right) = _lam(mix)[:, None, None], mix[:, 1:, None, None].unbind(1)
+    y = torch.arange(images.shape[-2], device=images.device)[:, None]
+    x = torch.arange(images.shape[-1], device=images.device)
+    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    return torch.where(bottom > top, inside.float(), 1 - lam)[:, None]
+
+
+class MixupOfEach(Mixup):
+    """timm's Mixup in the modes pair and elem: it draws the same, and mixes the batch as a whole.
+
+    timm goes through the images one by one, and waits for the device.
+    """
+
+    def _mix_elem(self, x: Tensor) -> Tensor:
+        return self._mix(x, *self._drawn(len(x), x.shape))
+
+    def _mix_pair(self, x: Tensor) -> Tensor:
+        lam, box = self._drawn(len(x) // 2, x.shape)
+        return self._mix(x, np.concatenate([lam, lam[::-1]]), np.concatenate([box, box[::-1]]))
+
+    def _drawn(self, images: int, shape: torch.Size) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+        """Lambda and rectangle of so many images, drawn in timm's order."""
+        lam, by_cutmix = self._params_per_elem(images)
+        box = np.zeros((images, 4), np.int16)
+        for index in np.flatnonzero(by_cutmix & (lam != 1)):
+            box[index], lam[index] = cutmix_bbox_and_lam(shape, lam[index], correct_lam=self.correct_lam)
+        return lam, box
+
+    def _mix(self, x: Tensor, lam: NDArray[np.float32], box: NDArray[np.int16]) -> Tensor:
+        """Mix each image with its mirror in the batch, in place; returns lambda `(B, 1)`."""
+        mix = sent(encode_mix(lam, box), x.device)
+        x.lerp_(x.flip(0), _partners_share(x, mix).to(x.dtype))
+        return _lam(mix)[:, None].to(x.dtype)
 
 
 def _lam(mix: Tensor) -> Tensor:

@@ -34,8 +34,13 @@ class Replay(Protocol):
         """
 
 
-def check_replay(streams: bool, batch_size: int = 2) -> None:
+def check_replay(streams: bool, batch_size: int = 2, augment_on: str = "workers") -> None:
     """Raise `UserError` for what can't be trained on kept views."""
+    if augment_on != "workers":
+        raise UserError(
+            f"data.augment_on {augment_on}: a teacher's answers are kept for images as the workers make them. Leave it "
+            "out, or leave out model.distill.cache."
+        )
     if streams:
         raise UserError(
             "data.streaming true: a teacher's answers are kept for rows, which a stream does not have. Set "

@@ -34,11 +34,36 @@ def check_settings(hp: Any) -> None:
         ("erasing", 0 <= hp.erasing <= 1, "from 0 (never) to 1 (always)"),
         ("repeats", hp.repeats >= 1, "1 (none) or more; the paper's recipe has 3"),
         ("shuffle_buffer", hp.shuffle_buffer >= 1, "1 or more"),
+        ("prefetch", hp.prefetch >= 1, "1 batch per worker, or more"),
         ("num_workers", hp.num_workers is None or 0 <= hp.num_workers <= most, f"0 to {most}"),
     ):
         if not ok:
             raise UserError(f"data.{flag} {hp[flag]}: allowed is {allowed}.")
     _check_stream(hp)
+    if hp.augment_on == "device" and not can_move(hp):
+        setting = f"data.augment {hp.augment}" if hp.augment != "crop" else f"data.auto_augment {hp.auto_augment}"
+        raise UserError(
+            f"data.augment_on device: {setting} works in the workers alone; only the crop, the flip and color_jitter "
+            "can move. Set --data.augment crop and --data.auto_augment null, or leave augment_on out."
+        )
+
+
+def check_batch_size(hp: Any, images: int) -> None:
+    """Raise `UserError` where so many training images make no batch."""
+    if images < 2:
+        raise UserError(
+            f"data.validation_fraction {hp['validation_fraction']}: with data.train_fraction {hp['train_fraction']} it "
+            f"leaves {images} image to train on, and BatchNorm needs 2 or more."
+        )
+    if images < hp["batch_size"]:
+        raise UserError(
+            f"data.batch_size {hp['batch_size']}: there are only {images} training images; allowed are 2 to {images}."
+        )
+
+
+def can_move(hp: Any) -> bool:
+    """Whether the device can augment as these settings say: timm's policies are for PIL images."""
+    return hp["augment"] == "crop" and hp["auto_augment"] is None
 
 
 def _check_stream(hp: Any) -> None:

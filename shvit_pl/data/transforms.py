@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -50,7 +51,7 @@ def train_transform(
         UserError: for an `auto_augment` that is neither.
     """
     if augment == "crop":
-        steps = [_RandomResizedCrop(size, interpolation=_BICUBIC), v2.RandomHorizontalFlip()]
+        steps = [RandomResizedCrop(size), v2.RandomHorizontalFlip()]
     else:
         steps = [eval_transform(size, crop_pct)]
     if augment == "shift":
@@ -68,13 +69,18 @@ def _colours(size: int, auto_augment: str | None, color_jitter: float) -> list[O
     return steps
 
 
-class _RandomResizedCrop(v2.RandomResizedCrop):
+class RandomResizedCrop(v2.RandomResizedCrop):
     """Torchvision's, with the pixels' channels kept together in memory: its kernel and PIL want them so."""
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Crop and resize `(3, H, W)`."""
-        crop = v2.functional.crop_image(inpt[None], **params).contiguous(memory_format=torch.channels_last)
-        return v2.functional.resize_image(crop, self.size, self.interpolation, antialias=self.antialias)[0]
+        return resized(v2.functional.crop_image(inpt, **params), self.size)
+
+
+def resized(image: Tensor, size: list[int]) -> Tensor:
+    """Resize uint8 `(3, H, W)` to `size`, bicubic, with antialiasing."""
+    together = image[None].contiguous(memory_format=torch.channels_last)
+    return v2.functional.resize_image(together, size, _BICUBIC, antialias=True)[0]
 
 
 class _Pictured:
@@ -103,4 +109,11 @@ def denormalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...])
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """uint8 `(B, 3, H, W)` to normalised float32 on the same device."""
     pixels = v2.functional.to_dtype(images, torch.float32, scale=True)
-    return v2.functional.normalize(pixels, list(mean), list(std), inplace=True)
+    return v2.functional.normalize(pixels, _on(images.device, mean), _on(images.device, std), inplace=True)
+
+
+@lru_cache(maxsize=16)
+def _on(device: torch.device, values: tuple[float, ...]) -> Any:
+    """Made once for each device, as the program waits for the copy."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from timm.utils import ModelEmaV3
-from torch import nn
+from torch import Tensor, nn
 
 from shvit_pl.errors import UserError
 
@@ -33,7 +34,24 @@ class EmaConfig:
         """The average, beginning with a copy of `model`, or None."""
         if self.decay == 0:
             return None
-        average = ModelEmaV3(
+        average = Average(
             model, decay=self.decay, use_warmup=self.warmup_power > 0, warmup_power=self.warmup_power or 1.0
         )
         return average.requires_grad_(False)
+
+
+class Average(ModelEmaV3):
+    """timm's average, updated in two operations on all tensors, without making two state dicts in every step."""
+
+    def apply_update_(self, model: nn.Module, decay: float) -> None:
+        """Move all floating-point tensors towards the model's, and copy the others."""
+        pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
+        moved = [pair for pair in pairs if pair[0].is_floating_point()]
+        copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self._foreach_lerp_([mine for mine, _ in moved], [theirs for _, theirs in moved], weight=1 - decay)
+        if copied:
+            torch._foreach_copy_([mine for mine, _ in copied], [theirs for _, theirs in copied])
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import lightning as L
+import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from timm.utils import ModelEmaV3, adaptive_clip_grad
-from torch import nn
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from shvit_pl.clipping import clip_adaptively
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.modules.averaging import EmaConfig
-from shvit_pl.optim import OptimConfig, Schedule, make_optimizer, make_schedule
+from shvit_pl.optim import OptimConfig, Schedule, make_optimizer, make_schedule, place_steps
 
-_GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas", "eps")
+_GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas", "eps", "fused", "foreach")
 
 
 class TrainedModule(L.LightningModule):
@@ -32,6 +35,7 @@ class TrainedModule(L.LightningModule):
         ema: Moving average of the weights.
         freeze_bn: Keep the running statistics of BatchNorm as they are; its weights and biases still learn.
         paper_weight_decay: What `optim.weight_decay` auto stands for.
+        channels_last: Keep images and weights channels-last in memory; auto decides by the trainer's device.
     """
 
     model: nn.Module | None
@@ -39,12 +43,23 @@ class TrainedModule(L.LightningModule):
     schedule: Schedule | None = None
     beside: nn.Module | None
 
-    def __init__(self, optim: OptimConfig, ema: EmaConfig, freeze_bn: bool, paper_weight_decay: float) -> None:
+    memory_format = torch.contiguous_format
+    _most_images = 0  # of a batch that was evaluated
+
+    def __init__(
+        self,
+        optim: OptimConfig,
+        ema: EmaConfig,
+        freeze_bn: bool,
+        paper_weight_decay: float,
+        channels_last: bool | Literal["auto"] = "auto",
+    ) -> None:
         super().__init__()
         self.optim_config = optim
         self.ema_config = ema
         self.freeze_bn = freeze_bn
         self.paper_weight_decay = paper_weight_decay
+        self.channels_last = channels_last
         self.model = self.ema = self.beside = None
 
     def train(self, mode: bool = True) -> Self:
@@ -57,6 +72,30 @@ class TrainedModule(L.LightningModule):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    def lay_out(self) -> None:
+        """Put network and average into the memory format that was asked for, or that the device computes fastest in."""
+        wanted = _pays(self._trainer) if self.channels_last == "auto" else self.channels_last
+        self.memory_format = torch.channels_last if wanted else torch.contiguous_format
+        for network in (self.model, self.ema):
+            if network is not None:
+                network.to(memory_format=self.memory_format)
+
+    def forward(self, images: Tensor) -> Any:
+        """Map normalised images `(B, 3, S, S)` to logits `(B, classes)`; a pair of them for a dual head in training."""
+        return self._logits(self.model, images)
+
+    def _logits(self, network: nn.Module | None, images: Tensor) -> Any:
+        assert network is not None
+        images = self._prepared(images)
+        if self.training or not self.hparams.get("compile"):
+            return network(images)
+        number = len(images)  # the last batch is filled up: of another size, it would be compiled for once more
+        self._most_images = max(self._most_images, number)
+        return network(F.pad(images, (0,) * 7 + (self._most_images - number,)))[:number]
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        return images.to(self.dtype).contiguous(memory_format=self.memory_format)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As for any module, but raises `UserError` with the first problem for tensors of another model."""
@@ -73,6 +112,7 @@ class TrainedModule(L.LightningModule):
         """Put this run's optimiser settings in force: a checkpoint brings back those that it was saved with."""
         for group, settings in zip(self.trainer.optimizers[0].param_groups, self._group_settings, strict=True):
             group.update(settings)
+        place_steps(self.trainer.optimizers[0])
         for config in self.trainer.lr_scheduler_configs:
             scheduler: Any = config.scheduler
             scheduler.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
@@ -88,8 +128,18 @@ class TrainedModule(L.LightningModule):
         """Adaptive gradient clipping where it is asked for, else Lightning's."""
         assert self.model is not None
         if self.optim_config.agc > 0:
-            adaptive_clip_grad(self.model.parameters(), clip_factor=self.optim_config.agc)
+            self._unscale(optimizer)
+            clip_adaptively(self.model.parameters(), self.optim_config.agc)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def _unscale(self, optimizer: Optimizer) -> None:
+        """Undo the scaling of 16 bits, which Lightning leaves to the step of a fused optimiser."""
+        if self._scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            self._scaler.unscale_(optimizer)
+
+    @property
+    def _scaler(self) -> Any:
+        return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def optimizer_step(
         self,
@@ -101,14 +151,18 @@ class TrainedModule(L.LightningModule):
         """One step, after which the average follows: before any checkpoint of that step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.ema is not None:
-            self.ema.update(self.model, step=self.trainer.global_step + 1)
+            with self.trainer.profiler.profile("ema"):  # type: ignore[attr-defined]
+                self.ema.update(self.model, step=self.trainer.global_step + 1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser over the network, and its schedule."""
         assert self.model is not None
         config = self.optim_config
         self.schedule = make_schedule(config, self.global_batch, self._total_steps(), self._epochs())
-        optimizer, scheduler = make_optimizer(self.model, config, self.schedule, self.weight_decay, self.beside)
+        fused = self._scaler is None or not self.trainer.gradient_clip_val  # Lightning clips no fused one in 16 bits
+        optimizer, scheduler = make_optimizer(
+            self.model, config, self.schedule, self.weight_decay, self.beside, fused=fused
+        )
         self._group_settings = [
             {key: group[key] for key in _GROUP_SETTINGS if key in group} for group in optimizer.param_groups
         ]
@@ -142,5 +196,12 @@ class TrainedModule(L.LightningModule):
         steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         return self._total_steps() / max(1.0, steps_per_epoch)
 
-    def _lr(self) -> float:
-        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+    def _lr(self) -> Tensor:
+        """The rate on the CPU, from which Lightning logs it: of a number it would wait for a copy to the device."""
+        return torch.tensor(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+
+
+def _pays(trainer: L.Trainer | None) -> bool:
+    """Whether convolutions are faster channels-last: on a CPU, and on a GPU's tensor cores."""
+    device = trainer.strategy.root_device.type if trainer is not None else ""
+    return device == "cpu" or (device == "cuda" and trainer is not None and "16" in str(trainer.precision))

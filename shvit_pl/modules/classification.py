@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from timm.data import Mixup
@@ -45,7 +45,7 @@ class ClassificationModule(TrainedModule):
         freeze_bn: Keep the running statistics of BatchNorm as they are; its weights and biases still learn.
         grad_checkpointing: Compute activations again in the backward pass instead of keeping them: less memory.
         compile: Compile the network with torch.compile.
-        channels_last: Keep images and weights channels-last in memory, which some devices compute faster.
+        channels_last: Keep images and weights channels-last in memory; auto does on a CPU, and on a GPU in 16 bits.
         init_from: Weights to start from: a Hub repo, a .safetensors, an official .pth, or a checkpoint of ours.
         use_ema: Take the averaged weights of `init_from`, and predict with those of the checkpoint.
         class_names: Class names, index by index; taken from the data by default.
@@ -67,7 +67,7 @@ class ClassificationModule(TrainedModule):
         freeze_bn: bool = False,
         grad_checkpointing: bool = False,
         compile: bool = False,
-        channels_last: bool = False,
+        channels_last: bool | Literal["auto"] = "auto",
         init_from: str | None = None,
         use_ema: bool = False,
         class_names: list[str] | None = None,
@@ -76,14 +76,13 @@ class ClassificationModule(TrainedModule):
         design = DesignConfig(**design) if isinstance(design, dict) else design
         optim = OptimConfig(**optim) if isinstance(optim, dict) else optim
         ema = EmaConfig(**ema) if isinstance(ema, dict) else ema
-        super().__init__(optim, ema, freeze_bn, paper_weight_decay(design.name))
+        super().__init__(optim, ema, freeze_bn, paper_weight_decay(design.name), channels_last)
         self.design_config = design
         self.mix_config = MixConfig(**mix) if isinstance(mix, dict) else mix
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.label_smoothing {label_smoothing}: allowed is from 0 to below 1.")
         with naming("model.design."):
             self.design = self.design_config.resolve()
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.class_names = class_names
         self.init_note: str | None = None
         self.teacher_note: str | None = None
@@ -173,14 +172,17 @@ class ClassificationModule(TrainedModule):
             )
 
     def configure_model(self) -> None:
-        """Build the network, its average and its metrics, once."""
-        if self.model is not None:
-            return
+        """Build the network, its average and its metrics, once; then lay them out as suits the trainer's device."""
+        if self.model is None:
+            self._build()
+            self.train(self.training)
+        self.lay_out()
+
+    def _build(self) -> None:
         if not self.class_names:
             raise UserError("model.class_names: neither a checkpoint nor the data says which classes there are.")
         hp, classes = self.hparams, len(self.class_names)
         self.model = create_model(num_classes=classes, **asdict(self.design_config))
-        self.model.to(memory_format=self.memory_format)
         self.model.set_grad_checkpointing(hp["grad_checkpointing"])
         self.ema = self.ema_config.build(self.model)
         self.mixup = self.mix_config.build(classes, hp["label_smoothing"])
@@ -188,7 +190,6 @@ class ClassificationModule(TrainedModule):
         self.metrics = make_metrics(classes, averaged=self.ema is not None)
         if hp["compile"]:
             self.model.compile()  # in place, so that the keys of checkpoints stay clean
-        self.train(self.training)
 
     def on_fit_start(self) -> None:
         """Begin with the weights of `init_from`, unless a run is being resumed."""
@@ -232,17 +233,6 @@ class ClassificationModule(TrainedModule):
                 f"({'; '.join(report.reinitialised)}). Give --data.path the data that it was trained for, or train "
                 "another classifier with shvit-pl fit."
             )
-
-    def forward(self, images: Tensor) -> Any:
-        """Map normalised images `(B, 3, S, S)` to logits `(B, classes)`; a pair of them for a dual head in training."""
-        return self._logits(self.model, images)
-
-    def _logits(self, network: nn.Module | None, images: Tensor) -> Any:
-        assert network is not None
-        return network(self._prepared(images))
-
-    def _prepared(self, images: Tensor) -> Tensor:
-        return images.to(self.dtype).contiguous(memory_format=self.memory_format)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mix the images and learn; each classifier of a dual head learns from the labels."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 from timm.data import Mixup
 
+from shvit_pl.data.mixing import MixupOfEach
 from shvit_pl.errors import UserError
 
 
@@ -56,7 +57,8 @@ class MixConfig:
         """From images `(B, 3, S, S)` (changed in place) and labels `(B,)` to images and targets `(B, classes)`."""
         if not self.active:
             return None
-        return Mixup(
+        mixup = Mixup if self.mode == "batch" else MixupOfEach
+        return mixup(
             mixup_alpha=self.mixup,
             cutmix_alpha=self.cutmix,
             prob=self.prob,

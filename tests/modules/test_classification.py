@@ -144,3 +144,22 @@ def test_images_that_do_not_count_change_no_metric():
     module._evaluate(both, "val")
     for name, metric in module.metrics["val"].items():
         torch.testing.assert_close(metric.compute(), expected[name])
+
+
+@pytest.mark.parametrize(
+    ("precision", "asked", "expected"),
+    [
+        ("32-true", "auto", torch.channels_last),
+        ("32-true", False, torch.contiguous_format),
+        ("bf16-mixed", True, torch.channels_last),
+    ],
+)
+def test_weights_and_average_lie_as_suits_the_device(precision, asked, expected):
+    settings = {"design": {"name": "tiny"}, "class_names": CLASSES, "ema": EmaConfig(decay=0.9)}
+    module = train(ClassificationModule(**settings, channels_last=asked), precision=precision)
+    for network in (module.model, module.ema.module):
+        assert network.patch_embed[0].c.weight.is_contiguous(memory_format=expected)
+
+
+def test_without_a_trainer_nothing_is_known_of_a_device():
+    assert module_of().memory_format is torch.contiguous_format

@@ -1,0 +1,89 @@
+"""How much of the training's time goes into waiting for images, and what would help."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import lightning as L
+
+from shvit_pl.callbacks.throughput import Throughput, find_callback
+from shvit_pl.data.settings import can_move
+
+MUCH = 0.2  # of the time; above it, the run says what to change
+
+
+class DataWait(L.Callback):
+    """Logs the share of every epoch as `train/data_wait`; a run that waits much ends with what to change."""
+
+    def __init__(self) -> None:
+        self._epoch = -1
+        self._before = (0.0, 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State for checkpoints: the epoch that a resumed run goes on in, and where it began."""
+        return {"epoch": self._epoch, "before": list(self._before)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on in that epoch."""
+        self._epoch, self._before = state_dict["epoch"], tuple(state_dict["before"])
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember where the epoch begins."""
+        throughput = find_callback(trainer, Throughput)
+        if throughput is not None and trainer.current_epoch != self._epoch:
+            self._epoch, self._before = trainer.current_epoch, (throughput.waited, throughput.seconds)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the epoch's share."""
+        throughput = find_callback(trainer, Throughput)
+        if throughput is None or throughput.seconds <= self._before[1]:
+            return
+        share = (throughput.waited - self._before[0]) / (throughput.seconds - self._before[1])
+        pl_module.log("train/data_wait", share, sync_dist=True)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say what would help, where it is much."""
+        throughput = find_callback(trainer, Throughput)
+        share = throughput.data_wait if throughput is not None else None
+        if share is not None and share > MUCH and trainer.is_global_zero:
+            settings: Any = trainer.datamodule.hparams  # type: ignore[attr-defined]
+            loader: Any = trainer.train_dataloader
+            print(advice(share, settings, loader.num_workers, trainer.strategy.root_device.type, trainer.num_devices))
+
+
+def advice(share: float, settings: Any, workers: int, device: str, devices: int = 1) -> str:
+    """One line: what was waited, and what to change in this run's own settings.
+
+    Args:
+        share: Of the training's time, from 0 to 1.
+        settings: The data module's.
+        workers: Processes that load, per device.
+        device: cpu, cuda, ...
+        devices: How many of them this machine trains on.
+    """
+    cores = cores_of_process() // devices or 1
+    ways = [*_lighter(settings, device), f"store smaller images (about {2 * settings['image_size']} pixels a side)"]
+    who = "the training" if device == "cpu" else "the device"
+    if device == "cpu":
+        where = f"Loading and training share {cores} core{'s' * (cores > 1)}, so more workers would not help much."
+    elif workers < cores:
+        where = f"Give --data.num_workers {cores} (now {workers}; there are {cores} cores per device)."
+    else:
+        where = f"All {cores} cores per device load already: give more cores, or less to do."
+    return f"data wait: {share:.0%} of the time {who} waited for images. {where} Else: {'; '.join(ways)}."
+
+
+def _lighter(settings: Any, device: str) -> list[str]:
+    """Flags that leave the workers less to do."""
+    ways = []
+    if device != "cpu" and can_move(settings) and settings["augment_on"] == "workers":
+        ways.append("--data.augment_on device")
+    if settings["auto_augment"] is not None:
+        ways.append("--data.auto_augment null (another training)")
+    return ways
+
+
+def cores_of_process() -> int:
+    """Cores that this process may use: on a shared machine, fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,80 @@
+"""A run says which share of its time it waits for images, and above a fifth what to change."""
+
+import csv
+import time
+
+import pytest
+
+from shvit_pl.callbacks.data_wait import advice, cores_of_process
+from shvit_pl.data.dataset import RowReader
+from shvit_pl.modules import ClassificationModule
+from shvit_pl.runs import read_summary
+from tests.cli.runs import fit
+
+LOADING = {"auto_augment": None, "image_size": 224, "augment": "crop", "augment_on": "workers", "color_jitter": 0.0}
+LONGER = "--trainer.limit_train_batches=6"
+
+
+def slow(monkeypatch, kind, method, seconds):
+    original = getattr(kind, method)
+
+    def slowly(self, *args, **options):
+        time.sleep(seconds)
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(kind, method, slowly)
+
+
+def logged(folder):
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    return [float(row["train/data_wait"]) for row in rows if row.get("train/data_wait")]
+
+
+def test_a_slow_decoder_is_waited_for_and_the_run_says_so(monkeypatch, tmp_path, capsys):
+    slow(monkeypatch, RowReader, "read", 0.03)  # half a second for a batch
+    assert fit(LONGER) == 0
+    folder = tmp_path / "runs" / "tiny" / "version_0"
+    shares = [read_summary(folder)["data_wait"], *logged(folder)]
+    assert len(shares) == 1 + 2
+    assert all(0.5 < share < 1 for share in shares)
+    out = capsys.readouterr().out
+    assert f"data wait: {shares[0]:.0%} of the time the training waited for images. Loading and training share" in out
+    assert f"{shares[0]:.0%} of the time" in out.split("result")[1]
+
+
+def test_a_slow_network_waits_for_nothing_and_nothing_is_said(monkeypatch, tmp_path, capsys):
+    slow(monkeypatch, ClassificationModule, "training_step", 1.0)
+    assert fit(LONGER, "--trainer.max_epochs=1") == 0
+    share = read_summary(tmp_path / "runs" / "tiny" / "version_0")["data_wait"]
+    assert 0 < share < 0.2
+    assert "waited for images" not in capsys.readouterr().out
+
+
+def test_a_slow_validation_is_no_waiting(monkeypatch, tmp_path):
+    slow(monkeypatch, ClassificationModule, "validation_step", 0.3)
+    slow(monkeypatch, ClassificationModule, "training_step", 0.3)
+    assert fit(LONGER, "--trainer.val_check_interval=2", "--trainer.limit_val_batches=2") == 0
+    assert read_summary(tmp_path / "runs" / "tiny" / "version_0")["data_wait"] < 0.3
+
+
+def test_a_run_of_one_step_knows_nothing_of_it(tmp_path):
+    assert fit("--trainer.max_steps=1") == 0
+    assert read_summary(tmp_path / "runs" / "tiny" / "version_0")["data_wait"] is None
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "devices", "said"),
+    [
+        ("cpu", 0, 1, "so more workers would not help much"),
+        ("cuda", 0, 1, f"Give --data.num_workers {cores_of_process()} (now 0; "),
+        ("cuda", cores_of_process(), 1, "cores per device load already"),
+        ("cuda", 1, 10_000, "All 1 cores per device load already"),
+    ],
+)
+def test_the_advice_is_of_the_runs_own_settings(device, workers, devices, said):
+    line = advice(0.43, LOADING, workers, device, devices)
+    assert line.startswith("data wait: 43% of the time")
+    assert said in line
+    assert "about 448 pixels a side" in line
+    assert "--data.auto_augment" not in line
+    assert "--data.auto_augment null" in advice(0.43, {**LOADING, "auto_augment": "3a"}, workers, device, devices)
