@@ -71,9 +71,9 @@ def optimize(
         NotCompiledError: where the compiler is missing, or fails or computes something else in all ways.
     """
     images = example.to(dtype).contiguous(memory_format=torch.channels_last)
-    expected = deepcopy(model).eval()(example)
+    expected = deepcopy(model).eval()(example.to(next(model.parameters()).dtype))
     networks = _compiled(fused(model).to(dtype), images, expected, progress)
-    rates = images_per_second(networks, images, rounds=5, seconds=0.2, progress=progress)
+    rates = images_per_second(networks, images, rounds=7, seconds=0.5, progress=progress)
     medians = {name: rate.median for name, rate in rates.items()}
     best = max(networks, key=lambda name: medians[name])
     return Optimized(networks[best], example, dtype, medians).eval()

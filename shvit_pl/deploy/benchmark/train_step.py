@@ -9,6 +9,7 @@ from timm.loss import SoftTargetCrossEntropy
 from timm.utils import ModelEmaV3, adaptive_clip_grad
 from torch import Tensor, nn
 
+from shvit_pl.clipping import clip_adaptively
 from shvit_pl.deploy.benchmark.cells import Cell
 from shvit_pl.errors import UserError
 from shvit_pl.modules.averaging import EmaConfig
@@ -25,7 +26,8 @@ class TrainStep:
     """Mixup or CutMix, forward, backward, adaptive clipping, AdamW, moving average: once per call.
 
     `official` trains as the official `engine.py`: float32 in NCHW, tensor by tensor, the loss read in every step. The
-    other modes are channels-last with PyTorch's own choice of kernels; `compiled` compiles the network.
+    other modes are channels-last, with optimiser, clipping and average of all tensors at once, as `fit` does it;
+    `compiled` compiles the network.
 
     Args:
         cell: How to train; bf16 is autocast.
@@ -77,7 +79,8 @@ class TrainStep:
             loss.item()
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
-        adaptive_clip_grad(self.model.parameters(), clip_factor=_CLIP)
+        clip = adaptive_clip_grad if self.official else clip_adaptively
+        clip(self.model.parameters(), clip_factor=_CLIP)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
