@@ -71,7 +71,7 @@ def optimize(
         NotCompiledError: where the compiler is missing, or fails or computes something else in all ways.
     """
     images = example.to(dtype).contiguous(memory_format=torch.channels_last)
-    expected = deepcopy(model).eval()(example.to(next(model.parameters()).dtype))
+    expected = deepcopy(model).eval()(example.to(next(model.parameters(), example).dtype))
     networks = _compiled(fused(model).to(dtype), images, expected, progress)
     rates = images_per_second(networks, images, rounds=7, seconds=0.5, progress=progress)
     medians = {name: rate.median for name, rate in rates.items()}
