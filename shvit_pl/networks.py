@@ -145,7 +145,9 @@ def _of_repo(name: str, averaged: bool | None) -> OpenedNetwork:
             "shvit-pl fit, or a Hub repo."
         )
     model = _network(DesignConfig(**pretrained.model["design"]).resolve(), pretrained.classes)
-    load_weights(model, name)
+    report = load_weights(model, name)
+    if report.reinitialised:
+        raise UserError(f"{name!r}: not whole, it lacks {', '.join(report.reinitialised)}.")
     data = pretrained.data
     return OpenedNetwork(
         name,
@@ -189,5 +191,5 @@ def _unknown(name: str) -> UserError:
         return UserError(f"{name!r}: a model of timm; write {TIMM}{name}.")
     return UserError(
         f"{name!r}: no design{did_you_mean(name, NAMED)}, and no such file or folder. Give a design (shvit-pl designs "
-        f"has them), a run folder, a Hub repo (hf-hub:user/name), or {TIMM} and a name of timm."
+        f"has them), a run folder, a checkpoint, a Hub repo (hf-hub:user/name), or {TIMM} and a name of timm."
     )

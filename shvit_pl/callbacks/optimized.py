@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from timm.utils import ModelEmaV3
 from torch import nn
 
 from shvit_pl.deploy.compiling import NotCompiledError
@@ -32,6 +33,13 @@ class OptimizedNetwork(L.Callback):
         """Likewise."""
         self._optimize(trainer, pl_module)
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse what it is not for."""
+        if trainer.world_size > 1:
+            raise UserError("optimize true: it is for one device; give --trainer.devices 1, or leave it out.")
+        if str(trainer.precision).startswith("64"):
+            raise UserError(f"trainer.precision {trainer.precision}: optimize true computes in 32 or 16 bits.")
+
     @staticmethod
     def _optimize(trainer: L.Trainer, module: Any) -> None:
         data = trainer.datamodule.hparams  # type: ignore[attr-defined]
@@ -39,7 +47,8 @@ class OptimizedNetwork(L.Callback):
         dtype = _DTYPES.get(str(trainer.precision).split("-")[0], torch.float32)
         for name in _used(trainer, module):
             network = getattr(module, name)
-            setattr(module, name, _optimized(getattr(network, "module", network), batch, dtype))
+            network = network.module if isinstance(network, ModelEmaV3) else network
+            setattr(module, name, _optimized(network, batch, dtype))
 
 
 def _used(trainer: L.Trainer, module: Any) -> list[str]:

@@ -57,7 +57,7 @@ class Throughput(L.Callback):
         """Take how long the batch was waited for; a GPU that was busy all the while has lost nothing."""
         loading = getattr(trainer.train_dataloader, "waited", 0.0)
         busy = self._stepped is not None and not self._stepped.query()  # type: ignore[no-untyped-call]  # it does not wait
-        self._wait, self._loading = 0.0 if busy else loading - self._loading, loading
+        self._wait, self._loading = 0.0 if busy else max(0.0, loading - self._loading), loading  # of a new loader
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from textwrap import shorten
 from typing import Any
 
@@ -14,6 +15,15 @@ _LONGEST = 160  # characters of a reason
 
 class NotCompiledError(RuntimeError):
     """Why a network could not be compiled, in one short line."""
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Turn whatever goes wrong into a `NotCompiledError`: exporting, tracing and backends have errors of their own."""
+    try:
+        yield
+    except Exception as error:
+        raise NotCompiledError(_reason(error)) from error
 
 
 @torch.inference_mode()
@@ -31,15 +41,13 @@ def compiled(model: nn.Module, images: Tensor, backend: str | Callable[..., Any]
     Raises:
         NotCompiledError: where the compiler fails, or is missing.
     """
-    try:
+    with compiling():
         network: Any = torch.compile(torch.export.export(model, (images,)).module(), dynamic=False, backend=backend)
         network(images)
-    except Exception as error:  # exporting, tracing and every backend have exceptions of their own
-        raise NotCompiledError(_reason(error)) from error
     return network
 
 
-@torch.inference_mode()
+@torch.no_grad()  # weights are frozen only where no gradient can be asked for
 def frozen(model: nn.Module, images: Tensor, tuned: bool = False) -> Callable[[Tensor], Tensor]:
     """Compile with the weights as constants, laid out as the device's kernels want them, and run once.
 
@@ -62,14 +70,10 @@ def frozen(model: nn.Module, images: Tensor, tuned: bool = False) -> Callable[[T
         "autotune_num_choices_displayed": 0,
         "max_autotune_report_choices_stats": False,
     }
-    try:
-        with torch.no_grad():  # weights are frozen only where no gradient can be asked for
-            network: Any = torch._inductor.compile(
-                torch.export.export(model, (images,)).module(), [images], options=options
-            )
+    with compiling():
+        exported = torch.export.export(model, (images,)).module()
+        network: Any = torch._inductor.compile(exported, [images], options=options)
         network(images)
-    except Exception as error:  # exporting, tracing and every backend have exceptions of their own
-        raise NotCompiledError(_reason(error)) from error
     return network
 
 

@@ -10,10 +10,27 @@ from torch import Tensor
 _WARM_UPS = 3  # as torch's notes on CUDA graphs have it
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def replayed(network: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[Tensor], Tensor]:
-    """Capture a network's work on batches of this shape; each call copies images in, replays, and copies logits out."""
+    """Capture a network's work on batches of this shape; each call copies images in, replays, and copies logits out.
+
+    Calls share one place for images and one for logits: make them from one thread and stream.
+    """
     given = images.clone()
+    with torch.cuda.device(images.device):
+        graph, result = _captured(network, given)
+
+    @torch.no_grad()
+    def replay(batch: Tensor) -> Tensor:
+        with torch.cuda.device(given.device):
+            given.copy_(batch)
+            graph.replay()
+            return result.clone()  # the next call writes over it
+
+    return replay
+
+
+def _captured(network: Callable[[Tensor], Tensor], given: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -23,10 +40,4 @@ def replayed(network: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[T
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = network(given)
-
-    def replay(batch: Tensor) -> Tensor:
-        given.copy_(batch)
-        graph.replay()
-        return result.clone()  # the next call writes over it
-
-    return replay
+    return graph, result

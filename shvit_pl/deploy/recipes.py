@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from shvit_pl.deploy.compiling import frozen
+from shvit_pl.deploy.compiling import compiling, frozen
 from shvit_pl.deploy.cuda_graph import replayed
 from shvit_pl.deploy.passes import Pass, attention_over_tokens, depthwise_as_sum, pointwise_as_linear, rewrite
 
@@ -37,7 +37,8 @@ class Recipe:
         """Compile a fused network for batches like this one; raises `NotCompiledError`."""
         rewritten = rewrite(deepcopy(model), *self.passes).to(memory_format=torch.channels_last)
         network = frozen(rewritten, images, self.tuned)
-        return replayed(network, images) if self.replayed else network
+        with compiling():
+            return replayed(network, images) if self.replayed else network
 
 
 _ON_CPU = (

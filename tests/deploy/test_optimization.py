@@ -78,6 +78,26 @@ def test_autocast_around_it_changes_nothing(served):
         assert torch.equal(network(IMAGES), expected)
 
 
+@pytest.mark.parametrize(
+    "images", [IMAGES[0], IMAGES[:0], IMAGES.byte()], ids=["one image without a batch", "none", "bytes"]
+)
+def test_what_is_no_batch_of_images_is_refused(images):
+    with pytest.raises(ValueError, match="needed is a batch"):
+        optimize(small(), images)
+
+
+def test_other_dtypes_are_refused():
+    with pytest.raises(ValueError, match="float64: allowed are"):
+        optimize(small(), IMAGES, torch.float64)
+
+
+@pytest.mark.slow
+def test_a_reduced_network_and_an_empty_example_will_do():
+    model = small().eval()
+    network = optimize(deepcopy(model).bfloat16(), torch.zeros_like(IMAGES))
+    assert difference(network(IMAGES), model.bfloat16().float()(IMAGES)) <= 1e-5
+
+
 class WrongInHalf(nn.Module):
     def forward(self, images):
         return (images.mean((-2, -1)) + 1) * 1e5  # overflows in float16
@@ -108,7 +128,8 @@ def test_other_designs_keep_their_logits():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_on_a_gpu_too(dtype):
+def test_on_a_gpu_too(dtype, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     model, images = perturb_(create_model("s1")).eval().cuda(), torch.randn(4, 3, 224, 224, device="cuda")
     network, before = optimize(model, images, dtype), settings()
     with torch.inference_mode():

@@ -75,8 +75,9 @@ class Builder:
             CannotRunError: where that fails: networks, compilers and devices have errors of their own.
         """
         network = self.deployed(cell.model, cell.pixels)
-        memory = PeakMemory(self.device)
         try:
+            self.images(cell.batch, cell.pixels)  # before memory is watched
+            memory = PeakMemory(self.device)
             call = self._call(cell, network)
             call()
             peak = None if cell.runtime == ONNX else memory.of(call)  # torch does not see ONNX Runtime's

@@ -48,6 +48,8 @@ class Steps:
     def next(self, what: str) -> None:
         """One step further: `what` begins."""
         self._bar.update(self._task, advance=1, description=what)
+        if not self.console.is_terminal and what.startswith("building"):
+            self.say(what)
 
     def measured(self, what: str, done: int, total: int) -> None:
         """One block further."""
