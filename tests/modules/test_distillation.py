@@ -191,7 +191,8 @@ def test_from_python_a_distillation_trains_and_comes_back_from_its_checkpoint(na
     for kind in (DistillationModule, ClassificationModule):
         again = kind.load_from_checkpoint(path, map_location="cpu")
         assert getattr(again, "teacher", None) is None
-        assert torch.equal(again.eval()(images), module.eval()(images))
+        # the one that has a trainer is channels-last, which rounds otherwise
+        torch.testing.assert_close(again.eval()(images), module.eval()(images), rtol=1e-3, atol=1e-5)
     assert DistillationModule.load_from_checkpoint(path).distill_config == config
     single = create_model("tiny", num_classes=10)
     report = load_weights(single, path)
