@@ -63,7 +63,10 @@ def advice(share: float, settings: Any, workers: int, device: str, devices: int 
         devices: How many of them this machine trains on.
     """
     cores = cores_of_process() // devices or 1
-    ways = [*_lighter(settings, device), f"store smaller images (about {2 * settings['image_size']} pixels a side)"]
+    ways = [
+        *_lighter(settings, device),
+        f"store images no larger than about {2 * settings['image_size']} pixels a side",
+    ]
     who = "the training" if device == "cpu" else "the device"
     if device == "cpu":
         where = f"Loading and training share {cores} core{'s' * (cores > 1)}, so more workers would not help much."
