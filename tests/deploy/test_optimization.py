@@ -39,6 +39,7 @@ def served():
     return model, optimize(model, IMAGES[:3]), before
 
 
+@pytest.mark.slow
 def test_it_gives_the_same_logits(served):
     model, network, _ = served
     expected = deepcopy(model).eval()(IMAGES)

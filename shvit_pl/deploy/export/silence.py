@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import IO
 
 _STREAMS = (1, 2)  # also of libraries in C++
@@ -26,7 +27,8 @@ def silenced() -> Iterator[None]:
         logging.disable(logging.WARNING)
         _redirect(sink)
         try:
-            yield
+            with io.StringIO() as said, redirect_stdout(said), redirect_stderr(said):  # which may lead elsewhere
+                yield
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
