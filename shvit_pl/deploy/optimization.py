@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,8 @@ from shvit_pl.deploy.fusing import fused
 from shvit_pl.deploy.recipes import Recipe, recipes
 from shvit_pl.deploy.timing import Progress, images_per_second
 
-_TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 0.1, torch.float16: 0.1}  # of any one image's logits
-_TF32 = 2e-3  # where float32 is rounded to 10 bits on the way, as cuDNN is allowed to by default
+_ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}  # relative error of any image's logits
+_TIMES = 4  # or so many times that of the model itself in the same dtype, where its own rounding is more
 
 
 class Optimized(nn.Module):
@@ -85,8 +86,8 @@ def optimize(
         NotCompiledError: where the compiler is missing, or fails or computes something else in all ways.
     """
     _check_images(example)
-    if dtype not in _TOLERANCES:
-        raise ValueError(f"dtype {dtype}: allowed are {', '.join(map(str, _TOLERANCES))}.")
+    if dtype not in _ALLOWED:
+        raise ValueError(f"dtype {dtype}: allowed are {', '.join(map(str, _ALLOWED))}.")
     images = _noise_like(example).to(dtype)
     networks, refused = _compiled(model, images, progress)
     rates = images_per_second(networks, images, rounds=7, seconds=0.5, progress=progress)
@@ -115,6 +116,8 @@ def _compiled(
     others = images.flip(-1).contiguous(memory_format=torch.channels_last)  # for what only keeps its first logits
     precise = "cpu" if images.device.type == "mps" else images.device  # where float64 is to be had
     exact = deepcopy(model).eval().to(precise, torch.float64)(others.to(precise, torch.float64))
+    own = deepcopy(model).eval().to(images.dtype)(others)
+    allowed = max(_ALLOWED[images.dtype], _TIMES * _error(own, exact))
     plain = fused(deepcopy(model).float()).to(images.dtype)
     tried: tuple[Recipe, ...] = recipes(images.device)
     networks: dict[str, Callable[[Tensor], Tensor]] = {}
@@ -122,7 +125,7 @@ def _compiled(
     for done, recipe in enumerate(tried, start=1):
         try:
             network = recipe.make(plain, images)
-            _check_equal(network, others, exact)
+            _check_equal(network(others), exact, allowed)
             networks[recipe.name] = network
         except NotCompiledError as error:
             refused[recipe.name] = str(error)
@@ -133,12 +136,13 @@ def _compiled(
     return networks, refused
 
 
-def _check_equal(network: Callable[[Tensor], Tensor], images: Tensor, exact: Tensor) -> None:
-    errors = torch.linalg.vector_norm(network(images).to(exact) - exact, dim=1) / torch.linalg.vector_norm(exact, dim=1)
-    if not (worst := errors.max().item()) <= _tolerance(images):  # nor is it a number where a value has overflowed
-        raise NotCompiledError(f"its logits differ by {worst:.1e} in {images.dtype}")
+def _check_equal(logits: Tensor, exact: Tensor, allowed: float) -> None:
+    error = _error(logits, exact)
+    if not (isfinite(error) and error <= allowed):
+        raise NotCompiledError(f"its logits differ by {error:.1e} in {logits.dtype}, allowed is {allowed:.0e}")
 
 
-def _tolerance(images: Tensor) -> float:
-    rounded = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
-    return _TF32 if images.is_cuda and images.dtype == torch.float32 and rounded else _TOLERANCES[images.dtype]
+def _error(logits: Tensor, exact: Tensor) -> float:
+    """The greatest relative error of one image's logits."""
+    distances = torch.linalg.vector_norm(logits.to(exact) - exact, dim=1)
+    return (distances / torch.linalg.vector_norm(exact, dim=1)).max().item()
