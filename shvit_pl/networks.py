@@ -36,7 +36,7 @@ class OpenedNetwork:
     Attributes:
         name: As it was given.
         model: In evaluation mode on the CPU, with one classifier: `(B, 3, S, S)` to `(B, classes)`.
-        origin: Where it is from; weights of a design are fresh, and so are those of timm unless asked for.
+        origin: Where it is from.
         image_size: Side in pixels of the images that it is made for.
         mean: Of its normalisation, per channel, for pixels from 0 to 1.
         std: Likewise.
@@ -44,6 +44,7 @@ class OpenedNetwork:
         resize: Likewise: crop or squash.
         class_names: Index by index, where known.
         averaged: Whether the weights are a moving average.
+        fresh: Whether they are those of no training: a design's, and timm's unless asked for.
     """
 
     name: str
@@ -56,6 +57,7 @@ class OpenedNetwork:
     resize: Literal["crop", "squash"] = "crop"
     class_names: list[str] | None = None
     averaged: bool = False
+    fresh: bool = False
 
 
 def open_network(
@@ -77,7 +79,7 @@ def open_network(
         return _of_timm(name, pretrained, image_size)
     if name in NAMED:
         design = resolve_design(name)
-        return OpenedNetwork(name, _network(design, _CLASSES), "design", design.image_size)
+        return OpenedNetwork(name, _network(design, _CLASSES), "design", design.image_size, fresh=True)
     if not (is_path(name) or "/" in name or Path(name).exists()):
         raise _unknown(name)
     file = local_file(name)
@@ -183,6 +185,7 @@ def _of_timm(name: str, pretrained: bool, image_size: int | None) -> OpenedNetwo
         tuple(cfg["std"]),
         float(cfg["crop_pct"]),
         class_names=names,
+        fresh=not pretrained,
     )
 
 

@@ -14,7 +14,6 @@ from shvit_pl.callbacks.figures import RunFigures
 from shvit_pl.callbacks.finite_loss import FiniteLoss
 from shvit_pl.callbacks.hparams import RunHparams
 from shvit_pl.callbacks.last_validation import LastValidation
-from shvit_pl.callbacks.optimized import OptimizedNetwork
 from shvit_pl.callbacks.predictions import PredictionWriter
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.callbacks.published import PublishedAccuracy
@@ -25,6 +24,7 @@ from shvit_pl.callbacks.run_settings import RunSettings
 from shvit_pl.callbacks.step_seed import StepSeed
 from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import Throughput
+from shvit_pl.deploy.callback import OptimizedNetwork
 
 
 def fit_callbacks(config: Any, settings: dict[str, Any], command: str) -> list[Callback]:

@@ -56,7 +56,7 @@ def image_folder(tmp_path):
 def run(tmp_path_factory):
     """The folder of a run with averaged weights, which knows the digits well enough to teach."""
     root = tmp_path_factory.mktemp("teacher")
-    flags = ("--trainer.max_epochs=3", "--trainer.limit_train_batches=60", "--model.optim.lr=0.002")
+    flags = ("--trainer.max_epochs=4", "--trainer.limit_train_batches=60", "--model.optim.lr=0.002")
     assert fit(f"--trainer.default_root_dir={root}", "--model.ema.decay=0.9", "--model.mix.mixup=0", *flags) == 0
     return root / "tiny" / "version_0"
 

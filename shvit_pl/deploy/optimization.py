@@ -32,7 +32,7 @@ class Optimized(nn.Module):
 
     def __init__(
         self,
-        network: Callable[[Tensor], Tensor],
+        networks: dict[str, Callable[[Tensor], Tensor]],
         example: Tensor,
         dtype: torch.dtype,
         rates: dict[str, float],
@@ -43,7 +43,7 @@ class Optimized(nn.Module):
         self.rates = rates
         self.refused = refused
         self._device = example.device
-        self._network = network
+        self._network = networks[self.recipe]
         self._shape = example.shape
         self._dtype = dtype
 
@@ -92,8 +92,7 @@ def optimize(
     networks, refused = _compiled(model, images, progress)
     rates = images_per_second(networks, images, rounds=7, seconds=0.5, progress=progress)
     medians = {name: rate.median for name, rate in rates.items()}
-    best = max(networks, key=lambda name: medians[name])
-    return Optimized(networks[best], example, dtype, medians, refused).eval()
+    return Optimized(networks, example, dtype, medians, refused).eval()
 
 
 def _check_images(images: Tensor) -> None:

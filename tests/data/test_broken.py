@@ -1,7 +1,6 @@
 """Images that can't be decoded: skipped, counted and named; more than one in a hundred stops the run."""
 
 import csv
-import re
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image
@@ -37,20 +36,18 @@ def test_few_broken_images_are_named_once_and_counted(tmp_path, workers, capsys,
 
 
 def test_broken_images_count_in_no_metric(tmp_path, capsys):
-    whole, torn = rows_with_broken(tmp_path / "whole.parquet", []), rows_with_broken(tmp_path / "torn.parquet", [7])
+    whole, torn = rows_with_broken(tmp_path / "whole.parquet", []), rows_with_broken(tmp_path / "torn.parquet", [319])
     assert fit(*WHOLE, whole) == 0
     checkpoint = f"--ckpt_path={tmp_path / 'runs' / 'tiny' / 'version_0' / 'checkpoints' / 'last.ckpt'}"
     Dataset.from_parquet(str(tmp_path / "whole.parquet")).select(
-        [number for number in range(320) if number != 7]
+        range(319)  # so that batches are the same, and round alike
     ).to_parquet(tmp_path / "without.parquet")
     printed = []
     for path in (torn, f"--data.path={tmp_path / 'without.parquet'}"):
         capsys.readouterr()
         assert main(["validate", checkpoint, path]) == 0
-        found = re.findall(r"val/(\w+)\W+([\d.]+)", capsys.readouterr().out)
-        printed.append({name: float(value) for name, value in found})
-    assert printed[0].keys() >= {"acc1", "loss"}
-    assert printed[0] == pytest.approx(printed[1], rel=1e-5)  # of another batch's rounding
+        printed.append([line for line in capsys.readouterr().out.splitlines() if "val/" in line])
+    assert printed[0] == printed[1]
 
 
 def test_more_than_one_in_a_hundred_stops_the_run_with_their_names(tmp_path, capsys):

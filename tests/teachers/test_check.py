@@ -27,7 +27,7 @@ def test_a_trained_teacher_passes_and_its_accuracy_is_said(run, batches):
     assert check.top1 == pytest.approx((named == labels).float().mean().item())
     assert check.majority == pytest.approx(labels.bincount().max().item() / 128)
     assert check.images == 128
-    assert check.top1 > 2 * check.majority
+    assert check.top1 > 0.4
     assert f"top-1 {check.top1:.1%} on 128 validation images" in str(check)
     assert "\n" not in str(check)
 

@@ -11,7 +11,7 @@ from torch._dynamo import config as dynamo
 
 from shvit_pl.deploy.benchmark.builder import Builder, Built, CannotRunError
 from shvit_pl.deploy.benchmark.cells import Cell, Group
-from shvit_pl.deploy.benchmark.official import officially_timed, weights_cast_once
+from shvit_pl.deploy.benchmark.official import officially_timed
 from shvit_pl.deploy.benchmark.options import Options
 from shvit_pl.deploy.benchmark.progress import Steps
 from shvit_pl.deploy.timing import Rate, side_by_side
@@ -68,7 +68,7 @@ def _measure_group(
     with dynamo.patch(recompile_limit=len(group.cells) + 8, fail_on_recompile_limit_hit=True):  # else some run eagerly
         built = _built(group, builder, steps, skipped)
         steps.leave_out(len(group.cells) - len(built), options)
-        rates = _timed(built, options, steps, builder)
+        rates = _timed(built, options, steps)
     first = next(iter(rates.values())).median if rates else 1.0
     return [Measured(cell, group, rate, rate.median / first, built[cell]) for cell, rate in rates.items()]
 
@@ -86,15 +86,12 @@ def _built(group: Group, builder: Builder, steps: Steps, skipped: dict[str, str]
     return built
 
 
-def _timed(built: Mapping[Cell, Built], options: Options, steps: Steps, builder: Builder) -> dict[Cell, Rate]:
+def _timed(built: Mapping[Cell, Built], options: Options, steps: Steps) -> dict[Cell, Rate]:
     work = {cell: each.work for cell, each in built.items()}
-    if options.protocol == "interleaved" and builder.train:
+    if options.protocol == "interleaved":
         return side_by_side(work, options.blocks, options.seconds, steps.measured)
-    with weights_cast_once(builder.device):
-        if options.protocol == "interleaved":
-            return side_by_side(work, options.blocks, options.seconds, steps.measured)
-        rates = {}
-        for cell, each in work.items():
-            steps.next(f"measuring {cell}")
-            rates[cell] = officially_timed(each, options.warm_up or 0.0, options.seconds)
-        return rates
+    rates = {}
+    for cell, each in work.items():
+        steps.next(f"measuring {cell}")
+        rates[cell] = officially_timed(each, options.warm_up or 0.0, options.seconds)
+    return rates

@@ -53,8 +53,3 @@ def officially_timed(work: Work, warm_up: float, seconds: float) -> Rate:
         taken += time.time() - start
         count += 1
     return Rate((work.images * count / taken,))
-
-
-def weights_cast_once(device: torch.device) -> Any:
-    """Within it, autocast keeps the weights that it has cast from call to call, as in the script's one long context."""
-    return torch.autocast("cuda", enabled=False) if device.type == "cuda" else torch.no_grad()

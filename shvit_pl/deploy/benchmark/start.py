@@ -90,7 +90,7 @@ def _models(opened: Mapping[str, OpenedNetwork], measured: Sequence[Measured]) -
 
 
 def _weights(network: OpenedNetwork) -> str:
-    if network.origin in ("design", "timm"):
+    if network.fresh:
         return "fresh"
     return "averaged" if network.averaged else "trained"
 

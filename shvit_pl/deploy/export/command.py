@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from shvit_pl.deploy.export.formats import FORMATS
-from shvit_pl.deploy.export.request import OPSETS, Request, read_request
+from shvit_pl.deploy.export.request import OPSETS, read_request
 from shvit_pl.errors import UserError
 from shvit_pl.extras import check_extra
 from shvit_pl.parsing import OneLineErrors
@@ -28,7 +28,7 @@ def run(args: list[str]) -> None:
 
     opened = _open(request.options)
     if request.options.int8:
-        _check_trained(opened, request)
+        _check_trained(opened)
     export(opened, request)
 
 
@@ -42,8 +42,8 @@ def _open(options: Any) -> OpenedNetwork:
     return opened
 
 
-def _check_trained(opened: OpenedNetwork, request: Request) -> None:
-    if opened.origin == "design" or (opened.origin == "timm" and not request.options.pretrained):
+def _check_trained(opened: OpenedNetwork) -> None:
+    if opened.fresh:
         raise UserError(
             f"--int8: the weights of {opened.name!r} are fresh, so int8 has nothing to be measured by; give a run "
             "folder, a checkpoint or a Hub repo."

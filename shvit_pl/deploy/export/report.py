@@ -57,7 +57,7 @@ def print_report(done: Exported) -> None:
 def _lines(done: Exported) -> Iterator[tuple[str, str]]:
     options, batch = done.request.options, done.request.batch or "any"
     yield "file", f"{done.request.output}, {size(done.request.output) / 1e6:.1f} MB, {done.request.name}"
-    if _fresh(done):
+    if done.opened.fresh:
         yield "weights", "fresh: good for measuring speed, and for nothing else"
     pixels = "RGB pixels from 0 to 1" if options.normalise else "normalised RGB"
     yield "input", f"images: ({batch}, 3, {done.image_size}, {done.image_size}), {pixels}"
@@ -70,10 +70,6 @@ def _lines(done: Exported) -> Iterator[tuple[str, str]]:
         yield "not run", "converted and inspected, not run: CoreML runs on macOS only"
     if done.found is not None:
         yield "difference", _difference(done, done.found)
-
-
-def _fresh(done: Exported) -> bool:
-    return done.opened.origin == "design" or (done.opened.origin == "timm" and not done.request.options.pretrained)
 
 
 def _difference(done: Exported, found: Difference) -> str:
