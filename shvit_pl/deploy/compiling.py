@@ -27,8 +27,10 @@ def compiling() -> Iterator[None]:
 
 
 @torch.inference_mode()
-def compiled(model: nn.Module, images: Tensor, backend: str | Callable[..., Any] = "inductor") -> nn.Module:
-    """Compile by `torch.compile` in its default mode, for batches of exactly this shape, and run once.
+def compiled(
+    model: nn.Module, images: Tensor, mode: str | None = None, backend: str | Callable[..., Any] = "inductor"
+) -> nn.Module:
+    """Compile by `torch.compile`, for batches of exactly this shape, and run once.
 
     The network is exported first, which gives it a `forward` of its own: `torch.compile` keeps eight versions of the
     one that all networks of a class share, and runs any further network uncompiled, with no more than a warning.
@@ -36,13 +38,15 @@ def compiled(model: nn.Module, images: Tensor, backend: str | Callable[..., Any]
     Args:
         model: In evaluation mode.
         images: A batch `(B, 3, S, S)`.
+        mode: Of `torch.compile`, such as reduce-overhead.
         backend: Of `torch.compile`.
 
     Raises:
         NotCompiledError: where the compiler fails, or is missing.
     """
     with compiling():
-        network: Any = torch.compile(torch.export.export(model, (images,)).module(), dynamic=False, backend=backend)
+        exported = torch.export.export(model, (images,)).module()
+        network: Any = torch.compile(exported, dynamic=False, mode=mode, backend=backend)
         network(images)
     return network
 

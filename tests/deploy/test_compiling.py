@@ -28,7 +28,7 @@ def test_every_further_network_of_a_class_is_compiled_too():
         return graph
 
     models = [Network(width).eval() for width in range(1, 11)]  # torch.compile alone gives up at the ninth
-    networks = [compiled(model, IMAGES, backend) for model in models]
+    networks = [compiled(model, IMAGES, backend=backend) for model in models]
     assert len(graphs) == 10
     with torch.inference_mode():
         for model, network in zip(models, networks, strict=True):
@@ -40,7 +40,7 @@ def test_every_further_network_of_a_class_is_compiled_too():
 def test_the_compiled_network_gives_the_same_outputs():
     model = perturb_(create_model("tiny", num_classes=3, depth=(1, 1, 1), distilled=True)).eval().fuse()
     with torch.inference_mode():
-        torch.testing.assert_close(compiled(model, IMAGES, "eager")(IMAGES), model(IMAGES))
+        torch.testing.assert_close(compiled(model, IMAGES, backend="eager")(IMAGES), model(IMAGES))
     torch.compiler.reset()
 
 
@@ -49,7 +49,7 @@ def test_a_compiler_that_fails_is_said_in_one_short_line():
         raise RuntimeError("no such compiler " + "here " * 100 + "\nand much more")
 
     with pytest.raises(NotCompiledError, match="no such compiler") as caught:
-        compiled(Network(1).eval(), IMAGES, broken)
+        compiled(Network(1).eval(), IMAGES, backend=broken)
     assert len(str(caught.value)) <= 160
     assert "\n" not in str(caught.value)
     torch.compiler.reset()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shvit_pl.deploy.benchmark.options import checked
+from shvit_pl.deploy.benchmark.options import MODES, checked
 from shvit_pl.parsing import OneLineErrors
 
 
@@ -24,7 +24,8 @@ def _parser() -> OneLineErrors:
         prog="shvit-pl benchmark",
         description="Measure networks side by side: milliseconds, images per second, memory, and ratios to the first.",
         epilog="Lists have commas. Modes: official (traced, as speed_test.py of the official code), eager (fused, "
-        "channels-last), compiled (the same by torch.compile), optimized (shvit_pl.deploy.optimize).",
+        "channels-last), compiled (the same by torch.compile; reduce-overhead and max-autotune are its modes), "
+        "optimized (shvit_pl.deploy.optimize).",
     )
     add = parser.add_argument
     models = "a design (s1), run folder, checkpoint, Hub repo (user/name) or timm:NAME"
@@ -32,7 +33,7 @@ def _parser() -> OneLineErrors:
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     add("--batch_size", "--batch-size", type=str, help="images, such as 1,32 (default: 256 on a GPU, 16 on a CPU)")
     add("--image_size", "--image-size", type=str, help="pixels, such as 224,512 (default: each network's own)")
-    add("--mode", type=str, help="of official,eager,compiled,optimized (default: eager,optimized; --train: eager)")
+    add("--mode", type=str, help=f"of {','.join(MODES)} (default: eager,optimized; --train: eager)")
     add("--optimize", action="store_true", help="take optimized among the modes")
     add("--dtype", type=str, help="of fp32,bf16,fp16 (default: fp32; official has its own)")
     add("--runtime", type=str, help="of torch,onnx (default: torch)")

@@ -58,6 +58,12 @@ def _version(name: str) -> str | None:
         return None
 
 
+_TASKS = {
+    True: "a step of training: official as engine.py, eager and compiled as timm's script, optimized as fit does it",
+    False: "a forward pass without gradients",
+}
+
+
 def explained(device: torch.device, train: bool) -> dict[str, str]:
     """What the figures mean."""
     return {
@@ -69,7 +75,7 @@ def explained(device: torch.device, train: bool) -> dict[str, str]:
         "params, macs": "of ours in closed form, BatchNorm not fused; of timm's models as reparameterised",
         "images": "random; of eager, compiled and optimized in the row's dtype and channels-last; of official in "
         "float32 and NCHW",
-        "task": "a step of training" if train else "a forward pass without gradients",
+        "task": _TASKS[train],
     }
 
 

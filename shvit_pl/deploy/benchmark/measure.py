@@ -54,6 +54,7 @@ def measure(
         try:
             found += _measure_group(group, builder, options, steps, skipped)
         finally:
+            builder.images.cache_clear()
             torch.compiler.reset()  # frees what was compiled
             gc.collect()
     if not found:

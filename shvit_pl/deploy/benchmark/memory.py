@@ -10,7 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 PEAK_OF = {
-    "cuda": "allocated on the GPU for the network and one call, images and other networks left out",
+    "cuda": "taken from the GPU for the network and one call, its CUDA graph too; images and other networks left out",
     "cpu": "allocated by torch in one call; weights, images and the libraries' own buffers left out",
 }
 
@@ -24,15 +24,19 @@ class PeakMemory:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+        self._before = 0
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            self._before = torch.cuda.memory_reserved(device)
 
     def of(self, call: Callable[[], object]) -> int | None:
         """Bytes as in `PEAK_OF`, where the device tells."""
         if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # a CUDA graph keeps its own, which nothing but what is reserved tells of
             torch.cuda.reset_peak_memory_stats(self.device)
             call()
             torch.cuda.synchronize(self.device)
-            return torch.cuda.max_memory_allocated(self.device) - self._before
+            return torch.cuda.max_memory_reserved(self.device) - self._before
         return _allocated_at_peak(call) if self.device.type == "cpu" else None
 
 

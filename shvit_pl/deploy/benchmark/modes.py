@@ -17,6 +17,8 @@ from shvit_pl.deploy.compiling import compiled
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+TORCH_MODE = {"compiled": None, "optimized": None}  # of torch.compile; the others are its own words
+
 
 def inference(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
     """A forward pass of a cell, to be called.
@@ -46,7 +48,7 @@ def _network(mode: str, model: nn.Module, images: Tensor) -> nn.Module:
     if mode == "optimized":
         return optimize(on_device, images, images.dtype)
     network = on_device.to(images.dtype).to(memory_format=torch.channels_last)
-    return network if mode == "eager" else compiled(network, images)
+    return network if mode == "eager" else compiled(network, images, TORCH_MODE.get(mode, mode))
 
 
 def _without_gradients(network: Any, images: Tensor) -> Callable[[], Tensor]:

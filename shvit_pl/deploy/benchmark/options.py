@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 DTYPES = ("fp32", "bf16", "fp16")
 RUNTIMES = ("torch", "onnx")
-MODES = ("official", "eager", "compiled", "optimized")
+MODES = ("official", "eager", "compiled", "reduce-overhead", "max-autotune", "optimized")
 LEAST_BLOCKS = 5
 _SECONDS = {"interleaved": 0.5, "official": 60.0}
 _WARM_UP = 10.0  # seconds of the official protocol
@@ -96,14 +96,9 @@ def checked(given: Any) -> Options:
 def _modes(given: Any) -> tuple[str, ...]:
     if given.protocol == "official":
         return ("official",)
-    if not given.train:
-        return _names("--mode", _asked(given, "eager,optimized"), MODES)
-    modes = _names("--mode", _asked(given, "eager"), MODES)
-    return tuple(dict.fromkeys("compiled" if mode == "optimized" else mode for mode in modes))
-
-
-def _asked(given: Any, default: str) -> str:
-    return f"{given.mode or default}{',optimized' if given.optimize else ''}"
+    default = "eager" if given.train else "eager,optimized"
+    asked = f"{given.mode or default}{',optimized' if given.optimize else ''}"
+    return _names("--mode", asked, MODES)
 
 
 def _check_protocol(given: Any) -> None:

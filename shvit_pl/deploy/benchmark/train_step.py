@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from shvit_pl.clipping import clip_adaptively
 from shvit_pl.deploy.benchmark.cells import Cell
+from shvit_pl.deploy.benchmark.modes import TORCH_MODE
 from shvit_pl.errors import UserError
 from shvit_pl.modules.averaging import EmaConfig
 from shvit_pl.modules.mixing import MixConfig
@@ -25,9 +26,9 @@ _STEPS, _EPOCHS = 1000, 300.0  # of the schedule, whose first step's rate is kep
 class TrainStep:
     """Mixup or CutMix, forward, backward, adaptive clipping, AdamW, moving average: once per call.
 
-    `official` trains as the official `engine.py`: float32 in NCHW, tensor by tensor, the loss read in every step. The
-    other modes are channels-last, with optimiser, clipping and average of all tensors at once, as `fit` does it;
-    `compiled` compiles the network.
+    `official` trains as the official `engine.py`: float32 in NCHW, tensor by tensor, the loss read in every step.
+    `optimized` trains as `fit`: channels-last, compiled, with optimiser, clipping and average of all tensors at once.
+    The other modes train as timm's script with its best flags: channels-last, its clipping and its average.
 
     Args:
         cell: How to train; bf16 is autocast.
@@ -42,11 +43,12 @@ class TrainStep:
         if len(images) % 2:
             raise UserError("Mixup and CutMix mix images in pairs, so the batch must be even")
         self.official = cell.mode == "official"
+        self.ours = cell.mode == "optimized"
         self.reduced = cell.dtype == "bf16"
         layout = torch.contiguous_format if self.official else torch.channels_last
         self.images = images.to(memory_format=layout)
         self.model = model.train().to(images.device).to(memory_format=layout)
-        self.network: Any = torch.compile(self.model, dynamic=False) if cell.mode == "compiled" else self.model
+        self.network = self._network(cell.mode)
         classes = int(getattr(model, "num_classes"))  # noqa: B009 (a module's attributes are typed as tensors)
         self.labels = torch.randint(classes, (len(images),), device=images.device)
         self.mixup = _MIX.build(classes, _SMOOTHING)
@@ -55,15 +57,20 @@ class TrainStep:
         self.ema = self._average()
         self.scaler = torch.amp.GradScaler(enabled=self.official and images.device.type == "cuda")
 
+    def _network(self, mode: str) -> Any:
+        if mode in ("official", "eager"):
+            return self.model
+        return torch.compile(self.model, dynamic=False, mode=TORCH_MODE.get(mode, mode))
+
     def _optimizer(self) -> torch.optim.Optimizer:
         options = {"foreach": False} if self.official else {}
         config = OptimConfig(name="adamw", options=options)
         schedule = make_schedule(config, len(self.images), _STEPS, _EPOCHS)
-        return make_optimizer(self.model, config, schedule, _WEIGHT_DECAY)[0]
+        return make_optimizer(self.model, config, schedule, _WEIGHT_DECAY, fused=self.ours)[0]
 
     def _average(self) -> ModelEmaV3:
-        if self.official:
-            return ModelEmaV3(self.model, decay=_EMA.decay, foreach=False)
+        if not self.ours:
+            return ModelEmaV3(self.model, decay=_EMA.decay, foreach=not self.official)
         average = _EMA.build(self.model)
         assert average is not None
         return average
@@ -79,7 +86,7 @@ class TrainStep:
             loss.item()
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
-        clip = adaptive_clip_grad if self.official else clip_adaptively
+        clip = clip_adaptively if self.ours else adaptive_clip_grad
         clip(self.model.parameters(), clip_factor=_CLIP)
         self.scaler.step(self.optimizer)
         self.scaler.update()

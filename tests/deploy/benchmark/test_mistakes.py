@@ -19,7 +19,10 @@ MISTAKES = [
     (["tiny", "--image-size=224.5"], "--image-size '224.5'"),
     (["tiny", "--image-size=8", "--device=cpu"], "sides of 64 pixels or more"),
     (["tiny", "--dtype=fp31"], "did you mean 'fp32'"),
-    (["tiny", "--mode=fast"], "--mode 'fast': allowed are official, eager, compiled, optimized"),
+    (
+        ["tiny", "--mode=fast"],
+        "--mode 'fast': allowed are official, eager, compiled, reduce-overhead, max-autotune, optimized",
+    ),
     (["tiny", "--runtime=tensorrt"], "--runtime 'tensorrt': allowed are torch, onnx"),
     (["tiny", "--runtime=onnx", "--dtype=bf16"], "with --runtime onnx, allowed is fp32"),
     (["tiny", "--runtime=onnx", "--mode=eager"], "--mode eager: it is of --runtime torch"),

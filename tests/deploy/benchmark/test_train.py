@@ -18,7 +18,10 @@ def step(mode="eager", dtype="fp32", images=IMAGES):
     return TrainStep(Cell("tiny", "torch", mode, dtype, len(images), 64), model, images)
 
 
-@pytest.mark.parametrize("mode", ["official", "eager", pytest.param("compiled", marks=pytest.mark.slow)])
+COMPILED = [pytest.param(mode, marks=pytest.mark.slow) for mode in ("compiled", "optimized")]
+
+
+@pytest.mark.parametrize("mode", ["official", "eager", *COMPILED])
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_weights_and_their_average_move_and_the_loss_is_finite(mode, dtype):
     torch.manual_seed(0)
@@ -42,17 +45,19 @@ def test_images_are_mixed_anew_in_every_step():
     assert torch.equal(one.images, kept)
 
 
-def test_official_and_eager_do_the_same_step():
+@pytest.mark.parametrize("mode", ["eager", pytest.param("optimized", marks=pytest.mark.slow)])
+def test_the_same_step_as_the_official_one(mode):
     found = []
-    for mode in ("official", "eager"):
+    for each in ("official", mode):
         torch.manual_seed(0)  # of the labels
-        one = step(mode)
+        one = step(each)
         one.mixup.mixup_enabled = False
         found.append((one(), {key: tensor.detach().clone() for key, tensor in one.model.named_parameters()}))
     (first, weights), (second, others) = found
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
     for key, tensor in weights.items():
         torch.testing.assert_close(tensor, others[key], rtol=1e-4, atol=1e-5)
+    torch.compiler.reset()
 
 
 def test_an_odd_batch_is_refused():

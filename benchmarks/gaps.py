@@ -1,0 +1,87 @@
+"""How far a measured row is from the device's limits, and where its time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.limits import bytes_moved, peaks, shares
+from benchmarks.report import table
+from shvit_pl.deploy.benchmark.cells import Cell
+from shvit_pl.deploy.benchmark.modes import DTYPES
+from shvit_pl.deploy.benchmark.train_step import TrainStep
+from shvit_pl.deploy.fusing import fused
+from shvit_pl.deploy.optimization import optimize
+from shvit_pl.deploy.passes import rewrite
+from shvit_pl.deploy.recipes import recipes
+from shvit_pl.designs.cost import cost
+from shvit_pl.models import create_model
+
+_BACKWARD = 2  # times the forward pass
+
+
+def gap(row: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """FLOP/s and bytes/s of a row beside the device's, and shares of its time.
+
+    Args:
+        row: With target, model, dtype, batch, train, and images_per_second.
+        device: What computes.
+    """
+    model = create_model(row["model"]).to(device)
+    side, dtype = model.design.image_size, DTYPES[row["dtype"]]
+    images = torch.randn(row["batch"], 3, side, side, device=device)
+    images_of_layers = images.to(dtype).contiguous(memory_format=torch.channels_last)
+    passes = row["images_per_second"] * (1 + _BACKWARD * row["train"])
+    flops = 2 * cost(model.design).macs * passes
+    traffic = bytes_moved(fused(create_model(row["model"]).eval()).to(device, dtype), images_of_layers)
+    traffic *= passes / row["batch"]
+    most_flops, most_bytes = peaks(device, dtype)
+    way, rates, call = _training(row, model, images) if row["train"] else _inference(model, images, dtype)
+    return {
+        **{key: row[key] for key in ("target", "model", "dtype")},
+        **{"way": way, "tried": rates, "flops": flops, "of_peak_flops": flops / most_flops},
+        **{"bytes": traffic, "of_peak_bytes": traffic / most_bytes, "shares": shares(call, device)},
+    }
+
+
+def _training(
+    row: Mapping[str, Any], model: nn.Module, images: Tensor
+) -> tuple[str, dict[str, float], Callable[[], Tensor]]:
+    cell = Cell(row["model"], "torch", "optimized", row["dtype"], len(images), images.shape[-1])
+    return "a step of training", {}, TrainStep(cell, model, images)
+
+
+def _inference(
+    model: nn.Module, images: Tensor, dtype: torch.dtype
+) -> tuple[str, dict[str, float], Callable[[], Tensor]]:
+    network = optimize(model.eval(), images, dtype)
+    images = images.to(dtype).contiguous(memory_format=torch.channels_last)
+    seen = network if images.is_cuda else _visible(model, network.recipe, images)
+    return network.recipe, network.rates, lambda: seen(images)
+
+
+@torch.no_grad()
+def _visible(model: nn.Module, recipe: str, images: Tensor) -> Any:
+    """The network as `optimize` compiles it for a CPU, with its kernels called from Python, where a profiler looks."""
+    passes = next(each.passes for each in recipes(images.device) if each.name == recipe)
+    rewritten = rewrite(fused(model).to(images.dtype), *passes).to(memory_format=torch.channels_last)
+    exported = torch.export.export(rewritten, (images,)).module()
+    return torch._inductor.compile(exported, [images], options={"freezing": True})
+
+
+def gap_table(gaps: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as Markdown."""
+    header = ["", "network", "dtype", "way", "GFLOP/s", "of a large product's", "GB/s", "of a large copy's"]
+    cells = [
+        [
+            *(gap["target"], gap["model"], gap["dtype"], gap["way"]),
+            *(f"{gap['flops'] / 1e9:.0f}", f"{gap['of_peak_flops']:.0%}"),
+            *(f"{gap['bytes'] / 1e9:.1f}", f"{gap['of_peak_bytes']:.0%}"),
+            *(f"{share:.0%}" for share in gap["shares"].values()),
+        ]
+        for gap in gaps
+    ]
+    return table([*header, *gaps[0]["shares"]], cells)
