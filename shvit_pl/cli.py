@@ -15,6 +15,7 @@ SWEEP = "shvit_pl.sweep.command:run"
 PUSH = "shvit_pl.hub.command:run"
 BENCHMARK = "shvit_pl.deploy.benchmark.command:run"
 EXPORT = "shvit_pl.deploy.export.command:run"
+ANALYZE = "shvit_pl.analysis.command:run"
 
 COMMANDS = {
     "fit": (LIGHTNING, "train a SHViT, or go on with --ckpt_path"),
@@ -27,10 +28,11 @@ COMMANDS = {
     "push": (PUSH, "push a run, or the best of a sweep, to the Hugging Face Hub"),
     "benchmark": (BENCHMARK, "measure how fast networks are, side by side"),
     "export": (EXPORT, "write a network as ONNX, torch.export, CoreML, ExecuTorch or TorchScript, and verify it"),
+    "analyze": (ANALYZE, "look into networks: what their heads, their time and their stages are worth"),
     "designs": ("shvit_pl.designs.table:designs", "print the named designs with parameters, MACs and token grids"),
 }
 
-_RAW = (LIGHTNING, CACHE_TEACHER, SWEEP, PUSH, BENCHMARK, EXPORT)  # take their arguments as they are
+_RAW = (LIGHTNING, CACHE_TEACHER, SWEEP, PUSH, BENCHMARK, EXPORT, ANALYZE)  # take their arguments as they are
 _WRITTEN = {  # else in runs
     "predict": "--output",
     "cache-teacher": "--model.distill.cache",
@@ -39,6 +41,7 @@ _WRITTEN = {  # else in runs
     "push": "--output",
     "benchmark": "--output",
     "export": "--output",
+    "analyze": "--output",
 }
 
 

@@ -33,6 +33,7 @@ class SelfAttention(nn.Module):
         self.scale = qk_dim**-0.5
         self.pre_norm = GroupNorm1(attended)
         self.qkv = Conv2dNorm(attended, sum(self.qkv_split))
+        self.softmax = nn.Softmax(dim=-1)  # a module, so that hooks see the attention maps
         self.proj = nn.Sequential(nn.ReLU(), Conv2dNorm(dim, out_dim or dim, bn_weight_init=0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -41,7 +42,7 @@ class SelfAttention(nn.Module):
         seen, rest = torch.split(x, self.split, dim=1)
         q, k, v = torch.split(self.qkv(self.pre_norm(seen)), self.qkv_split, dim=1)
         q, k, v = (t.reshape(batch, self.num_heads, -1, height * width) for t in (q, k, v))  # (B, heads, C, N)
-        attention = (q.transpose(-2, -1) @ k * self.scale).softmax(dim=-1)  # (B, heads, queries, keys)
+        attention = self.softmax(q.transpose(-2, -1) @ k * self.scale)  # (B, heads, queries, keys)
         mixed = (v @ attention.transpose(-2, -1)).reshape(batch, -1, height, width)
         return self.proj(torch.cat([mixed, rest], dim=1))
 
