@@ -19,7 +19,7 @@ from shvit_pl.errors import UserError, did_you_mean, one_line
 from shvit_pl.models import SHViT, load_weights
 from shvit_pl.models.create import shvit_pl as build
 from shvit_pl.models.labels import class_names
-from shvit_pl.models.weights import is_path, local_file
+from shvit_pl.models.weights import FOLDER, is_path, local_file
 from shvit_pl.pretrained import read_pretrained
 from shvit_pl.resume import read_checkpoint
 from shvit_pl.runs import EMA, SUMMARY, read_summary
@@ -80,7 +80,7 @@ def open_network(
     if name in NAMED:
         design = resolve_design(name)
         return OpenedNetwork(name, _network(design, _CLASSES), "design", design.image_size, fresh=True)
-    if not (is_path(name) or "/" in name or Path(name).exists()):
+    if not Path(name.removeprefix(FOLDER)).expanduser().exists() and (is_path(name) or "/" not in name):
         raise _unknown(name)
     file = local_file(name)
     if file is not None and file.suffix == ".ckpt":

@@ -69,6 +69,9 @@ def shortened(message: str, parser: ArgumentParser) -> str:
         return f"{incomplete[1]} {incomplete[2]}: {incomplete[3]}"
     if wrong_value := re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text):
         return f"{wrong_value[1]} {wrong_value[2]}: {_allowed(text)}"
+    if choice := re.match(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)$", text):
+        choices = re.findall(r"[^', ]+", choice[3])
+        return f"{choice[1]} {choice[2]!r}: allowed are {', '.join(choices)}{did_you_mean(choice[2], choices)}"
     if dash := re.search(r"nrecognized arguments: ([\u2013\u2014]\S*)", text):
         return f"{dash[1]}: this begins with a long dash; flags begin with two hyphens"
     if flag := re.search(r"nrecognized arguments: (-{0,2}([\w.+-]+))", text):

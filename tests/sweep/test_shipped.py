@@ -3,6 +3,8 @@
 import pytest
 
 from shvit_pl.config_files import find_config, shipped_configs
+from shvit_pl.designs.config import resolve_design
+from shvit_pl.designs.published import paper_row
 from shvit_pl.errors import UserError
 from shvit_pl.fit_check import fit_check
 from shvit_pl.sweep.checks import check_flags, define, open_cells
@@ -11,6 +13,11 @@ from shvit_pl.sweep.sweep_file import pick_sweep_file, read_sweep_file
 
 NAMES = [f"sweeps/{path.name}" for path in sorted((shipped_configs() / "sweeps").glob("*.yaml"))]
 TAUGHT = [name for name in NAMES if "distil" in name]  # by a teacher that has to be trained before
+MICRO = {  # the paper's top-1, row by row
+    "sweeps/mixer.yaml": [77.4, 77.7, 76.3],
+    "sweeps/partial_ratio.yaml": [77.1, 77.4, 77.5],
+    "sweeps/single_head.yaml": [75.2, 75.1, 73.6],
+}
 RECIPE = "recipes/imagenet_300e.yaml"
 
 
@@ -26,6 +33,12 @@ def opened(name, fit, *flags):
     base = [*(f"--config={config}" for config in file.base), *flags]
     definition = define(file, base, fit)
     return definition, open_cells(definition, file, base, fit)
+
+
+def design_of_flags(fit, flags):
+    section = "model.design."
+    settings = fit.settings(flags).items()
+    return resolve_design(**{key.removeprefix(section): value for key, value in settings if key.startswith(section)})
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TAUGHT])
@@ -64,3 +77,21 @@ def test_the_imagenet_recipe_may_be_layered(name, fit):
         assert settings["data.path"] == "ILSVRC/imagenet-1k"
         assert settings["trainer.max_epochs"] == 300
     assert len(define(file, base, fit).points) >= 3
+
+
+@pytest.mark.parametrize("name", MICRO)
+def test_a_micro_ablation_has_three_seeds_and_stands_beside_the_papers_rows(name, fit):
+    file = read_sweep_file(find_config(name))
+    base = [f"--config={config}" for config in file.base]
+    definition = define(file, base, fit)
+    assert definition.seeds == (0, 1, 2)
+    designs = [design_of_flags(fit, [*base, *as_flags(cell)]) for cell in definition.cells.values()]
+    rows = [paper_row({"design": vars(design), "teacher": None, "dataset": {"image_size": 224}}) for design in designs]
+    assert [row.top1 for row in rows] == MICRO[name]
+
+
+@pytest.mark.parametrize("name", MICRO)
+def test_a_micro_ablation_is_of_any_design(name, fit):
+    _, cells = opened(name, fit, "--model.design.name=tiny")
+    assert len({cell.planned.params for cell in cells}) == 3
+    assert all(cell.planned.params < 2e6 for cell in cells)

@@ -14,6 +14,7 @@ from shvit_pl.deploy.benchmark.table import in_threads
 Row = Mapping[str, Any]
 _MARKERS = "osD^vPX*"
 _MOST_COLOURS = 10
+_LEAST_SPAN = 1.0  # points of top-1: less would magnify rounding
 
 
 def draw_accuracy(rows: Sequence[Row], conditions: Mapping[str, Any]) -> dict[str, Figure]:
@@ -51,6 +52,9 @@ def _panel(axes: Axes, rows: Sequence[Row], title: str) -> None:
         axes.scatter(rates, [row["top1"] for row in points], color=colour, marker=marker, label=way)
     for name in dict.fromkeys((row["model"], row["image_size"], row["top1"]) for row in rows):
         _label(axes, rows, name)
+    low, high = (pick(row["top1"] for row in rows) for pick in (min, max))
+    if high - low < _LEAST_SPAN:
+        axes.set_ylim(low - _LEAST_SPAN, high + _LEAST_SPAN)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
