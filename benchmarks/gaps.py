@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.limits import bytes_moved, peaks, shares
+from benchmarks.limits import bytes_moved, onnx_shares, peaks, shares
 from benchmarks.report import table
 from shvit_pl.deploy.benchmark.cells import Cell
 from shvit_pl.deploy.benchmark.modes import DTYPES
@@ -16,7 +16,7 @@ from shvit_pl.deploy.benchmark.train_step import TrainStep
 from shvit_pl.deploy.fusing import fused
 from shvit_pl.deploy.optimization import optimize
 from shvit_pl.deploy.passes import rewrite
-from shvit_pl.deploy.recipes import recipes
+from shvit_pl.deploy.recipes import Recipe, recipes
 from shvit_pl.designs.cost import cost
 from shvit_pl.models import create_model
 
@@ -39,35 +39,36 @@ def gap(row: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     traffic = bytes_moved(fused(create_model(row["model"]).eval()).to(device, dtype), images_of_layers)
     traffic *= passes / row["batch"]
     most_flops, most_bytes = peaks(device, dtype)
-    way, rates, call = _training(row, model, images) if row["train"] else _inference(model, images, dtype)
+    way, rates, spent = _training(row, model, images) if row["train"] else _inference(model, images, dtype)
     return {
         **{key: row[key] for key in ("target", "model", "dtype")},
         **{"way": way, "tried": rates, "flops": flops, "of_peak_flops": flops / most_flops},
-        **{"bytes": traffic, "of_peak_bytes": traffic / most_bytes, "shares": shares(call, device)},
+        **{"bytes": traffic, "of_peak_bytes": traffic / most_bytes, "shares": spent},
     }
 
 
 def _training(
     row: Mapping[str, Any], model: nn.Module, images: Tensor
-) -> tuple[str, dict[str, float], Callable[[], Tensor]]:
+) -> tuple[str, dict[str, float], dict[str, float]]:
     cell = Cell(row["model"], "torch", "optimized", row["dtype"], len(images), images.shape[-1])
-    return "a step of training", {}, TrainStep(cell, model, images)
+    return "a step of training", {}, shares(TrainStep(cell, model, images), images.device)
 
 
-def _inference(
-    model: nn.Module, images: Tensor, dtype: torch.dtype
-) -> tuple[str, dict[str, float], Callable[[], Tensor]]:
+def _inference(model: nn.Module, images: Tensor, dtype: torch.dtype) -> tuple[str, dict[str, float], dict[str, float]]:
+    """The way that `optimize` takes, the images per second of all that it tried, and the shares of its time."""
     network = optimize(model.eval(), images, dtype)
+    recipe = next(each for each in recipes(images.device) if each.name == network.recipe)
+    if recipe.onnx:
+        return network.recipe, network.rates, onnx_shares(fused(model), images)
     images = images.to(dtype).contiguous(memory_format=torch.channels_last)
-    seen = network if images.is_cuda else _visible(model, network.recipe, images)
-    return network.recipe, network.rates, lambda: seen(images)
+    seen = network if images.is_cuda else _visible(model, recipe, images)
+    return network.recipe, network.rates, shares(lambda: seen(images), images.device)
 
 
 @torch.no_grad()
-def _visible(model: nn.Module, recipe: str, images: Tensor) -> Any:
+def _visible(model: nn.Module, recipe: Recipe, images: Tensor) -> Any:
     """The network as `optimize` compiles it for a CPU, with its kernels called from Python, where a profiler looks."""
-    passes = next(each.passes for each in recipes(images.device) if each.name == recipe)
-    rewritten = rewrite(fused(model).to(images.dtype), *passes).to(memory_format=torch.channels_last)
+    rewritten = rewrite(fused(model).to(images.dtype), *recipe.passes).to(memory_format=torch.channels_last)
     exported = torch.export.export(rewritten, (images,)).module()
     return torch._inductor.compile(exported, [images], options={"freezing": True})
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from shvit_pl.deploy.onnx_runtime import onnx_network
 from shvit_pl.deploy.timing import Work, side_by_side
 
 _SIDE = 2048  # of the matrices
@@ -18,7 +22,7 @@ _NUMBERS = 2**26  # of the copy: far more than any cache holds
 _CALLS = 5
 _KINDS = {  # what the names of operators and kernels contain
     "convolutions": ("conv", "fprop"),
-    "matrix products": ("linear", "mm", "gemm", "cutlass"),
+    "matrix products": ("linear", "mm", "matmul", "gemm", "cutlass"),
 }
 
 
@@ -64,6 +68,24 @@ def shares(call: Callable[[], Any], device: torch.device) -> dict[str, float]:
     for event in profiler.key_averages():
         on_gpu = event.device_type == DeviceType.CUDA
         times[_kind(event.key)] += event.self_device_time_total if on_gpu else event.self_cpu_time_total
+    return _shares(times)
+
+
+def onnx_shares(model: nn.Module, images: Tensor) -> dict[str, float]:
+    """The same of a network in ONNX Runtime, by its own profiler."""
+    with TemporaryDirectory() as folder:
+        network = onnx_network(model, images, Path(folder) / "profile")
+        for _ in range(_CALLS):
+            network(images)
+        events = json.loads(Path(network.session.end_profiling()).read_text())
+    times: Counter[str] = Counter()
+    for event in events:
+        if event["name"].endswith("_kernel_time"):
+            times[_kind(event["args"]["op_name"].lower())] += event["dur"]
+    return _shares(times)
+
+
+def _shares(times: Counter[str]) -> dict[str, float]:
     whole = sum(times.values())
     return {kind: times[kind] / whole for kind in (*_KINDS, "other work")}
 

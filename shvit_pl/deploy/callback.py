@@ -68,5 +68,6 @@ def _optimized(network: nn.Module, batch: torch.Tensor, dtype: torch.dtype) -> O
     except NotCompiledError as error:
         raise UserError(f"optimize: the network can't be compiled here ({error}). Leave it out.") from error
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in fast.rates.items())
-    say(f"{fast.recipe}, in {time.monotonic() - began:.0f} s; images/s of all that was tried: {rates}")
+    refused = "".join(f"; not {name}: {reason}" for name, reason in fast.refused.items())
+    say(f"{fast.recipe}, in {time.monotonic() - began:.0f} s; images/s of all that was tried: {rates}{refused}")
     return fast

@@ -28,22 +28,25 @@ class Optimized(nn.Module):
         recipe: How it runs, in words.
         rates: Images per second of every way that works, by the same words.
         refused: Why other ways do not.
+        layout: Of images that it takes without a copy.
     """
 
     def __init__(
         self,
-        networks: dict[str, Callable[[Tensor], Tensor]],
+        networks: dict[Recipe, Callable[[Tensor], Tensor]],
         example: Tensor,
         dtype: torch.dtype,
-        rates: dict[str, float],
+        rates: dict[Recipe, float],
         refused: dict[str, str],
     ) -> None:
         super().__init__()
-        self.recipe = max(rates, key=lambda name: rates[name])
-        self.rates = rates
+        fastest = max(rates, key=lambda recipe: rates[recipe])
+        self.recipe = fastest.name
+        self.rates = {recipe.name: rate for recipe, rate in rates.items()}
         self.refused = refused
+        self.layout = fastest.layout
         self._device = example.device
-        self._network = networks[self.recipe]
+        self._network = networks[fastest]
         self._shape = example.shape
         self._dtype = dtype
 
@@ -62,7 +65,7 @@ class Optimized(nn.Module):
     def _part(self, images: Tensor) -> Tensor:
         missing = self._shape[0] - len(images)
         whole = F.pad(images, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else images
-        whole = whole.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        whole = whole.to(self._dtype).contiguous(memory_format=self.layout)
         with torch.autocast(images.device.type, enabled=False):  # its dtype is settled
             return self._network(whole)[: len(images)].to(images.dtype)
 
@@ -73,7 +76,8 @@ def optimize(
 ) -> Optimized:
     """An equal network that runs as fast as the device allows: several ways are compiled, and the fastest is kept.
 
-    `model` stays as it is, and so does every global setting of torch. What comes out gives no gradients.
+    `model` stays as it is, and so does every global setting of torch. What comes out gives no gradients. On a CPU it
+    keeps the number of threads that torch has now, where it runs by ONNX Runtime (extra `[onnx]`).
 
     Args:
         model: A classifier `(B, 3, H, W)` to `(B, classes)`, of ours or of timm.
@@ -90,8 +94,9 @@ def optimize(
         raise ValueError(f"dtype {dtype}: allowed are {', '.join(map(str, _ALLOWED))}.")
     images = _noise_like(example).to(dtype)
     networks, refused = _compiled(model, images, progress)
-    rates = images_per_second(networks, images, rounds=7, seconds=0.5, progress=progress)
-    medians = {name: rate.median for name, rate in rates.items()}
+    batches = {recipe: images.contiguous(memory_format=recipe.layout) for recipe in networks}
+    rates = images_per_second(networks, batches, rounds=7, seconds=0.5, progress=progress)
+    medians = {recipe: rate.median for recipe, rate in rates.items()}
     return Optimized(networks, example, dtype, medians, refused).eval()
 
 
@@ -103,29 +108,28 @@ def _check_images(images: Tensor) -> None:
 
 
 def _noise_like(example: Tensor) -> Tensor:
-    """Images of its shape, channels-last, that draw nothing from the program's generators."""
-    noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
-    return noise.to(example.device).contiguous(memory_format=torch.channels_last)
+    """Images of its shape, that draw nothing from the program's generators."""
+    return torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example.device)
 
 
 def _compiled(
     model: nn.Module, images: Tensor, progress: Progress | None
-) -> tuple[dict[str, Callable[[Tensor], Tensor]], dict[str, str]]:
+) -> tuple[dict[Recipe, Callable[[Tensor], Tensor]], dict[str, str]]:
     """All ways that compile to an equal network, and why others don't."""
-    others = images.flip(-1).contiguous(memory_format=torch.channels_last)  # for what only keeps its first logits
+    others = images.flip(-1)  # for what only keeps its first logits
     precise = "cpu" if images.device.type == "mps" else images.device  # where float64 is to be had
     exact = deepcopy(model).eval().to(precise, torch.float64)(others.to(precise, torch.float64))
     own = deepcopy(model).eval().to(images.dtype)(others)
     allowed = max(_ALLOWED[images.dtype], _TIMES * _error(own, exact))
     plain = fused(deepcopy(model).float()).to(images.dtype)
     tried: tuple[Recipe, ...] = recipes(images.device)
-    networks: dict[str, Callable[[Tensor], Tensor]] = {}
+    networks: dict[Recipe, Callable[[Tensor], Tensor]] = {}
     refused: dict[str, str] = {}
     for done, recipe in enumerate(tried, start=1):
         try:
-            network = recipe.make(plain, images)
-            _check_equal(network(others), exact, allowed)
-            networks[recipe.name] = network
+            network = recipe.make(plain, images.contiguous(memory_format=recipe.layout))
+            _check_equal(network(others.contiguous(memory_format=recipe.layout)), exact, allowed)
+            networks[recipe] = network
         except NotCompiledError as error:
             refused[recipe.name] = str(error)
         if progress is not None:

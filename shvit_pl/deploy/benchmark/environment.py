@@ -73,8 +73,8 @@ def explained(device: torch.device, train: bool) -> dict[str, str]:
         "ratio": "to the first row with the same batch size and image_size asked for",
         "peak_memory": PEAK_OF.get(device.type, "not known"),
         "params, macs": "of ours in closed form, BatchNorm not fused; of timm's models as reparameterised",
-        "images": "random; of eager, compiled and optimized in the row's dtype and channels-last; of official in "
-        "float32 and NCHW",
+        "images": "random; in the row's dtype and channels-last, but for optimized in the layout that it takes, and "
+        "for official in float32 and NCHW",
         "task": _TASKS[train],
     }
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from shvit_pl.deploy import optimize
 from shvit_pl.deploy.benchmark.cells import ONNX, Cell
 from shvit_pl.deploy.benchmark.official import official_call
-from shvit_pl.deploy.benchmark.session import onnx_call
 from shvit_pl.deploy.compiling import compiled
+from shvit_pl.deploy.onnx_runtime import onnx_network
+from shvit_pl.deploy.optimization import Optimized
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -35,12 +36,14 @@ def inference(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Tens
         NotCompiledError: where the compiler fails, or is missing.
     """
     if cell.runtime == ONNX:
-        return onnx_call(model, images)
+        session, batch = onnx_network(model, images), images.cpu()
+        return lambda: session(batch)
     if cell.mode == "official":
         return official_call(model, images)
-    dtype = DTYPES[cell.dtype]
-    images = images.to(dtype, memory_format=torch.channels_last)
-    return _without_gradients(_network(cell.mode, model, images), images)
+    images = images.to(DTYPES[cell.dtype], memory_format=torch.channels_last)
+    network = _network(cell.mode, model, images)
+    layout = network.layout if isinstance(network, Optimized) else torch.channels_last
+    return _without_gradients(network, images.contiguous(memory_format=layout))
 
 
 def _network(mode: str, model: nn.Module, images: Tensor) -> nn.Module:

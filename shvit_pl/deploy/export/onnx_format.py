@@ -2,74 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.export import Dim
+from shvit_pl.deploy.onnx_runtime import OPSET, OnnxNetwork, save
 
-OPSET = 18  # the exporter's own; others it converts
+__all__ = ["OPSET", "describe", "example_of_use", "load", "read_metadata", "save", "write_metadata"]
 
 
-def save(
-    model: nn.Module,
-    example: Tensor,
-    path: Path,
-    metadata: Mapping[str, str] | None = None,
-    opset: int = OPSET,
-    dynamic: bool = True,
-) -> None:
-    """Write `model` to an `.onnx` file with the input `images` and the output `outputs`.
-
-    Args:
-        model: In evaluation mode: images to outputs.
-        example: A batch `(B, 3, S, S)`; for a dynamic batch its B does not matter.
-        path: The file.
-        metadata: Kept as the model's `metadata_props`.
-        opset: Version of ONNX's operators.
-        dynamic: Take batches of any size instead of B.
-    """
-    pair = example[:1].expand(2, -1, -1, -1).contiguous() if dynamic else example
-    program = torch.onnx.export(
-        model,
-        (pair,),
-        input_names=["images"],
-        output_names=["outputs"],
-        opset_version=opset,
-        dynamic_shapes=({0: Dim("batch")},) if dynamic else None,
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None, "PyTorch's exporter of torch.export programs returns one"
-    program.model.metadata_props.update(metadata or {})
-    program.save(path, external_data=False)
-
-
-def load(path: Path) -> nn.Module:
+def load(path: Path) -> OnnxNetwork:
     """The network of a file, run by onnxruntime on the CPU with as many threads as torch."""
-    return _Session(path)
-
-
-class _Session(nn.Module):
-    """onnxruntime as a module."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # errors
-        self.session: Any = onnxruntime.InferenceSession(os.fspath(path), options, ["CPUExecutionProvider"])
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images `(B, 3, S, S)` to outputs `(B, classes)`."""
-        (outputs,) = self.session.run(None, {"images": images.numpy()})
-        return torch.from_numpy(outputs)
+    return OnnxNetwork(path)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
