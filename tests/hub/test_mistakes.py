@@ -71,7 +71,7 @@ def test_averaged_weights_that_are_not_there(run, capsys):
         (("--repo-id", "digits"), "Give user/name"),
         (("--repo-id", "user/-digits"), "no name of a repository"),
         (("--repo-id", "user/digits/s1"), "no name of a repository"),
-        ((*REPO, "--weights", "emma"), "'raw', 'ema'"),
+        ((*REPO, "--weights", "emma"), "allowed are raw, ema"),
         ((*REPO, "--privat"), "no such flag"),
         *(
             ((*REPO, "--revision", name), "no name of a branch")

@@ -39,7 +39,7 @@ MISTAKES = [
     (["tiny", "--device=tpu"], "--device 'tpu': allowed are auto, cpu"),
     (["tiny", "--output="], "give a folder"),
     (["tiny", "--compare=nowhere"], "no whole benchmark is there"),
-    (["tiny", "--weights=best"], "invalid choice"),
+    (["tiny", "--weights=best"], "--weights 'best': allowed are raw, ema"),
     (["tiny", "--fast"], "--fast: no such flag"),
 ]
 

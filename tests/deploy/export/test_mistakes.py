@@ -29,7 +29,7 @@ from shvit_pl.cli import main
         (["--format=onnx", "--output=a.pt"], ["--output 'a.pt'", "ends in .onnx"]),
         (["--format=onnx", "--output=no/a.onnx"], ["--output 'no/a.onnx'", "there is no folder 'no'"]),
         (["--format=onnx", "--output=folder.onnx"], ["--output 'folder.onnx'", "something else is there"]),
-        (["--format=onnx", "--weights=best"], ["--weights", "'raw', 'ema'"]),
+        (["--format=onnx", "--weights=best"], ["--weights", "allowed are raw, ema"]),
     ],
     ids=str,
 )
