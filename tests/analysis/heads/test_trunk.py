@@ -108,6 +108,24 @@ class SeveralOutputs(Network):
         return both["left"] + both["right"][0]
 
 
+class MadeInInferenceMode(Network):
+    """A tensor that an earlier pass may have left behind is given to modules."""
+
+    class Added(nn.Module):
+        def forward(self, x, bias):
+            return x + bias
+
+    def __init__(self):
+        super().__init__()
+        self.added = self.Added()
+        with torch.inference_mode():
+            self.bias = torch.ones(8)
+        self.eval()
+
+    def between(self, x, number):
+        return self.added(x, self.bias)
+
+
 class SharedAttention(Network):
     """The first layer is also the last one."""
 
@@ -116,7 +134,16 @@ class SharedAttention(Network):
         self.mixers.append(self.mixers[0])
 
 
-NETWORKS = [Network, CalledAgain, ChangedInPlace, ChangedByAModule, PassedThrough, SeveralOutputs, SharedAttention]
+NETWORKS = [
+    Network,
+    CalledAgain,
+    ChangedInPlace,
+    ChangedByAModule,
+    PassedThrough,
+    SeveralOutputs,
+    MadeInInferenceMode,
+    SharedAttention,
+]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
