@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from shvit_pl.analysis.heads.evaluation import evaluation
@@ -30,9 +29,7 @@ class Trunk:
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
-        self._model = model
-        with torch.inference_mode(False):
-            self._images = images.clone() if images.is_inference() else images  # a model may change them in place
+        self._model, self._images = model, images
         self._calls: list[_Call] = []
 
     def extend(self, until: nn.Module) -> None:

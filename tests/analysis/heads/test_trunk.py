@@ -69,12 +69,22 @@ class ChangedInPlace(Network):
 
 
 class ChangedByAModule(Network):
-    """A module changes its input, which is used again, and is asked for nothing else."""
+    """Modules change their input, which is used again; one of them puts it out, the other one something else."""
+
+    class Doubled(nn.Module):
+        def forward(self, x):
+            x *= 2
+            return x.mean()
+
+    def __init__(self):
+        super().__init__()
+        self.doubled = self.Doubled()
+        self.eval()
 
     def between(self, x, number):
         x = self.norm(x)
         self.act(x)
-        return x
+        return x + self.doubled(x)
 
 
 class PassedThrough(Network):
