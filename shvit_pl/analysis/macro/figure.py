@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from shvit_pl.analysis.macro.roofline import draw_roofline
 from shvit_pl.analysis.macro.study import Peaks, Study
+from shvit_pl.analysis.macro.text import percent
 from shvit_pl.deploy.benchmark.table import in_threads
 from shvit_pl.designs.cost import OPERATIONS
 
@@ -69,7 +70,7 @@ def _draw_stage(axes: Axes, row: float, study: Study, stage: str) -> None:
             axes.barh(row, width, 0.72, left, color=colour, edgecolor="white", linewidth=0.5)
             left += width
     load, whole = study.stages[stage], study.whole
-    text = f"{load.seconds / whole.seconds:.0%} of time, {load.flops / whole.flops:.0%} of MACs"
+    text = f"{percent(load.seconds / whole.seconds)} of time, {percent(load.flops / whole.flops)} of MACs"
     axes.annotate(text, (left, row), xytext=(4, 0), textcoords="offset points", fontsize=7, va="center")
 
 

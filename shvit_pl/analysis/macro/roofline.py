@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from shvit_pl.analysis.macro.study import Peaks, Study
 
@@ -15,57 +17,61 @@ _MARGIN = 2.0  # times the least and the largest
 
 
 def draw_roofline(axes: Axes, studies: Sequence[Study], peaks: Peaks) -> None:
-    """Draw the roof, and every stage of every design as a numbered point.
+    """Draw the roof, and every stage of every design as a point with its name.
 
     Args:
         axes: Where.
         studies: What was found.
         peaks: The device's.
     """
-    loads = [load for study in studies for load in study.stages.values() if load.flops]
+    loads = [load for study in studies for load in study.stages.values()]
     every = [*(load.intensity for load in loads), peaks.ridge]
     intensities = np.geomspace(min(every) / _MARGIN, max(every) * _MARGIN, 200)
-    roof = np.minimum(peaks.flops, peaks.bytes * intensities) / 1e9
-    axes.plot(intensities, roof, color="0.25", linewidth=1.6)
+    axes.plot(intensities, [peaks.roof(each) / 1e9 for each in intensities], color="0.25", linewidth=1.6)
     axes.axvline(peaks.ridge, color="0.6", linewidth=0.8, linestyle=":")
     for number, study in enumerate(studies):
-        _draw_study(axes, study, _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)])
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    lowest = min(load.flops_per_second for load in loads) / 1e9
-    axes.set_ylim(lowest / _MARGIN, peaks.flops / 1e9 * _MARGIN)
+        _draw_study(axes, study, number)
+    _make_logarithmic(axes)
     axes.set_xlim(intensities[0], intensities[-1])
+    axes.set_ylim(min(load.flops_per_second for load in loads) / 1e9 / _MARGIN, peaks.flops / 1e9 * _MARGIN)
     axes.set_xlabel("FLOP per byte (each layer's inputs, outputs and weights, once)", fontsize=8.5)
     axes.set_ylabel("GFLOP/s", fontsize=8.5)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.2, which="both")
-    _name_limits(axes, peaks, intensities[0])
-    axes.legend(fontsize=7.5, loc="lower right", title="S stem, 1, 2, ... stages, H head", title_fontsize=7.5)
+    _name_limits(axes, peaks)
+    axes.legend(fontsize=7.5, loc="lower right", title="S stem; 1, 2, ... stages; H head", title_fontsize=7.5)
 
 
-def _draw_study(axes: Axes, study: Study, colour: str, marker: str) -> None:
-    for number, (stage, load) in enumerate(study.stages.items()):
-        point = load.intensity, load.flops_per_second / 1e9
-        label = study.name if number == 0 else None
-        axes.plot(*point, marker, color=colour, markersize=12, markeredgecolor="white", alpha=0.9, label=label)
+def _draw_study(axes: Axes, study: Study, number: int) -> None:
+    """Names are above the points of one design, and below those of the next: points may lie close."""
+    colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+    points = [(load.intensity, load.flops_per_second / 1e9) for load in study.stages.values()]
+    axes.plot(*zip(*points, strict=True), marker, color=colour, markersize=7, markeredgecolor="white", label=study.name)
+    offset = (0.0, 9.0 if number % 2 == 0 else -9.0)
+    for stage, point in zip(study.stages, points, strict=True):
         text = stage.removeprefix("stage ")[0].upper()
-        axes.annotate(text, point, ha="center", va="center_baseline", fontsize=7.5, color="white", fontweight="bold")
+        _write(axes, text, point, offset, color=colour, fontweight="bold", ha="center", va="center")
 
 
-def _name_limits(axes: Axes, peaks: Peaks, least: float) -> None:
-    product, copy = f"{peaks.flops / 1e9:.0f} GFLOP/s, matrix product", f"{peaks.bytes / 1e9:.1f} GB/s, copy"
-    axes.annotate(
-        product, (0.99, peaks.flops / 1e9), (0, 4), ("axes fraction", "data"), "offset points", fontsize=7.5, ha="right"
-    )
-    axes.annotate(
-        copy,
-        (least * 1.15, peaks.bytes * least * 1.15 / 1e9),
-        xytext=(0, 6),
-        textcoords="offset points",
-        fontsize=7.5,
-        rotation=45,
-        rotation_mode="anchor",
-        transform_rotates_text=True,
-    )
-    axes.annotate(f"ridge {peaks.ridge:.1f}", (peaks.ridge, 0.02), (3, 0), ("data", "axes fraction"), "offset points",
-                  fontsize=7.5, color="0.35")  # fmt: skip
+def _make_logarithmic(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _name_limits(axes: Axes, peaks: Peaks) -> None:
+    least, most = axes.get_xlim()
+    lowest, _ = axes.get_ylim()
+    _write(axes, f"{peaks.flops / 1e9:.0f} GFLOP/s (matrix product)", (most, peaks.flops / 1e9), (-4, 4), ha="right")
+    _write(axes, f"ridge {peaks.ridge:.1f}", (peaks.ridge, lowest), (3, 5), color="0.35")
+    x = max(least, lowest * 1e9 / peaks.bytes) * 1.05  # where the slope begins to be seen
+    along = {"rotation": 45, "rotation_mode": "anchor", "transform_rotates_text": True}
+    _write(axes, f"{peaks.bytes / 1e9:.1f} GB/s (copy)", (x, peaks.bytes * x / 1e9), (-3, 7), **along)
+
+
+def _write(axes: Axes, text: str, point: tuple[float, float], offset: tuple[float, float], **how: Any) -> None:
+    """Write near a point; the offset is in points."""
+    axes.annotate(text, point, xytext=offset, textcoords="offset points", **{"fontsize": 7.5, **how})

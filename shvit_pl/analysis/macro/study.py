@@ -33,6 +33,10 @@ class Peaks:
         """FLOP per byte from which on the product is the limit, not the memory."""
         return self.flops / self.bytes
 
+    def roof(self, intensity: float) -> float:
+        """FLOP/s that the device allows at a number of FLOP per byte."""
+        return min(self.flops, self.bytes * intensity)
+
 
 @dataclass(frozen=True)
 class Load:

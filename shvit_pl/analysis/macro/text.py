@@ -10,6 +10,7 @@ from shvit_pl.deploy.benchmark.table import in_threads
 from shvit_pl.designs.published import PaperRow, row_of
 
 _COLUMNS = {"gpu": "on a GPU", "cpu": "on a CPU", "onnx": "by ONNX Runtime on a CPU"}
+_SOME_TIME = 0.05  # share of the time below which a stage is not spoken of
 
 
 def describe(conditions: Mapping[str, Any], peaks: Peaks) -> str:
@@ -32,6 +33,7 @@ def sentences(studies: Sequence[Study], peaks: Peaks, pixels: Mapping[str, int])
     """
     for study in studies:
         yield _slowest(study, peaks)
+        yield _dearest(study)
     for other in studies[1:]:
         yield _ratio(studies[0], other, pixels)
 
@@ -49,32 +51,56 @@ def ratios(studies: Sequence[Study], pixels: Mapping[str, int]) -> list[dict[str
     ]
 
 
+def percent(share: float) -> str:
+    """A share as a sentence has it."""
+    return "<1%" if 0 < share < 0.01 else f"{share:.0%}"
+
+
 def _slowest(study: Study, peaks: Peaks) -> str:
-    name, whole = study.slowest(), study.whole
+    name = study.slowest()
     load = study.stages[name]
-    below = load.intensity < peaks.ridge
-    limit = "below the ridge: memory limits it" if below else "above the ridge: arithmetic limits it"
     most = max((each for each in study.parts if each.part.stage == name), key=lambda each: each.load.seconds)
-    named = f"the {name}" if name in ("stem", "head") else name
+    side, limit = ("below", "memory") if load.intensity < peaks.ridge else ("above", "arithmetic")
+    reached = load.flops_per_second / peaks.roof(load.intensity)
     return (
-        f"{study.name}: {named} takes most time, {load.seconds / whole.seconds:.0%} of it beside "
-        f"{load.flops / whole.flops:.0%} of the MACs (most of that: {most.part.operation}, {most.part.tokens} tokens); "
-        f"{load.intensity:.1f} FLOP per byte, {limit}"
+        f"{study.name}: {_named(name)} takes most: {_time_and_macs(study, name)} (most of it {most.part.operation}, "
+        f"{most.part.tokens} tokens). Its {load.intensity:.1f} FLOP per byte are {side} the ridge of "
+        f"{peaks.ridge:.1f}: {limit} sets its bound, of which it reaches {reached:.0%}."
     )
+
+
+def _dearest(study: Study) -> str:
+    """Of the stages that take some time, the one with most time per MAC."""
+    whole = study.whole
+    stages = {name: load for name, load in study.stages.items() if load.seconds > _SOME_TIME * whole.seconds}
+    name = min(stages, key=lambda name: stages[name].flops_per_second)
+    ratio = whole.flops_per_second / stages[name].flops_per_second
+    return (
+        f"{study.name}: {_named(name)} is dearest per MAC, {ratio:.1f} times the mean: {_time_and_macs(study, name)}."
+    )
+
+
+def _time_and_macs(study: Study, stage: str) -> str:
+    load, whole = study.stages[stage], study.whole
+    return f"{percent(load.seconds / whole.seconds)} of the time and {percent(load.flops / whole.flops)} of the MACs"
+
+
+def _named(stage: str) -> str:
+    return f"the {stage}" if stage in ("stem", "head") else stage
 
 
 def _ratio(first: Study, other: Study, pixels: Mapping[str, int]) -> str:
     here = other.images_per_second[0] / first.images_per_second[0]
     text = (
         f"{other.name} / {first.name}: {other.images_per_second[0]:.3g} / {first.images_per_second[0]:.3g} images/s, "
-        f"{here:.2f} times"
+        f"{here:.2f} times."
     )
     printed = [f"{ratio:.2f} {_COLUMNS[name]}" for name, ratio in _of_paper(first, other, pixels).items() if ratio]
     if not printed:
         return text
     rows = [_paper_row(study, pixels) for study in (other, first)]
     sources = " / ".join(row.source for row in rows if row is not None)
-    return f"{text}; the paper's {', '.join(printed)} ({sources})"
+    return f"{text} The paper's: {', '.join(printed)} ({sources})."
 
 
 def _of_paper(first: Study, other: Study, pixels: Mapping[str, int]) -> dict[str, float | None]:

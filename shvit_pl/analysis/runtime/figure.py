@@ -25,6 +25,8 @@ _DARK = ("matrix product", "normalisation")
 _HEIGHT = 0.36
 _LEAST_LABELLED = 3.5  # percent: narrower segments have no room for their number
 _PAPER: dict[str, Any] = {"hatch": "////", "alpha": 0.55}
+_SPREAD: dict[str, Any] = {"color": "black", "linewidth": 1, "marker": "|", "markersize": 5}
+_SPREAD_AT = 0.13  # below the numbers
 
 
 def draw(every: Sequence[Measured], conditions: Mapping[str, Any]) -> Figure:
@@ -54,7 +56,7 @@ def _draw_network(axes: Axes, row: int, each: Measured) -> None:
     at = row if each.paper is None else row - _HEIGHT / 2 - 0.02
     _bar(axes, at, each.percent, {})
     low, high = each.shares.quartiles[ALL_BUT_PRODUCTS]
-    axes.plot([100 - high, 100 - low], [at, at], color="black", linewidth=2.2, solid_capstyle="butt")
+    axes.plot([100 - high, 100 - low], [at + _SPREAD_AT] * 2, **_SPREAD)
     text = f"memory-bound\n{each.percent[ALL_BUT_PRODUCTS]:.1f} %"
     if each.paper is not None:
         at_paper = row + _HEIGHT / 2 + 0.02
@@ -75,8 +77,10 @@ def _bar(axes: Axes, at: float, percent: Mapping[str, float], how: Mapping[str, 
 
 
 def _legend(figure: Figure, axes: Axes, other: bool) -> None:
-    handles = [axes.barh(0, 0, color=_COLOURS[kind], label=kind) for kind in KINDS if kind != "other" or other]
+    shown = [kind for kind in KINDS if kind != "other" or other]
+    handles: list[Any] = [axes.barh(0, 0, color=_COLOURS[kind], label=kind) for kind in shown]
     handles.append(axes.barh(0, 0, color="0.6", edgecolor="white", label="hatched: the paper's Fig. 7", **_PAPER))
+    handles += axes.plot([], [], label="middle half of the passes", **_SPREAD)
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7.5, frameon=False)
 
 

@@ -24,7 +24,7 @@ class Shares:
     Attributes:
         scope: What was measured, in words.
         milliseconds: Of all these operators in a pass, the median.
-        percent: By kind: the medians over the passes, scaled to a sum of 100.
+        percent: By kind, as `scaled` makes them of the medians over the passes.
         quartiles: By kind, and of all but matrix products: where the middle half of the passes lies.
         operators: By operator and kind, over all passes.
     """
@@ -67,16 +67,21 @@ def summed_up(passes: Sequence[Times], scope: str) -> Shares:
     """
     by_kind = np.array([[_total(times, kind) for kind in KINDS] for times in passes])
     percent = 100 * by_kind / by_kind.sum(axis=1, keepdims=True)
-    medians = np.median(percent, axis=0)
     columns = {**dict(zip(KINDS, percent.T, strict=True)), "memory-bound": percent[:, 1:].sum(axis=1)}
     operators = _summed(passes)
     return Shares(
         scope,
         float(np.median(by_kind.sum(axis=1))) / 1000,
-        dict(zip(KINDS, (100 * medians / medians.sum()).tolist(), strict=True)),
+        dict(zip(KINDS, scaled(np.median(percent, axis=0)), strict=True)),
         {str(name): _quartiles(column) for name, column in columns.items()},
         operators,
     )
+
+
+def scaled(medians: np.ndarray) -> list[float]:
+    """Medians with a sum of 100: that of matrix products stays, and with it the sum of the others, which are scaled."""
+    products, others = float(medians[0]), medians[1:]
+    return [products, *(others * (100 - products) / (others.sum() or 1)).tolist()]
 
 
 def _described(network: Ready, scope: Scope) -> str:

@@ -51,7 +51,8 @@ def start(asked: Measuring, scope: Scope, command: Sequence[str]) -> None:
 
 
 _EXPLAINED = {
-    "percent": "of the time of all operators in the scope: the median over the passes, scaled to a sum of 100",
+    "percent": "of the time of all operators in the scope: the median over the passes; those of "
+    "all but matrix products are scaled, such that all add up to 100",
     "percent_q1, percent_q3": "where the middle half of the passes lies, not scaled",
     "paper_percent": "as printed in the paper's Fig. 7; its device, batch size and profiler are not",
     "difference": "in percentage points",

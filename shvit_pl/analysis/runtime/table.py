@@ -37,7 +37,7 @@ def print_table(every: Sequence[Measured]) -> None:
     for name in ("", "percent of the time"):
         table.add_column(name, no_wrap=True)
     for name in ("ms", *_COLUMNS, "middle half"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=" " not in name)
     for each in every:
         for cells in _lines(each):
             table.add_row(*cells)
@@ -53,18 +53,16 @@ def _lines(each: Measured) -> Iterator[list[str]]:
         "here",
         f"{each.shares.milliseconds:.3g}",
         *(f"{each.percent[name]:.1f}" for name in _COLUMNS),
-        f"{low:.1f} to {high:.1f}",
+        f"{low:.1f}-{high:.1f}",
     ]
     if each.paper is not None:
         yield [
-            f"  {each.shares.scope}",
+            "",
             f"paper: {each.paper.attention}, {each.paper.network}",
             "",
             *(_or_nothing(each.paper_percent.get(name), ".1f") for name in _COLUMNS),
         ]
         yield ["", "difference", "", *(_or_nothing(each.difference.get(name), "+.1f") for name in _COLUMNS)]
-    else:
-        yield [f"  {each.shares.scope}"]
 
 
 def _or_nothing(value: float | None, how: str) -> str:
@@ -72,6 +70,8 @@ def _or_nothing(value: float | None, how: str) -> str:
 
 
 def _notes(every: Sequence[Measured]) -> Iterator[str]:
+    for each in every:
+        yield f"measured of {each.name}: {each.shares.scope}"
     yield "ms: of these operators in a pass; Python's own time between them is in no column"
     yield "memory-bound: all but matrix products; middle half: of its passes"
     if any(each.paper for each in every):
