@@ -9,22 +9,23 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from shvit_pl.analysis.macro.study import Peaks, Study
+from shvit_pl.analysis.macro.study import Load, Peaks, Study
 
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # of Okabe and Ito
 _MARKERS = "osD^vPX"
+_SHOWN = 0.01  # share of the time below which a stage has no point
 _MARGIN = 2.0  # times the least and the largest
 
 
 def draw_roofline(axes: Axes, studies: Sequence[Study], peaks: Peaks) -> None:
-    """Draw the roof, and every stage of every design as a point with its name.
+    """Draw the roof, and the stages of every design that take some time as points with their names.
 
     Args:
         axes: Where.
         studies: What was found.
         peaks: The device's.
     """
-    loads = [load for study in studies for load in study.stages.values()]
+    loads = [load for study in studies for load in _shown(study).values()]
     every = [*(load.intensity for load in loads), peaks.ridge]
     intensities = np.geomspace(min(every) / _MARGIN, max(every) * _MARGIN, 200)
     axes.plot(intensities, [peaks.roof(each) / 1e9 for each in intensities], color="0.25", linewidth=1.6)
@@ -39,18 +40,23 @@ def draw_roofline(axes: Axes, studies: Sequence[Study], peaks: Peaks) -> None:
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.2, which="both")
     _name_limits(axes, peaks)
-    axes.legend(fontsize=7.5, loc="lower right", title="S stem; 1, 2, ... stages; H head", title_fontsize=7.5)
+    axes.legend(fontsize=7.5, loc="lower right", title="S stem; 1, 2, ... stages (from 1% of time)", title_fontsize=7.5)
 
 
 def _draw_study(axes: Axes, study: Study, number: int) -> None:
     """Names are above the points of one design, and below those of the next: points may lie close."""
     colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
-    points = [(load.intensity, load.flops_per_second / 1e9) for load in study.stages.values()]
+    stages = _shown(study)
+    points = [(load.intensity, load.flops_per_second / 1e9) for load in stages.values()]
     axes.plot(*zip(*points, strict=True), marker, color=colour, markersize=7, markeredgecolor="white", label=study.name)
     offset = (0.0, 9.0 if number % 2 == 0 else -9.0)
-    for stage, point in zip(study.stages, points, strict=True):
+    for stage, point in zip(stages, points, strict=True):
         text = stage.removeprefix("stage ")[0].upper()
         _write(axes, text, point, offset, color=colour, fontweight="bold", ha="center", va="center")
+
+
+def _shown(study: Study) -> dict[str, Load]:
+    return {name: load for name, load in study.stages.items() if load.seconds > _SHOWN * study.whole.seconds}
 
 
 def _make_logarithmic(axes: Axes) -> None:

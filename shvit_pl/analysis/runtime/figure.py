@@ -24,6 +24,7 @@ _COLOURS = {
 _DARK = ("matrix product", "normalisation")
 _HEIGHT = 0.36
 _LEAST_LABELLED = 3.5  # percent: narrower segments have no room for their number
+_LEAST_NAMED = 0.05  # percent of other work from which the legend has it
 _PAPER: dict[str, Any] = {"hatch": "////", "alpha": 0.55}
 _SPREAD: dict[str, Any] = {"color": "black", "linewidth": 1, "marker": "|", "markersize": 5}
 _SPREAD_AT = 0.13  # below the numbers
@@ -47,7 +48,7 @@ def draw(every: Sequence[Measured], conditions: Mapping[str, Any]) -> Figure:
     axes.tick_params(axis="x", labelsize=8)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    _legend(figure, axes, any(each.percent["other"] >= 0.05 for each in every))
+    _legend(figure, axes, every)
     figure.suptitle(_title(conditions), fontsize=9)
     return figure
 
@@ -76,10 +77,12 @@ def _bar(axes: Axes, at: float, percent: Mapping[str, float], how: Mapping[str, 
         left += width
 
 
-def _legend(figure: Figure, axes: Axes, other: bool) -> None:
+def _legend(figure: Figure, axes: Axes, every: Sequence[Measured]) -> None:
+    other = any(each.percent["other"] >= _LEAST_NAMED for each in every)
     shown = [kind for kind in KINDS if kind != "other" or other]
     handles: list[Any] = [axes.barh(0, 0, color=_COLOURS[kind], label=kind) for kind in shown]
-    handles.append(axes.barh(0, 0, color="0.6", edgecolor="white", label="hatched: the paper's Fig. 7", **_PAPER))
+    if any(each.paper for each in every):
+        handles.append(axes.barh(0, 0, color="0.6", edgecolor="white", label="hatched: the paper's Fig. 7", **_PAPER))
     handles += axes.plot([], [], label="middle half of the passes", **_SPREAD)
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7.5, frameon=False)
 

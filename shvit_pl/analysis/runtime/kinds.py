@@ -1,12 +1,11 @@
 """Which kind of operation an operator of torch is.
 
-The kinds are those of the paper's Fig. 7; it does not say what belongs to which. Here:
+The kinds are those of the paper's Fig. 7, which does not say what belongs to which. Here:
 
 * matrix product: products of matrices, linear layers, and all convolutions (those of attention are 1x1).
 * elementwise: additions (biases, masks, residuals), scaling, activations.
-* normalisation: layer, group and batch normalisation, softmax, and other reductions along an axis: each needs a sum
-  over an axis before it can write anything. The paper's text names softmax nowhere; its list of memory-bound
-  operations is that of EfficientViT, where softmax divides by such a sum too.
+* normalisation: layer, group and batch normalisation, softmax, and other reductions along an axis. Where the paper
+  counts softmax we do not know; it is here for what it does: it sums over an axis, and divides by the sum.
 * copy: concatenating, padding, gathering, converting, filling.
 * reshape: changes of shape and layout, and the copies that they cause: a permuted tensor made contiguous, the heads
   of attention brought into a batch of matrices, a cyclic shift.

@@ -11,6 +11,7 @@ from pathlib import Path
 from timm.models.shvit import SHViT as TimmSHViT
 
 from shvit_pl.analysis.runtime.kinds import KINDS, Kind
+from shvit_pl.analysis.runtime.scope import Scope
 from shvit_pl.models import SHViT
 from shvit_pl.networks import OpenedNetwork
 
@@ -35,8 +36,10 @@ class PaperBar:
     percent: dict[Kind, float]
 
 
-def paper_bar(opened: OpenedNetwork) -> PaperBar | None:
-    """The paper's bar of a network's attention; `None` where it has none."""
+def paper_bar(opened: OpenedNetwork, scope: Scope = "attention") -> PaperBar | None:
+    """The paper's bar of a network's attention; `None` where it has none, and it has none of whole networks."""
+    if scope == "network":
+        return None
     if _single_head(opened):
         return next(bar for bar in bars() if bar.attention == _OURS)
     return next((bar for bar in bars() if bar.networks and fnmatch(opened.name, bar.networks)), None)

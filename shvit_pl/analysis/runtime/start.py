@@ -43,7 +43,7 @@ def start(asked: Measuring, scope: Scope, command: Sequence[str]) -> None:
         with explaining(f"profiling {' '.join(asked.models)}"):
             found = measure(networks, scope, asked.repeats)
     found_of = zip(networks, found, strict=True)
-    measured = [Measured(each.opened.name, shares, paper_bar(each.opened)) for each, shares in found_of]
+    measured = [Measured(each.opened.name, shares, paper_bar(each.opened, scope)) for each, shares in found_of]
     print_table(measured)
     facts = {"conditions": under, "explained": _EXPLAINED, **_networks(networks, found), **origin(command)}
     write(folder, STUDY, make_rows(measured), facts, draw(measured, under))

@@ -37,7 +37,7 @@ def print_table(every: Sequence[Measured]) -> None:
     for name in ("", "percent of the time"):
         table.add_column(name, no_wrap=True)
     for name in ("ms", *_COLUMNS, "middle half"):
-        table.add_column(name, justify="right", no_wrap=" " not in name)
+        table.add_column(name, justify="right", no_wrap=name != "matrix product")
     for each in every:
         for cells in _lines(each):
             table.add_row(*cells)
@@ -73,7 +73,7 @@ def _notes(every: Sequence[Measured]) -> Iterator[str]:
     for each in every:
         yield f"measured of {each.name}: {each.shares.scope}"
     yield "ms: of these operators in a pass; Python's own time between them is in no column"
-    yield "memory-bound: all but matrix products; middle half: of its passes"
+    yield "memory-bound: all but matrix products; middle half: where that of its passes lies"
     if any(each.paper for each in every):
         yield "paper: Fig. 7, whose device, batch size and profiler are not printed; differences are percentage points"
     for each in every:

@@ -29,3 +29,4 @@ def test_the_bars_add_up_to_the_printed_sums():
 def test_a_network_has_the_bar_of_its_attention(name, attention):
     bar = paper_bar(open_network(name))
     assert (bar and bar.attention) == attention
+    assert paper_bar(open_network(name), "network") is None
