@@ -54,7 +54,7 @@ def _draw_stages(axes: Axes, studies: Sequence[Study]) -> None:
     axes.set_xlim(0, 1450 * longest)  # room for the words at the bars' ends
     axes.set_ylim(row - 0.4, -0.7)
     axes.set_yticks(list(ticks), list(ticks.values()), fontsize=7.5)
-    axes.set_xlabel("milliseconds of a batch", fontsize=8.5)
+    axes.set_xlabel("milliseconds of a batch, by operation", fontsize=8.5)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -83,4 +83,5 @@ def _label(study: Study, stage: str) -> str:
 def _legend(axes: Axes, studies: Sequence[Study]) -> None:
     used = {each.part.operation for study in studies for each in study.parts}
     handles = [axes.barh(0, 0, color=_COLOURS[name], label=name) for name in OPERATIONS if name in used]
-    axes.legend(handles=handles, loc="lower right", fontsize=7.5, frameon=False, title="operation", title_fontsize=7.5)
+    below = (0.5, -0.08)
+    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=below, ncols=6, fontsize=7.5, frameon=False)

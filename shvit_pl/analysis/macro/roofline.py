@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from shvit_pl.analysis.macro.study import Load, Peaks, Study
@@ -14,6 +16,7 @@ from shvit_pl.analysis.macro.study import Load, Peaks, Study
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # of Okabe and Ito
 _MARKERS = "osD^vPX"
 _SHOWN = 0.01  # share of the time below which a stage has no point
+_ABOVE = 1.1  # the slope, where its name stands
 _MARGIN = 2.0  # times the least and the largest
 
 
@@ -40,7 +43,7 @@ def draw_roofline(axes: Axes, studies: Sequence[Study], peaks: Peaks) -> None:
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.2, which="both")
     _name_limits(axes, peaks)
-    axes.legend(fontsize=7.5, loc="lower right", title="S stem; 1, 2, ... stages (from 1% of time)", title_fontsize=7.5)
+    axes.legend(fontsize=7.5, loc="upper left", title="S stem; 1, 2, ... stages (from 1% of time)", title_fontsize=7.5)
 
 
 def _draw_study(axes: Axes, study: Study, number: int) -> None:
@@ -73,11 +76,13 @@ def _name_limits(axes: Axes, peaks: Peaks) -> None:
     lowest, _ = axes.get_ylim()
     _write(axes, f"{peaks.flops / 1e9:.0f} GFLOP/s (matrix product)", (most, peaks.flops / 1e9), (-4, 4), ha="right")
     _write(axes, f"ridge {peaks.ridge:.1f}", (peaks.ridge, lowest), (3, 5), color="0.35")
-    x = max(least, lowest * 1e9 / peaks.bytes) * 1.05  # where the slope begins to be seen
-    along = {"rotation": 45, "rotation_mode": "anchor", "transform_rotates_text": True}
-    _write(axes, f"{peaks.bytes / 1e9:.1f} GB/s (copy)", (x, peaks.bytes * x / 1e9), (-3, 7), **along)
+    x = max(least, lowest * 1e9 / peaks.bytes) * 1.2  # where the slope begins to be seen
+    slope = math.degrees(math.atan(peaks.bytes / 1e9))  # in the units of the axes
+    along: dict[str, Any] = {"rotation": slope, "rotation_mode": "anchor", "transform_rotates_text": True}
+    axes.text(x, peaks.bytes * x / 1e9 * _ABOVE, f"{peaks.bytes / 1e9:.1f} GB/s (copy)", fontsize=7.5, **along)
 
 
 def _write(axes: Axes, text: str, point: tuple[float, float], offset: tuple[float, float], **how: Any) -> None:
     """Write near a point; the offset is in points."""
-    axes.annotate(text, point, xytext=offset, textcoords="offset points", **{"fontsize": 7.5, **how})
+    written = axes.annotate(text, point, xytext=offset, textcoords="offset points", **{"fontsize": 7.5, **how})
+    written.set_path_effects([withStroke(linewidth=2, foreground="white")])  # lines may pass below

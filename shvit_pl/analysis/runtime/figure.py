@@ -62,7 +62,7 @@ def _draw_network(axes: Axes, row: int, each: Measured) -> None:
     if each.paper is not None:
         at_paper = row + _HEIGHT / 2 + 0.02
         _bar(axes, at_paper, each.paper_percent, _PAPER)
-        text += f", paper {each.paper_percent[ALL_BUT_PRODUCTS]:.1f} %\n({each.difference[ALL_BUT_PRODUCTS]:+.1f})"
+        text += f", paper {each.paper_percent[ALL_BUT_PRODUCTS]:.1f} %\n({each.difference[ALL_BUT_PRODUCTS]:+z.1f})"
     axes.annotate(text, (100, row), xytext=(6, 0), textcoords="offset points", fontsize=7.5, va="center")
 
 

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 MARK = "shvit_pl::measured"  # the range around what counts
 
-_ATTENTION = ("attention", "attn", "shsa", "mhsa")  # in the names of classes
+_ATTENTION = ("attention", "attn", "shsa", "mhsa", "xca", "litemla")  # in the names of classes
 _FFN = ("mlp", "ffn")  # names of a block's children
 _BEGINS_FFN = (*_FFN, "norm2")
 

@@ -62,7 +62,7 @@ def _lines(each: Measured) -> Iterator[list[str]]:
             "",
             *(_or_nothing(each.paper_percent.get(name), ".1f") for name in _COLUMNS),
         ]
-        yield ["", "difference", "", *(_or_nothing(each.difference.get(name), "+.1f") for name in _COLUMNS)]
+        yield ["", "difference", "", *(_or_nothing(each.difference.get(name), "+z.1f") for name in _COLUMNS)]
 
 
 def _or_nothing(value: float | None, how: str) -> str:

@@ -15,6 +15,8 @@ NETWORKS = [
     ("swin_tiny_patch4_window7_224", {"depths": (1, 1), "img_size": 64}, "2 x SwinTransformerBlock up to its FFN"),
     ("swinv2_tiny_window8_256", {"depths": (1, 1), "img_size": 64}, "2 x SwinTransformerV2Block up to its FFN"),
     ("shvit_s1", {}, "9 x SHSA with its residual"),
+    ("xcit_nano_12_p16_224", {"depth": 1}, "1 x XCABlock up to its FFN, 2 x ClassAttentionBlock up to its FFN"),
+    ("maxvit_pico_rw_256", {"img_size": 64}, "22 x PartitionAttentionCl up to its FFN"),
     ("resnet18", {}, ""),
 ]
 
