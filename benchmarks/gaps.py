@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.limits import bytes_moved, onnx_shares, peaks, shares
 from benchmarks.report import table
+from benchmarks.shares import onnx_shares, shares
 from shvit_pl.deploy.benchmark.cells import Cell
 from shvit_pl.deploy.benchmark.modes import DTYPES
 from shvit_pl.deploy.benchmark.train_step import TrainStep
 from shvit_pl.deploy.fusing import fused
+from shvit_pl.deploy.limits import bytes_moved, peaks
 from shvit_pl.deploy.optimization import optimize
 from shvit_pl.deploy.passes import rewrite
 from shvit_pl.deploy.recipes import Recipe, recipes

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.designs.config import resolve_design
+from shvit_pl.designs.design import Design
 from shvit_pl.designs.network import Network, design_of, network
 
 FILE = Path(__file__).with_name("published.csv")
@@ -66,8 +67,13 @@ def paper_row(summary: Mapping[str, Any]) -> PaperRow | None:
     Args:
         summary: The run's `summary.json`. Of several rows the one of its image size is chosen, else the first.
     """
-    rows = _rows().get((network(design_of(summary)), bool(summary["teacher"])), {})
-    return rows.get(summary["dataset"]["image_size"]) or next(iter(rows.values()), None)
+    return row_of(design_of(summary), summary["dataset"]["image_size"], bool(summary["teacher"]))
+
+
+def row_of(design: Design, image_size: int, distilled: bool = False) -> PaperRow | None:
+    """The paper's row of a design, that of this image size if it has several; `None` where it has none."""
+    rows = _rows().get((network(design), distilled), {})
+    return rows.get(image_size) or next(iter(rows.values()), None)
 
 
 @cache

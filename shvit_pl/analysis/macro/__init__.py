@@ -1,1 +1,1 @@
-"""What each stage of a design costs, and what the device would allow (paper sec. 2.1, Fig. 2)."""
+"""`shvit-pl analyze macro`: what each stage of a design costs, beside the device's limits."""

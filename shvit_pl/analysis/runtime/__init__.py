@@ -1,1 +1,1 @@
-"""Where the time of attention goes, by kind of operation (paper Fig. 7)."""
+"""`shvit-pl analyze runtime`: where the time of attention goes, by kind of operation."""

@@ -31,7 +31,7 @@ class CannotRunError(RuntimeError):
     """
 
     def __init__(self, what: str, error: Exception) -> None:
-        super().__init__(_reason(error))
+        super().__init__(reason(error))
         self.what = what
 
 
@@ -104,7 +104,8 @@ class Builder:
         return torch.randn(batch, 3, pixels, pixels).to(self.device)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why something could not run, in one short line."""
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         return "out of memory"
     return shorten(one_line(error), _LONGEST, placeholder=" ...")

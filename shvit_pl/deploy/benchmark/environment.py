@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -31,6 +31,13 @@ def conditions(options: Options, device: torch.device) -> dict[str, Any]:
         "blocks": None if options.protocol == "official" else options.blocks,
         "seconds": options.seconds,
         "warm_up": options.warm_up or "until it gets no faster",
+        **machine(device),
+    }
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """The device, the threads as they are set, and the libraries."""
+    return {
         "device": device_name(device),
         "device_type": device.type,
         "processor": processor(),
@@ -88,12 +95,16 @@ def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None
     return shown + ("" if len(every) <= 3 else f"; and {len(every) - 3} more")
 
 
-@contextmanager
-def threads(options: Options, device: torch.device) -> Iterator[None]:
+def threads(options: Options, device: torch.device) -> AbstractContextManager[None]:
     """Set torch's threads as asked for; the official protocol has one on a CPU."""
-    before = torch.get_num_threads()
     official = options.protocol == "official" and device.type == "cpu"
-    asked = 1 if official else options.threads
+    return in_so_many_threads(1 if official else options.threads)
+
+
+@contextmanager
+def in_so_many_threads(asked: int | None) -> Iterator[None]:
+    """Set torch's threads for a while; `None` leaves them."""
+    before = torch.get_num_threads()
     if asked is not None and asked > 4096:
         raise UserError(f"--threads {asked}: allowed are 1 to 4096.")
     torch.set_num_threads(asked or before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -20,7 +20,7 @@ PICTURE = "accuracy*.png"
 def write(
     folder: Path, rows: Sequence[Mapping[str, Any]], environment: Mapping[str, Any], figures: Mapping[str, Figure]
 ) -> None:
-    """Write the folder at once: it is there whole, or as it was before.
+    """Write the folder of a benchmark.
 
     Args:
         folder: Where; an earlier benchmark in it is replaced.
@@ -28,12 +28,22 @@ def write(
         environment: As it is in `environment.json`.
         figures: By file name.
     """
+    replace_folder(folder, lambda new: _fill(new, rows, environment, figures))
+
+
+def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Make a folder at once: it is there whole, or as it was before.
+
+    Args:
+        folder: Where; what is in it is replaced.
+        fill: Writes the files into an empty folder.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         new = partial / "new"
         new.mkdir()
-        _fill(new, rows, environment, figures)
+        fill(new)
         if folder.exists():
             folder.replace(partial / "old")
         new.replace(folder)
@@ -44,13 +54,18 @@ def write(
 def _fill(
     folder: Path, rows: Sequence[Mapping[str, Any]], environment: Mapping[str, Any], figures: Mapping[str, Figure]
 ) -> None:
-    with (folder / ROWS).open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(folder / ROWS, rows)
     (folder / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n")
     for name, figure in figures.items():
         figure.savefig(folder / name, dpi=160)
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV whose columns are the first row's keys."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def is_benchmark(folder: Path) -> bool:

@@ -83,12 +83,12 @@ def checked(given: Any) -> Options:
         runtimes=runtimes,
         protocol=protocol,
         train=given.train,
-        threads=_at_least("--threads", given.threads, 1),
-        blocks=_at_least("--blocks", given.blocks, LEAST_BLOCKS) or 7,
+        threads=at_least("--threads", given.threads, 1),
+        blocks=at_least("--blocks", given.blocks, LEAST_BLOCKS) or 7,
         seconds=_positive("--seconds", given.seconds) or _SECONDS[protocol],
         warm_up=_positive("--warm-up", given.warm_up) or (_WARM_UP if protocol == "official" else None),
-        output=_folder("--output", given.output),
-        compare=None if given.compare is None else _folder("--compare", given.compare),
+        output=folder("--output", given.output),
+        compare=None if given.compare is None else folder("--compare", given.compare),
         averaged=None if given.weights is None else given.weights == "ema",
     )
 
@@ -153,9 +153,11 @@ def _listed(text: str, read: Callable[[str], T]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(read(word.strip()) for word in text.split(",")))
 
 
-def _at_least(flag: str, value: int | None, least: int) -> int | None:
-    if value is not None and value < least:
-        raise UserError(f"{flag} {value}: allowed are whole numbers from {least}.")
+def at_least(flag: str, value: int | None, least: int, most: int | None = None) -> int | None:
+    """The value of a flag; raises `UserError` where it is below `least` or above `most`."""
+    if value is not None and (value < least or (most is not None and value > most)):
+        upper = "" if most is None else f" to {most}"
+        raise UserError(f"{flag} {value}: allowed are whole numbers from {least}{upper}.")
     return value
 
 
@@ -165,7 +167,8 @@ def _positive(flag: str, value: float | None) -> float | None:
     return value
 
 
-def _folder(flag: str, value: str) -> str:
+def folder(flag: str, value: str) -> str:
+    """The folder of a flag; raises `UserError` where it is empty."""
     if not value:
         raise UserError(f"{flag} '': give a folder, such as benchmark.")
     return value

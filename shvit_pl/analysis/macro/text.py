@@ -1,0 +1,118 @@
+"""What the numbers say, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from shvit_pl.analysis.macro.study import Peaks, Study
+from shvit_pl.deploy.benchmark.table import in_threads
+from shvit_pl.designs.published import PaperRow, row_of
+
+_COLUMNS = {"gpu": "on a GPU", "cpu": "on a CPU", "onnx": "by ONNX Runtime on a CPU"}
+_SOME_TIME = 0.05  # share of the time below which a stage is not spoken of
+
+
+def describe(conditions: Mapping[str, Any], peaks: Peaks) -> str:
+    """The conditions and the device's peaks in two lines."""
+    return (
+        f"batch {conditions['batch_size']}, {conditions['dtype']}, on {conditions['device']}, "
+        f"{in_threads(conditions)}, torch {conditions['torch']}\n"
+        f"peaks, measured: {peaks.flops / 1e9:.0f} GFLOP/s (matrix product), "
+        f"{peaks.bytes / 1e9:.1f} GB/s (copy); ridge at {peaks.ridge:.1f} FLOP per byte"
+    )
+
+
+def sentences(studies: Sequence[Study], peaks: Peaks, pixels: Mapping[str, int]) -> Iterator[str]:
+    """Which stage takes most time, and how the designs compare.
+
+    Args:
+        studies: What was found.
+        peaks: The device's.
+        pixels: Side of the images of each design.
+    """
+    for study in studies:
+        yield _slowest(study, peaks)
+        yield _dearest(study)
+    for other in studies[1:]:
+        yield _ratio(studies[0], other, pixels)
+
+
+def ratios(studies: Sequence[Study], pixels: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Images per second of each design over those of the first, here and in the paper (`None` where it has none)."""
+    first = studies[0]
+    return [
+        {
+            "designs": [first.name, other.name],
+            "here": other.images_per_second[0] / first.images_per_second[0],
+            **{f"paper_{name}": value for name, value in _of_paper(first, other, pixels).items()},
+        }
+        for other in studies[1:]
+    ]
+
+
+def percent(share: float) -> str:
+    """A share as a sentence has it."""
+    return "<1%" if 0 < share < 0.01 else f"{share:.0%}"
+
+
+def _slowest(study: Study, peaks: Peaks) -> str:
+    name = study.slowest()
+    load = study.stages[name]
+    most = max((each for each in study.parts if each.part.stage == name), key=lambda each: each.load.seconds)
+    side, limit = ("below", "memory") if load.intensity < peaks.ridge else ("above", "arithmetic")
+    reached = load.flops_per_second / peaks.roof(load.intensity)
+    return (
+        f"{study.name}: {_named(name)} takes most: {_time_and_macs(study, name)} (most of it {most.part.operation}, "
+        f"{most.part.tokens} tokens). Its {load.intensity:.1f} FLOP per byte are {side} the ridge of "
+        f"{peaks.ridge:.1f}: {limit} sets its bound, of which it reaches {reached:.0%}."
+    )
+
+
+def _dearest(study: Study) -> str:
+    """Of the stages that take some time, the one with most time per MAC."""
+    whole = study.whole
+    stages = {name: load for name, load in study.stages.items() if load.seconds > _SOME_TIME * whole.seconds}
+    name = min(stages, key=lambda name: stages[name].flops_per_second)
+    ratio = whole.flops_per_second / stages[name].flops_per_second
+    return (
+        f"{study.name}: {_named(name)} is dearest per MAC, {ratio:.1f} times the mean: {_time_and_macs(study, name)}."
+    )
+
+
+def _time_and_macs(study: Study, stage: str) -> str:
+    load, whole = study.stages[stage], study.whole
+    return f"{percent(load.seconds / whole.seconds)} of the time and {percent(load.flops / whole.flops)} of the MACs"
+
+
+def _named(stage: str) -> str:
+    return f"the {stage}" if stage in ("stem", "head") else stage
+
+
+def _ratio(first: Study, other: Study, pixels: Mapping[str, int]) -> str:
+    here = other.images_per_second[0] / first.images_per_second[0]
+    text = (
+        f"{other.name} / {first.name}: {other.images_per_second[0]:.3g} / {first.images_per_second[0]:.3g} images/s, "
+        f"{here:.2f} times."
+    )
+    printed = [f"{ratio:.2f} {_COLUMNS[name]}" for name, ratio in _of_paper(first, other, pixels).items() if ratio]
+    if not printed:
+        return text
+    rows = [_paper_row(study, pixels) for study in (other, first)]
+    sources = " / ".join(row.source for row in rows if row is not None)
+    return f"{text} The paper's: {', '.join(printed)} ({sources})."
+
+
+def _of_paper(first: Study, other: Study, pixels: Mapping[str, int]) -> dict[str, float | None]:
+    rows = _paper_row(other, pixels), _paper_row(first, pixels)
+    return {name: _over(*(getattr(row, name, None) for row in rows)) for name in _COLUMNS}
+
+
+def _paper_row(study: Study, pixels: Mapping[str, int]) -> PaperRow | None:
+    """The paper's row at this image size; speeds at another one say nothing of it."""
+    row = row_of(study.design, pixels[study.name])
+    return row if row is not None and row.image_size == pixels[study.name] else None
+
+
+def _over(above: float | None, below: float | None) -> float | None:
+    return above / below if above and below else None

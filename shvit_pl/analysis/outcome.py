@@ -1,0 +1,60 @@
+"""The folder of a study that measures: a CSV, a JSON and a picture, all named after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from shvit_pl import __version__
+from shvit_pl.deploy.benchmark.files import replace_folder, write_rows
+from shvit_pl.errors import UserError
+from shvit_pl.flags import check_writable
+
+_SUFFIXES = (".csv", ".json", ".png")
+_DPI = 200
+
+
+def check_output(output: str, study: str) -> Path:
+    """The folder of the results.
+
+    Raises:
+        UserError: where nothing can be written, and where other files are in it.
+    """
+    check_writable("--output", output)
+    folder = Path(output).expanduser()
+    ours = {f"{study}{suffix}" for suffix in _SUFFIXES}
+    if folder.exists() and not {path.name for path in folder.iterdir()} <= ours:
+        raise UserError(f"--output {output!r}: it holds other files; give a new folder.")
+    return folder
+
+
+def write(
+    folder: Path, study: str, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], figure: Figure
+) -> None:
+    """Write the folder at once.
+
+    Args:
+        folder: Where; earlier results in it are replaced.
+        study: Its name, which is that of the files.
+        rows: Of the table, at least one.
+        facts: All else that is known; `rows` are added.
+        figure: The picture.
+    """
+
+    def fill(new: Path) -> None:
+        write_rows(new / f"{study}.csv", rows)
+        (new / f"{study}.json").write_text(json.dumps({**facts, "rows": list(rows)}, indent=2) + "\n")
+        figure.savefig(new / f"{study}.png", dpi=_DPI)
+
+    replace_folder(folder, fill)
+
+
+def origin(command: Sequence[str]) -> dict[str, Any]:
+    """The command, the version and the time of a measurement."""
+    written = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"command": list(command), "shvit_pl": __version__, "measured": written}

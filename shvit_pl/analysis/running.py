@@ -1,0 +1,108 @@
+"""Networks ready to be measured, and the device that they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shvit_pl.analysis.measuring import Measuring
+from shvit_pl.deploy.benchmark.builder import reason
+from shvit_pl.deploy.benchmark.cells import PAPER_BATCH
+from shvit_pl.deploy.benchmark.devices import chosen_device
+from shvit_pl.deploy.benchmark.environment import machine
+from shvit_pl.deploy.benchmark.modes import DTYPES
+from shvit_pl.deploy.benchmark.networks import at_size
+from shvit_pl.deploy.fusing import fused
+from shvit_pl.deploy.timing import wait_for
+from shvit_pl.errors import UserError
+from shvit_pl.networks import OpenedNetwork
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A network and its images, on the device.
+
+    Attributes:
+        opened: What it was made of, which stays as it is.
+        model: A fused copy in evaluation mode.
+        images: A random batch `(B, 3, S, S)`.
+    """
+
+    opened: OpenedNetwork
+    model: nn.Module
+    images: Tensor
+
+    @property
+    def pixels(self) -> int:
+        """Side of the images."""
+        return self.images.shape[-1]
+
+    @property
+    def device(self) -> torch.device:
+        """What computes."""
+        return self.images.device
+
+    def call(self) -> None:
+        """One forward pass, waited for."""
+        with torch.inference_mode():
+            self.model(self.images)
+        wait_for(self.device)
+
+
+def measured_device(name: str) -> torch.device:
+    """The device of a name, a CPU or a CUDA GPU.
+
+    Raises:
+        UserError: for any other, whose operations can't be timed one by one, and for one that is not here.
+    """
+    device = chosen_device(name)
+    if device.type == "mps":
+        if name != "auto":
+            raise UserError(f"--device {name}: its operations can't be timed one by one; allowed are cpu and cuda.")
+        return torch.device("cpu")
+    return device
+
+
+def ready(opened: OpenedNetwork, asked: Measuring, device: torch.device, memory_format: torch.memory_format) -> Ready:
+    """A network as it is asked for, run once.
+
+    Raises:
+        UserError: where it can't run so.
+    """
+    pixels = asked.image_size or opened.image_size
+    batch = asked.batch_size or PAPER_BATCH[device.type]
+    with explaining(f"{opened.name}, {batch} images of {pixels} pixels in {asked.dtype}"):
+        model = fused(at_size(opened, pixels)).to(device, DTYPES[asked.dtype]).to(memory_format=memory_format)
+        images = torch.randn(batch, 3, pixels, pixels).to(device, DTYPES[asked.dtype], memory_format=memory_format)
+        made = Ready(opened, model, images)
+        made.call()
+    return made
+
+
+@contextmanager
+def explaining(what: str) -> Iterator[None]:
+    """Turn whatever networks and devices raise into one message that says what was run."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # networks and devices have errors of their own
+        raise UserError(
+            f"{what}: can't be run here ({reason(error)}). Give another --image_size, --batch_size or --dtype."
+        ) from error
+
+
+def conditions(asked: Measuring, every: list[Ready]) -> dict[str, Any]:
+    """Under which conditions was measured."""
+    return {
+        "batch_size": len(every[0].images),
+        "image_size": {each.opened.name: each.pixels for each in every},
+        "dtype": asked.dtype,
+        "repeats": asked.repeats,
+        **machine(every[0].device),
+    }

@@ -1,0 +1,41 @@
+"""`shvit-pl analyze runtime`: its flags; its help and its mistakes in flags wait for no heavy import."""
+
+from __future__ import annotations
+
+from shvit_pl.analysis.measuring import add_flags, checked, one_of
+from shvit_pl.analysis.runtime.scope import SCOPES
+from shvit_pl.parsing import OneLineErrors
+
+DEFAULT = ("timm:swin_tiny_patch4_window7_224", "timm:deit_tiny_patch16_224", "s2")  # the attention of Fig. 7
+
+
+def run(args: list[str]) -> None:
+    """Run the study; `args` begin with its name."""
+    given = _parser().parse_args(args[1:])
+    asked, scope = checked(given, DEFAULT), one_of("--scope", given.scope, SCOPES)
+    from shvit_pl.quiet import quiet
+
+    quiet()
+    from shvit_pl.analysis.runtime.start import start
+
+    start(asked, scope, ["shvit-pl", "analyze", *args])
+
+
+def _parser() -> OneLineErrors:
+    parser = OneLineErrors(
+        prog="shvit-pl analyze runtime",
+        description="Where the time of attention goes: matrix products, elementwise operations, normalisation, copies "
+        "and reshapes, beside the paper's Fig. 7.",
+        epilog="From torch.profiler: on a CPU the time in each operator, on a GPU that of its kernels. Fused attention "
+        "is switched off, for it is one operator.",
+    )
+    models = f"a design (s1), run folder, checkpoint, Hub repo or timm:NAME (default: {' '.join(DEFAULT)})"
+    parser.add_argument("models", type=str, nargs="*", metavar="MODEL", help=models)
+    parser.add_argument(
+        "--scope",
+        type=str,
+        default="attention",
+        help="attention (what its blocks do but for their FFNs) or network",
+    )
+    add_flags(parser, "runtime")
+    return parser
