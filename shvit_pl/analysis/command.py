@@ -19,7 +19,9 @@ def run(args: list[str]) -> None:
     Raises:
         UserError: for a study that there is not, and for what the study itself refuses.
     """
-    study = args[1] if len(args) > 1 else ""
+    if len(args) == 1:
+        raise UserError(f"which study? Allowed are {', '.join(STUDIES)}; shvit-pl analyze --help says what they show.")
+    study = args[1]
     if study in ("-h", "--help"):
         print(_help())
         return
