@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from shvit_pl.data.datamodule import HFImageDataModule
+from shvit_pl.data.samplers import Draw
 from shvit_pl.data.sources import EMBEDDED
+from shvit_pl.data.transforms import normalise
 from shvit_pl.models.weights import local_file
 from shvit_pl.networks import OpenedNetwork
 from shvit_pl.resume import read_checkpoint
@@ -64,6 +67,25 @@ class RealImages:
         batches = list(self.data.validation_sample(most))
         images = torch.cat([batch["image"] for batch in batches])
         return self._prepared(images), torch.cat([batch["label"] for batch in batches])
+
+    @property
+    def rows(self) -> int:
+        """Number of validation images."""
+        return len(self.data.chosen.by_stage["validate"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Of the dataset, index by index."""
+        return list(self.data.class_names or [])
+
+    def batches(self, rows: Sequence[int], size: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Validation images by number, in batches `(size, 3, S, S)`, and their labels; `IGNORED` where one is broken."""
+        draws: Any = [Draw(row) for row in rows]
+        dataset = self.data.evaluated()
+        for batch in DataLoader(dataset, size, sampler=draws, num_workers=workers, generator=torch.Generator()):
+            self.data.broken["validate"].count(batch["broken"])
+            pixels = normalise(batch["image"], self.data.mean, self.data.std)
+            yield self._prepared(pixels), batch["label"]
 
     def training(self, most: int) -> Iterator[Tensor]:
         """Single training images `(1, 3, S, S)`, evenly spaced and not augmented."""

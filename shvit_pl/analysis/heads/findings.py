@@ -1,0 +1,136 @@
+"""All that a study has found, and what is to be said beside its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from shvit_pl.analysis.heads.found import Found
+from shvit_pl.analysis.heads.paper import PaperHeads, PaperLayer, paper_heads
+from shvit_pl.analysis.heads.request import Request
+from shvit_pl.analysis.heads.results import LITTLE, LayerResult, layer_results
+from shvit_pl.analysis.heads.settings import weights
+from shvit_pl.analysis.heads.subject import Subject
+
+_IMAGENET = (1000, 50_000)  # classes, and images of its validation split
+_PIXELS = 224  # the paper's
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A study that is done.
+
+    Attributes:
+        subject: What was studied.
+        request: What was asked for.
+        found: Sums and counts.
+    """
+
+    subject: Subject
+    request: Request
+    found: Found
+
+    @cached_property
+    def layers(self) -> list[LayerResult]:
+        """Layer by layer."""
+        return layer_results(self.subject.layers, self.found)
+
+    @cached_property
+    def paper(self) -> PaperHeads | None:
+        """What the paper has of this network."""
+        return paper_heads(self.subject.opened.model)
+
+    def paper_layer(self, layer: LayerResult) -> PaperLayer | None:
+        """What the paper has of a layer."""
+        return self.paper.layers[layer.number - 1] if self.paper else None
+
+    @property
+    def intact(self) -> float:
+        """Top-1 of the whole network in percent."""
+        return self.layers[0].intact
+
+    @property
+    def score(self) -> str:
+        """What top-1 is called here."""
+        return self.subject.reference.score
+
+    @property
+    def title(self) -> str:
+        """Network, weights, data."""
+        opened = self.subject.opened
+        return f"{_name(opened.name)}, {weights(opened)} weights, {self.data}, {self.subject.image_size} px"
+
+    @property
+    def data(self) -> str:
+        """The dataset's name."""
+        return _name(self.subject.images.path)
+
+    @property
+    def reservations(self) -> list[str]:
+        """In what this study differs from the paper's, where there is one of the network."""
+        subject = self.subject
+        if self.paper is None:
+            return []
+        is_imagenet = (len(subject.images.class_names), subject.images.rows) == _IMAGENET
+        return [
+            text
+            for text, differs in (
+                ("the weights are fresh, not trained", subject.opened.fresh),
+                (f"the images are those of {self.data}, not ImageNet's", not is_imagenet),
+                (f"they have {subject.image_size} px, not {_PIXELS}", subject.image_size != _PIXELS),
+                ("the agreement with the intact network is measured, not top-1", subject.reference.labels == "network"),
+            )
+            if differs
+        ]
+
+    @property
+    def beside_the_paper(self) -> str:
+        """Whose numbers stand beside ours, how sure they are, and in what this study differs; empty without any."""
+        if self.paper is None:
+            return ""
+        differs = f". Not the same study: {'; '.join(self.reservations)}" if self.reservations else ""
+        return f"paper: {self.paper.network}, {self.paper.confidence}{differs}"
+
+    @property
+    def sentences(self) -> list[str]:
+        """Which layers are redundant, and how much accuracy is at stake."""
+        several = [layer for layer in self.layers if layer.heads > 1]
+        if not several:
+            nothing = "Every layer has one head: there is nothing to compare."
+            return [nothing, *self._stake(self.layers)]
+        return [self._alike(several), self._spare(several), *self._stake(several)]
+
+    def _alike(self, layers: list[LayerResult]) -> str:
+        ranked = sorted(layers, key=lambda layer: -(layer.similarity or 0))[:3]
+        shown = ", ".join(f"{layer.number} ({layer.similarity:.1f} %)" for layer in ranked)
+        return f"The heads are most alike in layer{'s' * (len(ranked) > 1)} {shown}."
+
+    def _spare(self, layers: list[LayerResult]) -> str:
+        spare = [str(layer.number) for layer in layers if -layer.change_alone <= LITTLE]
+        if not spare:
+            return f"No layer keeps {self.score} within {LITTLE:g} point with one head alone."
+        return (
+            f"Redundant: with the best head alone, {self.score} stays within {LITTLE:g} point in {len(spare)} of "
+            f"{len(layers)} layers ({', '.join(spare)})."
+        )
+
+    def _stake(self, layers: list[LayerResult]) -> list[str]:
+        missed = min(layers, key=lambda layer: min(layer.without))
+        head = missed.without.index(min(missed.without)) + 1
+        lines = [
+            f"At stake: without one head {self.score} changes by {min(missed.without) - self.intact:+.2f} points at "
+            f"worst (layer {missed.number}, head {head})"
+        ]
+        several = [layer for layer in layers if layer.heads > 1]
+        if several:
+            low, high = (choose(layer.change_alone for layer in several) for choose in (min, max))
+            lines[0] += f"; with only the best head of a layer, by {low:+.2f} to {high:+.2f}"
+        lines[0] += f". One image is {100 / self.found.images:.2g} points."
+        return lines
+
+
+def _name(given: str) -> str:
+    """A folder by its last names, anything else as it was given."""
+    path = Path(given)
+    return "/".join(path.parts[-2:]) if path.exists() else given
