@@ -51,9 +51,22 @@ class Findings:
         return self.layers[0].intact
 
     @property
+    def compared(self) -> int:
+        """Images whose attention maps were compared."""
+        return len(self.found.similarity[0])
+
+    @property
     def score(self) -> str:
         """What top-1 is called here."""
         return self.subject.reference.score
+
+    @property
+    def measured(self) -> str:
+        """On how many images, and the intact network's score or why it has none."""
+        reference, on = self.subject.reference, f"on {self.found.images} images"
+        if reference.labels == "network":
+            return f"{on}: {reference.sentence}"
+        return f"{on}: top-1 of the intact network {self.intact:.2f} %"
 
     @property
     def title(self) -> str:
@@ -101,6 +114,11 @@ class Findings:
             return [nothing, *self._stake(self.layers)]
         return [self._alike(several), self._spare(several), *self._stake(several)]
 
+    @property
+    def brief(self) -> str:
+        """The score's name, in a word."""
+        return self.subject.reference.brief
+
     def _alike(self, layers: list[LayerResult]) -> str:
         ranked = sorted(layers, key=lambda layer: -(layer.similarity or 0))[:3]
         shown = ", ".join(f"{layer.number} ({layer.similarity:.1f} %)" for layer in ranked)
@@ -109,9 +127,9 @@ class Findings:
     def _spare(self, layers: list[LayerResult]) -> str:
         spare = [str(layer.number) for layer in layers if -layer.change_alone <= LITTLE]
         if not spare:
-            return f"No layer keeps {self.score} within {LITTLE:g} point with one head alone."
+            return f"No layer keeps {self.brief} within {LITTLE:g} point with one head alone."
         return (
-            f"Redundant: with the best head alone, {self.score} stays within {LITTLE:g} point in {len(spare)} of "
+            f"Redundant: with the best head alone, {self.brief} stays within {LITTLE:g} point in {len(spare)} of "
             f"{len(layers)} layers ({', '.join(spare)})."
         )
 
@@ -119,7 +137,7 @@ class Findings:
         missed = min(layers, key=lambda layer: min(layer.without))
         head = missed.without.index(min(missed.without)) + 1
         lines = [
-            f"At stake: without one head {self.score} changes by {min(missed.without) - self.intact:+.2f} points at "
+            f"At stake: without one head {self.brief} changes by {min(missed.without) - self.intact:+.2f} points at "
             f"worst (layer {missed.number}, head {head})"
         ]
         several = [layer for layer in layers if layer.heads > 1]

@@ -70,7 +70,7 @@ class Looker:
         places = places_of(model, layer, samples // self._images, queries, keys)
         dropped = places.prefix if places and self.request.class_token == "drop" else 0
         values = per_sample(without_prefix(maps, dropped) if dropped else maps, self.request.vectorise)
-        similarity = values.unflatten(0, (self._images, -1)).mean(1)  # windows are samples of their image
+        similarity = values.reshape(self._images, -1, layer.heads).mean(1)  # windows are samples of their image
         self._sights.append(self._pictured(Sight(similarity.cpu(), torch.empty(self._images, 0)), places, maps))
 
     def _pictured(self, sight: Sight, places: Places | None, maps: Tensor) -> Sight:
@@ -107,13 +107,13 @@ def add_sights(found: Found, sights: list[Sight], images: Tensor, image: int | N
         images: The batch `(B, 3, S, S)`, pixels from 0 to 1.
         image: The one that is drawn, of all; None: their mean.
     """
-    before = len(found.similarity[0]) if found.similarity else 0
-    here = range(len(images)) if image is None else [image - before] * (0 <= image - before < len(images))
+    seen = len(found.similarity[0]) if found.similarity else 0
+    here = range(len(images)) if image is None else [image - seen] * (0 <= image - seen < len(images))
     pictures = [sight.picture[list(here)].double().sum(0) for sight in sights]
     new = [sight.similarity for sight in sights]
     if found.similarity:
         new = [torch.cat(pair) for pair in zip(found.similarity, new, strict=True)]
-        pictures = [sum(pair) for pair in zip(found.pictures, pictures, strict=True)]
+        pictures = [before + now for before, now in zip(found.pictures, pictures, strict=True)]
     found.similarity, found.pictures = new, pictures
     found.pictured += len(here)
     found.queries = [sight.query for sight in sights]

@@ -7,21 +7,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from shvit_pl.analysis.heads.captions import write_caption
+from shvit_pl.analysis.heads.captions import caption_lines, write_caption
 from shvit_pl.analysis.heads.findings import Findings
-from shvit_pl.analysis.heads.heat_maps import IMPORTANT, REDUNDANT
+from shvit_pl.analysis.heads.heat_maps import IMPORTANT, MARKS, REDUNDANT
 from shvit_pl.analysis.heads.results import LayerResult
 
 _COLOURS = "magma"
+_CELL = 0.85  # inches
 _NOWHERE = "0.8"  # where the query can't look
 
 
 def draw_maps(findings: Findings) -> Figure:
     """Columns are layers, rows are heads; over the image where one was asked for, else the mean of all."""
     layers, heads = findings.layers, max(layer.heads for layer in findings.layers)
-    size = (1.2 + 0.82 * max(len(layers), 6), 1.3 + 0.82 * heads)
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    figure.set_layout_engine("constrained", w_pad=0.015, h_pad=0.015, wspace=0.02, hspace=0.02)
+    sentences = [findings.title, *_sentences(findings)]
+    width = 0.7 + _CELL * max(len(layers), 6)
+    size = (width, 0.4 + 0.15 * len(caption_lines(sentences, width)) + _CELL * heads)
+    figure = Figure(figsize=size, facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     cells = figure.subplots(heads, len(layers), squeeze=False)
     for column, layer in enumerate(layers):
         cells[0, column].set_title(f"layer {layer.number}" if column == 0 else str(layer.number), fontsize=8)
@@ -29,8 +32,7 @@ def draw_maps(findings: Findings) -> Figure:
             _cell(cells[row, column], findings, layer, row)
     for row in range(heads):
         cells[row, 0].set_ylabel(f"head {row + 1}", fontsize=8)
-    figure.suptitle(findings.title, fontsize=9)
-    write_caption(figure, _sentences(findings))
+    write_caption(figure, sentences)
     return figure
 
 
@@ -84,5 +86,5 @@ def _sentences(findings: Findings) -> list[str]:
     if missing := [str(number) for number, each in enumerate(found.pictures, 1) if not each.numel()]:
         sentences.append(f"layers {', '.join(missing)}: no map, as the tokens are no square grid")
     if any(layer.important is not None for layer in findings.layers):
-        sentences.append("frames: most important head of a layer orange, most redundant blue")
+        sentences.append(MARKS)
     return sentences

@@ -11,7 +11,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 _FOLDER = Path(__file__).with_name("paper")
-_PRINTED = "printed in the figure; the boxes of important and redundant heads read by eye"
+_PRINTED = "printed in the figure"
+_BY_EYE = "; its boxes of important and redundant heads read by eye"
 _DIGITISED = "digitised from the figure: within 0.3 points of similarity and 0.1 points of top-1"
 
 
@@ -68,15 +69,14 @@ def _deit(model: VisionTransformer) -> PaperHeads | None:
     if top1 is None or form != (192, 12, (16, 16), 1):
         return None
     layers = tuple(_of_deit(row, heads) for row in _rows("fig3_deit_tiny.csv"))
-    return PaperHeads(f"Fig. 3: DeiT-T with {heads} heads", top1, _PRINTED, layers)
+    return PaperHeads(f"Fig. 3: DeiT-T with {heads} heads", top1, _PRINTED + _BY_EYE * (heads == 6), layers)
 
 
 def _of_deit(row: dict[str, str], heads: int) -> PaperLayer:
     names = ("cos_sim_pct", "remove1_dtop1", "leave1_dtop1")
     marked = [row[f"most_{kind}_head_6h_1based"] if heads == 6 else "" for kind in ("important", "redundant")]
-    return PaperLayer(
-        *(float(row[f"{name}_{heads}heads"]) for name in names), *(int(head) - 1 if head else None for head in marked)
-    )
+    similarity, without, alone = (float(row[f"{name}_{heads}heads"]) for name in names)
+    return PaperLayer(similarity, without, alone, *(int(head) - 1 if head else None for head in marked))
 
 
 def _swin(model: SwinTransformer) -> PaperHeads | None:
@@ -88,14 +88,13 @@ def _swin(model: SwinTransformer) -> PaperHeads | None:
         return None
     rows = _rows("fig4_swin.csv")
     top1 = float(rows[0][f"full_top1_swin_t{ending}"])
-    layers = tuple(
-        PaperLayer(
-            float(row[f"cos_sim_pct_swin_t{ending}"]),
-            *(round(float(row[f"mask_{mode}_top1_swin_t{ending}"]) - top1, 2) for mode in ("one_head", "all_but_one")),
-        )
-        for row in rows
-    )
-    return PaperHeads(f"Fig. 4: {name}", top1, _DIGITISED, layers)
+    return PaperHeads(f"Fig. 4: {name}", top1, _DIGITISED, tuple(_of_swin(row, ending, top1) for row in rows))
+
+
+def _of_swin(row: dict[str, str], ending: str, top1: float) -> PaperLayer:
+    modes = ("mask_one_head", "mask_all_but_one")
+    without, alone = (round(float(row[f"{mode}_top1_swin_t{ending}"]) - top1, 2) for mode in modes)
+    return PaperLayer(float(row[f"cos_sim_pct_swin_t{ending}"]), without, alone)
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -54,9 +54,9 @@ class Places:
         down, right = ((each - self.shift) % self.side for each in (row, column))
         places = (down // self.window, right // self.window)
         token = down % self.window * self.window + right % self.window + self.prefix
-        by_window = maps.unflatten(0, (images, -1))
+        by_window = maps.reshape(images, -1, *maps.shape[1:])
         number = by_window.shape[1] // 2 if self.alone else places[0] * self.across + places[1]
-        seen = by_window[:, number, :, token, self.prefix :].unflatten(-1, (self.keys, self.keys))
+        seen = by_window[:, number, :, token, self.prefix :].reshape(images, -1, self.keys, self.keys)
         return seen if self.alone or self.across == 1 else self._put(seen, places)
 
     def _put(self, seen: Tensor, places: tuple[int, int]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from shvit_pl.analysis.heads.request import Labels
 from shvit_pl.deploy.export.images import RealImages
@@ -30,11 +31,16 @@ class Reference:
         return "top-1" if self.labels == "dataset" else "agreement with the intact network"
 
     @property
+    def brief(self) -> str:
+        """Likewise, in a word."""
+        return self.score.partition(" with")[0]
+
+    @property
     def sentence(self) -> str:
         """What is measured, and why."""
         if self.labels == "dataset":
-            return "top-1 is measured against the dataset's labels"
-        return f"no accuracy is measured, but the agreement with the intact network: {self.why}"
+            return "top-1 against the dataset's labels"
+        return f"no accuracy, but the agreement with the intact network, as {self.why}"
 
 
 def reference(opened: OpenedNetwork, images: RealImages, asked: Labels | None) -> Reference:
@@ -72,7 +78,8 @@ def _why_not(opened: OpenedNetwork, images: RealImages) -> str:
 
 
 def _classes(opened: OpenedNetwork) -> int:
-    return int(opened.model.num_classes)
+    classes: Any = opened.model.num_classes
+    return int(classes)
 
 
 def same_classes(ours: list[str], theirs: list[str]) -> bool:

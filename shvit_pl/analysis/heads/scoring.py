@@ -29,6 +29,6 @@ def add_scores(found: Found, subject: Subject, images: Tensor, labels: Tensor, s
         for _, logits in ablations(model, subject.layers, images, step):  # (2, heads, B, classes)
             matching.append((logits.argmax(-1) == targets).sum(-1).cpu())
     before = found.matching or [torch.zeros_like(counts) for counts in matching]
-    found.matching = [sum(pair) for pair in zip(before, matching, strict=True)]
+    found.matching = [old + new for old, new in zip(before, matching, strict=True)]
     found.intact += int((intact == targets).sum())
     found.images += len(images)

@@ -93,8 +93,6 @@ def open_subject(request: Request, opened: OpenedNetwork | None = None) -> Subje
     return Subject(opened, layers, images, size, against, looked_at, scored, request.batch_size, device)
 
 
-
-
 def _layers(opened: OpenedNetwork, size: int, device: torch.device) -> list[AttentionLayer]:
     try:
         return attention_layers(opened.model, torch.zeros(1, 3, size, size, device=device))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import torch
 from rich import box
 from rich.console import Console
@@ -24,7 +26,7 @@ def describe(subject: Subject, request: Request) -> str:
     token = f", class token {kept}" if getattr(opened.model, "num_prefix_tokens", 0) else ""
     return "\n".join(
         [
-            f"{opened.name} ({weights(opened)} weights, {subject.image_size} px): {heads} heads in {len(layers)} layers",
+            f"{opened.name}, {weights(opened)} weights, {subject.image_size} px: {heads} heads in {len(layers)} layers",
             f"on {device_name(subject.device)}, torch {torch.__version__}",
             f"data: {subject.images.path}, {subject.images.data.split_note}",
             f"similarity on {len(subject.looked_at)} of its validation images: cosine of {compared}{token}",
@@ -40,13 +42,14 @@ def print_findings(findings: Findings) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     if findings.paper:
         for name in ("similarity %", "without one", "one alone"):
-            table.add_column(f"paper:\n{name}", justify="right", no_wrap=True)
+            table.add_column(f"paper (diff.):\n{name}", justify="right", no_wrap=True)
     for layer in findings.layers:
         table.add_row(*_cells(layer), *_paper_cells(findings, layer))
     Console(width=None if Console().is_terminal else 160, highlight=False).print(table)
-    print(f"{findings.score} of the intact network: {findings.intact:.2f} % of {findings.found.images} images")
-    print("without one, one alone: change in points, of the head that costs least; similarity: ± sd over images")
-    print("\n".join([*filter(None, [findings.beside_the_paper]), *findings.sentences]))
+    print(findings.measured)
+    print("without one, one alone: points of change, of the head that costs least; similarity: ± sd over images")
+    for line in filter(None, [findings.beside_the_paper, *findings.sentences]):
+        print(fill(line, 110, subsequent_indent="  "))
 
 
 def _cells(layer: LayerResult) -> list[str]:
@@ -64,4 +67,13 @@ def _cells(layer: LayerResult) -> list[str]:
 
 def _paper_cells(findings: Findings, layer: LayerResult) -> list[str]:
     theirs = findings.paper_layer(layer)
-    return [] if theirs is None else [f"{theirs.similarity:.1f}", f"{theirs.without:+.2f}", f"{theirs.alone:+.2f}"]
+    if theirs is None:
+        return []
+    pairs = [
+        (layer.similarity or 0, theirs.similarity),
+        (layer.change_without, theirs.without),
+        (layer.change_alone, theirs.alone),
+    ]
+    (similarity, like), *changes = pairs
+    scores = [f"{paper:+.2f} ({ours - paper:+.2f})" for ours, paper in changes]
+    return [f"{like:.1f} ({similarity - like:+.1f})", *scores]

@@ -79,7 +79,7 @@ class RealImages:
         return list(self.data.class_names or [])
 
     def batches(self, rows: Sequence[int], size: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Validation images by number, in batches `(size, 3, S, S)`, and their labels; `IGNORED` where one is broken."""
+        """Validation images by number, in batches `(size, 3, S, S)`, and labels; `IGNORED` where one is broken."""
         draws: Any = [Draw(row) for row in rows]
         dataset = self.data.evaluated()
         for batch in DataLoader(dataset, size, sampler=draws, num_workers=workers, generator=torch.Generator()):

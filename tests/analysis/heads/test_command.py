@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
 from shvit_pl.analysis.heads.ablation import without_heads
 from shvit_pl.analysis.heads.layers import attention_layers
 from shvit_pl.analysis.heads.maps import seen_maps
 from shvit_pl.analysis.heads.similarity import head_similarity
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from shvit_pl.deploy.export.images import RealImages
 from shvit_pl.networks import open_network
 from tests.analysis.heads.studies import files, heads, rows, summary
@@ -70,7 +70,9 @@ def test_layers_have_the_scores_of_their_best_heads(studied):
         assert int(layer["heads"]) == len(own) == 4
         assert float(layer["without_one_change"]) == max(float(row["without_change"]) for row in own)
         assert float(layer["one_alone_change"]) == max(float(row["alone_change"]) for row in own)
-        assert float(layer["similarity_pct"]) == pytest.approx(np.mean([float(row["similarity_pct"]) for row in own]), abs=1e-3)
+        assert float(layer["similarity_pct"]) == pytest.approx(
+            np.mean([float(row["similarity_pct"]) for row in own]), abs=1e-3
+        )
 
 
 def test_the_summary_says_what_was_studied_and_how(studied, multi_head_run):
@@ -105,7 +107,12 @@ def test_tensorboard_has_the_layers_as_steps_and_the_figures(studied):
 def test_it_prints_what_it_measures_and_what_it_found(multi_head_run, capsys):
     assert heads(multi_head_run) == 0
     printed = capsys.readouterr().out
-    for text in ("16 heads in 4 layers", "top-1 is measured against the dataset's labels", "most alike in layers", "At stake: "):
+    for text in (
+        "16 heads in 4 layers",
+        "top-1 against the dataset's labels",
+        "most alike in layers",
+        "At stake: ",
+    ):
         assert text in printed
     assert "written: heads" in printed
 
@@ -113,7 +120,7 @@ def test_it_prints_what_it_measures_and_what_it_found(multi_head_run, capsys):
 def test_fresh_weights_are_compared_with_the_intact_network_and_it_is_said(capsys):
     assert heads("timm:vit_tiny_patch16_224", "--image_size=32", "--data=digits") == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "agreement with the intact network: the weights are fresh" in printed
+    assert "agreement with the intact network, as the weights are fresh" in printed
     assert {row["score"] for row in rows()} == {"agreement with the intact network"}
     assert {row["intact_pct"] for row in rows()} == {"100.0"}
 

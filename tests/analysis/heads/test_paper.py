@@ -70,7 +70,9 @@ def test_deit_of_six_heads_has_the_paper_s_important_heads():
     opened = OpenedNetwork("deit-6", deit(6, img_size=32).eval(), "timm", 32, fresh=True)
     request = Request("deit-6", data="digits", images=2, ablation_images=2, batch_size=2, device="cpu")
     study(open_subject(request, opened), request, ["test"])
-    assert [row["paper_most_important_head"] for row in rows("layers")] == ["5", "3", "1", "4", "2", "5", "2"] + [""] * 5
+    assert [row["paper_most_important_head"] for row in rows("layers")] == ["5", "3", "1", "4", "2", "5", "2"] + [
+        ""
+    ] * 5
 
 
 @pytest.mark.slow
