@@ -1,0 +1,121 @@
+"""How long the ablation of all heads takes with the trunk computed once, and with a whole forward pass per head.
+
+DeiT-T with 6 heads in each of its 12 layers, with fresh weights, on generated photographs; each head is set to zero,
+and all but it. Both ways do so by the same hook, and their logits are compared.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import timm
+import torch
+from jsonargparse import auto_cli
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from benchmarks.images import photograph
+from benchmarks.report import environment, table, write
+from shvit_pl.analysis.heads.ablation import ablations, removals, without_heads
+from shvit_pl.analysis.heads.layers import AttentionLayer, attention_layers
+from shvit_pl.analysis.heads.unfused import unfused
+from shvit_pl.data.transforms import eval_transform, normalise
+
+_PACKAGES = ("torch", "timm")
+_WANTED = 1.7
+_WHOLE, _TRUNK = "a whole forward pass per head", "the trunk computed once"
+Seconds = dict[str, list[float]]
+
+
+def main(batch_size: int = 8, rounds: int = 5, out: Path = Path("benchmarks/results")) -> None:
+    """Measure both ways on one thread, print the table, and write it to `out`.
+
+    Args:
+        batch_size: Images per forward pass.
+        rounds: Rounds, in each of which both ways run once.
+        out: Folder of the results.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = timm.create_model("deit_tiny_patch16_224", num_heads=6).eval()
+    images = _photographs(batch_size)
+    layers = attention_layers(model, images)
+    seconds = _measured(model, layers, images, rounds)
+    limit = _limit(model, layers, images[:1])
+    text = _describe(seconds, limit, batch_size)
+    print(text)
+    results = {"environment": environment(_PACKAGES), "seconds": seconds, "limit": limit}
+    write(out / "head_ablation", "Ablation of all heads", text, results)
+
+
+def _photographs(count: int) -> Tensor:
+    generator, prepare = np.random.default_rng(0), eval_transform(224, 0.875)
+    images = torch.stack([prepare(pil_to_tensor(photograph(generator))) for _ in range(count)])
+    return normalise(images, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+
+
+def _measured(model: nn.Module, layers: Sequence[AttentionLayer], images: Tensor, rounds: int) -> Seconds:
+    """Seconds of both ways in each round; the way that begins changes from round to round."""
+    ways: list[tuple[str, Callable[[], Tensor]]] = [
+        (_WHOLE, lambda: _by_whole_passes(model, layers, images)),
+        (_TRUNK, lambda: torch.cat([logits.flatten(0, 1) for _, logits in ablations(model, layers, images)])),
+    ]
+    seconds: Seconds = {name: [] for name, _ in ways}
+    for _ in range(rounds):
+        logits = []
+        for name, way in ways:
+            since = time.perf_counter()
+            logits.append(way())
+            seconds[name].append(time.perf_counter() - since)
+        assert torch.equal(*logits)
+        ways.reverse()
+    return seconds
+
+
+@torch.no_grad()
+def _by_whole_passes(model: nn.Module, layers: Sequence[AttentionLayer], images: Tensor) -> Tensor:
+    logits = []
+    for layer in layers:
+        for heads in removals(layer.heads):
+            with without_heads(model, layer, heads):
+                logits.append(model(images))
+    return torch.stack(logits)
+
+
+@torch.no_grad()
+def _limit(model: nn.Module, layers: Sequence[AttentionLayer], image: Tensor) -> float:
+    """How much faster it could be by the floating-point operations alone: none before a projection is done twice."""
+    before: list[int] = []
+    hooks = []
+    with FlopCounterMode(display=False) as counter, unfused(model.get_submodule(layer.name) for layer in layers):
+        for layer in layers:
+            note = model.get_submodule(layer.proj).register_forward_pre_hook
+            hooks.append(note(lambda *_: before.append(counter.get_total_flops())))
+        model(image)
+    for hook in hooks:
+        hook.remove()
+    whole, passes = counter.get_total_flops(), [len(removals(layer.heads)) for layer in layers]
+    after = sum(number * (whole - flops) for number, flops in zip(passes, before, strict=True))
+    return sum(passes) * whole / (before[-1] + after)
+
+
+def _describe(seconds: Seconds, limit: float, batch_size: int) -> str:
+    whole, trunk = seconds[_WHOLE], seconds[_TRUNK]
+    ratio = median(slow / fast for slow, fast in zip(whole, trunk, strict=True))
+    rows = [[name, f"{median(found):.1f}"] for name, found in seconds.items()]
+    return table(["way", "seconds"], rows) + (
+        f"\n\n{ratio:.2f} times as fast (wanted: {_WANTED}); {limit:.2f} would be the limit by floating-point "
+        f"operations, of which this is {100 * ratio / limit:.0f} %. The logits are equal, bit by bit.\n\nDeiT-T with 6 "
+        f"heads, 12 layers, each head out and each alone: 144 passes over a batch of {batch_size}, one thread. Medians "
+        f"of {len(whole)} interleaved rounds, the ratio round by round."
+    )
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)
