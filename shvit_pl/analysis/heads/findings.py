@@ -134,18 +134,17 @@ class Findings:
         )
 
     def _stake(self, layers: list[LayerResult]) -> list[str]:
-        missed = min(layers, key=lambda layer: min(layer.without))
-        head = missed.without.index(min(missed.without)) + 1
-        lines = [
-            f"At stake: without one head {self.brief} changes by {min(missed.without) - self.intact:+.2f} points at "
-            f"worst (layer {missed.number}, head {head})"
-        ]
-        several = [layer for layer in layers if layer.heads > 1]
-        if several:
-            low, high = (choose(layer.change_alone for layer in several) for choose in (min, max))
-            lines[0] += f"; with only the best head of a layer, by {low:+.2f} to {high:+.2f}"
-        lines[0] += f". One image is {100 / self.found.images:.2g} points."
-        return lines
+        worst = min(layers, key=lambda layer: min(layer.without))
+        lost = min(worst.without) - self.intact
+        where = f"(layer {worst.number}, head {worst.without.index(min(worst.without)) + 1})"
+        lines = [f"At stake: without one head {self.brief} changes by {lost:+.2f} points at worst {where}."]
+        if lost >= 0:
+            lines = [f"At stake: no head costs any {self.brief} when it alone is left out."]
+        changes = [layer.change_alone for layer in layers if layer.heads > 1]
+        if changes:
+            low, high = min(changes), max(changes)
+            lines.append(f"With only the best head of a layer, it changes by {low:+.2f} to {high:+.2f}.")
+        return [*lines, f"One image is {100 / self.found.images:.2g} points."]
 
 
 def _name(given: str) -> str:

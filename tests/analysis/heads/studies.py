@@ -7,7 +7,6 @@ from pathlib import Path
 from shvit_pl.cli import main
 
 QUICK = ["--images=6", "--ablation_images=8", "--batch_size=4", "--device=cpu"]
-MULTI_HEAD = ["--model.design.mixers=[conv,multi_head,multi_head]", "--model.design.num_heads=4"]
 
 
 def heads(network, *flags):

@@ -20,7 +20,7 @@ from tests.analysis.heads.studies import heads
         (["--image=900", "--images=1000"], ["--image 900", "0 to 359"]),
         (["--query=3"], ["--query '3'", "6,7"]),
         (["--query=-1,2"], ["--query '-1,2'", "from 0"]),
-        (["--query=4,0", "--image_size=64"], ["--query 4,0", "0 to 3 at 64 px"]),
+        (["--query=2,0", "--image_size=64"], ["--query 2,0", "0 to 1 at 64 px"]),
         (["--vectorise=rows"], ["--vectorise", "'rows'", "'map', 'query'"]),
         (["--class_token=no"], ["--class_token", "'no'", "'keep', 'drop'"]),
         (["--labels=mine"], ["--labels", "'mine'", "'dataset', 'network'"]),

@@ -22,15 +22,16 @@ def of_swin(block, side):
 @pytest.mark.parametrize("block", [0, 1], ids=["windows", "shifted windows"])
 @pytest.mark.parametrize(("row", "column"), [(28, 28), (0, 0), (55, 3), (17, 41)])
 def test_a_window_is_put_where_its_tokens_are(block, row, column):
-    """A map that holds the number of its key, plus one thousandth of that of its query, for two images."""
+    """A map that holds the number of its key, plus a ten-thousandth of that of its query, for two images."""
     places, windows = of_swin(block, 56)
-    maps = windows[:, None, None, :] + windows[:, None, :, None] / 10_000
-    maps = torch.stack([maps, maps + 10_000]).flatten(0, 1).double()
+    known = windows.double()
+    maps = known[:, None, None, :] + known[:, None, :, None] / 10_000
+    maps = torch.stack([maps, maps + 10_000]).flatten(0, 1)
     picture = places.picture(maps, 2, row, column)
     own = row * 56 + column
     number, _ = (windows == own).nonzero()[0].tolist()
     expected = torch.full((56 * 56,), torch.nan, dtype=torch.float64)
-    expected[windows[number]] = windows[number] + own / 10_000
+    expected[windows[number]] = known[number] + own / 10_000
     for image, seen in enumerate(picture):
         torch.testing.assert_close(seen[0].flatten(), expected + 10_000 * image, equal_nan=True)
 
