@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from matplotlib.figure import Figure
+import numpy as np
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from shvit_pl.analysis.heads.findings import Findings
@@ -16,10 +18,10 @@ from shvit_pl.analysis.heads.tables import layer_rows
 _CURVES = ("similarity_pct", "without_one_change", "one_alone_change")
 
 
-def write_events(findings: Findings, figures: Mapping[str, Figure], folder: Path) -> None:
+def write_events(findings: Findings, pictures: Mapping[str, bytes], folder: Path) -> None:
     """Write an events file, in place of an earlier one; a layer's number is the step of its scalars."""
     with TemporaryDirectory(prefix=".events.", dir=folder) as partial:
-        _write(findings, figures, partial)
+        _write(findings, pictures, partial)
         old = list(folder.glob(EVENTS))
         for new in Path(partial).glob(EVENTS):
             new.replace(folder / new.name)
@@ -27,12 +29,12 @@ def write_events(findings: Findings, figures: Mapping[str, Figure], folder: Path
             events.unlink()
 
 
-def _write(findings: Findings, figures: Mapping[str, Figure], folder: str) -> None:
+def _write(findings: Findings, pictures: Mapping[str, bytes], folder: str) -> None:
     with SummaryWriter(folder) as writer:
         for row in layer_rows(findings):
             for name in (*_CURVES, *(f"paper_{name}" for name in _CURVES)):
                 if row.get(name) is not None:
                     writer.add_scalar(f"heads/{name}", row[name], row["layer"])
-        for name, figure in figures.items():
-            writer.add_figure(f"heads/{name}", figure)
+        for name, png in pictures.items():
+            writer.add_image(f"heads/{name}", np.asarray(Image.open(BytesIO(png)).convert("RGB")), dataformats="HWC")
         writer.add_text("heads/findings", "\n\n".join([findings.title, *findings.sentences]))

@@ -54,11 +54,12 @@ def draw_change(findings: Findings) -> Figure:
     figure, axes = _over_layers(findings)
     axes.axhline(0, color="black", linewidth=0.8)
     _draw_mode(axes, findings, "without", BLUE, "o")
+    best = "a layer without its only head has no attention"
     if any(layer.heads > 1 for layer in findings.layers):
         _draw_mode(axes, findings, "alone", ORANGE, "s")
+        best = "lines: the head that costs least, as in the paper; dots: all heads"
     axes.set_ylabel(f"change of {findings.brief} (points)")
-    best = "lines: the head that costs least, as in the paper; dots: all heads"
-    _finish(figure, axes, [findings.title, f"{best}. {findings.measured}", findings.beside_the_paper])
+    _finish(figure, axes, [findings.title, best, findings.measured, findings.beside_the_paper])
     return figure
 
 

@@ -63,7 +63,7 @@ class Findings:
     @property
     def measured(self) -> str:
         """On how many images, and the intact network's score or why it has none."""
-        reference, on = self.subject.reference, f"on {self.found.images} images"
+        reference, on = self.subject.reference, f"on {self.found.images} image{'s' * (self.found.images > 1)}"
         if reference.labels == "network":
             return f"{on}: {reference.sentence}"
         return f"{on}: top-1 of the intact network {self.intact:.2f} %"
@@ -144,7 +144,7 @@ class Findings:
         if changes:
             low, high = min(changes), max(changes)
             lines.append(f"With only the best head of a layer, it changes by {low:+.2f} to {high:+.2f}.")
-        return [*lines, f"One image is {100 / self.found.images:.2g} points."]
+        return [*lines, f"One image is {100 / self.found.images:.3g} points."]
 
 
 def _name(given: str) -> str:

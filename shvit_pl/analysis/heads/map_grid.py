@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from shvit_pl.analysis.heads.captions import caption_lines, write_caption
@@ -13,61 +14,61 @@ from shvit_pl.analysis.heads.heat_maps import IMPORTANT, MARKS, REDUNDANT
 from shvit_pl.analysis.heads.results import LayerResult
 
 _COLOURS = "magma"
-_CELL = 0.85  # inches
 _NOWHERE = "0.8"  # where the query can't look
+_CELL = 0.85  # inches
+_SIDE = 0.9  # of a map, in a cell
 
 
 def draw_maps(findings: Findings) -> Figure:
     """Columns are layers, rows are heads; over the image where one was asked for, else the mean of all."""
-    layers, heads = findings.layers, max(layer.heads for layer in findings.layers)
+    layers, heads = len(findings.layers), max(layer.heads for layer in findings.layers)
     sentences = [findings.title, *_sentences(findings)]
-    width = 0.7 + _CELL * max(len(layers), 6)
-    size = (width, 0.4 + 0.15 * len(caption_lines(sentences, width)) + _CELL * heads)
-    figure = Figure(figsize=size, facecolor="white")
-    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
-    cells = figure.subplots(heads, len(layers), squeeze=False)
-    for column, layer in enumerate(layers):
-        cells[0, column].set_title(f"layer {layer.number}" if column == 0 else str(layer.number), fontsize=8)
-        for row in range(heads):
-            _cell(cells[row, column], findings, layer, row)
-    for row in range(heads):
-        cells[row, 0].set_ylabel(f"head {row + 1}", fontsize=8)
+    width = max(0.7 + _CELL * layers, 6.0)
+    height = 0.75 + 0.15 * len(caption_lines(sentences, width)) + _CELL * heads
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    for layer in findings.layers:
+        if findings.found.pictures[layer.number - 1].numel():
+            for head in range(layer.heads):
+                _cell(axes, findings, layer, head)
+    _label(axes, layers, heads)
     write_caption(figure, sentences)
     return figure
 
 
+def _label(axes: Axes, layers: int, heads: int) -> None:
+    axes.set(xlim=(-0.04, layers), ylim=(heads, -0.04), aspect="equal", xlabel="layer", ylabel="head")
+    axes.xaxis.set_label_position("top")
+    axes.xaxis.tick_top()
+    for axis, number in ((axes.xaxis, layers), (axes.yaxis, heads)):
+        axis.set_ticks([place + _SIDE / 2 for place in range(number)], [str(place + 1) for place in range(number)])
+    axes.tick_params(length=0, labelsize=8)
+    axes.spines[:].set_visible(False)
+
+
 def _cell(axes: Axes, findings: Findings, layer: LayerResult, head: int) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    picture = findings.found.pictures[layer.number - 1]
-    if head >= layer.heads or not picture.numel():
-        axes.spines[:].set_visible(False)
-        return
-    if findings.found.image.numel():
-        axes.imshow(findings.found.image.mean(0).numpy(), cmap="gray", vmin=0, vmax=1, extent=(0, 1, 1, 0))
-    _draw(axes, picture[head] / findings.found.pictured, over=bool(findings.found.image.numel()))
-    _mark(axes, findings, layer, head)
-
-
-def _draw(axes: Axes, picture: Tensor, over: bool) -> None:
-    """A map, each in its own range of colours; over an image, the brighter the less of the image is seen."""
-    low, high = (float(each) for each in torch.aminmax(picture[~picture.isnan()]))
-    alpha = 0.25 + 0.6 * ((picture - low) / (high - low or 1)).nan_to_num(0.0) if over else 1.0
-    if not over:
-        axes.set_facecolor(_NOWHERE)
-    axes.imshow(
-        picture.numpy(), cmap=_COLOURS, alpha=alpha if isinstance(alpha, float) else alpha.numpy(), extent=(0, 1, 1, 0),
-        interpolation="none",
-    )  # fmt: skip
-
-
-def _mark(axes: Axes, findings: Findings, layer: LayerResult, head: int) -> None:
-    """The query, and a frame around the most important and the most redundant head."""
-    down, right = findings.found.queries[layer.number - 1]
-    axes.plot(right, down, "o", markersize=3.5, markerfacecolor="none", markeredgecolor="white", mew=1.4)
-    axes.plot(right, down, "o", markersize=3.5, markerfacecolor="none", markeredgecolor="black", mew=0.6)
+    """A map with the query in it, framed where the head is the most important or the most redundant one."""
+    found, left = findings.found, layer.number - 1
+    picture = found.pictures[left][head] / found.pictured
+    extent = (left, left + _SIDE, head + _SIDE, head)
+    if found.image.numel():
+        axes.imshow(found.image.mean(0).numpy(), cmap="gray", vmin=0, vmax=1, extent=extent)
+        axes.imshow(picture.numpy(), cmap=_COLOURS, alpha=_opacity(picture).numpy(), extent=extent)
+    else:
+        axes.add_patch(Rectangle((left, head), _SIDE, _SIDE, facecolor=_NOWHERE, zorder=-1))
+        axes.imshow(picture.numpy(), cmap=_COLOURS, interpolation="none", extent=extent)
     colour = {layer.important: IMPORTANT, layer.redundant: REDUNDANT}.get(head)
-    axes.spines[:].set(color=colour or "0.6", linewidth=2.2 if colour else 0.5)
+    frame = {"edgecolor": colour or "0.6", "linewidth": 2.2 if colour else 0.5}
+    axes.add_patch(Rectangle((left, head), _SIDE, _SIDE, fill=False, zorder=3, **frame))
+    down, right = found.queries[left]
+    for rim, thickness in (("white", 1.4), ("black", 0.6)):
+        axes.plot(left + right * _SIDE, head + down * _SIDE, "o", ms=3.5, mfc="none", mec=rim, mew=thickness)
+
+
+def _opacity(picture: Tensor) -> Tensor:
+    """Over an image: the more attention, the less of the image is seen."""
+    low, high = torch.aminmax(picture[~picture.isnan()])
+    return 0.85 * ((picture - low) / (high - low).clamp(min=1e-12)).nan_to_num(0.0)
 
 
 def _sentences(findings: Findings) -> list[str]:

@@ -31,15 +31,15 @@ def write(findings: Findings, folder: Path, settings: Mapping[str, Any], command
         settings: Those of the study.
         command: The command line.
     """
-    figures = draw_figures(findings)
+    pictures = {name: _png(figure) for name, figure in draw_figures(findings).items()}
     files = {HEADS: as_csv(head_rows(findings)).encode(), LAYERS: as_csv(layer_rows(findings)).encode()}
-    files |= {f"{FIGURES}/{name}.png": _png(figure) for name, figure in figures.items()}
+    files |= {f"{FIGURES}/{name}.png": png for name, png in pictures.items()}
     files[SUMMARY] = (json.dumps(_summary(findings, settings, command), indent=2) + "\n").encode()
     (folder / FIGURES).mkdir(exist_ok=True)
     for name, content in files.items():
         with replacing(folder / name) as partial:
             partial.write_bytes(content)
-    write_events(findings, figures, folder)
+    write_events(findings, pictures, folder)
 
 
 def _summary(findings: Findings, settings: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:
