@@ -58,8 +58,9 @@ def _cell(axes: Axes, findings: Findings, layer: LayerResult, head: int) -> None
         axes.add_patch(Rectangle((left, head), _SIDE, _SIDE, facecolor=_NOWHERE, zorder=-1))
         axes.imshow(picture.numpy(), cmap=_COLOURS, interpolation="none", extent=extent)
     colour = {layer.important: IMPORTANT, layer.redundant: REDUNDANT}.get(head)
-    frame = {"edgecolor": colour or "0.6", "linewidth": 2.2 if colour else 0.5}
-    axes.add_patch(Rectangle((left, head), _SIDE, _SIDE, fill=False, zorder=3, **frame))
+    frame = Rectangle((left, head), _SIDE, _SIDE, fill=False, zorder=3)
+    frame.set(edgecolor=colour or "0.6", linewidth=2.2 if colour else 0.5)
+    axes.add_patch(frame)
     down, right = found.queries[left]
     for rim, thickness in (("white", 1.4), ("black", 0.6)):
         axes.plot(left + right * _SIDE, head + down * _SIDE, "o", ms=3.5, mfc="none", mec=rim, mew=thickness)
