@@ -43,7 +43,8 @@ def draw_similarity(findings: Findings) -> Figure:
         theirs = [findings.paper.layers[number - 1].similarity for number in numbers]
         axes.plot(numbers, theirs, "D", color="black", markerfacecolor="white", markersize=5, label="the paper")
     axes.set_ylabel("cosine similarity of heads (%)")
-    axes.set_ylim(0, 105)
+    lowest = min(layer.similarity or 0 for layer in layers)  # below 0 where heads are mixed, as in CaiT
+    axes.set_ylim(min(0, 1.2 * lowest), 105)
     what = f"mean cosine similarity of each head's map with the others of its layer, {findings.compared} images"
     _finish(figure, axes, [findings.title, what, findings.beside_the_paper])
     return figure

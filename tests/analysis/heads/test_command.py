@@ -16,6 +16,8 @@ from shvit_pl.analysis.heads.layers import attention_layers
 from shvit_pl.analysis.heads.maps import seen_maps
 from shvit_pl.analysis.heads.similarity import head_similarity
 from shvit_pl.deploy.export.images import RealImages
+from shvit_pl.hub.ended import open_run
+from shvit_pl.hub.weights import save_weights
 from shvit_pl.networks import open_network
 from tests.analysis.heads.studies import files, heads, rows, summary
 
@@ -163,3 +165,12 @@ def test_the_choice_of_vectors_changes_the_similarity(multi_head_run, quick):
 def test_the_help_is_quick(command):
     code = f"import sys; from shvit_pl.cli import main; main({command}); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], env=os.environ, check=True, capture_output=True)
+
+
+def test_a_repo_of_the_hub_is_studied_as_the_run_that_it_is_of(multi_head_run, quick, hub, tmp_path):
+    (tmp_path / "saved").mkdir()
+    save_weights(open_run(multi_head_run), tmp_path / "saved")
+    hub.commit("user/name", {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}, kind="models")
+    assert heads("hf-hub:user/name", "--data=digits") == 0
+    assert summary()["settings"]["network"] == "hf-hub:user/name"
+    assert [row["similarity_pct"] for row in rows()] == [row["similarity_pct"] for row in rows(folder=quick)]
