@@ -63,7 +63,12 @@ def removals(heads: int) -> list[list[int]]:
 def without_heads(model: nn.Module, layer: AttentionLayer, heads: Iterable[int]) -> Iterator[None]:
     """Set the outputs of some heads of a layer to zero, in whatever `model` computes meanwhile.
 
-    They are set where they leave the attention: in the input of the layer's projection.
+    They are set where they leave the attention: in the input of the layer's projection (paper sec. 2.2).
+
+    Args:
+        model: It is as it was afterwards.
+        layer: Of `attention_layers`.
+        heads: Numbers from 0 to `layer.heads - 1`.
     """
     zeroed = list(heads)
 

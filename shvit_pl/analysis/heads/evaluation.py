@@ -13,14 +13,14 @@ from torch import nn
 def evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module is in the mode that it was in.
 
-    Not in inference mode, even within one: its tensors do not count their changes, which `Trunk` has to know of.
+    Not in inference mode, even within one: its tensors do not count their changes, and `Trunk` has to know of them.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    training = [module for module in model.modules() if module.training]
     try:
-        for module, _ in modes:
+        for module in training:
             module.training = False
         with torch.inference_mode(False), torch.no_grad():
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module in training:
+            module.training = True

@@ -26,7 +26,7 @@ class AttentionLayer:
     Attributes:
         name: Its path in the network, such as `blocks.0.attn`.
         heads: How many it has.
-        maps: The path of the module that puts out its attention maps `(N, heads, queries, keys)`.
+        maps: The path of the module that puts out its attention maps `(..., heads, queries, keys)`.
         proj: The path of its projection, whose input holds the heads' outputs side by side, from channel 0 on.
         dim: The dimension of the channels in that input: -1 of tokens, 1 of feature maps.
         width: Channels per head.
@@ -44,12 +44,13 @@ def attention_layers(model: nn.Module, images: Tensor) -> list[AttentionLayer]:
     """Find the attention layers of any network of ours or timm's, in the order of execution.
 
     A layer is a module with `num_heads`, a projection `proj`, and a module `attn_drop` or `softmax` that the maps pass
-    when attention is not fused. Whether it is so is tried: a mark in the map of the last head, where its first query
-    is, has to arrive in the last head's channels of one token, before the projection, and nowhere else. That holds for
-    our mixers of one and many heads, and for the attention of timm's ViT, DeiT, BEiT, EVA, CaiT, PiT, PVT v2, Swin
-    (V1, V2, V2-CR), Twins, GC ViT, MaxViT, CoAtNet, NeXt-ViT, Visformer, MobileViT and others. It does not for
-    attention between channels (XCiT), for heads that are interleaved (NesT), and for maps that no module
-    sees (LeViT, Hiera): those are left out with a warning.
+    when attention is not fused. Whether its heads are where they should be is tried: a mark in the last head's map, in
+    the row of the first query, has to arrive before the projection in the last head's channels of one token, and
+    nowhere else. So it is in our mixers of one and many heads, and in timm's ViT (also with relative positions, RoPE
+    and parallel blocks), DeiT, BEiT, EVA, CaiT, ConViT, CrossViT, PiT, PVT v2, Swin (V1, V2 and its variant CR), Twins,
+    GC ViT, MaxViT, CoAtNet, NeXt-ViT, Visformer, MobileViT, FastViT and CAFormer. It is not so in attention between
+    channels (XCiT, DaViT's other half), where heads are interleaved (NesT) or among the samples (SAM), and where no
+    module sees the maps (LeViT, MViT v2, attention pooling): such layers are left out with a warning.
 
     Args:
         model: The network; it is left as it was.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from shvit_pl.analysis.heads.evaluation import evaluation
@@ -30,9 +29,7 @@ class Trunk:
     """
 
     def __init__(self, model: nn.Module, images: Tensor) -> None:
-        self._model = model
-        with torch.inference_mode(False):
-            self._images = images.clone() if images.is_inference() else images  # else they do not count their changes
+        self._model, self._images = model, images
         self._calls: list[_Call] = []
 
     def extend(self, until: nn.Module) -> None:
@@ -60,10 +57,10 @@ class _Output:
     """The output of a call, and a copy for when it has been changed in place."""
 
     def __init__(self, output: Tensor) -> None:
-        self._output, self._version, self._copy = output, output._version, output.clone()
+        self._output, self._version, self._copy = output, _version(output), output.clone()
 
     def again(self) -> Tensor:
-        return self._output if self._output._version == self._version else self._copy.clone()
+        return self._output if _version(self._output) == self._version else self._copy.clone()
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ class _Pass:
         return self._noted(number, forward, args, kwargs)
 
     def _noted(self, number: int, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = [(tensor, tensor._version) for tensor in _tensors([args, kwargs])]
+        given = [(tensor, _version(tensor)) for tensor in _tensors([args, kwargs])]
         output = forward(*args, **kwargs)
         if isinstance(output, Tensor) and _can_be_answered(output, given):
             self._calls[number:] = [_Call(self._calls[number].module, _Output(output))]
@@ -117,8 +114,13 @@ class _Pass:
 
 def _can_be_answered(output: Tensor, given: list[tuple[Tensor, int]]) -> bool:
     """Whether a call has done no more than put out a new tensor: not changed its inputs, nor passed them through."""
-    unchanged = all(tensor._version == version for tensor, version in given)
+    unchanged = all(_version(tensor) == version for tensor, version in given)
     return unchanged and all(_memory(output) != _memory(tensor) for tensor, _ in given)
+
+
+def _version(tensor: Tensor) -> int:
+    """Counts the changes of a tensor; one of inference mode has no count, and can't be changed outside of it."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _memory(tensor: Tensor) -> int:

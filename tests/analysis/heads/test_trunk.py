@@ -69,12 +69,22 @@ class ChangedInPlace(Network):
 
 
 class ChangedByAModule(Network):
-    """A module changes its input, which is used again, and is asked for nothing else."""
+    """Modules change their input, which is used again; one of them puts it out, the other one something else."""
+
+    class Doubled(nn.Module):
+        def forward(self, x):
+            x *= 2
+            return x.mean()
+
+    def __init__(self):
+        super().__init__()
+        self.doubled = self.Doubled()
+        self.eval()
 
     def between(self, x, number):
         x = self.norm(x)
         self.act(x)
-        return x
+        return x + self.doubled(x)
 
 
 class PassedThrough(Network):
@@ -108,6 +118,24 @@ class SeveralOutputs(Network):
         return both["left"] + both["right"][0]
 
 
+class MadeInInferenceMode(Network):
+    """A tensor that an earlier pass may have left behind is given to modules."""
+
+    class Added(nn.Module):
+        def forward(self, x, bias):
+            return x + bias
+
+    def __init__(self):
+        super().__init__()
+        self.added = self.Added()
+        with torch.inference_mode():
+            self.bias = torch.ones(8)
+        self.eval()
+
+    def between(self, x, number):
+        return self.added(x, self.bias)
+
+
 class SharedAttention(Network):
     """The first layer is also the last one."""
 
@@ -116,7 +144,16 @@ class SharedAttention(Network):
         self.mixers.append(self.mixers[0])
 
 
-NETWORKS = [Network, CalledAgain, ChangedInPlace, ChangedByAModule, PassedThrough, SeveralOutputs, SharedAttention]
+NETWORKS = [
+    Network,
+    CalledAgain,
+    ChangedInPlace,
+    ChangedByAModule,
+    PassedThrough,
+    SeveralOutputs,
+    MadeInInferenceMode,
+    SharedAttention,
+]
 
 
 @pytest.mark.parametrize("network", NETWORKS)
