@@ -103,8 +103,9 @@ def _layers(opened: OpenedNetwork, size: int, device: torch.device) -> list[Atte
 
 
 def _open_images(opened: OpenedNetwork, size: int, path: str | None) -> RealImages:
+    """Of a model of timm, which no run of ours has trained, the images are all that there are to evaluate."""
     try:
-        return RealImages(opened, size, path, normalised=True)
+        return RealImages(opened, size, path, normalised=True, held_out=opened.origin != "timm")
     except UserError as error:
         raise UserError(str(error).replace("data.path", "--data")) from error
 

@@ -41,12 +41,15 @@ class RealImages:
         image_size: Side in pixels.
         path: The dataset, as `--data.path` of fit; None: that of the network's run, else the digits.
         normalised: Normalise as the network wants it, instead of giving pixels from 0 to 1.
+        held_out: Leave out what a run of ours trains on; else all rows of the split for evaluation count.
 
     Raises:
         UserError: for a dataset that can't be opened.
     """
 
-    def __init__(self, opened: OpenedNetwork, image_size: int, path: str | None, normalised: bool) -> None:
+    def __init__(
+        self, opened: OpenedNetwork, image_size: int, path: str | None, normalised: bool, held_out: bool = True
+    ) -> None:
         settings = {"path": path or EMBEDDED} if path or opened.origin != "checkpoint" else _data_of_run(opened.name)
         self.data = HFImageDataModule(
             **settings,
@@ -57,7 +60,8 @@ class RealImages:
             num_workers=0,
         )
         self.data.mean, self.data.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # pixels
-        self.data.setup("fit")
+        self.data.held_out = held_out
+        self.data.setup("fit" if held_out else "validate")
         self.path = str(settings["path"])
         self.known = opened.class_names is not None and opened.class_names == self.data.class_names
         self._normalisation = (opened.mean, opened.std) if normalised else None
