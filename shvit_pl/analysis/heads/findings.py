@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
+from shvit_pl.analysis.heads.beside import reservations
 from shvit_pl.analysis.heads.found import Found
 from shvit_pl.analysis.heads.paper import PaperHeads, PaperLayer, paper_heads
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.results import LITTLE, LayerResult, layer_results
 from shvit_pl.analysis.heads.settings import weights
 from shvit_pl.analysis.heads.subject import Subject
-
-_IMAGENET = (1000, 50_000)  # classes, and images of its validation split
-_PIXELS = 224  # the paper's
 
 
 @dataclass(frozen=True)
@@ -71,31 +68,13 @@ class Findings:
     @property
     def title(self) -> str:
         """Network, weights, data."""
-        opened = self.subject.opened
-        return f"{_name(opened.name)}, {weights(opened)} weights, {self.data}, {self.subject.image_size} px"
-
-    @property
-    def data(self) -> str:
-        """The dataset's name."""
-        return _name(self.subject.images.path)
+        subject = self.subject
+        return f"{subject.name}, {weights(subject.opened)} weights, {subject.data}, {subject.image_size} px"
 
     @property
     def reservations(self) -> list[str]:
         """In what this study differs from the paper's, where there is one of the network."""
-        subject = self.subject
-        if self.paper is None:
-            return []
-        is_imagenet = (len(subject.images.class_names), subject.images.rows) == _IMAGENET
-        return [
-            text
-            for text, differs in (
-                ("the weights are fresh, not trained", subject.opened.fresh),
-                (f"the images are those of {self.data}, not ImageNet's", not is_imagenet),
-                (f"they have {subject.image_size} px, not {_PIXELS}", subject.image_size != _PIXELS),
-                ("the agreement with the intact network is measured, not top-1", subject.reference.labels == "network"),
-            )
-            if differs
-        ]
+        return reservations(self.subject, self.found) if self.paper else []
 
     @property
     def beside_the_paper(self) -> str:
@@ -145,9 +124,3 @@ class Findings:
             low, high = min(changes), max(changes)
             lines.append(f"With only the best head of a layer, it changes by {low:+.2f} to {high:+.2f}.")
         return [*lines, f"One image is {100 / self.found.images:.3g} points."]
-
-
-def _name(given: str) -> str:
-    """A folder by its last names, anything else as it was given."""
-    path = Path(given)
-    return "/".join(path.parts[-2:]) if path.exists() else given

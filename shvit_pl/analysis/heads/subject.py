@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -46,6 +47,16 @@ class Subject:
     scored: list[int]
     batch_size: int
     device: torch.device
+
+    @property
+    def name(self) -> str:
+        """The network's, short."""
+        return _short(self.opened.name)
+
+    @property
+    def data(self) -> str:
+        """The dataset's name, short."""
+        return _short(self.images.path)
 
     def batches(self, rows: list[int], done: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images `(B, 3, S, S)` on the device and labels `(B,)`, from batch `done` on; broken images are left out."""
@@ -114,3 +125,9 @@ def _spaced(rows: int, most: int) -> list[int]:
     """Evenly, as data may be sorted by class."""
     chosen = min(most, rows)
     return [number * rows // chosen for number in range(chosen)]
+
+
+def _short(name: str) -> str:
+    """A folder by its last names, anything else as it was given."""
+    path = Path(name)
+    return "/".join(path.parts[-2:]) if path.exists() else name
