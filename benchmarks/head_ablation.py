@@ -7,9 +7,10 @@ and all but it. Both ways do so by the same hook, and their logits are compared.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import timm
@@ -61,30 +62,33 @@ def _photographs(count: int) -> Tensor:
 
 
 def _measured(model: nn.Module, layers: Sequence[AttentionLayer], images: Tensor, rounds: int) -> Seconds:
-    """Seconds of both ways in each round; the way that begins changes from round to round."""
-    ways: list[tuple[str, Callable[[], Tensor]]] = [
-        (_WHOLE, lambda: _by_whole_passes(model, layers, images)),
-        (_TRUNK, lambda: torch.cat([logits.flatten(0, 1) for _, logits in ablations(model, layers, images)])),
-    ]
-    seconds: Seconds = {name: [] for name, _ in ways}
+    """Processor seconds of both ways in each round; they take turns layer by layer."""
+    seconds: Seconds = {_WHOLE: [], _TRUNK: []}
     for _ in range(rounds):
-        logits = []
-        for name, way in ways:
-            since = time.perf_counter()
-            logits.append(way())
-            seconds[name].append(time.perf_counter() - since)
-        assert torch.equal(*logits)
-        ways.reverse()
+        steps = ablations(model, layers, images)
+        taken = [_step(model, layer, images, steps) for layer in layers]
+        for way, found in zip(seconds, zip(*taken, strict=True), strict=True):
+            seconds[way].append(sum(found))
     return seconds
 
 
+def _step(model: nn.Module, layer: AttentionLayer, images: Tensor, steps: Iterator[Any]) -> tuple[float, float]:
+    """Seconds of both ways for one layer; `steps` are the second one's."""
+    times = [time.process_time()]
+    expected = _by_whole_passes(model, layer, images)
+    times.append(time.process_time())
+    _, logits = next(steps)
+    times.append(time.process_time())
+    assert torch.equal(logits.flatten(0, 1), expected)
+    return times[1] - times[0], times[2] - times[1]
+
+
 @torch.no_grad()
-def _by_whole_passes(model: nn.Module, layers: Sequence[AttentionLayer], images: Tensor) -> Tensor:
+def _by_whole_passes(model: nn.Module, layer: AttentionLayer, images: Tensor) -> Tensor:
     logits = []
-    for layer in layers:
-        for heads in removals(layer.heads):
-            with without_heads(model, layer, heads):
-                logits.append(model(images))
+    for heads in removals(layer.heads):
+        with without_heads(model, layer, heads):
+            logits.append(model(images))
     return torch.stack(logits)
 
 
@@ -109,11 +113,12 @@ def _describe(seconds: Seconds, limit: float, batch_size: int) -> str:
     whole, trunk = seconds[_WHOLE], seconds[_TRUNK]
     ratio = median(slow / fast for slow, fast in zip(whole, trunk, strict=True))
     rows = [[name, f"{median(found):.1f}"] for name, found in seconds.items()]
-    return table(["way", "seconds"], rows) + (
+    return table(["way", "CPU seconds"], rows) + (
         f"\n\n{ratio:.2f} times as fast (wanted: {_WANTED}); {limit:.2f} would be the limit by floating-point "
-        f"operations, of which this is {100 * ratio / limit:.0f} %. The logits are equal, bit by bit.\n\nDeiT-T with 6 "
-        f"heads, 12 layers, each head out and each alone: 144 passes over a batch of {batch_size}, one thread. Medians "
-        f"of {len(whole)} interleaved rounds, the ratio round by round."
+        f"operations, of which this is {100 * ratio / limit:.0f} %. The logits are equal, bit by bit; what "
+        "is between modules, as is attention itself, is computed again for every head.\n\nDeiT-T with 6 heads, "
+        f"12 layers, each head out and each alone: 144 passes over a batch of {batch_size}, one thread. Medians "
+        f"of {len(whole)} rounds, in which both ways take turns layer by layer; the ratio round by round."
     )
 
 
