@@ -220,6 +220,12 @@ class HFImageDataModule(L.LightningDataModule):
             batch = default_collate(items[start : start + 64])
             yield {**batch, "image": normalise(batch["image"], self.mean, self.std)}
 
+    def evaluated(self, stage: str = "validate") -> ImageDataset:
+        """A stage's images as they are evaluated, asked for by `Draw`; not of a stream."""
+        hp: Any = self.hparams
+        reader = self._reader(eval_transform(hp.image_size, hp.crop_pct, hp.resize))
+        return ImageDataset(self._counting(stage), reader)
+
     def test_dataloader(self) -> DataLoader[Batch]:
         """The split `test`, or the validation images where there is none."""
         return self._eval_loader("test")

@@ -80,7 +80,7 @@ class Builder:
             memory = PeakMemory(self.device)
             call = self._call(cell, network)
             call()
-            peak = None if cell.runtime == ONNX else memory.of(call)  # torch does not see ONNX Runtime's
+            peak = None if cell.runtime == ONNX else memory.of(call) or None  # torch sees none of ONNX Runtime's
         except Exception as error:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()

@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from shvit_pl.data.datamodule import HFImageDataModule
+from shvit_pl.data.samplers import Draw
 from shvit_pl.data.sources import EMBEDDED
+from shvit_pl.data.transforms import normalise
 from shvit_pl.models.weights import local_file
 from shvit_pl.networks import OpenedNetwork
 from shvit_pl.resume import read_checkpoint
@@ -38,12 +41,15 @@ class RealImages:
         image_size: Side in pixels.
         path: The dataset, as `--data.path` of fit; None: that of the network's run, else the digits.
         normalised: Normalise as the network wants it, instead of giving pixels from 0 to 1.
+        held_out: Leave out what a run of ours trains on; else all rows of the split for evaluation count.
 
     Raises:
         UserError: for a dataset that can't be opened.
     """
 
-    def __init__(self, opened: OpenedNetwork, image_size: int, path: str | None, normalised: bool) -> None:
+    def __init__(
+        self, opened: OpenedNetwork, image_size: int, path: str | None, normalised: bool, held_out: bool = True
+    ) -> None:
         settings = {"path": path or EMBEDDED} if path or opened.origin != "checkpoint" else _data_of_run(opened.name)
         self.data = HFImageDataModule(
             **settings,
@@ -54,7 +60,8 @@ class RealImages:
             num_workers=0,
         )
         self.data.mean, self.data.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # pixels
-        self.data.setup("fit")
+        self.data.held_out = held_out
+        self.data.setup("fit" if held_out else "validate")
         self.path = str(settings["path"])
         self.known = opened.class_names is not None and opened.class_names == self.data.class_names
         self._normalisation = (opened.mean, opened.std) if normalised else None
@@ -64,6 +71,25 @@ class RealImages:
         batches = list(self.data.validation_sample(most))
         images = torch.cat([batch["image"] for batch in batches])
         return self._prepared(images), torch.cat([batch["label"] for batch in batches])
+
+    @property
+    def rows(self) -> int:
+        """Number of validation images."""
+        return len(self.data.chosen.by_stage["validate"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Of the dataset, index by index."""
+        return list(self.data.class_names or [])
+
+    def batches(self, rows: Sequence[int], size: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Validation images by number, in batches `(size, 3, S, S)`, and labels; `IGNORED` where one is broken."""
+        draws: Any = [Draw(row) for row in rows]
+        dataset = self.data.evaluated()
+        for batch in DataLoader(dataset, size, sampler=draws, num_workers=workers, generator=torch.Generator()):
+            self.data.broken["validate"].count(batch["broken"])
+            pixels = normalise(batch["image"], self.data.mean, self.data.std)
+            yield self._prepared(pixels), batch["label"]
 
     def training(self, most: int) -> Iterator[Tensor]:
         """Single training images `(1, 3, S, S)`, evenly spaced and not augmented."""

@@ -1,0 +1,103 @@
+"""The folder of a study: its settings, what has been found so far, and in the end its results."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from shvit_pl.analysis.heads.found import Found, read_found
+from shvit_pl.claim import claim, release
+from shvit_pl.deploy.export.artefact import remove, replacing
+from shvit_pl.errors import UserError
+from shvit_pl.flags import check_writable
+from shvit_pl.runs import FIGURES, SUMMARY
+
+SETTINGS = "settings.json"
+FOUND = "found.pt"
+HEADS = "heads.csv"
+LAYERS = "layers.csv"
+EVENTS = "events.out.tfevents.*"
+_FLAG = "--output"
+
+
+def check_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
+    """Raise `UserError` where a folder holds something else than this study, and may not be replaced."""
+    check_writable(_FLAG, str(folder))
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / SETTINGS).is_file():
+        raise UserError(f"{_FLAG} {str(folder)!r}: it holds other files; give a new folder.")
+    claim(folder, SETTINGS, _FLAG)  # raises where another process is at it
+    release(folder)
+    differs = _difference(settings, _read_settings(folder))
+    if differs and not overwrite:
+        raise UserError(f"{_FLAG} {str(folder)!r}: {differs}. Give a new folder, or --overwrite to replace it.")
+
+
+@contextmanager
+def claimed(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> Iterator[Found]:
+    """Keep a folder that `check_folder` allows for this process, and give what it holds of the study.
+
+    Args:
+        folder: Made where it is not there.
+        settings: Those of the study.
+        overwrite: Whether results with other settings are replaced.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if overwrite and _difference(settings, _read_settings(folder)):
+        clear(folder)
+    if not (folder / SETTINGS).is_file():
+        with replacing(folder / SETTINGS) as partial:
+            partial.write_text(json.dumps(settings, indent=2) + "\n")
+    claim(folder, SETTINGS, _FLAG)
+    try:
+        yield _read(folder)
+    finally:
+        release(folder)
+
+
+def clear(folder: Path) -> None:
+    """Delete a study, and nothing else."""
+    for name in (FOUND, HEADS, LAYERS, SUMMARY, SETTINGS):
+        remove(folder / name)
+    shutil.rmtree(folder / FIGURES, ignore_errors=True)
+    for events in folder.glob(EVENTS):
+        remove(events)
+
+
+def _read(folder: Path) -> Found:
+    if not (folder / FOUND).is_file():
+        return Found()
+    try:
+        return read_found(folder / FOUND)
+    except (OSError, ValueError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{_FLAG} {str(folder)!r}: its {FOUND} is damaged. Delete that file to begin again.") from error
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """Empty where they are damaged, which differs from all."""
+    try:
+        return dict(json.loads((folder / SETTINGS).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """What differs, in a few words; empty where nothing does."""
+    if not theirs:
+        return f"its {SETTINGS} is damaged"
+    ours = json.loads(json.dumps(ours))
+    every = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+    shown = "; ".join(f"{key} was {_short(theirs.get(key))} and is {_short(ours.get(key))}" for key in every[:3])
+    more = f"; and {len(every) - 3} more" if len(every) > 3 else ""
+    return f"it holds a study with other settings: {shown}{more}" if every else ""
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."

@@ -1,0 +1,93 @@
+"""What was asked of `shvit-pl analyze heads`: checked before anything slow, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from shvit_pl.errors import UserError
+
+Labels = Literal["dataset", "network"]
+_AVERAGED = {None: None, "raw": False, "ema": True}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A study that is possible, as far as can be told without the network.
+
+    Attributes:
+        network: As it was given.
+        pretrained: Take timm's weights.
+        averaged: Take a run's averaged weights; None: those that it watched.
+        image_size: Side in pixels; None: the network's own.
+        data: The dataset; None: the run's own, else the digits.
+        images: How many are looked at for similarity and maps.
+        ablation_images: How many top-1 is measured on; None: all.
+        vectorise: What of two maps is compared.
+        class_token: Whether maps keep the class token.
+        labels: What top-1 is measured against; None: what fits.
+        query: Row and column of the query whose maps are drawn; None: the central one.
+        image: The one that they are drawn of; None: the mean of all.
+        batch_size: Images at once.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        output: Folder of the results.
+        overwrite: Replace other results there.
+    """
+
+    network: str
+    pretrained: bool = False
+    averaged: bool | None = None
+    image_size: int | None = None
+    data: str | None = None
+    images: int = 128
+    ablation_images: int | None = None
+    vectorise: Literal["map", "query"] = "map"
+    class_token: Literal["keep", "drop"] = "keep"
+    labels: Labels | None = None
+    query: tuple[int, int] | None = None
+    image: int | None = None
+    batch_size: int = 32
+    device: str = "auto"
+    output: Path = Path("heads")
+    overwrite: bool = False
+
+
+def read_request(options: Any) -> Request:
+    """Check the flags.
+
+    Raises:
+        UserError: for what is impossible, or contradicts itself.
+    """
+    if options.pretrained and not options.network.startswith("timm:"):
+        raise UserError("--pretrained: it is for models of timm (timm:NAME); a run or a repo has weights of its own.")
+    for flag, least in (("image_size", 1), ("images", 1), ("ablation_images", 1), ("batch_size", 1), ("image", 0)):
+        value = getattr(options, flag)
+        if value is not None and value < least:
+            raise UserError(f"--{flag} {value}: allowed are whole numbers from {least}.")
+    if options.image is not None and options.image >= options.images:
+        raise UserError(f"--image {options.image}: allowed are 0 to {options.images - 1}, those of --images.")
+    if not options.output:
+        raise UserError("--output '': give a folder, such as heads.")
+    given = {name: getattr(options, name) for name in _AS_GIVEN}
+    return Request(
+        **given,
+        averaged=_AVERAGED[options.weights],
+        query=_query(options.query),
+        output=Path(options.output).expanduser(),
+    )
+
+
+_AS_GIVEN = (
+    "network", "pretrained", "image_size", "data", "images", "ablation_images", "vectorise", "class_token", "labels",
+    "image", "batch_size", "device", "overwrite",
+)  # fmt: skip
+
+
+def _query(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise UserError(f"--query {text!r}: allowed are a row and a column from 0, such as 6,7.")
+    return int(parts[0]), int(parts[1])

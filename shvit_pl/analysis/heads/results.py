@@ -1,0 +1,96 @@
+"""What a study found, layer by layer, in percent and in points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from shvit_pl.analysis.heads.found import Found
+from shvit_pl.analysis.heads.layers import AttentionLayer
+
+LITTLE = 1.0  # points of top-1: a layer that loses no more with one head alone has heads to spare
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """A layer of attention.
+
+    Attributes:
+        number: From 1, in the order of execution.
+        name: Path of the module.
+        intact: Top-1 of the whole network in percent.
+        similarities: Of each image and head `(images, heads)`, in percent.
+        without: Top-1 without each head, in percent.
+        alone: Top-1 with each head alone in its layer, in percent.
+    """
+
+    number: int
+    name: str
+    intact: float
+    similarities: Tensor
+    without: tuple[float, ...]
+    alone: tuple[float, ...]
+
+    @property
+    def heads(self) -> int:
+        """Their number."""
+        return len(self.without)
+
+    @cached_property
+    def similarity(self) -> float | None:
+        """The mean over images and heads; None of a single head."""
+        return float(self.similarities.mean()) if self.heads > 1 else None
+
+    @cached_property
+    def spread(self) -> float | None:
+        """The standard deviation over images of the mean over heads; None of a single head or image."""
+        return float(self.similarities.mean(1).std()) if self.heads > 1 and len(self.similarities) > 1 else None
+
+    def head_similarity(self, head: int) -> float | None:
+        """Of a head (from 0) with the layer's others."""
+        return float(self.similarities[:, head].mean()) if self.heads > 1 else None
+
+    @property
+    def change_without(self) -> float:
+        """The paper's score: points of top-1 that removing a head changes, of the head that costs least."""
+        return max(self.without) - self.intact
+
+    @property
+    def change_alone(self) -> float:
+        """The paper's score: points of top-1 that leaving one head changes, of the head that costs least."""
+        return max(self.alone) - self.intact
+
+    @property
+    def important(self) -> int | None:
+        """The head (from 0) that is missed most and does most alone: the greatest `alone - without`; None for a tie."""
+        return self._only(max)
+
+    @property
+    def redundant(self) -> int | None:
+        """The head (from 0) that is missed least and does least alone: the least `alone - without`; None for a tie."""
+        return self._only(min)
+
+    def _only(self, best: Callable[[list[float]], float]) -> int | None:
+        worth = [round(alone - without, 9) for alone, without in zip(self.alone, self.without, strict=True)]
+        return worth.index(best(worth)) if self.heads > 1 and worth.count(best(worth)) == 1 else None
+
+
+def layer_results(layers: list[AttentionLayer], found: Found) -> list[LayerResult]:
+    """The layers of a study that is done."""
+
+    def percent(count: float) -> float:
+        return 100 * count / found.images
+
+    return [
+        LayerResult(
+            number,
+            layer.name,
+            percent(found.intact),
+            100 * found.similarity[number - 1].double(),
+            *(tuple(map(percent, counts.tolist())) for counts in found.matching[number - 1]),
+        )
+        for number, layer in enumerate(layers, 1)
+    ]

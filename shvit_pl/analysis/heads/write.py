@@ -1,0 +1,79 @@
+"""The results of a study, each file whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from shvit_pl.analysis.heads.board import write_events
+from shvit_pl.analysis.heads.figures import draw_figures
+from shvit_pl.analysis.heads.findings import Findings
+from shvit_pl.analysis.heads.folder import HEADS, LAYERS
+from shvit_pl.analysis.heads.tables import as_csv, head_rows, layer_rows
+from shvit_pl.deploy.export.artefact import replacing
+from shvit_pl.runs import FIGURES, SUMMARY
+
+
+def write(findings: Findings, folder: Path, settings: Mapping[str, Any], command: Sequence[str]) -> None:
+    """Write tables, summary, figures and TensorBoard events.
+
+    Args:
+        findings: What was found.
+        folder: Of the study.
+        settings: Those of the study.
+        command: The command line.
+    """
+    pictures = {name: _png(figure) for name, figure in draw_figures(findings).items()}
+    files = {HEADS: as_csv(head_rows(findings)).encode(), LAYERS: as_csv(layer_rows(findings)).encode()}
+    files |= {f"{FIGURES}/{name}.png": png for name, png in pictures.items()}
+    files[SUMMARY] = (json.dumps(_summary(findings, settings, command), indent=2) + "\n").encode()
+    (folder / FIGURES).mkdir(exist_ok=True)
+    for name, content in files.items():
+        with replacing(folder / name) as partial:
+            partial.write_bytes(content)
+    write_events(findings, pictures, folder)
+
+
+def _summary(findings: Findings, settings: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:
+    subject = findings.subject
+    return {
+        "command": list(command),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": dict(settings),
+        "environment": {
+            "python": platform.python_version(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "threads": torch.get_num_threads(),
+            "device_type": subject.device.type,
+        },
+        "network": {"origin": subject.opened.origin, "layers": len(subject.layers)},
+        "data": {"validation": subject.images.data.split_note, "classes": len(subject.images.class_names)},
+        "score": {"name": findings.score, "measured": subject.reference.sentence, "intact_pct": findings.intact},
+        "images_compared": len(findings.layers[0].similarities),
+        "images_measured": findings.found.images,
+        "findings": findings.sentences,
+        "paper": _paper(findings),
+        "layers": layer_rows(findings),
+    }
+
+
+def _paper(findings: Findings) -> dict[str, Any] | None:
+    paper = findings.paper
+    if paper is None:
+        return None
+    differs = findings.reservations
+    return {"network": paper.network, "top1": paper.top1, "confidence": paper.confidence, "not_the_same_study": differs}
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=160)
+    return buffer.getvalue()
