@@ -59,18 +59,17 @@ def add_flags(parser: Any, output: str) -> None:
     add("--output", type=str, default=output, help="folder of the results; earlier ones are replaced")
 
 
-def checked(given: Any, models: tuple[str, ...]) -> Measuring:
+def checked(given: Any) -> Measuring:
     """What a parsed command line asks for.
 
     Args:
         given: The values of the flags, and `models`.
-        models: Taken where none are given.
 
     Raises:
         UserError: for an impossible value.
     """
     return Measuring(
-        models=tuple(dict.fromkeys(given.models or models)),
+        models=tuple(dict.fromkeys(given.models)),
         output=folder("--output", given.output),
         device=given.device,
         batch_size=at_least("--batch_size", given.batch_size, 1, _MOST_IMAGES),

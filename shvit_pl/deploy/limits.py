@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -44,19 +46,23 @@ def bytes_of_layers(model: nn.Module, images: Tensor) -> dict[str, int]:
     """
     found: dict[str, int] = {}
 
-    def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def count(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def counting(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             tensors = (*inputs, output, *layer.parameters(recurse=False))
             found[name] = found.get(name, 0) + sum(tensor.nbytes for tensor in tensors)
 
-        return layer.register_forward_hook(count)
+        return count
 
-    leaves = {name: layer for name, layer in model.named_modules() if not list(layer.children())}
-    layers = {name: layer for name, layer in leaves.items() if not isinstance(layer, _IDLE)}
-    handles = [watch(name, layer) for name, layer in layers.items()]
+    handles = [layer.register_forward_hook(counting(name)) for name, layer in _layers(model)]
     try:
         model(images)
     finally:
         for handle in handles:
             handle.remove()
     return found
+
+
+def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in model.named_modules():
+        if not list(module.children()) and not isinstance(module, _IDLE):
+            yield name, module

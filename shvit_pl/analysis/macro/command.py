@@ -10,7 +10,7 @@ DEFAULT = ("macro_a", "macro_b")  # of Fig. 2
 
 def run(args: list[str]) -> None:
     """Run the study; `args` begin with its name."""
-    asked = checked(_parser().parse_args(args[1:]), DEFAULT)
+    asked = checked(_parser().parse_args(args[1:]))
     from shvit_pl.quiet import quiet
 
     quiet()
@@ -26,7 +26,7 @@ def _parser() -> OneLineErrors:
         "stands below the device's roofline.",
         epilog="The device's peaks are measured: a large matrix product, and a large copy.",
     )
-    models = f"a design (s1), run folder, checkpoint or Hub repo of ours (default: {' '.join(DEFAULT)})"
-    parser.add_argument("models", type=str, nargs="*", metavar="DESIGN", help=models)
+    models = "a design (s1), run folder, checkpoint or Hub repo of ours"
+    parser.add_argument("models", type=str, nargs="*", default=list(DEFAULT), metavar="DESIGN", help=models)
     add_flags(parser, "macro")
     return parser

@@ -38,8 +38,7 @@ def start(asked: Measuring, command: Sequence[str]) -> None:
     device = measured_device(asked.device)
     folder = check_output(asked.output, STUDY)
     with in_so_many_threads(asked.threads):
-        opened = [_open(name) for name in asked.models]
-        networks = [ready(each, asked, device, torch.channels_last) for each in opened]
+        networks = [ready(_open(name), asked, device, torch.channels_last) for name in asked.models]
         under = conditions(asked, networks)
         with explaining(f"measuring {' '.join(asked.models)}"):
             limits = Peaks(*peaks(device, DTYPES[asked.dtype]))

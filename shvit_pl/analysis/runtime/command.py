@@ -12,7 +12,7 @@ DEFAULT = ("timm:swin_tiny_patch4_window7_224", "timm:deit_tiny_patch16_224", "s
 def run(args: list[str]) -> None:
     """Run the study; `args` begin with its name."""
     given = _parser().parse_args(args[1:])
-    asked, scope = checked(given, DEFAULT), one_of("--scope", given.scope, SCOPES)
+    asked, scope = checked(given), one_of("--scope", given.scope, SCOPES)
     from shvit_pl.quiet import quiet
 
     quiet()
@@ -29,8 +29,8 @@ def _parser() -> OneLineErrors:
         epilog="From torch.profiler: on a CPU the time in each operator, on a GPU that of its kernels. Fused attention "
         "is switched off, for it is one operator.",
     )
-    models = f"a design (s1), run folder, checkpoint, Hub repo or timm:NAME (default: {' '.join(DEFAULT)})"
-    parser.add_argument("models", type=str, nargs="*", metavar="MODEL", help=models)
+    models = "a design (s1), run folder, checkpoint, Hub repo or timm:NAME"
+    parser.add_argument("models", type=str, nargs="*", default=list(DEFAULT), metavar="MODEL", help=models)
     parser.add_argument(
         "--scope",
         type=str,

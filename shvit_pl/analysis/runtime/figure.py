@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shvit_pl.analysis.runtime.kinds import KINDS
-from shvit_pl.analysis.runtime.rows import ALL_BUT_PRODUCTS, Measured
+from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS
+from shvit_pl.analysis.runtime.rows import Measured
 from shvit_pl.deploy.benchmark.table import in_threads
 
 # of Okabe and Ito, which the colour-blind can tell apart; the paper's bars are the same, hatched

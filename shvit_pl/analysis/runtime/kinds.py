@@ -22,6 +22,7 @@ from typing import Literal, get_args
 Kind = Literal["matrix product", "elementwise", "normalisation", "copy", "reshape", "other"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MEMORY_BOUND: tuple[Kind, ...] = KINDS[1:]
+ALL_BUT_PRODUCTS = "memory-bound"  # what their sum is called
 
 OPERATORS: dict[Kind, str] = {
     "matrix product": """

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shvit_pl.analysis.runtime.kinds import KINDS, MEMORY_BOUND
+from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS, MEMORY_BOUND
 from shvit_pl.analysis.runtime.paper import PaperBar
 from shvit_pl.analysis.runtime.shares import Shares
-
-ALL_BUT_PRODUCTS = "memory-bound"
 
 
 @dataclass(frozen=True)

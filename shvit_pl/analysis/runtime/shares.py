@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from shvit_pl.analysis.running import Ready
-from shvit_pl.analysis.runtime.kinds import KINDS, MEMORY_BOUND, Kind
+from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS, MEMORY_BOUND, Kind
 from shvit_pl.analysis.runtime.parts import Part, attention_parts, described, marked
 from shvit_pl.analysis.runtime.profiling import Times, operator_times, unfused
 from shvit_pl.analysis.runtime.scope import Scope
 from shvit_pl.errors import UserError
 
 _WARM_UPS = 2
+_UNKNOWN = "it has no attention that is known here; give --scope network."
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def measure(networks: Sequence[Ready], scope: Scope, repeats: int) -> list[Share
         for network, found in zip(networks, passes, strict=True):
             with unfused(network.model), marked(_parts(network, scope)):
                 times = operator_times(network)
+            if not times:
+                raise UserError(f"{network.opened.name!r}: {_UNKNOWN}")
             if turn >= 0:
                 found.append(times)
     return [summed_up(found, word) for found, word in zip(passes, words, strict=True)]
@@ -67,7 +70,7 @@ def summed_up(passes: Sequence[Times], scope: str) -> Shares:
     """
     by_kind = np.array([[_total(times, kind) for kind in KINDS] for times in passes])
     percent = 100 * by_kind / by_kind.sum(axis=1, keepdims=True)
-    columns = {**dict(zip(KINDS, percent.T, strict=True)), "memory-bound": percent[:, 1:].sum(axis=1)}
+    columns = {**dict(zip(KINDS, percent.T, strict=True)), ALL_BUT_PRODUCTS: percent[:, 1:].sum(axis=1)}
     operators = _summed(passes)
     return Shares(
         scope,
@@ -87,7 +90,7 @@ def scaled(medians: np.ndarray) -> list[float]:
 def _described(network: Ready, scope: Scope) -> str:
     parts = _parts(network, scope)
     if not parts:
-        raise UserError(f"{network.opened.name!r}: it has no attention that is known here; give --scope network.")
+        raise UserError(f"{network.opened.name!r}: {_UNKNOWN}")
     return "the whole network" if scope == "network" else described(parts)
 
 

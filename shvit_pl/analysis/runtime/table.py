@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from shvit_pl.analysis.runtime.kinds import KINDS
-from shvit_pl.analysis.runtime.rows import ALL_BUT_PRODUCTS, Measured
+from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS
+from shvit_pl.analysis.runtime.rows import Measured
 from shvit_pl.deploy.benchmark.table import in_threads
 
 _COLUMNS = (*KINDS, ALL_BUT_PRODUCTS)
