@@ -25,7 +25,7 @@ from benchmarks.images import photograph
 from benchmarks.report import environment, table, write
 from shvit_pl.analysis.heads.ablation import ablations, removals, without_heads
 from shvit_pl.analysis.heads.layers import AttentionLayer, attention_layers
-from shvit_pl.analysis.heads.unfused import unfused
+from shvit_pl.analysis.unfused import unfused
 from shvit_pl.data.transforms import eval_transform, normalise
 
 _PACKAGES = ("torch", "timm")

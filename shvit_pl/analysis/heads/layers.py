@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl.analysis.heads.evaluation import evaluation
-from shvit_pl.analysis.heads.unfused import unfused
+from shvit_pl.analysis.unfused import unfused
 from shvit_pl.errors import UserError
 
 _MAPS = ("attn_drop", "softmax")  # modules that attention maps pass, the last one first

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from shvit_pl.analysis.heads.layers import AttentionLayer
-from shvit_pl.analysis.heads.unfused import unfused
+from shvit_pl.analysis.unfused import unfused
 
 
 @contextmanager

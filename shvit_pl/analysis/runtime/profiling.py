@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
 from torch.autograd import DeviceType
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
 from shvit_pl.analysis.running import Ready
@@ -37,26 +33,6 @@ def operator_times(network: Ready) -> Times:
             if chain and chain[-1] == MARK:
                 times[event.name, kind_of(chain[:-1])] += _own_time(event, on_gpu)
     return dict(times)
-
-
-@contextmanager
-def unfused(model: nn.Module) -> Iterator[None]:
-    """Compute attention step by step for a while: fused, its products, softmax and scaling are one operator.
-
-    Timm's layers have a switch; what calls torch's function itself gets its plain form.
-    """
-    switched = [layer for layer in model.modules() if getattr(layer, "fused_attn", False) is True]
-    _switch(switched, False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        _switch(switched, True)
-
-
-def _switch(layers: list[Any], on: bool) -> None:
-    for layer in layers:
-        layer.fused_attn = on
 
 
 def _chain(event: Any) -> list[str]:

@@ -10,8 +10,9 @@ import numpy as np
 from shvit_pl.analysis.running import Ready
 from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS, MEMORY_BOUND, Kind
 from shvit_pl.analysis.runtime.parts import Part, attention_parts, described, marked
-from shvit_pl.analysis.runtime.profiling import Times, operator_times, unfused
+from shvit_pl.analysis.runtime.profiling import Times, operator_times
 from shvit_pl.analysis.runtime.scope import Scope
+from shvit_pl.analysis.unfused import unfused
 from shvit_pl.errors import UserError
 
 _WARM_UPS = 2
@@ -52,7 +53,7 @@ def measure(networks: Sequence[Ready], scope: Scope, repeats: int) -> list[Share
     passes: list[list[Times]] = [[] for _ in networks]
     for turn in range(-_WARM_UPS, repeats):
         for network, found in zip(networks, passes, strict=True):
-            with unfused(network.model), marked(_parts(network, scope)):
+            with unfused(network.model.modules()), marked(_parts(network, scope)):
                 times = operator_times(network)
             if not times:
                 raise UserError(f"{network.opened.name!r}: {_UNKNOWN}")

@@ -10,7 +10,7 @@ import torch
 
 from shvit_pl.analysis.heads.ablation import without_heads
 from shvit_pl.analysis.heads.layers import AttentionLayer, attention_layers
-from shvit_pl.analysis.heads.unfused import unfused
+from shvit_pl.analysis.unfused import unfused
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
 from tests.analysis.heads.networks import NETWORKS, OURS, images, ours, state

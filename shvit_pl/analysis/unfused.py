@@ -1,4 +1,4 @@
-"""Attention that has its maps in memory."""
+"""Attention step by step."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 @contextmanager
 def unfused(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Turn off timm's fused attention, which computes no maps, in `modules`; restored afterwards."""
+    """Compute attention step by step for a while: fused, it has no maps, and is one operator.
+
+    Timm's `modules` have a switch, which is as before afterwards; what calls torch's function gets its plain form.
+    """
     fusing: list[Any] = [module for module in modules if hasattr(module, "fused_attn")]
     before = [(module, module.fused_attn) for module in fusing]
     try:
         for module, _ in before:
             module.fused_attn = False
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         for module, fused in before:
             module.fused_attn = fused
