@@ -9,6 +9,7 @@ import lightning as L
 
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.settings import can_move
+from shvit_pl.data.sources import EMBEDDED
 
 MUCH = 0.2  # of the time; above it, the run says what to change
 
@@ -63,10 +64,7 @@ def advice(share: float, settings: Any, workers: int, device: str, devices: int 
         devices: How many of them this machine trains on.
     """
     cores = cores_of_process() // devices or 1
-    ways = [
-        *_lighter(settings, device),
-        f"store images no larger than about {2 * settings['image_size']} pixels a side",
-    ]
+    ways = _lighter(settings, device)
     who = "the training" if device == "cpu" else "the device"
     if device == "cpu":
         where = f"Loading and training share {cores} core{'s' * (cores > 1)}, so more workers would not help much."
@@ -74,16 +72,19 @@ def advice(share: float, settings: Any, workers: int, device: str, devices: int 
         where = f"Give --data.num_workers {cores} (now {workers}; there are {cores} cores per device)."
     else:
         where = f"All {cores} cores per device load already: give more cores, or less to do."
-    return f"data wait: {share:.0%} of the time {who} waited for images. {where} Else: {'; '.join(ways)}."
+    others = f" Else: {'; '.join(ways)}." if ways else ""
+    return f"data wait: {share:.0%} of the time {who} waited for images. {where}{others}"
 
 
 def _lighter(settings: Any, device: str) -> list[str]:
-    """Flags that leave the workers less to do."""
+    """What leaves the workers less to do."""
     ways = []
     if device != "cpu" and can_move(settings) and settings["augment_on"] == "workers":
         ways.append("--data.augment_on device")
     if settings["auto_augment"] is not None:
         ways.append("--data.auto_augment null (another training)")
+    if settings["path"] != EMBEDDED:
+        ways.append(f"store images no larger than about {2 * settings['image_size']} pixels a side")
     return ways
 
 
