@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -61,7 +61,12 @@ class OpenedNetwork:
 
 
 def open_network(
-    name: str, averaged: bool | None = None, pretrained: bool = False, image_size: int | None = None
+    name: str,
+    averaged: bool | None = None,
+    pretrained: bool = False,
+    image_size: int | None = None,
+    checkpoint: str | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
 ) -> OpenedNetwork:
     """Open a network by name.
 
@@ -71,12 +76,15 @@ def open_network(
         averaged: Take a checkpoint's averaged weights (default: those that its run's monitored metric is of).
         pretrained: Load the weights that timm has of its model.
         image_size: Side in pixels that a model of timm is built for, where it must know that (a ViT).
+        checkpoint: File of the weights of a model of timm.
+        model_kwargs: What to change in a model of timm, such as `num_heads`.
 
     Raises:
         UserError: for anything else, and for weights that can't be had.
     """
     if name.startswith(TIMM):
-        return _of_timm(name, pretrained, image_size)
+        size = {} if image_size is None else {"img_size": image_size}
+        return _of_timm(name, pretrained, checkpoint, {**size, **(model_kwargs or {})})
     if name in NAMED:
         design = resolve_design(name)
         return OpenedNetwork(name, _network(design, _CLASSES), "design", design.image_size, fresh=True)
@@ -162,16 +170,16 @@ def _of_repo(name: str, averaged: bool | None) -> OpenedNetwork:
     )
 
 
-def _of_timm(name: str, pretrained: bool, image_size: int | None) -> OpenedNetwork:
+def _of_timm(name: str, pretrained: bool, checkpoint: str | None, changes: Mapping[str, Any]) -> OpenedNetwork:
     model_name = name.removeprefix(TIMM)
     if not is_model(model_name):
         hint = did_you_mean(model_name.split(".")[0], timm.list_models())
         raise UserError(
             f"{name!r}: timm {timm.__version__} has no model of this name{hint}; timm.list_models() has them all."
         )
-    size = {} if image_size is None else {"img_size": image_size}
+    file = "" if checkpoint is None else str(Path(checkpoint).expanduser())
     try:
-        model: Any = timm.create_model(model_name, pretrained=pretrained, **size)
+        model: Any = timm.create_model(model_name, pretrained=pretrained, checkpoint_path=file, **changes)
     except Exception as error:  # whatever a model of timm asks for
         raise UserError(f"{name!r}: timm can't build it ({one_line(error)[:160]}).") from error
     cfg = model.pretrained_cfg
@@ -180,12 +188,12 @@ def _of_timm(name: str, pretrained: bool, image_size: int | None) -> OpenedNetwo
         name,
         model.eval(),
         "timm",
-        image_size or int(cfg["input_size"][-1]),
+        int(changes.get("img_size") or cfg["input_size"][-1]),
         tuple(cfg["mean"]),
         tuple(cfg["std"]),
         float(cfg["crop_pct"]),
         class_names=names,
-        fresh=not pretrained,
+        fresh=not (pretrained or checkpoint),
     )
 
 

@@ -11,7 +11,14 @@ from shvit_pl.modules import ClassificationModule
 from shvit_pl.runs import read_summary
 from tests.cli.runs import fit
 
-LOADING = {"path": "photos", "auto_augment": None, "image_size": 224, "augment": "crop", "augment_on": "workers", "color_jitter": 0.0}
+LOADING = {
+    "path": "photos",
+    "auto_augment": None,
+    "image_size": 224,
+    "augment": "crop",
+    "augment_on": "workers",
+    "color_jitter": 0.0,
+}
 LONGER = "--trainer.limit_train_batches=6"
 
 

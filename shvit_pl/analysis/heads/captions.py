@@ -7,7 +7,7 @@ from textwrap import wrap
 
 from matplotlib.figure import Figure
 
-_PER_INCH = 20  # characters of this size
+_PER_INCH = 17  # characters of this size
 
 
 def write_caption(figure: Figure, sentences: Sequence[str]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from shvit_pl.analysis.heads.request import read_request
 from shvit_pl.parsing import OneLineErrors
 
@@ -28,15 +26,16 @@ def _parser() -> OneLineErrors:
         epilog="The same command goes on where it was stopped.",
     )
     add = parser.add_argument
-    switch: dict[str, Any] = {"type": bool, "nargs": "?", "const": True, "default": False}
-    add("network", metavar="MODEL", type=str, help="timm:NAME, a run folder, checkpoint, Hub repo or design")
-    add("--pretrained", **switch, help="timm:NAME with timm's weights (default: fresh ones)")
+    add("network", metavar="NETWORK", type=str, help="timm:NAME, a run folder, checkpoint, Hub repo or design")
+    add("--pretrained", action="store_true", help="timm:NAME with timm's weights (default: fresh ones)")
+    add("--checkpoint", type=str, help="timm:NAME with the weights of this file")
+    add("--model_kwargs", "--model-kwargs", type=dict, default={}, help="of timm:NAME, such as '{num_heads: 6}'")
     add("--weights", choices=["raw", "ema"], help="of a run (default: those that its --monitor watched)")
     add("--image_size", "--image-size", type=int, help="side in pixels (default: the network's own)")
     add("--data", type=str, help="the dataset (default: the run's own, else the digits)")
     add("--images", type=int, default=128, help="validation images for similarity and maps (default: the paper's 128)")
     add("--output", type=str, default="heads", help="folder of the results (default: heads)")
-    add("--overwrite", **switch, help="replace what an earlier study with other settings left in --output")
+    add("--overwrite", action="store_true", help="replace what an earlier study with other settings left in --output")
     add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     add("--batch_size", "--batch-size", type=int, default=32, help="images at once (default: 32)")
     _add_choices(parser)

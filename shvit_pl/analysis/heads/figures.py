@@ -60,7 +60,8 @@ def draw_change(findings: Findings) -> Figure:
         _draw_mode(axes, findings, "alone", ORANGE, "s")
         best = "lines: the head that costs least, as in the paper; dots: all heads"
     axes.set_ylabel(f"change of {findings.brief} (points)")
-    _finish(figure, axes, [findings.title, best, findings.measured, findings.beside_the_paper])
+    beside = findings.beside_the_paper if findings.same_score else ""
+    _finish(figure, axes, [findings.title, best, findings.measured, beside])
     return figure
 
 
@@ -75,7 +76,7 @@ def _draw_mode(axes: Axes, findings: Findings, mode: str, colour: str, marker: s
         every = [value - layer.intact for value in getattr(layer, mode)]
         axes.plot([layer.number + shift] * len(every), every, ".", color=colour, alpha=0.45, markersize=6, mew=0)
     axes.plot(numbers, best, f"{marker}-", color=colour, markersize=5, linewidth=1.5, label=label)
-    if findings.paper:
+    if findings.paper and findings.same_score:
         theirs = [getattr(findings.paper.layers[number - 1], mode) for number in numbers]
         label += ", the paper"
         axes.plot(numbers, theirs, f"{marker}--", color=colour, mfc="white", markersize=4, linewidth=1, label=label)

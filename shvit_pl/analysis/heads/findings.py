@@ -38,6 +38,11 @@ class Findings:
         """What the paper has of this network."""
         return paper_heads(self.subject.opened.model)
 
+    @property
+    def same_score(self) -> bool:
+        """Whether the paper's changes of top-1 can be compared with ours."""
+        return self.subject.reference.labels == "dataset"
+
     def paper_layer(self, layer: LayerResult) -> PaperLayer | None:
         """What the paper has of a layer."""
         return self.paper.layers[layer.number - 1] if self.paper else None
@@ -104,6 +109,8 @@ class Findings:
         return f"The heads are most alike in layer{'s' * (len(ranked) > 1)} {shown}."
 
     def _spare(self, layers: list[LayerResult]) -> str:
+        if 100 / self.found.images > LITTLE:
+            return "Too few images to say which layers are redundant; give more by --ablation_images."
         spare = [str(layer.number) for layer in layers if -layer.change_alone <= LITTLE]
         if not spare:
             return f"No layer keeps {self.brief} within {LITTLE:g} point with one head alone."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +11,16 @@ from typing import Any
 
 from shvit_pl.analysis.heads.found import Found, read_found
 from shvit_pl.claim import claim, release
-from shvit_pl.deploy.export.artefact import remove, replacing
+from shvit_pl.deploy.export.artefact import remove
 from shvit_pl.errors import UserError
 from shvit_pl.flags import check_writable
 from shvit_pl.runs import FIGURES, SUMMARY
 
-SETTINGS = "settings.json"
+SETTINGS = "heads_study.json"  # a folder is a study's where this is
 FOUND = "found.pt"
 HEADS = "heads.csv"
 LAYERS = "layers.csv"
+PICTURES = ("change", "heat_maps", "similarity", "maps")
 EVENTS = "events.out.tfevents.*"
 _FLAG = "--output"
 
@@ -40,32 +40,29 @@ def check_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> 
 
 
 @contextmanager
-def claimed(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> Iterator[Found]:
+def claimed(folder: Path, settings: Mapping[str, Any]) -> Iterator[Found]:
     """Keep a folder that `check_folder` allows for this process, and give what it holds of the study.
 
     Args:
-        folder: Made where it is not there.
+        folder: Made where it is not there; results with other settings are replaced.
         settings: Those of the study.
-        overwrite: Whether results with other settings are replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if overwrite and _difference(settings, _read_settings(folder)):
-        clear(folder)
-    if not (folder / SETTINGS).is_file():
-        with replacing(folder / SETTINGS) as partial:
-            partial.write_text(json.dumps(settings, indent=2) + "\n")
+    (folder / SETTINGS).touch()
     claim(folder, SETTINGS, _FLAG)
     try:
+        if _difference(settings, _read_settings(folder)):  # overwritten, or new
+            clear(folder)
+            (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")  # in place: the lock is on it
         yield _read(folder)
     finally:
         release(folder)
 
 
 def clear(folder: Path) -> None:
-    """Delete a study, and nothing else."""
-    for name in (FOUND, HEADS, LAYERS, SUMMARY, SETTINGS):
+    """Delete the results of a study, and nothing else."""
+    for name in (FOUND, HEADS, LAYERS, SUMMARY, *(f"{FIGURES}/{picture}.png" for picture in PICTURES)):
         remove(folder / name)
-    shutil.rmtree(folder / FIGURES, ignore_errors=True)
     for events in folder.glob(EVENTS):
         remove(events)
 

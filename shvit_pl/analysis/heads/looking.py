@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shvit_pl.analysis.heads.found import Found
 from shvit_pl.analysis.heads.layers import AttentionLayer
@@ -68,7 +68,7 @@ class Looker:
         model = self.subject.opened.model
         samples, _, queries, keys = maps.shape
         places = places_of(model, layer, samples // self._images, queries, keys)
-        dropped = places.prefix if places and self.request.class_token == "drop" else 0
+        dropped = _prefix(model, places, queries, keys) if self.request.class_token == "drop" else 0
         values = per_sample(without_prefix(maps, dropped) if dropped else maps, self.request.vectorise)
         similarity = values.reshape(self._images, -1, layer.heads).mean(1)  # windows are samples of their image
         self._sights.append(self._pictured(Sight(similarity.cpu(), torch.empty(self._images, 0)), places, maps))
@@ -96,6 +96,14 @@ class Looker:
     def grid(self) -> int:
         """Side of the first layer's grid, after `look`; 0 where there is none."""
         return self._first.side if self._first else 0
+
+
+def _prefix(model: nn.Module, places: Places | None, queries: int, keys: int) -> int:
+    """How many tokens come before the grid; where they alone ask (class attention), there is no grid to tell."""
+    if places is not None:
+        return places.prefix
+    prefix = int(getattr(model, "num_prefix_tokens", 0))
+    return prefix if queries <= prefix < keys else 0
 
 
 def add_sights(found: Found, sights: list[Sight], images: Tensor, image: int | None) -> None:

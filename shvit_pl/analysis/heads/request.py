@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ class Request:
     Attributes:
         network: As it was given.
         pretrained: Take timm's weights.
+        checkpoint: File of the weights of a model of timm.
+        model_kwargs: What to change in a model of timm.
         averaged: Take a run's averaged weights; None: those that it watched.
         image_size: Side in pixels; None: the network's own.
         data: The dataset; None: the run's own, else the digits.
@@ -37,6 +40,8 @@ class Request:
 
     network: str
     pretrained: bool = False
+    checkpoint: str | None = None
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
     averaged: bool | None = None
     image_size: int | None = None
     data: str | None = None
@@ -59,29 +64,32 @@ def read_request(options: Any) -> Request:
     Raises:
         UserError: for what is impossible, or contradicts itself.
     """
-    if options.pretrained and not options.network.startswith("timm:"):
-        raise UserError("--pretrained: it is for models of timm (timm:NAME); a run or a repo has weights of its own.")
+    _check_timm(options)
     for flag, least in (("image_size", 1), ("images", 1), ("ablation_images", 1), ("batch_size", 1), ("image", 0)):
         value = getattr(options, flag)
         if value is not None and value < least:
             raise UserError(f"--{flag} {value}: allowed are whole numbers from {least}.")
     if options.image is not None and options.image >= options.images:
         raise UserError(f"--image {options.image}: allowed are 0 to {options.images - 1}, those of --images.")
-    if not options.output:
-        raise UserError("--output '': give a folder, such as heads.")
-    given = {name: getattr(options, name) for name in _AS_GIVEN}
-    return Request(
-        **given,
-        averaged=_AVERAGED[options.weights],
-        query=_query(options.query),
-        output=Path(options.output).expanduser(),
-    )
+    for flag, example in (("output", "a folder, such as heads"), ("data", "a dataset, such as digits")):
+        if getattr(options, flag) == "":
+            raise UserError(f"--{flag} '': give {example}.")
+    given = {each.name: getattr(options, each.name) for each in fields(Request) if each.name in options}
+    read = {"query": _query(options.query), "output": Path(options.output).expanduser()}
+    return Request(**{**given, **read, "averaged": _AVERAGED[options.weights]})
 
 
-_AS_GIVEN = (
-    "network", "pretrained", "image_size", "data", "images", "ablation_images", "vectorise", "class_token", "labels",
-    "image", "batch_size", "device", "overwrite",
-)  # fmt: skip
+def _check_timm(options: Any) -> None:
+    """Flags that belong to models of timm."""
+    for flag in ("pretrained", "checkpoint", "model_kwargs"):
+        if getattr(options, flag) and not options.network.startswith("timm:"):
+            raise UserError(f"--{flag}: it is for models of timm (timm:NAME); a run or a repo has weights of its own.")
+    if options.checkpoint is None:
+        return
+    if options.pretrained:
+        raise UserError(f"--checkpoint {options.checkpoint!r}: --pretrained takes timm's weights; give one of the two.")
+    if not Path(options.checkpoint).expanduser().is_file():
+        raise UserError(f"--checkpoint {options.checkpoint!r}: no such file; give a .safetensors or .pth file.")
 
 
 def _query(text: str | None) -> tuple[int, int] | None:

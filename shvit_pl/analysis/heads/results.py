@@ -12,6 +12,7 @@ from shvit_pl.analysis.heads.found import Found
 from shvit_pl.analysis.heads.layers import AttentionLayer
 
 LITTLE = 1.0  # points of top-1: a layer that loses no more with one head alone has heads to spare
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class LayerResult:
         similarities: Of each image and head `(images, heads)`, in percent.
         without: Top-1 without each head, in percent.
         alone: Top-1 with each head alone in its layer, in percent.
+        image: Points that one image is.
     """
 
     number: int
@@ -33,6 +35,7 @@ class LayerResult:
     similarities: Tensor
     without: tuple[float, ...]
     alone: tuple[float, ...]
+    image: float = 0.0
 
     @property
     def heads(self) -> int:
@@ -65,32 +68,29 @@ class LayerResult:
 
     @property
     def important(self) -> int | None:
-        """The head (from 0) that is missed most and does most alone: the greatest `alone - without`; None for a tie."""
+        """The head (from 0) that is missed most and does most alone: the greatest `alone - without`, by a margin."""
         return self._only(max)
 
     @property
     def redundant(self) -> int | None:
-        """The head (from 0) that is missed least and does least alone: the least `alone - without`; None for a tie."""
+        """The head (from 0) that is missed least and does least alone: the least `alone - without`, by a margin."""
         return self._only(min)
 
     def _only(self, best: Callable[[list[float]], float]) -> int | None:
-        worth = [round(alone - without, 9) for alone, without in zip(self.alone, self.without, strict=True)]
-        return worth.index(best(worth)) if self.heads > 1 and worth.count(best(worth)) == 1 else None
+        """`None` where another head is as good but for an image in each of the two scores."""
+        worth = [alone - without for alone, without in zip(self.alone, self.without, strict=True)]
+        head = worth.index(best(worth))
+        others = [value for number, value in enumerate(worth) if number != head]
+        return head if others and abs(worth[head] - best(others)) > 2 * self.image + _ROUNDING else None
 
 
 def layer_results(layers: list[AttentionLayer], found: Found) -> list[LayerResult]:
     """The layers of a study that is done."""
+    return [_result(number, layer, found) for number, layer in enumerate(layers, 1)]
 
-    def percent(count: float) -> float:
-        return 100 * count / found.images
 
-    return [
-        LayerResult(
-            number,
-            layer.name,
-            percent(found.intact),
-            100 * found.similarity[number - 1].double(),
-            *(tuple(map(percent, counts.tolist())) for counts in found.matching[number - 1]),
-        )
-        for number, layer in enumerate(layers, 1)
-    ]
+def _result(number: int, layer: AttentionLayer, found: Found) -> LayerResult:
+    image = 100 / found.images
+    without, alone = (tuple(image * count for count in counts.tolist()) for counts in found.matching[number - 1])
+    similarities = 100 * found.similarity[number - 1].double()
+    return LayerResult(number, layer.name, image * found.intact, similarities, without, alone, image)

@@ -29,6 +29,7 @@ def settings_of(subject: Subject, request: Request) -> dict[str, Any]:
         "network": subject.opened.name,
         "weights": weights(subject.opened),
         "weights_sha256": _digest(subject.opened.model),
+        "model_kwargs": dict(request.model_kwargs),
         "image_size": subject.image_size,
         "data": subject.images.path,
         "data_commit": data.commit,

@@ -35,7 +35,7 @@ def study(subject: Subject, request: Request, command: Sequence[str]) -> Finding
     looker = Looker(subject, request)
     looker.check()
     print(describe(subject, request), flush=True)
-    with claimed(folder, settings, request.overwrite) as found:
+    with claimed(folder, settings) as found:
         try:
             _measure(subject, looker, found, folder / FOUND)
         except KeyboardInterrupt:

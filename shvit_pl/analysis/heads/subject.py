@@ -88,11 +88,16 @@ def open_subject(request: Request, opened: OpenedNetwork | None = None) -> Subje
     device = chosen_device(request.device)
     if opened is None:
         with seeded(0):
-            opened = open_network(request.network, request.averaged, request.pretrained, request.image_size)
+            opened = open_network(
+                request.network,
+                request.averaged,
+                request.pretrained,
+                request.image_size,
+                request.checkpoint,
+                request.model_kwargs,
+            )
     size = request.image_size or opened.image_size
-    design = getattr(opened.model, "design", None)
-    if design is not None:
-        design.check_image_size(size)
+    _check(opened, size)
     opened.model.to(device)
     layers = _layers(opened, size, device)
     images = _open_images(opened, size, request.data)
@@ -104,12 +109,24 @@ def open_subject(request: Request, opened: OpenedNetwork | None = None) -> Subje
     return Subject(opened, layers, images, size, against, looked_at, scored, request.batch_size, device)
 
 
+def _check(opened: OpenedNetwork, size: int) -> None:
+    if not opened.model.num_classes:
+        raise UserError(
+            f"{opened.name!r}: not a classifier (it has no classes, only features). Give a network that was trained "
+            "to classify, or one with a classifier by --model_kwargs '{num_classes: 1000}'."
+        )
+    design = getattr(opened.model, "design", None)
+    if design is not None:
+        design.check_image_size(size)
+
+
 def _layers(opened: OpenedNetwork, size: int, device: torch.device) -> list[AttentionLayer]:
     try:
         return attention_layers(opened.model, torch.zeros(1, 3, size, size, device=device))
     except (AssertionError, RuntimeError) as error:
         raise UserError(
-            f"--image_size {size}: {opened.name!r} can't take it ({one_line(error)[:200]}); leave it out."
+            f"{opened.name!r}: it can't be run on an image of {size} pixels ({one_line(error)[:200]}). Give another "
+            "--image_size or --device, or leave them out."
         ) from error
 
 

@@ -66,7 +66,8 @@ def _paper(findings: Findings, layer: LayerResult, row: Row) -> Row:
         ("without_one_change", theirs.without),
         ("one_alone_change", theirs.alone),
     ):
-        beside |= {f"paper_{name}": value, f"{name}_less_paper": _rounded(row[name] - value)}
+        comparable = findings.same_score or name == "similarity_pct"
+        beside |= {f"paper_{name}": value, f"{name}_less_paper": _rounded(row[name] - value) if comparable else None}
     beside["paper_most_important_head"] = _from_1(theirs.important)
     beside["paper_most_redundant_head"] = _from_1(theirs.redundant)
     return beside | {"paper": findings.paper.network, "paper_confidence": findings.paper.confidence}

@@ -75,5 +75,5 @@ def _paper_cells(findings: Findings, layer: LayerResult) -> list[str]:
         (layer.change_alone, theirs.alone),
     ]
     (similarity, like), *changes = pairs
-    scores = [f"{paper:+.2f} ({ours - paper:+.2f})" for ours, paper in changes]
+    scores = [f"{paper:+.2f}" + f" ({ours - paper:+.2f})" * findings.same_score for ours, paper in changes]
     return [f"{like:.1f} ({similarity - like:+.1f})", *scores]

@@ -56,7 +56,7 @@ def _parser() -> OneLineErrors:
         description="Write a network for other programs: fused, verified by running the file on real images.",
     )
     add = parser.add_argument
-    switch: dict[str, Any] = {"type": bool, "nargs": "?", "const": True, "default": False}
+    switch: dict[str, Any] = {"action": "store_true"}
     add("network", type=str, help="a run folder, a checkpoint, a Hub repo (hf-hub:user/name), a design, or timm:NAME")
     add("--format", choices=list(FORMATS), required=True, help="what to write")
     add("--output", type=str, help="the file (default: model in a run folder, else the network's name here)")

@@ -22,7 +22,7 @@ from shvit_pl.networks import open_network
 from tests.analysis.heads.studies import files, heads, rows, summary
 
 FIGURES = [f"figures/{name}.png" for name in ("change", "heat_maps", "maps", "similarity")]
-WRITTEN = sorted(["events", *FIGURES, "found.pt", "heads.csv", "layers.csv", "settings.json", "summary.json"])
+WRITTEN = sorted(["events", *FIGURES, "found.pt", "heads.csv", "layers.csv", "heads_study.json", "summary.json"])
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def test_a_stopped_study_ends_as_one_that_was_not(multi_head_run, batches, capsy
     assert heads(multi_head_run, "--output=whole", *SAME) == 0
     with pressing_ctrl_c(batches):
         assert heads(multi_head_run, *SAME) == 130
-    assert files() == ["found.pt", "settings.json"]
+    assert files() == ["found.pt", "heads_study.json"]
     assert f"{min(batches, 3)} of 3 batches compared, {max(batches - 3, 0)} of 3 measured" in capsys.readouterr().err
     with pressing_ctrl_c(6 - batches):  # no more are worked on
         assert heads(multi_head_run, *SAME) == 0
@@ -60,13 +60,13 @@ def test_the_same_command_again_measures_nothing_anew(multi_head_run):
 
 def test_other_settings_are_refused_with_the_difference(multi_head_run, capsys):
     assert heads(multi_head_run) == 0
-    before = {name: Path("heads", name).read_bytes() for name in ("heads.csv", "settings.json", "found.pt")}
+    before = {name: Path("heads", name).read_bytes() for name in ("heads.csv", "heads_study.json", "found.pt")}
     capsys.readouterr()
     assert heads(multi_head_run, "--vectorise=query") == 2
     assert "vectorise was map and is query. Give a new folder, or --overwrite" in capsys.readouterr().err
     assert before == {name: Path("heads", name).read_bytes() for name in before}
     assert heads(multi_head_run, "--vectorise=query", "--overwrite") == 0
-    assert json.loads(Path("heads/settings.json").read_text())["vectorise"] == "query"
+    assert json.loads(Path("heads/heads_study.json").read_text())["vectorise"] == "query"
     assert Path("heads/heads.csv").read_bytes() != before["heads.csv"]
 
 
@@ -87,7 +87,7 @@ def test_damaged_results_are_named(multi_head_run, capsys):
 
 _HOLDS = """
 import fcntl
-file = open("heads/settings.json", "r+")
+file = open("heads/heads_study.json", "r+")
 fcntl.lockf(file, fcntl.LOCK_EX)
 print("held", flush=True)
 input()
@@ -103,3 +103,20 @@ def test_the_folder_of_a_study_that_is_going_on_is_refused(multi_head_run, capsy
         assert "--output: a run in 'heads' is still going on" in capsys.readouterr().err
         other.communicate(b"\n")
     assert heads(multi_head_run) == 0
+
+
+def test_files_of_others_that_are_named_alike_are_left_alone(multi_head_run, capsys):
+    Path("heads/figures").mkdir(parents=True)
+    mine = [Path("heads/settings.json"), Path("heads/figures/mine.png")]
+    for path in mine:
+        path.write_text("{}")
+    assert heads(multi_head_run, "--overwrite") == 2
+    assert "it holds other files" in capsys.readouterr().err
+    assert all(path.read_text() == "{}" for path in mine)
+
+
+def test_overwriting_a_study_keeps_what_is_not_of_it(multi_head_run):
+    assert heads(multi_head_run) == 0
+    Path("heads/figures/mine.png").write_text("mine")
+    assert heads(multi_head_run, "--overwrite", "--vectorise=query") == 0
+    assert Path("heads/figures/mine.png").read_text() == "mine"
