@@ -34,7 +34,7 @@ class OpenedNetwork:
     """A network and what is known of it.
 
     Attributes:
-        name: As it was given.
+        name: As it was given, with the file of its weights.
         model: In evaluation mode on the CPU, with one classifier: `(B, 3, S, S)` to `(B, classes)`.
         origin: Where it is from.
         image_size: Side in pixels of the images that it is made for.
@@ -185,7 +185,7 @@ def _of_timm(name: str, pretrained: bool, checkpoint: str | None, changes: Mappi
     cfg = model.pretrained_cfg
     names, _ = class_names(cfg, model.num_classes)
     return OpenedNetwork(
-        name,
+        name if checkpoint is None else f"{name} ({Path(checkpoint).name})",
         model.eval(),
         "timm",
         int(changes.get("img_size") or cfg["input_size"][-1]),

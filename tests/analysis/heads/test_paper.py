@@ -1,9 +1,11 @@
 """The paper's numbers stand beside the networks that they are of, and nowhere else."""
 
 import csv
+import json
 
 import pytest
 import timm
+import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from shvit_pl.analysis.heads.paper import paper_heads
@@ -57,13 +59,29 @@ def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_sa
     layers = rows("layers")
     assert [float(row["paper_similarity_pct"]) for row in layers[:3]] == [49.5, 35.5, 18.4]
     for row in layers:
-        for name in ("similarity_pct", "without_one_change", "one_alone_change"):
-            assert float(row[f"{name}_less_paper"]) == pytest.approx(float(row[name]) - float(row[f"paper_{name}"]))
+        similarity = float(row["similarity_pct"]) - float(row["paper_similarity_pct"])
+        assert float(row["similarity_pct_less_paper"]) == pytest.approx(similarity)
+        assert row["paper_without_one_change"] != ""
+        assert row["without_one_change_less_paper"] == row["one_alone_change_less_paper"] == ""  # of agreement
     differs = "; ".join(summary()["paper"]["not_the_same_study"])
     printed = " ".join(capsys.readouterr().out.split())
     for text in ("weights are fresh", "those of digits, not ImageNet's", "32 px, not 224", "agreement with the intact"):
         assert text in differs
         assert text in printed
+
+
+def test_weights_of_ones_own_are_measured_by_the_labels():
+    changes = {"num_heads": 6, "num_classes": 10}
+    torch.save(timm.create_model("deit_tiny_patch16_224", img_size=32, **changes).state_dict(), "own.pth")
+    flags = ["--checkpoint=own.pth", f"--model_kwargs={json.dumps(changes)}", "--image_size=32", "--labels=dataset"]
+    assert heads("timm:deit_tiny_patch16_224", "--data=digits", *flags) == 0
+    layers = rows("layers")
+    assert {row["score"] for row in layers} == {"top-1"}
+    for row in layers:
+        for name in ("similarity_pct", "without_one_change", "one_alone_change"):
+            assert float(row[f"{name}_less_paper"]) == pytest.approx(float(row[name]) - float(row[f"paper_{name}"]))
+    assert "the weights are not those of the authors" in summary()["paper"]["not_the_same_study"]
+    assert heads("timm:deit_tiny_patch16_224", "--data=digits", *flags[:1]) == 2  # of another network
 
 
 def test_deit_of_six_heads_has_the_paper_s_important_heads():
