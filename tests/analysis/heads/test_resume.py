@@ -17,8 +17,9 @@ SAME = ["--ablation_images=12", "--images=10"]
 
 @contextmanager
 def pressing_ctrl_c(batches):
-    """When so many batches have been worked on."""
+    """When so many batches have been worked on; a shell's background jobs would ignore it."""
     load, left = RealImages.batches, batches
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def loaded(self, rows, size, workers=0):
         nonlocal left
@@ -31,6 +32,7 @@ def pressing_ctrl_c(batches):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RealImages, "batches", loaded)
         yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("batches", [1, 4])  # of 3 that are compared and 3 that are measured
