@@ -73,8 +73,8 @@ def _facts(studies: Sequence[Study], limits: Peaks, under: dict[str, Any]) -> di
 _EXPLAINED = {
     "macs": "of one image, in closed form, BatchNorm not fused",
     "bytes": "of a batch: the tensors that every ATen operator takes and returns: weights, feature maps, the scores "
-    "and products of attention, copies, residual additions; views move nothing, and nothing stays in a cache between "
-    "operators",
+    "and products of attention, copies, residual additions; views move nothing; as if nothing stayed in a cache "
+    "between operators",
     "milliseconds": "of a batch: a part's share of the time in a network with hooks, times that of the whole network "
     "without; clock of the parts: CUDA events on a GPU, else the wall clock; medians",
     "receptive_field": "side in pixels of what the output sees; with attention the image; without the gates of "

@@ -9,7 +9,7 @@ import torch
 from shvit_pl.errors import UserError
 
 _ALLOWED = "allowed are auto, cpu, cuda, cuda:1 (a GPU by its number) and mps"
-_NAMES = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
+_NAMES = re.compile(r"cpu|mps|cuda(:(\d|[1-9]\d))?")
 
 
 def chosen_device(name: str) -> torch.device:

@@ -38,6 +38,7 @@ MISTAKES = [
     (["tiny", "--protocol=official", "--threads=2"], "one thread"),
     (["tiny", "--device=tpu"], "--device 'tpu': allowed are auto, cpu"),
     (["tiny", "--device=cpu:5"], "--device 'cpu:5': allowed are auto, cpu"),
+    (["tiny", "--device=cuda:01"], "--device 'cuda:01': allowed are auto, cpu"),
     (["tiny", "--device=cuda:-1"], "--device 'cuda:-1': allowed are auto, cpu"),
     (["tiny", "--output="], "give a folder"),
     (["tiny", "--compare=nowhere"], "no whole benchmark is there"),
