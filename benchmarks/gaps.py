@@ -14,10 +14,11 @@ from shvit_pl.deploy.benchmark.cells import Cell
 from shvit_pl.deploy.benchmark.modes import DTYPES
 from shvit_pl.deploy.benchmark.train_step import TrainStep
 from shvit_pl.deploy.fusing import fused
-from shvit_pl.deploy.limits import bytes_moved, peaks
+from shvit_pl.deploy.limits import peaks
 from shvit_pl.deploy.optimization import optimize
 from shvit_pl.deploy.passes import rewrite
 from shvit_pl.deploy.recipes import Recipe, recipes
+from shvit_pl.deploy.traffic import bytes_moved
 from shvit_pl.designs.cost import cost
 from shvit_pl.models import create_model
 

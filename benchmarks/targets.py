@@ -146,8 +146,8 @@ def _note(device: torch.device, threads: int, blocks: int) -> str:
     where = f"{threads} thread{'s' * (threads > 1)}" if device.type == "cpu" else "CUDA events"
     return (
         f"{where}; medians of {blocks} interleaved blocks. The second table: FLOP/s by the network's MACs; bytes/s as "
-        "if every layer of the fused network read and wrote memory once (caches and fused layers need less); a step of "
-        "training counts three times a forward pass. The last columns are shares of the time."
+        "if every operator of the fused network read and wrote memory (caches and fused operators need less); a step "
+        "of training counts three times a forward pass. The last columns are shares of the time."
     )
 
 

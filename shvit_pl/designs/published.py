@@ -76,6 +76,12 @@ def row_of(design: Design, image_size: int, distilled: bool = False) -> PaperRow
     return rows.get(image_size) or next(iter(rows.values()), None)
 
 
+def row_at(design: Design, image_size: int) -> PaperRow | None:
+    """The paper's row of a design at this image size; `None` where it has none."""
+    row = row_of(design, image_size)
+    return row if row is not None and row.image_size == image_size else None
+
+
 @cache
 def _rows() -> dict[tuple[Network, bool], dict[int, PaperRow]]:
     """The rows by image size, by network and whether it was distilled."""

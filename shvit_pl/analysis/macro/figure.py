@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -17,18 +18,22 @@ from shvit_pl.designs.cost import OPERATIONS
 # of Okabe and Ito, which the colour-blind can tell apart
 _COLOURS = dict(zip(OPERATIONS, ("#999999", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#000000"), strict=True))
 _GAP = 1.4  # rows between two designs, with the name of the lower one
+_WIDTH = 210  # characters of the lines below
+_LINE = 0.15  # inches for each of them
 
 
-def draw(studies: Sequence[Study], peaks: Peaks, conditions: Mapping[str, Any]) -> Figure:
-    """The figure: time stage by stage at the left, the roofline at the right.
+def draw(studies: Sequence[Study], peaks: Peaks, conditions: Mapping[str, Any], said: Sequence[str]) -> Figure:
+    """The figure: time stage by stage at the left, the roofline at the right, and below them what they say.
 
     Args:
         studies: What was found.
         peaks: The device's.
         conditions: Under which it was measured.
+        said: The sentences that are printed.
     """
+    lines = [line for sentence in said for line in wrap(sentence, _WIDTH)]
     rows = sum(len(study.stages) + _GAP for study in studies)
-    figure = Figure(figsize=(12, max(4.2, 1.1 + 0.31 * rows)), layout="constrained")
+    figure = Figure(figsize=(12, max(4.2, 1.1 + 0.31 * rows) + _LINE * len(lines)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
     _draw_stages(left, studies)
     draw_roofline(right, studies, peaks)
@@ -37,6 +42,7 @@ def draw(studies: Sequence[Study], peaks: Peaks, conditions: Mapping[str, Any]) 
         f"torch {conditions['torch']}",
         fontsize=9,
     )
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7.5)
     return figure
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 from torch import nn
 
@@ -10,6 +12,7 @@ from shvit_pl.designs.cost import Operation
 from shvit_pl.models import SHViT
 
 Place = tuple[str, Operation]  # a stage, as `cost_parts` calls it, and an operation
+Reading = TypeVar("Reading")
 
 _OF_BLOCK: dict[str, Operation] = {"conv": "depthwise", "mixer": "attention", "ffn": "ffn"}
 _HEAD = ("global_pool", "flatten", "head")
@@ -20,9 +23,27 @@ def places(model: SHViT) -> dict[str, Place]:
     return {name: place for name, place in _places(model) if not isinstance(model.get_submodule(name), nn.Identity)}
 
 
-def place_of(layer: str, known: dict[str, Place]) -> Place:
-    """The place of a layer inside one of these modules, by its name."""
-    return next(place for name, place in known.items() if layer == name or layer.startswith(f"{name}."))
+@contextmanager
+def watched(model: SHViT, now: Callable[[], Reading]) -> Iterator[list[tuple[Place, Reading, Reading]]]:
+    """Read a clock or a counter where a place begins and where it ends, in every forward pass meanwhile."""
+    found: list[tuple[Place, Reading, Reading]] = []
+    begun: list[Reading] = []
+
+    def begin(*_: object) -> None:
+        begun.append(now())
+
+    def end_of(place: Place) -> Callable[..., None]:
+        return lambda *_: found.append((place, begun.pop(), now()))
+
+    handles = []
+    for name, place in places(model).items():
+        module = model.get_submodule(name)
+        handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end_of(place))]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _places(model: SHViT) -> Iterator[tuple[str, Place]]:

@@ -18,6 +18,7 @@ _MARKERS = "osD^vPX"
 _SHOWN = 0.01  # share of the time below which a stage has no point
 _ABOVE = 1.1  # the slope, where its name stands
 _MARGIN = 2.0  # times the least and the largest
+_SIDES = (("memory-bound", "#E69F00"), ("compute-bound", "#56B4E9"))  # left and right of the ridge
 
 
 def draw_roofline(axes: Axes, studies: Sequence[Study], peaks: Peaks) -> None:
@@ -32,16 +33,16 @@ def draw_roofline(axes: Axes, studies: Sequence[Study], peaks: Peaks) -> None:
     every = [*(load.intensity for load in loads), peaks.ridge]
     intensities = np.geomspace(min(every) / _MARGIN, max(every) * _MARGIN, 200)
     axes.plot(intensities, [peaks.roof(each) / 1e9 for each in intensities], color="0.25", linewidth=1.6)
-    axes.axvline(peaks.ridge, color="0.6", linewidth=0.8, linestyle=":")
     for number, study in enumerate(studies):
         _draw_study(axes, study, number)
     _make_logarithmic(axes)
     axes.set_xlim(intensities[0], intensities[-1])
     axes.set_ylim(min(load.flops_per_second for load in loads) / 1e9 / _MARGIN, peaks.flops / 1e9 * _MARGIN)
-    axes.set_xlabel("FLOP per byte (each layer's inputs, outputs and weights, once)", fontsize=8.5)
+    axes.set_xlabel("FLOP per byte (that the operators read and write)", fontsize=8.5)
     axes.set_ylabel("GFLOP/s", fontsize=8.5)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.2, which="both")
+    _shade_sides(axes, peaks)
     _name_limits(axes, peaks)
     axes.legend(fontsize=7.5, loc="upper left", title="S stem; 1, 2, ... stages (from 1% of time)", title_fontsize=7.5)
 
@@ -69,6 +70,16 @@ def _make_logarithmic(axes: Axes) -> None:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
+
+
+def _shade_sides(axes: Axes, peaks: Peaks) -> None:
+    """Left of the ridge the memory sets the bound, right of it the arithmetic."""
+    least, most = axes.get_xlim()
+    for (name, colour), start, end in zip(_SIDES, (least, peaks.ridge), (peaks.ridge, most), strict=True):
+        axes.axvspan(start, end, color=colour, alpha=0.12, linewidth=0, zorder=0)
+        at_top = (math.sqrt(start * end), 1.01)
+        transform = axes.get_xaxis_transform()
+        axes.text(*at_top, name, fontsize=8.5, fontweight="bold", ha="center", va="bottom", transform=transform)
 
 
 def _name_limits(axes: Axes, peaks: Peaks) -> None:

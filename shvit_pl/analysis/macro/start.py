@@ -48,7 +48,7 @@ def start(asked: Measuring, command: Sequence[str]) -> None:
     said = list(sentences(studies, limits, under["image_size"]))
     print("\n".join(said))
     facts = {"conditions": under, "explained": _EXPLAINED, **_facts(studies, limits, under), **origin(command)}
-    write(folder, STUDY, make_rows(studies), {**facts, "said": said}, draw(studies, limits, under))
+    write(folder, STUDY, make_rows(studies), {**facts, "said": said}, draw(studies, limits, under, said))
     print(f"written: {folder}")
 
 
@@ -72,8 +72,9 @@ def _facts(studies: Sequence[Study], limits: Peaks, under: dict[str, Any]) -> di
 
 _EXPLAINED = {
     "macs": "of one image, in closed form, BatchNorm not fused",
-    "bytes": "of a batch: inputs, outputs and weights of every layer, once; the products of attention and residual "
-    "additions are no layers and not counted, so it is a lower bound",
+    "bytes": "of a batch: the tensors that every ATen operator takes and returns: weights, feature maps, the scores "
+    "and products of attention, copies, residual additions; views move nothing; as if nothing stayed in a cache "
+    "between operators",
     "milliseconds": "of a batch: a part's share of the time in a network with hooks, times that of the whole network "
     "without; clock of the parts: CUDA events on a GPU, else the wall clock; medians",
     "receptive_field": "side in pixels of what the output sees; with attention the image; without the gates of "

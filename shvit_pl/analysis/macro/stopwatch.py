@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
-from shvit_pl.analysis.macro.places import Place, places
+from shvit_pl.analysis.macro.places import Place, watched
 from shvit_pl.analysis.running import Ready
 from shvit_pl.models import SHViT
 
@@ -51,40 +49,12 @@ def time_shares(networks: Sequence[Ready], repeats: int) -> list[dict[Place, Tim
 def seconds_of_places(network: Ready) -> dict[Place, float]:
     """Seconds of each place in one pass: by CUDA events on a GPU, else by the wall clock."""
     assert isinstance(network.model, SHViT)
-    now = _clock(network.device)
-    moments: list[tuple[Place, Moment, Moment]] = []
-    with _watched(network.model, places(network.model), now, moments):
+    with watched(network.model, _clock(network.device)) as moments:
         network.call()
     seconds: dict[Place, float] = {}
     for place, start, end in moments:
         seconds[place] = seconds.get(place, 0.0) + _between(start, end)
     return seconds
-
-
-@contextmanager
-def _watched(
-    model: nn.Module,
-    known: Mapping[str, Place],
-    now: Callable[[], Moment],
-    moments: list[tuple[Place, Moment, Moment]],
-) -> Iterator[None]:
-    begun: list[Moment] = []
-
-    def begin(*_: object) -> None:
-        begun.append(now())
-
-    def end_of(place: Place) -> Callable[..., None]:
-        return lambda *_: moments.append((place, begun.pop(), now()))
-
-    handles = []
-    for name, place in known.items():
-        module = model.get_submodule(name)
-        handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end_of(place))]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _clock(device: torch.device) -> Callable[[], Moment]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shvit_pl.analysis.macro.places import Place, place_of, places
+import torch
+
+from shvit_pl.analysis.macro.places import Place, watched
 from shvit_pl.analysis.macro.receptive import receptive_fields
 from shvit_pl.analysis.macro.stopwatch import TimeShare, time_shares
 from shvit_pl.analysis.running import Ready
-from shvit_pl.deploy.limits import bytes_of_layers
 from shvit_pl.deploy.timing import images_per_second
+from shvit_pl.deploy.traffic import Traffic
 from shvit_pl.designs.cost import Part, cost_parts
 from shvit_pl.designs.design import Design
 from shvit_pl.models import SHViT
@@ -44,7 +46,7 @@ class Load:
 
     Attributes:
         flops: Two for each multiply-accumulate.
-        bytes: Of each layer's input, output and weights, once.
+        bytes: Read and written by its operators.
         seconds: Without instruments.
     """
 
@@ -141,7 +143,7 @@ def study(networks: Sequence[Ready], repeats: int) -> list[Study]:
 
 def _parts(network: Ready, model: SHViT, shares: dict[Place, TimeShare], seconds: float) -> tuple[MeasuredPart, ...]:
     fields = receptive_fields(model.design, network.pixels)
-    moved = _bytes_of_places(network)
+    moved = bytes_of_places(network)
     parts = []
     for part in cost_parts(model.design, model.num_classes, network.pixels):
         place = part.stage, part.operation
@@ -150,11 +152,12 @@ def _parts(network: Ready, model: SHViT, shares: dict[Place, TimeShare], seconds
     return tuple(parts)
 
 
-def _bytes_of_places(network: Ready) -> dict[Place, int]:
+def bytes_of_places(network: Ready) -> dict[Place, int]:
+    """Bytes that each place reads and writes in one pass, as `Traffic` counts them."""
     assert isinstance(network.model, SHViT)
-    known = places(network.model)
+    with torch.no_grad(), Traffic() as traffic, watched(network.model, lambda: traffic.bytes) as readings:
+        network.model(network.images)
     moved: dict[Place, int] = {}
-    for layer, number in bytes_of_layers(network.model, network.images).items():
-        place = place_of(layer, known)
-        moved[place] = moved.get(place, 0) + number
+    for place, before, after in readings:
+        moved[place] = moved.get(place, 0) + after - before
     return moved

@@ -29,7 +29,7 @@ def print_table(studies: Sequence[Study]) -> None:
                 table.add_row(f"  {stage}" if number == 0 else "", *_cells(each, study))
         table.add_section()
     Console(width=None if Console().is_terminal else 160, highlight=False).print(table)
-    print("MMACs: of one image; MB and ms: of a batch; MB: inputs, outputs and weights of the layers, once each")
+    print("MMACs: of one image; MB and ms: of a batch; MB: what every operator reads and writes, but for views")
     print("ms: the shares of timed parts of the time of the whole network, which is measured without instruments")
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from shvit_pl.analysis.macro.study import Peaks, Study
 from shvit_pl.deploy.benchmark.table import in_threads
-from shvit_pl.designs.published import PaperRow, row_of
+from shvit_pl.designs.published import row_at
 
 _COLUMNS = {"gpu": "on a GPU", "cpu": "on a CPU", "onnx": "by ONNX Runtime on a CPU"}
 _SOME_TIME = 0.05  # share of the time below which a stage is not spoken of
+_NEAR = 1.2  # times the ridge, or over it: peaks measured anew may turn the side
 
 
 def describe(conditions: Mapping[str, Any], peaks: Peaks) -> str:
@@ -60,13 +61,20 @@ def _slowest(study: Study, peaks: Peaks) -> str:
     name = study.slowest()
     load = study.stages[name]
     most = max((each for each in study.parts if each.part.stage == name), key=lambda each: each.load.seconds)
-    side, limit = ("below", "memory") if load.intensity < peaks.ridge else ("above", "arithmetic")
+    side, limit = _side(load.intensity / peaks.ridge)
     reached = load.flops_per_second / peaks.roof(load.intensity)
     return (
         f"{study.name}: {_named(name)} takes most: {_time_and_macs(study, name)} (most of it {most.part.operation}, "
         f"{most.part.tokens} tokens). Its {load.intensity:.1f} FLOP per byte are {side} the ridge of "
-        f"{peaks.ridge:.1f}: {limit} sets its bound, of which it reaches {reached:.0%}."
+        f"{peaks.ridge:.1f}: {limit} its bound, of which it reaches {reached:.0%}."
     )
+
+
+def _side(of_ridge: float) -> tuple[str, str]:
+    """Where an intensity lies, by its ratio to the ridge, and what that says."""
+    if 1 / _NEAR <= of_ridge <= _NEAR:
+        return "about at", "memory and arithmetic alike set"
+    return ("below", "memory sets") if of_ridge < 1 else ("above", "arithmetic sets")
 
 
 def _dearest(study: Study) -> str:
@@ -98,20 +106,14 @@ def _ratio(first: Study, other: Study, pixels: Mapping[str, int]) -> str:
     printed = [f"{ratio:.2f} {_COLUMNS[name]}" for name, ratio in _of_paper(first, other, pixels).items() if ratio]
     if not printed:
         return text
-    rows = [_paper_row(study, pixels) for study in (other, first)]
+    rows = [row_at(study.design, pixels[study.name]) for study in (other, first)]
     sources = " / ".join(row.source for row in rows if row is not None)
     return f"{text} The paper's: {', '.join(printed)} ({sources})."
 
 
 def _of_paper(first: Study, other: Study, pixels: Mapping[str, int]) -> dict[str, float | None]:
-    rows = _paper_row(other, pixels), _paper_row(first, pixels)
+    rows = [row_at(study.design, pixels[study.name]) for study in (other, first)]  # other sizes say nothing of this
     return {name: _over(*(getattr(row, name, None) for row in rows)) for name in _COLUMNS}
-
-
-def _paper_row(study: Study, pixels: Mapping[str, int]) -> PaperRow | None:
-    """The paper's row at this image size; speeds at another one say nothing of it."""
-    row = row_of(study.design, pixels[study.name])
-    return row if row is not None and row.image_size == pixels[study.name] else None
 
 
 def _over(above: float | None, below: float | None) -> float | None:

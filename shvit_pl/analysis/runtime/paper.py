@@ -12,6 +12,8 @@ from timm.models.shvit import SHViT as TimmSHViT
 
 from shvit_pl.analysis.runtime.kinds import KINDS, Kind
 from shvit_pl.analysis.runtime.scope import Scope
+from shvit_pl.designs.network import timm_name
+from shvit_pl.designs.published import row_at
 from shvit_pl.models import SHViT
 from shvit_pl.networks import OpenedNetwork
 
@@ -26,7 +28,7 @@ class PaperBar:
     Attributes:
         attention: Its kind.
         network: Whose it is, as the paper calls it.
-        networks: Names of networks that are the same one; empty for SHViT, which is known by its class.
+        networks: Names of networks that are the same one; empty for SHViT, of which it may be any of S1 to S4.
         percent: Of the time, by kind of operation.
     """
 
@@ -36,13 +38,17 @@ class PaperBar:
     percent: dict[Kind, float]
 
 
-def paper_bar(opened: OpenedNetwork, scope: Scope = "attention") -> PaperBar | None:
-    """The paper's bar of a network's attention; `None` where it has none, and it has none of whole networks."""
+def paper_bar(opened: OpenedNetwork, pixels: int, scope: Scope = "attention") -> PaperBar | None:
+    """The paper's bar of a network's attention; `None` for networks and image sizes that are not the paper's.
+
+    Args:
+        opened: The network.
+        pixels: Side of the images that it is measured with.
+        scope: What of it is measured; the paper has nothing of whole networks.
+    """
     if scope == "network":
         return None
-    if _single_head(opened):
-        return next(bar for bar in bars() if bar.attention == _OURS)
-    return next((bar for bar in bars() if bar.networks and fnmatch(opened.name, bar.networks)), None)
+    return next((bar for bar in bars() if _is_of(bar, opened, pixels)), None)
 
 
 @cache
@@ -57,9 +63,10 @@ def _bar(line: dict[str, str]) -> PaperBar:
     return PaperBar(line["attention"], line["network"], line["networks"], percent)
 
 
-def _single_head(opened: OpenedNetwork) -> bool:
-    """Whether all attention of a network is single-head, over part of the channels."""
+def _is_of(bar: PaperBar, opened: OpenedNetwork, pixels: int) -> bool:
     if isinstance(opened.model, SHViT):
         design = opened.model.design
-        return design.single_head == "partial" and set(design.mixers) - {"conv"} == {"single_head"}
-    return isinstance(opened.model, TimmSHViT)
+        in_paper = timm_name(design) is not None and row_at(design, pixels) is not None
+        return bar.attention == _OURS and in_paper
+    is_same = fnmatch(opened.name, bar.networks) if bar.networks else isinstance(opened.model, TimmSHViT)
+    return is_same and pixels == opened.image_size

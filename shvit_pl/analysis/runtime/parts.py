@@ -39,7 +39,7 @@ class Part:
 
 
 def attention_parts(module: nn.Module) -> list[Part]:
-    """The attention parts of a network, found by the names of its classes; empty where there are none."""
+    """The attention parts of a network, found by the names of its classes and layers; empty where there are none."""
     found = [child for child in module.children() if _is_attention(child)]
     ends = _ffn_after(module, found[0]) if found else ()
     if ends or (found and _is_residual(module)):
@@ -91,9 +91,16 @@ def _mark(part: Part) -> list[RemovableHandle]:
 
 
 def _is_attention(module: nn.Module) -> bool:
-    """By its class, unless it is a block itself, as MaxViT's is."""
+    """By its class and its queries, unless it is a block itself, as MaxViT's is."""
     name = type(module).__name__.lower()
-    return any(word in name for word in _ATTENTION) and not any(_ffn_after(each, None) for each in module.modules())
+    is_block = any(_ffn_after(each, None) for each in module.modules())
+    return any(word in name for word in _ATTENTION) and _has_queries(module) and not is_block
+
+
+def _has_queries(module: nn.Module) -> bool:
+    """Whether it has heads, or a layer of queries (`qkv`, `to_query`): gates over channels are called attention too."""
+    names = [name.rpartition(".")[2] for name, _ in module.named_modules()]
+    return hasattr(module, "num_heads") or any(name.startswith("q") or "query" in name for name in names)
 
 
 def _is_residual(module: nn.Module) -> bool:

@@ -43,7 +43,9 @@ def start(asked: Measuring, scope: Scope, command: Sequence[str]) -> None:
         with explaining(f"profiling {' '.join(asked.models)}"):
             found = measure(networks, scope, asked.repeats)
     found_of = zip(networks, found, strict=True)
-    measured = [Measured(each.opened.name, shares, paper_bar(each.opened, scope)) for each, shares in found_of]
+    measured = [
+        Measured(each.opened.name, shares, paper_bar(each.opened, each.pixels, scope)) for each, shares in found_of
+    ]
     print_table(measured)
     facts = {"conditions": under, "explained": _EXPLAINED, **_networks(networks, found), **origin(command)}
     write(folder, STUDY, make_rows(measured), facts, draw(measured, under))
@@ -54,7 +56,8 @@ _EXPLAINED = {
     "percent": "of the time of all operators in the scope: the median over the passes; those of "
     "all but matrix products are scaled, such that all add up to 100",
     "percent_q1, percent_q3": "where the middle half of the passes lies, not scaled",
-    "paper_percent": "as printed in the paper's Fig. 7; its device, batch size and profiler are not",
+    "paper_percent": "as printed in the paper's Fig. 7; its device, batch size, image size and profiler are "
+    "not; beside networks of the paper at its image sizes",
     "difference": "in percentage points",
     "memory-bound": "all but matrix products",
     "time": "of an operator without those that it calls, in Python's own time between them none; on a GPU of kernels",

@@ -75,7 +75,10 @@ def _notes(every: Sequence[Measured]) -> Iterator[str]:
     yield "ms: of these operators in a pass; Python's own time between them is in no column"
     yield "memory-bound: all but matrix products; middle half: where that of its passes lies"
     if any(each.paper for each in every):
-        yield "paper: Fig. 7, whose device, batch size and profiler are not printed; differences are percentage points"
+        yield (
+            "paper: Fig. 7, whose device, batch size, image size and profiler are not printed; differences are "
+            "percentage points"
+        )
     for each in every:
         if each.percent["other"] > _SHOWN:
             yield f"other, of {each.name}: {', '.join(_unknown(each))}"

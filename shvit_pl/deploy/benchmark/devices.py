@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from shvit_pl.errors import UserError
 
 _ALLOWED = "allowed are auto, cpu, cuda, cuda:1 (a GPU by its number) and mps"
+_NAMES = re.compile(r"cpu|mps|cuda(:(\d|[1-9]\d))?")
 
 
 def chosen_device(name: str) -> torch.device:
@@ -17,12 +20,9 @@ def chosen_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = next((kind for kind, there in _here().items() if there), "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name!r}: {_ALLOWED}.") from error
-    if device.type not in ("cpu", "cuda", "mps"):
+    if not _NAMES.fullmatch(name):
         raise UserError(f"--device {name!r}: {_ALLOWED}.")
+    device = torch.device(name)
     if device.type != "cpu" and not _here()[device.type]:
         raise UserError(f"--device {name}: torch finds no such device here; give cpu or auto.")
     if device.type == "cuda":

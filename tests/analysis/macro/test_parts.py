@@ -5,11 +5,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from shvit_pl.analysis.macro.places import place_of, places
+from shvit_pl.analysis.macro.places import places
 from shvit_pl.analysis.macro.receptive import receptive_fields
+from shvit_pl.analysis.macro.study import bytes_of_places
+from shvit_pl.analysis.measuring import Measuring
+from shvit_pl.analysis.running import Ready, ready
+from shvit_pl.deploy.traffic import bytes_moved
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost, cost_parts
 from shvit_pl.models import create_model
+from shvit_pl.networks import OpenedNetwork
 
 DESIGNS = [
     ("s1", {}),
@@ -47,14 +52,28 @@ def test_each_part_costs_what_torch_counts_in_its_modules(name, changes):
     assert counted == expected
 
 
-def test_every_layer_has_a_place():
-    model = create_model("s1").eval()
-    known = places(model)
-    kinds = nn.Conv2d | nn.Linear | nn.GroupNorm
-    computing = [name for name, layer in model.named_modules() if isinstance(layer, kinds)]
-    assert {place_of(name, known)[1] for name in computing} == {
-        "stem", "downsampling", "depthwise", "attention", "ffn", "head",
-    }  # fmt: skip
+@pytest.mark.parametrize(("name", "changes"), [*DESIGNS[:4], ("tiny", {})], ids=str)
+def test_the_places_move_all_that_the_network_moves(name, changes):
+    opened = OpenedNetwork(name, create_model(name, num_classes=1000, **changes).eval(), "design", 64)
+    asked = Measuring((name,), "", batch_size=2, image_size=64)
+    network = ready(opened, asked, torch.device("cpu"), torch.channels_last)
+    moved = bytes_of_places(network)
+    assert sum(moved.values()) == bytes_moved(network.model, network.images)
+    assert set(moved) == {(part.stage, part.operation) for part in cost_parts(opened.model.design)}
+    assert all(moved.values())
+
+
+def test_more_tokens_move_more_of_attention_than_of_its_ffn():
+    model = create_model("macro_a").eval()
+    small, large = (traffic_of_stage_3(model, pixels) for pixels in (128, 256))
+    assert large["ffn"] / small["ffn"] < 4  # times as many tokens; the weights stay as they are
+    assert large["attention"] / small["attention"] > 4  # the scores grow by 16
+
+
+def traffic_of_stage_3(model, pixels):
+    images = torch.zeros(1, 3, pixels, pixels)
+    network = Ready(OpenedNetwork("macro_a", model, "design", pixels), model, images)
+    return {operation: number for (stage, operation), number in bytes_of_places(network).items() if stage == "stage 3"}
 
 
 @pytest.mark.parametrize("name", ["macro_a", "tiny"])

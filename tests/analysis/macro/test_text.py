@@ -38,7 +38,13 @@ def test_the_slowest_stage_is_named_with_its_shares(stage):
 
 
 @pytest.mark.parametrize(
-    ("intensity", "told"), [(5, "below the ridge of 10.0: memory"), (20, "above the ridge of 10.0: arithmetic")]
+    ("intensity", "told"),
+    [
+        (5, "below the ridge of 10.0: memory sets its bound"),
+        (9, "about at the ridge of 10.0: memory and arithmetic alike set its bound"),
+        (11, "about at the ridge of 10.0: memory and arithmetic alike set its bound"),
+        (20, "above the ridge of 10.0: arithmetic sets its bound"),
+    ],
 )
 def test_the_limit_is_that_of_its_side_of_the_ridge(intensity, told):
     said, _ = sentences([made("s1", "stage 2", 10, intensity)], PEAKS, PIXELS)

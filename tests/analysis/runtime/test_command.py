@@ -13,7 +13,8 @@ import torch
 from shvit_pl.cli import main
 from tests.analysis.pictures import colours
 
-SMALL = ["--device=cpu", "--batch_size=1", "--image_size=64", "--repeats=5"]
+OWN_SIZE = ["--device=cpu", "--batch_size=1", "--repeats=5"]
+SMALL = [*OWN_SIZE, "--image_size=64"]
 
 
 def rows(folder="runtime"):
@@ -26,7 +27,7 @@ def facts(folder="runtime"):
 
 
 def test_shares_add_up_and_stand_beside_the_papers(capsys):
-    assert main(["analyze", "runtime", "timm:deit_tiny_patch16_224", "s1", "s3_mhsa", *SMALL]) == 0
+    assert main(["analyze", "runtime", "timm:deit_tiny_patch16_224", "s1", "s3_mhsa", *OWN_SIZE]) == 0
     for name in ("timm:deit_tiny_patch16_224", "s1", "s3_mhsa"):
         of = {row["kind"]: row for row in rows() if row["network"] == name}
         percent = {kind: float(row["percent"]) for kind, row in of.items()}
@@ -83,7 +84,10 @@ MISTAKES = [
     (["tiny", "--image_size=9000"], "--image_size 9000"),
     (["tiny", "--threads=0"], "--threads 0"),
     (["tiny", "--device=tpu"], "--device 'tpu': allowed are"),
+    (["tiny", "--device=cpu:5"], "--device 'cpu:5': allowed are"),
     (["tiny", "--output="], "give a folder"),
+    (["tiny", "--output=."], "--output '.': the command runs inside this folder"),
+    (["tiny", "--output=.."], "--output '..': the command runs inside this folder"),
     (["tiny", "--fast"], "--fast: no such flag"),
     (["timm:deit_tiny_patch16_224", "--image_size=10"], "can't"),
 ]
@@ -99,6 +103,15 @@ def test_a_mistake_is_one_line_and_nothing_is_written(args, told, capsys):
     assert message.count("\n") == 1
     assert len(message) < 450
     assert list(Path().iterdir()) == []
+
+
+def test_a_home_folder_is_written_into_when_it_may_be(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "taken").write_text("")
+    assert main(["analyze", "runtime", "tiny", "--output=~/taken/out", *SMALL]) == 2
+    assert f"{tmp_path / 'taken'} is a file" in capsys.readouterr().err
+    assert main(["analyze", "runtime", "tiny", "--output=~/out", *SMALL]) == 0
+    assert (tmp_path / "out" / "runtime.csv").is_file()
 
 
 def test_the_help_is_quick():

@@ -15,18 +15,25 @@ def test_the_bars_add_up_to_the_printed_sums():
 
 
 @pytest.mark.parametrize(
-    ("name", "attention"),
+    ("name", "pixels", "attention"),
     [
-        ("timm:swin_tiny_patch4_window7_224", "window MHSA"),
-        ("timm:deit_tiny_patch16_224", "MHSA"),
-        ("s2", "SHSA"),
-        ("timm:shvit_s2", "SHSA"),
-        ("s3_mhsa", None),
-        ("s3_no_attention", None),
-        ("timm:resnet18", None),
+        ("timm:swin_tiny_patch4_window7_224", 224, "window MHSA"),
+        ("timm:deit_tiny_patch16_224", 224, "MHSA"),
+        ("timm:shvit_s2", 224, "SHSA"),
+        ("s2", 224, "SHSA"),
+        ("s4", 256, "SHSA"),
+        ("s4", 384, "SHSA"),
+        ("timm:deit_tiny_patch16_224", 96, None),
+        ("timm:shvit_s2", 64, None),
+        ("s2", 64, None),
+        ("tiny", 128, None),
+        ("s3_ratio_1_2", 224, None),
+        ("s3_mhsa", 224, None),
+        ("s3_no_attention", 224, None),
+        ("timm:resnet18", 224, None),
     ],
 )
-def test_a_network_has_the_bar_of_its_attention(name, attention):
-    bar = paper_bar(open_network(name))
+def test_a_network_of_the_paper_has_the_bar_of_its_attention_at_the_papers_image_sizes(name, pixels, attention):
+    bar = paper_bar(open_network(name), pixels)
     assert (bar and bar.attention) == attention
-    assert paper_bar(open_network(name), "network") is None
+    assert paper_bar(open_network(name), pixels, "network") is None

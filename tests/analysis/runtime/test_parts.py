@@ -18,6 +18,7 @@ NETWORKS = [
     ("xcit_nano_12_p16_224", {"depth": 1}, "1 x XCABlock up to its FFN, 2 x ClassAttentionBlock up to its FFN"),
     ("maxvit_pico_rw_256", {"img_size": 64}, "22 x PartitionAttentionCl up to its FFN"),
     ("resnet18", {}, ""),
+    ("resnest14d", {}, ""),  # its split attention has no queries
 ]
 
 

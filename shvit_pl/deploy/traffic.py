@@ -1,0 +1,58 @@
+"""What a network asks of the memory, counted operator by operator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes that ATen's operators read and write while it is entered, without gradients.
+
+    Every operator reads the tensors that it takes and writes those that it returns: weights, feature maps, the scores
+    and products of attention, copies, residual additions. Views move nothing. So it is the traffic if nothing stays in
+    a cache between two operators; what an operator copies inside of itself is not seen.
+
+    Attributes:
+        bytes: So far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call an operator and count what it moves."""
+        result = func(*args, **(kwargs or {}))
+        read, written = _tensors((args, kwargs)), _tensors(result)
+        if func._schema.is_mutable or not _storages(written) <= _storages(read):
+            self.bytes += sum(tensor.nbytes for tensor in (*read, *written))
+        return result
+
+
+def bytes_moved(model: nn.Module, images: Tensor) -> int:
+    """Bytes that a forward pass reads and writes, as `Traffic` counts them.
+
+    Args:
+        model: In evaluation mode.
+        images: A batch `(B, 3, S, S)`.
+    """
+    with torch.no_grad(), Traffic() as traffic:
+        model(images)
+    return traffic.bytes
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _storages(tensors: Sequence[Tensor]) -> set[int]:
+    return {tensor.untyped_storage()._cdata for tensor in tensors}
