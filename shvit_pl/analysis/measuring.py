@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from shvit_pl.deploy.benchmark.options import DTYPES, at_least, folder
+from shvit_pl.deploy.benchmark.options import DTYPES, at_least, output_folder
 from shvit_pl.errors import UserError, did_you_mean
 
 Choice = TypeVar("Choice", bound=str)
@@ -70,7 +70,7 @@ def checked(given: Any) -> Measuring:
     """
     return Measuring(
         models=tuple(dict.fromkeys(given.models)),
-        output=folder("--output", given.output),
+        output=output_folder(given.output),
         device=given.device,
         batch_size=at_least("--batch_size", given.batch_size, 1, _MOST_IMAGES),
         image_size=at_least("--image_size", given.image_size, 1, _MOST_PIXELS),

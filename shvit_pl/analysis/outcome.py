@@ -23,12 +23,10 @@ def check_output(output: str, study: str) -> Path:
     """The folder of the results.
 
     Raises:
-        UserError: where nothing can be written, where other files are in it, and where it can't be replaced.
+        UserError: where nothing can be written, and where other files are in it.
     """
     folder = Path(output).expanduser()
     check_writable("--output", str(folder))
-    if Path.cwd().is_relative_to(folder.resolve()):
-        raise UserError(f"--output {output!r}: the command runs inside this folder and replaces it; give a new folder.")
     ours = {f"{study}{suffix}" for suffix in _SUFFIXES}
     if folder.exists() and not {path.name for path in folder.iterdir()} <= ours:
         raise UserError(f"--output {output!r}: it holds other files; give a new folder.")

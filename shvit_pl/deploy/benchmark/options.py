@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from shvit_pl.errors import UserError, did_you_mean
@@ -87,8 +88,8 @@ def checked(given: Any) -> Options:
         blocks=at_least("--blocks", given.blocks, LEAST_BLOCKS) or 7,
         seconds=_positive("--seconds", given.seconds) or _SECONDS[protocol],
         warm_up=_positive("--warm-up", given.warm_up) or (_WARM_UP if protocol == "official" else None),
-        output=folder("--output", given.output),
-        compare=None if given.compare is None else folder("--compare", given.compare),
+        output=output_folder(given.output),
+        compare=None if given.compare is None else _folder("--compare", given.compare),
         averaged=None if given.weights is None else given.weights == "ema",
     )
 
@@ -167,8 +168,14 @@ def _positive(flag: str, value: float | None) -> float | None:
     return value
 
 
-def folder(flag: str, value: str) -> str:
-    """The folder of a flag; raises `UserError` where it is empty."""
+def output_folder(value: str) -> str:
+    """The value of `--output`; raises `UserError` where it is empty, or a folder that can't be replaced."""
+    if Path.cwd().is_relative_to(Path(_folder("--output", value)).expanduser().resolve()):
+        raise UserError(f"--output {value!r}: the command runs inside this folder; give a new one, such as benchmark.")
+    return value
+
+
+def _folder(flag: str, value: str) -> str:
     if not value:
         raise UserError(f"{flag} '': give a folder, such as benchmark.")
     return value

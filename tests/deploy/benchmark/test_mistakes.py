@@ -41,6 +41,7 @@ MISTAKES = [
     (["tiny", "--device=cuda:01"], "--device 'cuda:01': allowed are auto, cpu"),
     (["tiny", "--device=cuda:-1"], "--device 'cuda:-1': allowed are auto, cpu"),
     (["tiny", "--output="], "give a folder"),
+    (["tiny", "--output=."], "the command runs inside this folder"),
     (["tiny", "--compare=nowhere"], "no whole benchmark is there"),
     (["tiny", "--weights=best"], "--weights 'best': allowed are raw, ema"),
     (["tiny", "--fast"], "--fast: no such flag"),
