@@ -1,0 +1,68 @@
+"""The commands that README and docs show have flags that there are, and configs and links that are there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from shvit_pl.analysis.command import STUDIES
+from shvit_pl.analysis.heads import command as heads
+from shvit_pl.analysis.macro import command as macro
+from shvit_pl.analysis.runtime import command as runtime
+from shvit_pl.cli import COMMANDS
+from shvit_pl.config_files import find_config
+from shvit_pl.deploy.benchmark import command as benchmark
+from shvit_pl.deploy.export import command as export
+from shvit_pl.fit_check import fit_check
+from shvit_pl.hub import command as push
+from shvit_pl.parsing import option_names
+from shvit_pl.sweep.options import own_flags
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PARSERS = {"heads": heads, "macro": macro, "runtime": runtime, "benchmark": benchmark, "export": export, "push": push}
+LIGHTNING = {"fit", "validate", "test", "predict", "cache-teacher", "sweep"}
+
+
+def commands(page):
+    """Every command line of ours in a page's shell blocks, as words."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    for part in (part for line in lines for part in line.split("&&")):
+        words = shlex.split(part, comments=True)
+        if "shvit-pl" in words:
+            yield words[words.index("shvit-pl") + 1 :]
+
+
+ALL = [(page, words) for page in PAGES for words in commands(page)]
+
+
+@pytest.fixture(scope="module")
+def flags():
+    fit = fit_check().flags()
+    return {name: fit | (own_flags() if name == "sweep" else {"output"}) for name in LIGHTNING} | {
+        name: option_names(module._parser()) for name, module in PARSERS.items()
+    }
+
+
+def test_there_are_commands_of_every_kind():
+    shown = {words[1] if words[0] == "analyze" else words[0] for _, words in ALL}
+    assert {"fit", "predict", "validate", "cache-teacher", "sweep", "push", "benchmark", "export", *STUDIES} <= shown
+    assert {words[0] for _, words in ALL} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize(("page", "words"), ALL, ids=[f"{page.stem}-{' '.join(words)[:60]}" for page, words in ALL])
+def test_its_flags_and_configs_are_there(page, words, flags):
+    command = words[1] if words[0] == "analyze" else words[0]
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--"):
+            assert word.removeprefix("--").partition("=")[0] in flags[command]
+        if word == "--config":
+            assert find_config(following) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_its_links_are_there(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert link.startswith("https://") or (page.parent / link).exists(), link
