@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from shvit_pl.analysis.measuring import Measuring
 from shvit_pl.deploy.benchmark.builder import reason
 from shvit_pl.deploy.benchmark.cells import PAPER_BATCH
 from shvit_pl.deploy.benchmark.devices import chosen_device
-from shvit_pl.deploy.benchmark.environment import machine
+from shvit_pl.deploy.benchmark.environment import in_so_many_threads, machine
 from shvit_pl.deploy.benchmark.modes import DTYPES
 from shvit_pl.deploy.benchmark.networks import at_size
 from shvit_pl.deploy.fusing import fused
@@ -52,6 +52,22 @@ class Ready:
         with torch.inference_mode():
             self.model(self.images)
         wait_for(self.device)
+
+
+@contextmanager
+def prepared(
+    asked: Measuring, opened: Callable[[str], OpenedNetwork], memory_format: torch.memory_format
+) -> Iterator[list[Ready]]:
+    """All networks as they are asked for, on the device and with the threads that are asked for.
+
+    Args:
+        asked: What is measured, and how.
+        opened: Opens a network by name.
+        memory_format: Of weights and images.
+    """
+    device = measured_device(asked.device)
+    with in_so_many_threads(asked.threads):
+        yield [ready(opened(name), asked, device, memory_format) for name in asked.models]
 
 
 def measured_device(name: str) -> torch.device:

@@ -204,27 +204,22 @@ class HFImageDataModule(L.LightningDataModule):
         return self._eval_loader("validate")
 
     def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[Batch]:
-        """Batches of up to so many validation images, normalised, on the CPU; the same ones in every process.
+        """Batches of up to so many images, not augmented but normalised, on the CPU; the same ones in every process.
 
-        With `stage` "train" they are training images, not augmented. They are
-        evenly spaced, as data may be sorted by class; of a stream, they are the first.
+        They are evenly spaced, as data may be sorted by class; of a stream, they are the first.
         """
-        hp, rows = self.hparams, self.chosen.by_stage[stage]
-        reader = self._reader(eval_transform(hp["image_size"], hp["crop_pct"], hp["resize"]))
+        rows, reader = self.chosen.by_stage[stage], self._eval_reader()
         if self.streams:
             items = [reader.read(row, "") for row in islice(rows, most)]
         else:
             chosen = torch.linspace(0, len(rows) - 1, min(most, len(rows))).long().tolist()
             items = [reader.read(rows[index], "") for index in chosen]
-        for start in range(0, len(items), 64):
-            batch = default_collate(items[start : start + 64])
+        for batch in (default_collate(items[start : start + 64]) for start in range(0, len(items), 64)):
             yield {**batch, "image": normalise(batch["image"], self.mean, self.std)}
 
-    def evaluated(self, stage: str = "validate") -> ImageDataset:
-        """A stage's images as they are evaluated, asked for by `Draw`; not of a stream."""
-        hp: Any = self.hparams
-        reader = self._reader(eval_transform(hp.image_size, hp.crop_pct, hp.resize))
-        return ImageDataset(self._counting(stage), reader)
+    def evaluated(self) -> ImageDataset:
+        """The validation images as they are evaluated, asked for by `Draw`; not of a stream."""
+        return ImageDataset(self._counting("validate"), self._eval_reader())
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The split `test`, or the validation images where there is none."""
@@ -253,9 +248,7 @@ class HFImageDataModule(L.LightningDataModule):
         return "validate" if stage == "sanity_check" else str(stage.value) if stage is not None else ""
 
     def _eval_loader(self, stage: str) -> DataLoader[Batch]:
-        hp: Any = self.hparams
-        reader = self._reader(eval_transform(hp.image_size, hp.crop_pct, hp.resize), labelled=stage != "predict")
-        rows = self._counting(stage)
+        reader, rows = self._eval_reader(labelled=stage != "predict"), self._counting(stage)
         if self.streams:
             stream = EvalStream(rows, reader)
             return DataLoader(stream, **self._options(stream.shards))
@@ -273,6 +266,10 @@ class HFImageDataModule(L.LightningDataModule):
         if hp.augment_on == "device":
             return self._reader(PlannedCrop(hp.image_size, hp.color_jitter))
         return self._reader(train_transform(hp.image_size, hp.crop_pct, hp.augment, hp.auto_augment, hp.color_jitter))
+
+    def _eval_reader(self, labelled: bool = True) -> RowReader:
+        hp: Any = self.hparams
+        return self._reader(eval_transform(hp.image_size, hp.crop_pct, hp.resize), labelled)
 
     def _reader(self, transform: Any, labelled: bool = True) -> RowReader:
         hp, chosen = self.hparams, self.chosen

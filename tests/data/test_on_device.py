@@ -126,7 +126,7 @@ def test_a_run_trains_and_resumes_exactly_and_as_with_the_workers(tmp_path, monk
 
 
 def test_the_advice_names_it_where_it_would_help():
-    settings = {"auto_augment": None, "image_size": 64, "augment": "crop", "augment_on": "workers"}
+    settings = {"path": "photos", "auto_augment": None, "image_size": 64, "augment": "crop", "augment_on": "workers"}
     assert "--data.augment_on device" in advice(0.4, settings, 2, "cuda")
     assert "augment_on" not in advice(0.4, settings | {"augment_on": "device"}, 2, "cuda")
     assert "augment_on" not in advice(0.4, settings | {"auto_augment": "3a"}, 2, "cuda")

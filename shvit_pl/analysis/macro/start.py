@@ -14,8 +14,7 @@ from shvit_pl.analysis.macro.table import print_table
 from shvit_pl.analysis.macro.text import describe, ratios, sentences
 from shvit_pl.analysis.measuring import Measuring
 from shvit_pl.analysis.outcome import check_output, origin, write
-from shvit_pl.analysis.running import conditions, explaining, measured_device, ready
-from shvit_pl.deploy.benchmark.environment import in_so_many_threads
+from shvit_pl.analysis.running import conditions, explaining, prepared
 from shvit_pl.deploy.benchmark.modes import DTYPES
 from shvit_pl.deploy.limits import peaks
 from shvit_pl.errors import UserError
@@ -35,13 +34,11 @@ def start(asked: Measuring, command: Sequence[str]) -> None:
     Raises:
         UserError: for what is not here or can't be measured, before anything is written.
     """
-    device = measured_device(asked.device)
     folder = check_output(asked.output, STUDY)
-    with in_so_many_threads(asked.threads):
-        networks = [ready(_open(name), asked, device, torch.channels_last) for name in asked.models]
+    with prepared(asked, _open, torch.channels_last) as networks:
         under = conditions(asked, networks)
         with explaining(f"measuring {' '.join(asked.models)}"):
-            limits = Peaks(*peaks(device, DTYPES[asked.dtype]))
+            limits = Peaks(*peaks(networks[0].device, DTYPES[asked.dtype]))
             print(describe(under, limits), flush=True)
             studies = study(networks, asked.repeats)
     print_table(studies)

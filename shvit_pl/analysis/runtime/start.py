@@ -9,7 +9,7 @@ import torch
 
 from shvit_pl.analysis.measuring import Measuring
 from shvit_pl.analysis.outcome import check_output, origin, write
-from shvit_pl.analysis.running import Ready, conditions, explaining, measured_device, ready
+from shvit_pl.analysis.running import Ready, conditions, explaining, prepared
 from shvit_pl.analysis.runtime.figure import draw
 from shvit_pl.analysis.runtime.kinds import OPERATORS
 from shvit_pl.analysis.runtime.paper import paper_bar
@@ -17,7 +17,6 @@ from shvit_pl.analysis.runtime.rows import Measured, make_rows
 from shvit_pl.analysis.runtime.scope import Scope
 from shvit_pl.analysis.runtime.shares import Shares, measure
 from shvit_pl.analysis.runtime.table import describe, print_table
-from shvit_pl.deploy.benchmark.environment import in_so_many_threads
 from shvit_pl.networks import open_network
 
 STUDY = "runtime"
@@ -34,10 +33,8 @@ def start(asked: Measuring, scope: Scope, command: Sequence[str]) -> None:
     Raises:
         UserError: for what is not here or can't be measured, before anything is written.
     """
-    device = measured_device(asked.device)
     folder = check_output(asked.output, STUDY)
-    with in_so_many_threads(asked.threads):
-        networks = [ready(open_network(name), asked, device, torch.contiguous_format) for name in asked.models]
+    with prepared(asked, open_network, torch.contiguous_format) as networks:
         under = {"scope": scope, **conditions(asked, networks)}
         print(describe(under), flush=True)
         with explaining(f"profiling {' '.join(asked.models)}"):

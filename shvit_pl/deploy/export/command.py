@@ -56,20 +56,21 @@ def _parser() -> OneLineErrors:
         description="Write a network for other programs: fused, verified by running the file on real images.",
     )
     add = parser.add_argument
-    switch: dict[str, Any] = {"action": "store_true"}
     add("network", type=str, help="a run folder, a checkpoint, a Hub repo (hf-hub:user/name), a design, or timm:NAME")
     add("--format", choices=list(FORMATS), required=True, help="what to write")
     add("--output", type=str, help="the file (default: model in a run folder, else the network's name here)")
     add("--weights", choices=["raw", "ema"], help="of a run (default: those that its --monitor watched)")
-    add("--pretrained", **switch, help="timm:NAME with timm's weights")
+    add("--pretrained", action="store_true", help="timm:NAME with timm's weights")
     add("--image_size", "--image-size", type=int, help="side in pixels (default: the network's own)")
-    add("--normalise", "--normalize", **switch, help="the graph takes pixels from 0 to 1 and normalises them")
-    add("--softmax", **switch, help="the graph gives probabilities instead of logits")
+    add(
+        "--normalise", "--normalize", action="store_true", help="the graph takes pixels from 0 to 1 and normalises them"
+    )
+    add("--softmax", action="store_true", help="the graph gives probabilities instead of logits")
     add("--dtype", choices=["fp32", "fp16"], help="what the graph computes in (default: fp32; coreml fp16)")
     add("--batch_size", "--batch-size", type=int, help="a fixed batch (default: any; coreml and executorch: 1)")
     add("--opset", type=int, help=f"of onnx: {OPSETS[0]} (default) to {OPSETS[-1]}")
     add("--tolerance", type=float, help="greatest difference, as a share of the largest output (1e-4; fp16 2e-2)")
-    add("--int8", **switch, help="of onnx: convolutions in int8, with top-1 and speed beside those of float")
+    add("--int8", action="store_true", help="of onnx: convolutions in int8, with top-1 and speed beside those of float")
     add("--int8_tolerance", "--int8-tolerance", type=float, help="points of top-1 that int8 may cost (default: 1)")
     add("--data", type=str, help="images for --int8 (default: the run's own dataset, else the digits)")
     return parser
