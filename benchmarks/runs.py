@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from shvit_pl.cli import main as shvit_pl
-from shvit_pl.runs import METRICS, read_summary
+from shvit_pl.runs.folder import METRICS, read_summary
 
 TRAINING_DIGITS = 1437
 

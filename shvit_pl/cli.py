@@ -9,8 +9,8 @@ from importlib import import_module
 from shvit_pl import __version__
 from shvit_pl.errors import UserError, did_you_mean, system_error
 
-LIGHTNING = "shvit_pl.lightning_run:run"
-CACHE_TEACHER = "shvit_pl.cache_teacher:run"
+LIGHTNING = "shvit_pl.fit.command:run"
+CACHE_TEACHER = "shvit_pl.fit.cache_teacher:run"
 SWEEP = "shvit_pl.sweep.command:run"
 PUSH = "shvit_pl.hub.command:run"
 BENCHMARK = "shvit_pl.deploy.benchmark.command:run"
@@ -67,7 +67,7 @@ def _run(command: str, args: list[str]) -> int:
         if COMMANDS[command][0] in _RAW:
             getattr(import_module(module), function)(args)
         else:
-            from shvit_pl.parsing import run_function
+            from shvit_pl.command_line.parser import run_function
 
             run_function(getattr(import_module(module), function), command, args[1:])
         sys.stdout.flush()

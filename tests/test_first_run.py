@@ -3,7 +3,7 @@
 import pytest
 
 from shvit_pl.cli import main
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from shvit_pl import HFImageDataModule
 from shvit_pl.cli import main
 from shvit_pl.data.transforms import denormalise
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 
 pytestmark = pytest.mark.gpu

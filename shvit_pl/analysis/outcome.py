@@ -11,9 +11,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from shvit_pl import __version__
+from shvit_pl.command_line.checks import check_writable
 from shvit_pl.deploy.benchmark.files import replace_folder, write_rows
 from shvit_pl.errors import UserError
-from shvit_pl.flags import check_writable
 
 _SUFFIXES = (".csv", ".json", ".png")
 _DPI = 200

@@ -20,7 +20,7 @@ from shvit_pl.deploy.benchmark.networks import at_size
 from shvit_pl.deploy.fusing import fused
 from shvit_pl.deploy.timing import wait_for
 from shvit_pl.errors import UserError
-from shvit_pl.networks import OpenedNetwork
+from shvit_pl.models.networks import OpenedNetwork
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import lightning as L
 
-from shvit_pl.claim import claim, release
-from shvit_pl.run_loggers import run_folder
+from shvit_pl.runs.claim import claim, release
+from shvit_pl.runs.loggers import run_folder
 
 
 class ClaimedFolder(L.Callback):

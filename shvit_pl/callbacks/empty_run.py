@@ -8,8 +8,8 @@ from typing import Any
 
 import lightning as L
 
-from shvit_pl.run_loggers import run_folder
-from shvit_pl.runs import CHECKPOINTS
+from shvit_pl.runs.folder import CHECKPOINTS
+from shvit_pl.runs.loggers import run_folder
 
 
 class EmptyRun(L.Callback):

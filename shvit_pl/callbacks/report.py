@@ -14,8 +14,8 @@ from shvit_pl.callbacks.position import epoch_of
 from shvit_pl.callbacks.summary import RunSummary, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.modules import ClassificationModule
-from shvit_pl.run_loggers import run_folder
-from shvit_pl.runs import CHECKPOINTS
+from shvit_pl.runs.folder import CHECKPOINTS
+from shvit_pl.runs.loggers import run_folder
 
 _MOST_CLASSES = 20  # that are listed
 

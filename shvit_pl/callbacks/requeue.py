@@ -10,8 +10,8 @@ import lightning as L
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from shvit_pl.callbacks.checkpoints import before_validation
-from shvit_pl.run_loggers import run_folder
-from shvit_pl.runs import CHECKPOINTS
+from shvit_pl.runs.folder import CHECKPOINTS
+from shvit_pl.runs.loggers import run_folder
 
 
 class Requeue(L.Callback):

@@ -21,8 +21,8 @@ from shvit_pl.models.repos import repo_of
 from shvit_pl.models.weights import local_file
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.randomness import run_seed
-from shvit_pl.run_loggers import run_folder
-from shvit_pl.runs import CHECKPOINTS, write_summary
+from shvit_pl.runs.folder import CHECKPOINTS, write_summary
+from shvit_pl.runs.loggers import run_folder
 
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmetrics", "datasets")
 

@@ -14,7 +14,7 @@ from huggingface_hub.file_download import repo_folder_name
 from shvit_pl.data.cache import check_cache
 from shvit_pl.data.refusals import FAILURES, check_configuration, reason, why_refused
 from shvit_pl.errors import UserError, first_line
-from shvit_pl.hub_access import hub_reachable, why_unreachable
+from shvit_pl.hub_status import hub_reachable, why_unreachable
 
 
 def open_hub(path: str, name: str | None, revision: str | None, streaming: bool) -> tuple[dict[str, Any], str]:

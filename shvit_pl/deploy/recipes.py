@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from shvit_pl.command_line.extras import check_extra
 from shvit_pl.deploy.compiling import NotCompiledError, compiling, frozen
 from shvit_pl.deploy.cuda_graph import replayed
 from shvit_pl.deploy.onnx_runtime import onnx_network
 from shvit_pl.deploy.passes import Pass, attention_over_tokens, depthwise_as_sum, pointwise_as_linear, rewrite
 from shvit_pl.errors import UserError
-from shvit_pl.extras import check_extra
 
 _PRODUCTS: tuple[Pass, ...] = (attention_over_tokens, pointwise_as_linear)
 _SUMS: tuple[Pass, ...] = (*_PRODUCTS, depthwise_as_sum)

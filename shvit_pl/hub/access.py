@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_access import hub_reachable, why_later
+from shvit_pl.hub_status import hub_reachable, why_later
 from shvit_pl.models.repos import repo_of
 
 _PATIENCE_S = 60.0  # that the Hub may be silent; its client would wait for ever

@@ -20,7 +20,7 @@ from shvit_pl.hub.origins import base_model, hub_dataset, teacher
 from shvit_pl.hub.recipe import recipe
 from shvit_pl.hub.target import Target
 from shvit_pl.models import SHViT
-from shvit_pl.runs import FIGURES
+from shvit_pl.runs.folder import FIGURES
 
 FILE = "README.md"
 _METRICS = {"acc1": "top-1", "acc5": "top-5", "loss": "cross-entropy"}

@@ -7,9 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.errors import UserError
 from shvit_pl.hub.target import Target
-from shvit_pl.parsing import OneLineErrors
 from shvit_pl.sweep.layout import SWEEP
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def run(args: list[str]) -> None:
     """Run the command; its help and its mistakes in flags wait for no heavy import."""
     options = _parser().parse_args(args[1:])
-    from shvit_pl.quiet import quiet
+    from shvit_pl.command_line.quiet import quiet
 
     quiet()
     from shvit_pl.hub.access import HubError, check_branch, check_repo_id
@@ -74,7 +74,7 @@ def _open(options: Any) -> tuple[EndedRun, Sweep | None]:
     folder = Path(options.folder).expanduser()
     if not (folder / SWEEP).is_file():
         return open_run(folder, options.weights), None
-    from shvit_pl.extras import check_extra
+    from shvit_pl.command_line.extras import check_extra
 
     check_extra("push of a sweep", "sweep")
     from shvit_pl.hub.sweeps import best_run

@@ -12,7 +12,7 @@ from shvit_pl.hub.card import Sweep, write_card
 from shvit_pl.hub.ended import EndedRun
 from shvit_pl.hub.target import Target
 from shvit_pl.hub.weights import save_weights
-from shvit_pl.runs import CONFIG, FIGURES, METRICS, SUMMARY
+from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY
 
 DRAWN = ("curves.png", "confusion_matrix.png")  # inputs.png is of the training images, which may not be ours to show
 OURS = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # what a push replaces, or deletes where it is gone

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 from timm.models._hub import hf_split
 
 from shvit_pl.errors import one_line
-from shvit_pl.hub_access import hub_reachable, why_later
+from shvit_pl.hub_status import hub_reachable, why_later
 
 HUB = ("hf-hub:", "hf_hub:")  # timm's prefixes of a repo
 

@@ -17,11 +17,11 @@ from timm.models.shvit import NormLinear
 from torch import Tensor
 
 from shvit_pl.errors import UserError
-from shvit_pl.hub_access import hub_reachable
+from shvit_pl.hub_status import hub_reachable
 from shvit_pl.models.heads import merged_classifier
 from shvit_pl.models.repos import HUB, repo_of, why_not
 from shvit_pl.models.shvit import SHViT
-from shvit_pl.runs import checkpoint_of_run
+from shvit_pl.runs.folder import checkpoint_of_run
 
 FOLDER = "local-dir:"  # timm's prefix of a folder
 _WRAPPERS = re.compile(r"^(?:model\.|module\.|_orig_mod\.)+")  # of a LightningModule, of DDP, of torch.compile

@@ -23,8 +23,8 @@ from shvit_pl.modules.averaging import EmaConfig
 from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.metrics import make_metrics, update
 from shvit_pl.modules.mixing import MixConfig
-from shvit_pl.optim import OptimConfig
-from shvit_pl.runs import EMA
+from shvit_pl.modules.optim import OptimConfig
+from shvit_pl.runs.folder import EMA
 
 _NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0); leave it out."
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shvit_pl.extras import check_extra
+from shvit_pl.command_line.extras import check_extra
 from shvit_pl.sweep.options import read_options
 
 
@@ -10,7 +10,7 @@ def run(args: list[str]) -> None:
     """Run the command; its help and its mistakes in flags wait for no heavy import."""
     options, configs, flags = read_options(args[1:])
     check_extra("sweep", "sweep")
-    from shvit_pl.quiet import quiet
+    from shvit_pl.command_line.quiet import quiet
 
     quiet()
     from shvit_pl.sweep.start import start

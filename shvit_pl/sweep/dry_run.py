@@ -15,10 +15,10 @@ from rich.progress import track
 from rich.table import Table
 
 from shvit_pl.errors import UserError
-from shvit_pl.fit_check import Planned
-from shvit_pl.runs import finished_run, read_summary
-from shvit_pl.sweep.checks import Opened
-from shvit_pl.sweep.definition import Definition
+from shvit_pl.fit.check import Planned
+from shvit_pl.runs.folder import finished_run, read_summary
+from shvit_pl.sweep.plan.checks import Opened
+from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.processes import how_it_ended
 from shvit_pl.sweep.progress import duration
 

@@ -9,16 +9,16 @@ import numpy as np
 from rich.progress import Progress
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.definition import Definition
 from shvit_pl.sweep.layout import JOURNAL, SWEEP
-from shvit_pl.sweep.record import read_file, read_results, recorded
+from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.report.pareto import best_first
 from shvit_pl.sweep.report.quantities import run_value
 from shvit_pl.sweep.report.terminal import summary_lines
 from shvit_pl.sweep.report.write import write_report
 from shvit_pl.sweep.results import Results
-from shvit_pl.sweep.storage import hide_password, open_storage
-from shvit_pl.sweep.study import SPEED, Board
+from shvit_pl.sweep.study.record import read_file, read_results, recorded
+from shvit_pl.sweep.study.storage import hide_password, open_storage
+from shvit_pl.sweep.study.study import SPEED, Board
 
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
 
@@ -79,7 +79,7 @@ def _measured(
     summaries: dict[str, dict[str, Any]], folder: Path, gpu: str | None, plain: bool
 ) -> dict[str, Any] | None:
     """Inference speed by cell; None where another process measures it, which two at a time would falsify."""
-    from shvit_pl.claim import claim, release  # torch, which `report` does without
+    from shvit_pl.runs.claim import claim, release  # torch, which `report` does without
     from shvit_pl.sweep.speed import measure_speed
 
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
+from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.errors import UserError
-from shvit_pl.parsing import OneLineErrors
 
 _CONFIG = ("--config", "-c")
 

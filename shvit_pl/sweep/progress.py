@@ -11,10 +11,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from shvit_pl.sweep.definition import Definition
-from shvit_pl.sweep.grid import Point
+from shvit_pl.sweep.plan.definition import Definition
+from shvit_pl.sweep.plan.grid import Point
 from shvit_pl.sweep.results import Direction
-from shvit_pl.sweep.study import COMMAND, ERROR, OWNER, Board
+from shvit_pl.sweep.study.study import COMMAND, ERROR, OWNER, Board
 
 
 @dataclass(frozen=True)

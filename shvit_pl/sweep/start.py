@@ -12,22 +12,22 @@ import torch
 from optuna.exceptions import StorageInternalError
 
 from shvit_pl.errors import UserError
-from shvit_pl.fit_check import fit_check
-from shvit_pl.sweep.checks import check_flags, check_strays, define, open_cells
-from shvit_pl.sweep.definition import Definition, refuse_other
-from shvit_pl.sweep.driver import Terminated, Terms, drive
+from shvit_pl.fit.check import fit_check
 from shvit_pl.sweep.dry_run import dry_run
+from shvit_pl.sweep.engine.driver import Terminated, Terms, drive
+from shvit_pl.sweep.engine.pool import Pool, slots_for
+from shvit_pl.sweep.engine.worker import WorkerSpec
 from shvit_pl.sweep.finish import finish
 from shvit_pl.sweep.options import Options
-from shvit_pl.sweep.place import place, study_of, sweeps_there
-from shvit_pl.sweep.pool import Pool, slots_for
+from shvit_pl.sweep.plan.checks import check_flags, check_strays, define, open_cells
+from shvit_pl.sweep.plan.definition import Definition, refuse_other
+from shvit_pl.sweep.plan.sweep_file import pick_sweep_file, read_sweep_file
 from shvit_pl.sweep.progress import Status, status_of
-from shvit_pl.sweep.record import record, write_file
-from shvit_pl.sweep.storage import hide_password, open_storage
-from shvit_pl.sweep.study import Board
-from shvit_pl.sweep.sweep_file import pick_sweep_file, read_sweep_file
+from shvit_pl.sweep.study.place import place, study_of, sweeps_there
+from shvit_pl.sweep.study.record import record, write_file
+from shvit_pl.sweep.study.storage import hide_password, open_storage
+from shvit_pl.sweep.study.study import Board
 from shvit_pl.sweep.watch import LiveTable
-from shvit_pl.sweep.worker import WorkerSpec
 
 _SILENCE = 6  # heartbeats
 

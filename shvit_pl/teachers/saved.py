@@ -13,7 +13,7 @@ from timm.models import is_model
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_access import hub_reachable
+from shvit_pl.hub_status import hub_reachable
 from shvit_pl.models.repos import commit_of, why_not
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.files import file_hash

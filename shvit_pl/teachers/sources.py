@@ -12,7 +12,7 @@ from shvit_pl.designs.named import NAMED
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.models.repos import HUB, repo_of
 from shvit_pl.models.weights import FOLDER, is_path
-from shvit_pl.runs import checkpoint_of_run
+from shvit_pl.runs.folder import checkpoint_of_run
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.files import weights_file
 from shvit_pl.teachers.named import NamedModel

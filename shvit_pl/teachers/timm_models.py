@@ -10,7 +10,7 @@ from torch import nn
 
 import shvit_pl.models  # noqa: F401 (its entry point in timm)
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_access import hub_reachable
+from shvit_pl.hub_status import hub_reachable
 from shvit_pl.models.labels import class_names
 from shvit_pl.models.repos import why_not
 from shvit_pl.teachers.config import DistillConfig

@@ -8,7 +8,7 @@ import pytest
 from shvit_pl.callbacks.data_wait import advice, cores_of_process
 from shvit_pl.data.dataset import RowReader
 from shvit_pl.modules import ClassificationModule
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 
 LOADING = {

@@ -8,7 +8,7 @@ import torch
 from shvit_pl import HFImageDataModule, load_weights
 from shvit_pl.cli import main
 from shvit_pl.models import create_model
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 
 AVERAGED = ["--model.ema.decay=0.9", "--monitor=val/acc1_ema", "--trainer.max_epochs=4"]

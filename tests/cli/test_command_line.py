@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from shvit_pl.cli import COMMANDS, main
-from shvit_pl.config_files import shipped_configs
+from shvit_pl.command_line.config_files import shipped_configs
 from shvit_pl.designs.named import NAMED
-from shvit_pl.lightning_cli import Parser
-from shvit_pl.runs import read_summary
+from shvit_pl.fit.lightning_cli import Parser
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 
 CONFIGS = sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name != "sweeps")
@@ -128,7 +128,7 @@ def test_every_cell_of_the_cube_trains_at_the_configs_size(patch_size, stages, s
 
 def test_one_limited_batch_is_one_batch():
     parser = Parser()
-    from shvit_pl.trainer import Trainer
+    from shvit_pl.fit.trainer import Trainer
 
     parser.add_lightning_class_args(Trainer, "trainer")
     config = parser.parse_args(["--trainer.limit_val_batches=1"])

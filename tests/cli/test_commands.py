@@ -8,7 +8,7 @@ import pytest
 
 from shvit_pl.cli import main
 from shvit_pl.data.sources import open_dataset
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 
 

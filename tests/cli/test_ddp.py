@@ -8,7 +8,7 @@ import torch
 
 from shvit_pl.cli import main
 from shvit_pl.data.samplers import TrainSampler
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import QUICK, fit
 
 TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]

@@ -11,7 +11,7 @@ import yaml
 
 from shvit_pl import create_model, load_weights
 from shvit_pl.cli import main
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 from tests.cli.test_resume import EVERYTHING, assert_same, stop_at
 

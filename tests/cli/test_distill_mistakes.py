@@ -10,7 +10,7 @@ from timm.models import save_for_hf
 
 from shvit_pl.cli import main
 from shvit_pl.data.sources import open_dataset
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import QUICK, fit
 from tests.cli.test_disk_full import files_up_to
 from tests.cli.test_mistakes import files, line_of

@@ -6,7 +6,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from shvit_pl import ClassificationModule
 from shvit_pl.callbacks.finite_loss import _NONE
-from shvit_pl.optim import OptimConfig, make_schedule
+from shvit_pl.modules.optim import OptimConfig, make_schedule
 from tests.cli.runs import fit
 
 FLAGS = ["--trainer.limit_train_batches=8", "--trainer.log_every_n_steps=4", "--checkpoint_every_n_steps=1"]

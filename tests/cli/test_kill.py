@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from shvit_pl.cli import main
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import QUICK
 from tests.cli.test_resume import assert_same, weights
 
@@ -30,7 +30,7 @@ KILLS = 3
 def start(root):
     """The run, or its continuation, in a process that has imported everything already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["shvit_pl.lightning_cli"])
+    context.set_forkserver_preload(["shvit_pl.fit.lightning_cli"])
     process = context.Process(
         target=main, args=(["fit", *FLAGS, "--ckpt_path=last", f"--trainer.default_root_dir={root}"],)
     )

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 
 

@@ -12,8 +12,8 @@ from shvit_pl.cli import main
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.modules.averaging import EmaConfig
 from shvit_pl.modules.mixing import MixConfig
-from shvit_pl.optim import OptimConfig
-from shvit_pl.runs import read_summary
+from shvit_pl.modules.optim import OptimConfig
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import QUICK, fit
 
 

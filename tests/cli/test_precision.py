@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from shvit_pl.cli import main
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 
 

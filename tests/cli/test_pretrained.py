@@ -14,8 +14,8 @@ from shvit_pl.cli import main
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.named import NAMED
 from shvit_pl.models import create_model, load_weights
-from shvit_pl.pretrained import read_pretrained
-from shvit_pl.runs import CONFIG
+from shvit_pl.models.pretrained import read_pretrained
+from shvit_pl.runs.folder import CONFIG
 from tests.conftest import perturb_
 
 NAMES = [f"class {number}" for number in range(10)]

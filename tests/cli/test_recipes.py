@@ -5,8 +5,8 @@ import timm
 import yaml
 from safetensors.torch import save_file
 
-from shvit_pl.config_files import shipped_configs
-from shvit_pl.runs import read_summary
+from shvit_pl.command_line.config_files import shipped_configs
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import main
 
 ONE_STEP = [

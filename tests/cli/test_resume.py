@@ -11,7 +11,7 @@ import torch
 
 from shvit_pl import ClassificationModule
 from shvit_pl.callbacks.step_seed import StepSeed
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import QUICK, fit
 
 EVERYTHING = [
@@ -179,7 +179,7 @@ def test_a_run_that_is_still_going_on_is_not_resumed(tmp_path, monkeypatch, caps
     with monkeypatch.context() as patch:
         stop_at(patch, epoch=1, batch=0)
         fit(*FLAGS)
-    holds = "import sys; from pathlib import Path; from shvit_pl.claim import claim; claim(Path(sys.argv[1])); "
+    holds = "import sys; from pathlib import Path; from shvit_pl.runs.claim import claim; claim(Path(sys.argv[1])); "
     command = [sys.executable, "-c", f"{holds} print('held', flush=True); sys.stdin.read()"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([*command, tmp_path / "runs" / "tiny" / "version_0"], **pipes) as other:

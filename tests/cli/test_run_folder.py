@@ -8,7 +8,7 @@ import yaml
 
 from shvit_pl import ClassificationModule
 from shvit_pl.designs.cost import cost
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 
 

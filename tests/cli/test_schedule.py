@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from shvit_pl.optim import OptimConfig, make_schedule
+from shvit_pl.modules.optim import OptimConfig, make_schedule
 from tests.cli.runs import fit
 from tests.cli.test_resume import stop_at
 

@@ -7,7 +7,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from shvit_pl.callbacks import figures
 from shvit_pl.cli import main
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import QUICK, fit
 
 MIXED = ["--model.mix.mixup=0.8", "--model.mix.cutmix=1.0", "--data.erasing=1.0", "--model.ema.decay=0.9"]

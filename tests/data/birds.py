@@ -1,6 +1,6 @@
 """Runs of one step on a small dataset of the Hub, `user/birds`."""
 
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 from tests.hub_server import in_process
 

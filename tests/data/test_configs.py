@@ -1,8 +1,8 @@
 """Every config in `cli_configs/data/` trains on a stand-in for its dataset, with the real clients on a loopback Hub."""
 
 from shvit_pl.cli import main
-from shvit_pl.config_files import shipped_configs
-from shvit_pl.runs import read_summary
+from shvit_pl.command_line.config_files import shipped_configs
+from shvit_pl.runs.folder import read_summary
 from tests.data import standins
 
 REPOS = {

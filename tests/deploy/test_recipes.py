@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shvit_pl import extras
+from shvit_pl.command_line import extras
 from shvit_pl.deploy.compiling import NotCompiledError
 from shvit_pl.deploy.fusing import fused
 from shvit_pl.deploy.recipes import recipes

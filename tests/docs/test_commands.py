@@ -11,12 +11,12 @@ from shvit_pl.analysis.heads import command as heads
 from shvit_pl.analysis.macro import command as macro
 from shvit_pl.analysis.runtime import command as runtime
 from shvit_pl.cli import COMMANDS
-from shvit_pl.config_files import find_config
+from shvit_pl.command_line.config_files import find_config
+from shvit_pl.command_line.parser import option_names
 from shvit_pl.deploy.benchmark import command as benchmark
 from shvit_pl.deploy.export import command as export
-from shvit_pl.fit_check import fit_check
+from shvit_pl.fit.check import fit_check
 from shvit_pl.hub import command as push
-from shvit_pl.parsing import option_names
 from shvit_pl.sweep.options import own_flags
 
 ROOT = Path(__file__).parents[2]

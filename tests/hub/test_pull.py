@@ -11,7 +11,7 @@ from timm.models._hub import save_for_hf
 from shvit_pl.cli import main
 from shvit_pl.models import create_model, load_weights
 from shvit_pl.models.repos import commit_of
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 from tests.cli.test_pretrained import DATA, NAMES, save
 from tests.conftest import perturb_

@@ -9,7 +9,7 @@ from torch._dynamo.utils import counters
 
 from shvit_pl import ClassificationModule
 from shvit_pl.cli import main
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 from tests.modules.students import batch_of
 

@@ -16,7 +16,7 @@ import torch
 import yaml
 
 from shvit_pl.cli import main
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.sweep.small import PATCHES, arguments, files, sweep, trials
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.definition import Definition, refuse_other
+from shvit_pl.sweep.plan.definition import Definition, refuse_other
 
 CELLS = {"size 4": {"size": 4}, "size 16": {"size": 16}}
 SETTINGS = {"model.optim.lr": 1e-05, "model.design.depth": [1, 2], "data.name": None}

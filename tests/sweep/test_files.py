@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import yaml
 
-from shvit_pl.config_files import find_config, shipped_configs
+from shvit_pl.command_line.config_files import find_config, shipped_configs
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import paper_row
 from tests.cli.test_recipes import printed

@@ -2,9 +2,9 @@
 
 import pytest
 
-from shvit_pl.sweep.choices import as_flags, short_names
-from shvit_pl.sweep.grid import cells_of, points_of
-from shvit_pl.sweep.sweep_file import read_sweep_file
+from shvit_pl.sweep.plan.choices import as_flags, short_names
+from shvit_pl.sweep.plan.grid import cells_of, points_of
+from shvit_pl.sweep.plan.sweep_file import read_sweep_file
 
 LONG = "/data/sets/of/many/kinds/and/of/a/long/path/images"
 ODD = ["a/b", "a b", "a-b", "A-B", "..", "", "größe", "日本語", "x" * 300, "a:b|c?*<>", "-a", "nul\t", "'", "😀"]

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from shvit_pl.cli import main
-from shvit_pl.sweep.definition import Definition
-from shvit_pl.sweep.record import record, write_file
-from shvit_pl.sweep.storage import open_storage
-from shvit_pl.sweep.study import Board
+from shvit_pl.sweep.plan.definition import Definition
+from shvit_pl.sweep.study.record import record, write_file
+from shvit_pl.sweep.study.storage import open_storage
+from shvit_pl.sweep.study.study import Board
 from tests.sweep.mistakes import BASE, FILES, FLAGS, GRID
 
 LONGEST = 450  # characters of a message

@@ -3,7 +3,7 @@
 import pytest
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.objectives import COSTS, MONITORS, monitor, read_objectives, value
+from shvit_pl.sweep.plan.objectives import COSTS, MONITORS, monitor, read_objectives, value
 
 SUMMARY = {"metrics": {"val/acc1": 0.9, "val/loss": 0.3}, "params": 1000, "macs": 5, "peak_memory_mb": None}
 

@@ -6,7 +6,7 @@ from optuna.pruners import MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.search import make_pruner, make_sampler, read_search, suggest
+from shvit_pl.sweep.plan.search import make_pruner, make_sampler, read_search, suggest
 
 LR = {"low": 1e-4, "high": 1e-1, "log": True}
 SPACE = {

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from shvit_pl.runs import read_summary
+from shvit_pl.runs.folder import read_summary
 from tests.sweep.small import sweep, trials
 
 pytestmark = pytest.mark.slow

@@ -2,14 +2,14 @@
 
 import pytest
 
-from shvit_pl.config_files import find_config, shipped_configs
+from shvit_pl.command_line.config_files import find_config, shipped_configs
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import paper_row
 from shvit_pl.errors import UserError
-from shvit_pl.fit_check import fit_check
-from shvit_pl.sweep.checks import check_flags, define, open_cells
-from shvit_pl.sweep.choices import as_flags
-from shvit_pl.sweep.sweep_file import pick_sweep_file, read_sweep_file
+from shvit_pl.fit.check import fit_check
+from shvit_pl.sweep.plan.checks import check_flags, define, open_cells
+from shvit_pl.sweep.plan.choices import as_flags
+from shvit_pl.sweep.plan.sweep_file import pick_sweep_file, read_sweep_file
 
 NAMES = [f"sweeps/{path.name}" for path in sorted((shipped_configs() / "sweeps").glob("*.yaml"))]
 TAUGHT = [name for name in NAMES if "distil" in name]  # by a teacher that has to be trained before

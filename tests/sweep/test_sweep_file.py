@@ -2,9 +2,9 @@
 
 import pytest
 
-from shvit_pl.config_files import shipped_configs
+from shvit_pl.command_line.config_files import shipped_configs
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.sweep_file import pick_sweep_file, read_sweep_file
+from shvit_pl.sweep.plan.sweep_file import pick_sweep_file, read_sweep_file
 
 GRID = "grid: {model.design.patch_size: [4, 16]}\n"
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from shvit_pl.analysis.heads.request import read_request
-from shvit_pl.parsing import OneLineErrors
+from shvit_pl.command_line.parser import OneLineErrors
 
 
 def run(args: list[str]) -> None:
     """Run the command; its help and its mistakes in flags wait for no heavy import."""
     request = read_request(_parser().parse_args(args[1:]))
-    from shvit_pl.quiet import quiet
+    from shvit_pl.command_line.quiet import quiet
 
     quiet()
     from shvit_pl.analysis.heads.study import study

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.analysis.heads.found import Found, read_found
-from shvit_pl.claim import claim, release
+from shvit_pl.command_line.checks import check_writable
 from shvit_pl.deploy.export.artefact import remove
 from shvit_pl.errors import UserError
-from shvit_pl.flags import check_writable
-from shvit_pl.runs import FIGURES, SUMMARY
+from shvit_pl.runs.claim import claim, release
+from shvit_pl.runs.folder import FIGURES, SUMMARY
 
 SETTINGS = "heads_study.json"  # a folder is a study's where this is
 FOUND = "found.pt"

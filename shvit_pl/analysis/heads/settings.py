@@ -12,7 +12,7 @@ from torch import nn
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.subject import Subject
 from shvit_pl.deploy.device import device_name
-from shvit_pl.networks import OpenedNetwork
+from shvit_pl.models.networks import OpenedNetwork
 
 _LIBRARIES = ("shvit-pl", "timm", "torchvision")
 

@@ -18,7 +18,7 @@ from shvit_pl.data.transforms import denormalise
 from shvit_pl.deploy.benchmark.devices import chosen_device
 from shvit_pl.deploy.export.images import RealImages
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.networks import OpenedNetwork, open_network
+from shvit_pl.models.networks import OpenedNetwork, open_network
 from shvit_pl.randomness import seeded
 
 

@@ -19,7 +19,7 @@ from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.folder import HEADS, LAYERS
 from shvit_pl.analysis.heads.tables import as_csv, head_rows, layer_rows
 from shvit_pl.deploy.export.artefact import replacing
-from shvit_pl.runs import FIGURES, SUMMARY
+from shvit_pl.runs.folder import FIGURES, SUMMARY
 
 
 def write(findings: Findings, folder: Path, settings: Mapping[str, Any], command: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shvit_pl.analysis.measuring import add_flags, checked
-from shvit_pl.parsing import OneLineErrors
+from shvit_pl.command_line.parser import OneLineErrors
 
 DEFAULT = ("macro_a", "macro_b")  # of Fig. 2
 
@@ -11,7 +11,7 @@ DEFAULT = ("macro_a", "macro_b")  # of Fig. 2
 def run(args: list[str]) -> None:
     """Run the study; `args` begin with its name."""
     asked = checked(_parser().parse_args(args[1:]))
-    from shvit_pl.quiet import quiet
+    from shvit_pl.command_line.quiet import quiet
 
     quiet()
     from shvit_pl.analysis.macro.start import start

@@ -19,7 +19,7 @@ from shvit_pl.deploy.benchmark.modes import DTYPES
 from shvit_pl.deploy.limits import peaks
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
-from shvit_pl.networks import OpenedNetwork, open_network
+from shvit_pl.models.networks import OpenedNetwork, open_network
 
 STUDY = "macro"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shvit_pl.analysis.measuring import add_flags, checked, one_of
 from shvit_pl.analysis.runtime.scope import SCOPES
-from shvit_pl.parsing import OneLineErrors
+from shvit_pl.command_line.parser import OneLineErrors
 
 DEFAULT = ("timm:swin_tiny_patch4_window7_224", "timm:deit_tiny_patch16_224", "s2")  # the attention of Fig. 7
 
@@ -13,7 +13,7 @@ def run(args: list[str]) -> None:
     """Run the study; `args` begin with its name."""
     given = _parser().parse_args(args[1:])
     asked, scope = checked(given), one_of("--scope", given.scope, SCOPES)
-    from shvit_pl.quiet import quiet
+    from shvit_pl.command_line.quiet import quiet
 
     quiet()
     from shvit_pl.analysis.runtime.start import start

@@ -15,7 +15,7 @@ from shvit_pl.analysis.runtime.scope import Scope
 from shvit_pl.designs.network import timm_name
 from shvit_pl.designs.published import row_at
 from shvit_pl.models import SHViT
-from shvit_pl.networks import OpenedNetwork
+from shvit_pl.models.networks import OpenedNetwork
 
 FILE = Path(__file__).with_name("fig7.csv")
 _OURS = "SHSA"  # of which SHViT the paper's figure is, it does not say

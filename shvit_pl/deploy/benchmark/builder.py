@@ -18,7 +18,7 @@ from shvit_pl.deploy.benchmark.train_step import TrainStep
 from shvit_pl.deploy.timing import Work
 from shvit_pl.designs.cost import Cost
 from shvit_pl.errors import one_line
-from shvit_pl.networks import OpenedNetwork
+from shvit_pl.models.networks import OpenedNetwork
 
 _LONGEST = 200  # characters of a reason
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.deploy.benchmark.options import MODES, checked
-from shvit_pl.parsing import OneLineErrors
 
 
 def run(args: list[str]) -> None:
     """Run the command; its help and its mistakes in flags wait for no heavy import."""
     options = checked(_parser().parse_args(args[1:]))
-    from shvit_pl.quiet import quiet
+    from shvit_pl.command_line.quiet import quiet
 
     quiet()
     from shvit_pl.deploy.benchmark.start import start

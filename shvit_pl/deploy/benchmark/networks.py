@@ -15,7 +15,7 @@ from shvit_pl.deploy.fusing import fused
 from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
-from shvit_pl.networks import TIMM, OpenedNetwork, open_network
+from shvit_pl.models.networks import TIMM, OpenedNetwork, open_network
 
 FUSED = "BatchNorm and residuals fused by fuse()"
 REPARAMETERISED = "reparameterised by timm; further BatchNorm is left to the mode"

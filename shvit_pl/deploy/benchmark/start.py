@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from shvit_pl import __version__
+from shvit_pl.command_line.checks import check_writable
+from shvit_pl.command_line.extras import check_extra
 from shvit_pl.deploy.benchmark.accuracy import known_accuracy
 from shvit_pl.deploy.benchmark.builder import Builder
 from shvit_pl.deploy.benchmark.cells import ONNX, Group, plan
@@ -24,9 +26,7 @@ from shvit_pl.deploy.benchmark.options import Options
 from shvit_pl.deploy.benchmark.progress import Steps
 from shvit_pl.deploy.benchmark.rows import Row, make_rows
 from shvit_pl.deploy.benchmark.table import describe, print_table
-from shvit_pl.extras import check_extra
-from shvit_pl.flags import check_writable
-from shvit_pl.networks import OpenedNetwork
+from shvit_pl.models.networks import OpenedNetwork
 
 
 def start(options: Options, command: Sequence[str]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shvit_pl.command_line.extras import check_extra
+from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.deploy.export.formats import FORMATS
 from shvit_pl.deploy.export.request import OPSETS, read_request
 from shvit_pl.errors import UserError
-from shvit_pl.extras import check_extra
-from shvit_pl.parsing import OneLineErrors
 
 if TYPE_CHECKING:
-    from shvit_pl.networks import OpenedNetwork
+    from shvit_pl.models.networks import OpenedNetwork
 
 _AVERAGED = {None: None, "raw": False, "ema": True}
 
@@ -21,7 +21,7 @@ def run(args: list[str]) -> None:
     request = read_request(_parser().parse_args(args[1:]))
     if request.format.extra is not None:
         check_extra(f"--format {request.name}", request.format.extra)
-    from shvit_pl.quiet import quiet
+    from shvit_pl.command_line.quiet import quiet
 
     quiet()
     from shvit_pl.deploy.export.export import export
@@ -33,7 +33,7 @@ def run(args: list[str]) -> None:
 
 
 def _open(options: Any) -> OpenedNetwork:
-    from shvit_pl.networks import open_network
+    from shvit_pl.models.networks import open_network
 
     opened = open_network(options.network, _AVERAGED[options.weights], options.pretrained)
     design = getattr(opened.model, "design", None)

@@ -22,7 +22,7 @@ from shvit_pl.deploy.export.request import Request
 from shvit_pl.deploy.export.silence import silenced
 from shvit_pl.deploy.fusing import fused
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.networks import OpenedNetwork
+from shvit_pl.models.networks import OpenedNetwork
 
 _COMPARED = 64  # images
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}

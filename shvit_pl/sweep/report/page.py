@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from shvit_pl.sweep.objectives import COSTS
+from shvit_pl.sweep.plan.objectives import COSTS
 from shvit_pl.sweep.report.charts import draw_charts
 from shvit_pl.sweep.report.conditions import conditions
 from shvit_pl.sweep.report.curves import MOST

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from math import floor, isfinite, log10
 from typing import Any
 
-from shvit_pl.runs import EMA
-from shvit_pl.sweep.objectives import COSTS, value
+from shvit_pl.runs.folder import EMA
+from shvit_pl.sweep.plan.objectives import COSTS, value
 from shvit_pl.sweep.results import Cell, Direction, Results, Run
 
 ACCURACY = "val/acc1"

@@ -6,8 +6,8 @@ import csv
 from io import StringIO
 from typing import Any
 
-from shvit_pl.sweep.choices import short_names
-from shvit_pl.sweep.objectives import COSTS
+from shvit_pl.sweep.plan.choices import short_names
+from shvit_pl.sweep.plan.objectives import COSTS
 from shvit_pl.sweep.report.conditions import conditions
 from shvit_pl.sweep.report.findings import Findings, findings_of
 from shvit_pl.sweep.report.quantities import cell_values

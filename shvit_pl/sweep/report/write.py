@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import uuid4
 
-from shvit_pl.runs import FIGURES
+from shvit_pl.runs.folder import FIGURES
 from shvit_pl.sweep.report.figures import draw_figures
 from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.page import render

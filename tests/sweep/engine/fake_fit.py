@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from shvit_pl.runs import write_summary
+from shvit_pl.runs.folder import write_summary
 
 STEPS = 10
 SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_PROCID", "SLURM_NTASKS")

@@ -10,15 +10,15 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from shvit_pl.sweep.definition import Definition
-from shvit_pl.sweep.driver import Terms, drive
-from shvit_pl.sweep.pool import Pool, slots_for
+from shvit_pl.sweep.engine.driver import Terms, drive
+from shvit_pl.sweep.engine.pool import Pool, slots_for
+from shvit_pl.sweep.engine.worker import WorkerSpec
+from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.processes import dying_with_us
-from shvit_pl.sweep.record import record
-from shvit_pl.sweep.storage import open_storage
-from shvit_pl.sweep.study import Board
+from shvit_pl.sweep.study.record import record
+from shvit_pl.sweep.study.storage import open_storage
+from shvit_pl.sweep.study.study import Board
 from shvit_pl.sweep.watch import LiveTable
-from shvit_pl.sweep.worker import WorkerSpec
 
 ROOT = Path(__file__).parents[3]
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_fit.py")))

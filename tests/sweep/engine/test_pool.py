@@ -5,8 +5,8 @@ from time import monotonic, sleep
 import pytest
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.pool import Pool, cores, slots_for
-from shvit_pl.sweep.worker import WorkerSpec
+from shvit_pl.sweep.engine.pool import Pool, cores, slots_for
+from shvit_pl.sweep.engine.worker import WorkerSpec
 from tests.sweep.engine.launch import STUDY
 from tests.sweep.engine.processes import WORKER, kill, processes_of, wait_until
 

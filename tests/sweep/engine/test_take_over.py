@@ -5,10 +5,10 @@ import time
 import pytest
 from optuna.trial import TrialState
 
-from shvit_pl.sweep.grid import Point
-from shvit_pl.sweep.journal import open_journal
+from shvit_pl.sweep.plan.grid import Point
 from shvit_pl.sweep.processes import this_process
-from shvit_pl.sweep.study import BEAT, ERROR, KEY, LOST, Board, is_fault
+from shvit_pl.sweep.study.journal import open_journal
+from shvit_pl.sweep.study.study import BEAT, ERROR, KEY, LOST, Board, is_fault
 
 GRACE = 0.5
 ELSEWHERE = {**this_process(), "machine": "another", "host": "far"}

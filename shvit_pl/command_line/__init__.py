@@ -1,0 +1,1 @@
+"""What every command reads its flags with: parsers, checks, config files, extras."""

@@ -1,0 +1,1 @@
+"""`fit`, `validate`, `test`, `predict` and `cache-teacher`: LightningCLI with our module and our data."""

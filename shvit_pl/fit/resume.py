@@ -1,0 +1,107 @@
+"""Going on with a run: which checkpoint, and whether it is still the same run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shvit_pl.command_line.settings import flat, plain
+from shvit_pl.errors import UserError
+from shvit_pl.runs.folder import CHECKPOINTS, SUMMARY, interrupted_run
+
+_BY_SLURM = "hpc_ckpt_*.ckpt"  # how Lightning names what it writes when SLURM is about to end a job
+# what changes the course of a training, beside all of model.* and data.*
+_TRAINER = (
+    "max_epochs",
+    "max_steps",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "precision",
+    "limit_train_batches",
+    "num_nodes",
+    "sync_batchnorm",
+)
+_KEPT = (
+    "model.optim.name",  # what the optimiser's state is of
+    "model.optim.layer_decay",
+    "data.steps_per_epoch",  # what the position in a stream is counted in
+)
+_FREE = (  # change nothing in it
+    "data.num_workers",
+    "data.prefetch",
+    "model.class_names",
+    "model.init_from",
+    "model.use_ema",
+    "model.distill.check",
+)
+
+
+def training_settings(config: Any) -> dict[str, Any]:
+    """The settings of a fit that determine its course, flat: `{"model.optim.lr": 0.001, ...}`."""
+    settings = {"seed_everything": config.seed_everything, "monitor": config.monitor}
+    for section in ("model", "data"):
+        values = config[section].as_dict() if hasattr(config[section], "as_dict") else dict(config[section])
+        settings.update(flat(values, f"{section}."))
+    settings.update({f"trainer.{name}": plain(config.trainer[name]) for name in _TRAINER})
+    return {name: value for name, value in settings.items() if name not in _FREE}
+
+
+def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool = False) -> None:
+    """Raise `UserError` with the difference when a resumed run has other settings than the interrupted one.
+
+    Args:
+        before: Flat settings of the interrupted run.
+        now: Flat settings of this one.
+        allowed: Refuse only what can't be changed: an optimiser takes no other optimiser's state.
+    """
+    compared = _kept(before, now) if allowed else list({**before, **now})
+    changed = [
+        f"{name} {before.get(name, 'unset')} -> {now.get(name, 'unset')}"
+        for name in compared
+        if before.get(name) != now.get(name)
+    ]
+    if not changed:
+        return
+    ways = "Give the flags of that run, or start a new run from its weights with --model.init_from"
+    if not allowed:
+        ways += ", or give --allow_changes true to go on with these"
+    raise UserError(f"ckpt_path: the run that was interrupted had other settings ({'; '.join(changed)}). {ways}.")
+
+
+def _kept(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What can't be changed: what decides which parameters there are, and how the optimiser groups them."""
+    kept = list(_KEPT)
+    decay, objective = "model.optim.weight_decay", "model.distill.objective"
+    if (before.get(decay) == 0) != (now.get(decay) == 0):  # without, there is one group instead of two
+        kept.append(decay)
+    if "feature" in (before.get(objective), now.get(objective)):  # which learns a projection
+        kept += [objective, "model.distill.teacher"]
+    return kept
+
+
+def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> None:
+    """Raise `UserError` when all epochs asked for are in the checkpoint of a run that ended well."""
+    done = loops["fit_loop"]["epoch_progress"]["current"]["processed"]
+    if max_epochs is None or not 0 < max_epochs <= done or (max_epochs == done and interrupted_run(path)):
+        return
+    raise UserError(
+        f"ckpt_path {path!r}: its {done} epochs are all that trainer.max_epochs {max_epochs} asks for. Train longer "
+        f"with --trainer.max_epochs {done + 1} --allow_changes true, or leave ckpt_path out for a new run."
+    )
+
+
+def last_checkpoint(root: str, name: str) -> str | None:
+    """The newest checkpoint of the newest run of this name that has one and has not ended well, if there is one.
+
+    That is its `last.ckpt`, or what was written when SLURM was about to end the job.
+    """
+    folders = [folder for folder in (Path(root) / name).glob("version_*") if folder.name[8:].isdecimal()]
+    unfinished = [folder for folder in folders if not (folder / SUMMARY).exists()]
+    for folder in sorted(unfinished, key=lambda folder: int(folder.name[8:]), reverse=True):
+        files = [str(path) for name in ("last.ckpt", _BY_SLURM) for path in (folder / CHECKPOINTS).glob(name)]
+        if files:
+            return max(files, key=os.path.getmtime)
+    return None

@@ -1,0 +1,76 @@
+"""A checkpoint of ours: what it says of its run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shvit_pl.designs.config import DesignConfig
+from shvit_pl.errors import UserError, one_line
+from shvit_pl.models.repos import HUB
+from shvit_pl.runs.folder import CHECKPOINTS
+
+LAST = "last"  # in place of a file, for fit: the last one of the newest run
+_CONTENTS = {
+    "model": "hyper_parameters",
+    "data": "datamodule_hyper_parameters",
+    "step": "global_step",
+    "loops": "loops",
+    "callbacks": "callbacks",
+}
+_OF_TRAINING = ("state_dict", "optimizer_states", "lr_schedulers")  # what else must be there, read by Lightning
+
+
+def read_checkpoint(path: str | None, flag: str = "ckpt_path ") -> dict[str, Any]:
+    """What a checkpoint says of its `model`, `data`, `step` and `callbacks`.
+
+    Args:
+        path: The file.
+        flag: By which it was given, for messages.
+
+    Raises:
+        UserError: for any other file.
+    """
+    if path is None:
+        raise UserError(
+            "ckpt_path: which checkpoint? Give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt, or weights alone, as of a "
+            "Hub repo: --model.init_from hf-hub:USER/NAME."
+        )
+    if not Path(path).is_file():
+        raise UserError(f"{flag}{path!r}: {_why_no_file(path)}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # whatever torch runs into in a file that is something else, or cut short
+        raise _no_checkpoint(flag, path, "it can't be read") from error
+    checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
+    for key in (*_CONTENTS.values(), *_OF_TRAINING):
+        if key not in checkpoint:
+            raise _no_checkpoint(flag, path, f"it has no {key}")
+    contents = {name: checkpoint[key] for name, key in _CONTENTS.items()}
+    try:
+        DesignConfig(**contents["model"]["design"])
+        contents["model"]["class_names"], contents["data"]["path"]
+    except (LookupError, TypeError) as error:
+        raise _no_checkpoint(flag, path, f"in its settings, {one_line(error)}") from error
+    return contents
+
+
+def _why_no_file(path: str) -> str:
+    if path.startswith(HUB):
+        return f"a Hub repo holds weights and no state of a training. Take them by --model.init_from {path}."
+    if path == LAST:
+        return "that is for shvit-pl fit. Give the file, such as RUN_FOLDER/checkpoints/last.ckpt."
+    best = Path(path) / CHECKPOINTS / "best.ckpt"
+    if path and best.is_file():
+        return f"a folder. Give --ckpt_path {best}."
+    problem = "a folder" if path and Path(path).is_dir() else "no such file"
+    return f"{problem}. Give a run's checkpoints/best.ckpt or last.ckpt; weights of a Hub repo: --model.init_from."
+
+
+def _no_checkpoint(flag: str, path: str, reason: str) -> UserError:
+    return UserError(
+        f"{flag}{path!r}: not a whole checkpoint of this shvit-pl ({reason}). Give a run's checkpoints/best.ckpt "
+        "or last.ckpt; weights of another program go in by --model.init_from."
+    )

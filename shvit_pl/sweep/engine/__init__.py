@@ -1,0 +1,1 @@
+"""What runs the points of a sweep: a driver, its workers, and their attempts."""

@@ -1,0 +1,117 @@
+"""The worker processes of a driver, and what each may use: a GPU, and its share of the CPU's cores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from shvit_pl.errors import UserError
+from shvit_pl.sweep.engine.worker import WorkerSpec
+from shvit_pl.sweep.layout import LOGS
+from shvit_pl.sweep.processes import dying_with_us, is_of_this_machine
+
+_PATIENCE = 30.0  # seconds for a worker to end its run
+_SOON = 5.0  # seconds after which a worker that ends has at least begun
+_MOST_FALSE_STARTS = 5
+
+
+def slots_for(workers: int, gpus: Sequence[str]) -> list[str | None]:
+    """The GPU of each worker, handed out one by one; None where there is none to hand out."""
+    return [gpus[number % len(gpus)] if gpus else None for number in range(workers)]
+
+
+def worker_environment(gpu: str | None, workers: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a worker's runs.
+
+    Args:
+        gpu: Its GPU, if it gets one of its own.
+        workers: How many share the CPU.
+        environment: The driver's own.
+    """
+    # of SLURM's, a run would conclude that it is one of many processes of one training
+    kept = {name: value for name, value in environment.items() if not name.startswith(("SLURM_", "PMI"))}
+    kept["PYTHONUNBUFFERED"] = "1"
+    if workers > 1 and "OMP_NUM_THREADS" not in kept:
+        kept["OMP_NUM_THREADS"] = str(max(1, cores() // workers))
+    if gpu is not None:
+        kept["CUDA_VISIBLE_DEVICES"] = gpu
+    return kept
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Pool:
+    """Keeps so many workers alive, and ends them all.
+
+    Args:
+        spec: What each is told.
+        slots: One worker each, with its GPU.
+    """
+
+    def __init__(self, spec: WorkerSpec, slots: Sequence[str | None]) -> None:
+        self.spec = spec
+        self.slots = slots
+        self._workers: dict[int, tuple[subprocess.Popen[bytes], float]] = {}
+        self._false_starts = 0
+
+    def __enter__(self) -> Pool:
+        """Nothing runs yet."""
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """End all workers, and so their runs."""
+        for worker, _since in self._workers.values():
+            with suppress(ProcessLookupError):
+                worker.terminate()
+        until = time.monotonic() + _PATIENCE
+        for worker, _since in self._workers.values():
+            try:
+                worker.wait(max(0.1, until - time.monotonic()))
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
+                worker.kill()
+                worker.wait()
+
+    def does(self, owner: Mapping[str, Any]) -> bool:
+        """Whether the worker that runs something is one of these."""
+        pids = [worker.pid for worker, _since in self._workers.values()]
+        return owner.get("pid") in pids and is_of_this_machine(owner)
+
+    def keep(self, wanted: int) -> None:
+        """Start workers in the free slots, up to so many; raises `UserError` where they end as soon as they begin."""
+        for number, (worker, since) in list(self._workers.items()):
+            code = worker.poll()
+            if code is not None:
+                del self._workers[number]
+                ended_itself = code > 0 and time.monotonic() - since < _SOON  # one that was killed may well have begun
+                self._false_starts = self._false_starts + 1 if ended_itself else 0
+        if self._false_starts > _MOST_FALSE_STARTS:
+            raise UserError(f"--workers: none stays alive; see {self._log(0).parent}/worker-*.log for what they say.")
+        for number in range(min(wanted, len(self.slots))):
+            if number not in self._workers:
+                self._workers[number] = (self._start(number), time.monotonic())
+
+    def _start(self, number: int) -> subprocess.Popen[bytes]:
+        log = self._log(number)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "shvit_pl.sweep.engine.worker", self.spec.as_json()],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=worker_environment(self.slots[number], len(self.slots), os.environ),
+                start_new_session=True,
+                preexec_fn=dying_with_us(),
+            )
+
+    def _log(self, number: int) -> Path:
+        return Path(self.spec.folder) / LOGS / f"worker-{number}.log"

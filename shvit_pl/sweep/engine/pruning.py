@@ -1,0 +1,51 @@
+"""Pruning: a run of a search tells the study its metric after each epoch, and ends where the pruner says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+from optuna.exceptions import StorageInternalError
+
+from shvit_pl.errors import UserError
+from shvit_pl.sweep.plan.search import make_pruner
+from shvit_pl.sweep.study.storage import open_storage
+from shvit_pl.sweep.study.study import Board
+
+
+class PruneTrial(L.Callback):
+    """Ends a run that the pruner gives up; it leaves a whole run folder, with fewer steps than it set out for.
+
+    Args:
+        folder: The sweep folder.
+        storage: URL of the study's database; None for the journal in the folder.
+        study: Name of the study.
+        trial: Number of the run's trial in it.
+        metric: The metric of the validation images that is reported.
+        pruner: none, median or halving.
+    """
+
+    def __init__(self, folder: str, storage: str | None, study: str, trial: int, metric: str, pruner: str) -> None:
+        self.folder, self.storage, self.study = folder, storage, study
+        self.trial, self.metric, self.pruner = trial, metric, pruner
+        self._board: Board | None = None
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Report; between two epochs, ask whether to go on."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        hopeless = trainer.is_global_zero and self._is_hopeless(trainer)
+        if trainer.strategy.broadcast(hopeless):
+            trainer.should_stop = True
+
+    def _is_hopeless(self, trainer: L.Trainer) -> bool:
+        epoch = trainer.current_epoch + 1
+        try:
+            if self._board is None:
+                self._board = Board(open_storage(Path(self.folder), self.storage), self.study)
+                self._board.study.pruner = make_pruner(self.pruner)
+            trial = self._board.open(self.trial)
+            trial.report(trainer.callback_metrics[self.metric].item(), epoch)
+            return epoch != trainer.max_epochs and trial.should_prune()
+        except (StorageInternalError, UserError):  # of a database that is away for a while
+            return False

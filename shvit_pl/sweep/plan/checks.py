@@ -1,0 +1,169 @@
+"""A sweep against `fit`: every flag, value and cell, before the first run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from textwrap import shorten
+from typing import Any
+
+from shvit_pl.command_line.parser import SECTIONS, nearest_option
+from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.fit.check import FitCheck, Planned
+from shvit_pl.runs.folder import EMA
+from shvit_pl.sweep.options import own_flags
+from shvit_pl.sweep.plan.choices import as_flags, short_names
+from shvit_pl.sweep.plan.definition import Definition
+from shvit_pl.sweep.plan.grid import cells_of
+from shvit_pl.sweep.plan.objectives import MONITORS
+from shvit_pl.sweep.plan.sweep_file import IN_FILE, KINDS, SweepFile
+
+# what the sweep says to each run, and where a user says it
+_OWN = {
+    "seed_everything": "seeds in the sweep file say it",
+    "monitor": "objective in the sweep file says it",
+    "run_name": "each run has the name of its point",
+    "trainer.default_root_dir": "--folder says it",
+    "ckpt_path": "interrupted runs go on by themselves",
+    "plain": "runs write to log files",
+    "push_to": "shvit-pl push SWEEP_FOLDER pushes the best run",
+    "trainer.logger": "each run keeps its run folder",
+    "trainer.fast_dev_run": "each run keeps its run folder",
+    "trainer.num_nodes": "a run is of one machine; several machines share a sweep by --storage",
+}
+_SHOWN = 3  # mistakes in a message
+_LONGEST = 110  # characters of one of several
+
+
+def check_flags(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> None:
+    """Raise `UserError` for a flag that neither `sweep` nor `fit` has, or that the sweep itself sets or varies."""
+    given = [arg.partition("=")[0].removeprefix("--").rstrip("+") for arg in flags if arg.startswith("--")]
+    known = fit.flags()
+    for name in given:
+        _check_ours(name, f"--{name}")
+        if not _is_of_fit(name, known):
+            own = [f"--{flag}" for flag in own_flags()]
+            hint = did_you_mean(f"--{name}", own) or nearest_option(name, known, "--")
+            raise UserError(f"--{name}: no such flag of sweep or fit{hint}; see shvit-pl sweep --help and fit --help.")
+        if file.rows is None and name in file.varied:
+            raise UserError(f"--{name}: {file.path} varies it; leave one of the two out.")
+    for name in file.varied:
+        _check_ours(name, f"--config {str(file.path)!r}: {name}")
+        if not _is_of_fit(name, known):
+            hint = nearest_option(name, known)
+            raise UserError(f"--config {str(file.path)!r}: {name}: no such flag of fit{hint}; see shvit-pl fit --help.")
+
+
+def check_strays(flags: Sequence[str]) -> None:
+    """Raise `UserError` for what is neither a flag nor the value of the flag before it."""
+    for before, arg in zip(("", *flags), flags, strict=False):
+        if not arg.startswith("-") and (not before.startswith("-") or "=" in before):
+            advice = f"give it as --config {arg}" if arg.endswith((".yaml", ".yml")) else "give it after its flag"
+            raise UserError(f"{arg}: an argument without a flag; {advice}.")
+
+
+def _check_ours(name: str, where: str) -> None:
+    """Refuse what the sweep itself says to each run."""
+    said = _OWN.get(name) or ("the sweep file says it" if name in IN_FILE else None)
+    if said is not None:
+        raise UserError(f"{where}: not to be set here; {said}.")
+
+
+def _is_of_fit(name: str, known: set[str]) -> bool:
+    """Whether `fit` has a flag of this name, or one that takes what is named below it, as trainer.callbacks does."""
+    return name in known or any(name.startswith(f"{flag}.") for flag in known - SECTIONS.keys())
+
+
+def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
+    """What a sweep file means with these flags of `fit`; raises `UserError` for flags that `fit` refuses."""
+    settings = fit.settings(base)
+    _check_keeps_a_run(fit.config.fit.trainer)
+    varied = {"seed_everything", "monitor", *file.varied}
+    fixed = {name: value for name, value in settings.items() if not _is_within(name, varied)}
+    search = {key: value for key, value in asdict(file.search).items() if key != "n_trials"} if file.search else None
+    kind = next(kind for kind, given in zip(KINDS, (file.grid, file.rows, file.search), strict=True) if given)
+    return Definition(kind, _plain(cells_of(file)), file.seeds, dict(file.objectives), _plain(fixed), _plain(search))
+
+
+def _check_keeps_a_run(trainer: Any) -> None:
+    """A sweep reads what its runs leave behind."""
+    if trainer.fast_dev_run or trainer.logger is False:
+        name, value = ("fast_dev_run", trainer.fast_dev_run) if trainer.fast_dev_run else ("logger", False)
+        raise UserError(f"trainer.{name} {value}: a run of a sweep keeps its run folder; leave it out of base.")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A cell that `fit` takes.
+
+    Attributes:
+        name: Of the cell; of a search, the values that are tried.
+        flags: Of `fit`, for a run of it.
+        planned: What it would train.
+    """
+
+    name: str
+    flags: tuple[str, ...]
+    planned: Planned
+
+
+def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit: FitCheck) -> list[Opened]:
+    """Open data, weights and teacher of every cell as its runs would; raises `UserError` with all that fail together.
+
+    Of a search, each choice and the ends of each range are opened, and all whole numbers of a short one.
+    """
+    cells = definition.cells if file.search is None else _named(file.search.examples())
+    opened: list[Opened] = []
+    mistakes: dict[str, str] = {}
+    for name, choices in cells.items():
+        flags = (*base, *as_flags(choices))
+        try:
+            opened.append(Opened(name, flags, fit.open(flags)))
+            _check_logged(definition, opened[-1].planned)
+        except UserError as error:
+            mistakes[name] = str(error)
+    if mistakes:
+        raise UserError(_together(mistakes, len(cells)))
+    return opened
+
+
+def _named(examples: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    short = short_names(examples[0])
+    return {", ".join(f"{short[flag]} {value}" for flag, value in choices.items()): choices for choices in examples}
+
+
+def _check_logged(definition: Definition, planned: Planned) -> None:
+    for objective in definition.objectives:
+        if objective in MONITORS and objective not in planned.metrics:
+            logged = f"logged are {', '.join(planned.metrics)}" if planned.metrics else "there is no validation"
+            average = "; an average is kept with --model.ema.decay" if objective.endswith(EMA) else ""
+            raise UserError(f"objective {objective}: not logged here; {logged}{average}.")
+
+
+def _together(mistakes: dict[str, str], cells: int) -> str:
+    """One message for all cells that fail; the same mistake is said once."""
+    alike: dict[str, list[str]] = {}
+    for name, mistake in mistakes.items():
+        alike.setdefault(mistake, []).append(name)
+    if len(alike) == 1 and len(mistakes) == cells:
+        return next(iter(alike))
+    longest = _LONGEST * _SHOWN // min(_SHOWN, len(alike))
+    told = [f"{_and_more(names)}: {mistake.rstrip('.')}" for mistake, names in alike.items()]
+    said = [shorten(text, longest, placeholder=" ...") for text in told]
+    more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
+    return f"{len(mistakes)} of {cells} cells can't run. {'; '.join(said[:_SHOWN])}{more}."
+
+
+def _and_more(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1} more)"
+
+
+def _is_within(name: str, varied: Iterable[str]) -> bool:
+    """Whether a setting is varied, by itself or with its section."""
+    return any(name == flag or name.startswith(f"{flag}.") for flag in varied)
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from the study."""
+    return json.loads(json.dumps(value, default=str))

@@ -1,0 +1,1 @@
+"""What a sweep remembers: its study and its folder."""

@@ -1,0 +1,251 @@
+"""The optimiser, its schedule and gradient clipping."""
+
+import json
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.plugins import MixedPrecision
+from timm.optim import list_optimizers
+from timm.utils import adaptive_clip_grad
+from torch import nn
+
+from shvit_pl import ClassificationModule
+from shvit_pl.errors import UserError
+from shvit_pl.models import create_model
+from shvit_pl.modules.optim import OptimConfig, make_optimizer, make_schedule, peak_lr, place_steps
+from tests.conftest import perturb_
+
+GOLDEN = Path(__file__).parent / "golden"
+OFFICIAL = json.loads((GOLDEN / "lr_schedule.json").read_text())
+
+
+def rates(config, global_batch=512, total=100, epochs=10.0):
+    schedule = make_schedule(config, global_batch, total, epochs)
+    return schedule, [schedule.peak * schedule(step) for step in range(total + 1)]
+
+
+def optimizer_of(model, config, weight_decay=0.3):
+    return make_optimizer(model, config, make_schedule(config, 512, 100, 10.0), weight_decay)
+
+
+def test_the_learning_rate_is_stated_for_a_global_batch_of_512():
+    assert peak_lr(OptimConfig(lr=1e-3), 2048) == pytest.approx(4e-3)
+
+
+def test_warm_up_is_linear_and_the_cosine_ends_at_min_lr():
+    schedule, lr = rates(OptimConfig(lr=1e-3, warmup_epochs=1, warmup_lr=1e-6, min_lr=1e-5))
+    assert schedule.warmup == 10
+    assert not schedule.warmup_shrunk
+    assert lr[0] == pytest.approx(1e-6)
+    assert lr[5] == pytest.approx((1e-6 + 1e-3) / 2)
+    assert lr[10] == pytest.approx(1e-3)
+    assert lr[55] == pytest.approx((1e-3 + 1e-5) / 2)
+    assert lr[100] == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("official", OFFICIAL, ids=lambda official: f"{official['epochs']} epochs")
+def test_by_epoch_the_rate_is_the_official_codes_in_every_epoch(official):
+    config = OptimConfig(
+        lr=official["peak_lr"],
+        warmup_epochs=official["warmup_epochs"],
+        warmup_lr=official["warmup_lr"],
+        min_lr=official["min_lr"],
+        interval="epoch",
+    )
+    model = torch.nn.Linear(2, 2)
+    schedule = make_schedule(config, 512, total_steps=official["epochs"] * 7, epochs=official["epochs"])
+    optimizer, scheduler = make_optimizer(model, config, schedule, 0.0)
+    used = []
+    for _ in range(official["epochs"]):
+        used.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert used == pytest.approx(official["lr_used_in_epoch"], rel=1e-12)
+
+
+def test_a_warm_up_longer_than_a_fifth_of_the_run_shrinks_to_a_fifth():
+    schedule, lr = rates(OptimConfig(warmup_epochs=50))
+    assert (schedule.warmup, schedule.warmup_shrunk) == (20, True)
+    assert max(lr) == lr[20]
+
+
+@pytest.mark.parametrize("total", [1, 2, 4])
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_a_run_of_a_few_steps_is_legal(total, interval):
+    _, lr = rates(OptimConfig(interval=interval), total=total, epochs=1.0)
+    assert all(0 < rate <= 1e-3 for rate in lr)
+
+
+def test_one_dimensional_parameters_are_not_decayed():
+    model = create_model("tiny", num_classes=10)
+    optimizer, scheduler = optimizer_of(model, OptimConfig())
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] > 0 for p in group["params"]}
+    for parameter in model.parameters():
+        assert (id(parameter) in decayed) == (parameter.ndim > 1)
+    assert scheduler.get_last_lr()[0] == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("s1", 0.025), ("s2", 0.032), ("s3", 0.035), ("s4", 0.03)])
+def test_the_weight_decay_auto_is_the_papers(name, expected):
+    module = ClassificationModule(design={"name": name}, optim=OptimConfig(weight_decay="auto"))
+    assert module.weight_decay == expected
+
+
+def test_with_layer_decay_earlier_layers_learn_slower_and_the_warm_up_keeps_that():
+    model = create_model("tiny", num_classes=10)
+    optimizer, scheduler = optimizer_of(model, OptimConfig(layer_decay=0.5))
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    order = [model.patch_embed[0].c.weight, model.stages[0].blocks[0].conv.m.c.weight, model.head.l.weight]
+    first, second, last = (rate[id(parameter)] for parameter in order)
+    assert first < second < last
+    for _ in range(20):
+        optimizer.step()
+        scheduler.step()
+    at_peak = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert at_peak[id(order[2])] == pytest.approx(1e-3)
+    assert at_peak[id(order[0])] / at_peak[id(order[2])] == pytest.approx(first / last)
+
+
+def test_adaptive_clipping_is_the_official_codes():
+    golden = json.loads((GOLDEN / "agc.json").read_text())
+    parameters = [torch.nn.Parameter(torch.tensor(values)) for values in golden["params"]]
+    for parameter, gradient in zip(parameters, golden["grads"], strict=True):
+        parameter.grad = torch.tensor(gradient)
+    adaptive_clip_grad(parameters, clip_factor=golden["clip_factor"], eps=golden["eps"])
+    for parameter, expected in zip(parameters, golden["clipped"], strict=True):
+        torch.testing.assert_close(parameter.grad, torch.tensor(expected))
+
+
+def test_the_module_clips_every_parameter_the_classifiers_too():
+    module = ClassificationModule(
+        design={"name": "tiny"}, optim=OptimConfig(agc=0.02), class_names=[str(i) for i in range(10)]
+    )
+    perturb_(module.model)
+    for parameter in module.model.parameters():
+        parameter.grad = torch.full_like(parameter, 10.0)
+    reference = [parameter.detach().clone().requires_grad_() for parameter in module.model.parameters()]
+    for parameter in reference:
+        parameter.grad = torch.full_like(parameter, 10.0)
+    adaptive_clip_grad(reference, clip_factor=0.02)
+    module._trainer = L.Trainer(logger=False)
+    module.configure_gradient_clipping(torch.optim.SGD(module.parameters(), lr=1.0))
+    for (name, parameter), expected in zip(module.model.named_parameters(), reference, strict=True):
+        assert parameter.grad.abs().max() < 10.0, name
+        assert torch.equal(parameter.grad, expected.grad), name
+
+
+def test_any_timm_optimiser_steps():
+    model = torch.nn.Linear(3, 2)
+    for name in ("sgd", "lamb", "adopt"):
+        optimizer, _ = optimizer_of(model, OptimConfig(name=name))
+        before = model.weight.clone()
+        model(torch.ones(1, 3)).sum().backward()
+        for _ in range(3):
+            optimizer.step()
+        assert not torch.equal(model.weight, before), name
+
+
+def test_further_arguments_reach_the_optimiser_and_wrong_ones_are_refused():
+    model = torch.nn.Linear(3, 2)
+    optimizer, _ = optimizer_of(model, OptimConfig(options={"betas": [0.9, 0.95]}))
+    assert tuple(optimizer.param_groups[0]["betas"]) == (0.9, 0.95)
+    with pytest.raises(ValueError, match=r"model.optim.options .*sgd does not take them"):
+        optimizer_of(model, OptimConfig(name="sgd", options={"bettas": 1}))
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "kron" else name for name in list_optimizers()]
+)
+def test_any_timm_optimiser_takes_a_step_or_is_refused_by_its_name(name):
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    before = [parameter.clone() for parameter in model.parameters()]
+    if _needs_what_is_not_here(name):
+        with pytest.raises(UserError, match=f"model.optim.name '?{name}"):
+            optimizer_of(model, OptimConfig(name=name))
+        return
+    optimizer, _ = optimizer_of(model, OptimConfig(name=name, warmup_epochs=0))
+    images = torch.randn(8, 4)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(images).square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    optimizer.step(closure)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def _needs_what_is_not_here(name):
+    """Second derivatives, or a package of GPU kernels."""
+    return name == "adahessian" or name.startswith(("bnb", "fused"))
+
+
+def stepped(model, config, optimizer=None, steps=3, fused=True):
+    """The optimiser after some steps on fixed gradients."""
+    if optimizer is None:
+        optimizer, _ = make_optimizer(model, config, make_schedule(config, 512, 100, 10.0), 0.3, fused=fused)
+    for step in range(steps):
+        for number, parameter in enumerate(model.parameters()):
+            parameter.grad = torch.full_like(parameter, 0.1 + step - number % 3)
+        optimizer.step()
+    return optimizer
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_the_fused_optimiser_does_what_the_plain_one_does(name):
+    models = [perturb_(create_model("tiny", num_classes=10)) for _ in range(2)]
+    fused, plain = (
+        stepped(model, OptimConfig(name=name), fused=how) for model, how in zip(models, (True, False), strict=True)
+    )
+    assert (fused.param_groups[0]["fused"], bool(plain.param_groups[0]["fused"])) == (True, False)
+    for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_who_asks_for_another_way_gets_it():
+    for options in ({"fused": False}, {"foreach": True}):
+        optimizer, _ = optimizer_of(nn.Linear(2, 2), OptimConfig(options=options))
+        assert not optimizer.param_groups[0]["fused"]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_checkpoint_of_the_other_kind_of_step_goes_on(fused):
+    model, config = nn.Linear(3, 2), OptimConfig()
+    state = stepped(model, config, fused=not fused).state_dict()
+    optimizer, _ = make_optimizer(model, config, make_schedule(config, 512, 100, 10.0), 0.3, fused=fused)
+    optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        group["fused"] = fused
+    place_steps(optimizer)
+    stepped(model, config, optimizer, steps=1)
+    assert {float(each["step"]) for each in optimizer.state.values()} == {4.0}
+
+
+def test_with_16_bits_adaptive_clipping_sees_the_gradients_unscaled():
+    module = ClassificationModule(
+        design={"name": "tiny"}, optim=OptimConfig(agc=0.02), class_names=[str(i) for i in range(10)]
+    )
+    perturb_(module.model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    module._trainer = L.Trainer(logger=False, accelerator="cpu")
+    module._trainer.strategy.precision_plugin = MixedPrecision("bf16-mixed", "cpu")
+    module._trainer.strategy.precision_plugin.scaler = scaler
+    optimizer, _ = optimizer_of(module.model, module.optim_config)
+    images = torch.randn(4, 3, 64, 64)
+    scaler.scale(module.model.train()(images).square().mean()).backward()
+    expected = [parameter.grad.clone() / 2**10 for parameter in module.model.parameters()]
+    reference = [parameter.detach().clone().requires_grad_() for parameter in module.model.parameters()]
+    for parameter, gradient in zip(reference, expected, strict=True):
+        parameter.grad = gradient
+    adaptive_clip_grad(reference, clip_factor=0.02)
+    module.configure_gradient_clipping(optimizer)
+    for ours, theirs in zip(module.model.parameters(), reference, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    before = [parameter.clone() for parameter in module.model.parameters()]
+    scaler.step(optimizer)
+    assert any(not torch.equal(old, new) for old, new in zip(before, module.model.parameters(), strict=True))
