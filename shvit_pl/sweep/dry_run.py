@@ -20,7 +20,7 @@ from shvit_pl.runs.folder import finished_run, read_summary
 from shvit_pl.sweep.plan.checks import Opened
 from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.processes import how_it_ended
-from shvit_pl.sweep.progress import duration
+from shvit_pl.sweep.study.progress import duration
 
 _STEPS = 6
 _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward

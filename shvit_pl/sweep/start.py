@@ -22,8 +22,8 @@ from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.plan.checks import check_flags, check_strays, define, open_cells
 from shvit_pl.sweep.plan.definition import Definition, refuse_other
 from shvit_pl.sweep.plan.sweep_file import pick_sweep_file, read_sweep_file
-from shvit_pl.sweep.progress import Status, status_of
 from shvit_pl.sweep.study.place import place, study_of, sweeps_there
+from shvit_pl.sweep.study.progress import Status, status_of
 from shvit_pl.sweep.study.record import record, write_file
 from shvit_pl.sweep.study.storage import hide_password, open_storage
 from shvit_pl.sweep.study.study import Board

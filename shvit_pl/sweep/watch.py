@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shvit_pl.sweep.layout import LOGS
-from shvit_pl.sweep.progress import Ended, Running, Status, duration
+from shvit_pl.sweep.study.progress import Ended, Running, Status, duration
 
 _ROWS = 12  # runs in the table
 

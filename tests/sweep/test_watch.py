@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from shvit_pl.sweep.plan.grid import Point
-from shvit_pl.sweep.progress import Ended, Running, Status
+from shvit_pl.sweep.study.progress import Ended, Running, Status
 from shvit_pl.sweep.watch import LiveTable
 
 A, B, C = (Point(f"{name}_seed-0", name, {}, 0) for name in "abc")

@@ -17,8 +17,8 @@ from shvit_pl.runs.folder import newest_run, read_curves
 from shvit_pl.sweep.layout import RUNS, SWEEP
 from shvit_pl.sweep.plan.definition import Definition, refuse_other
 from shvit_pl.sweep.plan.grid import Point
-from shvit_pl.sweep.progress import command_of
 from shvit_pl.sweep.results import Cell, Results, Run, State
+from shvit_pl.sweep.study.progress import command_of
 from shvit_pl.sweep.study.study import CURVES, DEFINITION, ERROR, RUN, SPEED, SUMMARY, Board, is_fault
 
 _FACTS = {"command", "study", "storage", "definition"}
