@@ -11,7 +11,7 @@ from shvit_pl.models import create_model
 from shvit_pl.modules.clipping import clip_adaptively
 from tests.conftest import perturb_
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "agc.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "agc.json").read_text())
 
 
 def with_gradients(model, scale, seed=0):

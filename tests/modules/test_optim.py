@@ -17,7 +17,7 @@ from shvit_pl.models import create_model
 from shvit_pl.modules.optim import OptimConfig, make_optimizer, make_schedule, peak_lr, place_steps
 from tests.conftest import perturb_
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 OFFICIAL = json.loads((GOLDEN / "lr_schedule.json").read_text())
 
 
