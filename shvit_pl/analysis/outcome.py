@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from shvit_pl import __version__
 from shvit_pl.command_line.checks import check_writable
-from shvit_pl.deploy.benchmark.files import replace_folder, write_rows
 from shvit_pl.errors import UserError
+from shvit_pl.files import replacing, write_rows
 
 _SUFFIXES = (".csv", ".json", ".png")
 _DPI = 200
@@ -45,13 +45,11 @@ def write(
         facts: All else that is known; `rows` are added.
         figure: The picture.
     """
-
-    def fill(new: Path) -> None:
+    with replacing(folder) as new:
+        new.mkdir(parents=True)
         write_rows(new / f"{study}.csv", rows)
         (new / f"{study}.json").write_text(json.dumps({**facts, "rows": list(rows)}, indent=2) + "\n")
         figure.savefig(new / f"{study}.png", dpi=_DPI)
-
-    replace_folder(folder, fill)
 
 
 def origin(command: Sequence[str]) -> dict[str, Any]:

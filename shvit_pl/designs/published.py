@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.design import Design
 from shvit_pl.designs.network import Network, design_of, network
+from shvit_pl.files import read_rows
 
 FILE = Path(__file__).with_name("published.csv")
 
@@ -86,10 +86,9 @@ def row_at(design: Design, image_size: int) -> PaperRow | None:
 def _rows() -> dict[tuple[Network, bool], dict[int, PaperRow]]:
     """The rows by image size, by network and whether it was distilled."""
     found: dict[tuple[Network, bool], dict[int, PaperRow]] = {}
-    with FILE.open(newline="") as file:
-        for line in csv.DictReader(file):
-            design = resolve_design(line["name"], **json.loads(line["changes"]))
-            found.setdefault((network(design), line["distilled"] == "yes"), {})[int(line["image_size"])] = _row(line)
+    for line in read_rows(FILE):
+        design = resolve_design(line["name"], **json.loads(line["changes"]))
+        found.setdefault((network(design), line["distilled"] == "yes"), {})[int(line["image_size"])] = _row(line)
     return found
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+
+from shvit_pl.files import read_rows
 
 _FOLDER = Path(__file__).with_name("paper")
 _PRINTED = "printed in the figure"
@@ -68,7 +69,7 @@ def _deit(model: VisionTransformer) -> PaperHeads | None:
     form = (model.embed_dim, len(model.blocks), model.patch_embed.patch_size, model.num_prefix_tokens)
     if top1 is None or form != (192, 12, (16, 16), 1):
         return None
-    layers = tuple(_of_deit(row, heads) for row in _rows("fig3_deit_tiny.csv"))
+    layers = tuple(_of_deit(row, heads) for row in read_rows(_FOLDER / "fig3_deit_tiny.csv"))
     return PaperHeads(f"Fig. 3: DeiT-T with {heads} heads", top1, _PRINTED + _BY_EYE * (heads == 6), layers)
 
 
@@ -86,7 +87,7 @@ def _swin(model: SwinTransformer) -> PaperHeads | None:
     heads = tuple(stage.blocks[0].attn.num_heads for stage in model.layers)
     if not name or depths != (2, 2, 6, 2) or (model.embed_dim == 96 and heads != (3, 6, 12, 24)):
         return None
-    rows = _rows("fig4_swin.csv")
+    rows = read_rows(_FOLDER / "fig4_swin.csv")
     top1 = float(rows[0][f"full_top1_swin_t{ending}"])
     return PaperHeads(f"Fig. 4: {name}", top1, _DIGITISED, tuple(_of_swin(row, ending, top1) for row in rows))
 
@@ -95,8 +96,3 @@ def _of_swin(row: dict[str, str], ending: str, top1: float) -> PaperLayer:
     modes = ("mask_one_head", "mask_all_but_one")
     without, alone = (round(float(row[f"{mode}_top1_swin_t{ending}"]) - top1, 2) for mode in modes)
     return PaperLayer(float(row[f"cos_sim_pct_swin_t{ending}"]), without, alone)
-
-
-def _rows(name: str) -> list[dict[str, str]]:
-    with (_FOLDER / name).open(newline="") as file:
-        return list(csv.DictReader(file))

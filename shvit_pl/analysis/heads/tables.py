@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-from io import StringIO
 from typing import Any
 
 from shvit_pl.analysis.heads.findings import Findings
@@ -71,15 +69,6 @@ def _paper(findings: Findings, layer: LayerResult, row: Row) -> Row:
     beside["paper_most_important_head"] = _from_1(theirs.important)
     beside["paper_most_redundant_head"] = _from_1(theirs.redundant)
     return beside | {"paper": findings.paper.network, "paper_confidence": findings.paper.confidence}
-
-
-def as_csv(rows: list[Row]) -> str:
-    """Rows as the text of a file."""
-    text = StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _rounded(value: float | None) -> float | None:

@@ -17,8 +17,8 @@ from shvit_pl.analysis.heads.board import write_events
 from shvit_pl.analysis.heads.figures import draw_figures
 from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.folder import HEADS, LAYERS
-from shvit_pl.analysis.heads.tables import as_csv, head_rows, layer_rows
-from shvit_pl.deploy.export.artefact import replacing
+from shvit_pl.analysis.heads.tables import head_rows, layer_rows
+from shvit_pl.files import replacing, write_rows
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 
 
@@ -32,8 +32,10 @@ def write(findings: Findings, folder: Path, settings: Mapping[str, Any], command
         command: The command line.
     """
     pictures = {name: _png(figure) for name, figure in draw_figures(findings).items()}
-    files = {HEADS: as_csv(head_rows(findings)).encode(), LAYERS: as_csv(layer_rows(findings)).encode()}
-    files |= {f"{FIGURES}/{name}.png": png for name, png in pictures.items()}
+    for name, rows in ((HEADS, head_rows(findings)), (LAYERS, layer_rows(findings))):
+        with replacing(folder / name) as partial:
+            write_rows(partial, rows, line_end="\n")
+    files = {f"{FIGURES}/{name}.png": png for name, png in pictures.items()}
     files[SUMMARY] = (json.dumps(_summary(findings, settings, command), indent=2) + "\n").encode()
     (folder / FIGURES).mkdir(exist_ok=True)
     for name, content in files.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
@@ -14,6 +13,7 @@ from shvit_pl.analysis.runtime.kinds import KINDS, Kind
 from shvit_pl.analysis.runtime.scope import Scope
 from shvit_pl.designs.network import timm_name
 from shvit_pl.designs.published import row_at
+from shvit_pl.files import read_rows
 from shvit_pl.models import SHViT
 from shvit_pl.models.networks import OpenedNetwork
 
@@ -54,8 +54,7 @@ def paper_bar(opened: OpenedNetwork, pixels: int, scope: Scope = "attention") ->
 @cache
 def bars() -> tuple[PaperBar, ...]:
     """The figure, bar by bar."""
-    with FILE.open(newline="") as file:
-        return tuple(_bar(line) for line in csv.DictReader(file))
+    return tuple(_bar(line) for line in read_rows(FILE))
 
 
 def _bar(line: dict[str, str]) -> PaperBar:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from typing import Any
 
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import TIMM_TOP1, paper_row
+from shvit_pl.files import read_rows
 from shvit_pl.models.networks import TIMM, OpenedNetwork
 from shvit_pl.models.repos import repo_of
 from shvit_pl.models.weights import local_file
@@ -81,10 +81,9 @@ def _dataset(summary: Mapping[str, Any]) -> str:
 @cache
 def _peers() -> dict[tuple[str, int], Accuracy]:
     """The paper's Table 2, where timm has the network, by timm's name and side."""
-    with PEERS.open(newline="") as file:
-        return {
-            (line["timm"], int(line["image_size"])): Accuracy(
-                float(line["top1"]), IMAGENET, f"the paper, Table 2: {line['paper']}, {line['epochs']} epochs"
-            )
-            for line in csv.DictReader(file)
-        }
+    return {
+        (line["timm"], int(line["image_size"])): Accuracy(
+            float(line["top1"]), IMAGENET, f"the paper, Table 2: {line['paper']}, {line['epochs']} epochs"
+        )
+        for line in read_rows(PEERS)
+    }

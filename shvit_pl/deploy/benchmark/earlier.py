@@ -9,9 +9,10 @@ from typing import Any
 
 from shvit_pl.deploy.benchmark.cells import Cell, Group
 from shvit_pl.deploy.benchmark.environment import difference
-from shvit_pl.deploy.benchmark.files import is_benchmark, read_conditions, read_rows
+from shvit_pl.deploy.benchmark.files import ROWS, is_benchmark, read_conditions
 from shvit_pl.deploy.benchmark.rows import Key, key
 from shvit_pl.errors import UserError, one_line
+from shvit_pl.files import read_rows
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def read_earlier(folder: Path, conditions: Mapping[str, Any]) -> Earlier:
     flag = f"--compare {str(folder)!r}"
     try:
         theirs = read_conditions(folder)
-        rates = {key(row): float(row["images_per_second"]) for row in read_rows(folder)}
+        rates = {key(row): float(row["images_per_second"]) for row in read_rows(folder / ROWS)}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{flag}: no whole benchmark is there ({one_line(error)[:120]}). Give its folder.") from error
     differs = difference(conditions, theirs)

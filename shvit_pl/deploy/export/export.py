@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from shvit_pl.deploy.export import verify
-from shvit_pl.deploy.export.artefact import replacing
+from shvit_pl.files import replacing
 from shvit_pl.deploy.export.graph import Surroundings
 from shvit_pl.deploy.export.images import RealImages, digits, in_batches
 from shvit_pl.deploy.export.labels import metadata

@@ -1,12 +1,14 @@
-"""A file that is there whole and verified, or not at all."""
+"""Files that are there whole or not at all, and rows as CSV."""
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -16,11 +18,13 @@ def replacing(path: Path) -> Iterator[Path]:
     If the block raises, what it wrote is deleted, and what was at `path` stays.
     """
     partial = path.with_name(f".{os.getpid()}_{path.name}")
+    aside = path.with_name(f".{os.getpid()}_old_{path.name}")
     try:
         yield partial
         if path.is_dir():
-            _put_aside(path)
+            path.replace(aside)  # a folder can't be replaced at once
         partial.replace(path)
+        remove(aside)
     finally:
         remove(partial)
 
@@ -39,8 +43,15 @@ def size(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _put_aside(folder: Path) -> None:
-    """A folder can't be replaced at once: it is renamed, then deleted."""
-    aside = folder.with_name(f".{os.getpid()}_old_{folder.name}")
-    folder.replace(aside)
-    shutil.rmtree(aside)
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], line_end: str = "\r\n") -> None:
+    """Write a CSV whose columns are the first row's keys."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator=line_end)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV, as text."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
