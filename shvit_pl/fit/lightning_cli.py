@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import lightning as L
@@ -26,15 +27,15 @@ from shvit_pl.data.settings import OF_ONE_DATASET
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.errors import UserError, naming, one_line
 from shvit_pl.fit.callbacks import fit_callbacks, other_callbacks
-from shvit_pl.fit.resume import last_checkpoint, refuse_changes, refuse_done, training_settings
+from shvit_pl.fit.resume import refuse_changes, refuse_done, training_settings
 from shvit_pl.fit.trainer import Trainer
 from shvit_pl.hub.callback import check_push
-from shvit_pl.models.checkpoint import LAST, read_checkpoint
+from shvit_pl.models.checkpoint import LAST_RUN, read_checkpoint
 from shvit_pl.models.pretrained import read_pretrained
 from shvit_pl.modules.make import make_module
 from shvit_pl.modules.metrics import validation_metrics
 from shvit_pl.runs.claim import claim
-from shvit_pl.runs.folder import interrupted_run
+from shvit_pl.runs.folder import interrupted_run, last_checkpoint
 from shvit_pl.runs.loggers import resumed_loggers, run_loggers
 from shvit_pl.teachers.config import DistillConfig
 
@@ -126,10 +127,11 @@ class ShvitCLI(LightningCLI):
         config = self.config[command]
         self._check(config, command)
         _expand_home(config)
-        if command == "fit" and config.ckpt_path == LAST:
-            root, name = config.trainer.default_root_dir, _run_name(config)
-            config.ckpt_path = last_checkpoint(root, name)
-            begins = f"no interrupted run with a checkpoint in {os.path.join(root, name)}: a new one begins"
+        if command == "fit" and config.ckpt_path == LAST_RUN:
+            runs = os.path.join(config.trainer.default_root_dir, _run_name(config))
+            last = last_checkpoint(Path(runs))
+            config.ckpt_path = None if last is None else str(last)
+            begins = f"no interrupted run with a checkpoint in {runs}: a new one begins"
             rank_zero_only(print)(f"going on from {config.ckpt_path}" if config.ckpt_path else begins)
         if config.ckpt_path is None and command == "fit":
             return

@@ -12,7 +12,7 @@ from shvit_pl.designs.named import NAMED
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.models.repos import HUB, repo_of
 from shvit_pl.models.weights import FOLDER, is_path
-from shvit_pl.runs.folder import checkpoint_of_run
+from shvit_pl.runs.folder import checkpoint_of_run, run_with_checkpoint
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.files import weights_file
 from shvit_pl.teachers.named import NamedModel
@@ -103,9 +103,9 @@ def _folder(config: DistillConfig, folder: Path) -> Source:
     checkpoint = checkpoint_of_run(folder)
     if checkpoint is not None:
         return OwnCheckpoint(config, checkpoint)
-    runs = sorted(path for path in folder.glob("version_*") if checkpoint_of_run(path))
-    if runs:
-        raise UserError(f"model.distill.teacher {config.source!r}: a folder of runs. Give one, such as {runs[-1]}.")
+    run = run_with_checkpoint(folder)
+    if run is not None:
+        raise UserError(f"model.distill.teacher {config.source!r}: a folder of runs. Give one, such as {run}.")
     raise UserError(
         f"model.distill.teacher {config.source!r}: a folder without a teacher. Give a run folder, which has "
         "checkpoints/best.ckpt or last.ckpt, or a folder with config.json and weights as timm saves them."
