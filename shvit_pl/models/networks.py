@@ -20,8 +20,8 @@ from shvit_pl.models import SHViT, load_weights
 from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.create import shvit_pl as build
 from shvit_pl.models.labels import class_names
+from shvit_pl.models.local_files import is_path, local_file, local_path
 from shvit_pl.models.pretrained import read_pretrained
-from shvit_pl.models.weights import FOLDER, is_path, local_file
 from shvit_pl.runs.folder import EMA, SUMMARY, read_summary
 
 TIMM = "timm:"  # before the name of any model of timm
@@ -88,7 +88,7 @@ def open_network(
     if name in NAMED:
         design = resolve_design(name)
         return OpenedNetwork(name, _network(design, _CLASSES), "design", design.image_size, fresh=True)
-    if not Path(name.removeprefix(FOLDER)).expanduser().exists() and (is_path(name) or "/" not in name):
+    if not local_path(name).exists() and (is_path(name) or "/" not in name):
         raise _unknown(name)
     file = local_file(name)
     if file is not None and file.suffix == ".ckpt":

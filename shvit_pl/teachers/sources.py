@@ -10,8 +10,8 @@ from timm.models import is_model, split_model_name_tag
 
 from shvit_pl.designs.named import NAMED
 from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.models.local_files import is_path, local_path
 from shvit_pl.models.repos import HUB, repo_of
-from shvit_pl.models.weights import FOLDER, is_path
 from shvit_pl.runs.folder import checkpoint_of_run, run_with_checkpoint
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.files import weights_file
@@ -61,7 +61,7 @@ def _hub_or_local(config: DistillConfig) -> Source:
             f"model.distill.teacher {name!r}: addresses are not fetched. Give a timm model and the file, once you have "
             "it, with --model.distill.weights."
         )
-    path = Path(name.removeprefix(FOLDER)).expanduser()
+    path = local_path(name)
     if path.is_file():
         return _own_file(config, path)
     if path.is_dir():
