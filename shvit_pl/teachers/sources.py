@@ -11,12 +11,12 @@ from timm.models import is_model, split_model_name_tag
 from shvit_pl.designs.named import NAMED
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.models.local_files import is_path, local_path
+from shvit_pl.models.opened import OpenedNetwork
 from shvit_pl.models.repos import HUB, repo_of
 from shvit_pl.runs.folder import checkpoint_of_run, run_with_checkpoint
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.files import weights_file
 from shvit_pl.teachers.named import NamedModel
-from shvit_pl.teachers.network import Network
 from shvit_pl.teachers.ours import OwnCheckpoint
 from shvit_pl.teachers.saved import FolderModel, HubModel
 
@@ -28,7 +28,7 @@ class Source(Protocol):
         """What tells its weights from all others; does not build the network."""
         ...
 
-    def build(self) -> Network:
+    def build(self) -> OpenedNetwork:
         """The network with its weights; raises `UserError`."""
         ...
 
