@@ -16,7 +16,7 @@ from shvit_pl.models.opened import OpenedNetwork
 from shvit_pl.teachers.classes import ClassMatch, KnownNames, mapped_classes, match_classes, read_class_map
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.probe import Widths, logits_and_features, probe
-from shvit_pl.teachers.sources import find_source
+from shvit_pl.teachers.sources.find import find_source
 
 
 class Teacher:

@@ -14,7 +14,7 @@ from shvit_pl.errors import UserError, one_line
 from shvit_pl.models import create_model, load_weights
 from shvit_pl.models.opened import OpenedNetwork
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.files import file_hash
+from shvit_pl.teachers.sources.files import file_hash
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from shvit_pl.models.opened import OpenedNetwork
 from shvit_pl.models.repos import HUB, repo_of
 from shvit_pl.runs.folder import checkpoint_of_run, run_with_checkpoint
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.files import weights_file
-from shvit_pl.teachers.named import NamedModel
-from shvit_pl.teachers.ours import OwnCheckpoint
-from shvit_pl.teachers.saved import FolderModel, HubModel
+from shvit_pl.teachers.sources.files import weights_file
+from shvit_pl.teachers.sources.named import NamedModel
+from shvit_pl.teachers.sources.ours import OwnCheckpoint
+from shvit_pl.teachers.sources.saved import FolderModel, HubModel
 
 
 class Source(Protocol):

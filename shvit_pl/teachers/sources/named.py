@@ -13,8 +13,8 @@ from torch import Tensor
 from shvit_pl.errors import UserError, did_you_mean, one_line
 from shvit_pl.models.opened import OpenedNetwork, opened_of_timm
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.files import file_hash, read_weights, weights_file
-from shvit_pl.teachers.timm_models import check_classifier, create, no_average
+from shvit_pl.teachers.sources.files import file_hash, read_weights, weights_file
+from shvit_pl.teachers.sources.timm_models import check_classifier, create, no_average
 
 _CLASSIFIERS = ("head", "fc", "classifier", "head.fc", "head.l")  # where the file has another name than timm's
 

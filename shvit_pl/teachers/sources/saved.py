@@ -18,8 +18,8 @@ from shvit_pl.models.local_files import FOLDER
 from shvit_pl.models.opened import OpenedNetwork
 from shvit_pl.models.repos import commit_of, why_not
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.files import file_hash
-from shvit_pl.teachers.timm_models import check_classifier, create, no_average
+from shvit_pl.teachers.sources.files import file_hash
+from shvit_pl.teachers.sources.timm_models import check_classifier, create, no_average
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.pth.tar")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shvit_pl.errors import UserError
-from shvit_pl.teachers.answers import index_type
+from shvit_pl.teachers.cache.answers import index_type
 
 FORMAT = 1
 FLAG = "model.distill.cache"
