@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from shvit_pl.atomic import replacing
+
 SUMMARY = "summary.json"
 CONFIG = "config.yaml"
 METRICS = "metrics.csv"
@@ -34,9 +36,8 @@ def interrupted_run(checkpoint: str) -> Path | None:
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write `summary.json` at once: it is there whole, or not at all."""
-    partial = folder / f".{SUMMARY}.{os.getpid()}"
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    partial.replace(folder / SUMMARY)
+    with replacing(folder / SUMMARY) as partial:
+        partial.write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

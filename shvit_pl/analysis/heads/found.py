@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shvit_pl.deploy.export.artefact import replacing
+from shvit_pl.atomic import replacing
 
 
 @dataclass

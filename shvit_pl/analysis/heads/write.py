@@ -18,7 +18,7 @@ from shvit_pl.analysis.heads.figures import draw_figures
 from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.folder import HEADS, LAYERS
 from shvit_pl.analysis.heads.tables import as_csv, head_rows, layer_rows
-from shvit_pl.deploy.export.artefact import replacing
+from shvit_pl.atomic import replacing
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from shvit_pl.atomic import replacing
 from shvit_pl.deploy.export import verify
-from shvit_pl.deploy.export.artefact import replacing
 from shvit_pl.deploy.export.graph import Surroundings
 from shvit_pl.deploy.export.images import RealImages, digits, in_batches
 from shvit_pl.deploy.export.labels import metadata

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from shvit_pl.atomic import remove
 from shvit_pl.deploy.device import processor
 from shvit_pl.deploy.export import int8, onnx_format
-from shvit_pl.deploy.export.artefact import remove, size
+from shvit_pl.deploy.export.artefact import size
 from shvit_pl.deploy.export.images import RealImages
 from shvit_pl.deploy.export.silence import silenced
 from shvit_pl.errors import UserError
