@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_only
 
 from shvit_pl.command_line.settings import flat, plain
 from shvit_pl.errors import UserError
-from shvit_pl.runs.folder import interrupted_run
+from shvit_pl.runs.folder import interrupted_run, last_checkpoint
 
 # what changes the course of a training, beside all of model.* and data.*
 _TRAINER = (
@@ -34,6 +37,14 @@ _FREE = (  # change nothing in it
     "model.use_ema",
     "model.distill.check",
 )
+
+
+def find_last(runs: str) -> str | None:
+    """The checkpoint that `--ckpt_path last` stands for in a folder of runs, and say so; None for a new run."""
+    found = last_checkpoint(Path(runs))
+    begins = f"no interrupted run with a checkpoint in {runs}: a new one begins"
+    rank_zero_only(print)(begins if found is None else f"going on from {found}")
+    return None if found is None else str(found)
 
 
 def training_settings(config: Any) -> dict[str, Any]:
