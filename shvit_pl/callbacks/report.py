@@ -14,7 +14,7 @@ from shvit_pl.callbacks.position import epoch_of
 from shvit_pl.callbacks.summary import RunSummary, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.modules import ClassificationModule
-from shvit_pl.runs.folder import CHECKPOINTS
+from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
 from shvit_pl.runs.loggers import run_folder
 
 _MOST_CLASSES = 20  # that are listed
@@ -42,14 +42,13 @@ class RunReport(L.Callback):
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
             _show("result", _end_rows(trainer, summary), self.plain)
-            folder = (run_folder(trainer) or Path()) / CHECKPOINTS
-            written = [path for path in (folder / "best.ckpt", folder / "last.ckpt") if path.is_file()]
-            if written:
-                print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {written[0]}")
+            written = checkpoint_of_run(run_folder(trainer) or Path())
+            if written is not None:
+                print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {written}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """How to go on, where there is something to go on from."""
-        last = (run_folder(trainer) or Path()) / CHECKPOINTS / "last.ckpt"
+        last = (run_folder(trainer) or Path()) / CHECKPOINTS / LAST
         if trainer.is_global_zero and last.is_file():
             print(f"the run stopped; the same command goes on with --ckpt_path {last}")
 

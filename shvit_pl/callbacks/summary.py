@@ -17,11 +17,11 @@ from shvit_pl.callbacks.memory import peak_memory, reset_peak_memory
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.cost import cost
+from shvit_pl.models.local_files import local_file
 from shvit_pl.models.repos import repo_of
-from shvit_pl.models.weights import local_file
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.randomness import run_seed
-from shvit_pl.runs.folder import CHECKPOINTS, write_summary
+from shvit_pl.runs.folder import BEST, CHECKPOINTS, write_summary
 from shvit_pl.runs.loggers import run_folder
 
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmetrics", "datasets")
@@ -60,7 +60,7 @@ class RunSummary(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state of the interrupted run."""
         self.wall_seconds = state_dict.get("wall_seconds", 0.0)
-        if (Path(self._folder) / CHECKPOINTS / "best.ckpt").is_file():  # a folder of its own has none yet
+        if (Path(self._folder) / CHECKPOINTS / BEST).is_file():  # a folder of its own has none yet
             self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

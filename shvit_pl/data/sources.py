@@ -61,11 +61,6 @@ def open_source(path: str, name: str | None = None, revision: str | None = None,
     return Opened(_open_folder(location, name, streaming))
 
 
-def open_dataset(path: str, name: str | None = None, revision: str | None = None) -> DatasetDict:
-    """As `open_source`, of stored rows, and without its commit."""
-    return DatasetDict(open_source(path, name, revision).splits)
-
-
 def _open_file(path: Path, streaming: bool) -> dict[str, Any]:
     builder = _FILE_BUILDERS.get(path.suffix)
     if builder is None:

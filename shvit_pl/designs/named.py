@@ -54,7 +54,6 @@ NAMED: dict[str, Design] = {
     "tiny": Design(embed_dim=(80, 112, 160), depth=(1, 2, 2), mixers=_SHVIT, image_size=128),
 }
 
-CUBE_BASES = ("s1", "s2", "s3", "s4", "tiny")
 TIMM_NAMES = {"s1": "shvit_s1", "s2": "shvit_s2", "s3": "shvit_s3", "s4": "shvit_s4"}
 
 

@@ -10,6 +10,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from shvit_pl.errors import UserError, first_line
+from shvit_pl.files import replacing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -18,18 +19,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write `checkpoint`; raises `UserError` when the disk is full, with the old file as it was."""
         path = Path(path)
-        partial = path.with_name(f".{path.name}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for leftover in path.parent.glob(".*.partial"):  # of a run that was killed while it wrote
+            for leftover in path.parent.glob(".*.ckpt*"):  # of a run that was killed while it wrote
                 leftover.unlink()
-            with partial.open("wb") as file:
+            with replacing(path) as partial, partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(path)
         except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
-            partial.unlink(missing_ok=True)
             raise UserError(
                 f"checkpoint {path}: can't be written ({_reason(error)}). An earlier one is as it was; make room or "
                 "give another --trainer.default_root_dir."

@@ -5,51 +5,33 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Literal, NoReturn
+from typing import Any
 
 import lightning as L
-from jsonargparse import ActionYesNo
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from shvit_pl.callbacks.run_settings import RunSettings
 from shvit_pl.command_line.checks import check_flags, check_monitors, check_writable
 from shvit_pl.command_line.config_files import with_found_configs
-from shvit_pl.command_line.parser import OneLineErrors
-from shvit_pl.command_line.settings import flat
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.settings import OF_ONE_DATASET
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.errors import UserError, naming, one_line
+from shvit_pl.errors import UserError, one_line
 from shvit_pl.fit.callbacks import fit_callbacks, other_callbacks
-from shvit_pl.fit.resume import last_checkpoint, refuse_changes, refuse_done, training_settings
+from shvit_pl.fit.defaults import set_defaults, settings_of_weights
+from shvit_pl.fit.flags import Parser, add_flags, expand_home, run_name
+from shvit_pl.fit.resume import find_last, refuse_changes, refuse_done, training_settings
 from shvit_pl.fit.trainer import Trainer
 from shvit_pl.hub.callback import check_push
-from shvit_pl.models.checkpoint import LAST, read_checkpoint
-from shvit_pl.models.pretrained import read_pretrained
+from shvit_pl.models.checkpoint import LAST_RUN, read_checkpoint
 from shvit_pl.modules.make import make_module
 from shvit_pl.modules.metrics import validation_metrics
 from shvit_pl.runs.claim import claim
 from shvit_pl.runs.folder import interrupted_run
 from shvit_pl.runs.loggers import resumed_loggers, run_loggers
-from shvit_pl.teachers.config import DistillConfig
-
-Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
-
-
-class Parser(OneLineErrors, LightningArgumentParser):
-    """LightningCLI's parser with errors in one line, which name the command also where they are of its section."""
-
-    command = "shvit-pl"
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the message and exit."""
-        self.prog = self.command
-        super().error(message, ex)
 
 
 class SaveFitConfig(SaveConfigCallback):
@@ -103,21 +85,7 @@ class ShvitCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Flags beside model, data and trainer."""
-        parser.add_argument("--run_name", type=str | None, default=None, help="folder of the run (default: the design)")
-        parser.add_argument("--output", type=str, default="predictions.csv", help="the file that predict writes")
-        parser.add_argument("--monitor", type=Monitor, default="val/acc1", help="what best.ckpt is the best in")
-        parser.add_argument(
-            "--checkpoint_every_n_steps", type=int | None, default=None, help="write last.ckpt within epochs too"
-        )
-        parser.add_argument(
-            "--allow_changes", type=bool, default=False, help="resume with other settings than the checkpoint's"
-        )
-        parser.add_argument("--push_to", type=str | None, default=None, help="a Hub repo, user/name, for the ended run")
-        parser.add_argument("--push_public", type=bool, default=False, help="show a new Hub repo to everybody")
-        parser.add_argument(
-            "--optimize", action=ActionYesNo, nargs="?", default=False, help="compile for speed, except in fit"
-        )
-        parser.add_argument("--plain", type=bool, default=False, help="plain lines for log files: no bars, no boxes")
+        add_flags(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; what a checkpoint says of model and data are the defaults of everything but fit."""
@@ -125,21 +93,18 @@ class ShvitCLI(LightningCLI):
         command = self.config["subcommand"]
         config = self.config[command]
         self._check(config, command)
-        _expand_home(config)
-        if command == "fit" and config.ckpt_path == LAST:
-            root, name = config.trainer.default_root_dir, _run_name(config)
-            config.ckpt_path = last_checkpoint(root, name)
-            begins = f"no interrupted run with a checkpoint in {os.path.join(root, name)}: a new one begins"
-            rank_zero_only(print)(f"going on from {config.ckpt_path}" if config.ckpt_path else begins)
+        expand_home(config)
+        if command == "fit" and config.ckpt_path == LAST_RUN:
+            config.ckpt_path = find_last(os.path.join(config.trainer.default_root_dir, run_name(config)))
         if config.ckpt_path is None and command == "fit":
             return
         known: dict[str, Any] | None
         if config.ckpt_path is None and config.model.init_from is not None:
-            known = self._read_weights(config.model.init_from, command)
+            known = settings_of_weights(config.model.init_from, command)
         else:
             known = self.checkpoint = read_checkpoint(config.ckpt_path)
-            self.trained_on = known["data"]["path"]
-        if command != "fit" and known is not None:
+        if known is not None and command != "fit":
+            self.trained_on = known["data"].get("path", "")
             self._parse_with_settings(known, parser, args, self._subcommand_parsers[command])
 
     def _check(self, config: Any, command: str) -> None:
@@ -158,16 +123,6 @@ class ShvitCLI(LightningCLI):
             if saved is not None:
                 refuse_changes(saved, training_settings(config), allowed=config.allow_changes)
 
-    def _read_weights(self, source: str, command: str) -> dict[str, Any] | None:
-        """What comes with weights alone, where they are not one bare file."""
-        with naming("model.init_from: "):
-            pretrained = read_pretrained(source)
-        if pretrained is None:
-            return None
-        self.trained_on = pretrained.data.get("path", "")
-        names = pretrained.names if command == "predict" else pretrained.model["class_names"]
-        return {"model": {**pretrained.model, "class_names": names}, "data": pretrained.data}
-
     def _parse_with_settings(
         self,
         settings: Mapping[str, Any],
@@ -177,11 +132,7 @@ class ShvitCLI(LightningCLI):
     ) -> None:
         """Parse again, with settings of a checkpoint as defaults, but not those of a dataset that is not used."""
         own = {f"data.{key}": command_parser.get_default(f"data.{key}") for key in OF_ONE_DATASET}
-        _set_defaults(command_parser, settings)
-        of_training = {"model.use_ema": False, "model.distill": asdict(DistillConfig())}
-        if self.checkpoint is not None:
-            of_training["model.init_from"] = None
-        command_parser.set_defaults(dict(flat(of_training)))
+        set_defaults(command_parser, settings, of_checkpoint=self.checkpoint is not None)
         super().parse_arguments(parser, args)
         if self.config[self.config["subcommand"]].data.path != settings["data"].get("path"):
             command_parser.set_defaults(own)
@@ -215,17 +166,20 @@ class ShvitCLI(LightningCLI):
             self.model.expect(
                 self.checkpoint["model"], averaged=self.subcommand != "fit" and self.model.hparams.use_ema
             )
-        if self.subcommand != "fit" and self.trained_on is not None:
+        if self.trained_on is not None:
             self.datamodule.held_out = self.datamodule.hparams.path == self.trained_on
         self.datamodule.setup(str(self.subcommand))
         if self.subcommand != "fit":
             print(f"{self.datamodule.hparams.path}: {self.datamodule.split_note}")
         self.model.use_data(self.datamodule, str(self.subcommand))
-        if self.subcommand != "fit" and not self.checkpoint:
+        if self.subcommand == "fit":
+            self._prepare_training(config)
+        elif not self.checkpoint:
             self.model.take_weights()
             print(f"weights only, no run is resumed: {self.model.init_note}")
-        if self.subcommand != "fit":
-            return
+
+    def _prepare_training(self, config: Any) -> None:
+        """Refuse a training that can't go on or be watched as asked, or take the initial weights."""
         logged = validation_metrics(len(self.model.class_names), averaged=self.model.ema_config.decay > 0)
         check_monitors(config.monitor, config.trainer.callbacks, logged)
         if self.checkpoint:
@@ -236,7 +190,7 @@ class ShvitCLI(LightningCLI):
     def _loggers(self, config: Any) -> list[Logger] | bool:
         if self.subcommand != "fit" or config.trainer.fast_dev_run:
             return False
-        root, name = config.trainer.default_root_dir, _run_name(self.config[self.subcommand])
+        root, name = config.trainer.default_root_dir, run_name(self.config[self.subcommand])
         if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
             claim(folder)
             return resumed_loggers(folder, self.checkpoint["step"])
@@ -247,21 +201,3 @@ class ShvitCLI(LightningCLI):
             return fit_callbacks(config, training_settings(self.config["fit"]), self.command)
         weights = self.model.hparams.init_from if not self.checkpoint else None
         return other_callbacks(config, str(self.subcommand), weights)
-
-
-def _run_name(config: Any) -> str:
-    return str(config.run_name or config.model.design.name)
-
-
-def _expand_home(config: Any) -> None:
-    """`~` in paths: the shell leaves it alone in `--flag=~/folder`, and so does YAML."""
-    config.trainer.default_root_dir = os.path.expanduser(config.trainer.default_root_dir)
-    if config.ckpt_path is not None:
-        config.ckpt_path = os.path.expanduser(config.ckpt_path)
-    if config.model.distill.cache is not None:
-        config.model.distill.cache = os.path.expanduser(config.model.distill.cache)
-
-
-def _set_defaults(parser: LightningArgumentParser, hparams: Mapping[str, Any]) -> None:
-    known = {action.dest for action in parser._actions}
-    parser.set_defaults({key: value for key, value in flat(hparams) if key in known})

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from shvit_pl.command_line.settings import flat, plain
 from shvit_pl.errors import UserError
-from shvit_pl.runs.folder import CHECKPOINTS, SUMMARY, interrupted_run
+from shvit_pl.runs.folder import interrupted_run, last_checkpoint
 
-_BY_SLURM = "hpc_ckpt_*.ckpt"  # how Lightning names what it writes when SLURM is about to end a job
 # what changes the course of a training, beside all of model.* and data.*
 _TRAINER = (
     "max_epochs",
@@ -37,6 +37,14 @@ _FREE = (  # change nothing in it
     "model.use_ema",
     "model.distill.check",
 )
+
+
+def find_last(runs: str) -> str | None:
+    """The checkpoint that `--ckpt_path last` stands for in a folder of runs, and say so; None for a new run."""
+    found = last_checkpoint(Path(runs))
+    begins = f"no interrupted run with a checkpoint in {runs}: a new one begins"
+    rank_zero_only(print)(begins if found is None else f"going on from {found}")
+    return None if found is None else str(found)
 
 
 def training_settings(config: Any) -> dict[str, Any]:
@@ -91,17 +99,3 @@ def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> 
         f"ckpt_path {path!r}: its {done} epochs are all that trainer.max_epochs {max_epochs} asks for. Train longer "
         f"with --trainer.max_epochs {done + 1} --allow_changes true, or leave ckpt_path out for a new run."
     )
-
-
-def last_checkpoint(root: str, name: str) -> str | None:
-    """The newest checkpoint of the newest run of this name that has one and has not ended well, if there is one.
-
-    That is its `last.ckpt`, or what was written when SLURM was about to end the job.
-    """
-    folders = [folder for folder in (Path(root) / name).glob("version_*") if folder.name[8:].isdecimal()]
-    unfinished = [folder for folder in folders if not (folder / SUMMARY).exists()]
-    for folder in sorted(unfinished, key=lambda folder: int(folder.name[8:]), reverse=True):
-        files = [str(path) for name in ("last.ckpt", _BY_SLURM) for path in (folder / CHECKPOINTS).glob(name)]
-        if files:
-            return max(files, key=os.path.getmtime)
-    return None

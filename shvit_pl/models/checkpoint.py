@@ -10,9 +10,9 @@ import torch
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.models.repos import HUB
-from shvit_pl.runs.folder import CHECKPOINTS
+from shvit_pl.runs.folder import BEST, CHECKPOINTS
 
-LAST = "last"  # in place of a file, for fit: the last one of the newest run
+LAST_RUN = "last"  # in place of a file, for fit: the last checkpoint of the newest run
 _CONTENTS = {
     "model": "hyper_parameters",
     "data": "datamodule_hyper_parameters",
@@ -60,9 +60,9 @@ def read_checkpoint(path: str | None, flag: str = "ckpt_path ") -> dict[str, Any
 def _why_no_file(path: str) -> str:
     if path.startswith(HUB):
         return f"a Hub repo holds weights and no state of a training. Take them by --model.init_from {path}."
-    if path == LAST:
+    if path == LAST_RUN:
         return "that is for shvit-pl fit. Give the file, such as RUN_FOLDER/checkpoints/last.ckpt."
-    best = Path(path) / CHECKPOINTS / "best.ckpt"
+    best = Path(path) / CHECKPOINTS / BEST
     if path and best.is_file():
         return f"a folder. Give --ckpt_path {best}."
     problem = "a folder" if path and Path(path).is_dir() else "no such file"

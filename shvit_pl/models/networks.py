@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import timm
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import is_model
-from torch import nn
 
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design
@@ -19,45 +17,13 @@ from shvit_pl.errors import UserError, did_you_mean, one_line
 from shvit_pl.models import SHViT, load_weights
 from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.create import shvit_pl as build
-from shvit_pl.models.labels import class_names
+from shvit_pl.models.local_files import is_path, local_file, local_path
+from shvit_pl.models.opened import OpenedNetwork, opened_of_timm
 from shvit_pl.models.pretrained import read_pretrained
-from shvit_pl.models.weights import FOLDER, is_path, local_file
 from shvit_pl.runs.folder import EMA, SUMMARY, read_summary
 
 TIMM = "timm:"  # before the name of any model of timm
-Origin = Literal["design", "checkpoint", "hub", "timm"]
 _CLASSES = 1000  # of a design without weights
-
-
-@dataclass(frozen=True)
-class OpenedNetwork:
-    """A network and what is known of it.
-
-    Attributes:
-        name: As it was given, with the file of its weights.
-        model: In evaluation mode on the CPU, with one classifier: `(B, 3, S, S)` to `(B, classes)`.
-        origin: Where it is from.
-        image_size: Side in pixels of the images that it is made for.
-        mean: Of its normalisation, per channel, for pixels from 0 to 1.
-        std: Likewise.
-        crop_pct: As in `eval_transform`.
-        resize: Likewise: crop or squash.
-        class_names: Index by index, where known.
-        averaged: Whether the weights are a moving average.
-        fresh: Whether they are those of no training: a design's, and timm's unless asked for.
-    """
-
-    name: str
-    model: nn.Module
-    origin: Origin
-    image_size: int
-    mean: Sequence[float] = IMAGENET_DEFAULT_MEAN  # our data module knows no other normalisation
-    std: Sequence[float] = IMAGENET_DEFAULT_STD
-    crop_pct: float = 0.875
-    resize: Literal["crop", "squash"] = "crop"
-    class_names: list[str] | None = None
-    averaged: bool = False
-    fresh: bool = False
 
 
 def open_network(
@@ -88,7 +54,7 @@ def open_network(
     if name in NAMED:
         design = resolve_design(name)
         return OpenedNetwork(name, _network(design, _CLASSES), "design", design.image_size, fresh=True)
-    if not Path(name.removeprefix(FOLDER)).expanduser().exists() and (is_path(name) or "/" not in name):
+    if not local_path(name).exists() and (is_path(name) or "/" not in name):
         raise _unknown(name)
     file = local_file(name)
     if file is not None and file.suffix == ".ckpt":
@@ -182,19 +148,9 @@ def _of_timm(name: str, pretrained: bool, checkpoint: str | None, changes: Mappi
         model: Any = timm.create_model(model_name, pretrained=pretrained, checkpoint_path=file, **changes)
     except Exception as error:  # whatever a model of timm asks for
         raise UserError(f"{name!r}: timm can't build it ({one_line(error)[:160]}).") from error
-    cfg = model.pretrained_cfg
-    names, _ = class_names(cfg, model.num_classes)
-    return OpenedNetwork(
-        name if checkpoint is None else f"{name} ({Path(checkpoint).name})",
-        model.eval(),
-        "timm",
-        int(changes.get("img_size") or cfg["input_size"][-1]),
-        tuple(cfg["mean"]),
-        tuple(cfg["std"]),
-        float(cfg["crop_pct"]),
-        class_names=names,
-        fresh=not (pretrained or checkpoint),
-    )
+    opened = opened_of_timm(name if checkpoint is None else f"{name} ({Path(checkpoint).name})", model.eval())
+    size = int(changes.get("img_size") or opened.image_size)
+    return replace(opened, image_size=size, fresh=not (pretrained or checkpoint))
 
 
 def _unknown(name: str) -> UserError:

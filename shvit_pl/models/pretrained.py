@@ -20,8 +20,8 @@ from shvit_pl.designs.network import design_of
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_status import hub_reachable
 from shvit_pl.models.labels import class_names
+from shvit_pl.models.local_files import local_file
 from shvit_pl.models.repos import repo_of, why_not
-from shvit_pl.models.weights import local_file
 from shvit_pl.runs.folder import CONFIG
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from timm.models import load_state_dict_from_hf
 from timm.models.shvit import NormLinear
 from torch import Tensor
@@ -19,14 +14,11 @@ from torch import Tensor
 from shvit_pl.errors import UserError
 from shvit_pl.hub_status import hub_reachable
 from shvit_pl.models.heads import merged_classifier
-from shvit_pl.models.repos import HUB, repo_of, why_not
+from shvit_pl.models.local_files import local_file
+from shvit_pl.models.repos import repo_of, why_not
 from shvit_pl.models.shvit import SHViT
-from shvit_pl.runs.folder import checkpoint_of_run
+from shvit_pl.models.tensors import read_tensors
 
-FOLDER = "local-dir:"  # timm's prefix of a folder
-_WRAPPERS = re.compile(r"^(?:model\.|module\.|_orig_mod\.)+")  # of a LightningModule, of DDP, of torch.compile
-_AVERAGE = "ema.module."  # where our checkpoints keep the moving average
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _HEADS = ("head", "head_dist")
 
 # official key -> timm key, first match wins; `blocks2` and `blocks3` begin with the three parts of the downsampling
@@ -102,10 +94,9 @@ def read_state_dict(source: str | Path, averaged: bool = False) -> dict[str, Ten
     if path is None:
         return _from_hub(str(source), averaged)
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
+        state = read_tensors(path, averaged)
     except Exception as error:
         raise _unreadable(source, "damaged, cut short, or of objects that are not tensors") from error
-    state = _tensors(content, averaged) if isinstance(content, Mapping) else {}
     if averaged and not state:
         raise UserError(f"weights {str(source)!r}: it holds no averaged weights; leave out model.use_ema.")
     if not state:
@@ -113,53 +104,11 @@ def read_state_dict(source: str | Path, averaged: bool = False) -> dict[str, Ten
     return _timm_keys(state)
 
 
-def local_file(source: str | Path) -> Path | None:
-    """The file that `source` names, or that lies in the folder it names; None for a Hub repo.
-
-    Raises:
-        UserError: for a file that isn't there, and for a folder without weights.
-    """
-    name = str(source)
-    if name.startswith(HUB):
-        return None
-    path = Path(name.removeprefix(FOLDER)).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir() and name:
-        return _file_in(path, name)
-    if name and not is_path(name):
-        return None
-    raise UserError(f"weights {name!r}: no such file. Give a file, a run folder or the name of a Hub repo.")
-
-
-def is_path(name: str) -> bool:
-    """Whether a name can only be that of a file or folder, and not a Hub repo's."""
-    return Path(name).suffix in _SUFFIXES or name.startswith((".", "/", "~", FOLDER)) or name.count("/") > 1
-
-
-def _file_in(folder: Path, name: str) -> Path:
-    saved = folder / "model.safetensors"
-    found = saved if saved.is_file() else checkpoint_of_run(folder)
-    if found is None:
-        raise UserError(
-            f"weights {name!r}: a folder without weights. Give a run folder, which has checkpoints/best.ckpt, or one "
-            "with config.json and model.safetensors, a file, or the name of a Hub repo."
-        )
-    return found
-
-
 def _unreadable(source: str | Path, problem: str) -> UserError:
     return UserError(
         f"weights {str(source)!r}: not a readable file of weights ({problem}). Give a whole .safetensors, .pth or "
         ".ckpt file, or the name of a Hub repo."
     )
-
-
-def _load_pickled(path: Path) -> Mapping[str, Any]:
-    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():  # official: its arguments
-        warnings.simplefilter("ignore")  # of other protocols than torch's own
-        content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return content
 
 
 def _from_hub(source: str, averaged: bool) -> dict[str, Tensor]:
@@ -171,20 +120,6 @@ def _from_hub(source: str, averaged: bool) -> dict[str, Tensor]:
         return _timm_keys(load_state_dict_from_hf(repo, weights_only=True))
     except Exception as error:
         raise UserError(f"weights {source!r}: {why_not(error, repo)}") from error
-
-
-def _tensors(content: Mapping[str, Any], averaged: bool) -> dict[str, Tensor]:
-    """The model's tensors in a bare state dict, an official file (`model`) or a Lightning checkpoint."""
-    if averaged and "state_dict" not in content:
-        state = content.get("model_ema", {})
-    else:
-        state = content.get("state_dict", content.get("model", content))
-        state = {
-            str(key).removeprefix(_AVERAGE): value
-            for key, value in (state.items() if isinstance(state, Mapping) else ())
-            if str(key).startswith(_AVERAGE) == averaged
-        }
-    return {_WRAPPERS.sub("", key): value for key, value in state.items() if isinstance(value, Tensor)}
 
 
 def _timm_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,8 @@ from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.paper import paper_weight_decay
 from shvit_pl.errors import UserError, naming
 from shvit_pl.models import SHViT, create_model, load_weights
-from shvit_pl.models.weights import LoadReport, local_file
+from shvit_pl.models.local_files import local_file
+from shvit_pl.models.weights import LoadReport
 from shvit_pl.modules.averaging import EmaConfig
 from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.metrics import make_metrics, update

@@ -15,12 +15,12 @@ from shvit_pl.errors import UserError
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.objectives import make_objective
 from shvit_pl.randomness import seeded
-from shvit_pl.teachers.answers import dense
-from shvit_pl.teachers.cache import TeacherCache
+from shvit_pl.teachers.cache.answers import dense
+from shvit_pl.teachers.cache.folder import TeacherCache
+from shvit_pl.teachers.cache.manifest import Manifest
+from shvit_pl.teachers.cache.plan import plan
 from shvit_pl.teachers.check import TeacherCheck, check_teacher
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.manifest import Manifest
-from shvit_pl.teachers.plan import plan
 from shvit_pl.teachers.teacher import Teacher, identity_of, open_teacher
 
 _BESIDE = "beside."

@@ -9,15 +9,19 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from shvit_pl.files import replacing
 
 SUMMARY = "summary.json"
 CONFIG = "config.yaml"
 METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
+BEST, LAST = "best.ckpt", "last.ckpt"
 FIGURES = "figures"
+
+_BY_SLURM = "hpc_ckpt_*.ckpt"  # how Lightning names what it writes when SLURM is about to end a job
 
 EMA = "_ema"  # ends the names of metrics that the averaged weights reach
 
@@ -32,9 +36,8 @@ def interrupted_run(checkpoint: str) -> Path | None:
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write `summary.json` at once: it is there whole, or not at all."""
-    partial = folder / f".{SUMMARY}.{os.getpid()}"
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    partial.replace(folder / SUMMARY)
+    with replacing(folder / SUMMARY) as partial:
+        partial.write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -45,23 +48,39 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def finished_run(folder: Path) -> Path | None:
     """The newest run folder `version_<k>` in `folder` whose run ended well, if there is one."""
-    return _newest(summary.parent for summary in folder.glob(f"version_*/{SUMMARY}"))
+    return next((run for run in _newest_first(folder) if (run / SUMMARY).is_file()), None)
 
 
 def newest_run(folder: Path) -> Path | None:
     """The newest run folder `version_<k>` in `folder`, if there is one."""
-    return _newest(folder.glob("version_*"))
+    return next(iter(_newest_first(folder)), None)
 
 
-def _newest(folders: Iterable[Path]) -> Path | None:
-    numbered = [folder for folder in folders if folder.name[8:].isdecimal()]
-    return max(numbered, key=lambda folder: int(folder.name[8:]), default=None)
+def run_with_checkpoint(folder: Path) -> Path | None:
+    """The newest run folder `version_<k>` in `folder` that has a checkpoint, if there is one."""
+    return next((run for run in _newest_first(folder) if checkpoint_of_run(run)), None)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    numbered = [run for run in folder.glob("version_*") if run.name[8:].isdecimal()]
+    return sorted(numbered, key=lambda run: int(run.name[8:]), reverse=True)
 
 
 def checkpoint_of_run(folder: Path) -> Path | None:
     """The best checkpoint of a run folder, else its last one, if there is one."""
-    names = ("best.ckpt", "last.ckpt")
-    return next((path for name in names if (path := folder / CHECKPOINTS / name).is_file()), None)
+    return next((path for name in (BEST, LAST) if (path := folder / CHECKPOINTS / name).is_file()), None)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of the newest run folder in `folder` that has one and has not ended well, if there is one.
+
+    That is its `last.ckpt`, or what was written when SLURM was about to end the job.
+    """
+    for run in _newest_first(folder):
+        files = [path for name in (LAST, _BY_SLURM) for path in (run / CHECKPOINTS).glob(name)]
+        if files and not (run / SUMMARY).exists():
+            return max(files, key=os.path.getmtime)
+    return None
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:

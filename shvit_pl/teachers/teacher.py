@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from shvit_pl.models.opened import OpenedNetwork
 from shvit_pl.teachers.classes import ClassMatch, KnownNames, mapped_classes, match_classes, read_class_map
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.network import Network, Widths, logits_and_features, probe
-from shvit_pl.teachers.sources import find_source
+from shvit_pl.teachers.probe import Widths, logits_and_features, probe
+from shvit_pl.teachers.sources.find import find_source
 
 
 class Teacher:
@@ -39,7 +40,7 @@ class Teacher:
     def __init__(
         self,
         config: DistillConfig,
-        network: Network,
+        network: OpenedNetwork,
         widths: Widths,
         match: ClassMatch,
         mean: Sequence[float],
@@ -47,7 +48,7 @@ class Teacher:
         identity: dict[str, str],
     ) -> None:
         self.source = config.source
-        self.size = config.teacher_size or network.size
+        self.size = config.teacher_size or network.image_size
         self.classes = widths.classes
         self.class_names = network.class_names
         self.columns = None if match.columns == tuple(range(widths.classes)) else torch.tensor(match.columns)
@@ -187,7 +188,7 @@ def computes_in_bf16(device: torch.device) -> bool:
 
 
 def _renormalisation(
-    mean: Sequence[float], std: Sequence[float], network: Network
+    mean: Sequence[float], std: Sequence[float], network: OpenedNetwork
 ) -> tuple[Tensor | None, Tensor | None]:
     """Factor and summand `(1, 3, 1, 1)` from the student's normalisation to the teacher's; None where they agree."""
     student, teacher = ((tuple(mean), tuple(std)), (tuple(network.mean), tuple(network.std)))

@@ -12,8 +12,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from shvit_pl import DistillationModule, DistillConfig
 from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
-from shvit_pl.teachers import cacher
 from shvit_pl.teachers import teacher as teacher_module
+from shvit_pl.teachers.cache import cacher
 from shvit_pl.teachers.teacher import open_teacher
 from tests.cli.runs import QUICK, fit
 from tests.cli.test_mistakes import line_of

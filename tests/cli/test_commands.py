@@ -7,9 +7,9 @@ import shutil
 import pytest
 
 from shvit_pl.cli import main
-from shvit_pl.data.sources import open_dataset
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
+from tests.data.opening import open_dataset
 
 
 @pytest.fixture(scope="module")

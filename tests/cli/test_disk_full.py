@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from shvit_pl.cli import main
-from shvit_pl.data.sources import open_dataset
 from tests.cli.runs import QUICK, fit
+from tests.data.opening import open_dataset
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from PIL import Image
 
 from shvit_pl import ClassificationModule
 from shvit_pl.cli import main
-from shvit_pl.data.sources import open_dataset
 from tests.cli.runs import fit
+from tests.data.opening import open_dataset
 
 LONGEST = 450  # characters of a message
 WHOLE = "--trainer.limit_train_batches=null"

@@ -6,9 +6,9 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 
 from shvit_pl.cli import main
-from shvit_pl.data.sources import open_dataset
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import QUICK, fit
+from tests.data.opening import open_dataset
 
 WHOLE = ["--trainer.limit_train_batches=1000", "--trainer.limit_val_batches=1000", "--trainer.max_epochs=1"]
 

@@ -8,7 +8,7 @@ from PIL import Image as PILImage
 from sklearn.datasets import load_digits
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.data.sources import open_dataset
+from tests.data.opening import open_dataset
 
 
 def picture(shade=0):

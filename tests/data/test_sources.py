@@ -8,7 +8,7 @@ from huggingface_hub import close_session, constants
 from PIL import Image as PILImage
 
 from shvit_pl import hub_status
-from shvit_pl.data.sources import open_dataset
+from tests.data.opening import open_dataset
 from tests.hub_server import HubServer
 
 

@@ -9,8 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
-from shvit_pl.designs.named import CUBE_BASES, NAMED
+from shvit_pl.designs.named import NAMED
 from shvit_pl.models import create_model
+from tests.designs.bases import CUBE_BASES
 
 CELLS = [(base, {"patch_size": 4, "stages": 4, "stage1": "attention"}) for base in CUBE_BASES]
 MICRO = [

@@ -5,9 +5,10 @@ from itertools import product
 import pytest
 import torch
 
-from shvit_pl.designs.named import CUBE_BASES, NAMED
+from shvit_pl.designs.named import NAMED
 from shvit_pl.models import create_model
 from tests.conftest import perturb_
+from tests.designs.bases import CUBE_BASES
 
 CELLS = [
     (base, {"patch_size": patch_size, "stages": stages, "stage1": stage1})

@@ -8,9 +8,9 @@ import torch
 
 from shvit_pl import HFImageDataModule
 from shvit_pl.modules.mixing import MixConfig
-from shvit_pl.teachers.cacher import TeacherCacher
+from shvit_pl.teachers.cache.cacher import TeacherCacher
+from shvit_pl.teachers.cache.plan import plan
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.plan import plan
 
 MIX = MixConfig(mixup=0.8, cutmix=1.0)
 CONFIG = DistillConfig(teacher="test_resnet", objective="soft", tau=2.0, views=2, top_k=4)

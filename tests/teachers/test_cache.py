@@ -7,8 +7,8 @@ from lightning.fabric.utilities import move_data_to_device
 
 from shvit_pl.data import replay
 from shvit_pl.data.mixing import mix_pairs
-from shvit_pl.teachers.answers import dense
-from shvit_pl.teachers.cache import TeacherCache
+from shvit_pl.teachers.cache.answers import dense
+from shvit_pl.teachers.cache.folder import TeacherCache
 from tests.teachers.caches import CONFIG, network, opened, planned
 
 

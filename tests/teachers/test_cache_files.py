@@ -13,8 +13,8 @@ import pytest
 from shvit_pl import HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.modules.mixing import MixConfig
-from shvit_pl.teachers.cache import TeacherCache, begin, missing
-from shvit_pl.teachers.plan import plan
+from shvit_pl.teachers.cache.folder import TeacherCache, begin, missing
+from shvit_pl.teachers.cache.plan import plan
 from tests.data.pictures import encoded, photo
 from tests.teachers.caches import CONFIG, ask, network, opened, planned
 
@@ -149,9 +149,9 @@ def test_a_killed_writer_leaves_only_whole_shards(tmp_path):
     folder = tmp_path / "cache"
     script = f"""
 import os
-from shvit_pl.teachers.cache import begin
+from shvit_pl.teachers.cache.folder import begin
 from tests.teachers.caches import ask, network, opened, planned
-import shvit_pl.teachers.cache as cache
+import shvit_pl.teachers.cache.folder as cache
 save, data, left = cache.Dataset.save_to_disk, opened(), iter(range(2))
 def killed(rows, path):
     save(rows, path)

@@ -8,8 +8,9 @@ from timm.models import save_for_hf
 from torch import nn
 
 from shvit_pl.errors import UserError
+from shvit_pl.models.opened import OpenedNetwork
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.network import Network, probe
+from shvit_pl.teachers.probe import probe
 from tests.teachers.makers import opened, shaken, stored
 
 TEACHER, WEIGHTS = "model.distill.teacher", "model.distill.weights"
@@ -117,13 +118,13 @@ class Pair(nn.Conv2d):
 )
 def test_a_network_that_is_no_classifier_is_refused(model, said):
     with pytest.raises(UserError, match=r"model\.distill\.teacher 't': not a classifier") as refusal:
-        probe(Network(model, 32, (0.5,) * 3, (0.5,) * 3), DistillConfig("t"))
+        probe(OpenedNetwork("t", model, "timm", 32), DistillConfig("t"))
     assert said in str(refusal.value)
 
 
 def test_a_network_without_pooled_features_teaches_only_by_its_logits():
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
-    network = Network(model, 32, (0.5,) * 3, (0.5,) * 3)
+    network = OpenedNetwork("t", model, "timm", 32)
     assert probe(network, DistillConfig("t")).features == 0
     with pytest.raises(UserError, match=r"model\.distill\.objective 'feature': .* gives no pooled features"):
         probe(network, DistillConfig("t", objective="feature"))

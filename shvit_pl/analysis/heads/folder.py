@@ -11,8 +11,8 @@ from typing import Any
 
 from shvit_pl.analysis.heads.found import Found, read_found
 from shvit_pl.command_line.checks import check_writable
-from shvit_pl.files import remove
 from shvit_pl.errors import UserError
+from shvit_pl.files import remove
 from shvit_pl.runs.claim import claim, release
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 

@@ -11,9 +11,9 @@ from typing import Any
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import TIMM_TOP1, paper_row
 from shvit_pl.files import read_rows
+from shvit_pl.models.local_files import local_file
 from shvit_pl.models.networks import TIMM, OpenedNetwork
 from shvit_pl.models.repos import repo_of
-from shvit_pl.models.weights import local_file
 from shvit_pl.runs.folder import EMA, SUMMARY, read_summary
 
 IMAGENET = "ImageNet-1k"

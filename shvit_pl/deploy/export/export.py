@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from shvit_pl.deploy.export import verify
-from shvit_pl.files import replacing
 from shvit_pl.deploy.export.graph import Surroundings
 from shvit_pl.deploy.export.images import RealImages, digits, in_batches
 from shvit_pl.deploy.export.labels import metadata
@@ -22,6 +21,7 @@ from shvit_pl.deploy.export.request import Request
 from shvit_pl.deploy.export.silence import silenced
 from shvit_pl.deploy.fusing import fused
 from shvit_pl.errors import UserError, one_line
+from shvit_pl.files import replacing
 from shvit_pl.models.networks import OpenedNetwork
 
 _COMPARED = 64  # images

@@ -14,8 +14,8 @@ from shvit_pl.data.samplers import Draw
 from shvit_pl.data.sources import EMBEDDED
 from shvit_pl.data.transforms import normalise
 from shvit_pl.models.checkpoint import read_checkpoint
+from shvit_pl.models.local_files import local_file
 from shvit_pl.models.networks import OpenedNetwork
-from shvit_pl.models.weights import local_file
 
 # of a run's data settings, what says which images there are
 _OF_ROWS = (

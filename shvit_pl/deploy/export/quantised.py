@@ -9,10 +9,10 @@ import torch
 
 from shvit_pl.deploy.device import processor
 from shvit_pl.deploy.export import int8, onnx_format
-from shvit_pl.files import remove, size
 from shvit_pl.deploy.export.images import RealImages
 from shvit_pl.deploy.export.silence import silenced
 from shvit_pl.errors import UserError
+from shvit_pl.files import remove, size
 
 if TYPE_CHECKING:
     from shvit_pl.deploy.export.export import Job

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors.torch import load_file
-from timm.models import clean_state_dict
 from torch import Tensor
 
 from shvit_pl.errors import UserError, one_line
+from shvit_pl.models.tensors import read_tensors
 from shvit_pl.teachers.config import DistillConfig
-
-# prefixes of a network in a Lightning module, with our average of it before the network itself
-_AVERAGE, _NETWORK = "ema.module.", "model."
-_AVERAGES = ("state_dict_ema", "model_ema")  # in training checkpoints of timm and of the official code
 
 
 def file_hash(*files: Path) -> str:
@@ -34,19 +24,14 @@ def file_hash(*files: Path) -> str:
 def read_weights(config: DistillConfig) -> dict[str, Tensor]:
     """The tensors of `config.weights`, whatever they are nested in; averaged ones for `use_ema`.
 
-    Files are read without running code from them: safetensors, bare state dicts, training checkpoints of timm, of the
-    official code and of Lightning.
-
     Raises:
         UserError: for a file that is missing, can't be read, or holds no tensors or no average.
     """
     path = weights_file(config)
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else load_pickled(path)
+        tensors = read_tensors(path, config.use_ema)
     except Exception as error:  # whatever the readers run into in a file that is something else, or cut short
         raise _unreadable(config, one_line(error)[:120]) from error
-    state = _nested(content, config.use_ema) if isinstance(content, Mapping) else {}
-    tensors = {key: value for key, value in clean_state_dict(dict(state)).items() if isinstance(value, Tensor)}
     if tensors:
         return tensors
     if config.use_ema:
@@ -63,27 +48,6 @@ def weights_file(config: DistillConfig) -> Path:
             f"model.distill.weights {config.weights!r}: {problem}. Give a .safetensors, .pth or .ckpt file."
         )
     return path
-
-
-def load_pickled(path: Path) -> Any:
-    """What `torch.save` wrote, without running code from it."""
-    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():  # timm's: its arguments
-        warnings.simplefilter("ignore")  # of other protocols than torch's own
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _nested(content: Mapping[str, Any], averaged: bool) -> Mapping[str, Any]:
-    """The network's entries in a file's content."""
-    if averaged:
-        average = next((content[key] for key in _AVERAGES if isinstance(content.get(key), Mapping)), None)
-        return average if average is not None else _below(content.get("state_dict", {}), _AVERAGE)
-    state = content.get("state_dict", content.get("model", content))
-    state = state if isinstance(state, Mapping) else {}
-    return _below(state, _NETWORK) or state
-
-
-def _below(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {str(key).removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}
 
 
 def _unreadable(config: DistillConfig, reason: str) -> UserError:

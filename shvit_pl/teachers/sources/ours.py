@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.models import create_model, load_weights
+from shvit_pl.models.opened import OpenedNetwork
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.files import file_hash
-from shvit_pl.teachers.network import Network
+from shvit_pl.teachers.sources.files import file_hash
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class OwnCheckpoint:
         """The file's SHA-256."""
         return {"checkpoint": file_hash(self.path)}
 
-    def build(self) -> Network:
+    def build(self) -> OpenedNetwork:
         """The trained network; raises `UserError` for a file that is no checkpoint of ours."""
         checkpoint = self._read()
         try:
@@ -49,8 +48,7 @@ class OwnCheckpoint:
             raise self._foreign("its weights are not of the design in its settings") from error
         if report.reinitialised:
             raise self._foreign(f"it lacks {', '.join(report.reinitialised)}")
-        # our data module knows no other normalisation
-        return Network(model, size, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, list(names))
+        return OpenedNetwork(self.config.source, model, "checkpoint", size, class_names=list(names))
 
     def _read(self) -> Mapping[str, Any]:
         try:

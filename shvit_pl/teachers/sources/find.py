@@ -10,15 +10,15 @@ from timm.models import is_model, split_model_name_tag
 
 from shvit_pl.designs.named import NAMED
 from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.models.local_files import is_path, local_path
+from shvit_pl.models.opened import OpenedNetwork
 from shvit_pl.models.repos import HUB, repo_of
-from shvit_pl.models.weights import FOLDER, is_path
-from shvit_pl.runs.folder import checkpoint_of_run
+from shvit_pl.runs.folder import checkpoint_of_run, run_with_checkpoint
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.files import weights_file
-from shvit_pl.teachers.named import NamedModel
-from shvit_pl.teachers.network import Network
-from shvit_pl.teachers.ours import OwnCheckpoint
-from shvit_pl.teachers.saved import FolderModel, HubModel
+from shvit_pl.teachers.sources.files import weights_file
+from shvit_pl.teachers.sources.named import NamedModel
+from shvit_pl.teachers.sources.ours import OwnCheckpoint
+from shvit_pl.teachers.sources.saved import FolderModel, HubModel
 
 
 class Source(Protocol):
@@ -28,7 +28,7 @@ class Source(Protocol):
         """What tells its weights from all others; does not build the network."""
         ...
 
-    def build(self) -> Network:
+    def build(self) -> OpenedNetwork:
         """The network with its weights; raises `UserError`."""
         ...
 
@@ -61,7 +61,7 @@ def _hub_or_local(config: DistillConfig) -> Source:
             f"model.distill.teacher {name!r}: addresses are not fetched. Give a timm model and the file, once you have "
             "it, with --model.distill.weights."
         )
-    path = Path(name.removeprefix(FOLDER)).expanduser()
+    path = local_path(name)
     if path.is_file():
         return _own_file(config, path)
     if path.is_dir():
@@ -103,9 +103,9 @@ def _folder(config: DistillConfig, folder: Path) -> Source:
     checkpoint = checkpoint_of_run(folder)
     if checkpoint is not None:
         return OwnCheckpoint(config, checkpoint)
-    runs = sorted(path for path in folder.glob("version_*") if checkpoint_of_run(path))
-    if runs:
-        raise UserError(f"model.distill.teacher {config.source!r}: a folder of runs. Give one, such as {runs[-1]}.")
+    run = run_with_checkpoint(folder)
+    if run is not None:
+        raise UserError(f"model.distill.teacher {config.source!r}: a folder of runs. Give one, such as {run}.")
     raise UserError(
         f"model.distill.teacher {config.source!r}: a folder without a teacher. Give a run folder, which has "
         "checkpoints/best.ckpt or last.ckpt, or a folder with config.json and weights as timm saves them."

@@ -12,8 +12,8 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets, load_
 
 from shvit_pl.data.views import Columns, place_of
 from shvit_pl.errors import UserError
-from shvit_pl.teachers.answers import index_type
-from shvit_pl.teachers.manifest import FLAG, Manifest, Shard, read_manifest
+from shvit_pl.teachers.cache.answers import index_type
+from shvit_pl.teachers.cache.manifest import FLAG, Manifest, Shard, read_manifest
 
 
 class TeacherCache:

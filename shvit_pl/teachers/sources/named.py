@@ -11,10 +11,10 @@ from timm.models import get_pretrained_cfg, split_model_name_tag
 from torch import Tensor
 
 from shvit_pl.errors import UserError, did_you_mean, one_line
+from shvit_pl.models.opened import OpenedNetwork, opened_of_timm
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.files import file_hash, read_weights, weights_file
-from shvit_pl.teachers.network import Network
-from shvit_pl.teachers.timm_models import check_classifier, create, network_of, no_average
+from shvit_pl.teachers.sources.files import file_hash, read_weights, weights_file
+from shvit_pl.teachers.sources.timm_models import check_classifier, create, no_average
 
 _CLASSIFIERS = ("head", "fc", "classifier", "head.fc", "head.l")  # where the file has another name than timm's
 
@@ -34,14 +34,14 @@ class NamedModel:
         origin = {"tag": cfg.get("tag"), "hf_hub_id": cfg.get("hf_hub_id"), "url": cfg.get("url")}
         return {"timm": name, **{key: str(value) for key, value in origin.items() if value}}
 
-    def build(self) -> Network:
+    def build(self) -> OpenedNetwork:
         """The network with its weights; raises `UserError` when they can't be had or are of another network."""
         if self.config.weights is not None:
             return self._from_file()
         check_classifier(self.config, self._pretrained())
         if self.config.use_ema:
             raise no_average(self.config)
-        return network_of(create(self.config, self.config.source, self._pretrained().get("hf_hub_id")))
+        return create(self.config, self.config.source, self._pretrained().get("hf_hub_id"))
 
     def _pretrained(self) -> dict[str, Any]:
         """The settings of timm's pretrained weights."""
@@ -55,7 +55,7 @@ class NamedModel:
             f"{did_you_mean(name, timm.list_models(pretrained=True))}."
         )
 
-    def _from_file(self) -> Network:
+    def _from_file(self) -> OpenedNetwork:
         state, cfg = read_weights(self.config), _settings(self.config)
         overlay = {"state_dict": state, "num_classes": _classes_of(state, cfg), "label_offset": 0}
         try:  # timm maps the keys of the authors' own files to its own
@@ -66,7 +66,7 @@ class NamedModel:
                 f"({one_line(error)[:160]}). Give --model.distill.teacher the name of the network that they are of."
             ) from error
         model.pretrained_cfg.pop("state_dict")
-        return network_of(model)
+        return opened_of_timm(self.config.source, model)
 
 
 def _settings(config: DistillConfig) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from shvit_pl.data.replay import check_replay
 from shvit_pl.data.rows import ChosenRows
 from shvit_pl.data.splits import class_indices
 from shvit_pl.data.views import slots_of_view
+from shvit_pl.teachers.cache.manifest import Manifest
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.manifest import Manifest
 
 _OF_IMAGES = (
     "image_size",

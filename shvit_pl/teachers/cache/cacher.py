@@ -16,9 +16,9 @@ from shvit_pl.data import HFImageDataModule
 from shvit_pl.data.loaders import Batch
 from shvit_pl.data.mixing import decode_mix, mix_images
 from shvit_pl.data.views import Columns, Views
-from shvit_pl.teachers.answers import pack
-from shvit_pl.teachers.cache import missing, write
-from shvit_pl.teachers.manifest import Manifest, Shard
+from shvit_pl.teachers.cache.answers import pack
+from shvit_pl.teachers.cache.folder import missing, write
+from shvit_pl.teachers.cache.manifest import Manifest, Shard
 
 
 class TeacherCacher(L.LightningModule):

@@ -14,11 +14,12 @@ from timm.models._hub import load_model_config_from_hf, load_model_config_from_p
 
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_status import hub_reachable
+from shvit_pl.models.local_files import FOLDER
+from shvit_pl.models.opened import OpenedNetwork
 from shvit_pl.models.repos import commit_of, why_not
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.files import file_hash
-from shvit_pl.teachers.network import Network
-from shvit_pl.teachers.timm_models import check_classifier, create, network_of, no_average
+from shvit_pl.teachers.sources.files import file_hash
+from shvit_pl.teachers.sources.timm_models import check_classifier, create, no_average
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.pth.tar")
 
@@ -35,7 +36,7 @@ class HubModel:
         commit = commit_of(self.repo)
         return {"repo": self.repo, **({"commit": commit} if commit else {})}
 
-    def build(self) -> Network:
+    def build(self) -> OpenedNetwork:
         """The network with its weights; raises `UserError` when the repo can't be had or holds no timm model."""
         if self.config.use_ema:
             raise no_average(self.config)
@@ -45,7 +46,7 @@ class HubModel:
         except Exception as error:
             raise _no_config(self.config, error, why_not(error, self.repo)) from error
         _check_architecture(self.config, name, cfg)
-        return network_of(create(self.config, f"hf-hub:{self.repo}", self.repo))
+        return create(self.config, f"hf-hub:{self.repo}", self.repo)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class FolderModel:
         """SHA-256 of the folder's settings and weights."""
         return {"folder": file_hash(self.folder / "config.json", *self._weights())}
 
-    def build(self) -> Network:
+    def build(self) -> OpenedNetwork:
         """The network with its weights; raises `UserError` when the folder holds no whole timm model."""
         if self.config.use_ema:
             raise no_average(self.config)
@@ -73,7 +74,7 @@ class FolderModel:
                 f"model.distill.teacher {self.config.teacher!r}: the folder has config.json and no weights. Put "
                 "model.safetensors beside it, or give another teacher."
             )
-        return network_of(create(self.config, f"local-dir:{self.folder}"))
+        return create(self.config, f"{FOLDER}{self.folder}")
 
     def _weights(self) -> list[Path]:
         return [path for pattern in _WEIGHTS for path in self.folder.glob(pattern)]

@@ -1,8 +1,7 @@
-"""A teacher's network as its source gives it, and what one image shows of it."""
+"""What one image shows of a teacher's network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,28 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl.errors import UserError, one_line
+from shvit_pl.models.opened import OpenedNetwork
 from shvit_pl.teachers.config import DistillConfig
-
-
-@dataclass(frozen=True)
-class Network:
-    """A trained network and what is known of it.
-
-    Attributes:
-        model: Maps images `(B, 3, S, S)` to logits `(B, classes)`.
-        size: Side in pixels that it was trained at.
-        mean: Of its normalisation, per channel.
-        std: Likewise.
-        class_names: Index by index, where known.
-        descriptions: Other names of the same classes, comma-separated, where known.
-    """
-
-    model: nn.Module
-    size: int
-    mean: Sequence[float]
-    std: Sequence[float]
-    class_names: list[str] | None = None
-    descriptions: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,9 +28,9 @@ def logits_and_features(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def probe(network: Network, config: DistillConfig) -> Widths:
+def probe(network: OpenedNetwork, config: DistillConfig) -> Widths:
     """Ask a network about one empty image; raises `UserError` unless it is a classifier of images of its size."""
-    size = config.teacher_size or network.size
+    size = config.teacher_size or network.image_size
     try:
         image = torch.zeros(1, 3, size, size)
         answer = network.model(image)
@@ -66,7 +45,7 @@ def probe(network: Network, config: DistillConfig) -> Widths:
     return Widths(answer.shape[1], _feature_width(network.model, image, config))
 
 
-def _cannot_take(size: int, network: Network, config: DistillConfig, reason: str) -> UserError:
+def _cannot_take(size: int, network: OpenedNetwork, config: DistillConfig, reason: str) -> UserError:
     if config.teacher_size is None:
         return UserError(
             f"model.distill.teacher {config.source!r}: it can't take images of {size} pixels ({reason}). Give their "
@@ -74,7 +53,7 @@ def _cannot_take(size: int, network: Network, config: DistillConfig, reason: str
         )
     return UserError(
         f"model.distill.teacher_size {size}: the teacher can't take images of this size ({reason}). Leave it out for "
-        f"the {network.size} pixels that the teacher was trained at."
+        f"the {network.image_size} pixels that the teacher was trained at."
     )
 
 

@@ -6,22 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import timm
-from torch import nn
 
 import shvit_pl.models  # noqa: F401 (its entry point in timm)
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_status import hub_reachable
-from shvit_pl.models.labels import class_names
+from shvit_pl.models.opened import OpenedNetwork, opened_of_timm
 from shvit_pl.models.repos import why_not
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.network import Network
 
 
-def create(config: DistillConfig, name: str, repo: str | None = None) -> nn.Module:
+def create(config: DistillConfig, name: str, repo: str | None = None) -> OpenedNetwork:
     """A network by timm's own loading, with the classifier that it was trained with."""
     hub_reachable()  # if not, its client is now told to look in the cache alone
     try:
-        return timm.create_model(name, pretrained=True)
+        return opened_of_timm(config.source, timm.create_model(name, pretrained=True))
     except (RuntimeError, KeyError, TypeError, AssertionError) as error:
         raise UserError(
             f"model.distill.teacher {config.source!r}: the weights there are not those of its network "
@@ -31,14 +29,6 @@ def create(config: DistillConfig, name: str, repo: str | None = None) -> nn.Modu
         hint = "" if ":" in name else " A file with its weights goes in by --model.distill.weights."
         why = why_not(error, repo or config.source)
         raise UserError(f"model.distill.teacher {config.source!r}: {why}{hint}") from error
-
-
-def network_of(model: Any) -> Network:
-    """A network of timm with what its settings say of it."""
-    cfg: Mapping[str, Any] = model.pretrained_cfg
-    names, descriptions = class_names(cfg, model.num_classes)
-    size = int(cfg["input_size"][-1])
-    return Network(model, size, tuple(cfg["mean"]), tuple(cfg["std"]), names, descriptions)
 
 
 def check_classifier(config: DistillConfig, cfg: Mapping[str, Any]) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shvit_pl.errors import UserError
-from shvit_pl.teachers.answers import index_type
+from shvit_pl.files import replacing
+from shvit_pl.teachers.cache.answers import index_type
 
 FORMAT = 1
 FLAG = "model.distill.cache"
@@ -91,9 +91,8 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Write it into the folder, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{NAME}.{os.getpid()}"
-        partial.write_text(json.dumps({**asdict(self), "sha256": _digest(asdict(self))}, indent=2) + "\n")
-        partial.replace(folder / NAME)
+        with replacing(folder / NAME) as partial:
+            partial.write_text(json.dumps({**asdict(self), "sha256": _digest(asdict(self))}, indent=2) + "\n")
 
     def differences(self, here: Manifest) -> str:
         """How another one's settings differ, in words; empty where they don't."""

@@ -1,0 +1,1 @@
+"""A teacher's answers, kept on the disk."""

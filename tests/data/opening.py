@@ -1,0 +1,10 @@
+"""Datasets that the tests look into."""
+
+from datasets import DatasetDict
+
+from shvit_pl.data.sources import open_source
+
+
+def open_dataset(path, name=None):
+    """All splits, of stored rows."""
+    return DatasetDict(open_source(path, name).splits)

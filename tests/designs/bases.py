@@ -1,0 +1,3 @@
+"""The designs that the macro cube is tested around."""
+
+CUBE_BASES = ("s1", "s2", "s3", "s4", "tiny")
