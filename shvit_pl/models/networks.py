@@ -59,6 +59,13 @@ class OpenedNetwork:
     averaged: bool = False
     fresh: bool = False
 
+    @property
+    def weights(self) -> str:
+        """Of what kind they are."""
+        if self.fresh:
+            return "fresh"
+        return "averaged" if self.averaged else "trained"
+
 
 def open_network(
     name: str,

@@ -12,7 +12,6 @@ from rich.table import Table
 from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.results import LayerResult
-from shvit_pl.analysis.heads.settings import weights
 from shvit_pl.analysis.heads.subject import Subject
 from shvit_pl.deploy.device import device_name
 
@@ -26,7 +25,7 @@ def describe(subject: Subject, request: Request) -> str:
     token = f", class token {kept}" if getattr(opened.model, "num_prefix_tokens", 0) else ""
     return "\n".join(
         [
-            f"{opened.name}, {weights(opened)} weights, {subject.image_size} px: {heads} heads in {len(layers)} layers",
+            f"{opened.name}, {opened.weights} weights, {subject.image_size} px: {heads} heads in {len(layers)} layers",
             f"on {device_name(subject.device)}, torch {torch.__version__}",
             f"data: {subject.images.path}, {subject.images.data.split_note}",
             f"similarity on {len(subject.looked_at)} of its validation images: cosine of {compared}{token}",

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from shvit_pl.analysis.macro.roofline import draw_roofline
 from shvit_pl.analysis.macro.study import Peaks, Study
 from shvit_pl.analysis.macro.text import percent
-from shvit_pl.deploy.benchmark.table import in_threads
+from shvit_pl.analysis.running import described
 from shvit_pl.designs.cost import OPERATIONS
 
 # of Okabe and Ito, which the colour-blind can tell apart
@@ -37,11 +37,7 @@ def draw(studies: Sequence[Study], peaks: Peaks, conditions: Mapping[str, Any], 
     left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
     _draw_stages(left, studies)
     draw_roofline(right, studies, peaks)
-    figure.suptitle(
-        f"batch {conditions['batch_size']}, {conditions['dtype']}, {conditions['device']}, {in_threads(conditions)}, "
-        f"torch {conditions['torch']}",
-        fontsize=9,
-    )
+    figure.suptitle(described(conditions), fontsize=9)
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7.5)
     return figure
 

@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from shvit_pl.analysis.running import described
 from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS
 from shvit_pl.analysis.runtime.rows import Measured
-from shvit_pl.deploy.benchmark.table import in_threads
 
 # of Okabe and Ito, which the colour-blind can tell apart; the paper's bars are the same, hatched
 _COLOURS = {
@@ -97,7 +97,4 @@ def _scope(conditions: Mapping[str, Any]) -> str:
 
 
 def _title(conditions: Mapping[str, Any]) -> str:
-    return (
-        f"batch {conditions['batch_size']}, {conditions['dtype']}, {conditions['device']}, {in_threads(conditions)}, "
-        f"torch {conditions['torch']}; fused attention switched off"
-    )
+    return f"{described(conditions)}; fused attention switched off"

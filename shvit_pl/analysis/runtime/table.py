@@ -9,9 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from shvit_pl.analysis.running import described
 from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS
 from shvit_pl.analysis.runtime.rows import Measured
-from shvit_pl.deploy.benchmark.table import in_threads
 
 _COLUMNS = (*KINDS, ALL_BUT_PRODUCTS)
 _SHOWN = 1.0  # percent of other work above which its operators are named
@@ -24,8 +24,7 @@ def describe(conditions: Mapping[str, Any]) -> str:
         "network": "the whole network",
     }
     return (
-        f"batch {conditions['batch_size']}, {conditions['dtype']}, on {conditions['device']}, "
-        f"{in_threads(conditions)}, torch {conditions['torch']}\n"
+        f"{described(conditions, 'on ')}\n"
         f"{scopes[conditions['scope']]}; fused attention is switched off; "
         f"median of {conditions['repeats']} profiled passes"
     )

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from shvit_pl.deploy.benchmark.table import in_threads
+from shvit_pl.deploy.conditions import on_machine
 
 Row = Mapping[str, Any]
 _MARKERS = "osD^vPX*"
@@ -80,7 +80,7 @@ def _way(row: Row) -> str:
 
 def _title(conditions: Mapping[str, Any]) -> str:
     what = "training" if conditions["task"] == "train" else "inference"
-    return f"{what} on {conditions['device']}, {in_threads(conditions)}, torch {conditions['torch']}"
+    return f"{what} on {on_machine(conditions)}"
 
 
 def _sources(rows: Sequence[Row]) -> str:

@@ -10,6 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from shvit_pl.deploy.conditions import in_threads, on_machine
+
 _TEXTS = ("model", "mode", "dtype")
 _NUMBERS = ("batch", "px", "M params", "MMACs", "ms", "images/s", "middle half", "MB", "ratio")
 
@@ -17,15 +19,7 @@ _NUMBERS = ("batch", "px", "M params", "MMACs", "ms", "images/s", "middle half",
 def describe(conditions: Mapping[str, Any]) -> str:
     """The conditions in a line or two, before anything is measured."""
     what = "training steps" if conditions["task"] == "train" else "inference"
-    return (
-        f"{what} on {conditions['device']}, {in_threads(conditions)}, torch {conditions['torch']}\n{_how(conditions)}"
-    )
-
-
-def in_threads(conditions: Mapping[str, Any]) -> str:
-    """The number of threads, as a sentence has it."""
-    number = conditions["threads"]
-    return f"{number} thread{'s' * (number != 1)}"
+    return f"{what} on {on_machine(conditions)}\n{_how(conditions)}"
 
 
 def _how(conditions: Mapping[str, Any]) -> str:
@@ -103,7 +97,7 @@ def _notes(rows: Sequence[Mapping[str, Any]], conditions: Mapping[str, Any], ear
         notes[0] += "; each network at its own image size, which is part of the difference"
     official = any(row["mode"] == "official" for row in rows) and conditions["protocol"] != "official"
     if official and conditions["device_type"] == "cpu" and conditions["threads"] != 1:
-        notes.append(f"official: with {in_threads(conditions)} as all rows; its own script has 1")
+        notes.append(f"official: with {in_threads(conditions['threads'])} as all rows; its own script has 1")
     if earlier:
         notes.append("earlier: images/s over those of the earlier benchmark, measured in another process")
     return notes

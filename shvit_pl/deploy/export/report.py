@@ -6,9 +6,9 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from shvit_pl.files import size
 from shvit_pl.deploy.export.request import Request
 from shvit_pl.deploy.export.verify import Difference
+from shvit_pl.files import size
 from shvit_pl.models.networks import OpenedNetwork
 
 
