@@ -5,15 +5,15 @@ from __future__ import annotations
 from textwrap import fill
 
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.results import LayerResult
 from shvit_pl.analysis.heads.subject import Subject
 from shvit_pl.deploy.device import device_name
+from shvit_pl.display.tables import narrow_table, table_console
+
+_COMPARED = ("similarity %", "without one", "one alone")
 
 
 def describe(subject: Subject, request: Request) -> str:
@@ -36,15 +36,11 @@ def describe(subject: Subject, request: Request) -> str:
 
 def print_findings(findings: Findings) -> None:
     """Print the layers as a table, and what they show."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("layer", "heads", "similarity %", "without one", "one alone", "important", "redundant"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if findings.paper:
-        for name in ("similarity %", "without one", "one alone"):
-            table.add_column(f"paper (diff.):\n{name}", justify="right", no_wrap=True)
+    beside = [f"paper (diff.):\n{name}" for name in _COMPARED] if findings.paper else []
+    table = narrow_table((), ("layer", "heads", *_COMPARED, "important", "redundant", *beside))
     for layer in findings.layers:
         table.add_row(*_cells(layer), *_paper_cells(findings, layer))
-    Console(width=None if Console().is_terminal else 160, highlight=False).print(table)
+    table_console().print(table)
     print(findings.measured)
     print("without one, one alone: points of change, of the head that costs least; similarity: ± sd over images")
     for line in filter(None, [findings.beside_the_paper, *findings.sentences]):
