@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from benchmarks.report import table
 from benchmarks.shares import onnx_shares, shares
 from shvit_pl.deploy.benchmark.cells import Cell
-from shvit_pl.deploy.benchmark.modes import DTYPES
 from shvit_pl.deploy.benchmark.train_step import TrainStep
+from shvit_pl.deploy.device import torch_dtype
 from shvit_pl.deploy.fusing import fused
 from shvit_pl.deploy.limits import peaks
 from shvit_pl.deploy.optimization import optimize
@@ -33,7 +33,7 @@ def gap(row: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
         device: What computes.
     """
     model = create_model(row["model"]).to(device)
-    side, dtype = model.design.image_size, DTYPES[row["dtype"]]
+    side, dtype = model.design.image_size, torch_dtype(row["dtype"])
     images = torch.randn(row["batch"], 3, side, side, device=device)
     images_of_layers = images.to(dtype).contiguous(memory_format=torch.channels_last)
     passes = row["images_per_second"] * (1 + _BACKWARD * row["train"])

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from shvit_pl.deploy.benchmark.options import DTYPES, at_least, output_folder
-from shvit_pl.errors import UserError, did_you_mean
-
-Choice = TypeVar("Choice", bound=str)
+from shvit_pl.deploy.flags import DTYPES, MOST_IMAGES, MOST_PIXELS, MOST_THREADS, at_least, one_of, output_folder
 
 LEAST_REPEATS = 5
 _REPEATS = 20
-_MOST_IMAGES = 2**20
-_MOST_PIXELS = 4096
-_MOST_THREADS = 4096
 
 
 @dataclass(frozen=True)
@@ -72,17 +66,9 @@ def checked(given: Any) -> Measuring:
         models=tuple(dict.fromkeys(given.models)),
         output=output_folder(given.output),
         device=given.device,
-        batch_size=at_least("--batch_size", given.batch_size, 1, _MOST_IMAGES),
-        image_size=at_least("--image_size", given.image_size, 1, _MOST_PIXELS),
-        dtype=one_of("--dtype", given.dtype, DTYPES),
-        threads=at_least("--threads", given.threads, 1, _MOST_THREADS),
+        batch_size=at_least("--batch_size", given.batch_size, 1, MOST_IMAGES),
+        image_size=at_least("--image_size", given.image_size, 1, MOST_PIXELS),
+        dtype=one_of("--dtype", given.dtype, tuple(DTYPES)),
+        threads=at_least("--threads", given.threads, 1, MOST_THREADS),
         repeats=at_least("--repeats", given.repeats, LEAST_REPEATS) or _REPEATS,
     )
-
-
-def one_of(flag: str, value: str, allowed: tuple[Choice, ...]) -> Choice:
-    """The value of a flag; raises `UserError` where it is not among the allowed ones."""
-    for choice in allowed:
-        if choice == value:
-            return choice
-    raise UserError(f"{flag} {value!r}: allowed are {', '.join(allowed)}{did_you_mean(value, allowed)}.")

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from shvit_pl import __version__
 from shvit_pl.command_line.checks import check_writable
+from shvit_pl.display.plots import as_png
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing, write_rows
 
 _SUFFIXES = (".csv", ".json", ".png")
-_DPI = 200
 
 
 def check_output(output: str, study: str) -> Path:
@@ -49,10 +47,4 @@ def write(
         new.mkdir(parents=True)
         write_rows(new / f"{study}.csv", rows)
         (new / f"{study}.json").write_text(json.dumps({**facts, "rows": list(rows)}, indent=2) + "\n")
-        figure.savefig(new / f"{study}.png", dpi=_DPI)
-
-
-def origin(command: Sequence[str]) -> dict[str, Any]:
-    """The command, the version and the time of a measurement."""
-    written = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"command": list(command), "shvit_pl": __version__, "measured": written}
+        (new / f"{study}.png").write_bytes(as_png(figure, dpi=200))

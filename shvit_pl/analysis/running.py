@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl.analysis.measuring import Measuring
-from shvit_pl.deploy.benchmark.builder import reason
-from shvit_pl.deploy.benchmark.cells import PAPER_BATCH
-from shvit_pl.deploy.benchmark.devices import chosen_device
-from shvit_pl.deploy.benchmark.environment import in_so_many_threads, machine
-from shvit_pl.deploy.benchmark.modes import DTYPES
-from shvit_pl.deploy.benchmark.networks import at_size
-from shvit_pl.deploy.fusing import fused
+from shvit_pl.deploy.conditions import machine, on_machine
+from shvit_pl.deploy.device import chosen_device, in_so_many_threads, torch_dtype
+from shvit_pl.deploy.flags import PAPER_BATCH
+from shvit_pl.deploy.fusing import at_size, fused
+from shvit_pl.deploy.reasons import reason
 from shvit_pl.deploy.timing import wait_for
 from shvit_pl.errors import UserError
 from shvit_pl.models.networks import OpenedNetwork
@@ -93,8 +91,9 @@ def ready(opened: OpenedNetwork, asked: Measuring, device: torch.device, memory_
     pixels = asked.image_size or opened.image_size
     batch = asked.batch_size or PAPER_BATCH[device.type]
     with explaining(f"{opened.name}, {batch} images of {pixels} pixels in {asked.dtype}"):
-        model = fused(at_size(opened, pixels)).to(device, DTYPES[asked.dtype]).to(memory_format=memory_format)
-        images = torch.randn(batch, 3, pixels, pixels).to(device, DTYPES[asked.dtype], memory_format=memory_format)
+        dtype = torch_dtype(asked.dtype)
+        model = fused(at_size(opened, pixels)).to(device, dtype).to(memory_format=memory_format)
+        images = torch.randn(batch, 3, pixels, pixels).to(device, dtype, memory_format=memory_format)
         made = Ready(opened, model, images)
         made.call()
     return made
@@ -122,3 +121,8 @@ def conditions(asked: Measuring, every: list[Ready]) -> dict[str, Any]:
         "repeats": asked.repeats,
         **machine(every[0].device),
     }
+
+
+def described(conditions: Mapping[str, Any], where: str = "") -> str:
+    """Batch, type of numbers and machine in a line; `where` stands before the machine."""
+    return f"batch {conditions['batch_size']}, {conditions['dtype']}, {where}{on_machine(conditions)}"

@@ -16,6 +16,7 @@ from torchvision.utils import make_grid
 from shvit_pl.callbacks.position import epochs_done
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.transforms import denormalise
+from shvit_pl.display.plots import as_png
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.runs.folder import EMA, FIGURES
 from shvit_pl.runs.loggers import run_folder
@@ -142,7 +143,7 @@ def _save(trainer: L.Trainer, name: str, figure: Figure) -> None:
     if folder is None or not trainer.is_global_zero:
         return
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / FIGURES / f"{name}.png", dpi=120)
+    (folder / FIGURES / f"{name}.png").write_bytes(as_png(figure, dpi=120))
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(name, figure, trainer.global_step)

@@ -12,18 +12,11 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TaskID, TextColumn
 
 from shvit_pl.callbacks.position import epoch_of, epochs_done
 from shvit_pl.callbacks.throughput import Throughput, find_callback
+from shvit_pl.display.bars import new_progress
 
 _SHOWN = ("train/loss", "val/loss", "val/acc1", "val/acc1_ema")
 _SECONDS = 60.0  # between two lines where there is no bar
@@ -122,17 +115,7 @@ class RunProgress(ProgressBar):
     def _begin(self, what: str, total: float, completed: int = 0) -> None:
         if self.plain or not (self._enabled and self.console.is_terminal):
             return
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self.console,
-            transient=True,
-        )
+        self._bar = new_progress(self.console, TextColumn("{task.fields[rate]}"))
         self._task = self._bar.add_task(what, total=total, completed=completed, rate="")
         self._bar.start()
 

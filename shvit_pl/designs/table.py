@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import product
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.design import Design
 from shvit_pl.designs.named import NAMED
+from shvit_pl.display.tables import table_console
 
 _SHORT = {"conv": "conv", "single_head": "single", "multi_head": "multi"}
 
@@ -35,7 +35,7 @@ def designs(cube: str | None = None, image_size: int | None = None, num_classes:
         table.add_column(column, justify="right")
     for name, design in rows.items():
         table.add_row(name, *_cells(design, design.image_size if image_size is None else image_size, num_classes))
-    Console(width=None if Console().is_terminal else 160).print(table, highlight=False)
+    table_console().print(table)
 
 
 def cube_cells(base: str) -> dict[str, Design]:

@@ -46,6 +46,13 @@ class OpenedNetwork:
     averaged: bool = False
     fresh: bool = False
 
+    @property
+    def weights(self) -> str:
+        """Of what kind they are."""
+        if self.fresh:
+            return "fresh"
+        return "averaged" if self.averaged else "trained"
+
 
 def opened_of_timm(name: str, model: Any) -> OpenedNetwork:
     """A network of timm, with what its settings say of it."""

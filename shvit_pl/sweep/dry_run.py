@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from shvit_pl.display.tables import table_console
 from shvit_pl.errors import UserError
 from shvit_pl.fit.check import Planned
 from shvit_pl.runs.folder import finished_run, read_summary
@@ -66,8 +66,7 @@ def dry_run(definition: Definition, cells: Sequence[Opened], program: Sequence[s
         total += seconds
         costs = [f"{plan.params / 1e6:.2f}", f"{plan.macs / 1e6:.1f}", str(plan.image_size)]
         table.add_row(cell.name, *costs, f"{measured.images_per_second:.0f}", duration(seconds))
-    console = Console(width=None if Console().is_terminal else 160)
-    console.print(table, highlight=False)
+    table_console().print(table)
     whole = total / len(cells) * len(definition.points)
     print(f"{definition.counted}: about {duration(whole)} one after the other")
     print(f"by --workers {workers}: {duration(whole / workers)}, if they do not slow each other down")

@@ -6,12 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.analysis.heads.captions import write_caption
 from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.heat_maps import draw_heat_maps
 from shvit_pl.analysis.heads.map_grid import draw_maps
-
-BLUE, ORANGE = "#0072B2", "#D55E00"  # told apart by colour-blind readers too
+from shvit_pl.display.palette import BLUE, VERMILION
+from shvit_pl.display.plots import write_caption
 
 
 def draw_figures(findings: Findings) -> dict[str, Figure]:
@@ -57,7 +56,7 @@ def draw_change(findings: Findings) -> Figure:
     _draw_mode(axes, findings, "without", BLUE, "o")
     best = "a layer without its only head has no attention"
     if any(layer.heads > 1 for layer in findings.layers):
-        _draw_mode(axes, findings, "alone", ORANGE, "s")
+        _draw_mode(axes, findings, "alone", VERMILION, "s")
         best = "lines: the head that costs least, as in the paper; dots: all heads"
     axes.set_ylabel(f"change of {findings.brief} (points)")
     beside = findings.beside_the_paper if findings.same_score else ""
@@ -83,7 +82,7 @@ def _draw_mode(axes: Axes, findings: Findings, mode: str, colour: str, marker: s
 
 
 def _over_layers(findings: Findings) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(max(6, 2.5 + 0.4 * len(findings.layers)), 4.4), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(max(6, 2.5 + 0.4 * len(findings.layers)), 4.4), layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel("layer")
     axes.set_xlim(0.4, len(findings.layers) + 0.6)

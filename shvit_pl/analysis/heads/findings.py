@@ -10,7 +10,6 @@ from shvit_pl.analysis.heads.found import Found
 from shvit_pl.analysis.heads.paper import PaperHeads, PaperLayer, paper_heads
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.results import LITTLE, LayerResult, layer_results
-from shvit_pl.analysis.heads.settings import weights
 from shvit_pl.analysis.heads.subject import Subject
 
 
@@ -74,7 +73,7 @@ class Findings:
     def title(self) -> str:
         """Network, weights, data."""
         subject = self.subject
-        return f"{subject.name}, {weights(subject.opened)} weights, {subject.data}, {subject.image_size} px"
+        return f"{subject.name}, {subject.opened.weights} weights, {subject.data}, {subject.image_size} px"
 
     @property
     def reservations(self) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from shvit_pl.analysis.heads.found import Found, read_found
 from shvit_pl.command_line.checks import check_writable
+from shvit_pl.deploy.conditions import difference
 from shvit_pl.errors import UserError
 from shvit_pl.files import remove
 from shvit_pl.runs.claim import claim, release
@@ -88,11 +89,10 @@ def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     """What differs, in a few words; empty where nothing does."""
     if not theirs:
         return f"its {SETTINGS} is damaged"
-    ours = json.loads(json.dumps(ours))
-    every = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-    shown = "; ".join(f"{key} was {_short(theirs.get(key))} and is {_short(ours.get(key))}" for key in every[:3])
-    more = f"; and {len(every) - 3} more" if len(every) > 3 else ""
-    return f"it holds a study with other settings: {shown}{more}" if every else ""
+    differs = difference(
+        json.loads(json.dumps(ours)), theirs, lambda name, was, now: f"{name} was {_short(was)} and is {_short(now)}"
+    )
+    return differs and f"it holds a study with other settings: {differs}"
 
 
 def _short(value: Any) -> str:

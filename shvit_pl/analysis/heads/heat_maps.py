@@ -10,10 +10,11 @@ from matplotlib.patheffects import Normal, withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from shvit_pl.analysis.heads.captions import caption_lines, write_caption
 from shvit_pl.analysis.heads.findings import Findings
+from shvit_pl.display.palette import BLUE, VERMILION
+from shvit_pl.display.plots import caption_height, write_caption
 
-IMPORTANT, REDUNDANT = "#D55E00", "#0072B2"
+IMPORTANT, REDUNDANT = VERMILION, BLUE
 MARKS = "most important head of a layer framed orange, most redundant blue"
 _MOST_NUMBERS = 12 * 12  # cells that are written into
 _MOST_TICKS = 24
@@ -27,8 +28,8 @@ def draw_heat_maps(findings: Findings) -> Figure:
     marks = [MARKS] if any(layer.important is not None for layer in findings.layers) else []
     sentences = [findings.title, f"change of {findings.brief} in points, {findings.measured}", *marks]
     width = max(6.0, 2.0 + 0.62 * layers)
-    height = 0.3 + 0.15 * len(caption_lines(sentences, width)) + len(panels) * (0.9 + 0.32 * heads)
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    height = 0.3 + caption_height(sentences, width) + len(panels) * (0.9 + 0.32 * heads)
+    figure = Figure(figsize=(width, height), layout="constrained")
     for axes, mode in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
         _panel(figure, axes, findings, mode)
     write_caption(figure, sentences)

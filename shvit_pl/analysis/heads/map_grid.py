@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from shvit_pl.analysis.heads.captions import caption_lines, write_caption
 from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.heat_maps import IMPORTANT, MARKS, REDUNDANT
 from shvit_pl.analysis.heads.results import LayerResult
+from shvit_pl.display.plots import caption_height, write_caption
 
 _COLOURS = "magma"
 _NOWHERE = "0.8"  # where the query can't look
@@ -24,8 +24,8 @@ def draw_maps(findings: Findings) -> Figure:
     layers, heads = len(findings.layers), max(layer.heads for layer in findings.layers)
     sentences = [findings.title, *_sentences(findings)]
     width = max(0.7 + _CELL * layers, 6.0)
-    height = 0.75 + 0.15 * len(caption_lines(sentences, width)) + _CELL * heads
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    height = 0.75 + caption_height(sentences, width) + _CELL * heads
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     for layer in findings.layers:
         if findings.found.pictures[layer.number - 1].numel():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shvit_pl.analysis.heads.request import Labels
-from shvit_pl.deploy.export.images import RealImages
+from shvit_pl.deploy.images import RealImages
 from shvit_pl.errors import UserError
 from shvit_pl.models.labels import class_names
 from shvit_pl.models.networks import OpenedNetwork

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from shvit_pl.deploy.flags import AVERAGED, at_least, check_of_timm
 from shvit_pl.errors import UserError
 
 Labels = Literal["dataset", "network"]
-_AVERAGED = {None: None, "raw": False, "ema": True}
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,7 @@ def read_request(options: Any) -> Request:
     """
     _check_timm(options)
     for flag, least in (("image_size", 1), ("images", 1), ("ablation_images", 1), ("batch_size", 1), ("image", 0)):
-        value = getattr(options, flag)
-        if value is not None and value < least:
-            raise UserError(f"--{flag} {value}: allowed are whole numbers from {least}.")
+        at_least(f"--{flag}", getattr(options, flag), least)
     if options.image is not None and options.image >= options.images:
         raise UserError(f"--image {options.image}: allowed are 0 to {options.images - 1}, those of --images.")
     for flag, example in (("output", "a folder, such as heads"), ("data", "a dataset, such as digits")):
@@ -76,14 +74,13 @@ def read_request(options: Any) -> Request:
             raise UserError(f"--{flag} '': give {example}.")
     given = {each.name: getattr(options, each.name) for each in fields(Request) if each.name in options}
     read = {"query": _query(options.query), "output": Path(options.output).expanduser()}
-    return Request(**{**given, **read, "averaged": _AVERAGED[options.weights]})
+    return Request(**{**given, **read, "averaged": AVERAGED[options.weights]})
 
 
 def _check_timm(options: Any) -> None:
     """Flags that belong to models of timm."""
     for flag in ("pretrained", "checkpoint", "model_kwargs"):
-        if getattr(options, flag) and not options.network.startswith("timm:"):
-            raise UserError(f"--{flag}: it is for models of timm (timm:NAME); a run or a repo has weights of its own.")
+        check_of_timm(f"--{flag}", getattr(options, flag), options.network)
     if options.checkpoint is None:
         return
     if options.pretrained:

@@ -12,7 +12,6 @@ from torch import nn
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.subject import Subject
 from shvit_pl.deploy.device import device_name
-from shvit_pl.models.networks import OpenedNetwork
 
 _LIBRARIES = ("shvit-pl", "timm", "torchvision")
 
@@ -27,7 +26,7 @@ def settings_of(subject: Subject, request: Request) -> dict[str, Any]:
     data = subject.images.data
     return {
         "network": subject.opened.name,
-        "weights": weights(subject.opened),
+        "weights": subject.opened.weights,
         "weights_sha256": _digest(subject.opened.model),
         "model_kwargs": dict(request.model_kwargs),
         "image_size": subject.image_size,
@@ -46,13 +45,6 @@ def settings_of(subject: Subject, request: Request) -> dict[str, Any]:
         "torch": torch.__version__,
         **{name: version(name) for name in _LIBRARIES},
     }
-
-
-def weights(opened: OpenedNetwork) -> str:
-    """Whose they are."""
-    if opened.fresh:
-        return "fresh"
-    return "averaged" if opened.averaged else "trained"
 
 
 def _digest(model: nn.Module) -> str:

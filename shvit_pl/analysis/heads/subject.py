@@ -15,8 +15,9 @@ from shvit_pl.analysis.heads.request import Request
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.loaders import workers_for
 from shvit_pl.data.transforms import denormalise
-from shvit_pl.deploy.benchmark.devices import chosen_device
-from shvit_pl.deploy.export.images import RealImages
+from shvit_pl.deploy.device import chosen_device
+from shvit_pl.deploy.fusing import check_size
+from shvit_pl.deploy.images import RealImages
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.models.networks import OpenedNetwork, open_network
 from shvit_pl.randomness import seeded
@@ -115,9 +116,7 @@ def _check(opened: OpenedNetwork, size: int) -> None:
             f"{opened.name!r}: not a classifier (it has no classes, only features). Give a network that was trained "
             "to classify, or one with a classifier by --model_kwargs '{num_classes: 1000}'."
         )
-    design = getattr(opened.model, "design", None)
-    if design is not None:
-        design.check_image_size(size)
+    check_size(opened, size)
 
 
 def _layers(opened: OpenedNetwork, size: int, device: torch.device) -> list[AttentionLayer]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from textwrap import fill
 
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.results import LayerResult
-from shvit_pl.analysis.heads.settings import weights
 from shvit_pl.analysis.heads.subject import Subject
 from shvit_pl.deploy.device import device_name
+from shvit_pl.display.tables import narrow_table, table_console
+
+_COMPARED = ("similarity %", "without one", "one alone")
 
 
 def describe(subject: Subject, request: Request) -> str:
@@ -26,7 +25,7 @@ def describe(subject: Subject, request: Request) -> str:
     token = f", class token {kept}" if getattr(opened.model, "num_prefix_tokens", 0) else ""
     return "\n".join(
         [
-            f"{opened.name}, {weights(opened)} weights, {subject.image_size} px: {heads} heads in {len(layers)} layers",
+            f"{opened.name}, {opened.weights} weights, {subject.image_size} px: {heads} heads in {len(layers)} layers",
             f"on {device_name(subject.device)}, torch {torch.__version__}",
             f"data: {subject.images.path}, {subject.images.data.split_note}",
             f"similarity on {len(subject.looked_at)} of its validation images: cosine of {compared}{token}",
@@ -37,15 +36,11 @@ def describe(subject: Subject, request: Request) -> str:
 
 def print_findings(findings: Findings) -> None:
     """Print the layers as a table, and what they show."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("layer", "heads", "similarity %", "without one", "one alone", "important", "redundant"):
-        table.add_column(name, justify="right", no_wrap=True)
-    if findings.paper:
-        for name in ("similarity %", "without one", "one alone"):
-            table.add_column(f"paper (diff.):\n{name}", justify="right", no_wrap=True)
+    beside = [f"paper (diff.):\n{name}" for name in _COMPARED] if findings.paper else []
+    table = narrow_table((), ("layer", "heads", *_COMPARED, "important", "redundant", *beside))
     for layer in findings.layers:
         table.add_row(*_cells(layer), *_paper_cells(findings, layer))
-    Console(width=None if Console().is_terminal else 160, highlight=False).print(table)
+    table_console().print(table)
     print(findings.measured)
     print("without one, one alone: points of change, of the head that costs least; similarity: ± sd over images")
     for line in filter(None, [findings.beside_the_paper, *findings.sentences]):

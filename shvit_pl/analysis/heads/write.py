@@ -6,18 +6,17 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 
 from shvit_pl.analysis.heads.board import write_events
 from shvit_pl.analysis.heads.figures import draw_figures
 from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.folder import HEADS, LAYERS
 from shvit_pl.analysis.heads.tables import head_rows, layer_rows
+from shvit_pl.display.plots import as_png
 from shvit_pl.files import replacing, write_rows
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 
@@ -31,7 +30,7 @@ def write(findings: Findings, folder: Path, settings: Mapping[str, Any], command
         settings: Those of the study.
         command: The command line.
     """
-    pictures = {name: _png(figure) for name, figure in draw_figures(findings).items()}
+    pictures = {name: as_png(figure) for name, figure in draw_figures(findings).items()}
     for name, rows in ((HEADS, head_rows(findings)), (LAYERS, layer_rows(findings))):
         with replacing(folder / name) as partial:
             write_rows(partial, rows, line_end="\n")
@@ -73,9 +72,3 @@ def _paper(findings: Findings) -> dict[str, Any] | None:
         return None
     differs = findings.reservations
     return {"network": paper.network, "top1": paper.top1, "confidence": paper.confidence, "not_the_same_study": differs}
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, dpi=160)
-    return buffer.getvalue()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from textwrap import wrap
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -12,14 +11,14 @@ from matplotlib.figure import Figure
 from shvit_pl.analysis.macro.roofline import draw_roofline
 from shvit_pl.analysis.macro.study import Peaks, Study
 from shvit_pl.analysis.macro.text import percent
-from shvit_pl.deploy.benchmark.table import in_threads
+from shvit_pl.analysis.running import described
 from shvit_pl.designs.cost import OPERATIONS
+from shvit_pl.display.palette import BLACK, BLUE, GREY, ORANGE, SKY, VERMILION
+from shvit_pl.display.plots import caption_height, write_caption
 
-# of Okabe and Ito, which the colour-blind can tell apart
-_COLOURS = dict(zip(OPERATIONS, ("#999999", "#56B4E9", "#E69F00", "#D55E00", "#0072B2", "#000000"), strict=True))
+_COLOURS = dict(zip(OPERATIONS, (GREY, SKY, ORANGE, VERMILION, BLUE, BLACK), strict=True))
 _GAP = 1.4  # rows between two designs, with the name of the lower one
-_WIDTH = 210  # characters of the lines below
-_LINE = 0.15  # inches for each of them
+_WIDTH = 12.0  # inches
 
 
 def draw(studies: Sequence[Study], peaks: Peaks, conditions: Mapping[str, Any], said: Sequence[str]) -> Figure:
@@ -31,18 +30,14 @@ def draw(studies: Sequence[Study], peaks: Peaks, conditions: Mapping[str, Any], 
         conditions: Under which it was measured.
         said: The sentences that are printed.
     """
-    lines = [line for sentence in said for line in wrap(sentence, _WIDTH)]
     rows = sum(len(study.stages) + _GAP for study in studies)
-    figure = Figure(figsize=(12, max(4.2, 1.1 + 0.31 * rows) + _LINE * len(lines)), layout="constrained")
+    height = max(4.2, 1.1 + 0.31 * rows) + caption_height(said, _WIDTH)
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
     _draw_stages(left, studies)
     draw_roofline(right, studies, peaks)
-    figure.suptitle(
-        f"batch {conditions['batch_size']}, {conditions['dtype']}, {conditions['device']}, {in_threads(conditions)}, "
-        f"torch {conditions['torch']}",
-        fontsize=9,
-    )
-    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7.5)
+    figure.suptitle(described(conditions), fontsize=9)
+    write_caption(figure, said)
     return figure
 
 

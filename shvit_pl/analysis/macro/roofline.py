@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from shvit_pl.analysis.macro.study import Load, Peaks, Study
+from shvit_pl.display.palette import BLACK, BLUE, GREEN, MARKERS, ORANGE, PURPLE, SKY, VERMILION
+from shvit_pl.display.plots import write_plainly
 
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # of Okabe and Ito
-_MARKERS = "osD^vPX"
+_COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK)
 _SHOWN = 0.01  # share of the time below which a stage has no point
 _ABOVE = 1.1  # the slope, where its name stands
 _MARGIN = 2.0  # times the least and the largest
-_SIDES = (("memory-bound", "#E69F00"), ("compute-bound", "#56B4E9"))  # left and right of the ridge
+_SIDES = (("memory-bound", ORANGE), ("compute-bound", SKY))  # left and right of the ridge
 
 
 def draw_roofline(axes: Axes, studies: Sequence[Study], peaks: Peaks) -> None:
@@ -49,7 +49,7 @@ def draw_roofline(axes: Axes, studies: Sequence[Study], peaks: Peaks) -> None:
 
 def _draw_study(axes: Axes, study: Study, number: int) -> None:
     """Names are above the points of one design, and below those of the next: points may lie close."""
-    colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+    colour, marker = _COLOURS[number % len(_COLOURS)], MARKERS[number % len(MARKERS)]
     stages = _shown(study)
     points = [(load.intensity, load.flops_per_second / 1e9) for load in stages.values()]
     axes.plot(*zip(*points, strict=True), marker, color=colour, markersize=7, markeredgecolor="white", label=study.name)
@@ -67,9 +67,7 @@ def _make_logarithmic(axes: Axes) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(NullFormatter())
+        write_plainly(axis)
 
 
 def _shade_sides(axes: Axes, peaks: Peaks) -> None:

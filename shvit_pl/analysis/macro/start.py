@@ -13,9 +13,10 @@ from shvit_pl.analysis.macro.study import Peaks, Study, study
 from shvit_pl.analysis.macro.table import print_table
 from shvit_pl.analysis.macro.text import describe, ratios, sentences
 from shvit_pl.analysis.measuring import Measuring
-from shvit_pl.analysis.outcome import check_output, origin, write
+from shvit_pl.analysis.outcome import check_output, write
 from shvit_pl.analysis.running import conditions, explaining, prepared
-from shvit_pl.deploy.benchmark.modes import DTYPES
+from shvit_pl.deploy.conditions import origin
+from shvit_pl.deploy.device import torch_dtype
 from shvit_pl.deploy.limits import peaks
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
@@ -38,7 +39,7 @@ def start(asked: Measuring, command: Sequence[str]) -> None:
     with prepared(asked, _open, torch.channels_last) as networks:
         under = conditions(asked, networks)
         with explaining(f"measuring {' '.join(asked.models)}"):
-            limits = Peaks(*peaks(networks[0].device, DTYPES[asked.dtype]))
+            limits = Peaks(*peaks(networks[0].device, torch_dtype(asked.dtype)))
             print(describe(under, limits), flush=True)
             studies = study(networks, asked.repeats)
     print_table(studies)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from shvit_pl.analysis.macro.study import Load, MeasuredPart, Study
+from shvit_pl.display.tables import narrow_table, table_console
 
 _TEXTS = ("", "operation")
 _NUMBERS = ("tokens", "channels", "sees px", "MMACs", "% MACs", "MB", "ms", "% time", "FLOP/byte", "GFLOP/s")
@@ -17,18 +14,14 @@ _NUMBERS = ("tokens", "channels", "sees px", "MMACs", "% MACs", "MB", "ms", "% t
 
 def print_table(studies: Sequence[Study]) -> None:
     """Print every operation of every stage, and the sums."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in _TEXTS:
-        table.add_column(name, no_wrap=True)
-    for name in _NUMBERS:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = narrow_table(_TEXTS, _NUMBERS)
     for study in studies:
         table.add_row(study.name, "all", "", "", "", *_load(study.whole, study), style="bold")
         for stage, parts in groupby(study.parts, lambda each: each.part.stage):
             for number, each in enumerate(parts):
                 table.add_row(f"  {stage}" if number == 0 else "", *_cells(each, study))
         table.add_section()
-    Console(width=None if Console().is_terminal else 160, highlight=False).print(table)
+    table_console().print(table)
     print("MMACs: of one image; MB and ms: of a batch; MB: what every operator reads and writes, but for views")
     print("ms: the shares of timed parts of the time of the whole network, which is measured without instruments")
 

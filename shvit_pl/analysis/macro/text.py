@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from shvit_pl.analysis.macro.study import Peaks, Study
-from shvit_pl.deploy.benchmark.table import in_threads
+from shvit_pl.analysis.running import described
 from shvit_pl.designs.published import row_at
 
 _COLUMNS = {"gpu": "on a GPU", "cpu": "on a CPU", "onnx": "by ONNX Runtime on a CPU"}
@@ -17,8 +17,7 @@ _NEAR = 1.2  # times the ridge, or over it: peaks measured anew may turn the sid
 def describe(conditions: Mapping[str, Any], peaks: Peaks) -> str:
     """The conditions and the device's peaks in two lines."""
     return (
-        f"batch {conditions['batch_size']}, {conditions['dtype']}, on {conditions['device']}, "
-        f"{in_threads(conditions)}, torch {conditions['torch']}\n"
+        f"{described(conditions, 'on ')}\n"
         f"peaks, measured: {peaks.flops / 1e9:.0f} GFLOP/s (matrix product), "
         f"{peaks.bytes / 1e9:.1f} GB/s (copy); ridge at {peaks.ridge:.1f} FLOP per byte"
     )

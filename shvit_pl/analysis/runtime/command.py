@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from shvit_pl.analysis.measuring import add_flags, checked, one_of
+from shvit_pl.analysis.measuring import add_flags, checked
 from shvit_pl.analysis.runtime.scope import SCOPES
 from shvit_pl.command_line.parser import OneLineErrors
+from shvit_pl.deploy.flags import one_of
 
 DEFAULT = ("timm:swin_tiny_patch4_window7_224", "timm:deit_tiny_patch16_224", "s2")  # the attention of Fig. 7
 

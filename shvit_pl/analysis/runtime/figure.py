@@ -8,18 +8,19 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from shvit_pl.analysis.running import described
 from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS
 from shvit_pl.analysis.runtime.rows import Measured
-from shvit_pl.deploy.benchmark.table import in_threads
+from shvit_pl.display.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, YELLOW
 
-# of Okabe and Ito, which the colour-blind can tell apart; the paper's bars are the same, hatched
+# the paper's bars have the same, hatched
 _COLOURS = {
-    "matrix product": "#0072B2",
-    "elementwise": "#E69F00",
-    "normalisation": "#009E73",
-    "copy": "#CC79A7",
-    "reshape": "#F0E442",
-    "other": "#999999",
+    "matrix product": BLUE,
+    "elementwise": ORANGE,
+    "normalisation": GREEN,
+    "copy": PURPLE,
+    "reshape": YELLOW,
+    "other": GREY,
 }
 _DARK = ("matrix product", "normalisation")
 _HEIGHT = 0.36
@@ -97,7 +98,4 @@ def _scope(conditions: Mapping[str, Any]) -> str:
 
 
 def _title(conditions: Mapping[str, Any]) -> str:
-    return (
-        f"batch {conditions['batch_size']}, {conditions['dtype']}, {conditions['device']}, {in_threads(conditions)}, "
-        f"torch {conditions['torch']}; fused attention switched off"
-    )
+    return f"{described(conditions)}; fused attention switched off"

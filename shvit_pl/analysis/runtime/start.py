@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from shvit_pl.analysis.measuring import Measuring
-from shvit_pl.analysis.outcome import check_output, origin, write
+from shvit_pl.analysis.outcome import check_output, write
 from shvit_pl.analysis.running import Ready, conditions, explaining, prepared
 from shvit_pl.analysis.runtime.figure import draw
 from shvit_pl.analysis.runtime.kinds import OPERATORS
@@ -17,6 +17,7 @@ from shvit_pl.analysis.runtime.rows import Measured, make_rows
 from shvit_pl.analysis.runtime.scope import Scope
 from shvit_pl.analysis.runtime.shares import Shares, measure
 from shvit_pl.analysis.runtime.table import describe, print_table
+from shvit_pl.deploy.conditions import origin
 from shvit_pl.models.networks import open_network
 
 STUDY = "runtime"

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
+from shvit_pl.analysis.running import described
 from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS
 from shvit_pl.analysis.runtime.rows import Measured
-from shvit_pl.deploy.benchmark.table import in_threads
+from shvit_pl.display.tables import narrow_table, table_console
 
 _COLUMNS = (*KINDS, ALL_BUT_PRODUCTS)
 _SHOWN = 1.0  # percent of other work above which its operators are named
@@ -24,8 +21,7 @@ def describe(conditions: Mapping[str, Any]) -> str:
         "network": "the whole network",
     }
     return (
-        f"batch {conditions['batch_size']}, {conditions['dtype']}, on {conditions['device']}, "
-        f"{in_threads(conditions)}, torch {conditions['torch']}\n"
+        f"{described(conditions, 'on ')}\n"
         f"{scopes[conditions['scope']]}; fused attention is switched off; "
         f"median of {conditions['repeats']} profiled passes"
     )
@@ -33,16 +29,13 @@ def describe(conditions: Mapping[str, Any]) -> str:
 
 def print_table(every: Sequence[Measured]) -> None:
     """Print what was found, the paper's figure and the difference."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("", "percent of the time"):
-        table.add_column(name, no_wrap=True)
-    for name in ("ms", *_COLUMNS, "middle half"):
-        table.add_column(name, justify="right", no_wrap=name != "matrix product")
+    table = narrow_table(("", "percent of the time"), ("ms", *_COLUMNS, "middle half"))
+    table.columns[3].no_wrap = False  # matrix product, the longest name
     for each in every:
         for cells in _lines(each):
             table.add_row(*cells)
         table.add_section()
-    Console(width=None if Console().is_terminal else 160, highlight=False).print(table)
+    table_console().print(table)
     print("\n".join(_notes(every)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from textwrap import shorten
 
 import torch
 from torch import Tensor
@@ -13,14 +12,13 @@ from torch import Tensor
 from shvit_pl.deploy.benchmark.cells import ONNX, Cell
 from shvit_pl.deploy.benchmark.memory import PeakMemory
 from shvit_pl.deploy.benchmark.modes import inference
-from shvit_pl.deploy.benchmark.networks import Deployed, at_size, deployed
+from shvit_pl.deploy.benchmark.networks import Deployed, deployed
 from shvit_pl.deploy.benchmark.train_step import TrainStep
+from shvit_pl.deploy.fusing import at_size
+from shvit_pl.deploy.reasons import reason
 from shvit_pl.deploy.timing import Work
 from shvit_pl.designs.cost import Cost
-from shvit_pl.errors import one_line
 from shvit_pl.models.networks import OpenedNetwork
-
-_LONGEST = 200  # characters of a reason
 
 
 class CannotRunError(RuntimeError):
@@ -102,10 +100,3 @@ class Builder:
 
     def _images(self, batch: int, pixels: int) -> Tensor:
         return torch.randn(batch, 3, pixels, pixels).to(self.device)
-
-
-def reason(error: Exception) -> str:
-    """Why something could not run, in one short line."""
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        return "out of memory"
-    return shorten(one_line(error), _LONGEST, placeholder=" ...")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from shvit_pl.deploy.benchmark.options import Options
+from shvit_pl.deploy.flags import PAPER_BATCH
 
-PAPER_BATCH = {"cuda": 256, "cpu": 16, "mps": 16}
 ONNX = "onnx"
 
 

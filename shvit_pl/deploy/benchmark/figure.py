@@ -7,12 +7,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
-from shvit_pl.deploy.benchmark.table import in_threads
+from shvit_pl.deploy.conditions import on_machine
+from shvit_pl.display.palette import MARKERS
+from shvit_pl.display.plots import write_plainly
 
 Row = Mapping[str, Any]
-_MARKERS = "osD^vPX*"
 _MOST_COLOURS = 10
 _LEAST_SPAN = 1.0  # points of top-1: less would magnify rounding
 
@@ -48,7 +48,7 @@ def _panel(axes: Axes, rows: Sequence[Row], title: str) -> None:
     for number, way in enumerate(ways):
         points = [row for row in rows if _way(row) == way]
         rates = [row["images_per_second"] for row in points]
-        colour, marker = f"C{number % _MOST_COLOURS}", _MARKERS[number % len(_MARKERS)]
+        colour, marker = f"C{number % _MOST_COLOURS}", MARKERS[number % len(MARKERS)]
         axes.scatter(rates, [row["top1"] for row in points], color=colour, marker=marker, label=way)
     for name in dict.fromkeys((row["model"], row["image_size"], row["top1"]) for row in rows):
         _label(axes, rows, name)
@@ -56,9 +56,7 @@ def _panel(axes: Axes, rows: Sequence[Row], title: str) -> None:
     if high - low < _LEAST_SPAN:
         axes.set_ylim(low - _LEAST_SPAN, high + _LEAST_SPAN)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    write_plainly(axes.xaxis)
     axes.margins(x=0.22, y=0.12)
     axes.set_xlabel("images/s")
     axes.set_title(title, fontsize=9)
@@ -80,7 +78,7 @@ def _way(row: Row) -> str:
 
 def _title(conditions: Mapping[str, Any]) -> str:
     what = "training" if conditions["task"] == "train" else "inference"
-    return f"{what} on {conditions['device']}, {in_threads(conditions)}, torch {conditions['torch']}"
+    return f"{what} on {on_machine(conditions)}"
 
 
 def _sources(rows: Sequence[Row]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from shvit_pl.display.plots import as_png
 from shvit_pl.files import replacing, write_rows
 
 ROWS = "benchmark.csv"
@@ -32,7 +33,7 @@ def write(
         write_rows(new / ROWS, rows)
         (new / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n")
         for name, figure in figures.items():
-            figure.savefig(new / name, dpi=160)
+            (new / name).write_bytes(as_png(figure))
 
 
 def is_benchmark(folder: Path) -> bool:

@@ -68,7 +68,7 @@ def _measure_group(
 ) -> list[Measured]:
     with dynamo.patch(recompile_limit=len(group.cells) + 8, fail_on_recompile_limit_hit=True):  # else some run eagerly
         built = _built(group, builder, steps, skipped)
-        steps.leave_out(len(group.cells) - len(built), options)
+        steps.leave_out(len(group.cells) - len(built))
         rates = _timed(built, options, steps)
     first = next(iter(rates.values())).median if rates else 1.0
     return [Measured(cell, group, rate, rate.median / first, built[cell]) for cell, rate in rates.items()]
@@ -77,7 +77,7 @@ def _measure_group(
 def _built(group: Group, builder: Builder, steps: Steps, skipped: dict[str, str]) -> dict[Cell, Built]:
     built = {}
     for cell in group.cells:
-        steps.next(f"building {cell}")
+        steps.build(str(cell))
         try:
             built[cell] = builder.build(cell)
         except CannotRunError as error:
@@ -90,9 +90,9 @@ def _built(group: Group, builder: Builder, steps: Steps, skipped: dict[str, str]
 def _timed(built: Mapping[Cell, Built], options: Options, steps: Steps) -> dict[Cell, Rate]:
     work = {cell: each.work for cell, each in built.items()}
     if options.protocol == "interleaved":
-        return side_by_side(work, options.blocks, options.seconds, steps.measured)
+        return side_by_side(work, options.blocks, options.seconds, steps.measure)
     rates = {}
     for cell, each in work.items():
-        steps.next(f"measuring {cell}")
+        steps.measure(f"measuring {cell}")
         rates[cell] = officially_timed(each, options.warm_up or 0.0, options.seconds)
     return rates

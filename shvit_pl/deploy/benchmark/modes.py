@@ -13,10 +13,9 @@ from shvit_pl.deploy import optimize
 from shvit_pl.deploy.benchmark.cells import ONNX, Cell
 from shvit_pl.deploy.benchmark.official import official_call
 from shvit_pl.deploy.compiling import compiled
+from shvit_pl.deploy.device import torch_dtype
 from shvit_pl.deploy.onnx_runtime import onnx_network
 from shvit_pl.deploy.optimization import Optimized
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 TORCH_MODE = {"compiled": None, "optimized": None}  # of torch.compile; the others are its own words
 
@@ -40,7 +39,7 @@ def inference(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Tens
         return lambda: session(batch)
     if cell.mode == "official":
         return official_call(model, images)
-    images = images.to(DTYPES[cell.dtype], memory_format=torch.channels_last)
+    images = images.to(torch_dtype(cell.dtype), memory_format=torch.channels_last)
     network = _network(cell.mode, model, images)
     layout = network.layout if isinstance(network, Optimized) else torch.channels_last
     return _without_gradients(network, images.contiguous(memory_format=layout))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.models import get_pretrained_cfg
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from shvit_pl.deploy.fusing import fused
+from shvit_pl.deploy.fusing import at_size, fused
 from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
-from shvit_pl.models.networks import TIMM, OpenedNetwork, open_network
+from shvit_pl.models.networks import OpenedNetwork, open_network
 
 FUSED = "BatchNorm and residuals fused by fuse()"
 REPARAMETERISED = "reparameterised by timm; further BatchNorm is left to the mode"
@@ -48,23 +46,6 @@ def _open(name: str, averaged: bool | None) -> OpenedNetwork:
         if averaged and "averaged" in str(error):
             raise UserError(f"--weights ema: {error}") from error
         raise
-
-
-def at_size(opened: OpenedNetwork, pixels: int) -> nn.Module:
-    """The network for images of this side: a copy, or built anew where its tensors depend on the side.
-
-    Raises:
-        UserError: where it can't take such images.
-    """
-    if isinstance(opened.model, SHViT):
-        opened.model.design.check_image_size(pixels)
-    if opened.origin == "timm" and pixels != opened.image_size and _is_fixed(opened.name):
-        return open_network(opened.name, image_size=pixels).model
-    return deepcopy(opened.model)
-
-
-def _is_fixed(name: str) -> bool:
-    return bool(get_pretrained_cfg(name.removeprefix(TIMM)).fixed_input_size)
 
 
 def deployed(opened: OpenedNetwork, pixels: int) -> Deployed:

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.deploy.flags import (
+    AVERAGED,
+    DTYPES,
+    MOST_IMAGES,
+    MOST_PIXELS,
+    MOST_THREADS,
+    at_least,
+    given_folder,
+    one_of,
+    output_folder,
+)
+from shvit_pl.errors import UserError
 
 Protocol = Literal["interleaved", "official"]
 T = TypeVar("T")
 
-DTYPES = ("fp32", "bf16", "fp16")
 RUNTIMES = ("torch", "onnx")
 MODES = ("official", "eager", "compiled", "reduce-overhead", "max-autotune", "optimized")
 LEAST_BLOCKS = 5
 _SECONDS = {"interleaved": 0.5, "official": 60.0}
 _WARM_UP = 10.0  # seconds of the official protocol
-_MOST_PIXELS = 4096
 
 
 @dataclass(frozen=True)
@@ -72,25 +80,25 @@ def checked(given: Any) -> Options:
     _check_protocol(given)
     protocol: Protocol = given.protocol
     runtimes = _names("--runtime", given.runtime or "torch", RUNTIMES)
-    dtypes = _names("--dtype", given.dtype or "fp32", DTYPES)
+    dtypes = _names("--dtype", given.dtype or "fp32", tuple(DTYPES))
     _check_onnx(given, runtimes, dtypes)
     return Options(
         models=tuple(dict.fromkeys(given.models)),
         device=given.device,
-        batch_sizes=_numbers("--batch-size", given.batch_size, 1, 2**20),
-        image_sizes=_numbers("--image-size", given.image_size, 1, _MOST_PIXELS),
+        batch_sizes=_numbers("--batch-size", given.batch_size, 1, MOST_IMAGES),
+        image_sizes=_numbers("--image-size", given.image_size, 1, MOST_PIXELS),
         modes=_modes(given),
         dtypes=dtypes,
         runtimes=runtimes,
         protocol=protocol,
         train=given.train,
-        threads=at_least("--threads", given.threads, 1),
+        threads=at_least("--threads", given.threads, 1, MOST_THREADS),
         blocks=at_least("--blocks", given.blocks, LEAST_BLOCKS) or 7,
         seconds=_positive("--seconds", given.seconds) or _SECONDS[protocol],
         warm_up=_positive("--warm-up", given.warm_up) or (_WARM_UP if protocol == "official" else None),
         output=output_folder(given.output),
-        compare=None if given.compare is None else _folder("--compare", given.compare),
-        averaged=None if given.weights is None else given.weights == "ema",
+        compare=None if given.compare is None else given_folder("--compare", given.compare),
+        averaged=AVERAGED[given.weights],
     )
 
 
@@ -131,13 +139,8 @@ def _check_onnx(given: Any, runtimes: tuple[str, ...], dtypes: tuple[str, ...]) 
         raise UserError(f"--mode {given.mode}: it is of --runtime torch; leave it out, or give --runtime torch,onnx.")
 
 
-def _names(flag: str, text: str, allowed: Sequence[str]) -> tuple[str, ...]:
-    def known(word: str) -> str:
-        if word not in allowed:
-            raise UserError(f"{flag} {word!r}: allowed are {', '.join(allowed)}{did_you_mean(word, allowed)}.")
-        return word
-
-    return _listed(text, known)
+def _names(flag: str, text: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    return _listed(text, lambda word: one_of(flag, word, allowed))
 
 
 def _numbers(flag: str, text: str | None, least: int, most: int) -> tuple[int | None, ...]:
@@ -154,28 +157,7 @@ def _listed(text: str, read: Callable[[str], T]) -> tuple[T, ...]:
     return tuple(dict.fromkeys(read(word.strip()) for word in text.split(",")))
 
 
-def at_least(flag: str, value: int | None, least: int, most: int | None = None) -> int | None:
-    """The value of a flag; raises `UserError` where it is below `least` or above `most`."""
-    if value is not None and (value < least or (most is not None and value > most)):
-        upper = "" if most is None else f" to {most}"
-        raise UserError(f"{flag} {value}: allowed are whole numbers from {least}{upper}.")
-    return value
-
-
 def _positive(flag: str, value: float | None) -> float | None:
     if value is not None and not (isfinite(value) and value > 0):
         raise UserError(f"{flag} {value}: allowed are seconds above 0.")
-    return value
-
-
-def output_folder(value: str) -> str:
-    """The value of `--output`; raises `UserError` where it is empty, or a folder that can't be replaced."""
-    if Path.cwd().is_relative_to(Path(_folder("--output", value)).expanduser().resolve()):
-        raise UserError(f"--output {value!r}: the command runs inside this folder; give a new one, such as benchmark.")
-    return value
-
-
-def _folder(flag: str, value: str) -> str:
-    if not value:
-        raise UserError(f"{flag} '': give a folder, such as benchmark.")
     return value

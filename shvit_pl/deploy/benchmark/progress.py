@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 
 from shvit_pl.deploy.benchmark.cells import Group
 from shvit_pl.deploy.benchmark.options import Options
+from shvit_pl.display.bars import Bars
 
 
-class Steps:
-    """A bar with the time left on a terminal, and lines of what is skipped everywhere.
+class Steps(Bars):
+    """A bar of all that is built and measured, and what that is now; lines of what is skipped.
 
     Args:
         groups: What is to be measured.
@@ -22,48 +20,21 @@ class Steps:
     """
 
     def __init__(self, groups: Sequence[Group], options: Options) -> None:
-        cells = sum(len(group.cells) for group in groups)
-        self.console = Console(highlight=False, soft_wrap=True)
-        self._bar = Progress(
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            TextColumn("{task.description}"),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
-        self._total = cells * (1 + _measurements(options))
-        self._task = self._bar.add_task("", total=self._total)
+        super().__init__(TextColumn("{task.fields[now]}"))
+        self._measurements = 1 if options.protocol == "official" else options.blocks
+        self._total = sum(len(group.cells) for group in groups) * (1 + self._measurements)
+        self._bar = self._bars.add_task("benchmark", total=self._total, now="")
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
+    def build(self, what: str) -> None:
+        """One step further: it is built now."""
+        self.begins(f"building {what}")
+        self.measure(f"building {what}")
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._bar.stop()
+    def measure(self, what: str, *_: int) -> None:
+        """One step further: it is measured now."""
+        self._bars.update(self._bar, advance=1, now=what)
 
-    def next(self, what: str) -> None:
-        """One step further: `what` begins."""
-        self._bar.update(self._task, advance=1, description=what)
-        if not self.console.is_terminal and what.startswith("building"):
-            self.say(what)
-
-    def measured(self, what: str, done: int, total: int) -> None:
-        """One block further."""
-        self.next(what)
-
-    def leave_out(self, cells: int, options: Options) -> None:
+    def leave_out(self, cells: int) -> None:
         """So many cells will not be measured."""
-        self._total -= cells * _measurements(options)
-        self._bar.update(self._task, total=self._total)
-
-    def say(self, line: str) -> None:
-        """Print above the bar."""
-        self.console.print(line, markup=False)
-
-
-def _measurements(options: Options) -> int:
-    return 1 if options.protocol == "official" else options.blocks
+        self._total -= cells * self._measurements
+        self._bars.update(self._bar, total=self._total)

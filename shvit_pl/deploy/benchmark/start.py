@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from shvit_pl import __version__
 from shvit_pl.command_line.checks import check_writable
 from shvit_pl.command_line.extras import check_extra
 from shvit_pl.deploy.benchmark.accuracy import known_accuracy
 from shvit_pl.deploy.benchmark.builder import Builder
 from shvit_pl.deploy.benchmark.cells import ONNX, Group, plan
-from shvit_pl.deploy.benchmark.devices import chosen_device
 from shvit_pl.deploy.benchmark.earlier import Earlier, check_output, read_earlier
 from shvit_pl.deploy.benchmark.environment import conditions, explained, threads
 from shvit_pl.deploy.benchmark.figure import draw_accuracy
@@ -26,6 +23,8 @@ from shvit_pl.deploy.benchmark.options import Options
 from shvit_pl.deploy.benchmark.progress import Steps
 from shvit_pl.deploy.benchmark.rows import Row, make_rows
 from shvit_pl.deploy.benchmark.table import describe, print_table
+from shvit_pl.deploy.conditions import origin
+from shvit_pl.deploy.device import chosen_device
 from shvit_pl.models.networks import OpenedNetwork
 
 
@@ -62,7 +61,7 @@ def _run(options: Options, device: torch.device, command: Sequence[str]) -> None
     rows = make_rows(measured, _accuracies(opened, groups))
     _show(rows, under, earlier)
     environment = {"conditions": under, "explained": explained(device, options.train)}
-    environment |= {"models": _models(opened, measured), "skipped": skipped, **_origin(command)}
+    environment |= {"models": _models(opened, measured), "skipped": skipped, **origin(command)}
     write(output, rows, environment, draw_accuracy(rows, under))
     print(f"written: {output}")
 
@@ -82,19 +81,8 @@ def _models(opened: Mapping[str, OpenedNetwork], measured: Sequence[Measured]) -
         name: {
             "origin": network.origin,
             "own_image_size": network.image_size,
-            "weights": _weights(network),
+            "weights": network.weights,
             "folded": folded.get(name),
         }
         for name, network in opened.items()
     }
-
-
-def _weights(network: OpenedNetwork) -> str:
-    if network.fresh:
-        return "fresh"
-    return "averaged" if network.averaged else "trained"
-
-
-def _origin(command: Sequence[str]) -> dict[str, Any]:
-    written = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"command": list(command), "shvit_pl": __version__, "measured": written}

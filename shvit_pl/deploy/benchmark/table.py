@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from shvit_pl.deploy.conditions import in_threads, on_machine
+from shvit_pl.display.tables import narrow_table, table_console
 
 _TEXTS = ("model", "mode", "dtype")
 _NUMBERS = ("batch", "px", "M params", "MMACs", "ms", "images/s", "middle half", "MB", "ratio")
@@ -17,15 +16,7 @@ _NUMBERS = ("batch", "px", "M params", "MMACs", "ms", "images/s", "middle half",
 def describe(conditions: Mapping[str, Any]) -> str:
     """The conditions in a line or two, before anything is measured."""
     what = "training steps" if conditions["task"] == "train" else "inference"
-    return (
-        f"{what} on {conditions['device']}, {in_threads(conditions)}, torch {conditions['torch']}\n{_how(conditions)}"
-    )
-
-
-def in_threads(conditions: Mapping[str, Any]) -> str:
-    """The number of threads, as a sentence has it."""
-    number = conditions["threads"]
-    return f"{number} thread{'s' * (number != 1)}"
+    return f"{what} on {on_machine(conditions)}\n{_how(conditions)}"
 
 
 def _how(conditions: Mapping[str, Any]) -> str:
@@ -53,17 +44,13 @@ def print_table(
         conditions: Under which they were measured.
         earlier: Ratios to an earlier benchmark, row by row.
     """
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in _TEXTS:
-        table.add_column(name, no_wrap=True)
-    for name in (*_NUMBERS, *(["earlier"] if earlier is not None else [])):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = narrow_table(_TEXTS, [*_NUMBERS, *["earlier"] * (earlier is not None)])
     ratios = list(earlier) if earlier is not None else [None] * len(rows)
     for _, group in groupby(zip(rows, ratios, strict=True), lambda pair: _group(pair[0])):
         for row, ratio in group:
             table.add_row(*_cells(row), *([_number(ratio)] if earlier is not None else []))
         table.add_section()
-    Console(width=None if Console().is_terminal else 160, highlight=False).print(table)
+    table_console().print(table)
     print("\n".join(_notes(rows, conditions, earlier is not None)))
 
 
@@ -103,7 +90,7 @@ def _notes(rows: Sequence[Mapping[str, Any]], conditions: Mapping[str, Any], ear
         notes[0] += "; each network at its own image size, which is part of the difference"
     official = any(row["mode"] == "official" for row in rows) and conditions["protocol"] != "official"
     if official and conditions["device_type"] == "cpu" and conditions["threads"] != 1:
-        notes.append(f"official: with {in_threads(conditions)} as all rows; its own script has 1")
+        notes.append(f"official: with {in_threads(conditions['threads'])} as all rows; its own script has 1")
     if earlier:
         notes.append("earlier: images/s over those of the earlier benchmark, measured in another process")
     return notes

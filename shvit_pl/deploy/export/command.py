@@ -8,12 +8,11 @@ from shvit_pl.command_line.extras import check_extra
 from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.deploy.export.formats import FORMATS
 from shvit_pl.deploy.export.request import OPSETS, read_request
+from shvit_pl.deploy.flags import AVERAGED
 from shvit_pl.errors import UserError
 
 if TYPE_CHECKING:
     from shvit_pl.models.networks import OpenedNetwork
-
-_AVERAGED = {None: None, "raw": False, "ema": True}
 
 
 def run(args: list[str]) -> None:
@@ -33,12 +32,12 @@ def run(args: list[str]) -> None:
 
 
 def _open(options: Any) -> OpenedNetwork:
+    from shvit_pl.deploy.fusing import check_size
     from shvit_pl.models.networks import open_network
 
-    opened = open_network(options.network, _AVERAGED[options.weights], options.pretrained)
-    design = getattr(opened.model, "design", None)
-    if options.image_size is not None and design is not None:
-        design.check_image_size(options.image_size)
+    opened = open_network(options.network, AVERAGED[options.weights], options.pretrained)
+    if options.image_size is not None:
+        check_size(opened, options.image_size)
     return opened
 
 

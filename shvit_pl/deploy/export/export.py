@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from shvit_pl.deploy.device import torch_dtype
 from shvit_pl.deploy.export import verify
 from shvit_pl.deploy.export.graph import Surroundings
-from shvit_pl.deploy.export.images import RealImages, digits, in_batches
 from shvit_pl.deploy.export.labels import metadata
 from shvit_pl.deploy.export.onnx_format import OPSET
 from shvit_pl.deploy.export.quantised import quantised
@@ -20,12 +20,12 @@ from shvit_pl.deploy.export.report import Exported, print_report, runner
 from shvit_pl.deploy.export.request import Request
 from shvit_pl.deploy.export.silence import silenced
 from shvit_pl.deploy.fusing import fused
+from shvit_pl.deploy.images import RealImages, digits, in_batches
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import replacing
 from shvit_pl.models.networks import OpenedNetwork
 
 _COMPARED = 64  # images
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _convert(job: Job, images: RealImages, path: Path) -> None:
 
 def _precision(job: Job) -> torch.dtype:
     """CoreML's converter chooses the precision itself."""
-    return torch.float32 if job.request.name == "coreml" else _DTYPES[job.request.dtype]
+    return torch.float32 if job.request.name == "coreml" else torch_dtype(job.request.dtype)
 
 
 def _arguments(job: Job) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.deploy.export.formats import FORMATS, Format
+from shvit_pl.deploy.flags import check_of_timm
 from shvit_pl.errors import UserError
 
 OPSETS = range(18, 24)  # that PyTorch's exporter writes
@@ -65,8 +66,7 @@ def _check_belonging(options: Any) -> None:
         for flag, value in (("--int8_tolerance", options.int8_tolerance), ("--data", options.data)):
             if value is not None:
                 raise UserError(f"{flag} {value}: it belongs to --int8; give that too, or leave it out.")
-    if options.pretrained and not options.network.startswith("timm:"):
-        raise UserError("--pretrained: it is for models of timm (timm:NAME); a run or a repo has weights of its own.")
+    check_of_timm("--pretrained", options.pretrained, options.network)
     if options.batch_size is not None and options.format not in _FIXED_BATCH:
         raise UserError(f"--batch_size: {options.format} takes batches of any size; leave it out.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from textwrap import wrap
 from typing import Literal
 
@@ -11,12 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from shvit_pl.display.palette import COLOURS, QUIET, colour, is_dashed
+from shvit_pl.display.plots import as_png
 from shvit_pl.sweep.report.axes import Dot, Plane
 from shvit_pl.sweep.report.curves import Curve, best
 from shvit_pl.sweep.report.effects import Effects, estimates
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.paired import Estimate
-from shvit_pl.sweep.report.palette import COLOURS, QUIET, colour, is_dashed
 from shvit_pl.sweep.report.quantities import Quantity
 
 _MOST_LABELLED = 16
@@ -33,7 +33,7 @@ def draw_figures(found: Findings) -> dict[str, bytes]:
         figures["curves.png"] = draw_curves(best(lines, of), of, title, len(lines))
     if any(one.mean is not None for _, one in estimates(found.effects, of)):
         figures["effects.png"] = draw_effects(found.effects, of)
-    return {name: _png(figure) for name, figure in figures.items()}
+    return {name: as_png(figure, dpi=120) for name, figure in figures.items()}
 
 
 def draw_plane(plane: Plane, title: str = "") -> Figure:
@@ -121,9 +121,3 @@ def _draw_estimate(axes: Axes, one: Estimate, height: int) -> None:
 def _estimate_marker(seen: bool) -> Line2D:
     own = COLOURS[0] if seen else QUIET
     return Line2D([], [], marker="o", color=own, markerfacecolor=own if seen else "white")
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, dpi=120)
-    return buffer.getvalue()

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shvit_pl.display.tables import table_console
 from shvit_pl.sweep.report.findings import Findings, findings_of
 from shvit_pl.sweep.report.sentences import answer, progress
 from shvit_pl.sweep.results import Results
-
-_WIDTH = 160  # of a table that goes into a log file
 
 
 def summary_lines(results: Results) -> list[str]:
@@ -32,9 +30,7 @@ def _table(found: Findings) -> list[str]:
 
 
 def _printed(table: Table) -> list[str]:
-    console = Console(color_system=None, highlight=False)
-    if not console.is_terminal:
-        console = Console(color_system=None, highlight=False, width=_WIDTH)
+    console = table_console(color_system=None)
     with console.capture() as capture:
         console.print(table)
     return [line.rstrip() for line in capture.get().splitlines() if line.strip()]

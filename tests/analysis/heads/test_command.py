@@ -15,7 +15,7 @@ from shvit_pl.analysis.heads.ablation import without_heads
 from shvit_pl.analysis.heads.layers import attention_layers
 from shvit_pl.analysis.heads.maps import seen_maps
 from shvit_pl.analysis.heads.similarity import head_similarity
-from shvit_pl.deploy.export.images import RealImages
+from shvit_pl.deploy.images import RealImages
 from shvit_pl.hub.ended import open_run
 from shvit_pl.hub.weights import save_weights
 from shvit_pl.models.networks import open_network

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shvit_pl.deploy.export.images import RealImages
+from shvit_pl.deploy.images import RealImages
 from tests.analysis.heads.studies import files, heads
 
 SAME = ["--ablation_images=12", "--images=10"]

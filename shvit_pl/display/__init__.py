@@ -1,0 +1,1 @@
+"""How the house shows things: tables, bars of progress, colours and plots."""
