@@ -11,8 +11,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 
-from shvit_pl.data.cache import check_cache
-from shvit_pl.data.refusals import FAILURES, check_configuration, reason, why_refused
+from shvit_pl.data.refusals import FAILURES, check_cache, check_configuration, reason, why_refused
 from shvit_pl.errors import UserError, first_line
 from shvit_pl.hub_status import hub_reachable, why_unreachable
 

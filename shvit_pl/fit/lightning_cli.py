@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from shvit_pl.callbacks.run_settings import RunSettings
-from shvit_pl.command_line.checks import check_flags, check_monitors, check_writable
+from shvit_pl.command_line.checks import check_writable
 from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.settings import OF_ONE_DATASET
@@ -22,6 +22,7 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.fit.callbacks import fit_callbacks, other_callbacks
 from shvit_pl.fit.defaults import set_defaults, settings_of_weights
+from shvit_pl.fit.flag_checks import check_flags, check_monitors
 from shvit_pl.fit.flags import Parser, add_flags, expand_home, run_name
 from shvit_pl.fit.resume import find_last, refuse_changes, refuse_done, training_settings
 from shvit_pl.fit.trainer import Trainer

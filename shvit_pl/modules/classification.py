@@ -23,7 +23,7 @@ from shvit_pl.models.weights import LoadReport
 from shvit_pl.modules.averaging import EmaConfig
 from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.metrics import make_metrics, update
-from shvit_pl.modules.mixing import MixConfig
+from shvit_pl.modules.mixup import MixConfig
 from shvit_pl.modules.optim import OptimConfig
 from shvit_pl.runs.folder import EMA
 
