@@ -24,6 +24,8 @@ from shvit_pl.models.local_files import local_file
 from shvit_pl.models.repos import repo_of, why_not
 from shvit_pl.runs.folder import CONFIG
 
+NAMELESS = (KeyError, TypeError, AttributeError, JSONDecodeError)
+
 
 @dataclass(frozen=True)
 class Pretrained:
@@ -66,14 +68,22 @@ def read_pretrained(source: str) -> Pretrained | None:
     return Pretrained({"design": design, "class_names": own}, classes, data, own or descriptions)
 
 
+def read_config(place: str | Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """What a repo or a folder says of a network: its settings, its name at timm, and its arguments there.
+
+    Raises what the Hub's client or the reader run into, one of `NAMELESS` where no network is named.
+    """
+    if isinstance(place, Path):
+        return load_model_config_from_path(place)
+    hub_reachable()  # if not, its client is now told to look in the cache alone
+    return load_model_config_from_hf(place)
+
+
 def _config(source: str, file: Path | None) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """The settings of the weights, the network's name at timm, and its arguments."""
     try:
-        if file is not None:
-            return load_model_config_from_path(file.parent)
-        hub_reachable()  # if not, its client is now told to look in the cache alone
-        return load_model_config_from_hf(repo_of(source))
-    except (KeyError, TypeError, AttributeError, JSONDecodeError) as error:
+        return read_config(repo_of(source) if file is None else file.parent)
+    except NAMELESS as error:
         raise _foreign(source, "it does not say which network it is") from error
     except Exception as error:  # of the Hub's client
         raise UserError(f"weights {source!r}: {why_not(error, repo_of(source))}") from error

@@ -40,9 +40,10 @@ def check_classifier(config: DistillConfig, cfg: Mapping[str, Any]) -> None:
         )
 
 
-def no_average(config: DistillConfig) -> UserError:
-    """The refusal of `use_ema` for a source with one set of weights."""
-    return UserError(
-        f"model.distill.use_ema true: {config.source!r} has one set of weights only; leave it out. It belongs to a "
-        "checkpoint or run folder of ours, or to a file with an average by --model.distill.weights."
-    )
+def refuse_average(config: DistillConfig) -> None:
+    """Raise `UserError` for `use_ema`, of a source with one set of weights."""
+    if config.use_ema:
+        raise UserError(
+            f"model.distill.use_ema true: {config.source!r} has one set of weights only; leave it out. It belongs to a "
+            "checkpoint or run folder of ours, or to a file with an average by --model.distill.weights."
+        )
