@@ -106,7 +106,7 @@ class ShvitCLI(LightningCLI):
             known = self.checkpoint = read_checkpoint(config.ckpt_path)
         if known is not None and command != "fit":
             self.trained_on = known["data"].get("path", "")
-            self._parse_with_settings(known, parser, args, self._subcommand_parsers[command])
+            self._parse_again(known, parser, args)
 
     def _check(self, config: Any, command: str) -> None:
         """Refuse what is impossible before anything is opened."""
@@ -124,14 +124,9 @@ class ShvitCLI(LightningCLI):
             if saved is not None:
                 refuse_changes(saved, training_settings(config), allowed=config.allow_changes)
 
-    def _parse_with_settings(
-        self,
-        settings: Mapping[str, Any],
-        parser: LightningArgumentParser,
-        args: ArgsType,
-        command_parser: LightningArgumentParser,
-    ) -> None:
+    def _parse_again(self, settings: Mapping[str, Any], parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse again, with settings of a checkpoint as defaults, but not those of a dataset that is not used."""
+        command_parser = self._subcommand_parsers[self.config["subcommand"]]
         own = {f"data.{key}": command_parser.get_default(f"data.{key}") for key in OF_ONE_DATASET}
         set_defaults(command_parser, settings, of_checkpoint=self.checkpoint is not None)
         super().parse_arguments(parser, args)

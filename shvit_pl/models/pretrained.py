@@ -18,13 +18,14 @@ from shvit_pl.designs.design import Design
 from shvit_pl.designs.named import NAMED, TIMM_NAMES
 from shvit_pl.designs.network import design_of
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_status import hub_reachable
+from shvit_pl.hub_status import use_cache_if_unreachable
 from shvit_pl.models.labels import class_names
 from shvit_pl.models.local_files import local_file
+from shvit_pl.models.naming import OURS
 from shvit_pl.models.repos import repo_of, why_not
 from shvit_pl.runs.folder import CONFIG
 
-NAMELESS = (KeyError, TypeError, AttributeError, JSONDecodeError)
+NAMELESS = (KeyError, TypeError, AttributeError, JSONDecodeError)  # of a config.json that names no network
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def read_config(place: str | Path) -> tuple[dict[str, Any], str, dict[str, Any]]
     """
     if isinstance(place, Path):
         return load_model_config_from_path(place)
-    hub_reachable()  # if not, its client is now told to look in the cache alone
+    use_cache_if_unreachable()
     return load_model_config_from_hf(place)
 
 
@@ -93,7 +94,7 @@ def _design(architecture: str, arguments: Mapping[str, Any]) -> Design:
     named = {timm_name: NAMED[name] for name, timm_name in TIMM_NAMES.items()}
     if architecture in named:
         return named[architecture]
-    if architecture != "shvit_pl":
+    if architecture != OURS:
         raise ValueError(f"it is a {architecture}, and what is needed is a SHViT")
     return design_of({"design": arguments})  # timm adds arguments of its own
 

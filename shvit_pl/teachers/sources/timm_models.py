@@ -9,7 +9,7 @@ import timm
 
 import shvit_pl.models  # noqa: F401 (its entry point in timm)
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_status import hub_reachable
+from shvit_pl.hub_status import use_cache_if_unreachable
 from shvit_pl.models.opened import OpenedNetwork, opened_of_timm
 from shvit_pl.models.repos import why_not
 from shvit_pl.teachers.config import DistillConfig
@@ -17,7 +17,7 @@ from shvit_pl.teachers.config import DistillConfig
 
 def create(config: DistillConfig, name: str, repo: str | None = None) -> OpenedNetwork:
     """A network by timm's own loading, with the classifier that it was trained with."""
-    hub_reachable()  # if not, its client is now told to look in the cache alone
+    use_cache_if_unreachable()
     try:
         return opened_of_timm(config.source, timm.create_model(name, pretrained=True))
     except (RuntimeError, KeyError, TypeError, AssertionError) as error:
