@@ -12,7 +12,7 @@ from jsonargparse import Namespace
 
 from shvit_pl.command_line.parser import SECTIONS, no_section
 from shvit_pl.errors import UserError, did_you_mean
-from shvit_pl.runs.folder import EMA
+from shvit_pl.runs.metrics import EMA
 
 _PRECISIONS = "32-true, bf16-mixed and 16-mixed"
 _IN_FP16 = ("16-true", "transformer-engine-float16")

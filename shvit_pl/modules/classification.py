@@ -32,7 +32,7 @@ from shvit_pl.modules.fitting import (
 from shvit_pl.modules.metrics import make_metrics, update
 from shvit_pl.modules.mixup import MixConfig
 from shvit_pl.modules.optim import OptimConfig
-from shvit_pl.runs.folder import EMA
+from shvit_pl.runs.metrics import EMA
 
 
 class ClassificationModule(TrainedModule):
