@@ -5,43 +5,56 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from typing import NamedTuple
 
 from shvit_pl import __version__
 from shvit_pl.errors import UserError, did_you_mean, system_error
 
-LIGHTNING = "shvit_pl.fit.command:run"
-CACHE_TEACHER = "shvit_pl.fit.cache_teacher:run"
-SWEEP = "shvit_pl.sweep.command:run"
-PUSH = "shvit_pl.hub.command:run"
-BENCHMARK = "shvit_pl.deploy.benchmark.command:run"
-EXPORT = "shvit_pl.deploy.export.command:run"
-ANALYZE = "shvit_pl.analysis.command:run"
 
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+        function: `module:name` in this package, by default called with the command's name and all that follows.
+        help: One line.
+        writes: The flag that says where it writes.
+        typed: Whether the function's own arguments are the flags instead.
+    """
+
+    function: str
+    help: str
+    writes: str = "--trainer.default_root_dir"
+    typed: bool = False
+
+
+_FIT = "fit.command:run"
 COMMANDS = {
-    "fit": (LIGHTNING, "train a SHViT, or go on with --ckpt_path"),
-    "validate": (LIGHTNING, "measure a checkpoint on the validation images"),
-    "test": (LIGHTNING, "measure a checkpoint on the test images"),
-    "predict": (LIGHTNING, "write predictions.csv for a dataset or a folder of images"),
-    "cache-teacher": (CACHE_TEACHER, "run a teacher once, and keep its answers for fit"),
-    "sweep": (SWEEP, "run fit for every cell and seed of a sweep file, and compare them"),
-    "report": ("shvit_pl.sweep.command:report", "write the page of a sweep, also while it runs"),
-    "push": (PUSH, "push a run, or the best of a sweep, to the Hugging Face Hub"),
-    "benchmark": (BENCHMARK, "measure how fast networks are, side by side"),
-    "export": (EXPORT, "write a network as ONNX, torch.export, CoreML, ExecuTorch or TorchScript, and verify it"),
-    "analyze": (ANALYZE, "look into networks: what their heads, their time and their stages are worth"),
-    "designs": ("shvit_pl.designs.table:designs", "print the named designs with parameters, MACs and token grids"),
-}
-
-_RAW = (LIGHTNING, CACHE_TEACHER, SWEEP, PUSH, BENCHMARK, EXPORT, ANALYZE)  # take their arguments as they are
-_WRITTEN = {  # else in runs
-    "predict": "--output",
-    "cache-teacher": "--model.distill.cache",
-    "sweep": "--folder",
-    "report": "--folder",
-    "push": "--output",
-    "benchmark": "--output",
-    "export": "--output",
-    "analyze": "--output",
+    "fit": Command(_FIT, "train a SHViT, or go on with --ckpt_path"),
+    "validate": Command(_FIT, "measure a checkpoint on the validation images"),
+    "test": Command(_FIT, "measure a checkpoint on the test images"),
+    "predict": Command(_FIT, "write predictions.csv for a dataset or a folder of images", "--output"),
+    "cache-teacher": Command(
+        "fit.cache_teacher:run", "run a teacher once, and keep its answers for fit", "--model.distill.cache"
+    ),
+    "sweep": Command(
+        "sweep.command:run", "run fit for every cell and seed of a sweep file, and compare them", "--folder"
+    ),
+    "report": Command("sweep.command:report", "write the page of a sweep, also while it runs", "--folder", typed=True),
+    "push": Command("hub.command:run", "push a run, or the best of a sweep, to the Hugging Face Hub", "--output"),
+    "benchmark": Command("deploy.benchmark.command:run", "measure how fast networks are, side by side", "--output"),
+    "export": Command(
+        "deploy.export.command:run",
+        "write a network as ONNX, torch.export, CoreML, ExecuTorch or TorchScript, and verify it",
+        "--output",
+    ),
+    "analyze": Command(
+        "analysis.command:run",
+        "look into networks: what their heads, their time and their stages are worth",
+        "--output",
+    ),
+    "designs": Command(
+        "designs.table:designs", "print the named designs with parameters, MACs and token grids", typed=True
+    ),
 }
 
 
@@ -61,20 +74,12 @@ def main(args: list[str] | None = None) -> int:
     return _run(args[0], args)
 
 
-def _run(command: str, args: list[str]) -> int:
-    module, function = COMMANDS[command][0].split(":")
+def _run(name: str, args: list[str]) -> int:
     try:
-        if COMMANDS[command][0] in _RAW:
-            getattr(import_module(module), function)(args)
-        else:
-            from shvit_pl.command_line.parser import run_function
-
-            run_function(getattr(import_module(module), function), command, args[1:])
+        _call(name, args)
         sys.stdout.flush()
     except UserError as error:
-        message = str(error).rsplit("UserError: ", 1)[-1].strip()  # a loader's worker wraps it in a traceback
-        print(f"shvit-pl {command}: error: {message}", file=sys.stderr)
-        return 2
+        return _refuse(name, str(error).rsplit("UserError: ", 1)[-1].strip())  # a worker's comes with its traceback
     except BrokenPipeError:  # the reader has left, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -83,9 +88,7 @@ def _run(command: str, args: list[str]) -> int:
     except OSError as error:
         if error.errno is None:  # a library's own, not the system's
             raise
-        flag = _WRITTEN.get(command, "--trainer.default_root_dir")
-        print(f"shvit-pl {command}: error: {system_error(error, flag)}", file=sys.stderr)
-        return 2
+        return _refuse(name, system_error(error, COMMANDS[name].writes))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -96,9 +99,25 @@ def _run(command: str, args: list[str]) -> int:
     return 0
 
 
+def _call(name: str, args: list[str]) -> None:
+    module, function = COMMANDS[name].function.split(":")
+    command = getattr(import_module(f"shvit_pl.{module}"), function)
+    if not COMMANDS[name].typed:
+        command(args)
+        return
+    from shvit_pl.command_line.parser import run_function
+
+    run_function(command, name, args[1:])
+
+
+def _refuse(name: str, message: str) -> int:
+    print(f"shvit-pl {name}: error: {message}", file=sys.stderr)
+    return 2
+
+
 def _help() -> str:
     width = max(map(len, COMMANDS)) + 2
-    rows = "\n".join(f"  {name:<{width}}{help_}" for name, (_, help_) in COMMANDS.items())
+    rows = "\n".join(f"  {name:<{width}}{command.help}" for name, command in COMMANDS.items())
     return f"usage: shvit-pl COMMAND [options]\n\n{rows}\n\nshvit-pl COMMAND --help shows a command's options."
 
 

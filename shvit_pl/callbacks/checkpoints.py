@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from shvit_pl.callbacks.summary import better
+from shvit_pl.runs.metrics import better
 
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 

@@ -18,8 +18,9 @@ from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.transforms import denormalise
 from shvit_pl.display.plots import as_png
 from shvit_pl.modules import ClassificationModule
-from shvit_pl.runs.folder import EMA, FIGURES
+from shvit_pl.runs.folder import FIGURES
 from shvit_pl.runs.loggers import run_folder
+from shvit_pl.runs.metrics import EMA
 
 _MOST_INPUTS = 32
 _MOST_LABELS = 30  # with more classes, axis labels and numbers would not be readable

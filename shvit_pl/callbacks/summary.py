@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
@@ -23,6 +23,7 @@ from shvit_pl.modules import ClassificationModule
 from shvit_pl.randomness import run_seed
 from shvit_pl.runs.folder import BEST, CHECKPOINTS, write_summary
 from shvit_pl.runs.loggers import run_folder
+from shvit_pl.runs.metrics import better
 
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmetrics", "datasets")
 
@@ -126,11 +127,6 @@ class RunSummary(L.Callback):
 
 def _rounded(share: float | None) -> float | None:
     return None if share is None else round(share, 4)
-
-
-def better(metric: str) -> Literal["min", "max"]:
-    """Which direction is better: a loss should be low, all else high."""
-    return "min" if "loss" in metric else "max"
 
 
 def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:

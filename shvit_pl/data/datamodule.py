@@ -12,11 +12,11 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from shvit_pl.data.broken import BrokenImages
-from shvit_pl.data.dataset import ImageDataset, RowReader
-from shvit_pl.data.finishing import finished
+from shvit_pl.data.dataset import ImageDataset
 from shvit_pl.data.hub_datasets import refuse_moved
 from shvit_pl.data.loaders import Batch, EpochLoader, StreamLoader, options, workers_for
-from shvit_pl.data.on_device import PlannedCrop, collate_planned
+from shvit_pl.data.on_device import collate_planned, finished
+from shvit_pl.data.readers import eval_reader, train_reader
 from shvit_pl.data.replay import RangeSampler, Replay, ReplayDataset, ReplaySampler, check_replay
 from shvit_pl.data.rows import ChosenRows, choose_rows, stream_rows
 from shvit_pl.data.samplers import EvalSampler, TrainSampler, process
@@ -24,7 +24,7 @@ from shvit_pl.data.settings import check_batch_size, check_settings
 from shvit_pl.data.sources import EMBEDDED
 from shvit_pl.data.splits import class_counts
 from shvit_pl.data.streaming import EvalStream, TrainStream
-from shvit_pl.data.transforms import Augment, Resize, eval_transform, normalise, train_transform
+from shvit_pl.data.transforms import Augment, Resize, normalise, train_transform
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed
 
@@ -163,7 +163,7 @@ class HFImageDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """A new permutation every epoch; the last, smaller batch is left out, as BatchNorm needs more than one."""
         hp: Any = self.hparams
-        reader, rows = self._train_reader(), self._counting("train")
+        reader, rows = train_reader(self.hparams, self.chosen), self._counting("train")
         if self._replay is not None:
             return self._epochs(ReplayDataset(rows, reader, self._replay), ReplaySampler(self._replay, self.seed))
         if self.streams:
@@ -194,7 +194,7 @@ class HFImageDataModule(L.LightningDataModule):
 
     def views_dataloader(self, replay: Replay, ranges: dict[int, range]) -> DataLoader[Batch]:
         """The training images of these slots, in their order, shared out over processes by the ranges' numbers."""
-        dataset = ReplayDataset(self._counting("train"), self._train_reader(), replay)
+        dataset = ReplayDataset(self._counting("train"), train_reader(self.hparams, self.chosen), replay)
         options = {**self._options(), "batch_size": None}  # the sampler makes batches
         sampler = RangeSampler(ranges, self.hparams["batch_size"])
         return DataLoader(dataset, sampler=sampler, collate_fn=default_collate, **options)
@@ -208,7 +208,7 @@ class HFImageDataModule(L.LightningDataModule):
 
         They are evenly spaced, as data may be sorted by class; of a stream, they are the first.
         """
-        rows, reader = self.chosen.by_stage[stage], self._eval_reader()
+        rows, reader = self.chosen.by_stage[stage], eval_reader(self.hparams, self.chosen)
         if self.streams:
             items = [reader.read(row, "") for row in islice(rows, most)]
         else:
@@ -219,7 +219,7 @@ class HFImageDataModule(L.LightningDataModule):
 
     def evaluated(self) -> ImageDataset:
         """The validation images as they are evaluated, asked for by `Draw`; not of a stream."""
-        return ImageDataset(self._counting("validate"), self._eval_reader())
+        return ImageDataset(self._counting("validate"), eval_reader(self.hparams, self.chosen))
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The split `test`, or the validation images where there is none."""
@@ -248,7 +248,7 @@ class HFImageDataModule(L.LightningDataModule):
         return "validate" if stage == "sanity_check" else str(stage.value) if stage is not None else ""
 
     def _eval_loader(self, stage: str) -> DataLoader[Batch]:
-        reader, rows = self._eval_reader(labelled=stage != "predict"), self._counting(stage)
+        reader, rows = eval_reader(self.hparams, self.chosen), self._counting(stage)
         if self.streams:
             stream = EvalStream(rows, reader)
             return DataLoader(stream, **self._options(stream.shards))
@@ -260,21 +260,6 @@ class HFImageDataModule(L.LightningDataModule):
         total = None if self.streams else -(-len(rows) // process()[0])
         self.broken.setdefault(stage, BrokenImages(total))
         return rows
-
-    def _train_reader(self) -> RowReader:
-        hp: Any = self.hparams
-        if hp.augment_on == "device":
-            return self._reader(PlannedCrop(hp.image_size, hp.color_jitter))
-        return self._reader(train_transform(hp.image_size, hp.crop_pct, hp.augment, hp.auto_augment, hp.color_jitter))
-
-    def _eval_reader(self, labelled: bool = True) -> RowReader:
-        hp: Any = self.hparams
-        return self._reader(eval_transform(hp.image_size, hp.crop_pct, hp.resize), labelled)
-
-    def _reader(self, transform: Any, labelled: bool = True) -> RowReader:
-        hp, chosen = self.hparams, self.chosen
-        label = chosen.label_column if labelled else None
-        return RowReader(chosen.image_column, label, transform, hp["image_size"], hp["exif_rotation"])
 
     def _options(self, most_workers: int | None = None) -> dict[str, Any]:
         workers = self._workers() if most_workers is None else min(self._workers(), most_workers)

@@ -11,10 +11,9 @@ from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 
-from shvit_pl.data.cache import check_cache
-from shvit_pl.data.refusals import FAILURES, check_configuration, reason, why_refused
+from shvit_pl.data.refusals import FAILURES, check_cache, check_configuration, reason, why_refused
 from shvit_pl.errors import UserError, first_line
-from shvit_pl.hub_status import hub_reachable, why_unreachable
+from shvit_pl.hub_status import hub_reachable, use_cache_if_unreachable, why_unreachable
 
 
 def open_hub(path: str, name: str | None, revision: str | None, streaming: bool) -> tuple[dict[str, Any], str]:
@@ -32,7 +31,7 @@ def open_hub(path: str, name: str | None, revision: str | None, streaming: bool)
     Raises:
         UserError: where it is not there, closed, or not to be opened, with the next step.
     """
-    hub_reachable()  # if not, the client is now told to look in the cache alone
+    use_cache_if_unreachable()
     try:
         builder = _of_revision(load_dataset_builder(path, name, revision=revision), path, revision)
         if streaming:

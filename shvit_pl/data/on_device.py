@@ -1,8 +1,9 @@
-"""Random resized crop, flip and colour jitter on the device, by what the workers have drawn.
+"""What is done to a batch on the device: it is normalised and erased, and where that is asked for augmented.
 
-A worker decodes, draws all parameters by the image's key in the same order as the augmentation in the workers does, and
-cuts the crop out; resizing, flipping and changing colours are the device's. So an image is the same as from the workers
-alone, to a level of rounding in a GPU's resizing, whatever batch it stands in.
+For random resized crop, flip and colour jitter there, a worker decodes, draws all parameters by the image's key in the
+same order as the augmentation in the workers does, and cuts the crop out; resizing, flipping and changing colours are
+the device's. So an image is the same as from the workers alone, to a level of rounding in a GPU's resizing, whatever
+batch it stands in.
 
 A plan is the numbers `(7,)`: whether to flip (1 or 0), the factors of brightness, contrast and saturation, and the
 order in which these three (0, 1, 2) are changed.
@@ -17,7 +18,9 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from torchvision.transforms import ColorJitter, v2
 
-from shvit_pl.data.transforms import RandomResizedCrop, resized
+from shvit_pl.data.erasing import erase, erase_each
+from shvit_pl.data.loaders import Batch
+from shvit_pl.data.transforms import RandomResizedCrop, normalise, resized
 
 _UNCHANGED = torch.tensor([0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 2.0])
 _MOST = 4  # times the result's pixels: a larger crop is resized by the worker, as sending it would cost more
@@ -61,6 +64,23 @@ def collate_planned(items: list[dict[str, Any]]) -> dict[str, Any]:
         "sides": [(crop.shape[1], crop.shape[2]) for crop in crops],
         "plan": torch.stack([item.get("plan", _UNCHANGED) for item in items]),  # broken images have none
     }
+
+
+def finished(batch: Batch, hp: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> Batch:
+    """The batch with its images augmented, where the workers have left that, normalised, and in training erased.
+
+    Args:
+        batch: On the device.
+        hp: The data module's settings.
+        mean: Of the normalisation, per channel.
+        std: Likewise.
+    """
+    pixels = augmented(batch, hp["image_size"]) if "plan" in batch else batch["image"]
+    images = normalise(pixels, mean, std)
+    if "key" in batch and hp["erasing"] > 0:
+        by_key: Any = erase_each if "mix" in batch else erase
+        images = by_key(images, hp["erasing"], batch["key"])
+    return {**batch, "image": images}
 
 
 def augmented(batch: dict[str, Any], size: int) -> Tensor:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from datasets import get_dataset_config_names
+import errno
+from pathlib import Path
+
+from datasets import config, get_dataset_config_names
 from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
 from huggingface_hub import HfApi, constants, errors, get_token
 
 from shvit_pl.errors import UserError, did_you_mean, first_line
 
 _ANSWER_S = 3.0
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
 
 
@@ -64,3 +68,22 @@ def _refusal(error: Exception, dataset: str, revision: str | None) -> str | None
     if isinstance(error, errors.HfHubHTTPError) and error.response.status_code == 401:
         return f"data.path {dataset!r}: the Hub does not know the token of HF_TOKEN. Give another ({tokens}), or none."
     return None
+
+
+def check_cache(error: BaseException | None) -> None:
+    """Raise `UserError` when what `datasets` ran into, or its cause, is that the cache can't be written."""
+    while error is not None:
+        if isinstance(error, OSError) and _of_cache(error):
+            raise UserError(
+                f"HF_HOME: the cache of datasets, {config.HF_DATASETS_CACHE}, can't be written "
+                f"({error.strerror or error}). Make room or get access, or set HF_HOME to another folder."
+            ) from error
+        error = error.__cause__
+
+
+def _of_cache(error: OSError) -> bool:
+    if error.errno in _FULL or "Not enough disk space" in str(error):
+        return True
+    homes = Path(config.HF_DATASETS_CACHE), Path(config.HF_CACHE_HOME)
+    named = Path(str(error.filename or ""))
+    return any(named == home or home in named.parents or named in home.parents for home in homes)

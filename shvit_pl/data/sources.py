@@ -9,9 +9,8 @@ from typing import Any
 from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder, load_from_disk
 from datasets.info import DatasetInfosDict
 
-from shvit_pl.data.cache import check_cache
 from shvit_pl.data.hub_datasets import open_hub
-from shvit_pl.data.refusals import FAILURES, check_configuration, reason
+from shvit_pl.data.refusals import FAILURES, check_cache, check_configuration, reason
 from shvit_pl.errors import UserError
 
 EMBEDDED = "digits"

@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 
 from shvit_pl.callbacks.checkpoints import checkpoints
-from shvit_pl.callbacks.claimed import ClaimedFolder
+from shvit_pl.callbacks.claimed_folder import ClaimedFolder
 from shvit_pl.callbacks.data_wait import DataWait
 from shvit_pl.callbacks.empty_run import EmptyRun
 from shvit_pl.callbacks.figures import RunFigures
@@ -16,7 +16,7 @@ from shvit_pl.callbacks.hparams import RunHparams
 from shvit_pl.callbacks.last_validation import LastValidation
 from shvit_pl.callbacks.predictions import PredictionWriter
 from shvit_pl.callbacks.progress import RunProgress
-from shvit_pl.callbacks.published import PublishedAccuracy
+from shvit_pl.callbacks.published_accuracy import PublishedAccuracy
 from shvit_pl.callbacks.report import RunReport
 from shvit_pl.callbacks.requeue import Requeue
 from shvit_pl.callbacks.run_settings import RunSettings

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from shvit_pl.command_line.settings import flat
+from shvit_pl.command_line.flat_settings import flat
 from shvit_pl.errors import naming
 from shvit_pl.models.pretrained import read_pretrained
 from shvit_pl.teachers.config import DistillConfig

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ActionYesNo
 from lightning.pytorch.cli import LightningArgumentParser
 
 from shvit_pl.command_line.parser import OneLineErrors
-
-Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
+from shvit_pl.runs.metrics import Monitor
 
 
 class Parser(OneLineErrors, LightningArgumentParser):

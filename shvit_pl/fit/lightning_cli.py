@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from shvit_pl.callbacks.run_settings import RunSettings
-from shvit_pl.command_line.checks import check_flags, check_monitors, check_writable
+from shvit_pl.command_line.checks import check_writable
 from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.settings import OF_ONE_DATASET
@@ -22,6 +22,7 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.fit.callbacks import fit_callbacks, other_callbacks
 from shvit_pl.fit.defaults import set_defaults, settings_of_weights
+from shvit_pl.fit.flag_checks import check_flags, check_monitors
 from shvit_pl.fit.flags import Parser, add_flags, expand_home, run_name
 from shvit_pl.fit.resume import find_last, refuse_changes, refuse_done, training_settings
 from shvit_pl.fit.trainer import Trainer
@@ -105,7 +106,7 @@ class ShvitCLI(LightningCLI):
             known = self.checkpoint = read_checkpoint(config.ckpt_path)
         if known is not None and command != "fit":
             self.trained_on = known["data"].get("path", "")
-            self._parse_with_settings(known, parser, args, self._subcommand_parsers[command])
+            self._parse_again(known, parser, args)
 
     def _check(self, config: Any, command: str) -> None:
         """Refuse what is impossible before anything is opened."""
@@ -123,14 +124,9 @@ class ShvitCLI(LightningCLI):
             if saved is not None:
                 refuse_changes(saved, training_settings(config), allowed=config.allow_changes)
 
-    def _parse_with_settings(
-        self,
-        settings: Mapping[str, Any],
-        parser: LightningArgumentParser,
-        args: ArgsType,
-        command_parser: LightningArgumentParser,
-    ) -> None:
+    def _parse_again(self, settings: Mapping[str, Any], parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse again, with settings of a checkpoint as defaults, but not those of a dataset that is not used."""
+        command_parser = self._subcommand_parsers[self.config["subcommand"]]
         own = {f"data.{key}": command_parser.get_default(f"data.{key}") for key in OF_ONE_DATASET}
         set_defaults(command_parser, settings, of_checkpoint=self.checkpoint is not None)
         super().parse_arguments(parser, args)

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from shvit_pl.command_line.settings import flat, plain
+from shvit_pl.command_line.flat_settings import flat, plain
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import interrupted_run, last_checkpoint
 

@@ -10,7 +10,8 @@ import yaml
 
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub.privacy import Paths
-from shvit_pl.runs.folder import CHECKPOINTS, CONFIG, EMA, SUMMARY, checkpoint_of_run, finished_run, read_summary
+from shvit_pl.runs.folder import CHECKPOINTS, CONFIG, SUMMARY, checkpoint_of_run, finished_run, read_summary
+from shvit_pl.runs.metrics import EMA
 
 Weights = Literal["raw", "ema"]
 _BEST = "best.ckpt"

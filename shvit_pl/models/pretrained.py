@@ -18,11 +18,14 @@ from shvit_pl.designs.design import Design
 from shvit_pl.designs.named import NAMED, TIMM_NAMES
 from shvit_pl.designs.network import design_of
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_status import hub_reachable
+from shvit_pl.hub_status import use_cache_if_unreachable
 from shvit_pl.models.labels import class_names
 from shvit_pl.models.local_files import local_file
+from shvit_pl.models.naming import OURS
 from shvit_pl.models.repos import repo_of, why_not
 from shvit_pl.runs.folder import CONFIG
+
+NAMELESS = (KeyError, TypeError, AttributeError, JSONDecodeError)  # of a config.json that names no network
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,22 @@ def read_pretrained(source: str) -> Pretrained | None:
     return Pretrained({"design": design, "class_names": own}, classes, data, own or descriptions)
 
 
+def read_config(place: str | Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """What a repo or a folder says of a network: its settings, its name at timm, and its arguments there.
+
+    Raises what the Hub's client or the reader run into, one of `NAMELESS` where no network is named.
+    """
+    if isinstance(place, Path):
+        return load_model_config_from_path(place)
+    use_cache_if_unreachable()
+    return load_model_config_from_hf(place)
+
+
 def _config(source: str, file: Path | None) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """The settings of the weights, the network's name at timm, and its arguments."""
     try:
-        if file is not None:
-            return load_model_config_from_path(file.parent)
-        hub_reachable()  # if not, its client is now told to look in the cache alone
-        return load_model_config_from_hf(repo_of(source))
-    except (KeyError, TypeError, AttributeError, JSONDecodeError) as error:
+        return read_config(repo_of(source) if file is None else file.parent)
+    except NAMELESS as error:
         raise _foreign(source, "it does not say which network it is") from error
     except Exception as error:  # of the Hub's client
         raise UserError(f"weights {source!r}: {why_not(error, repo_of(source))}") from error
@@ -83,7 +94,7 @@ def _design(architecture: str, arguments: Mapping[str, Any]) -> Design:
     named = {timm_name: NAMED[name] for name, timm_name in TIMM_NAMES.items()}
     if architecture in named:
         return named[architecture]
-    if architecture != "shvit_pl":
+    if architecture != OURS:
         raise ValueError(f"it is a {architecture}, and what is needed is a SHViT")
     return design_of({"design": arguments})  # timm adds arguments of its own
 

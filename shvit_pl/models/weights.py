@@ -12,7 +12,7 @@ from timm.models.shvit import NormLinear
 from torch import Tensor
 
 from shvit_pl.errors import UserError
-from shvit_pl.hub_status import hub_reachable
+from shvit_pl.hub_status import use_cache_if_unreachable
 from shvit_pl.models.heads import merged_classifier
 from shvit_pl.models.local_files import local_file
 from shvit_pl.models.repos import repo_of, why_not
@@ -115,7 +115,7 @@ def _from_hub(source: str, averaged: bool) -> dict[str, Tensor]:
     if averaged:
         raise UserError(f"weights {source!r}: a Hub repo holds one set of weights; leave out model.use_ema.")
     repo = repo_of(source)
-    hub_reachable()  # if not, its client is now told to look in the cache alone
+    use_cache_if_unreachable()
     try:
         return _timm_keys(load_state_dict_from_hf(repo, weights_only=True))
     except Exception as error:

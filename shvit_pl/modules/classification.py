@@ -22,12 +22,17 @@ from shvit_pl.models.local_files import local_file
 from shvit_pl.models.weights import LoadReport
 from shvit_pl.modules.averaging import EmaConfig
 from shvit_pl.modules.base import TrainedModule
+from shvit_pl.modules.fitting import (
+    NO_AVERAGE,
+    check_average,
+    check_design,
+    check_number_of_classes,
+    check_same_classes,
+)
 from shvit_pl.modules.metrics import make_metrics, update
-from shvit_pl.modules.mixing import MixConfig
+from shvit_pl.modules.mixup import MixConfig
 from shvit_pl.modules.optim import OptimConfig
-from shvit_pl.runs.folder import EMA
-
-_NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0); leave it out."
+from shvit_pl.runs.metrics import EMA
 
 
 class ClassificationModule(TrainedModule):
@@ -106,7 +111,7 @@ class ClassificationModule(TrainedModule):
             logger=False,
         )
         if class_names is not None:
-            _check_number_of_classes("model.class_names", class_names)
+            check_number_of_classes("model.class_names", class_names)
             self.configure_model()
 
     def setup(self, stage: str) -> None:
@@ -139,38 +144,19 @@ class ClassificationModule(TrainedModule):
             hparams: The checkpoint's settings.
             averaged: Its averaged weights are wanted.
         """
-        theirs, ours = asdict(DesignConfig(**hparams["design"]).resolve()), asdict(self.design)
-        different = [f"{key} is {theirs[key]} there and {ours[key]} here" for key in ours if ours[key] != theirs[key]]
-        if different:
-            raise UserError(
-                f"ckpt_path: the checkpoint is of another model.design ({'; '.join(different)}). Go on with the design "
-                "that it was trained with, or start a new run with --model.init_from."
-            )
-        decay = hparams.get("ema", {}).get("decay", 0)
-        if averaged and not decay:
-            raise UserError(_NO_AVERAGE)
-        if bool(decay) != bool(self.ema_config.decay):
-            holds = f"averaged weights (its decay was {decay})" if decay else "no averaged weights"
-            raise UserError(
-                f"model.ema.decay {self.ema_config.decay}: the checkpoint holds {holds}. Leave model.ema as it was, or "
-                "start a new run with --model.init_from."
-            )
-        self._adopt_classes(hparams["class_names"])
-
-    def _adopt_classes(self, class_names: list[str] | None) -> None:
-        if not class_names:
+        check_design(DesignConfig(**hparams["design"]).resolve(), self.design)
+        check_average(hparams.get("ema", {}).get("decay", 0), self.ema_config.decay, averaged)
+        if not hparams["class_names"]:
             raise UserError(
                 "ckpt_path: the checkpoint does not say its classes. Give one that shvit-pl fit has written."
             )
-        _check_number_of_classes("data.path", class_names)
+        self._adopt_classes(hparams["class_names"])
+
+    def _adopt_classes(self, class_names: list[str]) -> None:
+        check_number_of_classes("data.path", class_names)
         if self.class_names is None:
             self.class_names = self.hparams["class_names"] = class_names
-        elif list(self.class_names) != list(class_names):
-            raise UserError(
-                f"data.path: the data has {len(class_names)} classes ({', '.join(class_names[:3])}, ...), the model "
-                f"{len(self.class_names)} ({', '.join(self.class_names[:3])}, ...), and they must be the same. "
-                "Give the data that the model was trained on, or start a new run with --model.init_from."
-            )
+        check_same_classes(class_names, self.class_names)
 
     def configure_model(self) -> None:
         """Build the network, its average and its metrics, once; then lay them out as suits the trainer's device."""
@@ -279,12 +265,7 @@ class ClassificationModule(TrainedModule):
         """Class probabilities `(B, classes)` and the images' names, without the images that can't be decoded."""
         averaged = self.hparams["use_ema"]
         if averaged and self.ema is None:
-            raise UserError(_NO_AVERAGE)
+            raise UserError(NO_AVERAGE)
         probabilities = self._logits(self.ema if averaged else self.model, batch["image"]).float().softmax(dim=-1)
         whole = [index for index, broken in enumerate(batch["broken"]) if not broken]
         return {"file": [batch["file"][index] for index in whole], "probabilities": probabilities[whole]}
-
-
-def _check_number_of_classes(flag: str, class_names: list[str]) -> None:
-    if len(class_names) < 2:
-        raise UserError(f"{flag}: classification needs two classes or more, and there is {len(class_names) or 'none'}.")

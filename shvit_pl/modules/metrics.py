@@ -10,7 +10,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from shvit_pl.data.dataset import IGNORED
-from shvit_pl.runs.folder import EMA
+from shvit_pl.runs.metrics import EMA
 
 _TOP_5_ABOVE = 5  # classes, of which the five most probable are more than a formality
 

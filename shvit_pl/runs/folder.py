@@ -23,8 +23,6 @@ FIGURES = "figures"
 
 _BY_SLURM = "hpc_ckpt_*.ckpt"  # how Lightning names what it writes when SLURM is about to end a job
 
-EMA = "_ema"  # ends the names of metrics that the averaged weights reach
-
 
 def interrupted_run(checkpoint: str) -> Path | None:
     """The folder of the run that wrote `checkpoint`, if that run has not ended well."""

@@ -3,47 +3,20 @@
 import re
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from datasets import load_from_disk
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from shvit_pl import DistillationModule, DistillConfig
-from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
 from shvit_pl.teachers import teacher as teacher_module
 from shvit_pl.teachers.cache import cacher
 from shvit_pl.teachers.teacher import open_teacher
-from tests.cli.runs import QUICK, fit
-from tests.cli.test_mistakes import line_of
-from tests.cli.test_resume import EVERYTHING, assert_same, stop_at, weights
+from tests.cli.caches import answers, assert_same_answers, cache_teacher, flags_of
+from tests.cli.refusals import line_of
+from tests.cli.runs import EVERYTHING, assert_same, fit, stop_at, weights
 
 CLASSES = [str(number) for number in range(10)]
-
-
-def flags_of(teacher, folder, *more):
-    """A distillation from a cache of a tenth of the digits, three views of them."""
-    few = ["--data.train_fraction=0.1", "--model.distill.views=3", "--model.distill.objective=soft"]
-    names = [f"--model.distill.teacher={teacher}", f"--model.distill.cache={folder}"]
-    return [*names, *few, "--model.distill.teacher_precision=fp32", *more]
-
-
-def cache_teacher(*flags):
-    return main(["cache-teacher", *QUICK, *flags])
-
-
-def answers(folder):
-    """All columns of all shards."""
-    shards = sorted(path for path in folder.iterdir() if path.is_dir())
-    tables = [load_from_disk(str(shard)).with_format("numpy")[:] for shard in shards]
-    return {f"{shard.name} {name}": table[name] for shard, table in zip(shards, tables, strict=True) for name in table}
-
-
-def assert_same_answers(first, second):
-    assert first.keys() == second.keys()
-    for name, column in first.items():
-        assert np.array_equal(column, second[name]), name
 
 
 def times(folder):

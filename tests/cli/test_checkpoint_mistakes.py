@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from shvit_pl.cli import main
+from tests.cli.refusals import assert_refused, files, line_of
 from tests.cli.runs import fit
-from tests.cli.test_mistakes import assert_refused, files, line_of
 
 MORE = "--trainer.max_epochs=3"
 CHANGED = ["--allow_changes=true", MORE]

@@ -1,30 +1,15 @@
-"""A disk that fills up: one line, exit code 2, and the checkpoints from before are whole.
+"""A disk that fills up: one line, exit code 2, and the checkpoints from before are whole."""
 
-The limit on the size of files that the system sets (RLIMIT_FSIZE) makes real writes fail, as on a full disk.
-"""
-
-import resource
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import pytest
 import torch
 
 from shvit_pl.cli import main
+from tests.cli.disk import files_up_to
 from tests.cli.runs import QUICK, fit
 from tests.data.opening import open_dataset
-
-
-@contextmanager
-def files_up_to(size):
-    """No file of this process may grow beyond `size` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def assert_one_line(code, error, *said):

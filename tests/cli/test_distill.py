@@ -12,8 +12,7 @@ import yaml
 from shvit_pl import create_model, load_weights
 from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import fit
-from tests.cli.test_resume import EVERYTHING, assert_same, stop_at
+from tests.cli.runs import EVERYTHING, assert_same, fit, stop_at
 
 DISTILLED = [*EVERYTHING, "--data.num_workers=0", "--trainer.limit_train_batches=3", "--checkpoint_every_n_steps=2"]
 

@@ -7,9 +7,9 @@ import pytest
 
 from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import QUICK, fit
-from tests.cli.test_cache_teacher import answers, assert_same_answers, flags_of
-from tests.cli.test_ddp import SGD, TWO, difference, fit_in_two_processes, weights
+from tests.cli.caches import answers, assert_same_answers, flags_of
+from tests.cli.runs import QUICK, fit, weights
+from tests.cli.two_processes import SGD, TWO, difference, fit_in_two_processes
 
 pytestmark = pytest.mark.slow
 

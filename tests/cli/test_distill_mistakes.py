@@ -10,9 +10,9 @@ from timm.models import save_for_hf
 
 from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
+from tests.cli.disk import files_up_to
+from tests.cli.refusals import files, line_of
 from tests.cli.runs import QUICK, fit
-from tests.cli.test_disk_full import files_up_to
-from tests.cli.test_mistakes import files, line_of
 from tests.data.opening import open_dataset
 from tests.teachers.makers import shaken, stored
 

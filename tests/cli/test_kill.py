@@ -9,8 +9,7 @@ import torch
 
 from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import QUICK
-from tests.cli.test_resume import assert_same, weights
+from tests.cli.runs import QUICK, assert_same, weights
 
 FLAGS = [
     *QUICK,

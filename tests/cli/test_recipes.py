@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from shvit_pl.command_line.config_files import shipped_configs
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import main
+from tests.cli.runs import main, printed
 
 ONE_STEP = [
     "--data.path=digits",
@@ -50,13 +50,6 @@ def test_every_recipe_trains(name, tmp_path):
     assert (model["optim"]["agc"], model["ema"]["decay"], model["optim"]["name"]) == (0.02, 0.99996, "adamw")
     assert (data["auto_augment"], data["erasing"], data["repeats"]) == ("rand-m9-mstd0.5-inc1", 0.25, 3)
     assert data["augment"] == "crop"
-
-
-def printed(capsys, *flags):
-    """The settings that these flags stand for, without a run."""
-    capsys.readouterr()
-    assert main(["fit", *flags, "--print_config"]) == 0
-    return yaml.safe_load(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("design", PAPER)

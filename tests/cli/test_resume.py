@@ -10,50 +10,12 @@ import pytest
 import torch
 
 from shvit_pl import ClassificationModule
-from shvit_pl.callbacks.step_seed import StepSeed
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import QUICK, fit
+from tests.cli.runs import EVERYTHING, QUICK, assert_same, fit, logged_steps, stop_at, weights
 
-EVERYTHING = [
-    "--model.design.drop_path=0.2",
-    "--model.ema.decay=0.9",
-    "--model.mix.mixup=0.8",
-    "--model.mix.cutmix=1.0",
-    "--model.optim.agc=0.02",
-    "--data.repeats=3",
-    "--data.erasing=0.5",
-    "--data.auto_augment=rand-m9-mstd0.5-inc1",
-    "--data.num_workers=1",
-]
 FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=7", "--trainer.max_epochs=3", "--checkpoint_every_n_steps=2"]
 
 SLOW = pytest.mark.slow
-
-
-def weights(folder, name="last"):
-    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
-
-
-def assert_same(first, second):
-    assert first.keys() == second.keys()
-    for key, tensor in first.items():
-        assert torch.equal(tensor, second[key]), key
-
-
-def logged_steps(folder):
-    return [row["step"] for row in csv.DictReader((folder / "metrics.csv").open())]
-
-
-def stop_at(monkeypatch, epoch, batch):
-    """Let the run end as if by Ctrl-C before this batch."""
-
-    def stop(self, trainer, pl_module, data, batch_idx):
-        if (trainer.current_epoch, batch_idx) == (epoch, batch):
-            raise KeyboardInterrupt
-        original(self, trainer, pl_module, data, batch_idx)
-
-    original = StepSeed.on_train_batch_start
-    monkeypatch.setattr(StepSeed, "on_train_batch_start", stop)
 
 
 def stop_in_validation(monkeypatch, epoch):

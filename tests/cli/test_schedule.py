@@ -5,8 +5,7 @@ import csv
 import pytest
 
 from shvit_pl.modules.optim import OptimConfig, make_schedule
-from tests.cli.runs import fit
-from tests.cli.test_resume import stop_at
+from tests.cli.runs import fit, stop_at
 
 EPOCHS, BATCHES = 6, 3
 FLAGS = [

@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from tests.cli.runs import QUICK, fit
-from tests.cli.test_resume import EVERYTHING, assert_same, logged_steps, weights
+from tests.cli.runs import EVERYTHING, QUICK, assert_same, fit, logged_steps, weights
 
 FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=25", "--trainer.log_every_n_steps=1"]
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}

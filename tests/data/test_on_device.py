@@ -11,8 +11,7 @@ from shvit_pl.callbacks.data_wait import advice
 from shvit_pl.data.on_device import PlannedCrop, collate_planned
 from shvit_pl.data.views import Views
 from shvit_pl.errors import UserError
-from tests.cli.runs import fit
-from tests.cli.test_resume import assert_same, stop_at, weights
+from tests.cli.runs import assert_same, fit, stop_at, weights
 from tests.data import pictures
 
 SIZES = [(50, 40), (300, 200), (120, 90), (33, 200), (64, 64), (1, 60), (5, 5)]

@@ -13,7 +13,7 @@ from shvit_pl.models import create_model, load_weights
 from shvit_pl.models.repos import commit_of
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
-from tests.cli.test_pretrained import DATA, NAMES, save
+from tests.cli.saved import DATA, NAMES, save
 from tests.conftest import perturb_
 from tests.data import standins
 from tests.hub_server.in_process import forget

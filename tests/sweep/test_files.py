@@ -8,7 +8,7 @@ import yaml
 from shvit_pl.command_line.config_files import find_config, shipped_configs
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import paper_row
-from tests.cli.test_recipes import printed
+from tests.cli.runs import printed
 from tests.designs.test_published import summary
 
 FILES = sorted((shipped_configs() / "sweeps").glob("*.yaml"))

@@ -8,6 +8,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import open_teacher
 
+DIGITS = [str(digit) for digit in range(10)]
 TEN = [f"thing {number}" for number in range(10)]
 
 

@@ -6,8 +6,7 @@ import torch
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.teachers.check import TeacherCheck, check_teacher
-from tests.teachers.makers import opened, shaken, stored
-from tests.teachers.test_sources import DIGITS
+from tests.teachers.makers import DIGITS, opened, shaken, stored
 
 
 @pytest.fixture(scope="module")

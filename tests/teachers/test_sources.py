@@ -11,9 +11,7 @@ from timm.models import save_for_hf
 from shvit_pl import ClassificationModule
 from shvit_pl.models import create_model
 from tests.conftest import perturb_
-from tests.teachers.makers import TEN, as_seen_by, opened, shaken, some_images, stored
-
-DIGITS = [str(digit) for digit in range(10)]
+from tests.teachers.makers import DIGITS, TEN, as_seen_by, opened, shaken, some_images, stored
 
 
 def wrapped(state, prefix):

@@ -14,7 +14,8 @@ from shvit_pl.files import read_rows
 from shvit_pl.models.local_files import local_file
 from shvit_pl.models.networks import TIMM, OpenedNetwork
 from shvit_pl.models.repos import repo_of
-from shvit_pl.runs.folder import EMA, SUMMARY, read_summary
+from shvit_pl.runs.folder import SUMMARY, read_summary
+from shvit_pl.runs.metrics import EMA
 
 IMAGENET = "ImageNet-1k"
 PEERS = Path(__file__).with_name("peers.csv")

@@ -7,9 +7,9 @@ from reprlib import repr as short
 from typing import Any
 
 from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.runs.metrics import MONITORS, better
 from shvit_pl.sweep.results import Direction
 
-MONITORS = ("val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema")
 COSTS: dict[str, Direction] = {
     "params": "min",
     "macs": "min",
@@ -17,7 +17,7 @@ COSTS: dict[str, Direction] = {
     "wall_seconds": "min",
     "peak_memory_mb": "min",
 }
-_DIRECTIONS: dict[str, Direction] = {name: "min" if "loss" in name else "max" for name in MONITORS} | COSTS
+_DIRECTIONS: dict[str, Direction] = {name: better(name) for name in MONITORS} | COSTS
 
 
 def read_objectives(objective: Any, path: str) -> dict[str, Direction]:

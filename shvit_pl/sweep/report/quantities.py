@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import floor, isfinite, log10
 from typing import Any
 
-from shvit_pl.runs.folder import EMA
+from shvit_pl.runs.metrics import EMA
 from shvit_pl.sweep.plan.objectives import COSTS, value
 from shvit_pl.sweep.results import Cell, Direction, Results, Run
 

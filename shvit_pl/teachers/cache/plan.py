@@ -44,9 +44,7 @@ _LIBRARIES = ("shvit-pl", "torch", "torchvision", "timm", "pillow", "numpy")
 _LOOKED_AT = 256e6  # bytes of images
 
 
-def plan(
-    config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], data: HFImageDataModule, check: str = ""
-) -> Manifest:
+def plan(config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], data: HFImageDataModule) -> Manifest:
     """The cache that these settings want.
 
     Args:
@@ -54,7 +52,6 @@ def plan(
         teacher: What the answers depend on of the teacher (weights, input size, class map, precision, ...), as JSON.
         mix: The settings of Mixup and CutMix.
         data: After `setup("fit")`.
-        check: What was measured of the teacher, in one line.
 
     Raises:
         UserError: for a stream.
@@ -85,7 +82,6 @@ def plan(
         views=config.views,
         top_k=min(config.top_k, classes),
         tau=tau,
-        check=check,
     )
 
 

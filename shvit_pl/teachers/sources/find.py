@@ -73,19 +73,20 @@ def _hub_or_local(config: DistillConfig) -> Source:
         )
     if "/" in name:
         return HubModel(config, name)
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> UserError:
     if name in NAMED:
-        raise UserError(
+        return UserError(
             f"model.distill.teacher {name!r}: a design, without weights. Train it with shvit-pl fit, and give its run "
             "folder."
         )
-    raise UserError(
-        f"model.distill.teacher {name!r}: no model of timm{did_you_mean(name, _names_of_timm())}, and no such file or "
-        "folder. Give a timm model (such as regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo."
+    hint = did_you_mean(name, [*timm.list_models(), *timm.list_pretrained()])
+    return UserError(
+        f"model.distill.teacher {name!r}: no model of timm{hint}, and no such file or folder. Give a timm model (such "
+        "as regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo."
     )
-
-
-def _names_of_timm() -> list[str]:
-    return [*timm.list_models(), *timm.list_pretrained()]
 
 
 def _own_file(config: DistillConfig, path: Path) -> Source:

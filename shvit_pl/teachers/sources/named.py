@@ -14,7 +14,7 @@ from shvit_pl.errors import UserError, did_you_mean, one_line
 from shvit_pl.models.opened import OpenedNetwork, opened_of_timm
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.sources.files import file_hash, read_weights, weights_file
-from shvit_pl.teachers.sources.timm_models import check_classifier, create, no_average
+from shvit_pl.teachers.sources.timm_models import check_classifier, create, refuse_average
 
 _CLASSIFIERS = ("head", "fc", "classifier", "head.fc", "head.l")  # where the file has another name than timm's
 
@@ -39,8 +39,7 @@ class NamedModel:
         if self.config.weights is not None:
             return self._from_file()
         check_classifier(self.config, self._pretrained())
-        if self.config.use_ema:
-            raise no_average(self.config)
+        refuse_average(self.config)
         return create(self.config, self.config.source, self._pretrained().get("hf_hub_id"))
 
     def _pretrained(self) -> dict[str, Any]:

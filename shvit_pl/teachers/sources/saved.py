@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
 import timm
 from timm.models import is_model
-from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_status import hub_reachable
 from shvit_pl.models.local_files import FOLDER
 from shvit_pl.models.opened import OpenedNetwork
+from shvit_pl.models.pretrained import NAMELESS, read_config
 from shvit_pl.models.repos import commit_of, why_not
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.sources.files import file_hash
-from shvit_pl.teachers.sources.timm_models import check_classifier, create, no_average
+from shvit_pl.teachers.sources.timm_models import check_classifier, create, refuse_average
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pth", "*.pth.tar")
 
@@ -38,11 +36,9 @@ class HubModel:
 
     def build(self) -> OpenedNetwork:
         """The network with its weights; raises `UserError` when the repo can't be had or holds no timm model."""
-        if self.config.use_ema:
-            raise no_average(self.config)
-        hub_reachable()  # if not, its client is now told to look in the cache alone
+        refuse_average(self.config)
         try:
-            cfg, name, _ = load_model_config_from_hf(self.repo)
+            cfg, name, _ = read_config(self.repo)
         except Exception as error:
             raise _no_config(self.config, error, why_not(error, self.repo)) from error
         _check_architecture(self.config, name, cfg)
@@ -62,10 +58,9 @@ class FolderModel:
 
     def build(self) -> OpenedNetwork:
         """The network with its weights; raises `UserError` when the folder holds no whole timm model."""
-        if self.config.use_ema:
-            raise no_average(self.config)
+        refuse_average(self.config)
         try:
-            cfg, name, _ = load_model_config_from_path(self.folder)
+            cfg, name, _ = read_config(self.folder)
         except Exception as error:
             raise _no_config(self.config, error, f"its config.json can't be read ({one_line(error)[:120]}).") from error
         _check_architecture(self.config, name, cfg)
@@ -90,6 +85,6 @@ def _check_architecture(config: DistillConfig, name: str, cfg: Mapping[str, Any]
 
 
 def _no_config(config: DistillConfig, error: Exception, reason: str) -> UserError:
-    if isinstance(error, KeyError | TypeError | AttributeError | JSONDecodeError):
+    if isinstance(error, NAMELESS):
         reason = "no model of timm: its config.json does not say which network of timm it is. Give another teacher."
     return UserError(f"model.distill.teacher {config.source!r}: {reason}")

@@ -9,7 +9,7 @@ import timm
 
 import shvit_pl.models  # noqa: F401 (its entry point in timm)
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_status import hub_reachable
+from shvit_pl.hub_status import use_cache_if_unreachable
 from shvit_pl.models.opened import OpenedNetwork, opened_of_timm
 from shvit_pl.models.repos import why_not
 from shvit_pl.teachers.config import DistillConfig
@@ -17,7 +17,7 @@ from shvit_pl.teachers.config import DistillConfig
 
 def create(config: DistillConfig, name: str, repo: str | None = None) -> OpenedNetwork:
     """A network by timm's own loading, with the classifier that it was trained with."""
-    hub_reachable()  # if not, its client is now told to look in the cache alone
+    use_cache_if_unreachable()
     try:
         return opened_of_timm(config.source, timm.create_model(name, pretrained=True))
     except (RuntimeError, KeyError, TypeError, AssertionError) as error:
@@ -40,9 +40,10 @@ def check_classifier(config: DistillConfig, cfg: Mapping[str, Any]) -> None:
         )
 
 
-def no_average(config: DistillConfig) -> UserError:
-    """The refusal of `use_ema` for a source with one set of weights."""
-    return UserError(
-        f"model.distill.use_ema true: {config.source!r} has one set of weights only; leave it out. It belongs to a "
-        "checkpoint or run folder of ours, or to a file with an average by --model.distill.weights."
-    )
+def refuse_average(config: DistillConfig) -> None:
+    """Raise `UserError` for `use_ema`, of a source with one set of weights."""
+    if config.use_ema:
+        raise UserError(
+            f"model.distill.use_ema true: {config.source!r} has one set of weights only; leave it out. It belongs to a "
+            "checkpoint or run folder of ours, or to a file with an average by --model.distill.weights."
+        )

@@ -1,0 +1,15 @@
+"""What the metrics of a run are called, and which way they are better."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+EMA = "_ema"  # ends the names of metrics that the averaged weights reach
+
+Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
+MONITORS: tuple[Monitor, ...] = get_args(Monitor)
+
+
+def better(metric: str) -> Literal["min", "max"]:
+    """Which direction is better: a loss should be low, all else high."""
+    return "min" if "loss" in metric else "max"
