@@ -12,7 +12,7 @@ from shvit_pl.errors import UserError, did_you_mean, system_error
 LIGHTNING = "shvit_pl.fit.command:run"
 CACHE_TEACHER = "shvit_pl.fit.cache_teacher:run"
 SWEEP = "shvit_pl.sweep.command:run"
-PUSH = "shvit_pl.hub.command:run"
+PUSH = "shvit_pl.push:run"
 BENCHMARK = "shvit_pl.deploy.benchmark.command:run"
 EXPORT = "shvit_pl.deploy.export.command:run"
 ANALYZE = "shvit_pl.analysis.command:run"

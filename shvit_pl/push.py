@@ -77,7 +77,7 @@ def _open(options: Any) -> tuple[EndedRun, Sweep | None]:
     from shvit_pl.command_line.extras import check_extra
 
     check_extra("push of a sweep", "sweep")
-    from shvit_pl.hub.sweeps import best_run
+    from shvit_pl.sweep.best import best_run
 
     best, sweep = best_run(folder)
     return open_run(best, options.weights), sweep
