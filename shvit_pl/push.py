@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.errors import UserError
 from shvit_pl.hub.target import Target
-from shvit_pl.sweep.layout import SWEEP
+from shvit_pl.sweep.study.folder import SWEEP
 
 if TYPE_CHECKING:
     from shvit_pl.hub.card import Sweep

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 SUMMARY = "summary.json"
 CONFIG = "config.yaml"
@@ -30,11 +30,21 @@ def interrupted_run(checkpoint: str) -> Path | None:
     return folder if is_run and not (folder / SUMMARY).exists() else None
 
 
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file at once: whole, or not at all. Its temporary name is nobody else's, even on a shared disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Write `summary.json` at once: it is there whole, or not at all."""
-    partial = folder / f".{SUMMARY}.{os.getpid()}"
-    partial.write_text(json.dumps(summary, indent=2) + "\n")
-    partial.replace(folder / SUMMARY)
+    """Write the `summary.json` of a run that ended well."""
+    write_whole(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from reprlib import repr as short
-from typing import Any
+from typing import Any, Literal
 
 from shvit_pl.errors import UserError, did_you_mean
-from shvit_pl.sweep.results import Direction
 
+Direction = Literal["min", "max"]
 MONITORS = ("val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema")
 COSTS: dict[str, Direction] = {
     "params": "min",

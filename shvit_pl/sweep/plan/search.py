@@ -9,9 +9,8 @@ from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
 
 from shvit_pl.errors import UserError, did_you_mean
-from shvit_pl.sweep.plan.choices import check_choices, check_flag
-from shvit_pl.sweep.plan.objectives import MONITORS
-from shvit_pl.sweep.results import Direction
+from shvit_pl.sweep.plan.flags import check_choices, check_flag
+from shvit_pl.sweep.plan.objectives import MONITORS, Direction
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
 
-from shvit_pl.sweep.plan.choices import short_names
+from shvit_pl.sweep.plan.flags import short_names
 from shvit_pl.sweep.report.wording import shown
 from shvit_pl.sweep.results import Cell, Results
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shvit_pl.sweep.report.axes import Plane, plane
 from shvit_pl.sweep.report.columns import Column, columns
 from shvit_pl.sweep.report.curves import Curve, curves
 from shvit_pl.sweep.report.effects import Effects, effects
 from shvit_pl.sweep.report.factors import Factor, factors
+from shvit_pl.sweep.report.plane import Plane, plane
 from shvit_pl.sweep.report.quantities import Quantity, primary, quantities
 from shvit_pl.sweep.report.rows import Row, rows
 from shvit_pl.sweep.results import Results

@@ -6,7 +6,7 @@ import csv
 from io import StringIO
 from typing import Any
 
-from shvit_pl.sweep.plan.choices import short_names
+from shvit_pl.sweep.plan.flags import short_names
 from shvit_pl.sweep.plan.objectives import COSTS
 from shvit_pl.sweep.report.conditions import conditions
 from shvit_pl.sweep.report.findings import Findings, findings_of
