@@ -23,7 +23,8 @@ def run(args: list[str]) -> None:
     from shvit_pl.command_line.quiet import quiet
 
     quiet()
-    from shvit_pl.hub.access import HubError, check_branch, check_repo_id
+    from shvit_pl.hub.access import check_branch, check_repo_id
+    from shvit_pl.hub.errors import HubError
 
     check_repo_id(options.repo_id, "--repo-id")
     check_branch(options.revision)
