@@ -20,8 +20,9 @@ import yaml
 from jsonargparse import auto_cli
 
 from benchmarks.report import environment, table, write
+from shvit_pl.sweep.study.board import Board
+from shvit_pl.sweep.study.notes import COMMAND
 from shvit_pl.sweep.study.storage import open_storage
-from shvit_pl.sweep.study.study import COMMAND, Board
 from tests.sweep.engine.launch import STUDY, Sweep
 
 FLAGS = (

@@ -40,7 +40,7 @@ COMMANDS = {
         "sweep.command:run", "run fit for every cell and seed of a sweep file, and compare them", "--folder"
     ),
     "report": Command("sweep.command:report", "write the page of a sweep, also while it runs", "--folder", typed=True),
-    "push": Command("hub.command:run", "push a run, or the best of a sweep, to the Hugging Face Hub", "--output"),
+    "push": Command("push:run", "push a run, or the best of a sweep, to the Hugging Face Hub", "--output"),
     "benchmark": Command("deploy.benchmark.command:run", "measure how fast networks are, side by side", "--output"),
     "export": Command(
         "deploy.export.command:run",

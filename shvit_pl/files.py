@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 
 @contextmanager
@@ -17,8 +17,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     If the block raises, what it wrote is deleted, and what was at `path` stays.
     """
-    partial = path.with_name(f".{os.getpid()}_{path.name}")
-    aside = path.with_name(f".{os.getpid()}_old_{path.name}")
+    own = uuid4().hex  # nobody else's, even on a disk that machines share
+    partial, aside = path.with_name(f".{path.name}.{own}"), path.with_name(f".{path.name}.{own}.old")
     try:
         yield partial
         if path.is_dir():
@@ -27,6 +27,14 @@ def replacing(path: Path) -> Iterator[Path]:
         remove(aside)
     finally:
         remove(partial)
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Write a file at once, and the folder that it is in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+    return path
 
 
 def remove(path: Path) -> None:

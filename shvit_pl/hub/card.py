@@ -22,7 +22,7 @@ from shvit_pl.hub.target import Target
 from shvit_pl.models import SHViT
 from shvit_pl.runs.folder import FIGURES
 
-FILE = "README.md"
+_FILE = "README.md"
 _METRICS = {"acc1": "top-1", "acc5": "top-5", "loss": "cross-entropy"}
 _MOST_CLASSES = 30  # that are listed
 _WIDEST = 92  # characters of a line of code that fits on the page
@@ -61,7 +61,7 @@ def write_card(run: EndedRun, model: SHViT, folder: Path, target: Target, sweep:
         metadata=metadata(run, target.name, known is not None).to_yaml(),
         target=target, timm_name=known, sweep=_demoted(run, sweep), **_facts(run, folder),
     )  # fmt: skip
-    ModelCard(text).save(folder / FILE)
+    ModelCard(text).save(folder / _FILE)
 
 
 def _facts(run: EndedRun, folder: Path) -> dict[str, Any]:

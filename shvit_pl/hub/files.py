@@ -14,7 +14,7 @@ from shvit_pl.hub.target import Target
 from shvit_pl.hub.weights import save_weights
 from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY
 
-DRAWN = ("curves.png", "confusion_matrix.png")  # inputs.png is of the training images, which may not be ours to show
+_DRAWN = ("curves.png", "confusion_matrix.png")  # inputs.png is of the training images, which may not be ours to show
 OURS = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # what a push replaces, or deletes where it is gone
 _TIMMS = {"config.json", "model.safetensors"}
 
@@ -36,7 +36,7 @@ def write_files(run: EndedRun, folder: Path, target: Target, sweep: Sweep | None
     (folder / SUMMARY).write_text(json.dumps(run.summary, indent=2) + "\n")
     if (run.folder / METRICS).is_file():
         shutil.copyfile(run.folder / METRICS, folder / METRICS)
-    for name in DRAWN:
+    for name in _DRAWN:
         if (run.folder / FIGURES / name).is_file():
             (folder / FIGURES).mkdir(exist_ok=True)
             shutil.copyfile(run.folder / FIGURES / name, folder / FIGURES / name)

@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import HfApi, constants
 
-from shvit_pl.hub.access import hub_errors, patience
 from shvit_pl.hub.card import Sweep
 from shvit_pl.hub.ended import EndedRun
+from shvit_pl.hub.errors import hub_errors, patience
 from shvit_pl.hub.files import OURS, write_files
 from shvit_pl.hub.target import Target
 

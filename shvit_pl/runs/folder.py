@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from shvit_pl.files import replacing
+from shvit_pl.files import write_whole
 
 SUMMARY = "summary.json"
 CONFIG = "config.yaml"
@@ -33,9 +33,8 @@ def interrupted_run(checkpoint: str) -> Path | None:
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
-    """Write `summary.json` at once: it is there whole, or not at all."""
-    with replacing(folder / SUMMARY) as partial:
-        partial.write_text(json.dumps(summary, indent=2) + "\n")
+    """Write the `summary.json` of a run that ended well."""
+    write_whole(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

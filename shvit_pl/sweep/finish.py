@@ -9,16 +9,16 @@ import numpy as np
 from rich.progress import Progress
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.layout import JOURNAL, SWEEP
 from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.report.pareto import best_first
 from shvit_pl.sweep.report.quantities import run_value
 from shvit_pl.sweep.report.terminal import summary_lines
 from shvit_pl.sweep.report.write import write_report
 from shvit_pl.sweep.results import Results
-from shvit_pl.sweep.study.record import read_file, read_results, recorded
-from shvit_pl.sweep.study.storage import hide_password, open_storage
-from shvit_pl.sweep.study.study import SPEED, Board
+from shvit_pl.sweep.study.board import Board
+from shvit_pl.sweep.study.folder import SWEEP
+from shvit_pl.sweep.study.notes import SPEED
+from shvit_pl.sweep.study.reading import read_results, results_of
 
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
 
@@ -50,23 +50,6 @@ def finish(
 def report_on(folder: str, storage: str | None) -> None:
     """Write the report of the sweep in a folder, whose study is in `storage`, or where sweep.yaml says."""
     _report(results_of(Path(folder), storage), Path(folder))
-
-
-def results_of(folder: Path, storage: str | None = None) -> Results:
-    """What the sweep in a folder has found; raises `UserError` for any other folder, or a study that is not there."""
-    facts = read_file(folder)
-    board = _study(folder, hide_password(storage) or facts["storage"], facts["study"])
-    return read_results(board, recorded(board) or Definition.from_dict(facts["definition"]), folder)
-
-
-def _study(folder: Path, storage: str | None, name: str) -> Board:
-    try:
-        if storage is None and not (folder / JOURNAL).is_file():  # opening it would make it
-            raise KeyError(JOURNAL)
-        return Board(open_storage(folder, storage), name)
-    except KeyError as error:
-        where = f"there is no study {name!r} in {storage or f'its {JOURNAL}'}"
-        raise UserError(f"--folder {str(folder)!r}: {where}; give another --storage.") from error
 
 
 def _report(results: Results, folder: Path) -> None:

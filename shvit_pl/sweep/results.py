@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from shvit_pl.sweep.plan.objectives import Direction
+
 State = Literal["done", "pruned", "failed", "running", "waiting"]
-Direction = Literal["min", "max"]
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.plan.checks import check_flags, check_strays, define, open_cells
 from shvit_pl.sweep.plan.definition import Definition, refuse_other
 from shvit_pl.sweep.plan.sweep_file import pick_sweep_file, read_sweep_file
+from shvit_pl.sweep.study.board import Board
+from shvit_pl.sweep.study.folder import write_record
 from shvit_pl.sweep.study.place import place, study_of, sweeps_there
 from shvit_pl.sweep.study.progress import Status, status_of
-from shvit_pl.sweep.study.record import record, write_file
 from shvit_pl.sweep.study.storage import hide_password, open_storage
-from shvit_pl.sweep.study.study import Board
 from shvit_pl.sweep.watch import LiveTable
 
 _SILENCE = 6  # heartbeats
@@ -86,8 +86,8 @@ def run_sweep(
     folder = Path(spec.folder)
     folder.mkdir(parents=True, exist_ok=True)
     board = Board(open_storage(folder, spec.storage), spec.study, list(definition.objectives.values()))
-    added = record(board, definition, place(folder, spec.storage, spec.study))
-    write_file(folder, definition, spec.study, spec.storage, command)
+    added = board.record(definition, place(folder, spec.storage, spec.study))
+    write_record(folder, definition, spec.study, spec.storage, command)
     again = board.forgive()
     status = status_of(board, definition, options.retries)
     _announce(definition, status, spec, len(slots), added, again)

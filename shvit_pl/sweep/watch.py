@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from shvit_pl.sweep.layout import LOGS
+from shvit_pl.sweep.study.folder import LOGS
 from shvit_pl.sweep.study.progress import Ended, Running, Status, duration
 
 _ROWS = 12  # runs in the table

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shvit_pl import push
 from shvit_pl.analysis.command import STUDIES
 from shvit_pl.analysis.heads import command as heads
 from shvit_pl.analysis.macro import command as macro
@@ -16,7 +17,6 @@ from shvit_pl.command_line.parser import option_names
 from shvit_pl.deploy.benchmark import command as benchmark
 from shvit_pl.deploy.export import command as export
 from shvit_pl.fit.check import fit_check
-from shvit_pl.hub import command as push
 from shvit_pl.sweep.options import own_flags
 
 ROOT = Path(__file__).parents[2]

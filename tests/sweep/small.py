@@ -4,8 +4,8 @@ import io
 from contextlib import redirect_stdout
 
 from shvit_pl.cli import main
+from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.storage import open_storage
-from shvit_pl.sweep.study.study import Board
 
 FLAGS = [
     "--model.design.name=tiny",

@@ -9,9 +9,9 @@ import torch
 
 from shvit_pl.cli import main
 from shvit_pl.sweep.plan.definition import Definition
-from shvit_pl.sweep.study.record import record, write_file
+from shvit_pl.sweep.study.board import Board
+from shvit_pl.sweep.study.folder import write_record
 from shvit_pl.sweep.study.storage import open_storage
-from shvit_pl.sweep.study.study import Board
 from tests.sweep.mistakes import BASE, FILES, FLAGS, GRID
 
 LONGEST = 450  # characters of a message
@@ -132,8 +132,8 @@ def other_sweep(tmp_path):
     """A folder that a sweep over other sizes has begun in."""
     definition = Definition("grid", {"patch_size 4": {"model.design.patch_size": 4}}, (0,), {"val/acc1": "max"}, {})
     (tmp_path / "there").mkdir()
-    record(Board(open_storage(tmp_path / "there", None), "there", ["max"]), definition, "--folder 'there'")
-    write_file(tmp_path / "there", definition, "there", None, ["shvit-pl", "sweep"])
+    Board(open_storage(tmp_path / "there", None), "there", ["max"]).record(definition, "--folder 'there'")
+    write_record(tmp_path / "there", definition, "there", None, ["shvit-pl", "sweep"])
     return definition
 
 
@@ -164,7 +164,7 @@ def test_a_folder_whose_study_is_another(other_sweep, configs, capsys, tmp_path)
 
 def test_a_folder_whose_study_is_in_a_database(other_sweep, configs, capsys, tmp_path):
     database = "postgresql://user@host/database"
-    write_file(tmp_path / "there", other_sweep, "shared", database, ["shvit-pl", "sweep"])
+    write_record(tmp_path / "there", other_sweep, "shared", database, ["shvit-pl", "sweep"])
     said = ["--folder 'there'", f"give --storage {database} --study shared", "or another --folder"]
     assert_refused(["--config=my.yaml", "--folder=there"], said, capsys, tmp_path)
 
@@ -183,7 +183,7 @@ def test_a_folder_whose_study_is_in_a_database(other_sweep, configs, capsys, tmp
 )
 def test_a_mistake_with_a_report(args, said, other_sweep, capsys, tmp_path):
     (tmp_path / "empty").mkdir()
-    write_file(tmp_path / "empty", other_sweep, "empty", None, ["shvit-pl", "sweep"])
+    write_record(tmp_path / "empty", other_sweep, "empty", None, ["shvit-pl", "sweep"])
     before = everything(tmp_path)
     assert main(["report", *args]) == 2
     line = line_of(capsys, "report")

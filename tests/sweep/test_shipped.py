@@ -8,7 +8,7 @@ from shvit_pl.designs.published import paper_row
 from shvit_pl.errors import UserError
 from shvit_pl.fit.check import fit_check
 from shvit_pl.sweep.plan.checks import check_flags, define, open_cells
-from shvit_pl.sweep.plan.choices import as_flags
+from shvit_pl.sweep.plan.flags import as_flags
 from shvit_pl.sweep.plan.sweep_file import pick_sweep_file, read_sweep_file
 
 NAMES = [f"sweeps/{path.name}" for path in sorted((shipped_configs() / "sweeps").glob("*.yaml"))]

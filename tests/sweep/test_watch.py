@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from shvit_pl.sweep.plan.grid import Point
+from shvit_pl.sweep.plan.points import Point
 from shvit_pl.sweep.study.progress import Ended, Running, Status
 from shvit_pl.sweep.watch import LiveTable
 

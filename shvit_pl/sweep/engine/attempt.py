@@ -14,7 +14,8 @@ from pathlib import Path
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
 from shvit_pl.sweep.processes import dying_with_us, how_it_ended
-from shvit_pl.sweep.study.study import BEAT, Board
+from shvit_pl.sweep.study.board import Board
+from shvit_pl.sweep.study.notes import BEAT
 
 _POLL = 0.1  # seconds between two looks at the process
 _PATIENCE = 20.0  # seconds for a process to end by itself

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from shvit_pl.sweep.engine.pool import Pool
 from shvit_pl.sweep.plan.definition import Definition
+from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.progress import Status, status_of
 from shvit_pl.sweep.study.storage import patiently
-from shvit_pl.sweep.study.study import Board
 
 _POLL = 0.5  # seconds between two looks at the study
 

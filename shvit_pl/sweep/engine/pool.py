@@ -13,8 +13,8 @@ from typing import Any
 
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.engine.worker import WorkerSpec
-from shvit_pl.sweep.layout import LOGS
 from shvit_pl.sweep.processes import dying_with_us, is_of_this_machine
+from shvit_pl.sweep.study.folder import LOGS
 
 _PATIENCE = 30.0  # seconds for a worker to end its run
 _SOON = 5.0  # seconds after which a worker that ends has at least begun

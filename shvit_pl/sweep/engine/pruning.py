@@ -9,8 +9,8 @@ from optuna.exceptions import StorageInternalError
 
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.plan.search import make_pruner
+from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.storage import open_storage
-from shvit_pl.sweep.study.study import Board
 
 
 class PruneTrial(L.Callback):

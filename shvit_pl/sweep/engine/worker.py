@@ -17,15 +17,16 @@ from optuna.trial import FrozenTrial, TrialState
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.runs.folder import finished_run, read_curves, read_summary
 from shvit_pl.sweep.engine.attempt import Attempt, Stopped
-from shvit_pl.sweep.layout import LOGS, RUNS
-from shvit_pl.sweep.plan.choices import as_flags
 from shvit_pl.sweep.plan.definition import Definition
-from shvit_pl.sweep.plan.grid import Point
+from shvit_pl.sweep.plan.flags import as_flags
 from shvit_pl.sweep.plan.objectives import monitor, value
+from shvit_pl.sweep.plan.points import Point
 from shvit_pl.sweep.plan.search import make_sampler, suggest
 from shvit_pl.sweep.processes import this_process
+from shvit_pl.sweep.study.board import Board
+from shvit_pl.sweep.study.folder import LOGS, RUNS
+from shvit_pl.sweep.study.notes import COMMAND, CURVES, DEFINITION, ERROR, EXIT, KEY, LOST, RUN, SUMMARY
 from shvit_pl.sweep.study.storage import open_storage, patiently
-from shvit_pl.sweep.study.study import COMMAND, CURVES, DEFINITION, ERROR, EXIT, KEY, LOST, RUN, SUMMARY, Board
 
 _POLL = 0.3  # seconds between two looks for a point that waits
 

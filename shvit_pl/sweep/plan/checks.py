@@ -13,9 +13,9 @@ from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.fit.check import FitCheck, Planned
 from shvit_pl.runs.metrics import EMA, MONITORS
 from shvit_pl.sweep.options import own_flags
-from shvit_pl.sweep.plan.choices import as_flags, short_names
 from shvit_pl.sweep.plan.definition import Definition
-from shvit_pl.sweep.plan.grid import cells_of
+from shvit_pl.sweep.plan.flags import as_flags, short_names
+from shvit_pl.sweep.plan.points import cells_of
 from shvit_pl.sweep.plan.sweep_file import IN_FILE, KINDS, SweepFile
 
 # what the sweep says to each run, and where a user says it

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.plan.grid import Point, points_of
-from shvit_pl.sweep.results import Direction
+from shvit_pl.sweep.plan.objectives import Direction
+from shvit_pl.sweep.plan.points import Point, points_of
 
 _SHOWN = 3  # differences in a message
 _LONGEST = 30  # characters of a value in it

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from reprlib import repr as short
-from typing import Any
+from typing import Any, Literal
 
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.runs.metrics import MONITORS, better
-from shvit_pl.sweep.results import Direction
 
+Direction = Literal["min", "max"]
 COSTS: dict[str, Direction] = {
     "params": "min",
     "macs": "min",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.runs.metrics import MONITORS
-from shvit_pl.sweep.plan.choices import check_choices, check_flag
-from shvit_pl.sweep.results import Direction
+from shvit_pl.sweep.plan.flags import check_choices, check_flag
+from shvit_pl.sweep.plan.objectives import Direction
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

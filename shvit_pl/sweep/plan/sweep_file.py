@@ -10,11 +10,10 @@ from typing import Any
 
 from shvit_pl.command_line.config_files import find_config, read_config
 from shvit_pl.errors import UserError, did_you_mean
-from shvit_pl.sweep.plan.choices import check_choices, check_flag
-from shvit_pl.sweep.plan.objectives import read_objectives
+from shvit_pl.sweep.plan.flags import check_choices, check_flag
+from shvit_pl.sweep.plan.objectives import Direction, read_objectives
 from shvit_pl.sweep.plan.search import KEYS as SEARCH_KEYS
 from shvit_pl.sweep.plan.search import Search, read_search
-from shvit_pl.sweep.results import Direction
 
 KINDS = ("grid", "list", "search")
 _KEYS = ("base", *KINDS, "seeds", "objective")

@@ -1,20 +1,19 @@
-"""How the numbers came about."""
+"""How the numbers came about: what all runs share, and under which conditions what was measured."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from shvit_pl.sweep.report.factors import constants
-from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.quantities import TRAINING
-from shvit_pl.sweep.report.setting import inference_setting, summaries, training_setting
+from shvit_pl.sweep.report.rows import Row
 from shvit_pl.sweep.report.wording import around, counted, different, joined
 from shvit_pl.sweep.results import Results
 
 
-def conditions(found: Findings) -> dict[str, str]:
+def conditions(results: Results, rows: list[Row]) -> dict[str, str]:
     """What all runs share, what was measured how, and what to bear in mind; by title."""
-    results, runs = found.results, summaries(found.results)
+    runs = _summaries(results)
     facts = {
         "dataset": _dataset(runs),
         "training": joined(_trained(runs), training_setting(results)),
@@ -23,10 +22,37 @@ def conditions(found: Findings) -> dict[str, str]:
         "training images/s": _rate(runs),
         "peak memory": different(one.get("peak_memory_of") for one in runs),
         "inference speed": _inference(results),
-        "the paper": _paper(found),
+        "the paper": _paper(rows),
         "versions": _versions(runs),
     }
     return {name: text for name, text in facts.items() if text}
+
+
+def training_setting(results: Results) -> str:
+    """Device, batch and precision of the runs."""
+    known = {
+        key: different(one.get(key) for one in _summaries(results)) for key in ("device", "global_batch", "precision")
+    }
+    device = known["device"].replace("(1 threads)", "(1 thread)")  # as summaries have it
+    return joined(device, around("batch ", known["global_batch"]), known["precision"])
+
+
+def inference_setting(results: Results) -> str:
+    """Device, batch, type, size of the images and threads; empty before it is measured."""
+    measured: dict[str, Any] = (results.speed or {}).get("conditions") or {}
+    known = {key: different([value]) for key, value in measured.items()}
+    return joined(
+        known.get("device", ""),
+        around("batch ", known.get("batch", "")),
+        known.get("dtype", ""),
+        around("", known.get("image_size", ""), " px"),
+        counted(known.get("threads", ""), "thread"),
+    )
+
+
+def _summaries(results: Results) -> list[dict[str, Any]]:
+    """Of all runs that are done."""
+    return [run.summary for cell in results.cells for run in cell.done if run.summary]
 
 
 def _dataset(runs: list[dict[str, Any]]) -> str:
@@ -86,8 +112,8 @@ def _inference(results: Results) -> str:
     return f"{setting}; median, with the quartiles of the rounds in a cell's panel"
 
 
-def _paper(found: Findings) -> str:
-    published = dict.fromkeys(row.paper.conditions for row in found.rows if row.paper)
+def _paper(rows: list[Row]) -> str:
+    published = dict.fromkeys(row.paper.conditions for row in rows if row.paper)
     return around("as published, under conditions of its own: ", "; ".join(published), "; never drawn beside ours")
 
 

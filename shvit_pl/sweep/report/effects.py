@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
-from shvit_pl.sweep.report.contrasts import Contrast, tabulated
-from shvit_pl.sweep.report.factors import compared
+from shvit_pl.sweep.report.factors import Contrast, compared, tabulated
 from shvit_pl.sweep.report.paired import Estimate, Table, at, corrected, estimate, noise, over_seeds
 from shvit_pl.sweep.report.quantities import Quantity, cell_values
 from shvit_pl.sweep.report.ratios import Ratio, ratios

@@ -1,4 +1,4 @@
-"""What the cells of a sweep differ in."""
+"""What the cells of a sweep differ in, and one level of it against another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
 
-from shvit_pl.sweep.plan.choices import short_names
+from shvit_pl.sweep.plan.flags import short_names
+from shvit_pl.sweep.report.paired import Table, difference
 from shvit_pl.sweep.report.wording import shown
 from shvit_pl.sweep.results import Cell, Results
 
@@ -30,6 +31,34 @@ class Factor:
     def level(self, cell: Cell) -> str:
         """What the cell chose."""
         return ", ".join(level(cell, flag) for flag in self.flags) if self.flags else cell.name
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One level of a factor against its first one."""
+
+    axis: int
+    factor: Factor
+    level: str
+
+    @property
+    def base(self) -> str:
+        """The first level."""
+        return self.factor.levels[0]
+
+    @property
+    def text(self) -> str:
+        """Such as `patch_size 16 instead of 4`."""
+        return f"{self.factor.header} {self.level} instead of {self.base}".strip()
+
+    @property
+    def short(self) -> str:
+        """Such as `patch_size 16`."""
+        return f"{self.factor.header} {self.level}".strip()
+
+    def of(self, table: Table) -> Table:
+        """The paired differences."""
+        return difference(table, self.axis, self.base, self.level)
 
 
 def factors(results: Results) -> list[Factor]:
@@ -57,6 +86,12 @@ def compared(results: Results) -> list[Factor]:
     if (is_product and (is_grid or len(found) > 1)) or (is_grid and _are_separable(combinations)):
         return found
     return [Factor((), "", tuple(cell.name for cell in results.cells))]
+
+
+def tabulated(results: Results, factors: list[Factor], values: Iterable[dict[int, float]]) -> Table:
+    """The values of all cells by seed, in the order of the sweep, by combination of levels."""
+    combinations = (tuple(factor.level(cell) for factor in factors) for cell in results.cells)
+    return dict(zip(combinations, values, strict=True))
 
 
 def _untied(results: Results) -> list[Factor]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shvit_pl.sweep.report.axes import Plane, plane
 from shvit_pl.sweep.report.columns import Column, columns
+from shvit_pl.sweep.report.conditions import conditions
 from shvit_pl.sweep.report.curves import Curve, curves
 from shvit_pl.sweep.report.effects import Effects, effects
 from shvit_pl.sweep.report.factors import Factor, factors
+from shvit_pl.sweep.report.plane import Plane, plane
 from shvit_pl.sweep.report.quantities import Quantity, primary, quantities
 from shvit_pl.sweep.report.rows import Row, rows
 from shvit_pl.sweep.results import Results
@@ -28,6 +29,7 @@ class Findings:
         plane: The rows as dots.
         curves: The primary quantity over epochs.
         effects: What each choice brings and costs.
+        conditions: How the numbers came about, by title.
     """
 
     results: Results
@@ -39,6 +41,7 @@ class Findings:
     plane: Plane
     curves: list[Curve]
     effects: Effects
+    conditions: dict[str, str]
 
     @property
     def names_title(self) -> str:
@@ -56,4 +59,5 @@ def findings_of(results: Results) -> Findings:
         plane=plane(results, every),
         curves=curves(every, first),
         effects=effects(results, known),
+        conditions=conditions(results, every),
     )  # fmt: skip

@@ -11,7 +11,6 @@ from plotly.offline import get_plotlyjs
 
 from shvit_pl.sweep.plan.objectives import COSTS
 from shvit_pl.sweep.report.charts import draw_charts
-from shvit_pl.sweep.report.conditions import conditions
 from shvit_pl.sweep.report.curves import MOST
 from shvit_pl.sweep.report.effects import estimates
 from shvit_pl.sweep.report.findings import Findings
@@ -60,7 +59,6 @@ def render(found: Findings) -> str:
         is_finished=is_finished(results),
         differences=_differences(found),
         is_listed=any(not main.contrast.factor.flags for main in found.effects.main),
-        conditions=conditions(found),
         charts=draw_charts(found),
         counted=counted,
         most_curves=MOST,

@@ -7,8 +7,8 @@ from math import floor, isfinite, log10
 from typing import Any
 
 from shvit_pl.runs.metrics import EMA
-from shvit_pl.sweep.plan.objectives import COSTS, value
-from shvit_pl.sweep.results import Cell, Direction, Results, Run
+from shvit_pl.sweep.plan.objectives import COSTS, Direction, value
+from shvit_pl.sweep.results import Cell, Results, Run
 
 ACCURACY = "val/acc1"
 TRAINING = "images_per_second"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import exp, log
 
-from shvit_pl.sweep.report.contrasts import Contrast, tabulated
-from shvit_pl.sweep.report.factors import Factor
+from shvit_pl.sweep.report.factors import Contrast, Factor, tabulated
 from shvit_pl.sweep.report.paired import Estimate, Table, estimate, over_seeds
 from shvit_pl.sweep.report.quantities import Quantity, cell_quartiles, cell_values
 from shvit_pl.sweep.results import Results

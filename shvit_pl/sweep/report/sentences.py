@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import replace
 from math import floor, log10
 
+from shvit_pl.sweep.report.best_trials import search_sentences
 from shvit_pl.sweep.report.effects import Effects, Interaction, Main
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.paired import Estimate
 from shvit_pl.sweep.report.quantities import Quantity
 from shvit_pl.sweep.report.ratios import Ratio
-from shvit_pl.sweep.report.trials import search_sentences
 from shvit_pl.sweep.report.wording import counted, listed
 from shvit_pl.sweep.results import Results
 
@@ -34,7 +34,7 @@ def answer(found: Findings) -> list[str]:
     asked = [one for one in found.effects.gains if one.key in results.objectives or one == found.primary]
     shown = replace(found.effects, gains=tuple(asked))  # all others are in the table of effects
     lost = "every pair has a failed run" if is_finished(results) else "no complete pair of runs yet"
-    return [main_sentences(main, shown, lost) for main in shown.main] + interaction_sentences(shown)
+    return [_main_sentences(main, shown, lost) for main in shown.main] + _interaction_sentences(shown)
 
 
 def progress(results: Results) -> str:
@@ -49,15 +49,15 @@ def is_finished(results: Results) -> bool:
     return not any(run.state in ("running", "waiting") for cell in results.cells for run in cell.runs)
 
 
-def main_sentences(main: Main, found: Effects, lost: str) -> str:
+def _main_sentences(main: Main, found: Effects, lost: str) -> str:
     """What a level brings, what it costs, and what can't be told; `lost` is why a gain without a pair is unknown."""
     gains = [_gain(one, main.gains[one.key], lost) for one in found.gains]
-    costs = cost_sentences(main, found.costs)
+    costs = _cost_sentences(main, found.costs)
     first = f"{main.contrast.text}: {', '.join(gains) or 'nothing but costs was measured'}."
     return " ".join([first, *costs])
 
 
-def cost_sentences(main: Main, costs: tuple[Quantity, ...]) -> list[str]:
+def _cost_sentences(main: Main, costs: tuple[Quantity, ...]) -> list[str]:
     """What is beyond the noise, then the rest."""
     said: dict[str, list[str]] = {start: [] for start in (_COSTS, _REACHES, _SAME, _NOISE, _UNKNOWN)}
     for of in costs:
@@ -67,7 +67,7 @@ def cost_sentences(main: Main, costs: tuple[Quantity, ...]) -> list[str]:
     return [f"{start} {listed(parts)}." for start, parts in said.items() if parts]
 
 
-def interaction_sentences(found: Effects) -> list[str]:
+def _interaction_sentences(found: Effects) -> list[str]:
     """A sentence per interaction beyond the noise; per quantity one for all others."""
     sentences = []
     for quantity in found.gains:

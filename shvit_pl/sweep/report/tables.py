@@ -6,9 +6,8 @@ import csv
 from io import StringIO
 from typing import Any
 
-from shvit_pl.sweep.plan.choices import short_names
+from shvit_pl.sweep.plan.flags import short_names
 from shvit_pl.sweep.plan.objectives import COSTS
-from shvit_pl.sweep.report.conditions import conditions
 from shvit_pl.sweep.report.findings import Findings, findings_of
 from shvit_pl.sweep.report.quantities import cell_values
 from shvit_pl.sweep.report.sentences import answer, progress
@@ -50,7 +49,7 @@ def markdown(found: Findings) -> str:
         "\n".join(f"- {_plain(sentence)}" for sentence in answer(found)),
         _cells(found),
         "Mean ± standard deviation over seeds.",
-        "\n".join(f"- {name}: {_plain(text)}" for name, text in conditions(found).items()),
+        "\n".join(f"- {name}: {_plain(text)}" for name, text in found.conditions.items()),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 

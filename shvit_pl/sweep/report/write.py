@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from uuid import uuid4
 
+from shvit_pl.files import write_whole
 from shvit_pl.runs.folder import FIGURES
 from shvit_pl.sweep.report.figures import draw_figures
 from shvit_pl.sweep.report.findings import findings_of
@@ -29,16 +29,4 @@ def write_report(results: Results, folder: Path) -> list[Path]:
     texts = {PAGE: render(found), "results.csv": runs_csv(found), "results.md": markdown(found)}
     files = {name: text.encode() for name, text in texts.items()}
     files |= {f"{FIGURES}/{name}": image for name, image in draw_figures(found).items()}
-    return [_replace(folder / name, content) for name, content in files.items()]
-
-
-def _replace(path: Path, content: bytes) -> Path:
-    """Write a file at once; its temporary name is nobody else's, even on a shared disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return [write_whole(folder / name, content) for name, content in files.items()]

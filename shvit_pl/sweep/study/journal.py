@@ -8,7 +8,7 @@ from pathlib import Path
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from shvit_pl.sweep.layout import JOURNAL
+from shvit_pl.sweep.study.folder import JOURNAL
 
 try:
     from fcntl import LOCK_EX, lockf

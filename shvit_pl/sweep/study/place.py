@@ -1,4 +1,4 @@
-"""Where a sweep lives: its folder and its study, and which sweep is there already."""
+"""Where a sweep lives: its folder and its study, and which sweep they are of."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 from shvit_pl.command_line.checks import check_writable
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import CONFIG
-from shvit_pl.sweep.layout import JOURNAL, SWEEP
 from shvit_pl.sweep.plan.definition import Definition
-from shvit_pl.sweep.study.record import read_file, recorded
+from shvit_pl.sweep.study.board import Board
+from shvit_pl.sweep.study.folder import JOURNAL, SWEEP, read_record
 from shvit_pl.sweep.study.storage import open_storage
-from shvit_pl.sweep.study.study import Board
 
 
 def study_of(folder: Path, storage: str | None, study: str | None) -> str:
@@ -33,7 +32,7 @@ def study_of(folder: Path, storage: str | None, study: str | None) -> str:
         open_storage(folder, storage)
     if not (folder / SWEEP).is_file():
         return study or folder.resolve().name
-    facts = read_file(folder)
+    facts = read_record(folder)
     if facts["study"] != (study or facts["study"]) or (facts["storage"] is None) != (storage is None):
         given = f"--storage {facts['storage']} --study {facts['study']}" if facts["storage"] else "neither"
         raise UserError(
@@ -47,10 +46,10 @@ def sweeps_there(folder: Path, storage: str | None, study: str) -> list[tuple[De
     """What the folder and the study say that they are the sweep of, and the flag that says where; makes nothing."""
     found = []
     if (folder / SWEEP).is_file():
-        found.append((Definition.from_dict(read_file(folder)["definition"]), place(folder, None, study)))
+        found.append((Definition.from_dict(read_record(folder)["definition"]), place(folder, None, study)))
     if storage is not None or (folder / JOURNAL).is_file():
         try:
-            stored = recorded(Board(open_storage(folder, storage), study))
+            stored = Board(open_storage(folder, storage), study).definition()
         except KeyError:  # no such study
             return found
         found += [(stored, place(folder, storage, study))] if stored is not None else []

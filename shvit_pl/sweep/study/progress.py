@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,9 +11,10 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from shvit_pl.sweep.plan.definition import Definition
-from shvit_pl.sweep.plan.grid import Point
-from shvit_pl.sweep.results import Direction
-from shvit_pl.sweep.study.study import COMMAND, ERROR, OWNER, Board
+from shvit_pl.sweep.plan.objectives import Direction
+from shvit_pl.sweep.plan.points import Point
+from shvit_pl.sweep.study.board import Board
+from shvit_pl.sweep.study.notes import ERROR, OWNER, command_of, telling
 
 
 @dataclass(frozen=True)
@@ -82,36 +82,26 @@ def status_of(board: Board, definition: Definition, retries: int) -> Status:
     ended: list[Ended] = []
     failed: list[Ended] = []
     running: list[Running] = []
+    waiting: list[Point] = []
     for key, point in definition.points.items():
         trials = keyed.get(key, [])
-        done = _newest(trials, TrialState.COMPLETE) or _newest(trials, TrialState.PRUNED)
-        active = _newest(trials, TrialState.RUNNING)
-        if done is not None:
-            ended.append(_ended(point, done))
-        elif active is not None:
-            running.append(Running(point, active.user_attrs.get(OWNER, {}), _seconds(active), command_of(active)))
-        elif trials and _newest(trials, TrialState.WAITING) is None and board.has_failed(trials, retries):
-            failed.append(_ended(point, trials[-1]))
-    total = len(definition.points)
-    begun = {run.point.key for run in (*ended, *failed)} | {run.point.key for run in running}
-    waiting = [point for key, point in definition.points.items() if key not in begun]
+        match telling(trials):
+            case FrozenTrial(state=TrialState.COMPLETE | TrialState.PRUNED) as trial:
+                ended.append(_ended(point, trial))
+            case FrozenTrial(state=TrialState.RUNNING) as trial:
+                running.append(Running(point, trial.user_attrs.get(OWNER, {}), _seconds(trial), command_of(trial)))
+            case FrozenTrial(state=TrialState.FAIL) as trial if board.has_failed(trials, retries):
+                failed.append(_ended(point, trial))
+            case _:
+                waiting.append(point)
     left = _time_left(ended, running, waiting)
+    total = len(definition.points)
     return Status(total, tuple(ended), tuple(failed), tuple(running), left, definition.objectives)
 
 
 def duration(seconds: float) -> str:
     """Seconds as hours:minutes:seconds."""
     return str(timedelta(seconds=round(seconds)))
-
-
-def command_of(trial: FrozenTrial) -> str:
-    """The command that does a trial's run; empty before it is known."""
-    flags = trial.user_attrs.get(COMMAND)
-    return shlex.join(["shvit-pl", "fit", *flags]) if flags is not None else ""
-
-
-def _newest(trials: Sequence[FrozenTrial], state: TrialState) -> FrozenTrial | None:
-    return next((trial for trial in reversed(trials) if trial.state == state), None)
 
 
 def _ended(point: Point, trial: FrozenTrial) -> Ended:

@@ -15,9 +15,8 @@ from shvit_pl.sweep.engine.pool import Pool, slots_for
 from shvit_pl.sweep.engine.worker import WorkerSpec
 from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.processes import dying_with_us
-from shvit_pl.sweep.study.record import record
+from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.storage import open_storage
-from shvit_pl.sweep.study.study import Board
 from shvit_pl.sweep.watch import LiveTable
 
 ROOT = Path(__file__).parents[3]
@@ -87,7 +86,7 @@ def engine_alone(sweep, spec, slots):
     """As `run_sweep` does it."""
     Path(sweep.folder).mkdir(parents=True, exist_ok=True)
     board = Board(open_storage(Path(sweep.folder), sweep.storage), STUDY, ["max"])
-    record(board, sweep.definition, "--folder")
+    board.record(sweep.definition, "--folder")
     board.forgive()
     with LiveTable(Path(sweep.folder), plain=True) as table:
         terms = Terms(sweep.retries, 6 * sweep.heartbeat, sweep.wait)

@@ -14,7 +14,7 @@ OPENING = """
 import sys, time
 from pathlib import Path
 from shvit_pl.sweep.study.storage import open_storage
-from shvit_pl.sweep.study.study import Board
+from shvit_pl.sweep.study.board import Board
 time.sleep(max(0, float(sys.argv[2]) - time.time()))
 Board(open_storage(Path(), sys.argv[1]), "numbers", ["max"])
 """

@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-from shvit_pl.sweep.report.conditions import conditions
 from shvit_pl.sweep.report.findings import findings_of
 from tests.sweep.report.sweeps import cube, nothing_done, with_speed
 
@@ -11,7 +10,7 @@ def told(results, **values):
         replace(cell, runs=tuple(replace(run, summary={**run.summary, **values}) for run in cell.runs))
         for cell in results.cells
     )
-    return conditions(findings_of(replace(results, cells=tuple(cells))))
+    return findings_of(replace(results, cells=tuple(cells))).conditions
 
 
 def test_a_whole_training_says_what_was_seen():
@@ -34,8 +33,8 @@ def test_a_setting_is_worded_alike_in_the_list_and_on_the_axis():
     for results, key in ((with_speed(cube()), "inference speed"), (cube(), "training")):
         found = findings_of(results)
         assert found.plane.across.conditions
-        assert found.plane.across.conditions in conditions(found)[key]
+        assert found.plane.across.conditions in found.conditions[key]
 
 
 def test_before_a_run_ends_there_are_no_conditions():
-    assert conditions(findings_of(nothing_done())) == {}
+    assert findings_of(nothing_done()).conditions == {}

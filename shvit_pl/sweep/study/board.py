@@ -13,30 +13,16 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from shvit_pl.sweep.plan.grid import Point
+from shvit_pl.sweep.plan.definition import Definition, refuse_other
+from shvit_pl.sweep.plan.objectives import Direction
+from shvit_pl.sweep.plan.points import Point
 from shvit_pl.sweep.processes import is_alive
-from shvit_pl.sweep.results import Direction
+from shvit_pl.sweep.study.notes import BEAT, DEFINITION, DONE, ERROR, KEY, LOST, OWNER, is_fault
 from shvit_pl.sweep.study.storage import patiently
 
-# what is noted of the study
-DEFINITION = "definition"  # what it is a sweep of
-SPEED = "speed"  # inference speed of its cells
-_FORGIVEN = "forgiven"  # faults that do not count any more
-
-# what is noted of a trial
-KEY = "key"  # of its point
-OWNER = "owner"  # the worker that runs it
-BEAT = "beat"  # counts up while that worker lives
-SUMMARY = "summary"
-CURVES = "curves"
-RUN = "run"  # folder, relative to the sweep's
-COMMAND = "command"
-ERROR = "error"
-EXIT = "exit_code"
-LOST = "lost"  # it failed because its worker died or was stopped: no fault of its own
-
+_FORGIVEN = "forgiven"  # noted of the study: faults that do not count any more
 _LOOKS = 4  # in the grace time at least, before a worker is taken for dead
-_LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+_LIVE = (TrialState.WAITING, TrialState.RUNNING, *DONE)
 
 
 class Board:
@@ -57,6 +43,28 @@ class Board:
         self._study_id = storage.get_study_id_from_name(name)
         self._heard: dict[int, tuple[Any, float]] = {}  # of each running trial: its last beat, seconds of silence since
         self._listened = time.monotonic()
+
+    def definition(self) -> Definition | None:
+        """What it is a sweep of; None of a new study."""
+        stored = self.study.user_attrs.get(DEFINITION)
+        return Definition.from_dict(stored) if stored is not None else None
+
+    def record(self, definition: Definition, where: str) -> int:
+        """Keep what defines the sweep; raises `UserError` where the study is of another one.
+
+        Args:
+            definition: The sweep.
+            where: The flag that says where it is, and its value.
+
+        Returns:
+            How many points it has beyond those that were recorded before.
+        """
+        before = self.definition()
+        if before is not None:
+            refuse_other(before, definition, where)
+        if before is None or before != definition:
+            self.study.set_user_attr(DEFINITION, definition.as_dict())
+        return len(definition.points) - (len(before.points) if before else 0)
 
     def trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
         """Trials of points, oldest first."""
@@ -167,16 +175,11 @@ class Board:
     def _has_twin(self, trial: FrozenTrial) -> bool:
         """Whether the same point is done, or another trial of it was there first: two drivers may enqueue at once."""
         twins = [twin for twin in self.by_key()[trial.user_attrs[KEY]] if twin.number != trial.number]
-        done = any(twin.state in (TrialState.COMPLETE, TrialState.PRUNED) for twin in twins)
+        done = any(twin.state in DONE for twin in twins)
         return done or any(twin.state in _LIVE and twin.number < trial.number for twin in twins)
 
     def _id(self, number: int) -> int:
         return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-
-
-def is_fault(trial: FrozenTrial) -> bool:
-    """Whether a trial failed by itself, and not because its worker was gone or stopped."""
-    return trial.state == TrialState.FAIL and not trial.user_attrs.get(LOST)
 
 
 def _made(storage: BaseStorage, name: str, directions: Sequence[Direction]) -> optuna.Study:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from shvit_pl.cli import main
-from shvit_pl.hub.sweeps import best_run, pick
+from shvit_pl.sweep.best import best_run, pick
 from tests.sweep.report.sweeps import at, cube
 from tests.sweep.small import sweep
 

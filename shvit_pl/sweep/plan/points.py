@@ -9,7 +9,7 @@ from hashlib import sha256
 from itertools import product
 from typing import Any
 
-from shvit_pl.sweep.plan.choices import short_names, written
+from shvit_pl.sweep.plan.flags import short_names, written
 from shvit_pl.sweep.plan.sweep_file import SweepFile
 
 _LONGEST = 120  # characters of a folder's name, before it is cut

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shvit_pl.sweep.plan.choices import as_flags, short_names
-from shvit_pl.sweep.plan.grid import cells_of, points_of
+from shvit_pl.sweep.plan.flags import as_flags, short_names
+from shvit_pl.sweep.plan.points import cells_of, points_of
 from shvit_pl.sweep.plan.sweep_file import read_sweep_file
 
 LONG = "/data/sets/of/many/kinds/and/of/a/long/path/images"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.errors import UserError
 from shvit_pl.hub.target import Target
-from shvit_pl.sweep.layout import SWEEP
+from shvit_pl.sweep.study.folder import SWEEP
 
 if TYPE_CHECKING:
     from shvit_pl.hub.card import Sweep
@@ -23,7 +23,8 @@ def run(args: list[str]) -> None:
     from shvit_pl.command_line.quiet import quiet
 
     quiet()
-    from shvit_pl.hub.access import HubError, check_branch, check_repo_id
+    from shvit_pl.hub.access import check_branch, check_repo_id
+    from shvit_pl.hub.errors import HubError
 
     check_repo_id(options.repo_id, "--repo-id")
     check_branch(options.revision)
@@ -77,7 +78,7 @@ def _open(options: Any) -> tuple[EndedRun, Sweep | None]:
     from shvit_pl.command_line.extras import check_extra
 
     check_extra("push of a sweep", "sweep")
-    from shvit_pl.hub.sweeps import best_run
+    from shvit_pl.sweep.best import best_run
 
     best, sweep = best_run(folder)
     return open_run(best, options.weights), sweep

@@ -8,10 +8,10 @@ from statistics import mean
 from shvit_pl.errors import UserError
 from shvit_pl.hub.card import Sweep
 from shvit_pl.runs.folder import SUMMARY
-from shvit_pl.sweep.finish import results_of
 from shvit_pl.sweep.plan.objectives import monitor, value
 from shvit_pl.sweep.report.tables import cells_markdown
 from shvit_pl.sweep.results import Cell, Results, Run
+from shvit_pl.sweep.study.reading import results_of
 
 
 def best_run(folder: Path) -> tuple[Path, Sweep]:

@@ -1,0 +1,45 @@
+"""What is noted of a study and of its trials, and what a trial says by that."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+# of the study
+DEFINITION = "definition"  # what it is a sweep of
+SPEED = "speed"  # inference speed of its cells
+
+# of a trial
+KEY = "key"  # of its point
+OWNER = "owner"  # the worker that runs it
+BEAT = "beat"  # counts up while that worker lives
+SUMMARY = "summary"
+CURVES = "curves"
+RUN = "run"  # folder, relative to the sweep's
+COMMAND = "command"
+ERROR = "error"
+EXIT = "exit_code"
+LOST = "lost"  # it failed because its worker died or was stopped: no fault of its own
+
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def is_fault(trial: FrozenTrial) -> bool:
+    """Whether a trial failed by itself, and not because its worker was gone or stopped."""
+    return trial.state == TrialState.FAIL and not trial.user_attrs.get(LOST)
+
+
+def telling(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The trial that says most of its point: what is done, else runs, else waits, else failed last by itself."""
+    states = (*DONE, TrialState.RUNNING, TrialState.WAITING)
+    live = [trial for state in states for trial in trials if trial.state == state]
+    faults = [trial for trial in reversed(trials) if is_fault(trial)]
+    return next(iter([*live, *faults]), None)
+
+
+def command_of(trial: FrozenTrial) -> str:
+    """The command that does a trial's run; empty before it is known."""
+    flags = trial.user_attrs.get(COMMAND)
+    return shlex.join(["shvit-pl", "fit", *flags]) if flags is not None else ""
