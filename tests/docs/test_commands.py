@@ -2,7 +2,8 @@
 
 import re
 import shlex
-from pathlib import Path
+from importlib import import_module
+from inspect import signature
 
 import pytest
 
@@ -16,19 +17,21 @@ from shvit_pl.command_line.config_files import find_config
 from shvit_pl.command_line.parser import option_names
 from shvit_pl.deploy.benchmark import command as benchmark
 from shvit_pl.deploy.export import command as export
+from shvit_pl.designs.table import designs
 from shvit_pl.fit.check import fit_check
+from shvit_pl.sweep.command import report
 from shvit_pl.sweep.options import own_flags
+from tests.docs.pages import PAGES, blocks
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {"heads": heads, "macro": macro, "runtime": runtime, "benchmark": benchmark, "export": export, "push": push}
 LIGHTNING = {"fit", "validate", "test", "predict", "cache-teacher", "sweep"}
 
 
 def commands(page):
-    """Every command line of ours in a page's shell blocks, as words."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    """Every command line of ours in a page's shell blocks, and in its text after `shvit-pl`, as words."""
+    shown = [block.code for block in blocks(page) if block.language == "bash"]
+    shown += [" ".join(code.split()) for code in re.findall(r"`(shvit-pl [a-z][^`]*)`", page.read_text())]
+    lines = "\n".join(shown).replace("\\\n", " ").splitlines()
     for part in (part for line in lines for part in line.split("&&")):
         words = shlex.split(part, comments=True)
         if "shvit-pl" in words:
@@ -41,14 +44,27 @@ ALL = [(page, words) for page in PAGES for words in commands(page)]
 @pytest.fixture(scope="module")
 def flags():
     fit = fit_check().flags()
-    return {name: fit | (own_flags() if name == "sweep" else {"output"}) for name in LIGHTNING} | {
-        name: option_names(module._parser()) for name, module in PARSERS.items()
-    }
+    lightning = {name: fit | (own_flags() if name == "sweep" else {"output"}) for name in LIGHTNING}
+    parsers = {name: option_names(module._parser()) for name, module in PARSERS.items()}
+    return (
+        lightning | parsers | {function.__name__: set(signature(function).parameters) for function in (designs, report)}
+    )
 
 
 def test_there_are_commands_of_every_kind():
     shown = {words[1] if words[0] == "analyze" else words[0] for _, words in ALL}
-    assert {"fit", "predict", "validate", "cache-teacher", "sweep", "push", "benchmark", "export", *STUDIES} <= shown
+    assert {
+        "fit",
+        "predict",
+        "validate",
+        "cache-teacher",
+        "sweep",
+        "push",
+        "benchmark",
+        "export",
+        "designs",
+        *STUDIES,
+    } <= shown
     assert {words[0] for _, words in ALL} <= set(COMMANDS)
 
 
@@ -59,10 +75,17 @@ def test_its_flags_and_configs_are_there(page, words, flags):
         if word.startswith("--"):
             assert word.removeprefix("--").partition("=")[0] in flags[command]
         if word == "--config":
-            assert find_config(following) is not None
+            assert f"cat > {following} " in page.read_text() or find_config(following) is not None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_its_links_are_there(page):
     for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         assert link.startswith("https://") or (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_its_benchmarks_and_their_flags_are_there(page):
+    for module, flags in re.findall(r"python -m\s+(benchmarks\.\w+)([^\n`]*)", page.read_text()):
+        known = signature(import_module(module).main).parameters
+        assert set(re.findall(r"--(\w+)", flags)) <= set(known), module
