@@ -23,8 +23,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from benchmarks.images import photograph
 from benchmarks.report import environment, table, write
-from shvit_pl.analysis.heads.ablation import ablations, removals, without_heads
-from shvit_pl.analysis.heads.layers import AttentionLayer, attention_layers
+from shvit_pl.analysis.heads.attention.ablation import ablations, removals, without_heads
+from shvit_pl.analysis.heads.attention.layers import AttentionLayer, attention_layers
 from shvit_pl.analysis.unfused import unfused
 from shvit_pl.data.transforms import eval_transform, normalise
 

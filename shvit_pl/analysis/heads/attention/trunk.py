@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from shvit_pl.analysis.heads.evaluation import evaluation
+from shvit_pl.analysis.heads.attention.evaluation import evaluation
 from shvit_pl.errors import UserError
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shvit_pl.analysis.heads.found import Found
+from shvit_pl.analysis.heads.found.sums import Found
 from shvit_pl.analysis.heads.subject import Subject
 
 _CLASSES, _IMAGES = 1000, 50_000  # of ImageNet-1k's validation

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from shvit_pl.analysis.heads.board import write_events
-from shvit_pl.analysis.heads.figures import draw_figures
-from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.folder import HEADS, LAYERS
-from shvit_pl.analysis.heads.tables import head_rows, layer_rows
+from shvit_pl.analysis.heads.found.findings import Findings
+from shvit_pl.analysis.heads.report.board import write_events
+from shvit_pl.analysis.heads.report.figures import draw_figures
+from shvit_pl.analysis.heads.report.tables import head_rows, layer_rows
 from shvit_pl.display.plots import as_png
 from shvit_pl.files import replacing, write_rows
 from shvit_pl.runs.folder import FIGURES, SUMMARY
