@@ -47,6 +47,6 @@ def write(
         (new / f"{study}.png").write_bytes(as_png(figure, dpi=200))
 
 
-def rounded(value: float | None, digits: int) -> float | None:
+def rounded(value: float | None, digits: int = 4) -> float | None:
     """A number of a table; `None` stays."""
     return None if value is None else round(value, digits)

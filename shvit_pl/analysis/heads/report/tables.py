@@ -21,13 +21,13 @@ def _head(findings: Findings, layer: LayerResult, head: int) -> Row:
         "layer": layer.number,
         "name": layer.name,
         "head": head + 1,
-        "similarity_pct": _points(layer.head_similarity(head)),
+        "similarity_pct": rounded(layer.head_similarity(head)),
         "score": findings.score,
-        "intact_pct": _points(layer.intact),
-        "without_pct": _points(layer.without[head]),
-        "without_change": _points(layer.without[head] - layer.intact),
-        "alone_pct": _points(layer.alone[head]),
-        "alone_change": _points(layer.alone[head] - layer.intact),
+        "intact_pct": rounded(layer.intact),
+        "without_pct": rounded(layer.without[head]),
+        "without_change": rounded(layer.without[head] - layer.intact),
+        "alone_pct": rounded(layer.alone[head]),
+        "alone_change": rounded(layer.alone[head] - layer.intact),
         "most": {layer.important: "important", layer.redundant: "redundant"}.get(head, ""),
     }
 
@@ -42,12 +42,12 @@ def _layer(findings: Findings, layer: LayerResult) -> Row:
         "layer": layer.number,
         "name": layer.name,
         "heads": layer.heads,
-        "similarity_pct": _points(layer.similarity),
-        "similarity_sd": _points(layer.spread),
+        "similarity_pct": rounded(layer.similarity),
+        "similarity_sd": rounded(layer.spread),
         "score": findings.score,
-        "intact_pct": _points(layer.intact),
-        "without_one_change": _points(layer.change_without),
-        "one_alone_change": _points(layer.change_alone),
+        "intact_pct": rounded(layer.intact),
+        "without_one_change": rounded(layer.change_without),
+        "one_alone_change": rounded(layer.change_alone),
         "most_important_head": _from_1(layer.important),
         "most_redundant_head": _from_1(layer.redundant),
     }
@@ -66,14 +66,10 @@ def _paper(findings: Findings, layer: LayerResult, row: Row) -> Row:
         ("one_alone_change", theirs.alone),
     ):
         comparable = findings.same_score or name == "similarity_pct"
-        beside |= {f"paper_{name}": value, f"{name}_less_paper": _points(row[name] - value) if comparable else None}
+        beside |= {f"paper_{name}": value, f"{name}_less_paper": rounded(row[name] - value) if comparable else None}
     beside["paper_most_important_head"] = _from_1(theirs.important)
     beside["paper_most_redundant_head"] = _from_1(theirs.redundant)
     return beside | {"paper": findings.paper.network, "paper_confidence": findings.paper.confidence}
-
-
-def _points(value: float | None) -> float | None:
-    return rounded(value, 4)
 
 
 def _from_1(head: int | None) -> int | None:
