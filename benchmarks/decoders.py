@@ -17,7 +17,7 @@ from jsonargparse import auto_cli
 from PIL import Image
 
 from benchmarks.images import HEIGHT, WIDTH, photograph
-from benchmarks.report import environment, table, write
+from benchmarks.report import environment, publish, table
 from shvit_pl.data.decode import decode
 
 _OPTIONAL = ("simplejpeg", "torchcodec")  # measured where they are installed
@@ -42,10 +42,9 @@ def main(images: int = 128, rounds: int = 9, out: Path = Path("benchmarks/result
             rates[name].append(_rate(decoder, files))
     rows = [_row(name, decoders[name], rates, files[0]) for name in decoders]
     text = table(("decoder", "images/s", "lowest", "highest", "to PIL", "levels off PIL"), rows)
-    print(text)
     packages = ["torch", "torchvision", "pillow", *(name for name in _OPTIONAL if find_spec(name))]
-    results = {"environment": environment(packages), "images": images, "rates": rates}
-    write(out / "decoders", f"Decoders, JPEGs of {WIDTH} x {HEIGHT} pixels", text, results)
+    title = f"Decoders, JPEGs of {WIDTH} x {HEIGHT} pixels"
+    publish(out / "decoders", title, text, environment(packages), images=images, rates=rates)
 
 
 def _encoded(image: Image.Image) -> bytes:

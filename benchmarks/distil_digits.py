@@ -12,7 +12,7 @@ from typing import Any
 
 from jsonargparse import auto_cli
 
-from benchmarks.report import environment, table, write
+from benchmarks.report import environment, publish, table
 from benchmarks.runs import few_digits, fit, percent
 
 BATCH = 16
@@ -52,8 +52,7 @@ def main(
         f"{image_size} pixels, students with {fraction:.0%} of the training images, {seeds} seeds, mean +- stdev; "
         "`train/loss_distill` as first and last logged, median of the seeds."
     )
-    print(text)
-    write(out / "distil_digits", "Distillation", text, {"environment": environment(_PACKAGES), "runs": found})
+    publish(out / "distil_digits", "Distillation", text, environment(_PACKAGES), runs=found)
 
 
 def _runs(fraction: float, steps: int, seed: int, size: str) -> dict[str, Run]:

@@ -15,7 +15,7 @@ from jsonargparse import auto_cli
 from safetensors.torch import save_file
 
 from benchmarks.images import write_images
-from benchmarks.report import environment, table, write
+from benchmarks.report import environment, publish, table
 from benchmarks.runs import fit
 from shvit_pl.cli import main as shvit_pl
 
@@ -50,14 +50,8 @@ def main(
         assert shvit_pl(["cache-teacher", *cached]) == 0
         ways = {"no teacher": flags, "cached teacher": cached, f"online {TEACHER}": taught}
         rates = _measure({name: [*way, f"--trainer.max_steps={steps}"] for name, way in ways.items()}, rounds)
-    text = _describe(rates, batch_size)
-    print(text)
-    write(
-        out / "distil_step",
-        "A training step with a teacher",
-        text,
-        {"environment": environment(_PACKAGES), "rates": rates},
-    )
+    title = "A training step with a teacher"
+    publish(out / "distil_step", title, _describe(rates, batch_size), environment(_PACKAGES), rates=rates)
 
 
 def _teacher(root: Path) -> list[str]:

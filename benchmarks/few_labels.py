@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 
-from benchmarks.report import environment, table, write
+from benchmarks.report import environment, publish, table
 from benchmarks.runs import few_digits, fit, percent
 
 BATCH = 32
@@ -55,8 +55,7 @@ def main(
     text += (
         f"\n\nTop-1 in percent on the 360 validation digits after about {steps} steps, {seeds} seeds, mean +- stdev."
     )
-    print(text)
-    write(out / "few_labels", "Few labels", text, {"environment": environment(_PACKAGES), "accuracies": accuracies})
+    publish(out / "few_labels", "Few labels", text, environment(_PACKAGES), accuracies=accuracies)
 
 
 def _runs(fraction: float, flags: list[str], seeds: int, steps: int) -> Accuracies:

@@ -22,7 +22,7 @@ from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from benchmarks.images import photograph, write_images
-from benchmarks.report import environment, table, write
+from benchmarks.report import environment, publish, table
 from benchmarks.runs import fit
 from benchmarks.step_times import StepTimes
 from shvit_pl.data.on_device import PlannedCrop
@@ -53,10 +53,9 @@ def main(images: int = 160, batch_size: int = 16, steps: int = 12, out: Path = P
     shares = StepTimes.last.seconds
     parts, loading = _parts(batch_size), _loading()
     text = _describe(shares, parts, loading, batch_size, steps)
-    print(text)
     facts = {**environment(_PACKAGES), "device": summary["device"]}
-    results = {"environment": facts, "seconds": dict(shares), "milliseconds": parts, "loading": loading}
-    write(out / "fit_profile", "Where a training step's time goes", text, results)
+    results = {"seconds": dict(shares), "milliseconds": parts, "loading": loading}
+    publish(out / "fit_profile", "Where a training step's time goes", text, facts, **results)
 
 
 def _parts(batch_size: int) -> dict[str, list[float]]:

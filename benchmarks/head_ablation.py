@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from benchmarks.images import photograph
-from benchmarks.report import environment, table, write
-from shvit_pl.analysis.heads.ablation import ablations, removals, without_heads
-from shvit_pl.analysis.heads.layers import AttentionLayer, attention_layers
+from benchmarks.report import environment, publish, table
+from shvit_pl.analysis.heads.attention.ablation import ablations, removals, without_heads
+from shvit_pl.analysis.heads.attention.layers import AttentionLayer, attention_layers
 from shvit_pl.analysis.unfused import unfused
 from shvit_pl.data.transforms import eval_transform, normalise
 
@@ -50,9 +50,7 @@ def main(batch_size: int = 8, rounds: int = 5, out: Path = Path("benchmarks/resu
     seconds = _measured(model, layers, images, rounds)
     limit = _limit(model, layers, images[:1])
     text = _describe(seconds, limit, batch_size)
-    print(text)
-    results = {"environment": environment(_PACKAGES), "seconds": seconds, "limit": limit}
-    write(out / "head_ablation", "Ablation of all heads", text, results)
+    publish(out / "head_ablation", "Ablation of all heads", text, environment(_PACKAGES), seconds=seconds, limit=limit)
 
 
 def _photographs(count: int) -> Tensor:

@@ -19,7 +19,7 @@ from jsonargparse import auto_cli
 
 from benchmarks.images import HEIGHT, WIDTH, mean_kilobytes, write_images
 from benchmarks.pipelines import SETTINGS, SIZE, Pipeline, Setting, image_folder, ours, timm_hfds
-from benchmarks.report import environment, table, write
+from benchmarks.report import environment, publish, table
 
 _PACKAGES = ("torch", "torchvision", "timm", "pillow", "datasets", "lightning")
 _THEIRS = {"ours, folder": "ImageFolder", "ours, parquet": "timm hfds"}  # on the same files
@@ -44,9 +44,8 @@ def main(images: int = 512, rounds: int = 9, batch_size: int = 64, out: Path = P
         pipelines = {name: _pipelines(folder, parquet, setting, batch_size) for name, setting in SETTINGS.items()}
         rates = _measure(pipelines, rounds)
     text = _describe(rates, images, kilobytes)
-    print(text)
-    results = {"environment": environment(_PACKAGES), "images": images, "kilobytes": kilobytes, "rates": rates}
-    write(out / "input_pipeline", "Input pipeline", text, results)
+    results = {"images": images, "kilobytes": kilobytes, "rates": rates}
+    publish(out / "input_pipeline", "Input pipeline", text, environment(_PACKAGES), **results)
 
 
 def _pipelines(folder: Path, parquet: Path, setting: Setting, batch_size: int) -> dict[str, Pipeline]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
 
-def write(stem: Path, title: str, text: str, results: dict[str, Any]) -> None:
-    """Write `stem.md` (title, environment, text) and `stem.json` (all results)."""
+def publish(stem: Path, title: str, text: str, under: Mapping[str, str], **results: Any) -> None:
+    """Print the text, and write `stem.md` (title, environment, text) and `stem.json` (environment and results).
+
+    Args:
+        stem: The path of the files, without their endings.
+        title: Of the text.
+        text: Markdown.
+        under: The environment.
+        results: All numbers, by name.
+    """
+    print(text)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    facts = [f"- {name}: {value}" for name, value in results["environment"].items()]
+    facts = [f"- {name}: {value}" for name, value in under.items()]
     stem.with_suffix(".md").write_text("\n".join([f"# {title}", "", *facts, "", text, ""]))
-    stem.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
+    stem.with_suffix(".json").write_text(json.dumps({"environment": dict(under), **results}, indent=2) + "\n")

@@ -19,7 +19,7 @@ from statistics import median
 import yaml
 from jsonargparse import auto_cli
 
-from benchmarks.report import environment, table, write
+from benchmarks.report import environment, publish, table
 from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.notes import COMMAND
 from shvit_pl.sweep.study.storage import open_storage
@@ -60,9 +60,8 @@ def main(
         print(f"round {number + 1} of {rounds}: {json.dumps(measured[-1])}", flush=True)
     results = {name: median(each[name] for each in measured) for name in measured[0]}
     text = _told(results, points, rounds, asleep, threads)
-    print(text)
-    facts = {"environment": environment(_PACKAGES), "medians": results, "rounds": measured}
-    write(out / "sweep_overhead", "What a sweep costs", text, facts)
+    title = "What a sweep costs"
+    publish(out / "sweep_overhead", title, text, environment(_PACKAGES), medians=results, rounds=measured)
 
 
 def _round(folder: Path, points: int, asleep: int) -> Seconds:

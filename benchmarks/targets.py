@@ -16,7 +16,7 @@ import torch
 from jsonargparse import auto_cli
 
 from benchmarks.gaps import gap, gap_table
-from benchmarks.report import environment, table, write
+from benchmarks.report import environment, publish, table
 from shvit_pl.deploy.benchmark.builder import Builder
 from shvit_pl.deploy.benchmark.cells import plan
 from shvit_pl.deploy.benchmark.measure import Measured, measure
@@ -92,9 +92,8 @@ def main(
         print(_ratios(rows), flush=True)
     gaps = [gap(row, where) for row in rows]
     text = f"{_ratios(rows)}\n\n{gap_table(gaps)}\n\n{_note(where, threads, blocks)}"
-    print(text)
     facts = {**environment(_PACKAGES), "device": device_name(where)}
-    write(out / f"targets_{where.type}", "Targets of speed", text, {"environment": facts, "rows": rows, "gaps": gaps})
+    publish(out / f"targets_{where.type}", "Targets of speed", text, facts, rows=rows, gaps=gaps)
 
 
 def _measured(target: Target, settings: dict[str, Any], device: torch.device) -> list[Measured]:

@@ -21,7 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
     partial, aside = path.with_name(f".{path.name}.{own}"), path.with_name(f".{path.name}.{own}.old")
     try:
         yield partial
-        if path.is_dir():
+        if path.is_dir() and partial.is_dir():
             path.replace(aside)  # a folder can't be replaced at once
         partial.replace(path)
         remove(aside)

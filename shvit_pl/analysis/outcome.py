@@ -9,9 +9,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from shvit_pl.command_line.checks import check_writable
+from shvit_pl.deploy.output import holds_results
 from shvit_pl.display.plots import as_png
-from shvit_pl.errors import UserError
 from shvit_pl.files import replacing, write_rows
 
 _SUFFIXES = (".csv", ".json", ".png")
@@ -24,10 +23,8 @@ def check_output(output: str, study: str) -> Path:
         UserError: where nothing can be written, and where other files are in it.
     """
     folder = Path(output).expanduser()
-    check_writable("--output", str(folder))
     ours = {f"{study}{suffix}" for suffix in _SUFFIXES}
-    if folder.exists() and not {path.name for path in folder.iterdir()} <= ours:
-        raise UserError(f"--output {output!r}: it holds other files; give a new folder.")
+    holds_results(folder, lambda there: {path.name for path in there.iterdir()} <= ours)
     return folder
 
 
@@ -48,3 +45,8 @@ def write(
         write_rows(new / f"{study}.csv", rows)
         (new / f"{study}.json").write_text(json.dumps({**facts, "rows": list(rows)}, indent=2) + "\n")
         (new / f"{study}.png").write_bytes(as_png(figure, dpi=200))
+
+
+def rounded(value: float | None, digits: int = 4) -> float | None:
+    """A number of a table; `None` stays."""
+    return None if value is None else round(value, digits)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from shvit_pl.deploy.reasons import reason
 from shvit_pl.deploy.timing import wait_for
 from shvit_pl.errors import UserError
 from shvit_pl.models.networks import OpenedNetwork
+
+Found = TypeVar("Found")
+_WARM_UPS = 2
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,23 @@ def ready(opened: OpenedNetwork, asked: Measuring, device: torch.device, memory_
         made = Ready(opened, model, images)
         made.call()
     return made
+
+
+def in_turns(networks: Sequence[Ready], repeats: int, once: Callable[[Ready], Found]) -> list[list[Found]]:
+    """What `once` finds of each network, pass by pass in turns; passes that warm up come before and do not count.
+
+    Args:
+        networks: On the device.
+        repeats: Passes of each.
+        once: Makes a pass.
+    """
+    passes: list[list[Found]] = [[] for _ in networks]
+    for turn in range(-_WARM_UPS, repeats):
+        for network, found in zip(networks, passes, strict=True):
+            result = once(network)
+            if turn >= 0:
+                found.append(result)
+    return passes
 
 
 @contextmanager

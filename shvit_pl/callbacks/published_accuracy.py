@@ -5,10 +5,9 @@ from __future__ import annotations
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
-from shvit_pl.designs.published import TIMM_TOP1
+from shvit_pl.designs.published import IMAGENET_SIZE, TIMM_TOP1
 from shvit_pl.models.repos import repo_of
 
-_CLASSES, _IMAGES = 1000, 50_000  # of ImageNet-1k's validation
 _CLOSE = 0.1  # points, for another decoder or precision
 
 
@@ -26,13 +25,14 @@ class PublishedAccuracy(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """What is expected, of any data."""
         if self.expected is not None:
-            print(f"published for these weights: {self.expected:.2f} % top-1 on ImageNet-1k's {_IMAGES} images")
+            _, images = IMAGENET_SIZE
+            print(f"published for these weights: {self.expected:.2f} % top-1 on ImageNet-1k's {images} images")
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compare, where the data is ImageNet's, and all of it."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        is_imagenet = (len(data.class_names), data.rows("validate")) == (_CLASSES, _IMAGES)
+        is_imagenet = (len(data.class_names), data.rows("validate")) == IMAGENET_SIZE
         if self.expected is not None and is_imagenet and trainer.limit_val_batches == 1.0:
             print(comparison(100 * float(trainer.callback_metrics["val/acc1"]), self.expected))
 

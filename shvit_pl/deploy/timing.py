@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 Name = TypeVar("Name", bound=Hashable)
@@ -35,8 +36,13 @@ class Rate:
     @property
     def quartiles(self) -> tuple[float, float]:
         """Where the middle half of the rounds begins and ends."""
-        low, high = np.quantile(self.rounds, (0.25, 0.75))
-        return float(low), float(high)
+        return quartiles(self.rounds)
+
+
+def quartiles(values: ArrayLike) -> tuple[float, float]:
+    """Where the middle half of values begins and ends."""
+    low, high = np.quantile(np.asarray(values), (0.25, 0.75))
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Call an operator and count what it moves."""
         result = func(*args, **(kwargs or {}))
-        read, written = _tensors((args, kwargs)), _tensors(result)
+        read, written = tensors_in((args, kwargs)), tensors_in(result)
         if func._schema.is_mutable or not _storages(written) <= _storages(read):
             self.bytes += sum(tensor.nbytes for tensor in (*read, *written))
         return result
@@ -50,7 +50,8 @@ def bytes_moved(model: nn.Module, images: Tensor) -> int:
     return traffic.bytes
 
 
-def _tensors(values: Any) -> list[Tensor]:
+def tensors_in(values: Any) -> list[Tensor]:
+    """All tensors of nested lists, tuples and mappings."""
     return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 

@@ -27,6 +27,8 @@ _TRAINING = {
     "single_head": "300 epochs; its widths are not printed, S2's are taken here",
 }
 
+IMAGENET_SIZE = (1000, 50_000)  # classes, and images of its validation split
+
 # top-1 in % of the official weights in timm's repos, as timm's results-imagenet.csv has it
 TIMM_TOP1 = {
     "timm/shvit_s1.in1k": 72.78,

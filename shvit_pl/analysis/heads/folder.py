@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from shvit_pl.analysis.heads.found import Found, read_found
-from shvit_pl.command_line.checks import check_writable
+from shvit_pl.analysis.heads.found.sums import Found, read_found
 from shvit_pl.deploy.conditions import difference
+from shvit_pl.deploy.output import holds_results
 from shvit_pl.errors import UserError
 from shvit_pl.files import remove
 from shvit_pl.runs.claim import claim, release
@@ -28,11 +28,8 @@ _FLAG = "--output"
 
 def check_folder(folder: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
     """Raise `UserError` where a folder holds something else than this study, and may not be replaced."""
-    check_writable(_FLAG, str(folder))
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not holds_results(folder, lambda there: (there / SETTINGS).is_file()):
         return
-    if not (folder / SETTINGS).is_file():
-        raise UserError(f"{_FLAG} {str(folder)!r}: it holds other files; give a new folder.")
     claim(folder, SETTINGS, _FLAG)  # raises where another process is at it
     release(folder)
     differs = _difference(settings, _read_settings(folder))

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from shvit_pl.analysis.heads.found import Found
-from shvit_pl.analysis.heads.layers import AttentionLayer
-from shvit_pl.analysis.heads.maps import seen_maps, without_prefix
-from shvit_pl.analysis.heads.places import Places, places_of
+from shvit_pl.analysis.heads.attention.layers import AttentionLayer
+from shvit_pl.analysis.heads.attention.maps import seen_maps, without_prefix
+from shvit_pl.analysis.heads.attention.places import Places, places_of
+from shvit_pl.analysis.heads.attention.similarity import per_sample
+from shvit_pl.analysis.heads.found.sums import Found
 from shvit_pl.analysis.heads.request import Request
-from shvit_pl.analysis.heads.similarity import per_sample
 from shvit_pl.analysis.heads.subject import Subject
 from shvit_pl.errors import UserError
 

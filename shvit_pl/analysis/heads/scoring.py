@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from shvit_pl.analysis.heads.ablation import ablations
-from shvit_pl.analysis.heads.found import Found
+from shvit_pl.analysis.heads.attention.ablation import ablations
+from shvit_pl.analysis.heads.found.sums import Found
 from shvit_pl.analysis.heads.subject import Subject
 
 

@@ -6,16 +6,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.folder import FOUND, check_folder, claimed
-from shvit_pl.analysis.heads.found import Found
+from shvit_pl.analysis.heads.found.findings import Findings
+from shvit_pl.analysis.heads.found.sums import Found
 from shvit_pl.analysis.heads.looking import Looker, add_sights
+from shvit_pl.analysis.heads.report.text import describe, print_findings
+from shvit_pl.analysis.heads.report.write import write
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.scoring import add_scores
 from shvit_pl.analysis.heads.settings import settings_of
 from shvit_pl.analysis.heads.subject import Subject
-from shvit_pl.analysis.heads.text import describe, print_findings
-from shvit_pl.analysis.heads.write import write
 from shvit_pl.display.bars import Bars
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from shvit_pl.analysis.heads.layers import AttentionLayer, attention_layers
+from shvit_pl.analysis.heads.attention.layers import AttentionLayer, attention_layers
 from shvit_pl.analysis.heads.reference import Reference, reference
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.data.dataset import IGNORED

@@ -84,5 +84,5 @@ def _label(study: Study, stage: str) -> str:
 def _legend(axes: Axes, studies: Sequence[Study]) -> None:
     used = {each.part.operation for study in studies for each in study.parts}
     handles = [axes.barh(0, 0, color=_COLOURS[name], label=name) for name in OPERATIONS if name in used]
-    below = (0.5, -0.08)
-    axes.legend(handles=handles, loc="upper center", bbox_to_anchor=below, ncols=6, fontsize=7.5, frameon=False)
+    how: dict[str, Any] = {"bbox_to_anchor": (0.5, 0), "borderaxespad": 4.5}  # below the axis' own words
+    axes.legend(handles=handles, loc="upper center", ncols=6, fontsize=7.5, frameon=False, **how)

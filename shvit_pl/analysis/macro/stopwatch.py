@@ -10,11 +10,10 @@ import numpy as np
 import torch
 
 from shvit_pl.analysis.macro.places import Place, watched
-from shvit_pl.analysis.running import Ready
+from shvit_pl.analysis.running import Ready, in_turns
 from shvit_pl.models import SHViT
 
 Moment = float | torch.cuda.Event
-_WARM_UPS = 2
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,7 @@ def time_shares(networks: Sequence[Ready], repeats: int) -> list[dict[Place, Tim
         networks: Of ours.
         repeats: Passes of each.
     """
-    passes: list[list[dict[Place, float]]] = [[] for _ in networks]
-    for turn in range(-_WARM_UPS, repeats):
-        for network, found in zip(networks, passes, strict=True):
-            seconds = seconds_of_places(network)
-            if turn >= 0:
-                found.append(seconds)
-    return [_shares(found) for found in passes]
+    return [_shares(found) for found in in_turns(networks, repeats, seconds_of_places)]
 
 
 def seconds_of_places(network: Ready) -> dict[Place, float]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shvit_pl.analysis.outcome import rounded
 from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS, MEMORY_BOUND
 from shvit_pl.analysis.runtime.paper import PaperBar
 from shvit_pl.analysis.runtime.shares import Shares
@@ -61,10 +62,6 @@ def _row(each: Measured, kind: str) -> dict[str, Any]:
         "percent_q3": round(high, 3),
         "milliseconds": round(each.shares.milliseconds * each.percent[kind] / 100, 5),
         "paper": None if each.paper is None else f"{each.paper.attention}, {each.paper.network}",
-        "paper_percent": _rounded(each.paper_percent.get(kind)),
-        "difference": _rounded(each.difference.get(kind)),
+        "paper_percent": rounded(each.paper_percent.get(kind), 3),
+        "difference": rounded(each.difference.get(kind), 3),
     }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shvit_pl.analysis.running import Ready
+from shvit_pl.analysis.running import Ready, in_turns
 from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS, MEMORY_BOUND, Kind
 from shvit_pl.analysis.runtime.parts import Part, attention_parts, described, marked
 from shvit_pl.analysis.runtime.profiling import Times, operator_times
 from shvit_pl.analysis.runtime.scope import Scope
 from shvit_pl.analysis.unfused import unfused
+from shvit_pl.deploy.timing import quartiles
 from shvit_pl.errors import UserError
 
-_WARM_UPS = 2
 _UNKNOWN = "it has no attention that is known here; give --scope network."
 
 
@@ -50,16 +50,16 @@ def measure(networks: Sequence[Ready], scope: Scope, repeats: int) -> list[Share
         UserError: for a network without attention, if that is what is to be measured.
     """
     words = [_described(network, scope) for network in networks]
-    passes: list[list[Times]] = [[] for _ in networks]
-    for turn in range(-_WARM_UPS, repeats):
-        for network, found in zip(networks, passes, strict=True):
-            with unfused(network.model.modules()), marked(_parts(network, scope)):
-                times = operator_times(network)
-            if not times:
-                raise UserError(f"{network.opened.name!r}: {_UNKNOWN}")
-            if turn >= 0:
-                found.append(times)
+    passes = in_turns(networks, repeats, lambda network: _profiled(network, scope))
     return [summed_up(found, word) for found, word in zip(passes, words, strict=True)]
+
+
+def _profiled(network: Ready, scope: Scope) -> Times:
+    with unfused(network.model.modules()), marked(_parts(network, scope)):
+        times = operator_times(network)
+    if not times:
+        raise UserError(f"{network.opened.name!r}: {_UNKNOWN}")
+    return times
 
 
 def summed_up(passes: Sequence[Times], scope: str) -> Shares:
@@ -77,7 +77,7 @@ def summed_up(passes: Sequence[Times], scope: str) -> Shares:
         scope,
         float(np.median(by_kind.sum(axis=1))) / 1000,
         dict(zip(KINDS, scaled(np.median(percent, axis=0)), strict=True)),
-        {str(name): _quartiles(column) for name, column in columns.items()},
+        {str(name): quartiles(column) for name, column in columns.items()},
         operators,
     )
 
@@ -109,8 +109,3 @@ def _summed(passes: Sequence[Times]) -> dict[tuple[str, Kind], float]:
 
 def _total(times: Times, kind: Kind) -> float:
     return sum(time for (_, each), time in times.items() if each == kind)
-
-
-def _quartiles(column: np.ndarray) -> tuple[float, float]:
-    low, high = np.quantile(column, (0.25, 0.75))
-    return float(low), float(high)

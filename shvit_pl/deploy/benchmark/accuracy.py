@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.designs.published import TIMM_TOP1, paper_row
+from shvit_pl.designs.published import IMAGENET_SIZE, TIMM_TOP1, paper_row
 from shvit_pl.files import read_rows
 from shvit_pl.models.local_files import local_file
 from shvit_pl.models.networks import TIMM, OpenedNetwork
@@ -19,7 +19,6 @@ from shvit_pl.runs.metrics import EMA
 
 IMAGENET = "ImageNet-1k"
 PEERS = Path(__file__).with_name("peers.csv")
-_IMAGENET_SIZE = (1000, 50_000)  # classes, and images of its validation split
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def _of_run(opened: OpenedNetwork) -> Accuracy | None:
 
 def _dataset(summary: Mapping[str, Any]) -> str:
     dataset = summary["dataset"]
-    if (len(summary["classes"]), dataset["validation_images"]) == _IMAGENET_SIZE:
+    if (len(summary["classes"]), dataset["validation_images"]) == IMAGENET_SIZE:
         return IMAGENET
     parts = [dataset["path"], dataset["name"], (dataset["commit"] or "")[:7]]
     return " ".join([Path(parts[0]).name if Path(parts[0]).is_absolute() else parts[0], *filter(None, parts[1:])])

@@ -11,6 +11,7 @@ from shvit_pl.deploy.benchmark.cells import Cell, Group
 from shvit_pl.deploy.benchmark.files import ROWS, is_benchmark, read_conditions
 from shvit_pl.deploy.benchmark.rows import Key, key
 from shvit_pl.deploy.conditions import difference
+from shvit_pl.deploy.output import holds_results
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import read_rows
 
@@ -61,12 +62,10 @@ def read_earlier(folder: Path, conditions: Mapping[str, Any]) -> Earlier:
 
 
 def check_output(folder: Path, conditions: Mapping[str, Any]) -> None:
-    """Raise `UserError` where a folder holds other files, or a benchmark under other conditions."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    """Raise `UserError` where a benchmark can't be written: no access, other files, or other conditions."""
+    if not holds_results(folder, is_benchmark):
         return
     flag = f"--output {str(folder)!r}"
-    if not is_benchmark(folder):
-        raise UserError(f"{flag}: it holds other files; give a new folder.")
     try:
         differs = difference(conditions, read_conditions(folder), _told)
     except (ValueError, LookupError, TypeError) as error:

@@ -7,17 +7,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal, TypeVar
 
-from shvit_pl.deploy.flags import (
-    AVERAGED,
-    DTYPES,
-    MOST_IMAGES,
-    MOST_PIXELS,
-    MOST_THREADS,
-    at_least,
-    given_folder,
-    one_of,
-    output_folder,
-)
+from shvit_pl.deploy import flags
+from shvit_pl.deploy.flags import at_least, one_of
 from shvit_pl.errors import UserError
 
 Protocol = Literal["interleaved", "official"]
@@ -80,25 +71,25 @@ def checked(given: Any) -> Options:
     _check_protocol(given)
     protocol: Protocol = given.protocol
     runtimes = _names("--runtime", given.runtime or "torch", RUNTIMES)
-    dtypes = _names("--dtype", given.dtype or "fp32", tuple(DTYPES))
+    dtypes = _names("--dtype", given.dtype or "fp32", tuple(flags.DTYPES))
     _check_onnx(given, runtimes, dtypes)
     return Options(
         models=tuple(dict.fromkeys(given.models)),
         device=given.device,
-        batch_sizes=_numbers("--batch-size", given.batch_size, 1, MOST_IMAGES),
-        image_sizes=_numbers("--image-size", given.image_size, 1, MOST_PIXELS),
+        batch_sizes=_numbers("--batch-size", given.batch_size, 1, flags.MOST_IMAGES),
+        image_sizes=_numbers("--image-size", given.image_size, 1, flags.MOST_PIXELS),
         modes=_modes(given),
         dtypes=dtypes,
         runtimes=runtimes,
         protocol=protocol,
         train=given.train,
-        threads=at_least("--threads", given.threads, 1, MOST_THREADS),
+        threads=at_least("--threads", given.threads, 1, flags.MOST_THREADS),
         blocks=at_least("--blocks", given.blocks, LEAST_BLOCKS) or 7,
         seconds=_positive("--seconds", given.seconds) or _SECONDS[protocol],
         warm_up=_positive("--warm-up", given.warm_up) or (_WARM_UP if protocol == "official" else None),
-        output=output_folder(given.output),
-        compare=None if given.compare is None else given_folder("--compare", given.compare),
-        averaged=AVERAGED[given.weights],
+        output=flags.output_folder(given.output),
+        compare=None if given.compare is None else flags.given_folder("--compare", given.compare),
+        averaged=flags.AVERAGED[given.weights],
     )
 
 

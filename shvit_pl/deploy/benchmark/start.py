@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from shvit_pl.command_line.checks import check_writable
 from shvit_pl.command_line.extras import check_extra
 from shvit_pl.deploy.benchmark.accuracy import known_accuracy
 from shvit_pl.deploy.benchmark.builder import Builder
@@ -48,7 +47,6 @@ def start(options: Options, command: Sequence[str]) -> None:
 def _run(options: Options, device: torch.device, command: Sequence[str]) -> None:
     under = conditions(options, device)
     output = Path(options.output).expanduser()
-    check_writable("--output", str(output))
     check_output(output, under)
     earlier = None if options.compare is None else read_earlier(Path(options.compare).expanduser(), under)
     opened = open_all(options.models, options.averaged)

@@ -3,7 +3,7 @@
 import timm
 import torch
 
-from shvit_pl.analysis.heads.layers import attention_layers
+from shvit_pl.analysis.heads.attention.layers import attention_layers
 from shvit_pl.models import create_model
 from tests.hub.runs import lively
 

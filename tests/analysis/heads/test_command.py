@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from shvit_pl.analysis.heads.ablation import without_heads
-from shvit_pl.analysis.heads.layers import attention_layers
-from shvit_pl.analysis.heads.maps import seen_maps
-from shvit_pl.analysis.heads.similarity import head_similarity
+from shvit_pl.analysis.heads.attention.ablation import without_heads
+from shvit_pl.analysis.heads.attention.layers import attention_layers
+from shvit_pl.analysis.heads.attention.maps import seen_maps
+from shvit_pl.analysis.heads.attention.similarity import head_similarity
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.hub.ended import open_run
 from shvit_pl.hub.weights import save_weights

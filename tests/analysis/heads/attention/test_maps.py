@@ -5,8 +5,8 @@ import timm
 import torch
 from torch.nn import functional as F
 
-from shvit_pl.analysis.heads.layers import attention_layers
-from shvit_pl.analysis.heads.maps import seen_maps, without_prefix
+from shvit_pl.analysis.heads.attention.layers import attention_layers
+from shvit_pl.analysis.heads.attention.maps import seen_maps, without_prefix
 from tests.analysis.heads.networks import NETWORKS, OURS, deit, images, ours, perturbed, state, swin, with_layers
 
 

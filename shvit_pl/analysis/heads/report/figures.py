@@ -6,9 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.analysis.heads.findings import Findings
-from shvit_pl.analysis.heads.heat_maps import draw_heat_maps
-from shvit_pl.analysis.heads.map_grid import draw_maps
+from shvit_pl.analysis.heads.found.findings import Findings
+from shvit_pl.analysis.heads.found.results import MODES
+from shvit_pl.analysis.heads.report.heat_maps import draw_heat_maps
+from shvit_pl.analysis.heads.report.map_grid import draw_maps
 from shvit_pl.display.palette import BLUE, VERMILION
 from shvit_pl.display.plots import write_caption
 
@@ -65,9 +66,9 @@ def draw_change(findings: Findings) -> Figure:
 
 
 def _draw_mode(axes: Axes, findings: Findings, mode: str, colour: str, marker: str) -> None:
-    """One head left out (`without`), or all but one (`alone`)."""
+    """One of `MODES`."""
     layers = [layer for layer in findings.layers if mode == "without" or layer.heads > 1]
-    label = {"without": "one head removed", "alone": "one head left"}[mode]
+    label = MODES[mode]
     numbers = [layer.number for layer in layers]
     best = [getattr(layer, f"change_{mode}") for layer in layers]
     shift = -0.12 if mode == "without" else 0.12

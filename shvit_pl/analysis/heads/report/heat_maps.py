@@ -10,7 +10,8 @@ from matplotlib.patheffects import Normal, withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from shvit_pl.analysis.heads.findings import Findings
+from shvit_pl.analysis.heads.found.findings import Findings
+from shvit_pl.analysis.heads.found.results import MODES
 from shvit_pl.display.palette import BLUE, VERMILION
 from shvit_pl.display.plots import caption_height, write_caption
 
@@ -18,13 +19,12 @@ IMPORTANT, REDUNDANT = VERMILION, BLUE
 MARKS = "most important head of a layer framed orange, most redundant blue"
 _MOST_NUMBERS = 12 * 12  # cells that are written into
 _MOST_TICKS = 24
-_PANELS = {"without": "one head removed", "alone": "one head left"}
 
 
 def draw_heat_maps(findings: Findings) -> Figure:
     """Points of top-1, layer by head: without each head, and with each one alone; framed are the extreme heads."""
     layers, heads = len(findings.layers), max(layer.heads for layer in findings.layers)
-    panels = list(_PANELS) if heads > 1 else ["without"]
+    panels = list(MODES) if heads > 1 else ["without"]
     marks = [MARKS] if any(layer.important is not None for layer in findings.layers) else []
     sentences = [findings.title, f"change of {findings.brief} in points, {findings.measured}", *marks]
     width = max(6.0, 2.0 + 0.62 * layers)
@@ -42,7 +42,7 @@ def _panel(figure: Figure, axes: Axes, findings: Findings, mode: str) -> None:
     image = axes.imshow(values, cmap="cividis", vmin=low, vmax=high, aspect="auto", interpolation="none")
     figure.colorbar(image, label="points", pad=0.01)
     axes.set_facecolor("0.9")
-    axes.set_title(_PANELS[mode], fontsize=9)
+    axes.set_title(MODES[mode], fontsize=9)
     axes.set(xlabel="layer", ylabel="head")
     axes.tick_params(length=0, labelsize=8)
     for axis, number in zip((axes.yaxis, axes.xaxis), values.shape, strict=True):

@@ -3,8 +3,8 @@
 import pytest
 from torch import nn
 
-from shvit_pl.analysis.heads.beside import reservations
-from shvit_pl.analysis.heads.found import Found
+from shvit_pl.analysis.heads.found.beside import reservations
+from shvit_pl.analysis.heads.found.sums import Found
 from shvit_pl.analysis.heads.reference import Reference
 from shvit_pl.analysis.heads.subject import Subject
 from shvit_pl.models.networks import OpenedNetwork

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from shvit_pl.analysis.heads.beside import reservations
-from shvit_pl.analysis.heads.found import Found
-from shvit_pl.analysis.heads.paper import PaperHeads, PaperLayer, paper_heads
+from shvit_pl.analysis.heads.found.beside import reservations
+from shvit_pl.analysis.heads.found.paper import PaperHeads, PaperLayer, paper_heads
+from shvit_pl.analysis.heads.found.results import LITTLE, LayerResult, layer_results
+from shvit_pl.analysis.heads.found.sums import Found
 from shvit_pl.analysis.heads.request import Request
-from shvit_pl.analysis.heads.results import LITTLE, LayerResult, layer_results
 from shvit_pl.analysis.heads.subject import Subject
 
 

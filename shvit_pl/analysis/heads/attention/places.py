@@ -9,7 +9,7 @@ import torch
 from timm.layers import to_2tuple
 from torch import Tensor, nn
 
-from shvit_pl.analysis.heads.layers import AttentionLayer
+from shvit_pl.analysis.heads.attention.layers import AttentionLayer
 
 
 @dataclass(frozen=True)

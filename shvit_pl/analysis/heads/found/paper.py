@@ -23,8 +23,8 @@ class PaperLayer:
 
     Attributes:
         similarity: Mean cosine similarity of its heads, in percent.
-        without: Points of top-1 that removing one head changes, at best.
-        alone: Likewise, leaving one head.
+        without: Change of top-1 in points without one head, at best.
+        alone: Likewise, with one head alone.
         important: The most important head (from 0), where the paper marks one.
         redundant: Likewise, the most redundant one.
     """

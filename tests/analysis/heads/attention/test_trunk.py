@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from shvit_pl.analysis.heads.ablation import ablations
-from shvit_pl.analysis.heads.layers import attention_layers
-from shvit_pl.analysis.heads.trunk import Trunk
+from shvit_pl.analysis.heads.attention.ablation import ablations
+from shvit_pl.analysis.heads.attention.layers import attention_layers
+from shvit_pl.analysis.heads.attention.trunk import Trunk
 from shvit_pl.errors import UserError
+from tests.analysis.heads.attention.test_ablation import whole_pass
 from tests.analysis.heads.networks import deit, images, state, with_layers
-from tests.analysis.heads.test_ablation import whole_pass
 
 
 class Mixer(nn.Module):

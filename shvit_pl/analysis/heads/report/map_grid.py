@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from shvit_pl.analysis.heads.findings import Findings
-from shvit_pl.analysis.heads.heat_maps import IMPORTANT, MARKS, REDUNDANT
-from shvit_pl.analysis.heads.results import LayerResult
+from shvit_pl.analysis.heads.found.findings import Findings
+from shvit_pl.analysis.heads.found.results import LayerResult
+from shvit_pl.analysis.heads.report.heat_maps import IMPORTANT, MARKS, REDUNDANT
 from shvit_pl.display.plots import caption_height, write_caption
 
 _COLOURS = "magma"

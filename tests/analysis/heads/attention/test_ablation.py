@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from shvit_pl.analysis.heads.ablation import ablations, without_heads
+from shvit_pl.analysis.heads.attention.ablation import ablations, without_heads
 from tests.analysis.heads.networks import NETWORKS, OURS, deit, ours, state, with_layers
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from shvit_pl.analysis.heads.layers import AttentionLayer
+from shvit_pl.analysis.heads.attention.layers import AttentionLayer
 from shvit_pl.analysis.unfused import unfused
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shvit_pl.analysis import head_similarity
-from shvit_pl.analysis.heads.similarity import per_sample
+from shvit_pl.analysis.heads.attention.similarity import per_sample
 from shvit_pl.errors import UserError
 
 BOTH = pytest.mark.parametrize("vectorise", ["map", "query"])

@@ -8,7 +8,7 @@ import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 
-from shvit_pl.analysis.heads.paper import paper_heads
+from shvit_pl.analysis.heads.found.paper import paper_heads
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.study import study
 from shvit_pl.analysis.heads.subject import open_subject

@@ -6,9 +6,9 @@ from textwrap import fill
 
 import torch
 
-from shvit_pl.analysis.heads.findings import Findings
+from shvit_pl.analysis.heads.found.findings import Findings
+from shvit_pl.analysis.heads.found.results import LayerResult
 from shvit_pl.analysis.heads.request import Request
-from shvit_pl.analysis.heads.results import LayerResult
 from shvit_pl.analysis.heads.subject import Subject
 from shvit_pl.deploy.device import device_name
 from shvit_pl.display.tables import narrow_table, table_console

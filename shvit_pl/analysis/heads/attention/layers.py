@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shvit_pl.analysis.heads.evaluation import evaluation
+from shvit_pl.analysis.heads.attention.evaluation import evaluation
 from shvit_pl.analysis.unfused import unfused
 from shvit_pl.errors import UserError
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from shvit_pl.analysis.heads.found import Found
-from shvit_pl.analysis.heads.layers import AttentionLayer
-from shvit_pl.analysis.heads.results import LayerResult, layer_results
+from shvit_pl.analysis.heads.attention.layers import AttentionLayer
+from shvit_pl.analysis.heads.found.results import LayerResult, layer_results
+from shvit_pl.analysis.heads.found.sums import Found
 
 
 def layer(without, alone, intact=70.0):

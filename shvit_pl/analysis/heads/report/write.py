@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from shvit_pl.analysis.heads.board import write_events
-from shvit_pl.analysis.heads.figures import draw_figures
-from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.folder import HEADS, LAYERS
-from shvit_pl.analysis.heads.tables import head_rows, layer_rows
+from shvit_pl.analysis.heads.found.findings import Findings
+from shvit_pl.analysis.heads.report.board import write_events
+from shvit_pl.analysis.heads.report.figures import draw_figures
+from shvit_pl.analysis.heads.report.tables import head_rows, layer_rows
+from shvit_pl.deploy.conditions import machine
 from shvit_pl.display.plots import as_png
 from shvit_pl.files import replacing, write_rows
 from shvit_pl.runs.folder import FIGURES, SUMMARY
@@ -45,16 +43,12 @@ def write(findings: Findings, folder: Path, settings: Mapping[str, Any], command
 
 def _summary(findings: Findings, settings: Mapping[str, Any], command: Sequence[str]) -> dict[str, Any]:
     subject = findings.subject
+    under = machine(subject.device)
     return {
         "command": list(command),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": dict(settings),
-        "environment": {
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "threads": torch.get_num_threads(),
-            "device_type": subject.device.type,
-        },
+        "environment": {name: under[name] for name in ("python", "system", "threads", "device_type")},
         "network": {"origin": subject.opened.origin, "layers": len(subject.layers)},
         "data": {"validation": subject.images.data.split_note, "classes": len(subject.images.class_names)},
         "score": {"name": findings.score, "measured": subject.reference.sentence, "intact_pct": findings.intact},

@@ -8,9 +8,10 @@ from functools import cached_property
 
 from torch import Tensor
 
-from shvit_pl.analysis.heads.found import Found
-from shvit_pl.analysis.heads.layers import AttentionLayer
+from shvit_pl.analysis.heads.attention.layers import AttentionLayer
+from shvit_pl.analysis.heads.found.sums import Found
 
+MODES = {"without": "without one head", "alone": "one head alone"}  # what is measured, and how a figure names it
 LITTLE = 1.0  # points of top-1: a layer that loses no more with one head alone has heads to spare
 _ROUNDING = 1e-9
 
@@ -58,12 +59,12 @@ class LayerResult:
 
     @property
     def change_without(self) -> float:
-        """The paper's score: points of top-1 that removing a head changes, of the head that costs least."""
+        """The paper's score: change of top-1 in points without a head, of the head that costs least."""
         return max(self.without) - self.intact
 
     @property
     def change_alone(self) -> float:
-        """The paper's score: points of top-1 that leaving one head changes, of the head that costs least."""
+        """The paper's score: change of top-1 in points with one head alone, of the head that costs least."""
         return max(self.alone) - self.intact
 
     @property

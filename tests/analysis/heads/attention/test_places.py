@@ -5,8 +5,8 @@ import timm
 import torch
 from timm.models.swin_transformer import window_partition
 
-from shvit_pl.analysis.heads.layers import AttentionLayer
-from shvit_pl.analysis.heads.places import Places, places_of
+from shvit_pl.analysis.heads.attention.layers import AttentionLayer
+from shvit_pl.analysis.heads.attention.places import Places, places_of
 
 
 def of_swin(block, side):

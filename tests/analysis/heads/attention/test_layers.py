@@ -8,8 +8,8 @@ import pytest
 import timm
 import torch
 
-from shvit_pl.analysis.heads.ablation import without_heads
-from shvit_pl.analysis.heads.layers import AttentionLayer, attention_layers
+from shvit_pl.analysis.heads.attention.ablation import without_heads
+from shvit_pl.analysis.heads.attention.layers import AttentionLayer, attention_layers
 from shvit_pl.analysis.unfused import unfused
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model

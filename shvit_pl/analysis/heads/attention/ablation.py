@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from shvit_pl.analysis.heads.layers import AttentionLayer
-from shvit_pl.analysis.heads.trunk import Trunk
+from shvit_pl.analysis.heads.attention.layers import AttentionLayer
+from shvit_pl.analysis.heads.attention.trunk import Trunk
 
 
 def ablations(

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from shvit_pl.analysis.heads.evaluation import evaluation
+from shvit_pl.analysis.heads.attention.evaluation import evaluation
+from shvit_pl.deploy.traffic import tensors_in
 from shvit_pl.errors import UserError
 
 
@@ -104,7 +105,7 @@ class _Pass:
         return self._noted(number, forward, args, kwargs)
 
     def _noted(self, number: int, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = [(tensor, _version(tensor)) for tensor in _tensors([args, kwargs])]
+        given = [(tensor, _version(tensor)) for tensor in tensors_in([args, kwargs])]
         output = forward(*args, **kwargs)
         if isinstance(output, Tensor) and _can_be_answered(output, given):
             self._calls[number:] = [_Call(self._calls[number].module, _Output(output))]
@@ -125,14 +126,6 @@ def _version(tensor: Tensor) -> int:
 
 def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple | dict):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(each)
 
 
 @contextmanager

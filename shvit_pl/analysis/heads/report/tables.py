@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from shvit_pl.analysis.heads.findings import Findings
-from shvit_pl.analysis.heads.results import LayerResult
+from shvit_pl.analysis.heads.found.findings import Findings
+from shvit_pl.analysis.heads.found.results import LayerResult
+from shvit_pl.analysis.outcome import rounded
 
 Row = dict[str, Any]
 
@@ -20,13 +21,13 @@ def _head(findings: Findings, layer: LayerResult, head: int) -> Row:
         "layer": layer.number,
         "name": layer.name,
         "head": head + 1,
-        "similarity_pct": _rounded(layer.head_similarity(head)),
+        "similarity_pct": rounded(layer.head_similarity(head)),
         "score": findings.score,
-        "intact_pct": _rounded(layer.intact),
-        "without_pct": _rounded(layer.without[head]),
-        "without_change": _rounded(layer.without[head] - layer.intact),
-        "alone_pct": _rounded(layer.alone[head]),
-        "alone_change": _rounded(layer.alone[head] - layer.intact),
+        "intact_pct": rounded(layer.intact),
+        "without_pct": rounded(layer.without[head]),
+        "without_change": rounded(layer.without[head] - layer.intact),
+        "alone_pct": rounded(layer.alone[head]),
+        "alone_change": rounded(layer.alone[head] - layer.intact),
         "most": {layer.important: "important", layer.redundant: "redundant"}.get(head, ""),
     }
 
@@ -41,12 +42,12 @@ def _layer(findings: Findings, layer: LayerResult) -> Row:
         "layer": layer.number,
         "name": layer.name,
         "heads": layer.heads,
-        "similarity_pct": _rounded(layer.similarity),
-        "similarity_sd": _rounded(layer.spread),
+        "similarity_pct": rounded(layer.similarity),
+        "similarity_sd": rounded(layer.spread),
         "score": findings.score,
-        "intact_pct": _rounded(layer.intact),
-        "without_one_change": _rounded(layer.change_without),
-        "one_alone_change": _rounded(layer.change_alone),
+        "intact_pct": rounded(layer.intact),
+        "without_one_change": rounded(layer.change_without),
+        "one_alone_change": rounded(layer.change_alone),
         "most_important_head": _from_1(layer.important),
         "most_redundant_head": _from_1(layer.redundant),
     }
@@ -65,14 +66,10 @@ def _paper(findings: Findings, layer: LayerResult, row: Row) -> Row:
         ("one_alone_change", theirs.alone),
     ):
         comparable = findings.same_score or name == "similarity_pct"
-        beside |= {f"paper_{name}": value, f"{name}_less_paper": _rounded(row[name] - value) if comparable else None}
+        beside |= {f"paper_{name}": value, f"{name}_less_paper": rounded(row[name] - value) if comparable else None}
     beside["paper_most_important_head"] = _from_1(theirs.important)
     beside["paper_most_redundant_head"] = _from_1(theirs.redundant)
     return beside | {"paper": findings.paper.network, "paper_confidence": findings.paper.confidence}
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
 
 
 def _from_1(head: int | None) -> int | None:

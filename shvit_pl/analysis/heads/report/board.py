@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
-from shvit_pl.analysis.heads.findings import Findings
 from shvit_pl.analysis.heads.folder import EVENTS
-from shvit_pl.analysis.heads.tables import layer_rows
+from shvit_pl.analysis.heads.found.findings import Findings
+from shvit_pl.analysis.heads.report.tables import layer_rows
 
 _CURVES = ("similarity_pct", "without_one_change", "one_alone_change")
 

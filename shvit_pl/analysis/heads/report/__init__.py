@@ -1,0 +1,1 @@
+"""How a study tells what it found: printed, as tables, as figures and in TensorBoard."""
