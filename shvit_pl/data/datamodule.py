@@ -12,11 +12,10 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.utils.data import DataLoader, Sampler, default_collate
 
 from shvit_pl.data.broken import BrokenImages
-from shvit_pl.data.dataset import ImageDataset
+from shvit_pl.data.dataset import ImageDataset, eval_reader, train_reader
 from shvit_pl.data.hub_datasets import refuse_moved
 from shvit_pl.data.loaders import Batch, EpochLoader, StreamLoader, options, workers_for
 from shvit_pl.data.on_device import collate_planned, finished
-from shvit_pl.data.readers import eval_reader, train_reader
 from shvit_pl.data.replay import RangeSampler, Replay, ReplayDataset, ReplaySampler, check_replay
 from shvit_pl.data.rows import ChosenRows, choose_rows, stream_rows
 from shvit_pl.data.samplers import EvalSampler, TrainSampler, process

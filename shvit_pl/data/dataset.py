@@ -11,7 +11,10 @@ from datasets import Dataset
 from torch import Tensor
 
 from shvit_pl.data.decode import BrokenImage, decode
+from shvit_pl.data.on_device import PlannedCrop
+from shvit_pl.data.rows import ChosenRows
 from shvit_pl.data.samplers import Draw
+from shvit_pl.data.transforms import eval_transform, train_transform
 from shvit_pl.randomness import seeded
 
 Item = dict[str, Any]
@@ -56,6 +59,23 @@ class RowReader:
         pixels, *plan = image if isinstance(image, tuple) else (image,)
         item = {"image": pixels, "file": file, "broken": broken, **({"plan": plan[0]} if plan else {})}
         return item if self.label_column is None else {**item, "label": label}
+
+
+def train_reader(hp: Any, chosen: ChosenRows) -> RowReader:
+    """The reader of training images, augmented or, with `augment_on` device, ready for it."""
+    if hp.augment_on == "device":
+        return _reader(hp, chosen, PlannedCrop(hp.image_size, hp.color_jitter))
+    transform = train_transform(hp.image_size, hp.crop_pct, hp.augment, hp.auto_augment, hp.color_jitter)
+    return _reader(hp, chosen, transform)
+
+
+def eval_reader(hp: Any, chosen: ChosenRows) -> RowReader:
+    """The reader of images that are evaluated or predicted; without labels where there are none."""
+    return _reader(hp, chosen, eval_transform(hp.image_size, hp.crop_pct, hp.resize))
+
+
+def _reader(hp: Any, chosen: ChosenRows, transform: Any) -> RowReader:
+    return RowReader(chosen.image_column, chosen.label_column, transform, hp.image_size, hp.exif_rotation)
 
 
 class ImageDataset(torch.utils.data.Dataset[Item]):

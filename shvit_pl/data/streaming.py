@@ -25,7 +25,16 @@ def _worker() -> tuple[int, int]:
     return (info.num_workers, info.id) if info is not None else (1, 0)
 
 
-class TrainStream(TorchIterableDataset[Item]):
+class _Stream(TorchIterableDataset[Item]):
+    rows: IterableDataset
+
+    @property
+    def shards(self) -> int:
+        """Parts of the stream that workers of this process can read at the same time."""
+        return int(self.rows.num_shards)
+
+
+class TrainStream(_Stream):
     """An endless, shuffled stream of training items, shared out over processes and workers.
 
     Shards are shuffled, and rows within a buffer, anew in every pass. Where the shards do not divide by the processes,
@@ -46,11 +55,6 @@ class TrainStream(TorchIterableDataset[Item]):
         self.seed = seed
         self.batch_size = batch_size
         self._done = 0
-
-    @property
-    def shards(self) -> int:
-        """Parts of the stream that workers of this process can read at the same time."""
-        return int(self.rows.num_shards)
 
     def begin_at(self, batches: int) -> None:
         """Leave out batches that the run has had, as many per worker; their rows are read again, but not decoded."""
@@ -85,7 +89,7 @@ class TrainStream(TorchIterableDataset[Item]):
                 return
 
 
-class EvalStream(TorchIterableDataset[Item]):
+class EvalStream(_Stream):
     """A stream of evaluated items, each once over all processes, which get equally many.
 
     Every process reads all rows, and decodes its share.
@@ -95,11 +99,6 @@ class EvalStream(TorchIterableDataset[Item]):
         self.rows = rows
         self.reader = reader
         self.replicas, self.rank = process()
-
-    @property
-    def shards(self) -> int:
-        """Parts of the stream that workers can read at the same time."""
-        return int(self.rows.num_shards)
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items of this process and worker, and one to fill up where others have one more."""

@@ -1,4 +1,4 @@
-"""What the paper printed of a run's design: `published.csv`, its tables and figures on ImageNet-1k."""
+"""What the paper printed of a design: `published.csv` (its tables and figures on ImageNet-1k), and weight decays."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ _TRAINING = {
 }
 
 IMAGENET_SIZE = (1000, 50_000)  # classes, and images of its validation split
+
+# section 3.1 and the official README
+_WEIGHT_DECAY = {"s1": 0.025, "s2": 0.032, "s3": 0.035, "s4": 0.03}
 
 # top-1 in % of the official weights in timm's repos, as timm's results-imagenet.csv has it
 TIMM_TOP1 = {
@@ -99,3 +102,8 @@ def _row(line: Mapping[str, str]) -> PaperRow:
     training = _TRAINING[line["conditions"]]
     conditions = f"ImageNet-1k, {line['image_size']} pixels, {training}; {_DEVICES}"
     return PaperRow(line["source"], int(line["image_size"]), float(line["top1"]), conditions=conditions, **figures)
+
+
+def paper_weight_decay(name: str) -> float:
+    """The paper's weight decay of a named design; variants take their base's, and designs of ours S1's."""
+    return _WEIGHT_DECAY.get(name.split("_")[0], _WEIGHT_DECAY["s1"])

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from rich.filesize import decimal
 
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.command_line.checks import check_writable
@@ -92,9 +93,7 @@ class CacheCLI(ShvitCLI):
 
 
 def _size(manifest: Manifest) -> str:
-    size = manifest.estimate()
-    unit, name = next((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size >= unit)
-    return f"{manifest.views} views of {manifest.slots} images: {size / unit:.1f} {name}"
+    return f"{manifest.views} views of {manifest.slots} images: {decimal(manifest.estimate())}"
 
 
 def _show_state(manifest: Manifest, left: int) -> None:

@@ -7,13 +7,12 @@ from typing import Any
 from lightning.pytorch.callbacks import Callback
 
 from shvit_pl.callbacks.checkpoints import checkpoints
-from shvit_pl.callbacks.claimed_folder import ClaimedFolder
 from shvit_pl.callbacks.data_wait import DataWait
-from shvit_pl.callbacks.empty_run import EmptyRun
 from shvit_pl.callbacks.figures import RunFigures
 from shvit_pl.callbacks.finite_loss import FiniteLoss
 from shvit_pl.callbacks.hparams import RunHparams
 from shvit_pl.callbacks.last_validation import LastValidation
+from shvit_pl.callbacks.own_folder import OwnFolder
 from shvit_pl.callbacks.predictions import PredictionWriter
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.callbacks.published_accuracy import PublishedAccuracy
@@ -38,7 +37,7 @@ def fit_callbacks(config: Any, settings: dict[str, Any], command: str) -> list[C
     callbacks = [*_shown(config), DataWait(), StepSeed(), FiniteLoss()]
     callbacks += [RunSettings(settings, config.allow_changes), RunHparams(settings)]
     callbacks += [RunSummary(command, config.monitor), RunFigures(), RunReport(config.plain)]
-    callbacks += [LastValidation(), Requeue(), EmptyRun(), ClaimedFolder()]
+    callbacks += [LastValidation(), Requeue(), OwnFolder()]
     if config.push_to is not None:  # once all others have written
         callbacks.append(PushToHub(config.push_to, config.push_public))
     if config.trainer.enable_checkpointing is not False:

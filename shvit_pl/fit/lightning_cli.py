@@ -28,7 +28,7 @@ from shvit_pl.fit.resume import find_last, refuse_changes, refuse_done, training
 from shvit_pl.fit.trainer import Trainer
 from shvit_pl.hub.callback import check_push
 from shvit_pl.models.checkpoint import LAST_RUN, read_checkpoint
-from shvit_pl.modules.make import make_module
+from shvit_pl.modules.distillation import make_module
 from shvit_pl.modules.metrics import validation_metrics
 from shvit_pl.runs.claim import claim
 from shvit_pl.runs.folder import interrupted_run

@@ -15,7 +15,7 @@ from shvit_pl.data import HFImageDataModule
 from shvit_pl.data.loaders import Batch
 from shvit_pl.data.mixing import mix_pairs
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.designs.paper import paper_weight_decay
+from shvit_pl.designs.published import paper_weight_decay
 from shvit_pl.errors import UserError, naming
 from shvit_pl.models import SHViT, create_model, load_weights
 from shvit_pl.models.local_files import local_file

@@ -181,3 +181,18 @@ def _with_heads(design: DesignConfig, distill: DistillConfig) -> DesignConfig:
             "or the objective feature. Leave it out."
         )
     return design
+
+
+def make_module(
+    distill: DistillConfig = DistillConfig(),  # noqa: B008 (frozen)
+    **settings: Any,
+) -> ClassificationModule:
+    """Make a `DistillationModule` where a teacher is named, else a `ClassificationModule`.
+
+    Args:
+        distill: The teacher, and how to learn from it.
+        settings: As for `ClassificationModule`.
+    """
+    if distill.teacher is None:
+        return ClassificationModule(**settings)
+    return DistillationModule(distill, **settings)

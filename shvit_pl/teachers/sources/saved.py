@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import timm
 from timm.models import is_model
@@ -36,12 +34,7 @@ class HubModel:
 
     def build(self) -> OpenedNetwork:
         """The network with its weights; raises `UserError` when the repo can't be had or holds no timm model."""
-        refuse_average(self.config)
-        try:
-            cfg, name, _ = read_config(self.repo)
-        except Exception as error:
-            raise _no_config(self.config, error, why_not(error, self.repo)) from error
-        _check_architecture(self.config, name, cfg)
+        _check(self.config, self.repo)
         return create(self.config, f"hf-hub:{self.repo}", self.repo)
 
 
@@ -58,12 +51,7 @@ class FolderModel:
 
     def build(self) -> OpenedNetwork:
         """The network with its weights; raises `UserError` when the folder holds no whole timm model."""
-        refuse_average(self.config)
-        try:
-            cfg, name, _ = read_config(self.folder)
-        except Exception as error:
-            raise _no_config(self.config, error, f"its config.json can't be read ({one_line(error)[:120]}).") from error
-        _check_architecture(self.config, name, cfg)
+        _check(self.config, self.folder)
         if not self._weights():
             raise UserError(
                 f"model.distill.teacher {self.config.teacher!r}: the folder has config.json and no weights. Put "
@@ -75,7 +63,13 @@ class FolderModel:
         return [path for pattern in _WEIGHTS for path in self.folder.glob(pattern)]
 
 
-def _check_architecture(config: DistillConfig, name: str, cfg: Mapping[str, Any]) -> None:
+def _check(config: DistillConfig, place: str | Path) -> None:
+    """Refuse what can't be a teacher before any weights are fetched."""
+    refuse_average(config)
+    try:
+        cfg, name, _ = read_config(place)
+    except Exception as error:
+        raise UserError(f"model.distill.teacher {config.source!r}: {_why_no_config(error, place)}") from error
     if not is_model(name):
         raise UserError(
             f"model.distill.teacher {config.source!r}: its network {name!r} is not known to timm {timm.__version__}. "
@@ -84,7 +78,9 @@ def _check_architecture(config: DistillConfig, name: str, cfg: Mapping[str, Any]
     check_classifier(config, cfg)
 
 
-def _no_config(config: DistillConfig, error: Exception, reason: str) -> UserError:
+def _why_no_config(error: Exception, place: str | Path) -> str:
     if isinstance(error, NAMELESS):
-        reason = "no model of timm: its config.json does not say which network of timm it is. Give another teacher."
-    return UserError(f"model.distill.teacher {config.source!r}: {reason}")
+        return "no model of timm: its config.json does not say which network of timm it is. Give another teacher."
+    if isinstance(place, Path):
+        return f"its config.json can't be read ({one_line(error)[:120]})."
+    return why_not(error, place)

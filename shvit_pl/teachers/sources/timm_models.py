@@ -7,7 +7,6 @@ from typing import Any
 
 import timm
 
-import shvit_pl.models  # noqa: F401 (its entry point in timm)
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_status import use_cache_if_unreachable
 from shvit_pl.models.opened import OpenedNetwork, opened_of_timm
@@ -19,7 +18,7 @@ def create(config: DistillConfig, name: str, repo: str | None = None) -> OpenedN
     """A network by timm's own loading, with the classifier that it was trained with."""
     use_cache_if_unreachable()
     try:
-        return opened_of_timm(config.source, timm.create_model(name, pretrained=True))
+        model = timm.create_model(name, pretrained=True)
     except (RuntimeError, KeyError, TypeError, AssertionError) as error:
         raise UserError(
             f"model.distill.teacher {config.source!r}: the weights there are not those of its network "
@@ -29,6 +28,7 @@ def create(config: DistillConfig, name: str, repo: str | None = None) -> OpenedN
         hint = "" if ":" in name else " A file with its weights goes in by --model.distill.weights."
         why = why_not(error, repo or config.source)
         raise UserError(f"model.distill.teacher {config.source!r}: {why}{hint}") from error
+    return opened_of_timm(config.source, model)
 
 
 def check_classifier(config: DistillConfig, cfg: Mapping[str, Any]) -> None:
