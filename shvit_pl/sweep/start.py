@@ -89,15 +89,25 @@ def run_sweep(
     again = board.forgive()
     status = status_of(board, definition, options.retries)
     _announce(definition, status, spec, len(slots), added, again)
+    status = _driven(board, definition, Pool(spec, slots), options)
+    gpu = next(iter(options.gpu_numbers), None)
+    finish(board, definition, folder, options.speed and status.left == 0, gpu, options.plain)
+    _close(status, folder)
+
+
+def _driven(board: Board, definition: Definition, pool: Pool, options: Options) -> Status:
+    """How far the sweep is when nothing is left to do here."""
     terms = Terms(options.retries, _SILENCE * options.heartbeat, options.wait)
     try:
-        with LiveTable(folder, options.plain) as table:
-            status = drive(board, definition, Pool(spec, slots), terms, table)
+        with LiveTable(Path(pool.spec.folder), options.plain) as table:
+            return drive(board, definition, pool, terms, table)
     except (KeyboardInterrupt, Terminated) as stop:
         print(f"stopped: {_left(board, definition, options)}; the same command goes on with them", flush=True)
         raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
-    gpu = next(iter(options.gpu_numbers), None)
-    finish(board, definition, folder, options.speed and status.left == 0, gpu, options.plain)
+
+
+def _close(status: Status, folder: Path) -> None:
+    """Say what is not done, and how it will be."""
     if status.left:
         print(f"{status.left} runs go on elsewhere, and end up in this report: shvit-pl report --folder {folder}")
     if status.failed:
