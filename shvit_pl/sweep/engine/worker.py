@@ -19,7 +19,7 @@ from shvit_pl.runs.folder import finished_run, read_curves, read_summary
 from shvit_pl.sweep.engine.attempt import Attempt, Stopped
 from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.plan.flags import as_flags
-from shvit_pl.sweep.plan.objectives import monitor, value
+from shvit_pl.sweep.plan.objectives import monitor, value_of
 from shvit_pl.sweep.plan.points import Point
 from shvit_pl.sweep.plan.search import make_sampler, suggest
 from shvit_pl.sweep.processes import this_process
@@ -141,7 +141,7 @@ class Worker:
 
     def _done(self, number: int, run: Path, definition: Definition) -> None:
         summary = read_summary(run)
-        values = [value(summary, objective) for objective in definition.objectives]
+        values = [value_of(summary, objective) for objective in definition.objectives]
         facts: dict[str, Any] = {
             SUMMARY: summary,
             CURVES: read_curves(run),

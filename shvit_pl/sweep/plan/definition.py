@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.plan.objectives import Direction
 from shvit_pl.sweep.plan.points import Point, cells_of, points_of
-from shvit_pl.sweep.plan.sweep_file import KINDS, SweepFile
+from shvit_pl.sweep.plan.sweep_file import KINDS, Kind, SweepFile
 
 if TYPE_CHECKING:
     from shvit_pl.fit.check import FitCheck  # torch, which workers do without
@@ -34,7 +34,7 @@ class Definition:
         search: Sampler, pruner and space of a search.
     """
 
-    kind: str
+    kind: Kind
     cells: dict[str, dict[str, Any]]
     seeds: tuple[int, ...]
     objectives: dict[str, Direction]
