@@ -1,4 +1,4 @@
-"""Which run of a sweep is pushed."""
+"""The best run of a sweep, which is the one that is pushed."""
 
 from __future__ import annotations
 
