@@ -1,4 +1,4 @@
-"""Whether the Hugging Face Hub answers, and what it means when it fails."""
+"""Whether the Hugging Face Hub answers, what it means when it fails, and where its tokens are made."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ def why_unreachable() -> str:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:
         return "HF_HUB_OFFLINE is set"
     return f"the Hub cannot be reached ({constants.ENDPOINT})"
+
+
+def token_page() -> str:
+    """Where the Hub's tokens are made."""
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/settings/tokens"
 
 
 def why_later(error: BaseException | None) -> str | None:

@@ -9,7 +9,7 @@ from shvit_pl.designs.cost import cost
 from shvit_pl.designs.design import Design
 from shvit_pl.designs.named import NAMED
 from shvit_pl.designs.network import design_of, network
-from shvit_pl.designs.published import PaperRow, paper_row
+from shvit_pl.designs.published import paper_row
 
 _IMAGENET = 1000  # classes of the paper's models
 _MIXERS = {"conv": "convolution", "single_head": "single head", "multi_head": "multi-head"}
@@ -49,17 +49,10 @@ def compare(summary: dict[str, Any], acc1: float | None) -> Comparison:
     theirs = _facts(base, _IMAGENET, base.image_size) if row else dict.fromkeys(ours, "")
     rows = {key: (ours[key], theirs[key]) for key in ours}
     if acc1 is not None:
-        rows["top-1"] = (f"{acc1:.1%} on {summary['dataset']['path']}", _published(row))
+        published = f"{row.top1:.1f}% on ImageNet-1k" if row else ""
+        rows["top-1"] = (f"{acc1:.1%} on {summary['dataset']['path']}", published)
     title = row.source.split(": ")[-1].split(",")[0] if row else ""
-    return Comparison(_title(name, same), title, rows, same, row.conditions if row else "")
-
-
-def _title(name: str, same: bool) -> str:
-    return name if same else f"{name}, changed"
-
-
-def _published(row: PaperRow | None) -> str:
-    return f"{row.top1:.1f}% on ImageNet-1k" if row else ""
+    return Comparison(name if same else f"{name}, changed", title, rows, same, row.conditions if row else "")
 
 
 def _facts(design: Design, classes: int, side: int) -> dict[str, str]:

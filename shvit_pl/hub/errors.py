@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from huggingface_hub import constants, get_session
+from huggingface_hub import get_session
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_status import why_later
+from shvit_pl.hub_status import token_page, why_later
 
 OFFLINE = "HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it."
 _PATIENCE_S = 60.0  # that the Hub may be silent; its client would wait for ever
@@ -61,8 +61,3 @@ def _no_answer(error: HTTPError) -> str:
 def patience() -> float:
     """Seconds that the Hub may be silent."""
     return float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _PATIENCE_S)
-
-
-def token_page() -> str:
-    """Where tokens are made."""
-    return f"{constants.ENDPOINT}/settings/tokens"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from shvit_pl.hub.card import Sweep, write_card
 from shvit_pl.hub.ended import EndedRun
 from shvit_pl.hub.target import Target
 from shvit_pl.hub.weights import save_weights
-from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY
+from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY, write_summary
 
 _DRAWN = ("curves.png", "confusion_matrix.png")  # inputs.png is of the training images, which may not be ours to show
 OURS = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # what a push replaces, or deletes where it is gone
@@ -33,7 +32,7 @@ def write_files(run: EndedRun, folder: Path, target: Target, sweep: Sweep | None
     """
     model = save_weights(run, folder)
     (folder / CONFIG).write_text(yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True))
-    (folder / SUMMARY).write_text(json.dumps(run.summary, indent=2) + "\n")
+    write_summary(folder, run.summary)
     if (run.folder / METRICS).is_file():
         shutil.copyfile(run.folder / METRICS, folder / METRICS)
     for name in _DRAWN:

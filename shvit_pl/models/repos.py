@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 from timm.models._hub import hf_split
 
 from shvit_pl.errors import one_line
-from shvit_pl.hub_status import hub_reachable, why_later
+from shvit_pl.hub_status import hub_reachable, token_page, why_later
 
 HUB = ("hf-hub:", "hf_hub:")  # timm's prefixes of a repo
 
@@ -49,7 +49,7 @@ def why_not(error: BaseException, repo: str) -> str:
     if isinstance(error, GatedRepoError):
         return (
             f"a gated repo. Ask for access at {page}, and set HF_TOKEN to a token of the account that has it "
-            f"({constants.ENDPOINT}/settings/tokens)."
+            f"({token_page()})."
         )
     if isinstance(error, RepositoryNotFoundError | HFValidationError):
         return (
@@ -68,7 +68,7 @@ def why_not(error: BaseException, repo: str) -> str:
     if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
         return (
             f"the Hub does not let this token read it ({error.response.status_code}). Set HF_TOKEN to one that may "
-            f"({constants.ENDPOINT}/settings/tokens)."
+            f"({token_page()})."
         )
     if later := why_later(error):
         return later

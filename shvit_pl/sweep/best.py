@@ -1,4 +1,4 @@
-"""Which run of a sweep is pushed."""
+"""The best run of a sweep, which is the one that is pushed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import mean
 from shvit_pl.errors import UserError
 from shvit_pl.hub.card import Sweep
 from shvit_pl.runs.folder import SUMMARY
-from shvit_pl.sweep.plan.objectives import monitor, value
+from shvit_pl.sweep.plan.objectives import monitor, value_of
 from shvit_pl.sweep.report.tables import cells_markdown
 from shvit_pl.sweep.results import Cell, Results, Run
 from shvit_pl.sweep.study.reading import results_of
@@ -49,7 +49,7 @@ def pick(results: Results) -> tuple[Cell, Run, float] | None:
 
 
 def _scores(cell: Cell, objective: str) -> list[tuple[Run, float]]:
-    found = [(run, value(run.summary, objective)) for run in cell.done if run.summary is not None]
+    found = [(run, value_of(run.summary, objective)) for run in cell.done if run.summary is not None]
     return [(run, score) for run, score in found if score is not None]
 
 

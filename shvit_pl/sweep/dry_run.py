@@ -17,7 +17,7 @@ from shvit_pl.display.tables import table_console
 from shvit_pl.errors import UserError
 from shvit_pl.fit.check import Planned
 from shvit_pl.runs.folder import finished_run, read_summary
-from shvit_pl.sweep.plan.checks import Opened
+from shvit_pl.sweep.plan.checks import OpenedCell
 from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.processes import how_it_ended
 from shvit_pl.sweep.study.progress import duration
@@ -44,7 +44,7 @@ class Measured:
         return self.start + images / self.images_per_second
 
 
-def dry_run(definition: Definition, cells: Sequence[Opened], program: Sequence[str], workers: int) -> None:
+def dry_run(definition: Definition, cells: Sequence[OpenedCell], program: Sequence[str], workers: int) -> None:
     """Print the cells of a sweep: what they cost, and how long their runs take when measured one after the other.
 
     Args:

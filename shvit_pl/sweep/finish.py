@@ -13,7 +13,7 @@ from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.report.pareto import best_first
 from shvit_pl.sweep.report.quantities import run_value
 from shvit_pl.sweep.report.terminal import summary_lines
-from shvit_pl.sweep.report.write import write_report
+from shvit_pl.sweep.report.write import PAGE, write_report
 from shvit_pl.sweep.results import Results
 from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.folder import SWEEP
@@ -23,9 +23,7 @@ from shvit_pl.sweep.study.reading import read_results, results_of
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
 
 
-def finish(
-    board: Board, definition: Definition, folder: Path, speed: bool, gpu: str | None = None, plain: bool = False
-) -> None:
+def finish(board: Board, definition: Definition, folder: Path, speed: bool, gpu: str | None, plain: bool) -> None:
     """Report; and measure the inference speed of cells that have none yet, where asked, and report again.
 
     Args:
@@ -53,9 +51,9 @@ def report_on(folder: str, storage: str | None) -> None:
 
 
 def _report(results: Results, folder: Path) -> None:
-    paths = write_report(results, folder)
+    write_report(results, folder)
     print("\n".join(summary_lines(results)))
-    print(f"report: {next(path for path in paths if path.suffix == '.html')}")
+    print(f"report: {folder / PAGE}")
 
 
 def _measured(

@@ -44,6 +44,11 @@ class Options:
     dry_run: bool = False
     plain: bool = False
 
+    @property
+    def gpu_numbers(self) -> list[str]:
+        """The numbers in `gpus`; empty where it is not given."""
+        return [number.strip() for number in self.gpus.split(",")] if self.gpus is not None else []
+
 
 def read_options(args: Sequence[str]) -> tuple[Options, list[str], list[str]]:
     """Split the command line of `sweep`.
@@ -111,5 +116,5 @@ def _check(options: Options) -> None:
         raise UserError(f"--heartbeat {options.heartbeat}: allowed are seconds above 0.")
     if options.folder == "":
         raise UserError("--folder '': give a folder, such as sweeps/macro.")
-    if options.gpus is not None and not all(gpu.strip().isdecimal() for gpu in options.gpus.split(",")):
+    if not all(map(str.isdecimal, options.gpu_numbers)):
         raise UserError(f"--gpus {options.gpus!r}: allowed are numbers, such as 0,1,2.")

@@ -1,4 +1,4 @@
-"""Which process it is, whether it is alive, how it ended, and that it dies with its parent."""
+"""Which process it is, whether it is alive, how it ended, and children that die with their parent."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import ctypes
 import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
 _LONGEST = 300  # characters of an error
@@ -31,6 +32,21 @@ def is_alive(process: dict[str, Any]) -> bool | None:
 def is_of_this_machine(process: Mapping[str, Any]) -> bool:
     """Whether a process is of this machine and container, by the host's name where that is all there is."""
     return (process["machine"], process["host"]) == (_machine(), socket.gethostname())
+
+
+def start_child(
+    command: Sequence[str], output: IO[str], environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, which dies with this one and prints into a file."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=dying_with_us(),
+    )
 
 
 def dying_with_us() -> Callable[[], None]:

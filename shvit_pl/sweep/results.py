@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from shvit_pl.sweep.plan.objectives import Direction
+from shvit_pl.sweep.plan.sweep_file import Kind
 
 State = Literal["done", "pruned", "failed", "running", "waiting"]
 
@@ -67,7 +68,7 @@ class Results:
     """
 
     title: str
-    kind: Literal["grid", "list", "search"]
+    kind: Kind
     objectives: dict[str, Direction]
     cells: tuple[Cell, ...]
     speed: dict[str, Any] | None = None

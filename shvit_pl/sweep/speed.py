@@ -18,7 +18,7 @@ from shvit_pl.models import SHViT
 _LAYOUT = torch.channels_last
 _BATCH = {"cuda": 256, "cpu": 16}  # the paper's
 Summary = Mapping[str, Any]
-Point = tuple[Network, int, int]  # a network, its classes, and the side of its images in pixels
+Timed = tuple[Network, int, int]  # a network, its classes, and the side of its images in pixels
 
 
 def measure_speed(
@@ -48,11 +48,11 @@ def measure_speed(
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     batch = batch or _BATCH[device.type]
-    points = {name: _point(summary) for name, summary in cells.items()}
-    models = {points[name]: _model(summary, device) for name, summary in cells.items()}
+    timed = {name: _timed(summary) for name, summary in cells.items()}
+    models = {timed[name]: _model(summary, device) for name, summary in cells.items()}
     sizes = sorted({size for _, _, size in models})
     batches = {size: torch.randn(batch, 3, size, size).to(device, memory_format=_LAYOUT) for size in sizes}
-    images = {point: batches[point[2]] for point in models}
+    images = {key: batches[key[2]] for key in models}
     try:
         fast = _compiled(models, images, progress) if compiling else dict.fromkeys(models, "not asked for")
         figures = _measured(models, fast, images, rounds, seconds, progress)
@@ -60,11 +60,11 @@ def measure_speed(
         torch.compiler.reset()  # frees what was compiled
     return {
         "conditions": _conditions(device, batch, sizes, rounds),
-        "cells": {name: dict(figures[point]) for name, point in points.items()},
+        "cells": {name: dict(figures[key]) for name, key in timed.items()},
     }
 
 
-def _point(summary: Summary) -> Point:
+def _timed(summary: Summary) -> Timed:
     return network(design_of(summary)), len(summary["classes"]), summary["dataset"]["image_size"]
 
 
@@ -76,39 +76,39 @@ def _model(summary: Summary, device: torch.device) -> nn.Module:
 
 
 def _compiled(
-    models: Mapping[Point, nn.Module], images: Mapping[Point, Tensor], progress: Progress | None
-) -> dict[Point, nn.Module | str]:
+    models: Mapping[Timed, nn.Module], images: Mapping[Timed, Tensor], progress: Progress | None
+) -> dict[Timed, nn.Module | str]:
     """The compiled networks; instead of one that can't be compiled, why."""
-    networks: dict[Point, nn.Module | str] = {}
-    for point, model in models.items():
+    networks: dict[Timed, nn.Module | str] = {}
+    for key, model in models.items():
         try:
-            networks[point] = compiled(model, images[point])
+            networks[key] = compiled(model, images[key])
         except NotCompiledError as error:
-            networks[point] = str(error)
+            networks[key] = str(error)
         if progress is not None:
             progress("compiling", len(networks), len(models))
     return networks
 
 
 def _measured(
-    models: Mapping[Point, nn.Module],
-    fast: Mapping[Point, nn.Module | str],
-    images: Mapping[Point, Tensor],
+    models: Mapping[Timed, nn.Module],
+    fast: Mapping[Timed, nn.Module | str],
+    images: Mapping[Timed, Tensor],
     rounds: int,
     seconds: float,
     progress: Progress | None,
-) -> dict[Point, dict[str, Any]]:
+) -> dict[Timed, dict[str, Any]]:
     """The figures of each network: eager and compiled ones take turns in the same rounds."""
-    turns = {(point, "eager"): model for point, model in models.items()}
-    turns |= {(point, "compiled"): network for point, network in fast.items() if isinstance(network, nn.Module)}
+    turns = {(key, "eager"): model for key, model in models.items()}
+    turns |= {(key, "compiled"): network for key, network in fast.items() if isinstance(network, nn.Module)}
     rates = images_per_second(turns, {turn: images[turn[0]] for turn in turns}, rounds, seconds, progress)
     return {
-        point: {
-            **_figures("eager", rates[point, "eager"]),
-            **_figures("compiled", rates.get((point, "compiled"))),
+        key: {
+            **_figures("eager", rates[key, "eager"]),
+            **_figures("compiled", rates.get((key, "compiled"))),
             "compiled_why": network if isinstance(network, str) else None,
         }
-        for point, network in fast.items()
+        for key, network in fast.items()
     }
 
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
-import torch
 from optuna.exceptions import StorageInternalError
 
-from shvit_pl.errors import UserError
 from shvit_pl.fit.check import fit_check
 from shvit_pl.sweep.dry_run import dry_run
 from shvit_pl.sweep.engine.driver import Terminated, Terms, drive
 from shvit_pl.sweep.engine.pool import Pool, slots_for
 from shvit_pl.sweep.engine.worker import WorkerSpec
 from shvit_pl.sweep.finish import finish
+from shvit_pl.sweep.gpus import workers_and_gpus
 from shvit_pl.sweep.options import Options
-from shvit_pl.sweep.plan.checks import check_flags, check_strays, define, open_cells
-from shvit_pl.sweep.plan.definition import Definition, refuse_other
+from shvit_pl.sweep.plan.checks import check_flags, check_strays, open_cells
+from shvit_pl.sweep.plan.definition import Definition, define, refuse_other
 from shvit_pl.sweep.plan.sweep_file import pick_sweep_file, read_sweep_file
 from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.folder import write_record
@@ -54,7 +52,7 @@ def start(options: Options, configs: Sequence[str], flags: Sequence[str], comman
     fit = fit_check()
     check_flags(file, flags, fit)
     definition = define(file, base, fit)
-    workers, gpus = _workers(options, fit.config.fit.trainer.devices)
+    workers, gpus = workers_and_gpus(options, fit.config.fit.trainer.devices)
     there = sweeps_there(folder, options.storage, study)
     for before, where in there:
         refuse_other(before, definition, where)
@@ -91,15 +89,25 @@ def run_sweep(
     again = board.forgive()
     status = status_of(board, definition, options.retries)
     _announce(definition, status, spec, len(slots), added, again)
+    status = _driven(board, definition, Pool(spec, slots), options)
+    gpu = next(iter(options.gpu_numbers), None)
+    finish(board, definition, folder, options.speed and status.left == 0, gpu, options.plain)
+    _close(status, folder)
+
+
+def _driven(board: Board, definition: Definition, pool: Pool, options: Options) -> Status:
+    """How far the sweep is when nothing is left to do here."""
     terms = Terms(options.retries, _SILENCE * options.heartbeat, options.wait)
     try:
-        with LiveTable(folder, options.plain) as table:
-            status = drive(board, definition, Pool(spec, slots), terms, table)
+        with LiveTable(Path(pool.spec.folder), options.plain) as table:
+            return drive(board, definition, pool, terms, table)
     except (KeyboardInterrupt, Terminated) as stop:
         print(f"stopped: {_left(board, definition, options)}; the same command goes on with them", flush=True)
         raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
-    gpu = options.gpus.split(",")[0].strip() if options.gpus is not None else None
-    finish(board, definition, folder, options.speed and status.left == 0, gpu, options.plain)
+
+
+def _close(status: Status, folder: Path) -> None:
+    """Say what is not done, and how it will be."""
     if status.left:
         print(f"{status.left} runs go on elsewhere, and end up in this report: shvit-pl report --folder {folder}")
     if status.failed:
@@ -123,38 +131,6 @@ def _without_password(options: Options, command: Sequence[str]) -> tuple[Options
     if given is None or hidden is None:
         return options, command
     return replace(options, storage=hidden), [arg.replace(given, hidden) for arg in command]
-
-
-def _workers(options: Options, devices: object) -> tuple[int, list[str]]:
-    """How many workers, and which GPUs are handed out to them, as CUDA_VISIBLE_DEVICES names them."""
-    there = {str(number): name for number, name in enumerate(_visible_gpus())}
-    if str(devices) not in ("auto", "1", "-1"):
-        if (options.workers or 1) > 1 or options.gpus is not None:
-            raise UserError(
-                f"--trainer.devices {devices}: each run takes several devices; leave out --workers and --gpus."
-            )
-        return 1, []
-    gpus = [gpu.strip() for gpu in options.gpus.split(",")] if options.gpus is not None else list(there)
-    for gpu in gpus:
-        if gpus.count(gpu) > 1:
-            raise UserError(f"--gpus {options.gpus}: {gpu} is there twice; --per_gpu 2 gives it two workers.")
-        if gpu not in there:
-            found = f"allowed are {', '.join(there)}" if there else "torch finds no GPU here; leave it out"
-            raise UserError(f"--gpus {options.gpus}: {found}.")
-    room = max(1, len(gpus) * options.per_gpu)
-    if gpus and (options.workers or 1) > room:
-        raise UserError(
-            f"--workers {options.workers}: {len(gpus)} GPUs with --per_gpu {options.per_gpu} have room for {room}; "
-            "give more of --gpus, or a larger --per_gpu."
-        )
-    return options.workers or room, [there[gpu] for gpu in gpus]
-
-
-def _visible_gpus() -> list[str]:
-    """Names of the GPUs that torch numbers from 0: where the environment picks some, it names them."""
-    count = torch.cuda.device_count()
-    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return (named or [str(number) for number in range(count)])[:count]
 
 
 def _announce(definition: Definition, status: Status, spec: WorkerSpec, workers: int, added: int, again: int) -> None:

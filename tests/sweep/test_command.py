@@ -1,15 +1,9 @@
 """Sweeps through the command: ordinary runs, commands that repeat, and what happens when it is given again."""
 
-import os
-import pty
 import re
-import select
 import shlex
 import shutil
-import subprocess
-import sys
 import tempfile
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,9 +11,8 @@ import yaml
 
 from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
-from tests.sweep.small import PATCHES, arguments, files, sweep, trials
+from tests.sweep.small import PATCHES, files, sweep, trials
 
-ROOT = Path(__file__).parents[2]
 TWO = f"{PATCHES}objective: [val/acc1, params]\n"
 NAMES = ["patch_size-16_seed-0", "patch_size-8_seed-0"]
 
@@ -181,42 +174,3 @@ def test_a_dry_run_tells_costs_and_time_and_leaves_nothing(done, tmp_path, monke
     assert "4 runs (2 cells, seeds 0, 1): about 0:" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dry.yaml", "temporary"]
     assert not any((tmp_path / "temporary").iterdir())
-
-
-def on_a_terminal(args):
-    """What a process prints on a terminal of its own."""
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "shvit_pl.cli", *args], stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-    ) as process:
-        os.close(theirs)
-        printed = b""
-        while process.poll() is None or select.select([ours], [], [], 0)[0]:
-            try:
-                printed += os.read(ours, 4096) if select.select([ours], [], [], 1)[0] else b""
-            except OSError:  # the other end is closed
-                break
-    os.close(ours)
-    assert process.returncode == 0
-    return printed.decode()
-
-
-@pytest.mark.slow
-def test_a_terminal_shows_a_live_table_below_the_commands(tmp_path):
-    printed = on_a_terminal(arguments(tmp_path / "live", PATCHES))
-    seen = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", printed)
-    assert "━" in seen
-    for text in ("0/2 runs", "1/2 runs", "1 running", "best so far: val/acc1 0.", "left", "seed 0"):
-        assert text in seen
-    assert "patch_size 16, seed 0 begins: shvit-pl fit --config=s1.yaml" in seen
-    assert re.search(r"about 0:\d\d:\d\d left", seen)
-
-
-@pytest.mark.slow
-def test_a_terminal_shows_plain_lines_where_asked_for(tmp_path):
-    printed = on_a_terminal(arguments(tmp_path / "plain", PATCHES.replace("16, 8", "16"), "--plain"))
-    assert "\x1b" not in printed
-    assert "best so far" not in printed
-    assert "patch_size 16, seed 0 begins: shvit-pl fit" in printed
-    assert "patch_size 16, seed 0: val/acc1 0." in printed

@@ -7,7 +7,8 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import paper_row
 from shvit_pl.errors import UserError
 from shvit_pl.fit.check import fit_check
-from shvit_pl.sweep.plan.checks import check_flags, define, open_cells
+from shvit_pl.sweep.plan.checks import check_flags, open_cells
+from shvit_pl.sweep.plan.definition import define
 from shvit_pl.sweep.plan.flags import as_flags
 from shvit_pl.sweep.plan.sweep_file import pick_sweep_file, read_sweep_file
 

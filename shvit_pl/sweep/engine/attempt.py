@@ -13,7 +13,7 @@ from pathlib import Path
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
-from shvit_pl.sweep.processes import dying_with_us, how_it_ended
+from shvit_pl.sweep.processes import how_it_ended, start_child
 from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.notes import BEAT
 
@@ -53,14 +53,7 @@ class Attempt:
         with log.open("a") as file:
             file.write(f"$ {shlex.join(command)}\n")
             file.flush()
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=dying_with_us(),
-            )
+            process = start_child(command, file)
         try:
             code = self._watch(process)
         except BaseException:

@@ -13,7 +13,7 @@ from typing import Any
 
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.engine.worker import WorkerSpec
-from shvit_pl.sweep.processes import dying_with_us, is_of_this_machine
+from shvit_pl.sweep.processes import is_of_this_machine, start_child
 from shvit_pl.sweep.study.folder import LOGS
 
 _PATIENCE = 30.0  # seconds for a worker to end its run
@@ -103,15 +103,8 @@ class Pool:
         log = self._log(number)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as file:
-            return subprocess.Popen(
-                [sys.executable, "-m", "shvit_pl.sweep.engine.worker", self.spec.as_json()],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=worker_environment(self.slots[number], len(self.slots), os.environ),
-                start_new_session=True,
-                preexec_fn=dying_with_us(),
-            )
+            command = [sys.executable, "-m", "shvit_pl.sweep.engine.worker", self.spec.as_json()]
+            return start_child(command, file, worker_environment(self.slots[number], len(self.slots), os.environ))
 
     def _log(self, number: int) -> Path:
         return Path(self.spec.folder) / LOGS / f"worker-{number}.log"

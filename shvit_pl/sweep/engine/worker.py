@@ -19,7 +19,7 @@ from shvit_pl.runs.folder import finished_run, read_curves, read_summary
 from shvit_pl.sweep.engine.attempt import Attempt, Stopped
 from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.plan.flags import as_flags
-from shvit_pl.sweep.plan.objectives import monitor, value
+from shvit_pl.sweep.plan.objectives import monitor, value_of
 from shvit_pl.sweep.plan.points import Point
 from shvit_pl.sweep.plan.search import make_sampler, suggest
 from shvit_pl.sweep.processes import this_process
@@ -125,7 +125,7 @@ class Worker:
 
     def _pruning(self, number: int, definition: Definition) -> list[str]:
         """The callback that asks the pruner after each epoch."""
-        if definition.search is None or definition.search["pruner"] == "none":
+        if definition.pruner == "none":
             return []
         self.board.carry_over(number)
         settings = {
@@ -134,14 +134,14 @@ class Worker:
             "study": self.spec.study,
             "trial": number,
             "metric": monitor(definition.objectives),
-            "pruner": definition.search["pruner"],
+            "pruner": definition.pruner,
         }
         flags = as_flags({f"trainer.callbacks.{name}": setting for name, setting in settings.items()})
         return ["--trainer.callbacks+=shvit_pl.sweep.engine.pruning.PruneTrial", *flags]
 
     def _done(self, number: int, run: Path, definition: Definition) -> None:
         summary = read_summary(run)
-        values = [value(summary, objective) for objective in definition.objectives]
+        values = [value_of(summary, objective) for objective in definition.objectives]
         facts: dict[str, Any] = {
             SUMMARY: summary,
             CURVES: read_curves(run),
@@ -152,8 +152,7 @@ class Worker:
             missing = list(definition.objectives)[values.index(None)]
             self.board.end(number, TrialState.FAIL, facts | {ERROR: f"{missing} is not in its summary.json"})
             return
-        may_prune = definition.search is not None and definition.search["pruner"] != "none"
-        pruned = may_prune and summary["steps_trained"] < summary["steps"]
+        pruned = definition.pruner != "none" and summary["steps_trained"] < summary["steps"]
         state = TrialState.PRUNED if pruned else TrialState.COMPLETE
         self.board.end(number, state, facts, reached)
 

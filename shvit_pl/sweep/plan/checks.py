@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from textwrap import shorten
 from typing import Any
 
@@ -15,8 +14,7 @@ from shvit_pl.runs.metrics import EMA, MONITORS
 from shvit_pl.sweep.options import own_flags
 from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.plan.flags import as_flags, short_names
-from shvit_pl.sweep.plan.points import cells_of
-from shvit_pl.sweep.plan.sweep_file import IN_FILE, KINDS, SweepFile
+from shvit_pl.sweep.plan.sweep_file import IN_FILE, SweepFile
 
 # what the sweep says to each run, and where a user says it
 _OWN = {
@@ -74,26 +72,8 @@ def _is_of_fit(name: str, known: set[str]) -> bool:
     return name in known or any(name.startswith(f"{flag}.") for flag in known - SECTIONS.keys())
 
 
-def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
-    """What a sweep file means with these flags of `fit`; raises `UserError` for flags that `fit` refuses."""
-    settings = fit.settings(base)
-    _check_keeps_a_run(fit.config.fit.trainer)
-    varied = {"seed_everything", "monitor", *file.varied}
-    fixed = {name: value for name, value in settings.items() if not _is_within(name, varied)}
-    search = {key: value for key, value in asdict(file.search).items() if key != "n_trials"} if file.search else None
-    kind = next(kind for kind, given in zip(KINDS, (file.grid, file.rows, file.search), strict=True) if given)
-    return Definition(kind, _plain(cells_of(file)), file.seeds, dict(file.objectives), _plain(fixed), _plain(search))
-
-
-def _check_keeps_a_run(trainer: Any) -> None:
-    """A sweep reads what its runs leave behind."""
-    if trainer.fast_dev_run or trainer.logger is False:
-        name, value = ("fast_dev_run", trainer.fast_dev_run) if trainer.fast_dev_run else ("logger", False)
-        raise UserError(f"trainer.{name} {value}: a run of a sweep keeps its run folder; leave it out of base.")
-
-
 @dataclass(frozen=True)
-class Opened:
+class OpenedCell:
     """A cell that `fit` takes.
 
     Attributes:
@@ -107,18 +87,18 @@ class Opened:
     planned: Planned
 
 
-def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit: FitCheck) -> list[Opened]:
+def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit: FitCheck) -> list[OpenedCell]:
     """Open data, weights and teacher of every cell as its runs would; raises `UserError` with all that fail together.
 
     Of a search, each choice and the ends of each range are opened, and all whole numbers of a short one.
     """
     cells = definition.cells if file.search is None else _named(file.search.examples())
-    opened: list[Opened] = []
+    opened: list[OpenedCell] = []
     mistakes: dict[str, str] = {}
     for name, choices in cells.items():
         flags = (*base, *as_flags(choices))
         try:
-            opened.append(Opened(name, flags, fit.open(flags)))
+            opened.append(OpenedCell(name, flags, fit.open(flags)))
             _check_logged(definition, opened[-1].planned)
         except UserError as error:
             mistakes[name] = str(error)
@@ -156,13 +136,3 @@ def _together(mistakes: dict[str, str], cells: int) -> str:
 
 def _and_more(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} (and {len(names) - 1} more)"
-
-
-def _is_within(name: str, varied: Iterable[str]) -> bool:
-    """Whether a setting is varied, by itself or with its section."""
-    return any(name == flag or name.startswith(f"{flag}.") for flag in varied)
-
-
-def _plain(value: Any) -> Any:
-    """As it comes back from the study."""
-    return json.loads(json.dumps(value, default=str))

@@ -1,15 +1,20 @@
-"""What defines a sweep: recorded in its study, and compared when it is started again."""
+"""What defines a sweep: read from its file, recorded in its study, compared when it is started again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.plan.objectives import Direction
-from shvit_pl.sweep.plan.points import Point, points_of
+from shvit_pl.sweep.plan.points import Point, cells_of, points_of
+from shvit_pl.sweep.plan.sweep_file import KINDS, Kind, SweepFile
+
+if TYPE_CHECKING:
+    from shvit_pl.fit.check import FitCheck  # torch, which workers do without
 
 _SHOWN = 3  # differences in a message
 _LONGEST = 30  # characters of a value in it
@@ -29,7 +34,7 @@ class Definition:
         search: Sampler, pruner and space of a search.
     """
 
-    kind: str
+    kind: Kind
     cells: dict[str, dict[str, Any]]
     seeds: tuple[int, ...]
     objectives: dict[str, Direction]
@@ -48,6 +53,11 @@ class Definition:
             return f"{len(self.cells)} trials"
         return f"{len(self.points)} runs ({len(self.cells)} cells, seeds {', '.join(map(str, self.seeds))})"
 
+    @property
+    def pruner(self) -> str:
+        """What ends hopeless runs of a search early; `none` of any other sweep."""
+        return "none" if self.search is None else str(self.search["pruner"])
+
     def as_dict(self) -> dict[str, Any]:
         """As it is stored."""
         return asdict(self) | {"seeds": list(self.seeds)}
@@ -56,6 +66,34 @@ class Definition:
     def from_dict(cls, stored: Mapping[str, Any]) -> Definition:
         """As it was stored."""
         return cls(**{**stored, "seeds": tuple(stored["seeds"])})
+
+
+def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
+    """What a sweep file means with these flags of `fit`; raises `UserError` for flags that `fit` refuses."""
+    settings = fit.settings(base)
+    _check_keeps_a_run(fit.config.fit.trainer)
+    varied = {"seed_everything", "monitor", *file.varied}
+    fixed = {name: value for name, value in settings.items() if not _is_within(name, varied)}
+    search = {key: value for key, value in asdict(file.search).items() if key != "n_trials"} if file.search else None
+    kind = next(kind for kind, given in zip(KINDS, (file.grid, file.rows, file.search), strict=True) if given)
+    return Definition(kind, _plain(cells_of(file)), file.seeds, dict(file.objectives), _plain(fixed), _plain(search))
+
+
+def _check_keeps_a_run(trainer: Any) -> None:
+    """A sweep reads what its runs leave behind."""
+    if trainer.fast_dev_run or trainer.logger is False:
+        name, value = ("fast_dev_run", trainer.fast_dev_run) if trainer.fast_dev_run else ("logger", False)
+        raise UserError(f"trainer.{name} {value}: a run of a sweep keeps its run folder; leave it out of base.")
+
+
+def _is_within(name: str, varied: Iterable[str]) -> bool:
+    """Whether a setting is varied, by itself or with its section."""
+    return any(name == flag or name.startswith(f"{flag}.") for flag in varied)
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from the study."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def refuse_other(before: Definition, now: Definition, where: str) -> None:

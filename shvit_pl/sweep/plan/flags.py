@@ -1,15 +1,23 @@
-"""Flags and values as a sweep file writes them: their shape, and how `fit` takes them."""
+"""Keys, flags and values as a sweep file writes them: their shape, and how `fit` takes them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from reprlib import repr as short
 from typing import Any
 
 from shvit_pl.command_line.flat_settings import flat
 from shvit_pl.command_line.parser import SECTIONS, no_section
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, did_you_mean
+
+
+def check_keys(section: Iterable[Any], allowed: Sequence[str], where: str) -> None:
+    """Raise `UserError` for a key that a section of a sweep file can't have."""
+    for key in section:
+        if key not in allowed:
+            hint = did_you_mean(str(key), allowed)
+            raise UserError(f"{where}: {key}: no such key{hint}; allowed are {', '.join(allowed)}.")
 
 
 def check_flag(flag: Any, value: Any, where: str) -> None:

@@ -43,7 +43,7 @@ def monitor(objectives: Mapping[str, Direction]) -> str:
     return next((name for name in objectives if name in MONITORS), "val/acc1")
 
 
-def value(summary: Mapping[str, Any], objective: str) -> float | None:
+def value_of(summary: Mapping[str, Any], objective: str) -> float | None:
     """An objective's value in a run's `summary.json`: a metric of its best epoch, or a cost."""
     found = summary.get(objective) if objective in COSTS else summary["metrics"].get(objective)
     return None if found is None else float(found)

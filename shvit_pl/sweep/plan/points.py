@@ -1,4 +1,4 @@
-"""From a sweep file to its cells and points: names that are unique, and flags of `fit`."""
+"""From a sweep file to its cells, and to its points, which are runs: names that are unique."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from math import isfinite
 from reprlib import repr as short
 from typing import TYPE_CHECKING, Any
 
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.errors import UserError
 from shvit_pl.runs.metrics import MONITORS
-from shvit_pl.sweep.plan.flags import check_choices, check_flag
+from shvit_pl.sweep.plan.flags import check_choices, check_flag, check_keys
 from shvit_pl.sweep.plan.objectives import Direction
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import Trial
 
-SAMPLERS = ("tpe", "nsga2", "random")
-PRUNERS = ("none", "median", "halving")
-KEYS = ("n_trials", "sampler", "pruner", "space")
+SEARCH_KEYS = ("n_trials", "sampler", "pruner", "space")
+_SAMPLERS = ("tpe", "nsga2", "random")
+_PRUNERS = ("none", "median", "halving")
 _SHORT = 16  # numbers in a range of whole ones, all of which are tried before the first run
+_EXAMPLE = "{low: 1.0e-4, high: 1.0e-2, log: true}"
 _RANGE = ("low", "high", "log", "step")
 
 
@@ -71,24 +72,18 @@ def _tried(low: Any, high: Any, log: bool = False, step: Any = None) -> list[Any
 
 def read_search(search: Any, path: str) -> Search:
     """Read the section `search`; raises `UserError` for what Optuna could not search."""
-    for key in search if isinstance(search, dict) else ():
-        if key not in KEYS:
-            hint = did_you_mean(str(key), KEYS)
-            raise UserError(f"--config {path!r}: search: {key}: no such key{hint}; allowed are {', '.join(KEYS)}.")
+    check_keys(search if isinstance(search, dict) else (), SEARCH_KEYS, f"--config {path!r}: search")
     if not isinstance(search, dict) or not isinstance(search.get("space"), dict) or not search["space"]:
         raise UserError(f"--config {path!r}: search: give a space, such as {{model.optim.lr: {_EXAMPLE}}}.")
     n_trials = search.get("n_trials", 20)
     if type(n_trials) is not int or n_trials < 1:
         raise UserError(f"--config {path!r}: search: n_trials {n_trials!r}: allowed are whole numbers from 1.")
-    for key, allowed in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
+    for key, allowed in (("sampler", _SAMPLERS), ("pruner", _PRUNERS)):
         if search.get(key, allowed[0]) not in allowed:
             raise UserError(f"--config {path!r}: search: {key} {short(search[key])}: allowed are {', '.join(allowed)}.")
     for flag, values in search["space"].items():
         _check_values(flag, values, path)
     return Search(n_trials, search.get("sampler", ""), search.get("pruner", "none"), search["space"])
-
-
-_EXAMPLE = "{low: 1.0e-4, high: 1.0e-2, log: true}"
 
 
 def _check_values(flag: Any, values: Any, path: str) -> None:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from reprlib import repr as short
-from typing import Any
+from typing import Any, Literal
 
 from shvit_pl.command_line.config_files import find_config, read_config
 from shvit_pl.errors import UserError, did_you_mean
-from shvit_pl.sweep.plan.flags import check_choices, check_flag
+from shvit_pl.sweep.plan.flags import check_choices, check_flag, check_keys
 from shvit_pl.sweep.plan.objectives import Direction, read_objectives
-from shvit_pl.sweep.plan.search import KEYS as SEARCH_KEYS
-from shvit_pl.sweep.plan.search import Search, read_search
+from shvit_pl.sweep.plan.search import SEARCH_KEYS, Search, read_search
 
-KINDS = ("grid", "list", "search")
+Kind = Literal["grid", "list", "search"]
+KINDS: tuple[Kind, ...] = ("grid", "list", "search")
 _KEYS = ("base", *KINDS, "seeds", "objective")
 IN_FILE = {*_KEYS, "seed", *SEARCH_KEYS}  # what nobody should look for on the command line
 _SHIPPED = "cli_configs/sweeps/macro.yaml"
@@ -74,10 +74,7 @@ def _is_sweep(settings: dict[Any, Any]) -> bool:
 def read_sweep_file(path: str) -> SweepFile:
     """Read a sweep file; raises `UserError` for keys that it can't have, and values that make no sweep."""
     settings = read_config(path)
-    for key in settings:
-        if key not in _KEYS:
-            hint = did_you_mean(str(key), _KEYS)
-            raise UserError(f"--config {path!r}: {key}: no such key{hint}; allowed are {', '.join(_KEYS)}.")
+    check_keys(settings, _KEYS, f"--config {path!r}")
     kinds = [kind for kind in KINDS if kind in settings]
     if len(kinds) != 1:
         found = " and ".join(kinds) or "none of them"

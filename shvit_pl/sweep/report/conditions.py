@@ -10,6 +10,8 @@ from shvit_pl.sweep.report.rows import Row
 from shvit_pl.sweep.report.wording import around, counted, different, joined
 from shvit_pl.sweep.results import Results
 
+_OF_A_DATASET = ("path", "name", "revision", "image_size", "train_images", "validation_images", "validation")
+
 
 def conditions(results: Results, rows: list[Row]) -> dict[str, str]:
     """What all runs share, what was measured how, and what to bear in mind; by title."""
@@ -65,9 +67,6 @@ def _dataset(runs: list[dict[str, Any]]) -> str:
         f"{images[0]} training and {images[1]} validation images" if all(images) else "",
         known["validation"],
     )
-
-
-_OF_A_DATASET = ("path", "name", "revision", "image_size", "train_images", "validation_images", "validation")
 
 
 def _trained(runs: list[dict[str, Any]]) -> str:

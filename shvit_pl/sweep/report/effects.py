@@ -17,7 +17,7 @@ from shvit_pl.sweep.results import Results
 
 
 @dataclass(frozen=True)
-class Main:
+class MainEffect:
     """What a level changes, averaged over all other choices; by key of the quantity."""
 
     contrast: Contrast
@@ -48,7 +48,7 @@ class Effects:
 
     gains: tuple[Quantity, ...]
     costs: tuple[Quantity, ...]
-    main: tuple[Main, ...]
+    main: tuple[MainEffect, ...]
     interactions: tuple[Interaction, ...]
 
 
@@ -66,7 +66,8 @@ def effects(results: Results, known: list[Quantity]) -> Effects:
         gains=tuple(gains),
         costs=tuple(costs),
         main=tuple(
-            Main(contrast, {key: each[i] for key, each in found.items()}, times[i]) for i, contrast in enumerate(mains)
+            MainEffect(contrast, {key: each[i] for key, each in found.items()}, times[i])
+            for i, contrast in enumerate(mains)
         ),
         interactions=tuple(
             Interaction(*pair, {key: each[i] for key, each in found.items()}, _apart(pair, gains, tables))

@@ -7,7 +7,7 @@ from math import floor, isfinite, log10
 from typing import Any
 
 from shvit_pl.runs.metrics import EMA
-from shvit_pl.sweep.plan.objectives import COSTS, Direction, value
+from shvit_pl.sweep.plan.objectives import COSTS, Direction, value_of
 from shvit_pl.sweep.results import Cell, Results, Run
 
 ACCURACY = "val/acc1"
@@ -126,7 +126,7 @@ def cell_speed(results: Results, cell: Cell) -> dict[str, Any]:
 
 def run_value(run: Run, key: str) -> float | None:
     """A metric of the best epoch, or a cost; `None` where the run has none that is a number."""
-    found = value(run.summary, key) if run.summary else None
+    found = value_of(run.summary, key) if run.summary else None
     return found if found is not None and isfinite(found) else None
 
 

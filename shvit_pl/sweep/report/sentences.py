@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import floor, log10
 
 from shvit_pl.sweep.report.best_trials import search_sentences
-from shvit_pl.sweep.report.effects import Effects, Interaction, Main
+from shvit_pl.sweep.report.effects import Effects, Interaction, MainEffect
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.paired import Estimate
 from shvit_pl.sweep.report.quantities import Quantity
@@ -49,7 +49,7 @@ def is_finished(results: Results) -> bool:
     return not any(run.state in ("running", "waiting") for cell in results.cells for run in cell.runs)
 
 
-def _main_sentences(main: Main, found: Effects, lost: str) -> str:
+def _main_sentences(main: MainEffect, found: Effects, lost: str) -> str:
     """What a level brings, what it costs, and what can't be told; `lost` is why a gain without a pair is unknown."""
     gains = [_gain(one, main.gains[one.key], lost) for one in found.gains]
     costs = _cost_sentences(main, found.costs)
@@ -57,7 +57,7 @@ def _main_sentences(main: Main, found: Effects, lost: str) -> str:
     return " ".join([first, *costs])
 
 
-def _cost_sentences(main: Main, costs: tuple[Quantity, ...]) -> list[str]:
+def _cost_sentences(main: MainEffect, costs: tuple[Quantity, ...]) -> list[str]:
     """What is beyond the noise, then the rest."""
     said: dict[str, list[str]] = {start: [] for start in (_COSTS, _REACHES, _SAME, _NOISE, _UNKNOWN)}
     for of in costs:

@@ -1,4 +1,4 @@
-"""Where a sweep lives: its folder and its study, and which sweep they are of."""
+"""Where a sweep lives: its folder and its study, and which sweep is there already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a sweep is, as counts and as a table."""
+"""How far a sweep is: what is done, has failed or runs, and the time that is left."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -52,8 +51,8 @@ def read_results(board: Board, definition: Definition, folder: Path) -> Results:
         if definition.search is not None and trial is not None:
             choices[point.cell] = dict(trial.params)
     cells = tuple(Cell(name, choices[name], tuple(runs[name])) for name in definition.cells)
-    kind: Any = definition.kind
-    return Results(folder.absolute().name, kind, definition.objectives, cells, board.study.user_attrs.get(SPEED))
+    speed = board.study.user_attrs.get(SPEED)
+    return Results(folder.absolute().name, definition.kind, definition.objectives, cells, speed)
 
 
 def _opened(folder: Path, storage: str | None, name: str) -> Board:

@@ -3,7 +3,7 @@
 import pytest
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.plan.objectives import COSTS, MONITORS, monitor, read_objectives, value
+from shvit_pl.sweep.plan.objectives import COSTS, MONITORS, monitor, read_objectives, value_of
 
 SUMMARY = {"metrics": {"val/acc1": 0.9, "val/loss": 0.3}, "params": 1000, "macs": 5, "peak_memory_mb": None}
 
@@ -59,7 +59,7 @@ def test_the_best_checkpoint_is_the_best_in_the_first_metric():
 
 
 def test_a_value_is_that_of_the_best_epoch_or_a_cost():
-    assert value(SUMMARY, "val/acc1") == 0.9
-    assert value(SUMMARY, "params") == 1000.0
-    assert value(SUMMARY, "val/acc1_ema") is None
-    assert value(SUMMARY, "peak_memory_mb") is None
+    assert value_of(SUMMARY, "val/acc1") == 0.9
+    assert value_of(SUMMARY, "params") == 1000.0
+    assert value_of(SUMMARY, "val/acc1_ema") is None
+    assert value_of(SUMMARY, "peak_memory_mb") is None

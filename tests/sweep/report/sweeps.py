@@ -125,6 +125,15 @@ def at(run, state):
     return replace(run, state=state, summary=None, curves={}, folder=None)
 
 
+def with_summaries(results, **values):
+    """The sweep with these values in every summary."""
+    cells = (
+        replace(cell, runs=tuple(replace(run, summary={**run.summary, **values}) for run in cell.runs))
+        for cell in results.cells
+    )
+    return replace(results, cells=tuple(cells))
+
+
 def validated_once(results):
     """The same with the last validation alone, as after a single epoch."""
     cells = (

@@ -1,16 +1,10 @@
-from dataclasses import replace
-
 from shvit_pl.sweep.report.findings import findings_of
-from tests.sweep.report.sweeps import cube, nothing_done, with_speed
+from tests.sweep.report.sweeps import cube, nothing_done, with_speed, with_summaries
 
 
 def told(results, **values):
     """The conditions of a sweep with these values in every summary."""
-    cells = (
-        replace(cell, runs=tuple(replace(run, summary={**run.summary, **values}) for run in cell.runs))
-        for cell in results.cells
-    )
-    return findings_of(replace(results, cells=tuple(cells))).conditions
+    return findings_of(with_summaries(results, **values)).conditions
 
 
 def test_a_whole_training_says_what_was_seen():

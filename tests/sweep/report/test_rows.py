@@ -8,16 +8,7 @@ from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.quantities import quantity
 from shvit_pl.sweep.report.rows import Spread
 from shvit_pl.sweep.results import Results
-from tests.sweep.report.sweeps import cube, listed, nothing_done, search, unfinished, with_speed
-
-
-def changed(results, **values):
-    """The sweep with these values in every summary."""
-    cells = (
-        replace(cell, runs=tuple(replace(run, summary={**run.summary, **values}) for run in cell.runs))
-        for cell in results.cells
-    )
-    return replace(results, cells=tuple(cells))
+from tests.sweep.report.sweeps import cube, listed, nothing_done, unfinished, with_speed, with_summaries
 
 
 def test_a_row_has_choices_by_their_last_component_and_the_mean_over_seeds():
@@ -60,7 +51,7 @@ def test_inference_speed_and_the_papers_row_are_the_cells():
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
 def test_what_older_runs_lack_is_left_out(missing):
-    results = changed(cube(), peak_memory_mb=missing)
+    results = with_summaries(cube(), peak_memory_mb=missing)
     assert "peak_memory_mb" not in {one.key for one in findings_of(results).quantities}
     assert "peak_memory_mb" not in findings_of(results).rows[0].values
 
@@ -70,51 +61,6 @@ def test_any_objective_is_a_column():
     keys = [one.key for one in findings_of(results).quantities]
     assert keys[:3] == ["val/acc1", "val/acc1_ema", "val/loss"]
     assert "wall_seconds" in keys
-
-
-@pytest.mark.parametrize(
-    ("results", "key"),
-    [
-        (with_speed(cube()), "inference_compiled"),
-        (with_speed(cube(), compiled=False), "inference_eager"),
-        (cube(), "images_per_second"),
-    ],
-)
-def test_throughput_is_compiled_or_eager_inference_or_training(results, key):
-    across = findings_of(results).plane.across
-    assert across.quantity.key == key
-    assert "batch" in across.conditions
-
-
-def test_cells_that_were_not_compiled_are_never_compared_with_those_that_were():
-    results = with_speed(cube())
-    results.speed["cells"][results.cells[0].name]["compiled"] = None
-    assert findings_of(results).plane.across.quantity.key == "inference_eager"
-
-
-def test_where_only_the_best_trials_have_inference_speed_all_are_drawn_over_training_images():
-    results = with_speed(search())
-    for cell in results.cells[8:]:
-        del results.speed["cells"][cell.name]
-    plane = findings_of(results).plane
-    assert plane.across.quantity.key == "images_per_second"
-    assert len(plane.dots) == 16
-    assert plane.left_out == ""
-
-
-def test_cells_that_cannot_be_drawn_are_counted():
-    first, *rest = cube().cells
-    (without,) = changed(replace(cube(), cells=(first,)), images_per_second=None).cells
-    plane = findings_of(replace(cube(), cells=(without, *rest))).plane
-    assert len(plane.dots) == 7
-    assert plane.left_out.startswith("7 of 8 cells with a run that is done; the others lack top-1 or training images/s")
-
-
-def test_the_front_is_of_the_means_in_order():
-    results = with_speed(cube(effects={"patch_size": -0.02}, noise=0.0001))
-    front = findings_of(results).plane.front
-    assert [one.x.mean for one in front] == sorted(one.x.mean for one in front)
-    assert [one.y.mean for one in front] == sorted((one.y.mean for one in front), reverse=True)
 
 
 def test_a_spread_that_rounds_to_nothing_is_not_shown_as_zero():

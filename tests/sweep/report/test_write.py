@@ -6,10 +6,11 @@ import pytest
 from PIL import Image
 
 from shvit_pl.display.palette import colour
-from shvit_pl.sweep.report import summary_lines, write_report
 from shvit_pl.sweep.report.figures import draw_figures
 from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.tables import cells_markdown, runs_csv
+from shvit_pl.sweep.report.terminal import summary_lines
+from shvit_pl.sweep.report.write import write_report
 from shvit_pl.sweep.results import Results
 from tests.sweep.report.sweeps import cube, listed, nothing_done, search, unfinished, validated_once, with_speed
 
