@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import lightning as L
 
 from shvit_pl.callbacks.throughput import Throughput, find_callback
+from shvit_pl.cores import cores_of_process
 from shvit_pl.data.settings import can_move
 from shvit_pl.data.sources import EMBEDDED
 
@@ -86,8 +86,3 @@ def _lighter(settings: Any, device: str) -> list[str]:
     if settings["path"] != EMBEDDED:
         ways.append(f"store images no larger than about {2 * settings['image_size']} pixels a side")
     return ways
-
-
-def cores_of_process() -> int:
-    """Cores that this process may use: on a shared machine, fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,6 +13,7 @@ from rich.table import Table
 from shvit_pl.callbacks.position import epoch_of
 from shvit_pl.callbacks.summary import RunSummary, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
+from shvit_pl.display.words import counted
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
 from shvit_pl.runs.loggers import run_folder
@@ -83,12 +84,8 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
 
 
 def _length(facts: dict[str, Any]) -> str:
-    steps = _counted(facts["steps"], "step")
-    return f"{_counted(facts['epochs'], 'epoch')}, {steps}" if (facts["epochs"] or 0) > 0 else steps
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
+    steps = counted(facts["steps"], "step")
+    return f"{counted(facts['epochs'], 'epoch')}, {steps}" if (facts["epochs"] or 0) > 0 else steps
 
 
 def _version(dataset: dict[str, Any]) -> str:
@@ -125,7 +122,7 @@ def _learning_rate(module: ClassificationModule) -> str:
     if schedule is None:
         return config.name
     shrunk = " (a fifth of the run, which is shorter than warmup_epochs)" if schedule.warmup_shrunk else ""
-    warmup = _counted(schedule.warmup, f"warm-up {schedule.interval}")
+    warmup = counted(schedule.warmup, f"warm-up {schedule.interval}")
     return f"{config.name}, peak lr {schedule.peak:.2g}, {warmup}{shrunk}"
 
 

@@ -72,6 +72,8 @@ def shortened(message: str, parser: ArgumentParser) -> str:
     if choice := re.match(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)$", text):
         choices = re.findall(r"[^', ]+", choice[3])
         return f"{choice[1]} {choice[2]!r}: allowed are {', '.join(choices)}{did_you_mean(choice[2], choices)}"
+    if missing := re.search(r"arguments are required: (.*)$", text):
+        return f"give {', '.join(_as_given(name, parser) for name in missing[1].split(', '))}; --help says what it is"
     if dash := re.search(r"nrecognized arguments: ([\u2013\u2014]\S*)", text):
         return f"{dash[1]}: this begins with a long dash; flags begin with two hyphens"
     if flag := re.search(r"nrecognized arguments: (-{0,2}([\w.+-]+))", text):
@@ -79,6 +81,11 @@ def shortened(message: str, parser: ArgumentParser) -> str:
     if key := re.search(r"does not accept option '([\w.]+)'", text):
         return f"{key[1]}: no such setting{nearest_option(key[1], option_names(parser))}"
     return text
+
+
+def _as_given(name: str, parser: ArgumentParser) -> str:
+    """A required option with its dashes; what has none in capitals, as in the usage."""
+    return f"--{name}" if name in option_names(parser) else name.upper()
 
 
 def no_section(name: str, value: Any) -> str:

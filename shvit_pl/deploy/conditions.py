@@ -12,6 +12,7 @@ import torch
 
 from shvit_pl import __version__
 from shvit_pl.deploy.device import device_name, processor
+from shvit_pl.display.words import counted
 
 _LIBRARIES = ("timm", "triton", "onnxruntime", "numpy")
 _SHOWN = 3  # differences
@@ -49,12 +50,7 @@ def _version(name: str) -> str | None:
 
 def on_machine(conditions: Mapping[str, Any]) -> str:
     """Device, threads and torch, of what `machine` gives."""
-    return f"{conditions['device']}, {in_threads(conditions['threads'])}, torch {conditions['torch']}"
-
-
-def in_threads(number: int) -> str:
-    """A number of threads, as a sentence has it."""
-    return f"{number} thread{'s' * (number != 1)}"
+    return f"{conditions['device']}, {counted(conditions['threads'], 'thread')}, torch {conditions['torch']}"
 
 
 def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any], told: Callable[[str, Any, Any], str]) -> str:

@@ -10,6 +10,7 @@ from shvit_pl.designs.design import Design
 from shvit_pl.designs.named import NAMED, TIMM_NAMES
 
 Network = tuple[Any, ...]
+_ATTENTION = ("single_head", "multi_head")  # the same network where the second has one head
 
 
 def design_of(summary: Mapping[str, Any]) -> Design:
@@ -29,8 +30,8 @@ def network(design: Design) -> Network:
 
 def _stage(design: Design, stage: int) -> Network:
     size, mixer = (design.embed_dim[stage], design.depth[stage]), design.mixers[stage]
-    if mixer == "conv":
-        return size
+    if mixer not in _ATTENTION:
+        return mixer, *size
     bottleneck = mixer == "single_head" and design.single_head == "bottleneck"
     return *size, design.attended(stage), bottleneck, design.heads(stage), design.qk(stage), design.local_conv
 

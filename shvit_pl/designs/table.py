@@ -13,7 +13,7 @@ from shvit_pl.designs.design import Design
 from shvit_pl.designs.named import NAMED
 from shvit_pl.display.tables import table_console
 
-_SHORT = {"conv": "conv", "single_head": "single", "multi_head": "multi"}
+_SHORT = {"single_head": "single", "multi_head": "multi"}
 
 
 def designs(cube: str | None = None, image_size: int | None = None, num_classes: int = 1000) -> None:
@@ -63,7 +63,7 @@ def _cells(design: Design, image_size: int, num_classes: int) -> list[str]:
         str(design.patch_size),
         "-".join(map(str, design.embed_dim)),
         "-".join(map(str, design.depth)),
-        "-".join(_SHORT[mixer] for mixer in design.mixers),
+        "-".join(_SHORT.get(mixer, mixer) for mixer in design.mixers),
         str(image_size),
         " ".join(f"{side}x{side}" for side in design.grids(image_size)),
         f"{total.params / 1e6:.2f}",

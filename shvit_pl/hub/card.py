@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.network import design_of, timm_name
+from shvit_pl.display.words import in_markdown
 from shvit_pl.hub.comparison import compare
 from shvit_pl.hub.ended import EndedRun
 from shvit_pl.hub.metadata import metadata
@@ -56,7 +57,7 @@ def write_card(run: EndedRun, model: SHViT, folder: Path, target: Target, sweep:
         loader=PackageLoader("shvit_pl.hub"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip
-    environment.filters.update(cell=_cell, code=_code, percent="{:.1%}".format, wrapped=_wrapped)
+    environment.filters.update(cell=in_markdown, code=_code, percent="{:.1%}".format, wrapped=_wrapped)
     text = environment.get_template("card.md.j2").render(
         metadata=metadata(run, target.name, known is not None).to_yaml(),
         target=target, timm_name=known, sweep=_demoted(run, sweep), **_facts(run, folder),
@@ -120,11 +121,6 @@ def _wrapped(command: str) -> str:
         else:
             lines.append(f"  {word}" if lines else word)
     return " \\\n".join(lines)
-
-
-def _cell(text: object) -> str:
-    """Text that neither breaks a table nor becomes HTML."""
-    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def _code(text: str) -> str:

@@ -61,7 +61,7 @@ def _facts(design: Design, classes: int, side: int) -> dict[str, str]:
         "patch size": str(design.patch_size),
         "widths": " - ".join(map(str, design.embed_dim)),
         "blocks": " - ".join(map(str, design.depth)),
-        "token mixers": " - ".join(_MIXERS[mixer] for mixer in design.mixers),
+        "token mixers": " - ".join(_MIXERS.get(mixer, mixer) for mixer in design.mixers),
         "parameters": f"{total.params / 1e6:.2f} M ({classes} classes)",
         "multiply-accumulates": f"{total.macs / 1e6:.1f} M at {side} pixels",
     }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
+from shvit_pl.display.words import counted, joined
 from shvit_pl.hub.ended import EndedRun
 
 
@@ -54,12 +54,13 @@ def _augmentation(data: dict[str, Any]) -> str:
         f"random erasing {erasing:g}" if erasing else "",
         f"each image {data['repeats']} times" if data["repeats"] > 1 else "",
     ]
-    return _listed(parts) or "none"
+    return joined(*parts) or "none"
 
 
 def _mixing(mix: dict[str, Any]) -> str:
-    return _listed(
-        f"{name} {mix[key]:g}" if mix[key] else "" for key, name in (("mixup", "Mixup"), ("cutmix", "CutMix"))
+    return joined(
+        f"Mixup {mix['mixup']:g}" if mix["mixup"] else "",
+        f"CutMix {mix['cutmix']:g}" if mix["cutmix"] else "",
     )
 
 
@@ -72,11 +73,11 @@ def _optimiser(optim: dict[str, Any], summary: dict[str, Any]) -> str:
         f"layer decay {optim['layer_decay']:g}" if optim["layer_decay"] else "",
         f"adaptive clipping {optim['agc']:g}" if optim["agc"] else "",
     ]
-    return _listed(parts)
+    return joined(*parts)
 
 
 def _schedule(optim: dict[str, Any], summary: dict[str, Any]) -> str:
-    length = f"{summary['steps_trained']} steps in {_counted(summary['epochs_trained'], 'epoch')}"
+    length = f"{summary['steps_trained']} steps in {counted(summary['epochs_trained'], 'epoch')}"
     return f"{length}; warm-up (warmup_epochs {optim['warmup_epochs']:g}), then a cosine, every {optim['interval']}"
 
 
@@ -89,11 +90,3 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{seconds / unit:.1f} {name}"
     return f"{seconds:.0f} seconds"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _listed(parts: Iterable[str]) -> str:
-    return ", ".join(part for part in parts if part)

@@ -15,6 +15,7 @@ from shvit_pl.analysis.running import described
 from shvit_pl.designs.cost import OPERATIONS
 from shvit_pl.display.palette import BLACK, BLUE, GREY, ORANGE, SKY, VERMILION
 from shvit_pl.display.plots import caption_height, write_caption
+from shvit_pl.display.words import counted
 
 _COLOURS = dict(zip(OPERATIONS, (GREY, SKY, ORANGE, VERMILION, BLUE, BLACK), strict=True))
 _GAP = 1.4  # rows between two designs, with the name of the lower one
@@ -77,8 +78,7 @@ def _draw_stage(axes: Axes, row: float, study: Study, stage: str) -> None:
 
 def _label(study: Study, stage: str) -> str:
     last = next(each.part for each in reversed(study.parts) if each.part.stage == stage)
-    tokens = "token" if last.tokens == 1 else "tokens"
-    return f"{stage}\n{last.tokens} {tokens} x {last.channels}" if stage != "head" else "head"
+    return f"{stage}\n{counted(last.tokens, 'token')} x {last.channels}" if stage != "head" else "head"
 
 
 def _legend(axes: Axes, studies: Sequence[Study]) -> None:

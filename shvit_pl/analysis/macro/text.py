@@ -8,6 +8,7 @@ from typing import Any
 from shvit_pl.analysis.macro.study import Peaks, Study
 from shvit_pl.analysis.running import described
 from shvit_pl.designs.published import row_at
+from shvit_pl.display.words import counted
 
 _COLUMNS = {"gpu": "on a GPU", "cpu": "on a CPU", "onnx": "by ONNX Runtime on a CPU"}
 _SOME_TIME = 0.05  # share of the time below which a stage is not spoken of
@@ -64,7 +65,7 @@ def _slowest(study: Study, peaks: Peaks) -> str:
     reached = load.flops_per_second / peaks.roof(load.intensity)
     return (
         f"{study.name}: {_named(name)} takes most: {_time_and_macs(study, name)} (most of it {most.part.operation}, "
-        f"{most.part.tokens} tokens). Its {load.intensity:.1f} FLOP per byte are {side} the ridge of "
+        f"{counted(most.part.tokens, 'token')}). Its {load.intensity:.1f} FLOP per byte are {side} the ridge of "
         f"{peaks.ridge:.1f}: {limit} its bound, of which it reaches {reached:.0%}."
     )
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from shvit_pl.deploy.conditions import in_threads, on_machine
+from shvit_pl.deploy.conditions import on_machine
 from shvit_pl.display.tables import narrow_table, table_console
+from shvit_pl.display.words import counted
 
 _TEXTS = ("model", "mode", "dtype")
 _NUMBERS = ("batch", "px", "M params", "MMACs", "ms", "images/s", "middle half", "MB", "ratio")
@@ -90,7 +91,7 @@ def _notes(rows: Sequence[Mapping[str, Any]], conditions: Mapping[str, Any], ear
         notes[0] += "; each network at its own image size, which is part of the difference"
     official = any(row["mode"] == "official" for row in rows) and conditions["protocol"] != "official"
     if official and conditions["device_type"] == "cpu" and conditions["threads"] != 1:
-        notes.append(f"official: with {in_threads(conditions['threads'])} as all rows; its own script has 1")
+        notes.append(f"official: with {counted(conditions['threads'], 'thread')} as all rows; its own script has 1")
     if earlier:
         notes.append("earlier: images/s over those of the earlier benchmark, measured in another process")
     return notes

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from shvit_pl.deploy.conditions import in_threads
 from shvit_pl.deploy.device import processor
 from shvit_pl.deploy.export import int8, onnx_format
 from shvit_pl.deploy.export.silence import silenced
 from shvit_pl.deploy.images import RealImages
+from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError
 from shvit_pl.files import remove, size
 
@@ -68,5 +68,5 @@ def _said(found: int8.Comparison, data: str, before: int, after: int) -> list[st
         f"int8: top-1 {int8_:.2f} % (float {float_:.2f} %) on {found.images} validation images of {data}; both name "
         f"the same class on {found.agreeing}",
         f"int8: {fast:.0f} images/s (float {slow:.0f}), {after / 1e6:.1f} MB (float {before / 1e6:.1f}); batches of "
-        f"{found.batch}, {in_threads(torch.get_num_threads())}, {processor()}",
+        f"{found.batch}, {counted(torch.get_num_threads(), 'thread')}, {processor()}",
     ]

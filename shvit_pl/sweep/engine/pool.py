@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from shvit_pl.cores import cores_of_process
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.engine.worker import WorkerSpec
 from shvit_pl.sweep.processes import is_of_this_machine, start_child
@@ -38,15 +39,10 @@ def worker_environment(gpu: str | None, workers: int, environment: Mapping[str, 
     kept = {name: value for name, value in environment.items() if not name.startswith(("SLURM_", "PMI"))}
     kept["PYTHONUNBUFFERED"] = "1"
     if workers > 1 and "OMP_NUM_THREADS" not in kept:
-        kept["OMP_NUM_THREADS"] = str(max(1, cores() // workers))
+        kept["OMP_NUM_THREADS"] = str(max(1, cores_of_process() // workers))
     if gpu is not None:
         kept["CUDA_VISIBLE_DEVICES"] = gpu
     return kept
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Pool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from shvit_pl.display.words import counted
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.quantities import Quantity, quantity
 from shvit_pl.sweep.report.rows import Row
-from shvit_pl.sweep.report.wording import counted
 
 _SHOWN = 3
 _LUCK = "The best of many is partly luck: repeat it with other seeds before you rely on it."

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from shvit_pl.display.words import around, counted, different, joined
 from shvit_pl.sweep.report.factors import constants
 from shvit_pl.sweep.report.quantities import TRAINING
 from shvit_pl.sweep.report.rows import Row
-from shvit_pl.sweep.report.wording import around, counted, different, joined
 from shvit_pl.sweep.results import Results
 
 _OF_A_DATASET = ("path", "name", "revision", "image_size", "train_images", "validation_images", "validation")

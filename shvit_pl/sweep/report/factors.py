@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
 
+from shvit_pl.display.words import shown
 from shvit_pl.sweep.plan.flags import short_names
 from shvit_pl.sweep.report.paired import Table, difference
-from shvit_pl.sweep.report.wording import shown
 from shvit_pl.sweep.results import Cell, Results
 
 DEFAULT = "default"  # the level of a cell that does not name a choice which others do

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from shvit_pl.display.words import counted
 from shvit_pl.sweep.plan.objectives import COSTS
 from shvit_pl.sweep.report.charts import draw_charts
 from shvit_pl.sweep.report.curves import MOST
@@ -18,7 +19,6 @@ from shvit_pl.sweep.report.paired import Estimate
 from shvit_pl.sweep.report.quantities import INFERENCE, Quantity, cell_speed, quantity, run_value
 from shvit_pl.sweep.report.rows import Row
 from shvit_pl.sweep.report.sentences import answer, certainty, is_finished, progress, signed
-from shvit_pl.sweep.report.wording import counted
 from shvit_pl.sweep.results import Results, Run
 
 _MOST_LEVELS = 12  # of a choice that the table is filtered by

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shvit_pl.display.words import counted
 from shvit_pl.sweep.report.conditions import inference_setting, training_setting
 from shvit_pl.sweep.report.pareto import pareto_front
 from shvit_pl.sweep.report.quantities import INFERENCE, TRAINING, Quantity, primary, quantity
 from shvit_pl.sweep.report.rows import Row, Spread
-from shvit_pl.sweep.report.wording import counted
 from shvit_pl.sweep.results import Results
 
 

@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import replace
 from math import floor, log10
 
+from shvit_pl.display.words import counted, listed
 from shvit_pl.sweep.report.best_trials import search_sentences
 from shvit_pl.sweep.report.effects import Effects, Interaction, MainEffect
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.paired import Estimate
 from shvit_pl.sweep.report.quantities import Quantity
 from shvit_pl.sweep.report.ratios import Ratio
-from shvit_pl.sweep.report.wording import counted, listed
 from shvit_pl.sweep.results import Results
 
 _COSTS = "It costs"

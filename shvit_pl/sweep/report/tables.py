@@ -6,6 +6,7 @@ import csv
 from io import StringIO
 from typing import Any
 
+from shvit_pl.display.words import in_markdown
 from shvit_pl.sweep.plan.flags import short_names
 from shvit_pl.sweep.plan.objectives import COSTS
 from shvit_pl.sweep.report.findings import Findings, findings_of
@@ -44,12 +45,12 @@ def cells_markdown(results: Results) -> str:
 def markdown(found: Findings) -> str:
     """The same of what is worked out already."""
     parts = [
-        f"# {_plain(found.results.title)}",
+        f"# {in_markdown(found.results.title)}",
         f"{progress(found.results)}.",
-        "\n".join(f"- {_plain(sentence)}" for sentence in answer(found)),
+        "\n".join(f"- {in_markdown(sentence)}" for sentence in answer(found)),
         _cells(found),
         "Mean ± standard deviation over seeds.",
-        "\n".join(f"- {name}: {_plain(text)}" for name, text in found.conditions.items()),
+        "\n".join(f"- {name}: {in_markdown(text)}" for name, text in found.conditions.items()),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -57,7 +58,7 @@ def markdown(found: Findings) -> str:
 def _cells(found: Findings) -> str:
     head = [column.header for column in found.columns]
     body = [[column.text(row) for column in found.columns] for row in found.rows]
-    return "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in [head, ["---"] * len(head), *body])
+    return "\n".join(f"| {' | '.join(map(in_markdown, line))} |" for line in [head, ["---"] * len(head), *body])
 
 
 def _raw(run: Run, keys: list[str]) -> list[Any]:
@@ -65,8 +66,3 @@ def _raw(run: Run, keys: list[str]) -> list[Any]:
     summary = run.summary or {}
     values = {**summary, **(summary.get("metrics") or {})}
     return [values.get(key) for key in keys]
-
-
-def _plain(text: str) -> str:
-    """Text that neither breaks a table nor becomes HTML."""
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

@@ -4,8 +4,9 @@ from time import monotonic, sleep
 
 import pytest
 
+from shvit_pl.cores import cores_of_process
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.engine.pool import Pool, cores, slots_for
+from shvit_pl.sweep.engine.pool import Pool, slots_for
 from shvit_pl.sweep.engine.worker import WorkerSpec
 from tests.sweep.engine.launch import STUDY
 from tests.sweep.engine.processes import WORKER, kill, processes_of, wait_until
@@ -17,7 +18,7 @@ def test_gpus_go_round_and_cores_are_shared(sweep, monkeypatch):
     assert sweep.start(SLURM_PROCID="3", SLURM_NTASKS="4").wait(60) == 0
     seen = [line["environment"] for line in sweep.lines("start")]
     assert {each["CUDA_VISIBLE_DEVICES"] for each in seen} == {"0", "1"}
-    assert {each["OMP_NUM_THREADS"] for each in seen} == {str(max(1, cores() // 2))}
+    assert {each["OMP_NUM_THREADS"] for each in seen} == {str(max(1, cores_of_process() // 2))}
     assert not any(name.startswith("SLURM") for each in seen for name in each)
 
 

@@ -36,6 +36,11 @@ def around(before: str, text: str, after: str = "") -> str:
     return f"{before}{text}{after}" if text else ""
 
 
+def in_markdown(text: object) -> str:
+    """Text that neither breaks a table nor becomes HTML."""
+    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
+
+
 def joined(*parts: str) -> str:
     """What is not empty, with commas."""
     return ", ".join(filter(None, parts))

@@ -1,0 +1,10 @@
+"""The cores of the CPU."""
+
+from __future__ import annotations
+
+import os
+
+
+def cores_of_process() -> int:
+    """Cores that this process may use: on a shared machine, fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
