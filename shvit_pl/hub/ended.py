@@ -10,11 +10,10 @@ import yaml
 
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub.privacy import Paths
-from shvit_pl.runs.folder import CHECKPOINTS, CONFIG, SUMMARY, checkpoint_of_run, finished_run, read_summary
+from shvit_pl.runs.folder import BEST, CHECKPOINTS, CONFIG, SUMMARY, checkpoint_of_run, finished_run, read_summary
 from shvit_pl.runs.metrics import EMA
 
 Weights = Literal["raw", "ema"]
-_BEST = "best.ckpt"
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class EndedRun:
     @property
     def is_best(self) -> bool:
         """Whether the weights are those of the best epoch."""
-        return self.checkpoint.name == _BEST
+        return self.checkpoint.name == BEST
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -97,6 +96,6 @@ def _checkpoint(folder: Path) -> Path:
     if found is not None:
         return found
     raise UserError(
-        f"{str(folder)!r}: the run has no checkpoint ({CHECKPOINTS}/{_BEST} or last.ckpt), so there are no weights to "
+        f"{str(folder)!r}: the run has no checkpoint ({CHECKPOINTS}/{BEST} or last.ckpt), so there are no weights to "
         "push. Give the folder of a run that kept them."
     )

@@ -8,6 +8,7 @@ from statistics import mean
 from shvit_pl.errors import UserError
 from shvit_pl.hub.card import Sweep
 from shvit_pl.runs.folder import SUMMARY
+from shvit_pl.runs.metrics import better
 from shvit_pl.sweep.plan.objectives import monitor, value_of
 from shvit_pl.sweep.report.tables import cells_markdown
 from shvit_pl.sweep.results import Cell, Results, Run
@@ -39,7 +40,7 @@ def best_run(folder: Path) -> tuple[Path, Sweep]:
 def pick(results: Results) -> tuple[Cell, Run, float] | None:
     """The best cell by its mean, its best run and that one's value; None where no run has ended."""
     objective = monitor(results.objectives)
-    sign = -1.0 if "loss" in objective else 1.0
+    sign = -1.0 if better(objective) == "min" else 1.0
     scored = [(cell, _scores(cell, objective)) for cell in results.cells]
     known = [(cell, runs) for cell, runs in scored if runs]
     if not known:

@@ -14,7 +14,7 @@ from shvit_pl.files import read_rows
 from shvit_pl.models.local_files import local_file
 from shvit_pl.models.networks import TIMM, OpenedNetwork
 from shvit_pl.models.repos import repo_of
-from shvit_pl.runs.folder import SUMMARY, read_summary
+from shvit_pl.runs.folder import BEST, SUMMARY, read_summary
 from shvit_pl.runs.metrics import EMA
 
 IMAGENET = "ImageNet-1k"
@@ -65,7 +65,7 @@ def _of_run(opened: OpenedNetwork) -> Accuracy | None:
     if not (folder / SUMMARY).is_file():
         return None
     summary = read_summary(folder)
-    metrics = summary["metrics" if checkpoint.name == "best.ckpt" else "last_metrics"]
+    metrics = summary["metrics" if checkpoint.name == BEST else "last_metrics"]
     top1 = metrics.get(f"val/acc1{EMA if opened.averaged else ''}")
     return None if top1 is None else Accuracy(round(100 * top1, 2), _dataset(summary), "the run's validation")
 
