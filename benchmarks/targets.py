@@ -23,8 +23,8 @@ from shvit_pl.deploy.benchmark.measure import Measured, measure
 from shvit_pl.deploy.benchmark.networks import open_all
 from shvit_pl.deploy.benchmark.options import Options
 from shvit_pl.deploy.benchmark.progress import Steps
-from shvit_pl.deploy.conditions import in_threads
 from shvit_pl.deploy.device import chosen_device, device_name
+from shvit_pl.display.words import counted
 
 MODELS = ("s1", "s4")
 _OURS = "optimized"
@@ -142,7 +142,7 @@ def _ratios(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _note(device: torch.device, threads: int, blocks: int) -> str:
-    where = in_threads(threads) if device.type == "cpu" else "CUDA events"
+    where = counted(threads, "thread") if device.type == "cpu" else "CUDA events"
     return (
         f"{where}; medians of {blocks} interleaved blocks. The second table: FLOP/s by the network's MACs; bytes/s as "
         "if every operator of the fused network read and wrote memory (caches and fused operators need less); a step "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,16 +15,17 @@ from uuid import uuid4
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name in the same folder, for a file or a folder, which takes its place when the block ends well.
 
-    If the block raises, what it wrote is deleted, and what was at `path` stays.
+    If the block raises, what it wrote is deleted, and what was at `path` stays. A link to a folder stays a link.
     """
+    path = path.resolve() if path.is_dir() else path
     own = uuid4().hex  # nobody else's, even on a disk that machines share
-    partial, aside = path.with_name(f".{path.name}.{own}"), path.with_name(f".{path.name}.{own}.old")
+    partial = path.with_name(f".{own}_{path.name}")  # some writers look at the name's end
     try:
         yield partial
         if path.is_dir() and partial.is_dir():
-            path.replace(aside)  # a folder can't be replaced at once
-        partial.replace(path)
-        remove(aside)
+            _replace_folder(path, partial)
+        else:
+            partial.replace(path)
     finally:
         remove(partial)
 
@@ -35,6 +36,19 @@ def write_whole(path: Path, content: bytes) -> Path:
     with replacing(path) as partial:
         partial.write_bytes(content)
     return path
+
+
+def _replace_folder(path: Path, successor: Path) -> None:
+    """A folder can't be replaced at once: it is put aside, and comes back where its successor can't take its place."""
+    aside = successor.with_name(f"{successor.name}.old")
+    path.replace(aside)
+    try:
+        successor.replace(path)
+    except OSError:
+        aside.replace(path)
+        raise
+    with suppress(OSError):  # the new one is in its place
+        remove(aside)
 
 
 def remove(path: Path) -> None:

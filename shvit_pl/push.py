@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.errors import UserError
+from shvit_pl.files import replacing
 from shvit_pl.hub.target import Target
 from shvit_pl.sweep.study.folder import SWEEP
 
@@ -90,9 +89,8 @@ def _dry_run(options: Any, chosen: EndedRun, sweep: Sweep | None) -> None:
     folder = Path(options.output or Path(options.folder) / "hub").expanduser()
     if folder.exists() and not is_ours(folder):
         raise UserError(f"--output {str(folder)!r}: it holds other files; give a new folder.")
-    with TemporaryDirectory(prefix="shvit_pl_push_") as partial:
-        write_files(chosen, Path(partial), _target(options), sweep)
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(partial, folder)
+    with replacing(folder) as partial:
+        partial.mkdir(parents=True)
+        write_files(chosen, partial, _target(options), sweep)
     print(f"{folder}: what a push to {options.repo_id} would hold", *tree(folder), sep="\n")
     print("nothing was pushed")

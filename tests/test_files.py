@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from shvit_pl.files import read_rows, replacing, write_rows
@@ -21,6 +23,43 @@ def test_a_folder_stays_where_its_successor_can_not_be_written(tmp_path):
         _fill_half(folder)
     assert [path.name for path in folder.iterdir()] == ["kept"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_where_a_link_points_to_is_replaced_and_the_link_stays(tmp_path):
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "results"
+    elsewhere.mkdir()
+    link.symlink_to(elsewhere)
+    with replacing(link) as new:
+        new.mkdir()
+        (new / "new").touch()
+    assert link.is_symlink()
+    assert [path.name for path in elsewhere.iterdir()] == ["new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "results"]
+
+
+def test_a_folder_comes_back_where_its_successor_can_not_take_its_place(tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "kept").touch()
+    rename = Path.replace
+
+    def refuse_the_new(self, target):
+        if target == folder and (self / "new").exists():
+            raise OSError("no access")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse_the_new)
+    with pytest.raises(OSError, match="no access"), replacing(folder) as new:
+        (new / "new").mkdir(parents=True)
+    assert [path.name for path in folder.iterdir()] == ["kept"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("name", ["a.mlpackage", "last.ckpt", "rows.csv"])
+def test_the_temporary_name_ends_as_the_real_one(name, tmp_path):
+    with replacing(tmp_path / name) as partial:
+        assert partial.suffix == Path(name).suffix
+        partial.touch()
 
 
 def test_rows_come_back_as_text(tmp_path):

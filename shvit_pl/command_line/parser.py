@@ -84,8 +84,8 @@ def shortened(message: str, parser: ArgumentParser) -> str:
 
 
 def _as_given(name: str, parser: ArgumentParser) -> str:
-    """A required option with its dashes; what has none in capitals, as in the usage."""
-    return f"--{name}" if name in option_names(parser) else name.upper()
+    """A required option with its dashes; others have none."""
+    return f"--{name}" if name in option_names(parser) else name
 
 
 def no_section(name: str, value: Any) -> str:

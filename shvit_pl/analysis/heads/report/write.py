@@ -15,7 +15,7 @@ from shvit_pl.analysis.heads.report.figures import draw_figures
 from shvit_pl.analysis.heads.report.tables import head_rows, layer_rows
 from shvit_pl.deploy.conditions import machine
 from shvit_pl.display.plots import as_png
-from shvit_pl.files import replacing, write_rows
+from shvit_pl.files import replacing, write_rows, write_whole
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 
 
@@ -34,10 +34,8 @@ def write(findings: Findings, folder: Path, settings: Mapping[str, Any], command
             write_rows(partial, rows, line_end="\n")
     files = {f"{FIGURES}/{name}.png": png for name, png in pictures.items()}
     files[SUMMARY] = (json.dumps(_summary(findings, settings, command), indent=2) + "\n").encode()
-    (folder / FIGURES).mkdir(exist_ok=True)
     for name, content in files.items():
-        with replacing(folder / name) as partial:
-            partial.write_bytes(content)
+        write_whole(folder / name, content)
     write_events(findings, pictures, folder)
 
 
