@@ -14,9 +14,9 @@ from shvit_pl.deploy.benchmark.cells import Cell
 from shvit_pl.deploy.benchmark.train_step import TrainStep
 from shvit_pl.deploy.device import torch_dtype
 from shvit_pl.deploy.fusing import fused
-from shvit_pl.deploy.limits import peaks
 from shvit_pl.deploy.optimization import optimize
 from shvit_pl.deploy.passes import rewrite
+from shvit_pl.deploy.peaks import peaks
 from shvit_pl.deploy.recipes import Recipe, recipes
 from shvit_pl.deploy.traffic import bytes_moved
 from shvit_pl.designs.cost import cost

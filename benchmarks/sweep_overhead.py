@@ -21,8 +21,8 @@ from jsonargparse import auto_cli
 
 from benchmarks.report import environment, publish, table
 from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.notes import COMMAND
 from shvit_pl.sweep.study.storage import open_storage
+from shvit_pl.sweep.study.trials import COMMAND
 from tests.sweep.engine.launch import STUDY, Sweep
 
 FLAGS = (

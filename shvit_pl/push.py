@@ -40,7 +40,7 @@ def run(args: list[str]) -> None:
 
 def _push(options: Any) -> None:
     from shvit_pl.hub.access import check_access
-    from shvit_pl.hub.push import push
+    from shvit_pl.hub.upload import push
 
     account = check_access(options.repo_id)  # before anything slow
     chosen, sweep = _open(options)

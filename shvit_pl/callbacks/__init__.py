@@ -1,1 +1,1 @@
-"""Callbacks, one file each."""
+"""What watches a run: callbacks of Lightning, one file each, and what they share."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 from time import perf_counter
@@ -10,6 +9,8 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
+
+from shvit_pl.cores import cores_of_process
 
 Batch = dict[str, Any]
 Progress = Callable[[], int]
@@ -19,7 +20,7 @@ def workers_for(asked: int | None, device: str) -> int:
     """Processes that load: those asked for, or what suits the device. On a CPU, they would take cores from training."""
     if asked is not None:
         return asked
-    return min(os.cpu_count() or 1, 8) if device != "cpu" else 0
+    return min(cores_of_process(), 8) if device != "cpu" else 0
 
 
 def options(batch_size: int, workers: int, prefetch: int, device: str) -> dict[str, Any]:

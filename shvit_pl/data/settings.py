@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
+from shvit_pl.cores import cores_of_process
 from shvit_pl.errors import UserError
 
 OF_ONE_DATASET = (
@@ -22,7 +22,7 @@ OF_ONE_DATASET = (
 
 def check_settings(hp: Any) -> None:
     """Raise `UserError` for a value that is impossible, or that contradicts another one."""
-    most = max(32, 4 * (os.cpu_count() or 1))
+    most = max(32, 4 * cores_of_process())
     for flag, ok, allowed in (
         ("batch_size", hp.batch_size >= 2, "2 or more (BatchNorm)"),
         ("image_size", hp.image_size == "auto" or hp.image_size >= 1, "1 or more, or auto"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.design import Design
-from shvit_pl.designs.network import Network, design_of, network
+from shvit_pl.designs.fingerprint import Fingerprint, design_of, fingerprint
 from shvit_pl.files import read_rows
 
 FILE = Path(__file__).with_name("published.csv")
@@ -77,7 +77,7 @@ def paper_row(summary: Mapping[str, Any]) -> PaperRow | None:
 
 def row_of(design: Design, image_size: int, distilled: bool = False) -> PaperRow | None:
     """The paper's row of a design, that of this image size if it has several; `None` where it has none."""
-    rows = _rows().get((network(design), distilled), {})
+    rows = _rows().get((fingerprint(design), distilled), {})
     return rows.get(image_size) or next(iter(rows.values()), None)
 
 
@@ -88,12 +88,12 @@ def row_at(design: Design, image_size: int) -> PaperRow | None:
 
 
 @cache
-def _rows() -> dict[tuple[Network, bool], dict[int, PaperRow]]:
+def _rows() -> dict[tuple[Fingerprint, bool], dict[int, PaperRow]]:
     """The rows by image size, by network and whether it was distilled."""
-    found: dict[tuple[Network, bool], dict[int, PaperRow]] = {}
+    found: dict[tuple[Fingerprint, bool], dict[int, PaperRow]] = {}
     for line in read_rows(FILE):
         design = resolve_design(line["name"], **json.loads(line["changes"]))
-        found.setdefault((network(design), line["distilled"] == "yes"), {})[int(line["image_size"])] = _row(line)
+        found.setdefault((fingerprint(design), line["distilled"] == "yes"), {})[int(line["image_size"])] = _row(line)
     return found
 
 

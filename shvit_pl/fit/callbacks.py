@@ -22,8 +22,8 @@ from shvit_pl.callbacks.run_settings import RunSettings
 from shvit_pl.callbacks.step_seed import StepSeed
 from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import Throughput
-from shvit_pl.deploy.callback import OptimizedNetwork
-from shvit_pl.hub.callback import PushToHub
+from shvit_pl.deploy.optimize_callback import OptimizedNetwork
+from shvit_pl.hub.push_callback import PushToHub
 
 
 def fit_callbacks(config: Any, settings: dict[str, Any], command: str) -> list[Callback]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from signal import SIGTERM
 
-import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from shvit_pl.command_line.quiet import quiet
+from shvit_pl.deploy.reasons import is_out_of_memory
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.fit.lightning_cli import ShvitCLI
 
@@ -17,10 +17,6 @@ def _missing_package(error: BaseException | None) -> ModuleNotFoundError | None:
     while error is not None and not isinstance(error, ModuleNotFoundError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)  # of a GPU, or a CPU
 
 
 def run(args: list[str]) -> None:
@@ -48,7 +44,7 @@ def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
     except SIGTERMException as error:
         raise SystemExit(128 + SIGTERM) from error
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise UserError(
             "data.batch_size: more than the device's memory holds. Lower it (--trainer.accumulate_grad_batches keeps "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from jsonargparse import Namespace
 
 from shvit_pl.command_line.parser import SECTIONS, no_section
+from shvit_pl.cores import cores_of_process
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.runs.metrics import EMA
 
@@ -87,7 +87,7 @@ def _check_device(accelerator: Any, devices: Any) -> None:
     if accelerator in ("gpu", "cuda") and not gpu:
         raise UserError(f"trainer.accelerator {accelerator}: torch finds no GPU here; allowed are cpu and auto.")
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not gpu)
-    cores = os.cpu_count() or 1
+    cores = cores_of_process()
     if on_cpu and devices != "auto" and not (str(devices).isdecimal() and 1 <= int(devices) <= cores):
         raise UserError(f"trainer.devices {devices}: on a CPU, allowed are 1 to {cores} (its cores), or auto.")
 

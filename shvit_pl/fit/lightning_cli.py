@@ -26,7 +26,7 @@ from shvit_pl.fit.flag_checks import check_flags, check_monitors
 from shvit_pl.fit.flags import Parser, add_flags, expand_home, run_name
 from shvit_pl.fit.resume import find_last, refuse_changes, refuse_done, training_settings
 from shvit_pl.fit.trainer import Trainer
-from shvit_pl.hub.callback import check_push
+from shvit_pl.hub.push_callback import check_push
 from shvit_pl.models.checkpoint import LAST_RUN, read_checkpoint
 from shvit_pl.modules.distillation import make_module
 from shvit_pl.modules.metrics import validation_metrics

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from shvit_pl.designs.cost import cost
-from shvit_pl.designs.network import design_of, timm_name
+from shvit_pl.designs.fingerprint import design_of, timm_name
 from shvit_pl.display.words import in_markdown
 from shvit_pl.hub.comparison import compare
 from shvit_pl.hub.ended import EndedRun

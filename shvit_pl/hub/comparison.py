@@ -7,8 +7,8 @@ from typing import Any
 
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.design import Design
+from shvit_pl.designs.fingerprint import design_of, fingerprint
 from shvit_pl.designs.named import NAMED
-from shvit_pl.designs.network import design_of, network
 from shvit_pl.designs.published import paper_row
 
 _IMAGENET = 1000  # classes of the paper's models
@@ -43,7 +43,7 @@ def compare(summary: dict[str, Any], acc1: float | None) -> Comparison:
     """
     name, design = summary["design"]["name"], design_of(summary)
     base = NAMED[name]
-    same = network(base) == network(design)
+    same = fingerprint(base) == fingerprint(design)
     row = paper_row({**summary, "design": {"name": name, **asdict(base)}})
     ours = _facts(design, len(summary["classes"]), summary["dataset"]["image_size"])
     theirs = _facts(base, _IMAGENET, base.image_size) if row else dict.fromkeys(ours, "")

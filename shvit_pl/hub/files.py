@@ -14,7 +14,7 @@ from shvit_pl.hub.weights import save_weights
 from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY, write_summary
 
 _DRAWN = ("curves.png", "confusion_matrix.png")  # inputs.png is of the training images, which may not be ours to show
-OURS = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # what a push replaces, or deletes where it is gone
+PUSHED = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # what a push replaces, or deletes where it is gone
 _TIMMS = {"config.json", "model.safetensors"}
 
 
@@ -45,7 +45,7 @@ def write_files(run: EndedRun, folder: Path, target: Target, sweep: Sweep | None
 def is_ours(folder: Path) -> bool:
     """Whether a folder is empty, or holds what `write_files` has written and nothing else."""
     names = {path.name for path in folder.iterdir()}
-    return not names or _TIMMS <= names <= {*OURS, FIGURES, *_TIMMS}
+    return not names or _TIMMS <= names <= {*PUSHED, FIGURES, *_TIMMS}
 
 
 def tree(folder: Path) -> list[str]:

@@ -9,8 +9,8 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design
-from shvit_pl.designs.network import timm_name
-from shvit_pl.models.naming import OURS, record_design
+from shvit_pl.designs.fingerprint import timm_name
+from shvit_pl.models.naming import ENTRY_POINT, record_design
 from shvit_pl.models.shvit import SHViT
 
 default_cfgs = generate_default_cfgs(
@@ -66,7 +66,7 @@ def shvit_pl(pretrained: bool = False, **kwargs: Any) -> SHViT:
 
 def _build(design: Design, pretrained: bool = False, **kwargs: Any) -> SHViT:
     """Build through timm, under timm's own name where timm has this very network."""
-    variant = timm_name(design) or OURS
+    variant = timm_name(design) or ENTRY_POINT
     if kwargs.get("pretrained_cfg") is None:
         input_size = (kwargs.get("in_chans", 3), design.image_size, design.image_size)
         kwargs["pretrained_cfg_overlay"] = {"input_size": input_size, **(kwargs.get("pretrained_cfg_overlay") or {})}

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from shvit_pl.designs.design import Design
-from shvit_pl.designs.network import timm_name
+from shvit_pl.designs.fingerprint import timm_name
 
-OURS = "shvit_pl"  # the entry point by which timm builds any design
+ENTRY_POINT = "shvit_pl"  # the entry point by which timm builds any design
 
 
 def record_design(model: Any, design: Design) -> None:
@@ -20,4 +20,4 @@ def record_design(model: Any, design: Design) -> None:
     """
     name = timm_name(design)
     model._model_args = {} if name else asdict(design)
-    model.pretrained_cfg = {**model.pretrained_cfg, "architecture": name or OURS}
+    model.pretrained_cfg = {**model.pretrained_cfg, "architecture": name or ENTRY_POINT}

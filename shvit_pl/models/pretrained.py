@@ -15,13 +15,13 @@ from timm.models._hub import hf_split, load_model_config_from_hf, load_model_con
 
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design
+from shvit_pl.designs.fingerprint import design_of
 from shvit_pl.designs.named import NAMED, TIMM_NAMES
-from shvit_pl.designs.network import design_of
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_status import use_cache_if_unreachable
 from shvit_pl.models.labels import class_names
 from shvit_pl.models.local_files import local_file
-from shvit_pl.models.naming import OURS
+from shvit_pl.models.naming import ENTRY_POINT
 from shvit_pl.models.repos import repo_of, why_not
 from shvit_pl.runs.folder import CONFIG
 
@@ -94,7 +94,7 @@ def _design(architecture: str, arguments: Mapping[str, Any]) -> Design:
     named = {timm_name: NAMED[name] for name, timm_name in TIMM_NAMES.items()}
     if architecture in named:
         return named[architecture]
-    if architecture != OURS:
+    if architecture != ENTRY_POINT:
         raise ValueError(f"it is a {architecture}, and what is needed is a SHViT")
     return design_of({"design": arguments})  # timm adds arguments of its own
 

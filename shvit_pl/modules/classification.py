@@ -30,7 +30,7 @@ from shvit_pl.modules.fitting import (
     check_same_classes,
 )
 from shvit_pl.modules.metrics import make_metrics, update
-from shvit_pl.modules.mixup import MixConfig
+from shvit_pl.modules.mix_config import MixConfig
 from shvit_pl.modules.optim import OptimConfig
 from shvit_pl.runs.metrics import EMA
 

@@ -1,4 +1,4 @@
-"""The optimiser, its learning rate schedule and adaptive gradient clipping."""
+"""The optimiser and its learning rate schedule."""
 
 from __future__ import annotations
 

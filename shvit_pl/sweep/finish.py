@@ -17,8 +17,8 @@ from shvit_pl.sweep.report.write import PAGE, write_report
 from shvit_pl.sweep.results import Results
 from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.folder import SWEEP
-from shvit_pl.sweep.study.notes import SPEED
 from shvit_pl.sweep.study.reading import read_results, results_of
+from shvit_pl.sweep.study.trials import SPEED
 
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
 

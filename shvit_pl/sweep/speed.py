@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from shvit_pl.deploy.compiling import NotCompiledError, compiled
 from shvit_pl.deploy.device import device_name
 from shvit_pl.deploy.timing import Progress, Rate, images_per_second
-from shvit_pl.designs.network import Network, design_of, network
+from shvit_pl.designs.fingerprint import Fingerprint, design_of, fingerprint
 from shvit_pl.models import SHViT
 
 _LAYOUT = torch.channels_last
 _BATCH = {"cuda": 256, "cpu": 16}  # the paper's
 Summary = Mapping[str, Any]
-Timed = tuple[Network, int, int]  # a network, its classes, and the side of its images in pixels
+Timed = tuple[Fingerprint, int, int]  # a network, its classes, and the side of its images in pixels
 
 
 def measure_speed(
@@ -65,7 +65,7 @@ def measure_speed(
 
 
 def _timed(summary: Summary) -> Timed:
-    return network(design_of(summary)), len(summary["classes"]), summary["dataset"]["image_size"]
+    return fingerprint(design_of(summary)), len(summary["classes"]), summary["dataset"]["image_size"]
 
 
 def _model(summary: Summary, device: torch.device) -> nn.Module:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from shvit_pl import ClassificationModule, HFImageDataModule
 from shvit_pl.modules.averaging import EmaConfig
-from shvit_pl.modules.mixup import MixConfig
+from shvit_pl.modules.mix_config import MixConfig
 from shvit_pl.randomness import seed_all
 from tests.conftest import perturb_
 

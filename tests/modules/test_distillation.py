@@ -6,7 +6,7 @@ import torch
 
 from shvit_pl import ClassificationModule, DistillationModule, DistillConfig, UserError, create_model, load_weights
 from shvit_pl.modules.averaging import EmaConfig
-from shvit_pl.modules.mixup import MixConfig
+from shvit_pl.modules.mix_config import MixConfig
 from tests.modules.students import CLASSES, TINY, batch_of, digits, student_of, train
 from tests.teachers.makers import shaken, stored
 

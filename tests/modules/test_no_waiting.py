@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from shvit_pl import ClassificationModule
 from shvit_pl.data.mixing import MixupOfEach
-from shvit_pl.modules.mixup import MixConfig
+from shvit_pl.modules.mix_config import MixConfig
 from tests.cli.runs import fit
 
 aten = torch.ops.aten

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from shvit_pl import DistillationModule, DistillConfig
-from shvit_pl.modules.mixup import MixConfig
+from shvit_pl.modules.mix_config import MixConfig
 from shvit_pl.modules.objectives import feature, hard, make_objective, soft, soft_batchmean
 from tests.modules.students import TINY, batch_of, logged_by, student_of
 

@@ -7,7 +7,7 @@ import timm
 import torch
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.modules.mixup import MixConfig
+from shvit_pl.modules.mix_config import MixConfig
 from shvit_pl.teachers.cache.cacher import TeacherCacher
 from shvit_pl.teachers.cache.plan import plan
 from shvit_pl.teachers.config import DistillConfig

@@ -17,7 +17,7 @@ from shvit_pl.analysis.outcome import check_output, write
 from shvit_pl.analysis.running import conditions, explaining, prepared
 from shvit_pl.deploy.conditions import origin
 from shvit_pl.deploy.device import torch_dtype
-from shvit_pl.deploy.limits import peaks
+from shvit_pl.deploy.peaks import peaks
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.networks import OpenedNetwork, open_network

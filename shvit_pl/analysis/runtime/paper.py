@@ -11,7 +11,7 @@ from timm.models.shvit import SHViT as TimmSHViT
 
 from shvit_pl.analysis.runtime.kinds import KINDS, Kind
 from shvit_pl.analysis.runtime.scope import Scope
-from shvit_pl.designs.network import timm_name
+from shvit_pl.designs.fingerprint import timm_name
 from shvit_pl.designs.published import row_at
 from shvit_pl.files import read_rows
 from shvit_pl.models import SHViT

@@ -14,7 +14,7 @@ from shvit_pl.deploy.benchmark.modes import TORCH_MODE
 from shvit_pl.errors import UserError
 from shvit_pl.modules.averaging import EmaConfig
 from shvit_pl.modules.clipping import clip_adaptively
-from shvit_pl.modules.mixup import MixConfig
+from shvit_pl.modules.mix_config import MixConfig
 from shvit_pl.modules.optim import OptimConfig, make_optimizer, make_schedule
 
 _MIX = MixConfig(mixup=0.8, cutmix=1.0)

@@ -13,7 +13,7 @@ from torch import nn
 from shvit_pl.deploy.device import torch_dtype
 from shvit_pl.deploy.export import verify
 from shvit_pl.deploy.export.graph import Surroundings
-from shvit_pl.deploy.export.labels import metadata
+from shvit_pl.deploy.export.metadata import metadata
 from shvit_pl.deploy.export.onnx_format import OPSET
 from shvit_pl.deploy.export.quantised import quantised
 from shvit_pl.deploy.export.report import Exported, print_report, runner

@@ -15,7 +15,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 
 from shvit_pl.sweep.processes import how_it_ended, start_child
 from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.notes import BEAT
+from shvit_pl.sweep.study.trials import BEAT
 
 _POLL = 0.1  # seconds between two looks at the process
 _PATIENCE = 20.0  # seconds for a process to end by itself

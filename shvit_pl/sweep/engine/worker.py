@@ -25,8 +25,8 @@ from shvit_pl.sweep.plan.search import make_sampler, suggest
 from shvit_pl.sweep.processes import this_process
 from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.folder import LOGS, RUNS
-from shvit_pl.sweep.study.notes import COMMAND, CURVES, DEFINITION, ERROR, EXIT, KEY, LOST, RUN, SUMMARY
 from shvit_pl.sweep.study.storage import open_storage, patiently
+from shvit_pl.sweep.study.trials import COMMAND, CURVES, DEFINITION, ERROR, EXIT, KEY, LOST, RUN, SUMMARY
 
 _POLL = 0.3  # seconds between two looks for a point that waits
 

@@ -17,8 +17,8 @@ from shvit_pl.sweep.plan.definition import Definition, refuse_other
 from shvit_pl.sweep.plan.objectives import Direction
 from shvit_pl.sweep.plan.points import Point
 from shvit_pl.sweep.processes import is_alive
-from shvit_pl.sweep.study.notes import BEAT, DEFINITION, DONE, ERROR, KEY, LOST, OWNER, is_fault
 from shvit_pl.sweep.study.storage import patiently
+from shvit_pl.sweep.study.trials import BEAT, DEFINITION, DONE, ERROR, KEY, LOST, OWNER, is_fault
 
 _FORGIVEN = "forgiven"  # noted of the study: faults that do not count any more
 _LOOKS = 4  # in the grace time at least, before a worker is taken for dead

@@ -14,7 +14,7 @@ from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.plan.objectives import Direction
 from shvit_pl.sweep.plan.points import Point
 from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.notes import ERROR, OWNER, command_of, telling
+from shvit_pl.sweep.study.trials import ERROR, OWNER, command_of, telling
 
 
 @dataclass(frozen=True)

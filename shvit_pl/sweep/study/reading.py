@@ -13,8 +13,8 @@ from shvit_pl.sweep.plan.points import Point
 from shvit_pl.sweep.results import Cell, Results, Run, State
 from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.folder import JOURNAL, RUNS, read_record
-from shvit_pl.sweep.study.notes import CURVES, ERROR, RUN, SPEED, SUMMARY, command_of, telling
 from shvit_pl.sweep.study.storage import hide_password, open_storage
+from shvit_pl.sweep.study.trials import CURVES, ERROR, RUN, SPEED, SUMMARY, command_of, telling
 
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "done",

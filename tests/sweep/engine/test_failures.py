@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from shvit_pl.sweep.study.notes import ERROR, EXIT, is_fault
+from shvit_pl.sweep.study.trials import ERROR, EXIT, is_fault
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from optuna.trial import TrialState
 
 from shvit_pl.runs.folder import read_summary
 from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.notes import LOST
 from shvit_pl.sweep.study.storage import open_storage
+from shvit_pl.sweep.study.trials import LOST
 from tests.sweep.engine.launch import ROOT
 from tests.sweep.engine.processes import TRIAL, children_of, kill, processes_of, wait_until
 

@@ -13,7 +13,7 @@ from shvit_pl.sweep.engine.worker import WorkerSpec
 from shvit_pl.sweep.processes import this_process
 from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.journal import open_journal
-from shvit_pl.sweep.study.notes import ERROR, LOST, OWNER
+from shvit_pl.sweep.study.trials import ERROR, LOST, OWNER
 from tests.sweep.engine.launch import STUDY
 from tests.sweep.engine.processes import WORKER, children_of, kill, processes_of, wait_until
 from tests.sweep.engine.test_kill import assert_done_once

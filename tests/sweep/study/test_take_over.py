@@ -9,7 +9,7 @@ from shvit_pl.sweep.plan.points import Point
 from shvit_pl.sweep.processes import this_process
 from shvit_pl.sweep.study.board import Board
 from shvit_pl.sweep.study.journal import open_journal
-from shvit_pl.sweep.study.notes import BEAT, ERROR, KEY, LOST, is_fault
+from shvit_pl.sweep.study.trials import BEAT, ERROR, KEY, LOST, is_fault
 
 GRACE = 0.5
 ELSEWHERE = {**this_process(), "machine": "another", "host": "far"}

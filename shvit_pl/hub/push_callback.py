@@ -33,8 +33,8 @@ class PushToHub(L.Callback):
         if folder is None or not trainer.is_global_zero:
             return
         from shvit_pl.hub.ended import open_run
-        from shvit_pl.hub.push import push
         from shvit_pl.hub.target import Target
+        from shvit_pl.hub.upload import push
 
         try:
             push(open_run(folder), Target(self.repo_id, public=self.public))

@@ -10,7 +10,7 @@ from huggingface_hub import HfApi, constants
 from shvit_pl.hub.card import Sweep
 from shvit_pl.hub.ended import EndedRun
 from shvit_pl.hub.errors import hub_errors, patience
-from shvit_pl.hub.files import OURS, write_files
+from shvit_pl.hub.files import PUSHED, write_files
 from shvit_pl.hub.target import Target
 
 
@@ -44,7 +44,7 @@ def _upload(folder: Path, run: EndedRun, target: Target) -> None:
         repo_id=repo,
         folder_path=folder,
         revision=branch,
-        delete_patterns=list(OURS),
+        delete_patterns=list(PUSHED),
         commit_message=f"shvit-pl: {weights} weights of {run.checkpoint.name}, card and metrics",
     )
     if target.public and before.private:

@@ -9,7 +9,7 @@ from typing import Any
 from shvit_pl.designs.design import Design
 from shvit_pl.designs.named import NAMED, TIMM_NAMES
 
-Network = tuple[Any, ...]
+Fingerprint = tuple[Any, ...]
 _ATTENTION = ("single_head", "multi_head")  # the same network where the second has one head
 
 
@@ -19,7 +19,7 @@ def design_of(summary: Mapping[str, Any]) -> Design:
     return Design(**{key: value for key, value in summary["design"].items() if key in names})
 
 
-def network(design: Design) -> Network:
+def fingerprint(design: Design) -> Fingerprint:
     """What a design computes in evaluation, apart from its classifiers: equal for the same network, and hashable.
 
     Left out is what does not change it: the image size that the design is meant for, stochastic depth, and settings of
@@ -28,7 +28,7 @@ def network(design: Design) -> Network:
     return design.patch_size, *(_stage(design, stage) for stage in range(design.stages))
 
 
-def _stage(design: Design, stage: int) -> Network:
+def _stage(design: Design, stage: int) -> Fingerprint:
     size, mixer = (design.embed_dim[stage], design.depth[stage]), design.mixers[stage]
     if mixer not in _ATTENTION:
         return mixer, *size
@@ -40,4 +40,4 @@ def timm_name(design: Design) -> str | None:
     """Timm's own name of the network, where timm has it: S1 to S4 with one classifier."""
     if design.distilled:
         return None
-    return next((name for ours, name in TIMM_NAMES.items() if network(NAMED[ours]) == network(design)), None)
+    return next((name for ours, name in TIMM_NAMES.items() if fingerprint(NAMED[ours]) == fingerprint(design)), None)

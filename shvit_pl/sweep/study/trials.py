@@ -24,6 +24,7 @@ EXIT = "exit_code"
 LOST = "lost"  # it failed because its worker died or was stopped: no fault of its own
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+_LIVE = (TrialState.RUNNING, TrialState.WAITING)
 
 
 def is_fault(trial: FrozenTrial) -> bool:
@@ -32,11 +33,11 @@ def is_fault(trial: FrozenTrial) -> bool:
 
 
 def telling(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
-    """The trial that says most of its point: what is done, else runs, else waits, else failed last by itself."""
-    states = (*DONE, TrialState.RUNNING, TrialState.WAITING)
-    live = [trial for state in states for trial in trials if trial.state == state]
+    """The trial that says most of its point: what is done, else last runs, last waits, or last failed by itself."""
+    done = [trial for trial in trials if trial.state in DONE]
+    live = [trial for state in _LIVE for trial in reversed(trials) if trial.state == state]
     faults = [trial for trial in reversed(trials) if is_fault(trial)]
-    return next(iter([*live, *faults]), None)
+    return next(iter([*done, *live, *faults]), None)
 
 
 def command_of(trial: FrozenTrial) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.designs.network import design_of, network
+from shvit_pl.designs.fingerprint import design_of, fingerprint
 
 S1 = resolve_design("s1")
 SAME = {
@@ -32,18 +32,18 @@ OTHER = {
 
 @pytest.mark.parametrize("changes", SAME.values(), ids=SAME)
 def test_what_does_not_change_the_network_does_not_count(changes):
-    assert network(replace(S1, **changes)) == network(S1)
+    assert fingerprint(replace(S1, **changes)) == fingerprint(S1)
 
 
 @pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER)
 def test_whatever_changes_the_network_counts(changes):
-    assert network(replace(S1, **changes)) != network(S1)
+    assert fingerprint(replace(S1, **changes)) != fingerprint(S1)
 
 
 def test_all_of_attention_is_left_out_where_there_is_none():
     plain = resolve_design("s3_no_attention")
     changed = replace(plain, partial_ratio=0.5, qk_dim=32, single_head="bottleneck", local_conv=False)
-    assert network(changed) == network(plain)
+    assert fingerprint(changed) == fingerprint(plain)
 
 
 def test_a_summarys_design_is_the_runs(tmp_path):
