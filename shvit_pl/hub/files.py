@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import yaml
+from rich.filesize import decimal
 
 from shvit_pl.hub.card import Sweep, write_card
 from shvit_pl.hub.ended import EndedRun
@@ -51,8 +52,4 @@ def is_ours(folder: Path) -> bool:
 def tree(folder: Path) -> list[str]:
     """A line for each file in a folder: its size and its path in it."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [f"{_size(path.stat().st_size):>9}  {path.relative_to(folder).as_posix()}" for path in files]
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+    return [f"{decimal(path.stat().st_size):>9}  {path.relative_to(folder).as_posix()}" for path in files]

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
-from rich.progress import track
+from rich.console import Console
 from rich.table import Table
 
+from shvit_pl.display.bars import new_progress
 from shvit_pl.display.tables import table_console
 from shvit_pl.errors import UserError
 from shvit_pl.fit.check import Planned
@@ -60,12 +61,13 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], program: Sequen
     for column in ("cell", "M params", "MMACs", "px", "images/s", "a run takes"):
         table.add_column(column, justify="left" if column == "cell" else "right")
     total = 0.0
-    for cell in track(cells, "measuring a few steps of each cell", transient=True):
-        measured = _measure([*program, *cell.flags], cell.name)
-        seconds, plan = measured.seconds(cell.planned), cell.planned
-        total += seconds
-        costs = [f"{plan.params / 1e6:.2f}", f"{plan.macs / 1e6:.1f}", str(plan.image_size)]
-        table.add_row(cell.name, *costs, f"{measured.images_per_second:.0f}", duration(seconds))
+    with new_progress(Console()) as bars:
+        for cell in bars.track(cells, description="measuring a few steps of each cell"):
+            measured = _measure([*program, *cell.flags], cell.name)
+            seconds, plan = measured.seconds(cell.planned), cell.planned
+            total += seconds
+            costs = [f"{plan.params / 1e6:.2f}", f"{plan.macs / 1e6:.1f}", str(plan.image_size)]
+            table.add_row(cell.name, *costs, f"{measured.images_per_second:.0f}", duration(seconds))
     table_console().print(table)
     whole = total / len(cells) * len(definition.points)
     print(f"{definition.counted}: about {duration(whole)} one after the other")

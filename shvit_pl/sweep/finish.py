@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
+from rich.console import Console
 
+from shvit_pl.display.bars import new_progress
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.report.pareto import best_first
@@ -70,7 +71,7 @@ def _measured(
         return None
     print(f"measuring the inference speed of {len(summaries)} cells (--speed false leaves it out)", flush=True)
     try:
-        with Progress(transient=True, disable=plain) as bar:
+        with new_progress(Console(quiet=plain)) as bar:
             task = bar.add_task("")
             return measure_speed(
                 summaries,

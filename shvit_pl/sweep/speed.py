@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from shvit_pl.deploy.compiling import NotCompiledError, compiled
 from shvit_pl.deploy.device import device_name
+from shvit_pl.deploy.flags import PAPER_BATCH
 from shvit_pl.deploy.timing import Progress, Rate, images_per_second
 from shvit_pl.designs.fingerprint import Fingerprint, design_of, fingerprint
 from shvit_pl.models import SHViT
 
 _LAYOUT = torch.channels_last
-_BATCH = {"cuda": 256, "cpu": 16}  # the paper's
 Summary = Mapping[str, Any]
 Timed = tuple[Fingerprint, int, int]  # a network, its classes, and the side of its images in pixels
 
@@ -47,7 +47,7 @@ def measure_speed(
         `conditions` (device, batch, ...), and by cell the medians and quartiles of images per second.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    batch = batch or _BATCH[device.type]
+    batch = batch or PAPER_BATCH[device.type]
     timed = {name: _timed(summary) for name, summary in cells.items()}
     models = {timed[name]: _model(summary, device) for name, summary in cells.items()}
     sizes = sorted({size for _, _, size in models})

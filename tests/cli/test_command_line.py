@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from shvit_pl.analysis.command import STUDIES
 from shvit_pl.cli import COMMANDS, main
 from shvit_pl.command_line.config_files import shipped_configs
 from shvit_pl.designs.named import NAMED
@@ -16,6 +17,9 @@ from tests.cli.runs import fit
 
 CONFIGS = sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name != "sweeps")
 DESIGNS = [path for path in CONFIGS if path.parent == shipped_configs()]  # the others: test_configs.py, test_recipes.py
+
+
+LIGHT = ("sweep", "report", "benchmark", "export", "analyze")  # those of LightningCLI read their flags off the classes
 
 
 def imported_by(code):
@@ -31,6 +35,8 @@ def imported_by(code):
         "from shvit_pl.cli import main; main(['--help'])",
         "from shvit_pl.cli import main; main(['designs'])",
         "from shvit_pl.cli import main; main(['push', '--help'])",
+        *(f"from shvit_pl.cli import main; main(['{command}', '--help'])" for command in LIGHT),
+        *(f"from shvit_pl.cli import main; main(['analyze', '{study}', '--help'])" for study in STUDIES),
     ],
 )
 def test_torch_is_not_imported_before_it_is_needed(code):

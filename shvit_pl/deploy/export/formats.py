@@ -13,7 +13,7 @@ class Format:
 
     Attributes:
         suffix: Of its files.
-        module: In this package: `save`, `load`, `read_metadata` and `describe`.
+        module: In this package: `save`, `load`, `read_metadata`, `describe` and `example_of_use`.
         extra: What has to be installed for it.
         dynamic: Whether one file takes batches of any size.
         dtypes: What its graph may compute in, by default the first.
