@@ -17,6 +17,7 @@ from shvit_pl.callbacks.memory import peak_memory, reset_peak_memory
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.cost import cost
+from shvit_pl.display.words import counted
 from shvit_pl.models.local_files import local_file
 from shvit_pl.models.repos import repo_of
 from shvit_pl.modules import ClassificationModule
@@ -166,7 +167,7 @@ def _device(trainer: L.Trainer) -> str:
     device = trainer.strategy.root_device
     if device.type == "cuda":
         return f"{trainer.world_size} x {torch.cuda.get_device_name(device)}"
-    return f"{trainer.world_size} x {device.type} ({torch.get_num_threads()} threads)"
+    return f"{trainer.world_size} x {device.type} ({counted(torch.get_num_threads(), 'thread')})"
 
 
 def _validation_metrics(trainer: L.Trainer) -> dict[str, float]:

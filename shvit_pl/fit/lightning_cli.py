@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -25,6 +25,7 @@ from shvit_pl.fit.defaults import set_defaults, settings_of_weights
 from shvit_pl.fit.flag_checks import check_flags, check_monitors
 from shvit_pl.fit.flags import Parser, add_flags, expand_home, run_name
 from shvit_pl.fit.resume import find_last, refuse_changes, refuse_done, training_settings
+from shvit_pl.fit.save_config import SaveFitConfig
 from shvit_pl.fit.trainer import Trainer
 from shvit_pl.hub.push_callback import check_push
 from shvit_pl.models.checkpoint import LAST_RUN, read_checkpoint
@@ -33,18 +34,6 @@ from shvit_pl.modules.metrics import validation_metrics
 from shvit_pl.runs.claim import claim
 from shvit_pl.runs.folder import interrupted_run
 from shvit_pl.runs.loggers import resumed_loggers, run_loggers
-
-
-class SaveFitConfig(SaveConfigCallback):
-    """`config.yaml` in the folder of a fit; other commands leave no folder."""
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Nothing yet: data and weights may still be refused."""
-
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save before the first step."""
-        if trainer.loggers:
-            super().setup(trainer, pl_module, "fit")
 
 
 class ShvitCLI(LightningCLI):

@@ -13,7 +13,7 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *s
 NEEDS = {"network", "GPU", "hours", "cluster"}  # what CI lacks
 
 _BLOCK = re.compile(r"(?:^<!-- needs: (.*?) -->\n)?^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_INSTALL = re.compile(r"^pip install -e \S+(?: && |\n)", re.MULTILINE)
+_INSTALL = re.compile(r"^pip install -e \S+(?: && | *(?:#.*)?\n)", re.MULTILINE)
 
 
 @dataclass(frozen=True)

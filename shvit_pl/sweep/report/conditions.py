@@ -35,7 +35,7 @@ def training_setting(results: Results) -> str:
     known = {
         key: different(one.get(key) for one in _summaries(results)) for key in ("device", "global_batch", "precision")
     }
-    device = known["device"].replace("(1 threads)", "(1 thread)")  # as summaries have it
+    device = known["device"].replace("(1 threads)", "(1 thread)")  # as earlier summaries have it
     return joined(device, around("batch ", known["global_batch"]), known["precision"])
 
 
