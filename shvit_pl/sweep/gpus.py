@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-
-import torch
+from collections.abc import Sequence
 
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.options import Options
@@ -43,8 +42,15 @@ def workers_and_gpus(options: Options, devices: object) -> tuple[int, list[str]]
     return options.workers or room, [there[gpu] for gpu in gpus]
 
 
+def slots_for(workers: int, gpus: Sequence[str]) -> list[str | None]:
+    """The GPU of each worker, handed out one by one; None where there is none to hand out."""
+    return [gpus[number % len(gpus)] if gpus else None for number in range(workers)]
+
+
 def _visible_gpus() -> list[str]:
     """Names of the GPUs that torch numbers from 0: where the environment picks some, it names them."""
+    import torch  # the pool of workers does without
+
     count = torch.cuda.device_count()
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return (named or [str(number) for number in range(count)])[:count]

@@ -12,10 +12,10 @@ from optuna.exceptions import StorageInternalError
 from shvit_pl.fit.check import fit_check
 from shvit_pl.sweep.dry_run import dry_run
 from shvit_pl.sweep.engine.driver import Terminated, Terms, drive
-from shvit_pl.sweep.engine.pool import Pool, slots_for
+from shvit_pl.sweep.engine.pool import Pool
 from shvit_pl.sweep.engine.worker import WorkerSpec
 from shvit_pl.sweep.finish import finish
-from shvit_pl.sweep.gpus import workers_and_gpus
+from shvit_pl.sweep.gpus import slots_for, workers_and_gpus
 from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.plan.checks import check_flags, check_strays, open_cells
 from shvit_pl.sweep.plan.definition import Definition, define, refuse_other

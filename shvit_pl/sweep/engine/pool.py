@@ -22,11 +22,6 @@ _SOON = 5.0  # seconds after which a worker that ends has at least begun
 _MOST_FALSE_STARTS = 5
 
 
-def slots_for(workers: int, gpus: Sequence[str]) -> list[str | None]:
-    """The GPU of each worker, handed out one by one; None where there is none to hand out."""
-    return [gpus[number % len(gpus)] if gpus else None for number in range(workers)]
-
-
 def worker_environment(gpu: str | None, workers: int, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a worker's runs.
 

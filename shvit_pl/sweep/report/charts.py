@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 from matplotlib.ticker import MaxNLocator
 
 from shvit_pl.display.palette import COLOURS, QUIET, colour, is_dashed
-from shvit_pl.sweep.report.curves import Curve, best
 from shvit_pl.sweep.report.effects import Effects, estimates
 from shvit_pl.sweep.report.findings import Findings
+from shvit_pl.sweep.report.histories import Curve, best
 from shvit_pl.sweep.report.paired import Estimate
 from shvit_pl.sweep.report.plane import Dot, Plane
 from shvit_pl.sweep.report.quantities import Quantity

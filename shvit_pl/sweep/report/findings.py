@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from shvit_pl.sweep.report.columns import Column, columns
 from shvit_pl.sweep.report.conditions import conditions
-from shvit_pl.sweep.report.curves import Curve, curves
 from shvit_pl.sweep.report.effects import Effects, effects
 from shvit_pl.sweep.report.factors import Factor, factors
+from shvit_pl.sweep.report.histories import Curve, curves
 from shvit_pl.sweep.report.plane import Plane, plane
 from shvit_pl.sweep.report.quantities import Quantity, primary, quantities
 from shvit_pl.sweep.report.rows import Row, rows

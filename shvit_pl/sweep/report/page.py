@@ -12,9 +12,9 @@ from plotly.offline import get_plotlyjs
 from shvit_pl.display.words import counted
 from shvit_pl.sweep.plan.objectives import COSTS
 from shvit_pl.sweep.report.charts import draw_charts
-from shvit_pl.sweep.report.curves import MOST
 from shvit_pl.sweep.report.effects import estimates
 from shvit_pl.sweep.report.findings import Findings
+from shvit_pl.sweep.report.histories import MOST
 from shvit_pl.sweep.report.paired import Estimate
 from shvit_pl.sweep.report.quantities import INFERENCE, Quantity, cell_speed, quantity, run_value
 from shvit_pl.sweep.report.rows import Row

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from shvit_pl.sweep.engine.driver import Terms, drive
-from shvit_pl.sweep.engine.pool import Pool, slots_for
+from shvit_pl.sweep.engine.pool import Pool
 from shvit_pl.sweep.engine.worker import WorkerSpec
+from shvit_pl.sweep.gpus import slots_for
 from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.processes import dying_with_us
 from shvit_pl.sweep.study.board import Board
