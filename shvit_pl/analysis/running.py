@@ -18,7 +18,7 @@ from shvit_pl.deploy.fusing import at_size, fused
 from shvit_pl.deploy.reasons import reason
 from shvit_pl.deploy.timing import wait_for
 from shvit_pl.errors import UserError
-from shvit_pl.models.networks import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 
 Found = TypeVar("Found")
 _WARM_UPS = 2

@@ -6,7 +6,7 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
 from shvit_pl.designs.published import IMAGENET_SIZE, TIMM_TOP1
-from shvit_pl.models.repos import repo_of
+from shvit_pl.models.hub_repos import repo_of
 
 _CLOSE = 0.1  # points, for another decoder or precision
 

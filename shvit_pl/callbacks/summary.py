@@ -18,8 +18,8 @@ from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.display.words import counted
+from shvit_pl.models.hub_repos import repo_of
 from shvit_pl.models.local_files import local_file
-from shvit_pl.models.repos import repo_of
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.randomness import run_seed
 from shvit_pl.runs.folder import BEST, CHECKPOINTS, write_summary

@@ -15,7 +15,7 @@ from shvit_pl.data.sources import EMBEDDED
 from shvit_pl.data.transforms import normalise
 from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.local_files import local_file
-from shvit_pl.models.networks import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 
 # of a run's data settings, what says which images there are
 _OF_ROWS = (

@@ -12,7 +12,7 @@ from timm.models import save_for_hf
 from shvit_pl.hub.ended import EndedRun
 from shvit_pl.models import SHViT
 from shvit_pl.models.checkpoint import read_checkpoint
-from shvit_pl.models.networks import network_of_checkpoint
+from shvit_pl.models.open_network import network_of_checkpoint
 
 
 def save_weights(run: EndedRun, folder: Path) -> SHViT:

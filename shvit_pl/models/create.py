@@ -10,8 +10,8 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design
 from shvit_pl.designs.fingerprint import timm_name
-from shvit_pl.models.naming import ENTRY_POINT, record_design
 from shvit_pl.models.shvit import SHViT
+from shvit_pl.models.timm_names import ENTRY_POINT, record_design
 
 default_cfgs = generate_default_cfgs(
     {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shvit_pl.errors import UserError
-from shvit_pl.models.repos import HUB
+from shvit_pl.models.hub_repos import HUB
 from shvit_pl.runs.folder import checkpoint_of_run
 
 FOLDER = "local-dir:"  # timm's prefix of a folder

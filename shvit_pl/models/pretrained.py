@@ -19,10 +19,10 @@ from shvit_pl.designs.fingerprint import design_of
 from shvit_pl.designs.named import NAMED, TIMM_NAMES
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_status import use_cache_if_unreachable
+from shvit_pl.models.hub_repos import repo_of, why_not
 from shvit_pl.models.labels import class_names
 from shvit_pl.models.local_files import local_file
-from shvit_pl.models.naming import ENTRY_POINT
-from shvit_pl.models.repos import repo_of, why_not
+from shvit_pl.models.timm_names import ENTRY_POINT
 from shvit_pl.runs.folder import CONFIG
 
 NAMELESS = (KeyError, TypeError, AttributeError, JSONDecodeError)  # of a config.json that names no network

@@ -16,7 +16,7 @@ from shvit_pl.designs.design import Design
 from shvit_pl.errors import UserError
 from shvit_pl.models.blocks import Stage
 from shvit_pl.models.heads import merged_classifier
-from shvit_pl.models.naming import record_design
+from shvit_pl.models.timm_names import record_design
 
 
 class SHViT(TimmSHViT):

@@ -14,8 +14,8 @@ from torch import Tensor
 from shvit_pl.errors import UserError
 from shvit_pl.hub_status import use_cache_if_unreachable
 from shvit_pl.models.heads import merged_classifier
+from shvit_pl.models.hub_repos import repo_of, why_not
 from shvit_pl.models.local_files import local_file
-from shvit_pl.models.repos import repo_of, why_not
 from shvit_pl.models.shvit import SHViT
 from shvit_pl.models.tensors import read_tensors
 

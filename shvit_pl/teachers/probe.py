@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.models.opened import OpenedNetwork
+from shvit_pl.models.opened_network import OpenedNetwork
 from shvit_pl.teachers.config import DistillConfig
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from shvit_pl.models.opened import OpenedNetwork
+from shvit_pl.models.opened_network import OpenedNetwork
 from shvit_pl.teachers.classes import ClassMatch, KnownNames, mapped_classes, match_classes, read_class_map
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.probe import Widths, logits_and_features, probe

@@ -10,7 +10,7 @@ from timm.models._hub import save_for_hf
 
 from shvit_pl.cli import main
 from shvit_pl.models import create_model, load_weights
-from shvit_pl.models.repos import commit_of
+from shvit_pl.models.hub_repos import commit_of
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 from tests.cli.saved import DATA, NAMES, save

@@ -8,7 +8,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 from shvit_pl.errors import UserError
-from shvit_pl.models.opened import OpenedNetwork
+from shvit_pl.models.opened_network import OpenedNetwork
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.probe import probe
 from tests.teachers.makers import opened, shaken, stored

@@ -19,7 +19,7 @@ from shvit_pl.deploy.device import chosen_device
 from shvit_pl.deploy.fusing import check_size
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.models.networks import OpenedNetwork, open_network
+from shvit_pl.models.open_network import OpenedNetwork, open_network
 from shvit_pl.randomness import seeded
 
 

@@ -20,7 +20,7 @@ from shvit_pl.deploy.device import torch_dtype
 from shvit_pl.deploy.peaks import peaks
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
-from shvit_pl.models.networks import OpenedNetwork, open_network
+from shvit_pl.models.open_network import OpenedNetwork, open_network
 
 STUDY = "macro"
 

@@ -15,7 +15,7 @@ from shvit_pl.designs.fingerprint import timm_name
 from shvit_pl.designs.published import row_at
 from shvit_pl.files import read_rows
 from shvit_pl.models import SHViT
-from shvit_pl.models.networks import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 
 FILE = Path(__file__).with_name("fig7.csv")
 _OURS = "SHSA"  # of which SHViT the paper's figure is, it does not say

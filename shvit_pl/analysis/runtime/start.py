@@ -18,7 +18,7 @@ from shvit_pl.analysis.runtime.scope import Scope
 from shvit_pl.analysis.runtime.shares import Shares, measure
 from shvit_pl.analysis.runtime.table import describe, print_table
 from shvit_pl.deploy.conditions import origin
-from shvit_pl.models.networks import open_network
+from shvit_pl.models.open_network import open_network
 
 STUDY = "runtime"
 

@@ -18,7 +18,7 @@ from shvit_pl.deploy.fusing import at_size
 from shvit_pl.deploy.reasons import reason
 from shvit_pl.deploy.timing import Work
 from shvit_pl.designs.cost import Cost
-from shvit_pl.models.networks import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 
 
 class CannotRunError(RuntimeError):

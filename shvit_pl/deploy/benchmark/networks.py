@@ -13,7 +13,7 @@ from shvit_pl.deploy.fusing import at_size, fused
 from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
-from shvit_pl.models.networks import OpenedNetwork, open_network
+from shvit_pl.models.open_network import OpenedNetwork, open_network
 
 FUSED = "BatchNorm and residuals fused by fuse()"
 REPARAMETERISED = "reparameterised by timm; further BatchNorm is left to the mode"

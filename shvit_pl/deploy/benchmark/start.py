@@ -24,7 +24,7 @@ from shvit_pl.deploy.benchmark.rows import Row, make_rows
 from shvit_pl.deploy.benchmark.table import describe, print_table
 from shvit_pl.deploy.conditions import origin
 from shvit_pl.deploy.device import chosen_device
-from shvit_pl.models.networks import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 
 
 def start(options: Options, command: Sequence[str]) -> None:

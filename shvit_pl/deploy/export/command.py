@@ -12,7 +12,7 @@ from shvit_pl.deploy.flags import AVERAGED
 from shvit_pl.errors import UserError
 
 if TYPE_CHECKING:
-    from shvit_pl.models.networks import OpenedNetwork
+    from shvit_pl.models.open_network import OpenedNetwork
 
 
 def run(args: list[str]) -> None:
@@ -33,7 +33,7 @@ def run(args: list[str]) -> None:
 
 def _open(options: Any) -> OpenedNetwork:
     from shvit_pl.deploy.fusing import check_size
-    from shvit_pl.models.networks import open_network
+    from shvit_pl.models.open_network import open_network
 
     opened = open_network(options.network, AVERAGED[options.weights], options.pretrained)
     if options.image_size is not None:

@@ -23,7 +23,7 @@ from shvit_pl.deploy.fusing import fused
 from shvit_pl.deploy.images import RealImages, digits, in_batches
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import replacing
-from shvit_pl.models.networks import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 
 _COMPARED = 64  # images
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from shvit_pl import __version__
-from shvit_pl.models.networks import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 
 
 def metadata(opened: OpenedNetwork, image_size: int, normalise: bool, softmax: bool) -> dict[str, str]:

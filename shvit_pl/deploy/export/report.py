@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from shvit_pl.deploy.export.request import Request
 from shvit_pl.deploy.export.verify import Difference
 from shvit_pl.files import size
-from shvit_pl.models.networks import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 
 
 @dataclass(frozen=True)

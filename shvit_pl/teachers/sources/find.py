@@ -10,9 +10,9 @@ from timm.models import is_model, split_model_name_tag
 
 from shvit_pl.designs.named import NAMED
 from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.models.hub_repos import HUB, repo_of
 from shvit_pl.models.local_files import is_path, local_path
-from shvit_pl.models.opened import OpenedNetwork
-from shvit_pl.models.repos import HUB, repo_of
+from shvit_pl.models.opened_network import OpenedNetwork
 from shvit_pl.runs.folder import checkpoint_of_run, run_with_checkpoint
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.sources.files import weights_file

@@ -11,7 +11,7 @@ from timm.models import get_pretrained_cfg, split_model_name_tag
 from torch import Tensor
 
 from shvit_pl.errors import UserError, did_you_mean, one_line
-from shvit_pl.models.opened import OpenedNetwork, opened_of_timm
+from shvit_pl.models.opened_network import OpenedNetwork, opened_of_timm
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.sources.files import file_hash, read_weights, weights_file
 from shvit_pl.teachers.sources.timm_models import check_classifier, create, refuse_average

@@ -12,7 +12,7 @@ import torch
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.models import create_model, load_weights
-from shvit_pl.models.opened import OpenedNetwork
+from shvit_pl.models.opened_network import OpenedNetwork
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.sources.files import file_hash
 

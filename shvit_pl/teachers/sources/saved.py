@@ -9,10 +9,10 @@ import timm
 from timm.models import is_model
 
 from shvit_pl.errors import UserError, one_line
+from shvit_pl.models.hub_repos import commit_of, why_not
 from shvit_pl.models.local_files import FOLDER
-from shvit_pl.models.opened import OpenedNetwork
+from shvit_pl.models.opened_network import OpenedNetwork
 from shvit_pl.models.pretrained import NAMELESS, read_config
-from shvit_pl.models.repos import commit_of, why_not
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.sources.files import file_hash
 from shvit_pl.teachers.sources.timm_models import check_classifier, create, refuse_average

@@ -9,8 +9,8 @@ import timm
 
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_status import use_cache_if_unreachable
-from shvit_pl.models.opened import OpenedNetwork, opened_of_timm
-from shvit_pl.models.repos import why_not
+from shvit_pl.models.hub_repos import why_not
+from shvit_pl.models.opened_network import OpenedNetwork, opened_of_timm
 from shvit_pl.teachers.config import DistillConfig
 
 

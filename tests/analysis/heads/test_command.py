@@ -18,7 +18,7 @@ from shvit_pl.analysis.heads.attention.similarity import head_similarity
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.hub.ended import open_run
 from shvit_pl.hub.weights import save_weights
-from shvit_pl.models.networks import open_network
+from shvit_pl.models.open_network import open_network
 from tests.analysis.heads.studies import files, heads, rows, summary
 
 FIGURES = [f"figures/{name}.png" for name in ("change", "heat_maps", "maps", "similarity")]

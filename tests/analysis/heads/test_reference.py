@@ -6,7 +6,7 @@ from timm.data import ImageNetInfo
 
 from shvit_pl.analysis.heads.reference import reference, same_classes
 from shvit_pl.errors import UserError
-from shvit_pl.models.networks import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 
 DIGITS = [str(digit) for digit in range(10)]
 

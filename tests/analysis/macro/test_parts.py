@@ -14,7 +14,7 @@ from shvit_pl.deploy.traffic import bytes_moved
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost, cost_parts
 from shvit_pl.models import create_model
-from shvit_pl.models.networks import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 
 DESIGNS = [
     ("s1", {}),

@@ -11,7 +11,7 @@ from shvit_pl.analysis.macro.study import study
 from shvit_pl.analysis.measuring import Measuring
 from shvit_pl.analysis.running import measured_device, ready
 from shvit_pl.designs.cost import cost_parts
-from shvit_pl.models.networks import open_network
+from shvit_pl.models.open_network import open_network
 
 
 def network(name="tiny", device="cpu", **asked):

@@ -3,7 +3,7 @@
 import pytest
 
 from shvit_pl.analysis.runtime.paper import bars, paper_bar
-from shvit_pl.models.networks import open_network
+from shvit_pl.models.open_network import open_network
 
 SUMS = {"window MHSA": 49.5, "MHSA": 30.1, "SHSA": 24.5}  # memory-bound, as printed
 

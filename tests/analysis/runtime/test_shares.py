@@ -13,7 +13,7 @@ from shvit_pl.analysis.runtime.parts import Part, marked
 from shvit_pl.analysis.runtime.profiling import operator_times
 from shvit_pl.analysis.runtime.shares import measure, scaled, summed_up
 from shvit_pl.analysis.unfused import unfused
-from shvit_pl.models.networks import open_network
+from shvit_pl.models.open_network import open_network
 
 SWIN, DEIT = "timm:swin_tiny_patch4_window7_224", "timm:deit_tiny_patch16_224"
 

@@ -7,7 +7,7 @@ import timm
 
 from shvit_pl.deploy.benchmark.accuracy import IMAGENET, PEERS, known_accuracy
 from shvit_pl.deploy.benchmark.figure import draw_accuracy
-from shvit_pl.models.networks import open_network
+from shvit_pl.models.open_network import open_network
 
 UNDER = {"task": "infer", "device": "a device", "threads": 1, "torch": "2"}
 

@@ -12,7 +12,7 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.hub.ended import open_run
 from shvit_pl.hub.weights import save_weights
-from shvit_pl.models.networks import open_network
+from shvit_pl.models.open_network import open_network
 from tests.deploy.benchmark.small import benchmark, environment, rows
 from tests.hub.runs import quick_fit
 

@@ -9,7 +9,7 @@ from shvit_pl.deploy.benchmark.networks import deployed
 from shvit_pl.deploy.benchmark.official import official_call, officially_timed
 from shvit_pl.deploy.timing import Work
 from shvit_pl.models import create_model
-from shvit_pl.models.networks import OpenedNetwork, open_network
+from shvit_pl.models.open_network import OpenedNetwork, open_network
 from tests.hub.runs import lively
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))

@@ -16,7 +16,7 @@ from shvit_pl.deploy.export import onnx_format, verify
 from shvit_pl.deploy.export.formats import FORMATS
 from shvit_pl.hub.ended import open_run
 from shvit_pl.hub.weights import save_weights
-from shvit_pl.models.networks import open_network
+from shvit_pl.models.open_network import open_network
 from tests.deploy.export.networks import pictures
 from tests.sweep.test_extra import ROOT, WITHOUT
 

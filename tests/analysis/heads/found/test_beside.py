@@ -7,7 +7,7 @@ from shvit_pl.analysis.heads.found.beside import reservations
 from shvit_pl.analysis.heads.found.sums import Found
 from shvit_pl.analysis.heads.reference import Reference
 from shvit_pl.analysis.heads.subject import Subject
-from shvit_pl.models.networks import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 
 DEIT = "timm:deit_tiny_patch16_224"
 

@@ -12,7 +12,7 @@ from shvit_pl.analysis.heads.found.paper import paper_heads
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.study import study
 from shvit_pl.analysis.heads.subject import open_subject
-from shvit_pl.models.networks import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 from tests.analysis.heads.studies import heads, rows, summary
 
 

@@ -7,7 +7,7 @@ import torch
 from shvit_pl.errors import UserError
 from shvit_pl.hub.ended import open_run
 from shvit_pl.hub.weights import save_weights
-from shvit_pl.models.networks import open_network
+from shvit_pl.models.open_network import open_network
 from tests.hub.runs import network, quick_fit, with_design
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -18,7 +18,7 @@ from shvit_pl.models import SHViT, load_weights
 from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.create import shvit_pl as build
 from shvit_pl.models.local_files import is_path, local_file, local_path
-from shvit_pl.models.opened import OpenedNetwork, opened_of_timm
+from shvit_pl.models.opened_network import OpenedNetwork, opened_of_timm
 from shvit_pl.models.pretrained import read_pretrained
 from shvit_pl.runs.folder import SUMMARY, read_summary
 from shvit_pl.runs.metrics import EMA
