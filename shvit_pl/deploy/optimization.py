@@ -72,7 +72,11 @@ class Optimized(nn.Module):
 
 @torch.no_grad()
 def optimize(
-    model: nn.Module, example: Tensor, dtype: torch.dtype = torch.float32, progress: Progress | None = None
+    model: nn.Module,
+    example: Tensor,
+    dtype: torch.dtype = torch.float32,
+    progress: Progress | None = None,
+    seconds: float = 0.5,
 ) -> Optimized:
     """An equal network that runs as fast as the device allows: several ways are compiled, and the fastest is kept.
 
@@ -84,6 +88,7 @@ def optimize(
         example: A batch of the size to serve, on the device to serve it; its values do not matter.
         dtype: What it computes in (float32, bfloat16 or float16); logits have the dtype of the images.
         progress: Told of every step.
+        seconds: Least time of one measurement; every way has seven.
 
     Raises:
         ValueError: for an example that is no batch of images, and for another dtype.
@@ -95,7 +100,7 @@ def optimize(
     images = _noise_like(example).to(dtype)
     networks, refused = _compiled(model, images, progress)
     batches = {recipe: images.contiguous(memory_format=recipe.layout) for recipe in networks}
-    rates = images_per_second(networks, batches, rounds=7, seconds=0.5, progress=progress)
+    rates = images_per_second(networks, batches, rounds=7, seconds=seconds, progress=progress)
     medians = {recipe: rate.median for recipe, rate in rates.items()}
     return Optimized(networks, example, dtype, medians, refused).eval()
 

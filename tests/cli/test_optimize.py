@@ -8,9 +8,11 @@ import pytest
 
 from shvit_pl.cli import main
 
+BATCH = "--data.batch_size=50"  # the same for all, so that what is compiled once is found again
+
 
 def predicted(checkpoint, *flags):
-    assert main(["predict", f"--ckpt_path={checkpoint}", "--data.batch_size=50", *flags]) == 0
+    assert main(["predict", f"--ckpt_path={checkpoint}", BATCH, *flags]) == 0
     with Path("predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [(row["file"], row["label"]) for row in rows], [float(row["probability"]) for row in rows]
@@ -30,7 +32,8 @@ def test_predictions_stay(run, capsys):
 @pytest.mark.slow
 def test_metrics_stay(run, capsys):
     def metrics(*flags):
-        assert main(["validate", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", "--plain=true", *flags]) == 0
+        checkpoint = run / "checkpoints" / "best.ckpt"
+        assert main(["validate", f"--ckpt_path={checkpoint}", "--plain=true", BATCH, *flags]) == 0
         return re.findall(r"val/acc\w+\W+([\d.]+)", capsys.readouterr().out)
 
     expected = metrics()

@@ -14,6 +14,8 @@ from tests.deploy.test_passes import difference
 
 IMAGES = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
+SHORT = 0.02  # seconds of a measurement, where speed is not the question
+
 
 def settings():
     return {
@@ -36,7 +38,7 @@ def small(**changes):
 def served():
     """A network with two classifiers, as it is left after training, and its optimised form for three images."""
     model, before = small(distilled=True).train(), settings()
-    return model, optimize(model, IMAGES[:3]), before
+    return model, optimize(model, IMAGES[:3], seconds=SHORT), before
 
 
 @pytest.mark.slow
@@ -96,7 +98,7 @@ def test_other_dtypes_are_refused():
 @pytest.mark.slow
 def test_a_reduced_network_and_an_empty_example_will_do():
     model = small().eval()
-    network = optimize(deepcopy(model).bfloat16(), torch.zeros_like(IMAGES))
+    network = optimize(deepcopy(model).bfloat16(), torch.zeros_like(IMAGES), seconds=SHORT)
     assert difference(network(IMAGES), model.bfloat16().float()(IMAGES)) <= 1e-5
 
 
@@ -117,13 +119,14 @@ def test_the_papers_networks_keep_their_logits(name, dtype):
     images = torch.randn(2, 3, model.design.image_size, model.design.image_size)
     with torch.inference_mode():
         expected = model(images)
-    assert difference(optimize(model, images, dtype)(images), expected) <= (1e-5 if dtype == torch.float32 else 1e-2)
+    network = optimize(model, images, dtype, seconds=SHORT)
+    assert difference(network(images), expected) <= (1e-5 if dtype == torch.float32 else 1e-2)
 
 
 @pytest.mark.slow
 def test_several_heads_keep_their_logits():
     model = small(mixers=("conv", "multi_head", "multi_head")).eval()
-    assert difference(optimize(model, IMAGES)(IMAGES), model(IMAGES)) <= 1e-5
+    assert difference(optimize(model, IMAGES, seconds=SHORT)(IMAGES), model(IMAGES)) <= 1e-5
 
 
 @pytest.mark.gpu
