@@ -84,11 +84,11 @@ def _open(options: Any) -> tuple[EndedRun, Sweep | None]:
 
 
 def _dry_run(options: Any, chosen: EndedRun, sweep: Sweep | None) -> None:
+    from shvit_pl.deploy.output import holds_results
     from shvit_pl.hub.files import is_ours, tree, write_files
 
     folder = Path(options.output or Path(options.folder) / "hub").expanduser()
-    if folder.exists() and not is_ours(folder):
-        raise UserError(f"--output {str(folder)!r}: it holds other files; give a new folder.")
+    holds_results(folder, is_ours)  # raises where it holds others
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
         write_files(chosen, partial, _target(options), sweep)

@@ -7,11 +7,21 @@ from typing import Any
 from shvit_pl.cores import cores_of_process
 from shvit_pl.errors import UserError
 
+OF_COLUMNS = ("image_column", "label_column")
+OF_ROWS = (  # which images are trained on and which are held out
+    "path",
+    "name",
+    "revision",
+    "train_split",
+    "validation_split",
+    "validation_fraction",
+    "train_fraction",
+    "split_seed",
+)
 OF_ONE_DATASET = (
     "name",
     "revision",
-    "image_column",
-    "label_column",
+    *OF_COLUMNS,
     "train_split",
     "validation_split",
     "train_fraction",

@@ -11,26 +11,14 @@ from torch.utils.data import DataLoader
 
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.samplers import Draw
+from shvit_pl.data.settings import OF_COLUMNS, OF_ROWS
 from shvit_pl.data.sources import EMBEDDED
 from shvit_pl.data.transforms import normalise
 from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.local_files import local_file
 from shvit_pl.models.open_network import OpenedNetwork
 
-# of a run's data settings, what says which images there are
-_OF_ROWS = (
-    "path",
-    "name",
-    "revision",
-    "image_column",
-    "label_column",
-    "train_split",
-    "validation_split",
-    "validation_fraction",
-    "train_fraction",
-    "split_seed",
-    "exif_rotation",
-)
+_OF_IMAGES = (*OF_ROWS, *OF_COLUMNS, "exif_rotation")  # of a run's data settings, what says which images there are
 
 
 class RealImages:
@@ -117,4 +105,4 @@ def in_batches(images: Tensor, sizes: Sequence[int]) -> list[Tensor]:
 def _data_of_run(name: str) -> dict[str, Any]:
     file = local_file(name)
     settings = read_checkpoint(str(file), flag="")["data"]
-    return {key: settings[key] for key in _OF_ROWS}
+    return {key: settings[key] for key in _OF_IMAGES}

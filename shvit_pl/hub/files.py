@@ -44,9 +44,9 @@ def write_files(run: EndedRun, folder: Path, target: Target, sweep: Sweep | None
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder is empty, or holds what `write_files` has written and nothing else."""
+    """Whether a folder holds what `write_files` has written, and nothing else."""
     names = {path.name for path in folder.iterdir()}
-    return not names or _TIMMS <= names <= {*PUSHED, FIGURES, *_TIMMS}
+    return _TIMMS <= names <= {*PUSHED, FIGURES, *_TIMMS}
 
 
 def tree(folder: Path) -> list[str]:

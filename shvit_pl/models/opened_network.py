@@ -20,7 +20,7 @@ class OpenedNetwork:
 
     Attributes:
         name: As it was given, with the file of its weights.
-        model: In evaluation mode on the CPU, with one classifier: `(B, 3, S, S)` to `(B, classes)`.
+        model: On the CPU, `(B, 3, S, S)` to `(B, classes)`; of `open_network`, in evaluation mode, with one classifier.
         origin: Where it is from.
         image_size: Side in pixels of the images that it is made for.
         mean: Of its normalisation, per channel, for pixels from 0 to 1.

@@ -71,10 +71,12 @@ class _Range:
         self._open: Any = None
 
     def open(self, *_: Any) -> None:
+        """Begin the part's time."""
         self._open = record_function(MARK)
         self._open.__enter__()
 
     def close(self, *_: Any) -> None:
+        """End it, where it has begun."""
         if self._open is not None:
             self._open.__exit__(None, None, None)
             self._open = None

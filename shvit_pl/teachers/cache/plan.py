@@ -15,6 +15,7 @@ from datasets import Dataset
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.data.replay import check_replay
 from shvit_pl.data.rows import ChosenRows
+from shvit_pl.data.settings import OF_ROWS
 from shvit_pl.data.splits import class_indices
 from shvit_pl.data.views import slots_of_view
 from shvit_pl.teachers.cache.manifest import Manifest
@@ -29,16 +30,6 @@ _OF_IMAGES = (
     "erasing",
     "repeats",
     "exif_rotation",
-)
-_OF_ROWS = (
-    "path",
-    "name",
-    "revision",
-    "train_split",
-    "validation_split",
-    "validation_fraction",
-    "train_fraction",
-    "split_seed",
 )
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "timm", "pillow", "numpy")
 _LOOKED_AT = 256e6  # bytes of images
@@ -73,7 +64,7 @@ def plan(config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], da
         "data.classes": data.class_names,
         "data.rows": rows_hash(data.chosen),
     }
-    origin = {**{f"data.{name}": data.hparams[name] for name in _OF_ROWS}, "training images": rows}
+    origin = {**{f"data.{name}": data.hparams[name] for name in OF_ROWS}, "training images": rows}
     return Manifest(
         settings=settings,
         origin=origin,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ class OwnCheckpoint:
             raise self._foreign("its weights are not of the design in its settings") from error
         if report.reinitialised:
             raise self._foreign(f"it lacks {', '.join(report.reinitialised)}")
-        return OpenedNetwork(self.config.source, model, "checkpoint", size, class_names=list(names))
+        opened = OpenedNetwork(self.config.source, model, "checkpoint", size, class_names=list(names))
+        return replace(opened, averaged=self.config.use_ema)
 
     def _read(self) -> Mapping[str, Any]:
         try:

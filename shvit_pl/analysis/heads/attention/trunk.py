@@ -61,6 +61,7 @@ class _Output:
         self._output, self._version, self._copy = output, _version(output), output.clone()
 
     def again(self) -> Tensor:
+        """The same output: itself, or a copy where somebody has written into it since."""
         return self._output if _version(self._output) == self._version else self._copy.clone()
 
 
