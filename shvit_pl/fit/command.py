@@ -7,7 +7,7 @@ from signal import SIGTERM
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from shvit_pl.command_line.quiet import quiet
-from shvit_pl.deploy.reasons import is_out_of_memory
+from shvit_pl.deploy.measuring import is_out_of_memory
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.fit.lightning_cli import ShvitCLI
 
