@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # mypy takes no type that a function makes
     Threads = int
 else:
     Images = restricted_number_type("ImagesInt", int, [(">=", 1), ("<=", MOST_IMAGES)])
-    Pixels = Threads = restricted_number_type("PixelsInt", int, [(">=", 1), ("<=", MOST_PIXELS)])
+    Pixels = Threads = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", MOST_PIXELS)])
 
 
 @dataclass(frozen=True, kw_only=True)
