@@ -72,7 +72,7 @@ class SHViT(TimmSHViT):
         if global_pool is None:
             global_pool = str(self.global_pool.pool_type)
         self.num_classes = num_classes
-        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool).train(self.training)
+        self.global_pool: SelectAdaptivePool2d = SelectAdaptivePool2d(pool_type=global_pool).train(self.training)
         self.flatten = (nn.Flatten(1) if global_pool else nn.Identity()).train(self.training)
         self.head: nn.Module = self._classifier()
         self.head_dist: nn.Module | None = self._classifier() if self.design.distilled else None
@@ -112,7 +112,8 @@ class SHViT(TimmSHViT):
             return self.head(x)
         first, second = self.head(x), self.head_dist(x)
         if self.training and not torch.jit.is_scripting():
-            return first, second
+            pair: Any = first, second  # no tensor, but TorchScript allows one type per function
+            return pair
         return (first + second) / 2
 
     def merge_heads(self) -> SHViT:
