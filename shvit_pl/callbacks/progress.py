@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
 
 from shvit_pl.callbacks.measuring import Throughput, find_callback
-from shvit_pl.display.bars import new_progress
+from shvit_pl.display.terminal import new_progress
 
 
 def epochs_done(trainer: L.Trainer) -> float:

@@ -22,8 +22,7 @@ from shvit_pl.deploy.benchmark.options import Options
 from shvit_pl.deploy.benchmark.progress import Steps
 from shvit_pl.deploy.benchmark.rows import Row, make_rows
 from shvit_pl.deploy.benchmark.table import describe, print_table
-from shvit_pl.deploy.conditions import origin
-from shvit_pl.deploy.device import chosen_device
+from shvit_pl.deploy.measuring import chosen_device, origin
 from shvit_pl.models.open_network import OpenedNetwork
 
 
