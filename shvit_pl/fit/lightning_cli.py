@@ -28,8 +28,8 @@ from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.settings import OF_ONE_DATASET
-from shvit_pl.deploy.optimize_callback import OptimizedNetwork
 from shvit_pl.deploy.measuring import is_out_of_memory
+from shvit_pl.deploy.optimize_callback import OptimizedNetwork
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.fit.options import Parser, add_flags, check_flags, check_monitors, expand_home, run_name
