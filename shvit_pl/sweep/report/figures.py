@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.display.palette import COLOURS, QUIET, colour, is_dashed
-from shvit_pl.display.plots import as_png
+from shvit_pl.display.plots import COLORS, QUIET, as_png, color, is_dashed
 from shvit_pl.sweep.report.comparisons import Effects
 from shvit_pl.sweep.report.findings import Curve, Dot, Findings, Plane, best_curves
 from shvit_pl.sweep.report.quantities import Quantity
@@ -109,7 +108,7 @@ def draw_curves(curves: list[Curve], quantity: Quantity, figure: Figure) -> Figu
     figure.set_layout_engine("constrained")
     axes = figure.subplots()
     for one in curves:
-        own, style, gid = colour(one.row.number), "--" if is_dashed(one.row.number) else "-", f"curve-{one.row.number}"
+        own, style, gid = color(one.row.number), "--" if is_dashed(one.row.number) else "-", f"curve-{one.row.number}"
         line: dict[str, Any] = {"label": one.row.label, "linewidth": 1.5, "markersize": 4}
         axes.plot(one.epochs, one.mean, f"o{style}", color=own, gid=f"{gid}-line", **line)
         axes.fill_between(one.epochs, one.low, one.high, color=own, alpha=0.15, linewidth=0, gid=f"{gid}-band")
@@ -143,14 +142,14 @@ def draw_effects(effects: Effects, quantity: Quantity, width: float) -> Figure:
 def _add_names(figure: Figure, labeled: Iterable[Dot], title: str) -> None:
     """Add the legend of a plane's PNG."""
     rows = [one.row for one in labeled]
-    handles = [Line2D([], [], marker="o", linestyle="", color=colour(row.number)) for row in rows]
+    handles = [Line2D([], [], marker="o", linestyle="", color=color(row.number)) for row in rows]
     handles.append(Line2D([], [], marker="o", color=QUIET, markerfacecolor="none", mec="black", linewidth=1))
     names = [*(row.label for row in rows), "Pareto front of the means"]
     figure.legend(handles, names, loc="outside right upper", title=title, **_LEGEND)
 
 
 def _draw_dot(axes: Axes, dot: Dot, x_scale: float, y_scale: float, numbered: bool) -> None:
-    x, y, own, gid = dot.x.mean * x_scale, dot.y.mean * y_scale, colour(dot.row.number), f"point-{dot.row.number}"
+    x, y, own, gid = dot.x.mean * x_scale, dot.y.mean * y_scale, color(dot.row.number), f"point-{dot.row.number}"
     axes.errorbar(x, y, yerr=dot.y.sd * y_scale if dot.y.sd else None, color=own, capsize=3, linewidth=1)
     ring, size = "black" if dot.on_front else own, 11 if numbered else 5
     axes.plot(x, y, "o", color=own, markeredgecolor=ring, markersize=size, gid=gid)
@@ -174,7 +173,7 @@ def _draw_estimate(axes: Axes, estimate: Estimate, height: int) -> None:
 
 
 def _estimate_marker(significant: bool) -> Line2D:
-    own = COLOURS[0] if significant else QUIET
+    own = COLORS[0] if significant else QUIET
     return Line2D([], [], marker="o", color=own, markerfacecolor=own if significant else "white")
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from shvit_pl.display.palette import colour
+from shvit_pl.display.plots import color
 from shvit_pl.display.words import counted
 from shvit_pl.sweep.plan.objectives import COSTS
 from shvit_pl.sweep.report.figures import draw_svgs
@@ -73,7 +73,7 @@ def _difference(estimate: Estimate, unit: str) -> tuple[str, str, str]:
 def _curve_names(findings: Findings) -> list[tuple[Row, str, bool]]:
     """Return the row and color of each curve, and whether it is shown at first."""
     shown = {one.row.number for one in best_curves(findings.curves, findings.table.primary)}
-    return [(one.row, colour(one.row.number), one.row.number in shown) for one in findings.curves]
+    return [(one.row, color(one.row.number), one.row.number in shown) for one in findings.curves]
 
 
 def _hover(findings: Findings, row: Row) -> str:

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from shvit_pl.display.tables import table_console
+from shvit_pl.display.terminal import table_console
 from shvit_pl.display.words import counted, listed
 from shvit_pl.sweep.report.comparisons import Interaction, MainEffect
 from shvit_pl.sweep.report.findings import Findings
