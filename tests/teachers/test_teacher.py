@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import identity_of
+from shvit_pl.teachers.teacher import computes_in_bf16, identity_of
 from tests.teachers.makers import TEN, as_seen_by, opened, shaken, some_images, stored
 
 
@@ -89,6 +89,21 @@ def test_bf16_answers_are_float32_and_near_those_in_fp32(weights):
     assert not torch.equal(answers, exact.logits(some_images()))
     torch.testing.assert_close(answers, exact.logits(some_images()), rtol=0.1, atol=0.1)
     assert "bf16" in rough.note
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": False}, True),
+        ({"avx512_bf16": True}, True),
+        ({"bf16": True}, True),
+        ({"avx2": True, "avx512_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_a_cpu_computes_in_bf16_where_it_has_an_instruction_for_it(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert computes_in_bf16(torch.device("cpu")) is expected
 
 
 def test_within_the_students_autocast_an_fp32_teacher_computes_in_fp32(weights):
