@@ -63,7 +63,9 @@ def test_a_run_on_a_cache_gets_the_answers_that_its_teacher_gives_to_its_images(
 
     monkeypatch.setattr(DistillationModule, "_ask_teacher", keep)
     assert fit(*flags) == 0
-    teacher = open_teacher(DistillConfig(str(run)), CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    teacher = open_teacher(
+        DistillConfig(str(run), teacher_precision="fp32"), CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    )
     assert len(seen) == 8
     for images, cached in seen:
         online = teacher.logits(images)

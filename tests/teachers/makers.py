@@ -31,9 +31,9 @@ def stored(model, path):
     return str(path)
 
 
-def opened(class_names=TEN, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, **config):
-    """The teacher of these settings, for a student with ImageNet's normalisation."""
-    return open_teacher(DistillConfig(**config), class_names, mean, std)
+def opened(class_names=TEN, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, teacher_precision="fp32", **config):
+    """Open the teacher of these settings for a student with ImageNet's normalization; in fp32 on any processor."""
+    return open_teacher(DistillConfig(teacher_precision=teacher_precision, **config), class_names, mean, std)
 
 
 def some_images(count=3, size=64, seed=0):

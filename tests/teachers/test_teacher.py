@@ -91,6 +91,16 @@ def test_bf16_answers_are_float32_and_near_those_in_fp32(weights):
     assert "bf16" in rough.note
 
 
+@pytest.mark.parametrize(("in_bf16", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_bf16_just_where_the_device_computes_in_it(in_bf16, precision, weights, monkeypatch):
+    monkeypatch.setattr("shvit_pl.teachers.teacher.computes_in_bf16", lambda device: in_bf16)
+    auto, explicit = (
+        opened(teacher="test_resnet", weights=weights, teacher_precision=choice) for choice in ("auto", precision)
+    )
+    assert auto.precision == precision
+    assert torch.equal(auto.logits(some_images()), explicit.logits(some_images()))
+
+
 @pytest.mark.parametrize(
     ("capabilities", "expected"),
     [
