@@ -27,7 +27,7 @@ class Command(NamedTuple):
     typed: bool = False
 
 
-_FIT = "fit.command:run"
+_FIT = "fit.lightning_cli:run"
 COMMANDS = {
     "fit": Command(_FIT, "train a SHViT, or go on with --ckpt_path"),
     "validate": Command(_FIT, "measure a checkpoint on the validation images"),
@@ -111,7 +111,8 @@ def _call(name: str, args: list[str]) -> None:
 
 
 def _refuse(name: str, message: str) -> int:
-    print(f"shvit-pl {name}: error: {message}", file=sys.stderr)
+    for line in message.splitlines():  # a line for each mistake
+        print(f"shvit-pl {name}: error: {line}", file=sys.stderr)
     return 2
 
 

@@ -23,7 +23,7 @@ def run(args: list[str]) -> None:
 
     quiet()
     from shvit_pl.hub.access import check_branch, check_repo_id
-    from shvit_pl.hub.errors import HubError
+    from shvit_pl.hub_errors import HubError
 
     check_repo_id(options.repo_id, "--repo-id")
     check_branch(options.revision)
@@ -74,7 +74,7 @@ def _open(options: Any) -> tuple[EndedRun, Sweep | None]:
     folder = Path(options.folder).expanduser()
     if not (folder / SWEEP).is_file():
         return open_run(folder, options.weights), None
-    from shvit_pl.command_line.extras import check_extra
+    from shvit_pl.command_line.checks import check_extra
 
     check_extra("push of a sweep", "sweep")
     from shvit_pl.sweep.best import best_run

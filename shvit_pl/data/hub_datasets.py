@@ -11,9 +11,9 @@ from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 
-from shvit_pl.data.refusals import FAILURES, check_cache, check_configuration, reason, why_refused
+from shvit_pl.data.refusals import FAILURES, check_cache, check_configuration, reason
 from shvit_pl.errors import UserError, first_line
-from shvit_pl.hub_status import hub_reachable, use_cache_if_unreachable, why_unreachable
+from shvit_pl.hub_errors import hub_reachable, use_cache_if_unreachable, why_no_dataset, why_unreachable
 
 
 def open_hub(path: str, name: str | None, revision: str | None, streaming: bool) -> tuple[dict[str, Any], str]:
@@ -86,8 +86,8 @@ def _refusal(error: Exception, path: str, name: str | None, revision: str | None
             f"data.path {path!r}: it is a loading script ({path.split('/')[-1]}.py), and scripts are not run any more. "
             "Try the Hub's own copy in parquet, --data.revision refs/convert/parquet, or look for another dataset."
         )
-    if hub_reachable() and (refused := why_refused(path, revision)):
-        return UserError(refused)
+    if hub_reachable() and (refused := why_no_dataset(path, revision)):
+        return UserError(f"data.path {path!r}: {refused}")
     if hub_reachable() and (silence := _silence(error)):
         return UserError(f"data.path {path!r}: the Hub does not answer as it should ({silence}). Try again later.")
     check_configuration(path, name, revision)
