@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from shvit_pl.command_line import extras
+from shvit_pl.command_line import checks
 from shvit_pl.deploy import optimization, optimize
 from shvit_pl.deploy.optimization import NotCompiledError, Recipe, compiled, recipes
 from shvit_pl.deploy.passes import fused
@@ -221,6 +221,6 @@ def test_onnx_runtime_needs_float32_and_its_extra(monkeypatch):
     model = fused(small())
     with pytest.raises(NotCompiledError, match=r"not in torch\.bfloat16"):
         ONNX.make(model, IMAGES.bfloat16())
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     with pytest.raises(NotCompiledError, match=r"pip install 'shvit-pl\[onnx\]'"):
         ONNX.make(model, IMAGES)

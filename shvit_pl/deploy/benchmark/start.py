@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from shvit_pl.command_line.extras import check_extra
+from shvit_pl.command_line.checks import check_extra
 from shvit_pl.deploy.benchmark.accuracy import known_accuracy
 from shvit_pl.deploy.benchmark.builder import Builder
 from shvit_pl.deploy.benchmark.cells import ONNX, Group, plan
