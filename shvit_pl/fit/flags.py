@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any, NoReturn
 
-from jsonargparse import ActionYesNo
+from jsonargparse import ActionYesNo, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
 from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.runs.metrics import Monitor
+
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the help of flags that are fields
 
 
 class Parser(OneLineErrors, LightningArgumentParser):

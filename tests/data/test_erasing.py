@@ -4,7 +4,7 @@ import torch
 from timm.data.random_erasing import RandomErasing
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.data.erasing import erase
+from shvit_pl.data.batch_transform import erase
 from shvit_pl.randomness import seed_all
 
 
@@ -18,19 +18,18 @@ def test_it_is_timms_with_noise_of_normalised_pixels():
 
 
 def test_training_batches_are_erased_by_what_was_drawn_and_others_are_not():
-    data = HFImageDataModule(image_size=64, batch_size=8, num_workers=0, augment="none", erasing=1.0)
-    data.setup("fit")
+    def opened(erasing):
+        data = HFImageDataModule(image_size=64, batch_size=8, num_workers=0, augment="none", erasing=erasing)
+        data.setup("fit")
+        return data
 
-    def first(loader):
+    def first(data, loader):
         batch = next(iter(loader))
         return data.on_after_batch_transfer(data.on_before_batch_transfer(batch, 0), 0)["image"]
 
-    training = [first(data.train_dataloader()) for _ in range(2)]
+    data, plain = opened(1.0), opened(0.0)
+    training = [first(data, data.train_dataloader()) for _ in range(2)]
     assert torch.equal(*training)
-    data.hparams["erasing"] = 0.0
-    plain = first(data.train_dataloader())
-    assert (training[0] != plain).any(dim=1).flatten(1).any(dim=1).all()
-    data.hparams["erasing"] = 1.0
-    evaluated = first(data.val_dataloader())
-    data.hparams["erasing"] = 0.0
-    assert torch.equal(evaluated, first(data.val_dataloader()))
+    unchanged = first(plain, plain.train_dataloader())
+    assert (training[0] != unchanged).any(dim=1).flatten(1).any(dim=1).all()
+    assert torch.equal(first(data, data.val_dataloader()), first(plain, plain.val_dataloader()))

@@ -1,5 +1,7 @@
 """On the device, images are augmented as by the workers: the same ones, not only alike."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
@@ -8,7 +10,8 @@ from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 from shvit_pl import HFImageDataModule
 from shvit_pl.callbacks.data_wait import advice
-from shvit_pl.data.on_device import PlannedCrop, collate_planned
+from shvit_pl.data.batch_transform import PlannedCrop, collate_planned
+from shvit_pl.data.config import DataConfig
 from shvit_pl.data.views import Views
 from shvit_pl.errors import UserError
 from tests.cli.runs import assert_same, fit, stop_at, weights
@@ -30,7 +33,7 @@ def photos(tmp_path_factory):
 
 def batches(path, on, **settings):
     options = {"image_size": 48, "batch_size": 16, "num_workers": 0, "color_jitter": 0.4, "erasing": 0.25}
-    data = HFImageDataModule(path, **{**options, **settings}, augment_on=on)
+    data = HFImageDataModule(path=path, **{**options, **settings}, augment_on=on)
     data.setup("fit")
     loader = data.train_dataloader()
     loader.sampler.set_epoch(settings.pop("epoch", 0))
@@ -125,8 +128,8 @@ def test_a_run_trains_and_resumes_exactly_and_as_with_the_workers(tmp_path, monk
 
 
 def test_the_advice_names_it_where_it_would_help():
-    settings = {"path": "photos", "auto_augment": None, "image_size": 64, "augment": "crop", "augment_on": "workers"}
-    assert "--data.augment_on device" in advice(0.4, settings, 2, "cuda")
-    assert "augment_on" not in advice(0.4, settings | {"augment_on": "device"}, 2, "cuda")
-    assert "augment_on" not in advice(0.4, settings | {"auto_augment": "3a"}, 2, "cuda")
-    assert "augment_on" not in advice(0.4, settings, 2, "cpu")
+    config = DataConfig(path="photos")
+    assert "--data.augment_on device" in advice(0.4, config, 2, "cuda")
+    assert "augment_on" not in advice(0.4, replace(config, augment_on="device"), 2, "cuda")
+    assert "augment_on" not in advice(0.4, replace(config, auto_augment="3a"), 2, "cuda")
+    assert "augment_on" not in advice(0.4, config, 2, "cpu")
