@@ -111,7 +111,8 @@ def _call(name: str, args: list[str]) -> None:
 
 
 def _refuse(name: str, message: str) -> int:
-    print(f"shvit-pl {name}: error: {message}", file=sys.stderr)
+    for line in message.splitlines():  # a line for each mistake
+        print(f"shvit-pl {name}: error: {line}", file=sys.stderr)
     return 2
 
 

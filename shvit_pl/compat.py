@@ -1,16 +1,19 @@
-"""Private names of libraries that this package needs, each with the reason; tests/test_compat.py tries them.
-
-Nothing is imported before it is needed: `--help` does without these libraries.
-"""
+"""Private API of other libraries, collected so that an upgrade that breaks one breaks a test of this file."""
 
 from __future__ import annotations
 
+from argparse import Action, ArgumentParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+def parser_actions(parser: ArgumentParser) -> list[Action]:
+    """Return the options of a parser; argparse has no public list of them."""
+    return parser._actions
 
 
 def at_cached_commit(builder: Any, repo: str, commit: str | None) -> Any:

@@ -23,7 +23,7 @@ def run(args: list[str]) -> None:
 
     quiet()
     from shvit_pl.hub.access import check_branch, check_repo_id
-    from shvit_pl.hub.errors import HubError
+    from shvit_pl.hub_errors import HubError
 
     check_repo_id(options.repo_id, "--repo-id")
     check_branch(options.revision)

@@ -16,7 +16,7 @@ from rich.progress import Progress, TaskID, TextColumn
 
 from shvit_pl.callbacks.position import epoch_of, epochs_done
 from shvit_pl.callbacks.throughput import Throughput, find_callback
-from shvit_pl.display.bars import new_progress
+from shvit_pl.display.terminal import new_progress
 
 _SHOWN = ("train/loss", "val/loss", "val/acc1", "val/acc1_ema")
 _SECONDS = 60.0  # between two lines where there is no bar

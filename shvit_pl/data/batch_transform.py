@@ -1,8 +1,8 @@
 """What is done to a batch on the device: augmented where that is asked for, normalized, erased and mixed.
 
-With `augment_on` device, a worker decodes, draws all parameters by the image's key in the same order as the augmentation
-in the workers does, and cuts the crop out; the device resizes, flips and changes colors. So an image is the same as from
-the workers alone, up to rounding (of the color jitter, and of a GPU's resizing), whatever its batch.
+With `augment_on` device, a worker decodes, draws all parameters by the image's key in the same order as the
+augmentation in the workers does, and cuts the crop out; the device resizes, flips and changes colors. So an image is
+the same as from the workers alone, up to rounding (of the color jitter, and of a GPU's resizing), whatever its batch.
 
 A plan is the numbers `(7,)`: whether to flip (1 or 0), the factors of brightness, contrast and saturation, and the
 order in which these three (0, 1, 2) are changed.
@@ -181,7 +181,7 @@ class PlannedCrop:
 
 
 def collate_planned(items: list[dict[str, Any]]) -> Batch:
-    """Return a batch: all crops' bytes in one row (`image`), their heights and widths (`sides`), and `plan` `(B, 7)`."""
+    """Return a batch: all crops' bytes in one row (`image`), heights and widths (`sides`), and `plan` `(B, 7)`."""
     crops = [item["image"] for item in items]
     others = [{key: value for key, value in item.items() if key not in ("image", "plan")} for item in items]
     return {

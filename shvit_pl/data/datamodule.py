@@ -1,9 +1,10 @@
 """The data module: any image classification dataset that the `datasets` library opens.
 
 The way of an image: `open_source` opens a dataset as stored rows or as a stream; `choose_rows` finds the columns of
-images and labels, and divides the rows into training and validation. A sampler draws rows, each with a key for its random
-numbers; a worker's `RowReader` decodes the row's image and augments it on the CPU, as uint8. Collated and copied, a batch
-meets `BatchTransform`, which on the device normalizes, erases and mixes it, so that the step sees `image` and `target`:
+images and labels, and divides the rows into training and validation. A sampler draws rows, each with a key for its
+random numbers; a worker's `RowReader` decodes the row's image and augments it on the CPU, as uint8. The batch is
+collated and copied to the device, where `BatchTransform` normalizes, erases and mixes it, so that the step sees `image`
+and `target`:
 
     open_source -> choose_rows -> ImageDataset (RowReader: decode, train_transform) -> collate -> BatchTransform -> step
 """
@@ -44,8 +45,8 @@ class HFImageDataModule(L.LightningDataModule):
     """Images and class labels of a Hugging Face dataset, and the normalization that goes with them.
 
     Batches hold `image` (float32 `(B, 3, S, S)`, normalized on the device), `label` `(B,)` (-1: not to be evaluated),
-    `file` and `broken` (why an image could not be decoded, or ''). Those for training also hold `target`: the labels, or
-    `(B, classes)` where `mixup` is set; then the images are mixed.
+    `file` and `broken` (why an image could not be decoded, or ''). Those for training also hold `target`: the labels,
+    or `(B, classes)` where `mixup` is set; then the images are mixed.
 
     Args:
         settings: As for `DataConfig`, in `shvit_pl/data/config.py`: `path="photos", batch_size=128`.

@@ -19,17 +19,17 @@ from datasets import (
 )
 from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
 from datasets.info import DatasetInfosDict
-from huggingface_hub import HfApi, constants, errors, get_token
+from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from shvit_pl.compat import at_cached_commit
 from shvit_pl.data.config import EMBEDDED
 from shvit_pl.errors import UserError, did_you_mean, first_line
-from shvit_pl.hub_status import hub_reachable, token_page, use_cache_if_unreachable, why_unreachable
+from shvit_pl.hub_errors import hub_reachable, use_cache_if_unreachable, why_no_dataset, why_unreachable
 
 _DIGITS = Path(__file__).with_name("digits.parquet")
 _FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 _FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
-_ANSWER_S = 3.0
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -213,8 +213,8 @@ def _hub_refusal(error: Exception, path: str, name: str | None, revision: str | 
             f"data.path {path!r}: it is a loading script ({path.split('/')[-1]}.py), and scripts are not run any more. "
             "Try the Hub's own copy in parquet, --data.revision refs/convert/parquet, or look for another dataset."
         )
-    if hub_reachable() and (refused := _why_refused(path, revision)):
-        return UserError(refused)
+    if hub_reachable() and (refused := why_no_dataset(path, revision)):
+        return UserError(f"data.path {path!r}: {refused}")
     if hub_reachable() and (failure := _download_failure(error)):
         return UserError(f"data.path {path!r}: the Hub does not answer as it should ({failure}). Try again later.")
     _check_configuration(path, name, revision)
@@ -226,43 +226,10 @@ def _hub_refusal(error: Exception, path: str, name: str | None, revision: str | 
     )
 
 
-def _why_refused(dataset: str, revision: str | None) -> str | None:
-    """Return why the Hub does not give a dataset, and what to do; None when it would, or can't be asked."""
-    try:
-        if HfApi().dataset_info(dataset, revision=revision, timeout=_ANSWER_S).gated:
-            HfApi().auth_check(dataset, repo_type="dataset")
-    except Exception as error:  # also what keeps the question from being answered: the client's own error says more
-        return _explained(error, dataset, revision)
-    return None
-
-
-def _explained(error: Exception, dataset: str, revision: str | None) -> str | None:
-    page = f"{constants.ENDPOINT}/datasets/{dataset}"
-    if isinstance(error, errors.GatedRepoError):
-        account = "the account of this token has no access" if get_token() else "there is no token"
-        return (
-            f"data.path {dataset!r}: a gated dataset, and {account}. Ask for access at {page}, and set HF_TOKEN to a "
-            f"token of the account that has it ({token_page()})."
-        )
-    if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
-        return (
-            f"data.path {dataset!r}: no such folder or file here, and no such dataset on the Hub. Give a folder of "
-            "images, a parquet file, or the id of a Hub dataset; a private one needs HF_TOKEN."
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"data.revision {revision!r}: no such branch, tag or commit; they are listed at {page}."
-    if isinstance(error, errors.HfHubHTTPError) and error.response.status_code == 401:
-        return (
-            f"data.path {dataset!r}: the Hub does not know the token of HF_TOKEN. Give another ({token_page()}), or "
-            "none."
-        )
-    return None
-
-
 def _download_failure(error: BaseException | None) -> str | None:
     """Return why a file could be had neither from the Hub nor from the cache, where that is what went wrong."""
     while error is not None:
-        if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+        if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
             return first_line(error.__cause__)
         error = error.__cause__ or error.__context__
     return None

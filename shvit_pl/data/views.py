@@ -31,7 +31,7 @@ def slots_of_view(rows: int, repeats: int) -> int:
 
 
 def place_of(slot: Any, slots: int) -> tuple[Any, Any]:
-    """Return the view of a slot, counted through all views of so many slots, and the draw in it; of many in an array, too."""
+    """Return the view of a slot (or of an array of them), counted through all views, and the draw in it."""
     view, within = divmod(slot, slots)
     pair, half = divmod(within, 2)
     return view, pair + half * (slots // 2)

@@ -11,7 +11,6 @@ from lightning.pytorch.cli import LightningArgumentParser
 from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.runs.metrics import Monitor
 
-
 set_parsing_settings(docstring_parse_attribute_docstrings=True)  # the help of flags that are fields
 
 

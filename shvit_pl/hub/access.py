@@ -11,8 +11,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub.errors import OFFLINE, HubError, hub_errors
-from shvit_pl.hub_status import hub_reachable, token_page
+from shvit_pl.hub_errors import OFFLINE, HubError, hub_errors, hub_reachable, token_page
 from shvit_pl.models.hub_repos import repo_of
 
 

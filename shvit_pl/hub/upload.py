@@ -9,9 +9,9 @@ from huggingface_hub import HfApi, constants
 
 from shvit_pl.hub.card import Sweep
 from shvit_pl.hub.ended import EndedRun
-from shvit_pl.hub.errors import hub_errors, patience
 from shvit_pl.hub.files import PUSHED, write_files
 from shvit_pl.hub.target import Target
+from shvit_pl.hub_errors import hub_errors, patience
 
 
 def push(run: EndedRun, target: Target, sweep: Sweep | None = None) -> None:

@@ -18,8 +18,8 @@ from shvit_pl.designs.design import Design
 from shvit_pl.designs.fingerprint import design_of
 from shvit_pl.designs.named import NAMED, TIMM_NAMES
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_status import use_cache_if_unreachable
-from shvit_pl.models.hub_repos import repo_of, why_not
+from shvit_pl.hub_errors import use_cache_if_unreachable, why_no_model
+from shvit_pl.models.hub_repos import repo_of
 from shvit_pl.models.labels import class_names
 from shvit_pl.models.local_files import local_file
 from shvit_pl.models.timm_names import ENTRY_POINT
@@ -87,7 +87,7 @@ def _config(source: str, file: Path | None) -> tuple[dict[str, Any], str, dict[s
     except NAMELESS as error:
         raise _foreign(source, "it does not say which network it is") from error
     except Exception as error:  # of the Hub's client
-        raise UserError(f"weights {source!r}: {why_not(error, repo_of(source))}") from error
+        raise UserError(f"weights {source!r}: {why_no_model(error, repo_of(source))}") from error
 
 
 def _design(architecture: str, arguments: Mapping[str, Any]) -> Design:

@@ -12,9 +12,9 @@ from timm.models.shvit import NormLinear
 from torch import Tensor
 
 from shvit_pl.errors import UserError
-from shvit_pl.hub_status import use_cache_if_unreachable
+from shvit_pl.hub_errors import use_cache_if_unreachable, why_no_model
 from shvit_pl.models.heads import merged_classifier
-from shvit_pl.models.hub_repos import repo_of, why_not
+from shvit_pl.models.hub_repos import repo_of
 from shvit_pl.models.local_files import local_file
 from shvit_pl.models.shvit import SHViT
 from shvit_pl.models.tensors import read_tensors
@@ -119,7 +119,7 @@ def _from_hub(source: str, averaged: bool) -> dict[str, Tensor]:
     try:
         return _timm_keys(load_state_dict_from_hf(repo, weights_only=True))
     except Exception as error:
-        raise UserError(f"weights {source!r}: {why_not(error, repo)}") from error
+        raise UserError(f"weights {source!r}: {why_no_model(error, repo)}") from error
 
 
 def _timm_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from shvit_pl.display.bars import new_progress
+from shvit_pl.display.terminal import new_progress
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.report.pareto import best_first

@@ -104,16 +104,26 @@ def test_last_says_which_checkpoint_it_takes_or_that_a_run_begins(tmp_path, monk
 
 
 WORSENING = [
-    "--model.optim.lr=1.0",
-    "--model.optim.warmup_epochs=0",
     "--monitor=val/loss",
     "--trainer.max_epochs=3",
     "--checkpoint_every_n_steps=1",
 ]
 
 
+def worsen(monkeypatch):
+    """Let the validation loss rise in every epoch after the first, whatever the processor rounds."""
+
+    def favor_the_last_classes(self):
+        with torch.no_grad():
+            bias = self.model.head.l.bias
+            bias.add_(torch.linspace(0, 100 * self.trainer.current_epoch, len(bias)))
+
+    monkeypatch.setattr(ClassificationModule, "on_validation_start", favor_the_last_classes)
+
+
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_resumed_run_keeps_the_best_checkpoint_of_before(moved, tmp_path, monkeypatch):
+    worsen(monkeypatch)
     with monkeypatch.context() as patch:
         stop_at(patch, epoch=1, batch=2)
         fit(*WORSENING)

@@ -78,7 +78,7 @@ def test_what_cannot_be_trained_on_is_one_line_with_the_next_step(mistake, hub, 
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--data.revision=v2"], ["data.revision 'v2': no such branch, tag or commit", "/datasets/user/birds"]),
+        (["--data.revision=v2"], ["no branch, tag or commit 'v2' (--data.revision)", "/datasets/user/birds"]),
         (["--data.name=small"], ["data.name 'small': no such configuration", "there are default"]),
         (["--data.path=birds"], ["data.path 'birds': no such folder or file here"]),
         (["--data.path=my birds"], ["data.path 'my birds': no such folder or file here"]),
@@ -98,7 +98,7 @@ def test_a_private_dataset_is_not_there_for_others(birds, hub, tmp_path, capfd, 
 
 def test_a_token_that_the_hub_does_not_know_is_named(birds, tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_nobody")
-    assert "the Hub does not know the token of HF_TOKEN" in refusal(capfd, tmp_path, "--data.path=user/birds")
+    assert "the Hub does not let this token read it (401)" in refusal(capfd, tmp_path, "--data.path=user/birds")
 
 
 def test_the_parquet_copy_of_a_script_can_be_trained_on(hub):

@@ -7,7 +7,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from huggingface_hub import close_session, constants
 from PIL import Image as PILImage
 
-from shvit_pl import hub_status
+from shvit_pl import hub_errors
 from tests.data.opening import open_dataset
 from tests.hub_server import HubServer
 
@@ -98,20 +98,20 @@ def test_a_changed_folder_is_read_anew(tmp_path):
 def test_behind_a_proxy_the_hub_is_reached_through_it(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
-    monkeypatch.setattr(hub_status, "_use_cache_only", lambda: None)
+    monkeypatch.setattr(hub_errors, "_use_cache_only", lambda: None)
     monkeypatch.setenv("no_proxy", "")
     with HubServer() as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         close_session()  # the client reads the environment for each
-        assert hub_status.hub_reachable.__wrapped__()
-    assert not hub_status.hub_reachable.__wrapped__()
+        assert hub_errors.hub_reachable.__wrapped__()
+    assert not hub_errors.hub_reachable.__wrapped__()
     close_session()
 
 
 def test_a_hub_that_says_nothing_is_out_of_reach(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub_status, "_ANSWER_S", 0.2)
-    monkeypatch.setattr(hub_status, "_use_cache_only", lambda: None)
+    monkeypatch.setattr(hub_errors, "_ANSWER_S", 0.2)
+    monkeypatch.setattr(hub_errors, "_use_cache_only", lambda: None)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert not hub_status.hub_reachable.__wrapped__()
+        assert not hub_errors.hub_reachable.__wrapped__()

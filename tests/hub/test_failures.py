@@ -7,7 +7,7 @@ import pytest
 
 from shvit_pl.cli import main
 from shvit_pl.hub.access import check_token
-from shvit_pl.hub.errors import HubError
+from shvit_pl.hub_errors import HubError
 from tests.hub.runs import files
 
 REPO = "user/digits"

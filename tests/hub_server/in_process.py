@@ -58,7 +58,7 @@ def forget() -> None:
     """Forget what a new process would not know: connections, listings, and whether the Hub can be reached."""
     from huggingface_hub import HfFileSystem, close_session
 
-    from shvit_pl.hub_status import hub_reachable
+    from shvit_pl.hub_errors import hub_reachable
 
     close_session()
     HfFileSystem.clear_instance_cache()

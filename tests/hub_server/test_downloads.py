@@ -6,7 +6,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from timm.models import create_model, push_to_hf_hub
 
-from shvit_pl.hub_status import hub_reachable
+from shvit_pl.hub_errors import hub_reachable
 from tests.hub_server import in_process
 
 WEIGHTS = bytes(range(256)) * 4000  # 1 MB

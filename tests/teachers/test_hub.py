@@ -114,7 +114,7 @@ def test_a_gated_repo_opens_for_its_members(hub, tmp_path):
 
 def test_what_the_hub_does_not_give_is_one_message_with_the_next_step(hub, tmp_path):
     said = {
-        "user/gated": ["a gated repo", "Ask for access at", "HF_TOKEN"],
+        "user/gated": ["a gated model", "Ask for access at", "HF_TOKEN"],
         "user/missing": ["no such repo of a model on the Hub", "HF_TOKEN"],
         "user/resnet@v9": ["no branch, tag or commit 'v9'"],
         "user/empty": ["no model of timm", "lacks config.json or the weights"],

@@ -16,7 +16,7 @@ from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.scoring import add_scores
 from shvit_pl.analysis.heads.settings import settings_of
 from shvit_pl.analysis.heads.subject import Subject
-from shvit_pl.display.bars import Bars
+from shvit_pl.display.terminal import Bars
 
 
 def study(subject: Subject, request: Request, command: Sequence[str]) -> Findings:

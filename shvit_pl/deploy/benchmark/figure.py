@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from shvit_pl.deploy.conditions import on_machine
-from shvit_pl.display.palette import MARKERS
-from shvit_pl.display.plots import write_plainly
+from shvit_pl.display.plots import MARKERS, write_plainly
 
 Row = Mapping[str, Any]
 _MOST_COLOURS = 10

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from shvit_pl.deploy.conditions import on_machine
-from shvit_pl.display.tables import narrow_table, table_console
+from shvit_pl.display.terminal import narrow_table, table_console
 from shvit_pl.display.words import counted
 
 _TEXTS = ("model", "mode", "dtype")

@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.display.palette import COLOURS, QUIET, colour, is_dashed
+from shvit_pl.display.plots import COLORS, QUIET, color, is_dashed
 from shvit_pl.sweep.report.effects import Effects, estimates
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.histories import Curve, best
@@ -48,7 +48,7 @@ def plane_chart(plane: Plane) -> go.Figure:
         x=[one.x.mean * x.scale for one in known], y=[one.y.mean * y.scale for one in known],
         error_y={"array": [(one.y.sd or 0) * y.scale for one in known], "color": QUIET, "thickness": 1.5, "width": 4},
         mode="markers+text" if numbered else "markers", text=[str(one.row.number) for one in known],
-        marker={"size": 20 if numbered else 10, "color": [colour(one.row.number) for one in known], "opacity": 1,
+        marker={"size": 20 if numbered else 10, "color": [color(one.row.number) for one in known], "opacity": 1,
                 "line": {"width": [2.5 if one.on_front else 0 for one in known]}},
         textfont={"color": "white", "size": 11, "weight": 700}, customdata=[one.row.number for one in known],
         hovertext=[_hover(one, x, y) for one in known], hoverinfo="text",
@@ -67,7 +67,7 @@ def curve_chart(lines: list[Curve], of: Quantity, title: str) -> go.Figure:
     visible = {one.row.number for one in best(lines, of)}
     for one in lines:
         shown = True if one.row.number in visible else "legendonly"
-        own, group = colour(one.row.number), str(one.row.number)
+        own, group = color(one.row.number), str(one.row.number)
         dash = "dash" if is_dashed(one.row.number) else "solid"
         figure.add_scatter(
             x=one.epochs + one.epochs[::-1], y=one.high + one.low[::-1], fill="toself", fillcolor=own, opacity=0.18,
@@ -95,7 +95,7 @@ def effect_chart(found: Effects, of: Quantity) -> go.Figure:
 
 
 def _add_estimates(figure: go.Figure, shown: list[tuple[str, Estimate]], name: str, seen: bool) -> None:
-    own = COLOURS[0] if seen else QUIET
+    own = COLORS[0] if seen else QUIET
     means = [one.mean or 0.0 for _, one in shown]
     above = [one.high - mean if one.high is not None else 0.0 for mean, (_, one) in zip(means, shown, strict=True)]
     symbol = "circle" if seen else "circle-open"

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.display.palette import COLOURS, QUIET, colour, is_dashed
-from shvit_pl.display.plots import as_png
+from shvit_pl.display.plots import COLORS, QUIET, as_png, color, is_dashed
 from shvit_pl.sweep.report.effects import Effects, estimates
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.histories import Curve, best
@@ -52,7 +51,7 @@ def draw_plane(plane: Plane, title: str = "") -> Figure:
     notes = [line for text in (plane.across.conditions, plane.left_out) for line in wrap(text, _WIDE)]
     axes.set(xlabel="\n".join([across.header, *notes]), ylabel=up.header)
     axes.grid(alpha=0.3)
-    handles = [Line2D([], [], marker="o", linestyle="", color=colour(one.row.number)) for one in labelled]
+    handles = [Line2D([], [], marker="o", linestyle="", color=color(one.row.number)) for one in labelled]
     names = [one.row.label for one in labelled]
     handles.append(Line2D([], [], marker="o", color=QUIET, markerfacecolor="none", mec="black", linewidth=1))
     figure.legend(
@@ -67,7 +66,7 @@ def draw_curves(lines: list[Curve], of: Quantity, title: str, of_all: int) -> Fi
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for one in lines:
-        own, style = colour(one.row.number), "--" if is_dashed(one.row.number) else "-"
+        own, style = color(one.row.number), "--" if is_dashed(one.row.number) else "-"
         axes.plot(one.epochs, one.mean, f"o{style}", color=own, label=one.row.label, linewidth=1.5, markersize=4)
         axes.fill_between(one.epochs, one.low, one.high, color=own, alpha=0.15, linewidth=0)
     axes.set(xlabel="epoch", ylabel=of.header)
@@ -99,7 +98,7 @@ def draw_effects(found: Effects, of: Quantity) -> Figure:
 
 
 def _draw_dot(axes: Axes, one: Dot, x: float, y: float, labelled: bool) -> None:
-    left, top, own = one.x.mean * x, one.y.mean * y, colour(one.row.number)
+    left, top, own = one.x.mean * x, one.y.mean * y, color(one.row.number)
     error = one.y.sd * y if one.y.sd else None
     axes.errorbar(left, top, yerr=error, color=own, capsize=3, linewidth=1)
     ring = "black" if one.on_front else own
@@ -119,5 +118,5 @@ def _draw_estimate(axes: Axes, one: Estimate, height: int) -> None:
 
 
 def _estimate_marker(seen: bool) -> Line2D:
-    own = COLOURS[0] if seen else QUIET
+    own = COLORS[0] if seen else QUIET
     return Line2D([], [], marker="o", color=own, markerfacecolor=own if seen else "white")

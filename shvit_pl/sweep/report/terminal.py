@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from shvit_pl.display.tables import table_console
+from shvit_pl.display.terminal import table_console
 from shvit_pl.sweep.report.findings import Findings, findings_of
 from shvit_pl.sweep.report.sentences import answer, progress
 from shvit_pl.sweep.results import Results

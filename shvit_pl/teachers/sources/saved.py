@@ -9,7 +9,8 @@ import timm
 from timm.models import is_model
 
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.models.hub_repos import commit_of, why_not
+from shvit_pl.hub_errors import why_no_model
+from shvit_pl.models.hub_repos import commit_of
 from shvit_pl.models.local_files import FOLDER
 from shvit_pl.models.opened_network import OpenedNetwork
 from shvit_pl.models.pretrained import NAMELESS, read_config
@@ -83,4 +84,4 @@ def _why_no_config(error: Exception, place: str | Path) -> str:
         return "no model of timm: its config.json does not say which network of timm it is. Give another teacher."
     if isinstance(place, Path):
         return f"its config.json can't be read ({one_line(error)[:120]})."
-    return why_not(error, place)
+    return why_no_model(error, place)

@@ -8,8 +8,7 @@ from typing import Any
 import timm
 
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_status import use_cache_if_unreachable
-from shvit_pl.models.hub_repos import why_not
+from shvit_pl.hub_errors import use_cache_if_unreachable, why_no_model
 from shvit_pl.models.opened_network import OpenedNetwork, opened_of_timm
 from shvit_pl.teachers.config import DistillConfig
 
@@ -26,7 +25,7 @@ def create(config: DistillConfig, name: str, repo: str | None = None) -> OpenedN
         ) from error
     except Exception as error:  # of the Hub's client, or of a download
         hint = "" if ":" in name else " A file with its weights goes in by --model.distill.weights."
-        why = why_not(error, repo or config.source)
+        why = why_no_model(error, repo or config.source)
         raise UserError(f"model.distill.teacher {config.source!r}: {why}{hint}") from error
     return opened_of_timm(config.source, model)
 

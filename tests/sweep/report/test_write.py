@@ -5,7 +5,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from shvit_pl.display.palette import colour
+from shvit_pl.display.plots import color
 from shvit_pl.sweep.report.figures import draw_figures
 from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.tables import cells_markdown, runs_csv
@@ -66,7 +66,7 @@ def test_figures_are_pngs_of_a_sane_size():
 def test_a_single_validation_is_drawn_too():
     once = Image.open(BytesIO(draw_figures(findings_of(validated_once(cube())))["curves.png"])).convert("RGB")
     plot = once.crop((100, 20, 560, 380))  # without the legend, which has the colours too
-    first = tuple(bytes.fromhex(colour(1).removeprefix("#")))
+    first = tuple(bytes.fromhex(color(1).removeprefix("#")))
     assert sum(count for count, drawn in plot.getcolors(1 << 20) if drawn == first) > 10
 
 

@@ -10,8 +10,7 @@ from shvit_pl.analysis.heads.found.findings import Findings
 from shvit_pl.analysis.heads.found.results import MODES
 from shvit_pl.analysis.heads.report.heat_maps import draw_heat_maps
 from shvit_pl.analysis.heads.report.map_grid import draw_maps
-from shvit_pl.display.palette import BLUE, VERMILION
-from shvit_pl.display.plots import write_caption
+from shvit_pl.display.plots import BLUE, VERMILION, write_caption
 
 
 def draw_figures(findings: Findings) -> dict[str, Figure]:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from shvit_pl.analysis.heads.found.findings import Findings
 from shvit_pl.analysis.heads.found.results import MODES
-from shvit_pl.display.palette import BLUE, VERMILION
-from shvit_pl.display.plots import caption_height, write_caption
+from shvit_pl.display.plots import BLUE, VERMILION, caption_height, write_caption
 
 IMPORTANT, REDUNDANT = VERMILION, BLUE
 MARKS = "most important head of a layer framed orange, most redundant blue"

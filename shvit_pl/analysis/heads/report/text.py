@@ -11,7 +11,7 @@ from shvit_pl.analysis.heads.found.results import LayerResult
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.subject import Subject
 from shvit_pl.deploy.device import device_name
-from shvit_pl.display.tables import narrow_table, table_console
+from shvit_pl.display.terminal import narrow_table, table_console
 
 _COMPARED = ("similarity %", "without one", "one alone")
 

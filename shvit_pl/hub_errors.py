@@ -1,0 +1,192 @@
+"""Whether the Hugging Face Hub answers, and what its errors mean to a user."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from textwrap import shorten
+from typing import Literal
+
+from huggingface_hub import HfApi, constants, get_session, get_token
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from shvit_pl.errors import UserError, one_line
+
+OFFLINE = "HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it."
+_ANSWER_S = 5.0
+_QUESTION_S = 3.0
+_PATIENCE_S = 60.0  # the client alone would wait for ever
+_NOUNS = {"model": "repo of a model", "dataset": "dataset"}
+_ALTERNATIVES = {
+    "model": "a file, a run folder or a Hub repo",
+    "dataset": "a folder of images, a parquet file, or the id of a Hub dataset",
+}
+
+
+class HubError(UserError):
+    """A refusal or failure of the Hub during a push; the same push may succeed later."""
+
+
+@lru_cache(maxsize=1)
+def hub_reachable() -> bool:
+    """Return whether the Hub answers anything within 5 seconds, by the client's own way through proxies.
+
+    If not, the Hub clients are switched to their local cache, instead of waiting for every client's retries.
+    """
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_ANSWER_S)
+    except Exception:  # of the client's HTTP library, of the system, of a malformed proxy address
+        _use_cache_only()
+        return False
+    return True
+
+
+def use_cache_if_unreachable() -> None:
+    """Restrict the Hub's clients to their local cache where the Hub does not answer."""
+    hub_reachable()
+
+
+def _use_cache_only() -> None:
+    constants.HF_HUB_OFFLINE = True
+    if "datasets" in sys.modules:  # it copied the setting when it was imported
+        sys.modules["datasets"].config.HF_HUB_OFFLINE = True
+
+
+def why_unreachable() -> str:
+    """Return why the Hub can't be asked, as the second half of a sentence."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:
+        return "HF_HUB_OFFLINE is set"
+    return f"the Hub cannot be reached ({constants.ENDPOINT})"
+
+
+def token_page() -> str:
+    """Return the page on which the Hub's tokens are made."""
+    return f"{constants.ENDPOINT}/settings/tokens"
+
+
+def why_no_model(error: BaseException, repo: str) -> str:
+    """Explain why the Hub's client does not give a model, and what to do about it.
+
+    Args:
+        error: The client's.
+        repo: `user/name`, or `user/name@revision`.
+    """
+    name, _, revision = repo.partition("@")
+    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__  # the client found nothing in its cache after this error
+    if refused := _why_refused(error, "model", name, revision):
+        return refused
+    if not hub_reachable():
+        return (
+            "no such folder or file here, it is not in the local cache, and the Hub cannot be reached. Run it once "
+            "where the Hub can be reached, or give a file or a run folder."
+        )
+    if failed := _why_later(error):
+        return failed
+    if isinstance(error, EntryNotFoundError):
+        return f"no model of timm: {constants.ENDPOINT}/{name} lacks config.json or the weights. Give another repo."
+    return f"it can't be fetched from the Hub ({shorten(one_line(error), 160, placeholder=' ...')})."
+
+
+def why_no_dataset(dataset: str, revision: str | None) -> str | None:
+    """Ask the Hub why it does not give a dataset; returns None if it would give it, or can't be asked."""
+    try:
+        if HfApi().dataset_info(dataset, revision=revision, timeout=_QUESTION_S).gated:
+            HfApi().auth_check(dataset, repo_type="dataset")
+    except Exception as error:  # other errors leave the question open: the failed request's own error says more
+        return _why_refused(error, "dataset", dataset, revision)
+    return None
+
+
+def _why_refused(
+    error: BaseException, kind: Literal["model", "dataset"], name: str, revision: str | None
+) -> str | None:
+    """Explain a refusal to let a repository be read; None for other errors."""
+    page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name}"
+    if isinstance(error, GatedRepoError):
+        obstacle = "the account of this token has no access" if get_token() else "there is no token"
+        return (
+            f"a gated {kind}, and {obstacle}. Ask for access at {page}, and set HF_TOKEN to a token of the account "
+            f"that has it ({token_page()})."
+        )
+    if isinstance(error, RepositoryNotFoundError | HFValidationError):
+        return (
+            f"no such folder or file here, and no such {_NOUNS[kind]} on the Hub. Give {_ALTERNATIVES[kind]}; a "
+            "private one needs HF_TOKEN."
+        )
+    if isinstance(error, RevisionNotFoundError):
+        flag = " (--data.revision)" if kind == "dataset" else ""
+        return f"it has no branch, tag or commit {revision!r}{flag}; they are listed at {page}."
+    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+        return (
+            f"the Hub does not let this token read it ({error.response.status_code}). Set HF_TOKEN to one that may "
+            f"({token_page()}), or unset it for what is public."
+        )
+    return None
+
+
+def _why_later(error: BaseException) -> str | None:
+    """Explain an outage of the Hub, or too many requests; None for other errors."""
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    if status == 429:
+        return "too many requests for the Hub (429). Wait a few minutes."
+    return f"the Hub itself has failed ({status}). Wait a while." if status >= 500 else None
+
+
+@contextmanager
+def hub_errors(repo_id: str) -> Iterator[None]:
+    """Limit the Hub's silence during a push, and turn every error of the push into a `HubError`."""
+    get_session().timeout = patience()
+    try:
+        yield
+    except LocalTokenNotFoundError as error:
+        raise HubError(
+            f"there is no token for the Hub. Make one that may write at {token_page()}, then: hf auth login (or set "
+            "HF_TOKEN)."
+        ) from error
+    except HfHubHTTPError as error:
+        raise HubError(_why_later(error) or _why_not_pushed(error, repo_id)) from error
+    except OfflineModeIsEnabled as error:
+        raise HubError(OFFLINE) from error
+    except HTTPError as error:
+        raise HubError(_no_answer(error)) from error
+    except (OSError, RuntimeError, ValueError) as error:  # of the system, of uploads, of the card's metadata
+        raise HubError(f"the push failed ({one_line(error)[:160]}).") from error
+
+
+def _why_not_pushed(error: HfHubHTTPError, repo_id: str) -> str:
+    status = error.response.status_code
+    details = f" ({' '.join(error.server_message.split())[:120]})" if error.server_message else ""
+    reason, advice = {
+        401: ("the Hub does not accept the token", f"Log in again (hf auth login), or set HF_TOKEN: {token_page()}"),
+        403: (f"the Hub does not let this token write to {repo_id!r}", f"Make one that may at {token_page()}"),
+        404: (f"the Hub knows no {repo_id!r}, or does not show it to this token", "Check the name"),
+    }.get(status, (f"the Hub refuses the push ({status})", "Its page says more"))
+    return f"{reason}{details}. {advice}."
+
+
+def _no_answer(error: HTTPError) -> str:
+    if "Timeout" in type(error).__name__:  # the classes belong to the client's HTTP library, whichever it is
+        return f"the Hub has not answered for {patience():g} seconds (HF_HUB_DOWNLOAD_TIMEOUT changes that)."
+    return f"the connection to the Hub broke ({one_line(error)[:120]})."
+
+
+def patience() -> float:
+    """Return the seconds that the Hub may be silent during a push."""
+    return float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _PATIENCE_S)

@@ -1,0 +1,154 @@
+"""A dataclass as a command's flags: types, switches, lists, positions, help, and all mistakes at once."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+from jsonargparse.typing import ClosedUnitInterval, PositiveInt, restricted_number_type
+
+from shvit_pl.command_line.parser import flag_names, read_options, split_args
+from shvit_pl.errors import UserError
+
+ThreadsInt = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", 4096)])
+Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
+
+
+@dataclass(frozen=True)
+class Options:
+    models: tuple[str, ...]
+    """Networks to measure."""
+    dtype: tuple[Literal["fp32", "bf16"], ...] = ("fp32",)
+    """Number types, 50% of them short."""
+    batch_size: tuple[PositiveInt, ...] | None = None
+    """Images (default: the paper's)."""
+    threads: ThreadsInt | None = None
+    """Threads of a CPU."""
+    share: ClosedUnitInterval = 0.5
+    """Share of the images."""
+    seconds: Seconds = 0.5
+    """Seconds of each."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to compute."""
+    query: tuple[int, int] | None = None
+    """ROW,COL."""
+    train: bool = False
+    """Train."""
+    speed: bool = True
+    """Measure."""
+
+    def __post_init__(self):
+        if self.train and self.device == "cuda":
+            raise UserError("--train: not on cuda")
+
+
+def read(*args):
+    return read_options(Options, args, command="measure", description="Measure.", positional=["models"])
+
+
+@pytest.mark.parametrize(
+    ("args", "changed"),
+    [
+        ([], {}),
+        (["b,c"], {"models": ("a", "b,c")}),
+        (["--dtype", "fp32,bf16", "--dtype=bf16"], {"dtype": ("bf16",)}),
+        (["--dtype", "fp32, bf16,fp32"], {"dtype": ("fp32", "bf16")}),
+        (["--batch-size", "1,32"], {"batch_size": (1, 32)}),
+        (["--batch_size=8"], {"batch_size": (8,)}),
+        (["--threads", "2", "--share=1", "--seconds=1e-3"], {"threads": 2, "share": 1.0, "seconds": 1e-3}),
+        (["--query=3,3"], {"query": (3, 3)}),
+        (["--query", "-1,3"], {"query": (-1, 3)}),
+        (["--train", "b"], {"train": True, "models": ("a", "b")}),
+        (["--train", "true", "--speed", "false"], {"train": True, "speed": False}),
+        (["--speed=false"], {"speed": False}),
+    ],
+)
+def test_flags_set_fields(args, changed):
+    assert read("a", *args) == Options(**({"models": ("a",)} | changed))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--dtype=fp32,bf17"], "--dtype bf17: allowed are fp32, bf16 (did you mean 'bf16'?)"),
+        (["--batch-size=1,0"], "--batch_size 0: allowed are whole numbers from 1"),
+        (["--batch_size", "x"], "--batch_size x: allowed is a whole number"),
+        (["--threads", "5000"], "--threads 5000: allowed are whole numbers from 1 to 4096"),
+        (["--threads=2.5"], "--threads 2.5: allowed is a whole number"),
+        (["--threads="], "--threads '': allowed is a whole number"),
+        (["--threads"], "--threads: expected one argument"),
+        (["--threads", "--train"], "--threads: expected one argument"),
+        (["--share=1.5"], "--share 1.5: allowed are numbers from 0 to 1"),
+        (["--share=half"], "--share half: allowed is a number"),
+        (["--seconds=0"], "--seconds 0: allowed are numbers above 0"),
+        (["--seconds=inf"], "--seconds inf: allowed are numbers above 0"),
+        (["--seconds=nan"], "--seconds nan: allowed are numbers above 0"),
+        (["--device", "cud"], "--device cud: allowed are cpu, cuda (did you mean 'cuda'?)"),
+        (["--query=3"], "--query 3: give 2 values with commas"),
+        (["--train=maybe"], "--train maybe: allowed is true or false"),
+        (["--thread=3"], "--thread: no such flag (did you mean '--threads'?)"),
+        (["\u2013train"], "\u2013train: this begins with a long dash; flags begin with two hyphens"),
+        (["--train", "--device=cuda"], "--train: not on cuda"),
+    ],
+)
+def test_one_mistake_is_one_line(args, message):
+    with pytest.raises(UserError) as refused:
+        read("a", *args)
+    assert str(refused.value) == message
+
+
+def test_all_mistakes_are_listed_at_once():
+    with pytest.raises(UserError) as refused:
+        read("--fast=1", "--threads=0", "--share", "7", "--device=gpu", "--train", "--out")
+    assert str(refused.value).splitlines() == [
+        "--fast: no such flag",
+        "--out: no such flag",
+        "--threads 0: allowed are whole numbers from 1 to 4096",
+        "--share 7: allowed are numbers from 0 to 1",
+        "--device gpu: allowed are cpu, cuda (did you mean 'cpu'?)",
+        "give models; --help says what it is",
+    ]
+
+
+@dataclass(frozen=True)
+class Named:
+    folder: str
+    """A run folder."""
+    repo_id: str
+    """The repository."""
+
+
+def test_required_flags_and_single_positions():
+    def read_named(*args):
+        return read_options(Named, args, command="push", description="Push.", positional=["folder"])
+
+    assert read_named("runs/a", "--repo-id", "user/name") == Named("runs/a", "user/name")
+    with pytest.raises(UserError, match="give folder, --repo_id; --help says"):
+        read_named()
+    with pytest.raises(UserError, match="more: nothing takes this"):
+        read_named("runs/a", "more", "--repo_id=user/name")
+
+
+def test_help_shows_docstrings_choices_and_defaults(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        read("a", "--help", "--threads=0")
+    text = " ".join(capsys.readouterr().out.split())
+    assert stopped.value.code == 0
+    assert "usage: shvit-pl measure" in text
+    assert "--dtype {fp32,bf16} Number types, 50% of them short. (default: fp32)" in text
+    assert "--batch_size BATCH_SIZE Images (default: the paper's). --" in text
+    assert "--threads THREADS Threads of a CPU. --" in text
+    assert "Networks to measure." in text
+
+
+def test_split_leaves_other_flags_as_they_were():
+    own, rest = split_args(Options, ["--threads", "2", "--model.lr", "-1", "-c", "a.yaml", "--train", "--dtype=bf16"])
+    assert own == ["--threads=2", "--train=true", "--dtype=bf16"]
+    assert rest == ["--model.lr", "-1", "-c", "a.yaml"]
+    assert {"models", "batch_size"} < flag_names(Options)
+
+
+def test_reading_needs_no_torch():
+    code = "import sys, shvit_pl.command_line.parser; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
