@@ -17,11 +17,7 @@ from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.local_files import local_file
 from shvit_pl.models.open_network import OpenedNetwork
 
-_OF_IMAGES = (
-    *ROW_SETTINGS,
-    *COLUMN_SETTINGS,
-    "exif_rotation",
-)  # of a run's data settings, what says which images there are
+_OF_IMAGES = (*ROW_SETTINGS, *COLUMN_SETTINGS, "exif_rotation")  # settings that say which images there are
 
 
 class RealImages:

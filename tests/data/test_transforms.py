@@ -11,10 +11,8 @@ from PIL import Image as PILImage
 from timm.data import create_transform
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from shvit_pl.data.batch_transform import denormalize, normalize
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.transforms import eval_transform, repair, train_transform
-from shvit_pl.errors import UserError
 from tests.data.pictures import photo
 
 BICUBIC = official.InterpolationMode.BICUBIC
@@ -154,20 +152,3 @@ def test_a_pickled_transform_is_small_and_does_the_same(name):
     image = pil_to_tensor(photo())
     assert len(data) < 10_000
     assert torch.equal(seeded(pickle.loads(data), image), seeded(transform, image))
-
-
-@pytest.mark.parametrize(
-    "name", ["", "rand9", "rand-m9.5", "rand-foo", "rand-m", "augmix", "3b", "original", "rand-n0"]
-)
-def test_another_auto_augment_is_refused_with_examples(name):
-    with pytest.raises(UserError, match=rf"data.auto_augment '{name}'.*rand-m9-mstd0.5-inc1.*3a"):
-        DataConfig(auto_augment=name)
-
-
-def test_normalizing_and_back_gives_the_image():
-    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    normal = normalize(images, mean, std)
-    expected = (images / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    torch.testing.assert_close(normal, expected)
-    torch.testing.assert_close(denormalize(normal, mean, std), images / 255)

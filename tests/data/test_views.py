@@ -14,7 +14,6 @@ from shvit_pl.data.batch_transform import erase_each
 from shvit_pl.data.mixing import decode_mix, draw_mix, encode_mix, mix_images, mix_targets
 from shvit_pl.data.samplers import TrainSampler
 from shvit_pl.data.views import RangeSampler, ReplaySampler, Views
-from shvit_pl.errors import UserError
 from shvit_pl.randomness import seed_cpu, seeded
 from tests.data import pictures
 
@@ -162,15 +161,6 @@ def test_processes_share_out_ranges_by_their_numbers(monkeypatch):
         drawn.append(list(RangeSampler(ranges, batch_size=5)))
     assert drawn[0] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [20, 21, 22, 23], [24, 25, 26, 27], [28, 29]]
     assert drawn[1] == [[50, 51, 52]]
-
-
-@pytest.mark.parametrize(
-    ("settings", "flag"), [({"batch_size": 31}, "data.batch_size 31"), ({"streaming": True}, "data.streaming true")]
-)
-def test_what_can_not_be_replayed_is_refused(settings, flag):
-    data = HFImageDataModule(image_size=16, **{"steps_per_epoch": 1 if "streaming" in settings else None, **settings})
-    with pytest.raises(UserError, match=flag):
-        data.train_on(Views(40, repeats=1, size=16, mixup=None, views=1))
 
 
 def test_a_broken_image_is_replaced_by_the_next_whole_one(tmp_path):
