@@ -19,6 +19,7 @@ default_cfgs = generate_default_cfgs(
             "url": "",
             "num_classes": 1000,
             "input_size": (3, 224, 224),
+            "pool_size": (4, 4),
             "crop_pct": 0.875,
             "interpolation": "bicubic",
             "mean": (0.485, 0.456, 0.406),
@@ -68,8 +69,9 @@ def _build(design: Design, pretrained: bool = False, **kwargs: Any) -> SHViT:
     """Build through timm, under timm's own name where timm has this very network."""
     variant = timm_name(design) or ENTRY_POINT
     if kwargs.get("pretrained_cfg") is None:
-        input_size = (kwargs.get("in_chans", 3), design.image_size, design.image_size)
-        kwargs["pretrained_cfg_overlay"] = {"input_size": input_size, **(kwargs.get("pretrained_cfg_overlay") or {})}
+        side, grid = design.image_size, design.grids(design.image_size)[-1]
+        sizes = {"input_size": (kwargs.get("in_chans", 3), side, side), "pool_size": (grid, grid)}
+        kwargs["pretrained_cfg_overlay"] = {**sizes, **(kwargs.get("pretrained_cfg_overlay") or {})}
     model: SHViT = build_model_with_cfg(
         SHViT,
         variant,

@@ -10,6 +10,7 @@ from timm.layers import SelectAdaptivePool2d, calculate_drop_path_rates, get_dev
 from timm.models.shvit import Conv2dNorm, NormLinear
 from timm.models.shvit import SHViT as TimmSHViT
 from torch import nn
+from torch.fx import Proxy
 from torch.nn import functional as F
 
 from shvit_pl.designs.design import Design
@@ -32,10 +33,6 @@ class SHViT(TimmSHViT):
     Raises:
         UserError: (a `ValueError`) for an impossible design.
     """
-
-    head: nn.Module
-    head_dist: nn.Module | None
-    global_pool: SelectAdaptivePool2d
 
     def __init__(
         self,
@@ -75,10 +72,10 @@ class SHViT(TimmSHViT):
         if global_pool is None:
             global_pool = str(self.global_pool.pool_type)
         self.num_classes = num_classes
-        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool).train(self.training)
+        self.global_pool: SelectAdaptivePool2d = SelectAdaptivePool2d(pool_type=global_pool).train(self.training)
         self.flatten = (nn.Flatten(1) if global_pool else nn.Identity()).train(self.training)
-        self.head = self._classifier()
-        self.head_dist = self._classifier() if self.design.distilled else None
+        self.head: nn.Module = self._classifier()
+        self.head_dist: nn.Module | None = self._classifier() if self.design.distilled else None
 
     def _classifier(self) -> nn.Module:
         if self.num_classes < 1:
@@ -91,16 +88,20 @@ class SHViT(TimmSHViT):
         Raises:
             UserError: (a `ValueError`) when a side is below that stride.
         """
-        if not (torch.jit.is_tracing() or torch.compiler.is_compiling()):  # type: ignore[no-untyped-call]
-            self.design.check_image_size(min(x.shape[-2:]))
+        if not torch.jit.is_scripting():
+            self._check_size(x)
         return self.stages(self.patch_embed(x))
 
-    def forward_head(
-        self, x: torch.Tensor, pre_logits: bool = False
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    def _check_size(self, x: torch.Tensor) -> None:
+        tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[no-untyped-call]
+        if not (tracing or isinstance(x, Proxy)):  # of torch.fx: it has no numbers yet
+            self.design.check_image_size(min(x.shape[-2:]))
+
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Map features to logits `(B, classes)`.
 
-        A distilled design returns the pair (classifier, distillation classifier) in training, and its mean in eval.
+        A distilled design returns the pair (classifier, distillation classifier) in training, and its mean in eval;
+        in TorchScript always the mean, as its functions have one type.
         """
         x = self.flatten(self.global_pool(x))
         if self.drop_rate > 0:
@@ -109,8 +110,11 @@ class SHViT(TimmSHViT):
             return x
         if self.head_dist is None:
             return self.head(x)
-        pair = self.head(x), self.head_dist(x)
-        return pair if self.training else (pair[0] + pair[1]) / 2
+        first, second = self.head(x), self.head_dist(x)
+        if self.training and not torch.jit.is_scripting():
+            pair: Any = first, second  # no tensor, but TorchScript allows one type per function
+            return pair
+        return (first + second) / 2
 
     def merge_heads(self) -> SHViT:
         """Fold both classifiers into one, in place, such that eval outputs stay: `head.bn` neutral, `head.l` merged."""

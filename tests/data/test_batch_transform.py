@@ -12,7 +12,7 @@ from timm.data.random_erasing import RandomErasing
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.callbacks.data_wait import advice
+from shvit_pl.callbacks.measuring import advice
 from shvit_pl.data.batch_transform import BatchTransform, PlannedCrop, collate_planned, denormalize, erase, normalize
 from shvit_pl.data.config import DataConfig
 from shvit_pl.randomness import seed_all, seeded

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.analysis.heads.found.sums import Found, read_found
-from shvit_pl.deploy.conditions import difference
+from shvit_pl.deploy.measuring import condition_differences
 from shvit_pl.deploy.output import holds_results
 from shvit_pl.errors import UserError
 from shvit_pl.files import remove
@@ -86,7 +86,7 @@ def _difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     """What differs, in a few words; empty where nothing does."""
     if not theirs:
         return f"its {SETTINGS} is damaged"
-    differs = difference(
+    differs = condition_differences(
         json.loads(json.dumps(ours)), theirs, lambda name, was, now: f"{name} was {_short(was)} and is {_short(now)}"
     )
     return differs and f"it holds a study with other settings: {differs}"

@@ -11,7 +11,7 @@ from torch import nn
 
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.subject import Subject
-from shvit_pl.deploy.device import device_name
+from shvit_pl.deploy.measuring import device_name
 
 _LIBRARIES = ("shvit-pl", "timm", "torchvision")
 

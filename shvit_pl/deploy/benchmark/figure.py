@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shvit_pl.deploy.conditions import on_machine
+from shvit_pl.deploy.measuring import machine_words
 from shvit_pl.display.plots import MARKERS, write_plainly
 
 Row = Mapping[str, Any]
@@ -77,7 +77,7 @@ def _way(row: Row) -> str:
 
 def _title(conditions: Mapping[str, Any]) -> str:
     what = "training" if conditions["task"] == "train" else "inference"
-    return f"{what} on {on_machine(conditions)}"
+    return f"{what} on {machine_words(conditions)}"
 
 
 def _sources(rows: Sequence[Row]) -> str:

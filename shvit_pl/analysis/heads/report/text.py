@@ -10,7 +10,7 @@ from shvit_pl.analysis.heads.found.findings import Findings
 from shvit_pl.analysis.heads.found.results import LayerResult
 from shvit_pl.analysis.heads.request import Request
 from shvit_pl.analysis.heads.subject import Subject
-from shvit_pl.deploy.device import device_name
+from shvit_pl.deploy.measuring import device_name
 from shvit_pl.display.terminal import narrow_table, table_console
 
 _COMPARED = ("similarity %", "without one", "one alone")

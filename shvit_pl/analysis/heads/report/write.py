@@ -13,7 +13,7 @@ from shvit_pl.analysis.heads.found.findings import Findings
 from shvit_pl.analysis.heads.report.board import write_events
 from shvit_pl.analysis.heads.report.figures import draw_figures
 from shvit_pl.analysis.heads.report.tables import head_rows, layer_rows
-from shvit_pl.deploy.conditions import machine
+from shvit_pl.deploy.measuring import machine
 from shvit_pl.display.plots import as_png
 from shvit_pl.files import replacing, write_rows, write_whole
 from shvit_pl.runs.folder import FIGURES, SUMMARY
