@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from shvit_pl.sweep.report.findings import findings_of
-from shvit_pl.sweep.report.sentences import answer, is_finished, progress
+from shvit_pl.sweep.report.text import answer, is_finished, progress
 from shvit_pl.sweep.results import Results
 from tests.sweep.report.sweeps import at, cube, listed, nothing_done, search, unfinished, with_speed
 
@@ -13,7 +13,7 @@ def test_a_sentence_says_what_a_choice_brings_and_what_it_costs():
     assert "over 3 seeds, p < 0.001)" in first
     assert "12.0 times the parameters" in first
     assert "3.0 times the eager inference images/s" in first
-    assert "not beyond the noise" not in first
+    assert "not significant" not in first
 
 
 def test_costs_have_sentences_of_their_own():
@@ -27,7 +27,7 @@ def test_costs_have_sentences_of_their_own():
 
 def test_a_cost_whose_interval_holds_one_is_not_beyond_the_noise():
     second = answer(findings_of(with_speed(cube())))[1]  # stages leave speed as it is, and memory to the megabyte
-    noisy = second.partition("Not beyond the noise: ")[2]
+    noisy = second.partition("Not significant: ")[2]
     assert "times the training images/s (95 % interval 0." in noisy
     assert "It has the same MACs and peak memory." in second
 
@@ -37,7 +37,7 @@ def test_a_speed_whose_quartiles_overlap_is_not_beyond_the_noise():
     assert "3.0 times the eager inference images/s (quartiles 2.9 to 3.2)" in answer(findings_of(results))[0]
     for rates in results.speed["cells"].values():
         rates["eager_iqr"] = [0.5 * rates["eager"], 2 * rates["eager"]]
-    _, _, noisy = answer(findings_of(results))[0].partition("Not beyond the noise: ")
+    _, _, noisy = answer(findings_of(results))[0].partition("Not significant: ")
     assert noisy == "3.0 times the eager inference images/s (quartiles 0.8 to 12.1)."
 
 
@@ -45,7 +45,7 @@ def test_the_cost_of_one_seed_or_without_quartiles_has_noise_that_is_not_known()
     results = with_speed(cube(seeds=(0,)))
     for rates in results.speed["cells"].values():
         del rates["eager_iqr"]
-    _, _, unknown = answer(findings_of(results))[0].partition("With noise that is not known: ")
+    _, _, unknown = answer(findings_of(results))[0].partition("With unknown noise: ")
     assert "2.0 times the training images/s (one seed)" in unknown
     assert "3.0 times the eager inference images/s (without quartiles)" in unknown
     assert "parameters" not in unknown
@@ -53,21 +53,21 @@ def test_the_cost_of_one_seed_or_without_quartiles_has_noise_that_is_not_known()
 
 def test_where_nothing_shows_the_sentence_says_what_could_hide():
     first, *_, last = answer(findings_of(cube(effects={}, noise=0.01)))
-    assert "not beyond the noise, in which up to" in first
-    assert "points could hide" in first
-    assert last.startswith("No interaction is beyond the noise in top-1, in which up to")
+    assert "not significant; up to" in first
+    assert "points can't be ruled out" in first
+    assert last.startswith("No interaction is significant in top-1; up to")
 
 
 def test_an_interval_without_zero_is_no_claim_before_all_comparisons_are_counted():
     found = [answer(findings_of(cube(effects={"stage1": 0.002}, noise=0.002, draw=draw)))[2] for draw in range(30)]
-    some = [one for one in found if "comparisons: not beyond the noise" in one]
+    some = [one for one in found if "comparisons: not significant" in one]
     assert some
     assert all("as one of 6" in one for one in some)
 
 
 def test_one_seed_is_no_ground_for_a_claim():
     found = answer(findings_of(cube(seeds=(0,), effects={"patch_size": -0.3})))
-    assert all("one seed: nothing can be said of the noise" in one for one in found)
+    assert all("one seed, so no interval" in one for one in found)
     assert not any("interaction" in one for one in found)
 
 
