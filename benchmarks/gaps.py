@@ -12,12 +12,12 @@ from benchmarks.report import table
 from benchmarks.shares import onnx_shares, shares
 from shvit_pl.deploy.benchmark.cells import Cell
 from shvit_pl.deploy.benchmark.train_step import TrainStep
-from shvit_pl.deploy.device import torch_dtype
 from shvit_pl.deploy.fusing import fused
+from shvit_pl.deploy.measuring import torch_dtype
 from shvit_pl.deploy.optimization import optimize
 from shvit_pl.deploy.passes import rewrite
-from shvit_pl.deploy.peaks import peaks
 from shvit_pl.deploy.recipes import Recipe, recipes
+from shvit_pl.deploy.timing import peaks
 from shvit_pl.deploy.traffic import bytes_moved
 from shvit_pl.designs.cost import cost
 from shvit_pl.models import create_model

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from shvit_pl.deploy.device import processor
+from shvit_pl.deploy.measuring import processor
 
 
 def environment(packages: Sequence[str]) -> dict[str, str]:

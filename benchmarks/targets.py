@@ -23,7 +23,7 @@ from shvit_pl.deploy.benchmark.measure import Measured, measure
 from shvit_pl.deploy.benchmark.networks import open_all
 from shvit_pl.deploy.benchmark.options import Options
 from shvit_pl.deploy.benchmark.progress import Steps
-from shvit_pl.deploy.device import chosen_device, device_name
+from shvit_pl.deploy.measuring import chosen_device, device_name
 from shvit_pl.display.words import counted
 
 MODELS = ("s1", "s4")

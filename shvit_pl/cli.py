@@ -27,7 +27,7 @@ class Command(NamedTuple):
     typed: bool = False
 
 
-_FIT = "fit.command:run"
+_FIT = "fit.lightning_cli:run"
 COMMANDS = {
     "fit": Command(_FIT, "train a SHViT, or go on with --ckpt_path"),
     "validate": Command(_FIT, "measure a checkpoint on the validation images"),

@@ -74,7 +74,7 @@ def _open(options: Any) -> tuple[EndedRun, Sweep | None]:
     folder = Path(options.folder).expanduser()
     if not (folder / SWEEP).is_file():
         return open_run(folder, options.weights), None
-    from shvit_pl.command_line.extras import check_extra
+    from shvit_pl.command_line.checks import check_extra
 
     check_extra("push of a sweep", "sweep")
     from shvit_pl.sweep.best import best_run

@@ -11,11 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl.analysis.measuring import Measuring
-from shvit_pl.deploy.conditions import machine, on_machine
-from shvit_pl.deploy.device import chosen_device, in_so_many_threads, torch_dtype
 from shvit_pl.deploy.flags import PAPER_BATCH
 from shvit_pl.deploy.fusing import at_size, fused
-from shvit_pl.deploy.reasons import reason
+from shvit_pl.deploy.measuring import chosen_device, machine, machine_words, num_threads, short_reason, torch_dtype
 from shvit_pl.deploy.timing import wait_for
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork
@@ -67,7 +65,7 @@ def prepared(
         memory_format: Of weights and images.
     """
     device = measured_device(asked.device)
-    with in_so_many_threads(asked.threads):
+    with num_threads(asked.threads):
         yield [ready(opened(name), asked, device, memory_format) for name in asked.models]
 
 
@@ -128,7 +126,7 @@ def explaining(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # networks and devices have errors of their own
         raise UserError(
-            f"{what}: can't be run here ({reason(error)}). Give another --image_size, --batch_size or --dtype."
+            f"{what}: can't be run here ({short_reason(error)}). Give another --image_size, --batch_size or --dtype."
         ) from error
 
 
@@ -145,4 +143,4 @@ def conditions(asked: Measuring, every: list[Ready]) -> dict[str, Any]:
 
 def described(conditions: Mapping[str, Any], where: str = "") -> str:
     """Batch, type of numbers and machine in a line; `where` stands before the machine."""
-    return f"batch {conditions['batch_size']}, {conditions['dtype']}, {where}{on_machine(conditions)}"
+    return f"batch {conditions['batch_size']}, {conditions['dtype']}, {where}{machine_words(conditions)}"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
-from shvit_pl.callbacks.position import epochs_done
+from shvit_pl.callbacks.progress import epochs_done
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.transforms import denormalise
 from shvit_pl.display.plots import as_png

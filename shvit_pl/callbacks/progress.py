@@ -14,9 +14,21 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
 
-from shvit_pl.callbacks.position import epoch_of, epochs_done
-from shvit_pl.callbacks.throughput import Throughput, find_callback
-from shvit_pl.display.bars import new_progress
+from shvit_pl.callbacks.measuring import Throughput, find_callback
+from shvit_pl.display.terminal import new_progress
+
+
+def epochs_done(trainer: L.Trainer) -> float:
+    """Epochs that the run has had: 1.5 in the middle of the second."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    return trainer.current_epoch + min(1.0, progress.ready / max(1, trainer.num_training_batches))
+
+
+def epoch_of(trainer: L.Trainer, done: float) -> str:
+    """` 2/10` after the second of ten epochs, `1.5/10` within it; without `/10` in a run of so many steps."""
+    shown = f"{round(done, 2):>3g}"
+    return f"{shown}/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else shown
+
 
 _SHOWN = ("train/loss", "val/loss", "val/acc1", "val/acc1_ema")
 _SECONDS = 60.0  # between two lines where there is no bar

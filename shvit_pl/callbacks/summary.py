@@ -1,4 +1,4 @@
-"""`summary.json`: what happened in a run, written once it ended well."""
+"""`summary.json` and TensorBoard's HPARAMS page: the settings and results of a run that ended well."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 
-from shvit_pl.callbacks.memory import peak_memory, reset_peak_memory
-from shvit_pl.callbacks.throughput import Throughput, find_callback
+from shvit_pl.callbacks.measuring import Throughput, find_callback, peak_memory, reset_peak_memory
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.display.words import counted
@@ -179,3 +179,22 @@ def _repo(init_from: str | None) -> str | None:
     if init_from is None or local_file(init_from) is not None:
         return None
     return repo_of(init_from).partition("@")[0]
+
+
+class RunHparams(L.Callback):
+    """Writes the settings once, at the end, with the best epoch's metrics as `best/val/acc1` and so on.
+
+    Args:
+        settings: Flat settings.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write."""
+        summary = find_callback(trainer, RunSummary)
+        metrics = {f"best/{name}": value for name, value in summary.best.items()} if summary else {}
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(self.settings, metrics)

@@ -1,8 +1,8 @@
-"""Finding `--config` files (as given, or among the configs that the package ships) and reading them critically."""
+"""Finding `--config` files (as given, or among the shipped ones), reading them critically, and their settings flat."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,3 +112,17 @@ def _where(error: yaml.YAMLError) -> str:
 def _problem(error: yaml.YAMLError) -> str:
     problem = str(getattr(error, "problem", None) or error).splitlines()[0]
     return "a tab, where YAML indents by spaces" if r"'\t'" in problem else problem
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested settings with dotted names."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", plain(value)
+
+
+def plain(value: Any) -> Any:
+    """As it comes back from a checkpoint or a YAML file."""
+    return list(value) if isinstance(value, tuple) else value

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from shvit_pl.command_line.extras import check_extra
+from shvit_pl.command_line.checks import check_extra
 from shvit_pl.deploy.compiling import NotCompiledError, compiling, frozen
 from shvit_pl.deploy.cuda_graph import replayed
 from shvit_pl.deploy.onnx_runtime import onnx_network

@@ -1,1 +1,1 @@
-"""How the house shows things: tables, bars of progress, colours and plots."""
+"""Output shared by all rooms: tables, progress bars and plots."""

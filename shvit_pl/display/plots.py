@@ -1,4 +1,4 @@
-"""What plots have in common: small print below, plain numbers on logarithmic axes, and the way into a file."""
+"""Colors and markers of plots, captions, plain logarithmic axes, and PNG files."""
 
 from __future__ import annotations
 
@@ -10,34 +10,55 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+# that stand out from white, from black, and from each other
+COLORS = (
+    "#3b7dd8", "#c8641b", "#2f8f4e", "#d0454c", "#8d63c9", "#96704a", "#c4559b", "#7a7f87", "#8a8412", "#1a8a9a",
+)  # fmt: skip
+QUIET = "#8a8f98"
+
+# of Okabe and Ito, which the color-blind can tell apart, and their grey
+BLACK, ORANGE, SKY, GREEN, YELLOW = "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442"
+BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
+
+MARKERS = "osD^vPX*"
 _PER_INCH = 17  # characters of the small print
 
 
+def color(number: int) -> str:
+    """Return the color of a cell, by its number from 1."""
+    return COLORS[(number - 1) % len(COLORS)]
+
+
+def is_dashed(number: int) -> bool:
+    """Return whether the cell shares its color with one before it."""
+    return (number - 1) // len(COLORS) % 2 == 1
+
+
 def as_png(figure: Figure, dpi: int = 160) -> bytes:
-    """A figure as the content of a file; `dpi` are pixels per inch."""
+    """Return a figure as the content of a file; `dpi` are pixels per inch."""
     buffer = BytesIO()
     figure.savefig(buffer, dpi=dpi)
     return buffer.getvalue()
 
 
 def write_caption(figure: Figure, sentences: Sequence[str]) -> None:
-    """Write sentences below the figure; each begins a line, and none is wider."""
+    """Write sentences below the figure; each begins a line, and none is wider than it."""
     lines = _caption_lines(sentences, figure.get_figwidth())
     figure.supxlabel("\n".join(lines), fontsize=7, color="0.2", x=0.01, ha="left", linespacing=1.3)
 
 
 def _caption_lines(sentences: Sequence[str], inches: float) -> list[str]:
-    """Sentences broken into lines of a width."""
+    """Break sentences into lines of a width."""
     return [line for sentence in sentences if sentence for line in wrap(sentence, int(inches * _PER_INCH))]
 
 
 def caption_height(sentences: Sequence[str], inches: float) -> float:
-    """Inches that sentences need below a figure of a width."""
+    """Return the inches that sentences need below a figure of a width."""
     return 0.15 * len(_caption_lines(sentences, inches))
 
 
 def write_plainly(axis: Axis) -> None:
-    """Ticks of a logarithmic axis at 1, 2 and 5, as numbers without exponents."""
+    """Set ticks of a logarithmic axis at 1, 2 and 5, as numbers without exponents."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())

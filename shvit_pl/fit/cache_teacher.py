@@ -14,8 +14,7 @@ from rich.filesize import decimal
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.command_line.checks import check_writable
 from shvit_pl.errors import UserError
-from shvit_pl.fit.command import run_as
-from shvit_pl.fit.lightning_cli import ShvitCLI
+from shvit_pl.fit.lightning_cli import ShvitCLI, run_as
 from shvit_pl.modules import ClassificationModule, DistillationModule
 from shvit_pl.runs.claim import claim
 from shvit_pl.teachers.cache.cacher import TeacherCacher

@@ -5,29 +5,44 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from signal import SIGTERM
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from shvit_pl.callbacks.run_settings import RunSettings
+from shvit_pl.callbacks.checkpoints import checkpoints
+from shvit_pl.callbacks.figures import RunFigures
+from shvit_pl.callbacks.finite_loss import FiniteLoss
+from shvit_pl.callbacks.inference import PredictionWriter, PublishedAccuracy
+from shvit_pl.callbacks.measuring import DataWait, Throughput
+from shvit_pl.callbacks.progress import RunProgress
+from shvit_pl.callbacks.report import RunReport
+from shvit_pl.callbacks.run_identity import LastValidation, OwnFolder, Requeue, RunSettings, StepSeed
+from shvit_pl.callbacks.summary import RunHparams, RunSummary
 from shvit_pl.command_line.checks import check_writable
 from shvit_pl.command_line.config_files import with_found_configs
+from shvit_pl.command_line.quiet import quiet
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.settings import OF_ONE_DATASET
+from shvit_pl.deploy.measuring import is_out_of_memory
+from shvit_pl.deploy.optimize_callback import OptimizedNetwork
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.fit.callbacks import fit_callbacks, other_callbacks
-from shvit_pl.fit.defaults import set_defaults, settings_of_weights
-from shvit_pl.fit.flag_checks import check_flags, check_monitors
-from shvit_pl.fit.flags import Parser, add_flags, expand_home, run_name
-from shvit_pl.fit.resume import find_last, refuse_changes, refuse_done, training_settings
-from shvit_pl.fit.save_config import SaveFitConfig
-from shvit_pl.fit.trainer import Trainer
-from shvit_pl.hub.push_callback import check_push
+from shvit_pl.fit.options import Parser, add_flags, check_flags, check_monitors, expand_home, run_name
+from shvit_pl.fit.resume import (
+    find_last,
+    refuse_changes,
+    refuse_done,
+    set_defaults,
+    settings_of_weights,
+    training_settings,
+)
+from shvit_pl.fit.trainer import SaveFitConfig, Trainer
+from shvit_pl.hub.push_callback import PushToHub, check_push
 from shvit_pl.models.checkpoint import LAST_RUN, read_checkpoint
 from shvit_pl.modules.distillation import make_module
 from shvit_pl.modules.metrics import validation_metrics
@@ -186,3 +201,88 @@ class ShvitCLI(LightningCLI):
             return fit_callbacks(config, training_settings(self.config["fit"]), self.command)
         weights = self.model.hparams.init_from if not self.checkpoint else None
         return other_callbacks(config, str(self.subcommand), weights)
+
+
+def fit_callbacks(config: Any, settings: dict[str, Any], command: str) -> list[Callback]:
+    """Those of a training.
+
+    Args:
+        config: Of `fit`.
+        settings: What determines the course of the training, flat.
+        command: The command line.
+    """
+    callbacks = [*_shown(config), DataWait(), StepSeed(), FiniteLoss()]
+    callbacks += [RunSettings(settings, config.allow_changes), RunHparams(settings)]
+    callbacks += [RunSummary(command, config.monitor), RunFigures(), RunReport(config.plain)]
+    callbacks += [LastValidation(), Requeue(), OwnFolder()]
+    if config.push_to is not None:  # once all others have written
+        callbacks.append(PushToHub(config.push_to, config.push_public))
+    if config.trainer.enable_checkpointing is not False:
+        monitor = config.monitor if config.trainer.limit_val_batches != 0 else None
+        callbacks += checkpoints(monitor, config.checkpoint_every_n_steps)
+    return callbacks
+
+
+def other_callbacks(config: Any, command: str, weights: str | None) -> list[Callback]:
+    """Those of a command that trains nothing.
+
+    Args:
+        config: Of the command.
+        command: validate, test or predict.
+        weights: Where the weights come from, if not from a checkpoint.
+    """
+    callbacks = _shown(config)
+    if config.optimize:
+        callbacks.append(OptimizedNetwork())
+    if command == "predict":
+        callbacks.append(PredictionWriter(config.output))
+    if command == "validate" and weights is not None:
+        callbacks.append(PublishedAccuracy(weights))
+    return callbacks
+
+
+def _shown(config: Any) -> list[Callback]:
+    callbacks: list[Callback] = [Throughput()]
+    if config.trainer.enable_progress_bar is not False:
+        callbacks.append(RunProgress(plain=config.plain))
+    return callbacks
+
+
+def _missing_package(error: BaseException | None) -> ModuleNotFoundError | None:
+    """What jsonargparse wrapped into its own words, if it is that a package is not installed."""
+    while error is not None and not isinstance(error, ModuleNotFoundError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def run(args: list[str]) -> None:
+    """Run one of LightningCLI's commands."""
+    run_as(ShvitCLI, args)
+
+
+def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
+    """Run a command as one of LightningCLI's.
+
+    Args:
+        kind: The command line.
+        args: The command's name, and its flags.
+    """
+    quiet()
+    try:
+        kind(args)
+    except MisconfigurationException as error:  # Lightning's word for a user's mistake
+        raise UserError(f"trainer: {one_line(error)}") from error
+    except (ModuleNotFoundError, ValueError) as error:
+        missing = _missing_package(error)  # of a logger, for example
+        if missing is None or isinstance(error, UserError):
+            raise
+        raise UserError(one_line(missing)) from error
+    except SIGTERMException as error:
+        raise SystemExit(128 + SIGTERM) from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            "data.batch_size: more than the device's memory holds. Lower it (--trainer.accumulate_grad_batches keeps "
+            "the global batch) or data.image_size, or set --model.grad_checkpointing true."
+        ) from error

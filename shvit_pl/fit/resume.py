@@ -1,16 +1,20 @@
-"""Going on with a run: which checkpoint, and whether it is still the same run."""
+"""The settings of checkpoints: defaults of other commands, and what a resumed run must keep."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
-from shvit_pl.command_line.flat_settings import flat, plain
-from shvit_pl.errors import UserError
+from shvit_pl.command_line.config_files import flat, plain
+from shvit_pl.errors import UserError, naming
+from shvit_pl.models.pretrained import read_pretrained
 from shvit_pl.runs.folder import interrupted_run, last_checkpoint
+from shvit_pl.teachers.config import DistillConfig
 
 # what changes the course of a training, beside all of model.* and data.*
 _TRAINER = (
@@ -99,3 +103,29 @@ def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> 
         f"ckpt_path {path!r}: its {done} epochs are all that trainer.max_epochs {max_epochs} asks for. Train longer "
         f"with --trainer.max_epochs {done + 1} --allow_changes true, or leave ckpt_path out for a new run."
     )
+
+
+def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
+    """What comes with weights alone, by `model` and `data`; None for one bare file."""
+    with naming("model.init_from: "):
+        pretrained = read_pretrained(source)
+    if pretrained is None:
+        return None
+    names = pretrained.names if command == "predict" else pretrained.model["class_names"]
+    return {"model": {**pretrained.model, "class_names": names}, "data": pretrained.data}
+
+
+def set_defaults(parser: LightningArgumentParser, settings: Mapping[str, Any], of_checkpoint: bool) -> None:
+    """Take settings as a command's defaults, but for those that only a training has.
+
+    Args:
+        parser: The command's.
+        settings: By `model` and `data`; what the command has no flag for is left out.
+        of_checkpoint: Whether they came with the very weights that are measured.
+    """
+    known = {action.dest for action in parser._actions}
+    parser.set_defaults({key: value for key, value in flat(settings) if key in known})
+    of_training: dict[str, Any] = {"model.use_ema": False, "model.distill": asdict(DistillConfig())}
+    if of_checkpoint:
+        of_training["model.init_from"] = None
+    parser.set_defaults(dict(flat(of_training)))

@@ -1,13 +1,19 @@
-"""Lightning's Trainer with this package's defaults."""
+"""Lightning's Trainer with this package's defaults; it writes checkpoints and config.yaml."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.cli import SaveConfigCallback
 
-from shvit_pl.fit.checkpoint_io import AtomicCheckpointIO
+from shvit_pl.errors import UserError, first_line
+from shvit_pl.files import replacing
 
 
 class Trainer(L.Trainer):
@@ -47,3 +53,41 @@ class Trainer(L.Trainer):
             plugins=plugins,
             **kwargs,
         )
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the file and renames: Lightning's own writer goes through the system's temporary folder."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write `checkpoint`; raises `UserError` when the disk is full, with the old file as it was."""
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for leftover in path.parent.glob(".*.ckpt*"):  # of a run that was killed while it wrote
+                leftover.unlink()
+            with replacing(path) as partial, partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
+            raise UserError(
+                f"checkpoint {path}: can't be written ({_reason(error)}). An earlier one is as it was; make room or "
+                "give another --trainer.default_root_dir."
+            ) from error
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.__cause__ or error.__context__ or error
+    return str(getattr(cause, "strerror", None) or first_line(error))
+
+
+class SaveFitConfig(SaveConfigCallback):
+    """`config.yaml` in the folder of a fit; other commands leave no folder."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Nothing yet: data and weights may still be refused."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save before the first step."""
+        if trainer.loggers:
+            super().setup(trainer, pl_module, "fit")

@@ -69,7 +69,7 @@ class Stage(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(B, C, H, W)` to `(B, C', H/2, W/2)`; the first stage keeps the size."""
         x = self.downsample(x)
-        if self.grad_checkpointing and self.training:
+        if self.grad_checkpointing and self.training and not torch.jit.is_scripting():
             return checkpoint(self.blocks, x, use_reentrant=False, context_fn=self._contexts)
         return self.blocks(x)
 

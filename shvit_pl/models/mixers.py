@@ -41,9 +41,9 @@ class SelfAttention(nn.Module):
         batch, _, height, width = x.shape
         seen, rest = torch.split(x, self.split, dim=1)
         q, k, v = torch.split(self.qkv(self.pre_norm(seen)), self.qkv_split, dim=1)
-        q, k, v = (t.reshape(batch, self.num_heads, -1, height * width) for t in (q, k, v))  # (B, heads, C, N)
-        attention = self.softmax(q.transpose(-2, -1) @ k * self.scale)  # (B, heads, queries, keys)
-        mixed = (v @ attention.transpose(-2, -1)).reshape(batch, -1, height, width)
+        shape = (batch, self.num_heads, -1, height * width)  # (B, heads, C, N)
+        attention = self.softmax(q.reshape(shape).transpose(-2, -1) @ k.reshape(shape) * self.scale)  # queries, keys
+        mixed = (v.reshape(shape) @ attention.transpose(-2, -1)).reshape(batch, -1, height, width)
         return self.proj(torch.cat([mixed, rest], dim=1))
 
 

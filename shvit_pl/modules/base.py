@@ -19,8 +19,7 @@ from torch.optim import Optimizer
 
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.modules.averaging import EmaConfig
-from shvit_pl.modules.clipping import clip_adaptively
-from shvit_pl.modules.optim import OptimConfig, Schedule, make_optimizer, make_schedule, place_steps
+from shvit_pl.modules.optim import OptimConfig, Schedule, clip_adaptively, make_optimizer, make_schedule, place_steps
 
 _GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas", "eps", "fused", "foreach")
 

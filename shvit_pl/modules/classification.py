@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -15,20 +16,14 @@ from shvit_pl.data import HFImageDataModule
 from shvit_pl.data.loaders import Batch
 from shvit_pl.data.mixing import mix_pairs
 from shvit_pl.designs.config import DesignConfig
+from shvit_pl.designs.design import Design
 from shvit_pl.designs.published import paper_weight_decay
 from shvit_pl.errors import UserError, naming
-from shvit_pl.models import SHViT, create_model, load_weights
+from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.local_files import local_file
 from shvit_pl.models.weights import LoadReport
 from shvit_pl.modules.averaging import EmaConfig
 from shvit_pl.modules.base import TrainedModule
-from shvit_pl.modules.fitting import (
-    NO_AVERAGE,
-    check_average,
-    check_design,
-    check_number_of_classes,
-    check_same_classes,
-)
 from shvit_pl.modules.metrics import make_metrics, update
 from shvit_pl.modules.mix_config import MixConfig
 from shvit_pl.modules.optim import OptimConfig
@@ -169,7 +164,7 @@ class ClassificationModule(TrainedModule):
         if not self.class_names:
             raise UserError("model.class_names: neither a checkpoint nor the data says which classes there are.")
         hp, classes = self.hparams, len(self.class_names)
-        self.model = create_model(num_classes=classes, **asdict(self.design_config))
+        self.model = build_network(self.design, num_classes=classes)
         self.model.set_grad_checkpointing(hp["grad_checkpointing"])
         self.ema = self.ema_config.build(self.model)
         self.mixup = self.mix_config.build(classes, hp["label_smoothing"])
@@ -269,3 +264,45 @@ class ClassificationModule(TrainedModule):
         probabilities = self._logits(self.ema if averaged else self.model, batch["image"]).float().softmax(dim=-1)
         whole = [index for index, broken in enumerate(batch["broken"]) if not broken]
         return {"file": [batch["file"][index] for index in whole], "probabilities": probabilities[whole]}
+
+
+NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0); leave it out."
+
+
+def check_design(theirs: Design, ours: Design) -> None:
+    """Raise `UserError` for a checkpoint of another design."""
+    there, here = asdict(theirs), asdict(ours)
+    different = [f"{key} is {there[key]} there and {here[key]} here" for key in here if here[key] != there[key]]
+    if different:
+        raise UserError(
+            f"ckpt_path: the checkpoint is of another model.design ({'; '.join(different)}). Go on with the design "
+            "that it was trained with, or start a new run with --model.init_from."
+        )
+
+
+def check_average(theirs: float, ours: float, wanted: bool) -> None:
+    """Raise `UserError` for a checkpoint that lacks an average, or has one too many; both are given by their decay."""
+    if wanted and not theirs:
+        raise UserError(NO_AVERAGE)
+    if bool(theirs) != bool(ours):
+        holds = f"averaged weights (its decay was {theirs})" if theirs else "no averaged weights"
+        raise UserError(
+            f"model.ema.decay {ours}: the checkpoint holds {holds}. Leave model.ema as it was, or start a new run with "
+            "--model.init_from."
+        )
+
+
+def check_number_of_classes(flag: str, class_names: Sequence[str]) -> None:
+    """Raise `UserError` where there is nothing to tell apart."""
+    if len(class_names) < 2:
+        raise UserError(f"{flag}: classification needs two classes or more, and there is {len(class_names) or 'none'}.")
+
+
+def check_same_classes(found: Sequence[str], ours: Sequence[str]) -> None:
+    """Raise `UserError` for data of other classes than the model's."""
+    if list(found) != list(ours):
+        raise UserError(
+            f"data.path: the data has {len(found)} classes ({', '.join(found[:3])}, ...), the model {len(ours)} "
+            f"({', '.join(ours[:3])}, ...), and they must be the same. Give the data that the model was trained on, or "
+            "start a new run with --model.init_from."
+        )

@@ -10,7 +10,8 @@ from shvit_pl.hub.card import Sweep
 from shvit_pl.runs.folder import SUMMARY
 from shvit_pl.runs.metrics import better
 from shvit_pl.sweep.plan.objectives import monitor, value_of
-from shvit_pl.sweep.report.tables import cells_markdown
+from shvit_pl.sweep.report.findings import findings_of
+from shvit_pl.sweep.report.write import cells_markdown
 from shvit_pl.sweep.results import Cell, Results, Run
 from shvit_pl.sweep.study.reading import results_of
 
@@ -34,7 +35,7 @@ def best_run(folder: Path) -> tuple[Path, Sweep]:
     if picked is None:
         raise UserError(f"{str(folder)!r}: no run of this sweep has ended with a result yet. Wait for its end.")
     cell, run, score = picked
-    return _folder(folder, run), Sweep(_how(results, cell, run, score), cells_markdown(results))
+    return _folder(folder, run), Sweep(_how(results, cell, run, score), cells_markdown(findings_of(results)))
 
 
 def pick(results: Results) -> tuple[Cell, Run, float] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shvit_pl.command_line.extras import check_extra
+from shvit_pl.command_line.checks import check_extra
 from shvit_pl.sweep.options import read_options
 
 

@@ -13,8 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from shvit_pl.display.bars import new_progress
-from shvit_pl.display.tables import table_console
+from shvit_pl.display.terminal import new_progress, table_console
 from shvit_pl.errors import UserError
 from shvit_pl.fit.check import Planned
 from shvit_pl.runs.folder import finished_run, read_summary

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl.deploy.compiling import NotCompiledError, compiled
-from shvit_pl.deploy.device import device_name
 from shvit_pl.deploy.flags import PAPER_BATCH
+from shvit_pl.deploy.measuring import device_name
 from shvit_pl.deploy.timing import Progress, Rate, images_per_second
 from shvit_pl.designs.fingerprint import Fingerprint, design_of, fingerprint
 from shvit_pl.models import SHViT

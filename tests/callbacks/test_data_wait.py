@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from shvit_pl.callbacks.data_wait import advice
+from shvit_pl.callbacks.measuring import advice
 from shvit_pl.cores import cores_of_process
 from shvit_pl.data.dataset import RowReader
 from shvit_pl.modules import ClassificationModule

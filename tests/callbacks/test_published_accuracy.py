@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shvit_pl.callbacks.published_accuracy import PublishedAccuracy, comparison
+from shvit_pl.callbacks.inference import PublishedAccuracy, comparison
 from shvit_pl.designs.published import TIMM_TOP1
 
 

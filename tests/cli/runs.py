@@ -5,7 +5,7 @@ import csv
 import torch
 import yaml
 
-from shvit_pl.callbacks.step_seed import StepSeed
+from shvit_pl.callbacks.run_identity import StepSeed
 from shvit_pl.cli import main
 
 QUICK = [

@@ -5,8 +5,7 @@ import csv
 import pytest
 import torch
 
-from shvit_pl.callbacks.run_settings import RunSettings
-from shvit_pl.callbacks.step_seed import StepSeed
+from shvit_pl.callbacks.run_identity import RunSettings, StepSeed
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit

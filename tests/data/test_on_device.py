@@ -7,7 +7,7 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.callbacks.data_wait import advice
+from shvit_pl.callbacks.measuring import advice
 from shvit_pl.data.on_device import PlannedCrop, collate_planned
 from shvit_pl.data.views import Views
 from shvit_pl.errors import UserError

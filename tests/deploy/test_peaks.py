@@ -2,7 +2,7 @@
 
 import torch
 
-from shvit_pl.deploy.peaks import peaks
+from shvit_pl.deploy.timing import peaks
 
 
 def test_the_peaks_are_those_of_a_product_and_a_copy():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shvit_pl.command_line import extras
+from shvit_pl.command_line import checks
 from shvit_pl.deploy.compiling import NotCompiledError
 from shvit_pl.deploy.fusing import fused
 from shvit_pl.deploy.recipes import recipes
@@ -25,6 +25,6 @@ def test_onnx_runtime_is_for_float32():
 
 
 def test_what_onnx_runtime_needs_is_named(monkeypatch):
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     with pytest.raises(NotCompiledError, match=r"pip install 'shvit-pl\[onnx\]'"):
         ONNX.make(fused(small()), IMAGES)

@@ -8,7 +8,7 @@ import torch
 from timm.utils import adaptive_clip_grad
 
 from shvit_pl.models import create_model
-from shvit_pl.modules.clipping import clip_adaptively
+from shvit_pl.modules.optim import clip_adaptively
 from tests.conftest import perturb_
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "agc.json").read_text())

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shvit_pl.analysis.heads.findings import Findings, LayerResult
-from shvit_pl.display.palette import BLUE, VERMILION
-from shvit_pl.display.plots import caption_height, write_caption
+from shvit_pl.display.plots import BLUE, VERMILION, caption_height, write_caption
 
 _MODES = {"without": "without one head", "alone": "one head alone"}
 _IMPORTANT, _REDUNDANT = VERMILION, BLUE

@@ -16,11 +16,10 @@ from shvit_pl.analysis.heads.figures import draw_figures
 from shvit_pl.analysis.heads.findings import Findings, LayerResult
 from shvit_pl.analysis.heads.subject import Subject
 from shvit_pl.analysis.outcome import rounded
-from shvit_pl.deploy.conditions import machine
-from shvit_pl.deploy.device import device_name
+from shvit_pl.deploy.measuring import device_name, machine
 from shvit_pl.deploy.output import holds_results
 from shvit_pl.display.plots import as_png
-from shvit_pl.display.tables import narrow_table, table_console
+from shvit_pl.display.terminal import narrow_table, table_console
 from shvit_pl.files import replacing, write_rows
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 

@@ -13,7 +13,7 @@ from shvit_pl.analysis.heads.findings import Findings, Scores
 from shvit_pl.analysis.heads.maps import AttentionRecorder
 from shvit_pl.analysis.heads.report import check_output, describe, print_findings, write
 from shvit_pl.analysis.heads.subject import Subject
-from shvit_pl.display.bars import Bars
+from shvit_pl.display.terminal import Bars
 from shvit_pl.errors import UserError
 
 

@@ -13,8 +13,7 @@ from shvit_pl.analysis.macro.study import Peaks, Study
 from shvit_pl.analysis.macro.text import percent
 from shvit_pl.analysis.running import described
 from shvit_pl.designs.cost import OPERATIONS
-from shvit_pl.display.palette import BLACK, BLUE, GREY, ORANGE, SKY, VERMILION
-from shvit_pl.display.plots import caption_height, write_caption
+from shvit_pl.display.plots import BLACK, BLUE, GREY, ORANGE, SKY, VERMILION, caption_height, write_caption
 from shvit_pl.display.words import counted
 
 _COLOURS = dict(zip(OPERATIONS, (GREY, SKY, ORANGE, VERMILION, BLUE, BLACK), strict=True))

@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
 from shvit_pl.analysis.macro.study import Load, Peaks, Study
-from shvit_pl.display.palette import BLACK, BLUE, GREEN, MARKERS, ORANGE, PURPLE, SKY, VERMILION
-from shvit_pl.display.plots import write_plainly
+from shvit_pl.display.plots import BLACK, BLUE, GREEN, MARKERS, ORANGE, PURPLE, SKY, VERMILION, write_plainly
 
 _COLOURS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK)
 _SHOWN = 0.01  # share of the time below which a stage has no point

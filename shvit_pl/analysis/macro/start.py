@@ -15,9 +15,8 @@ from shvit_pl.analysis.macro.text import describe, ratios, sentences
 from shvit_pl.analysis.measuring import Measuring
 from shvit_pl.analysis.outcome import check_output, write
 from shvit_pl.analysis.running import conditions, explaining, prepared
-from shvit_pl.deploy.conditions import origin
-from shvit_pl.deploy.device import torch_dtype
-from shvit_pl.deploy.peaks import peaks
+from shvit_pl.deploy.measuring import origin, torch_dtype
+from shvit_pl.deploy.timing import peaks
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network

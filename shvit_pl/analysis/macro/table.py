@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from shvit_pl.analysis.macro.study import Load, MeasuredPart, Study
-from shvit_pl.display.tables import narrow_table, table_console
+from shvit_pl.display.terminal import narrow_table, table_console
 
 _TEXTS = ("", "operation")
 _NUMBERS = ("tokens", "channels", "sees px", "MMACs", "% MACs", "MB", "ms", "% time", "FLOP/byte", "GFLOP/s")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from shvit_pl.analysis.running import described
 from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS
 from shvit_pl.analysis.runtime.rows import Measured
-from shvit_pl.display.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, YELLOW
+from shvit_pl.display.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, YELLOW
 
 # the paper's bars have the same, hatched
 _COLOURS = {

@@ -17,7 +17,7 @@ from shvit_pl.analysis.runtime.rows import Measured, make_rows
 from shvit_pl.analysis.runtime.scope import Scope
 from shvit_pl.analysis.runtime.shares import Shares, measure
 from shvit_pl.analysis.runtime.table import describe, print_table
-from shvit_pl.deploy.conditions import origin
+from shvit_pl.deploy.measuring import origin
 from shvit_pl.models.open_network import open_network
 
 STUDY = "runtime"

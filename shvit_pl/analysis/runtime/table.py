@@ -8,7 +8,7 @@ from typing import Any
 from shvit_pl.analysis.running import described
 from shvit_pl.analysis.runtime.kinds import ALL_BUT_PRODUCTS, KINDS
 from shvit_pl.analysis.runtime.rows import Measured
-from shvit_pl.display.tables import narrow_table, table_console
+from shvit_pl.display.terminal import narrow_table, table_console
 
 _COLUMNS = (*KINDS, ALL_BUT_PRODUCTS)
 _SHOWN = 1.0  # percent of other work above which its operators are named

@@ -15,7 +15,7 @@ from shvit_pl.deploy.benchmark.modes import inference
 from shvit_pl.deploy.benchmark.networks import Deployed, deployed
 from shvit_pl.deploy.benchmark.train_step import TrainStep
 from shvit_pl.deploy.fusing import at_size
-from shvit_pl.deploy.reasons import reason
+from shvit_pl.deploy.measuring import short_reason
 from shvit_pl.deploy.timing import Work
 from shvit_pl.designs.cost import Cost
 from shvit_pl.models.open_network import OpenedNetwork
@@ -29,7 +29,7 @@ class CannotRunError(RuntimeError):
     """
 
     def __init__(self, what: str, error: Exception) -> None:
-        super().__init__(reason(error))
+        super().__init__(short_reason(error))
         self.what = what
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from shvit_pl.deploy.benchmark.cells import Cell, Group
 from shvit_pl.deploy.benchmark.files import ROWS, is_benchmark, read_conditions
 from shvit_pl.deploy.benchmark.rows import Key, key
-from shvit_pl.deploy.conditions import difference
+from shvit_pl.deploy.measuring import condition_differences
 from shvit_pl.deploy.output import holds_results
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import read_rows
@@ -55,7 +55,7 @@ def read_earlier(folder: Path, conditions: Mapping[str, Any]) -> Earlier:
         rates = {key(row): float(row["images_per_second"]) for row in read_rows(folder / ROWS)}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{flag}: no whole benchmark is there ({one_line(error)[:120]}). Give its folder.") from error
-    differs = difference(conditions, theirs, _told)
+    differs = condition_differences(conditions, theirs)
     if differs:
         raise UserError(f"{flag}: measured under other conditions, so nothing may be compared: {differs}.")
     return Earlier(folder, rates)
@@ -67,15 +67,11 @@ def check_output(folder: Path, conditions: Mapping[str, Any]) -> None:
         return
     flag = f"--output {str(folder)!r}"
     try:
-        differs = difference(conditions, read_conditions(folder), _told)
+        differs = condition_differences(conditions, read_conditions(folder))
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{flag}: its environment.json is damaged; give a new folder.") from error
     if differs:
         raise UserError(f"{flag}: it holds a benchmark under other conditions: {differs}. Give a new folder.")
-
-
-def _told(name: str, theirs: Any, ours: Any) -> str:
-    return f"{name} is {theirs} there and {ours} here"
 
 
 def _key(cell: Cell) -> Key:

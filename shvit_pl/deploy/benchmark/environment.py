@@ -9,8 +9,7 @@ import torch
 
 from shvit_pl.deploy.benchmark.memory import PEAK_OF
 from shvit_pl.deploy.benchmark.options import Options
-from shvit_pl.deploy.conditions import machine
-from shvit_pl.deploy.device import in_so_many_threads
+from shvit_pl.deploy.measuring import machine, num_threads
 
 
 def conditions(options: Options, device: torch.device) -> dict[str, Any]:
@@ -54,4 +53,4 @@ def explained(device: torch.device, train: bool) -> dict[str, str]:
 def threads(options: Options, device: torch.device) -> AbstractContextManager[None]:
     """Set torch's threads as asked for; the official protocol has one on a CPU."""
     official = options.protocol == "official" and device.type == "cpu"
-    return in_so_many_threads(1 if official else options.threads)
+    return num_threads(1 if official else options.threads)

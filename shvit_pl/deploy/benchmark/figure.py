@@ -8,9 +8,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shvit_pl.deploy.conditions import on_machine
-from shvit_pl.display.palette import MARKERS
-from shvit_pl.display.plots import write_plainly
+from shvit_pl.deploy.measuring import machine_words
+from shvit_pl.display.plots import MARKERS, write_plainly
 
 Row = Mapping[str, Any]
 _MOST_COLOURS = 10
@@ -78,7 +77,7 @@ def _way(row: Row) -> str:
 
 def _title(conditions: Mapping[str, Any]) -> str:
     what = "training" if conditions["task"] == "train" else "inference"
-    return f"{what} on {on_machine(conditions)}"
+    return f"{what} on {machine_words(conditions)}"
 
 
 def _sources(rows: Sequence[Row]) -> str:

@@ -8,7 +8,7 @@ from rich.progress import TextColumn
 
 from shvit_pl.deploy.benchmark.cells import Group
 from shvit_pl.deploy.benchmark.options import Options
-from shvit_pl.display.bars import Bars
+from shvit_pl.display.terminal import Bars
 
 
 class Steps(Bars):

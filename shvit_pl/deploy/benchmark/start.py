@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from shvit_pl.command_line.extras import check_extra
+from shvit_pl.command_line.checks import check_extra
 from shvit_pl.deploy.benchmark.accuracy import known_accuracy
 from shvit_pl.deploy.benchmark.builder import Builder
 from shvit_pl.deploy.benchmark.cells import ONNX, Group, plan
@@ -22,8 +22,7 @@ from shvit_pl.deploy.benchmark.options import Options
 from shvit_pl.deploy.benchmark.progress import Steps
 from shvit_pl.deploy.benchmark.rows import Row, make_rows
 from shvit_pl.deploy.benchmark.table import describe, print_table
-from shvit_pl.deploy.conditions import origin
-from shvit_pl.deploy.device import chosen_device
+from shvit_pl.deploy.measuring import chosen_device, origin
 from shvit_pl.models.open_network import OpenedNetwork
 
 

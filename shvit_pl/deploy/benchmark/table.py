@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from shvit_pl.deploy.conditions import on_machine
-from shvit_pl.display.tables import narrow_table, table_console
+from shvit_pl.deploy.measuring import machine_words
+from shvit_pl.display.terminal import narrow_table, table_console
 from shvit_pl.display.words import counted
 
 _TEXTS = ("model", "mode", "dtype")
@@ -17,7 +17,7 @@ _NUMBERS = ("batch", "px", "M params", "MMACs", "ms", "images/s", "middle half",
 def describe(conditions: Mapping[str, Any]) -> str:
     """The conditions in a line or two, before anything is measured."""
     what = "training steps" if conditions["task"] == "train" else "inference"
-    return f"{what} on {on_machine(conditions)}\n{_how(conditions)}"
+    return f"{what} on {machine_words(conditions)}\n{_how(conditions)}"
 
 
 def _how(conditions: Mapping[str, Any]) -> str:

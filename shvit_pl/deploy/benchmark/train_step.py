@@ -13,9 +13,8 @@ from shvit_pl.deploy.benchmark.cells import Cell
 from shvit_pl.deploy.benchmark.modes import TORCH_MODE
 from shvit_pl.errors import UserError
 from shvit_pl.modules.averaging import EmaConfig
-from shvit_pl.modules.clipping import clip_adaptively
 from shvit_pl.modules.mix_config import MixConfig
-from shvit_pl.modules.optim import OptimConfig, make_optimizer, make_schedule
+from shvit_pl.modules.optim import OptimConfig, clip_adaptively, make_optimizer, make_schedule
 
 _MIX = MixConfig(mixup=0.8, cutmix=1.0)
 _EMA = EmaConfig(decay=0.99996, warmup_power=0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shvit_pl.command_line.extras import check_extra
+from shvit_pl.command_line.checks import check_extra
 from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.deploy.export.formats import FORMATS
 from shvit_pl.deploy.export.request import OPSETS, read_request

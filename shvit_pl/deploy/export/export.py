@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from shvit_pl.deploy.device import torch_dtype
 from shvit_pl.deploy.export import verify
 from shvit_pl.deploy.export.graph import Surroundings
 from shvit_pl.deploy.export.metadata import metadata
@@ -21,6 +20,7 @@ from shvit_pl.deploy.export.request import Request
 from shvit_pl.deploy.export.silence import silenced
 from shvit_pl.deploy.fusing import fused
 from shvit_pl.deploy.images import RealImages, digits, in_batches
+from shvit_pl.deploy.measuring import torch_dtype
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import replacing
 from shvit_pl.models.open_network import OpenedNetwork

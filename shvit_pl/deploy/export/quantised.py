@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from shvit_pl.deploy.device import processor
 from shvit_pl.deploy.export import int8, onnx_format
 from shvit_pl.deploy.export.silence import silenced
 from shvit_pl.deploy.images import RealImages
+from shvit_pl.deploy.measuring import processor
 from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError
 from shvit_pl.files import remove, size

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from reprlib import repr as short
 from typing import Any
 
-from shvit_pl.command_line.flat_settings import flat
+from shvit_pl.command_line.config_files import flat
 from shvit_pl.command_line.parser import SECTIONS, no_section
 from shvit_pl.errors import UserError, did_you_mean
 

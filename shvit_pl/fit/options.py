@@ -1,0 +1,188 @@
+"""The flags of fit, validate, test and predict beside model and data, and their checks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from jsonargparse import ActionYesNo, Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from shvit_pl.command_line.parser import SECTIONS, OneLineErrors, no_section
+from shvit_pl.cores import cores_of_process
+from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.runs.metrics import EMA, Monitor
+
+
+class Parser(OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser with errors in one line, which name the command also where they are of its section."""
+
+    command = "shvit-pl"
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the message and exit."""
+        self.prog = self.command
+        super().error(message, ex)
+
+
+def add_flags(parser: LightningArgumentParser) -> None:
+    """Add the flags that are not Lightning's."""
+    parser.add_argument("--run_name", type=str | None, default=None, help="folder of the run (default: the design)")
+    parser.add_argument("--output", type=str, default="predictions.csv", help="the file that predict writes")
+    parser.add_argument("--monitor", type=Monitor, default="val/acc1", help="what best.ckpt is the best in")
+    parser.add_argument(
+        "--checkpoint_every_n_steps", type=int | None, default=None, help="write last.ckpt within epochs too"
+    )
+    parser.add_argument(
+        "--allow_changes", type=bool, default=False, help="resume with other settings than the checkpoint's"
+    )
+    parser.add_argument("--push_to", type=str | None, default=None, help="a Hub repo, user/name, for the ended run")
+    parser.add_argument("--push_public", type=bool, default=False, help="show a new Hub repo to everybody")
+    parser.add_argument(
+        "--optimize", action=ActionYesNo, nargs="?", default=False, help="compile for speed, except in fit"
+    )
+    parser.add_argument("--plain", type=bool, default=False, help="plain lines for log files: no bars, no boxes")
+
+
+def run_name(config: Any) -> str:
+    """The folder of a run's versions: as it was asked for, or the design."""
+    return str(config.run_name or config.model.design.name)
+
+
+def expand_home(config: Any) -> None:
+    """`~` in paths: the shell leaves it alone in `--flag=~/folder`, and so does YAML."""
+    config.trainer.default_root_dir = os.path.expanduser(config.trainer.default_root_dir)
+    if config.ckpt_path is not None:
+        config.ckpt_path = os.path.expanduser(config.ckpt_path)
+    if config.model.distill.cache is not None:
+        config.model.distill.cache = os.path.expanduser(config.model.distill.cache)
+
+
+_PRECISIONS = "32-true, bf16-mixed and 16-mixed"
+_IN_FP16 = ("16-true", "transformer-engine-float16")
+_LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
+_FROM_1 = "whole numbers from 1"
+
+
+def check_flags(config: Any, command: str) -> None:
+    """Raise `UserError` for a value that is impossible, or that contradicts another one.
+
+    Lightning would answer many of these with a traceback, or late, or not at all.
+    """
+    _check_sections(config)
+    for flag, value, ok, allowed in _ranges(config):
+        if not ok:
+            raise UserError(f"{flag} {value}: allowed are {allowed}.")
+    _check_names(config)
+    _check_device(config.trainer.accelerator, config.trainer.devices)
+    _check_trainer(config)
+    if command == "fit":
+        _check_averages(config)
+        if config.optimize:
+            raise UserError("optimize true: for validate, test and predict; fit compiles with --model.compile true.")
+    elif config.trainer[f"limit_{_LIMITS[command]}_batches"] == 0:
+        raise UserError(f"trainer.limit_{_LIMITS[command]}_batches 0: {command} would do nothing; leave it out.")
+
+
+def _check_sections(config: Any) -> None:
+    """A section holds settings: `model: {ema: true}` says none."""
+    for name in SECTIONS:
+        if not isinstance(config.get(name), Namespace):
+            raise UserError(f"{no_section(name, config.get(name))}.")
+
+
+def _ranges(config: Any) -> Iterator[tuple[str, Any, bool, str]]:
+    """Flag, value, whether it is possible, and what is allowed."""
+    trainer, seed = config.trainer, config.seed_everything
+    yield "seed_everything", seed, type(seed) is int and 0 <= seed < 2**32, f"whole numbers from 0 to {2**32 - 1}"
+    every = config.get("checkpoint_every_n_steps")
+    yield "checkpoint_every_n_steps", every, every is None or every >= 1, _FROM_1
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    possible = epochs is None or epochs >= 1 or (epochs == -1 and steps != -1)
+    yield "trainer.max_epochs", epochs, possible, f"{_FROM_1}, or -1 together with max_steps"
+    for name, most, allowed in (
+        ("max_steps", -1, f"{_FROM_1}, or -1 (as many as the epochs have)"),
+        ("accumulate_grad_batches", 1, _FROM_1),
+        ("log_every_n_steps", 1, _FROM_1),
+        ("check_val_every_n_epoch", 1, _FROM_1),
+    ):
+        value = trainer[name]
+        yield f"trainer.{name}", value, value is None or (value >= most and value != 0), allowed
+    for name in ("limit_train_batches", "val_check_interval"):
+        value = trainer[name]
+        positive = not isinstance(value, int | float) or value > 0
+        yield f"trainer.{name}", value, positive, "numbers of batches from 1, or shares of them up to 1.0"
+    clip = trainer.gradient_clip_val
+    yield "trainer.gradient_clip_val", clip, clip is None or clip >= 0, "0 (none) or more"
+
+
+def _check_names(config: Any) -> None:
+    name, output = config.run_name, config.get("output")
+    if name is not None and (name in ("", "..") or Path(name).name != name or len(name) > 200 or "\0" in name):
+        shown = repr(name[:40]) + "..." * (len(name) > 40)
+        raise UserError(f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes.")
+    if output is not None and (Path(output).is_dir() or not Path(output).parent.is_dir()):
+        raise UserError(f"output {output!r}: allowed is a file's name in a folder that exists.")
+
+
+def _check_device(accelerator: Any, devices: Any) -> None:
+    """Lightning would start as many processes on a CPU as it is told to."""
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if accelerator in ("gpu", "cuda") and not gpu:
+        raise UserError(f"trainer.accelerator {accelerator}: torch finds no GPU here; allowed are cpu and auto.")
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not gpu)
+    cores = cores_of_process()
+    if on_cpu and devices != "auto" and not (str(devices).isdecimal() and 1 <= int(devices) <= cores):
+        raise UserError(f"trainer.devices {devices}: on a CPU, allowed are 1 to {cores} (its cores), or auto.")
+
+
+def _check_trainer(config: Any) -> None:
+    trainer, optim = config.trainer, config.model.optim
+    if str(trainer.precision) in _IN_FP16:
+        raise UserError(
+            f"trainer.precision {trainer.precision}: weights in fp16 don't train; allowed are {_PRECISIONS}."
+        )
+    if (trainer.min_epochs or 0) > (trainer.max_epochs or 0) > 0:
+        raise UserError(f"trainer.min_epochs {trainer.min_epochs}: max_epochs is {trainer.max_epochs}; leave it out.")
+    if config.data.streaming and trainer.limit_train_batches is not None:
+        raise UserError(
+            f"trainer.limit_train_batches {trainer.limit_train_batches}: of a stream, --data.steps_per_epoch says it."
+        )
+    if trainer.overfit_batches:
+        raise UserError(
+            f"trainer.overfit_batches {trainer.overfit_batches}: not available; to learn few images by heart, give "
+            "--data.train_fraction 0.02 --data.augment none."
+        )
+    if trainer.barebones:
+        raise UserError(
+            "trainer.barebones True: not available; give --trainer.logger false --trainer.enable_checkpointing false."
+        )
+    if optim.agc > 0 and trainer.gradient_clip_val:
+        raise UserError(
+            f"trainer.gradient_clip_val {trainer.gradient_clip_val}: model.optim.agc {optim.agc} clips already; set "
+            "one of the two to 0."
+        )
+
+
+def _check_averages(config: Any) -> None:
+    model, example = config.model, "--model.ema.decay 0.9999, for example"
+    if config.monitor.endswith(EMA) and model.ema.decay == 0:
+        raise UserError(f"monitor {config.monitor}: there is no average; give {example}.")
+    if model.use_ema and model.ema.decay == 0 and model.init_from is None:
+        raise UserError(f"model.use_ema true: there is no average; give --model.init_from, or {example}.")
+
+
+def check_monitors(monitor: str, callbacks: Any, logged: list[str]) -> None:
+    """Raise `UserError` when what is to be watched is not logged: Lightning would tell after the first epoch."""
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    watched: list[tuple[str, str | None]] = [("monitor", monitor)]
+    watched += [(f"trainer.callbacks {type(each).__name__}", getattr(each, "monitor", None)) for each in callbacks]
+    for flag, name in watched:
+        known = logged if flag == "monitor" else [*logged, "train/loss", "train/lr"]
+        if name is not None and name not in known:
+            raise UserError(
+                f"{flag} {name}: not logged here{did_you_mean(name, known)}; logged are {', '.join(known)}."
+            )
