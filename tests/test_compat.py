@@ -2,6 +2,10 @@
 
 from argparse import ArgumentParser
 
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
 from shvit_pl import compat
 
 
@@ -9,3 +13,33 @@ def test_parser_actions_are_its_options():
     parser = ArgumentParser()
     parser.add_argument("--name")
     assert [action.dest for action in compat.parser_actions(parser)] == ["help", "name"]
+
+
+@pytest.mark.slow
+def test_inductor_compiles_a_graph_for_one_shape():
+    images = torch.randn(2, 3)
+    graph = torch.export.export(torch.nn.Linear(3, 2).eval(), (images,)).module()
+    with torch.no_grad():
+        network = compat.inductor_compile(graph, images, {"freezing": True})
+        torch.testing.assert_close(network(images), graph(images))
+
+
+def test_recompiles_beyond_the_limit_raise():
+    function = torch.compile(lambda values: values + 1, backend="eager", dynamic=False)
+    with compat.limited_recompiles(1):
+        function(torch.zeros(2))
+        with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+            function(torch.zeros(3))
+    torch.compiler.reset()
+
+
+def test_allocations_are_in_order():
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        values = torch.empty(1000, dtype=torch.uint8)
+        del values
+    assert compat.allocations(profiler) == [1000, -1000]
+
+
+def test_views_share_a_storage_id():
+    values = torch.zeros(2, 3)
+    assert compat.storage_id(values.t()) == compat.storage_id(values) != compat.storage_id(values.clone())

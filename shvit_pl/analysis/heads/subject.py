@@ -15,9 +15,9 @@ from shvit_pl.analysis.heads.command import HeadsOptions
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.loaders import workers_for
 from shvit_pl.data.transforms import denormalise
-from shvit_pl.deploy.fusing import check_size
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.deploy.measuring import chosen_device
+from shvit_pl.deploy.passes import check_size
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.models.labels import class_names
 from shvit_pl.models.open_network import OpenedNetwork, open_network

@@ -13,9 +13,9 @@ from PIL import Image
 from shvit_pl.analysis.heads.attention import attention_layers, head_similarity, recorded_maps, without_heads
 from shvit_pl.cli import main
 from shvit_pl.deploy.images import RealImages
-from shvit_pl.hub.ended import open_run
-from shvit_pl.hub.weights import save_weights
+from shvit_pl.hub.upload import save_weights
 from shvit_pl.models.open_network import open_network
+from shvit_pl.runs.finished_run import FinishedRun
 from tests.analysis.heads.studies import files, heads, rows, summary
 
 FIGURES = [f"figures/{name}.png" for name in ("change", "heat_maps", "maps", "similarity")]
@@ -145,7 +145,7 @@ def test_a_design_with_single_heads_has_maps_and_no_similarity():
 
 def test_a_repo_of_the_hub_is_studied_as_the_run_that_it_is_of(multi_head_run, quick, hub, tmp_path):
     (tmp_path / "saved").mkdir()
-    save_weights(open_run(multi_head_run), tmp_path / "saved")
+    save_weights(FinishedRun.open(multi_head_run), tmp_path / "saved")
     hub.commit("user/name", {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}, kind="models")
     assert heads("hf-hub:user/name", "--data=digits") == 0
     assert summary()["settings"]["network"] == "hf-hub:user/name"
