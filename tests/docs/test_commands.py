@@ -8,8 +8,8 @@ from inspect import signature
 import pytest
 
 from shvit_pl.analysis.command import STUDIES
-from shvit_pl.analysis.heads.command import HeadsOptions
 from shvit_pl.analysis.macro import command as macro
+from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.analysis.runtime import command as runtime
 from shvit_pl.cli import COMMANDS
 from shvit_pl.command_line.config_files import find_config

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from shvit_pl.analysis.heads.attention import AttentionLayer, attention_layers
-from shvit_pl.analysis.heads.command import HeadsOptions
+from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.loaders import workers_for
 from shvit_pl.data.transforms import denormalise

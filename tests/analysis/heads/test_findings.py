@@ -9,12 +9,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from shvit_pl.analysis.heads.attention import AttentionLayer
-from shvit_pl.analysis.heads.command import HeadsOptions
 from shvit_pl.analysis.heads.findings import Findings, LayerResult, Scores
 from shvit_pl.analysis.heads.maps import LayerMaps
 from shvit_pl.analysis.heads.paper import differences_from_paper, paper_heads
 from shvit_pl.analysis.heads.study import study
 from shvit_pl.analysis.heads.subject import Reference, Subject, open_subject
+from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.models.open_network import OpenedNetwork
 from tests.analysis.heads.studies import heads, rows, summary
 
