@@ -1,15 +1,15 @@
-"""How a run was trained, as a table."""
+"""The table of training settings in a model card."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from shvit_pl.display.words import counted, joined
-from shvit_pl.hub.ended import EndedRun
+from shvit_pl.runs.finished_run import FinishedRun
 
 
-def recipe(run: EndedRun) -> dict[str, str]:
-    """What decided the course of a training, by name; from `config.yaml` and `summary.json`."""
+def recipe(run: FinishedRun) -> dict[str, str]:
+    """Return the settings that decide a training, by name."""
     config, summary = run.config, run.summary
     rows = {
         "images": _images(summary["dataset"]),
@@ -17,8 +17,8 @@ def recipe(run: EndedRun) -> dict[str, str]:
         "augmentation": _augmentation(config["data"]),
         "mixing": _mixing(config["model"]["mix"]),
         "label smoothing": f"{config['model']['label_smoothing']:g}",
-        "first weights": summary["init"],
-        "optimiser": _optimiser(config["model"]["optim"], summary),
+        "initial weights": summary["init"],
+        "optimizer": _optimizer(config["model"]["optim"], summary),
         "schedule": _schedule(config["model"]["optim"], summary),
         "batch": f"{summary['global_batch']} images",
         "moving average": _average(config["model"]["ema"]),
@@ -46,11 +46,11 @@ def _resize(data: dict[str, Any]) -> str:
 
 def _augmentation(data: dict[str, Any]) -> str:
     names = {"crop": "random resized crop and flip", "shift": "shifts by up to an eighth", "none": ""}
-    colour, erasing = data["color_jitter"], data["erasing"]
+    jitter, erasing = data["color_jitter"], data["erasing"]
     parts = [
         names[data["augment"]],
         data["auto_augment"] or "",
-        f"colour jitter {colour:g}" if colour else "",
+        f"color jitter {jitter:g}" if jitter else "",
         f"random erasing {erasing:g}" if erasing else "",
         f"each image {data['repeats']} times" if data["repeats"] > 1 else "",
     ]
@@ -64,7 +64,7 @@ def _mixing(mix: dict[str, Any]) -> str:
     )
 
 
-def _optimiser(optim: dict[str, Any], summary: dict[str, Any]) -> str:
+def _optimizer(optim: dict[str, Any], summary: dict[str, Any]) -> str:
     peak, decay = summary["peak_lr"], summary["weight_decay"]
     parts = [
         optim["name"],

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from shvit_pl.errors import UserError
 from shvit_pl.hub_errors import use_cache_if_unreachable, why_no_model
-from shvit_pl.models.heads import merged_classifier
 from shvit_pl.models.hub_repos import repo_of
 from shvit_pl.models.local_files import local_file
-from shvit_pl.models.shvit import SHViT
+from shvit_pl.models.shvit import SHViT, merged_classifier
 from shvit_pl.models.tensors import read_tensors
 
 _HEADS = ("head", "head_dist")
@@ -71,7 +70,11 @@ def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> Lo
         UserError: (a `ValueError`) when the source can't be read, or any tensor of the backbone is missing, unexpected
             or of another shape. The model is then unchanged.
     """
-    state = read_state_dict(source, averaged)
+    return load_state(model, read_state_dict(source, averaged), source)
+
+
+def load_state(model: SHViT, state: dict[str, Tensor], source: str | Path) -> LoadReport:
+    """Load the tensors of `source` into `model`, as `load_weights` does."""
     own = model.state_dict()
     _check_backbone(own, state, source)
     if model.head_dist is None and "head_dist.l.weight" in state:

@@ -14,8 +14,8 @@ from shvit_pl.deploy.benchmark.memory import PeakMemory
 from shvit_pl.deploy.benchmark.modes import inference
 from shvit_pl.deploy.benchmark.networks import Deployed, deployed
 from shvit_pl.deploy.benchmark.train_step import TrainStep
-from shvit_pl.deploy.fusing import at_size
 from shvit_pl.deploy.measuring import short_reason
+from shvit_pl.deploy.passes import at_size
 from shvit_pl.deploy.timing import Work
 from shvit_pl.designs.cost import Cost
 from shvit_pl.models.open_network import OpenedNetwork

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from shvit_pl.deploy import optimize
 from shvit_pl.deploy.benchmark.cells import ONNX, Cell
 from shvit_pl.deploy.benchmark.official import official_call
-from shvit_pl.deploy.compiling import compiled
 from shvit_pl.deploy.measuring import torch_dtype
 from shvit_pl.deploy.onnx_runtime import onnx_network
-from shvit_pl.deploy.optimization import Optimized
+from shvit_pl.deploy.optimization import Optimized, compiled
 
 TORCH_MODE = {"compiled": None, "optimized": None}  # of torch.compile; the others are its own words
 

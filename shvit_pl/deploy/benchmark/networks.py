@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from shvit_pl.deploy.fusing import at_size, fused
+from shvit_pl.deploy.passes import at_size, fused
 from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT

@@ -32,7 +32,7 @@ def run(args: list[str]) -> None:
 
 
 def _open(options: Any) -> OpenedNetwork:
-    from shvit_pl.deploy.fusing import check_size
+    from shvit_pl.deploy.passes import check_size
     from shvit_pl.models.open_network import open_network
 
     opened = open_network(options.network, AVERAGED[options.weights], options.pretrained)

@@ -18,9 +18,9 @@ from shvit_pl.deploy.export.quantised import quantised
 from shvit_pl.deploy.export.report import Exported, print_report, runner
 from shvit_pl.deploy.export.request import Request
 from shvit_pl.deploy.export.silence import silenced
-from shvit_pl.deploy.fusing import fused
 from shvit_pl.deploy.images import RealImages, digits, in_batches
 from shvit_pl.deploy.measuring import torch_dtype
+from shvit_pl.deploy.passes import fused
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import replacing
 from shvit_pl.models.open_network import OpenedNetwork

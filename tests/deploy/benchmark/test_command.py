@@ -10,9 +10,9 @@ import torch
 
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
-from shvit_pl.hub.ended import open_run
-from shvit_pl.hub.weights import save_weights
+from shvit_pl.hub.upload import save_weights
 from shvit_pl.models.open_network import open_network
+from shvit_pl.runs.finished_run import FinishedRun
 from tests.deploy.benchmark.small import benchmark, environment, rows
 from tests.hub.runs import quick_fit
 
@@ -82,7 +82,7 @@ def test_the_weights_of_a_run_can_be_chosen(run, weights, kept):
 
 def test_a_repo_of_the_hub_is_measured(run, hub, tmp_path):
     (tmp_path / "saved").mkdir()
-    save_weights(open_run(run), tmp_path / "saved")
+    save_weights(FinishedRun.open(run), tmp_path / "saved")
     hub.commit("user/name", {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}, kind="models")
     assert benchmark("--mode=eager", models=["user/name", "--device=cpu", "--batch-size=2"]) == 0
     assert (rows()[0]["model"], rows()[0]["image_size"]) == ("user/name", "64")

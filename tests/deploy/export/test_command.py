@@ -14,9 +14,9 @@ import torch
 from shvit_pl.cli import main
 from shvit_pl.deploy.export import onnx_format, verify
 from shvit_pl.deploy.export.formats import FORMATS
-from shvit_pl.hub.ended import open_run
-from shvit_pl.hub.weights import save_weights
+from shvit_pl.hub.upload import save_weights
 from shvit_pl.models.open_network import open_network
+from shvit_pl.runs.finished_run import FinishedRun
 from tests.deploy.export.networks import pictures
 from tests.sweep.test_extra import ROOT, WITHOUT
 
@@ -116,7 +116,7 @@ def test_half_precision(format_, plain_run):
 
 
 def test_a_repo_of_the_hub_is_exported(hub, plain_run, tmp_path):
-    save_weights(open_run(plain_run), tmp_path / "files")
+    save_weights(FinishedRun.open(plain_run), tmp_path / "files")
     hub.commit("user/name", {file.name: file.read_bytes() for file in (tmp_path / "files").iterdir()}, kind="models")
     assert main(["export", "hf-hub:user/name", "--format=torchscript"]) == 0
     images = pictures(2, 64)

@@ -8,7 +8,7 @@ import torch
 from shvit_pl.cli import main
 from shvit_pl.deploy.export.formats import FORMATS
 from shvit_pl.deploy.export.graph import Surroundings
-from shvit_pl.deploy.fusing import fused
+from shvit_pl.deploy.passes import fused
 from tests.deploy.export.networks import pictures, settle
 from tests.hub.runs import network
 
