@@ -8,9 +8,6 @@ from inspect import signature
 import pytest
 
 from shvit_pl.analysis.command import STUDIES
-from shvit_pl.analysis.macro import command as macro
-from shvit_pl.analysis.options import HeadsOptions
-from shvit_pl.analysis.runtime import command as runtime
 from shvit_pl.cli import COMMANDS
 from shvit_pl.command_line.config_files import find_config
 from shvit_pl.command_line.parser import flag_names, option_names
@@ -23,8 +20,8 @@ from shvit_pl.sweep.command import report
 from shvit_pl.sweep.options import own_flags
 from tests.docs.pages import PAGES, blocks
 
-OPTIONS = {"heads": HeadsOptions, "push": PushOptions}
-PARSERS = {"macro": macro, "runtime": runtime, "benchmark": benchmark, "export": export}
+OPTIONS = {"push": PushOptions} | {name: study.options for name, study in STUDIES.items()}
+PARSERS = {"benchmark": benchmark, "export": export}
 LIGHTNING = {"fit", "validate", "test", "predict", "cache-teacher", "sweep"}
 
 
