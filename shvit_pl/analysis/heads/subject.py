@@ -12,9 +12,9 @@ from torch import Tensor
 
 from shvit_pl.analysis.heads.attention import AttentionLayer, attention_layers
 from shvit_pl.analysis.options import HeadsOptions
+from shvit_pl.data.batch_transform import denormalize
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.loaders import workers_for
-from shvit_pl.data.transforms import denormalise
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.deploy.measuring import chosen_device
 from shvit_pl.deploy.passes import check_size
@@ -102,7 +102,7 @@ class Subject:
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return images as they were before the normalization: from 0 to 1."""
-        return denormalise(images, tuple(self.opened.mean), tuple(self.opened.std))
+        return denormalize(images, tuple(self.opened.mean), tuple(self.opened.std))
 
 
 def _short_name(name: str) -> str:
@@ -171,7 +171,7 @@ def _layers(opened: OpenedNetwork, size: int, device: torch.device) -> list[Atte
 def _open_images(opened: OpenedNetwork, size: int, path: str | None) -> RealImages:
     """Open the images; a model of timm was trained by no run of ours, so none of the split are left out."""
     try:
-        return RealImages(opened, size, path, normalised=True, held_out=opened.origin != "timm")
+        return RealImages(opened, size, path, normalized=True, held_out=opened.origin != "timm")
     except UserError as error:
         raise UserError(str(error).replace("data.path", "--data")) from error
 
