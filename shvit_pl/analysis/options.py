@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt, restricted_number_type
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from shvit_pl.deploy.flags import (
     AVERAGED,
@@ -14,16 +14,12 @@ from shvit_pl.deploy.flags import (
     Images,
     MeasuringOptions,
     Pixels,
+    Repeats,
     Weights,
     check_of_timm,
     output_folder,
 )
 from shvit_pl.errors import UserError
-
-if TYPE_CHECKING:  # mypy takes no type that a function makes
-    Repeats = int
-else:
-    Repeats = restricted_number_type("RepeatsInt", int, [(">=", 5)])  # quartiles of fewer passes say little
 
 
 @dataclass(frozen=True, kw_only=True)
