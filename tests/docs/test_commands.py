@@ -14,8 +14,8 @@ from shvit_pl.analysis.runtime import command as runtime
 from shvit_pl.cli import COMMANDS
 from shvit_pl.command_line.config_files import find_config
 from shvit_pl.command_line.parser import flag_names, option_names
-from shvit_pl.deploy.benchmark import command as benchmark
-from shvit_pl.deploy.export import command as export
+from shvit_pl.deploy.benchmark.options import BenchmarkOptions
+from shvit_pl.deploy.export.options import ExportOptions
 from shvit_pl.designs.table import designs
 from shvit_pl.fit.check import fit_check
 from shvit_pl.push import PushOptions
@@ -23,8 +23,8 @@ from shvit_pl.sweep.command import report
 from shvit_pl.sweep.options import own_flags
 from tests.docs.pages import PAGES, blocks
 
-OPTIONS = {"heads": HeadsOptions, "push": PushOptions}
-PARSERS = {"macro": macro, "runtime": runtime, "benchmark": benchmark, "export": export}
+OPTIONS = {"benchmark": BenchmarkOptions, "export": ExportOptions, "heads": HeadsOptions, "push": PushOptions}
+PARSERS = {"macro": macro, "runtime": runtime}
 LIGHTNING = {"fit", "validate", "test", "predict", "cache-teacher", "sweep"}
 
 

@@ -37,7 +37,7 @@ def test_all_files_are_there_and_no_others(studied):
 def test_the_table_has_the_numbers_of_the_library(studied, multi_head_run):
     """Recomputed by one hooked forward for each head, all images at once, and the mean similarity of all maps."""
     opened = open_network(str(multi_head_run))
-    data = RealImages(opened, opened.image_size, None, normalised=True)
+    data = RealImages(opened, opened.image_size, None, normalized=True)
     images, labels = data.validation(data.rows)
     layers = attention_layers(opened.model, images[:1])
     alike = {}

@@ -7,7 +7,6 @@ from shvit_pl.deploy.benchmark.cells import Cell
 from shvit_pl.deploy.benchmark.train_step import TrainStep
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
-from tests.deploy.benchmark.small import benchmark, environment, rows
 from tests.hub.runs import lively
 
 IMAGES = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(3))
@@ -63,11 +62,3 @@ def test_the_same_step_as_the_official_one(mode):
 def test_an_odd_batch_is_refused():
     with pytest.raises(UserError, match="pairs"):
         step(images=IMAGES[:3])
-
-
-def test_steps_of_training_are_measured(capsys):
-    assert benchmark("--train", "--mode=official,eager") == 0
-    ways = [(row["mode"], row["dtype"]) for row in rows()]
-    assert ways == [("official", "fp32"), ("eager", "fp32")]
-    assert environment()["conditions"]["task"] == "train"
-    assert "training steps on" in capsys.readouterr().out
