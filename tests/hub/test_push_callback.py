@@ -10,6 +10,7 @@ import pytest
 from shvit_pl.cli import main
 from tests.cli.runs import QUICK as RUN
 from tests.cli.runs import fit
+from tests.cli.two_processes import needs_two_cores
 
 QUICK = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2")
 TO = "--push_to=user/digits"
@@ -66,6 +67,7 @@ def test_a_token_is_asked_for_before_the_data_is_opened(hub, capsys, monkeypatch
     assert "hf auth login" in capsys.readouterr().err
 
 
+@needs_two_cores
 @pytest.mark.slow
 def test_of_two_processes_one_pushes(hub, tmp_path):
     two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
