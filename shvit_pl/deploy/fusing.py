@@ -10,7 +10,8 @@ from timm.utils.model import reparameterize_model
 from torch import nn
 
 from shvit_pl.models import SHViT
-from shvit_pl.models.open_network import TIMM, OpenedNetwork, open_network
+from shvit_pl.models.network_names import TIMM
+from shvit_pl.models.open_network import OpenedNetwork, open_network
 
 
 def at_size(opened: OpenedNetwork, pixels: int) -> nn.Module:

@@ -14,8 +14,6 @@ from shvit_pl.data.samplers import Draw
 from shvit_pl.data.settings import OF_COLUMNS, OF_ROWS
 from shvit_pl.data.sources import EMBEDDED
 from shvit_pl.data.transforms import normalise
-from shvit_pl.models.checkpoint import read_checkpoint
-from shvit_pl.models.local_files import local_file
 from shvit_pl.models.open_network import OpenedNetwork
 
 _OF_IMAGES = (*OF_ROWS, *OF_COLUMNS, "exif_rotation")  # of a run's data settings, what says which images there are
@@ -38,7 +36,9 @@ class RealImages:
     def __init__(
         self, opened: OpenedNetwork, image_size: int, path: str | None, normalised: bool, held_out: bool = True
     ) -> None:
-        settings = {"path": path or EMBEDDED} if path or opened.origin != "checkpoint" else _data_of_run(opened.name)
+        settings: dict[str, Any] = {"path": path or EMBEDDED}
+        if path is None and opened.checkpoint is not None and opened.data is not None:
+            settings = {key: opened.data[key] for key in _OF_IMAGES}
         self.data = HFImageDataModule(
             **settings,
             image_size=image_size,
@@ -100,9 +100,3 @@ def in_batches(images: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """The first images in batches of these sizes; a batch that they do not fill repeats them."""
     order = torch.arange(sum(sizes)) % len(images)
     return list(images[order].split(list(sizes)))  # type: ignore[no-untyped-call]
-
-
-def _data_of_run(name: str) -> dict[str, Any]:
-    file = local_file(name)
-    settings = read_checkpoint(str(file), flag="")["data"]
-    return {key: settings[key] for key in _OF_IMAGES}

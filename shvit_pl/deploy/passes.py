@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shvit_pl.models.mixers import SelfAttention
+from shvit_pl.models.blocks import SelfAttention
 
 Pass = Callable[[nn.Module], nn.Module | None]  # the layer's faster form, or None where it has none
 

@@ -10,8 +10,7 @@ from typing import Any
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from shvit_pl.hub.ended import EndedRun
-from shvit_pl.models.hub_repos import repo_of
-from shvit_pl.models.local_files import is_path
+from shvit_pl.models.network_names import is_path, repo_of
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 

@@ -76,7 +76,7 @@ GRIDS = {
     ),
     "weights that are not there": (
         "grid: {model.init_from: [./none.pth]}\n",
-        ["model.init_from: weights './none.pth'"],
+        ["model.init_from './none.pth'"],
     ),
     "the seed": ("grid: {seed_everything: [1, 2]}\n", ["'my.yaml': seed_everything", "seeds in the sweep file"]),
     "the run's name": ("grid: {run_name: [a, b]}\n", ["'my.yaml': run_name", "not to be set here"]),

@@ -8,8 +8,7 @@ from typing import Any
 from shvit_pl.analysis.heads.request import Labels
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.errors import UserError
-from shvit_pl.models.labels import class_names
-from shvit_pl.models.open_network import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork, class_names
 from shvit_pl.teachers.classes import KnownNames
 
 
