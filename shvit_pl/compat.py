@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from argparse import Action, ArgumentParser
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, fx
+    from torch.profiler import profile
 
 
 def parser_actions(parser: ArgumentParser) -> list[Action]:
@@ -21,3 +29,63 @@ def load_timm_config(folder: Path) -> tuple[dict[str, Any], str, dict[str, Any]]
 
     config: tuple[dict[str, Any], str, dict[str, Any]] = load_model_config_from_path(folder)
     return config
+
+
+def at_cached_commit(builder: Any, repo: str, commit: str | None) -> Any:
+    """Return a builder of the local cache for the same dataset at another commit; None if the cache lacks that.
+
+    When the Hub does not answer, `datasets` takes the newest version in its cache, and has no public way to choose.
+
+    Args:
+        builder: What `load_dataset_builder` gave; returned as it is where it doesn't come from the cache alone.
+        repo: The dataset's id.
+        commit: The version; None takes any.
+    """
+    from datasets.packaged_modules.cache.cache import Cache
+
+    if not isinstance(builder, Cache) or commit in (None, builder.hash):
+        return builder
+    names = {"dataset_name": builder.dataset_name, "config_name": builder.config.name, "repo_id": repo}
+    other = Cache(**names, version=str(builder.config.version), hash=commit)
+    return other if Path(other.cache_dir).is_dir() else None
+
+
+def stratified_indices(
+    labels: NDArray[np.int64], sizes: tuple[int, int], generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices of both parts as `Dataset.train_test_split(stratify_by_column=...)` chooses them.
+
+    That takes 40 seconds for the labels of a million rows, as it reads them one by one; this takes half a second.
+    """
+    from datasets.utils.stratify import stratified_shuffle_split_generate_indices
+
+    first, second = next(stratified_shuffle_split_generate_indices(labels, *sizes, rng=generator))
+    return first, second
+
+
+def inductor_compile(graph: fx.GraphModule, images: Tensor, options: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
+    """Compile for one shape without the checks of each call, which `torch.compile` always makes."""
+    import torch
+
+    network: Callable[[Tensor], Tensor] = torch._inductor.compile(graph, [images], options=dict(options))
+    return network
+
+
+def limited_recompiles(limit: int) -> AbstractContextManager[None]:
+    """Raise beyond `limit` compilations of one function, for a while; torch would run it uncompiled, with a warning."""
+    from torch._dynamo import config
+
+    patched: AbstractContextManager[None] = config.patch(recompile_limit=limit, fail_on_recompile_limit_hit=True)
+    return patched
+
+
+def allocations(profiler: profile) -> list[int]:
+    """Return the bytes that torch's allocator gave (or took back, negative), in order; public results are only sums."""
+    results: Any = profiler.profiler
+    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
+    return [event.nbytes() for event in sorted(events, key=lambda event: (event.start_ns(), event.nbytes()))]
+
+
+def storage_id(tensor: Tensor) -> int:
+    """Return what identifies a tensor's storage; its public address is 0 for all empty storages."""
+    return int(tensor.untyped_storage()._cdata)

@@ -2,8 +2,13 @@
 
 from argparse import ArgumentParser
 
+import numpy as np
+import pytest
 import timm
+import torch
+from datasets import ClassLabel, Dataset, Features, Value
 from timm.models import save_for_hf
+from torch.profiler import ProfilerActivity, profile
 
 from shvit_pl import compat
 
@@ -19,3 +24,51 @@ def test_a_folders_config_is_the_saved_networks(tmp_path):
     save_for_hf(model, tmp_path, safe_serialization=True, model_config={"label_names": ["a", "b", "c"]})
     cfg, architecture, _ = compat.load_timm_config(tmp_path)
     assert (architecture, cfg["num_classes"], cfg["label_names"]) == ("test_resnet", 3, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_stratified_indices_are_those_of_datasets_public_split(seed):
+    labels = np.array([0] * 31 + [1] * 17 + [2] * 9)
+    features = Features({"label": ClassLabel(num_classes=3), "index": Value("int64")})
+    rows = Dataset.from_dict({"label": labels, "index": np.arange(len(labels))}, features=features)
+    parts = rows.train_test_split(test_size=18, seed=seed, stratify_by_column="label")
+    found = compat.stratified_indices(labels, (len(labels) - 18, 18), np.random.default_rng(seed))
+    for part, indices in zip(("train", "test"), found, strict=True):
+        assert parts[part]["index"][:] == indices.tolist()
+
+
+def test_a_builder_that_is_not_of_the_cache_stays_as_it_is():
+    """Of the cache: tests/data/test_hub.py, where the version that was asked for comes from it."""
+    builder = object()
+    assert compat.at_cached_commit(builder, "user/name", "0123") is builder
+
+
+@pytest.mark.slow
+def test_inductor_compiles_a_graph_for_one_shape():
+    images = torch.randn(2, 3)
+    model = torch.nn.Linear(3, 2).eval()
+    with torch.no_grad():
+        graph = torch.export.export(model, (images,)).module()
+        network = compat.inductor_compile(graph, images, {"freezing": True})
+        torch.testing.assert_close(network(images), model(images))
+
+
+def test_recompiles_beyond_the_limit_raise():
+    function = torch.compile(lambda values: values + 1, backend="eager", dynamic=False)
+    with compat.limited_recompiles(1):
+        function(torch.zeros(2))
+        with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+            function(torch.zeros(3))
+    torch.compiler.reset()
+
+
+def test_allocations_are_in_order():
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        values = torch.empty(1000, dtype=torch.uint8)
+        del values
+    assert compat.allocations(profiler) == [1000, -1000]
+
+
+def test_views_share_a_storage_id():
+    values = torch.zeros(2, 3)
+    assert compat.storage_id(values.t()) == compat.storage_id(values) != compat.storage_id(values.clone())

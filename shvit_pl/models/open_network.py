@@ -28,7 +28,7 @@ from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.create import build_network
 from shvit_pl.models.network_names import FOLDER, Kind, NetworkName, find_network, local_file, repo_of, split_revision
 from shvit_pl.models.shvit import ENTRY_POINT, SHViT
-from shvit_pl.models.weights import NoAverageError, load_weights, read_tensors
+from shvit_pl.models.weights import LoadReport, NoAverageError, load_state, load_weights, read_tensors, tensors_in
 from shvit_pl.runs.folder import CONFIG, SUMMARY, read_summary
 from shvit_pl.runs.metrics import EMA
 
@@ -86,7 +86,7 @@ def open_network(
     image_size: int | None = None,
     weights: str | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
-    classifier: bool = False,
+    as_teacher: bool = False,
 ) -> OpenedNetwork:
     """Open a network by name.
 
@@ -98,7 +98,8 @@ def open_network(
         image_size: Side in pixels that a model of timm is built for, where it must know that (a ViT).
         weights: File of the weights of a model of timm.
         model_kwargs: What to change in a model of timm, such as `num_heads`.
-        classifier: Refuse what has no classes, before any weights are fetched.
+        as_teacher: Refuse what has no classes before any weights are fetched, and let timm resample a file's weights
+            to the network's size.
 
     Raises:
         UserError: for a name of nothing, and for weights that can't be had.
@@ -114,10 +115,10 @@ def open_network(
         return OpenedNetwork(found.name, _evaluated(design, _CLASSES), "design", design.image_size, fresh=True)
     if found.kind == "timm":
         size = {} if image_size is None else {"img_size": image_size}
-        return _open_timm(found, averaged, pretrained, weights, {**size, **(model_kwargs or {})}, classifier)
+        return _open_timm(found, averaged, pretrained, weights, {**size, **(model_kwargs or {})}, as_teacher)
     if found.kind == "checkpoint":
         return _open_checkpoint(found, averaged)
-    return _open_saved(found, averaged, classifier)
+    return _open_saved(found, averaged, as_teacher)
 
 
 def _evaluated(design: Design, classes: int) -> SHViT:
@@ -130,15 +131,15 @@ def _evaluated(design: Design, classes: int) -> SHViT:
 
 def _open_checkpoint(found: NetworkName, averaged: bool | None) -> OpenedNetwork:
     file = Path(found.place)
-    settings = read_checkpoint(str(file), flag="")
-    model, data = settings["model"], settings["data"]
+    content = read_checkpoint(str(file), flag="", weights=True)
+    model, data = content["model"], content["data"]
     if averaged is None:
         averaged = _monitored_average(file)
     if averaged and not model["ema"]["decay"]:
         raise NoAverageError(f"{found.name!r}: it has no averaged weights (its model.ema.decay was 0).")
     return OpenedNetwork(
         found.name,
-        network_of_checkpoint(file, model, averaged),
+        network_of_checkpoint(file, content, averaged),
         "checkpoint",
         data["image_size"],
         crop_pct=data["crop_pct"],
@@ -150,26 +151,27 @@ def _open_checkpoint(found: NetworkName, averaged: bool | None) -> OpenedNetwork
     )
 
 
-def network_of_checkpoint(checkpoint: Path, settings: dict[str, Any], averaged: bool) -> SHViT:
+def network_of_checkpoint(checkpoint: Path, content: dict[str, Any], averaged: bool) -> SHViT:
     """Build the network of a checkpoint of ours, in evaluation mode; two classifiers are merged into one, exactly.
 
     Args:
         checkpoint: The file.
-        settings: Its `model`, as `read_checkpoint` gives it.
+        content: What `read_checkpoint` returns, with its weights.
         averaged: Take its averaged weights.
 
     Raises:
         UserError: for a checkpoint that is not whole.
     """
+    settings, name = content["model"], str(checkpoint)
     model = _evaluated(DesignConfig(**settings["design"]).resolve(), len(settings["class_names"]))
-    _load_whole(model, str(checkpoint), averaged)
+    state = tensors_in(name, {"state_dict": content["weights"]}, averaged)
+    _check_whole(load_state(model, state, name))
     return model
 
 
-def _load_whole(model: SHViT, source: str, averaged: bool = False) -> None:
-    report = load_weights(model, source, averaged=averaged)
+def _check_whole(report: LoadReport) -> None:
     if report.reinitialised:
-        raise UserError(f"{source!r}: not whole, it lacks {', '.join(report.reinitialised)}.")
+        raise UserError(f"{report.source!r}: not whole, it lacks {', '.join(report.reinitialised)}.")
 
 
 def _monitored_average(checkpoint: Path) -> bool:
@@ -289,15 +291,15 @@ def _foreign(found: NetworkName, reason: str) -> UserError:
     )
 
 
-def _open_saved(found: NetworkName, averaged: bool | None, classifier: bool) -> OpenedNetwork:
+def _open_saved(found: NetworkName, averaged: bool | None, as_teacher: bool) -> OpenedNetwork:
     if averaged:
         raise NoAverageError(f"{found.name!r}: it holds one set of weights, none of them averaged.")
     cfg, architecture, arguments = _read_config(found)
     if architecture not in _SHVITS:
-        return _open_saved_timm(found, cfg, architecture, classifier)
+        return _open_saved_timm(found, cfg, architecture, as_teacher)
     pretrained = _pretrained(found, cfg, architecture, arguments)
     model = _evaluated(pretrained.design, pretrained.classes)
-    _load_whole(model, found.name)
+    _check_whole(load_weights(model, found.name))
     data, (mean, std) = pretrained.data, pretrained.normalization
     return OpenedNetwork(
         found.name,
@@ -314,13 +316,13 @@ def _open_saved(found: NetworkName, averaged: bool | None, classifier: bool) -> 
     )
 
 
-def _open_saved_timm(found: NetworkName, cfg: Mapping[str, Any], architecture: str, classifier: bool) -> OpenedNetwork:
+def _open_saved_timm(found: NetworkName, cfg: Mapping[str, Any], architecture: str, as_teacher: bool) -> OpenedNetwork:
     if not is_model(architecture):
         raise UserError(
             f"{found.name!r}: its network {architecture!r} is not known to timm {timm.__version__}. Give another, or "
             "install the version that it was made with."
         )
-    _check_classes(found, cfg, classifier)
+    _check_classes(found, cfg, as_teacher)
     prefix = FOLDER if found.kind == "folder" else "hf-hub:"
     return replace(_opened_timm(found.name, _create(found, f"{prefix}{found.place}", found.place)), origin="hub")
 
@@ -334,15 +336,15 @@ def _open_timm(
     pretrained: bool,
     weights: str | None,
     changes: Mapping[str, Any],
-    classifier: bool,
+    as_teacher: bool,
 ) -> OpenedNetwork:
     name = found.name
     if weights is not None:
-        model = _create_with_weights(found, weights, averaged, changes)
+        model = _create_with_weights(found, weights, averaged, changes, as_teacher)
         name = f"{name} ({Path(weights).name})"
     elif pretrained:
         cfg = found.pretrained_settings()
-        _check_classes(found, cfg, classifier)
+        _check_classes(found, cfg, as_teacher)
         if averaged:
             raise NoAverageError(f"{name!r}: it holds one set of weights, none of them averaged.")
         model = _create(found, found.place, cfg.get("hf_hub_id") or found.place, **changes)
@@ -356,8 +358,8 @@ def _open_timm(
     return replace(opened, image_size=size, fresh=not (pretrained or weights))
 
 
-def _check_classes(found: NetworkName, cfg: Mapping[str, Any], classifier: bool) -> None:
-    if classifier and cfg.get("num_classes") == 0:
+def _check_classes(found: NetworkName, cfg: Mapping[str, Any], as_teacher: bool) -> None:
+    if as_teacher and cfg.get("num_classes") == 0:
         raise UserError(
             f"{found.name!r}: not a classifier (it has no classes, only features). Give a network that was trained to "
             "classify, such as timm:regnety_160.deit_in1k."
@@ -377,7 +379,9 @@ def _create(found: NetworkName, model_name: str, repo: str, **changes: Any) -> A
         raise UserError(f"{found.name!r}: {why_no_model(error, repo)}") from error
 
 
-def _create_with_weights(found: NetworkName, weights: str, averaged: bool | None, changes: Mapping[str, Any]) -> Any:
+def _create_with_weights(
+    found: NetworkName, weights: str, averaged: bool | None, changes: Mapping[str, Any], as_teacher: bool
+) -> Any:
     file = weights_file(weights)
     with naming("weights "):
         state = read_tensors(weights, file, averaged)
@@ -385,12 +389,20 @@ def _create_with_weights(found: NetworkName, weights: str, averaged: bool | None
     try:  # timm maps the keys of the authors' own files to its own
         model = timm.create_model(found.place, pretrained=True, pretrained_cfg_overlay=overlay, **changes)
     except Exception as error:  # whatever timm's mapping of keys, or a model of timm, runs into
-        raise UserError(
-            f"weights {weights!r}: these are not weights of {found.place!r} ({one_line(error)[:160]}). Give the name "
-            "of the network that they are of."
-        ) from error
+        raise _other_weights(found, weights, one_line(error)[:160]) from error
+    for key, tensor in model.state_dict().items():
+        if not as_teacher and key in state and state[key].shape != tensor.shape:
+            shapes = f"{key} is of shape {list(state[key].shape)}, not {list(tensor.shape)}"
+            raise _other_weights(found, weights, shapes)
     model.pretrained_cfg.pop("state_dict")
     return model
+
+
+def _other_weights(found: NetworkName, weights: str, reason: str) -> UserError:
+    return UserError(
+        f"weights {weights!r}: these are not weights of {found.place!r} ({reason}). Give the name of the network that "
+        "they are of."
+    )
 
 
 def weights_file(weights: str) -> Path:

@@ -78,7 +78,17 @@ def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> Lo
         UserError: (a `ValueError`) when the source can't be read, or any tensor of the backbone is missing, unexpected
             or of another shape. The model is then unchanged.
     """
-    state = _read_state_dict(str(source), averaged)
+    return load_state(model, _read_state_dict(str(source), averaged), source)
+
+
+def load_state(model: SHViT, state: dict[str, Tensor], source: str | Path) -> LoadReport:
+    """Load the tensors of `source` into `model`, as `load_weights` does.
+
+    Args:
+        model: A model of the design that the weights were trained with.
+        state: The tensors under timm's keys.
+        source: What the user calls the weights.
+    """
     own = model.state_dict()
     _check_backbone(own, state, source)
     if model.head_dist is None and "head_dist.l.weight" in state:
@@ -121,7 +131,11 @@ def read_tensors(name: str, path: Path, averaged: bool | None = False) -> dict[s
         content = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
     except Exception as error:  # whatever the readers run into in a file that is something else, or cut short
         raise _unreadable(name, "damaged, cut short, or of objects that are not tensors") from error
-    content = content if isinstance(content, Mapping) else {}
+    return tensors_in(name, content if isinstance(content, Mapping) else {}, averaged)
+
+
+def tensors_in(name: str, content: Mapping[str, Any], averaged: bool | None = False) -> dict[str, Tensor]:
+    """Return a network's tensors from the content of a file; arguments and errors as of `read_tensors`."""
     average = {} if averaged is False else _tensors(_average_in(content))
     if averaged and not average:
         raise NoAverageError(f"{name!r}: it holds no averaged weights.")

@@ -151,7 +151,7 @@ def open_teacher(
     class_map = None if config.class_map is None else read_class_map(config.class_map)
     with _refusals(config):
         found = _find(config)
-        network = open_network(found, config.use_ema, pretrained=True, weights=config.weights, classifier=True)
+        network = open_network(found, config.use_ema, pretrained=True, weights=config.weights, as_teacher=True)
     network.model.requires_grad_(False)
     widths = probe(network, config)
     known = KnownNames(network.class_names, network.descriptions) if network.class_names else None
