@@ -9,7 +9,7 @@ from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
 from shvit_pl.hub.target import Target
-from shvit_pl.sweep.study.folder import SWEEP
+from shvit_pl.sweep.engine.folder import SWEEP
 
 if TYPE_CHECKING:
     from shvit_pl.hub.card import Sweep
