@@ -32,12 +32,12 @@ class PushToHub(L.Callback):
         folder = run_folder(trainer)
         if folder is None or not trainer.is_global_zero:
             return
-        from shvit_pl.hub.ended import open_run
-        from shvit_pl.hub.target import Target
+        from shvit_pl.hub.card import Target
         from shvit_pl.hub.upload import push
+        from shvit_pl.runs.finished_run import FinishedRun
 
         try:
-            push(open_run(folder), Target(self.repo_id, public=self.public))
+            push(FinishedRun.open(folder), Target(self.repo_id, public=self.public))
         except (UserError, OSError) as error:  # of the Hub, or of a disk that is full
             again = ["shvit-pl", "push", str(folder), "--repo-id", self.repo_id, *(["--public"] * self.public)]
             print(

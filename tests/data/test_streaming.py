@@ -14,6 +14,7 @@ from shvit_pl.data import streaming
 from shvit_pl.data.samplers import Draw
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import QUICK, assert_same, fit, stop_at, weights
+from tests.cli.two_processes import needs_two_cores
 from tests.data.opening import open_dataset
 
 ROWS, SHARDS, VALIDATION = 91, 3, 23
@@ -34,7 +35,7 @@ def shards(tmp_path, monkeypatch):
 
 def streamed(path, **settings):
     options = {"image_size": 32, "batch_size": 7, "num_workers": 0, "augment": "none", "steps_per_epoch": 13}
-    data = HFImageDataModule(str(path), streaming=True, **(options | settings))
+    data = HFImageDataModule(path=str(path), streaming=True, **(options | settings))
     data.setup("fit")
     return data
 
@@ -46,7 +47,7 @@ def images(loader):
 @pytest.fixture
 def stored(shards):
     """What the training images measure, read map-style."""
-    data = HFImageDataModule(str(shards), image_size=32, batch_size=7, num_workers=0, augment="none")
+    data = HFImageDataModule(path=str(shards), image_size=32, batch_size=7, num_workers=0, augment="none")
     data.setup("fit")
     dataset = data.train_dataloader().dataset
     return Counter(dataset[Draw(row)]["image"].sum().item() for row in range(len(dataset)))
@@ -114,6 +115,7 @@ def test_a_broken_image_of_a_stream_is_replaced_and_named(shards, workers):
 FLAGS = ["--data.streaming=true", "--data.steps_per_epoch=5", "--trainer.limit_train_batches=null"]
 
 
+@needs_two_cores
 @pytest.mark.slow
 def test_two_processes_end_together_on_shards_that_do_not_divide(shards, tmp_path):
     flags = [*FLAGS, f"--data.path={shards}", "--trainer.limit_val_batches=1.0"]

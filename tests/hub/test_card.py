@@ -74,22 +74,22 @@ def test_weights_of_a_file_are_no_base_model(run, tmp_path):
 @pytest.mark.parametrize(
     ("teacher", "words"),
     [
-        ("regnety_160.deit_in1k", "timm states its licence as apache-2.0"),
-        ("timm/regnety_160.deit_in1k", "timm states its licence as apache-2.0"),
-        ("somebody/teacher", "its page on the Hub states its licence"),
+        ("regnety_160.deit_in1k", "timm states its license as apache-2.0"),
+        ("timm/regnety_160.deit_in1k", "timm states its license as apache-2.0"),
+        ("somebody/teacher", "its page on the Hub states its license"),
         ("runs/teacher/version_0", "it was trained with shvit-pl too"),
     ],
 )
-def test_a_teacher_is_named_with_its_licence(teacher, words, ended, tmp_path):
+def test_a_teacher_is_named_with_its_license(teacher, words, ended, tmp_path):
     run = with_design(ended, tmp_path / "run", name="tiny", distilled=True)
     edit(run / "summary.json", teacher=f"{teacher}, 1.0 M parameters; top-1 93.0% on 256 validation images")
     of_model(run, distill={"teacher": teacher, "objective": "hard", "alpha": 0.5, "tau": 1.0, "weights": None})
     text = card_of(run, tmp_path / "hub").text
-    assert "## Its teacher" in text
+    assert "## Teacher" in text
     assert f"`{teacher}`" in text
     assert words in text
     assert "top-1 93.0%" in text
-    assert "the one that gives their mean" in text
+    assert "their mean as a single classifier" in text
 
 
 def test_without_teacher_sweep_or_figures_the_card_does_not_speak_of_them(run, tmp_path):
@@ -113,7 +113,7 @@ def test_the_papers_model_stands_beside_with_its_own_conditions(ended, tmp_path)
 
 def test_networks_of_our_own_say_that_they_need_this_package(ended, run, tmp_path):
     ours = card_of(run, tmp_path / "ours")
-    assert ours.text.count("import shvit_pl.models  # tells timm") == 2
+    assert ours.text.count("import shvit_pl.models  # registers the architecture") == 2
     assert "transformers" not in ours.data.tags
     assert "The paper has no such model" in ours.text
     timms = card_of(with_design(ended, tmp_path / "s1", name="s1"), tmp_path / "timms")

@@ -56,7 +56,7 @@ def test_an_answer_that_is_an_error(status, path, words, run, hub, capsys):
     hub.fail(status, path, times=99)
     message = refused(run, capsys)
     assert words in message
-    assert "the same command repeats the push" in message
+    assert "run the same command again" in message
     hub.faults.clear()
     assert push(run) == 0
     assert "model.safetensors" in hub.repo(REPO).files
@@ -95,7 +95,7 @@ def test_no_token_is_told_before_the_run_is_read(run, hub, capsys, monkeypatch):
 
 def test_a_token_that_may_only_read(run, hub, capsys, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub.account("user", write=False))
-    assert "may only read" in refused(run, capsys)
+    assert "can only read" in refused(run, capsys)
 
 
 def test_an_unknown_token(run, hub, capsys, monkeypatch):
@@ -105,7 +105,7 @@ def test_an_unknown_token(run, hub, capsys, monkeypatch):
 
 def test_the_repositories_of_somebody_else(run, hub, capsys):
     hub.account("other")
-    assert "may not write to the repositories of 'other'" in refused(run, capsys, repo="other/digits")
+    assert "can't write to repositories of 'other'" in refused(run, capsys, repo="other/digits")
 
 
 def account(role, permissions=(), organisations=None):
@@ -120,15 +120,15 @@ def account(role, permissions=(), organisations=None):
     ("who", "repo", "words"),
     [
         (account("write"), "user/a", None),
-        (account("read"), "user/a", "may only read"),
+        (account("read"), "user/a", "can only read"),
         (account("fineGrained", ["repo.content.read", "repo.write"]), "user/a", None),
-        (account("fineGrained", ["repo.content.read"]), "user/a", "may only read"),
+        (account("fineGrained", ["repo.content.read"]), "user/a", "can only read"),
         (account("write", organisations={"team": "contributor"}), "team/a", None),
-        (account("write", organisations={"team": "read"}), "team/a", "may not write to the repositories of 'team'"),
+        (account("write", organisations={"team": "read"}), "team/a", "can't write to repositories of 'team'"),
         (
             account("write", organisations={"team": "admin"}),
             "others/a",
-            "may not write to the repositories of 'others'",
+            "can't write to repositories of 'others'",
         ),
     ],
 )

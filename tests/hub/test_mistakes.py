@@ -68,18 +68,18 @@ def test_averaged_weights_that_are_not_there(run, capsys):
     ("flags", "words"),
     [
         ((), "repo_id"),
-        (("--repo-id", "digits"), "Give user/name"),
-        (("--repo-id", "user/-digits"), "no name of a repository"),
-        (("--repo-id", "user/digits/s1"), "no name of a repository"),
+        (("--repo-id", "digits"), "use user/name"),
+        (("--repo-id", "user/-digits"), "not a repository name"),
+        (("--repo-id", "user/digits/s1"), "not a repository name"),
         ((*REPO, "--weights", "emma"), "allowed are raw, ema"),
         ((*REPO, "--privat"), "no such flag"),
         *(
-            ((*REPO, "--revision", name), "no name of a branch")
+            ((*REPO, "--revision", name), "not a branch name")
             for name in ("my branch", "refs/pr/1", "v2/", "HEAD", "a..b")
         ),
         (("--repo-id", "hf-hub:user/digits@v2"), "give user/digits, and --revision v2"),
         (("--repo-id", "https://huggingface.co/user/digits"), "give user/digits."),
-        ((*REPO, "--output", "there"), "belongs to --dry-run"),
+        ((*REPO, "--output", "there"), "belongs to --dry_run"),
     ],
 )
 def test_flags(flags, words, run, capsys):

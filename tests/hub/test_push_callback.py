@@ -10,6 +10,7 @@ import pytest
 from shvit_pl.cli import main
 from tests.cli.runs import QUICK as RUN
 from tests.cli.runs import fit
+from tests.cli.two_processes import needs_two_cores
 
 QUICK = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2")
 TO = "--push_to=user/digits"
@@ -41,8 +42,8 @@ def test_a_hub_that_fails_keeps_the_run_and_names_the_command_that_pushes_it(hub
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--push_to=digits",), "Give user/name"),
-        (("--push_to=other/digits",), "may not write"),
+        (("--push_to=digits",), "use user/name"),
+        (("--push_to=other/digits",), "can't write"),
         (("--push_public=true",), "belongs to --push_to"),
         ((TO, "--trainer.logger=false"), "nothing to push"),
         ((TO, "--trainer.enable_checkpointing=false"), "nothing to push"),
@@ -60,12 +61,13 @@ def test_what_could_not_be_pushed_is_refused_before_the_data_is_opened(flags, wo
 def test_a_token_is_asked_for_before_the_data_is_opened(hub, capsys, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub.account("user", write=False))
     assert fit(TO, "--data.path=nowhere/at/all") == 2
-    assert "may only read" in capsys.readouterr().err
+    assert "can only read" in capsys.readouterr().err
     monkeypatch.delenv("HF_TOKEN")
     assert fit(TO, "--data.path=nowhere/at/all") == 2
     assert "hf auth login" in capsys.readouterr().err
 
 
+@needs_two_cores
 @pytest.mark.slow
 def test_of_two_processes_one_pushes(hub, tmp_path):
     two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")

@@ -12,19 +12,19 @@ __all__ = ["OPSET", "describe", "example_of_use", "load", "read_metadata", "save
 
 
 def load(path: Path) -> OnnxNetwork:
-    """The network of a file, run by onnxruntime on the CPU with as many threads as torch."""
+    """Return the network of a file, run by onnxruntime on the CPU with as many threads as torch."""
     return OnnxNetwork(path)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What `save` was given, and what else the file says."""
+    """Return the metadata that `save` wrote."""
     import onnx
 
     return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
 
 
 def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    """Replace what a file says."""
+    """Replace the metadata of a file."""
     import onnx
 
     model = onnx.load(path)
@@ -33,7 +33,7 @@ def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def describe(path: Path) -> list[str]:
-    """What else there is to say of a file."""
+    """Return further lines about a file."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
@@ -44,5 +44,5 @@ def describe(path: Path) -> list[str]:
 
 
 def example_of_use(path: Path, images: str) -> str:
-    """One line of Python that runs a file."""
+    """Return one line of Python that runs a file."""
     return f"import onnxruntime as ort; ort.InferenceSession({str(path)!r}).run(None, {{'images': {images}.numpy()}})"
