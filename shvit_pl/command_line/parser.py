@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Union, get_ar
 import docstring_parser
 from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
 
+from shvit_pl.command_line.config_files import plain
 from shvit_pl.compat import parser_actions
 from shvit_pl.errors import UserError, did_you_mean
 
@@ -326,7 +327,8 @@ def _value_parser(options: type[DataclassInstance]) -> ArgumentParser:
 
 def _parsed(parser: ArgumentParser, name: str, text: str) -> Any:
     try:
-        return parser.parse_args([f"--{name}={text}"])[name]
+        value = parser.parse_args([f"--{name}={text}"])[name]
+        return plain(value)
     except argparse.ArgumentError as error:
         raise UserError(shortened(error.message, parser)) from error
 
