@@ -25,7 +25,8 @@ from benchmarks.images import photograph, write_images
 from benchmarks.report import environment, publish, table
 from benchmarks.runs import fit
 from benchmarks.step_times import StepTimes
-from shvit_pl.data.on_device import PlannedCrop
+from shvit_pl.data.batch_transform import PlannedCrop
+from shvit_pl.data.config import DataConfig
 from shvit_pl.data.transforms import train_transform
 from shvit_pl.models import create_model
 from shvit_pl.modules.averaging import Average
@@ -99,7 +100,7 @@ def _loading() -> dict[str, list[float]]:
     torch.set_num_threads(1)
     ways = {}
     for name, jitter in (("crop and flip", 0.0), ("crop, flip and colour jitter", 0.4)):
-        whole, part = train_transform(224, 0.875, "crop", None, jitter), PlannedCrop(224, jitter)
+        whole, part = train_transform(DataConfig(color_jitter=jitter)), PlannedCrop(224, jitter)
         ways[f"{name}: in the worker, left to the device"] = (lambda w=whole: w(image), lambda p=part: p(image))
     return _compared(ways, rounds=60)
 

@@ -26,7 +26,8 @@ from benchmarks.report import environment, publish, table
 from shvit_pl.analysis.heads.attention.ablation import ablations, removals, without_heads
 from shvit_pl.analysis.heads.attention.layers import AttentionLayer, attention_layers
 from shvit_pl.analysis.unfused import unfused
-from shvit_pl.data.transforms import eval_transform, normalise
+from shvit_pl.data.batch_transform import normalize
+from shvit_pl.data.transforms import eval_transform
 
 _PACKAGES = ("torch", "timm")
 _WANTED = 1.7
@@ -56,7 +57,7 @@ def main(batch_size: int = 8, rounds: int = 5, out: Path = Path("benchmarks/resu
 def _photographs(count: int) -> Tensor:
     generator, prepare = np.random.default_rng(0), eval_transform(224, 0.875)
     images = torch.stack([prepare(pil_to_tensor(photograph(generator))) for _ in range(count)])
-    return normalise(images, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    return normalize(images, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
 
 def _measured(model: nn.Module, layers: Sequence[AttentionLayer], images: Tensor, rounds: int) -> Seconds:

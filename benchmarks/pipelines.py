@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.data.auto_augment import repair
+from shvit_pl.data.transforms import repair
 
 SIZE = 224
 

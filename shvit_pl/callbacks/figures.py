@@ -14,8 +14,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
 from shvit_pl.callbacks.progress import epochs_done
+from shvit_pl.data.batch_transform import denormalize
 from shvit_pl.data.dataset import IGNORED
-from shvit_pl.data.transforms import denormalise
 from shvit_pl.display.plots import as_png
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.runs.folder import FIGURES
@@ -51,7 +51,7 @@ class RunFigures(L.Callback):
             if _is_drawn(trainer, "inputs"):  # by the interrupted run
                 return
             data = trainer.datamodule  # type: ignore[attr-defined]
-            images = denormalise(batch["image"], data.mean, data.std)
+            images = denormalize(batch["image"], data.mean, data.std)
             _save(trainer, "inputs", draw_inputs(images, batch["label"], list(pl_module.class_names or [])))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

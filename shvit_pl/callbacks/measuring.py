@@ -11,8 +11,7 @@ import lightning as L
 import torch
 
 from shvit_pl.cores import cores_of_process
-from shvit_pl.data.settings import can_move
-from shvit_pl.data.sources import EMBEDDED
+from shvit_pl.data.config import EMBEDDED, DataConfig
 
 _Callback = TypeVar("_Callback", bound=L.Callback)
 
@@ -130,23 +129,23 @@ class DataWait(L.Callback):
         throughput = find_callback(trainer, Throughput)
         share = throughput.data_wait if throughput is not None else None
         if share is not None and share > MUCH and trainer.is_global_zero:
-            settings: Any = trainer.datamodule.hparams  # type: ignore[attr-defined]
+            config: DataConfig = trainer.datamodule.config  # type: ignore[attr-defined]
             loader: Any = trainer.train_dataloader
-            print(advice(share, settings, loader.num_workers, trainer.strategy.root_device.type, trainer.num_devices))
+            print(advice(share, config, loader.num_workers, trainer.strategy.root_device.type, trainer.num_devices))
 
 
-def advice(share: float, settings: Any, workers: int, device: str, devices: int = 1) -> str:
+def advice(share: float, config: DataConfig, workers: int, device: str, devices: int = 1) -> str:
     """One line: what was waited, and what to change in this run's own settings.
 
     Args:
         share: Of the training's time, from 0 to 1.
-        settings: The data module's.
+        config: The data module's settings.
         workers: Processes that load, per device.
         device: cpu, cuda, ...
         devices: How many of them this machine trains on.
     """
     cores = cores_of_process() // devices or 1
-    ways = _lighter(settings, device)
+    ways = _lighter(config, device)
     who = "the training" if device == "cpu" else "the device"
     if device == "cpu":
         where = f"Loading and training share {cores} core{'s' * (cores > 1)}, so more workers would not help much."
@@ -158,15 +157,15 @@ def advice(share: float, settings: Any, workers: int, device: str, devices: int 
     return f"data wait: {share:.0%} of the time {who} waited for images. {where}{others}"
 
 
-def _lighter(settings: Any, device: str) -> list[str]:
+def _lighter(config: DataConfig, device: str) -> list[str]:
     """What leaves the workers less to do."""
     ways = []
-    if device != "cpu" and can_move(settings) and settings["augment_on"] == "workers":
+    if device != "cpu" and config.fits_device and config.augment_on == "workers":
         ways.append("--data.augment_on device")
-    if settings["auto_augment"] is not None:
+    if config.auto_augment is not None:
         ways.append("--data.auto_augment null (another training)")
-    if settings["path"] != EMBEDDED:
-        ways.append(f"store images no larger than about {2 * settings['image_size']} pixels a side")
+    if config.path != EMBEDDED:
+        ways.append(f"store images no larger than about {2 * config.side} pixels a side")
     return ways
 
 

@@ -1,4 +1,4 @@
-"""Which columns hold the images and the labels: inferred from the features, never guessed when ambiguous."""
+"""Columns of images and labels: inferred from the features, never guessed when ambiguous."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LABEL_KINDS = (
 
 
 def image_column(features: Features, wanted: str | None = None) -> str:
-    """The column of images: `wanted`, or the only one of type `Image`; raises `UserError` otherwise."""
+    """Return the column of images: `wanted`, or the only one of type `Image`; raises `UserError` otherwise."""
     candidates = [column for column, feature in features.items() if isinstance(feature, Image)]
     column = _choose("data.image_column", "images", features, candidates, wanted)
     feature = features[column]
@@ -29,7 +29,7 @@ def image_column(features: Features, wanted: str | None = None) -> str:
 
 
 def label_column(features: Features, wanted: str | None = None) -> str:
-    """The column of labels: `wanted`, or the only `ClassLabel`, or `label`; raises `UserError` otherwise.
+    """Return the column of labels: `wanted`, the only `ClassLabel`, or `label`; raises `UserError` otherwise.
 
     Without any `ClassLabel`, `label` is meant as long as no other column calls itself one, as `coarse_label` does.
     """
@@ -80,7 +80,7 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
 
 
 def _class_names(name: str, split: Dataset, column: str) -> list[str]:
-    """The classes that a split declares or, as text and in their order, the labels in it; none where it has none."""
+    """Return the classes that a split declares or, as text and in order, its labels; none where it has none."""
     if column not in split.features:
         return []
     feature = split.features[column]
@@ -95,7 +95,7 @@ def _class_names(name: str, split: Dataset, column: str) -> list[str]:
     if isinstance(feature, ClassLabel) and max(labels) >= feature.num_classes:
         raise UserError(
             f"data.label_column {column!r}: split {name!r} has the label {max(labels)}, but only {feature.num_classes} "
-            "classes have names. Name them all, or mend the labels."
+            "classes have names. Name them all, or fix the labels."
         )
     return list(feature.names) if isinstance(feature, ClassLabel) else [str(label) for label in sorted(labels)]
 

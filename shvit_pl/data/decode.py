@@ -75,7 +75,7 @@ def _by_pil(data: bytes, exif_rotation: bool) -> Tensor:
     picture: Image.Image = Image.open(BytesIO(data))
     picture.load()
     if exif_rotation:
-        with suppress(Exception):  # broken EXIF or XMP data turn nothing
+        with suppress(Exception):  # a broken EXIF or XMP block turns nothing
             picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I;16"):
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))

@@ -17,14 +17,14 @@ Progress = Callable[[], int]
 
 
 def workers_for(asked: int | None, device: str) -> int:
-    """Processes that load: those asked for, or what suits the device. On a CPU, they would take cores from training."""
+    """Return the number of processes that load: on a CPU none by default, as they would take cores from training."""
     if asked is not None:
         return asked
     return min(cores_of_process(), 8) if device != "cpu" else 0
 
 
 def options(batch_size: int, workers: int, prefetch: int, device: str) -> dict[str, Any]:
-    """Options of every loader; each draws from a generator of its own, and nothing from the run's."""
+    """Return the options of every loader; each draws from a generator of its own, and nothing from the run's."""
     return {
         "batch_size": batch_size,
         "num_workers": workers,
@@ -57,11 +57,11 @@ class _Resumable(DataLoader[Batch]):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty."""
+        """Return nothing: the trainer keeps the position."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to take."""
+        """Take nothing."""
 
 
 class EpochLoader(_Resumable):

@@ -7,6 +7,8 @@ the rectangle is empty, all pixels are blended by lambda.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,7 +17,6 @@ from timm.data.mixup import cutmix_bbox_and_lam
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from shvit_pl.data.transfer import sent
 from shvit_pl.randomness import seeded
 
 Mix = tuple[float, tuple[int, ...]]  # lambda and rectangle
@@ -23,7 +24,7 @@ NOT_MIXED: Mix = 1.0, (0, 0, 0, 0)
 
 
 def draw_mix(mixup: Mixup, size: int, key: tuple[int, ...]) -> list[Mix]:
-    """What timm's Mixup, seeded by `key`, does to a pair of images of side `size`: lambda and rectangle of both.
+    """Return what timm's Mixup, seeded by `key`, does to a pair of images: lambda and rectangle of both.
 
     Read off a black and a white image, as timm has no public function for it.
 
@@ -41,44 +42,41 @@ def draw_mix(mixup: Mixup, size: int, key: tuple[int, ...]) -> list[Mix]:
 
 
 def _extent(inside: NDArray[np.bool_]) -> tuple[int, ...]:
-    """Top, bottom, left and right of a rectangle in `(S, S)`; zeros where it is empty."""
+    """Return top, bottom, left and right of a rectangle in `(S, S)`; zeros where it is empty."""
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     return (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1) if len(rows) else NOT_MIXED[1]
 
 
 def encode_mix(lam: NDArray[np.float32], box: NDArray[np.int16]) -> NDArray[np.int32]:
-    """Parameters `(B, 5)` of lambda `(B,)` and rectangles `(B, 4)`."""
+    """Return parameters `(B, 5)` of lambda `(B,)` and rectangles `(B, 4)`."""
     return np.column_stack([lam.astype(np.float32).view(np.int32), box.astype(np.int32)])
 
 
 def decode_mix(mix: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-    """Lambda and rectangles of what `encode_mix` gave."""
+    """Return lambda and rectangles of what `encode_mix` gave."""
     return np.ascontiguousarray(mix[:, 0]).view(np.float32), mix[:, 1:].astype(np.int16)
 
 
-def mix_pairs(
-    images: Tensor, labels: Tensor, mix: Tensor, classes: int, smoothing: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """Mix neighbours: the images 0 and 1, 2 and 3, and so on.
+def mix_targets(labels: Tensor, mix: Tensor, mixup: Mixup) -> Tensor:
+    """Return the targets `(B, classes)` of neighbors mixed by `mix_images`, as timm's `mixup_target` gives them.
 
     Args:
-        images: `(B, 3, S, S)`; they are left as they are.
         labels: `(B,)`.
         mix: Parameters `(B, 5)`.
-        classes: Number of classes.
-        smoothing: Share of a target spread over all classes.
-
-    Returns:
-        Images `(B, 3, S, S)`, and targets `(B, classes)` as timm's `mixup_target` gives them for each pair.
+        mixup: Number of classes, and the share of a target that is spread over all of them.
     """
+    classes, smoothing = mixup.num_classes, mixup.label_smoothing
     lam = _lam(mix)[:, None]
     targets = one_hot(labels, classes).to(lam.dtype) * (1 - smoothing) + smoothing / classes
     partners = targets.view(-1, 2, classes).flip(1).view(-1, classes)
-    return mix_images(images, mix), targets * lam + partners * (1 - lam)
+    return targets * lam + partners * (1 - lam)
 
 
 def mix_images(images: Tensor, mix: Tensor) -> Tensor:
-    """The images `(B, 3, S, S)` of `mix_pairs`; outside and inside of a rectangle they are exact copies."""
+    """Mix the images 0 and 1, 2 and 3, and so on, of `(B, 3, S, S)`, which are left as they are.
+
+    Outside and inside of a rectangle they are exact copies.
+    """
     partners_share = _partners_share(images, mix)
     mixed = torch.empty_like(images)
     for half, other in ((0, 1), (1, 0)):  # lerp is exact for the shares 0 and 1, and copies nothing
@@ -87,7 +85,7 @@ def mix_images(images: Tensor, mix: Tensor) -> Tensor:
 
 
 def _partners_share(images: Tensor, mix: Tensor) -> Tensor:
-    """How much of each pixel is the partner's, `(B, 1, S, S)`."""
+    """Return how much of each pixel is the partner's, `(B, 1, S, S)`."""
     lam, (top, bottom, left, right) = _lam(mix)[:, None, None], mix[:, 1:, None, None].unbind(1)
     y = torch.arange(images.shape[-2], device=images.device)[:, None]
     x = torch.arange(images.shape[-1], device=images.device)
@@ -109,7 +107,7 @@ class MixupOfEach(Mixup):
         return self._mix(x, np.concatenate([lam, lam[::-1]]), np.concatenate([box, box[::-1]]))
 
     def _drawn(self, images: int, shape: torch.Size) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-        """Lambda and rectangle of so many images, drawn in timm's order."""
+        """Draw lambda and rectangle of so many images, in timm's order."""
         lam, by_cutmix = self._params_per_elem(images)
         box = np.zeros((images, 4), np.int16)
         for index in np.flatnonzero(by_cutmix & (lam != 1)):
@@ -118,10 +116,18 @@ class MixupOfEach(Mixup):
 
     def _mix(self, x: Tensor, lam: NDArray[np.float32], box: NDArray[np.int16]) -> Tensor:
         """Mix each image with its mirror in the batch, in place; returns lambda `(B, 1)`."""
-        mix = sent(encode_mix(lam, box), x.device)
+        mix = to_device(encode_mix(lam, box), x.device)
         x.lerp_(x.flip(0), _partners_share(x, mix).to(x.dtype))
         return _lam(mix)[:, None].to(x.dtype)
 
 
 def _lam(mix: Tensor) -> Tensor:
     return mix[:, 0].view(torch.float32)
+
+
+def to_device(values: Tensor | NDArray[Any], device: torch.device) -> Tensor:
+    """Copy from the CPU; to a GPU from pinned memory, as from ordinary memory the program would wait."""
+    tensor = torch.as_tensor(values)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -12,21 +12,18 @@ from torch.utils.data import DistributedSampler
 
 
 class Draw(NamedTuple):
-    """What a sampler asks of a dataset.
-
-    Attributes:
-        row: Its number.
-        key: What its augmentation is seeded by.
-        counted: False for padding, which fills up the last batch of some processes and is not evaluated.
-    """
+    """A sampler's request to a dataset."""
 
     row: int
+    """Number of the row."""
     key: tuple[int, ...] = ()
+    """Seed of its augmentation."""
     counted: bool = True
+    """False for padding, which fills up the last batch of some processes and is not evaluated."""
 
 
 def process() -> tuple[int, int]:
-    """Number of processes that train together, and this one's rank."""
+    """Return the number of processes that train together, and this one's rank."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_world_size(), distributed.get_rank()
     return 1, 0

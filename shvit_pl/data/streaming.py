@@ -20,7 +20,7 @@ _MOST_IN_A_ROW = 100  # broken images: far more than a run bears, which is then 
 
 
 def _worker() -> tuple[int, int]:
-    """Number of the loader's workers, and this one's number."""
+    """Return the number of the loader's workers, and this one's number."""
     info = get_worker_info()
     return (info.num_workers, info.id) if info is not None else (1, 0)
 
@@ -61,7 +61,7 @@ class TrainStream(_Stream):
         self._done = batches
 
     def __iter__(self) -> Iterator[Item]:
-        """Yield items for ever; a broken image is replaced by the next whole one."""
+        """Yield items forever; a broken image is replaced by the next whole one."""
         workers, worker = _worker()
         start = self._done // workers * self.batch_size  # workers give batches in turns
         broken: list[tuple[Key, Item]] = []
@@ -109,4 +109,4 @@ class EvalStream(_Stream):
                 yield self.reader.read(row, f"row {count} of worker {worker}")
             count += 1
         if count % self.replicas and self.rank >= count % self.replicas:
-            yield self.reader.nothing()
+            yield self.reader.placeholder()

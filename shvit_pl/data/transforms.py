@@ -1,30 +1,30 @@
-"""Resizing and augmentation on uint8 tensors; normalisation comes later, on the device."""
+"""Augmentation in the workers, on uint8 tensors; normalization comes later, on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from PIL import Image, ImageOps
+from timm.data.auto_augment import RandAugment, auto_augment_transform, rand_augment_transform
+from timm.data.constants import IMAGENET_DEFAULT_MEAN
 from torch import Tensor
 from torchvision.transforms import ColorJitter, InterpolationMode, v2
 
-from shvit_pl.data import auto_augment as policies
-from shvit_pl.data.auto_augment import OnPIL
+from shvit_pl.data.config import THREE_AUGMENT, DataConfig, Resize
 
-Augment = Literal["none", "shift", "crop"]
-Resize = Literal["crop", "squash"]
+_OnPIL = Callable[[Image.Image], Image.Image]
 _BICUBIC = InterpolationMode.BICUBIC
 
 
 def eval_transform(size: int, crop_pct: float, resize: Resize = "crop") -> v2.Compose:
-    """The official evaluation: uint8 `(3, H, W)` to `(3, size, size)`.
+    """Build the official evaluation: uint8 `(3, H, W)` to `(3, size, size)`.
 
     Args:
         size: Side of the result in pixels.
         crop_pct: The side's share of the resized image that the central crop keeps.
-        resize: `crop` resizes the shorter side to `size / crop_pct` and crops the centre; `squash` resizes both sides
+        resize: `crop` resizes the shorter side to `size / crop_pct` and crops the center; `squash` resizes both sides
             to `size`, without a crop (the official fine-tuning).
     """
     if resize == "squash":
@@ -32,41 +32,56 @@ def eval_transform(size: int, crop_pct: float, resize: Resize = "crop") -> v2.Co
     return v2.Compose([v2.Resize(int(size / crop_pct), interpolation=_BICUBIC), v2.CenterCrop(size), _contiguous])
 
 
-def train_transform(
-    size: int, crop_pct: float, augment: Augment, auto_augment: str | None = None, color_jitter: float = 0.0
-) -> v2.Compose:
-    """Augmentation that the data allows: uint8 `(3, H, W)` to `(3, size, size)`.
+def train_transform(config: DataConfig) -> v2.Compose:
+    """Build the augmentation that the data allows: uint8 `(3, H, W)` to `(3, image_size, image_size)`.
 
     It draws from the global generators of torch, `random` and numpy.
-
-    Args:
-        size: Side of the result in pixels.
-        crop_pct: As in `eval_transform`, for `none` and `shift`.
-        augment: `none`; `shift` moves the image by up to an eighth (digits: a flipped 2 is no 2); `crop` is the random
-            resized crop and horizontal flip of natural images.
-        auto_augment: timm's name of a RandAugment (`rand-m9-mstd0.5-inc1`), or `3a` (3-Augment).
-        color_jitter: Strength for brightness, contrast and saturation; as in timm, it has no effect with RandAugment.
-
-    Raises:
-        UserError: for an `auto_augment` that is neither.
     """
-    if augment == "crop":
-        steps = [RandomResizedCrop(size), v2.RandomHorizontalFlip()]
+    if config.augment == "crop":
+        steps = [RandomResizedCrop(config.side), v2.RandomHorizontalFlip()]
     else:
-        steps = [eval_transform(size, crop_pct)]
-    if augment == "shift":
+        steps = [eval_transform(config.side, config.crop_pct)]
+    if config.augment == "shift":  # no flip: a flipped 2 is no 2
         steps.append(v2.RandomAffine(degrees=0, translate=(1 / 8, 1 / 8)))
-    colours = _colours(size, auto_augment, color_jitter)
-    if colours:
-        steps.append(_Pictured(colours))
+    colors = _color_steps(config)
+    if colors:
+        steps.append(_ApplyOnPIL(colors))
     return v2.Compose([*steps, _contiguous])
 
 
-def _colours(size: int, auto_augment: str | None, color_jitter: float) -> list[OnPIL]:
-    steps: list[OnPIL] = [policies.build(auto_augment, size)] if auto_augment is not None else []
-    if color_jitter and auto_augment in (None, policies.THREE_AUGMENT):
-        steps.append(ColorJitter(color_jitter, color_jitter, color_jitter))
+def _color_steps(config: DataConfig) -> list[_OnPIL]:
+    policy, jitter = config.auto_augment, config.color_jitter
+    steps: list[_OnPIL] = [_policy(policy, config.side)] if policy is not None else []
+    if jitter and policy in (None, THREE_AUGMENT):  # as in timm, there is none beside RandAugment
+        steps.append(ColorJitter(jitter, jitter, jitter))
     return steps
+
+
+def _policy(name: str, size: int) -> _OnPIL:
+    """Build timm's policy with the options of timm's `transforms_imagenet_train`, for RGB images."""
+    options: dict[str, Any] = {
+        "translate_const": int(size * 0.45),
+        "img_mean": tuple(round(255 * channel) for channel in IMAGENET_DEFAULT_MEAN),
+        "interpolation": Image.Resampling.BICUBIC,
+    }
+    if name == THREE_AUGMENT:
+        return auto_augment_transform(name, options)
+    return repair(rand_augment_transform(name, options))
+
+
+def repair(augment: RandAugment) -> RandAugment:
+    """Let timm's RandAugment keep no bits at full magnitude, which newer versions of Pillow refuse with an error."""
+    for operation in augment.ops:
+        if operation.name.startswith("Posterize"):
+            operation.aug_fn = _posterize
+    return augment
+
+
+def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
+    """Keep the upper bits; none of them is black, as in the versions of Pillow that allowed it."""
+    if bits <= 0:
+        return Image.new(image.mode, image.size)
+    return ImageOps.posterize(image, min(bits, 8))
 
 
 class RandomResizedCrop(v2.RandomResizedCrop):
@@ -79,14 +94,14 @@ class RandomResizedCrop(v2.RandomResizedCrop):
 
 def resized(image: Tensor, size: list[int]) -> Tensor:
     """Resize uint8 `(3, H, W)` to `size`, bicubic, with antialiasing."""
-    together = image[None].contiguous(memory_format=torch.channels_last)
-    return v2.functional.resize_image(together, size, _BICUBIC, antialias=True)[0]
+    channels_last = image[None].contiguous(memory_format=torch.channels_last)
+    return v2.functional.resize_image(channels_last, size, _BICUBIC, antialias=True)[0]
 
 
-class _Pictured:
+class _ApplyOnPIL:
     """Steps that are defined on PIL images, for tensors."""
 
-    def __init__(self, steps: Sequence[OnPIL]) -> None:
+    def __init__(self, steps: Sequence[_OnPIL]) -> None:
         self.steps = steps
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -98,22 +113,3 @@ class _Pictured:
 
 def _contiguous(image: Tensor) -> Tensor:
     return image.contiguous()
-
-
-def denormalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """The inverse of `normalise`, as float32 in [0, 1]."""
-    shape = (1, -1, 1, 1)
-    return (images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape)).clamp(0, 1)
-
-
-def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 `(B, 3, H, W)` to normalised float32 on the same device."""
-    pixels = v2.functional.to_dtype(images, torch.float32, scale=True)
-    return v2.functional.normalize(pixels, _on(images.device, mean), _on(images.device, std), inplace=True)
-
-
-@lru_cache(maxsize=16)
-def _on(device: torch.device, values: tuple[float, ...]) -> Any:
-    """Made once for each device, as the program waits for the copy."""
-    with torch.inference_mode(False):
-        return torch.tensor(values, device=device)

@@ -1,28 +1,37 @@
-"""Fixed augmented views of the training images, the same for every batch size, number of processes and run's seed."""
+"""Fixed augmented views of the training images, the same for every batch size, number of processes and run's seed.
+
+They are drawn (`Views`) when a teacher answers them, and replayed from where the answers are kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol
 
 import numpy as np
+from datasets import Dataset
 from numpy.typing import NDArray
 from timm.data import Mixup
+from torch.utils.data import DistributedSampler
 
-from shvit_pl.data.mixing import NOT_MIXED, Mix, draw_mix
-from shvit_pl.data.samplers import TrainSampler
+from shvit_pl.data.config import DataConfig
+from shvit_pl.data.dataset import ImageDataset, Item, RowReader
+from shvit_pl.data.mixing import NOT_MIXED, Mix, draw_mix, encode_mix
+from shvit_pl.data.samplers import Draw, TrainSampler, process
+from shvit_pl.errors import UserError
 
 Columns = dict[str, NDArray[Any]]
 _SEED = 0
 
 
 def slots_of_view(rows: int, repeats: int) -> int:
-    """Images that a view of so many rows holds."""
+    """Return the number of images in a view of so many rows."""
     return len(_sampler(rows, repeats)) // 2 * 2
 
 
 def place_of(slot: Any, slots: int) -> tuple[Any, Any]:
-    """The view of a slot, counted through all views of so many slots, and the draw in it; of many in an array, too."""
+    """Return the view of a slot (or of an array of them), counted through all views, and the draw in it."""
     view, within = divmod(slot, slots)
     pair, half = divmod(within, 2)
     return view, pair + half * (slots // 2)
@@ -68,7 +77,7 @@ class Views:
         }
 
     def _rows(self, view: int) -> NDArray[np.int32]:
-        """Rows that a view draws, one after the other; of one view at a time, to spare memory."""
+        """Return the rows that a view draws, one after the other; of one view at a time, to spare memory."""
         if self._drawn is None or self._drawn[0] != view:
             self._sampler.set_epoch(view)
             self._drawn = int(view), np.fromiter((draw.row for draw in self._sampler), np.int32)
@@ -85,3 +94,127 @@ class Views:
 
 def _sampler(rows: int, repeats: int) -> TrainSampler:
     return TrainSampler(range(rows), _SEED, repeats, shares=(1, 0))
+
+
+# ---- replaying
+
+
+class Replay(Protocol):
+    """A store of views; see `Views`, which draws them."""
+
+    slots: int
+    """Slots of a view; an even number."""
+    views: int
+    """Number of views."""
+
+    def read(self, slots: Sequence[int]) -> Columns:
+        """Return `row`, `key`, `lam` and `box` of these slots, and any others, which go to the batch as they are.
+
+        Those must be integers: floating-point numbers would be rounded where training is in reduced precision.
+        """
+
+
+def check_replay(config: DataConfig) -> None:
+    """Raise `UserError` for settings that can't train on kept views."""
+    if config.augment_on != "workers":
+        raise UserError(
+            f"data.augment_on {config.augment_on}: a teacher's answers are kept for images as the workers make them. "
+            "Leave it out, or leave out model.distill.cache."
+        )
+    check_stored(config)
+    size = config.batch_size
+    if size % 2:
+        raise UserError(
+            f"data.batch_size {size}: a teacher's answers are kept for pairs of images; allowed are {size - 1 or 2} "
+            f"and {size + 1}."
+        )
+
+
+def check_stored(config: DataConfig) -> None:
+    """Raise `UserError` for a stream, which has no rows to keep anything for."""
+    if config.streaming:
+        raise UserError(
+            "data.streaming true: a teacher's answers are kept for rows, which a stream does not have. Set "
+            "--data.streaming false, or leave out model.distill.cache."
+        )
+
+
+class ReplaySampler(DistributedSampler[int]):
+    """In epoch e the slots of view e modulo views: its pairs in a new permutation, shared out over the processes.
+
+    Every process gets as many pairs; at the end, fewer than there are processes may be left out.
+
+    Args:
+        replay: The views.
+        seed: Seed of the permutations.
+
+    Attributes:
+        start: Slots of the epoch to leave out, those that an interrupted run has had already.
+    """
+
+    def __init__(self, replay: Replay, seed: int) -> None:
+        replicas, rank = process()
+        pairs = range(replay.slots // 2)
+        super().__init__(pairs, replicas, rank, shuffle=True, seed=seed, drop_last=True)  # type: ignore[arg-type]
+        self.start = 0
+        self._slots, self._views = replay.slots, replay.views
+
+    def __len__(self) -> int:
+        return 2 * super().__len__()
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the slots of this process."""
+        first = self.epoch % self._views * self._slots
+        slots = (first + 2 * pair + half for pair in super().__iter__() for half in (0, 1))
+        yield from islice(slots, self.start, None)
+
+
+class RangeSampler(DistributedSampler[list[int]]):
+    """Batches of slots, in their order and none across the end of a range; every n-th range goes to each process.
+
+    Args:
+        ranges: Slots, by the number that decides which process gets them.
+        batch_size: Most slots of a batch; pairs stay together.
+    """
+
+    def __init__(self, ranges: dict[int, range], batch_size: int) -> None:
+        replicas, rank = process()
+        super().__init__(list(ranges), replicas, rank, shuffle=False)  # type: ignore[arg-type]
+        step = max(batch_size // 2 * 2, 2)
+        mine = [slots for number, slots in ranges.items() if number % replicas == rank]
+        self._batches = [slots[start : start + step] for slots in mine for start in range(0, len(slots), step)]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the batches of this process."""
+        yield from map(list, self._batches)
+
+
+class ReplayDataset(ImageDataset):
+    """Rows asked for by slot, many at a time.
+
+    An item is that of a training image, with `slot`, `row`, `draw` (its key), `mix` (see `mixing`), and `teacher`: what
+    else the views keep of it.
+    """
+
+    def __init__(self, rows: Dataset, reader: RowReader, replay: Replay) -> None:
+        super().__init__(rows, reader, training=True)
+        self.replay = replay
+
+    def __getitem__(self, slots: Any) -> Any:
+        """Return one item of one slot, or a list of those of many."""
+        return self.__getitems__(slots) if isinstance(slots, list) else self.__getitems__([slots])[0]
+
+    def __getitems__(self, slots: list[int]) -> list[Item]:
+        columns = self.replay.read(slots)
+        mixes = encode_mix(columns.pop("lam"), columns.pop("box"))
+        rows, keys = columns.pop("row"), columns.pop("key")
+        items = []
+        for index, slot in enumerate(slots):
+            item = super().__getitem__(Draw(int(rows[index]), tuple(keys[index].tolist())))
+            kept = {name: column[index] for name, column in columns.items()}
+            of_slot = {"slot": slot, "row": rows[index], "draw": keys[index], "mix": mixes[index], "teacher": kept}
+            items.append({**item, **of_slot})
+        return items

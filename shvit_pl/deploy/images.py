@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from shvit_pl.data.batch_transform import normalize
+from shvit_pl.data.config import COLUMN_SETTINGS, EMBEDDED, ROW_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.samplers import Draw
-from shvit_pl.data.settings import OF_COLUMNS, OF_ROWS
-from shvit_pl.data.sources import EMBEDDED
-from shvit_pl.data.transforms import normalise
 from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.local_files import local_file
 from shvit_pl.models.open_network import OpenedNetwork
 
-_OF_IMAGES = (*OF_ROWS, *OF_COLUMNS, "exif_rotation")  # of a run's data settings, what says which images there are
+_OF_IMAGES = (*ROW_SETTINGS, *COLUMN_SETTINGS, "exif_rotation")  # settings that say which images there are
 
 
 class RealImages:
@@ -76,7 +75,7 @@ class RealImages:
         dataset = self.data.evaluated()
         for batch in DataLoader(dataset, size, sampler=draws, num_workers=workers, generator=torch.Generator()):
             self.data.broken["validate"].count(batch["broken"])
-            pixels = normalise(batch["image"], self.data.mean, self.data.std)
+            pixels = normalize(batch["image"], self.data.mean, self.data.std)
             yield self._prepared(pixels), batch["label"]
 
     def training(self, most: int) -> Iterator[Tensor]:

@@ -26,8 +26,8 @@ from shvit_pl.callbacks.summary import RunHparams, RunSummary
 from shvit_pl.command_line.checks import check_writable
 from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.quiet import quiet
+from shvit_pl.data.config import DATASET_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.data.settings import OF_ONE_DATASET
 from shvit_pl.deploy.measuring import is_out_of_memory
 from shvit_pl.deploy.optimize_callback import OptimizedNetwork
 from shvit_pl.designs.config import resolve_design
@@ -131,7 +131,7 @@ class ShvitCLI(LightningCLI):
     def _parse_again(self, settings: Mapping[str, Any], parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse again, with settings of a checkpoint as defaults, but not those of a dataset that is not used."""
         command_parser = self._subcommand_parsers[self.config["subcommand"]]
-        own = {f"data.{key}": command_parser.get_default(f"data.{key}") for key in OF_ONE_DATASET}
+        own = {f"data.{key}": command_parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}
         set_defaults(command_parser, settings, of_checkpoint=self.checkpoint is not None)
         super().parse_arguments(parser, args)
         if self.config[self.config["subcommand"]].data.path != settings["data"].get("path"):

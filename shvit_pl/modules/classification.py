@@ -14,7 +14,6 @@ from torchmetrics import MetricCollection
 
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.data.loaders import Batch
-from shvit_pl.data.mixing import mix_pairs
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design
 from shvit_pl.designs.published import paper_weight_decay
@@ -122,10 +121,12 @@ class ClassificationModule(TrainedModule):
             data: After its `setup`.
             stage: fit, validate, test or predict.
         """
-        self.check_image_size(data.hparams["image_size"])
-        self.mix_config.check_batch_size(data.hparams["batch_size"])
+        self.check_image_size(data.config.side)
+        self.mix_config.check_batch_size(data.config.batch_size)
         if data.class_names is not None:
             self._adopt_classes(data.class_names)
+        if stage == "fit":
+            data.mixup = self._make_mixup()
 
     def check_image_size(self, side: int) -> None:
         """Raise `UserError` when images of this side in pixels are too small for the design."""
@@ -167,11 +168,14 @@ class ClassificationModule(TrainedModule):
         self.model = create_model(num_classes=classes, **asdict(self.design_config))
         self.model.set_grad_checkpointing(hp["grad_checkpointing"])
         self.ema = self.ema_config.build(self.model)
-        self.mixup = self.mix_config.build(classes, hp["label_smoothing"])
+        self.mixup = self._make_mixup()
         self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(hp["label_smoothing"])
         self.metrics = make_metrics(classes, averaged=self.ema is not None)
         if hp["compile"]:
             self.model.compile()  # in place, so that the keys of checkpoints stay clean
+
+    def _make_mixup(self) -> Mixup | None:
+        return self.mix_config.build(len(self.class_names or ()), self.hparams["label_smoothing"])
 
     def on_fit_start(self) -> None:
         """Begin with the weights of `init_from`, unless a run is being resumed."""
@@ -216,24 +220,22 @@ class ClassificationModule(TrainedModule):
                 "another classifier with shvit-pl fit."
             )
 
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Mix the training batches of loaders that aren't our data module's, which does it itself."""
+        if self.mixup is None or not self.trainer.training:
+            return batch
+        with self.trainer.precision_plugin.train_step_context():
+            images, targets = self.mixup(batch["image"], batch["label"])
+        return {**batch, "image": images, "target": targets}
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mix the images and learn; each classifier of a dual head learns from the labels."""
-        images, targets = self._mixed(batch)
+        """Learn; each classifier of a dual head learns from the labels."""
+        images, targets = batch["image"], batch.get("target", batch["label"])
         logits = self(images)
         heads = logits if isinstance(logits, tuple) else (logits,)
         loss = torch.stack([self.criterion(head.float(), targets) for head in heads]).mean()
         self.log_dict({"train/loss": loss, "train/lr": self._lr()}, batch_size=len(images))
         return loss
-
-    def _mixed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images as the network is to see them, also left in the batch, and targets, `(B, classes)` once mixed."""
-        mixup, targets = self.mixup, batch["label"]
-        if mixup is not None and "mix" in batch:  # drawn before
-            numbers = mixup.num_classes, mixup.label_smoothing
-            batch["image"], targets = mix_pairs(batch["image"], targets, batch["mix"], *numbers)
-        elif mixup is not None:
-            batch["image"], targets = mixup(batch["image"], targets)
-        return batch["image"], targets
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Update the metrics under `val/`; returns the logits for callbacks."""

@@ -131,8 +131,8 @@ class DistillationModule(ClassificationModule):
             checkpoint["state_dict"].update(checkpoint.get("beside", {}))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mix the images, and learn from labels and teacher."""
-        images, targets = self._mixed(batch)
+        """Learn from labels and teacher."""
+        images, targets = batch["image"], batch.get("target", batch["label"])
         answer, teaching = self._ask_teacher(images, batch)
         logits, told, taught = self._ask_student(images)
         task, distill = self.criterion(told, targets), self.objective(taught, teaching)

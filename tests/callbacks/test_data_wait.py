@@ -2,24 +2,19 @@
 
 import csv
 import time
+from dataclasses import replace
 
 import pytest
 
 from shvit_pl.callbacks.measuring import advice
 from shvit_pl.cores import cores_of_process
+from shvit_pl.data.config import DataConfig
 from shvit_pl.data.dataset import RowReader
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 
-LOADING = {
-    "path": "photos",
-    "auto_augment": None,
-    "image_size": 224,
-    "augment": "crop",
-    "augment_on": "workers",
-    "color_jitter": 0.0,
-}
+LOADING = DataConfig(path="photos")
 LONGER = "--trainer.limit_train_batches=6"
 
 
@@ -85,4 +80,4 @@ def test_the_advice_is_of_the_runs_own_settings(device, workers, devices, said):
     assert said in line
     assert "about 448 pixels a side" in line
     assert "--data.auto_augment" not in line
-    assert "--data.auto_augment null" in advice(0.43, {**LOADING, "auto_augment": "3a"}, workers, device, devices)
+    assert "--data.auto_augment null" in advice(0.43, replace(LOADING, auto_augment="3a"), workers, device, devices)

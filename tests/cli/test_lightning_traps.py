@@ -49,7 +49,7 @@ def test_settings_given_as_dataclasses_come_back_with_weights_only(tmp_path):
     """Stored as dataclasses, they would need `weights_only=False`, which runs code from checkpoints."""
     options = {"accelerator": "cpu", "max_epochs": 2, "limit_train_batches": 1, "limit_val_batches": 1}
     options |= {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    data = HFImageDataModule("digits", image_size=64, batch_size=4, augment="none", num_workers=0)
+    data = HFImageDataModule(image_size=64, batch_size=4, augment="none", num_workers=0)
 
     def module():
         return ClassificationModule(
@@ -73,7 +73,7 @@ def test_settings_given_as_dataclasses_come_back_with_weights_only(tmp_path):
 
 def test_what_loads_images_holds_neither_trainer_nor_model():
     """A transform that is a method would drag them along: hashed by `datasets`, and copied into every worker."""
-    data = HFImageDataModule("digits", image_size=64, batch_size=4, num_workers=0)
+    data = HFImageDataModule(image_size=64, batch_size=4, num_workers=0)
     module = ClassificationModule(design=DesignConfig("tiny"))
     trainer = L.Trainer(
         accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False

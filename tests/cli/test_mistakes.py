@@ -138,7 +138,7 @@ DATA = [
     (["--data.auto_augment=rand-m999"], ["data.auto_augment 'rand-m999'", "rand-m9"]),
     (["--data.name=foo"], ["data.name 'foo'", "no configurations"]),
     (["--data.steps_per_epoch=3"], ["data.steps_per_epoch 3", "--data.streaming true"]),
-    (["--data.streaming=true", WHOLE], ["data.steps_per_epoch None", "how many steps"]),
+    (["--data.streaming=true", WHOLE], ["data.steps_per_epoch None", "number of steps"]),
     (["--data.streaming=true", "--data.steps_per_epoch=3", WHOLE], ["data.streaming", "no validation split"]),
     (
         ["--data.streaming=true", "--data.steps_per_epoch=3", "--trainer.limit_train_batches=2"],
@@ -146,7 +146,7 @@ DATA = [
     ),
     (
         ["--data.streaming=true", "--data.steps_per_epoch=3", "--data.train_fraction=0.5", WHOLE],
-        ["data.train_fraction 0.5", "of a stream"],
+        ["data.train_fraction 0.5", "streaming requires 1"],
     ),
 ]
 

@@ -48,7 +48,7 @@ def test_the_grid_shows_the_inputs_as_the_network_sees_them(cached, run, monkeyp
         assert main(["cache-teacher", *QUICK, *flags]) == 0
     seen, drawn = [], []
     from shvit_pl import ClassificationModule
-    from shvit_pl.data.transforms import denormalise
+    from shvit_pl.data.batch_transform import denormalize
 
     forward = ClassificationModule.forward
 
@@ -64,5 +64,5 @@ def test_the_grid_shows_the_inputs_as_the_network_sees_them(cached, run, monkeyp
     monkeypatch.setattr(ClassificationModule, "forward", watch)
     monkeypatch.setattr(figures, "draw_inputs", keep)
     assert fit(*flags) == 0
-    expected = denormalise(seen[0], (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    expected = denormalize(seen[0], (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert torch.equal(drawn[0], expected)

@@ -2,7 +2,7 @@
 
 from datasets import DatasetDict
 
-from shvit_pl.data.sources import open_source
+from shvit_pl.data.opening import open_source
 
 
 def open_dataset(path, name=None):

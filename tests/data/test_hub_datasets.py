@@ -3,7 +3,7 @@
 import pytest
 
 from shvit_pl.cli import main
-from shvit_pl.data.sources import open_source
+from shvit_pl.data.opening import open_source
 from tests.data import standins
 from tests.data.birds import SPLITS, STREAMED, offline, summary, train
 

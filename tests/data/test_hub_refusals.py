@@ -4,7 +4,7 @@ import pytest
 from datasets import Features, Value
 from huggingface_hub import constants
 
-from shvit_pl.data.sources import open_source
+from shvit_pl.data.opening import open_source
 from shvit_pl.errors import UserError
 from tests.data import standins
 from tests.data.birds import SPLITS, STREAMED, offline, refusal

@@ -5,7 +5,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 from PIL import Image as PILImage
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.data.splits import divide
+from shvit_pl.data.rows import divide
 
 
 def rows(labels, names="ab"):

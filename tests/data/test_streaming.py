@@ -34,7 +34,7 @@ def shards(tmp_path, monkeypatch):
 
 def streamed(path, **settings):
     options = {"image_size": 32, "batch_size": 7, "num_workers": 0, "augment": "none", "steps_per_epoch": 13}
-    data = HFImageDataModule(str(path), streaming=True, **(options | settings))
+    data = HFImageDataModule(path=str(path), streaming=True, **(options | settings))
     data.setup("fit")
     return data
 
@@ -46,7 +46,7 @@ def images(loader):
 @pytest.fixture
 def stored(shards):
     """What the training images measure, read map-style."""
-    data = HFImageDataModule(str(shards), image_size=32, batch_size=7, num_workers=0, augment="none")
+    data = HFImageDataModule(path=str(shards), image_size=32, batch_size=7, num_workers=0, augment="none")
     data.setup("fit")
     dataset = data.train_dataloader().dataset
     return Counter(dataset[Draw(row)]["image"].sum().item() for row in range(len(dataset)))

@@ -11,9 +11,8 @@ from PIL import Image as PILImage
 from timm.data import create_transform
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from shvit_pl.data.auto_augment import repair
-from shvit_pl.data.transforms import denormalise, eval_transform, normalise, train_transform
-from shvit_pl.errors import UserError
+from shvit_pl.data.config import DataConfig
+from shvit_pl.data.transforms import eval_transform, repair, train_transform
 from tests.data.pictures import photo
 
 BICUBIC = official.InterpolationMode.BICUBIC
@@ -31,6 +30,10 @@ SIZES = [
     (60, 1),
     (700, 9),
 ]
+
+
+def training(size, augment="crop", **settings):
+    return train_transform(DataConfig(image_size=size, augment=augment, **settings))
 
 
 def seeded(transform, image, seed=0):
@@ -84,7 +87,7 @@ def test_the_training_crop_is_torchvisions_on_pil_under_the_same_seed(size):
         crop = resized(picture.crop((left, top, left + width, top + height)), 128, 128)
         return official.RandomHorizontalFlip()(crop)
 
-    picture, transform = photo(*size), train_transform(128, 0.875, "crop")
+    picture, transform = photo(*size), training(128)
     for seed in range(8):
         assert_pils_pixels(seeded(transform, pil_to_tensor(picture), seed), seeded(reference, picture, seed))
 
@@ -107,7 +110,7 @@ def test_colours_change_exactly_as_in_timms_training_transform(name, jitter):
         if hasattr(step, "ops"):
             repair(step)
     image = pil_to_tensor(photo(96, 96))
-    transform = train_transform(96, 1.0, "none", name, jitter)
+    transform = training(96, "none", crop_pct=1.0, auto_augment=name, color_jitter=jitter)
     results = [seeded(transform, image, seed) for seed in range(60)]
     for seed, result in enumerate(results):
         assert torch.equal(result, pil_to_tensor(seeded(reference, to_pil_image(image), seed)))
@@ -116,20 +119,20 @@ def test_colours_change_exactly_as_in_timms_training_transform(name, jitter):
 
 def test_colour_jitter_has_no_effect_beside_randaugment():
     image = pil_to_tensor(photo())
-    plain, jittered = (train_transform(64, 0.875, "crop", RANDAUGMENT, jitter) for jitter in (0.0, 0.4))
+    plain, jittered = (training(64, auto_augment=RANDAUGMENT, color_jitter=jitter) for jitter in (0.0, 0.4))
     assert torch.equal(seeded(plain, image), seeded(jittered, image))
 
 
 @pytest.mark.parametrize("name", [RANDAUGMENT, "3a"])
 def test_augmentation_follows_the_seed(name):
-    image, transform = pil_to_tensor(photo()), train_transform(64, 0.875, "crop", name, 0.3)
+    image, transform = pil_to_tensor(photo()), training(64, auto_augment=name, color_jitter=0.3)
     first, again, other = (seeded(transform, image, seed) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_posterizing_at_full_magnitude_is_black_and_no_error():
-    image, transform = pil_to_tensor(photo()), train_transform(32, 1.0, "none", "rand-m10-n1-p1-inc1")
+    image, transform = pil_to_tensor(photo()), training(32, "none", crop_pct=1.0, auto_augment="rand-m10-n1-p1-inc1")
     results = [seeded(transform, image, seed) for seed in range(60)]
     assert any((result == 0).all() for result in results)
 
@@ -138,31 +141,14 @@ def test_posterizing_at_full_magnitude_is_black_and_no_error():
 @pytest.mark.parametrize("augment", ["none", "shift", "crop"])
 @pytest.mark.parametrize("name", [None, RANDAUGMENT, "3a"])
 def test_the_result_is_always_a_square_of_bytes(size, augment, name):
-    result = train_transform(40, 0.875, augment, name, 0.3)(pil_to_tensor(photo(*size)))
+    result = training(40, augment, auto_augment=name, color_jitter=0.3)(pil_to_tensor(photo(*size)))
     assert (result.dtype, tuple(result.shape), result.is_contiguous()) == (torch.uint8, (3, 40, 40), True)
 
 
 @pytest.mark.parametrize("name", [RANDAUGMENT, "3a"])
 def test_a_pickled_transform_is_small_and_does_the_same(name):
-    transform = train_transform(64, 0.875, "crop", name, 0.3)
+    transform = training(64, auto_augment=name, color_jitter=0.3)
     data = pickle.dumps(transform)
     image = pil_to_tensor(photo())
     assert len(data) < 10_000
     assert torch.equal(seeded(pickle.loads(data), image), seeded(transform, image))
-
-
-@pytest.mark.parametrize(
-    "name", ["", "rand9", "rand-m9.5", "rand-foo", "rand-m", "augmix", "3b", "original", "rand-n0"]
-)
-def test_another_auto_augment_is_refused_with_examples(name):
-    with pytest.raises(UserError, match=rf"data.auto_augment '{name}'.*rand-m9-mstd0.5-inc1.*3a"):
-        train_transform(64, 0.875, "crop", name)
-
-
-def test_normalising_and_back_gives_the_image():
-    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    normal = normalise(images, mean, std)
-    expected = (images / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    torch.testing.assert_close(normal, expected)
-    torch.testing.assert_close(denormalise(normal, mean, std), images / 255)

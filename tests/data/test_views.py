@@ -8,13 +8,12 @@ from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.data import replay, samplers
-from shvit_pl.data.erasing import erase_each
-from shvit_pl.data.mixing import decode_mix, draw_mix, encode_mix, mix_images, mix_pairs
-from shvit_pl.data.replay import RangeSampler, ReplaySampler
+from shvit_pl.data import samplers
+from shvit_pl.data import views as views_file
+from shvit_pl.data.batch_transform import erase_each
+from shvit_pl.data.mixing import decode_mix, draw_mix, encode_mix, mix_images, mix_targets
 from shvit_pl.data.samplers import TrainSampler
-from shvit_pl.data.views import Views
-from shvit_pl.errors import UserError
+from shvit_pl.data.views import RangeSampler, ReplaySampler, Views
 from shvit_pl.randomness import seed_cpu, seeded
 from tests.data import pictures
 
@@ -43,7 +42,7 @@ def test_mixing_is_timms_on_batches_of_two_seeded_alike(name):
     images, labels = torch.randn(120, 3, 24, 24), torch.randint(0, 7, (120,))
     settings = MIXES[name]
     mixes = [mix for pair in range(60) for mix in draw_mix(mixup(**settings), 24, (5, pair))]
-    mixed, targets = mix_pairs(images, labels, encoded(mixes), classes=7, smoothing=0.1)
+    mixed, targets = mix_images(images, encoded(mixes)), mix_targets(labels, encoded(mixes), mixup(7, 0.1))
     for pair in range(60):
         two = slice(2 * pair, 2 * pair + 2)
         with seeded(5, pair):
@@ -147,7 +146,7 @@ def test_a_resumed_epoch_replays_what_is_left_of_it():
 def test_processes_share_out_the_pairs_of_a_view(replicas, monkeypatch):
     views, drawn = Views(41, repeats=1, size=16, mixup=None, views=2), []
     for rank in range(replicas):
-        monkeypatch.setattr(replay, "process", lambda rank=rank: (replicas, rank))
+        monkeypatch.setattr(views_file, "process", lambda rank=rank: (replicas, rank))
         slots = slots_of(ReplaySampler(views, seed=1), 1)
         assert len(slots) == len(ReplaySampler(views, seed=1)) == 40 // 2 // replicas * 2
         assert all(slot // 2 == other // 2 for slot, other in zip(slots[::2], slots[1::2], strict=True))
@@ -158,19 +157,10 @@ def test_processes_share_out_the_pairs_of_a_view(replicas, monkeypatch):
 def test_processes_share_out_ranges_by_their_numbers(monkeypatch):
     ranges, drawn = {0: range(10), 2: range(20, 30), 5: range(50, 53)}, []
     for rank in range(2):
-        monkeypatch.setattr(replay, "process", lambda rank=rank: (2, rank))
+        monkeypatch.setattr(views_file, "process", lambda rank=rank: (2, rank))
         drawn.append(list(RangeSampler(ranges, batch_size=5)))
     assert drawn[0] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [20, 21, 22, 23], [24, 25, 26, 27], [28, 29]]
     assert drawn[1] == [[50, 51, 52]]
-
-
-@pytest.mark.parametrize(
-    ("settings", "flag"), [({"batch_size": 31}, "data.batch_size 31"), ({"streaming": True}, "data.streaming true")]
-)
-def test_what_can_not_be_replayed_is_refused(settings, flag):
-    data = HFImageDataModule(image_size=16, **{"steps_per_epoch": 1 if "streaming" in settings else None, **settings})
-    with pytest.raises(UserError, match=flag):
-        data.train_on(Views(40, repeats=1, size=16, mixup=None, views=1))
 
 
 def test_a_broken_image_is_replaced_by_the_next_whole_one(tmp_path):
@@ -180,7 +170,7 @@ def test_a_broken_image_is_replaced_by_the_next_whole_one(tmp_path):
     rows = Dataset.from_dict({"image": images, "label": [0, 1] * 100}, features=features)
     rows.to_parquet(str(tmp_path / "train.parquet"))
     data = HFImageDataModule(
-        str(tmp_path), image_size=16, batch_size=10, num_workers=0, augment="none", validation_fraction=0.05
+        path=str(tmp_path), image_size=16, batch_size=10, num_workers=0, augment="none", validation_fraction=0.05
     )
     data.setup("fit")
     data.train_on(Views(data.rows("train"), repeats=1, size=16, mixup=None, views=1))

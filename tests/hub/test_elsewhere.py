@@ -9,7 +9,7 @@ from datasets import load_dataset
 from PIL import Image
 
 from shvit_pl.cli import main
-from shvit_pl.data.sources import _DIGITS
+from shvit_pl.data.opening import _DIGITS
 from tests.hub.elsewhere import Environment
 from tests.hub.runs import network, quick_fit, with_design
 

@@ -40,7 +40,7 @@ RECIPE = [
 class Waiting(TorchDispatchMode):
     """Notes where training steps would wait for a GPU; the first one, which draws a figure, may.
 
-    `_lr` stays on the CPU, and `sent` goes through pinned memory.
+    `_lr` stays on the CPU, and `to_device` goes through pinned memory.
     """
 
     def __init__(self):
@@ -50,7 +50,7 @@ class Waiting(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if self.inside and self.steps > 1 and func in READ_BACK | COPIED:
             frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_stack()]
-            if func in READ_BACK or not any(frame.endswith((" _lr", " sent")) for frame in frames):
+            if func in READ_BACK or not any(frame.endswith((" _lr", " to_device")) for frame in frames):
                 self.found.append((str(func), [frame for frame in frames if "torch/" not in frame][-3:]))
         return func(*args, **(kwargs or {}))
 

@@ -20,7 +20,7 @@ EVERYTHING = {"augment": "crop", "auto_augment": "rand-m9-mstd0.5-inc1", "erasin
 def opened(seed=0, **settings):
     """Some of the digits with every augmentation."""
     settings = {"image_size": 32, "train_fraction": 0.1, "batch_size": 32, "num_workers": 0, **EVERYTHING} | settings
-    data = HFImageDataModule("digits", **settings)
+    data = HFImageDataModule(**settings)
     data.seed = seed
     data.setup("fit")
     return data

@@ -5,8 +5,7 @@ import pytest
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from shvit_pl.data import replay
-from shvit_pl.data.mixing import mix_pairs
+from shvit_pl.data import views
 from shvit_pl.teachers.cache.answers import dense
 from shvit_pl.teachers.cache.folder import TeacherCache
 from tests.teachers.caches import CONFIG, network, opened, planned
@@ -22,7 +21,7 @@ def epoch(data, number):
 
 def check_answers(batch, seen, net):
     """The student's pixels are the teacher's, and its answers are those of now, less the largest logit."""
-    images, _ = mix_pairs(batch["image"], batch["label"], batch["mix"], classes=10)
+    images = batch["image"]
     assert torch.equal(images, seen[batch["slot"]])
     with torch.inference_mode():
         online = net(images)
@@ -62,7 +61,7 @@ def test_two_processes_train_on_the_cached_answers_without_overlap(cache, monkey
     folder, manifest, seen = cache
     slots, net = [], network()
     for rank in range(2):
-        monkeypatch.setattr(replay, "process", lambda rank=rank: (2, rank))
+        monkeypatch.setattr(views, "process", lambda rank=rank: (2, rank))
         data = opened(seed=3, batch_size=16)
         data.train_on(TeacherCache(folder, manifest))
         for batch in epoch(data, 1):
@@ -91,8 +90,7 @@ def test_a_gpu_trains_on_the_pixels_that_were_cached_on_a_cpu(cache):
     for batch in data.train_dataloader():
         batch = move_data_to_device(data.on_before_batch_transfer(batch, 0), torch.device("cuda"))
         batch = data.on_after_batch_transfer(batch, 0)
-        images, _ = mix_pairs(batch["image"], batch["label"], batch["mix"], classes=10)
-        torch.testing.assert_close(images.cpu(), cache[2][batch["slot"].cpu()], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(batch["image"].cpu(), cache[2][batch["slot"].cpu()], atol=1e-5, rtol=1e-5)
 
 
 class Student(L.LightningModule):

@@ -183,7 +183,7 @@ def folder_of_images(folder, changed=None):
 
 
 def hash_of(path):
-    data = HFImageDataModule(path, image_size=16, batch_size=4, num_workers=0)
+    data = HFImageDataModule(path=path, image_size=16, batch_size=4, num_workers=0)
     data.setup("fit")
     return plan(CONFIG, {}, {}, data).settings["data.rows"]
 

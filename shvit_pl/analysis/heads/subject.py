@@ -12,9 +12,9 @@ from torch import Tensor
 from shvit_pl.analysis.heads.attention.layers import AttentionLayer, attention_layers
 from shvit_pl.analysis.heads.reference import Reference, reference
 from shvit_pl.analysis.heads.request import Request
+from shvit_pl.data.batch_transform import denormalize
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.loaders import workers_for
-from shvit_pl.data.transforms import denormalise
 from shvit_pl.deploy.fusing import check_size
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.deploy.measuring import chosen_device
@@ -68,7 +68,7 @@ class Subject:
 
     def pixels(self, images: Tensor) -> Tensor:
         """Images as they were before the normalisation: from 0 to 1."""
-        return denormalise(images, tuple(self.opened.mean), tuple(self.opened.std))
+        return denormalize(images, tuple(self.opened.mean), tuple(self.opened.std))
 
     def number_of_batches(self, rows: list[int]) -> int:
         """Batches that these images make."""

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.data.loaders import Batch
-from shvit_pl.data.mixing import decode_mix, mix_images
+from shvit_pl.data.mixing import decode_mix
 from shvit_pl.data.views import Columns, Views
 from shvit_pl.teachers.cache.answers import pack
 from shvit_pl.teachers.cache.folder import missing, write
@@ -48,8 +48,8 @@ class TeacherCacher(L.LightningModule):
         self.answer = answer
         self.data = data
         self.folder, self.manifest = Path(folder), manifest
-        rows, hp = data.chosen.by_stage["train"], data.hparams
-        self.views = Views(len(rows), hp["repeats"], hp["image_size"], mixup, manifest.views)
+        rows, config = data.chosen.by_stage["train"], data.config
+        self.views = Views(len(rows), config.repeats, config.side, mixup, manifest.views)
         self._by_first_slot: dict[int, Shard] = {}
         self._shard: Shard | None = None
         self._parts: list[Columns] = []
@@ -73,7 +73,7 @@ class TeacherCacher(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> int:
         """Ask the teacher, and write a shard with its last batch; returns the number of answers."""
-        logits = self.answer(mix_images(batch["image"], batch["mix"]))
+        logits = self.answer(batch["image"])
         drawn = {"row": batch["row"].cpu().numpy(), "key": batch["draw"].cpu().numpy()}
         lam, box = decode_mix(batch["mix"].cpu().numpy())
         answers = pack(logits, self.manifest.top_k, self.manifest.tau)

@@ -13,11 +13,9 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from shvit_pl.data import HFImageDataModule
-from shvit_pl.data.replay import check_replay
-from shvit_pl.data.rows import ChosenRows
-from shvit_pl.data.settings import OF_ROWS
-from shvit_pl.data.splits import class_indices
-from shvit_pl.data.views import slots_of_view
+from shvit_pl.data.config import ROW_SETTINGS
+from shvit_pl.data.rows import ChosenRows, class_indices
+from shvit_pl.data.views import check_stored, slots_of_view
 from shvit_pl.teachers.cache.manifest import Manifest
 from shvit_pl.teachers.config import DistillConfig
 
@@ -47,7 +45,7 @@ def plan(config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], da
     Raises:
         UserError: for a stream.
     """
-    check_replay(data.hparams["streaming"])
+    check_stored(data.config)
     tau = 1.0 if config.objective == "hard" else config.tau
     rows, classes = len(data.chosen.by_stage["train"]), len(data.class_names or ())
     settings = {
@@ -60,16 +58,16 @@ def plan(config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], da
         **{name: version(name).partition("+")[0] for name in _LIBRARIES},  # not for which device it was built
         "python": ".".join(platform.python_version_tuple()[:2]),
         "python's hash": hash((0, 1, 2)),  # of a key; seeds are made by it
-        "data.revision": data.hparams["revision"],
+        "data.revision": data.config.revision,
         "data.classes": data.class_names,
         "data.rows": rows_hash(data.chosen),
     }
-    origin = {**{f"data.{name}": data.hparams[name] for name in OF_ROWS}, "training images": rows}
+    origin = {**{f"data.{name}": data.hparams[name] for name in ROW_SETTINGS}, "training images": rows}
     return Manifest(
         settings=settings,
         origin=origin,
         classes=classes,
-        slots=slots_of_view(rows, data.hparams["repeats"]),
+        slots=slots_of_view(rows, data.config.repeats),
         views=config.views,
         top_k=min(config.top_k, classes),
         tau=tau,

@@ -1,0 +1,235 @@
+"""Opening a dataset: the embedded digits, a local folder or file, or a dataset of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import (
+    Dataset,
+    DatasetBuilder,
+    DatasetDict,
+    config,
+    get_dataset_config_names,
+    load_dataset,
+    load_dataset_builder,
+    load_from_disk,
+)
+from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
+from datasets.info import DatasetInfosDict
+from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from shvit_pl.compat import at_cached_commit
+from shvit_pl.data.config import EMBEDDED
+from shvit_pl.errors import UserError, did_you_mean, first_line
+from shvit_pl.hub_errors import hub_reachable, use_cache_if_unreachable, why_no_dataset, why_unreachable
+
+_DIGITS = Path(__file__).with_name("digits.parquet")
+_FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
+_FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An open dataset."""
+
+    splits: dict[str, Any]
+    """By name; datasets of rows, or streams of them."""
+    commit: str | None = None
+    """The version of a dataset of the Hub."""
+
+
+def open_source(path: str, name: str | None = None, revision: str | None = None, streaming: bool = False) -> Opened:
+    """Open all splits of a dataset.
+
+    Args:
+        path: `digits` (embedded), a folder of images (class folders, or `train/` and `validation/` with class folders),
+            a folder or file of parquet or arrow, a folder written by `save_to_disk`, or a Hub id `user/dataset`.
+        name: The configuration of a dataset that has several.
+        revision: Branch, tag or commit of a Hub dataset; `main` by default.
+        streaming: Read rows as they come, and store nothing.
+
+    Raises:
+        UserError: names `data.path`, its value, and what would be accepted.
+    """
+    if not path:
+        raise UserError("data.path '': allowed are digits, a folder of images, a file of parquet, or a Hub dataset.")
+    location = _DIGITS if path == EMBEDDED else Path(path).expanduser()
+    if not location.exists():
+        if path.startswith((".", "/", "~")) or path.count("/") > 1:
+            raise UserError(f"data.path {path!r}: no such file or folder.")
+        return _open_hub(path, name, revision, streaming)
+    if revision is not None:
+        raise UserError(f"data.revision {revision!r}: only datasets of the Hub have revisions, and {path!r} is local.")
+    if name is not None and location.is_file():
+        raise UserError(f"data.name {name!r}: {path!r} has no configurations; leave it out.")
+    if location.is_file():
+        return Opened(_open_file(location, streaming))
+    return Opened(_open_folder(location, name, streaming))
+
+
+def _open_file(path: Path, streaming: bool) -> dict[str, Any]:
+    builder = _FILE_BUILDERS.get(path.suffix)
+    if builder is None:
+        raise UserError(
+            f"data.path {str(path)!r}: files may be {', '.join(_FILE_BUILDERS)}; for images give their folder."
+        )
+    try:
+        return load_dataset(builder, data_files={"train": str(path)}, streaming=streaming)
+    except _FAILURES as error:
+        _check_cache(error)
+        raise UserError(f"data.path {str(path)!r}: it can't be opened as {builder} ({_reason(error)}).") from error
+
+
+def _open_folder(path: Path, name: str | None, streaming: bool) -> dict[str, Any]:
+    try:
+        if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
+            return _saved(load_from_disk(str(path)), streaming)
+        return _open_data_folder(str(path), name, streaming)
+    except _FAILURES as error:
+        _check_cache(error)
+        _check_configuration(str(path), name, None)
+        raise UserError(
+            f"data.path {str(path)!r}: this folder can't be opened as a dataset ({_reason(error)}). Give a folder of "
+            "images sorted into class folders, of parquet files, or one written by save_to_disk."
+        ) from error
+
+
+def _open_data_folder(path: str, name: str | None, streaming: bool) -> dict[str, Any]:
+    builder = load_dataset_builder(path, name)
+    files = builder.config.data_files or {}
+    declared = any(info.features for info in DatasetInfosDict.from_directory(path).values())
+    if declared or builder.name not in _FILE_BUILDERS.values():
+        return load_dataset(path, name, streaming=streaming)
+    # each split by itself: together, they would all be read with the class names of the first
+    return {
+        str(split): load_dataset(builder.name, data_files=files[split], split="train", streaming=streaming)
+        for split in files
+    }
+
+
+def _saved(dataset: Dataset | DatasetDict, streaming: bool) -> dict[str, Any]:
+    splits = dataset if isinstance(dataset, DatasetDict) else {"train": dataset}
+    return {name: rows.to_iterable_dataset() if streaming else rows for name, rows in splits.items()}
+
+
+def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool) -> Opened:
+    """Open a dataset of the Hub, from there or from the local cache, in the version that was asked for."""
+    use_cache_if_unreachable()
+    try:
+        builder = _right_version(load_dataset_builder(path, name, revision=revision), path, revision)
+        if streaming:
+            return Opened(builder.as_streaming_dataset(), builder.hash)
+        builder.download_and_prepare()
+        return Opened(builder.as_dataset(), builder.hash)
+    except UserError:
+        raise
+    except _FAILURES as error:
+        _check_cache(error)
+        raise _hub_refusal(error, path, name, revision) from error
+
+
+def _right_version(builder: DatasetBuilder, path: str, revision: str | None) -> DatasetBuilder:
+    """Return the builder of the version that was asked for: without the Hub, `datasets` takes the newest it has."""
+    right = at_cached_commit(builder, path, _cached_commit(path, revision))
+    if right is not None:
+        return right
+    raise UserError(
+        f"data.revision {revision or constants.DEFAULT_REVISION!r}: the local cache of {path!r} does not hold it, but "
+        f"the commit {builder.hash}, and {why_unreachable()}. Run it once where the Hub can be reached, or give that "
+        "commit."
+    )
+
+
+def _cached_commit(path: str, revision: str | None) -> str | None:
+    """Return the commit that a branch or tag was at when it was last asked for; a commit is its own."""
+    folder = f"datasets--{path.replace('/', '--')}"
+    ref = Path(constants.HF_HUB_CACHE, folder, "refs", revision or constants.DEFAULT_REVISION)
+    return ref.read_text().strip() if ref.is_file() else revision
+
+
+def check_commit(path: str, before: str, now: str | None) -> None:
+    """Raise `UserError` when a dataset of the Hub is at another commit than an interrupted run saw."""
+    if now != before:
+        raise UserError(
+            f"data.path {path!r}: the interrupted run saw the commit {before}, and now it is {now}. Go on with "
+            f"--data.revision {before} --allow_changes true, or start a new run."
+        )
+
+
+# ---- why something can't be opened
+
+
+def _reason(error: Exception) -> str:
+    """Return one line of a library's message, without its advice."""
+    if isinstance(error, DatasetGenerationCastError):
+        return " ".join(str(error).split("\n\n")[1].split())
+    if isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if "corresponds to no data" in str(error):
+        return "a split of it has no rows"
+    return first_line(error)
+
+
+def _check_configuration(path: str, name: str | None, revision: str | None) -> None:
+    """Raise `UserError` where a dataset has configurations of which one must be chosen."""
+    try:
+        known = get_dataset_config_names(path, revision=revision)
+    except _FAILURES:
+        return
+    if name is None and len(known) > 1:
+        raise UserError(f"data.name: {path!r} has several configurations ({', '.join(known)}). Choose one.")
+    if name is not None and name not in known:
+        hint = did_you_mean(name, known)
+        raise UserError(f"data.name {name!r}: no such configuration of {path!r}{hint}; there are {', '.join(known)}.")
+
+
+def _check_cache(error: BaseException | None) -> None:
+    """Raise `UserError` when what `datasets` ran into, or its cause, is that the cache can't be written."""
+    while error is not None:
+        if isinstance(error, OSError) and _concerns_cache(error):
+            raise UserError(
+                f"HF_HOME: the cache of datasets, {config.HF_DATASETS_CACHE}, can't be written "
+                f"({error.strerror or error}). Make room or get access, or set HF_HOME to another folder."
+            ) from error
+        error = error.__cause__
+
+
+def _concerns_cache(error: OSError) -> bool:
+    if error.errno in _DISK_FULL or "Not enough disk space" in str(error):
+        return True
+    homes = Path(config.HF_DATASETS_CACHE), Path(config.HF_CACHE_HOME)
+    named = Path(str(error.filename or ""))
+    return any(named == home or home in named.parents or named in home.parents for home in homes)
+
+
+def _hub_refusal(error: Exception, path: str, name: str | None, revision: str | None) -> UserError:
+    if "scripts are no longer supported" in str(error):
+        return UserError(
+            f"data.path {path!r}: it is a loading script ({path.split('/')[-1]}.py), and scripts are not run any more. "
+            "Try the Hub's own copy in parquet, --data.revision refs/convert/parquet, or look for another dataset."
+        )
+    if hub_reachable() and (refused := why_no_dataset(path, revision)):
+        return UserError(f"data.path {path!r}: {refused}")
+    if hub_reachable() and (failure := _download_failure(error)):
+        return UserError(f"data.path {path!r}: the Hub does not answer as it should ({failure}). Try again later.")
+    _check_configuration(path, name, revision)
+    if hub_reachable():
+        return UserError(f"data.path {path!r}: this dataset of the Hub can't be opened ({_reason(error)}).")
+    return UserError(
+        f"data.path {path!r}: no such folder or file here, no such dataset in the local cache, and "
+        f"{why_unreachable()}. Give a folder of images or a parquet file, or run it once where the Hub can be reached."
+    )
+
+
+def _download_failure(error: BaseException | None) -> str | None:
+    """Return why a file could be had neither from the Hub nor from the cache, where that is what went wrong."""
+    while error is not None:
+        if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+            return first_line(error.__cause__)
+        error = error.__cause__ or error.__context__
+    return None
