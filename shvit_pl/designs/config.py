@@ -48,8 +48,8 @@ class DesignConfig:
     distilled: bool | None = None
 
     @classmethod
-    def of(cls, design: Design) -> DesignConfig:
-        """What resolves to a design, apart from the image size that it is meant for."""
+    def from_design(cls, design: Design) -> DesignConfig:
+        """Return what resolves to a design, apart from the image size that it is meant for."""
         for name, named in NAMED.items():
             if replace(named, drop_path=design.drop_path, image_size=design.image_size) == design:
                 return cls(name, drop_path=design.drop_path)

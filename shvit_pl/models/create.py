@@ -1,4 +1,4 @@
-"""Building networks by name, and the entry point by which timm builds every design of ours."""
+"""Building networks: of a resolved design, of a name with changes, and by timm's entry point."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design
 from shvit_pl.designs.fingerprint import timm_name
-from shvit_pl.models.shvit import SHViT
-from shvit_pl.models.timm_names import ENTRY_POINT, record_design
+from shvit_pl.models.shvit import ENTRY_POINT, SHViT, record_design
 
 default_cfgs = generate_default_cfgs(
     {
@@ -50,23 +49,29 @@ def create_model(name: str = "s1", *, num_classes: int = 1000, **changes: Any) -
     """
     builder = ("in_chans", "global_pool", "drop_rate", "features_only", "out_indices", "feature_cls", "output_stride")
     options = {key: changes.pop(key) for key in builder if key in changes}
-    return _build(resolve_design(name, **changes), num_classes=num_classes, **options)
+    return build_network(resolve_design(name, **changes), num_classes=num_classes, **options)
 
 
 @register_model  # type: ignore[untyped-decorator]
 def shvit_pl(pretrained: bool = False, **kwargs: Any) -> SHViT:
     """Build any design for timm: a `name` with changes as for `create_model`, or all fields of a `Design`."""
     complete, changes = ({field.name for field in fields(kind)} for kind in (Design, DesignConfig))
-    given = {key: kwargs.pop(key) for key in complete | changes if key in kwargs}
-    if complete <= given.keys():  # as timm recorded them
-        design = Design(**{key: given[key] for key in complete})
+    choices = {key: kwargs.pop(key) for key in complete | changes if key in kwargs}
+    if complete <= choices.keys():  # as timm recorded them
+        design = Design(**{key: choices[key] for key in complete})
     else:
-        design = resolve_design(**{"name": "s1", **given})
-    return _build(design, pretrained=pretrained, **kwargs)
+        design = resolve_design(**{"name": "s1", **choices})
+    return build_network(design, pretrained=pretrained, **kwargs)
 
 
-def _build(design: Design, pretrained: bool = False, **kwargs: Any) -> SHViT:
-    """Build through timm, under timm's own name where timm has this very network."""
+def build_network(design: Design, *, pretrained: bool = False, **kwargs: Any) -> SHViT:
+    """Build a design through timm, under timm's own name where timm has this very network.
+
+    Args:
+        design: The architecture.
+        pretrained: Load the weights that timm has of it.
+        kwargs: Keyword arguments of `SHViT` and of timm's builder.
+    """
     variant = timm_name(design) or ENTRY_POINT
     if kwargs.get("pretrained_cfg") is None:
         side, grid = design.image_size, design.grids(design.image_size)[-1]

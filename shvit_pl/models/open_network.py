@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design
 from shvit_pl.designs.named import NAMED
 from shvit_pl.errors import UserError, did_you_mean, one_line
-from shvit_pl.models import SHViT, load_weights
+from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.checkpoint import read_checkpoint
-from shvit_pl.models.create import shvit_pl as build
 from shvit_pl.models.local_files import is_path, local_file, local_path
 from shvit_pl.models.opened_network import OpenedNetwork, opened_of_timm
 from shvit_pl.models.pretrained import read_pretrained
@@ -82,9 +81,8 @@ def network_of_checkpoint(checkpoint: Path, settings: dict[str, Any], averaged: 
 
 
 def _network(design: Design, classes: int) -> SHViT:
-    """As it is evaluated: with one classifier."""
-    evaluated = replace(design, distilled=False, drop_path=0.0)
-    return build(num_classes=classes, **asdict(evaluated)).eval()
+    """Build a design as it is evaluated: with one classifier."""
+    return build_network(replace(design, distilled=False, drop_path=0.0), num_classes=classes).eval()
 
 
 def _of_checkpoint(name: str, file: Path, averaged: bool | None) -> OpenedNetwork:

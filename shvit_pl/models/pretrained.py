@@ -22,7 +22,7 @@ from shvit_pl.hub_errors import use_cache_if_unreachable, why_no_model
 from shvit_pl.models.hub_repos import repo_of
 from shvit_pl.models.labels import class_names
 from shvit_pl.models.local_files import local_file
-from shvit_pl.models.timm_names import ENTRY_POINT
+from shvit_pl.models.shvit import ENTRY_POINT
 from shvit_pl.runs.folder import CONFIG
 
 NAMELESS = (KeyError, TypeError, AttributeError, JSONDecodeError)  # of a config.json that names no network
@@ -59,7 +59,7 @@ def read_pretrained(source: str) -> Pretrained | None:
         return None
     cfg, architecture, arguments = _config(source, file)
     try:
-        design = asdict(DesignConfig.of(_design(architecture, arguments)))
+        design = asdict(DesignConfig.from_design(_design(architecture, arguments)))
         own = [str(name) for name in cfg.get("label_names") or ()] or None
         classes = int(cfg["num_classes"])
         _, descriptions = class_names(cfg, classes)

@@ -1,8 +1,8 @@
-"""The network: a stem, stages of blocks and one or two classifiers, built from a `Design`."""
+"""The network: a stem, stages of blocks and one or two classifiers, built from a `Design`; what timm saves of it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -14,43 +14,41 @@ from torch.fx import Proxy
 from torch.nn import functional as F
 
 from shvit_pl.designs.design import Design
+from shvit_pl.designs.fingerprint import timm_name
 from shvit_pl.errors import UserError
 from shvit_pl.models.blocks import Stage
-from shvit_pl.models.heads import merged_classifier
-from shvit_pl.models.timm_names import record_design
+
+ENTRY_POINT = "shvit_pl"  # by which timm builds any design
 
 
 class SHViT(TimmSHViT):
     """SHViT of any design, with timm's model contract and, for S1-S4, timm's `state_dict` keys.
 
     Args:
+        design: The architecture.
         num_classes: Classes; 0 leaves the classifier out.
         in_chans: Channels of the image.
         global_pool: timm's pooling name; '' keeps the feature map.
         drop_rate: Dropout before the classifier.
-        design: A `Design`, or its fields as further keyword arguments.
 
     Raises:
-        UserError: (a `ValueError`) for an impossible design.
+        UserError: (a `ValueError`) for an impossible number of classes or channels.
     """
 
     def __init__(
         self,
-        design: Design | None = None,
+        design: Design,
         *,
         num_classes: int = 1000,
         in_chans: int = 3,
         global_pool: str = "avg",
         drop_rate: float = 0.0,
-        **fields: Any,
     ) -> None:
-        if design is not None and fields:
-            raise UserError(f"{', '.join(fields)}: a whole design is given already; change its fields instead.")
         for field, value, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
             if type(value) is not int or value < least:
                 raise UserError(f"{field} {value!r}: allowed are whole numbers from {least}.")
         nn.Module.__init__(self)  # timm's own constructor would build its fixed stem and stages
-        self.design = design or _design(fields)
+        self.design = design
         self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate
@@ -130,13 +128,6 @@ class SHViT(TimmSHViT):
         return self
 
 
-def _design(values: dict[str, Any]) -> Design:
-    try:
-        return Design(**values)
-    except TypeError as error:  # a field too many or too few
-        raise UserError(f"design: {error}.") from error
-
-
 def _stem(design: Design, in_chans: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for before, dim in zip((in_chans, *design.stem_dim), design.stem_dim, strict=False):
@@ -147,3 +138,31 @@ def _stem(design: Design, in_chans: int) -> nn.Sequential:
 def _stages(design: Design) -> list[Stage]:
     rates = calculate_drop_path_rates(design.drop_path, list(design.depth), stagewise=True)
     return [Stage(design, stage, rates[stage]) for stage in range(design.stages)]
+
+
+@torch.no_grad()
+def merged_classifier(first: nn.Module, second: nn.Module) -> NormLinear:
+    """Return one classifier that gives the mean of two in eval mode: a neutral `bn`, and everything in `l`.
+
+    Both are a `NormLinear`, or the linear layer that fusing leaves of it.
+    """
+    pair = [head.double() for head in (first, second)]  # in double precision the fold costs no accuracy
+    linear: list[Any] = [head.fuse() if isinstance(head, NormLinear) else head for head in pair]
+    weight = linear[0].weight
+    merged = NormLinear(weight.shape[1], weight.shape[0], device=weight.device).double()
+    merged.bn.running_var.fill_(1 - merged.bn.eps)  # variance + eps is then 1
+    merged.l.weight.copy_((linear[0].weight + linear[1].weight) / 2)
+    merged.l.bias.copy_((linear[0].bias + linear[1].bias) / 2)
+    return merged
+
+
+def record_design(model: Any, design: Design) -> None:
+    """Let timm save a network under timm's own name where it has that very network, else with its whole design.
+
+    Args:
+        model: Built by timm's builder.
+        design: The design of the network as it is now.
+    """
+    name = timm_name(design)
+    model._model_args = {} if name else asdict(design)
+    model.pretrained_cfg = {**model.pretrained_cfg, "architecture": name or ENTRY_POINT}

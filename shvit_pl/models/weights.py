@@ -13,10 +13,9 @@ from torch import Tensor
 
 from shvit_pl.errors import UserError
 from shvit_pl.hub_errors import use_cache_if_unreachable, why_no_model
-from shvit_pl.models.heads import merged_classifier
 from shvit_pl.models.hub_repos import repo_of
 from shvit_pl.models.local_files import local_file
-from shvit_pl.models.shvit import SHViT
+from shvit_pl.models.shvit import SHViT, merged_classifier
 from shvit_pl.models.tensors import read_tensors
 
 _HEADS = ("head", "head_dist")

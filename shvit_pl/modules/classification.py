@@ -18,7 +18,7 @@ from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design
 from shvit_pl.designs.published import paper_weight_decay
 from shvit_pl.errors import UserError, naming
-from shvit_pl.models import SHViT, create_model, load_weights
+from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.local_files import local_file
 from shvit_pl.models.weights import LoadReport
 from shvit_pl.modules.averaging import EmaConfig
@@ -165,7 +165,7 @@ class ClassificationModule(TrainedModule):
         if not self.class_names:
             raise UserError("model.class_names: neither a checkpoint nor the data says which classes there are.")
         hp, classes = self.hparams, len(self.class_names)
-        self.model = create_model(num_classes=classes, **asdict(self.design_config))
+        self.model = build_network(self.design, num_classes=classes)
         self.model.set_grad_checkpointing(hp["grad_checkpointing"])
         self.ema = self.ema_config.build(self.model)
         self.mixup = self._make_mixup()

@@ -27,7 +27,7 @@ def accuracy(printed):
 @pytest.mark.parametrize("changes", [{}, {"distilled": True}, {"qk_dim": 8}, {"drop_path": 0.1}], ids=str)
 def test_a_config_says_any_design(name, changes):
     design = replace(NAMED[name], **changes)
-    said = DesignConfig.of(design).resolve()
+    said = DesignConfig.from_design(design).resolve()
     assert replace(said, image_size=design.image_size) == design
 
 

@@ -5,6 +5,7 @@ import timm
 import torch
 from timm.models import save_for_hf
 
+from shvit_pl.designs.design import Design
 from shvit_pl.designs.named import TIMM_NAMES
 from shvit_pl.models import SHViT, create_model
 from tests.conftest import perturb_
@@ -159,6 +160,6 @@ def test_reset_classifier_changes_classes_of_all_heads():
     assert first.shape == second.shape == (2, 3)
 
 
-def test_the_class_takes_a_designs_fields():
-    model = SHViT(embed_dim=(64, 96), depth=(1, 1), mixers=("conv", "single_head"), num_classes=3)
+def test_the_class_takes_a_resolved_design():
+    model = SHViT(Design(embed_dim=(64, 96), depth=(1, 1), mixers=("conv", "single_head")), num_classes=3)
     assert model(torch.randn(2, 3, 64, 64)).shape == (2, 3)

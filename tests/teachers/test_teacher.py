@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import identity_of
+from shvit_pl.teachers.teacher import computes_in_bf16, identity_of
 from tests.teachers.makers import TEN, as_seen_by, opened, shaken, some_images, stored
 
 
@@ -99,6 +99,21 @@ def test_auto_is_bf16_just_where_the_device_computes_in_it(in_bf16, precision, w
     )
     assert auto.precision == precision
     assert torch.equal(auto.logits(some_images()), explicit.logits(some_images()))
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": False}, True),
+        ({"avx512_bf16": True}, True),
+        ({"bf16": True}, True),
+        ({"avx2": True, "avx512_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_a_cpu_computes_in_bf16_where_it_has_an_instruction_for_it(capabilities, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert computes_in_bf16(torch.device("cpu")) is expected
 
 
 def test_within_the_students_autocast_an_fp32_teacher_computes_in_fp32(weights):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.models import create_model, load_weights
+from shvit_pl.models import build_network, load_weights
 from shvit_pl.models.opened_network import OpenedNetwork
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.sources.files import file_hash
@@ -34,7 +34,7 @@ class OwnCheckpoint:
         try:
             settings, size = checkpoint["hyper_parameters"], checkpoint["datamodule_hyper_parameters"]["image_size"]
             names, averaged = settings["class_names"], bool(settings["ema"]["decay"])
-            model = create_model(num_classes=len(names), **asdict(DesignConfig(**settings["design"])))
+            model = build_network(DesignConfig(**settings["design"]).resolve(), num_classes=len(names))
         except (LookupError, TypeError, ValueError) as error:
             raise self._foreign(f"in its settings, {one_line(error)}") from error
         if self.config.use_ema and not averaged:
