@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from types import NoneType, UnionType
@@ -93,8 +93,9 @@ def shortened(message: str, parser: ArgumentParser) -> str:
         return _long_dash(dash[1])
     if flag := re.search(r"nrecognized arguments: (-{0,2}([\w.+-]+))", text):
         return f"{flag[1]}: no such flag{nearest_option(flag[2], option_names(parser), '--')}"
-    if key := re.search(r"does not accept option '([\w.]+)'", text):
-        return f"{key[1]}: no such setting{nearest_option(key[1], option_names(parser))}"
+    if key := re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", text):
+        name = ".".join(filter(None, key.groups()))
+        return f"{name}: no such setting{nearest_option(name, option_names(parser))}"
     return text
 
 
@@ -230,24 +231,28 @@ def split_args(
     Returns:
         The fields' flags, each as `--name=value` (`--name` where a value is missing); the rest as it was.
     """
-    hints, places = get_type_hints(options), list(positional)
-    own: list[str] = []
-    rest: list[str] = []
-    left = list(args)
+    pairs = list(own_args(options, args, positional))
+    return [arg for is_own, arg in pairs if is_own], [arg for is_own, arg in pairs if not is_own]
+
+
+def own_args(
+    options: type[DataclassInstance], args: Sequence[str], positional: Sequence[str] = ()
+) -> Iterator[tuple[bool, str]]:
+    """Yield whether a dataclass's field takes it, and an argument; see `split_args`."""
+    hints, places, left = get_type_hints(options), list(positional), list(args)
     while left:
         arg = left.pop(0)
         flag, equals, value = arg.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
         if arg in ("-h", "--help"):
-            own.append("--help")
+            yield True, "--help"
         elif flag.startswith("--") and name in hints:
-            own.append(f"--{name}={value}" if equals else _with_next(f"--{name}", left, hints[name] is bool))
+            yield True, f"--{name}={value}" if equals else _with_next(f"--{name}", left, hints[name] is bool)
         elif places and not _is_flag(arg):
-            own.append(f"--{places[0]}={arg}")
+            yield True, f"--{places[0]}={arg}"
             places = places if get_origin(hints[places[0]]) is tuple else places[1:]
         else:
-            rest.append(arg)
-    return own, rest
+            yield False, arg
 
 
 def _with_next(flag: str, left: list[str], is_switch: bool) -> str:

@@ -45,11 +45,16 @@ class PushToHub(L.Callback):
             )
 
 
-def check_push(config: Any) -> None:
-    """Raise `UserError` at the start of a fit whose end could not be pushed."""
-    repo_id, trainer = config.push_to, config.trainer
+def check_push(repo_id: str | None, public: bool, trainer: Any) -> None:
+    """Raise `UserError` at the start of a fit whose end could not be pushed.
+
+    Args:
+        repo_id: `user/name`; None for no push.
+        public: As for `PushToHub`.
+        trainer: The trainer's settings.
+    """
     if repo_id is None:
-        if config.push_public:
+        if public:
             raise UserError("push_public True: it belongs to --push_to user/name; leave it out.")
         return
     for flag, value in (("logger", trainer.logger), ("enable_checkpointing", trainer.enable_checkpointing)):

@@ -18,7 +18,7 @@ from shvit_pl.command_line.parser import option_names
 from shvit_pl.deploy.benchmark import command as benchmark
 from shvit_pl.deploy.export import command as export
 from shvit_pl.designs.table import designs
-from shvit_pl.fit.check import fit_check
+from shvit_pl.fit.check import FitCheck
 from shvit_pl.sweep.command import report
 from shvit_pl.sweep.options import own_flags
 from tests.docs.pages import PAGES, blocks
@@ -43,7 +43,7 @@ ALL = [(page, words) for page in PAGES for words in commands(page)]
 
 @pytest.fixture(scope="module")
 def flags():
-    fit = fit_check().flags()
+    fit = FitCheck().flags()
     lightning = {name: fit | (own_flags() if name == "sweep" else {"output"}) for name in LIGHTNING}
     parsers = {name: option_names(module._parser()) for name, module in PARSERS.items()}
     return (
