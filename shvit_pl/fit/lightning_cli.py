@@ -116,7 +116,7 @@ class ShvitCLI(LightningCLI):
         """Refuse what is impossible before anything is opened."""
         check_flags(config, command)
         if command == "fit":
-            check_push(config)
+            check_push(config.push_to, config.push_public, config.trainer)
 
     def before_instantiate_classes(self) -> None:
         """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""
