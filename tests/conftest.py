@@ -1,5 +1,6 @@
 """Set-up shared by all tests: a private Hugging Face cache, a Hub on request, and helpers for images and weights."""
 
+import functools
 import os
 import tempfile
 import time
@@ -29,11 +30,15 @@ from tests.hub_server import in_process  # noqa: E402
 
 _HUB_PORT = in_process.reserve()
 
+import docstring_parser  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from tests.cli.runs import fit  # noqa: E402
+
+# most of a parser's cost, and a process builds many here: they read the sources of the same classes again and again
+docstring_parser.parse_from_object = functools.cache(docstring_parser.parse_from_object)
 
 
 def pytest_collection_modifyitems(items):

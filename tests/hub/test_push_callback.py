@@ -16,6 +16,7 @@ from shvit_pl.hub.push_callback import PushToHub, check_push
 from shvit_pl.runs.loggers import RunTensorBoardLogger
 from tests.cli.runs import QUICK as RUN
 from tests.cli.runs import fit
+from tests.cli.two_processes import needs_two_cores
 
 QUICK = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2")
 TO = "--push_to=user/digits"
@@ -70,6 +71,7 @@ def test_the_token_is_checked_before_the_data_is_opened(hub, tmp_path, capsys, m
     assert not (tmp_path / "runs").exists()
 
 
+@needs_two_cores
 @pytest.mark.slow
 def test_of_two_processes_one_pushes(hub, tmp_path):
     two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")

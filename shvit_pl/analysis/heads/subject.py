@@ -171,7 +171,7 @@ def _layers(opened: OpenedNetwork, size: int, device: torch.device) -> list[Atte
 def _open_images(opened: OpenedNetwork, size: int, path: str | None) -> RealImages:
     """Open the images; a model of timm was trained by no run of ours, so none of the split are left out."""
     try:
-        return RealImages(opened, size, path, normalised=True, held_out=opened.origin != "timm")
+        return RealImages(opened, size, path, normalized=True, held_out=opened.origin != "timm")
     except UserError as error:
         raise UserError(str(error).replace("data.path", "--data")) from error
 
