@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from benchmarks.report import table
 from benchmarks.shares import onnx_shares, shares
+from shvit_pl.compat import inductor_compile
 from shvit_pl.deploy.benchmark.cells import Cell
 from shvit_pl.deploy.benchmark.train_step import TrainStep
-from shvit_pl.deploy.fusing import fused
 from shvit_pl.deploy.measuring import torch_dtype
-from shvit_pl.deploy.optimization import optimize
-from shvit_pl.deploy.passes import rewrite
-from shvit_pl.deploy.recipes import Recipe, recipes
+from shvit_pl.deploy.optimization import Recipe, optimize, recipes
+from shvit_pl.deploy.passes import fused, rewrite
 from shvit_pl.deploy.timing import peaks
 from shvit_pl.deploy.traffic import bytes_moved
 from shvit_pl.designs.cost import cost
@@ -72,7 +71,7 @@ def _visible(model: nn.Module, recipe: Recipe, images: Tensor) -> Any:
     """The network as `optimize` compiles it for a CPU, with its kernels called from Python, where a profiler looks."""
     rewritten = rewrite(fused(model).to(images.dtype), *recipe.passes).to(memory_format=torch.channels_last)
     exported = torch.export.export(rewritten, (images,)).module()
-    return torch._inductor.compile(exported, [images], options={"freezing": True})
+    return inductor_compile(exported, images, {"freezing": True})
 
 
 def gap_table(gaps: Sequence[Mapping[str, Any]]) -> str:

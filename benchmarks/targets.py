@@ -17,12 +17,9 @@ from jsonargparse import auto_cli
 
 from benchmarks.gaps import gap, gap_table
 from benchmarks.report import environment, publish, table
-from shvit_pl.deploy.benchmark.builder import Builder
-from shvit_pl.deploy.benchmark.cells import plan
-from shvit_pl.deploy.benchmark.measure import Measured, measure
-from shvit_pl.deploy.benchmark.networks import open_all
-from shvit_pl.deploy.benchmark.options import Options
-from shvit_pl.deploy.benchmark.progress import Steps
+from shvit_pl.deploy.benchmark.cells import open_all, plan
+from shvit_pl.deploy.benchmark.measure import Builder, Measured, Steps, measure
+from shvit_pl.deploy.benchmark.options import BenchmarkOptions
 from shvit_pl.deploy.measuring import chosen_device, device_name
 from shvit_pl.display.words import counted
 
@@ -99,7 +96,9 @@ def main(
 def _measured(target: Target, settings: dict[str, Any], device: torch.device) -> list[Measured]:
     """All networks of a target, in one interleaved run."""
     modes = ("official", *_TIMM[device.type], _OURS)
-    options = Options(**settings, batch_sizes=(target.batch,), modes=modes, dtypes=target.dtypes, train=target.train)
+    options = BenchmarkOptions(
+        **settings, batch_size=(target.batch,), mode=modes, dtype=target.dtypes, train=target.train
+    )
     opened = open_all(MODELS, averaged=None)
     groups = plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
     with Steps(groups, options) as steps:

@@ -44,7 +44,7 @@ COMMANDS = {
     "benchmark": Command("deploy.benchmark.command:run", "measure how fast networks are, side by side", "--output"),
     "export": Command(
         "deploy.export.command:run",
-        "write a network as ONNX, torch.export, CoreML, ExecuTorch or TorchScript, and verify it",
+        "write a network as ONNX, torch.export, CoreML or ExecuTorch, and verify it",
         "--output",
     ),
     "analyze": Command(

@@ -1,22 +1,44 @@
 """Set-up shared by all tests: a private Hugging Face cache, a Hub on request, and helpers for images and weights."""
 
+import functools
 import os
 import tempfile
+import time
 
-_CACHE = tempfile.TemporaryDirectory(prefix="shvit_pl_tests_")
-os.environ["HF_HOME"] = _CACHE.name  # read when datasets and huggingface_hub are imported
+# what a user, a scheduler or a launcher may have set, and what would change a run, a message or where files land
+_USERS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "MPL", "JSONARGPARSE_", "LC_", "XDG_", "TORCH_HOME")
+_HUBS = ("HF_", "HUGGING", "TRANSFORMERS_")
+_LAUNCHERS = ("PL_", "SLURM_", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_")
+_THREADS = ("OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_")
+_DATABASES = ("PGUSER", "PGPASS", "PGHOST", "PGPORT", "PGDATABASE", "PGSERVICE")
+for _name in list(os.environ):
+    if _name.upper().startswith((*_USERS, *_HUBS, *_LAUNCHERS, *_THREADS, *_DATABASES)):
+        del os.environ[_name]
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="shvit_pl_tests_")
+os.environ["HF_HOME"] = _FOLDER.name  # read when datasets and huggingface_hub are imported
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run in several processes already
+os.environ["LC_ALL"] = "C.UTF-8"
+os.environ["PYTHONUTF8"] = "1"  # this process has its encoding already; pytest's workers and commands get it
+os.environ["TZ"] = "UTC"
+time.tzset()
+if not os.access(os.path.expanduser("~"), os.W_OK):
+    os.environ["HOME"] = _FOLDER.name
 
 from tests.hub_server import in_process  # noqa: E402
 
 _HUB_PORT = in_process.reserve()
 
+import docstring_parser  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from tests.cli.runs import fit  # noqa: E402
+
+# most of a parser's cost, and a process builds many here: they read the sources of the same classes again and again
+docstring_parser.parse_from_object = functools.cache(docstring_parser.parse_from_object)
 
 
 def pytest_collection_modifyitems(items):

@@ -4,7 +4,9 @@ from argparse import ArgumentParser
 
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Value
+from torch.profiler import ProfilerActivity, profile
 
 from shvit_pl import compat
 
@@ -30,3 +32,34 @@ def test_a_builder_that_is_not_of_the_cache_stays_as_it_is():
     """Of the cache: tests/data/test_hub.py, where the version that was asked for comes from it."""
     builder = object()
     assert compat.at_cached_commit(builder, "user/name", "0123") is builder
+
+
+@pytest.mark.slow
+def test_inductor_compiles_a_graph_for_one_shape():
+    images = torch.randn(2, 3)
+    model = torch.nn.Linear(3, 2).eval()
+    with torch.no_grad():
+        graph = torch.export.export(model, (images,)).module()
+        network = compat.inductor_compile(graph, images, {"freezing": True})
+        torch.testing.assert_close(network(images), model(images))
+
+
+def test_recompiles_beyond_the_limit_raise():
+    function = torch.compile(lambda values: values + 1, backend="eager", dynamic=False)
+    with compat.limited_recompiles(1):
+        function(torch.zeros(2))
+        with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+            function(torch.zeros(3))
+    torch.compiler.reset()
+
+
+def test_allocations_are_in_order():
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        values = torch.empty(1000, dtype=torch.uint8)
+        del values
+    assert compat.allocations(profiler) == [1000, -1000]
+
+
+def test_views_share_a_storage_id():
+    values = torch.zeros(2, 3)
+    assert compat.storage_id(values.t()) == compat.storage_id(values) != compat.storage_id(values.clone())

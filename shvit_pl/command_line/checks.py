@@ -23,7 +23,7 @@ def check_writable(flag: str, folder: str) -> None:
 
 
 _PACKAGES = {
-    "sweep": ("optuna", "scipy", "plotly"),
+    "sweep": ("optuna", "scipy"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "coreml": ("coremltools",),
     "executorch": ("executorch",),

@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -342,7 +342,9 @@ def _help_parser(
     options: type[DataclassInstance], command: str, description: str, epilog: str, positional: Sequence[str]
 ) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"shvit-pl {command}", description=description, epilog=epilog)
-    helps = {param.arg_name: param.description or "" for param in docstring_parser.parse_from_object(options).params}
+    classes = [kind for kind in reversed(options.__mro__) if is_dataclass(kind)]  # inherited fields have their own help
+    params = [param for kind in classes for param in docstring_parser.parse_from_object(kind).params]
+    helps = {param.arg_name: param.description or "" for param in params}
     hints = get_type_hints(options)
     for field in sorted(fields(options), key=lambda field: field.name not in positional):
         (element, size), text = _element(hints[field.name]), helps.get(field.name, "").replace("%", "%%")
@@ -351,12 +353,16 @@ def _help_parser(
             "metavar": _metavar(field.name, element),
         }
         if field.name in positional:
-            parser.add_argument(field.name, nargs="+" if size is None else None, **shown)
+            parser.add_argument(field.name, nargs=_nargs(field, size), **shown)
         elif element is bool:
             parser.add_argument(f"--{field.name}", action="store_true", help=shown["help"])
         else:
             parser.add_argument(f"--{field.name}", required=_is_required(field), **shown)
     return parser
+
+
+def _nargs(field: Field[Any], size: int | None) -> str | None:
+    return None if size is not None else "+" if _is_required(field) else "*"
 
 
 def _metavar(name: str, element: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -24,9 +25,13 @@ PAPER_BATCH = {"cuda": 256, "cpu": 16, "mps": 16}  # images, the default of --ba
 if TYPE_CHECKING:  # mypy takes no type that a function makes
     Images = int
     Pixels = int
+    Repeats = int
+    Seconds = float
     Threads = int
 else:
+    Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
     Images = restricted_number_type("ImagesInt", int, [(">=", 1), ("<=", MOST_IMAGES)])
+    Repeats = restricted_number_type("RepeatsInt", int, (">=", 5))  # quartiles of fewer measurements mean little
     Pixels = Threads = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", MOST_PIXELS)])
 
 
@@ -44,8 +49,16 @@ class MeasuringOptions:
     """Folder of the results; earlier ones are replaced."""
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for a folder that can't be replaced."""
-        output_folder(self.output)
+        """Raise `UserError` for all mistakes, a line each."""
+        if mistakes := list(self.mistakes()):
+            raise UserError("\n".join(mistakes))
+
+    def mistakes(self) -> Iterator[str]:
+        """Give a message for each value that is impossible or contradicts another one."""
+        try:
+            output_folder(self.output)
+        except UserError as error:
+            yield str(error)
 
 
 def at_least(flag: str, value: int | None, least: int, most: int | None = None) -> int | None:

@@ -1,4 +1,4 @@
-"""Real images, on which an export is verified, calibrated and measured."""
+"""Real images, on which an export is verified, calibrated and measured, and heads are studied."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class RealImages:
         opened: The network.
         image_size: Side in pixels.
         path: The dataset, as `--data.path` of fit; None: that of the network's run, else the digits.
-        normalised: Normalise as the network wants it, instead of giving pixels from 0 to 1.
-        held_out: Leave out what a run of ours trains on; else all rows of the split for evaluation count.
+        normalized: Normalize as the network needs it, instead of giving pixels from 0 to 1.
+        held_out: Leave out the rows that a run of ours trains on; else take all rows of the split for evaluation.
 
     Raises:
         UserError: for a dataset that can't be opened.
     """
 
     def __init__(
-        self, opened: OpenedNetwork, image_size: int, path: str | None, normalised: bool, held_out: bool = True
+        self, opened: OpenedNetwork, image_size: int, path: str | None, normalized: bool, held_out: bool = True
     ) -> None:
         settings = {"path": path or EMBEDDED} if path or opened.origin != "checkpoint" else _data_of_run(opened.name)
         self.data = HFImageDataModule(
@@ -51,13 +51,13 @@ class RealImages:
         self.data.setup("fit" if held_out else "validate")
         self.path = str(settings["path"])
         self.known = opened.class_names is not None and opened.class_names == self.data.class_names
-        self._normalisation = (opened.mean, opened.std) if normalised else None
+        self._normalization = (opened.mean, opened.std) if normalized else None
 
     def validation(self, most: int) -> tuple[Tensor, Tensor]:
-        """Up to so many validation images `(N, 3, S, S)`, evenly spaced, and their labels `(N,)`."""
+        """Return up to `most` validation images `(N, 3, S, S)`, evenly spaced, and their labels `(N,)`."""
         batches = list(self.data.validation_sample(most))
         images = torch.cat([batch["image"] for batch in batches])
-        return self._prepared(images), torch.cat([batch["label"] for batch in batches])
+        return self._prepare(images), torch.cat([batch["label"] for batch in batches])
 
     @property
     def rows(self) -> int:
@@ -66,37 +66,37 @@ class RealImages:
 
     @property
     def class_names(self) -> list[str]:
-        """Of the dataset, index by index."""
+        """Names of the dataset's classes, index by index."""
         return list(self.data.class_names or [])
 
     def batches(self, rows: Sequence[int], size: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Validation images by number, in batches `(size, 3, S, S)`, and labels; `IGNORED` where one is broken."""
+        """Give validation images by number, in batches `(size, 3, S, S)`, and labels; `IGNORED` where one is broken."""
         draws: Any = [Draw(row) for row in rows]
         dataset = self.data.evaluated()
         for batch in DataLoader(dataset, size, sampler=draws, num_workers=workers, generator=torch.Generator()):
             self.data.broken["validate"].count(batch["broken"])
             pixels = normalize(batch["image"], self.data.mean, self.data.std)
-            yield self._prepared(pixels), batch["label"]
+            yield self._prepare(pixels), batch["label"]
 
     def training(self, most: int) -> Iterator[Tensor]:
-        """Single training images `(1, 3, S, S)`, evenly spaced and not augmented."""
+        """Give single training images `(1, 3, S, S)`, evenly spaced and not augmented."""
         for batch in self.data.validation_sample(most, "train"):
-            yield from self._prepared(batch["image"])[:, None]
+            yield from self._prepare(batch["image"])[:, None]
 
-    def _prepared(self, pixels: Tensor) -> Tensor:
-        if self._normalisation is None:
+    def _prepare(self, pixels: Tensor) -> Tensor:
+        if self._normalization is None:
             return pixels
-        mean, std = (pixels.new_tensor(values).view(1, -1, 1, 1) for values in self._normalisation)
+        mean, std = (pixels.new_tensor(values).view(1, -1, 1, 1) for values in self._normalization)
         return (pixels - mean) / std
 
 
-def digits(opened: OpenedNetwork, image_size: int, normalised: bool) -> RealImages:
-    """The embedded digits, which are there wherever the package is."""
-    return RealImages(opened, image_size, EMBEDDED, normalised)
+def digits(opened: OpenedNetwork, image_size: int, normalized: bool) -> RealImages:
+    """Return images of the embedded digits, which need no download."""
+    return RealImages(opened, image_size, EMBEDDED, normalized)
 
 
 def in_batches(images: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """The first images in batches of these sizes; a batch that they do not fill repeats them."""
+    """Return images `(N, 3, S, S)` in batches of these sizes; missing images are repeated."""
     order = torch.arange(sum(sizes)) % len(images)
     return list(images[order].split(list(sizes)))  # type: ignore[no-untyped-call]
 

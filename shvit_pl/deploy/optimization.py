@@ -1,35 +1,52 @@
-"""The fastest equal network for one shape of images."""
+"""The fastest equal network for one shape of images: recipes are compiled, checked, and measured in turns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from math import isfinite
+from textwrap import shorten
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shvit_pl.deploy.compiling import NotCompiledError
-from shvit_pl.deploy.fusing import fused
-from shvit_pl.deploy.recipes import Recipe, recipes
+from shvit_pl.command_line.checks import check_extra
+from shvit_pl.compat import inductor_compile
+from shvit_pl.deploy.onnx_runtime import onnx_network
+from shvit_pl.deploy.passes import Pass, attention_over_tokens, depthwise_as_sum, fused, pointwise_as_linear, rewrite
 from shvit_pl.deploy.timing import Progress, images_per_second
+from shvit_pl.errors import UserError
 
 _ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}  # relative error of any image's logits
-_TIMES = 4  # or so many times that of the model itself in the same dtype, where its own rounding is more
+_TIMES = 4  # times the error of the model itself in the same dtype is allowed too, where that is more
+_GRAPH_WARM_UPS = 3  # as in torch's notes on CUDA graphs
+_MAX_REASON = 160  # characters
+_PRODUCTS: tuple[Pass, ...] = (attention_over_tokens, pointwise_as_linear)
+_SUMS: tuple[Pass, ...] = (*_PRODUCTS, depthwise_as_sum)
+
+
+class NotCompiledError(RuntimeError):
+    """The reason why a network could not be compiled, in one short line."""
 
 
 class Optimized(nn.Module):
     """An equal network, compiled for one shape of images.
 
-    Smaller batches are filled up, larger ones run in parts: in evaluation, images do not see each other.
-
-    Attributes:
-        recipe: How it runs, in words.
-        rates: Images per second of every way that works, by the same words.
-        refused: Why other ways do not.
-        layout: Of images that it takes without a copy.
+    Smaller batches are padded, larger ones run in parts: in evaluation, images do not affect each other.
     """
+
+    recipe: str
+    """Name of the fastest recipe."""
+    rates: dict[str, float]
+    """Images per second of every recipe that works, by name."""
+    refused: dict[str, str]
+    """Reasons why other recipes don't work, by name."""
+    layout: torch.memory_format
+    """Memory format of images that it takes without a copy."""
 
     def __init__(
         self,
@@ -56,7 +73,7 @@ class Optimized(nn.Module):
         _check_images(images)
         if (images.shape[1:], images.device) != (self._shape[1:], self._device):
             raise ValueError(
-                f"images {list(images.shape)} on {images.device}: the network is optimised for {list(self._shape)} on "
+                f"images {list(images.shape)} on {images.device}: the network is optimized for {list(self._shape)} on "
                 f"{self._device}."
             )
         parts = [self._part(part) for part in torch.split(images, self._shape[0])]
@@ -66,7 +83,7 @@ class Optimized(nn.Module):
         missing = self._shape[0] - len(images)
         whole = F.pad(images, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else images
         whole = whole.to(self._dtype).contiguous(memory_format=self.layout)
-        with torch.autocast(images.device.type, enabled=False):  # its dtype is settled
+        with torch.autocast(images.device.type, enabled=False):  # the network's own dtype is used
             return self._network(whole)[: len(images)].to(images.dtype)
 
 
@@ -78,21 +95,21 @@ def optimize(
     progress: Progress | None = None,
     seconds: float = 0.5,
 ) -> Optimized:
-    """An equal network that runs as fast as the device allows: several ways are compiled, and the fastest is kept.
+    """Compile an equal network in several ways, and return the fastest.
 
-    `model` stays as it is, and so does every global setting of torch. What comes out gives no gradients. On a CPU it
-    keeps the number of threads that torch has now, where it runs by ONNX Runtime (extra `[onnx]`).
+    `model` and all global settings of torch stay as they are. The result gives no gradients. Where ONNX Runtime (extra
+    `[onnx]`) is the fastest on a CPU, the result keeps the number of threads that torch has now.
 
     Args:
         model: A classifier `(B, 3, H, W)` to `(B, classes)`, of ours or of timm.
         example: A batch of the size to serve, on the device to serve it; its values do not matter.
-        dtype: What it computes in (float32, bfloat16 or float16); logits have the dtype of the images.
-        progress: Told of every step.
-        seconds: Least time of one measurement; every way has seven.
+        dtype: Type to compute in (float32, bfloat16 or float16); logits have the dtype of the images.
+        progress: Called after every step.
+        seconds: Approximate time of one measurement; every recipe has seven.
 
     Raises:
         ValueError: for an example that is no batch of images, and for another dtype.
-        NotCompiledError: where the compiler is missing, or fails or computes something else in all ways.
+        NotCompiledError: where the compiler is missing, or no recipe compiles to an equal network.
     """
     _check_images(example)
     if dtype not in _ALLOWED:
@@ -113,16 +130,16 @@ def _check_images(images: Tensor) -> None:
 
 
 def _noise_like(example: Tensor) -> Tensor:
-    """Images of its shape, that draw nothing from the program's generators."""
+    """Return noise of the example's shape; the program's random generators stay as they are."""
     return torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example.device)
 
 
 def _compiled(
     model: nn.Module, images: Tensor, progress: Progress | None
 ) -> tuple[dict[Recipe, Callable[[Tensor], Tensor]], dict[str, str]]:
-    """All ways that compile to an equal network, and why others don't."""
-    others = images.flip(-1)  # for what only keeps its first logits
-    precise = "cpu" if images.device.type == "mps" else images.device  # where float64 is to be had
+    """Return the networks of all recipes that compile to an equal one, and why others don't."""
+    others = images.flip(-1)  # detects a network that returns the logits of its first call again
+    precise = "cpu" if images.device.type == "mps" else images.device  # MPS has no float64
     exact = deepcopy(model).eval().to(precise, torch.float64)(others.to(precise, torch.float64))
     own = deepcopy(model).eval().to(images.dtype)(others)
     allowed = max(_ALLOWED[images.dtype], _TIMES * _error(own, exact))
@@ -151,6 +168,172 @@ def _check_equal(logits: Tensor, exact: Tensor, allowed: float) -> None:
 
 
 def _error(logits: Tensor, exact: Tensor) -> float:
-    """The greatest relative error of one image's logits."""
+    """Return the largest relative error of one image's logits."""
     distances = torch.linalg.vector_norm(logits.to(exact) - exact, dim=1)
     return (distances / torch.linalg.vector_norm(exact, dim=1)).max().item()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to run a network."""
+
+    name: str
+    """The recipe in words."""
+    passes: tuple[Pass, ...] = ()
+    """Rewritings of the fused network."""
+    tuned: bool = False
+    """Let the compiler measure its own kernels against the libraries'."""
+    replayed: bool = False
+    """Start all of a GPU's kernels at once, as a CUDA graph."""
+    onnx: bool = False
+    """Run by ONNX Runtime instead of torch's compiler."""
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """Memory format of the images that the network takes."""
+        return torch.contiguous_format if self.onnx else torch.channels_last
+
+    def make(self, model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
+        """Compile a fused network `(B, 3, H, W)` to `(B, classes)` for batches like this one.
+
+        Raises:
+            NotCompiledError: where the compiler or ONNX Runtime fails, or is missing.
+        """
+        if self.onnx:
+            return _in_onnx_runtime(model, images)
+        rewritten = rewrite(deepcopy(model), *self.passes).to(memory_format=torch.channels_last)
+        network = _frozen(rewritten, images, self.tuned)
+        with _compiling():
+            return _replayed(network, images) if self.replayed else network
+
+
+def _in_onnx_runtime(model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
+    if images.dtype != torch.float32:
+        raise NotCompiledError(f"ONNX Runtime computes in float32 here, not in {images.dtype}")
+    try:
+        check_extra("it", "onnx")
+    except UserError as error:
+        raise NotCompiledError(str(error)) from error
+    with _compiling():
+        return onnx_network(deepcopy(model), images)
+
+
+_CPU_RECIPES = (
+    Recipe("ONNX Runtime", onnx=True),
+    Recipe("convolutions"),
+    Recipe("matrix products", _PRODUCTS),
+    Recipe("matrix products and sums", _SUMS),
+)
+_GPU_RECIPES = (
+    Recipe("convolutions, CUDA graph", replayed=True),
+    Recipe("matrix products, CUDA graph", _PRODUCTS, replayed=True),
+    Recipe("convolutions, tuned kernels, CUDA graph", tuned=True, replayed=True),
+    Recipe("matrix products, tuned kernels, CUDA graph", _PRODUCTS, tuned=True, replayed=True),
+    Recipe("matrix products and sums, tuned kernels, CUDA graph", _SUMS, tuned=True, replayed=True),
+)
+
+
+def recipes(device: torch.device) -> tuple[Recipe, ...]:
+    """Return the recipes to try on a device."""
+    return _GPU_RECIPES if device.type == "cuda" else _CPU_RECIPES
+
+
+@torch.inference_mode()
+def compiled(
+    model: nn.Module, images: Tensor, mode: str | None = None, backend: str | Callable[..., Any] = "inductor"
+) -> nn.Module:
+    """Compile by `torch.compile`, for batches of exactly this shape, and run once.
+
+    The network is exported first, which gives it a `forward` of its own: `torch.compile` keeps eight versions of the
+    one that all networks of a class share, and runs any further network uncompiled, with no more than a warning.
+
+    Args:
+        model: In evaluation mode.
+        images: A batch `(B, 3, S, S)`.
+        mode: Mode of `torch.compile`, such as reduce-overhead.
+        backend: Backend of `torch.compile`.
+
+    Raises:
+        NotCompiledError: where the compiler fails, or is missing.
+    """
+    with _compiling():
+        exported = torch.export.export(model, (images,)).module()
+        network: Any = torch.compile(exported, dynamic=False, mode=mode, backend=backend)
+        network(images)
+    return network
+
+
+@torch.no_grad()  # weights are frozen only where no gradient can be asked for
+def _frozen(model: nn.Module, images: Tensor, tuned: bool = False) -> Callable[[Tensor], Tensor]:
+    """Compile with the weights as constants, laid out as the device's kernels want them, and run once.
+
+    The result skips torch's checks of its input, which cost more than some layers: give it batches of exactly this
+    shape, dtype and layout.
+
+    Args:
+        model: In evaluation mode.
+        images: A batch `(B, 3, H, W)`.
+        tuned: Let the compiler measure kernels of its own against the libraries'.
+
+    Raises:
+        NotCompiledError: where the compiler fails, or is missing.
+    """
+    options = {
+        "freezing": True,
+        "cpp_wrapper": not images.is_cuda,  # without Python between kernels; a CUDA graph does the same
+        "max_autotune": tuned,
+        "conv_1x1_as_mm": tuned,
+        "autotune_num_choices_displayed": 0,
+        "max_autotune_report_choices_stats": False,
+    }
+    with _compiling():
+        network = inductor_compile(torch.export.export(model, (images,)).module(), images, options)
+        network(images)
+    return network
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Turn whatever goes wrong into a `NotCompiledError`: exporting, tracing and backends have errors of their own."""
+    try:
+        yield
+    except Exception as error:
+        raise NotCompiledError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
+    return shorten(lines[0] if lines else type(error).__name__, _MAX_REASON, placeholder=" ...")
+
+
+@torch.no_grad()
+def _replayed(network: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[Tensor], Tensor]:
+    """Capture a network's work on batches of this shape; each call copies images in, replays, and copies logits out.
+
+    Calls share one place for images and one for logits: make them from one thread and stream.
+    """
+    static_images = images.clone()
+    with torch.cuda.device(images.device):
+        graph, result = _captured(network, static_images)
+
+    @torch.no_grad()
+    def replay(batch: Tensor) -> Tensor:
+        with torch.cuda.device(static_images.device):
+            static_images.copy_(batch)
+            graph.replay()
+            return result.clone()  # the next call writes over it
+
+    return replay
+
+
+def _captured(network: Callable[[Tensor], Tensor], static_images: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(_GRAPH_WARM_UPS):
+            network(static_images)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = network(static_images)
+    return graph, result

@@ -1,4 +1,4 @@
-"""`--optimize`: the fastest equal network measures and predicts."""
+"""`--optimize` of validate, test and predict: the fastest equal network runs."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from shvit_pl.deploy.compiling import NotCompiledError
-from shvit_pl.deploy.optimization import Optimized, optimize
+from shvit_pl.deploy.optimization import NotCompiledError, Optimized, optimize
 from shvit_pl.errors import UserError
 
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}  # how Lightning's names of precisions begin
 
 
 class OptimizedNetwork(L.Callback):
-    """Replaces the network, and its average, by what `optimize` makes of them, for the data's batches."""
+    """A callback that replaces the network, and its average, by their optimized forms, for the data's batches."""
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Optimise before the first batch."""
+        """Optimize before the first batch."""
         self._optimize(trainer, pl_module)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Likewise."""
+        """Optimize before the first batch."""
         self._optimize(trainer, pl_module)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Likewise."""
+        """Optimize before the first batch."""
         self._optimize(trainer, pl_module)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse what it is not for."""
+        """Check devices and precision.
+
+        Raises:
+            UserError: for several devices, and for 64 bits.
+        """
         if trainer.world_size > 1:
             raise UserError("optimize true: it is for one device; give --trainer.devices 1, or leave it out.")
         if str(trainer.precision).startswith("64"):
@@ -52,7 +55,7 @@ class OptimizedNetwork(L.Callback):
 
 
 def _used(trainer: L.Trainer, module: Any) -> list[str]:
-    """The networks that will run: a prediction asks one, a measurement all that there are."""
+    """Return the names of the networks that will run: one to predict, all to measure."""
     if module.ema is None:
         return ["model"]
     if trainer.predicting:
@@ -62,7 +65,7 @@ def _used(trainer: L.Trainer, module: Any) -> list[str]:
 
 def _optimized(network: nn.Module, batch: torch.Tensor, dtype: torch.dtype) -> Optimized:
     say, began = rank_zero_only(print), time.monotonic()
-    say("optimising for batches of", "x".join(map(str, batch.shape)), "...", flush=True)
+    say("optimizing for batches of", "x".join(map(str, batch.shape)), "...", flush=True)
     try:
         fast = optimize(network, batch, dtype)
     except NotCompiledError as error:

@@ -1,17 +1,56 @@
-"""Equal forms of a network's layers that run faster: rewritings of a fused copy, in place."""
+"""Equal forms of a network that run faster: for a size of images, fused, and with layers rewritten."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from copy import deepcopy
+from typing import Any, cast
 
 import torch
+from timm.models import get_pretrained_cfg
+from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from shvit_pl.models import SHViT
 from shvit_pl.models.mixers import SelfAttention
+from shvit_pl.models.open_network import TIMM, OpenedNetwork, open_network
 
 Pass = Callable[[nn.Module], nn.Module | None]  # the layer's faster form, or None where it has none
+
+
+def at_size(opened: OpenedNetwork, pixels: int) -> nn.Module:
+    """Return the network for images of this side: a copy, or a new one where its tensors depend on the side.
+
+    Raises:
+        UserError: where it can't take such images.
+    """
+    check_size(opened, pixels)
+    if opened.origin == "timm" and pixels != opened.image_size and _is_fixed(opened.name):
+        return open_network(opened.name, image_size=pixels).model
+    return deepcopy(opened.model)
+
+
+def check_size(opened: OpenedNetwork, pixels: int) -> None:
+    """Raise `UserError` where a design can't take images of this side; other networks fail when they run."""
+    if isinstance(opened.model, SHViT):
+        opened.model.design.check_image_size(pixels)
+
+
+def _is_fixed(name: str) -> bool:
+    return bool(get_pretrained_cfg(name.removeprefix(TIMM)).fixed_input_size)
+
+
+def fused(model: nn.Module) -> nn.Module:
+    """Return an equal copy in evaluation mode, with as few layers as the network's own methods make of it.
+
+    Ours merge two classifiers and fold BatchNorm and the residuals of depthwise convolutions; timm's also merge
+    branches for training (RepVGG, FastViT).
+    """
+    copy: Any = reparameterize_model(deepcopy(model).eval(), inplace=True)
+    for step in ("merge_heads", "fuse"):
+        copy = getattr(copy, step)() if hasattr(copy, step) else copy
+    return copy.eval().requires_grad_(False)
 
 
 def rewrite(model: nn.Module, *passes: Pass) -> nn.Module:
@@ -31,18 +70,18 @@ def rewrite(model: nn.Module, *passes: Pass) -> nn.Module:
 
 
 def pointwise_as_linear(layer: nn.Module) -> nn.Module | None:
-    """A 1x1 convolution as a matrix product over the pixels of a channels-last map, which is then no copy."""
+    """Return a 1x1 convolution as a matrix product over the pixels of a channels-last map, which needs no copy."""
     return _Pointwise(layer) if isinstance(layer, nn.Conv2d) and _is_pointwise(layer) else None
 
 
 def depthwise_as_sum(layer: nn.Module) -> nn.Module | None:
-    """A depthwise convolution as a sum of shifted products, which a compiler fuses with what is around it."""
+    """Return a 3x3 depthwise convolution as a sum of shifted products, which a compiler fuses with its neighbors."""
     return _Depthwise(layer) if isinstance(layer, nn.Conv2d) and _is_depthwise(layer) else None
 
 
 def attention_over_tokens(layer: nn.Module) -> nn.Module | None:
-    """Self-attention over a channels-last map without copies, GroupNorm's affine part and the scale in one product."""
-    if isinstance(layer, SelfAttention) and isinstance(layer.qkv, nn.Conv2d):  # which it is once fused
+    """Return self-attention over a channels-last map without copies, with GroupNorm's affine part and scale folded."""
+    if isinstance(layer, SelfAttention) and isinstance(layer.qkv, nn.Conv2d):  # as after fuse()
         return _Attention(layer)
     return None
 
@@ -57,12 +96,12 @@ def _is_depthwise(conv: nn.Conv2d) -> bool:
 
 
 def _padding(conv: nn.Conv2d) -> int | None:
-    """The same on all sides, or None."""
+    """Return the padding where it is the same on all sides, else None."""
     return conv.padding[0] if isinstance(conv.padding, tuple) and len(set(conv.padding)) == 1 else None
 
 
 def _to_pixels(maps: Tensor) -> Tensor:
-    """`(B, C, H, W)` to `(B, H, W, C)`, without a copy where it is channels-last."""
+    """Map `(B, C, H, W)` to `(B, H, W, C)`, without a copy where it is channels-last."""
     return maps.permute(0, 2, 3, 1)
 
 
@@ -107,7 +146,7 @@ class _Depthwise(nn.Module):
 
 
 class _Attention(nn.Module):
-    """What `SelfAttention` computes, `(B, C, H, W)` to `(B, C', H, W)`."""
+    """The function of `SelfAttention`, `(B, C, H, W)` to `(B, C', H, W)`."""
 
     def __init__(self, attention: SelfAttention) -> None:
         super().__init__()
@@ -135,7 +174,7 @@ class _Attention(nn.Module):
 
 
 def _with_norm_and_scale(attention: SelfAttention) -> nn.Conv2d:
-    """The convolution for queries, keys and values, with GroupNorm's affine part and the scale of the queries in it."""
+    """Return the convolution to queries, keys and values with GroupNorm's affine part and the queries' scale folded."""
     weight, bias = attention.qkv.weight.detach().double().flatten(1), _bias(attention.qkv).double()
     bias = bias + weight @ attention.pre_norm.bias.detach().double()
     weight = weight * attention.pre_norm.weight.detach().double()

@@ -1,4 +1,4 @@
-"""What a network asks of the memory, counted operator by operator."""
+"""Bytes that a network reads and writes, counted operator by operator."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from shvit_pl.compat import storage_id
+
 
 class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes that ATen's operators read and write while it is entered, without gradients.
+    """A counter of the bytes that ATen's operators read and write inside the block, without gradients.
 
-    Every operator reads the tensors that it takes and writes those that it returns: weights, feature maps, the scores
-    and products of attention, copies, residual additions. Views move nothing. So it is the traffic if nothing stays in
-    a cache between two operators; what an operator copies inside of itself is not seen.
-
-    Attributes:
-        bytes: So far.
+    Every operator reads its input tensors and writes its output tensors: weights, feature maps, scores and products of
+    attention, copies, residual additions. Views move nothing. This is the traffic if no cache keeps anything between
+    two operators; copies inside an operator are not seen.
     """
+
+    bytes: int
+    """Bytes counted so far."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -39,7 +41,7 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def bytes_moved(model: nn.Module, images: Tensor) -> int:
-    """Bytes that a forward pass reads and writes, as `Traffic` counts them.
+    """Return the bytes that a forward pass reads and writes, as `Traffic` counts them.
 
     Args:
         model: In evaluation mode.
@@ -51,9 +53,9 @@ def bytes_moved(model: nn.Module, images: Tensor) -> int:
 
 
 def tensors_in(values: Any) -> list[Tensor]:
-    """All tensors of nested lists, tuples and mappings."""
+    """Return all tensors of nested lists, tuples and mappings."""
     return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 
 def _storages(tensors: Sequence[Tensor]) -> set[int]:
-    return {tensor.untyped_storage()._cdata for tensor in tensors}
+    return {storage_id(tensor) for tensor in tensors}

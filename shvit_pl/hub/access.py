@@ -1,4 +1,4 @@
-"""Whether a push may go where it is to go: the name, the branch and the token."""
+"""Checks before a push: names of the repository and the branch, and the token's permissions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shvit_pl.models.hub_repos import repo_of
 
 
 def check_repo_id(repo_id: str, flag: str) -> None:
-    """Raise `UserError` for what can't be the name of a repository."""
+    """Raise `UserError` for an invalid name of a repository."""
     name, _, revision = repo_of(repo_id).removeprefix("https://huggingface.co/").partition("@")
     if name != repo_id:
         branch = f", and --revision {revision}" if revision else ""
@@ -24,21 +24,21 @@ def check_repo_id(repo_id: str, flag: str) -> None:
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise UserError(f"{flag} {repo_id!r}: no name of a repository ({one_line(error)[:160]}).") from error
+        raise UserError(f"{flag} {repo_id!r}: not a repository name ({one_line(error)[:160]}).") from error
     if "/" not in repo_id:
-        raise UserError(f"{flag} {repo_id!r}: whose? Give user/name.")
+        raise UserError(f"{flag} {repo_id!r}: missing owner; use user/name.")
 
 
 def check_branch(revision: str | None) -> None:
-    """Raise `UserError` for what can't be the name of a branch, by git's rules."""
+    """Raise `UserError` for an invalid name of a branch, by git's rules."""
     name = revision or "main"
     odd = name == "HEAD" or name.startswith("refs/") or name.endswith((".", "/", ".lock")) or ".." in name
     if odd or not re.fullmatch(r"\w[\w./-]*", name):
-        raise UserError(f"--revision {revision!r}: no name of a branch; give one such as v2.")
+        raise UserError(f"--revision {revision!r}: not a branch name; use one such as v2.")
 
 
 def check_access(repo_id: str) -> str:
-    """The account whose token is in use, once it is known that it may write to a repository of this name.
+    """Return the account whose token is in use, after checking that it may write to a repository of this name.
 
     Raises:
         HubError: without a token, with one that is not accepted or may not write there, or without a connection.
@@ -54,19 +54,26 @@ def check_access(repo_id: str) -> str:
 
 
 def check_token(who: Mapping[str, Any], repo_id: str) -> None:
-    """Raise `HubError` when a token, by what the Hub says of it, may not write to a repository of this name."""
+    """Raise `HubError` if a token may not write to a repository of this name.
+
+    `HfApi.auth_check` can't answer that for a repository that does not exist yet.
+
+    Args:
+        who: The Hub's answer to `whoami`.
+        repo_id: `user/name`.
+    """
     token = (who.get("auth") or {}).get("accessToken") or {}
     owner, role = repo_id.split("/")[0], token.get("role")
     scopes = (token.get("fineGrained") or {}).get("scoped") or []
     permitted = {permission for scope in scopes for permission in scope.get("permissions", ())}
     if role == "read" or (role == "fineGrained" and "repo.write" not in permitted):
         raise HubError(
-            f"the token of {who['name']!r} may only read. Make one that may write at {token_page()}, and give it by "
+            f"the token of {who['name']!r} can only read. Create one that can write at {token_page()}, and set it by "
             "hf auth login or HF_TOKEN."
         )
     roles = {org["name"]: org.get("roleInOrg") for org in who.get("orgs") or ()} | {who["name"]: "admin"}
     if roles.get(owner, "read") == "read":
         raise HubError(
-            f"repository {repo_id!r}: the token is of {who['name']!r}, which may not write to the repositories of "
-            f"{owner!r}. Give {who['name']}/{repo_id.split('/')[1]}, or log in as somebody who may: hf auth login."
+            f"repository {repo_id!r}: the token belongs to {who['name']!r}, which can't write to repositories of "
+            f"{owner!r}. Use {who['name']}/{repo_id.split('/')[1]}, or log in to an account that can: hf auth login."
         )

@@ -1,27 +1,40 @@
-"""One push: a run folder becomes a commit of a model repository."""
+"""A push: a run becomes the files of a model repository, and one commit of it."""
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import yaml
 from huggingface_hub import HfApi, constants
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import save_for_hf
 
-from shvit_pl.hub.card import Sweep
-from shvit_pl.hub.ended import EndedRun
-from shvit_pl.hub.files import PUSHED, write_files
-from shvit_pl.hub.target import Target
+from shvit_pl.hub.card import Target, write_card
+from shvit_pl.hub.privacy import Paths
 from shvit_pl.hub_errors import hub_errors, patience
+from shvit_pl.models.checkpoint import read_checkpoint
+from shvit_pl.models.open_network import network_of_checkpoint
+from shvit_pl.runs.finished_run import FinishedRun, SweepChoice
+from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY, write_summary
+
+_FIGURES = ("curves.png", "confusion_matrix.png")  # inputs.png shows training images, which may not be ours to publish
+_REPLACED = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # a push deletes those that it no longer has
+_WEIGHTS = {"config.json", "model.safetensors"}
 
 
-def push(run: EndedRun, target: Target, sweep: Sweep | None = None) -> None:
-    """Push a run in one commit, and print where it is.
+def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> None:
+    """Push a run in one commit, and print its address.
 
     Until that commit is made, the repository is as it was. Files of others in it are left alone.
 
     Args:
         run: The run.
-        target: Where to.
+        target: The repository.
         sweep: The sweep that it is the best run of.
 
     Raises:
@@ -33,7 +46,7 @@ def push(run: EndedRun, target: Target, sweep: Sweep | None = None) -> None:
             _upload(Path(folder), run, target)
 
 
-def _upload(folder: Path, run: EndedRun, target: Target) -> None:
+def _upload(folder: Path, run: FinishedRun, target: Target) -> None:
     api, repo, branch = HfApi(), target.repo_id, target.revision
     api.create_repo(repo, private=not target.public, exist_ok=True)
     if branch is not None:
@@ -44,12 +57,81 @@ def _upload(folder: Path, run: EndedRun, target: Target) -> None:
         repo_id=repo,
         folder_path=folder,
         revision=branch,
-        delete_patterns=list(PUSHED),
+        delete_patterns=list(_REPLACED),
         commit_message=f"shvit-pl: {weights} weights of {run.checkpoint.name}, card and metrics",
     )
     if target.public and before.private:
         api.update_repo_settings(repo, private=False)
-    seen = "public" if target.public or not before.private else "private; --public shows it to everybody"
-    print(f"{constants.ENDPOINT}/{repo}{f'/tree/{branch}' if branch else ''} ({seen})")
-    made = "nothing has changed since commit" if commit.oid == before.sha else "commit"
-    print(f'{made} {commit.oid[:12]}; use it: timm.create_model("{target.source}", pretrained=True)')
+    visibility = "public" if target.public or not before.private else "private; --public shows it to everybody"
+    print(f"{constants.ENDPOINT}/{repo}{f'/tree/{branch}' if branch else ''} ({visibility})")
+    outcome = "nothing has changed since commit" if commit.oid == before.sha else "commit"
+    print(f'{outcome} {commit.oid[:12]}; use it: timm.create_model("{target.source}", pretrained=True)')
+
+
+def write_files(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:
+    """Write everything that is pushed of a run, and nothing else, into an empty folder.
+
+    Args:
+        run: The run.
+        folder: The folder to write into.
+        target: The repository that the card's examples load.
+        sweep: The sweep that it is the best run of.
+
+    Raises:
+        UserError: for a checkpoint that is not whole.
+    """
+    save_weights(run, folder)
+    paths = Paths(run.config)
+    public = replace(run, summary=paths.summary(run.summary), config=paths.config(run.config))
+    (folder / CONFIG).write_text(yaml.safe_dump(public.config, sort_keys=False, allow_unicode=True))
+    write_summary(folder, public.summary)
+    for name in (METRICS, *(f"{FIGURES}/{figure}" for figure in _FIGURES)):
+        if (run.folder / name).is_file():
+            (folder / name).parent.mkdir(exist_ok=True)
+            shutil.copyfile(run.folder / name, folder / name)
+    write_card(public, folder, target, sweep and SweepChoice(paths.text(sweep.reason), paths.text(sweep.table)))
+
+
+def is_ours(folder: Path) -> bool:
+    """Return whether a folder holds what `write_files` has written, and nothing else."""
+    names = {path.name for path in folder.iterdir()}
+    return _WEIGHTS <= names <= {*_REPLACED, FIGURES, *_WEIGHTS}
+
+
+def save_weights(run: FinishedRun, folder: Path) -> None:
+    """Write `model.safetensors` and timm's `config.json` of a run's weights into a folder.
+
+    Two classifiers are merged into one, exactly. S1 to S4 are saved under timm's own names.
+
+    Raises:
+        UserError: for a checkpoint that is not whole.
+    """
+    content = read_checkpoint(str(run.checkpoint), weights=True)
+    save_for_hf(
+        network_of_checkpoint(run.checkpoint, content, run.averaged),
+        str(folder),
+        safe_serialization=True,
+        data_config=_preprocessing(content["data"]),
+        model_config={"label_names": list(content["model"]["class_names"]), "pretrained_cfg": {"tag": ""}},
+    )
+    _remove_repeated_classes(folder / "config.json")
+
+
+def _remove_repeated_classes(config: Path) -> None:
+    """Remove the number of classes from the arguments: transformers fails where timm repeats it there."""
+    content = json.loads(config.read_text())
+    content["model_args"].pop("num_classes")
+    config.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _preprocessing(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the run's evaluation transform in timm's settings."""
+    squashed = data["resize"] == "squash"
+    return {
+        "input_size": (3, data["image_size"], data["image_size"]),
+        "interpolation": "bicubic",
+        "crop_mode": "squash" if squashed else "center",
+        "crop_pct": 1.0 if squashed else data["crop_pct"],  # squashed images are not cropped
+        "mean": IMAGENET_DEFAULT_MEAN,  # the only normalization of our data module
+        "std": IMAGENET_DEFAULT_STD,
+    }

@@ -23,12 +23,13 @@ _CONTENTS = {
 _OF_TRAINING = ("state_dict", "optimizer_states", "lr_schedulers")  # what else must be there, read by Lightning
 
 
-def read_checkpoint(path: str | None, flag: str = "ckpt_path ") -> dict[str, Any]:
-    """What a checkpoint says of its `model`, `data`, `step` and `callbacks`.
+def read_checkpoint(path: str | None, flag: str = "ckpt_path ", weights: bool = False) -> dict[str, Any]:
+    """Return a checkpoint's `model`, `data`, `step` and `callbacks`, and its `weights` where asked for.
 
     Args:
         path: The file.
         flag: By which it was given, for messages.
+        weights: Return its `state_dict` too, which stays mapped to the file.
 
     Raises:
         UserError: for any other file.
@@ -54,7 +55,7 @@ def read_checkpoint(path: str | None, flag: str = "ckpt_path ") -> dict[str, Any
         contents["model"]["class_names"], contents["data"]["path"]
     except (LookupError, TypeError) as error:
         raise _no_checkpoint(flag, path, f"in its settings, {one_line(error)}") from error
-    return contents
+    return {**contents, "weights": checkpoint["state_dict"]} if weights else contents
 
 
 def _why_no_file(path: str) -> str:

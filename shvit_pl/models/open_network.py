@@ -19,6 +19,8 @@ from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.local_files import is_path, local_file, local_path
 from shvit_pl.models.opened_network import OpenedNetwork, opened_of_timm
 from shvit_pl.models.pretrained import read_pretrained
+from shvit_pl.models.tensors import network_tensors
+from shvit_pl.models.weights import load_state
 from shvit_pl.runs.folder import SUMMARY, read_summary
 from shvit_pl.runs.metrics import EMA
 
@@ -62,19 +64,20 @@ def open_network(
     return _of_repo(name, averaged)
 
 
-def network_of_checkpoint(checkpoint: Path, settings: dict[str, Any], averaged: bool) -> SHViT:
+def network_of_checkpoint(checkpoint: Path, content: dict[str, Any], averaged: bool) -> SHViT:
     """The network of a checkpoint of ours, in evaluation mode; two classifiers are merged into one, exactly.
 
     Args:
         checkpoint: The file.
-        settings: Its `model`, as `read_checkpoint` gives it.
+        content: What `read_checkpoint` returns, with its weights.
         averaged: Take its averaged weights.
 
     Raises:
         UserError: for a checkpoint that is not whole.
     """
+    settings = content["model"]
     model = _network(DesignConfig(**settings["design"]).resolve(), len(settings["class_names"]))
-    report = load_weights(model, checkpoint, averaged=averaged)
+    report = load_state(model, network_tensors({"state_dict": content["weights"]}, averaged), checkpoint)
     if report.reinitialised:
         raise UserError(f"{str(checkpoint)!r}: not a whole checkpoint, it lacks {', '.join(report.reinitialised)}.")
     return model
@@ -86,7 +89,7 @@ def _network(design: Design, classes: int) -> SHViT:
 
 
 def _of_checkpoint(name: str, file: Path, averaged: bool | None) -> OpenedNetwork:
-    settings = read_checkpoint(str(file), flag="")
+    settings = read_checkpoint(str(file), flag="", weights=True)
     model, data = settings["model"], settings["data"]
     if averaged is None:
         averaged = _monitored_average(file)
@@ -94,7 +97,7 @@ def _of_checkpoint(name: str, file: Path, averaged: bool | None) -> OpenedNetwor
         raise UserError(f"{name!r}: it has no averaged weights (its model.ema.decay was 0).")
     return OpenedNetwork(
         name,
-        network_of_checkpoint(file, model, averaged),
+        network_of_checkpoint(file, settings, averaged),
         "checkpoint",
         data["image_size"],
         crop_pct=data["crop_pct"],

@@ -28,7 +28,11 @@ def read_tensors(path: Path, averaged: bool = False) -> dict[str, Tensor]:
         path: Safetensors, a bare state dict, or a training checkpoint of timm, of the official code or of Lightning.
         averaged: Read the moving average that a checkpoint holds beside the network.
     """
-    content = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
+    return network_tensors(load_file(path) if path.suffix == ".safetensors" else _load_pickled(path), averaged)
+
+
+def network_tensors(content: Any, averaged: bool = False) -> dict[str, Tensor]:
+    """Return the tensors of a network in a file's content, as `read_tensors` does."""
     state = _nested(content, averaged) if isinstance(content, Mapping) else {}
     return {key: value for key, value in _unwrapped(state).items() if isinstance(value, Tensor)}
 

@@ -70,7 +70,11 @@ def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> Lo
         UserError: (a `ValueError`) when the source can't be read, or any tensor of the backbone is missing, unexpected
             or of another shape. The model is then unchanged.
     """
-    state = read_state_dict(source, averaged)
+    return load_state(model, read_state_dict(source, averaged), source)
+
+
+def load_state(model: SHViT, state: dict[str, Tensor], source: str | Path) -> LoadReport:
+    """Load the tensors of `source` into `model`, as `load_weights` does."""
     own = model.state_dict()
     _check_backbone(own, state, source)
     if model.head_dist is None and "head_dist.l.weight" in state:

@@ -6,16 +6,17 @@ from pathlib import Path
 from statistics import mean
 
 from shvit_pl.errors import UserError
-from shvit_pl.hub.card import Sweep
+from shvit_pl.runs.finished_run import SweepChoice
 from shvit_pl.runs.folder import SUMMARY
 from shvit_pl.runs.metrics import better
 from shvit_pl.sweep.plan.objectives import monitor, value_of
-from shvit_pl.sweep.report.tables import cells_markdown
+from shvit_pl.sweep.report.findings import findings_of
+from shvit_pl.sweep.report.write import cells_markdown
 from shvit_pl.sweep.results import Cell, Results, Run
 from shvit_pl.sweep.study.reading import results_of
 
 
-def best_run(folder: Path) -> tuple[Path, Sweep]:
+def best_run(folder: Path) -> tuple[Path, SweepChoice]:
     """The best run of the best cell of a sweep, by what its runs kept their best epoch by.
 
     Cells are compared by their mean over seeds, for the best of all runs might just be a lucky one.
@@ -34,7 +35,7 @@ def best_run(folder: Path) -> tuple[Path, Sweep]:
     if picked is None:
         raise UserError(f"{str(folder)!r}: no run of this sweep has ended with a result yet. Wait for its end.")
     cell, run, score = picked
-    return _folder(folder, run), Sweep(_how(results, cell, run, score), cells_markdown(results))
+    return _folder(folder, run), SweepChoice(_how(results, cell, run, score), cells_markdown(findings_of(results)))
 
 
 def pick(results: Results) -> tuple[Cell, Run, float] | None:

@@ -11,9 +11,9 @@ from rich.console import Console
 from shvit_pl.display.terminal import new_progress
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.plan.definition import Definition
-from shvit_pl.sweep.report.pareto import best_first
+from shvit_pl.sweep.report.findings import best_first, findings_of
 from shvit_pl.sweep.report.quantities import run_value
-from shvit_pl.sweep.report.terminal import summary_lines
+from shvit_pl.sweep.report.text import summary_lines
 from shvit_pl.sweep.report.write import PAGE, write_report
 from shvit_pl.sweep.results import Results
 from shvit_pl.sweep.study.board import Board
@@ -38,7 +38,7 @@ def finish(board: Board, definition: Definition, folder: Path, speed: bool, gpu:
     results = read_results(board, definition, folder)
     summaries = _to_measure(results) if speed else {}
     if summaries and set(summaries) != set((results.speed or {}).get("cells", {})):
-        write_report(results, folder)  # what is known, before this takes its minutes
+        write_report(findings_of(results), folder)  # what is known, before this takes its minutes
         measured = _measured(summaries, folder, gpu, plain)
         if measured is not None:
             board.study.set_user_attr(SPEED, measured)
@@ -52,8 +52,9 @@ def report_on(folder: str, storage: str | None) -> None:
 
 
 def _report(results: Results, folder: Path) -> None:
-    write_report(results, folder)
-    print("\n".join(summary_lines(results)))
+    findings = findings_of(results)
+    write_report(findings, folder)
+    print("\n".join(summary_lines(findings)))
     print(f"report: {folder / PAGE}")
 
 

@@ -6,7 +6,9 @@ from shvit_pl.cli import main
 from shvit_pl.data.samplers import TrainSampler
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit, weights
-from tests.cli.two_processes import SGD, difference, fit_in_two_processes
+from tests.cli.two_processes import SGD, difference, fit_in_two_processes, needs_two_cores
+
+pytestmark = needs_two_cores
 
 EVALUATED = ["--trainer.limit_val_batches=1000"]
 

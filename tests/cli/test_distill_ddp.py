@@ -9,9 +9,9 @@ from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
 from tests.cli.caches import answers, assert_same_answers, flags_of
 from tests.cli.runs import QUICK, fit, weights
-from tests.cli.two_processes import SGD, TWO, difference, fit_in_two_processes
+from tests.cli.two_processes import SGD, TWO, difference, fit_in_two_processes, needs_two_cores
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_two_cores]
 
 FROZEN = [*SGD, "--model.freeze_bn=true"]
 

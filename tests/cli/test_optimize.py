@@ -1,4 +1,4 @@
-"""`--optimize`: the same predictions and metrics, by the optimised network."""
+"""`--optimize`: the same predictions and metrics, by the optimized network."""
 
 import csv
 import re
@@ -26,7 +26,7 @@ def test_predictions_stay(run, capsys):
     expected_labels, expected = predicted(checkpoint, weights)
     assert labels == expected_labels
     assert probabilities == pytest.approx(expected, abs=2e-4)  # they are written with four decimals
-    assert capsys.readouterr().out.count("optimising for batches of 50x3x") == 1
+    assert capsys.readouterr().out.count("optimizing for batches of 50x3x") == 1
 
 
 @pytest.mark.slow

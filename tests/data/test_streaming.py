@@ -14,6 +14,7 @@ from shvit_pl.data import streaming
 from shvit_pl.data.samplers import Draw
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import QUICK, assert_same, fit, stop_at, weights
+from tests.cli.two_processes import needs_two_cores
 from tests.data.opening import open_dataset
 
 ROWS, SHARDS, VALIDATION = 91, 3, 23
@@ -77,8 +78,7 @@ def test_processes_share_the_stream_out(shards, stored, replicas, monkeypatch):
     assert seen == stored
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 4])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("replicas", "workers"), [(1, 0), (4, 0), (2, 2)])
 def test_evaluation_counts_every_image_once_and_every_process_gets_as_many(shards, replicas, workers, monkeypatch):
     counted, lengths = 0, set()
     for rank in range(replicas):
@@ -114,6 +114,7 @@ def test_a_broken_image_of_a_stream_is_replaced_and_named(shards, workers):
 FLAGS = ["--data.streaming=true", "--data.steps_per_epoch=5", "--trainer.limit_train_batches=null"]
 
 
+@needs_two_cores
 @pytest.mark.slow
 def test_two_processes_end_together_on_shards_that_do_not_divide(shards, tmp_path):
     flags = [*FLAGS, f"--data.path={shards}", "--trainer.limit_val_batches=1.0"]
@@ -126,9 +127,23 @@ def test_two_processes_end_together_on_shards_that_do_not_divide(shards, tmp_pat
     assert (summary["last_metrics"]["val/acc1"] * VALIDATION) % 1 == pytest.approx(0, abs=1e-4)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_streamed_run_resumes_exactly(shards, tmp_path, monkeypatch, workers):
-    flags = [*FLAGS, f"--data.path={shards}", "--checkpoint_every_n_steps=1", f"--data.num_workers={workers}"]
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("done", [2, 7])
+def test_an_interrupted_stream_goes_on_at_its_next_batch(shards, workers, done, monkeypatch):
+    """In its epoch of 5 batches, with the same images, augmented alike."""
+    data = streamed(shards, num_workers=workers, steps_per_epoch=5, augment="crop")
+    loader = data.train_dataloader()
+    whole = [batch for _ in range(2) for batch in loader]
+    monkeypatch.setattr(data, "_batches_in_all", lambda: done)
+    left = list(data.train_dataloader())
+    assert len(left) == 5 - done % 5
+    for ours, theirs in zip(left, whole[done:], strict=False):
+        assert torch.equal(ours["image"], theirs["image"])
+        assert torch.equal(ours["key"], theirs["key"])
+
+
+def test_a_streamed_run_resumes_exactly(shards, tmp_path, monkeypatch):
+    flags = [*FLAGS, f"--data.path={shards}", "--checkpoint_every_n_steps=1", "--data.num_workers=2"]
     assert fit(*flags, "--trainer.default_root_dir=whole") == 0
     with monkeypatch.context() as patch:
         stop_at(patch, epoch=1, batch=2)

@@ -1,4 +1,4 @@
-"""`optimize`: an equal network, for batches of any length, and nothing of torch's settings is changed."""
+"""`optimize`: an equal network, for batches of any length, torch's settings unchanged; a recipe that fails says why."""
 
 from copy import deepcopy
 
@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from shvit_pl.deploy import optimize
-from shvit_pl.deploy.compiling import NotCompiledError
+from shvit_pl.command_line import checks
+from shvit_pl.deploy import optimization, optimize
+from shvit_pl.deploy.optimization import NotCompiledError, Recipe, compiled, recipes
+from shvit_pl.deploy.passes import fused
 from shvit_pl.models import create_model
 from tests.conftest import perturb_
 from tests.deploy.test_passes import difference
@@ -36,7 +38,7 @@ def small(**changes):
 
 @pytest.fixture(scope="module")
 def served():
-    """A network with two classifiers, as it is left after training, and its optimised form for three images."""
+    """A network with two classifiers, as it is left after training, and its optimized form for three images."""
     model, before = small(distilled=True).train(), settings()
     return model, optimize(model, IMAGES[:3], seconds=SHORT), before
 
@@ -70,7 +72,7 @@ def test_model_and_settings_stay_as_they_were(served):
 
 @pytest.mark.slow
 def test_images_of_another_size_are_refused(served):
-    with pytest.raises(ValueError, match=r"optimised for \[3, 3, 64, 64\]"):
+    with pytest.raises(ValueError, match=r"optimized for \[3, 3, 64, 64\]"):
         served[1](IMAGES[..., :32, :])
 
 
@@ -102,14 +104,33 @@ def test_a_reduced_network_and_an_empty_example_will_do():
     assert difference(network(IMAGES), model.bfloat16().float()(IMAGES)) <= 1e-5
 
 
-class WrongInHalf(nn.Module):
+class Changing(Recipe):
+    """Compiles nothing, and changes the logits."""
+
+    def make(self, model, images):
+        return lambda batch: self.change(model(batch))
+
+
+class Overflowing(nn.Module):
     def forward(self, images):
-        return (images.mean((-2, -1)) + 1) * 1e5  # overflows in float16
+        return (images.mean((-2, -1)) + 1) * 1e5
 
 
-def test_a_network_that_is_not_equal_is_not_given():
+@pytest.mark.parametrize(
+    ("model", "dtype", "change"),
+    [
+        (small(), torch.float32, lambda logits: logits * 1.001),
+        (small(), torch.float32, lambda logits: logits.roll(1, -1)),
+        (small(), torch.float32, lambda logits: logits / 0),
+        (Overflowing(), torch.float16, lambda logits: logits),
+    ],
+    ids=["other numbers", "swapped classes", "no numbers", "overflow in float16"],
+)
+def test_a_network_that_is_not_equal_is_not_given(model, dtype, change, monkeypatch):
+    monkeypatch.setattr(optimization, "recipes", lambda device: (Changing("plain"),))
+    monkeypatch.setattr(Changing, "change", staticmethod(change), raising=False)
     with pytest.raises(NotCompiledError, match="differ"):
-        optimize(WrongInHalf(), IMAGES, torch.float16)
+        optimize(model, IMAGES, dtype)
 
 
 @pytest.mark.slow
@@ -140,3 +161,66 @@ def test_on_a_gpu_too(dtype, monkeypatch):
         network(torch.zeros_like(images))  # a replayed graph writes to the same place
     assert difference(first, expected) <= (1e-5 if dtype == torch.float32 else 1e-2)
     assert settings() == before
+
+
+class Convolutions(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 2, 3))
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def test_every_further_network_of_a_class_is_compiled_too():
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    images = IMAGES[:2, :, :8, :8]
+    models = [Convolutions(width).eval() for width in range(1, 11)]  # torch.compile alone gives up at the ninth
+    networks = [compiled(model, images, backend=backend) for model in models]
+    assert len(graphs) == 10
+    with torch.inference_mode():
+        for model, network in zip(models, networks, strict=True):
+            torch.testing.assert_close(network(images), model(images))
+    assert len(graphs) == 10  # and only once each
+    torch.compiler.reset()
+
+
+def test_the_compiled_network_gives_the_same_outputs():
+    model = small(distilled=True).eval().fuse()
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(model, IMAGES, backend="eager")(IMAGES), model(IMAGES))
+    torch.compiler.reset()
+
+
+def test_a_failing_compiler_is_reported_in_one_short_line():
+    def broken(graph, inputs):
+        raise RuntimeError("no such compiler " + "here " * 100 + "\nand much more")
+
+    with pytest.raises(NotCompiledError, match="no such compiler") as caught:
+        compiled(Convolutions(1).eval(), IMAGES, backend=broken)
+    assert len(str(caught.value)) <= 160
+    assert "\n" not in str(caught.value)
+    torch.compiler.reset()
+
+
+ONNX = next(recipe for recipe in recipes(torch.device("cpu")) if recipe.onnx)
+
+
+def test_onnx_runtime_gives_the_same_logits():
+    model = small().eval()
+    network = ONNX.make(fused(model), IMAGES)
+    assert difference(network(IMAGES), model(IMAGES)) <= 1e-5
+
+
+def test_onnx_runtime_needs_float32_and_its_extra(monkeypatch):
+    model = fused(small())
+    with pytest.raises(NotCompiledError, match=r"not in torch\.bfloat16"):
+        ONNX.make(model, IMAGES.bfloat16())
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    with pytest.raises(NotCompiledError, match=r"pip install 'shvit-pl\[onnx\]'"):
+        ONNX.make(model, IMAGES)

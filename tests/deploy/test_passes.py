@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from shvit_pl.deploy.fusing import fused
-from shvit_pl.deploy.passes import attention_over_tokens, depthwise_as_sum, pointwise_as_linear, rewrite
+from shvit_pl.deploy.passes import attention_over_tokens, depthwise_as_sum, fused, pointwise_as_linear, rewrite
 from shvit_pl.models import create_model
 from tests.conftest import perturb_
 

@@ -7,23 +7,21 @@ from inspect import signature
 
 import pytest
 
-from shvit_pl import push
 from shvit_pl.analysis.command import STUDIES
-from shvit_pl.analysis.heads import command as heads
-from shvit_pl.analysis.macro import command as macro
-from shvit_pl.analysis.runtime import command as runtime
 from shvit_pl.cli import COMMANDS
 from shvit_pl.command_line.config_files import find_config
-from shvit_pl.command_line.parser import option_names
-from shvit_pl.deploy.benchmark import command as benchmark
-from shvit_pl.deploy.export import command as export
+from shvit_pl.command_line.parser import flag_names
+from shvit_pl.deploy.benchmark.options import BenchmarkOptions
+from shvit_pl.deploy.export.options import ExportOptions
 from shvit_pl.designs.table import designs
 from shvit_pl.fit.check import FitCheck
+from shvit_pl.push import PushOptions
 from shvit_pl.sweep.command import report
 from shvit_pl.sweep.options import own_flags
 from tests.docs.pages import PAGES, blocks
 
-PARSERS = {"heads": heads, "macro": macro, "runtime": runtime, "benchmark": benchmark, "export": export, "push": push}
+OPTIONS = {"benchmark": BenchmarkOptions, "export": ExportOptions, "push": PushOptions}
+OPTIONS |= {name: study.options for name, study in STUDIES.items()}
 LIGHTNING = {"fit", "validate", "test", "predict", "cache-teacher", "sweep"}
 
 
@@ -45,9 +43,9 @@ ALL = [(page, words) for page in PAGES for words in commands(page)]
 def flags():
     fit = FitCheck().flags()
     lightning = {name: fit | (own_flags() if name == "sweep" else {"output"}) for name in LIGHTNING}
-    parsers = {name: option_names(module._parser()) for name, module in PARSERS.items()}
+    options = {name: flag_names(kind) for name, kind in OPTIONS.items()}
     return (
-        lightning | parsers | {function.__name__: set(signature(function).parameters) for function in (designs, report)}
+        lightning | options | {function.__name__: set(signature(function).parameters) for function in (designs, report)}
     )
 
 
@@ -73,7 +71,7 @@ def test_its_flags_and_configs_are_there(page, words, flags):
     command = words[1] if words[0] == "analyze" else words[0]
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word.startswith("--"):
-            assert word.removeprefix("--").partition("=")[0] in flags[command]
+            assert word.removeprefix("--").partition("=")[0].replace("-", "_") in flags[command]
         if word == "--config":
             assert f"cat > {following} " in page.read_text() or find_config(following) is not None
 

@@ -45,5 +45,5 @@ def test_a_large_file_that_never_comes_through(ended, hub, capsys):
     assert main(["push", str(ended), "--repo-id", REPO]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert "the same command repeats the push" in err
+    assert "run the same command again" in err
     assert set(hub.repo(REPO).files) == {".gitattributes"}

@@ -5,9 +5,9 @@ import timm
 import torch
 
 from shvit_pl.errors import UserError
-from shvit_pl.hub.ended import open_run
-from shvit_pl.hub.weights import save_weights
+from shvit_pl.hub.upload import save_weights
 from shvit_pl.models.open_network import open_network
+from shvit_pl.runs.finished_run import FinishedRun
 from tests.hub.runs import network, quick_fit, with_design
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -34,7 +34,7 @@ def test_a_run_folder_gives_the_weights_asked_for_and_one_classifier(run, averag
 
 
 def test_a_folder_as_a_repo_has_it_gives_the_same_network(run, tmp_path):
-    save_weights(open_run(run), tmp_path)
+    save_weights(FinishedRun.open(run), tmp_path)
     opened = open_network(str(tmp_path))
     assert torch.equal(logits(opened.model), logits(open_network(str(run)).model))
     assert opened.class_names == open_network(str(run)).class_names
@@ -69,6 +69,6 @@ def test_what_is_no_network_is_answered(name, told):
 
 
 def test_averaged_weights_of_a_repo_are_refused(run, tmp_path):
-    save_weights(open_run(run), tmp_path)
+    save_weights(FinishedRun.open(run), tmp_path)
     with pytest.raises(UserError, match="one set of weights"):
         open_network(str(tmp_path), averaged=True)

@@ -49,13 +49,13 @@ def test_a_real_sweep_is_pushed_with_its_table(hub, tmp_path, capsys):
     assert code == 0
     assert main(["push", str(tmp_path / "small"), "--repo-id=user/small"]) == 0
     files = hub.repo("user/small").files
-    best, told = best_run(tmp_path / "small")
+    best, choice = best_run(tmp_path / "small")
     summary = json.loads((best / "summary.json").read_text())
     assert json.loads(files["summary.json"])["metrics"] == summary["metrics"]
     card = files["README.md"].decode()
-    assert "## The best of a sweep" in card
+    assert "## Selected from a sweep" in card
     assert "| no. | patch_size |" in card
-    assert told.how in card
+    assert choice.reason in card
     assert str(tmp_path) not in card
 
 

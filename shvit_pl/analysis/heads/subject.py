@@ -1,116 +1,155 @@
-"""The network that is studied, its layers, its images, and what its answers are compared with."""
+"""What is studied: a network, its attention layers, its images, and what its predictions are compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from shvit_pl.analysis.heads.attention.layers import AttentionLayer, attention_layers
-from shvit_pl.analysis.heads.reference import Reference, reference
-from shvit_pl.analysis.heads.request import Request
+from shvit_pl.analysis.heads.attention import AttentionLayer, attention_layers
+from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.data.batch_transform import denormalize
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.loaders import workers_for
-from shvit_pl.deploy.fusing import check_size
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.deploy.measuring import chosen_device
+from shvit_pl.deploy.passes import check_size
 from shvit_pl.errors import UserError, one_line
+from shvit_pl.models.labels import class_names
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 from shvit_pl.randomness import seeded
 
 
 @dataclass(frozen=True)
+class Reference:
+    """What a network's predictions are compared with."""
+
+    labels: Literal["dataset", "network"]
+    """The dataset's labels, or the intact network's predictions."""
+    why: str = ""
+    """Why the intact network's are taken."""
+
+    @property
+    def score(self) -> str:
+        """Name of the share of matching predictions."""
+        return "top-1" if self.labels == "dataset" else "agreement with the intact network"
+
+    @property
+    def short_score(self) -> str:
+        """Name of the score in a word."""
+        return self.score.partition(" with")[0]
+
+    @property
+    def sentence(self) -> str:
+        """What is measured, and why."""
+        if self.labels == "dataset":
+            return "top-1 against the dataset's labels"
+        return f"no accuracy, but the agreement with the intact network, as {self.why}"
+
+
+@dataclass(frozen=True)
 class Subject:
-    """What is studied, and on what.
+    """A network on a device, with its images and the options of its study."""
 
-    Attributes:
-        opened: The network; its model is on `device`.
-        layers: Of attention, in the order of execution.
-        images: As the network takes them.
-        image_size: Their side in pixels.
-        reference: What top-1 is measured against.
-        looked_at: Numbers of the validation images for similarity and maps, evenly spaced.
-        scored: Likewise, for top-1.
-        batch_size: Images at once.
-        device: What computes.
-    """
-
+    options: HeadsOptions
+    """What was asked for."""
     opened: OpenedNetwork
+    """The network; its model is on `device`."""
     layers: list[AttentionLayer]
+    """Its attention layers, in the order of execution."""
     images: RealImages
+    """Images as the network takes them."""
     image_size: int
+    """Side of the images in pixels."""
     reference: Reference
-    looked_at: list[int]
-    scored: list[int]
-    batch_size: int
+    """What top-1 is measured against."""
+    compared_rows: list[int]
+    """Numbers of the validation images for similarity and maps, evenly spaced."""
+    scored_rows: list[int]
+    """Numbers of the validation images for top-1, evenly spaced."""
     device: torch.device
+    """What computes."""
 
     @property
     def name(self) -> str:
-        """The network's, short."""
-        return _short(self.opened.name)
+        """Short name of the network."""
+        return _short_name(self.opened.name)
 
     @property
     def data(self) -> str:
-        """The dataset's name, short."""
-        return _short(self.images.path)
+        """Short name of the dataset."""
+        return _short_name(self.images.path)
 
-    def batches(self, rows: list[int], done: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images `(B, 3, S, S)` on the device and labels `(B,)`, from batch `done` on; broken images are left out."""
-        left = rows[done * self.batch_size :]
-        for images, labels in self.images.batches(left, self.batch_size, workers_for(None, self.device.type)):
+    @property
+    def prefix_tokens(self) -> int:
+        """Number of tokens before those of the image, such as the class token."""
+        return int(getattr(self.opened.model, "num_prefix_tokens", 0))
+
+    def batches(self, rows: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images `(B, 3, S, S)` on the device and labels `(B,)`, without broken images."""
+        workers = workers_for(None, self.device.type)
+        for images, labels in self.images.batches(rows, self.options.batch_size, workers):
             whole = labels != IGNORED
             yield images[whole].to(self.device), labels[whole].to(self.device)
 
+    def number_of_batches(self, rows: list[int]) -> int:
+        """Return the number of batches that these images make."""
+        return -(-len(rows) // self.options.batch_size)
+
     def pixels(self, images: Tensor) -> Tensor:
-        """Images as they were before the normalisation: from 0 to 1."""
+        """Return images as they were before the normalization: from 0 to 1."""
         return denormalize(images, tuple(self.opened.mean), tuple(self.opened.std))
 
-    def number_of_batches(self, rows: list[int]) -> int:
-        """Batches that these images make."""
-        return -(-len(rows) // self.batch_size)
+
+def _short_name(name: str) -> str:
+    """Return a folder's last two names, and anything else as it is."""
+    path = Path(name)
+    return "/".join(path.parts[-2:]) if path.exists() else name
 
 
-def open_subject(request: Request, opened: OpenedNetwork | None = None) -> Subject:
+def open_subject(options: HeadsOptions, opened: OpenedNetwork | None = None) -> Subject:
     """Open network and data.
 
     Args:
-        request: What was asked for.
-        opened: The network, where it is open already (default: `request.network`; fresh weights are drawn by seed 0,
+        options: What was asked for.
+        opened: The network, where it is open already (default: `options.network`; fresh weights are drawn by seed 0,
             so that the same command studies the same network).
 
     Raises:
         UserError: for what is not there, or does not fit together.
     """
-    device = chosen_device(request.device)
-    if opened is None:
-        with seeded(0):
-            opened = open_network(
-                request.network,
-                request.averaged,
-                request.pretrained,
-                request.image_size,
-                request.checkpoint,
-                request.model_kwargs,
-            )
-    size = request.image_size or opened.image_size
-    _check(opened, size)
+    device = chosen_device(options.device)
+    opened = opened or _open_network(options)
+    size = options.image_size or opened.image_size
+    _check_network(opened, size)
     opened.model.to(device)
     layers = _layers(opened, size, device)
-    images = _open_images(opened, size, request.data)
-    looked_at = _spaced(images.rows, request.images)
-    if request.image is not None and request.image >= len(looked_at):
-        raise UserError(f"--image {request.image}: allowed are 0 to {len(looked_at) - 1}, the images that there are.")
-    against = reference(opened, images, request.labels)
-    scored = _spaced(images.rows, request.ablation_images or images.rows)
-    return Subject(opened, layers, images, size, against, looked_at, scored, request.batch_size, device)
+    images = _open_images(opened, size, options.data)
+    compared_rows = _evenly_spaced(images.rows, options.images)
+    if options.image is not None and options.image >= len(compared_rows):
+        raise UserError(f"--image {options.image}: allowed are 0 to {len(compared_rows) - 1}, the images that exist.")
+    reference = choose_reference(opened, images, options.labels)
+    scored_rows = _evenly_spaced(images.rows, options.ablation_images or images.rows)
+    return Subject(options, opened, layers, images, size, reference, compared_rows, scored_rows, device)
 
 
-def _check(opened: OpenedNetwork, size: int) -> None:
+def _open_network(options: HeadsOptions) -> OpenedNetwork:
+    with seeded(0):
+        return open_network(
+            options.network,
+            options.averaged,
+            options.pretrained,
+            options.image_size,
+            options.checkpoint,
+            options.model_kwargs,
+        )
+
+
+def _check_network(opened: OpenedNetwork, size: int) -> None:
     if not opened.model.num_classes:
         raise UserError(
             f"{opened.name!r}: not a classifier (it has no classes, only features). Give a network that was trained "
@@ -130,20 +169,69 @@ def _layers(opened: OpenedNetwork, size: int, device: torch.device) -> list[Atte
 
 
 def _open_images(opened: OpenedNetwork, size: int, path: str | None) -> RealImages:
-    """Of a model of timm, which no run of ours has trained, the images are all that there are to evaluate."""
+    """Open the images; a model of timm was trained by no run of ours, so none of the split are left out."""
     try:
-        return RealImages(opened, size, path, normalised=True, held_out=opened.origin != "timm")
+        return RealImages(opened, size, path, normalized=True, held_out=opened.origin != "timm")
     except UserError as error:
         raise UserError(str(error).replace("data.path", "--data")) from error
 
 
-def _spaced(rows: int, most: int) -> list[int]:
-    """Evenly, as data may be sorted by class."""
-    chosen = min(most, rows)
-    return [number * rows // chosen for number in range(chosen)]
+def _evenly_spaced(rows: int, most: int) -> list[int]:
+    """Return up to `most` of the rows, evenly spaced, as data may be sorted by class."""
+    count = min(most, rows)
+    return [number * rows // count for number in range(count)]
 
 
-def _short(name: str) -> str:
-    """A folder by its last names, anything else as it was given."""
-    path = Path(name)
-    return "/".join(path.parts[-2:]) if path.exists() else name
+def choose_reference(
+    opened: OpenedNetwork, images: RealImages, labels: Literal["dataset", "network"] | None
+) -> Reference:
+    """Choose what top-1 is measured against.
+
+    Args:
+        opened: The network.
+        images: The dataset.
+        labels: What was asked for; `None` stands for the dataset's labels where its classes are the network's.
+
+    Raises:
+        UserError: where labels were asked for that the network can't predict.
+    """
+    classes, data_classes = int(opened.model.num_classes), len(images.class_names)  # type: ignore[arg-type]
+    if labels == "network":
+        return Reference("network", "--labels network asks for it")
+    if labels == "dataset" and classes != data_classes:
+        raise UserError(
+            f"--labels dataset: the network has {classes} classes and {images.path!r} has {data_classes}. Give --data "
+            "of its classes, or leave --labels out."
+        )
+    why = "" if labels == "dataset" else _why_not_dataset(opened, images, classes)
+    return Reference("network", why) if why else Reference("dataset")
+
+
+def _why_not_dataset(opened: OpenedNetwork, images: RealImages, classes: int) -> str:
+    """Return why the dataset's labels are not the network's; empty where they are."""
+    if opened.fresh:
+        return "the weights are fresh"
+    if classes != len(images.class_names):
+        return f"the network has {classes} classes, and {images.path} has {len(images.class_names)}"
+    if opened.class_names is None:
+        return "the names of the network's classes are not known"
+    if not same_classes(opened.class_names, images.class_names):
+        return f"the network's classes are not those of {images.path}"
+    return ""
+
+
+def same_classes(names: list[str], data_names: list[str]) -> bool:
+    """Return whether two lists of the same length name the same classes in the same order.
+
+    ImageNet's may be ids in one and descriptions in the other, so a class answers to both. A few names may be unknown,
+    but none may be another class's.
+    """
+    known_names, descriptions = class_names({}, len(names))
+    texts = descriptions if descriptions and known_names == names else [""] * len(names)
+    known = [{_plain(part) for part in (name, text, *text.split(","))} for name, text in zip(names, texts, strict=True)]
+    elsewhere = [name for name, own in zip(map(_plain, data_names), known, strict=True) if name not in own]
+    return len(elsewhere) < len(names) / 10 and not set(elsewhere) & set().union(*known)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

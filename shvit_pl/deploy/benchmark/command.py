@@ -1,59 +1,58 @@
-"""`shvit-pl benchmark`: networks measured side by side in one process."""
+"""`shvit-pl benchmark`: networks are measured in turns in one process, and a table and its files are written."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from shvit_pl.command_line.parser import OneLineErrors
-from shvit_pl.deploy.benchmark.options import MODES, checked
+from shvit_pl.command_line.checks import check_extra
+from shvit_pl.command_line.parser import read_options
+from shvit_pl.deploy.benchmark.options import BenchmarkOptions
+
+if TYPE_CHECKING:
+    import torch
 
 
 def run(args: list[str]) -> None:
-    """Run the command; its help and its mistakes in flags wait for no heavy import."""
-    options = checked(_parser().parse_args(args[1:]))
-    from shvit_pl.command_line.quiet import quiet
-
-    quiet()
-    from shvit_pl.deploy.benchmark.start import start
-
-    start(options, ["shvit-pl", *args])
-
-
-def _parser() -> OneLineErrors:
-    parser = OneLineErrors(
-        prog="shvit-pl benchmark",
-        description="Measure networks side by side: milliseconds, images per second, memory, and ratios to the first.",
+    """Run the command; its help and mistakes in flags need no heavy import."""
+    options = read_options(
+        BenchmarkOptions,
+        args[1:],
+        command="benchmark",
+        description="Measure networks in turns: milliseconds, images per second, memory, and ratios to the first.",
         epilog="Lists have commas. Modes: official (traced, as speed_test.py of the official code), eager (fused, "
         "channels-last), compiled (the same by torch.compile; reduce-overhead and max-autotune are its modes), "
         "optimized (shvit_pl.deploy.optimize).",
+        positional=["models"],
     )
-    add = parser.add_argument
-    models = "a design (s1), run folder, checkpoint, Hub repo (user/name) or timm:NAME"
-    add("models", type=str, nargs="+", metavar="MODEL", help=models)
-    add("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1 or mps")
-    add("--batch_size", "--batch-size", type=str, help="images, such as 1,32 (default: 256 on a GPU, 16 on a CPU)")
-    add("--image_size", "--image-size", type=str, help="pixels, such as 224,512 (default: each network's own)")
-    add("--mode", type=str, help=f"of {','.join(MODES)} (default: eager,optimized; --train: eager)")
-    add("--optimize", action="store_true", help="take optimized among the modes")
-    add("--dtype", type=str, help="of fp32,bf16,fp16 (default: fp32; official has its own)")
-    add("--runtime", type=str, help="of torch,onnx (default: torch)")
-    add("--train", action="store_true", help="steps of training: mixing, forward, backward, clipping, AdamW, average")
-    _add_timing(parser)
-    add("--weights", choices=["raw", "ema"], help="of checkpoints (default: those that their run watched)")
-    add("--output", type=str, default="benchmark", help="folder of the results; an earlier one alike is replaced")
-    add("--compare", type=str, help="folder of an earlier benchmark, under the same conditions, to compare with")
-    return parser
+    if "onnx" in options.runtimes:
+        check_extra("--runtime onnx", "onnx")
+    from shvit_pl.command_line.quiet import quiet
+
+    quiet()
+    from shvit_pl.deploy.measuring import chosen_device, num_threads
+
+    device = chosen_device(options.device)
+    official_on_cpu = options.protocol == "official" and device.type == "cpu"
+    with num_threads(1 if official_on_cpu else options.threads):
+        _run(options, device, ["shvit-pl", *args])
 
 
-def _add_timing(parser: Any) -> None:
-    add = parser.add_argument
-    add(
-        "--protocol",
-        choices=["interleaved", "official"],
-        default="interleaved",
-        help="how to time; official does all that the official speed_test.py does",
-    )
-    add("--threads", type=int, help="of a CPU (default: torch's; official: 1)")
-    add("--blocks", type=int, help="measurements of each, from 5 (default: 7)")
-    add("--seconds", type=float, help="of one block (default: 0.5), or of the official timing (60)")
-    add("--warm_up", "--warm-up", type=float, help="seconds of the official warm-up (default: 10)")
+def _run(options: BenchmarkOptions, device: torch.device, command: Sequence[str]) -> None:
+    from shvit_pl.deploy.benchmark import cells, measure, results, table
+
+    conditions = results.conditions(options, device)
+    output = Path(options.output).expanduser()
+    results.check_output(output, conditions)
+    opened = cells.open_all(options.models, options.averaged)
+    groups = cells.plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
+    earlier = results.read_earlier(options.compare, conditions, groups)
+    print(table.describe(conditions), flush=True)
+    with measure.Steps(groups, options) as steps:
+        measured, skipped = measure.measure(groups, measure.Builder(opened, device, options.train), options, steps)
+    rows = results.make_rows(measured, opened)
+    table.print_table(rows, conditions, None if earlier is None else results.ratios(rows, earlier))
+    environment = results.environment(conditions, opened, measured, skipped, command)
+    results.write(output, rows, environment, table.draw_accuracy(rows, conditions))
+    print(f"written: {output}")

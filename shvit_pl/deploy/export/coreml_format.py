@@ -1,9 +1,11 @@
-"""CoreML: an ML program (`.mlpackage`) for Apple's devices, float16 by default, with labels in it."""
+"""CoreML: an ML program (`.mlpackage`) for Apple's devices, float16 by default, with labels in it.
+
+It is converted anywhere and runs on macOS only; elsewhere the tests evaluate the saved program.
+"""
 
 from __future__ import annotations
 
 import json
-import platform
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shvit_pl.deploy.export.mil import read_program
 from shvit_pl.deploy.export.torch_export import exported
 
-RUNS = platform.system() == "Darwin"
-_COPIED = "shvit_pl."  # before the names of our metadata
+_PREFIX = "shvit_pl."  # of the names of our metadata
 
 
 def save(
@@ -36,8 +36,8 @@ def save(
         path: The package, a folder.
         metadata: Kept as user-defined metadata.
         half: Compute in float16.
-        pixels: The input is an image of CoreML, whose bytes are divided by 255; B must be 1.
-        classes: What the outputs, probabilities, are called: the package is a classifier.
+        pixels: Take an image of CoreML, whose bytes are divided by 255; B must be 1.
+        classes: Names of the outputs, which are probabilities: the package is a classifier.
     """
     import coremltools as ct
 
@@ -52,17 +52,13 @@ def save(
         minimum_deployment_target=ct.target.iOS16,
         classifier_config=ct.ClassifierConfig(classes) if classes else None,
     )
-    network.user_defined_metadata.update({_COPIED + key: value for key, value in (metadata or {}).items()})
+    network.user_defined_metadata.update({_PREFIX + key: value for key, value in (metadata or {}).items()})
     network.save(str(path))
 
 
 def load(path: Path) -> nn.Module:
-    """The network of a package: run by CoreML on macOS; elsewhere its saved program, evaluated by torch in float32.
-
-    Raises:
-        UnknownOperationError: elsewhere, when the program has an operation that our evaluation does not know.
-    """
-    return _Predicting(path) if RUNS else read_program(path)
+    """Return the network of a package, run by CoreML; it runs on macOS only."""
+    return _Predicting(path)
 
 
 class _Predicting(nn.Module):
@@ -81,7 +77,7 @@ class _Predicting(nn.Module):
         probabilities = next((value for value in outputs.values() if isinstance(value, dict)), None)
         if probabilities is None:
             return torch.from_numpy(next(iter(outputs.values()))).float()
-        names = json.loads(self.network.user_defined_metadata[f"{_COPIED}labels"])
+        names = json.loads(self.network.user_defined_metadata[f"{_PREFIX}labels"])
         return torch.tensor([[probabilities[name] for name in names]])
 
 
@@ -92,13 +88,13 @@ def _picture(images: Tensor) -> Any:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What `save` was given."""
+    """Return the metadata that `save` wrote."""
     found = _spec(path).description.metadata.userDefined
-    return {key.removeprefix(_COPIED): value for key, value in found.items() if key.startswith(_COPIED)}
+    return {key.removeprefix(_PREFIX): value for key, value in found.items() if key.startswith(_PREFIX)}
 
 
 def describe(path: Path) -> list[str]:
-    """What a package's program is made of."""
+    """Return further lines about a package."""
     spec = _spec(path)
     (function,) = spec.mlProgram.functions.values()
     operations = next(iter(function.block_specializations.values())).operations
@@ -120,7 +116,7 @@ def _spec(path: Path) -> Any:
 
 
 def example_of_use(path: Path, images: str) -> str:
-    """One line of Python, for macOS, that runs a package."""
+    """Return one line of Python, for macOS, that runs a package."""
     kind = _spec(path).description.input[0].type
     size = (kind.imageType.width, kind.imageType.height)
     given = (

@@ -36,7 +36,7 @@ def save(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, s
 
 
 def load(path: Path) -> nn.Module:
-    """The network of a file, run by the ExecuTorch runtime."""
+    """Return the network of a file, run by the ExecuTorch runtime."""
     return _Program(path)
 
 
@@ -57,7 +57,7 @@ class _Program(nn.Module):
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What `save` was given."""
+    """Return the metadata that `save` wrote."""
     from executorch.runtime import Runtime
 
     program = Runtime.get().load_program(path)
@@ -66,7 +66,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def describe(path: Path) -> list[str]:
-    """How much of a file XNNPACK computes, and what is left to ExecuTorch's own operators."""
+    """Return how much of a file XNNPACK computes, and what is left to ExecuTorch's own operators."""
     from executorch.exir._serialize._program import deserialize_pte_binary
 
     program: Any = deserialize_pte_binary(path.read_bytes()).program
@@ -81,6 +81,6 @@ def describe(path: Path) -> list[str]:
 
 
 def example_of_use(path: Path, images: str) -> str:
-    """One line of Python that runs a file."""
+    """Return one line of Python that runs a file."""
     load_method = f"Runtime.get().load_program({str(path)!r}).load_method('forward')"
     return f"from executorch.runtime import Runtime; {load_method}.execute([{images}])"

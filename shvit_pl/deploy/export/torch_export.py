@@ -30,7 +30,13 @@ def save(
 
 
 def exported(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgram:
-    """The program of a model; of a dynamic batch, it is traced with two images, as one image would fix the size."""
+    """Return the program of a model; a dynamic batch is traced with two images, as one image would fix the size.
+
+    Args:
+        model: In evaluation mode: images to outputs.
+        example: A batch `(B, 3, S, S)`; for a dynamic batch its B does not matter.
+        dynamic: Take batches of any size instead of B.
+    """
     if not dynamic:
         return export(model, (example,), strict=False)
     pair = example[:1].expand(2, -1, -1, -1).contiguous()
@@ -38,12 +44,12 @@ def exported(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgra
 
 
 def load(path: Path) -> nn.Module:
-    """The network of a file."""
+    """Return the network of a file."""
     return torch.export.load(path).module()
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What `save` was given."""
+    """Return the metadata that `save` wrote."""
     extra = {METADATA: ""}
     torch.export.load(path, extra_files=extra)
     found: dict[str, str] = json.loads(extra[METADATA])
@@ -51,11 +57,11 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def describe(path: Path) -> list[str]:
-    """What else there is to say of a file."""
+    """Return further lines about a file."""
     nodes = [node for node in torch.export.load(path).graph.nodes if node.op == "call_function"]
     return [f"{len(nodes)} operators of aten; labels in its extra file {METADATA}"]
 
 
 def example_of_use(path: Path, images: str) -> str:
-    """One line of Python that runs a file."""
+    """Return one line of Python that runs a file."""
     return f"import torch; torch.export.load({str(path)!r}).module()({images})"

@@ -1,20 +1,21 @@
-"""How the numbers came about: what all runs share, and under which conditions what was measured."""
+"""How the numbers came about: what all runs share, and the conditions under which each thing was measured."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from shvit_pl.designs.published import PaperRow
 from shvit_pl.display.words import around, counted, different, joined
-from shvit_pl.sweep.report.factors import constants
 from shvit_pl.sweep.report.quantities import TRAINING
-from shvit_pl.sweep.report.rows import Row
+from shvit_pl.sweep.report.table import constants
 from shvit_pl.sweep.results import Results
 
-_OF_A_DATASET = ("path", "name", "revision", "image_size", "train_images", "validation_images", "validation")
+_DATASET_KEYS = ("path", "name", "revision", "image_size", "train_images", "validation_images", "validation")
 
 
-def conditions(results: Results, rows: list[Row]) -> dict[str, str]:
-    """What all runs share, what was measured how, and what to bear in mind; by title."""
+def describe_conditions(results: Results, published: Sequence[PaperRow]) -> dict[str, str]:
+    """Describe what all runs share, how things were measured, and what to bear in mind; by title."""
     runs = _summaries(results)
     facts = {
         "dataset": _dataset(runs),
@@ -24,23 +25,22 @@ def conditions(results: Results, rows: list[Row]) -> dict[str, str]:
         "training images/s": _rate(runs),
         "peak memory": different(one.get("peak_memory_of") for one in runs),
         "inference speed": _inference(results),
-        "the paper": _paper(rows),
+        "the paper": _paper(published),
         "versions": _versions(runs),
     }
     return {name: text for name, text in facts.items() if text}
 
 
 def training_setting(results: Results) -> str:
-    """Device, batch and precision of the runs."""
+    """Describe device, batch and precision of the runs."""
     known = {
         key: different(one.get(key) for one in _summaries(results)) for key in ("device", "global_batch", "precision")
     }
-    device = known["device"].replace("(1 threads)", "(1 thread)")  # as earlier summaries have it
-    return joined(device, around("batch ", known["global_batch"]), known["precision"])
+    return joined(known["device"], around("batch ", known["global_batch"]), known["precision"])
 
 
 def inference_setting(results: Results) -> str:
-    """Device, batch, type, size of the images and threads; empty before it is measured."""
+    """Describe device, batch, type, image size and threads; empty before inference is measured."""
     measured: dict[str, Any] = (results.speed or {}).get("conditions") or {}
     known = {key: different([value]) for key, value in measured.items()}
     return joined(
@@ -53,13 +53,13 @@ def inference_setting(results: Results) -> str:
 
 
 def _summaries(results: Results) -> list[dict[str, Any]]:
-    """Of all runs that are done."""
+    """Return the summaries of all runs that are done."""
     return [run.summary for cell in results.cells for run in cell.done if run.summary]
 
 
 def _dataset(runs: list[dict[str, Any]]) -> str:
     data = [one.get("dataset") or {} for one in runs]
-    known = {key: different(one.get(key) for one in data) for key in _OF_A_DATASET}
+    known = {key: different(one.get(key) for one in data) for key in _DATASET_KEYS}
     images = [known["train_images"], known["validation_images"]]
     return joined(
         " ".join(filter(None, (known["path"], known["name"], known["revision"]))),
@@ -70,7 +70,7 @@ def _dataset(runs: list[dict[str, Any]]) -> str:
 
 
 def _trained(runs: list[dict[str, Any]]) -> str:
-    """How long, and on how many images, which are fewer than there are where batches are limited."""
+    """Describe the length of the trainings, and the images seen, which limited batches may have cut."""
     steps = [(one, one["steps_trained"]) for one in runs if one.get("steps_trained") and one.get("global_batch")]
     seen = [(one, count * one["global_batch"]) for one, count in steps]
     available = [(count, (one.get("dataset") or {}).get("train_images") or 0) for one, count in seen]
@@ -86,7 +86,7 @@ def _accuracy(runs: list[dict[str, Any]]) -> str:
     monitor = different(one.get("monitor") for one in runs)
     return around(
         "each run's best epoch by ", monitor,
-        ", chosen on the same validation images that it is stated for, which flatters all cells alike; "
+        ", chosen on the same validation images that are reported, which biases all cells upward equally; "
         "± is the standard deviation over seeds",
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ def _accuracy(runs: list[dict[str, Any]]) -> str:
 def _rate(runs: list[dict[str, Any]]) -> str:
     if not any(one.get(TRAINING) for one in runs):
         return ""
-    return "each run's own, loading included; how many runs shared the machine meanwhile is not known"
+    return "measured in each run, data loading included; the number of runs that shared the machine is unknown"
 
 
 def _inference(results: Results) -> str:
@@ -111,9 +111,9 @@ def _inference(results: Results) -> str:
     return f"{setting}; median, with the quartiles of the rounds in a cell's panel"
 
 
-def _paper(rows: list[Row]) -> str:
-    published = dict.fromkeys(row.paper.conditions for row in rows if row.paper)
-    return around("as published, under conditions of its own: ", "; ".join(published), "; never drawn beside ours")
+def _paper(published: Sequence[PaperRow]) -> str:
+    conditions = "; ".join(dict.fromkeys(row.conditions for row in published))
+    return around("as published, under its own conditions: ", conditions, "; not drawn next to ours")
 
 
 def _versions(runs: list[dict[str, Any]]) -> str:

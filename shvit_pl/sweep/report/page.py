@@ -2,91 +2,99 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
+from shvit_pl.display.plots import color
 from shvit_pl.display.words import counted
 from shvit_pl.sweep.plan.objectives import COSTS
-from shvit_pl.sweep.report.charts import draw_charts
-from shvit_pl.sweep.report.effects import estimates
-from shvit_pl.sweep.report.findings import Findings
-from shvit_pl.sweep.report.histories import MOST
-from shvit_pl.sweep.report.paired import Estimate
-from shvit_pl.sweep.report.quantities import INFERENCE, Quantity, cell_speed, quantity, run_value
-from shvit_pl.sweep.report.rows import Row
-from shvit_pl.sweep.report.sentences import answer, certainty, is_finished, progress, signed
-from shvit_pl.sweep.results import Results, Run
+from shvit_pl.sweep.report.figures import draw_svgs
+from shvit_pl.sweep.report.findings import MOST_CURVES, Findings, best_curves
+from shvit_pl.sweep.report.quantities import INFERENCE, quantity, run_value
+from shvit_pl.sweep.report.statistics import Estimate
+from shvit_pl.sweep.report.table import Row, columns
+from shvit_pl.sweep.report.text import answer, certainty, is_finished, progress, signed
+from shvit_pl.sweep.results import Run
 
 _MOST_LEVELS = 12  # of a choice that the table is filtered by
 
 
-@dataclass(frozen=True)
-class _Difference:
-    """A row of the table of effects."""
-
-    name: str
-    quantity: Quantity
-    estimate: Estimate
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The difference, how sure it is, and of how many pairs; empty without any."""
-        each = self.estimate
-        if each.mean is None:
-            return ("", "", "")
-        unit = self.quantity.step
-        return f"{signed(each)} {unit}", certainty(each, unit), f"{each.pairs} of {each.planned}"
-
-
-def render(found: Findings) -> str:
-    """The whole page as HTML."""
-    results = found.results
+def render(findings: Findings) -> str:
+    """Return the whole page as HTML."""
+    results, table = findings.results, findings.table
     environment = Environment(
         loader=PackageLoader("shvit_pl.sweep.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["link"] = lambda folder: quote(folder) + "/"
+    charts = {name: {size: Markup(svg) for size, svg in sizes.items()} for name, sizes in draw_svgs(findings).items()}
     return environment.get_template("page.html.j2").render(
         results=results,
-        found=found,
-        filters=[factor for factor in found.factors if len(factor.levels) <= _MOST_LEVELS],
-        sentences=answer(found),
+        rows=table.rows,
+        columns=columns(table),
+        filters=[factor for factor in table.factors if len(factor.levels) <= _MOST_LEVELS],
+        plane=findings.plane,
+        conditions=findings.conditions,
+        sentences=answer(findings),
         progress=progress(results),
         is_finished=is_finished(results),
-        differences=_differences(found),
-        is_listed=any(not main.contrast.factor.flags for main in found.effects.main),
-        charts=draw_charts(found),
+        differences=_differences(findings),
+        is_listed=any(not main.contrast.factor.flags for main in findings.effects.main),
+        charts=charts,
+        curves=_curve_names(findings),
+        names_title=table.names_title,
+        hover={dot.row.number: _hover(findings, dot.row) for dot in findings.plane.dots},
         counted=counted,
-        most_curves=MOST,
-        speeds=lambda row: _speeds(results, row),
+        most_curves=MOST_CURVES,
+        speeds=_speeds,
         metrics=_metrics,
-        plotly=Markup(get_plotlyjs()),
     )
 
 
-def _differences(found: Findings) -> list[_Difference]:
-    every = found.effects
-    return [_Difference(name, of, one) for of in every.gains for name, one in estimates(every, of)]
+def _differences(findings: Findings) -> list[tuple[str, ...]]:
+    """Return the rows of the table of effects."""
+    effects = findings.effects
+    return [
+        (name, gain.name, *_difference(estimate, gain.step))
+        for gain in effects.gains
+        for name, estimate in effects.estimates(gain)
+    ]
 
 
-def _speeds(results: Results, row: Row) -> dict[str, str]:
-    """Inference speed of a cell with the quartiles of its rounds, or why there is none."""
-    measured, lines = cell_speed(results, row.cell), {}
-    for how in INFERENCE:
-        of, value, quartiles = quantity(INFERENCE[how]), measured.get(how), measured.get(f"{how}_iqr")
-        if value is not None:
-            spread = f" (quartiles {of.show(quartiles[0])} to {of.show(quartiles[1])})" if quartiles else ""
-            lines[of.name] = of.show(value) + spread
-        elif measured.get(f"{how}_why"):
-            lines[of.name] = f"none: {measured[f'{how}_why']}"
+def _difference(estimate: Estimate, unit: str) -> tuple[str, str, str]:
+    """Return a difference, how sure it is, and of how many pairs; empty without any."""
+    if estimate.mean is None:
+        return "", "", ""
+    return f"{signed(estimate)} {unit}", certainty(estimate, unit), f"{estimate.pairs} of {estimate.planned}"
+
+
+def _curve_names(findings: Findings) -> list[tuple[Row, str, bool]]:
+    """Return the row and color of each curve, and whether it is shown at first."""
+    shown = {one.row.number for one in best_curves(findings.curves, findings.table.primary)}
+    return [(one.row, color(one.row.number), one.row.number in shown) for one in findings.curves]
+
+
+def _hover(findings: Findings, row: Row) -> str:
+    across, up = findings.plane.across.quantity, findings.plane.up.quantity
+    return "\n".join([row.label, *(f"{one.header}: {row.show(one)}" for one in (up, across))])
+
+
+def _speeds(row: Row) -> dict[str, str]:
+    """Return the inference speed of a cell with the quartiles of its rounds, or why there is none."""
+    lines = {}
+    for mode, key in INFERENCE.items():
+        speed, spread, reason = quantity(key), row.values.get(key), row.speed.get(f"{mode}_why")
+        if spread is not None:
+            ends = [speed.show(end) for end in spread.quartiles or ()]
+            lines[speed.name] = speed.show(spread.mean) + (f" (quartiles {' to '.join(ends)})" if ends else "")
+        elif reason:
+            lines[speed.name] = f"none: {reason}"
     return lines
 
 
 def _metrics(run: Run) -> dict[str, str]:
-    """A run's validation metrics at its best epoch, and its costs, as text."""
+    """Return a run's validation metrics at its best epoch, and its costs, as text."""
     values = {key: run_value(run, key) for key in (*((run.summary or {}).get("metrics") or {}), *COSTS)}
     return {quantity(key).header: quantity(key).show(value) for key, value in values.items() if value is not None}

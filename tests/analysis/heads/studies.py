@@ -1,12 +1,19 @@
-"""The command on small networks, and what it leaves behind."""
+"""Small networks with attention, studies of them by the command, and what a study must not change."""
 
 import csv
 import json
 from pathlib import Path
 
+import timm
+import torch
+
+from shvit_pl.analysis.heads.attention import attention_layers
 from shvit_pl.cli import main
+from shvit_pl.models import create_model
+from tests.hub.runs import lively
 
 QUICK = ["--images=6", "--ablation_images=8", "--batch_size=4", "--device=cpu"]
+OURS = {"mixers": ("multi_head", "multi_head", "single_head"), "num_heads": (2, 4, 1)}
 
 
 def heads(network, *flags):
@@ -25,6 +32,54 @@ def summary(folder="heads"):
 
 
 def files(folder="heads"):
-    """The names of all files in a folder, without what differs from time to time."""
-    names = (path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
-    return sorted("events" if "tfevents" in name else name for name in names)
+    """The names of all files in a folder."""
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def deit():
+    return perturbed(timm.create_model("deit_tiny_patch16_224", img_size=64, depth=3, num_classes=7)), images(64)
+
+
+def swin():
+    """Two layers in each of two stages: the second one of each has shifted windows."""
+    changes = {"img_size": 56, "depths": (2, 2), "num_heads": (3, 6), "num_classes": 7}
+    return perturbed(timm.create_model("swin_tiny_patch4_window7_224", **changes)), images(56)
+
+
+def ours():
+    return lively(create_model("tiny", num_classes=7, **OURS), seed=0).eval(), images(128)
+
+
+NETWORKS = [deit, swin, ours]
+
+
+def with_layers(network):
+    model, batch = network()
+    return model, attention_layers(model, batch), batch
+
+
+def images(size):
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def perturbed(model):
+    """Weights large enough that no head is without effect, nor like another one."""
+    generator = torch.Generator().manual_seed(0)
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            weight.copy_(torch.randn(weight.shape, generator=generator) * weight[0].numel() ** -0.5)
+    return model.eval()
+
+
+def state(model):
+    """All that a study of a network sets for a while."""
+    return [
+        (
+            name,
+            module.training,
+            getattr(module, "fused_attn", None),
+            len(module._forward_hooks) + len(module._forward_pre_hooks),
+        )
+        for name, module in model.named_modules()
+    ]

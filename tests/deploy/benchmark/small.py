@@ -5,9 +5,15 @@ import json
 from pathlib import Path
 
 from shvit_pl.cli import main
+from shvit_pl.command_line.parser import read_options
+from shvit_pl.deploy.benchmark.options import BenchmarkOptions
 
 TINY = ["tiny", "--device=cpu", "--batch-size=2", "--image-size=64"]
-QUICK = ["--blocks=5", "--seconds=0.01"]
+QUICK = ["--blocks=5", "--seconds=0.002"]
+
+
+def options(*args):
+    return read_options(BenchmarkOptions, args, command="benchmark", description="", positional=["models"])
 
 
 def benchmark(*flags, models=TINY, beside=()):

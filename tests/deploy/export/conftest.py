@@ -15,7 +15,7 @@ def plain_run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def distilled_run(tmp_path_factory):
-    """Likewise, with two classifiers."""
+    """The folder of such a run with two classifiers."""
     root = tmp_path_factory.mktemp("export_dual")
     return settled(with_design(quick_fit(root / "fit"), root / "dual", name="tiny", distilled=True), distilled=True)
 

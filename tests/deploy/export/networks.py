@@ -8,7 +8,7 @@ from shvit_pl.models import create_model
 
 
 def pictures(number, side):
-    """So many of the digits that a run holds out, normalised: `(number, 3, side, side)`."""
+    """Digits that a run holds out, normalized: `(number, 3, side, side)`."""
     data = HFImageDataModule(image_size=side, batch_size=2, num_workers=0)
     data.setup("fit")
     return torch.cat([batch["image"] for batch in data.validation_sample(number)])

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from shvit_pl.cli import main
-from shvit_pl.deploy.export import onnx_format
+from shvit_pl.deploy import onnx_runtime
 
 pytestmark = pytest.mark.slow
 
@@ -25,20 +25,20 @@ def test_int8_is_smaller_and_says_what_it_costs(run, capfd):
     assert main(["export", str(run), "--format=onnx", "--output=float.onnx"]) == 0
     assert Path("a.onnx").stat().st_size < 0.5 * Path("float.onnx").stat().st_size
     assert (
-        onnx_format.read_metadata(Path("a.onnx"))["labels"] == onnx_format.read_metadata(Path("float.onnx"))["labels"]
+        onnx_runtime.read_metadata(Path("a.onnx"))["labels"] == onnx_runtime.read_metadata(Path("float.onnx"))["labels"]
     )
 
 
 def test_int8_that_costs_too_much_is_not_written(plain_run, capsys):
     flags = ["--int8", "--int8_tolerance=0", "--output=a.onnx"]
     code = main(["export", str(plain_run), "--format=onnx", *flags])
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     if code == 0:  # whatever it measured, file and message agree
-        found = re.search(r"int8: top-1 (\S+) % \(float (\S+) %\)", said.out)
+        found = re.search(r"int8: top-1 (\S+) % \(float (\S+) %\)", output.out)
         assert float(found[1]) >= float(found[2])
         assert os.listdir() == ["a.onnx"]
     else:
-        found = re.search(r"top-1 falls from (\S+) to (\S+) %", said.err)
+        found = re.search(r"top-1 falls from (\S+) to (\S+) %", output.err)
         assert float(found[1]) > float(found[2])
         assert os.listdir() == []
 

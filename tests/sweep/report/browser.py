@@ -31,7 +31,7 @@ def chromium(profile):
 
 
 def show(chrome, page, width=1280, dark=False):
-    """Open a page at a width, and wait until its charts are drawn."""
+    """Open a page at a width."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": False}
@@ -39,7 +39,7 @@ def show(chrome, page, width=1280, dark=False):
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
     chrome.get(page.as_uri())
-    drawn = "return [...document.querySelectorAll('.chart')].every((chart) => chart.dataset.painted)"
+    drawn = "return document.readyState === 'complete'"
     WebDriverWait(chrome, 20).until(lambda driver: driver.execute_script(drawn))
 
 

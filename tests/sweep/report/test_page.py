@@ -1,10 +1,13 @@
+"""The page in a real browser: what it does, and how it looks on a phone and a wide screen, in light and dark."""
+
 from dataclasses import replace
 
 import pytest
 
 from tests.sweep.report.browser import click, found
-from tests.sweep.report.sweeps import cube, nothing_done, search, unfinished, with_speed
+from tests.sweep.report.sweeps import cube, nothing_done, search, unfinished, validated_once, with_speed
 
+POINTS = "#chart-points .wide [id^=point-]:not([id$=number])"
 EVIL = "<script>document.title = 'pwned'</script><img src=x onerror=\"document.title = 'pwned'\">"
 
 
@@ -31,7 +34,7 @@ def test_the_page_opens_without_an_error_or_a_request(opened, results):
 
 def test_a_click_on_a_point_shows_its_runs(opened):
     chrome = opened(with_speed(cube()))
-    points = found(chrome, "#chart-points .points path.point")
+    points = found(chrome, POINTS)
     assert len(points) == 8
     click(chrome, points[6])
     (panel,) = found(chrome, "dialog[open]")
@@ -99,14 +102,27 @@ def test_cells_that_are_not_drawn_are_counted_in_words(opened):
     assert "Drawn are 7 of 8 cells with a run that is done" in found(chrome, "main")[0].text
 
 
-def test_a_click_on_a_name_hides_its_curve(opened):
+def test_a_click_on_a_name_hides_its_curve_and_another_shows_it_again(opened):
     chrome = opened(cube())
-    shown = "return document.querySelectorAll('#chart-curves .scatterlayer .lines path.js-line').length"
-    before = chrome.execute_script(shown)
-    click(chrome, found(chrome, "#chart-curves .legendtoggle")[0])
-    from selenium.webdriver.support.ui import WebDriverWait
+    parts = found(chrome, "#chart-curves .wide [id^='curve-3-']")
+    assert [part.is_displayed() for part in parts] == [True, True]
+    name = found(chrome, "[data-curve='3']")[0]
+    for shown in (False, True):
+        click(chrome, name)
+        assert [part.is_displayed() for part in parts] == [shown, shown]
+    assert all(part.is_displayed() for part in found(chrome, "#chart-curves .wide [id^='curve-']"))
 
-    WebDriverWait(chrome, 5).until(lambda driver: driver.execute_script(shown) < before)
+
+def test_the_best_curves_of_many_are_shown_first(opened):
+    chrome = opened(search(trials=30))
+    shown = [one for one in found(chrome, "#chart-curves .wide [id$='-line']") if one.is_displayed()]
+    assert len(shown) == len(found(chrome, "[data-curve][aria-pressed=true]")) == 12
+
+
+def test_a_point_has_its_numbers_as_a_tooltip(opened):
+    chrome = opened(with_speed(cube()))
+    title = found(chrome, "#chart-points .wide [id='point-5'] title")[0].get_attribute("textContent")
+    assert title == "5: 16 · 3 · conv\ntop-1 (%): 92.82 ± 0.39\ncompiled inference images/s: 1940"
 
 
 def evil():
@@ -128,10 +144,97 @@ def evil():
 @pytest.mark.parametrize("kind", ["grid", "list", "search"])
 def test_no_text_of_a_sweep_runs_as_a_script(opened, kind):
     chrome = opened(replace(evil(), kind=kind))
-    click(chrome, found(chrome, "#chart-points .points path.point")[0])
+    click(chrome, found(chrome, POINTS)[0])
     assert found(chrome, "dialog[open]")
     assert chrome.title == EVIL
     assert found(chrome, "img") == []
     assert EVIL in found(chrome, "dialog[open] code")[0].text
     assert not any(link.get_attribute("href").startswith("javascript:") for link in found(chrome, "a"))
     assert chrome.get_log("browser") == []
+
+
+@pytest.mark.parametrize("results", [validated_once(cube()), cube()], ids=["one epoch", "ten epochs"])
+def test_epochs_are_whole_numbers(opened, results):
+    chrome = opened(results)
+    ticks = chrome.execute_script(
+        "return [...document.querySelectorAll('#chart-curves .wide [id^=xtick] text')].map((e) => e.textContent)"
+    )
+    assert ticks
+    assert all(tick.isdecimal() for tick in ticks)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_heads_arrow_stays_beside_its_last_word(opened, width):
+    chrome = opened(with_speed(cube()), width=width)
+    assert chrome.execute_script(
+        "return [...document.querySelectorAll('#table th button')].every("
+        "(e) => getComputedStyle(e, '::after').content.startsWith('\"\\u00a0'))"
+    )
+
+
+@pytest.mark.parametrize("results", [with_speed(cube()), unfinished(), search()], ids=["cube", "unfinished", "search"])
+def test_a_phone_needs_no_sideways_scrolling_and_nothing_overlaps(opened, results):
+    chrome = opened(results, width=390)
+    assert chrome.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert chrome.execute_script(_OVERLAPS) == []
+    assert chrome.execute_script(_CUT_OFF) == []
+    chrome.execute_script("open(1)")
+    left, right = chrome.execute_script(
+        "const box = document.querySelector('dialog[open]').getBoundingClientRect(); return [box.left, box.right]"
+    )
+    assert 0 <= left < right <= 390
+
+
+_OVERLAPS = """
+const boxes = (list) => list.map((e) => [e.textContent.trim(), e.getBoundingClientRect()]).filter(([t, b]) => b.width);
+const meet = (a, b) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+const groups = [[...document.querySelectorAll("main > *")], [...document.querySelectorAll(".filters > *")]];
+for (const chart of document.querySelectorAll(".chart"))
+  groups.push([...chart.querySelectorAll("text")].filter((text) => !text.closest("[id^=point-]")));
+return groups.map(boxes).flatMap((all) => all.flatMap(([name, box], i) =>
+  all.slice(i + 1).filter(([_, other]) => meet(box, other)).map(([other]) => `${name} | ${other}`)));
+"""
+_CUT_OFF = """
+return [...document.querySelectorAll(".chart")].flatMap((chart) => {
+  const frame = chart.getBoundingClientRect();
+  return [...chart.querySelectorAll("text")].filter((text) => {
+    const box = text.getBoundingClientRect();
+    return box.width && (box.left < frame.left - 1 || box.right > frame.right + 1);
+  }).map((text) => text.textContent);
+});
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_all_text_stands_out_in_light_and_dark(opened, dark):
+    chrome = opened(unfinished(), dark=dark)
+    ground = chrome.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (luminance(ground) < 0.1) is dark
+    for text, own, below in chrome.execute_script(_COLORS):
+        assert contrast(own, below) >= 4.5, text
+
+
+_COLORS = """
+const ground = (e) => {
+  for (; e; e = e.parentElement) {
+    const color = getComputedStyle(e).backgroundColor;
+    if (!/rgba\\(.*, 0\\)|transparent/.test(color)) return color;
+  }
+};
+const texts = [...document.querySelectorAll("h1, h2, p, th, td, dt, dd, label, a, output")];
+const drawn = [...document.querySelectorAll(".chart .wide text")].filter((text) => !text.closest("[id^=point-]"));
+return [...texts.filter((e) => e.offsetParent).map((e) => [e.textContent, getComputedStyle(e).color, ground(e)]),
+        ...drawn.map((e) => [e.textContent, getComputedStyle(e).fill, ground(e.closest(".chart"))])];
+"""
+
+
+def luminance(color):
+    """Relative luminance of `rgb(...)` (WCAG 2)."""
+    shares = [float(part) / 255 for part in color.strip("rgba()").split(",")[:3]]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)

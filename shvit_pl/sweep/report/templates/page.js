@@ -1,46 +1,26 @@
 "use strict";
 
-const charts = JSON.parse(document.getElementById("charts").textContent);
-const isTouch = matchMedia("(pointer: coarse)").matches;
+// --- charts: a click on a point opens its cell; a name hides and shows its curve
 
-// --- charts: colours of the text follow the page, light or dark
+const hover = JSON.parse(document.getElementById("hover").textContent);
+const groups = (name) => document.querySelectorAll(`.chart [id^="${name}-"]`); // in the wide and the narrow drawing
 
-function theme() {
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(name).trim();
-  const lines = { gridcolor: colour("--line"), linecolor: colour("--line") };
-  const sides = Object.entries(lines).flatMap(([key, value]) => [[`xaxis.${key}`, value], [`yaxis.${key}`, value]]);
-  return {
-    "font.color": colour("--text"),
-    "font.family": "system-ui, sans-serif",
-    "font.size": 13,
-    "hoverlabel.bgcolor": colour("--card"),
-    "hoverlabel.bordercolor": colour("--quiet"),
-    "hoverlabel.font.color": colour("--text"),
-    "hoverlabel.align": "left",
-    dragmode: isTouch ? false : "zoom", // a finger scrolls the page
-    ...Object.fromEntries(sides),
-  };
+for (const point of groups("point")) {
+  const number = point.id.split("-")[1];
+  const title = point.insertBefore(document.createElementNS("http://www.w3.org/2000/svg", "title"), point.firstChild);
+  title.textContent = hover[number];
+  point.addEventListener("click", () => open(number));
 }
 
-async function paint(chart, name) {
-  await Plotly.relayout(chart, theme());
-  if (name === "points") { // rings of the Pareto front
-    const text = getComputedStyle(document.documentElement).getPropertyValue("--text").trim();
-    await Plotly.restyle(chart, { "marker.line.color": text }, [1]);
-  }
-  chart.dataset.painted = "true";
-}
-
-for (const [name, { data, layout }] of Object.entries(charts)) {
-  const chart = document.getElementById(`chart-${name}`);
-  Plotly.newPlot(chart, data, layout, { responsive: true, displayModeBar: false }).then(() => {
-    paint(chart, name);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => paint(chart, name));
-    if (name === "points") {
-      chart.on("plotly_click", ({ points }) => open(points[0].customdata));
-    }
+for (const name of document.querySelectorAll("[data-curve]")) {
+  const show = () => groups(`curve-${name.dataset.curve}`).forEach((part) => {
+    part.style.display = name.getAttribute("aria-pressed") === "true" ? "" : "none";
   });
+  name.addEventListener("click", () => {
+    name.setAttribute("aria-pressed", name.getAttribute("aria-pressed") !== "true");
+    show();
+  });
+  show();
 }
 
 // --- a cell's runs

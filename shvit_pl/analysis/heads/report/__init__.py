@@ -1,1 +1,0 @@
-"""How a study tells what it found: printed, as tables, as figures and in TensorBoard."""

@@ -1,0 +1,417 @@
+"""Attention layers are found by what they do; their maps, similarities and ablations are those of the formulas."""
+
+import math
+import re
+import warnings
+from contextlib import ExitStack
+
+import pytest
+import timm
+import torch
+from torch.nn import functional as F
+
+from shvit_pl.analysis import head_similarity
+from shvit_pl.analysis.heads.attention import (
+    AttentionLayer,
+    ablations,
+    attention_layers,
+    recorded_maps,
+    sample_similarity,
+    unfused,
+    without_heads,
+    without_prefix,
+)
+from shvit_pl.errors import UserError
+from shvit_pl.models import create_model
+from tests.analysis.heads.studies import NETWORKS, OURS, deit, images, ours, perturbed, state, with_layers
+
+full = pytest.mark.full
+FOUND = [  # name in timm, image size, further arguments, heads of the layers
+    ("deit_tiny_patch16_224", 64, "img_size depth", [3, 3]),
+    ("cait_xxs24_224", 64, "img_size depth", [4] * 4),  # two of them of class attention
+    ("swinv2_tiny_window8_256", 64, "img_size depths", [3, 3, 6, 6]),
+    ("pvt_v2_b0", 64, "", [1, 1, 2, 2, 5, 5, 8, 8]),
+    *(
+        pytest.param(*network, marks=full)
+        for network in [
+            ("deit3_small_patch16_224", 64, "img_size depth", [6, 6]),
+            ("vit_relpos_small_patch16_224", 64, "img_size depth", [6, 6]),
+            ("vit_small_patch16_18x2_224", 64, "img_size depth", [6] * 4),  # two in parallel in each block
+            ("vit_small_patch16_dinov3", 64, "img_size depth", [6, 6]),
+            ("beit_base_patch16_224", 64, "img_size depth", [12, 12]),
+            ("eva02_tiny_patch14_224", 56, "img_size depth", [3, 3]),
+            ("crossvit_tiny_240", 240, "", [3] * 21),
+            ("convit_tiny", 224, "depth", [4, 4]),
+            ("pit_ti_224", 224, "", [2] * 2 + [4] * 6 + [8] * 4),
+            ("swin_tiny_patch4_window7_224", 112, "img_size depths", [3, 3, 6, 6]),
+            ("swinv2_cr_tiny_224", 112, "img_size depths", [3, 3, 6, 6]),
+            ("twins_pcpvt_small", 224, "", [1] * 3 + [2] * 4 + [5] * 6 + [8] * 3),
+            ("gcvit_xxtiny", 224, "", [2] * 2 + [4] * 2 + [8] * 6 + [16] * 2),
+            ("maxvit_rmlp_pico_rw_256", 256, "", [1] * 4 + [2] * 4 + [4] * 10 + [8] * 4),
+            ("coatnet_nano_rw_224", 224, "", [4] + [8] * 6 + [16] * 2),
+            ("nextvit_small", 64, "", [6] + [12] * 2 + [24]),
+            ("visformer_tiny", 224, "", [3] * 8),
+            ("mobilevit_xxs", 64, "", [4] * 9),
+            ("fastvit_sa12", 64, "", [16] * 2),
+            ("caformer_s18", 64, "", [10] * 9 + [16] * 3),
+        ]
+    ),
+]
+LEFT_OUT = [  # heads of the layers that are found, and the class of what is not
+    ("xcit_nano_12_p16_224", 64, "depth", [4, 4], "XCA (blocks.0.attn)"),
+    pytest.param(
+        *("vit_base_patch16_siglip_224", 64, "img_size depth", [12, 12], "AttentionPoolLatent (attn_pool)"), marks=full
+    ),
+    pytest.param(
+        *("davit_tiny", 64, "", [3, 6, 12, 12, 12, 24], "ChannelAttention (stages.0.blocks.0.1.attn)"), marks=full
+    ),
+]
+REFUSED = [
+    ("edgenext_xx_small", 64, "", "CrossCovarianceAttn (stages.1.blocks.1.xca)"),  # between channels
+    *(
+        pytest.param(*network, marks=full)
+        for network in [
+            ("levit_128s", 224, "", "Attention (stages.0.blocks.0.attn), AttentionDownsample"),  # no module has maps
+            ("samvit_base_patch16_224", 224, "depth", "Attention (blocks.0.attn)"),  # heads among the samples
+            ("nest_tiny", 224, "", "Attention (levels.0.transformer_encoder.0.attn)"),  # interleaved
+            ("mvitv2_tiny", 64, "", "MultiScaleAttention (stages.0.blocks.0.attn)"),
+            ("coat_tiny", 224, "", "FactorAttnConvRelPosEnc (serial_blocks1.0.factoratt_crpe)"),  # without maps
+        ]
+    ),
+]
+
+
+def timms(name, size, wanted):
+    arguments = {"img_size": size, "depth": 2, "depths": (2, 2)}
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=7, **{key: arguments[key] for key in wanted.split()})
+    return model.eval(), images(size)
+
+
+@pytest.mark.parametrize(("name", "size", "wanted", "heads"), FOUND)
+def test_a_head_without_its_map_is_a_head_without_its_output(name, size, wanted, heads):
+    model, batch = timms(name, size, wanted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        layers = attention_layers(model, batch)
+    assert [layer.heads for layer in layers] == heads
+    with ExitStack() as stack:
+        stack.enter_context(unfused(model.get_submodule(layer.name) for layer in layers))
+        intact = outputs(model, layers, batch)
+        with ExitStack() as silent:
+            for layer in layers:
+                silent.enter_context(without_heads(model, layer, [0]))
+            without_output = outputs(model, layers, batch)
+        for layer in layers:
+            stack.callback(model.get_submodule(layer.maps).register_forward_hook(without_first_map).remove)
+        without_map = outputs(model, layers, batch)
+    for expected, found, whole in zip(without_map, without_output, intact, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        assert (whole - expected).abs().max() > 0.01 * whole.abs().max()
+
+
+@torch.no_grad()
+def outputs(model, layers, batch):
+    """What the layers' modules put out."""
+    noted = []
+    with ExitStack() as stack:
+        for layer in layers:
+            hook = model.get_submodule(layer.name).register_forward_hook(lambda *call: noted.append(call[-1]))
+            stack.callback(hook.remove)
+        model(batch)
+    return noted
+
+
+def without_first_map(module, inputs, maps):
+    maps = maps.clone()
+    maps[..., 0, :, :] = 0
+    return maps
+
+
+@pytest.mark.parametrize(("name", "size", "wanted", "heads", "unseen"), LEFT_OUT)
+def test_layers_that_do_not_show_are_left_out_with_a_warning(name, size, wanted, heads, unseen):
+    with pytest.warns(UserWarning, match=re.escape(f"left out, as its heads can't be seen: {unseen}")):
+        layers = attention_layers(*timms(name, size, wanted))
+    assert [layer.heads for layer in layers] == heads
+
+
+@pytest.mark.parametrize(("name", "size", "wanted", "message"), REFUSED)
+def test_networks_whose_heads_do_not_show_are_refused_by_class(name, size, wanted, message):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        attention_layers(*timms(name, size, wanted))
+    assert len(str(error.value)) < 450
+
+
+def test_networks_without_attention_are_refused():
+    with pytest.raises(UserError, match="no module has num_heads and proj"):
+        attention_layers(timm.create_model("resnet18"), images(64))
+
+
+def test_a_vits_layer_is_described_by_paths_and_channels():
+    _, layers, _ = with_layers(deit)
+    assert layers[0] == AttentionLayer("blocks.0.attn", 3, "blocks.0.attn.attn_drop", "blocks.0.attn.proj", -1, 64)
+    assert [layer.name for layer in layers] == [f"blocks.{number}.attn" for number in range(3)]
+
+
+def test_our_mixers_are_found_with_one_head_and_with_many():
+    model, layers, _ = with_layers(ours)
+    design = model.design
+    stages = [stage for stage in range(3) for _ in range(design.depth[stage])]
+    assert [(layer.heads, layer.width, layer.dim) for layer in layers] == [
+        (OURS["num_heads"][stage], design.attended(stage) // OURS["num_heads"][stage], 1) for stage in stages
+    ]
+
+
+@pytest.mark.parametrize("single_head", ["partial", "full", "bottleneck"])
+def test_single_heads_of_all_designs_are_found(single_head):
+    model = create_model("tiny", single_head=single_head)
+    found = [(layer.heads, layer.width) for layer in attention_layers(model, images(64))]
+    assert found == [(1, model.design.attended(stage)) for stage in (1, 1, 2, 2)]
+
+
+@torch.no_grad()
+def inputs_of(model, name, batch):
+    noted = []
+    hook = model.get_submodule(name).register_forward_pre_hook(lambda module, inputs: noted.append(inputs[0]))
+    model(batch)
+    hook.remove()
+    return noted[0]
+
+
+@torch.no_grad()
+def all_maps(model, layers, batch):
+    seen = {}
+    with recorded_maps(model, layers, lambda layer, maps: seen.update({layer.name: maps})):
+        model(batch)
+    return seen
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_layer_gives_the_distribution_of_every_query(network):
+    model, layers, batch = with_layers(network)
+    seen = all_maps(model, layers, batch)
+    assert list(seen) == [layer.name for layer in layers]
+    for layer in layers:
+        maps = seen[layer.name]
+        assert maps.shape[1] == layer.heads
+        torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:-1]))
+        assert maps.std() > 0.001
+    if network.__name__ == "swin":  # windows are samples
+        assert [tuple(maps.shape) for maps in seen.values()] == [(2 * 4, 3, 49, 49)] * 2 + [(2, 6, 49, 49)] * 2
+
+
+@torch.no_grad()
+def test_maps_of_a_vit_are_those_of_its_formula():
+    model, layers, batch = with_layers(deit)
+    attention, tokens = model.blocks[1].attn, inputs_of(model, "blocks.1.attn", batch)
+    maps = all_maps(model, layers, batch)["blocks.1.attn"]
+    assert maps.shape == (2, 3, 17, 17)
+    q, k, _ = F.linear(tokens, attention.qkv.weight, attention.qkv.bias).split(192, dim=-1)
+    for head in range(3):
+        channels = slice(64 * head, 64 * (head + 1))
+        expected = (q[..., channels] @ k[..., channels].mT / 8).softmax(-1)
+        torch.testing.assert_close(maps[:, head], expected, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_maps_of_our_mixers_are_those_of_their_formula():
+    model, layers, batch = with_layers(ours)
+    name = layers[1].name
+    mixer, features = model.get_submodule(name), inputs_of(model, name, batch)
+    maps = all_maps(model, layers, batch)[name]
+    q, k, _ = mixer.qkv(mixer.pre_norm(features)).flatten(2).split(mixer.qkv_split, dim=1)
+    for head in range(OURS["num_heads"][1]):
+        channels = slice(16 * head, 16 * (head + 1))
+        expected = (q[:, channels].mT @ k[:, channels] / 4).softmax(-1)
+        torch.testing.assert_close(maps[:, head], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.full
+def test_groups_of_windows_are_samples_too():
+    model = timm.create_model("twins_svt_small", img_size=224, depths=(1, 1, 1, 1)).eval()
+    batch = images(224)
+    shapes = [tuple(maps.shape) for maps in all_maps(model, attention_layers(model, batch), batch).values()]
+    assert shapes == [(2 * 64, 2, 49, 49), (2 * 16, 4, 49, 49), (2 * 4, 8, 49, 49), (2, 16, 49, 49)]
+
+
+def test_a_layer_of_fused_attention_shows_its_maps():
+    model = perturbed(timm.create_model("deit_tiny_patch16_224", img_size=64, depth=1, num_classes=7))
+    batch = images(64)
+    layers = attention_layers(model, batch)
+    assert model.blocks[0].attn.fused_attn
+    assert len(all_maps(model, layers, batch)) == 1
+    assert model.blocks[0].attn.fused_attn
+
+
+def test_class_tokens_are_dropped_from_queries_and_keys():
+    maps = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    assert torch.equal(without_prefix(maps, 1), maps[:, :, 1:, 1:])
+    assert torch.equal(without_prefix(maps, 0), maps)
+    assert without_prefix(maps[:, :, :1], 1).shape == (2, 3, 1, 4)  # class attention: the class token alone asks
+
+
+BOTH = pytest.mark.parametrize("vectorize", ["map", "query"])
+
+
+def softmax_maps(samples=3, heads=4, queries=5, keys=6):
+    return torch.randn(samples, heads, queries, keys, generator=torch.Generator().manual_seed(0)).mul(3).softmax(-1)
+
+
+@BOTH
+def test_identical_heads_are_alike_and_heads_that_look_elsewhere_are_not(vectorize):
+    same = softmax_maps(heads=1).repeat(1, 3, 1, 1)
+    torch.testing.assert_close(head_similarity(same, vectorize), torch.ones(3))
+    apart = torch.eye(4)[None, :, None].repeat(2, 1, 5, 1)  # head h looks at key h, whichever the query
+    assert head_similarity(apart, vectorize).tolist() == [0, 0, 0, 0]
+    assert head_similarity(softmax_maps(heads=1), vectorize).isnan().tolist() == [True]  # no other heads
+
+
+def test_whole_maps_count_sharp_rows_more_than_single_queries_do():
+    sharp_alike = torch.tensor([[[[1.0, 0.0], [0.5, 0.5]], [[1.0, 0.0], [0.1, 0.9]]]])
+    by_row = (1 + (0.05 + 0.45) / math.sqrt(0.5 * 0.82)) / 2
+    whole = (1 + 0.5) / math.sqrt(1.5 * 1.82)
+    assert head_similarity(sharp_alike, "query").tolist() == pytest.approx([by_row, by_row])
+    assert head_similarity(sharp_alike, "map").tolist() == pytest.approx([whole, whole])
+
+
+@BOTH
+def test_similarity_is_the_mean_over_samples_of_the_cosines_of_all_pairs(vectorize):
+    maps = softmax_maps()
+    expected = torch.empty(3, 4)
+    for sample in range(3):
+        for head in range(4):
+            cosines = []
+            for other in set(range(4)) - {head}:
+                pair = maps[sample, head], maps[sample, other]
+                vectors = [each.flatten()[None] for each in pair] if vectorize == "map" else pair
+                cosines.append(torch.cosine_similarity(*vectors, dim=1).mean())
+            expected[sample, head] = sum(cosines) / 3
+    torch.testing.assert_close(sample_similarity(maps, vectorize), expected)
+    torch.testing.assert_close(head_similarity(maps, vectorize), expected.mean(0))
+
+
+def test_maps_and_choices_that_make_no_sense_are_refused():
+    with pytest.raises(UserError, match="'rows': allowed are map and query"):
+        head_similarity(softmax_maps(), "rows")
+    with pytest.raises(UserError, match=r"shape \(4, 5, 6\): expected"):
+        head_similarity(softmax_maps()[0])
+
+
+@torch.no_grad()
+def whole_pass(model, name, heads, silent, batch):
+    """Logits with some heads' part of the projection's input at zero, by a hook of its own."""
+
+    def hook(module, inputs):
+        changed = inputs[0].clone()
+        if changed.ndim == 4:  # ours: the first channels of a feature map
+            attended = changed[:, : model.get_submodule(name).split[0]]
+            attended.unflatten(1, (heads, -1))[:, silent] = 0
+        else:
+            changed.unflatten(-1, (heads, -1))[..., silent, :] = 0
+        return changed
+
+    handle = model.get_submodule(f"{name}.proj").register_forward_pre_hook(hook)
+    logits = model(batch)
+    handle.remove()
+    return logits
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@torch.no_grad()
+def test_logits_are_those_of_passes_with_zeros_before_the_projection(network):
+    model, layers, batch = with_layers(network)
+    whole, passes = model(batch), []
+    assert len(layers) > 2
+    for layer, logits in ablations(model, layers, batch, lambda: passes.append(1)):
+        assert logits.shape == (2, layer.heads, 2, 7)
+        for head in range(layer.heads):
+            others = [other for other in range(layer.heads) if other != head]
+            assert torch.equal(logits[0, head], whole_pass(model, layer.name, layer.heads, [head], batch))
+            assert torch.equal(logits[1, head], whole_pass(model, layer.name, layer.heads, others, batch))
+            assert not torch.equal(logits[0, head], whole)
+        assert len({tuple(each.flatten().tolist()) for each in logits.flatten(0, 1)}) == 2 * layer.heads or (
+            layer.heads == 2  # to remove one of two is to leave the other one
+        )
+        if layer.heads == 1:  # the only head alone is the whole layer
+            assert torch.equal(logits[1, 0], whole)
+    assert len(passes) == sum(2 * layer.heads for layer in layers)
+
+
+@torch.no_grad()
+def test_a_head_of_a_vit_without_which_its_formula_goes_on():
+    model, layers, batch = with_layers(deit)
+    attention, noted = model.blocks[0].attn, []
+    hook = attention.register_forward_hook(lambda module, inputs, output: noted.append((inputs[0], output)))
+    with without_heads(model, layers[0], [1]):
+        model(batch)
+    hook.remove()
+    tokens, output = noted[0]
+    q, k, v = F.linear(tokens, attention.qkv.weight, attention.qkv.bias).split(192, dim=-1)
+    expected = attention.proj.bias.expand(2, 17, 192).clone()
+    for head in (0, 2):
+        channels = slice(64 * head, 64 * (head + 1))
+        mixed = (q[..., channels] @ k[..., channels].mT / 8).softmax(-1) @ v[..., channels]
+        expected += mixed @ attention.proj.weight[:, channels].T
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_head_of_our_mixer_without_which_its_formula_goes_on():
+    model, layers, batch = with_layers(ours)
+    name, heads = layers[1].name, OURS["num_heads"][1]
+    mixer, noted = model.get_submodule(name), []
+    hook = mixer.register_forward_hook(lambda module, inputs, output: noted.append((inputs[0], output)))
+    with without_heads(model, layers[1], [0, 2]):
+        model(batch)
+    hook.remove()
+    features, output = noted[0]
+    q, k, v = mixer.qkv(mixer.pre_norm(features)).flatten(2).split(mixer.qkv_split, dim=1)
+    width, mixed = v.shape[1] // heads, []
+    for head in range(heads):
+        keys, values = slice(16 * head, 16 * (head + 1)), slice(width * head, width * (head + 1))
+        maps = (q[:, keys].mT @ k[:, keys] / 4).softmax(-1)
+        mixed.append(v[:, values] @ maps.mT * (head in (1, 3)))
+    expected = mixer.proj(torch.cat(mixed, dim=1).reshape(features.shape))
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_network_is_left_as_it_was(network):
+    model, layers, batch = with_layers(network)
+    with torch.no_grad():
+        expected = model(batch)
+    model.train()
+    model.get_submodule(layers[0].name).eval()  # as some freeze their norms
+    before = state(model)
+    attention_layers(model, batch)
+    assert state(model) == before
+    for _, logits in ablations(model, layers[:1], batch):
+        assert state(model) == before
+        assert torch.is_grad_enabled()
+        assert not logits.requires_grad
+    with pytest.raises(ZeroDivisionError), recorded_maps(model.eval(), layers, lambda layer, maps: 1 / 0):
+        model(batch)
+    model.train()
+    model.get_submodule(layers[0].name).eval()
+    assert state(model) == before
+    with torch.no_grad():
+        assert torch.equal(model.eval()(batch), expected)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@torch.no_grad()
+def test_the_network_is_left_as_it_was_after_an_error(error):
+    model, layers, batch = with_layers(deit)
+    before, expected, calls = state(model), model(batch), []
+
+    def fail(*_):
+        calls.append(1)
+        if len(calls) == 5:
+            raise error
+
+    hook = model.blocks[2].register_forward_pre_hook(fail)
+    with pytest.raises(error):
+        list(ablations(model, layers, batch))
+    hook.remove()
+    assert state(model) == before
+    assert torch.equal(model(batch), expected)

@@ -1,0 +1,104 @@
+"""What top-1 is measured against, and which networks and flags are refused."""
+
+import pytest
+import timm
+from timm.data import ImageNetInfo
+
+from shvit_pl.analysis.heads.study import study
+from shvit_pl.analysis.heads.subject import choose_reference, open_subject, same_classes
+from shvit_pl.analysis.options import HeadsOptions
+from shvit_pl.errors import UserError
+from shvit_pl.models.open_network import OpenedNetwork
+
+DIGITS = [str(digit) for digit in range(10)]
+
+
+class Data:
+    """The classes of a dataset."""
+
+    path = "digits"
+    class_names = DIGITS
+
+
+def network(classes=10, names=DIGITS, fresh=False):
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=classes, depth=1)
+    return OpenedNetwork("x", model, "timm", 224, class_names=names, fresh=fresh)
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels", "why"),
+    [
+        ({}, "dataset", ""),
+        ({"fresh": True}, "network", "the weights are fresh"),
+        ({"names": None}, "network", "the names of the network's classes are not known"),
+        ({"names": DIGITS[::-1]}, "network", "the network's classes are not those of digits"),
+        ({"classes": 1000, "names": None}, "network", "the network has 1000 classes, and digits has 10"),
+    ],
+)
+def test_labels_are_the_datasets_only_where_the_network_predicts_them(changes, labels, why):
+    reference = choose_reference(network(**changes), Data(), None)
+    assert (reference.labels, reference.why) == (labels, why)
+    assert (reference.score == "top-1") == (labels == "dataset")
+    assert why in reference.sentence
+
+
+def test_labels_can_be_chosen():
+    assert choose_reference(network(), Data(), "network").labels == "network"
+    assert choose_reference(network(names=None), Data(), "dataset").labels == "dataset"
+    with pytest.raises(UserError, match="--labels dataset: the network has 7 classes and 'digits' has 10"):
+        choose_reference(network(7), Data(), "dataset")
+
+
+def test_imagenet_is_known_by_its_ids_and_by_its_descriptions():
+    info = ImageNetInfo("imagenet-1k")
+    ids, texts = info.label_names(), info.label_descriptions()
+    assert same_classes(ids, ids)
+    assert same_classes(ids, texts)
+    assert same_classes(ids, [text.split(",")[0].upper() for text in texts])
+    assert not same_classes(ids, texts[::-1])
+    assert not same_classes(ids, [*texts[:-2], texts[-1], texts[-2]])
+    assert not same_classes(ids, [f"class {number}" for number in range(1000)])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image": 6, "images": 6}, "--image 6: allowed are 0 to 5"),
+        ({"data": ""}, "--data '': give a dataset, such as digits"),
+        ({"output": ""}, "--output ''"),
+        ({"pretrained": True}, "--pretrained: .*timm:NAME"),
+        ({"checkpoint": "w.pth"}, "--checkpoint: .*timm:NAME"),
+        ({"network": "timm:x", "checkpoint": "w.pth"}, "--checkpoint 'w.pth': no such file"),
+        ({"network": "timm:x", "checkpoint": "w.pth", "pretrained": True}, "--checkpoint 'w.pth': --pretrained takes"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        HeadsOptions(**{"network": "tiny", **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image": 900, "images": 1000}, "--image 900: allowed are 0 to 359"),
+        ({"query": (2, 0), "image_size": 64}, "--query 2,0: .* 0 to 1 at 64 px"),
+        ({"labels": "dataset"}, "--labels dataset: .*1000 classes .*'digits' has 10.* --data"),
+        ({"device": "tpu"}, "--device 'tpu': allowed are auto, cpu"),
+        ({"data": "no/such/folder"}, "--data 'no/such/folder': no such file"),
+        ({"image_size": 32}, "image_size 32: .*64 pixels or more"),
+        ({"network": "tinny"}, "did you mean 'tiny'"),
+        ({"network": "timm:deit_tiny"}, "'timm:deit_tiny'.*did you mean"),
+        ({"network": "no/such/run"}, "no such file"),
+        (
+            {"network": "timm:vit_tiny_patch16_224", "model_kwargs": {"num_classes": 0}},
+            "not a classifier .*num_classes",
+        ),
+        ({"network": "timm:resnet18"}, "no attention whose heads can be seen.*timm:deit_tiny"),
+        ({"network": "s3_no_attention"}, "no attention whose heads can be seen"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_before_anything_is_written(options, message, tmp_path):
+    with pytest.raises(UserError, match=message) as error:
+        study(open_subject(HeadsOptions(**{"network": "tiny", "device": "cpu", **options})), [])
+    assert len(str(error.value)) < 450
+    assert list(tmp_path.iterdir()) == []
