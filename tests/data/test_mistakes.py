@@ -3,21 +3,12 @@
 import zipfile
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, load_dataset
+from datasets import ClassLabel, DatasetDict, Image, List, Value, load_dataset
 from PIL import Image as PILImage
 
 from shvit_pl import HFImageDataModule
 from shvit_pl.errors import UserError
-
-AB = ClassLabel(names=["a", "b"])
-
-
-def rows(labels, feature=AB, **columns):
-    """A dataset of one image and one label per row, and further columns given as (values, feature)."""
-    values = {"image": [PILImage.new("RGB", (8, 8))] * len(labels), "label": labels}
-    values |= {name: column[0] for name, column in columns.items()}
-    features = {"image": Image(), "label": feature, **{name: column[1] for name, column in columns.items()}}
-    return Dataset.from_dict(values, features=Features(features))
+from tests.data.pictures import AB, rows
 
 
 def two_images():

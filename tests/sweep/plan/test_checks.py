@@ -3,7 +3,7 @@
 import pytest
 
 from shvit_pl.errors import UserError
-from shvit_pl.fit.check import fit_check
+from shvit_pl.fit.check import FitCheck
 from shvit_pl.sweep.plan.checks import check_flags, check_strays, open_cells
 from shvit_pl.sweep.plan.sweep_file import define, read_sweep_file
 from tests.sweep.plan.mistakes import FLAGS, GRID, OF_FIT
@@ -19,7 +19,7 @@ CONFIGS = {
 
 @pytest.fixture(scope="module")
 def fit():
-    return fit_check()
+    return FitCheck()
 
 
 def check(fit, flags):

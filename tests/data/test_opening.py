@@ -3,19 +3,18 @@
 import socket
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+from datasets import ClassLabel, DatasetDict, Image, Value
 from huggingface_hub import close_session, constants
 from PIL import Image as PILImage
 
 from shvit_pl import hub_errors
+from tests.data import pictures
 from tests.data.opening import open_dataset
 from tests.hub_server import HubServer
 
 
-def rows(count, names=("a", "b")):
-    features = Features({"image": Image(), "label": ClassLabel(names=list(names))})
-    labels = [number % len(names) for number in range(count)]
-    return Dataset.from_dict({"image": [PILImage.new("RGB", (8, 8))] * count, "label": labels}, features=features)
+def rows(count):
+    return pictures.rows([number % 2 for number in range(count)])
 
 
 def parquet_folder(folder):
@@ -65,6 +64,14 @@ def test_a_folder_with_two_splits(write, tmp_path):
     for split in splits.values():
         assert isinstance(split.features["image"], Image)
         assert split.features["label"] == ClassLabel(names=["a", "b"])
+
+
+def test_one_file_of_parquet_or_arrow_is_the_training_split(tmp_path):
+    rows(12).to_parquet(tmp_path / "rows.parquet")
+    rows(12).save_to_disk(tmp_path / "saved")
+    (arrow,) = (tmp_path / "saved").glob("*.arrow")
+    for path in (tmp_path / "rows.parquet", arrow, tmp_path / "saved"):
+        assert {name: len(split) for name, split in open_dataset(str(path)).items()} == {"train": 12}
 
 
 def test_a_folder_may_name_its_classes_in_its_readme(tmp_path):
