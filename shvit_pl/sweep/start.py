@@ -9,7 +9,7 @@ from signal import SIGINT, SIGTERM
 
 from optuna.exceptions import StorageInternalError
 
-from shvit_pl.fit.check import fit_check
+from shvit_pl.fit.check import FitCheck
 from shvit_pl.sweep.dry_run import dry_run
 from shvit_pl.sweep.engine.driver import Terminated, Terms, drive
 from shvit_pl.sweep.engine.pool import Pool
@@ -49,10 +49,10 @@ def start(options: Options, configs: Sequence[str], flags: Sequence[str], comman
     base = [*(f"--config={config}" for config in (*file.base, *layers)), *flags]
     folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()
     study = study_of(folder, options.storage, options.study)
-    fit = fit_check()
+    fit = FitCheck()
     check_flags(file, flags, fit)
     definition = define(file, base, fit)
-    workers, gpus = workers_and_gpus(options, fit.config.fit.trainer.devices)
+    workers, gpus = workers_and_gpus(options, fit.trainer.devices)
     there = sweeps_there(folder, options.storage, study)
     for before, where in there:
         refuse_other(before, definition, where)

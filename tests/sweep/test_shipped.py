@@ -6,7 +6,7 @@ from shvit_pl.command_line.config_files import find_config, shipped_configs
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import paper_row
 from shvit_pl.errors import UserError
-from shvit_pl.fit.check import fit_check
+from shvit_pl.fit.check import FitCheck
 from shvit_pl.sweep.plan.checks import check_flags, open_cells
 from shvit_pl.sweep.plan.definition import define
 from shvit_pl.sweep.plan.flags import as_flags
@@ -24,7 +24,7 @@ RECIPE = "recipes/imagenet_300e.yaml"
 
 @pytest.fixture(scope="module")
 def fit():
-    return fit_check()
+    return FitCheck()
 
 
 def opened(name, fit, *flags):

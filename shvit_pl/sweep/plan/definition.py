@@ -71,7 +71,7 @@ class Definition:
 def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
     """What a sweep file means with these flags of `fit`; raises `UserError` for flags that `fit` refuses."""
     settings = fit.settings(base)
-    _check_keeps_a_run(fit.config.fit.trainer)
+    _check_keeps_a_run(fit.trainer)
     varied = {"seed_everything", "monitor", *file.varied}
     fixed = {name: value for name, value in settings.items() if not _is_within(name, varied)}
     search = {key: value for key, value in asdict(file.search).items() if key != "n_trials"} if file.search else None
