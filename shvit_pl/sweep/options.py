@@ -11,7 +11,8 @@ from shvit_pl.command_line.parser import read_options as read_own_options
 from shvit_pl.errors import UserError
 
 if TYPE_CHECKING:  # mypy takes no type that a function makes
-    NonNegativeInt = PositiveInt = int
+    NonNegativeInt = int
+    PositiveInt = int
     PositiveFloat = float
 else:
     from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
