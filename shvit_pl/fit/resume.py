@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_only
 
 from shvit_pl.command_line.config_files import flat, plain
+from shvit_pl.compat import parser_actions
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, naming
 from shvit_pl.models.open_network import read_pretrained
@@ -125,7 +126,7 @@ def set_defaults(parser: LightningArgumentParser, settings: Mapping[str, Any], o
         settings: By `model` and `data`; what the command has no flag for is left out.
         of_checkpoint: Whether they came with the very weights that are measured.
     """
-    known = {action.dest for action in parser._actions}
+    known = {action.dest for action in parser_actions(parser)}
     parser.set_defaults({key: value for key, value in flat(settings) if key in known})
     of_training: dict[str, Any] = {"model.use_ema": False, "model.distill": asdict(DistillConfig())}
     if of_checkpoint:

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Image
 from scipy.stats import ks_2samp
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
@@ -82,9 +81,7 @@ def photos(tmp_path_factory):
     """140 pictures of many shapes, as parquet."""
     folder = tmp_path_factory.mktemp("photos")
     images = [pictures.encoded(pictures.photo(*SIZES[n % len(SIZES)], seed=n), "PNG") for n in range(140)]
-    features = Features({"image": Image(), "label": ClassLabel(names=["a", "b"])})
-    rows = {"image": [{"bytes": image, "path": None} for image in images], "label": [0, 1] * 70}
-    Dataset.from_dict(rows, features=features).to_parquet(str(folder / "train.parquet"))
+    pictures.stored_rows(images, [0, 1] * 70).to_parquet(str(folder / "train.parquet"))
     return str(folder)
 
 

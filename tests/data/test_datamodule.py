@@ -1,28 +1,23 @@
-"""Data from everywhere, with nothing guessed."""
+"""Images from everywhere become batches; broken ones are skipped, counted and named."""
 
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
-from PIL import Image as PILImage
 from sklearn.datasets import load_digits
 
-from shvit_pl import HFImageDataModule
+from shvit_pl import ClassificationModule, HFImageDataModule
+from shvit_pl.data.datamodule import BrokenImages
+from shvit_pl.errors import UserError
+from shvit_pl.runs.folder import read_summary
+from tests.cli.runs import fit
 from tests.data.opening import open_dataset
+from tests.data.pictures import encoded, photo, stored_rows
 
 
-def picture(shade=0):
-    return PILImage.new("RGB", (16, 16), (shade, 0, 0))
-
-
-def dataset(labels, **features):
-    rows = {"image": [picture(n) for n in range(len(labels))], "label": labels}
-    return Dataset.from_dict(rows, features=Features({"image": Image(), **features}))
-
-
-def ready(**settings):
-    data = HFImageDataModule(image_size=32, batch_size=4, num_workers=0, **settings)
-    data.setup("fit")
+def ready(stage="fit", **settings):
+    data = HFImageDataModule(**{"image_size": 32, "batch_size": 4, "num_workers": 0, **settings})
+    data.held_out = stage == "fit"
+    data.setup(stage)
     return data
 
 
@@ -32,21 +27,6 @@ def test_the_embedded_digits_are_scikit_learns():
     assert rows["label"][:] == digits.target.tolist()
     pixels = np.stack([np.asarray(image) for image in rows["image"][:]])
     assert np.abs(pixels / 255 * 16 - digits.images).max() < 0.04
-
-
-def test_the_validation_share_is_stratified_seeded_and_said_aloud():
-    first, again = ready(), ready()
-    assert (first.rows("train"), first.rows("validate")) == (1437, 360)
-    assert "20% of 'train' held out (seed 0)" in first.split_note
-    assert first.chosen.by_stage["validate"]["label"][:] == again.chosen.by_stage["validate"]["label"][:]
-    assert first.chosen.by_stage["validate"]["label"][:] != ready(split_seed=1).chosen.by_stage["validate"]["label"][:]
-    counts = np.bincount(first.chosen.by_stage["validate"]["label"][:])
-    assert counts.min() >= 34
-
-
-def test_a_train_fraction_keeps_the_validation_images():
-    part = ready(train_fraction=0.1)
-    assert (part.rows("train"), part.rows("validate")) == (144, 360)
 
 
 def test_a_folder_of_images_gives_the_folder_names_as_classes(image_folder):
@@ -59,74 +39,10 @@ def test_a_folder_of_images_gives_the_folder_names_as_classes(image_folder):
         assert image.argmax(0).flatten().mode().values == (0 if name == "red" else 2)
 
 
-def test_parquet_arrow_and_saved_datasets_open_alike(tmp_path):
-    rows = dataset([0, 1] * 6, label=ClassLabel(names=["a", "b"]))
-    rows.to_parquet(tmp_path / "rows.parquet")
-    (tmp_path / "folder").mkdir()
-    rows.to_parquet(tmp_path / "folder" / "train-00000.parquet")
-    rows.save_to_disk(tmp_path / "saved")
-    (arrow,) = (tmp_path / "saved").glob("*.arrow")
-    for path in (tmp_path / "rows.parquet", tmp_path / "folder", tmp_path / "saved", arrow):
-        data = ready(path=str(path))
-        assert (data.class_names, data.rows("train") + data.rows("validate")) == (["a", "b"], 12)
-
-
-def test_text_labels_become_classes(tmp_path):
-    dataset(["cat", "dog"] * 6, label=Value("string")).to_parquet(tmp_path / "rows.parquet")
-    assert ready(path=str(tmp_path / "rows.parquet")).class_names == ["cat", "dog"]
-
-
-def test_indices_without_names_stay_the_indices(tmp_path):
-    dataset(list(range(12)) * 5, label=Value("int64")).to_parquet(tmp_path / "rows.parquet")
-    data = ready(path=str(tmp_path / "rows.parquet"))
-    assert data.class_names == [str(index) for index in range(12)]
-
-
-def test_images_without_labels_say_how_to_label_them(tmp_path):
-    (tmp_path / "images").mkdir()
-    for number in range(4):
-        picture(number).save(tmp_path / "images" / f"{number}.png")
-    with pytest.raises(ValueError, match="one folder per class"):
-        ready(path=str(tmp_path / "images"))
-
-
-def test_a_validation_split_is_used_where_there_is_one(tmp_path):
-    label = ClassLabel(names=["a", "b"])
-    splits = DatasetDict(train=dataset([0, 1] * 6, label=label), val=dataset([0, 1] * 2, label=label))
-    splits.save_to_disk(tmp_path / "saved")
-    data = ready(path=str(tmp_path / "saved"))
-    assert (data.rows("train"), data.rows("validate"), data.split_note) == (12, 4, "validation on the split 'val'")
-
-
-def test_a_test_split_is_kept_for_testing(tmp_path):
-    label = ClassLabel(names=["a", "b"])
-    DatasetDict(train=dataset([0, 1] * 10, label=label), test=dataset([0, 1] * 3, label=label)).save_to_disk(
-        tmp_path / "d"
-    )
-    data = ready(path=str(tmp_path / "d"))
-    assert (data.rows("train"), data.rows("validate"), data.rows("test")) == (16, 4, 6)
-
-
-def test_two_columns_of_labels_are_a_choice_for_the_user(tmp_path):
-    rows = dataset([0, 1] * 6, label=ClassLabel(names=["a", "b"])).add_column("fine", [0, 1] * 6)
-    rows.cast_column("fine", ClassLabel(names=["x", "y"])).to_parquet(tmp_path / "rows.parquet")
-    with pytest.raises(ValueError, match=r"data.label_column: several columns.*label, fine"):
-        ready(path=str(tmp_path / "rows.parquet"))
-    assert ready(path=str(tmp_path / "rows.parquet"), label_column="fine").class_names == ["x", "y"]
-
-
-def test_splits_with_different_classes_are_refused(tmp_path):
-    train, validation = (dataset([0, 1] * 6, label=ClassLabel(names=names)) for names in (["a", "b"], ["a", "c"]))
-    DatasetDict(train=train, validation=validation).save_to_disk(tmp_path / "saved")
-    with pytest.raises(ValueError, match=r"different classes.*b, c"):
-        ready(path=str(tmp_path / "saved"))
-
-
 def test_training_images_depend_on_seed_and_epoch_and_not_on_workers():
     def images(workers, epoch, seed=0):
-        data = HFImageDataModule(image_size=32, batch_size=8, augment="shift", num_workers=workers, train_fraction=0.05)
+        data = ready(batch_size=8, augment="shift", num_workers=workers, train_fraction=0.05)
         data.seed = seed
-        data.setup("fit")
         loader = data.train_dataloader()
         loader.sampler.set_epoch(epoch)
         return torch.cat([batch["image"] for batch in loader])
@@ -138,10 +54,7 @@ def test_training_images_depend_on_seed_and_epoch_and_not_on_workers():
 
 
 def test_every_epoch_sees_every_image_once():
-    data = HFImageDataModule(batch_size=8, num_workers=0)
-    data.setup("fit")
-    sampler = data.train_dataloader().sampler
-    orders = []
+    sampler, orders = ready().train_dataloader().sampler, []
     for epoch in range(2):
         sampler.set_epoch(epoch)
         orders.append([draw.row for draw in sampler])
@@ -151,3 +64,66 @@ def test_every_epoch_sees_every_image_once():
 
 def test_normalization_is_imagenets():
     assert (HFImageDataModule().mean, HFImageDataModule().std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+# ---- broken images
+
+BROKEN = b"torn"
+
+
+def with_broken(folder, numbers, count=320, image=BROKEN):
+    """A file of small pictures, of which these are broken; a fifth of it is held out."""
+    images = [image if number in numbers else encoded(photo(16, 16, number), "PNG") for number in range(count)]
+    stored_rows(images, [number % 2 for number in range(count)]).to_parquet(str(folder / "rows.parquet"))
+    return str(folder / "rows.parquet")
+
+
+def test_few_broken_images_of_a_run_are_named_once_and_counted(tmp_path, capsys, caplog):
+    path = with_broken(tmp_path, [5])
+    whole = ["--trainer.limit_train_batches=1000", "--trainer.limit_val_batches=1000", "--data.num_workers=1"]
+    assert fit(*whole, f"--data.path={path}") == 0
+    assert caplog.text.count("5.png") == 1
+    summary = read_summary(tmp_path / "runs" / "tiny" / "version_0")
+    assert summary["broken_images"] == 1
+    assert summary["steps_trained"] == 2 * (256 // 16)  # batches keep their size
+    assert "broken images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("image", [BROKEN, None], ids=["torn", "no image"])
+def test_a_broken_image_of_training_is_replaced_by_the_next_whole_one(image, tmp_path):
+    data = ready(path=with_broken(tmp_path, [5], 150, image), batch_size=10, augment="none", validation_fraction=0.02)
+    batches = list(data.train_dataloader())
+    ((batch, place),) = [(batch, n) for batch in batches for n, reason in enumerate(batch["broken"]) if reason]
+    assert batch["image"][place].float().std() > 0
+    assert batch["label"][place] >= 0
+    assert all(len(batch["label"]) == 10 for batch in batches)
+
+
+def test_broken_images_count_in_no_metric_and_are_left_out_of_predictions(tmp_path):
+    data = ready("validate", path=with_broken(tmp_path, [3], 8), batch_size=8, image_size=64)
+    (batch,) = data.val_dataloader()
+    assert batch["label"].tolist() == [0, 1, 0, -1, 0, 1, 0, 1]  # -1 changes no metric: tests/modules
+    assert not batch["image"][3].any()
+    batch = data.on_after_batch_transfer(batch, 0)
+    module = ClassificationModule(design={"name": "tiny"}, class_names=["a", "b"]).eval()
+    answer = module.predict_step(batch, 0)
+    assert [file for file in batch["file"] if file not in answer["file"]] == ["3.png"]
+    assert len(answer["probabilities"]) == len(answer["file"]) == 7
+
+
+@pytest.mark.parametrize("total", [320, None], ids=["stored", "streamed"])
+def test_more_than_one_in_a_hundred_stops_the_run_with_their_names(total):
+    broken = BrokenImages(total)
+    broken.count(["", "1.png: torn."] + [""] * 62)
+    refused = r"^data.path: .* of .* images can't be decoded, and more than 1% stops a run: "
+    with pytest.raises(UserError, match=refused) as error:
+        broken.count([f"{number}.png: torn." for number in range(2, 10)])
+    assert "1.png: torn; 2.png: torn; 3.png: torn. Repair" in str(error.value)
+
+
+def test_an_image_that_is_broken_in_every_epoch_counts_once(caplog):
+    broken = BrokenImages(100)
+    for _ in range(3):
+        broken.count(["", "1.png: torn."])
+    assert list(broken.reasons) == ["1.png: torn."]
+    assert caplog.text.count("1.png") == 1

@@ -78,8 +78,7 @@ def test_processes_share_the_stream_out(shards, stored, replicas, monkeypatch):
     assert seen == stored
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 4])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("replicas", "workers"), [(1, 0), (4, 0), (2, 2)])
 def test_evaluation_counts_every_image_once_and_every_process_gets_as_many(shards, replicas, workers, monkeypatch):
     counted, lengths = 0, set()
     for rank in range(replicas):
@@ -128,9 +127,23 @@ def test_two_processes_end_together_on_shards_that_do_not_divide(shards, tmp_pat
     assert (summary["last_metrics"]["val/acc1"] * VALIDATION) % 1 == pytest.approx(0, abs=1e-4)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_streamed_run_resumes_exactly(shards, tmp_path, monkeypatch, workers):
-    flags = [*FLAGS, f"--data.path={shards}", "--checkpoint_every_n_steps=1", f"--data.num_workers={workers}"]
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("done", [2, 7])
+def test_an_interrupted_stream_goes_on_at_its_next_batch(shards, workers, done, monkeypatch):
+    """In its epoch of 5 batches, with the same images, augmented alike."""
+    data = streamed(shards, num_workers=workers, steps_per_epoch=5, augment="crop")
+    loader = data.train_dataloader()
+    whole = [batch for _ in range(2) for batch in loader]
+    monkeypatch.setattr(data, "_batches_in_all", lambda: done)
+    left = list(data.train_dataloader())
+    assert len(left) == 5 - done % 5
+    for ours, theirs in zip(left, whole[done:], strict=False):
+        assert torch.equal(ours["image"], theirs["image"])
+        assert torch.equal(ours["key"], theirs["key"])
+
+
+def test_a_streamed_run_resumes_exactly(shards, tmp_path, monkeypatch):
+    flags = [*FLAGS, f"--data.path={shards}", "--checkpoint_every_n_steps=1", "--data.num_workers=2"]
     assert fit(*flags, "--trainer.default_root_dir=whole") == 0
     with monkeypatch.context() as patch:
         stop_at(patch, epoch=1, batch=2)

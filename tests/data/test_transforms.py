@@ -17,19 +17,7 @@ from tests.data.pictures import photo
 
 BICUBIC = official.InterpolationMode.BICUBIC
 RANDAUGMENT = "rand-m9-mstd0.5-inc1"
-SIZES = [
-    (500, 375),
-    (375, 500),
-    (501, 333),
-    (224, 224),
-    (257, 256),
-    (20, 13),
-    (3, 2),
-    (1, 1),
-    (1, 60),
-    (60, 1),
-    (700, 9),
-]
+SIZES = [(500, 375), (333, 501), (224, 224), (20, 13), (1, 1), (1, 60), (700, 9)]
 
 
 def training(size, augment="crop", **settings):
@@ -58,26 +46,21 @@ def assert_pils_pixels(tensor, picture):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("side", "crop_pct"), [(224, 0.875), (97, 0.9), (160, 1.0)])
-def test_evaluation_is_the_official_resize_and_crop(size, side, crop_pct):
+def test_evaluation_is_the_official_resize_and_crop_or_resize_of_both_sides(size):
     picture = photo(*size)
-    expected = official.Compose([official.Resize(int(side / crop_pct), BICUBIC), official.CenterCrop(side)])(picture)
-    assert_pils_pixels(eval_transform(side, crop_pct)(pil_to_tensor(picture)), expected)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_squash_is_the_official_resize_of_both_sides(size):
-    picture = photo(*size)
-    assert_pils_pixels(eval_transform(224, 0.875, "squash")(pil_to_tensor(picture)), resized(picture, 224, 224))
+    pixels = pil_to_tensor(picture)
+    for side, crop_pct in ((224, 0.875), (97, 0.9), (160, 1.0)):
+        crop = official.Compose([official.Resize(int(side / crop_pct), BICUBIC), official.CenterCrop(side)])
+        assert_pils_pixels(eval_transform(side, crop_pct)(pixels), crop(picture))
+    assert_pils_pixels(eval_transform(224, 0.875, "squash")(pixels), resized(picture, 224, 224))
 
 
 def test_photographs_differ_by_one_level_at_most_in_evaluation():
+    crop = official.Compose([official.Resize(256, BICUBIC), official.CenterCrop(224)])
     for seed in range(5):
         picture = photo(500, 375, seed)
-        expected = official.Compose([official.Resize(256, BICUBIC), official.CenterCrop(224)])(picture)
-        assert (
-            eval_transform(224, 0.875)(pil_to_tensor(picture)).int() - pil_to_tensor(expected).int()
-        ).abs().max() <= 1
+        ours, theirs = eval_transform(224, 0.875)(pil_to_tensor(picture)), pil_to_tensor(crop(picture))
+        assert (ours.int() - theirs.int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -103,7 +86,7 @@ def test_the_training_crop_is_torchvisions_on_pil_under_the_same_seed(size):
         (None, 0.4),
     ],
 )
-def test_colours_change_exactly_as_in_timms_training_transform(name, jitter):
+def test_colors_change_exactly_as_in_timms_training_transform(name, jitter):
     options = {"auto_augment": name, "color_jitter": jitter or None, "interpolation": "bicubic"}
     _, reference, _ = create_transform(96, is_training=True, separate=True, **options)
     for step in reference.transforms:
@@ -117,7 +100,7 @@ def test_colours_change_exactly_as_in_timms_training_transform(name, jitter):
     assert sum(not torch.equal(result, image) for result in results) > 30
 
 
-def test_colour_jitter_has_no_effect_beside_randaugment():
+def test_color_jitter_has_no_effect_beside_randaugment():
     image = pil_to_tensor(photo())
     plain, jittered = (training(64, auto_augment=RANDAUGMENT, color_jitter=jitter) for jitter in (0.0, 0.4))
     assert torch.equal(seeded(plain, image), seeded(jittered, image))
@@ -137,12 +120,13 @@ def test_posterizing_at_full_magnitude_is_black_and_no_error():
     assert any((result == 0).all() for result in results)
 
 
-@pytest.mark.parametrize("size", [(50, 40), (1, 60), (60, 1), (1, 1)])
 @pytest.mark.parametrize("augment", ["none", "shift", "crop"])
 @pytest.mark.parametrize("name", [None, RANDAUGMENT, "3a"])
-def test_the_result_is_always_a_square_of_bytes(size, augment, name):
-    result = training(40, augment, auto_augment=name, color_jitter=0.3)(pil_to_tensor(photo(*size)))
-    assert (result.dtype, tuple(result.shape), result.is_contiguous()) == (torch.uint8, (3, 40, 40), True)
+def test_the_result_is_always_a_square_of_bytes(augment, name):
+    transform = training(40, augment, auto_augment=name, color_jitter=0.3)
+    for size in ((50, 40), (1, 60), (60, 1), (1, 1)):
+        result = transform(pil_to_tensor(photo(*size)))
+        assert (result.dtype, tuple(result.shape), result.is_contiguous()) == (torch.uint8, (3, 40, 40), True)
 
 
 @pytest.mark.parametrize("name", [RANDAUGMENT, "3a"])

@@ -1,0 +1,228 @@
+"""Datasets of the Hub, with the real clients over HTTP: their versions, the cache, and refusals in one line."""
+
+import datasets
+import pytest
+from datasets import Features, Value
+from huggingface_hub import constants
+
+from shvit_pl import HFImageDataModule
+from shvit_pl.cli import main
+from shvit_pl.data.opening import open_source
+from shvit_pl.errors import UserError
+from shvit_pl.runs.folder import read_summary
+from tests.cli.runs import fit
+from tests.data import standins
+from tests.hub_server import in_process
+
+SPLITS = {"train": [0, 1] * 10, "test": [0, 1] * 4}
+STREAM = {"streaming": True, "steps_per_epoch": 1}
+
+
+@pytest.fixture
+def birds(hub):
+    """The commits of a dataset of two classes, whose branch `three` has a third one."""
+    first = hub.commit(
+        "user/birds", standins.splits_of("a", "b", **SPLITS) | {"README.md": b"---\nlicense: mit\n---\n"}
+    )
+    three = hub.commit("user/birds", standins.splits_of("a", "b", "c", train=[0, 1, 2] * 10), branch="three")
+    return {"main": first, "three": three}
+
+
+def train(*flags):
+    """A run of one step, `birds`."""
+    one_step = ["--trainer.max_steps=1", "--trainer.limit_val_batches=1", "--data.batch_size=8", "--run_name=birds"]
+    return fit(*one_step, "--data.path=user/birds", *flags)
+
+
+def opened(path="user/birds", **settings):
+    data = HFImageDataModule(path=path, image_size=32, batch_size=8, num_workers=0, **settings)
+    data.setup("fit")
+    return data
+
+
+def refusal(path="user/birds", **settings):
+    """The one line of the error."""
+    with pytest.raises(UserError) as error:
+        opened(path, **settings)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 450
+    return str(error.value)
+
+
+def offline(hub):
+    """As a new process in which the Hub does not answer any more."""
+    hub.stop()
+    in_process.forget()
+
+
+# ---- versions
+
+
+def test_a_run_records_the_commit_that_it_saw_and_goes_on_with_it_alone(birds, hub, tmp_path, capfd):
+    assert train() == 0
+    run = read_summary(tmp_path / "runs" / "birds" / "version_0")
+    assert run["classes"] == ["a", "b"]
+    assert (run["dataset"]["train_images"], run["dataset"]["validation_images"]) == (16, 4)
+    assert (run["dataset"]["revision"], run["dataset"]["commit"]) == (None, birds["main"])
+    assert f"user/birds at {birds['main'][:7]}" in capfd.readouterr().out
+    checkpoint = f"--ckpt_path={tmp_path}/runs/birds/version_0/checkpoints/last.ckpt"
+    goes_on = ["--trainer.max_steps=2", "--allow_changes=true", checkpoint]
+    now = hub.commit("user/birds", standins.splits_of("a", "b", train=[1, 0] * 10))
+    assert train(*goes_on) == 2
+    message = capfd.readouterr().err.splitlines()[-1]
+    assert f"the interrupted run saw the commit {birds['main']}, and now it is {now}" in message
+    assert f"--data.revision {birds['main']} --allow_changes true" in message
+    assert train(*goes_on, f"--data.revision={birds['main']}") == 0
+    assert main(["validate", checkpoint, "--data.path=user/birds"]) == 0
+
+
+@pytest.mark.parametrize("settings", [{}, STREAM], ids=["stored", "streamed"])
+def test_a_branch_is_recorded_as_its_commit(settings, hub, monkeypatch):
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)  # after streaming
+    hub.commit("user/birds", standins.splits_of("a", "b", train=[0, 1] * 10))
+    files = standins.splits_of("a", "b", "c", train=[0, 1, 2] * 10, validation=[0, 1, 2])
+    commit = hub.commit("user/birds", files, branch="three")
+    data = opened(revision="three", **settings)
+    assert (data.commit, data.class_names) == (commit, ["a", "b", "c"])
+    assert data.state_dict() == {"commit": commit}
+    assert len(next(iter(data.train_dataloader()))["label"]) == 8
+
+
+def test_a_commit_may_be_asked_for_after_the_branch_has_moved(birds, hub):
+    hub.commit("user/birds", standins.splits_of("a", "b", "c", "d", **SPLITS))
+    data = opened(revision=birds["main"])
+    assert (data.commit, data.class_names) == (birds["main"], ["a", "b"])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_from_the_cache_comes_the_version_that_was_asked_for(streaming, birds, hub):
+    for revision in ("three", None):
+        open_source("user/birds", revision=revision)
+    offline(hub)
+    for revision, commit, classes in (
+        (None, birds["main"], ["a", "b"]),
+        ("three", birds["three"], ["a", "b", "c"]),
+        (birds["three"], birds["three"], ["a", "b", "c"]),
+    ):
+        found = open_source("user/birds", revision=revision, streaming=streaming)
+        assert found.commit == commit
+        assert found.splits["train"].features["label"].names == classes
+        assert len(list(found.splits["train"])) == {2: 20, 3: 30}[len(classes)]
+
+
+def test_a_gated_dataset_opens_for_its_members(hub):
+    hub.commit("me/closed", standins.splits_of("a", "b", **SPLITS), gated=True)
+    hub.repo("me/closed", "datasets").members.add("user")
+    assert len(open_source("me/closed").splits["train"]) == 20
+
+
+def test_the_parquet_copy_of_a_script_can_be_trained_on(hub):
+    hub.commit("user/old", {"old.py": b"", "README.md": b""})
+    (content,) = standins.classes("a", "b").values()
+    hub.commit("user/old", {"default/train/0000.parquet": content}, branch="refs/convert/parquet")
+    assert len(open_source("user/old", revision="refs/convert/parquet").splits["train"]) == 20
+
+
+# ---- refusals
+
+
+def test_the_command_leaves_nothing_behind(hub, tmp_path, capfd):
+    assert train() == 2
+    *before, message = capfd.readouterr().err.splitlines()
+    assert message.startswith("shvit-pl fit: error: data.path 'user/birds': no such folder or file here")
+    assert "error:" not in " ".join(before)
+    assert "Traceback" not in " ".join(before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_version_that_is_not_in_the_cache_is_refused(birds, hub):
+    open_source("user/birds")
+    offline(hub)
+    message = refusal(revision="three")
+    assert "data.revision 'three': the local cache of 'user/birds' does not hold it" in message
+    assert birds["main"] in message
+    assert f"the Hub cannot be reached ({hub.url})" in message
+
+
+def test_offline_without_the_cache_is_one_line(birds, hub):
+    offline(hub)
+    message = refusal()
+    assert "data.path 'user/birds': no such folder or file here, no such dataset in the local cache" in message
+    assert f"the Hub cannot be reached ({hub.url})" in message
+
+
+def test_the_line_says_when_it_was_switched_offline(birds, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        in_process.configure(patch, offline=True, cache=tmp_path_factory.mktemp("empty"))
+        message = refusal()
+    assert "no such dataset in the local cache, and HF_HUB_OFFLINE is set" in message
+
+
+@pytest.mark.parametrize(
+    ("token", "obstacle"),
+    [("", "there is no token"), ("stranger", "the account of this token has no access")],
+)
+@pytest.mark.parametrize("settings", [{}, STREAM], ids=["stored", "streamed"])
+def test_a_gated_dataset_says_where_to_ask(token, obstacle, settings, hub, monkeypatch):
+    hub.commit("me/closed", standins.splits_of("a", "b", **SPLITS), gated=True)
+    monkeypatch.setenv("HF_TOKEN", hub.account(token) if token else "")
+    message = refusal("me/closed", **settings)
+    assert f"data.path 'me/closed': a gated dataset, and {obstacle}." in message
+    assert f"Ask for access at {constants.ENDPOINT}/datasets/me/closed, and set HF_TOKEN" in message
+
+
+ONLY_TEXT = {"data/train.parquet": standins.parquet({"text": ["a", "b"]}, Features({"text": Value("string")}))}
+REFUSED = {
+    "missing": ({}, ["data.path 'user/ds': no such folder or file here, and no such dataset on the Hub", "HF_TOKEN"]),
+    "script": (
+        {"ds.py": b"raise SystemExit('never run')", "README.md": b""},
+        ["it is a loading script (ds.py), and scripts are not run any more", "--data.revision refs/convert/parquet"],
+    ),
+    "no images": (ONLY_TEXT, ["data.image_column: no column holds images; the columns are text"]),
+    "no data": ({"README.md": b""}, ["data.path 'user/ds': this dataset of the Hub can't be opened", "any data files"]),
+    "no parquet": ({"train.parquet": b"PAR1, but not for long"}, ["data.path 'user/ds'", "can't be opened"]),
+    "several": (standins.configurations("small", "large"), ["data.name", "several configurations (small, large)"]),
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_what_cannot_be_trained_on_is_one_line_with_the_next_step(mistake, hub):
+    files, parts = REFUSED[mistake]
+    if files:
+        hub.commit("user/ds", files)
+    message = refusal("user/ds")
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"revision": "v2"}, ["no branch, tag or commit 'v2' (--data.revision)", "/datasets/user/birds"]),
+        ({"name": "small"}, ["data.name 'small': no such configuration", "there are default"]),
+        ({"path": "birds"}, ["data.path 'birds': no such folder or file here"]),
+        ({"path": "my birds"}, ["data.path 'my birds': no such folder or file here"]),
+    ],
+)
+def test_what_is_not_on_the_hub_is_one_line(settings, parts, birds):
+    message = refusal(**settings)
+    for part in parts:
+        assert part in message
+
+
+def test_a_private_dataset_is_not_there_for_others(birds, hub, monkeypatch):
+    hub.repo("user/birds", "datasets").private = True
+    monkeypatch.setenv("HF_TOKEN", hub.account("stranger"))
+    assert "a private one needs HF_TOKEN" in refusal()
+
+
+def test_a_token_that_the_hub_does_not_know_is_named(birds, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_nobody")
+    assert "the Hub does not let this token read it (401)" in refusal()
+
+
+@pytest.mark.slow
+def test_a_hub_that_fails_is_said_to_fail(birds, hub):
+    hub.fail(500, path="resolve", times=99, headers={"Retry-After": "0"})
+    with pytest.raises(UserError, match=r"the Hub does not answer as it should \(Server error '500"):
+        open_source("user/birds")

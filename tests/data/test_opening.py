@@ -1,0 +1,124 @@
+"""Opening datasets from wherever they are."""
+
+import socket
+
+import pytest
+from datasets import ClassLabel, DatasetDict, Image, Value
+from huggingface_hub import close_session, constants
+from PIL import Image as PILImage
+
+from shvit_pl import hub_errors
+from tests.data import pictures
+from tests.data.opening import open_dataset
+from tests.hub_server import HubServer
+
+
+def rows(count):
+    return pictures.rows([number % 2 for number in range(count)])
+
+
+def parquet_folder(folder):
+    rows(12).to_parquet(folder / "train.parquet")
+    rows(4).to_parquet(folder / "validation.parquet")
+
+
+def sharded_parquet_folder(folder):
+    for number in range(3):
+        rows(4).to_parquet(folder / f"train-0000{number}-of-00003.parquet")
+    rows(4).to_parquet(folder / "validation-00000-of-00001.parquet")
+
+
+def arrow_folder(folder):
+    for split, count in (("train", 12), ("validation", 4)):
+        rows(count).save_to_disk(folder / "written")
+        (file,) = (folder / "written").glob("*.arrow")
+        file.rename(folder / f"{split}.arrow")
+        for leftover in (folder / "written").iterdir():
+            leftover.unlink()
+        (folder / "written").rmdir()
+
+
+def saved_folder(folder):
+    DatasetDict(train=rows(12), validation=rows(4)).save_to_disk(folder)
+
+
+def image_folder(folder):
+    for split, count in (("train", 6), ("validation", 2)):
+        for label in ("a", "b"):
+            (folder / split / label).mkdir(parents=True)
+            for number in range(count):
+                PILImage.new("RGB", (8, 8)).save(folder / split / label / f"{number}.png")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [parquet_folder, sharded_parquet_folder, arrow_folder, saved_folder, image_folder],
+    ids=lambda f: f.__name__,
+)
+def test_a_folder_with_two_splits(write, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(folder)
+    splits = open_dataset(str(folder))
+    assert {name: len(split) for name, split in splits.items()} == {"train": 12, "validation": 4}
+    for split in splits.values():
+        assert isinstance(split.features["image"], Image)
+        assert split.features["label"] == ClassLabel(names=["a", "b"])
+
+
+def test_one_file_of_parquet_or_arrow_is_the_training_split(tmp_path):
+    rows(12).to_parquet(tmp_path / "rows.parquet")
+    rows(12).save_to_disk(tmp_path / "saved")
+    (arrow,) = (tmp_path / "saved").glob("*.arrow")
+    for path in (tmp_path / "rows.parquet", arrow, tmp_path / "saved"):
+        assert {name: len(split) for name, split in open_dataset(str(path)).items()} == {"train": 12}
+
+
+def test_a_folder_may_name_its_classes_in_its_readme(tmp_path):
+    plain = rows(12).cast_column("label", Value("int64"))
+    plain.to_parquet(tmp_path / "train.parquet")
+    plain.to_parquet(tmp_path / "validation.parquet")
+    header = "dataset_info:\n  features:\n  - {name: image, dtype: image}\n"
+    header += "  - name: label\n    dtype: {class_label: {names: {'0': cat, '1': dog}}}\n"
+    (tmp_path / "README.md").write_text(f"---\n{header}---\n")
+    for split in open_dataset(str(tmp_path)).values():
+        assert split.features["label"] == ClassLabel(names=["cat", "dog"])
+
+
+def test_a_configuration_of_a_folder_is_chosen_by_name(tmp_path):
+    for name, count in (("small", 4), ("large", 12)):
+        (tmp_path / name).mkdir()
+        rows(count).to_parquet(tmp_path / name / "train.parquet")
+    header = "".join(f"- {{config_name: {name}, data_dir: {name}}}\n" for name in ("small", "large"))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{header}---\n")
+    assert len(open_dataset(str(tmp_path), "small")["train"]) == 4
+    assert len(open_dataset(str(tmp_path), "large")["train"]) == 12
+
+
+def test_a_changed_folder_is_read_anew(tmp_path):
+    image_folder(tmp_path / "data")
+    assert len(open_dataset(str(tmp_path / "data"))["train"]) == 12
+    (tmp_path / "data" / "train" / "a" / "0.png").unlink()
+    assert len(open_dataset(str(tmp_path / "data"))["train"]) == 11
+
+
+def test_behind_a_proxy_the_hub_is_reached_through_it(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
+    monkeypatch.setattr(hub_errors, "_use_cache_only", lambda: None)
+    monkeypatch.setenv("no_proxy", "")
+    with HubServer() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        close_session()  # the client reads the environment for each
+        assert hub_errors.hub_reachable.__wrapped__()
+    assert not hub_errors.hub_reachable.__wrapped__()
+    close_session()
+
+
+def test_a_hub_that_says_nothing_is_out_of_reach(monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_errors, "_ANSWER_S", 0.2)
+    monkeypatch.setattr(hub_errors, "_use_cache_only", lambda: None)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert not hub_errors.hub_reachable.__wrapped__()
