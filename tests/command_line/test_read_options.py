@@ -68,6 +68,11 @@ def test_flags_set_fields(args, changed):
     assert read("a", *args) == Options(**({"models": ("a",)} | changed))
 
 
+def test_numbers_are_of_pythons_own_types():
+    options = read("a", "--threads=2", "--share=1", "--batch_size=8")
+    assert [type(value) for value in (options.threads, options.share, *options.batch_size)] == [int, float, int]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -14,7 +14,7 @@ from shvit_pl.command_line.parser import flag_names
 from shvit_pl.deploy.benchmark.options import BenchmarkOptions
 from shvit_pl.deploy.export.options import ExportOptions
 from shvit_pl.designs.table import designs
-from shvit_pl.fit.check import fit_check
+from shvit_pl.fit.check import FitCheck
 from shvit_pl.push import PushOptions
 from shvit_pl.sweep.command import report
 from shvit_pl.sweep.options import own_flags
@@ -41,7 +41,7 @@ ALL = [(page, words) for page in PAGES for words in commands(page)]
 
 @pytest.fixture(scope="module")
 def flags():
-    fit = fit_check().flags()
+    fit = FitCheck().flags()
     lightning = {name: fit | (own_flags() if name == "sweep" else {"output"}) for name in LIGHTNING}
     options = {name: flag_names(kind) for name, kind in OPTIONS.items()}
     return (
