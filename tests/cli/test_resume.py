@@ -1,6 +1,7 @@
 """A run that was stopped anywhere and resumed ends with the weights of the run that was not, bit for bit."""
 
 import csv
+import multiprocessing
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from shvit_pl import ClassificationModule
+from shvit_pl.runs.claim import claim
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import EVERYTHING, QUICK, assert_same, fit, logged_steps, stop_at, weights
 
@@ -137,15 +139,22 @@ def test_last_looks_past_a_run_without_a_checkpoint_and_says_what_it_takes(cut, 
     assert logged_steps(cut)
 
 
+def hold(folder, held, released):
+    claim(folder)
+    held.set()
+    released.wait()
+
+
 def test_a_run_that_is_still_going_on_is_not_resumed(cut, capsys):
-    holds = "import sys; from pathlib import Path; from shvit_pl.runs.claim import claim; claim(Path(sys.argv[1])); "
-    command = [sys.executable, "-c", f"{holds} print('held', flush=True); sys.stdin.read()"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([*command, cut], **pipes) as other:
-        assert other.stdout.readline() == b"held\n"
-        assert fit(*CUT) == 2
-        assert "is still going on" in capsys.readouterr().err
-        other.stdin.close()
+    processes = multiprocessing.get_context("fork")  # which need not import all of it again
+    held, released = processes.Event(), processes.Event()
+    other = processes.Process(target=hold, args=(cut, held, released))
+    other.start()
+    assert held.wait(60)
+    assert fit(*CUT) == 2
+    assert "is still going on" in capsys.readouterr().err
+    released.set()
+    other.join()
     assert fit(*CUT) == 0
 
 
