@@ -1,15 +1,61 @@
-"""`shvit-pl analyze`: a table of studies, each imported when it is called."""
+"""`shvit-pl analyze`: a table of studies, each imported when it runs."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 
+from shvit_pl.analysis.options import HeadsOptions, MacroOptions, RuntimeOptions
+from shvit_pl.command_line.parser import read_options
 from shvit_pl.errors import UserError, did_you_mean
 
+
+@dataclass(frozen=True)
+class Study:
+    """A study as a command."""
+
+    options: type[HeadsOptions | MacroOptions | RuntimeOptions]
+    """Its flags."""
+    function: str
+    """Module and function that run it, with the options and the command line."""
+    positional: str
+    """Option given by position."""
+    help: str
+    """A line for the list of studies."""
+    description: str
+    """What it does, for its own help."""
+    epilog: str = ""
+    """Text below its own help."""
+
+
 STUDIES = {
-    "heads": ("shvit_pl.analysis.heads.command:run", "how alike the heads of attention are, and what each is worth"),
-    "runtime": ("shvit_pl.analysis.runtime.command:run", "where the time of attention goes, by kind of operation"),
-    "macro": ("shvit_pl.analysis.macro.command:run", "what each stage of a design costs, beside the device's limits"),
+    "heads": Study(
+        HeadsOptions,
+        "shvit_pl.analysis.heads.study:run",
+        "network",
+        "how alike the heads of attention are, and what each is worth",
+        "Look into the heads of attention, as the paper's Figures 3 and 4 do: how similar the attention maps of a "
+        "layer's heads are, what top-1 is without one head and with one alone, and what they attend to.",
+    ),
+    "runtime": Study(
+        RuntimeOptions,
+        "shvit_pl.analysis.runtime_report:run",
+        "models",
+        "where the time of attention goes, by kind of operation",
+        "Measure where the time of attention goes: matrix products, elementwise operations, normalization, copies and "
+        "reshapes, beside the paper's Fig. 7.",
+        "From torch.profiler: on a CPU the time in each operator, on a GPU that of its kernels. Fused attention is "
+        "switched off, for it is one operator.",
+    ),
+    "macro": Study(
+        MacroOptions,
+        "shvit_pl.analysis.macro_report:run",
+        "models",
+        "what each stage of a design costs, beside the device's limits",
+        "Measure what each stage of a design costs: tokens, MACs, bytes, time and receptive field, and where it stands "
+        "below the device's roofline.",
+        "The device's peaks are measured: a large matrix product, and a large copy.",
+    ),
 }
 
 
@@ -20,19 +66,31 @@ def run(args: list[str]) -> None:
         UserError: for a study that there is not, and for what the study itself refuses.
     """
     if len(args) == 1:
-        raise UserError(f"which study? Allowed are {', '.join(STUDIES)}; shvit-pl analyze --help says what they show.")
-    study = args[1]
-    if study in ("-h", "--help"):
+        raise UserError(f"which study? Allowed are {', '.join(STUDIES)}; shvit-pl analyze --help describes them.")
+    name = args[1]
+    if name in ("-h", "--help"):
         print(_help())
         return
-    if study not in STUDIES:
-        raise UserError(f"{study!r}: allowed are {', '.join(STUDIES)}{did_you_mean(study, STUDIES)}.")
-    module, function = STUDIES[study][0].split(":")
-    getattr(import_module(module), function)(args[1:])
+    if name not in STUDIES:
+        raise UserError(f"{name!r}: allowed are {', '.join(STUDIES)}{did_you_mean(name, STUDIES)}.")
+    study = STUDIES[name]
+    options = read_options(
+        study.options,
+        args[2:],
+        command=f"analyze {name}",
+        description=study.description,
+        epilog=study.epilog,
+        positional=[study.positional],
+    )
+    from shvit_pl.command_line.quiet import quiet  # imports torch, which no help waits for
+
+    quiet()
+    module, function = study.function.split(":")
+    getattr(import_module(module), function)(options, ["shvit-pl", "analyze", *args[1:]])
 
 
 def _help() -> str:
-    rows = "\n".join(f"  {name:<9}{help_}" for name, (_, help_) in STUDIES.items())
+    rows = "\n".join(f"  {name:<9}{study.help}" for name, study in STUDIES.items())
     return (
         f"usage: shvit-pl analyze STUDY [options]\n\n{rows}\n\nshvit-pl analyze STUDY --help shows a study's options."
     )

@@ -118,7 +118,7 @@ def _warn_of_empty_classes(facts: dict[str, Any]) -> None:
 
 
 def _learning_rate(module: ClassificationModule) -> str:
-    config, schedule = module.optim_config, module.schedule
+    config, schedule = module.config.optim, module.schedule
     if schedule is None:
         return config.name
     shrunk = " (a fifth of the run, which is shorter than warmup_epochs)" if schedule.warmup_shrunk else ""

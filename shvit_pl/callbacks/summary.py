@@ -18,14 +18,14 @@ from shvit_pl.callbacks.measuring import Throughput, find_callback, peak_memory,
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.display.words import counted
-from shvit_pl.models.hub_repos import repo_of
-from shvit_pl.models.local_files import local_file
+from shvit_pl.models.network_names import local_file, repo_of
 from shvit_pl.modules import ClassificationModule
 from shvit_pl.randomness import run_seed
 from shvit_pl.runs.folder import BEST, CHECKPOINTS, write_summary
 from shvit_pl.runs.loggers import run_folder
 from shvit_pl.runs.metrics import better
 
+_DATASET = ("path", "name", "revision", "train_fraction", "streaming", "image_size")
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmetrics", "datasets")
 
 
@@ -133,18 +133,21 @@ def _rounded(share: float | None) -> float | None:
 def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
     """What is known of a run before its first step."""
     data: HFImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
-    settings: Any = data.hparams
+    settings = data.config
     classes = list(module.class_names or [])
-    costs = cost(module.design, len(classes), settings.image_size)
+    costs = cost(module.design, len(classes), settings.side)
     return {
-        "design": {"name": module.design_config.name, **asdict(module.design)},
+        "design": {"name": module.config.design.name, **asdict(module.design)},
         "params": costs.params,
         "macs": costs.macs,
         "init": module.init_note or "fresh weights",
-        "init_repo": _repo(module.hparams["init_from"]),
+        "init_repo": _repo(module.config.init_from),
         "teacher": module.teacher_note,
         "dataset": {
-            **{key: settings[key] for key in ("path", "name", "revision", "train_fraction", "streaming", "image_size")},
+            **{
+                key: getattr(settings, key)
+                for key in ("path", "name", "revision", "train_fraction", "streaming", "image_size")
+            },
             "commit": data.commit,
             "train_images": data.rows("train"),
             "validation_images": data.rows("validate"),

@@ -124,5 +124,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def plain(value: Any) -> Any:
-    """As it comes back from a checkpoint or a YAML file."""
+    """Return a value as it comes back from a checkpoint or a YAML file: lists, and numbers of Python's own types."""
+    if isinstance(value, int | float) and not isinstance(value, bool):  # a restricted type is a class of its own
+        return int(value) if isinstance(value, int) else float(value)
     return list(value) if isinstance(value, tuple) else value

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Union, get_ar
 import docstring_parser
 from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
 
+from shvit_pl.command_line.config_files import plain
 from shvit_pl.compat import parser_actions
 from shvit_pl.errors import UserError, did_you_mean
 
@@ -92,8 +93,9 @@ def shortened(message: str, parser: ArgumentParser) -> str:
         return _long_dash(dash[1])
     if flag := re.search(r"nrecognized arguments: (-{0,2}([\w.+-]+))", text):
         return f"{flag[1]}: no such flag{nearest_option(flag[2], option_names(parser), '--')}"
-    if key := re.search(r"does not accept option '([\w.]+)'", text):
-        return f"{key[1]}: no such setting{nearest_option(key[1], option_names(parser))}"
+    if key := re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", text):
+        name = ".".join(filter(None, key.groups()))
+        return f"{name}: no such setting{nearest_option(name, option_names(parser))}"
     return text
 
 
@@ -229,24 +231,28 @@ def split_args(
     Returns:
         The fields' flags, each as `--name=value` (`--name` where a value is missing); the rest as it was.
     """
-    hints, places = get_type_hints(options), list(positional)
-    own: list[str] = []
-    rest: list[str] = []
-    left = list(args)
+    pairs = list(own_args(options, args, positional))
+    return [arg for is_own, arg in pairs if is_own], [arg for is_own, arg in pairs if not is_own]
+
+
+def own_args(
+    options: type[DataclassInstance], args: Sequence[str], positional: Sequence[str] = ()
+) -> Iterator[tuple[bool, str]]:
+    """Yield whether a dataclass's field takes it, and an argument; see `split_args`."""
+    hints, places, left = get_type_hints(options), list(positional), list(args)
     while left:
         arg = left.pop(0)
         flag, equals, value = arg.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
         if arg in ("-h", "--help"):
-            own.append("--help")
+            yield True, "--help"
         elif flag.startswith("--") and name in hints:
-            own.append(f"--{name}={value}" if equals else _with_next(f"--{name}", left, hints[name] is bool))
+            yield True, f"--{name}={value}" if equals else _with_next(f"--{name}", left, hints[name] is bool)
         elif places and not _is_flag(arg):
-            own.append(f"--{places[0]}={arg}")
+            yield True, f"--{places[0]}={arg}"
             places = places if get_origin(hints[places[0]]) is tuple else places[1:]
         else:
-            rest.append(arg)
-    return own, rest
+            yield False, arg
 
 
 def _with_next(flag: str, left: list[str], is_switch: bool) -> str:
@@ -326,7 +332,8 @@ def _value_parser(options: type[DataclassInstance]) -> ArgumentParser:
 
 def _parsed(parser: ArgumentParser, name: str, text: str) -> Any:
     try:
-        return parser.parse_args([f"--{name}={text}"])[name]
+        value = parser.parse_args([f"--{name}={text}"])[name]
+        return plain(value)
     except argparse.ArgumentError as error:
         raise UserError(shortened(error.message, parser)) from error
 
@@ -335,7 +342,9 @@ def _help_parser(
     options: type[DataclassInstance], command: str, description: str, epilog: str, positional: Sequence[str]
 ) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"shvit-pl {command}", description=description, epilog=epilog)
-    helps = {param.arg_name: param.description or "" for param in docstring_parser.parse_from_object(options).params}
+    classes = [kind for kind in reversed(options.__mro__) if is_dataclass(kind)]  # inherited fields have their own help
+    params = [param for kind in classes for param in docstring_parser.parse_from_object(kind).params]
+    helps = {param.arg_name: param.description or "" for param in params}
     hints = get_type_hints(options)
     for field in sorted(fields(options), key=lambda field: field.name not in positional):
         (element, size), text = _element(hints[field.name]), helps.get(field.name, "").replace("%", "%%")
@@ -344,12 +353,16 @@ def _help_parser(
             "metavar": _metavar(field.name, element),
         }
         if field.name in positional:
-            parser.add_argument(field.name, nargs="+" if size is None else None, **shown)
+            parser.add_argument(field.name, nargs=_nargs(field, size), **shown)
         elif element is bool:
             parser.add_argument(f"--{field.name}", action="store_true", help=shown["help"])
         else:
             parser.add_argument(f"--{field.name}", required=_is_required(field), **shown)
     return parser
+
+
+def _nargs(field: Field[Any], size: int | None) -> str | None:
+    return None if size is not None else "+" if _is_required(field) else "*"
 
 
 def _metavar(name: str, element: Any) -> str:

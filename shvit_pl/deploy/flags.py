@@ -25,11 +25,13 @@ PAPER_BATCH = {"cuda": 256, "cpu": 16, "mps": 16}  # images, the default of --ba
 if TYPE_CHECKING:  # mypy takes no type that a function makes
     Images = int
     Pixels = int
+    Repeats = int
     Seconds = float
     Threads = int
 else:
     Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
     Images = restricted_number_type("ImagesInt", int, [(">=", 1), ("<=", MOST_IMAGES)])
+    Repeats = restricted_number_type("RepeatsInt", int, (">=", 5))  # quartiles of fewer measurements mean little
     Pixels = Threads = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", MOST_PIXELS)])
 
 

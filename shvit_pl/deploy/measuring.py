@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -117,22 +117,15 @@ def machine_words(conditions: Mapping[str, Any]) -> str:
     return f"{conditions['device']}, {counted(conditions['threads'], 'thread')}, torch {conditions['torch']}"
 
 
-def _describe(name: str, theirs: Any, ours: Any) -> str:
-    return f"{name} is {theirs} there and {ours} here"
-
-
-def condition_differences(
-    ours: Mapping[str, Any], theirs: Mapping[str, Any], describe: Callable[[str, Any, Any], str] = _describe
-) -> str:
+def condition_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
     """Return how two measurements' conditions differ, in a few words; empty where they don't.
 
     Args:
         ours: The conditions of this measurement, by name.
         theirs: Those of another one.
-        describe: Describes one difference, by its name, their value and our value.
     """
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    listed = [describe(name, theirs.get(name), ours.get(name)) for name in names[:_MAX_DIFFERENCES]]
+    listed = [f"{name} is {theirs.get(name)} there and {ours.get(name)} here" for name in names[:_MAX_DIFFERENCES]]
     more = [f"and {len(names) - _MAX_DIFFERENCES} more"] * (len(names) > _MAX_DIFFERENCES)
     return "; ".join([*listed, *more])
 

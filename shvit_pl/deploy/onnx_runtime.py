@@ -1,8 +1,9 @@
-"""A network as ONNX, and in ONNX Runtime."""
+"""ONNX: a network as one file, weights and labels in it, and the file in ONNX Runtime."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from torch.export import Dim
 
 from shvit_pl.errors import UserError
 
-OPSET = 18  # the exporter's own; others it converts
+OPSET = 18  # the exporter's own, from which it converts to others
 
 
 def save(
@@ -31,7 +32,7 @@ def save(
         model: In evaluation mode: images to outputs.
         example: A batch `(B, 3, S, S)`; for a dynamic batch its B does not matter.
         path: The file.
-        metadata: Kept as the model's `metadata_props`.
+        metadata: Texts to keep as the model's `metadata_props`.
         opset: Version of ONNX's operators.
         dynamic: Take batches of any size instead of B.
     """
@@ -52,17 +53,17 @@ def save(
 
 
 class OnnxNetwork(nn.Module):
-    """A file of ONNX in ONNX Runtime, with as many threads as torch has now.
+    """An ONNX file in ONNX Runtime, with as many threads as torch has now.
 
-    On a GPU it computes there, where ONNX Runtime was built for it; images and outputs pass through the CPU's memory.
+    It computes on a GPU where ONNX Runtime was built for it; images and outputs pass through the CPU's memory.
 
     Args:
         path: The file, with the input `images`.
-        device: What computes.
-        profile: Where to write how long its operators take, when `end_profiling` of its `session` is called.
+        device: The device that computes.
+        profile: File for the times of its operators, written when `end_profiling` of its `session` is called.
 
     Raises:
-        UserError: where ONNX Runtime has nothing for the device.
+        UserError: where ONNX Runtime doesn't support the device.
     """
 
     def __init__(self, path: Path, device: torch.device | str = "cpu", profile: Path | None = None) -> None:
@@ -84,15 +85,15 @@ class OnnxNetwork(nn.Module):
 
 
 def onnx_network(model: nn.Module, images: Tensor, profile: Path | None = None) -> OnnxNetwork:
-    """The network as ONNX, for batches like this one.
+    """Convert a network to ONNX, for batches like this one, and open it in ONNX Runtime.
 
     Args:
         model: In evaluation mode, on the CPU.
-        images: A batch `(B, 3, S, S)` in float32, on the device that is to compute.
-        profile: As in `OnnxNetwork`.
+        images: A batch `(B, 3, S, S)` in float32, on the device that computes.
+        profile: File for the times of its operators, as in `OnnxNetwork`.
 
     Raises:
-        UserError: where ONNX Runtime has nothing for the images' device.
+        UserError: where ONNX Runtime doesn't support the images' device.
     """
     with TemporaryDirectory(prefix="shvit_pl_onnx_") as folder:
         path = Path(folder) / "model.onnx"
@@ -108,3 +109,40 @@ def _provider(device: torch.device) -> Any:
     if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         return "CUDAExecutionProvider", {"device_id": device.index or 0}
     raise UserError(f"this ONNX Runtime computes nothing on {device.type}")
+
+
+def load(path: Path) -> OnnxNetwork:
+    """Return the network of a file, run by onnxruntime on the CPU with as many threads as torch."""
+    return OnnxNetwork(path)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata that `save` wrote."""
+    import onnx
+
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
+    """Replace the metadata of a file."""
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, dict(metadata))
+    onnx.save(model, path)
+
+
+def describe(path: Path) -> list[str]:
+    """Return further lines about a file."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    counted = Counter(node.op_type for node in model.graph.node).most_common(4)
+    most = ", ".join(f"{number} {name}" for name, number in counted)
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return [f"opset {opset}, {len(model.graph.node)} operators ({most}, ...); labels in its metadata_props"]
+
+
+def example_of_use(path: Path, images: str) -> str:
+    """Return one line of Python that runs a file."""
+    return f"import onnxruntime as ort; ort.InferenceSession({str(path)!r}).run(None, {{'images': {images}.numpy()}})"

@@ -59,7 +59,7 @@ def _used(trainer: L.Trainer, module: Any) -> list[str]:
     if module.ema is None:
         return ["model"]
     if trainer.predicting:
-        return ["ema" if module.hparams["use_ema"] else "model"]
+        return ["ema" if module.config.use_ema else "model"]
     return ["model", "ema"]
 
 

@@ -26,17 +26,18 @@ from shvit_pl.teachers.teacher import Teacher
 class CacheCLI(ShvitCLI):
     """Takes all flags of `fit`, and writes the teacher's answers to `model.distill.cache` instead of training."""
 
-    lightning_command = "fit"
+    command = "fit"
     planned: Manifest
 
-    def fit(self, model: ClassificationModule, **_: Any) -> None:
+    def run(self) -> None:
         """Ask the teacher for what is missing."""
+        self.trainer, model = self.instantiate_trainer(), self.model
         assert isinstance(model, DistillationModule)
-        folder = Path(str(model.distill_config.cache))
+        folder = Path(str(model.config.distill.cache))
         manifest = self.planned if model.teacher is None else self._begin(model, model.teacher, folder)
         try:
             if model.teacher is not None:
-                mixup = model.mix_config.build(classes=2, label_smoothing=0.0)
+                mixup = model.config.mix.build(classes=2, label_smoothing=0.0)
                 cacher = TeacherCacher(model.teacher.logits, self.datamodule, mixup, folder, manifest)
                 self.trainer.predict(cacher, return_predictions=False)
         finally:
@@ -56,24 +57,23 @@ class CacheCLI(ShvitCLI):
         left = len(missing(folder, manifest))
         _show(f"teacher: {model.teacher_note}")
         _show(f"{_size(manifest)} in {folder}; {left} of {len(manifest.shards)} files to write")
-        epochs = self.config_init[self.subcommand].trainer.max_epochs
+        epochs = self.config.trainer.max_epochs
         if 0 < (epochs or 0) < manifest.views:
             _show(f"note: {epochs} epochs read {epochs} of these views; --model.distill.views {epochs} would do")
         return manifest
 
-    def _check(self, config: Any, command: str) -> None:
-        super()._check(config, command)
+    def _find_checkpoint(self, config: Any) -> None:
         if config.ckpt_path is not None:
             raise UserError(f"ckpt_path {config.ckpt_path}: cache-teacher trains nothing; leave it out.")
 
-    def _open_inputs(self) -> None:
+    def open_inputs(self) -> None:
         """Open the data, and the teacher where there is anything to ask it."""
-        if not isinstance(self.model, DistillationModule) or self.model.distill_config.cache is None:
+        if not isinstance(self.model, DistillationModule) or self.model.config.distill.cache is None:
             raise UserError(
                 "model.distill: cache-teacher needs a teacher and a folder. Give --model.distill.teacher and "
                 "--model.distill.cache FOLDER, with all other flags as for shvit-pl fit."
             )
-        folder = self.model.distill_config.cache
+        folder = self.model.config.distill.cache
         check_writable(FLAG, folder)
         self.datamodule.setup("fit")
         ClassificationModule.use_data(self.model, self.datamodule, "fit")
@@ -88,7 +88,7 @@ class CacheCLI(ShvitCLI):
         return False
 
     def _callbacks(self, config: Any) -> list[Callback]:
-        return [RunProgress(plain=config.plain)]
+        return [RunProgress(plain=self.options.plain)]
 
 
 def _size(manifest: Manifest) -> str:

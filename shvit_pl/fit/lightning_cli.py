@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from signal import SIGTERM
 from typing import Any
 
 import lightning as L
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
@@ -24,15 +25,24 @@ from shvit_pl.callbacks.report import RunReport
 from shvit_pl.callbacks.run_identity import LastValidation, OwnFolder, Requeue, RunSettings, StepSeed
 from shvit_pl.callbacks.summary import RunHparams, RunSummary
 from shvit_pl.command_line.checks import check_writable
-from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.data.config import DATASET_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory
 from shvit_pl.deploy.optimize_callback import OptimizedNetwork
-from shvit_pl.designs.config import resolve_design
-from shvit_pl.errors import UserError, one_line
-from shvit_pl.fit.options import Parser, add_flags, check_flags, check_monitors, expand_home, run_name
+from shvit_pl.designs.config import DesignConfig
+from shvit_pl.errors import UserError, naming, one_line
+from shvit_pl.fit.options import (
+    FitOptions,
+    Parser,
+    add_flags,
+    check_flags,
+    check_monitors,
+    expand_home,
+    fit_options,
+    read_flags,
+    run_name,
+)
 from shvit_pl.fit.resume import (
     find_last,
     refuse_changes,
@@ -44,6 +54,7 @@ from shvit_pl.fit.resume import (
 from shvit_pl.fit.trainer import SaveFitConfig, Trainer
 from shvit_pl.hub.push_callback import PushToHub, check_push
 from shvit_pl.models.checkpoint import LAST_RUN, read_checkpoint
+from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.distillation import make_module
 from shvit_pl.modules.metrics import validation_metrics
 from shvit_pl.runs.claim import claim
@@ -52,102 +63,109 @@ from shvit_pl.runs.loggers import resumed_loggers, run_loggers
 
 
 class ShvitCLI(LightningCLI):
-    """LightningCLI with this package's module, data, run folder, callbacks and errors; runs at once.
+    """LightningCLI with this package's module, data, run folder, callbacks and errors.
+
+    Making one reads the flags and makes module and data; `run` opens the data and runs the command.
 
     Args:
         args: The command's name, and its flags.
+        exit_on_error: End the process at a mistake in flags, else raise `ArgumentError`.
     """
 
-    lightning_command = ""  # by which a command of ours is done, where it is not of the same name
+    command = ""  # the trainer's method, where it isn't called as the command
     checkpoint: dict[str, Any] | None = None
     trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
 
-    def __init__(self, args: Sequence[str]) -> None:
-        self.name, *flags = args
-        self.lightning_command = self.lightning_command or self.name
-        self.command = shlex.join(["shvit-pl", *args])
+    def __init__(self, args: Sequence[str], exit_on_error: bool = True) -> None:
+        name, *flags = args
+        self.command = self.command or name
+        self.command_line = shlex.join(["shvit-pl", *args])
         super().__init__(
-            make_module,
+            ClassificationModule,
             HFImageDataModule,
             trainer_class=Trainer,
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
+            parser_class=Parser,
+            parser_kwargs={"prog": f"shvit-pl {name}", "description": None, "exit_on_error": exit_on_error},
+            args=read_flags(flags),
+            run=False,
             auto_configure_optimizers=False,
-            args=with_found_configs([self.lightning_command, *flags]),
+            load_from_checkpoint_support=False,
         )
 
-    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """The chosen command alone: a parser for each of the four would take four times as long to build."""
-        return {self.lightning_command: LightningCLI.subcommands()[self.lightning_command]}
-
-    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """Parsers whose errors are one line."""
-        parser = Parser(**{**kwargs, "prog": kwargs.get("prog") or "shvit-pl"})
-        parser.command = f"shvit-pl {self.name}"
-        parser.add_argument("-c", "--config", action="config", help="a YAML file; several are layered, later ones win")
-        return parser
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Flags beside model, data and trainer."""
-        add_flags(parser)
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the flags of run, module and data, then the trainer's."""
+        self.run_arguments = add_flags(parser, self.command)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse; what a checkpoint says of model and data are the defaults of everything but fit."""
+        """Parse; the settings in a checkpoint are the defaults of every command but fit."""
         super().parse_arguments(parser, args)
-        command = self.config["subcommand"]
-        config = self.config[command]
-        self._check(config, command)
-        expand_home(config)
-        if command == "fit" and config.ckpt_path == LAST_RUN:
-            config.ckpt_path = find_last(os.path.join(config.trainer.default_root_dir, run_name(config)))
-        if config.ckpt_path is None and command == "fit":
-            return
-        known: dict[str, Any] | None
-        if config.ckpt_path is None and config.model.init_from is not None:
-            known = settings_of_weights(config.model.init_from, command)
+        self.checkpoint = self.trained_on = None
+        self.options = fit_options(self.config)
+        check_flags(self.config, self.command)
+        expand_home(self.config)
+        if self.command == "fit":
+            self._find_checkpoint(self.config)
         else:
-            known = self.checkpoint = read_checkpoint(config.ckpt_path)
-        if known is not None and command != "fit":
-            self.trained_on = known["data"].get("path", "")
-            self._parse_again(known, parser, args)
+            self._take_defaults(parser, args)
 
-    def _check(self, config: Any, command: str) -> None:
-        """Refuse what is impossible before anything is opened."""
-        check_flags(config, command)
-        if command == "fit":
-            check_push(config)
+    def _find_checkpoint(self, config: Any) -> None:
+        if config.ckpt_path == LAST_RUN:
+            config.ckpt_path = find_last(os.path.join(config.trainer.default_root_dir, run_name(config)))
+        if config.ckpt_path is not None:
+            self.checkpoint = read_checkpoint(config.ckpt_path)
+
+    def _take_defaults(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse again with the settings of a checkpoint as defaults, but not those of a dataset that is not used."""
+        settings: dict[str, Any] | None
+        if self.config.ckpt_path is None and self.config.model.init_from is not None:
+            settings = settings_of_weights(self.config.model.init_from, self.command)
+        else:
+            settings = self.checkpoint = read_checkpoint(self.config.ckpt_path)
+        if settings is None:
+            return
+        self.trained_on = settings["data"].get("path", "")
+        own = {f"data.{key}": parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}
+        set_defaults(parser, settings, of_checkpoint=self.checkpoint is not None)
+        super().parse_arguments(parser, args)
+        if self.config.data.path != settings["data"].get("path"):
+            parser.set_defaults(own)
+            super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
         """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""
-        config = self.config[self.config["subcommand"]]
-        if config.data.image_size == "auto":
-            config.data.image_size = resolve_design(config.model.design.name).image_size
-        if self.config["subcommand"] == "fit" and self.checkpoint:
+        if self.config.data.image_size == "auto":
+            with naming("model.design."):
+                design = DesignConfig(**self.config.model.design.as_dict())
+                self.config.data.image_size = design.resolve().image_size
+        if self.command == "fit" and self.checkpoint:
             saved = self.checkpoint["callbacks"].get(RunSettings.__name__, {}).get("settings")
             if saved is not None:
-                refuse_changes(saved, training_settings(config), allowed=config.allow_changes)
+                refuse_changes(saved, training_settings(self.config), allowed=self.config.allow_changes)
 
-    def _parse_again(self, settings: Mapping[str, Any], parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse again, with settings of a checkpoint as defaults, but not those of a dataset that is not used."""
-        command_parser = self._subcommand_parsers[self.config["subcommand"]]
-        own = {f"data.{key}": command_parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}
-        set_defaults(command_parser, settings, of_checkpoint=self.checkpoint is not None)
-        super().parse_arguments(parser, args)
-        if self.config[self.config["subcommand"]].data.path != settings["data"].get("path"):
-            command_parser.set_defaults(own)
-            super().parse_arguments(parser, args)
+    def instantiate_classes(self) -> None:
+        """Make module and data, and the parts of the trainer."""
+        self.config_init = self.parser.instantiate(self.config)
+        self.model = make_module(self.config_init.model)
+        self.datamodule = HFImageDataModule(**vars(self.config_init.data))
 
-    def _parse_ckpt_path(self) -> None:
-        """Nothing: Lightning would let a checkpoint override the flags (see `parse_arguments`)."""
+    def run(self) -> None:
+        """Open the data and run the command."""
+        if self.command == "fit":
+            check_push(self.options.push_to, self.options.push_public, self.config.trainer)
+        self.trainer = self.instantiate_trainer()
+        arguments = {name: self.config_init[name] for name in self.run_arguments}
+        getattr(self.trainer, self.command)(self.model, datamodule=self.datamodule, **arguments)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """The trainer with the run folder's loggers and this package's callbacks, once all inputs are in order."""
-        config = self.config_init[self.subcommand]
-        self._open_inputs()
+        """Make the trainer with the run folder's loggers and this package's callbacks, once all inputs are open."""
+        config = self.config_init
+        self.open_inputs()
         if config.trainer.logger in (None, True):
             kwargs["logger"] = self._loggers(config)
-        if self.subcommand == "predict" and config.trainer.devices == "auto":
+        if self.command == "predict" and config.trainer.devices == "auto":
             kwargs["devices"] = 1  # one file, one writer
         self.trainer_defaults = {"callbacks": self._callbacks(config)}
         try:
@@ -155,24 +173,22 @@ class ShvitCLI(LightningCLI):
         except (MisconfigurationException, ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
             raise UserError(f"trainer: {one_line(error)}") from error
 
-    def _open_inputs(self) -> None:
+    def open_inputs(self) -> None:
         """Open the data and the initial weights, so that a mistake in them leaves no run folder."""
-        config = self.config_init[self.subcommand]
+        config, fits = self.config_init, self.command == "fit"
         check_writable("trainer.default_root_dir", config.trainer.default_root_dir)
-        self.model.check_image_size(self.datamodule.hparams.image_size)
-        if self.subcommand == "fit" and not self.checkpoint:
+        self.model.check_image_size(self.datamodule.config.side)
+        if fits and not self.checkpoint:
             self.model.check_initial_weights()
         if self.checkpoint:
-            self.model.expect(
-                self.checkpoint["model"], averaged=self.subcommand != "fit" and self.model.hparams.use_ema
-            )
+            self.model.expect(self.checkpoint["model"], averaged=not fits and config.model.use_ema)
         if self.trained_on is not None:
-            self.datamodule.held_out = self.datamodule.hparams.path == self.trained_on
-        self.datamodule.setup(str(self.subcommand))
-        if self.subcommand != "fit":
-            print(f"{self.datamodule.hparams.path}: {self.datamodule.split_note}")
-        self.model.use_data(self.datamodule, str(self.subcommand))
-        if self.subcommand == "fit":
+            self.datamodule.held_out = self.datamodule.config.path == self.trained_on
+        self.datamodule.setup(self.command)
+        if not fits:
+            print(f"{self.datamodule.config.path}: {self.datamodule.split_note}")
+        self.model.use_data(self.datamodule, self.command)
+        if fits:
             self._prepare_training(config)
         elif not self.checkpoint:
             self.model.take_weights()
@@ -180,79 +196,75 @@ class ShvitCLI(LightningCLI):
 
     def _prepare_training(self, config: Any) -> None:
         """Refuse a training that can't go on or be watched as asked, or take the initial weights."""
-        logged = validation_metrics(len(self.model.class_names), averaged=self.model.ema_config.decay > 0)
-        check_monitors(config.monitor, config.trainer.callbacks, logged)
+        logged = validation_metrics(len(self.model.class_names), averaged=self.model.config.ema.decay > 0)
+        check_monitors(self.options.monitor, config.trainer.callbacks, logged)
         if self.checkpoint:
             refuse_done(config.ckpt_path, self.checkpoint["loops"], config.trainer.max_epochs)
         else:
             self.model.load_initial_weights()
 
     def _loggers(self, config: Any) -> list[Logger] | bool:
-        if self.subcommand != "fit" or config.trainer.fast_dev_run:
+        if self.command != "fit" or config.trainer.fast_dev_run:
             return False
-        root, name = config.trainer.default_root_dir, run_name(self.config[self.subcommand])
         if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
             claim(folder)
             return resumed_loggers(folder, self.checkpoint["step"])
-        return run_loggers(root, name)
+        return run_loggers(config.trainer.default_root_dir, run_name(self.config))
 
     def _callbacks(self, config: Any) -> list[Callback]:
-        if self.subcommand == "fit":
-            return fit_callbacks(config, training_settings(self.config["fit"]), self.command)
-        weights = self.model.hparams.init_from if not self.checkpoint else None
-        return other_callbacks(config, str(self.subcommand), weights)
+        if self.command == "fit":
+            return fit_callbacks(self.options, config.trainer, training_settings(self.config), self.command_line)
+        weights = config.model.init_from if not self.checkpoint else None
+        return other_callbacks(self.options, config.trainer, self.command, weights)
 
 
-def fit_callbacks(config: Any, settings: dict[str, Any], command: str) -> list[Callback]:
-    """Those of a training.
+def fit_callbacks(
+    options: FitOptions, trainer: Namespace, settings: dict[str, Any], command_line: str
+) -> list[Callback]:
+    """Return the callbacks of a training, in the order in which they are called.
 
     Args:
-        config: Of `fit`.
+        options: The run's.
+        trainer: The trainer's settings.
         settings: What determines the course of the training, flat.
-        command: The command line.
+        command_line: For the summary.
     """
-    callbacks = [*_shown(config), DataWait(), StepSeed(), FiniteLoss()]
-    callbacks += [RunSettings(settings, config.allow_changes), RunHparams(settings)]
-    callbacks += [RunSummary(command, config.monitor), RunFigures(), RunReport(config.plain)]
+    callbacks = [*_display(options, trainer), DataWait(), StepSeed(), FiniteLoss()]
+    callbacks += [RunSettings(settings, options.allow_changes), RunHparams(settings)]
+    callbacks += [RunSummary(command_line, options.monitor), RunFigures(), RunReport(options.plain)]
     callbacks += [LastValidation(), Requeue(), OwnFolder()]
-    if config.push_to is not None:  # once all others have written
-        callbacks.append(PushToHub(config.push_to, config.push_public))
-    if config.trainer.enable_checkpointing is not False:
-        monitor = config.monitor if config.trainer.limit_val_batches != 0 else None
-        callbacks += checkpoints(monitor, config.checkpoint_every_n_steps)
+    if options.push_to is not None:  # once all others have written
+        callbacks.append(PushToHub(options.push_to, options.push_public))
+    if trainer.enable_checkpointing is not False:
+        monitor = options.monitor if trainer.limit_val_batches != 0 else None
+        callbacks += checkpoints(monitor, options.checkpoint_every_n_steps)
     return callbacks
 
 
-def other_callbacks(config: Any, command: str, weights: str | None) -> list[Callback]:
-    """Those of a command that trains nothing.
+def other_callbacks(options: FitOptions, trainer: Namespace, command: str, weights: str | None) -> list[Callback]:
+    """Return the callbacks of a command that trains nothing.
 
     Args:
-        config: Of the command.
+        options: The run's.
+        trainer: The trainer's settings.
         command: validate, test or predict.
-        weights: Where the weights come from, if not from a checkpoint.
+        weights: Source of the weights, where it is not a checkpoint.
     """
-    callbacks = _shown(config)
-    if config.optimize:
+    callbacks = _display(options, trainer)
+    if options.optimize:
         callbacks.append(OptimizedNetwork())
     if command == "predict":
-        callbacks.append(PredictionWriter(config.output))
+        callbacks.append(PredictionWriter(options.output))
     if command == "validate" and weights is not None:
         callbacks.append(PublishedAccuracy(weights))
     return callbacks
 
 
-def _shown(config: Any) -> list[Callback]:
+def _display(options: FitOptions, trainer: Namespace) -> list[Callback]:
     callbacks: list[Callback] = [Throughput()]
-    if config.trainer.enable_progress_bar is not False:
-        callbacks.append(RunProgress(plain=config.plain))
+    if trainer.enable_progress_bar is not False:
+        callbacks.append(RunProgress(plain=options.plain))
     return callbacks
-
-
-def _missing_package(error: BaseException | None) -> ModuleNotFoundError | None:
-    """What jsonargparse wrapped into its own words, if it is that a package is not installed."""
-    while error is not None and not isinstance(error, ModuleNotFoundError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def run(args: list[str]) -> None:
@@ -266,10 +278,13 @@ def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
     Args:
         kind: The command line.
         args: The command's name, and its flags.
+
+    Raises:
+        UserError: for a mistake of the user, also where Lightning or torch has found it.
     """
     quiet()
     try:
-        kind(args)
+        kind(args).run()
     except MisconfigurationException as error:  # Lightning's word for a user's mistake
         raise UserError(f"trainer: {one_line(error)}") from error
     except (ModuleNotFoundError, ValueError) as error:
@@ -286,3 +301,10 @@ def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
             "data.batch_size: more than the device's memory holds. Lower it (--trainer.accumulate_grad_batches keeps "
             "the global batch) or data.image_size, or set --model.grad_checkpointing true."
         ) from error
+
+
+def _missing_package(error: BaseException | None) -> ModuleNotFoundError | None:
+    """Return the missing package that jsonargparse wrapped into an error of its own, if that is what it is."""
+    while error is not None and not isinstance(error, ModuleNotFoundError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -3,68 +3,103 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from inspect import signature
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+import lightning as L
 import torch
-from jsonargparse import ActionYesNo, Namespace
+from jsonargparse import Namespace
+from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import LightningArgumentParser
 
-from shvit_pl.command_line.parser import SECTIONS, OneLineErrors, no_section
+from shvit_pl.command_line.config_files import with_found_configs
+from shvit_pl.command_line.parser import SECTIONS, OneLineErrors, no_section, own_args
 from shvit_pl.cores import cores_of_process
+from shvit_pl.data.config import DataConfig
 from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.fit.trainer import Trainer
+from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.runs.metrics import EMA, Monitor
+
+_PRECISIONS = "32-true, bf16-mixed and 16-mixed"
+_FP16_WEIGHTS = ("16-true", "transformer-engine-float16")
+_LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
+_NOT_FLAGS = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
-    """LightningCLI's parser with errors in one line, which name the command also where they are of its section."""
-
-    command = "shvit-pl"
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the message and exit."""
-        self.prog = self.command
-        super().error(message, ex)
+    """LightningCLI's parser, with errors in one line."""
 
 
-def add_flags(parser: LightningArgumentParser) -> None:
-    """Add the flags that are not Lightning's."""
-    parser.add_argument("--run_name", type=str | None, default=None, help="folder of the run (default: the design)")
-    parser.add_argument("--output", type=str, default="predictions.csv", help="the file that predict writes")
-    parser.add_argument("--monitor", type=Monitor, default="val/acc1", help="what best.ckpt is the best in")
-    parser.add_argument(
-        "--checkpoint_every_n_steps", type=int | None, default=None, help="write last.ckpt within epochs too"
-    )
-    parser.add_argument(
-        "--allow_changes", type=bool, default=False, help="resume with other settings than the checkpoint's"
-    )
-    parser.add_argument("--push_to", type=str | None, default=None, help="a Hub repo, user/name, for the ended run")
-    parser.add_argument("--push_public", type=bool, default=False, help="show a new Hub repo to everybody")
-    parser.add_argument(
-        "--optimize", action=ActionYesNo, nargs="?", default=False, help="compile for speed, except in fit"
-    )
-    parser.add_argument("--plain", type=bool, default=False, help="plain lines for log files: no bars, no boxes")
+@dataclass(frozen=True)
+class FitOptions:
+    """The run: where it writes, what it watches, how it goes on."""
+
+    run_name: str | None = None
+    """Folder of the run (default: the design)."""
+    output: str = "predictions.csv"
+    """The file that predict writes."""
+    monitor: Monitor = "val/acc1"
+    """The metric that best.ckpt is the best in."""
+    checkpoint_every_n_steps: PositiveInt | None = None
+    """Write last.ckpt within epochs too, every so many steps."""
+    allow_changes: bool = False
+    """Resume with other settings than the checkpoint's."""
+    push_to: str | None = None
+    """A Hub repo, user/name, for the finished run."""
+    push_public: bool = False
+    """Show a new Hub repo to everybody."""
+    optimize: bool = False
+    """Compile for speed, except in fit."""
+    plain: bool = False
+    """Plain lines for log files: no bars, no boxes."""
+
+    def __post_init__(self) -> None:
+        name, output = self.run_name, Path(self.output)
+        if name is not None and (name in ("", "..") or Path(name).name != name or len(name) > 200 or "\0" in name):
+            shown = repr(name[:40]) + "..." * (len(name) > 40)
+            raise UserError(f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes.")
+        if output.is_dir() or not output.parent.is_dir():
+            raise UserError(f"output {self.output!r}: allowed is a file's name in a folder that exists.")
+
+
+def add_flags(parser: LightningArgumentParser, command: str) -> list[str]:
+    """Add all flags of a command, the trainer's last; returns the names of those that its method takes."""
+    parser.add_class_arguments(FitOptions)
+    skip = _NOT_FLAGS & signature(getattr(L.Trainer, command)).parameters.keys()
+    of_method: list[str] = parser.add_method_arguments(L.Trainer, command, skip=skip)
+    parser.add_class_arguments(ClassificationConfig, "model")
+    parser.add_class_arguments(DataConfig, "data")
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False)
+    return of_method
+
+
+def read_flags(args: Sequence[str]) -> list[str]:
+    """Return a command line with the paths of its configs, and a value for every switch."""
+    own = [arg for _, arg in own_args(FitOptions, args)]
+    return with_found_configs(own)
+
+
+def fit_options(config: Namespace) -> FitOptions:
+    """Return the run's options out of all settings."""
+    return FitOptions(**{each.name: config[each.name] for each in fields(FitOptions)})
 
 
 def run_name(config: Any) -> str:
-    """The folder of a run's versions: as it was asked for, or the design."""
+    """Return the name of the folder of a run's versions: as asked for, or the design's."""
     return str(config.run_name or config.model.design.name)
 
 
 def expand_home(config: Any) -> None:
-    """`~` in paths: the shell leaves it alone in `--flag=~/folder`, and so does YAML."""
+    """Expand `~` in paths: the shell leaves it alone in `--flag=~/folder`, and so does YAML."""
     config.trainer.default_root_dir = os.path.expanduser(config.trainer.default_root_dir)
     if config.ckpt_path is not None:
         config.ckpt_path = os.path.expanduser(config.ckpt_path)
     if config.model.distill.cache is not None:
         config.model.distill.cache = os.path.expanduser(config.model.distill.cache)
-
-
-_PRECISIONS = "32-true, bf16-mixed and 16-mixed"
-_IN_FP16 = ("16-true", "transformer-engine-float16")
-_LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
-_FROM_1 = "whole numbers from 1"
 
 
 def check_flags(config: Any, command: str) -> None:
@@ -76,7 +111,6 @@ def check_flags(config: Any, command: str) -> None:
     for flag, value, ok, allowed in _ranges(config):
         if not ok:
             raise UserError(f"{flag} {value}: allowed are {allowed}.")
-    _check_names(config)
     _check_device(config.trainer.accelerator, config.trainer.devices)
     _check_trainer(config)
     if command == "fit":
@@ -95,37 +129,18 @@ def _check_sections(config: Any) -> None:
 
 
 def _ranges(config: Any) -> Iterator[tuple[str, Any, bool, str]]:
-    """Flag, value, whether it is possible, and what is allowed."""
+    """Yield flag, value, whether it is possible, and what is allowed, of ranges that no type has."""
     trainer, seed = config.trainer, config.seed_everything
     yield "seed_everything", seed, type(seed) is int and 0 <= seed < 2**32, f"whole numbers from 0 to {2**32 - 1}"
-    every = config.get("checkpoint_every_n_steps")
-    yield "checkpoint_every_n_steps", every, every is None or every >= 1, _FROM_1
     epochs, steps = trainer.max_epochs, trainer.max_steps
     possible = epochs is None or epochs >= 1 or (epochs == -1 and steps != -1)
-    yield "trainer.max_epochs", epochs, possible, f"{_FROM_1}, or -1 together with max_steps"
-    for name, most, allowed in (
-        ("max_steps", -1, f"{_FROM_1}, or -1 (as many as the epochs have)"),
-        ("accumulate_grad_batches", 1, _FROM_1),
-        ("log_every_n_steps", 1, _FROM_1),
-        ("check_val_every_n_epoch", 1, _FROM_1),
-    ):
-        value = trainer[name]
-        yield f"trainer.{name}", value, value is None or (value >= most and value != 0), allowed
+    yield "trainer.max_epochs", epochs, possible, "whole numbers from 1, or -1 together with max_steps"
+    allowed = "whole numbers from 1, or -1 (as many as the epochs have)"
+    yield "trainer.max_steps", steps, steps >= 1 or steps == -1, allowed
     for name in ("limit_train_batches", "val_check_interval"):
         value = trainer[name]
         positive = not isinstance(value, int | float) or value > 0
         yield f"trainer.{name}", value, positive, "numbers of batches from 1, or shares of them up to 1.0"
-    clip = trainer.gradient_clip_val
-    yield "trainer.gradient_clip_val", clip, clip is None or clip >= 0, "0 (none) or more"
-
-
-def _check_names(config: Any) -> None:
-    name, output = config.run_name, config.get("output")
-    if name is not None and (name in ("", "..") or Path(name).name != name or len(name) > 200 or "\0" in name):
-        shown = repr(name[:40]) + "..." * (len(name) > 40)
-        raise UserError(f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes.")
-    if output is not None and (Path(output).is_dir() or not Path(output).parent.is_dir()):
-        raise UserError(f"output {output!r}: allowed is a file's name in a folder that exists.")
 
 
 def _check_device(accelerator: Any, devices: Any) -> None:
@@ -141,7 +156,7 @@ def _check_device(accelerator: Any, devices: Any) -> None:
 
 def _check_trainer(config: Any) -> None:
     trainer, optim = config.trainer, config.model.optim
-    if str(trainer.precision) in _IN_FP16:
+    if str(trainer.precision) in _FP16_WEIGHTS:
         raise UserError(
             f"trainer.precision {trainer.precision}: weights in fp16 don't train; allowed are {_PRECISIONS}."
         )
@@ -149,11 +164,11 @@ def _check_trainer(config: Any) -> None:
         raise UserError(f"trainer.min_epochs {trainer.min_epochs}: max_epochs is {trainer.max_epochs}; leave it out.")
     if config.data.streaming and trainer.limit_train_batches is not None:
         raise UserError(
-            f"trainer.limit_train_batches {trainer.limit_train_batches}: of a stream, --data.steps_per_epoch says it."
+            f"trainer.limit_train_batches {trainer.limit_train_batches}: use --data.steps_per_epoch with streaming."
         )
     if trainer.overfit_batches:
         raise UserError(
-            f"trainer.overfit_batches {trainer.overfit_batches}: not available; to learn few images by heart, give "
+            f"trainer.overfit_batches {trainer.overfit_batches}: not available; to overfit a few images, give "
             "--data.train_fraction 0.02 --data.augment none."
         )
     if trainer.barebones:

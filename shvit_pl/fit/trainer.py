@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.cli import SaveConfigCallback
@@ -28,7 +29,10 @@ class Trainer(L.Trainer):
         *args: Any,
         max_epochs: int | None = 10,
         default_root_dir: str = "runs",
-        log_every_n_steps: int = 10,
+        log_every_n_steps: PositiveInt = 10,
+        check_val_every_n_epoch: PositiveInt | None = 1,
+        accumulate_grad_batches: PositiveInt = 1,
+        gradient_clip_val: NonNegativeFloat | None = None,
         enable_model_summary: bool = False,
         limit_train_batches: int | float | None = None,
         limit_val_batches: int | float | None = None,
@@ -45,6 +49,9 @@ class Trainer(L.Trainer):
             max_epochs=max_epochs,
             default_root_dir=default_root_dir,
             log_every_n_steps=log_every_n_steps,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            accumulate_grad_batches=accumulate_grad_batches,
+            gradient_clip_val=gradient_clip_val,
             enable_model_summary=enable_model_summary,
             limit_train_batches=limit_train_batches,
             limit_val_batches=limit_val_batches,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import Any
 
 import lightning as L
+from jsonargparse import Namespace
 from lightning.pytorch.utilities import rank_zero_only
 
 from shvit_pl.errors import UserError, one_line
@@ -14,13 +14,13 @@ from shvit_pl.runs.loggers import run_folder
 
 
 class PushToHub(L.Callback):
-    """Pushes the run once its summary and figures are written, on the first rank.
+    """Push of the run once its summary and figures are written, on the first rank.
 
-    A Hub that fails then does not make the run fail: the message names the command that repeats the push.
+    A failure of the Hub does not fail the run: the message names the command that repeats the push.
 
     Args:
         repo_id: `user/name`.
-        public: Show a new repository to everybody.
+        public: Make the repository public.
     """
 
     def __init__(self, repo_id: str, public: bool = False) -> None:
@@ -28,7 +28,7 @@ class PushToHub(L.Callback):
         self.public = public
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Push, and say where; or why not, and what to do."""
+        """Push and print the address, or the reason for a failure and the command that repeats the push."""
         folder = run_folder(trainer)
         if folder is None or not trainer.is_global_zero:
             return
@@ -45,11 +45,16 @@ class PushToHub(L.Callback):
             )
 
 
-def check_push(config: Any) -> None:
-    """Raise `UserError` at the start of a fit whose end could not be pushed."""
-    repo_id, trainer = config.push_to, config.trainer
+def check_push(repo_id: str | None, public: bool, trainer: Namespace) -> None:
+    """Raise `UserError` at the start of a fit whose end could not be pushed.
+
+    Args:
+        repo_id: Value of `--push_to`.
+        public: Value of `--push_public`.
+        trainer: Flags of the trainer.
+    """
     if repo_id is None:
-        if config.push_public:
+        if public:
             raise UserError("push_public True: it belongs to --push_to user/name; leave it out.")
         return
     for flag, value in (("logger", trainer.logger), ("enable_checkpointing", trainer.enable_checkpointing)):

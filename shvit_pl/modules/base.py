@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import lightning as L
 import torch
@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from shvit_pl.designs.published import paper_weight_decay
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.modules.averaging import EmaConfig
-from shvit_pl.modules.optim import OptimConfig, Schedule, clip_adaptively, make_optimizer, make_schedule, place_steps
+from shvit_pl.modules.config import ClassificationConfig
+from shvit_pl.modules.optim import Schedule, clip_adaptively, make_optimizer, make_schedule, place_steps
 
 _GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas", "eps", "fused", "foreach")
 
@@ -27,54 +28,41 @@ _GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas"
 class TrainedModule(L.LightningModule):
     """A network `model`, once it is built, with its moving average `ema`, and how they are trained.
 
-    What learns `beside` it has no average.
+    A `feature_projection` learns with the network, but has no average.
 
     Args:
-        optim: Optimiser and schedule.
-        ema: Moving average of the weights.
-        freeze_bn: Keep the running statistics of BatchNorm as they are; its weights and biases still learn.
-        paper_weight_decay: What `optim.weight_decay` auto stands for.
-        channels_last: Keep images and weights channels-last in memory; auto decides by the trainer's device.
+        config: All settings.
     """
 
     model: nn.Module | None
     ema: ModelEmaV3 | None
+    feature_projection: nn.Module | None
     schedule: Schedule | None = None
-    beside: nn.Module | None
 
     memory_format = torch.contiguous_format
-    _most_images = 0  # of a batch that was evaluated
+    _largest_batch = 0  # images, of those evaluated
 
-    def __init__(
-        self,
-        optim: OptimConfig,
-        ema: EmaConfig,
-        freeze_bn: bool,
-        paper_weight_decay: float,
-        channels_last: bool | Literal["auto"] = "auto",
-    ) -> None:
+    def __init__(self, config: ClassificationConfig) -> None:
         super().__init__()
-        self.optim_config = optim
-        self.ema_config = ema
-        self.freeze_bn = freeze_bn
-        self.paper_weight_decay = paper_weight_decay
-        self.channels_last = channels_last
-        self.model = self.ema = self.beside = None
+        self.config = config
+        self.model = self.ema = self.feature_projection = None
 
     def train(self, mode: bool = True) -> Self:
         """As for any module, but the average stays in evaluation mode, and so does BatchNorm under `freeze_bn`."""
         super().train(mode)
         if self.ema is not None:
             self.ema.eval()
-        if self.freeze_bn:
+        if self.config.freeze_bn:
             for module in self.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
 
-    def lay_out(self) -> None:
-        """Put network and average into the memory format that was asked for, or that the device computes fastest in."""
-        wanted = _pays(self._trainer) if self.channels_last == "auto" else self.channels_last
+    def apply_memory_format(self) -> None:
+        """Put network and average into the memory format asked for, or the one that the device computes fastest in."""
+        wanted = (
+            _prefers_channels_last(self._trainer) if self.config.channels_last == "auto" else self.config.channels_last
+        )
         self.memory_format = torch.channels_last if wanted else torch.contiguous_format
         for network in (self.model, self.ema):
             if network is not None:
@@ -87,11 +75,11 @@ class TrainedModule(L.LightningModule):
     def _logits(self, network: nn.Module | None, images: Tensor) -> Any:
         assert network is not None
         images = self._prepared(images)
-        if self.training or not self.hparams.get("compile"):
+        if self.training or not self.config.compile:
             return network(images)
         number = len(images)  # the last batch is filled up: of another size, it would be compiled for once more
-        self._most_images = max(self._most_images, number)
-        return network(F.pad(images, (0,) * 7 + (self._most_images - number,)))[:number]
+        self._largest_batch = max(self._largest_batch, number)
+        return network(F.pad(images, (0,) * 7 + (self._largest_batch - number,)))[:number]
 
     def _prepared(self, images: Tensor) -> Tensor:
         return images.to(self.dtype).contiguous(memory_format=self.memory_format)
@@ -126,9 +114,9 @@ class TrainedModule(L.LightningModule):
     ) -> None:
         """Adaptive gradient clipping where it is asked for, else Lightning's."""
         assert self.model is not None
-        if self.optim_config.agc > 0:
+        if self.config.optim.agc > 0:
             self._unscale(optimizer)
-            clip_adaptively(self.model.parameters(), self.optim_config.agc)
+            clip_adaptively(self.model.parameters(), self.config.optim.agc)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def _unscale(self, optimizer: Optimizer) -> None:
@@ -156,11 +144,11 @@ class TrainedModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser over the network, and its schedule."""
         assert self.model is not None
-        config = self.optim_config
+        config = self.config.optim
         self.schedule = make_schedule(config, self.global_batch, self._total_steps(), self._epochs())
         fused = self._scaler is None or not self.trainer.gradient_clip_val  # Lightning clips no fused one in 16 bits
         optimizer, scheduler = make_optimizer(
-            self.model, config, self.schedule, self.weight_decay, self.beside, fused=fused
+            self.model, config, self.schedule, self.weight_decay, self.feature_projection, fused=fused
         )
         self._group_settings = [
             {key: group[key] for key in _GROUP_SETTINGS if key in group} for group in optimizer.param_groups
@@ -170,8 +158,8 @@ class TrainedModule(L.LightningModule):
     @property
     def weight_decay(self) -> float:
         """Weight decay in force."""
-        asked = self.optim_config.weight_decay
-        return self.paper_weight_decay if asked == "auto" else float(asked)
+        asked = self.config.optim.weight_decay
+        return paper_weight_decay(self.config.design.name) if asked == "auto" else float(asked)
 
     @property
     def global_batch(self) -> int:
@@ -200,7 +188,7 @@ class TrainedModule(L.LightningModule):
         return torch.tensor(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
 
 
-def _pays(trainer: L.Trainer | None) -> bool:
+def _prefers_channels_last(trainer: L.Trainer | None) -> bool:
     """Whether convolutions are faster channels-last: on a CPU, and on a GPU's tensor cores."""
     device = trainer.strategy.root_device.type if trainer is not None else ""
     return device == "cpu" or (device == "cuda" and trainer is not None and "16" in str(trainer.precision))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from timm.data import Mixup
@@ -16,16 +16,13 @@ from shvit_pl.data import HFImageDataModule
 from shvit_pl.data.loaders import Batch
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design
-from shvit_pl.designs.published import paper_weight_decay
 from shvit_pl.errors import UserError, naming
 from shvit_pl.models import SHViT, build_network, load_weights
-from shvit_pl.models.local_files import local_file
-from shvit_pl.models.weights import LoadReport
-from shvit_pl.modules.averaging import EmaConfig
+from shvit_pl.models.network_names import local_file
+from shvit_pl.models.weights import LoadReport, NoAverageError
 from shvit_pl.modules.base import TrainedModule
+from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.metrics import make_metrics, update
-from shvit_pl.modules.mix_config import MixConfig
-from shvit_pl.modules.optim import OptimConfig
 from shvit_pl.runs.metrics import EMA
 
 
@@ -37,18 +34,8 @@ class ClassificationModule(TrainedModule):
     with `_ema` behind their names for the averaged weights.
 
     Args:
-        design: Which SHViT.
-        optim: Optimiser and schedule.
-        mix: Mixup and CutMix.
-        ema: Moving average of the weights.
-        label_smoothing: Share of the target spread over all classes.
-        freeze_bn: Keep the running statistics of BatchNorm as they are; its weights and biases still learn.
-        grad_checkpointing: Compute activations again in the backward pass instead of keeping them: less memory.
-        compile: Compile the network with torch.compile.
-        channels_last: Keep images and weights channels-last in memory; auto does on a CPU, and on a GPU in 16 bits.
-        init_from: Weights to start from: a Hub repo, a .safetensors, an official .pth, or a checkpoint of ours.
-        use_ema: Take the averaged weights of `init_from`, and predict with those of the checkpoint.
-        class_names: Class names, index by index; taken from the data by default.
+        config: All settings; a checkpoint keeps them as plain values, so that it loads with `weights_only=True`.
+        settings: Fields of the config instead, sections also as plain dicts.
 
     Raises:
         UserError: for an impossible design, before anything else happens.
@@ -57,55 +44,18 @@ class ClassificationModule(TrainedModule):
     model: SHViT | None
     metrics: nn.ModuleDict
 
-    def __init__(
-        self,
-        design: DesignConfig = DesignConfig(),  # noqa: B008 (frozen)
-        optim: OptimConfig = OptimConfig(),  # noqa: B008 (frozen)
-        mix: MixConfig = MixConfig(),  # noqa: B008 (frozen)
-        ema: EmaConfig = EmaConfig(),  # noqa: B008 (frozen)
-        label_smoothing: float = 0.1,
-        freeze_bn: bool = False,
-        grad_checkpointing: bool = False,
-        compile: bool = False,
-        channels_last: bool | Literal["auto"] = "auto",
-        init_from: str | None = None,
-        use_ema: bool = False,
-        class_names: list[str] | None = None,
-    ) -> None:
-        # from a checkpoint the settings come as plain dicts, so that it loads with weights_only=True
-        design = DesignConfig(**design) if isinstance(design, dict) else design
-        optim = OptimConfig(**optim) if isinstance(optim, dict) else optim
-        ema = EmaConfig(**ema) if isinstance(ema, dict) else ema
-        super().__init__(optim, ema, freeze_bn, paper_weight_decay(design.name), channels_last)
-        self.design_config = design
-        self.mix_config = MixConfig(**mix) if isinstance(mix, dict) else mix
-        if not 0 <= label_smoothing < 1:
-            raise UserError(f"model.label_smoothing {label_smoothing}: allowed is from 0 to below 1.")
+    def __init__(self, config: ClassificationConfig | None = None, **settings: Any) -> None:
+        config = config or ClassificationConfig.from_dict(settings)
+        super().__init__(config)
         with naming("model.design."):
-            self.design = self.design_config.resolve()
-        self.class_names = class_names
+            self.design = config.design.resolve()
+        self.class_names = config.class_names
         self.init_note: str | None = None
         self.teacher_note: str | None = None
         self.mixup: Mixup | None = None
-        self.save_hyperparameters(
-            {
-                "design": asdict(self.design_config),
-                "optim": asdict(self.optim_config),
-                "mix": asdict(self.mix_config),
-                "ema": asdict(self.ema_config),
-                "label_smoothing": label_smoothing,
-                "freeze_bn": freeze_bn,
-                "grad_checkpointing": grad_checkpointing,
-                "compile": compile,
-                "channels_last": channels_last,
-                "init_from": init_from,
-                "use_ema": use_ema,
-                "class_names": class_names,
-            },
-            logger=False,
-        )
-        if class_names is not None:
-            check_number_of_classes("model.class_names", class_names)
+        self.save_hyperparameters(asdict(config), logger=False)
+        if self.class_names is not None:
+            check_number_of_classes("model.class_names", self.class_names)
             self.configure_model()
 
     def setup(self, stage: str) -> None:
@@ -122,7 +72,7 @@ class ClassificationModule(TrainedModule):
             stage: fit, validate, test or predict.
         """
         self.check_image_size(data.config.side)
-        self.mix_config.check_batch_size(data.config.batch_size)
+        self.config.mix.check_batch_size(data.config.batch_size)
         if data.class_names is not None:
             self._adopt_classes(data.class_names)
         if stage == "fit":
@@ -141,7 +91,7 @@ class ClassificationModule(TrainedModule):
             averaged: Its averaged weights are wanted.
         """
         check_design(DesignConfig(**hparams["design"]).resolve(), self.design)
-        check_average(hparams.get("ema", {}).get("decay", 0), self.ema_config.decay, averaged)
+        check_average(hparams.get("ema", {}).get("decay", 0), self.config.ema.decay, averaged)
         if not hparams["class_names"]:
             raise UserError(
                 "ckpt_path: the checkpoint does not say its classes. Give one that shvit-pl fit has written."
@@ -159,23 +109,23 @@ class ClassificationModule(TrainedModule):
         if self.model is None:
             self._build()
             self.train(self.training)
-        self.lay_out()
+        self.apply_memory_format()
 
     def _build(self) -> None:
         if not self.class_names:
             raise UserError("model.class_names: neither a checkpoint nor the data says which classes there are.")
-        hp, classes = self.hparams, len(self.class_names)
+        classes, smoothing = len(self.class_names), self.config.label_smoothing
         self.model = build_network(self.design, num_classes=classes)
-        self.model.set_grad_checkpointing(hp["grad_checkpointing"])
-        self.ema = self.ema_config.build(self.model)
+        self.model.set_grad_checkpointing(self.config.grad_checkpointing)
+        self.ema = self.config.ema.build(self.model)
         self.mixup = self._make_mixup()
-        self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(hp["label_smoothing"])
+        self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
         self.metrics = make_metrics(classes, averaged=self.ema is not None)
-        if hp["compile"]:
+        if self.config.compile:
             self.model.compile()  # in place, so that the keys of checkpoints stay clean
 
     def _make_mixup(self) -> Mixup | None:
-        return self.mix_config.build(len(self.class_names or ()), self.hparams["label_smoothing"])
+        return self.config.mix.build(len(self.class_names or ()), self.config.label_smoothing)
 
     def on_fit_start(self) -> None:
         """Begin with the weights of `init_from`, unless a run is being resumed."""
@@ -192,19 +142,22 @@ class ClassificationModule(TrainedModule):
 
     def check_initial_weights(self) -> None:
         """Raise `UserError` when `init_from` names a file that is not there."""
-        if self.hparams["init_from"] is not None:
-            with naming("model.init_from: "):
-                local_file(self.hparams["init_from"])
+        if self.config.init_from is not None:
+            with naming("model.init_from "):
+                local_file(self.config.init_from)
 
     def load_initial_weights(self) -> LoadReport | None:
         """Load the weights of `init_from`, once; raises `UserError` when they are of another design."""
-        source = self.hparams["init_from"]
+        source = self.config.init_from
         if source is None or self.init_note is not None:
             return None
         self.configure_model()
         assert self.model is not None
-        with naming("model.init_from: "):
-            report = load_weights(self.model, source, averaged=self.hparams["use_ema"])
+        with naming("model.init_from "):
+            try:
+                report = load_weights(self.model, source, averaged=self.config.use_ema)
+            except NoAverageError as error:
+                raise UserError(f"{error} Leave out model.use_ema.") from error
         self.init_note = str(report)
         if self.ema is not None:
             self.ema.set(self.model)
@@ -260,7 +213,7 @@ class ClassificationModule(TrainedModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Class probabilities `(B, classes)` and the images' names, without the images that can't be decoded."""
-        averaged = self.hparams["use_ema"]
+        averaged = self.config.use_ema
         if averaged and self.ema is None:
             raise UserError(NO_AVERAGE)
         probabilities = self._logits(self.ema if averaged else self.model, batch["image"]).float().softmax(dim=-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from shvit_pl.data import HFImageDataModule
 from shvit_pl.data.loaders import Batch
-from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError
 from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.randomness import seeded
 from shvit_pl.teachers.cache.answers import dense
 from shvit_pl.teachers.cache.folder import TeacherCache
@@ -25,7 +25,7 @@ from shvit_pl.teachers.check import TeacherCheck, check_teacher
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import Teacher, identity_of, open_teacher
 
-_BESIDE = "beside."
+_PROJECTION = "feature_projection"
 
 
 class DistillationModule(ClassificationModule):
@@ -33,15 +33,14 @@ class DistillationModule(ClassificationModule):
 
     With two classifiers the first learns from the labels and the second from the teacher, and their mean is evaluated;
     with one, it learns from both. The teacher sees the images as the student does, mixed and erased. It is no part of
-    the module: neither optimiser nor average nor checkpoint hold it.
+    the module: neither optimizer nor average nor checkpoint hold it.
 
     Logged beside what a `ClassificationModule` logs: `train/loss_task`, `train/loss_distill`, and `train/agreement`,
     the share of the batch where student and teacher have the same top class.
 
     Args:
-        distill: The teacher, and how to learn from it.
-        design: Which SHViT.
-        settings: As for `ClassificationModule`.
+        config: All settings.
+        settings: Fields of the config instead, as for `ClassificationModule`.
 
     Raises:
         UserError: for a design that contradicts `distill.heads`.
@@ -51,28 +50,14 @@ class DistillationModule(ClassificationModule):
     cache: TeacherCache | None = None
     teacher_check: TeacherCheck | None = None
 
-    def __init__(
-        self,
-        distill: DistillConfig,
-        design: DesignConfig = DesignConfig(),  # noqa: B008 (frozen)
-        **settings: Any,
-    ) -> None:
-        distill = DistillConfig(**distill) if isinstance(distill, dict) else distill
-        design = DesignConfig(**design) if isinstance(design, dict) else design
-        if distill.objective == "feature" and settings.get("compile"):
-            raise UserError(
-                "model.compile true: with the objective feature the student is asked for its features, which is not "
-                "compiled. Leave it out, or set --model.distill.objective soft."
-            )
-        super().__init__(design=_with_heads(design, distill), **settings)
-        self.hparams["distill"] = asdict(distill)
-        self.distill_config = distill
-        self.objective = make_objective(distill)
+    def __init__(self, config: ClassificationConfig | None = None, **settings: Any) -> None:
+        super().__init__(config, **settings)
+        self.objective = make_objective(self.config.distill)
 
     def use_data(self, data: HFImageDataModule, stage: str) -> None:
         """As in `ClassificationModule`; to fit, open the teacher too."""
         super().use_data(data, stage)
-        config = self.distill_config
+        config = self.config.distill
         if stage != "fit" or self.teacher is not None or self.cache is not None:
             return
         if config.cache is None:
@@ -86,29 +71,29 @@ class DistillationModule(ClassificationModule):
         """Open the teacher; raises `UserError` for one that can't be had, or does not fit to the data."""
         assert self.class_names is not None
         with seeded():  # whatever a teacher's network draws, the student begins as without one
-            self.teacher = open_teacher(self.distill_config, self.class_names, data.mean, data.std)
+            self.teacher = open_teacher(self.config.distill, self.class_names, data.mean, data.std)
 
     def planned_cache(self, data: HFImageDataModule) -> Manifest:
         """What a cache of the teacher's answers has to be."""
-        config = self.distill_config
-        return plan(config, identity_of(config), asdict(self.mix_config), data)
+        config = self.config.distill
+        return plan(config, identity_of(config), asdict(self.config.mix), data)
 
     def measure_teacher(self, data: HFImageDataModule, device: torch.device) -> None:
         """Bring the teacher to the device, and measure it where that is asked for; raises `UserError` for a bad one."""
         assert self.teacher is not None
         self.teacher.to(device)
-        if self.distill_config.check:
+        if self.config.distill.check:
             self.teacher_check = check_teacher(self.teacher, data.validation_sample())
         self.teacher_note = f"{self.teacher.note}; {self.teacher_check or 'not checked'}"
 
     def configure_model(self) -> None:
         """Build the network, and what projects its features to the teacher's where their numbers differ."""
         super().configure_model()
-        if self.teacher is None or self.beside is not None or self.distill_config.objective != "feature":
+        if self.teacher is None or self.feature_projection is not None or self.config.distill.objective != "feature":
             return
         assert self.model is not None
         if self.model.num_features != self.teacher.feature_dim:
-            self.beside = nn.Linear(self.model.num_features, self.teacher.feature_dim)
+            self.feature_projection = nn.Linear(self.model.num_features, self.teacher.feature_dim)
 
     def on_fit_start(self) -> None:
         """Bring the teacher to the device, and measure it."""
@@ -122,82 +107,67 @@ class DistillationModule(ClassificationModule):
         """Keep the projection apart: the state dict is the student's."""
         super().on_save_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
-        checkpoint["beside"] = {key: state.pop(key) for key in list(state) if key.startswith(_BESIDE)}
+        checkpoint[_PROJECTION] = {key: state.pop(key) for key in list(state) if key.startswith(f"{_PROJECTION}.")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the projection back."""
         super().on_load_checkpoint(checkpoint)
-        if self.beside is not None:
-            checkpoint["state_dict"].update(checkpoint.get("beside", {}))
+        if self.feature_projection is not None:
+            checkpoint["state_dict"].update(checkpoint.get(_PROJECTION, {}))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Learn from labels and teacher."""
         images, targets = batch["image"], batch.get("target", batch["label"])
-        answer, teaching = self._ask_teacher(images, batch)
-        logits, told, taught = self._ask_student(images)
-        task, distill = self.criterion(told, targets), self.objective(taught, teaching)
-        loss = (1 - self.distill_config.alpha) * task + self.distill_config.alpha * distill
-        agreement = (logits.argmax(dim=1) == answer.argmax(dim=1)).float().mean()
+        teacher_logits, teacher_target = self._teacher_forward(images, batch)
+        student = self._student_forward(images)
+        task = self.criterion(student.label_logits, targets)
+        distill = self.objective(student.distill_output, teacher_target)
+        loss = (1 - self.config.distill.alpha) * task + self.config.distill.alpha * distill
+        agreement = (student.logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).float().mean()
         values = {"train/loss": loss, "train/loss_task": task, "train/loss_distill": distill}
         self.log_dict({**values, "train/agreement": agreement, "train/lr": self._lr()}, batch_size=len(images))
         return loss
 
-    def _ask_teacher(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The teacher's logits, and what it teaches by: these, or its features."""
+    def _teacher_forward(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the teacher's logits `(B, C)`, and what the objective compares with: these, or features `(B, F)`."""
         if self.cache is not None:
             logits = dense(batch["teacher"], len(self.class_names or ()))
             return logits, logits
         assert self.teacher is not None
-        if self.distill_config.objective == "feature":
+        if self.config.distill.objective == "feature":
             return self.teacher.logits_and_features(images)
         logits = self.teacher.logits(images)
         return logits, logits
 
-    def _ask_student(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The student's logits, those that the labels teach, and what the teacher teaches; all float32."""
-        if self.distill_config.objective != "feature":
-            answer = self(images)
-            told, taught = answer if isinstance(answer, tuple) else (answer, answer)
-            return (told + taught).detach() / 2, told.float(), taught.float()
+    def _student_forward(self, images: Tensor) -> StudentOutput:
+        if self.config.distill.objective != "feature":
+            outputs = self(images)
+            first, second = outputs if isinstance(outputs, tuple) else (outputs, outputs)
+            return StudentOutput((first + second).detach() / 2, first.float(), second.float())
         assert self.model is not None
         maps = self.model.forward_features(self._prepared(images))
         logits: Any = self.model.forward_head(maps)
         features: Any = self.model.forward_head(maps, pre_logits=True)
-        taught = features if self.beside is None else self.beside(features)
-        told = logits.float()
-        return told.detach(), told, taught.float()
+        if self.feature_projection is not None:
+            features = self.feature_projection(features)
+        return StudentOutput(logits.float().detach(), logits.float(), features.float())
 
 
-def _with_heads(design: DesignConfig, distill: DistillConfig) -> DesignConfig:
-    """The design with as many classifiers as the distillation asks for; raises `UserError` where it says otherwise."""
-    if distill.dual:
-        if design.distilled is False:
-            raise UserError(
-                "model.design.distilled false: model.distill.heads dual needs the second classifier. Leave it out, or "
-                "set --model.distill.heads single."
-            )
-        return replace(design, distilled=True)
-    if design.distilled:
-        raise UserError(
-            "model.design.distilled true: nothing would teach the second classifier with model.distill.heads single "
-            "or the objective feature. Leave it out."
-        )
-    return design
+@dataclass(frozen=True)
+class StudentOutput:
+    """The student's outputs for a batch of B images and C classes."""
+
+    logits: Tensor
+    """`(B, C)`, as they are evaluated; detached."""
+    label_logits: Tensor
+    """`(B, C)`, float32: those that learn from the labels."""
+    distill_output: Tensor
+    """`(B, C)`, or features `(B, F)`, float32: what learns from the teacher."""
 
 
-def make_module(
-    distill: DistillConfig = DistillConfig(),  # noqa: B008 (frozen)
-    **settings: Any,
-) -> ClassificationModule:
-    """Make a `DistillationModule` where a teacher is named, else a `ClassificationModule`.
-
-    Args:
-        distill: The teacher, and how to learn from it.
-        settings: As for `ClassificationModule`.
-    """
-    if distill.teacher is None:
-        return ClassificationModule(**settings)
-    return DistillationModule(distill, **settings)
+def make_module(config: ClassificationConfig) -> ClassificationModule:
+    """Make a `DistillationModule` where a teacher is named, else a `ClassificationModule`."""
+    return ClassificationModule(config) if config.distill.teacher is None else DistillationModule(config)
 
 
 Distance = Callable[[Tensor, Tensor], Tensor]

@@ -133,7 +133,7 @@ def make_optimizer(
     config: OptimConfig,
     schedule: Schedule,
     weight_decay: float,
-    beside: nn.Module | None = None,
+    extra_module: nn.Module | None = None,
     fused: bool = True,
 ) -> tuple[Optimizer, LambdaLR]:
     """The optimiser of all parameters, none of the 1-D ones decayed, and the scheduler to step once per interval.
@@ -143,14 +143,14 @@ def make_optimizer(
         config: What the user says.
         schedule: Of the learning rate.
         weight_decay: In force.
-        beside: What else learns, at the peak rate and without decay.
+        extra_module: What else learns, at the peak rate and without decay.
         fused: Take one kernel for all parameters, where the optimiser has it.
     """
     fast = {"fused": True} if fused and _has_fused(config) else {}
     rates = {"lr": schedule.peak, "weight_decay": weight_decay, "layer_decay": config.layer_decay}
     optimizer = _create(model, config, **rates, **fast)
-    if beside is not None:
-        optimizer.add_param_group({"params": list(beside.parameters()), "weight_decay": 0.0})
+    if extra_module is not None:
+        optimizer.add_param_group({"params": list(extra_module.parameters()), "weight_decay": 0.0})
     for group in optimizer.param_groups:
         group["lr"] *= group.get("lr_scale", 1.0)  # of layer decay
 

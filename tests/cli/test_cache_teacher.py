@@ -55,13 +55,13 @@ def test_it_says_what_it_writes_and_where(run, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["plain", "mixed"])
 def test_a_run_on_a_cache_gets_the_answers_that_its_teacher_gives_to_its_images(name, run, request, monkeypatch):
     flags, seen = request.getfixturevalue(name)[1], []
-    ask = DistillationModule._ask_teacher
+    ask = DistillationModule._teacher_forward
 
     def keep(self, images, batch):
         seen.append((images.clone(), ask(self, images, batch)[0]))
         return ask(self, images, batch)
 
-    monkeypatch.setattr(DistillationModule, "_ask_teacher", keep)
+    monkeypatch.setattr(DistillationModule, "_teacher_forward", keep)
     assert fit(*flags) == 0
     teacher = open_teacher(
         DistillConfig(str(run), teacher_precision="fp32"), CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD

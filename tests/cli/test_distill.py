@@ -80,7 +80,7 @@ def test_a_distilled_checkpoint_holds_no_teacher(distilled):
     dual = create_model("tiny", num_classes=10, distilled=True).state_dict()
     assert {key.removeprefix("model.") for key in found["state_dict"] if key.startswith("model.")} == dual.keys()
     assert {key.split(".")[0] for key in found["state_dict"]} == {"model", "ema"}
-    assert found["beside"] == {}
+    assert found["feature_projection"] == {}
 
 
 @pytest.mark.parametrize("averaged", [False, True])
@@ -133,8 +133,8 @@ def test_a_distillation_that_was_stopped_resumes_exactly(objective, run, tmp_pat
     assert fit(*flags, "--ckpt_path=last") == 0
     whole, cut = content(tmp_path / "whole" / "tiny" / "version_0"), content(only_run(tmp_path))
     assert_same(whole["state_dict"], cut["state_dict"])
-    assert_same(whole["beside"], cut["beside"])
-    assert len(cut["beside"]) == (2 if objective == "feature" else 0)
+    assert_same(whole["feature_projection"], cut["feature_projection"])
+    assert len(cut["feature_projection"]) == (2 if objective == "feature" else 0)
     whole, cut = (state["optimizer_states"][0]["state"] for state in (whole, cut))
     assert all(torch.equal(state["exp_avg_sq"], cut[key]["exp_avg_sq"]) for key, state in whole.items())
 

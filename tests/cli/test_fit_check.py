@@ -1,9 +1,39 @@
-"""What a check of `fit` rests on."""
+"""A check of `fit`'s flags rests on the settings that a run would have."""
+
+import pytest
 
 from shvit_pl.cli import main
-from shvit_pl.fit.check import fit_check
+from shvit_pl.errors import UserError
+from shvit_pl.fit.check import FitCheck
 
 
 def test_it_is_of_fit_after_another_command_of_the_same_process():
     assert main(["validate", "--unknown=1"]) == 2
-    assert fit_check().settings(["--model.design.name=tiny"])["model.design.name"] == "tiny"
+    assert FitCheck().settings(["--model.design.name=tiny"])["model.design.name"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("changes", "side"),
+    [
+        (["--model.design.name=tiny"], 128),
+        (["--model.design.name=s4"], 256),
+        (["--model.design.name=s1"], 224),
+        (["--model.design.name=s1", "--model.design.stages=5"], 256),  # 224 pixels are below the fifth stage's stride
+        (["--model.design.name=s1", "--model.design.stages=5", "--model.design.patch_size=8"], 224),
+    ],
+)
+def test_an_image_size_of_auto_is_that_of_the_design_with_all_its_changes(changes, side):
+    assert FitCheck().settings([*changes, "--data.image_size=auto"])["data.image_size"] == side
+
+
+def test_switches_of_fit_need_no_value_and_take_a_hyphen():
+    check = FitCheck()
+    check.settings(["--allow-changes", "--plain", "--run-name", "a"])
+    options = check.options
+    assert (options.allow_changes, options.plain, options.run_name) == (True, True, "a")
+
+
+@pytest.mark.parametrize("push", [["--push_to=user/name"], ["--push_public"]])
+def test_runs_of_a_sweep_are_not_pushed_one_by_one(push):
+    with pytest.raises(UserError, match="push"):
+        FitCheck().settings(push)

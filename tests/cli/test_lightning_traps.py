@@ -64,8 +64,8 @@ def test_settings_given_as_dataclasses_come_back_with_weights_only(tmp_path):
     trainer.save_checkpoint(tmp_path / "it.ckpt")
     torch.load(tmp_path / "it.ckpt", weights_only=True)
     again = ClassificationModule.load_from_checkpoint(tmp_path / "it.ckpt", weights_only=True)
-    assert again.design_config == DesignConfig("tiny", stage1="attention")
-    assert (again.optim_config.name, again.mix_config.mixup, again.ema_config.decay) == ("lamb", 0.8, 0.9)
+    assert again.config.design == DesignConfig("tiny", stage1="attention")
+    assert (again.config.optim.name, again.config.mix.mixup, again.config.ema.decay) == ("lamb", 0.8, 0.9)
     resumed = L.Trainer(default_root_dir=tmp_path, **{**options, "max_epochs": 3})
     resumed.fit(module(), data, ckpt_path=tmp_path / "it.ckpt", weights_only=True)
     assert resumed.global_step == 3

@@ -68,6 +68,11 @@ def test_flags_set_fields(args, changed):
     assert read("a", *args) == Options(**({"models": ("a",)} | changed))
 
 
+def test_numbers_are_of_pythons_own_types():
+    options = read("a", "--threads=2", "--share=1", "--batch_size=8")
+    assert [type(value) for value in (options.threads, options.share, *options.batch_size)] == [int, float, int]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -152,3 +157,20 @@ def test_split_leaves_other_flags_as_they_were():
 def test_reading_needs_no_torch():
     code = "import sys, shvit_pl.command_line.parser; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inherited(Named):
+    """Options of a command that has those of another one."""
+
+    models: tuple[str, ...] = ("a",)
+    """Networks."""
+
+
+def test_help_shows_the_docstrings_of_inherited_fields(capsys):
+    with pytest.raises(SystemExit):
+        read_options(Inherited, ["--help"], command="x", description="X.", positional=["models"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--folder FOLDER A run folder." in text
+    assert "[MODELS ...]" in text
+    assert "MODELS Networks. (default: a)" in text

@@ -8,23 +8,20 @@ from inspect import signature
 import pytest
 
 from shvit_pl.analysis.command import STUDIES
-from shvit_pl.analysis.macro import command as macro
-from shvit_pl.analysis.options import HeadsOptions
-from shvit_pl.analysis.runtime import command as runtime
 from shvit_pl.cli import COMMANDS
 from shvit_pl.command_line.config_files import find_config
-from shvit_pl.command_line.parser import flag_names, option_names
+from shvit_pl.command_line.parser import flag_names
 from shvit_pl.deploy.benchmark.options import BenchmarkOptions
 from shvit_pl.deploy.export.options import ExportOptions
 from shvit_pl.designs.table import designs
-from shvit_pl.fit.check import fit_check
+from shvit_pl.fit.check import FitCheck
 from shvit_pl.push import PushOptions
 from shvit_pl.sweep.command import report
 from shvit_pl.sweep.options import own_flags
 from tests.docs.pages import PAGES, blocks
 
-OPTIONS = {"benchmark": BenchmarkOptions, "export": ExportOptions, "heads": HeadsOptions, "push": PushOptions}
-PARSERS = {"macro": macro, "runtime": runtime}
+OPTIONS = {"benchmark": BenchmarkOptions, "export": ExportOptions, "push": PushOptions}
+OPTIONS |= {name: study.options for name, study in STUDIES.items()}
 LIGHTNING = {"fit", "validate", "test", "predict", "cache-teacher", "sweep"}
 
 
@@ -44,15 +41,11 @@ ALL = [(page, words) for page in PAGES for words in commands(page)]
 
 @pytest.fixture(scope="module")
 def flags():
-    fit = fit_check().flags()
+    fit = FitCheck().flags()
     lightning = {name: fit | (own_flags() if name == "sweep" else {"output"}) for name in LIGHTNING}
-    parsers = {name: option_names(module._parser()) for name, module in PARSERS.items()}
     options = {name: flag_names(kind) for name, kind in OPTIONS.items()}
     return (
-        lightning
-        | parsers
-        | options
-        | {function.__name__: set(signature(function).parameters) for function in (designs, report)}
+        lightning | options | {function.__name__: set(signature(function).parameters) for function in (designs, report)}
     )
 
 

@@ -24,13 +24,18 @@ def quick_fit(root, *flags):
 
 def with_design(run, folder, **design):
     """A copy of a run as if it had trained another design; both its weights and their average are perturbed."""
+    with_summary_of(run, folder, **design)
+    content = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    content["hyper_parameters"]["design"] = {**content["hyper_parameters"]["design"], **design}
+    content["state_dict"] = {**states("model.", 0, design), **states(AVERAGE, 1, design)}
+    torch.save(content, folder / "checkpoints/best.ckpt")
+    return folder
+
+
+def with_summary_of(run, folder, **design):
+    """A copy of a run whose summary names another design than its checkpoints hold."""
     shutil.copytree(run, folder)
     config = DesignConfig(**design)
-    for name in ("best.ckpt", "last.ckpt"):
-        content = torch.load(run / "checkpoints" / name, weights_only=True)
-        content["hyper_parameters"]["design"] = {**content["hyper_parameters"]["design"], **design}
-        content["state_dict"] = {**states("model.", 0, design), **states(AVERAGE, 1, design)}
-        torch.save(content, folder / "checkpoints" / name)
     edit(folder / "summary.json", design={**vars(config.resolve()), "name": config.name})
     return folder
 

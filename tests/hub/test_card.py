@@ -10,7 +10,9 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from shvit_pl.cli import main
-from tests.hub.runs import edit, with_design
+from shvit_pl.hub.card import Target, write_card
+from shvit_pl.runs.finished_run import FinishedRun
+from tests.hub.runs import edit, with_design, with_summary_of
 
 REPO = "user/digits"
 
@@ -20,9 +22,10 @@ def run(ended, tmp_path):
     return shutil.copytree(ended, tmp_path / "run")
 
 
-def card_of(run, folder, *flags):
-    assert main(["push", str(run), f"--repo-id={REPO}", "--dry-run", f"--output={folder}", *flags]) == 0
-    return ModelCard.load(folder / "README.md")
+def card_of(run, weights=None):
+    """The card of a run, next to the run's own figures."""
+    write_card(FinishedRun.open(run, weights), run, Target(REPO))
+    return ModelCard.load(run / "README.md")
 
 
 def of_model(run, **changes):
@@ -31,8 +34,8 @@ def of_model(run, **changes):
     edit(run / "config.yaml", model={**config["model"], **changes})
 
 
-def test_the_metadata(run, tmp_path):
-    data = card_of(run, tmp_path / "hub").data
+def test_the_metadata(run):
+    data = card_of(run).data
     metrics = json.loads((run / "summary.json").read_text())["metrics"]
     assert (data.library_name, data.pipeline_tag, data.license) == ("timm", "image-classification", "mit")
     assert {"image-classification", "timm", "shvit"} <= set(data.tags)
@@ -46,11 +49,11 @@ def test_the_metadata(run, tmp_path):
     ]
 
 
-def test_a_dataset_and_weights_of_the_hub_are_linked(run, tmp_path):
+def test_a_dataset_and_weights_of_the_hub_are_linked(run):
     dataset = json.loads((run / "summary.json").read_text())["dataset"]
     edit(run / "summary.json", dataset={**dataset, "path": "somebody/pets", "commit": "0" * 40})
     edit(run / "summary.json", init_repo="timm/shvit_s1.in1k")
-    card = card_of(run, tmp_path / "hub")
+    card = card_of(run)
     assert card.data.datasets == ["somebody/pets"]
     assert card.data.base_model == "timm/shvit_s1.in1k"
     assert card.data.to_dict()["base_model_relation"] == "finetune"
@@ -60,15 +63,15 @@ def test_a_dataset_and_weights_of_the_hub_are_linked(run, tmp_path):
 
 
 @pytest.mark.parametrize("push", ["--push_to user/digits --push_public true", "--push_to=user/digits"])
-def test_whoever_repeats_the_command_does_not_push(push, run, tmp_path):
+def test_whoever_repeats_the_command_does_not_push(push, run):
     edit(run / "summary.json", command=f"shvit-pl fit --config s1.yaml {push} --data.batch_size 16")
-    text = card_of(run, tmp_path / "hub").text
+    text = card_of(run).text
     assert "shvit-pl fit --config s1.yaml --data.batch_size 16\n" in text
 
 
-def test_weights_of_a_file_are_no_base_model(run, tmp_path):
+def test_weights_of_a_file_are_no_base_model(run):
     of_model(run, init_from="weights/first")  # which a repo might be called too
-    assert card_of(run, tmp_path / "hub").data.base_model is None
+    assert card_of(run).data.base_model is None
 
 
 @pytest.mark.parametrize(
@@ -81,10 +84,10 @@ def test_weights_of_a_file_are_no_base_model(run, tmp_path):
     ],
 )
 def test_a_teacher_is_named_with_its_license(teacher, words, ended, tmp_path):
-    run = with_design(ended, tmp_path / "run", name="tiny", distilled=True)
+    run = with_summary_of(ended, tmp_path / "run", name="tiny", distilled=True)
     edit(run / "summary.json", teacher=f"{teacher}, 1.0 M parameters; top-1 93.0% on 256 validation images")
     of_model(run, distill={"teacher": teacher, "objective": "hard", "alpha": 0.5, "tau": 1.0, "weights": None})
-    text = card_of(run, tmp_path / "hub").text
+    text = card_of(run).text
     assert "## Teacher" in text
     assert f"`{teacher}`" in text
     assert words in text
@@ -92,58 +95,58 @@ def test_a_teacher_is_named_with_its_license(teacher, words, ended, tmp_path):
     assert "their mean as a single classifier" in text
 
 
-def test_without_teacher_sweep_or_figures_the_card_does_not_speak_of_them(run, tmp_path):
+def test_without_teacher_sweep_or_figures_the_card_does_not_speak_of_them(run):
     shutil.rmtree(run / "figures")
-    text = card_of(run, tmp_path / "hub").text
+    text = card_of(run).text
     for word in ("teacher", "sweep", "figures/"):
         assert word not in text
 
 
 def test_the_papers_model_stands_beside_with_its_own_conditions(ended, tmp_path):
-    text = card_of(with_design(ended, tmp_path / "s2", name="s2"), tmp_path / "hub").text
+    text = card_of(with_summary_of(ended, tmp_path / "s2", name="s2")).text
     assert "the paper's SHViT-S2" in text
     assert "75.2% on ImageNet-1k" in text
     assert "ImageNet-1k, 224 pixels, 300 epochs" in text
     assert "The network is the paper's" in text
-    changed = card_of(with_design(ended, tmp_path / "s3", name="s3", partial_ratio=0.4), tmp_path / "hub").text
+    changed = card_of(with_summary_of(ended, tmp_path / "s3", name="s3", partial_ratio=0.4)).text
     assert "s3, changed" in changed
     assert "was changed from the paper's" in changed
     assert "77.4% on ImageNet-1k" in changed
 
 
 def test_networks_of_our_own_say_that_they_need_this_package(ended, run, tmp_path):
-    ours = card_of(run, tmp_path / "ours")
+    ours = card_of(run)
     assert ours.text.count("import shvit_pl.models  # registers the architecture") == 2
     assert "transformers" not in ours.data.tags
     assert "The paper has no such model" in ours.text
-    timms = card_of(with_design(ended, tmp_path / "s1", name="s1"), tmp_path / "timms")
+    timms = card_of(with_summary_of(ended, tmp_path / "s1", name="s1"))
     assert "import shvit_pl" not in timms.text
     assert "transformers" in timms.data.tags
 
 
-def test_results_are_of_the_weights_that_are_pushed(run, tmp_path):
+def test_results_are_of_the_weights_that_are_pushed(run):
     metrics = {"val/acc1": 0.91, "val/acc5": 0.99, "val/loss": 0.5}
     averaged = {"val/acc1_ema": 0.92, "val/acc5_ema": 0.98, "val/loss_ema": 0.25}
     edit(run / "summary.json", metrics=metrics | averaged)
-    raw, ema = card_of(run, tmp_path / "raw"), card_of(run, tmp_path / "ema", "--weights", "ema")
+    raw, ema = card_of(run, "raw"), card_of(run, "ema")
     assert (raw.data.eval_results[0].metric_value, ema.data.eval_results[0].metric_value) == (0.91, 0.92)
     assert "| the weights themselves (in this repository) | 91.0% | 99.0% | 0.5000 |" in raw.text
     assert "| their moving average (in this repository) | 92.0% | 98.0% | 0.2500 |" in ema.text
 
 
-def test_a_run_without_validation_has_no_results(run, tmp_path):
+def test_a_run_without_validation_has_no_results(run):
     (run / "checkpoints/best.ckpt").unlink()
     edit(run / "summary.json", metrics={}, last_metrics={}, best_epoch=None)
-    card = card_of(run, tmp_path / "hub")
+    card = card_of(run)
     assert "not validated" in card.text
     assert card.data.eval_results is None
 
 
-def test_names_of_classes_and_data_break_no_table_and_run_no_html(run, tmp_path):
+def test_names_of_classes_and_data_break_no_table_and_run_no_html(run):
     names = ["a|b", "<script>alert(1)</script>", *map(str, range(8))]
     dataset = json.loads((run / "summary.json").read_text())["dataset"]
     edit(run / "summary.json", classes=names, dataset={**dataset, "path": "<b>|pets"})
-    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(card_of(run, tmp_path / "hub").text)
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(card_of(run).text)
     assert "<script>" not in html
     assert "<code>&lt;script&gt;alert(1)&lt;/script&gt;</code>" in html
     assert "<b>" not in html
@@ -155,8 +158,8 @@ def test_the_code_on_the_card_runs(ended, hub, tmp_path):
     from PIL import Image
 
     run = with_design(ended, tmp_path / "run", name="s1")
-    text = card_of(run, tmp_path / "hub").text
     assert main(["push", str(run), f"--repo-id={REPO}"]) == 0
+    text = hub.repo(REPO).files["README.md"].decode()
     Image.new("RGB", (80, 60), (200, 30, 90)).save("image.jpg")
     program = re.search(r"With timm:\n\n```python\n(.*?)```", text, re.S)[1]
     printed = []

@@ -1,13 +1,18 @@
 """A user's mistakes with `shvit-pl push`: one line, exit code 2, and nothing is sent."""
 
+import json
+import re
 import shutil
 
 import pytest
 
 from shvit_pl.cli import main
+from shvit_pl.errors import UserError
+from shvit_pl.push import PushOptions
+from shvit_pl.runs.finished_run import FinishedRun
 from tests.hub.runs import edit
 
-REPO = ("--repo-id", "user/digits")
+REPO = ("--repo_id", "user/digits")
 
 
 @pytest.fixture
@@ -24,29 +29,34 @@ def message(capsys, *args):
     return err
 
 
-def test_folders_that_are_no_ended_run(run, capsys):
-    assert "no such folder" in message(capsys, "nowhere", *REPO, "--dry-run")
+def refused(folder, words, **options):
+    with pytest.raises(UserError, match=re.escape(words)):
+        FinishedRun.open(folder, **options)
+
+
+def test_folders_that_are_no_finished_run(run, capsys):
+    refused(run / "nowhere", "no such folder")
+    refused(run / "figures", "no run folder")
     assert f"give {run}" in message(capsys, run.parent, *REPO, "--dry-run")
-    assert "no run folder" in message(capsys, run / "figures", *REPO, "--dry-run")
     (run / "summary.json").unlink()
-    assert "this run has not ended" in message(capsys, run, *REPO, "--dry-run")
-
-
-def test_a_run_without_checkpoints(run, capsys):
-    shutil.rmtree(run / "checkpoints")
-    assert "no checkpoint" in message(capsys, run, *REPO, "--dry-run")
-
-
-def test_a_checkpoint_that_is_cut_short(run, capsys):
-    whole = (run / "checkpoints/best.ckpt").read_bytes()
-    (run / "checkpoints/best.ckpt").write_bytes(whole[: len(whole) // 2])
-    assert "not a whole checkpoint" in message(capsys, run, *REPO, "--dry-run")
+    refused(run, "this run has not ended")
 
 
 @pytest.mark.parametrize("name", ["summary.json", "config.yaml"])
-def test_a_file_of_the_run_that_is_damaged(name, run, capsys):
+def test_a_file_of_the_run_that_is_damaged(name, run):
     (run / name).write_text("{")
-    assert "config.yaml or summary.json is damaged" in message(capsys, run, *REPO, "--dry-run")
+    refused(run, "config.yaml or summary.json is damaged")
+
+
+def test_checkpoints_and_averages_that_are_not_there(run, capsys):
+    whole = (run / "checkpoints/best.ckpt").read_bytes()
+    (run / "checkpoints/best.ckpt").write_bytes(whole[: len(whole) // 2])
+    assert "not a whole checkpoint" in message(capsys, run, *REPO, "--dry-run")
+    shutil.rmtree(run / "checkpoints")
+    refused(run, "no checkpoint")
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("decay: 0.9\n", "decay: 0.0\n"))
+    refused(run, "no averaged weights", weights="ema")
 
 
 @pytest.mark.parametrize("names", [["README.md"], ["config.yaml", "summary.json", "metrics.csv"]])
@@ -58,38 +68,32 @@ def test_a_dry_run_replaces_nothing_that_it_did_not_write(names, run, tmp_path, 
     assert {path.read_text() for path in (tmp_path / "mine").iterdir()} == {"mine"}
 
 
-def test_averaged_weights_that_are_not_there(run, capsys):
-    config = run / "config.yaml"
-    config.write_text(config.read_text().replace("decay: 0.9\n", "decay: 0.0\n"))
-    assert "no averaged weights" in message(capsys, run, *REPO, "--weights", "ema", "--dry-run")
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [((), "repo_id"), ((*REPO, "--weights", "emma"), "allowed are raw, ema"), ((*REPO, "--privat"), "no such flag")],
+)
+def test_flags(flags, words, capsys):
+    assert words in message(capsys, "run", *flags)
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("options", "words"),
     [
-        ((), "repo_id"),
-        (("--repo-id", "digits"), "use user/name"),
-        (("--repo-id", "user/-digits"), "not a repository name"),
-        (("--repo-id", "user/digits/s1"), "not a repository name"),
-        ((*REPO, "--weights", "emma"), "allowed are raw, ema"),
-        ((*REPO, "--privat"), "no such flag"),
-        *(
-            ((*REPO, "--revision", name), "not a branch name")
-            for name in ("my branch", "refs/pr/1", "v2/", "HEAD", "a..b")
-        ),
-        (("--repo-id", "hf-hub:user/digits@v2"), "give user/digits, and --revision v2"),
-        (("--repo-id", "https://huggingface.co/user/digits"), "give user/digits."),
-        ((*REPO, "--output", "there"), "belongs to --dry_run"),
+        ({"repo_id": "digits"}, "use user/name"),
+        ({"repo_id": "user/-digits"}, "not a repository name"),
+        ({"repo_id": "user/digits/s1"}, "not a repository name"),
+        ({"repo_id": "hf-hub:user/digits@v2"}, "give user/digits, and --revision v2"),
+        ({"repo_id": "https://huggingface.co/user/digits"}, "give user/digits."),
+        *(({"revision": name}, "not a branch name") for name in ("my branch", "refs/pr/1", "v2/", "HEAD", "a..b")),
+        ({"output": "there"}, "belongs to --dry_run"),
     ],
 )
-def test_flags(flags, words, run, capsys):
-    assert words in message(capsys, run, *flags)
+def test_options(options, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        PushOptions(**{"folder": "run", "repo_id": "user/digits", **options})
 
 
-def test_a_summary_of_an_older_version_is_read(run, capsys):
-    """It does not say yet which commit of a dataset of the Hub was seen."""
-    import json
-
+def test_a_summary_without_the_commit_of_its_dataset_is_read(run):
     dataset = json.loads((run / "summary.json").read_text())["dataset"]
     edit(run / "summary.json", dataset={key: value for key, value in dataset.items() if key != "commit"})
     assert main(["push", str(run), *REPO, "--dry-run"]) == 0

@@ -1,13 +1,19 @@
-"""`fit --push_to`: asked at the start, pushed at the end, and never the end of a run that ended well."""
+"""`fit --push_to`: checked at the start, pushed at the end, and a failed push does not fail the run."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from jsonargparse import Namespace
 
 from shvit_pl.cli import main
+from shvit_pl.errors import UserError
+from shvit_pl.hub.push_callback import PushToHub, check_push
+from shvit_pl.runs.loggers import RunTensorBoardLogger
 from tests.cli.runs import QUICK as RUN
 from tests.cli.runs import fit
 from tests.cli.two_processes import needs_two_cores
@@ -16,7 +22,7 @@ QUICK = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer
 TO = "--push_to=user/digits"
 
 
-def test_the_ended_run_is_pushed_with_all_that_it_wrote(hub, tmp_path, capsys):
+def test_the_finished_run_is_pushed_with_all_that_it_wrote(hub, tmp_path, capsys):
     assert fit(*QUICK, TO) == 0
     repo = hub.repo("user/digits")
     run = tmp_path / "runs/tiny/version_0"
@@ -27,12 +33,13 @@ def test_the_ended_run_is_pushed_with_all_that_it_wrote(hub, tmp_path, capsys):
     assert "hf-hub:user/digits" in capsys.readouterr().out
 
 
-def test_a_hub_that_fails_keeps_the_run_and_names_the_command_that_pushes_it(hub, tmp_path, capsys):
+def test_a_hub_that_fails_keeps_the_run_and_names_the_command_that_pushes_it(ended, hub, capsys):
     hub.fail(500, "/commit/", times=99)
-    assert fit(*QUICK, TO, "--push_public=true") == 0
+    logger = RunTensorBoardLogger(ended.parent.parent, name=ended.parent.name, version=ended.name)
+    trainer = SimpleNamespace(loggers=[logger], is_global_zero=True)
+    PushToHub("user/digits", public=True).on_fit_end(trainer, None)  # raises nothing, so the fit ends well
     err = capsys.readouterr().err
     command = next(line for line in err.splitlines() if "not pushed" in line).split("push it with: ")[1]
-    assert (tmp_path / "runs/tiny/version_0/checkpoints/best.ckpt").is_file()
     hub.faults.clear()
     assert main(shlex.split(command)[1:]) == 0
     assert "model.safetensors" in hub.repo("user/digits").files
@@ -40,31 +47,28 @@ def test_a_hub_that_fails_keeps_the_run_and_names_the_command_that_pushes_it(hub
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("repo_id", "trainer", "words"),
     [
-        (("--push_to=digits",), "use user/name"),
-        (("--push_to=other/digits",), "can't write"),
-        (("--push_public=true",), "belongs to --push_to"),
-        ((TO, "--trainer.logger=false"), "nothing to push"),
-        ((TO, "--trainer.enable_checkpointing=false"), "nothing to push"),
-        ((TO, "--trainer.fast_dev_run=true"), "nothing to push"),
+        ("digits", {}, "use user/name"),
+        (None, {}, "belongs to --push_to"),
+        ("user/digits", {"logger": False}, "nothing to push"),
+        ("user/digits", {"enable_checkpointing": False}, "nothing to push"),
+        ("user/digits", {"fast_dev_run": True}, "nothing to push"),
     ],
 )
-def test_what_could_not_be_pushed_is_refused_before_the_data_is_opened(flags, words, hub, tmp_path, capsys):
-    assert fit(*flags, "--data.path=nowhere/at/all") == 2
-    err = capsys.readouterr().err
-    assert words in err
-    assert err.count("\n") == 1
-    assert not (tmp_path / "runs").exists()
+def test_what_could_not_be_pushed_is_refused(repo_id, trainer, words):
+    flags = Namespace(**{"logger": None, "enable_checkpointing": None, "fast_dev_run": False, **trainer})
+    with pytest.raises(UserError, match=re.escape(words)):
+        check_push(repo_id, public=True, trainer=flags)
 
 
-def test_a_token_is_asked_for_before_the_data_is_opened(hub, capsys, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", hub.account("user", write=False))
-    assert fit(TO, "--data.path=nowhere/at/all") == 2
-    assert "can only read" in capsys.readouterr().err
+def test_the_token_is_checked_before_the_data_is_opened(hub, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     assert fit(TO, "--data.path=nowhere/at/all") == 2
-    assert "hf auth login" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "hf auth login" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
 
 
 @needs_two_cores

@@ -14,7 +14,7 @@ CLASSES = [str(number) for number in range(10)]
 
 def student_of(config, design=TINY, **settings):
     """A module whose teacher is open, its tensors all visible in its answers; and what its steps log."""
-    module = DistillationModule(config, design=design, class_names=CLASSES, **settings)
+    module = DistillationModule(distill=config, design=design, class_names=CLASSES, **settings)
     module.teacher = open_teacher(config, CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     module.configure_model()
     perturb_(module.model)

@@ -32,9 +32,9 @@ def saved(module, path):
     ids=str,
 )
 def test_the_student_has_as_many_classifiers_as_the_distillation_asks_for(config, heads):
-    module = DistillationModule(DistillConfig("t", **config), design=TINY, class_names=CLASSES)
+    module = DistillationModule(distill=DistillConfig("t", **config), design=TINY, class_names=CLASSES)
     assert (module.model.head_dist is not None) == (heads == 2)
-    assert module.hparams["design"]["distilled"] == (True if heads == 2 else module.design_config.distilled)
+    assert module.hparams["design"]["distilled"] == (True if heads == 2 else module.config.design.distilled)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_student_has_as_many_classifiers_as_the_distillation_asks_for(config
 )
 def test_a_design_that_contradicts_the_heads_is_refused(config, distilled, said):
     with pytest.raises(UserError, match=said):
-        DistillationModule(DistillConfig("t", **config), design={**TINY, "distilled": distilled})
+        DistillationModule(distill=DistillConfig("t", **config), design={**TINY, "distilled": distilled})
 
 
 def test_labels_teach_the_first_head_and_the_teacher_the_second(teacher):
@@ -114,7 +114,7 @@ class Watch(L.Callback):
 def test_the_teacher_sees_the_mixed_and_erased_pixels_that_the_student_sees(mode, teacher):
     watch = Watch()
     mix = MixConfig(mixup=0.8, cutmix=1.0, mode=mode)
-    module = DistillationModule(DistillConfig(**teacher[1]), design=TINY, mix=mix)
+    module = DistillationModule(distill=DistillConfig(**teacher[1]), design=TINY, mix=mix)
     train(module, 4, digits(erasing=1.0), callbacks=[watch])
     assert len(watch.given) == len(watch.student) == len(watch.teacher) == 4
     for given, student, seen in zip(watch.given, watch.student, watch.teacher, strict=True):
@@ -135,7 +135,7 @@ def test_the_students_first_weights_and_batches_are_the_same_with_any_teacher_an
     for config in [None, *configs]:
         L.seed_everything(5, verbose=False)
         settings = {"design": DUAL}
-        module = ClassificationModule(**settings) if config is None else DistillationModule(config, **settings)
+        module = ClassificationModule(**settings) if config is None else DistillationModule(distill=config, **settings)
         watches.append(Watch())
         train(module, 3, callbacks=[watches[-1]])
     plain = watches[0]
@@ -150,13 +150,13 @@ def test_a_projection_does_not_change_the_students_first_weights(teacher):
         L.seed_everything(5, verbose=False)
         watches.append(Watch())
         config = DistillConfig(**teacher[1], objective=objective, heads="single" if objective == "soft" else None)
-        train(DistillationModule(config, design=TINY), 1, callbacks=[watches[-1]])
+        train(DistillationModule(distill=config, design=TINY), 1, callbacks=[watches[-1]])
     assert all(torch.equal(tensor, watches[1].weights[key]) for key, tensor in watches[0].weights.items())
 
 
 def test_the_teacher_is_in_no_optimiser_average_state_dict_or_checkpoint(teacher, tmp_path):
     plain = train(ClassificationModule(design=DUAL, ema=EMA))
-    module = train(DistillationModule(DistillConfig(**teacher[1]), design=TINY, ema=EMA))
+    module = train(DistillationModule(distill=DistillConfig(**teacher[1]), design=TINY, ema=EMA))
     theirs = {id(tensor) for tensor in module.teacher._network.state_dict(keep_vars=True).values()}
     ours = [*module.parameters(), *module.buffers(), *module.ema.parameters()]
     ours += [tensor for group in module.trainer.optimizers[0].param_groups for tensor in group["params"]]
@@ -167,14 +167,14 @@ def test_the_teacher_is_in_no_optimiser_average_state_dict_or_checkpoint(teacher
         saved(module, tmp_path / "distilled.ckpt"),
     )
     assert found["state_dict"].keys() == expected["state_dict"].keys()
-    assert found.keys() - expected.keys() == {"beside"}
+    assert found.keys() - expected.keys() == {"feature_projection"}
     assert len(found["optimizer_states"][0]["state"]) == len(expected["optimizer_states"][0]["state"])
     assert abs(large.stat().st_size - small.stat().st_size) < 4000
 
 
 @pytest.mark.parametrize("objective", ["hard", "feature"])
 def test_training_leaves_the_teacher_as_it_was(objective, teacher):
-    module = train(DistillationModule(DistillConfig(**teacher[1], objective=objective), design=TINY))
+    module = train(DistillationModule(distill=DistillConfig(**teacher[1], objective=objective), design=TINY))
     network = module.train().teacher._network
     assert not any(part.training for part in network.modules())
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.parameters())
@@ -187,7 +187,7 @@ def test_training_leaves_the_teacher_as_it_was(objective, teacher):
 def test_from_python_a_distillation_trains_and_comes_back_from_its_checkpoint(names, objective, teacher, tmp_path):
     config = DistillConfig(**teacher[1], objective=objective)
     settings = {"design": TINY, "class_names": names, "ema": EMA, "channels_last": False}  # auto asks the trainer
-    module = train(DistillationModule(config, **settings))
+    module = train(DistillationModule(distill=config, **settings))
     assert module.class_names == CLASSES
     path, _ = saved(module, tmp_path / "run.ckpt")
     images = batch_of()["image"]
@@ -195,7 +195,7 @@ def test_from_python_a_distillation_trains_and_comes_back_from_its_checkpoint(na
         again = kind.load_from_checkpoint(path, map_location="cpu")
         assert getattr(again, "teacher", None) is None
         assert torch.equal(again.eval()(images), module.eval()(images))
-    assert DistillationModule.load_from_checkpoint(path).distill_config == config
+    assert DistillationModule.load_from_checkpoint(path).config.distill == config
     single = create_model("tiny", num_classes=10)
     report = load_weights(single, path)
     assert not report.reinitialised
@@ -206,16 +206,19 @@ class FirstProjection(L.Callback):
     """Keeps the projection that a training begins with."""
 
     def on_train_start(self, trainer, module):
-        self.state = {key: value.clone() for key, value in module.beside.state_dict(prefix="beside.").items()}
+        self.state = {
+            key: value.clone()
+            for key, value in module.feature_projection.state_dict(prefix="feature_projection.").items()
+        }
 
 
 def test_a_projection_learns_beside_the_student_and_comes_back_when_a_run_goes_on(teacher, tmp_path):
     config, first, second = DistillConfig(**teacher[1], objective="feature"), FirstProjection(), FirstProjection()
-    module = train(DistillationModule(config, design=TINY, ema=EMA), 2, callbacks=[first])
+    module = train(DistillationModule(distill=config, design=TINY, ema=EMA), 2, callbacks=[first])
     path, content = saved(module, tmp_path / "half.ckpt")
-    assert not any("beside" in key for key in content["state_dict"])
-    assert set(content["beside"]) == {"beside.weight", "beside.bias"}
-    assert not any(torch.equal(tensor, first.state[key]) for key, tensor in content["beside"].items())
-    module = train(DistillationModule(config, design=TINY, ema=EMA), 3, ckpt_path=path, callbacks=[second])
+    assert not any("feature_projection" in key for key in content["state_dict"])
+    assert set(content["feature_projection"]) == {"feature_projection.weight", "feature_projection.bias"}
+    assert not any(torch.equal(tensor, first.state[key]) for key, tensor in content["feature_projection"].items())
+    module = train(DistillationModule(distill=config, design=TINY, ema=EMA), 3, ckpt_path=path, callbacks=[second])
     assert module.trainer.global_step == 3
-    assert all(torch.equal(tensor, second.state[key]) for key, tensor in content["beside"].items())
+    assert all(torch.equal(tensor, second.state[key]) for key, tensor in content["feature_projection"].items())

@@ -41,7 +41,7 @@ def test_the_loss_of_a_step_is_the_official_codes(case):
     objective, alpha = ("hard", 0.0) if case["kind"] == "none" else (case["kind"], case["alpha"])
     config = DistillConfig("official", objective=objective, alpha=alpha, tau=case["tau"])
     names = [f"class {number}" for number in range(7)]
-    module = DistillationModule(config, design=TINY, class_names=names, mix=MixConfig(mixup=0.8))
+    module = DistillationModule(distill=config, design=TINY, class_names=names, mix=MixConfig(mixup=0.8))
     logged_by(module)
     module.model = Answering(official["logits"], official["logits_dist"])
     module.teacher = SimpleNamespace(logits=lambda images: official["teacher"])
@@ -71,11 +71,11 @@ def test_feature_is_timms_task_with_its_projection(teacher, width):
     model, named = teacher
     design = {**TINY, "embed_dim": [80, 112, width]}
     module, logged = student_of(DistillConfig(**named, objective="feature"), design)
-    assert (module.beside is not None) == (width != model.num_features)
+    assert (module.feature_projection is not None) == (width != model.num_features)
     module.eval().training_step(batch_of(), 0)
     task = FeatureDistillationTask(module.model, model, nn.CrossEntropyLoss(), task_loss_weight=0.5, verbose=False)
-    if module.beside is not None:
-        task.trainable_module.projection.load_state_dict(module.beside.state_dict())
+    if module.feature_projection is not None:
+        task.trainable_module.projection.load_state_dict(module.feature_projection.state_dict())
     theirs = task.eval()(batch_of()["image"], batch_of()["label"])
     torch.testing.assert_close(logged["train/loss_distill"], theirs["kd_loss"])
 

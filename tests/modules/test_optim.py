@@ -237,7 +237,7 @@ def test_with_16_bits_adaptive_clipping_sees_the_gradients_unscaled():
     module._trainer = L.Trainer(logger=False, accelerator="cpu")
     module._trainer.strategy.precision_plugin = MixedPrecision("bf16-mixed", "cpu")
     module._trainer.strategy.precision_plugin.scaler = scaler
-    optimizer, _ = optimizer_of(module.model, module.optim_config)
+    optimizer, _ = optimizer_of(module.model, module.config.optim)
     images = torch.randn(4, 3, 64, 64)
     scaler.scale(module.model.train()(images).square().mean()).backward()
     expected = [parameter.grad.clone() / 2**10 for parameter in module.model.parameters()]

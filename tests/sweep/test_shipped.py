@@ -6,11 +6,10 @@ from shvit_pl.command_line.config_files import find_config, shipped_configs
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import paper_row
 from shvit_pl.errors import UserError
-from shvit_pl.fit.check import fit_check
+from shvit_pl.fit.check import FitCheck
 from shvit_pl.sweep.plan.checks import check_flags, open_cells
-from shvit_pl.sweep.plan.definition import define
-from shvit_pl.sweep.plan.flags import as_flags
-from shvit_pl.sweep.plan.sweep_file import pick_sweep_file, read_sweep_file
+from shvit_pl.sweep.plan.definition import as_flags
+from shvit_pl.sweep.plan.sweep_file import define, pick_sweep_file, read_sweep_file
 
 NAMES = [f"sweeps/{path.name}" for path in sorted((shipped_configs() / "sweeps").glob("*.yaml"))]
 TAUGHT = [name for name in NAMES if "distil" in name]  # by a teacher that has to be trained before
@@ -24,7 +23,7 @@ RECIPE = "recipes/imagenet_300e.yaml"
 
 @pytest.fixture(scope="module")
 def fit():
-    return fit_check()
+    return FitCheck()
 
 
 def opened(name, fit, *flags):

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from shvit_pl.analysis.unfused import unfused
 from shvit_pl.errors import UserError
 
 Vectorize = Literal["map", "query"]
@@ -183,6 +183,24 @@ def recorded_maps(
         for layer in layers:
             hooks.callback(model.get_submodule(layer.maps).register_forward_hook(pass_on(layer)).remove)
         yield
+
+
+@contextmanager
+def unfused(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Compute attention step by step for a while: fused, it has no maps, and is one operator.
+
+    Timm's `modules` have a switch, which is as before afterwards; what calls torch's function gets its plain form.
+    """
+    fusing: list[Any] = [module for module in modules if hasattr(module, "fused_attn")]
+    before = [(module, module.fused_attn) for module in fusing]
+    try:
+        for module, _ in before:
+            module.fused_attn = False
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        for module, fused_attn in before:
+            module.fused_attn = fused_attn
 
 
 def without_prefix(maps: Tensor, prefix: int) -> Tensor:

@@ -15,9 +15,8 @@ import torch
 from shvit_pl.analysis.heads.figures import draw_figures
 from shvit_pl.analysis.heads.findings import Findings, LayerResult
 from shvit_pl.analysis.heads.subject import Subject
-from shvit_pl.analysis.outcome import rounded
+from shvit_pl.analysis.study_folder import rounded
 from shvit_pl.deploy.measuring import device_name, machine
-from shvit_pl.deploy.output import holds_results
 from shvit_pl.display.plots import as_png
 from shvit_pl.display.terminal import narrow_table, table_console
 from shvit_pl.files import replacing, write_rows
@@ -81,20 +80,9 @@ def _paper_cells(findings: Findings, layer: LayerResult) -> list[str]:
     return [f"{paper.similarity:.1f} ({(layer.similarity or 0) - paper.similarity:+.1f})", *scores]
 
 
-def check_output(folder: Path) -> Path:
-    """Return the folder, whose earlier results of a study may be replaced.
-
-    Raises:
-        UserError: where nothing can be written, and where other files are in it.
-    """
-    ours = {_HEADS, _LAYERS, SUMMARY}
-
-    def is_study(there: Path) -> bool:
-        files = [path.relative_to(there) for path in there.rglob("*") if not path.is_dir()]
-        return all(str(file) in ours or (file.parts[0] == FIGURES and file.suffix == ".png") for file in files)
-
-    holds_results(folder, is_study)
-    return folder
+def is_result(file: Path) -> bool:
+    """Return whether a file, by its path in the folder, is a result of a study."""
+    return str(file) in (_HEADS, _LAYERS, SUMMARY) or (file.parts[0] == FIGURES and file.suffix == ".png")
 
 
 def write(findings: Findings, folder: Path, command: Sequence[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,10 +10,17 @@ from torch import Tensor
 from shvit_pl.analysis.heads.attention import ablations
 from shvit_pl.analysis.heads.findings import Findings, Scores
 from shvit_pl.analysis.heads.maps import AttentionRecorder
-from shvit_pl.analysis.heads.report import check_output, describe, print_findings, write
-from shvit_pl.analysis.heads.subject import Subject
+from shvit_pl.analysis.heads.report import describe, is_result, print_findings, write
+from shvit_pl.analysis.heads.subject import Subject, open_subject
+from shvit_pl.analysis.options import HeadsOptions
+from shvit_pl.analysis.study_folder import check_output
 from shvit_pl.display.terminal import Bars
 from shvit_pl.errors import UserError
+
+
+def run(options: HeadsOptions, command: Sequence[str]) -> None:
+    """Run the study as a command; `command` is the command line."""
+    study(open_subject(options), command)
 
 
 def study(subject: Subject, command: Sequence[str]) -> Findings:
@@ -27,7 +33,7 @@ def study(subject: Subject, command: Sequence[str]) -> Findings:
     Raises:
         UserError: for what does not fit together, before the folder is touched.
     """
-    folder = check_output(Path(subject.options.output).expanduser())
+    folder = check_output(subject.options.output, "heads", is_result)
     _check_maps(subject)
     print(describe(subject), flush=True)
     with Bars() as bars:

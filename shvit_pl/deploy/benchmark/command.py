@@ -52,7 +52,7 @@ def _run(options: BenchmarkOptions, device: torch.device, command: Sequence[str]
     with measure.Steps(groups, options) as steps:
         measured, skipped = measure.measure(groups, measure.Builder(opened, device, options.train), options, steps)
     rows = results.make_rows(measured, opened)
-    table.print_table(rows, conditions, None if earlier is None else earlier.ratios(rows))
+    table.print_table(rows, conditions, None if earlier is None else results.ratios(rows, earlier))
     environment = results.environment(conditions, opened, measured, skipped, command)
     results.write(output, rows, environment, table.draw_accuracy(rows, conditions))
     print(f"written: {output}")

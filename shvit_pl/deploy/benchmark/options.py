@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from jsonargparse.typing import restricted_number_type
-
-from shvit_pl.deploy.flags import AVERAGED, Dtype, Images, MeasuringOptions, Pixels, Seconds, Weights
+from shvit_pl.deploy.flags import AVERAGED, Dtype, Images, MeasuringOptions, Pixels, Repeats, Seconds, Weights
 
 Mode = Literal["official", "eager", "compiled", "reduce-overhead", "max-autotune", "optimized"]
 Protocol = Literal["interleaved", "official"]
 Runtime = Literal["torch", "onnx"]
-
-if TYPE_CHECKING:
-    Blocks = int
-else:
-    Blocks = restricted_number_type("BlocksInt", int, (">=", 5))
 
 _SET_BY_OFFICIAL = ("mode", "dtype", "runtime", "blocks", "train", "optimize")
 
@@ -48,7 +41,7 @@ class BenchmarkOptions(MeasuringOptions):
     """Folder of an earlier benchmark under the same conditions, to compare with."""
     protocol: Protocol = "interleaved"
     """How to time; official does all that the official speed_test.py does, with 1 thread on a CPU."""
-    blocks: Blocks | None = None
+    blocks: Repeats | None = None
     """Measurements of each network, from 5 (default: 7)."""
     seconds: Seconds | None = None
     """Seconds of one block (default: 0.5), or of the official timing (default: 60)."""

@@ -20,9 +20,8 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import IMAGENET_SIZE, TIMM_TOP1, paper_row
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import read_rows
-from shvit_pl.models.hub_repos import repo_of
-from shvit_pl.models.local_files import local_file
-from shvit_pl.models.open_network import TIMM, OpenedNetwork
+from shvit_pl.models.network_names import TIMM, repo_of
+from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.runs.folder import BEST, SUMMARY, read_summary
 from shvit_pl.runs.metrics import EMA
 
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Key = tuple[str, ...]
+Rates = dict[Key, float]
 IMAGENET = "ImageNet-1k"
 PEERS = Path(__file__).with_name("peers.csv")
 _TABLE = "benchmark.csv"
@@ -139,7 +139,7 @@ def _paper_accuracy(name: str, pixels: int) -> Accuracy | None:
 
 
 def _run_accuracy(opened: OpenedNetwork) -> Accuracy | None:
-    checkpoint = local_file(opened.name)
+    checkpoint = opened.checkpoint
     assert checkpoint is not None
     folder = checkpoint.parent.parent
     if not (folder / SUMMARY).is_file():
@@ -169,20 +169,8 @@ def _peers() -> dict[tuple[str, int], Accuracy]:
     }
 
 
-@dataclass(frozen=True)
-class Earlier:
-    """An earlier benchmark under the conditions of this one."""
-
-    rates: Mapping[Key, float]
-    """Images per second by row."""
-
-    def ratios(self, rows: Sequence[Row]) -> list[float | None]:
-        """Return images per second of each row over the earlier ones; `None` for a row that is new."""
-        return [row["images_per_second"] / self.rates[_key(row)] if _key(row) in self.rates else None for row in rows]
-
-
-def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[Group]) -> Earlier | None:
-    """Read the benchmark in the folder of `--compare`; None without the flag.
+def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
+    """Read the images per second of the benchmark in the folder of `--compare`; None without the flag.
 
     Args:
         folder: The value of `--compare`.
@@ -210,7 +198,12 @@ def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[G
             f"{flag}: it has none of these rows. Here the first is {', '.join(keys[0])}, there it is {there} (model, "
             "runtime, mode, dtype, batch, pixels)."
         )
-    return Earlier(rates)
+    return rates
+
+
+def ratios(rows: Sequence[Row], earlier: Rates) -> list[float | None]:
+    """Return images per second of each row over those of an earlier benchmark; `None` for a row that is new."""
+    return [row["images_per_second"] / earlier[_key(row)] if _key(row) in earlier else None for row in rows]
 
 
 def _key(row: Mapping[str, Any]) -> Key:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shvit_pl.deploy.export import onnx_format
+from shvit_pl.deploy import onnx_runtime
 from shvit_pl.deploy.export.options import ExportOptions
 from shvit_pl.deploy.export.verify import silenced
 from shvit_pl.deploy.images import RealImages
@@ -75,7 +75,7 @@ def replace_by_int8(opened: OpenedNetwork, image_size: int, options: ExportOptio
     try:
         with silenced():
             quantize(path, new, images.training(CALIBRATION))
-        networks = [onnx_format.load(file) for file in (path, new)]
+        networks = [onnx_runtime.load(file) for file in (path, new)]
         found = compare(networks[0], networks[1], *images.validation(_MAX_IMAGES), options.batch)
         _check_drop(found, images.path, options)
         lines = _lines(found, images.path, size(path), size(new))
@@ -109,7 +109,7 @@ def quantize(source: Path, path: Path, images: Iterable[Tensor]) -> None:
     """Write an int8 version of an `.onnx` file, with the same metadata: weights per channel, activations calibrated.
 
     Args:
-        source: A file as `onnx_format.save` writes it.
+        source: A file as `onnx_runtime.save` writes it.
         path: The new file.
         images: Batches `(1, 3, S, S)` to calibrate with, as the network takes them.
     """
@@ -129,7 +129,7 @@ def quantize(source: Path, path: Path, images: Iterable[Tensor]) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-    onnx_format.write_metadata(path, {**onnx_format.read_metadata(source), "quantized": "int8: convolutions"})
+    onnx_runtime.write_metadata(path, {**onnx_runtime.read_metadata(source), "quantized": "int8: convolutions"})
 
 
 def _reader(images: Iterable[Tensor]) -> Any:

@@ -33,7 +33,7 @@ class Format:
     suffix: str
     """Suffix of the files."""
     module: str
-    """Name of its module in this package, which has `save`, `load`, `read_metadata`, `describe`, `example_of_use`."""
+    """Name of its module, which has `save`, `load`, `read_metadata`, `describe` and `example_of_use`."""
     extra: str | None
     """Extra of this package that it needs."""
     dynamic: bool
@@ -45,7 +45,7 @@ class Format:
 
     def load_module(self) -> Any:
         """Return the module that writes and reads the format."""
-        return import_module(f"shvit_pl.deploy.export.{self.module}")
+        return import_module(f"shvit_pl.deploy.{self.module}")
 
     @property
     def runs_here(self) -> bool:
@@ -54,10 +54,10 @@ class Format:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", "onnx_format", "onnx", True, ("fp32", "fp16"), "onnxruntime"),
-    "torch-export": Format(".pt2", "torch_export", None, True, ("fp32", "fp16"), "torch"),
-    "coreml": Format(".mlpackage", "coreml_format", "coreml", False, ("fp16", "fp32"), "CoreML"),
-    "executorch": Format(".pte", "executorch_format", "executorch", False, ("fp32",), "the ExecuTorch runtime"),
+    "onnx": Format(".onnx", "onnx_runtime", "onnx", True, ("fp32", "fp16"), "onnxruntime"),
+    "torch-export": Format(".pt2", "export.torch_export", None, True, ("fp32", "fp16"), "torch"),
+    "coreml": Format(".mlpackage", "export.coreml_format", "coreml", False, ("fp16", "fp32"), "CoreML"),
+    "executorch": Format(".pte", "export.executorch_format", "executorch", False, ("fp32",), "the ExecuTorch runtime"),
 }
 
 

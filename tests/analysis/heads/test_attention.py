@@ -17,10 +17,10 @@ from shvit_pl.analysis.heads.attention import (
     attention_layers,
     recorded_maps,
     sample_similarity,
+    unfused,
     without_heads,
     without_prefix,
 )
-from shvit_pl.analysis.unfused import unfused
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
 from tests.analysis.heads.studies import NETWORKS, OURS, deit, images, ours, perturbed, state, with_layers

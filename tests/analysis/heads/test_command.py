@@ -1,8 +1,6 @@
 """What `shvit-pl analyze heads` writes of a run, a design and a model of timm."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -202,9 +200,3 @@ def test_mistakes_are_lines_with_exit_code_2_and_nothing_is_written(flags, messa
     for text in messages:
         assert text in printed
     assert os.listdir() == []
-
-
-@pytest.mark.parametrize("command", [["analyze", "--help"], ["analyze", "heads", "--help"]], ids=" ".join)
-def test_the_help_is_quick(command):
-    code = f"import sys; from shvit_pl.cli import main; main({command}); assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], env=os.environ, check=True, capture_output=True)

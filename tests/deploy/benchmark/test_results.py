@@ -70,7 +70,7 @@ def earlier():
 def test_ratios_to_an_earlier_benchmark_are_row_by_row(earlier):
     found = read_earlier(earlier, UNDER, GROUPS)
     rows = [KEY | {"mode": mode, "images_per_second": 3.0} for mode in ("eager", "official")]
-    assert found.ratios(rows) == [1.5, None]
+    assert results.ratios(rows, found) == [1.5, None]
     assert read_earlier(None, UNDER, GROUPS) is None
 
 

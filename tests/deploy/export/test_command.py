@@ -13,7 +13,8 @@ import torch
 
 from shvit_pl.cli import main
 from shvit_pl.command_line import checks
-from shvit_pl.deploy.export import onnx_format, verify
+from shvit_pl.deploy import onnx_runtime
+from shvit_pl.deploy.export import verify
 from shvit_pl.deploy.export.options import FORMATS
 from shvit_pl.hub.upload import save_weights
 from shvit_pl.models.open_network import open_network
@@ -97,7 +98,7 @@ def test_a_fixed_batch_and_another_opset(tmp_path):
     assert main(["export", *SMALL, "--format=onnx", "--batch_size=2", "--opset=20"]) == 0
     session = onnxruntime.InferenceSession("tiny.onnx")
     assert session.get_inputs()[0].shape == [2, 3, 64, 64]
-    assert "opset 20" in onnx_format.describe(Path("tiny.onnx"))[0]
+    assert "opset 20" in onnx_runtime.describe(Path("tiny.onnx"))[0]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from shvit_pl.cli import main
-from shvit_pl.deploy.export import onnx_format
+from shvit_pl.deploy import onnx_runtime
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ def test_int8_is_smaller_and_says_what_it_costs(run, capfd):
     assert main(["export", str(run), "--format=onnx", "--output=float.onnx"]) == 0
     assert Path("a.onnx").stat().st_size < 0.5 * Path("float.onnx").stat().st_size
     assert (
-        onnx_format.read_metadata(Path("a.onnx"))["labels"] == onnx_format.read_metadata(Path("float.onnx"))["labels"]
+        onnx_runtime.read_metadata(Path("a.onnx"))["labels"] == onnx_runtime.read_metadata(Path("float.onnx"))["labels"]
     )
 
 

@@ -1,0 +1,300 @@
+"""What each part of a design costs: counted in closed form (MACs, receptive field), operator by operator, and timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from shvit_pl.analysis.ready_network import ReadyNetwork, in_turns
+from shvit_pl.deploy.timing import images_per_second
+from shvit_pl.deploy.traffic import Traffic
+from shvit_pl.designs.cost import Operation, Part, cost_parts
+from shvit_pl.designs.design import Design
+from shvit_pl.models import SHViT
+
+Place = tuple[str, Operation]  # a stage, as `cost_parts` names it, and an operation
+Reading = TypeVar("Reading")
+Moment = float | torch.cuda.Event
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """The device's limits, as measured."""
+
+    flops: float
+    """FLOP/s of a large matrix product in the number type."""
+    bytes: float
+    """Bytes/s of a large copy, read and written."""
+
+    @property
+    def ridge(self) -> float:
+        """FLOP per byte from which on the product is the limit, not the memory."""
+        return self.flops / self.bytes
+
+    def roof(self, intensity: float) -> float:
+        """Return the FLOP/s that the device allows at a number of FLOP per byte."""
+        return min(self.flops, self.bytes * intensity)
+
+
+@dataclass(frozen=True)
+class Load:
+    """The work of a batch, and its time."""
+
+    flops: int
+    """Floating-point operations, two for each multiply-accumulate."""
+    bytes: int
+    """Bytes that its operators read and write."""
+    seconds: float
+    """Time without instruments."""
+
+    def __add__(self, other: Load) -> Load:
+        return Load(self.flops + other.flops, self.bytes + other.bytes, self.seconds + other.seconds)
+
+    @property
+    def intensity(self) -> float:
+        """FLOP per byte."""
+        return self.flops / self.bytes
+
+    @property
+    def flops_per_second(self) -> float:
+        """Achieved FLOP/s."""
+        return self.flops / self.seconds
+
+
+@dataclass(frozen=True)
+class TimeShare:
+    """A place's share of the time: the median over the passes, all of them scaled to a sum of 1."""
+
+    share: float
+    """The median, from 0 to 1."""
+    quartiles: tuple[float, float]
+    """First and third quartile of the passes, scaled as the median."""
+
+
+@dataclass(frozen=True)
+class MeasuredPart:
+    """A part of a design and its load."""
+
+    part: Part
+    """The part, from `cost_parts`."""
+    receptive_field: int
+    """Side in pixels of what its output sees."""
+    load: Load
+    """Its load for a batch."""
+    time: TimeShare
+    """Its share of the time."""
+
+
+@dataclass(frozen=True)
+class MeasuredDesign:
+    """A design, part by part."""
+
+    name: str
+    """Its name on the command line."""
+    design: Design
+    """The design."""
+    batch_size: int
+    """Images of a batch."""
+    images_per_second: tuple[float, float, float]
+    """Speed of the whole network without instruments: median and quartiles."""
+    parts: tuple[MeasuredPart, ...]
+    """Its parts, in the order in which they are computed."""
+
+    @property
+    def whole(self) -> Load:
+        """Load of all parts."""
+        return sum((part.load for part in self.parts), Load(0, 0, 0.0))
+
+    @property
+    def stages(self) -> dict[str, Load]:
+        """Load of the stem, of each stage, and of the head."""
+        stages: dict[str, Load] = {}
+        for part in self.parts:
+            stages[part.part.stage] = stages.get(part.part.stage, Load(0, 0, 0.0)) + part.load
+        return stages
+
+    def slowest(self) -> str:
+        """Return the stage that takes most time."""
+        stages = self.stages
+        return max(stages, key=lambda name: stages[name].seconds)
+
+
+def measure(networks: Sequence[ReadyNetwork], repeats: int) -> list[MeasuredDesign]:
+    """Count and measure networks of ours; their measurements take turns.
+
+    Args:
+        networks: The networks, on the device.
+        repeats: Passes whose parts are timed.
+    """
+    models = {network.opened.name: network.model for network in networks}
+    rates = images_per_second(models, {network.opened.name: network.images for network in networks})
+    designs = []
+    for network, shares in zip(networks, time_shares(networks, repeats), strict=True):
+        assert isinstance(network.opened.model, SHViT)
+        name, model = network.opened.name, network.opened.model
+        parts = _parts(network, model, shares, len(network.images) / rates[name].median)
+        rate = (rates[name].median, *rates[name].quartiles)
+        designs.append(MeasuredDesign(name, model.design, len(network.images), rate, parts))
+    return designs
+
+
+def _parts(
+    network: ReadyNetwork, model: SHViT, shares: Mapping[Place, TimeShare], seconds: float
+) -> tuple[MeasuredPart, ...]:
+    fields = receptive_fields(model.design, network.pixels)
+    moved = bytes_of_places(network)
+    parts = []
+    for part in cost_parts(model.design, model.num_classes, network.pixels):
+        place = part.stage, part.operation
+        load = Load(2 * part.cost.macs * len(network.images), moved[place], shares[place].share * seconds)
+        parts.append(MeasuredPart(part, fields[place], load, shares[place]))
+    return tuple(parts)
+
+
+# ---- places: stages and operations of a network, watched by hooks
+
+_BLOCK_OPERATIONS: dict[str, Operation] = {"conv": "depthwise", "mixer": "attention", "ffn": "ffn"}
+_HEAD = ("global_pool", "flatten", "head")
+
+
+def places(model: SHViT) -> dict[str, Place]:
+    """Return the place of each module that a forward pass calls, by its name; together they do all that it does."""
+    return {name: place for name, place in _places(model) if not isinstance(model.get_submodule(name), nn.Identity)}
+
+
+def _places(model: SHViT) -> Iterator[tuple[str, Place]]:
+    yield "patch_embed", ("stem", "stem")
+    for number, depth in enumerate(model.design.depth):
+        stage = f"stage {number + 1}"
+        yield f"stages.{number}.downsample", (stage, "downsampling")
+        for block in range(depth):
+            for child, operation in _BLOCK_OPERATIONS.items():
+                yield f"stages.{number}.blocks.{block}.{child}", (stage, operation)
+    for name in _HEAD:
+        yield name, ("head", "head")
+
+
+@contextmanager
+def watched(model: SHViT, read: Callable[[], Reading]) -> Iterator[list[tuple[Place, Reading, Reading]]]:
+    """Read a clock or a counter where a place begins and where it ends, in every forward pass meanwhile."""
+    readings: list[tuple[Place, Reading, Reading]] = []
+    starts: list[Reading] = []
+
+    def begin(*_: object) -> None:
+        starts.append(read())
+
+    def end_of(place: Place) -> Callable[..., None]:
+        return lambda *_: readings.append((place, starts.pop(), read()))
+
+    handles = []
+    for name, place in places(model).items():
+        module = model.get_submodule(name)
+        handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end_of(place))]
+    try:
+        yield readings
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def bytes_of_places(network: ReadyNetwork) -> dict[Place, int]:
+    """Return the bytes that each place reads and writes in one pass, as `Traffic` counts them."""
+    assert isinstance(network.model, SHViT)
+    with torch.no_grad(), Traffic() as traffic, watched(network.model, lambda: traffic.bytes) as readings:
+        network.model(network.images)
+    moved: dict[Place, int] = {}
+    for place, before, after in readings:
+        moved[place] = moved.get(place, 0) + after - before
+    return moved
+
+
+def time_shares(networks: Sequence[ReadyNetwork], repeats: int) -> list[dict[Place, TimeShare]]:
+    """Time the places of all networks of ours, pass by pass in turns."""
+    return [_shares(passes) for passes in in_turns(networks, repeats, seconds_of_places)]
+
+
+def _shares(passes: Sequence[Mapping[Place, float]]) -> dict[Place, TimeShare]:
+    table = np.array([list(seconds.values()) for seconds in passes])  # (passes, places)
+    shares = table / table.sum(axis=1, keepdims=True)
+    low, median, high = np.quantile(shares, (0.25, 0.5, 0.75), axis=0) / np.median(shares, axis=0).sum()
+    columns = zip(passes[0], low.tolist(), median.tolist(), high.tolist(), strict=True)
+    return {place: TimeShare(share, (first, third)) for place, first, share, third in columns}
+
+
+def seconds_of_places(network: ReadyNetwork) -> dict[Place, float]:
+    """Return the seconds of each place in one pass: by CUDA events on a GPU, else by the wall clock."""
+    assert isinstance(network.model, SHViT)
+    with watched(network.model, _clock(network.device)) as moments:
+        network.call()
+    seconds: dict[Place, float] = {}
+    for place, start, end in moments:
+        seconds[place] = seconds.get(place, 0.0) + _seconds_between(start, end)
+    return seconds
+
+
+def _clock(device: torch.device) -> Callable[[], Moment]:
+    if device.type != "cuda":
+        return time.perf_counter
+
+    def now() -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(device))
+        return event
+
+    return now
+
+
+def _seconds_between(start: Moment, end: Moment) -> float:
+    if isinstance(start, float) or isinstance(end, float):
+        return float(end) - float(start)  # type: ignore[arg-type]
+    return start.elapsed_time(end) / 1000
+
+
+# ---- receptive fields
+
+_KERNEL = 3  # of all convolutions that are not 1x1
+
+
+def receptive_fields(design: Design, image_size: int) -> dict[Place, int]:
+    """Return the side in pixels of what each operation's output sees, the last one of its stage, at most the image's.
+
+    A convolution of kernel k adds k - 1 positions of its input; attention sees all positions, so from its first one on
+    it is the image. The gates of squeeze-and-excitation, one number per channel, are left out.
+
+    Args:
+        design: The network's design.
+        image_size: Side of the images in pixels.
+    """
+    fields: dict[Place, int] = {}
+    field, step = 1, 1
+    for place, strides in _convolutions(design):
+        for stride in strides:
+            field += (_KERNEL - 1) * step
+            step *= stride
+        if place[1] in ("attention", "head"):
+            field = image_size
+        fields[place] = min(field, image_size)
+    return fields
+
+
+def _convolutions(design: Design) -> Iterator[tuple[Place, tuple[int, ...]]]:
+    """Yield operations in the order in which they are computed, with the strides of their 3x3 convolutions."""
+    yield ("stem", "stem"), (2,) * len(design.stem_dim)
+    for number, (depth, mixer) in enumerate(zip(design.depth, design.mixers, strict=True)):
+        stage = f"stage {number + 1}"
+        if number > 0:
+            yield (stage, "downsampling"), (1, 2, 1)
+        for _ in range(depth):
+            if mixer == "conv" or design.local_conv:
+                yield (stage, "depthwise"), (1,)
+            if mixer != "conv":
+                yield (stage, "attention"), ()
+            yield (stage, "ffn"), ()
+    yield ("head", "head"), ()

@@ -1,0 +1,318 @@
+"""Where the time of attention goes: shares of the time by kind of operation, from profiled passes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from torch import nn
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.hooks import RemovableHandle
+
+from shvit_pl.analysis.heads.attention import unfused
+from shvit_pl.analysis.ready_network import ReadyNetwork, in_turns
+from shvit_pl.deploy.timing import quartiles
+from shvit_pl.errors import UserError
+
+Kind = Literal["matrix product", "elementwise", "normalization", "copy", "reshape", "other"]
+Scope = Literal["attention", "network"]
+Times = dict[tuple[str, Kind], float]  # microseconds by operator and kind
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+MEMORY_BOUND: tuple[Kind, ...] = KINDS[1:]
+MEMORY_BOUND_SUM = "memory-bound"  # name of the sum of all but matrix products
+MARK = "shvit_pl::measured"  # name of the profiler's range around what counts
+_NO_ATTENTION = "it has no attention that is known here; give --scope network."
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the time of all operators in the scope, in percent."""
+
+    scope: str
+    """What was measured, in words."""
+    milliseconds: float
+    """Time of all these operators in a pass, the median."""
+    percent: dict[Kind, float]
+    """By kind, the medians over the passes as `scaled` makes them add up."""
+    quartiles: dict[str, tuple[float, float]]
+    """By kind, and of all but matrix products: first and third quartile of the passes."""
+    operators: dict[tuple[str, Kind], float]
+    """By operator and kind, over all passes."""
+
+    @property
+    def memory_bound(self) -> float:
+        """Share of all but matrix products."""
+        return sum(self.percent[kind] for kind in MEMORY_BOUND)
+
+
+def measure(networks: Sequence[ReadyNetwork], scope: Scope, repeats: int) -> list[Shares]:
+    """Profile passes of all networks in turns.
+
+    Raises:
+        UserError: for a network without attention, if that is what is to be measured.
+    """
+    words = [_scope_words(network, scope) for network in networks]
+    passes = in_turns(networks, repeats, lambda network: _profiled(network, scope))
+    return [summed_up(times, word) for times, word in zip(passes, words, strict=True)]
+
+
+def _scope_words(network: ReadyNetwork, scope: Scope) -> str:
+    parts = _parts(network, scope)
+    if not parts:
+        raise UserError(f"{network.opened.name!r}: {_NO_ATTENTION}")
+    return "the whole network" if scope == "network" else part_words(parts)
+
+
+def _parts(network: ReadyNetwork, scope: Scope) -> list[AttentionPart]:
+    return [AttentionPart(network.model)] if scope == "network" else attention_parts(network.model)
+
+
+def _profiled(network: ReadyNetwork, scope: Scope) -> Times:
+    with unfused(network.model.modules()), marked(_parts(network, scope)):
+        times = operator_times(network)
+    if not times:
+        raise UserError(f"{network.opened.name!r}: {_NO_ATTENTION}")
+    return times
+
+
+def summed_up(passes: Sequence[Times], scope: str) -> Shares:
+    """Return the shares of several passes.
+
+    Args:
+        passes: Microseconds by operator and kind.
+        scope: What was measured, in words.
+    """
+    by_kind = np.array([[_total(times, kind) for kind in KINDS] for times in passes])  # (passes, kinds)
+    percent = 100 * by_kind / by_kind.sum(axis=1, keepdims=True)
+    columns = {**dict(zip(KINDS, percent.T, strict=True)), MEMORY_BOUND_SUM: percent[:, 1:].sum(axis=1)}
+    return Shares(
+        scope,
+        float(np.median(by_kind.sum(axis=1))) / 1000,
+        dict(zip(KINDS, scaled(np.median(percent, axis=0)), strict=True)),
+        {str(name): quartiles(column) for name, column in columns.items()},
+        _operator_percent(passes),
+    )
+
+
+def _total(times: Times, kind: Kind) -> float:
+    return sum(time for (_, other), time in times.items() if other == kind)
+
+
+def scaled(medians: np.ndarray) -> list[float]:
+    """Scale medians to a sum of 100: that of matrix products stays, and with it the sum of the others."""
+    products, others = float(medians[0]), medians[1:]
+    return [products, *(others * (100 - products) / (others.sum() or 1)).tolist()]
+
+
+def _operator_percent(passes: Sequence[Times]) -> dict[tuple[str, Kind], float]:
+    """Return the percent of each operator, the largest first."""
+    sums = Counter[tuple[str, Kind]]()
+    for times in passes:
+        sums.update(times)
+    whole = sum(sums.values())
+    return {key: 100 * time / whole for key, time in sums.most_common()}
+
+
+def operator_times(network: ReadyNetwork) -> Times:
+    """Return the microseconds of each operator itself in one pass, of those within the ranges called `MARK`.
+
+    On a CPU that is the time in the operator without those that it calls; on a GPU that of the kernels it launches.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would look for a GPU, and report that there is none
+    on_gpu = network.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=activities) as profiler:
+        network.call()
+    times: Times = defaultdict(float)
+    for event in profiler.events() or []:  # not key_averages: it keeps no callers
+        if event.device_type == DeviceType.CPU and not event.is_user_annotation:
+            chain = _caller_chain(event)
+            if chain and chain[-1] == MARK:
+                times[event.name, kind_of(chain[:-1])] += _own_time(event, on_gpu)
+    return dict(times)
+
+
+def _caller_chain(event: Any) -> list[str]:
+    """Return the names of an operator and of its callers, outwards to the range or to the last of them."""
+    names = []
+    while event is not None:
+        names.append(event.name)
+        if event.name == MARK:
+            break
+        event = event.cpu_parent
+    return names
+
+
+def _own_time(event: Any, on_gpu: bool) -> float:
+    return float(sum(kernel.duration for kernel in event.kernels) if on_gpu else event.self_cpu_time_total)
+
+
+# ---- the kind of an operator
+
+# The kinds are those of the paper's Fig. 7, which does not say what belongs to which. Here:
+#
+# * matrix product: products of matrices, linear layers, and all convolutions (those of attention are 1x1).
+# * elementwise: additions (biases, masks, residuals), scaling, activations.
+# * normalization: layer, group and batch normalization, softmax, and other reductions along an axis. Where the paper
+#   counts softmax we do not know; it is here for what it does: it sums over an axis, and divides by the sum.
+# * copy: concatenating, padding, gathering, converting, filling.
+# * reshape: changes of shape and layout, and the copies that they cause: a permuted tensor made contiguous, the heads
+#   of attention brought into a batch of matrices, a cyclic shift.
+#
+# What an operator copies or allocates on behalf of another one belongs to its caller, and so does all that is in no
+# list. Without such a caller a copy is a `copy`, and the rest is `other`, which is shown.
+OPERATORS: dict[Kind, str] = {
+    "matrix product": """
+        addbmm addmm _addmm_activation baddbmm bmm einsum linear matmul mm mv
+        _conv_depthwise2d _convolution _slow_conv2d_forward conv1d conv2d conv3d convolution convolution_overrideable
+        cudnn_convolution miopen_convolution mkldnn_convolution mkldnn_linear slow_conv2d_forward thnn_conv2d
+    """,
+    "elementwise": """
+        abs add clamp clamp_max clamp_min cos div dropout elu eq erf exp gelu ge gt hardsigmoid hardswish hardtanh le
+        leaky_relu log lt masked_fill maximum minimum mul ne neg pow prelu reciprocal relu relu6 rsqrt rsub sigmoid
+        silu sin softplus sqrt square sub tanh threshold where mish log_sigmoid bitwise_not logical_not
+    """,
+    "normalization": """
+        _batch_norm_impl_index _fused_rms_norm _log_softmax _softmax adaptive_avg_pool2d _adaptive_avg_pool2d amax amin
+        avg_pool2d batch_norm cudnn_batch_norm cumsum group_norm instance_norm layer_norm linalg_vector_norm log_softmax
+        max max_pool2d max_pool2d_with_indices mean miopen_batch_norm native_batch_norm native_group_norm
+        native_layer_norm norm prod rms_norm softmax std sum var var_mean _native_batch_norm_legit_no_training
+    """,
+    "copy": """
+        _pad_circular _to_copy arange cat concat constant_pad_nd embedding fill full gather hstack index index_copy
+        index_put index_select masked_select new_full new_ones new_zeros ones pad reflection_pad2d repeat
+        repeat_interleave replication_pad2d scatter stack tile to type_as upsample_bicubic2d upsample_bilinear2d
+        upsample_nearest2d zero zeros zeros_like ones_like full_like
+    """,
+    "reshape": """
+        _reshape_alias _unsafe_view alias as_strided broadcast_to chunk contiguous detach diagonal expand expand_as
+        flatten flip im2col lift_fresh movedim moveaxis narrow numpy_T permute pixel_shuffle pixel_unshuffle reshape
+        reshape_as roll select slice split split_with_sizes squeeze swapaxes swapdims t tensor_split transpose unbind
+        unflatten unfold unsafe_chunk unsafe_split unsqueeze view view_as
+    """,
+}
+_COPIES = ("copy", "clone")
+_KIND: dict[str, Kind] = {name: kind for kind, names in OPERATORS.items() for name in names.split()}
+
+
+def kind_of(chain: Iterable[str]) -> Kind:
+    """Return the kind of an operator.
+
+    Args:
+        chain: Its name, such as `aten::copy_`, and those of its callers from the nearest outwards.
+    """
+    names = [name.split("::")[-1].removesuffix("_") for name in chain]
+    default: Kind = "copy" if names and names[0] in _COPIES else "other"
+    return next((_KIND[name] for name in names if name in _KIND), default)
+
+
+# ---- the attention of a network's blocks: what a block does but for its FFN and that one's normalization
+
+_ATTENTION = ("attention", "attn", "shsa", "mhsa", "xca", "litemla")  # in the names of classes
+_FFN = ("mlp", "ffn")  # names of a block's children
+_BEGINS_FFN = (*_FFN, "norm2")
+
+
+@dataclass(frozen=True)
+class AttentionPart:
+    """From the beginning of a module to its end, or to that of its FFN."""
+
+    module: nn.Module
+    """A block, or attention with its residual."""
+    ends: tuple[nn.Module, ...] = ()
+    """Children of the module of which the first that is called is no more part of it."""
+
+    def __str__(self) -> str:
+        if self.ends:
+            return f"{type(self.module).__name__} up to its FFN"
+        inner = [type(child).__name__ for child in self.module.children() if _is_attention(child)]
+        return f"{inner[0]} with its residual" if _is_residual(self.module) else f"{type(self.module).__name__} alone"
+
+
+def attention_parts(module: nn.Module) -> list[AttentionPart]:
+    """Find the attention of a network by the names of its classes and layers; empty where there is none."""
+    attention = [child for child in module.children() if _is_attention(child)]
+    ends = _ffn_after(module, attention[0]) if attention else ()
+    if ends or (attention and _is_residual(module)):
+        return [AttentionPart(module, ends)]
+    others = [child for child in module.children() if child not in attention]
+    inner = [part for child in others for part in attention_parts(child)]
+    return [AttentionPart(child) for child in attention] + inner
+
+
+def part_words(parts: Sequence[AttentionPart]) -> str:
+    """Return the parts in a few words, such as `12 x Block up to its FFN`."""
+    return ", ".join(f"{number} x {name}" for name, number in Counter(map(str, parts)).items())
+
+
+def _is_attention(module: nn.Module) -> bool:
+    """Return whether it is attention by its class and its queries, but no block itself, as MaxViT's is."""
+    name = type(module).__name__.lower()
+    is_block = any(_ffn_after(inner, None) for inner in module.modules())
+    return any(word in name for word in _ATTENTION) and _has_queries(module) and not is_block
+
+
+def _has_queries(module: nn.Module) -> bool:
+    """Return whether it has heads, or queries (`qkv`, `to_query`): gates over channels are called attention too."""
+    names = [name.rpartition(".")[2] for name, _ in module.named_modules()]
+    return hasattr(module, "num_heads") or any(name.startswith("q") or "query" in name for name in names)
+
+
+def _is_residual(module: nn.Module) -> bool:
+    return "residual" in type(module).__name__.lower()
+
+
+def _ffn_after(block: nn.Module, attention: nn.Module | None) -> tuple[nn.Module, ...]:
+    """Return what begins the FFN of a block, of its children after the attention; empty where it has no FFN."""
+    children = list(block.named_children())
+    after = [child for _, child in children].index(attention) if attention is not None else -1
+    later = children[after + 1 :]
+    if not any(name in _FFN for name, _ in later):
+        return ()
+    return tuple(child for name, child in later if name in _BEGINS_FFN)
+
+
+@contextmanager
+def marked(parts: Sequence[AttentionPart]) -> Iterator[None]:
+    """Put a range of the profiler around every part, for a while."""
+    handles = [handle for part in parts for handle in _mark(part)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _mark(part: AttentionPart) -> list[RemovableHandle]:
+    around = _Range()
+    registers: list[Callable[..., RemovableHandle]] = [end.register_forward_pre_hook for end in part.ends]
+    return [
+        part.module.register_forward_pre_hook(around.open),
+        *(register(around.close) for register in registers),
+        part.module.register_forward_hook(around.close, always_call=True),
+    ]
+
+
+class _Range:
+    """A range that is opened and closed by hooks; closing twice does no harm."""
+
+    def __init__(self) -> None:
+        self._open: Any = None
+
+    def open(self, *_: Any) -> None:
+        """Begin the part's time."""
+        self._open = record_function(MARK)
+        self._open.__enter__()
+
+    def close(self, *_: Any) -> None:
+        """End it, where it has begun."""
+        if self._open is not None:
+            self._open.__exit__(None, None, None)
+            self._open = None

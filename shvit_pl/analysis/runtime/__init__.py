@@ -1,1 +1,0 @@
-"""`shvit-pl analyze runtime`: where the time of attention goes, by kind of operation."""

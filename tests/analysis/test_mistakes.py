@@ -1,0 +1,86 @@
+"""Mistakes in `analyze runtime` and `macro` are one message each, and nothing is written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from shvit_pl.analysis.options import RuntimeOptions
+from shvit_pl.analysis.ready_network import measured_device
+from shvit_pl.analysis.study_folder import check_output
+from shvit_pl.cli import main
+from shvit_pl.command_line.parser import read_options
+from shvit_pl.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--scope=heads", "--scope .*heads.*: allowed are attention, network"),
+        ("--dtype=fp31", "--dtype .*did you mean 'fp32'"),
+        ("--dtype=int8", "--dtype .*int8.*: allowed are fp32, bf16, fp16"),
+        ("--repeats=2", "--repeats 2: allowed are whole numbers from 5"),
+        ("--batch_size=0", "--batch_size 0: allowed are whole numbers from 1"),
+        ("--batch_size=none", "--batch_size"),
+        ("--image_size=9000", "--image_size 9000"),
+        ("--threads=0", "--threads 0"),
+        ("--output=", "give a folder"),
+        ("--output=.", "--output '.': the command runs inside this folder"),
+        ("--output=..", "--output '..': the command runs inside this folder"),
+        ("--fast", "--fast: no such flag"),
+    ],
+)
+def test_flags_are_checked_before_anything_is_opened(flag, message):
+    with pytest.raises(UserError, match=message):
+        read_options(RuntimeOptions, ["tiny", flag], command="x", description="", positional=["models"])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["runtime", "tinny"], "did you mean 'tiny'"),
+        (["runtime", "timm:resnet18"], "no attention that is known here; give --scope network"),
+        (["runtime", "s3_no_attention"], "--scope network"),
+        (["runtime", "timm:deit_tiny_patch16_224", "--image_size=10"], "can't"),
+        (["macro", "tiny", "--image_size=8"], "sides of 64 pixels or more"),
+        (["macro", "tiny", "--scope=network"], "--scope: no such flag"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(args, message, capsys):
+    size = [] if args[-1].startswith("--image_size") else ["--image_size=64"]
+    assert main(["analyze", *args, "--batch_size=1", "--device=cpu", *size]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+    assert len(printed) < 450
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["tpu", "cpu:5"])
+def test_other_devices_are_refused(name):
+    with pytest.raises(UserError, match=f"--device '{name}': allowed are"):
+        measured_device(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without one")
+def test_a_gpu_that_is_not_here_is_refused():
+    with pytest.raises(UserError, match="torch finds no such device here"):
+        measured_device("cuda")
+
+
+def test_a_home_folder_below_a_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match=f"{tmp_path / 'taken'} is a file"):
+        check_output("~/taken/out", "runtime")
+
+
+@pytest.mark.parametrize("study", [[], ["heads"], ["macro"], ["runtime"]], ids=str)
+def test_the_help_is_quick(study):
+    command = ["analyze", *study, "--help"]
+    code = f"import sys; from shvit_pl.cli import main; main({command}); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env=os.environ, check=True, capture_output=True)
