@@ -4,8 +4,10 @@ from argparse import ArgumentParser
 
 import numpy as np
 import pytest
+import timm
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
+from timm.models import save_for_hf
 from torch.profiler import ProfilerActivity, profile
 
 from shvit_pl import compat
@@ -15,6 +17,13 @@ def test_parser_actions_are_its_options():
     parser = ArgumentParser()
     parser.add_argument("--name")
     assert [action.dest for action in compat.parser_actions(parser)] == ["help", "name"]
+
+
+def test_a_folders_config_is_the_saved_networks(tmp_path):
+    model = timm.create_model("test_resnet", num_classes=3)
+    save_for_hf(model, tmp_path, safe_serialization=True, model_config={"label_names": ["a", "b", "c"]})
+    cfg, architecture, _ = compat.load_timm_config(tmp_path)
+    assert (architecture, cfg["num_classes"], cfg["label_names"]) == ("test_resnet", 3, ["a", "b", "c"])
 
 
 @pytest.mark.parametrize("seed", [0, 7])
