@@ -14,7 +14,8 @@ from torch import nn
 from shvit_pl import ClassificationModule
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
-from shvit_pl.modules.optim import OptimConfig, make_optimizer, make_schedule, peak_lr, place_steps
+from shvit_pl.modules.config import OptimConfig
+from shvit_pl.modules.optim import check_optimizer, make_optimizer, make_schedule, peak_lr, place_steps
 from tests.conftest import perturb_
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -165,6 +166,7 @@ def test_any_timm_optimiser_takes_a_step_or_is_refused_by_its_name(name):
     before = [parameter.clone() for parameter in model.parameters()]
     if _needs_what_is_not_here(name):
         with pytest.raises(UserError, match=f"model.optim.name '?{name}"):
+            check_optimizer(OptimConfig(name=name))
             optimizer_of(model, OptimConfig(name=name))
         return
     optimizer, _ = optimizer_of(model, OptimConfig(name=name, warmup_epochs=0))
