@@ -20,9 +20,8 @@ import yaml
 from jsonargparse import auto_cli
 
 from benchmarks.report import environment, publish, table
-from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.storage import open_storage
-from shvit_pl.sweep.study.trials import COMMAND
+from shvit_pl.sweep.engine.storage import open_storage
+from shvit_pl.sweep.engine.sweep_study import COMMAND, SweepStudy
 from tests.sweep.engine.launch import STUDY, Sweep
 
 FLAGS = (
@@ -89,10 +88,10 @@ def _sweep(folder: Path, points: int, workers: int) -> tuple[Seconds, list[list[
     began = time.time()
     subprocess.run([*_CLI, "sweep", *own, *FLAGS], check=True, stdout=subprocess.DEVNULL)
     ended = time.time()
-    board = Board(open_storage(folder, None), folder.name)
-    first, last = _window(board)
+    study = SweepStudy(open_storage(folder, None), folder.name)
+    first, last = _window(study)
     parts = {"start": first - began, "runs": last - first, "end": ended - last}
-    return parts, [trial.user_attrs[COMMAND] for trial in board.trials()]
+    return parts, [trial.user_attrs[COMMAND] for trial in study.trials()]
 
 
 def _by_hand(flags: list[str], folder: Path) -> float:
@@ -107,13 +106,13 @@ def _doze(folder: Path, points: int, workers: int) -> float:
     """Seconds of the runs of a sweep whose program sleeps for one."""
     sweep = Sweep(str(folder), points=points, workers=workers)
     assert sweep.start().wait() == 0, sweep.output.read_text()
-    first, last = _window(Board(open_storage(folder, None), STUDY))
+    first, last = _window(SweepStudy(open_storage(folder, None), STUDY))
     return last - first
 
 
-def _window(board: Board) -> tuple[float, float]:
+def _window(study: SweepStudy) -> tuple[float, float]:
     """When the first trial of a sweep began and its last one ended, in seconds since the epoch."""
-    trials = board.trials()
+    trials = study.trials()
     starts = [trial.datetime_start.timestamp() for trial in trials if trial.datetime_start]
     ends = [trial.datetime_complete.timestamp() for trial in trials if trial.datetime_complete]
     return min(starts), max(ends)

@@ -58,6 +58,17 @@ def trainer_parameters(method: str, file: Path | None = None) -> dict[str, Param
     }
 
 
+def load_timm_config(folder: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """Read the settings, the architecture and its arguments from a folder's config.json.
+
+    timm makes the same reader public for a Hub repo, but not for a folder.
+    """
+    from timm.models._hub import load_model_config_from_path
+
+    config: tuple[dict[str, Any], str, dict[str, Any]] = load_model_config_from_path(folder)
+    return config
+
+
 def at_cached_commit(builder: Any, repo: str, commit: str | None) -> Any:
     """Return a builder of the local cache for the same dataset at another commit; None if the cache lacks that.
 

@@ -6,9 +6,11 @@ from inspect import Parameter, signature
 
 import numpy as np
 import pytest
+import timm
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from lightning.pytorch import Trainer
+from timm.models import save_for_hf
 from torch.profiler import ProfilerActivity, profile
 
 from shvit_pl import compat
@@ -29,6 +31,13 @@ def test_trainer_parameters_are_those_of_lightnings_trainer(method):
         default = found[name].default
         assert (ast.literal_eval(default) if default else Parameter.empty) == parameter.default
     assert all(each.help for each in found.values())
+
+
+def test_a_folders_config_is_the_saved_networks(tmp_path):
+    model = timm.create_model("test_resnet", num_classes=3)
+    save_for_hf(model, tmp_path, safe_serialization=True, model_config={"label_names": ["a", "b", "c"]})
+    cfg, architecture, _ = compat.load_timm_config(tmp_path)
+    assert (architecture, cfg["num_classes"], cfg["label_names"]) == ("test_resnet", 3, ["a", "b", "c"])
 
 
 @pytest.mark.parametrize("seed", [0, 7])

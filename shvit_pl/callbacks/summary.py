@@ -18,8 +18,7 @@ from shvit_pl.callbacks.measuring import Throughput, find_callback, peak_memory,
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.display.words import counted
-from shvit_pl.models.hub_repos import repo_of
-from shvit_pl.models.local_files import local_file
+from shvit_pl.models.network_names import local_file, repo_of
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.randomness import run_seed
 from shvit_pl.runs.folder import BEST, CHECKPOINTS, write_summary

@@ -13,8 +13,6 @@ from shvit_pl.data.batch_transform import normalize
 from shvit_pl.data.config import COLUMN_SETTINGS, EMBEDDED, ROW_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.samplers import Draw
-from shvit_pl.models.checkpoint import read_checkpoint
-from shvit_pl.models.local_files import local_file
 from shvit_pl.models.open_network import OpenedNetwork
 
 _OF_IMAGES = (*ROW_SETTINGS, *COLUMN_SETTINGS, "exif_rotation")  # settings that say which images there are
@@ -37,7 +35,9 @@ class RealImages:
     def __init__(
         self, opened: OpenedNetwork, image_size: int, path: str | None, normalized: bool, held_out: bool = True
     ) -> None:
-        settings = {"path": path or EMBEDDED} if path or opened.origin != "checkpoint" else _data_of_run(opened.name)
+        settings: dict[str, Any] = {"path": path or EMBEDDED}
+        if path is None and opened.checkpoint is not None and opened.data is not None:
+            settings = {key: opened.data[key] for key in _OF_IMAGES}
         self.data = HFImageDataModule(
             **settings,
             image_size=image_size,
@@ -99,9 +99,3 @@ def in_batches(images: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """Return images `(N, 3, S, S)` in batches of these sizes; missing images are repeated."""
     order = torch.arange(sum(sizes)) % len(images)
     return list(images[order].split(list(sizes)))  # type: ignore[no-untyped-call]
-
-
-def _data_of_run(name: str) -> dict[str, Any]:
-    file = local_file(name)
-    settings = read_checkpoint(str(file), flag="")["data"]
-    return {key: settings[key] for key in _OF_IMAGES}

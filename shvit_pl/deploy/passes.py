@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from shvit_pl.models import SHViT
-from shvit_pl.models.mixers import SelfAttention
-from shvit_pl.models.open_network import TIMM, OpenedNetwork, open_network
+from shvit_pl.models.blocks import SelfAttention
+from shvit_pl.models.network_names import TIMM
+from shvit_pl.models.open_network import OpenedNetwork, open_network
 
 Pass = Callable[[nn.Module], nn.Module | None]  # the layer's faster form, or None where it has none
 

@@ -12,8 +12,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from shvit_pl.command_line.config_files import flat, plain
 from shvit_pl.compat import parser_actions
+from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, naming
-from shvit_pl.models.pretrained import read_pretrained
+from shvit_pl.models.open_network import read_pretrained
 from shvit_pl.runs.folder import interrupted_run, last_checkpoint
 from shvit_pl.teachers.config import DistillConfig
 
@@ -108,12 +109,13 @@ def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> 
 
 def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
     """What comes with weights alone, by `model` and `data`; None for one bare file."""
-    with naming("model.init_from: "):
+    with naming("model.init_from "):
         pretrained = read_pretrained(source)
     if pretrained is None:
         return None
-    names = pretrained.names if command == "predict" else pretrained.model["class_names"]
-    return {"model": {**pretrained.model, "class_names": names}, "data": pretrained.data}
+    names = pretrained.labels if command == "predict" else pretrained.class_names
+    design = asdict(DesignConfig.from_design(pretrained.design))
+    return {"model": {"design": design, "class_names": names}, "data": pretrained.data}
 
 
 def set_defaults(parser: LightningArgumentParser, settings: Mapping[str, Any], of_checkpoint: bool) -> None:

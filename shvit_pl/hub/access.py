@@ -12,7 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_errors import OFFLINE, HubError, hub_errors, hub_reachable, token_page
-from shvit_pl.models.hub_repos import repo_of
+from shvit_pl.models.network_names import repo_of
 
 
 def check_repo_id(repo_id: str, flag: str) -> None:

@@ -18,8 +18,7 @@ from shvit_pl.designs.fingerprint import fingerprint, timm_name
 from shvit_pl.designs.named import NAMED
 from shvit_pl.designs.published import IMAGENET_SIZE, row_of
 from shvit_pl.display.words import counted, in_markdown, joined
-from shvit_pl.models.hub_repos import repo_of
-from shvit_pl.models.local_files import is_path
+from shvit_pl.models.network_names import is_path, repo_of
 from shvit_pl.runs.finished_run import FinishedRun, SweepChoice
 from shvit_pl.runs.folder import FIGURES
 

@@ -9,7 +9,7 @@ import torch
 
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.models.hub_repos import HUB
+from shvit_pl.models.network_names import HUB
 from shvit_pl.runs.folder import BEST, CHECKPOINTS
 
 LAST_RUN = "last"  # in place of a file, for fit: the last checkpoint of the newest run

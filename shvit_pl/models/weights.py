@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+from safetensors.torch import load_file
 from timm.models import load_state_dict_from_hf
 from timm.models.shvit import NormLinear
 from torch import Tensor
 
 from shvit_pl.errors import UserError
 from shvit_pl.hub_errors import use_cache_if_unreachable, why_no_model
-from shvit_pl.models.hub_repos import repo_of
-from shvit_pl.models.local_files import local_file
+from shvit_pl.models.network_names import local_file, repo_of
 from shvit_pl.models.shvit import SHViT, merged_classifier
-from shvit_pl.models.tensors import read_tensors
 
 _HEADS = ("head", "head_dist")
+
+# prefixes of a network in a Lightning module, with our average of it before the network itself
+_AVERAGE, _NETWORK = "ema.module.", "model."
+_AVERAGES = ("state_dict_ema", "model_ema")  # in training checkpoints of timm and of the official code
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DDP, of torch.compile
 
 # official key -> timm key, first match wins; `blocks2` and `blocks3` begin with the three parts of the downsampling
 _OFFICIAL_KEYS = (
@@ -70,11 +78,17 @@ def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> Lo
         UserError: (a `ValueError`) when the source can't be read, or any tensor of the backbone is missing, unexpected
             or of another shape. The model is then unchanged.
     """
-    return load_state(model, read_state_dict(source, averaged), source)
+    return load_state(model, _read_state_dict(str(source), averaged), source)
 
 
 def load_state(model: SHViT, state: dict[str, Tensor], source: str | Path) -> LoadReport:
-    """Load the tensors of `source` into `model`, as `load_weights` does."""
+    """Load the tensors of `source` into `model`, as `load_weights` does.
+
+    Args:
+        model: A model of the design that the weights were trained with.
+        state: The tensors under timm's keys.
+        source: What the user calls the weights.
+    """
     own = model.state_dict()
     _check_backbone(own, state, source)
     if model.head_dist is None and "head_dist.l.weight" in state:
@@ -91,42 +105,92 @@ def load_state(model: SHViT, state: dict[str, Tensor], source: str | Path) -> Lo
     return LoadReport(str(source), len(fitting), tuple(reinitialised), unexpected)
 
 
-def read_state_dict(source: str | Path, averaged: bool = False) -> dict[str, Tensor]:
-    """Read the tensors of `source` under timm's keys; files are read without running code from them."""
+class NoAverageError(UserError):
+    """A moving average of the weights that was asked for where there is none."""
+
+
+def _read_state_dict(source: str, averaged: bool) -> dict[str, Tensor]:
+    """Read the tensors of `source` under timm's keys."""
     path = local_file(source)
-    if path is None:
-        return _from_hub(str(source), averaged)
+    state = _from_hub(source, averaged) if path is None else read_tensors(source, path, averaged)
+    return {_timm_key(key): value for key, value in state.items()}
+
+
+def read_tensors(name: str, path: Path, averaged: bool | None = False) -> dict[str, Tensor]:
+    """Read a network's tensors from whatever they are nested in, without running code from the file.
+
+    Args:
+        name: What the user calls the file.
+        path: Safetensors, a bare state dict, or a training checkpoint of timm, of the official code or of Lightning.
+        averaged: Read the moving average that a checkpoint holds beside the network; None: where it holds one.
+
+    Raises:
+        UserError: for a file that can't be read or holds no tensors, and a `NoAverageError` where it has no average.
+    """
     try:
-        state = read_tensors(path, averaged)
-    except Exception as error:
-        raise _unreadable(source, "damaged, cut short, or of objects that are not tensors") from error
-    if averaged and not state:
-        raise UserError(f"weights {str(source)!r}: it holds no averaged weights; leave out model.use_ema.")
-    if not state:
-        raise _unreadable(source, "it holds no tensors")
-    return _timm_keys(state)
+        content = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
+    except Exception as error:  # whatever the readers run into in a file that is something else, or cut short
+        raise _unreadable(name, "damaged, cut short, or of objects that are not tensors") from error
+    return tensors_in(name, content if isinstance(content, Mapping) else {}, averaged)
 
 
-def _unreadable(source: str | Path, problem: str) -> UserError:
+def tensors_in(name: str, content: Mapping[str, Any], averaged: bool | None = False) -> dict[str, Tensor]:
+    """Return a network's tensors from the content of a file; arguments and errors as of `read_tensors`."""
+    average = {} if averaged is False else _tensors(_average_in(content))
+    if averaged and not average:
+        raise NoAverageError(f"{name!r}: it holds no averaged weights.")
+    if tensors := average or _tensors(_network_in(content)):
+        return tensors
+    raise _unreadable(name, "it holds no tensors")
+
+
+def _load_pickled(path: Path) -> Any:
+    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():  # theirs: the arguments
+        warnings.simplefilter("ignore")  # of other protocols than torch's own
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _average_in(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    average = next((content[key] for key in _AVERAGES if isinstance(content.get(key), Mapping)), None)
+    state = content.get("state_dict")
+    return average or (_below(state, _AVERAGE) if isinstance(state, Mapping) else {})
+
+
+def _network_in(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    state = content.get("state_dict", content.get("model", content))
+    state = _unwrapped(state) if isinstance(state, Mapping) else {}
+    return _below(state, _NETWORK) or state
+
+
+def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {key: value for key, value in _unwrapped(state).items() if isinstance(value, Tensor)}
+
+
+def _below(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {str(key).removeprefix(prefix): value for key, value in state.items() if str(key).startswith(prefix)}
+
+
+def _unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {_WRAPPERS.sub("", str(key)): value for key, value in state.items()}
+
+
+def _unreadable(name: str, problem: str) -> UserError:
     return UserError(
-        f"weights {str(source)!r}: not a readable file of weights ({problem}). Give a whole .safetensors, .pth or "
-        ".ckpt file, or the name of a Hub repo."
+        f"{name!r}: not a readable file of weights ({problem}). Give a whole .safetensors, .pth or .ckpt file, or the "
+        "name of a Hub repo."
     )
 
 
 def _from_hub(source: str, averaged: bool) -> dict[str, Tensor]:
     if averaged:
-        raise UserError(f"weights {source!r}: a Hub repo holds one set of weights; leave out model.use_ema.")
+        raise NoAverageError(f"{source!r}: a Hub repo holds one set of weights, none of them averaged.")
     repo = repo_of(source)
     use_cache_if_unreachable()
     try:
-        return _timm_keys(load_state_dict_from_hf(repo, weights_only=True))
+        state: dict[str, Tensor] = load_state_dict_from_hf(repo, weights_only=True)
     except Exception as error:
-        raise UserError(f"weights {source!r}: {why_no_model(error, repo)}") from error
-
-
-def _timm_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {_timm_key(key): value for key, value in state.items()}
+        raise UserError(f"{source!r}: {why_no_model(error, repo)}") from error
+    return state
 
 
 def _timm_key(key: str) -> str:
@@ -163,7 +227,7 @@ def _check_backbone(own: Mapping[str, Tensor], state: Mapping[str, Tensor], sour
     ]
     if problems:
         raise UserError(
-            f"weights {str(source)!r}: these weights are of another design, tensors of the backbone are "
+            f"{str(source)!r}: these weights are of another design, tensors of the backbone are "
             f"{', '.join(problems)}. Nothing was loaded; set model.design to the design that they were trained with."
         )
 

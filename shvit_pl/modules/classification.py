@@ -19,8 +19,8 @@ from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design
 from shvit_pl.errors import UserError, naming
 from shvit_pl.models import SHViT, build_network, load_weights
-from shvit_pl.models.local_files import local_file
-from shvit_pl.models.weights import LoadReport
+from shvit_pl.models.network_names import local_file
+from shvit_pl.models.weights import LoadReport, NoAverageError
 from shvit_pl.modules.averaging import make_average
 from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
@@ -145,7 +145,7 @@ class ClassificationModule(TrainedModule):
     def check_initial_weights(self) -> None:
         """Raise `UserError` when `init_from` names a file that is not there."""
         if self.config.init_from is not None:
-            with naming("model.init_from: "):
+            with naming("model.init_from "):
                 local_file(self.config.init_from)
 
     def load_initial_weights(self) -> LoadReport | None:
@@ -155,8 +155,11 @@ class ClassificationModule(TrainedModule):
             return None
         self.configure_model()
         assert self.model is not None
-        with naming("model.init_from: "):
-            report = load_weights(self.model, source, averaged=self.config.use_ema)
+        with naming("model.init_from "):
+            try:
+                report = load_weights(self.model, source, averaged=self.config.use_ema)
+            except NoAverageError as error:
+                raise UserError(f"{error} Leave out model.use_ema.") from error
         self.init_note = str(report)
         if self.ema is not None:
             self.ema.set(self.model)

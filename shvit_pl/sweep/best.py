@@ -9,15 +9,15 @@ from shvit_pl.errors import UserError
 from shvit_pl.runs.finished_run import SweepChoice
 from shvit_pl.runs.folder import SUMMARY
 from shvit_pl.runs.metrics import better
-from shvit_pl.sweep.plan.objectives import monitor, value_of
+from shvit_pl.sweep.engine.reading import results_of
+from shvit_pl.sweep.plan.definition import monitor, value_of
 from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.write import cells_markdown
 from shvit_pl.sweep.results import Cell, Results, Run
-from shvit_pl.sweep.study.reading import results_of
 
 
 def best_run(folder: Path) -> tuple[Path, SweepChoice]:
-    """The best run of the best cell of a sweep, by what its runs kept their best epoch by.
+    """Return the best run of the best cell of a sweep, by the metric of its best checkpoints.
 
     Cells are compared by their mean over seeds, for the best of all runs might just be a lucky one.
 
@@ -25,7 +25,7 @@ def best_run(folder: Path) -> tuple[Path, SweepChoice]:
         folder: The sweep's.
 
     Returns:
-        The run's folder, and what the card says of the sweep.
+        The run's folder, and the text and table about the sweep for its card.
 
     Raises:
         UserError: where no run has ended, or the best one is on another machine.
@@ -39,7 +39,7 @@ def best_run(folder: Path) -> tuple[Path, SweepChoice]:
 
 
 def pick(results: Results) -> tuple[Cell, Run, float] | None:
-    """The best cell by its mean, its best run and that one's value; None where no run has ended."""
+    """Return the best cell by its mean, its best run and that run's value; None where no run has ended."""
     objective = monitor(results.objectives)
     sign = -1.0 if better(objective) == "min" else 1.0
     scored = [(cell, _scores(cell, objective)) for cell in results.cells]

@@ -1,4 +1,4 @@
-"""The runs of a sweep with their cost, and the time that they will take, by a few steps of each cell."""
+"""The runs of a sweep with their cost, and an estimate of their time from a few steps of each cell."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from shvit_pl.fit.check import Planned
 from shvit_pl.runs.folder import finished_run, read_summary
 from shvit_pl.sweep.plan.checks import OpenedCell
 from shvit_pl.sweep.plan.definition import Definition
-from shvit_pl.sweep.processes import how_it_ended
-from shvit_pl.sweep.study.progress import duration
+from shvit_pl.sweep.processes import describe_exit
+from shvit_pl.sweep.watch import duration
 
 _STEPS = 6
 _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
@@ -28,30 +28,27 @@ _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without
 
 @dataclass(frozen=True)
 class Measured:
-    """A few steps of a cell.
-
-    Attributes:
-        start: Seconds beside the steps: imports, opening the data, writing.
-        images_per_second: In training, loading included.
-    """
+    """The times of a few steps of a cell."""
 
     start: float
+    """Seconds beside the steps: imports, opening the data, writing."""
     images_per_second: float
+    """Images per second in training, loading included."""
 
     def seconds(self, planned: Planned) -> float:
-        """Estimated for a whole run."""
+        """Estimate the seconds of a whole run."""
         images = planned.trained + _VALIDATION * planned.validated
         return self.start + images / self.images_per_second
 
 
 def dry_run(definition: Definition, cells: Sequence[OpenedCell], program: Sequence[str], workers: int) -> None:
-    """Print the cells of a sweep: what they cost, and how long their runs take when measured one after the other.
+    """Print the cells of a sweep, their costs, and the estimated time of their runs.
 
     Args:
         definition: The sweep.
         cells: Its cells; of a search, the ends of its ranges.
-        program: What runs them.
-        workers: Runs at a time, over which the time is shared out.
+        program: The program that runs them.
+        workers: Runs at a time, by which the time is divided.
 
     Raises:
         UserError: with its last line, for a cell whose first steps fail.
@@ -75,7 +72,7 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], program: Sequen
 
 
 def _measure(command: Sequence[str], name: str) -> Measured:
-    """Run a few steps of `fit`, in a folder that is thrown away."""
+    """Run a few steps of `fit`, in a temporary folder."""
     with tempfile.TemporaryDirectory() as root:
         flags = [
             f"--trainer.max_steps={_STEPS}",
@@ -90,7 +87,9 @@ def _measure(command: Sequence[str], name: str) -> Measured:
         wall = time.perf_counter() - since
         run = finished_run(Path(root) / "run")
         if run is None:
-            raise UserError(f"{name}: its first steps fail: {how_it_ended(done.stdout + done.stderr, done.returncode)}")
+            raise UserError(
+                f"{name}: its first steps fail: {describe_exit(done.stdout + done.stderr, done.returncode)}"
+            )
         summary = read_summary(run)
     rate = summary["images_per_second"]
     return Measured(max(0.0, wall - summary["steps_trained"] * summary["global_batch"] / rate), rate)

@@ -10,39 +10,38 @@ from rich.console import Console
 
 from shvit_pl.display.terminal import new_progress
 from shvit_pl.errors import UserError
+from shvit_pl.sweep.engine.folder import SWEEP
+from shvit_pl.sweep.engine.reading import read_results, results_of
+from shvit_pl.sweep.engine.sweep_study import SPEED, SweepStudy
 from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.report.findings import best_first, findings_of
 from shvit_pl.sweep.report.quantities import run_value
 from shvit_pl.sweep.report.text import summary_lines
 from shvit_pl.sweep.report.write import PAGE, write_report
 from shvit_pl.sweep.results import Results
-from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.folder import SWEEP
-from shvit_pl.sweep.study.reading import read_results, results_of
-from shvit_pl.sweep.study.trials import SPEED
 
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
 
 
-def finish(board: Board, definition: Definition, folder: Path, speed: bool, gpu: str | None, plain: bool) -> None:
-    """Report; and measure the inference speed of cells that have none yet, where asked, and report again.
+def finish(study: SweepStudy, definition: Definition, folder: Path, speed: bool, gpu: str | None, plain: bool) -> None:
+    """Report; where `speed` is set and cells lack their inference speed, measure it and report again.
 
     Args:
-        board: The study.
+        study: The sweep's study.
         definition: The sweep.
         folder: Its folder.
-        speed: Whether to measure.
+        speed: Measure inference speed.
         gpu: The number of the GPU that measures; None for the first, or the CPU where there is none.
         plain: No progress bar.
     """
-    results = read_results(board, definition, folder)
+    results = read_results(study, definition, folder)
     summaries = _to_measure(results) if speed else {}
     if summaries and set(summaries) != set((results.speed or {}).get("cells", {})):
         write_report(findings_of(results), folder)  # what is known, before this takes its minutes
         measured = _measured(summaries, folder, gpu, plain)
         if measured is not None:
-            board.study.set_user_attr(SPEED, measured)
-        results = read_results(board, definition, folder)
+            study.optuna_study.set_user_attr(SPEED, measured)
+        results = read_results(study, definition, folder)
     _report(results, folder)
 
 
@@ -61,14 +60,14 @@ def _report(results: Results, folder: Path) -> None:
 def _measured(
     summaries: dict[str, dict[str, Any]], folder: Path, gpu: str | None, plain: bool
 ) -> dict[str, Any] | None:
-    """Inference speed by cell; None where another process measures it, which two at a time would falsify."""
+    """Measure inference speed by cell; None where another process does, as two at a time would slow each other down."""
     from shvit_pl.runs.claim import claim, release  # torch, which `report` does without
     from shvit_pl.sweep.speed import measure_speed
 
     try:
         claim(folder, SWEEP, "--folder")
     except UserError:
-        print("its inference speed is being measured by another process")
+        print("another process is measuring the inference speed")
         return None
     print(f"measuring the inference speed of {len(summaries)} cells (--speed false leaves it out)", flush=True)
     try:
@@ -84,7 +83,7 @@ def _measured(
 
 
 def _to_measure(results: Results) -> dict[str, dict[str, Any]]:
-    """A summary of each cell that has one; of a search, of the best trials alone, which nothing beats first."""
+    """Return a summary of each cell that has one; for a search, of the best trials only, from the Pareto front on."""
     found = {cell.name: cell.done[0] for cell in results.cells if cell.done}
     known = {name: run.summary for name, run in found.items() if run.summary is not None}
     if results.kind != "search":

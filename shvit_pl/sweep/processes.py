@@ -1,4 +1,4 @@
-"""Which process it is, whether it is alive, how it ended, and children that die with their parent."""
+"""Processes: their identity, whether they live, how they ended, and children that die with their parent."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
-_LONGEST = 300  # characters of an error
+_LINE_LENGTH = 300  # characters of an error
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def this_process() -> dict[str, Any]:
-    """What tells this process from any other, on any machine, at any time."""
+    """Return what identifies this process among all others, on any machine, at any time."""
     return {"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine(), "started": _started(os.getpid())}
 
 
 def is_alive(process: dict[str, Any]) -> bool | None:
-    """Whether a process is there; None where that can't be told, as of another machine's."""
+    """Return whether a process lives; None where that can't be told, as for another machine's."""
     if process["machine"] is None or not is_of_this_machine(process):
         return None
     return _started(process["pid"]) == process["started"]
 
 
 def is_of_this_machine(process: Mapping[str, Any]) -> bool:
-    """Whether a process is of this machine and container, by the host's name where that is all there is."""
+    """Return whether a process is of this machine and container, or of this host's name where no more is known."""
     return (process["machine"], process["host"]) == (_machine(), socket.gethostname())
 
 
@@ -45,12 +45,12 @@ def start_child(
         stderr=subprocess.STDOUT,
         env=environment,
         start_new_session=True,
-        preexec_fn=dying_with_us(),
+        preexec_fn=kill_on_parent_exit(),
     )
 
 
-def dying_with_us() -> Callable[[], None]:
-    """A `preexec_fn` that has the system kill a child when this process dies (Linux)."""
+def kill_on_parent_exit() -> Callable[[], None]:
+    """Return a `preexec_fn` that has the system kill a child when this process dies (Linux)."""
     parent = os.getpid()
 
     def prepare() -> None:
@@ -62,17 +62,17 @@ def dying_with_us() -> Callable[[], None]:
     return prepare
 
 
-def how_it_ended(output: str, code: int) -> str:
-    """What a process that failed said last, and the signal that killed it, if one did."""
+def describe_exit(output: str, code: int) -> str:
+    """Return the signal that killed a process, if one did, and the last line that it printed."""
     lines = [line.strip() for line in output.splitlines()]
-    said = next((line for line in reversed(lines) if line), "")
-    said = "" if said.startswith("$ ") else said[:_LONGEST]
+    last = next((line for line in reversed(lines) if line), "")
+    last = "" if last.startswith("$ ") else last[:_LINE_LENGTH]  # its own command
     killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
-    return "; ".join(part for part in (killed, said) if part) or f"exit code {code}"
+    return "; ".join(part for part in (killed, last) if part) or f"exit code {code}"
 
 
 def _machine() -> str | None:
-    """This boot of this machine, and the container that numbers its processes; None where that can't be told."""
+    """Return this boot of this machine, and the container that numbers its processes; None where that is unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -81,7 +81,7 @@ def _machine() -> str | None:
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, in the system's clock ticks; None where there is no such process, or only its remains."""
+    """Return when a process started, in the system's clock ticks; None for one that is gone or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

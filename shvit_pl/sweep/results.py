@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from shvit_pl.sweep.plan.objectives import Direction
-from shvit_pl.sweep.plan.sweep_file import Kind
+from shvit_pl.sweep.plan.definition import Direction, Kind
 
 State = Literal["done", "pruned", "failed", "running", "waiting"]
 

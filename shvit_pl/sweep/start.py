@@ -1,4 +1,4 @@
-"""Starting a sweep, or joining in: reading and checking what is asked for, running what is missing, reporting."""
+"""Starting a sweep, or joining one: check its flags and cells, run what is missing, and report."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from optuna.exceptions import StorageInternalError
 
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.sweep.dry_run import dry_run
-from shvit_pl.sweep.engine.driver import Terminated, Terms, drive
-from shvit_pl.sweep.engine.pool import Pool
+from shvit_pl.sweep.engine.driver import DriverConfig, Terminated, drive
+from shvit_pl.sweep.engine.folder import write_record
+from shvit_pl.sweep.engine.pool import Pool, slots_for, workers_and_gpus
+from shvit_pl.sweep.engine.reading import Status, location_flag, read_status, recorded_sweeps, study_name
+from shvit_pl.sweep.engine.storage import hide_password, open_storage
+from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.engine.worker import WorkerSpec
 from shvit_pl.sweep.finish import finish
-from shvit_pl.sweep.gpus import slots_for, workers_and_gpus
 from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.plan.checks import check_flags, check_strays, open_cells
-from shvit_pl.sweep.plan.definition import Definition, define, refuse_other
-from shvit_pl.sweep.plan.sweep_file import pick_sweep_file, read_sweep_file
-from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.folder import write_record
-from shvit_pl.sweep.study.place import place, study_of, sweeps_there
-from shvit_pl.sweep.study.progress import Status, status_of
-from shvit_pl.sweep.study.storage import hide_password, open_storage
+from shvit_pl.sweep.plan.definition import Definition, refuse_other
+from shvit_pl.sweep.plan.sweep_file import define, pick_sweep_file, read_sweep_file
 from shvit_pl.sweep.watch import LiveTable
 
 _SILENCE = 6  # heartbeats
@@ -48,16 +46,16 @@ def start(options: Options, configs: Sequence[str], flags: Sequence[str], comman
     file = read_sweep_file(path)
     base = [*(f"--config={config}" for config in (*file.base, *layers)), *flags]
     folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()
-    study = study_of(folder, options.storage, options.study)
+    study = study_name(folder, options.storage, options.study)
     fit = FitCheck()
     check_flags(file, flags, fit)
     definition = define(file, base, fit)
     workers, gpus = workers_and_gpus(options, fit.trainer.devices)
-    there = sweeps_there(folder, options.storage, study)
-    for before, where in there:
+    recorded = recorded_sweeps(folder, options.storage, study)
+    for before, where in recorded:
         refuse_other(before, definition, where)
     spec = WorkerSpec(str(folder), options.storage, study, tuple(base), heartbeat=options.heartbeat)
-    unchecked = all(before.cells != definition.cells for before, _ in there)
+    unchecked = all(before.cells != definition.cells for before, _ in recorded)
     opened = open_cells(definition, file, base, fit) if unchecked or options.dry_run else []
     if options.dry_run:
         dry_run(definition, opened, spec.program, workers)
@@ -72,9 +70,9 @@ def run_sweep(
 
     Args:
         definition: What to run.
-        spec: What each worker is told.
+        spec: The settings of each worker.
         slots: One worker each, with its GPU.
-        options: As on the command line.
+        options: The flags of `sweep`.
         command: The command line.
 
     Raises:
@@ -83,33 +81,33 @@ def run_sweep(
     """
     folder = Path(spec.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    board = Board(open_storage(folder, spec.storage), spec.study, list(definition.objectives.values()))
-    added = board.record(definition, place(folder, spec.storage, spec.study))
+    study = SweepStudy(open_storage(folder, spec.storage), spec.study, list(definition.objectives.values()))
+    added = study.record(definition, location_flag(folder, spec.storage, spec.study))
     write_record(folder, definition, spec.study, spec.storage, command)
-    again = board.forgive()
-    status = status_of(board, definition, options.retries)
+    again = study.forgive()
+    status = read_status(study, definition, options.retries)
     _announce(definition, status, spec, len(slots), added, again)
-    status = _driven(board, definition, Pool(spec, slots), options)
+    status = _drive(study, definition, Pool(spec, slots), options)
     gpu = next(iter(options.gpu_numbers), None)
-    finish(board, definition, folder, options.speed and status.left == 0, gpu, options.plain)
+    finish(study, definition, folder, options.speed and status.left == 0, gpu, options.plain)
     _close(status, folder)
 
 
-def _driven(board: Board, definition: Definition, pool: Pool, options: Options) -> Status:
-    """How far the sweep is when nothing is left to do here."""
-    terms = Terms(options.retries, _SILENCE * options.heartbeat, options.wait)
+def _drive(study: SweepStudy, definition: Definition, pool: Pool, options: Options) -> Status:
+    """Work until nothing is left to do here, and return the progress."""
+    config = DriverConfig(options.retries, _SILENCE * options.heartbeat, options.wait)
     try:
         with LiveTable(Path(pool.spec.folder), options.plain) as table:
-            return drive(board, definition, pool, terms, table)
+            return drive(study, definition, pool, config, table)
     except (KeyboardInterrupt, Terminated) as stop:
-        print(f"stopped: {_left(board, definition, options)}; the same command goes on with them", flush=True)
+        print(f"stopped: {_left(study, definition, options)}; the same command goes on with them", flush=True)
         raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
 
 
 def _close(status: Status, folder: Path) -> None:
-    """Say what is not done, and how it will be."""
+    """Print what is not done, and what to do about it."""
     if status.left:
-        print(f"{status.left} runs go on elsewhere, and end up in this report: shvit-pl report --folder {folder}")
+        print(f"{status.left} runs go on in other processes; update the report: shvit-pl report --folder {folder}")
     if status.failed:
         failed = status.failed[0]
         print(f"{len(status.failed)} of {status.total} runs failed, such as {failed.point.key}: {failed.error}")
@@ -117,20 +115,20 @@ def _close(status: Status, folder: Path) -> None:
         raise SystemExit(1)
 
 
-def _left(board: Board, definition: Definition, options: Options) -> str:
+def _left(study: SweepStudy, definition: Definition, options: Options) -> str:
     try:
-        status = status_of(board, definition, options.retries)
+        status = read_status(study, definition, options.retries)
     except StorageInternalError:
-        return "some runs may be left, the database is away"
+        return "some runs may be left, the database is unavailable"
     return f"{status.left} of {status.total} runs are left"
 
 
 def _without_password(options: Options, command: Sequence[str]) -> tuple[Options, Sequence[str]]:
-    """Both as they may be written down."""
-    given, hidden = options.storage, hide_password(options.storage)
-    if given is None or hidden is None:
+    """Return both without the password of the database."""
+    storage, hidden = options.storage, hide_password(options.storage)
+    if storage is None or hidden is None:
         return options, command
-    return replace(options, storage=hidden), [arg.replace(given, hidden) for arg in command]
+    return replace(options, storage=hidden), [arg.replace(storage, hidden) for arg in command]
 
 
 def _announce(definition: Definition, status: Status, spec: WorkerSpec, workers: int, added: int, again: int) -> None:

@@ -1,8 +1,9 @@
-"""Watching a sweep: a live table on a terminal, a line per event elsewhere."""
+"""The progress of a sweep: a live table on a terminal, a line per event elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from shvit_pl.sweep.study.folder import LOGS
-from shvit_pl.sweep.study.progress import Ended, Running, Status, duration
+from shvit_pl.sweep.engine.folder import LOGS
+from shvit_pl.sweep.engine.reading import Ended, Running, Status
 
 _ROWS = 12  # runs in the table
 
 
 class LiveTable:
-    """What runs, what is done, what failed, the best so far, and the time left.
+    """Shows what runs, what is done, what failed, the best so far, and the time left.
 
     Args:
-        folder: The sweep folder, whose logs say how far each run is.
+        folder: The sweep folder, whose logs have the last line of each run.
         plain: Lines instead of a table, also on a terminal.
     """
 
@@ -32,54 +33,54 @@ class LiveTable:
         self._live = (
             Live(console=self.console, refresh_per_second=2) if self.console.is_terminal and not plain else None
         )
-        self._begun: set[str] = set()  # runs whose command was printed
-        self._told: set[str] | None = None  # runs whose end was told; None before the first look
+        self._begun: set[str] = set()  # keys of runs whose command was printed
+        self._ended: set[str] | None = None  # keys of runs whose end was printed; None before the first look
 
     def __enter__(self) -> LiveTable:
-        """Begin."""
+        """Start the live table."""
         if self._live is not None:
             self._live.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """Leave the terminal as it was."""
+        """Stop the live table."""
         if self._live is not None:
             self._live.stop()
 
     def show(self, status: Status) -> None:
-        """Show how far the sweep is."""
+        """Show the progress."""
         ended = (*status.ended, *status.failed)
-        if self._told is None:
-            self._told = {run.point.key for run in ended}
-            self._begun = set(self._told)
+        if self._ended is None:
+            self._ended = {run.point.key for run in ended}
+            self._begun = set(self._ended)
             if ended:
                 self.console.print(f"{len(ended)} of {status.total} runs were there already")
         for run in ended:
-            if run.point.key not in self._told:
-                self._told.add(run.point.key)
-                self._tell_begin(run)  # of one that began since the last look
-                self._tell_end(run, status)
+            if run.point.key not in self._ended:
+                self._ended.add(run.point.key)
+                self._print_begin(run)  # of one that began since the last look
+                self._print_end(run, status)
         for running in status.running:
-            self._tell_begin(running)
+            self._print_begin(running)
         if self._live is not None:
             self._live.update(Group(_bar(status), _runs(status, self._last_line), _best(status)))
 
-    def _tell_begin(self, run: Running | Ended) -> None:
-        """A run's command, once."""
+    def _print_begin(self, run: Running | Ended) -> None:
+        """Print a run's command, once."""
         if run.command and run.point.key not in self._begun:
             self._begun.add(run.point.key)
             self.console.print(f"{_name(run)} begins: {run.command}", markup=False)
 
-    def _tell_end(self, run: Ended, status: Status) -> None:
-        """A line about a run that has ended."""
+    def _print_end(self, run: Ended, status: Status) -> None:
+        """Print a line about a run that has ended."""
         names = ", ".join(f"{name} {value:.4g}" for name, value in zip(status.objectives, run.values, strict=False))
         left = f"{status.left} left" + (f", about {duration(status.seconds_left)}" if status.seconds_left else "")
         ended = f"{names} in {duration(run.seconds)}" + " (pruned)" * run.pruned
-        said = f"failed: {run.error}" if run in status.failed else ended
-        self.console.print(f"{_name(run)}: {said}  ({left})", markup=False)
+        outcome = f"failed: {run.error}" if run in status.failed else ended
+        self.console.print(f"{_name(run)}: {outcome}  ({left})", markup=False)
 
     def _last_line(self, key: str) -> str:
-        """The last line that a run of this machine printed."""
+        """Return the last line that a run of this machine printed."""
         try:
             with (self.folder / LOGS / f"{key}.log").open("rb") as file:
                 file.seek(max(0, file.seek(0, 2) - 2000))
@@ -87,6 +88,11 @@ class LiveTable:
         except OSError:
             return ""
         return " ".join((lines or [""])[-1].split())
+
+
+def duration(seconds: float) -> str:
+    """Format seconds as hours:minutes:seconds."""
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _bar(status: Status) -> Table:

@@ -186,7 +186,7 @@ NO_WEIGHTS = {
 def test_a_file_of_weights_that_is_none(mistake, capsys, tmp_path):
     name, content = NO_WEIGHTS[mistake]
     (tmp_path / name).write_bytes(content)
-    said = [f"model.init_from: weights '{name}'", "not a readable file of weights", "Give"]
+    said = [f"model.init_from '{name}'", "not a readable file of weights", "Give"]
     assert_refused([f"--model.init_from={name}"], said, capsys, tmp_path)
     assert not (tmp_path / "made").exists()
 
@@ -202,18 +202,18 @@ def test_a_file_of_weights_that_is_none(mistake, capsys, tmp_path):
     ],
 )
 def test_weights_that_are_not_there(source, said, capsys, tmp_path):
-    assert_refused([f"--model.init_from={source}"], [f"model.init_from: weights {source!r}", said], capsys, tmp_path)
+    assert_refused([f"--model.init_from={source}"], [f"model.init_from {source!r}", said], capsys, tmp_path)
 
 
 def test_weights_of_another_design(last, capsys, tmp_path):
     flags = ["--model.init_from=last.ckpt", "--model.design.name=s2", "--data.image_size=128"]
-    said = ["model.init_from: weights 'last.ckpt'", "another design", "Nothing was loaded", "set model.design"]
+    said = ["model.init_from 'last.ckpt'", "another design", "Nothing was loaded", "set model.design"]
     assert_refused(flags, said, capsys, tmp_path)
 
 
 def test_averaged_weights_that_are_not_there(last, capsys, tmp_path):
     flags = ["--model.init_from=last.ckpt", "--model.use_ema=true"]
-    assert_refused(flags, ["no averaged weights", "leave out model.use_ema"], capsys, tmp_path)
+    assert_refused(flags, ["no averaged weights", "Leave out model.use_ema"], capsys, tmp_path)
 
 
 def test_last_with_nothing_to_resume_begins_anew(tmp_path):

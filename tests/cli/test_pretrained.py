@@ -14,7 +14,7 @@ from shvit_pl.cli import main
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.named import NAMED
 from shvit_pl.models import create_model, load_weights
-from shvit_pl.models.pretrained import read_pretrained
+from shvit_pl.models.open_network import read_pretrained
 from shvit_pl.runs.folder import CONFIG
 from tests.cli.saved import DATA, NAMES, save
 
@@ -35,8 +35,8 @@ def test_a_folder_says_its_design_and_classes(tmp_path):
     save(tmp_path / "saved", patch_size=8, stages=4, stage1="attention")
     found = read_pretrained(str(tmp_path / "saved"))
     design = resolve_design("tiny", patch_size=8, stages=4, stage1="attention")
-    assert replace(DesignConfig(**found.model["design"]).resolve(), image_size=design.image_size) == design
-    assert found.model["class_names"] == NAMES
+    assert replace(found.design, image_size=design.image_size) == design
+    assert found.class_names == found.labels == NAMES
     assert found.data == {"image_size": 128, "crop_pct": 0.875}
 
 
@@ -44,9 +44,9 @@ def test_a_paper_model_of_timm_is_known_by_its_name(tmp_path):
     model = timm.create_model("shvit_s1")
     save_for_hf(model, tmp_path / "s1", safe_serialization=True)
     found = read_pretrained(str(tmp_path / "s1"))
-    assert found.model["design"]["name"] == "s1"
-    assert found.model["class_names"] is None  # the data's, then
-    assert found.names[0] == "tench, Tinca tinca"
+    assert found.design == NAMED["s1"]
+    assert found.class_names is None  # the data's, then
+    assert (found.labels[0], found.other_names[0]) == ("tench, Tinca tinca", "n01440764, tench, Tinca tinca")
     assert load_weights(create_model("s1"), tmp_path / "s1").loaded == len(model.state_dict())
 
 
@@ -108,4 +108,6 @@ def test_a_classifier_for_other_classes_is_not_measured(tmp_path, capsys):
 def test_averaged_weights_of_a_repo_are_refused(capsys):
     flags = ["--model.init_from=hf-hub:user/name", "--model.use_ema=true", "--model.design.name=tiny"]
     assert main(["fit", *DATA, *flags]) == 2
-    assert "a Hub repo holds one set of weights; leave out model.use_ema" in capsys.readouterr().err
+    assert (
+        "a Hub repo holds one set of weights, none of them averaged. Leave out model.use_ema" in capsys.readouterr().err
+    )

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from shvit_pl import HFImageDataModule
+from shvit_pl.cli import main
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.views import Views
 from shvit_pl.errors import UserError
@@ -52,6 +53,13 @@ def test_all_mistakes_of_a_config_are_named_at_once():
         DataConfig(batch_size=1, erasing=2.0, auto_augment="foo", steps_per_epoch=3)
     flags = [line.split()[0] for line in str(error.value).splitlines()]
     assert flags == ["data.batch_size", "data.erasing", "data.auto_augment", "data.steps_per_epoch"]
+
+
+def test_the_command_prints_a_line_for_each(capsys):
+    assert main(["fit", "--data.batch_size=1", "--data.erasing=2"]) == 2
+    first, second = capsys.readouterr().err.splitlines()[-2:]
+    assert first.startswith("shvit-pl fit: error: data.batch_size 1: ")
+    assert second.startswith("shvit-pl fit: error: data.erasing 2.0: ")
 
 
 def test_auto_is_a_size_of_the_command_line():

@@ -94,7 +94,7 @@ def test_a_mistake_in_the_rows(mistake, tmp_path):
 
 def refusal(**settings):
     with pytest.raises(UserError) as error:
-        HFImageDataModule(image_size=32, batch_size=4, num_workers=0, **settings).setup("fit")
+        HFImageDataModule(**{"image_size": 32, "batch_size": 4, "num_workers": 0, **settings}).setup("fit")
     return str(error.value)
 
 
@@ -184,6 +184,25 @@ def test_a_mistake_in_the_path(write, settings, said, tmp_path):
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("path", ["./nothing", "~/nothing/here", "a/b/c"])
-def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(path):
-    assert refusal(path=path) == f"data.path {path!r}: no such file or folder."
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        *(({"path": path}, f"data.path {path!r}: no such file or folder.") for path in ("./nothing", "~/a/b", "a/b/c")),
+        ({"path": ""}, "data.path '': allowed are digits, a folder of images,"),
+        ({"name": "foo"}, "data.name 'foo': 'digits' has no configurations"),
+        ({"image_column": "img"}, "data.image_column 'img': no such column (did you mean 'image'?)"),
+        ({"image_column": "label"}, "data.image_column 'label': it holds ClassLabel"),
+        ({"train_split": "trian"}, "data.train_split 'trian': no such split (did you mean 'train'?)"),
+        ({"train_fraction": 0.0001}, "data.train_fraction 0.0001: of 1437 images this leaves one side without any"),
+        ({"validation_fraction": 0.9999}, "data.validation_fraction 0.9999: of 1797 images this leaves one side"),
+        (
+            {"validation_fraction": 0.999},
+            "data.validation_fraction 0.999: with data.train_fraction 1.0 it leaves 1 image",
+        ),
+        ({"batch_size": 5000}, "data.batch_size 5000: there are only 1437 training images; allowed are 2 to 1437."),
+        ({"streaming": True, "steps_per_epoch": 3}, "data.streaming: 'digits' has no validation split"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_to_the_digits_or_is_not_there(settings, said):
+    assert refusal(**settings).startswith(said)

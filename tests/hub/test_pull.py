@@ -10,7 +10,7 @@ from timm.models._hub import save_for_hf
 
 from shvit_pl.cli import main
 from shvit_pl.models import create_model, load_weights
-from shvit_pl.models.hub_repos import commit_of
+from shvit_pl.models.network_names import commit_of
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 from tests.cli.saved import DATA, NAMES, save
@@ -92,7 +92,7 @@ def test_the_commit_is_known(model, hub):
 def test_what_the_hub_does_not_have_is_one_message_with_the_next_step(model, source, said, capsys):
     assert main(["validate", f"--model.init_from=hf-hub:{source}", *DATA]) == 2
     message = capsys.readouterr().err
-    assert re.fullmatch(rf"shvit-pl validate: error: model.init_from: weights 'hf-hub:{source}': .+\n", message)
+    assert re.fullmatch(rf"shvit-pl validate: error: model.init_from 'hf-hub:{source}': .+\n", message)
     assert all(part in message for part in said), message
 
 

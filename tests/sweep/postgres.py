@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from shvit_pl.sweep.processes import dying_with_us
+from shvit_pl.sweep.processes import kill_on_parent_exit
 from tests.sweep.engine.processes import wait_until
 
 _OWNER = "postgres"  # of the cluster where this is run as root, which PostgreSQL refuses to be
@@ -63,7 +63,7 @@ class Postgres:
 
     def _call(self, program, *args):
         command = [str(self.binaries / program), "-D", str(self.folder), *args]
-        owner = {"user": self.user, "group": self.user, "cwd": self.folder, "preexec_fn": dying_with_us()}
+        owner = {"user": self.user, "group": self.user, "cwd": self.folder, "preexec_fn": kill_on_parent_exit()}
         with self.log.open("a") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, **owner)
 

@@ -4,8 +4,8 @@ import io
 from contextlib import redirect_stdout
 
 from shvit_pl.cli import main
-from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.storage import open_storage
+from shvit_pl.sweep.engine.storage import open_storage
+from shvit_pl.sweep.engine.sweep_study import SweepStudy
 
 FLAGS = [
     "--model.design.name=tiny",
@@ -36,7 +36,7 @@ def sweep(folder, text, *flags):
 
 def trials(folder):
     """The trials in a sweep folder's study."""
-    return Board(open_storage(folder, None), folder.name).trials()
+    return SweepStudy(open_storage(folder, None), folder.name).trials()
 
 
 def files(folder):

@@ -13,6 +13,8 @@ from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
 from tests.sweep.small import PATCHES, files, sweep, trials
 
+pytestmark = pytest.mark.slow  # real fits; the engine's own tests are quick
+
 TWO = f"{PATCHES}objective: [val/acc1, params]\n"
 NAMES = ["patch_size-16_seed-0", "patch_size-8_seed-0"]
 
@@ -30,7 +32,6 @@ def weights(run):
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
-@pytest.mark.slow
 def test_each_run_leaves_an_ordinary_run_folder(done, capsys):
     folder, _ = done
     assert sorted(path.name for path in (folder / "runs").iterdir()) == NAMES
@@ -46,7 +47,6 @@ def test_each_run_leaves_an_ordinary_run_folder(done, capsys):
         assert f"{summary['metrics']['val/acc1']:.4f}"[:5] in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_each_command_is_printed_as_it_is_stored_and_run(done):
     folder, printed = done
     begun = re.findall(r"^(patch_size \d+), seed 0 begins: (.*)$", printed, re.MULTILINE)
@@ -58,7 +58,6 @@ def test_each_command_is_printed_as_it_is_stored_and_run(done):
         assert logged.endswith(shlex.join(trial.user_attrs["command"]))
 
 
-@pytest.mark.slow
 def test_a_stored_command_repeats_the_run_bit_for_bit(done, tmp_path):
     folder, _ = done
     command = read_summary(folder / "runs" / NAMES[1] / "version_0")["command"]
@@ -70,7 +69,6 @@ def test_a_stored_command_repeats_the_run_bit_for_bit(done, tmp_path):
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-@pytest.mark.slow
 def test_several_objectives_make_a_pareto_study(done):
     folder, _ = done
     for trial, name in zip(trials(folder), NAMES, strict=True):
@@ -78,7 +76,6 @@ def test_several_objectives_make_a_pareto_study(done):
         assert trial.values == [summary["metrics"]["val/acc1"], summary["params"]]
 
 
-@pytest.mark.slow
 def test_a_sweep_tells_how_far_it_is_in_plain_lines(done):
     folder, printed = done
     assert f"sweep: 2 runs (2 cells, seeds 0) in {folder}, 1 at a time" in printed
@@ -99,7 +96,6 @@ def test_the_same_command_again_starts_nothing(done):
     assert len(trials(folder)) == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "flags", "said"),
     [
@@ -125,7 +121,6 @@ def test_a_changed_sweep_is_refused_with_the_difference(text, flags, said, done,
     assert files(folder) == before
 
 
-@pytest.mark.slow
 def test_added_points_are_run_also_in_a_folder_that_was_moved(done, tmp_path):
     folder = tmp_path / "moved"
     shutil.copytree(done[0], folder)
@@ -144,7 +139,6 @@ def test_added_points_are_run_also_in_a_folder_that_was_moved(done, tmp_path):
     assert read_summary(folder / "runs" / "patch_size-4_seed-1" / "version_0")["seed"] == 1
 
 
-@pytest.mark.slow
 def test_rows_of_a_list_win_over_flags_and_these_over_configs(tmp_path):
     (tmp_path / "layer.yaml").write_text("model: {optim: {lr: 0.2, weight_decay: 0.2}}\n")
     text = "base: s1.yaml\nlist: {as it is: {}, Other: {model.optim.lr: 0.4, data.augment: none}}\n"
@@ -159,7 +153,6 @@ def test_rows_of_a_list_win_over_flags_and_these_over_configs(tmp_path):
     assert [run["data"]["augment"] for run in runs] == ["shift", "none"]
 
 
-@pytest.mark.slow
 def test_a_dry_run_tells_costs_and_time_and_leaves_nothing(done, tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))

@@ -1,4 +1,7 @@
-"""The catalogue of users' mistakes with a sweep: each is one short line, before anything starts, and leaves nothing."""
+"""Mistakes through the command: each is one short line, before anything starts, and leaves nothing.
+
+Most are in plan/test_sweep_file, plan/test_checks and test_options, where they are found.
+"""
 
 import os
 import re
@@ -8,19 +11,17 @@ import pytest
 import torch
 
 from shvit_pl.cli import main
+from shvit_pl.errors import UserError
+from shvit_pl.sweep.engine.folder import write_record
+from shvit_pl.sweep.engine.pool import workers_and_gpus
+from shvit_pl.sweep.engine.reading import study_name
+from shvit_pl.sweep.engine.storage import open_storage
+from shvit_pl.sweep.engine.sweep_study import SweepStudy
+from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.plan.definition import Definition
-from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.folder import write_record
-from shvit_pl.sweep.study.storage import open_storage
-from tests.sweep.mistakes import BASE, FILES, FLAGS, GRID
+from tests.sweep.plan.mistakes import BASE, GRID
 
 LONGEST = 450  # characters of a message
-ROOT = Path(__file__).parents[2]
-QUICK = ["--model.design.name=tiny", "--data.num_workers=0"]
-
-
-def sweep(*flags):
-    return main(["sweep", *QUICK, *flags])
 
 
 def line_of(capsys, command="sweep"):
@@ -37,94 +38,17 @@ def everything(folder):
     return set(folder.rglob("*"))
 
 
-def assert_refused(flags, said, capsys, folder):
+def assert_refused(args, parts, capsys, folder):
     before = everything(folder)
-    assert sweep(*flags) == 2
-    line = line_of(capsys)
-    for text in said:
-        assert text in line, line
+    assert main(args) == 2
+    line = line_of(capsys, args[0])
+    assert all(part in line for part in parts), line
     assert everything(folder) == before
 
 
 @pytest.fixture
-def configs(tmp_path):
+def my_yaml(tmp_path):
     (tmp_path / "my.yaml").write_text(GRID)
-    (tmp_path / "other.yaml").write_text(GRID)
-    (tmp_path / "bad.yaml").write_text("data: {batchsize: 8}\n")
-    (tmp_path / "low.yaml").write_text("model: {optim: {lr: 0}}\n")
-    (tmp_path / "dev.yaml").write_text("trainer: {fast_dev_run: true}\n")
-    (tmp_path / "nolog.yaml").write_text("trainer: {logger: false}\n")
-
-
-@pytest.mark.parametrize("mistake", FILES)
-def test_a_mistake_in_the_sweep_file(mistake, configs, capsys, tmp_path):
-    text, said = FILES[mistake]
-    (tmp_path / "my.yaml").write_text(text, encoding="utf-8", errors="surrogateescape")
-    assert_refused(["--config=my.yaml"], said, capsys, tmp_path)
-
-
-@pytest.mark.parametrize(("flags", "said"), FLAGS, ids=lambda value: value[0])
-def test_a_mistake_in_a_flag(flags, said, configs, capsys, tmp_path):
-    assert_refused(["--config=my.yaml", *flags], said, capsys, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        ([], ["--config: no sweep file", "such as cli_configs/sweeps/macro.yaml"]),
-        (["--config=s1.yaml"], ["--config 's1.yaml'", "no sweep file"]),
-        (["--config=s1.yaml", "--config=data/digits.yaml"], ["'s1.yaml', 'data/digits.yaml'", "no sweep file"]),
-        (["--config=sweeps/marco.yaml"], ["--config 'sweeps/marco.yaml'", "did you mean 'sweeps/macro.yaml'"]),
-        (["--config=."], ["--config '.'", "a folder"]),
-        (["--config="], ["--config ''", "no such file"]),
-    ],
-    ids=str,
-)
-def test_no_sweep_file(flags, said, capsys, tmp_path):
-    assert_refused(flags, said, capsys, tmp_path)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there(configs, capsys, tmp_path):
-    assert_refused(["--config=my.yaml", "--gpus=7"], ["--gpus 7", "no GPU here", "leave it out"], capsys, tmp_path)
-
-
-@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core alone")
-def test_workers_of_runs_that_take_several_devices(configs, capsys, tmp_path):
-    said = ["--trainer.devices 2", "leave out --workers and --gpus"]
-    assert_refused(["--config=my.yaml", "--trainer.devices=2", "--workers=2"], said, capsys, tmp_path)
-
-
-@pytest.mark.parametrize("flags", [[], ["--dry-run"]], ids=str)
-def test_a_folder_of_a_run(flags, configs, capsys, tmp_path):
-    (tmp_path / "version_0").mkdir()
-    (tmp_path / "version_0" / "config.yaml").touch()
-    said = ["--folder 'version_0'", "a run's folder"]
-    assert_refused(["--config=my.yaml", "--folder=version_0", *flags], said, capsys, tmp_path)
-
-
-@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody can write into")
-def test_a_folder_that_can_not_be_made(configs, capsys, tmp_path):
-    assert_refused(["--config=my.yaml", "--folder=/proc/sweep"], ["/proc", "--folder"], capsys, tmp_path)
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere")
-def test_a_folder_without_access(configs, capsys, tmp_path):
-    (tmp_path / "locked").mkdir(mode=0o555)
-    said = ["--folder 'locked/sweep'", "no access"]
-    assert_refused(["--config=my.yaml", "--folder=locked/sweep"], said, capsys, tmp_path)
-
-
-def test_a_sweep_file_of_the_records_name_in_the_sweeps_folder(configs, capsys, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "my.yaml").rename(tmp_path / "mine" / "sweep.yaml")
-    said = ["--folder 'mine'", "its sweep.yaml is not the record of a sweep", "another folder"]
-    assert_refused(["--config=mine/sweep.yaml", "--folder=mine"], said, capsys, tmp_path)
-
-
-def test_the_record_of_a_sweep_is_no_sweep_file(other_sweep, capsys, tmp_path):
-    said = ["'there/sweep.yaml'", "the record of a sweep", "it was started by: shvit-pl sweep"]
-    assert_refused(["--config=there/sweep.yaml"], said, capsys, tmp_path)
 
 
 @pytest.fixture
@@ -132,45 +56,47 @@ def other_sweep(tmp_path):
     """A folder that a sweep over other sizes has begun in."""
     definition = Definition("grid", {"patch_size 4": {"model.design.patch_size": 4}}, (0,), {"val/acc1": "max"}, {})
     (tmp_path / "there").mkdir()
-    Board(open_storage(tmp_path / "there", None), "there", ["max"]).record(definition, "--folder 'there'")
+    SweepStudy(open_storage(tmp_path / "there", None), "there", ["max"]).record(definition, "--folder 'there'")
     write_record(tmp_path / "there", definition, "there", None, ["shvit-pl", "sweep"])
     return definition
 
 
-@pytest.mark.parametrize("flags", [[], ["--dry-run"]], ids=str)
-def test_a_folder_of_another_sweep(flags, other_sweep, configs, capsys, tmp_path):
-    said = ["--folder 'there'", "another sweep (", "patch_size", "undo the change, or give another --folder"]
-    assert_refused(["--config=my.yaml", "--folder=there", *flags], said, capsys, tmp_path)
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--config=wrong.yaml"], ["--config 'wrong.yaml': gird: no such key", "did you mean 'grid'"]),
+        (["--config=stages.yaml"], ["model.design.stages 9", "give depth"]),
+        (["--config=my.yaml", "--wokers=3"], ["--wokers", "did you mean '--workers'"]),
+        (["--config=my.yaml", "--workers=0"], ["--workers 0", "from 1"]),
+        (["--config=my.yaml", "--folder=there"], ["it holds another sweep (", "patch_size", "give another --folder"]),
+        (["--config=my.yaml", "--folder=there", "--dry-run"], ["--folder 'there'", "another sweep ("]),
+        (["--config=stages.yaml", "--folder=there"], ["it holds another sweep"]),  # before cells that can't run
+        pytest.param(
+            ["--config=my.yaml", "--folder=/proc/sweep"], ["--folder", "/proc"],
+            marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody can write into"),
+        ),
+        (["--config=there/sweep.yaml"], ["the record of a sweep", "it was started by: shvit-pl sweep"]),
+    ],
+    ids=lambda value: " ".join(value),
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_leaves_nothing(flags, parts, my_yaml, other_sweep, capsys, tmp_path):
+    (tmp_path / "wrong.yaml").write_text(f"{BASE}gird: {{data.batch_size: [8]}}\nseeds: [0]\n")
+    (tmp_path / "stages.yaml").write_text(f"{BASE}grid: {{model.design.stages: [9]}}\n")
+    args = ["sweep", "--model.design.name=tiny", "--data.num_workers=0", *flags]
+    assert_refused(args, parts, capsys, tmp_path)
 
 
-def test_another_sweep_is_refused_before_cells_that_can_not_run(other_sweep, configs, capsys, tmp_path):
-    (tmp_path / "my.yaml").write_text(f"{BASE}grid: {{model.design.stages: [9]}}\n")
-    assert_refused(["--config=my.yaml", "--folder=there"], ["it holds another sweep"], capsys, tmp_path)
-
-
-def test_a_password_is_in_no_message(configs, capsys, tmp_path, monkeypatch):
+def test_a_password_is_in_no_message(my_yaml, capsys, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", "another")  # and so it is what it was when this test has ended
-    sweep("--config=my.yaml", "--storage=postgresql://nobody:secret@localhost:1/x")
+    assert main(["sweep", "--config=my.yaml", "--storage=postgresql://nobody:secret@localhost:1/x"]) == 2
     line = line_of(capsys)
     assert "--storage postgresql://nobody@localhost:1/x" in line
     assert "secret" not in line
     assert os.environ["PGPASSWORD"] == "secret"  # where the runs find it
 
 
-def test_a_folder_whose_study_is_another(other_sweep, configs, capsys, tmp_path):
-    said = ["--folder 'there'", "another one than --storage and --study say", "give neither"]
-    assert_refused(["--config=my.yaml", "--folder=there", "--study=mine"], said, capsys, tmp_path)
-
-
-def test_a_folder_whose_study_is_in_a_database(other_sweep, configs, capsys, tmp_path):
-    database = "postgresql://user@host/database"
-    write_record(tmp_path / "there", other_sweep, "shared", database, ["shvit-pl", "sweep"])
-    said = ["--folder 'there'", f"give --storage {database} --study shared", "or another --folder"]
-    assert_refused(["--config=my.yaml", "--folder=there"], said, capsys, tmp_path)
-
-
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "parts"),
     [
         ([], ["folder"]),
         (["--folder=none"], ["--folder 'none'", "no sweep's folder"]),
@@ -181,12 +107,75 @@ def test_a_folder_whose_study_is_in_a_database(other_sweep, configs, capsys, tmp
     ],
     ids=str,
 )
-def test_a_mistake_with_a_report(args, said, other_sweep, capsys, tmp_path):
+def test_a_mistake_with_a_report(args, parts, other_sweep, capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     write_record(tmp_path / "empty", other_sweep, "empty", None, ["shvit-pl", "sweep"])
+    assert_refused(["report", *args], parts, capsys, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("storage", "parts"),
+    [
+        ("postgres://user@host/db", ["write postgresql://user@host/db"]),
+        ("sqlite:///x", ["--storage sqlite:///x", "SQLite", "postgresql://"]),
+        ("nonsense", ["--storage nonsense", "postgresql://"]),
+        ("postgresql://nobody@localhost:1/x", ["--storage postgresql://nobody@localhost:1/x", "refused"]),
+    ],
+)
+def test_a_storage_for_one_worker_or_that_is_not_there(storage, parts, tmp_path):
+    with pytest.raises(UserError) as refused:
+        open_storage(tmp_path, storage)
+    assert all(part in str(refused.value) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("folder", "study", "parts"),
+    [
+        ("version_0", None, ["--folder 'version_0'", "a run's folder"]),
+        ("my.yaml", None, ["--folder 'my.yaml'", "is a file"]),
+        ("my.yaml/sweep", None, ["--folder 'my.yaml/sweep'", "is a file"]),
+        ("mine", None, ["--folder 'mine'", "its sweep.yaml is not the record of a sweep", "another folder"]),
+        ("there", "mine", ["--folder 'there'", "another study than --storage and --study name", "give neither"]),
+        ("shared", None, ["give --storage postgresql://user@host/database --study shared", "or another --folder"]),
+        pytest.param(
+            "locked/sweep", None, ["--folder 'locked/sweep'", "no access"],
+            marks=pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_no_sweeps_or_another_ones(folder, study, parts, my_yaml, other_sweep, tmp_path):
+    for name in ("version_0", "mine", "shared"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "version_0" / "config.yaml").touch()
+    (tmp_path / "mine" / "sweep.yaml").write_text(GRID)
+    (tmp_path / "locked").mkdir(mode=0o555)
+    write_record(tmp_path / "shared", other_sweep, "shared", "postgresql://user@host/database", ["shvit-pl", "sweep"])
     before = everything(tmp_path)
-    assert main(["report", *args]) == 2
-    line = line_of(capsys, "report")
-    for text in said:
-        assert text in line
+    with pytest.raises(UserError) as refused:
+        study_name(Path(folder), None, study)
+    assert all(part in str(refused.value) for part in parts), refused.value
     assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "devices", "parts"),
+    [
+        (Options(gpus="7"), "auto", ["--gpus 7: allowed are 0, 1"]),
+        (Options(gpus="0,0"), "auto", ["--gpus 0,0: 0 is there twice", "--per_gpu 2"]),
+        (Options(workers=3), "auto", ["--workers 3: 2 GPUs with --per_gpu 1 have room for 2"]),
+        (Options(workers=2), 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
+        (Options(gpus="0"), 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
+    ],
+)
+def test_gpus_and_workers_that_do_not_fit(options, devices, parts, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError) as refused:
+        workers_and_gpus(options, devices)
+    assert all(part in str(refused.value) for part in parts)
+
+
+def test_a_gpu_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match="--gpus 7: torch finds no GPU here; leave it out"):
+        workers_and_gpus(Options(gpus="7"), "auto")
+    assert workers_and_gpus(Options(), "auto") == (1, [])

@@ -35,49 +35,33 @@ def test_an_option_may_be_written_in_any_usual_way(args, options):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "parts"),
     [
         (["--workers", "0"], "--workers 0: allowed are whole numbers from 1"),
         (["--workers", "-1"], "--workers -1: allowed are whole numbers from 1"),
         (["--per_gpu=0"], "--per_gpu 0: allowed are whole numbers from 1"),
         (["--retries=-1"], "--retries -1: allowed are whole numbers from 0"),
-        (["--heartbeat=0"], "--heartbeat 0.0: allowed are seconds above 0"),
-        (["--heartbeat=.nan"], "--heartbeat nan: allowed are seconds above 0"),
+        (["--heartbeat=0"], "--heartbeat 0: allowed are numbers above 0"),
+        (["--heartbeat=nan"], "--heartbeat nan: allowed are numbers above 0"),
         (["--folder="], "--folder ''"),
         (["--gpus="], "--gpus '': allowed are numbers"),
         (["--gpus=0,,1"], "--gpus '0,,1'"),
         (["--gpus=all"], "--gpus 'all'"),
-    ],
-    ids=str,
-)
-def test_an_impossible_value_is_refused(args, said):
-    with pytest.raises(UserError) as refused:
-        read_options(args)
-    assert said in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
         (["--workers"], "--workers: expected one argument"),
         (["--folder", "--dry-run"], "--folder: expected one argument"),
         (["--config"], "--config: expected one argument"),
         (["--config", "--dry-run"], "--config: expected one argument"),
         (["-c"], "--config: expected one argument"),
-        (["--workers", "two"], "workers two: allowed is a whole number"),
-        (["--plain", "perhaps"], "plain perhaps: allowed is true or false"),
-        (["--heartbeat=soon"], "heartbeat soon: allowed is a number"),
+        (["--workers", "two"], "--workers two: allowed is a whole number"),
+        (["--plain=perhaps"], "--plain perhaps: allowed is true or false"),
+        (["--heartbeat=soon"], "--heartbeat soon: allowed is a number"),
     ],
     ids=str,
 )
-def test_a_missing_or_wrong_value_is_one_line(args, said, capsys):
-    with pytest.raises(SystemExit) as stop:
+def test_an_impossible_missing_or_wrong_value_is_refused(args, parts):
+    with pytest.raises(UserError) as refused:
         read_options(args)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert error.startswith("shvit-pl sweep: error: ")
-    assert error.count("\n") == 1
-    assert said in error
+    assert parts in str(refused.value)
 
 
 def test_the_help_names_every_option(capsys):

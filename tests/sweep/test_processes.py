@@ -10,8 +10,8 @@ from tests.sweep.engine.processes import processes_of, wait_until
 
 PARENT = """
 import signal, subprocess, sys, time
-from shvit_pl.sweep.processes import dying_with_us
-prepare = dying_with_us()
+from shvit_pl.sweep.processes import kill_on_parent_exit
+prepare = kill_on_parent_exit()
 def slowly():
     time.sleep({before})
     prepare()

@@ -8,9 +8,8 @@ from shvit_pl.designs.published import paper_row
 from shvit_pl.errors import UserError
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.sweep.plan.checks import check_flags, open_cells
-from shvit_pl.sweep.plan.definition import define
-from shvit_pl.sweep.plan.flags import as_flags
-from shvit_pl.sweep.plan.sweep_file import pick_sweep_file, read_sweep_file
+from shvit_pl.sweep.plan.definition import as_flags
+from shvit_pl.sweep.plan.sweep_file import define, pick_sweep_file, read_sweep_file
 
 NAMES = [f"sweeps/{path.name}" for path in sorted((shipped_configs() / "sweeps").glob("*.yaml"))]
 TAUGHT = [name for name in NAMES if "distil" in name]  # by a teacher that has to be trained before

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from shvit_pl.sweep.plan.points import Point
-from shvit_pl.sweep.study.progress import Ended, Running, Status
+from shvit_pl.sweep.engine.reading import Ended, Running, Status
+from shvit_pl.sweep.plan.definition import Point
 from shvit_pl.sweep.watch import LiveTable
 from tests.sweep.small import PATCHES, arguments
 

@@ -1,6 +1,7 @@
 """Every mistake about a teacher is one short message with the flag, the value and the next step."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -8,9 +9,9 @@ from timm.models import save_for_hf
 from torch import nn
 
 from shvit_pl.errors import UserError
-from shvit_pl.models.opened_network import OpenedNetwork
+from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.probe import probe
+from shvit_pl.teachers.teacher import probe
 from tests.teachers.makers import opened, shaken, stored
 
 TEACHER, WEIGHTS = "model.distill.teacher", "model.distill.weights"
@@ -35,12 +36,14 @@ def folder(tmp_path_factory, run):
     content["hyper_parameters"]["design"]["name"] = "s1"
     torch.save(content, root / "other_design.ckpt")
     (root / "run" / "checkpoints").mkdir(parents=True)
+    shutil.copytree(run / "checkpoints", root / "runs" / "version_0" / "checkpoints")
     save_for_hf(shaken("test_resnet", classes=0), root / "backbone", safe_serialization=True)
     save_for_hf(shaken("test_resnet"), root / "weightless", safe_serialization=True)
     (root / "weightless" / "model.safetensors").unlink()
     for name, settings in (("of_others", {"architectures": ["ViT"]}), ("unknown", {"architecture": "resnet5000"})):
         (root / name).mkdir()
         (root / name / "config.json").write_text(json.dumps(settings))
+        (root / name / "model.safetensors").touch()
     return root
 
 
@@ -55,20 +58,23 @@ def folder(tmp_path_factory, run):
         ({"teacher": "user/repo"}, [f"{TEACHER} 'user/repo'", "Hub cannot be reached"]),
         ({"teacher": "hf-hub:user/repo"}, ["Hub cannot be reached"]),
         ({"teacher": "./nowhere"}, ["no such file or folder"]),
+        ({"teacher": "s1"}, ["a design, without weights", "shvit-pl fit"]),
+        ({"teacher": "https://hub/model"}, ["addresses are not fetched"]),
+        ({"teacher": "runs"}, ["a folder of runs", "version_0"]),
         ({"teacher": "runs/s1/version_7"}, ["no such file or folder"]),
         ({"teacher": "nowhere.ckpt"}, ["no such file or folder"]),
-        ({"teacher": "run"}, ["a folder without a teacher", "checkpoints/best.ckpt"]),
-        ({"teacher": "resnet.safetensors"}, ["does not say of which network", WEIGHTS]),
+        ({"teacher": "run"}, ["a folder without weights", "checkpoints/best.ckpt"]),
+        ({"teacher": "resnet.safetensors"}, ["doesn't name its network", WEIGHTS]),
         ({"teacher": "text.ckpt"}, ["not a whole checkpoint", "can't be read"]),
         ({"teacher": "cut.ckpt"}, ["not a whole checkpoint", "can't be read"]),
         ({"teacher": "foreign.ckpt"}, ["not a whole checkpoint", "hyper_parameters", WEIGHTS]),
-        ({"teacher": "other_design.ckpt"}, ["not a whole checkpoint", "not of the design in its settings"]),
-        ({"teacher": "plain.ckpt", "use_ema": True}, ["model.distill.use_ema true", "leave it out"]),
+        ({"teacher": "other_design.ckpt"}, ["these weights are of another design"]),
+        ({"teacher": "plain.ckpt", "use_ema": True}, ["model.distill.use_ema true", "Leave it out"]),
         ({"teacher": "backbone"}, ["not a classifier"]),
-        ({"teacher": "weightless"}, ["no weights"]),
+        ({"teacher": "weightless"}, ["a folder without weights", "model.safetensors"]),
         ({"teacher": "of_others"}, ["does not say which network"]),
         ({"teacher": "unknown"}, ["'resnet5000' is not known to timm"]),
-        ({"teacher": "backbone", "weights": "resnet.safetensors"}, [WEIGHTS, "belongs to a timm model"]),
+        ({"teacher": "backbone", "weights": "resnet.safetensors"}, [WEIGHTS, "belongs to a model of timm"]),
         ({"teacher": "test_resnet", "weights": "gone.pth"}, [f"{WEIGHTS} 'gone.pth'", "no such file"]),
         ({"teacher": "test_resnet", "weights": "run"}, [f"{WEIGHTS} 'run'", "a folder"]),
         ({"teacher": "test_resnet", "weights": "text.pth"}, ["not a readable file of weights"]),
@@ -82,7 +88,7 @@ def folder(tmp_path_factory, run):
         ({"teacher": "test_resnet", "weights": "resnet.safetensors", "use_ema": True}, ["no averaged weights"]),
         ({"teacher": "vit_tiny_patch16_224", "weights": "fixed.safetensors", "teacher_size": 96}, ["teacher_size 96"]),
         ({"teacher": "RUN", "teacher_size": 8}, ["model.distill.teacher_size 8", "64 pixels"]),
-        ({"teacher": "test_resnet", "use_ema": True}, ["model.distill.use_ema true", "leave it out"]),
+        ({"teacher": "test_resnet", "use_ema": True}, ["model.distill.use_ema true", "Leave it out"]),
         (
             {"teacher": "test_resnet", "class_map": "gone.yaml"},
             ["class_map 'gone.yaml'"],

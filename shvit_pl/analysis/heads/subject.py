@@ -19,8 +19,7 @@ from shvit_pl.deploy.images import RealImages
 from shvit_pl.deploy.measuring import chosen_device
 from shvit_pl.deploy.passes import check_size
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.models.labels import class_names
-from shvit_pl.models.open_network import OpenedNetwork, open_network
+from shvit_pl.models.open_network import OpenedNetwork, class_names, open_network
 from shvit_pl.randomness import seeded
 
 

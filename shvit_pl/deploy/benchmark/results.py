@@ -20,9 +20,8 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import IMAGENET_SIZE, TIMM_TOP1, paper_row
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import read_rows
-from shvit_pl.models.hub_repos import repo_of
-from shvit_pl.models.local_files import local_file
-from shvit_pl.models.open_network import TIMM, OpenedNetwork
+from shvit_pl.models.network_names import TIMM, repo_of
+from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.runs.folder import BEST, SUMMARY, read_summary
 from shvit_pl.runs.metrics import EMA
 
@@ -140,7 +139,7 @@ def _paper_accuracy(name: str, pixels: int) -> Accuracy | None:
 
 
 def _run_accuracy(opened: OpenedNetwork) -> Accuracy | None:
-    checkpoint = local_file(opened.name)
+    checkpoint = opened.checkpoint
     assert checkpoint is not None
     folder = checkpoint.parent.parent
     if not (folder / SUMMARY).is_file():

@@ -1,4 +1,4 @@
-"""The driver: sees that every point is run, that workers live, and that somebody watches."""
+"""The driver of a sweep: enqueues what is missing, keeps workers alive, and shows the progress."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from shvit_pl.sweep.engine.pool import Pool
+from shvit_pl.sweep.engine.reading import Status, read_status
+from shvit_pl.sweep.engine.storage import retry_while_unavailable
+from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.plan.definition import Definition
-from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.progress import Status, status_of
-from shvit_pl.sweep.study.storage import patiently
 
 _POLL = 0.5  # seconds between two looks at the study
 
@@ -23,36 +23,33 @@ class Terminated(BaseException):
 
 
 class Watcher(Protocol):
-    """Shows how far a sweep is."""
+    """Shows the progress of a sweep."""
 
     def show(self, status: Status) -> None:
-        """Show it."""
+        """Show the progress."""
 
 
 @dataclass(frozen=True)
-class Terms:
-    """On which terms a driver drives.
-
-    Attributes:
-        retries: How often a point that fails is tried again.
-        grace: Seconds after which a silent worker of another machine is taken for dead.
-        wait: Stay until the last run of all machines has ended, to take it over if need be.
-    """
+class DriverConfig:
+    """Options of the sweep driver."""
 
     retries: int = 1
+    """Number of times that a point which fails is tried again."""
     grace: float = 60.0
+    """Seconds after which a silent worker of another machine is taken for dead."""
     wait: bool = True
+    """Stay until the last run of all machines has ended, to take it over if need be."""
 
 
-def drive(board: Board, definition: Definition, pool: Pool, terms: Terms, watcher: Watcher) -> Status:
+def drive(study: SweepStudy, definition: Definition, pool: Pool, config: DriverConfig, watcher: Watcher) -> Status:
     """Work until every point is done or given up, here or on other machines.
 
     Args:
-        board: The study.
+        study: The sweep's study.
         definition: The sweep.
         pool: Workers to keep alive; they end with this function.
-        terms: Retries and patience.
-        watcher: Is told how far the sweep is.
+        config: Retries and patience.
+        watcher: Shows the progress.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, when all runs have ended.
@@ -62,10 +59,10 @@ def drive(board: Board, definition: Definition, pool: Pool, terms: Terms, watche
         try:
             while True:
                 check()
-                status = patiently(lambda: _step(board, definition, terms))
+                status = retry_while_unavailable(lambda: _step(study, definition, config))
                 watcher.show(status)
-                ours = [run for run in status.running if pool.does(run.owner)]
-                if status.left == 0 or not (terms.wait or status.waiting or ours):
+                ours = [run for run in status.running if pool.owns(run.owner)]
+                if status.left == 0 or not (config.wait or status.waiting or ours):
                     return status
                 pool.keep(status.left)
                 time.sleep(_POLL)
@@ -74,15 +71,15 @@ def drive(board: Board, definition: Definition, pool: Pool, terms: Terms, watche
             raise
 
 
-def _step(board: Board, definition: Definition, terms: Terms) -> Status:
-    board.reap(terms.grace)
-    board.enqueue_missing(definition.points.values(), terms.retries)
-    return status_of(board, definition, terms.retries)
+def _step(study: SweepStudy, definition: Definition, config: DriverConfig) -> Status:
+    study.end_abandoned(config.grace)
+    study.enqueue_missing(definition.points.values(), config.retries)
+    return read_status(study, definition, config.retries)
 
 
 @contextmanager
 def _signals_raise() -> Iterator[Callable[[], None]]:
-    """Ctrl-C and SIGTERM as exceptions; what is given raises one that was swallowed on its way, as destructors do."""
+    """Turn Ctrl-C and SIGTERM into exceptions; the yielded function raises one that a destructor has swallowed."""
     caught: list[BaseException] = []
 
     def stop(number: int, frame: object) -> None:

@@ -1,4 +1,4 @@
-"""Pruning: a run of a search tells the study its metric after each epoch, and ends where the pruner says so."""
+"""Pruning: a run of a search reports its metric after each epoch, and ends where the pruner gives it up."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import lightning as L
 from optuna.exceptions import StorageInternalError
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.plan.search import make_pruner
-from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.storage import open_storage
+from shvit_pl.sweep.engine.storage import open_storage
+from shvit_pl.sweep.engine.sweep_study import SweepStudy
 
 
 class PruneTrial(L.Callback):
-    """Ends a run that the pruner gives up; it leaves a whole run folder, with fewer steps than it set out for.
+    """Ends a run that the pruner gives up; its run folder is complete, with fewer steps than planned.
 
     Args:
         folder: The sweep folder.
@@ -28,7 +27,7 @@ class PruneTrial(L.Callback):
     def __init__(self, folder: str, storage: str | None, study: str, trial: int, metric: str, pruner: str) -> None:
         self.folder, self.storage, self.study = folder, storage, study
         self.trial, self.metric, self.pruner = trial, metric, pruner
-        self._board: Board | None = None
+        self._opened: SweepStudy | None = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Report; between two epochs, ask whether to go on."""
@@ -41,11 +40,9 @@ class PruneTrial(L.Callback):
     def _is_hopeless(self, trainer: L.Trainer) -> bool:
         epoch = trainer.current_epoch + 1
         try:
-            if self._board is None:
-                self._board = Board(open_storage(Path(self.folder), self.storage), self.study)
-                self._board.study.pruner = make_pruner(self.pruner)
-            trial = self._board.open(self.trial)
-            trial.report(trainer.callback_metrics[self.metric].item(), epoch)
-            return epoch != trainer.max_epochs and trial.should_prune()
-        except (StorageInternalError, UserError):  # of a database that is away for a while
+            if self._opened is None:
+                self._opened = SweepStudy(open_storage(Path(self.folder), self.storage), self.study)
+            value = trainer.callback_metrics[self.metric].item()
+            return self._opened.report(self.trial, value, epoch, self.pruner) and epoch != trainer.max_epochs
+        except (StorageInternalError, UserError):  # a database that is unavailable for a while
             return False

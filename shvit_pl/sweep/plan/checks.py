@@ -1,4 +1,4 @@
-"""A sweep against `fit`: every flag, value and cell, before the first run."""
+"""Checks of a sweep by `fit`: every flag, value and cell, before the first run."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.fit.check import FitCheck, Planned
 from shvit_pl.runs.metrics import EMA, MONITORS
 from shvit_pl.sweep.options import own_flags
-from shvit_pl.sweep.plan.definition import Definition
-from shvit_pl.sweep.plan.flags import as_flags, short_names
+from shvit_pl.sweep.plan.definition import Definition, as_flags, short_names
 from shvit_pl.sweep.plan.sweep_file import IN_FILE, SweepFile
 
-# what the sweep says to each run, and where a user says it
-_OWN = {
-    "seed_everything": "seeds in the sweep file say it",
-    "monitor": "objective in the sweep file says it",
-    "run_name": "each run has the name of its point",
-    "trainer.default_root_dir": "--folder says it",
-    "ckpt_path": "interrupted runs go on by themselves",
+# flags that the sweep sets for each run, and where a user sets them instead
+_SET_BY_SWEEP = {
+    "seed_everything": "set by seeds in the sweep file",
+    "monitor": "set by objective in the sweep file",
+    "run_name": "each run is named after its point",
+    "trainer.default_root_dir": "set by --folder",
+    "ckpt_path": "interrupted runs resume by themselves",
     "plain": "runs write to log files",
     "push_to": "shvit-pl push SWEEP_FOLDER pushes the best run",
     "trainer.logger": "each run keeps its run folder",
     "trainer.fast_dev_run": "each run keeps its run folder",
-    "trainer.num_nodes": "a run is of one machine; several machines share a sweep by --storage",
+    "trainer.num_nodes": "each run uses one machine; several machines share a sweep by --storage",
 }
 _SHOWN = 3  # mistakes in a message
 _LONGEST = 110  # characters of one of several
@@ -35,10 +34,10 @@ _LONGEST = 110  # characters of one of several
 
 def check_flags(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> None:
     """Raise `UserError` for a flag that neither `sweep` nor `fit` has, or that the sweep itself sets or varies."""
-    given = [arg.partition("=")[0].removeprefix("--").rstrip("+") for arg in flags if arg.startswith("--")]
+    names = [arg.partition("=")[0].removeprefix("--").rstrip("+") for arg in flags if arg.startswith("--")]
     known = fit.flags()
-    for name in given:
-        _check_ours(name, f"--{name}")
+    for name in names:
+        _check_not_set_by_sweep(name, f"--{name}")
         if not _is_of_fit(name, known):
             own = [f"--{flag}" for flag in own_flags()]
             hint = did_you_mean(f"--{name}", own) or nearest_option(name, known, "--")
@@ -46,7 +45,7 @@ def check_flags(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> None:
         if file.rows is None and name in file.varied:
             raise UserError(f"--{name}: {file.path} varies it; leave one of the two out.")
     for name in file.varied:
-        _check_ours(name, f"--config {str(file.path)!r}: {name}")
+        _check_not_set_by_sweep(name, f"--config {str(file.path)!r}: {name}")
         if not _is_of_fit(name, known):
             hint = nearest_option(name, known)
             raise UserError(f"--config {str(file.path)!r}: {name}: no such flag of fit{hint}; see shvit-pl fit --help.")
@@ -60,37 +59,33 @@ def check_strays(flags: Sequence[str]) -> None:
             raise UserError(f"{arg}: an argument without a flag; {advice}.")
 
 
-def _check_ours(name: str, where: str) -> None:
-    """Refuse what the sweep itself says to each run."""
-    said = _OWN.get(name) or ("the sweep file says it" if name in IN_FILE else None)
-    if said is not None:
-        raise UserError(f"{where}: not to be set here; {said}.")
+def _check_not_set_by_sweep(name: str, where: str) -> None:
+    """Raise `UserError` for a flag that the sweep itself sets for each run."""
+    reason = _SET_BY_SWEEP.get(name) or ("set in the sweep file" if name in IN_FILE else None)
+    if reason is not None:
+        raise UserError(f"{where}: not to be set here; {reason}.")
 
 
 def _is_of_fit(name: str, known: set[str]) -> bool:
-    """Whether `fit` has a flag of this name, or one that takes what is named below it, as trainer.callbacks does."""
+    """Return whether `fit` has this flag, or one that it belongs to, such as trainer.callbacks."""
     return name in known or any(name.startswith(f"{flag}.") for flag in known - SECTIONS.keys())
 
 
 @dataclass(frozen=True)
 class OpenedCell:
-    """A cell that `fit` takes.
-
-    Attributes:
-        name: Of the cell; of a search, the values that are tried.
-        flags: Of `fit`, for a run of it.
-        planned: What it would train.
-    """
+    """A cell that `fit` accepts."""
 
     name: str
+    """Name of the cell; for a search, the values that are tried."""
     flags: tuple[str, ...]
+    """Flags of `fit` for a run of it."""
     planned: Planned
 
 
 def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit: FitCheck) -> list[OpenedCell]:
-    """Open data, weights and teacher of every cell as its runs would; raises `UserError` with all that fail together.
+    """Open data, weights and teacher of every cell as its runs would; raises one `UserError` for all that fail.
 
-    Of a search, each choice and the ends of each range are opened, and all whole numbers of a short one.
+    For a search, each choice and the ends of each range are opened, and all whole numbers of a short one.
     """
     cells = definition.cells if file.search is None else _named(file.search.examples())
     opened: list[OpenedCell] = []
@@ -103,7 +98,7 @@ def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit
         except UserError as error:
             mistakes[name] = str(error)
     if mistakes:
-        raise UserError(_together(mistakes, len(cells)))
+        raise UserError(_joined(mistakes, len(cells)))
     return opened
 
 
@@ -120,18 +115,18 @@ def _check_logged(definition: Definition, planned: Planned) -> None:
             raise UserError(f"objective {objective}: not logged here; {logged}{average}.")
 
 
-def _together(mistakes: dict[str, str], cells: int) -> str:
-    """One message for all cells that fail; the same mistake is said once."""
+def _joined(mistakes: dict[str, str], cells: int) -> str:
+    """Return one message for all cells that fail, with equal mistakes once."""
     alike: dict[str, list[str]] = {}
     for name, mistake in mistakes.items():
         alike.setdefault(mistake, []).append(name)
     if len(alike) == 1 and len(mistakes) == cells:
         return next(iter(alike))
     longest = _LONGEST * _SHOWN // min(_SHOWN, len(alike))
-    told = [f"{_and_more(names)}: {mistake.rstrip('.')}" for mistake, names in alike.items()]
-    said = [shorten(text, longest, placeholder=" ...") for text in told]
-    more = f"; and {len(said) - _SHOWN} more" if len(said) > _SHOWN else ""
-    return f"{len(mistakes)} of {cells} cells can't run. {'; '.join(said[:_SHOWN])}{more}."
+    texts = [f"{_and_more(names)}: {mistake.rstrip('.')}" for mistake, names in alike.items()]
+    short = [shorten(text, longest, placeholder=" ...") for text in texts[:_SHOWN]]
+    more = f"; and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return f"{len(mistakes)} of {cells} cells can't run. {'; '.join(short)}{more}."
 
 
 def _and_more(names: Sequence[str]) -> str:

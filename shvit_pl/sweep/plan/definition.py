@@ -1,126 +1,167 @@
-"""What defines a sweep: read from its file, recorded in its study, compared when it is started again."""
+"""What defines a sweep: its cells, points and objectives, as they are recorded in its study and compared later."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from hashlib import sha256
+from typing import Any, Literal
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.plan.objectives import Direction
-from shvit_pl.sweep.plan.points import Point, cells_of, points_of
-from shvit_pl.sweep.plan.sweep_file import KINDS, Kind, SweepFile
+from shvit_pl.runs.metrics import MONITORS
 
-if TYPE_CHECKING:
-    from shvit_pl.fit.check import FitCheck  # torch, which workers do without
-
-_SHOWN = 3  # differences in a message
-_LONGEST = 30  # characters of a value in it
+Kind = Literal["grid", "list", "search"]
+Direction = Literal["min", "max"]
+COSTS: dict[str, Direction] = {
+    "params": "min",
+    "macs": "min",
+    "images_per_second": "max",
+    "wall_seconds": "min",
+    "peak_memory_mb": "min",
+}
+_MOST_DIFFERENCES = 3  # in a message
+_VALUE_LENGTH = 30  # characters of a value in it
+_FOLDER_LENGTH = 120  # characters of a folder's name, before it is cut
 _UNSET = "unset"
 
 
 @dataclass(frozen=True)
-class Definition:
-    """What a sweep compares, in plain values.
+class Point:
+    """One run: a cell and a seed."""
 
-    Attributes:
-        kind: grid, list or search.
-        cells: Choices by name.
-        seeds: Of each cell.
-        objectives: Metrics and their directions.
-        settings: Settings of `fit` that all runs begin with, flat, where they change the course of a training.
-        search: Sampler, pruner and space of a search.
-    """
+    key: str
+    """Name of the point in the study, and of its run folder."""
+    cell: str
+    """Name of what is chosen."""
+    choices: dict[str, Any] = field(hash=False)
+    """Flags and values; empty where a search samples them."""
+    seed: int
+    """Value of `seed_everything`."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a sweep compares, in plain values."""
 
     kind: Kind
     cells: dict[str, dict[str, Any]]
+    """Choices by name."""
     seeds: tuple[int, ...]
+    """Seeds of each cell."""
     objectives: dict[str, Direction]
+    """Metrics and their directions."""
     settings: dict[str, Any]
+    """Settings of `fit` that all runs begin with, flat, where they change the course of a training."""
     search: dict[str, Any] | None = None
+    """Sampler, pruner and space of a search."""
 
     @cached_property
     def points(self) -> dict[str, Point]:
-        """The runs by their keys."""
-        return {point.key: point for point in points_of(self.cells, self.seeds)}
+        """The runs by their keys: every cell with the first seed, then every cell with the next.
+
+        So a sweep that is cut short has whole seeds.
+        """
+        folders = _folder_names(list(self.cells))
+        points = (
+            Point(f"{folders[name]}_seed-{seed}", name, choices, seed)
+            for seed in self.seeds
+            for name, choices in self.cells.items()
+        )
+        return {point.key: point for point in points}
 
     @property
     def counted(self) -> str:
-        """How many runs these are: `24 runs (8 cells, seeds 0, 1, 2)`."""
+        """The number of runs: `24 runs (8 cells, seeds 0, 1, 2)`."""
         if self.kind == "search":
             return f"{len(self.cells)} trials"
         return f"{len(self.points)} runs ({len(self.cells)} cells, seeds {', '.join(map(str, self.seeds))})"
 
     @property
     def pruner(self) -> str:
-        """What ends hopeless runs of a search early; `none` of any other sweep."""
+        """The pruner of a search; `none` for any other sweep."""
         return "none" if self.search is None else str(self.search["pruner"])
 
+    @property
+    def monitor(self) -> str:
+        """The metric that best.ckpt is the best in."""
+        return monitor(self.objectives)
+
     def as_dict(self) -> dict[str, Any]:
-        """As it is stored."""
+        """Return it as it is stored."""
         return asdict(self) | {"seeds": list(self.seeds)}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Definition:
-        """As it was stored."""
+        """Return it from what was stored."""
         return cls(**{**stored, "seeds": tuple(stored["seeds"])})
 
 
-def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
-    """What a sweep file means with these flags of `fit`; raises `UserError` for flags that `fit` refuses."""
-    settings = fit.settings(base)
-    _check_keeps_a_run(fit.trainer)
-    varied = {"seed_everything", "monitor", *file.varied}
-    fixed = {name: value for name, value in settings.items() if not _is_within(name, varied)}
-    search = {key: value for key, value in asdict(file.search).items() if key != "n_trials"} if file.search else None
-    kind = next(kind for kind, given in zip(KINDS, (file.grid, file.rows, file.search), strict=True) if given)
-    return Definition(kind, _plain(cells_of(file)), file.seeds, dict(file.objectives), _plain(fixed), _plain(search))
+def monitor(objectives: Mapping[str, Direction]) -> str:
+    """Return the first objective that is a metric of the validation images."""
+    return next((name for name in objectives if name in MONITORS), "val/acc1")
 
 
-def _check_keeps_a_run(trainer: Any) -> None:
-    """A sweep reads what its runs leave behind."""
-    if trainer.fast_dev_run or trainer.logger is False:
-        name, value = ("fast_dev_run", trainer.fast_dev_run) if trainer.fast_dev_run else ("logger", False)
-        raise UserError(f"trainer.{name} {value}: a run of a sweep keeps its run folder; leave it out of base.")
+def value_of(summary: Mapping[str, Any], objective: str) -> float | None:
+    """Return an objective's value in a run's `summary.json`: a metric of its best epoch, or a cost."""
+    value = summary.get(objective) if objective in COSTS else summary["metrics"].get(objective)
+    return None if value is None else float(value)
 
 
-def _is_within(name: str, varied: Iterable[str]) -> bool:
-    """Whether a setting is varied, by itself or with its section."""
-    return any(name == flag or name.startswith(f"{flag}.") for flag in varied)
+def as_flags(choices: Mapping[str, Any]) -> list[str]:
+    """Return choices as flags of `fit`."""
+    return [f"--{flag}={written(value)}" for flag, value in choices.items()]
 
 
-def _plain(value: Any) -> Any:
-    """As it comes back from the study."""
-    return json.loads(json.dumps(value, default=str))
+def written(value: Any) -> str:
+    """Return a value as it is written on a command line."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def short_names(flags: Iterable[str]) -> dict[str, str]:
+    """Return the last component of each flag, with more of them where two flags end alike."""
+    parts = {flag: flag.split(".") for flag in flags}
+    names = {}
+    for flag, own in parts.items():
+        others = [other for key, other in parts.items() if key != flag]
+        lengths = (n for n in range(1, len(own)) if all(own[-n:] != other[-n:] for other in others))
+        names[flag] = ".".join(own[-next(lengths, len(own)) :])
+    return names
+
+
+def digest(text: str) -> str:
+    """Return eight characters that hardly any other text has."""
+    return sha256(text.encode()).hexdigest()[:8]
 
 
 def refuse_other(before: Definition, now: Definition, where: str) -> None:
     """Raise `UserError` with the difference where a sweep is not the one before, or that one with more points.
 
     Args:
-        before: The sweep that is there.
-        now: The sweep that is asked for.
-        where: The flag that says where, and its value.
+        before: The recorded sweep.
+        now: The requested sweep.
+        where: The flag that says where it is recorded, and its value.
     """
     differences = list(_differences(before, now))
     if not differences:
         return
-    more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+    hidden = len(differences) - _MOST_DIFFERENCES
+    more = f"; and {hidden} more" if hidden > 0 else ""
     raise UserError(
-        f"{where}: it holds another sweep ({'; '.join(differences[:_SHOWN])}{more}). Choices, seeds and trials may "
-        f"be added, nothing else changed: undo the change, or give another {where.split()[0]}."
+        f"{where}: it holds another sweep ({'; '.join(differences[:_MOST_DIFFERENCES])}{more}). Choices, seeds and "
+        f"trials may be added, nothing else changed: undo the change, or give another {where.split()[0]}."
     )
 
 
 def _differences(before: Definition, now: Definition) -> Iterator[str]:
-    """What is not as before, other than cells and seeds that are new."""
+    """Yield what has changed, except for cells and seeds that are new."""
     if before.kind != now.kind:
         yield f"{before.kind} -> {now.kind}"
         return
     if list(before.objectives.items()) != list(now.objectives.items()):  # the study keeps their values in this order
-        yield f"objective {_named(before.objectives)} -> {_named(now.objectives)}"
+        yield f"objective {_directions(before.objectives)} -> {_directions(now.objectives)}"
     yield from _changed(before.search or {}, now.search or {})
     gone = [name for name in before.cells if name not in now.cells]
     if before.kind == "search" and gone:
@@ -141,13 +182,25 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "")
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _changed(old, new, f"{where}{name}.")
         elif old != new:
-            yield f"{where}{name} {_short(old)} -> {_short(new)}"
+            yield f"{where}{name} {_cut(old)} -> {_cut(new)}"
 
 
-def _named(objectives: Mapping[str, Direction]) -> str:
+def _directions(objectives: Mapping[str, Direction]) -> str:
     return ", ".join(f"{name} {direction}" for name, direction in objectives.items())
 
 
-def _short(value: Any) -> str:
+def _cut(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+    return text if len(text) <= _VALUE_LENGTH else f"{text[: _VALUE_LENGTH - 3]}..."
+
+
+def _folder_names(names: Sequence[str]) -> dict[str, str]:
+    """Return a folder's name for each cell: readable, short and unique also where a file system ignores case."""
+    plain = {name: re.sub(r"[^a-zA-Z0-9_.,-]+", "-", name.replace(", ", "_")).strip("-._") for name in names}
+    lower = [name.lower() for name in plain.values()]
+    return {
+        name: short
+        if short and len(short) <= _FOLDER_LENGTH and lower.count(short.lower()) == 1
+        else f"{short[: _FOLDER_LENGTH - 9]}-{digest(name)}".lstrip("-")
+        for name, short in plain.items()
+    }

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shvit_pl.display.words import counted
-from shvit_pl.sweep.plan.objectives import Direction
+from shvit_pl.sweep.plan.definition import Direction
 from shvit_pl.sweep.report.comparisons import Effects, compare
 from shvit_pl.sweep.report.conditions import describe_conditions, inference_setting, training_setting
 from shvit_pl.sweep.report.quantities import INFERENCE, TRAINING, Quantity, quantity

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from shvit_pl.display.plots import color
 from shvit_pl.display.words import counted
-from shvit_pl.sweep.plan.objectives import COSTS
+from shvit_pl.sweep.plan.definition import COSTS
 from shvit_pl.sweep.report.figures import draw_svgs
 from shvit_pl.sweep.report.findings import MOST_CURVES, Findings, best_curves
 from shvit_pl.sweep.report.quantities import INFERENCE, quantity, run_value

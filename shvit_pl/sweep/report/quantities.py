@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import floor, isfinite, log10
 
 from shvit_pl.runs.metrics import EMA
-from shvit_pl.sweep.plan.objectives import COSTS, Direction, value_of
+from shvit_pl.sweep.plan.definition import COSTS, Direction, value_of
 from shvit_pl.sweep.results import Results, Run
 
 ACCURACY = "val/acc1"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shvit_pl.designs.published import PaperRow, paper_row
 from shvit_pl.display.words import shown
-from shvit_pl.sweep.plan.flags import short_names
+from shvit_pl.sweep.plan.definition import short_names
 from shvit_pl.sweep.report.quantities import (
     INFERENCE,
     Quantity,

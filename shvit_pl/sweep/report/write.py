@@ -9,8 +9,7 @@ from pathlib import Path
 from shvit_pl.display.words import in_markdown
 from shvit_pl.files import write_whole
 from shvit_pl.runs.folder import FIGURES
-from shvit_pl.sweep.plan.flags import short_names
-from shvit_pl.sweep.plan.objectives import COSTS
+from shvit_pl.sweep.plan.definition import COSTS, short_names
 from shvit_pl.sweep.report.figures import draw_pngs
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.page import render

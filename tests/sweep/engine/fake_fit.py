@@ -115,7 +115,7 @@ def summary(flags, seconds):
         "wall_seconds": seconds,
         "images_per_second": 100.0,
         "peak_memory_mb": 1.0,
-        "device": "1 x cpu (1 threads)",
+        "device": "1 x cpu (1 thread)",
         "precision": "32-true",
     }
 

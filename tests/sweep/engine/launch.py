@@ -10,14 +10,13 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from shvit_pl.sweep.engine.driver import Terms, drive
-from shvit_pl.sweep.engine.pool import Pool
+from shvit_pl.sweep.engine.driver import DriverConfig, drive
+from shvit_pl.sweep.engine.pool import Pool, slots_for
+from shvit_pl.sweep.engine.storage import open_storage
+from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.engine.worker import WorkerSpec
-from shvit_pl.sweep.gpus import slots_for
 from shvit_pl.sweep.plan.definition import Definition
-from shvit_pl.sweep.processes import dying_with_us
-from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.storage import open_storage
+from shvit_pl.sweep.processes import kill_on_parent_exit
 from shvit_pl.sweep.watch import LiveTable
 
 ROOT = Path(__file__).parents[3]
@@ -60,8 +59,8 @@ class Sweep:
         lines = [json.loads(line) for line in self.ledger.read_text().splitlines()] if self.ledger.exists() else []
         return [line for line in lines if event in (None, line["event"])]
 
-    def board(self):
-        return Board(open_storage(Path(self.folder), self.storage), STUDY)
+    def study(self):
+        return SweepStudy(open_storage(Path(self.folder), self.storage), STUDY)
 
     def start(self, **environment):
         """Start a driver; what it prints is added to `output`."""
@@ -72,7 +71,7 @@ class Sweep:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=dying_with_us(),  # should the tests be killed
+                preexec_fn=kill_on_parent_exit(),  # should the tests be killed
                 env={**os.environ, "PYTHONPATH": str(ROOT), "FAKE_FIT": trouble, **environment},
             )
 
@@ -86,12 +85,12 @@ def main(sweep):
 def engine_alone(sweep, spec, slots):
     """As `run_sweep` does it."""
     Path(sweep.folder).mkdir(parents=True, exist_ok=True)
-    board = Board(open_storage(Path(sweep.folder), sweep.storage), STUDY, ["max"])
-    board.record(sweep.definition, "--folder")
-    board.forgive()
+    study = SweepStudy(open_storage(Path(sweep.folder), sweep.storage), STUDY, ["max"])
+    study.record(sweep.definition, "--folder")
+    study.forgive()
     with LiveTable(Path(sweep.folder), plain=True) as table:
-        terms = Terms(sweep.retries, 6 * sweep.heartbeat, sweep.wait)
-        status = drive(board, sweep.definition, Pool(spec, slots), terms, table)
+        config = DriverConfig(sweep.retries, 6 * sweep.heartbeat, sweep.wait)
+        status = drive(study, sweep.definition, Pool(spec, slots), config, table)
     return 1 if status.failed else 0
 
 

@@ -13,10 +13,10 @@ from tests.sweep.engine.test_kill import assert_done_once
 OPENING = """
 import sys, time
 from pathlib import Path
-from shvit_pl.sweep.study.storage import open_storage
-from shvit_pl.sweep.study.board import Board
+from shvit_pl.sweep.engine.storage import open_storage
+from shvit_pl.sweep.engine.sweep_study import SweepStudy
 time.sleep(max(0, float(sys.argv[2]) - time.time()))
-Board(open_storage(Path(), sys.argv[1]), "numbers", ["max"])
+SweepStudy(open_storage(Path(), sys.argv[1]), "numbers", ["max"])
 """
 
 

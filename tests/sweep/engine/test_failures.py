@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from shvit_pl.sweep.study.trials import ERROR, EXIT, is_fault
+from shvit_pl.sweep.engine.sweep_study import ERROR, EXIT, is_fault
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def sweep(sweep):
 
 
 def faults(sweep):
-    return [trial.user_attrs for trial in sweep.board().trials() if is_fault(trial)]
+    return [trial.user_attrs for trial in sweep.study().trials() if is_fault(trial)]
 
 
 def done(sweep):
@@ -84,4 +84,4 @@ def test_the_command_names_what_failed_and_how_to_go_on(sweep):
     assert "1 of 3 runs failed, such as lr-1_seed-0: RuntimeError: the loss is not finite" in said
     assert "the same command tries them again" in said
     assert (Path(sweep.folder) / "report.html").exists()
-    assert {trial.state for trial in sweep.board().trials()} == {TrialState.COMPLETE, TrialState.FAIL}
+    assert {trial.state for trial in sweep.study().trials()} == {TrialState.COMPLETE, TrialState.FAIL}

@@ -6,9 +6,8 @@ import pytest
 
 from shvit_pl.cores import cores_of_process
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.engine.pool import Pool
+from shvit_pl.sweep.engine.pool import Pool, slots_for
 from shvit_pl.sweep.engine.worker import WorkerSpec
-from shvit_pl.sweep.gpus import slots_for
 from tests.sweep.engine.launch import STUDY
 from tests.sweep.engine.processes import WORKER, kill, processes_of, wait_until
 

@@ -10,9 +10,8 @@ import yaml
 from optuna.trial import TrialState
 
 from shvit_pl.runs.folder import read_summary
-from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.storage import open_storage
-from shvit_pl.sweep.study.trials import LOST
+from shvit_pl.sweep.engine.storage import open_storage
+from shvit_pl.sweep.engine.sweep_study import LOST, SweepStudy
 from tests.sweep.engine.launch import ROOT
 from tests.sweep.engine.processes import TRIAL, children_of, kill, processes_of, wait_until
 
@@ -83,7 +82,7 @@ def test_real_fits_that_are_killed_go_on_and_each_is_done_once(tmp_path):
 
 
 def assert_each_is_done_once(folder):
-    trials = Board(open_storage(folder, None), "rates").trials()
+    trials = SweepStudy(open_storage(folder, None), "rates").trials()
     done = sorted(trial.user_attrs["key"] for trial in trials if trial.state == TrialState.COMPLETE)
     assert done == sorted(run.name for run in folder.glob("runs/*"))
     assert len(done) == 3

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from shvit_pl.sweep.engine.driver import Terms, drive
+from shvit_pl.sweep.engine.driver import DriverConfig, drive
 from shvit_pl.sweep.engine.pool import Pool
+from shvit_pl.sweep.engine.storage import open_journal
+from shvit_pl.sweep.engine.sweep_study import ERROR, LOST, OWNER, SweepStudy
 from shvit_pl.sweep.engine.worker import WorkerSpec
 from shvit_pl.sweep.processes import this_process
-from shvit_pl.sweep.study.board import Board
-from shvit_pl.sweep.study.journal import open_journal
-from shvit_pl.sweep.study.trials import ERROR, LOST, OWNER
 from tests.sweep.engine.launch import STUDY
 from tests.sweep.engine.processes import WORKER, children_of, kill, processes_of, wait_until
 from tests.sweep.engine.test_kill import assert_done_once
@@ -34,7 +33,7 @@ def test_stopping_ends_all_and_the_same_command_goes_on(sweep, sent, code):
     assert driver.wait(20) == code
     assert processes_of(sweep.folder) == []
     assert sweep.output.read_text().endswith("stopped: 4 of 4 runs are left; the same command goes on with them\n")
-    stopped = [trial.user_attrs for trial in sweep.board().trials() if trial.state.is_finished()]
+    stopped = [trial.user_attrs for trial in sweep.study().trials() if trial.state.is_finished()]
     assert stopped
     assert {(facts[LOST], facts[ERROR]) for facts in stopped} == {(True, "interrupted")}
     sweep.report, sweep.retries = False, 0
@@ -52,7 +51,7 @@ def test_two_drivers_share_the_points(sweep, storage):
     workers = [set(children_of(driver.pid)) for driver in drivers]
     assert [driver.wait(90) for driver in drivers] == [0, 0]
     assert_done_once(sweep)
-    owners = {trial.user_attrs[OWNER]["pid"] for trial in sweep.board().trials()}
+    owners = {trial.user_attrs[OWNER]["pid"] for trial in sweep.study().trials()}
     assert all(owners & its for its in workers)
     assert len(sweep.lines("start")) == sweep.points
 
@@ -60,11 +59,11 @@ def test_two_drivers_share_the_points(sweep, storage):
 def test_a_driver_that_does_not_wait_leaves_the_runs_of_others_to_them(sweep):
     sweep.points, sweep.workers, sweep.wait, sweep.heartbeat = 3, 2, False, 30.0  # none is taken for dead
     Path(sweep.folder).mkdir()
-    board = Board(open_journal(Path(sweep.folder)), STUDY, ["max"])
-    board.enqueue_missing(list(sweep.definition.points.values())[:1], retries=0)
-    elsewhere = board.claim({**this_process(), "machine": "another", "host": "far"})
+    study = SweepStudy(open_journal(Path(sweep.folder)), STUDY, ["max"])
+    study.enqueue_missing(list(sweep.definition.points.values())[:1], retries=0)
+    elsewhere = study.claim({**this_process(), "machine": "another", "host": "far"})
     assert sweep.start().wait(60) == 0
-    states = {trial.number: trial.state.name for trial in board.trials()}
+    states = {trial.number: trial.state.name for trial in study.trials()}
     assert states.pop(elsewhere.number) == "RUNNING"
     assert list(states.values()) == ["COMPLETE"] * 2  # its own it waits for
 
@@ -80,10 +79,10 @@ class Deaf:
 def test_ctrl_c_that_is_swallowed_on_its_way_stops_the_sweep_all_the_same(sweep):
     folder = Path(sweep.folder)
     folder.mkdir()
-    board = Board(open_journal(folder), STUDY, ["max"])
+    study = SweepStudy(open_journal(folder), STUDY, ["max"])
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        drive(board, sweep.definition, Pool(WorkerSpec(sweep.folder, None, STUDY, ()), []), Terms(), Deaf())
+        drive(study, sweep.definition, Pool(WorkerSpec(sweep.folder, None, STUDY, ()), []), DriverConfig(), Deaf())
     assert signal.getsignal(signal.SIGINT) == before
 
 

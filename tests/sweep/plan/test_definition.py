@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.plan.definition import Definition, refuse_other
+from shvit_pl.sweep.plan.definition import Definition, as_flags, monitor, refuse_other, value_of
 
 CELLS = {"size 4": {"size": 4}, "size 16": {"size": 16}}
 SETTINGS = {"model.optim.lr": 1e-05, "model.design.depth": [1, 2], "data.name": None}
@@ -21,6 +21,9 @@ SEARCH = Definition(
     SETTINGS,
     {"sampler": "tpe", "pruner": "none", "space": SPACE},
 )
+
+ODD = ["a/b", "a b", "a-b", "A-B", "..", "", "größe", "日本語", "x" * 300, "a:b|c?*<>", "-a", "nul\t", "'", "😀"]
+SUMMARY = {"metrics": {"val/acc1": 0.9, "val/loss": 0.3}, "params": 1000, "macs": 5, "peak_memory_mb": None}
 
 
 def difference(before, now):
@@ -115,3 +118,57 @@ def test_many_and_long_differences_stay_one_short_line():
     assert "and 27 more" in message
     assert len(message) < 450
     assert "\n" not in message
+
+
+def keys(names, seeds=(0,)):
+    return list(replace(GRID, cells={name: {} for name in names}, seeds=seeds).points)
+
+
+def test_folders_are_different_and_safe_for_odd_names():
+    found = keys(ODD)
+    assert len({key.lower() for key in found}) == len(ODD)
+    for key in found:
+        assert set(key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,-")
+        assert len(key) < 150
+        assert key[0] not in ".-"
+
+
+def test_folders_are_different_where_a_file_system_ignores_case():
+    assert len({key.lower() for key in keys(["Adam", "adam", "ADAM"])}) == 3
+
+
+def test_an_ordinary_folder_reads_as_its_cell():
+    assert keys(["patch_size 4, stages 3"], (0, 7)) == ["patch_size-4_stages-3_seed-0", "patch_size-4_stages-3_seed-7"]
+
+
+def test_every_cell_has_the_first_seed_before_any_has_the_next():
+    points = replace(GRID, cells={"a": {}, "b": {}}, seeds=(3, 1)).points
+    assert [(point.seed, point.cell) for point in points.values()] == [(3, "a"), (3, "b"), (1, "a"), (1, "b")]
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [
+        (4, "--x=4"),
+        (True, "--x=true"),
+        (None, "--x=null"),
+        (1e-05, "--x=1e-05"),
+        ("auto", "--x=auto"),
+        ("", "--x="),
+        ([3, 4], "--x=[3, 4]"),
+        (["conv", "attention"], '--x=["conv", "attention"]'),
+        ({"betas": [0.9, 0.99]}, '--x={"betas": [0.9, 0.99]}'),
+    ],
+)
+def test_a_value_is_written_as_fit_reads_it(value, flag):
+    assert as_flags({"x": value}) == [flag]
+
+
+def test_the_best_checkpoint_is_the_best_in_the_first_metric():
+    assert monitor({"macs": "min", "val/loss": "min", "val/acc1": "max"}) == "val/loss"
+    assert monitor({"macs": "min"}) == "val/acc1"
+
+
+def test_a_value_is_that_of_the_best_epoch_or_a_cost():
+    values = [value_of(SUMMARY, objective) for objective in ("val/acc1", "params", "val/acc1_ema", "peak_memory_mb")]
+    assert values == [0.9, 1000.0, None, None]

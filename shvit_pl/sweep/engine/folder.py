@@ -1,7 +1,4 @@
-"""A sweep folder: what lies where in it, and `sweep.yaml`, the record of what it is the sweep of.
-
-The report's files are named where they are written.
-"""
+"""A sweep folder: names of the files in it, and `sweep.yaml`, the record of what it is the sweep of."""
 
 from __future__ import annotations
 

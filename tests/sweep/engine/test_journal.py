@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from shvit_pl.sweep.study.journal import KernelLock
+from shvit_pl.sweep.engine.storage import KernelLock
 
 HOLDING = """
 import sys, time
 from pathlib import Path
-from shvit_pl.sweep.study.journal import KernelLock
+from shvit_pl.sweep.engine.storage import KernelLock
 KernelLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
 time.sleep(float(sys.argv[2]))

@@ -1,1 +1,0 @@
-"""What a sweep remembers: its study and its folder."""
