@@ -17,9 +17,8 @@ from shvit_pl.errors import UserError
 from shvit_pl.fit.lightning_cli import ShvitCLI, run_as
 from shvit_pl.modules import ClassificationModule, DistillationModule
 from shvit_pl.runs.claim import claim
-from shvit_pl.teachers.cache.cacher import TeacherCacher
-from shvit_pl.teachers.cache.folder import begin, begun, missing
-from shvit_pl.teachers.cache.manifest import FLAG, NAME, Manifest
+from shvit_pl.teachers.cache import TeacherCacher, begin, begun, missing
+from shvit_pl.teachers.cache_manifest import FLAG, NAME, Manifest
 from shvit_pl.teachers.teacher import Teacher
 
 
