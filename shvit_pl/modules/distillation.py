@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from shvit_pl.data import HFImageDataModule
+from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.loaders import Batch
 from shvit_pl.errors import UserError
 from shvit_pl.modules.classification import ClassificationModule

@@ -17,7 +17,7 @@ from timm.data import Mixup
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from shvit_pl.data import HFImageDataModule
+from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.loaders import Batch
 from shvit_pl.data.mixing import decode_mix
 from shvit_pl.data.views import Columns, Views, place_of

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
-from shvit_pl.data import HFImageDataModule
 from shvit_pl.data.config import ROW_SETTINGS
+from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.rows import ChosenRows, class_indices
 from shvit_pl.data.views import check_stored, slots_of_view
 from shvit_pl.errors import UserError

@@ -12,7 +12,7 @@ import pytest
 
 from shvit_pl import HFImageDataModule
 from shvit_pl.errors import UserError
-from shvit_pl.modules.mix_config import MixConfig
+from shvit_pl.modules.config import MixConfig
 from shvit_pl.teachers.cache import TeacherCache, begin, missing
 from shvit_pl.teachers.cache_manifest import plan
 from tests.data.pictures import encoded, photo
