@@ -33,6 +33,7 @@ _HUB_PORT = in_process.reserve()
 import docstring_parser  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from tests.cli.runs import fit  # noqa: E402
@@ -74,13 +75,38 @@ def image_folder(tmp_path):
     return tmp_path / "images"
 
 
+def once_per_session(tmp_path_factory, name, make):
+    """Return a folder that the first worker who asks fills by `make(folder)`; nobody else may write into it."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            partial = folder.with_suffix(".partial")
+            make(partial)
+            partial.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """The folder of a run with averaged weights, which knows the digits well enough to teach."""
-    root = tmp_path_factory.mktemp("teacher")
     flags = ("--trainer.max_epochs=4", "--trainer.limit_train_batches=60", "--model.optim.lr=0.002")
-    assert fit(f"--trainer.default_root_dir={root}", "--model.ema.decay=0.9", "--model.mix.mixup=0", *flags) == 0
-    return root / "tiny" / "version_0"
+    flags = ("--model.ema.decay=0.9", "--model.mix.mixup=0", *flags)
+
+    def train(root):
+        assert fit(f"--trainer.default_root_dir={root}", *flags) == 0
+
+    return once_per_session(tmp_path_factory, "teacher", train) / "tiny" / "version_0"
+
+
+@pytest.fixture(scope="session")
+def short_run(tmp_path_factory):
+    """The folder of a plain run of two epochs that ended well."""
+
+    def train(root):
+        assert fit(f"--trainer.default_root_dir={root}") == 0
+
+    return once_per_session(tmp_path_factory, "short", train) / "tiny" / "version_0"
 
 
 def perturb_(model, seed=0):

@@ -1,21 +1,26 @@
 """A run that was stopped anywhere and resumed ends with the weights of the run that was not, bit for bit."""
 
 import csv
+import multiprocessing
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 
 import pytest
 import torch
 
 from shvit_pl import ClassificationModule
+from shvit_pl.runs.claim import claim
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import EVERYTHING, QUICK, assert_same, fit, logged_steps, stop_at, weights
 
 FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=7", "--trainer.max_epochs=3", "--checkpoint_every_n_steps=2"]
 
-SLOW = pytest.mark.slow
+SLOW, FULL = pytest.mark.slow, pytest.mark.full
 
 
 def stop_in_validation(monkeypatch, epoch):
@@ -37,7 +42,14 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("epoch", "batch"), [(0, 5), (1, 4), *(pytest.param(*at, marks=SLOW) for at in ((1, 0), (1, 1), (2, 6)))]
+    ("epoch", "batch"),
+    [
+        (1, 4),
+        pytest.param(0, 5, marks=SLOW),
+        pytest.param(1, 0, marks=SLOW),
+        pytest.param(1, 1, marks=FULL),
+        pytest.param(2, 6, marks=FULL),
+    ],
 )
 def test_a_run_stopped_at_any_step_resumes_exactly(epoch, batch, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
@@ -46,7 +58,7 @@ def test_a_run_stopped_at_any_step_resumes_exactly(epoch, batch, whole, tmp_path
     assert_resumes_as(whole, tmp_path)
 
 
-@pytest.mark.parametrize("epoch", [1, pytest.param(2, marks=SLOW)])
+@pytest.mark.parametrize("epoch", [1, pytest.param(2, marks=FULL)])
 def test_a_run_stopped_in_a_validation_makes_it_when_it_resumes(epoch, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_in_validation(patch, epoch)
@@ -76,7 +88,8 @@ def test_the_last_checkpoint_is_the_last_epochs_however_rarely_it_is_validated(r
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=SLOW)])
 def test_a_stopped_run_ends_with_its_own_exit_code_and_says_how_to_go_on(number, code, tmp_path):
-    command = [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *FLAGS, "--trainer.max_epochs=50"]
+    often = ["--checkpoint_every_n_steps=1", "--trainer.max_epochs=200", "--data.num_workers=1"]
+    command = [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *often]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -94,20 +107,63 @@ def test_a_stopped_run_ends_with_its_own_exit_code_and_says_how_to_go_on(number,
     assert "goes on with --ckpt_path" in out
 
 
-def test_last_says_which_checkpoint_it_takes_or_that_a_run_begins(tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        stop_at(patch, epoch=1, batch=0)
-        fit(*FLAGS, "--ckpt_path=last")
-    assert "a new one begins" in capsys.readouterr().out
-    assert fit(*FLAGS, "--ckpt_path=last") == 0
+CUT = ["--checkpoint_every_n_steps=1", "--trainer.limit_val_batches=1", "--ckpt_path=last"]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """What is left of a run that was to go on from nothing and was stopped in its second epoch; what it printed."""
+    root, printed = tmp_path_factory.mktemp("stopped"), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        stop_at(patch, epoch=1, batch=1)
+        assert fit(*CUT, f"--trainer.default_root_dir={root}") == 130
+    return root, printed.getvalue()
+
+
+@pytest.fixture
+def cut(stopped, tmp_path):
+    """A copy of the stopped run, where the next one looks for it."""
+    shutil.copytree(stopped[0], tmp_path / "runs")
+    return tmp_path / "runs" / "tiny" / "version_0"
+
+
+def test_with_nothing_to_resume_a_run_begins_and_says_so(stopped):
+    assert "a new one begins" in stopped[1]
+
+
+def test_last_looks_past_a_run_without_a_checkpoint_and_says_what_it_takes(cut, capsys):
+    (cut.parent / "version_1").mkdir()
+    (cut / "metrics.csv").write_text("a,b\n1,2\n")  # other columns than this run's
+    assert fit(*CUT) == 0
     assert "going on from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out
+    assert logged_steps(cut)
 
 
-WORSENING = [
-    "--monitor=val/loss",
-    "--trainer.max_epochs=3",
-    "--checkpoint_every_n_steps=1",
-]
+def hold(folder, held, released):
+    claim(folder)
+    held.set()
+    released.wait()
+
+
+def test_a_run_that_is_still_going_on_is_not_resumed(cut, capsys):
+    processes = multiprocessing.get_context("fork")  # which need not import all of it again
+    held, released = processes.Event(), processes.Event()
+    other = processes.Process(target=hold, args=(cut, held, released))
+    other.start()
+    assert held.wait(60)
+    assert fit(*CUT) == 2
+    assert "is still going on" in capsys.readouterr().err
+    released.set()
+    other.join()
+    assert fit(*CUT) == 0
+
+
+def test_another_monitor_is_another_setting(cut, capsys):
+    assert fit(*CUT, "--monitor=val/loss") == 2
+    assert "monitor val/acc1 -> val/loss" in capsys.readouterr().err
+
+
+WORSENING = ["--monitor=val/loss", "--checkpoint_every_n_steps=1"]
 
 
 def worsen(monkeypatch):
@@ -121,58 +177,23 @@ def worsen(monkeypatch):
     monkeypatch.setattr(ClassificationModule, "on_validation_start", favor_the_last_classes)
 
 
-@pytest.mark.parametrize("moved", [False, True])
-def test_a_resumed_run_keeps_the_best_checkpoint_of_before(moved, tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_the_best_checkpoint_of_before_also_elsewhere(tmp_path, monkeypatch):
     worsen(monkeypatch)
     with monkeypatch.context() as patch:
         stop_at(patch, epoch=1, batch=2)
         fit(*WORSENING)
-    if moved:
-        (tmp_path / "runs").rename(tmp_path / "elsewhere")
-    root = tmp_path / ("elsewhere" if moved else "runs")
+    shutil.copytree("runs", "kept")
+    (tmp_path / "runs").rename("moved")
+    assert_best_is_of_the_first_epoch(tmp_path / "moved")  # while its old place is empty
+    (tmp_path / "kept").rename("runs")
+    assert_best_is_of_the_first_epoch(tmp_path / "runs")
+
+
+def assert_best_is_of_the_first_epoch(root):
+    """After the run in this folder was resumed."""
     assert fit(*WORSENING, f"--trainer.default_root_dir={root}", "--ckpt_path=last") == 0
     folder = root / "tiny" / "version_0"
     losses = [float(row["val/loss"]) for row in csv.DictReader((folder / "metrics.csv").open()) if row["val/loss"]]
     assert min(losses) == losses[0] < losses[1], "this test needs a loss that rises"
     best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["epoch"] == read_summary(folder)["best_epoch"] == 0
-
-
-def test_last_looks_past_a_run_that_died_before_its_first_checkpoint(tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        stop_at(patch, epoch=1, batch=0)
-        fit(*FLAGS)
-    (tmp_path / "runs" / "tiny" / "version_1").mkdir()
-    assert fit(*FLAGS, "--ckpt_path=last") == 0
-    assert "going on from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out
-
-
-def test_a_run_that_is_still_going_on_is_not_resumed(tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        stop_at(patch, epoch=1, batch=0)
-        fit(*FLAGS)
-    holds = "import sys; from pathlib import Path; from shvit_pl.runs.claim import claim; claim(Path(sys.argv[1])); "
-    command = [sys.executable, "-c", f"{holds} print('held', flush=True); sys.stdin.read()"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([*command, tmp_path / "runs" / "tiny" / "version_0"], **pipes) as other:
-        assert other.stdout.readline() == b"held\n"
-        assert fit(*FLAGS, "--ckpt_path=last") == 2
-        assert "is still going on" in capsys.readouterr().err
-        other.stdin.close()
-    assert fit(*FLAGS, "--ckpt_path=last") == 0
-
-
-def test_a_table_of_metrics_with_other_columns_does_not_stop_a_resume(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop_at(patch, epoch=1, batch=0)
-        fit(*FLAGS)
-    (tmp_path / "runs" / "tiny" / "version_0" / "metrics.csv").write_text("a,b\n1,2\n")
-    assert fit(*FLAGS, "--ckpt_path=last") == 0
-
-
-def test_another_monitor_is_another_setting(tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        stop_at(patch, epoch=1, batch=0)
-        fit(*FLAGS)
-    assert fit(*FLAGS, "--ckpt_path=last", "--monitor=val/loss") == 2
-    assert "monitor val/acc1 -> val/loss" in capsys.readouterr().err

@@ -44,44 +44,30 @@ def served():
 
 
 @pytest.mark.slow
-def test_it_gives_the_same_logits(served):
+def test_it_gives_the_same_logits_in_any_batch_and_under_autocast(served):
     model, network, _ = served
     expected = deepcopy(model).eval()(IMAGES)
     assert difference(network(IMAGES[:3]), expected[:3]) <= 1e-5
-    assert difference(network(IMAGES[:1]), expected[:1]) <= 1e-5  # filled up
+    assert difference(network(IMAGES[:1]), expected[:1]) <= 1e-5  # padded
     assert difference(network(IMAGES), expected) <= 1e-5  # in two parts
     assert difference(network(IMAGES.double()), expected) <= 1e-5
     assert network(IMAGES.double()).dtype == torch.float64
+    plain = network(IMAGES)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(network(IMAGES), plain)
+    with pytest.raises(ValueError, match=r"optimized for \[3, 3, 64, 64\]"):
+        network(IMAGES[..., :32, :])
 
 
 @pytest.mark.slow
-def test_the_fastest_way_is_kept_and_all_are_told(served):
-    _, network, _ = served
+def test_the_fastest_recipe_is_kept_and_model_and_settings_stay(served):
+    model, network, before = served
     assert len(network.rates) == 4
     assert "ONNX Runtime" in network.rates
     assert network.rates[network.recipe] == max(network.rates.values())
-
-
-@pytest.mark.slow
-def test_model_and_settings_stay_as_they_were(served):
-    model, _, before = served
     assert settings() == before
     assert model.training
     assert model.head_dist is not None
-
-
-@pytest.mark.slow
-def test_images_of_another_size_are_refused(served):
-    with pytest.raises(ValueError, match=r"optimized for \[3, 3, 64, 64\]"):
-        served[1](IMAGES[..., :32, :])
-
-
-@pytest.mark.slow
-def test_autocast_around_it_changes_nothing(served):
-    _, network, _ = served
-    expected = network(IMAGES)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(network(IMAGES), expected)
 
 
 @pytest.mark.parametrize(
@@ -208,19 +194,10 @@ def test_a_failing_compiler_is_reported_in_one_short_line():
     torch.compiler.reset()
 
 
-ONNX = next(recipe for recipe in recipes(torch.device("cpu")) if recipe.onnx)
-
-
-def test_onnx_runtime_gives_the_same_logits():
-    model = small().eval()
-    network = ONNX.make(fused(model), IMAGES)
-    assert difference(network(IMAGES), model(IMAGES)) <= 1e-5
-
-
 def test_onnx_runtime_needs_float32_and_its_extra(monkeypatch):
-    model = fused(small())
+    model, onnx = fused(small()), next(recipe for recipe in recipes(torch.device("cpu")) if recipe.onnx)
     with pytest.raises(NotCompiledError, match=r"not in torch\.bfloat16"):
-        ONNX.make(model, IMAGES.bfloat16())
+        onnx.make(model, IMAGES.bfloat16())
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
     with pytest.raises(NotCompiledError, match=r"pip install 'shvit-pl\[onnx\]'"):
-        ONNX.make(model, IMAGES)
+        onnx.make(model, IMAGES)

@@ -1,4 +1,4 @@
-"""The sweeps that come with the package are read, checked and opened as the command does it."""
+"""The sweeps that come with the package: read, checked and opened as the command does it, on digits and on ImageNet."""
 
 import pytest
 
@@ -10,15 +10,23 @@ from shvit_pl.fit.check import FitCheck
 from shvit_pl.sweep.plan.checks import check_flags, open_cells
 from shvit_pl.sweep.plan.definition import as_flags
 from shvit_pl.sweep.plan.sweep_file import define, pick_sweep_file, read_sweep_file
+from tests.designs.test_published import summary
 
-NAMES = [f"sweeps/{path.name}" for path in sorted((shipped_configs() / "sweeps").glob("*.yaml"))]
-TAUGHT = [name for name in NAMES if "distil" in name]  # by a teacher that has to be trained before
-MICRO = {  # the paper's top-1, row by row
-    "sweeps/mixer.yaml": [77.4, 77.7, 76.3],
-    "sweeps/partial_ratio.yaml": [77.1, 77.4, 77.5],
-    "sweeps/single_head.yaml": [75.2, 75.1, 73.6],
-}
+FILES = sorted((shipped_configs() / "sweeps").glob("*.yaml"))
+NAMES = [path.stem for path in FILES]
+TAUGHT = "distillation"  # by a teacher that has to be trained before
 RECIPE = "recipes/imagenet_300e.yaml"
+PAPER = {
+    "macro_paper": ["Fig. 2: (a)", "Fig. 2: (b)", "Fig. 2: (b')", "Fig. 2: (b'')"],
+    "mixer": ["Table 2: SHViT-S3, also Table 6, row 4", "Table 6, row 1: SHSA to MHSA", "Table 6, row 2: SHSA to none"],
+    "partial_ratio": [
+        "Table 6, row 3: ratio 1/8",
+        "Table 2: SHViT-S3, also Table 6, row 4",
+        "Table 6, row 5: ratio 1/2",
+    ],
+    "single_head": ["Table 2: SHViT-S2", "Fig. 6: (b) full", "Fig. 6: (a) bottleneck"],
+}
+MICRO = [name for name in PAPER if name != "macro_paper"]
 
 
 @pytest.fixture(scope="module")
@@ -26,22 +34,45 @@ def fit():
     return FitCheck()
 
 
+def read(name, *layers):
+    """A shipped sweep file, and the flags that its runs begin with."""
+    path, further = pick_sweep_file([f"sweeps/{name}.yaml", *layers])
+    file = read_sweep_file(path)
+    return file, [f"--config={config}" for config in (*file.base, *further)]
+
+
 def opened(name, fit, *flags):
     """The cells of a shipped sweep, opened on the embedded digits."""
-    file = read_sweep_file(find_config(name))
+    file, base = read(name)
     check_flags(file, flags, fit)
-    base = [*(f"--config={config}" for config in file.base), *flags]
-    definition = define(file, base, fit)
-    return definition, open_cells(definition, file, base, fit)
+    definition = define(file, [*base, *flags], fit)
+    return definition, open_cells(definition, file, [*base, *flags], fit)
 
 
-def design_of_flags(fit, flags):
+def settings_by_row(name, fit, *layers, flags=()):
+    """What `fit` sets for each cell, or for each example of a search."""
+    file, base = read(name, *layers)
+    rows = file.search.examples() if file.search else file.cells.values()
+    return [fit.settings([*base, *flags, *as_flags(row)]) for row in rows]
+
+
+def design(settings):
     section = "model.design."
-    settings = fit.settings(flags).items()
-    return resolve_design(**{key.removeprefix(section): value for key, value in settings if key.startswith(section)})
+    return {key.removeprefix(section): value for key, value in settings.items() if key.startswith(section)}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in TAUGHT])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_sweep_says_its_command_and_names_configs_that_exist(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 25
+    assert lines[0].startswith(f"# shvit-pl sweep --config sweeps/{path.name}")
+    file, _ = read(path.stem)
+    assert all(find_config(base) for base in file.base)
+    assert {"seeds:", "objective:"} <= {line.split()[0] for line in lines if line.strip()}
+    assert file.seeds == (0, 1, 2) or path.stem not in MICRO
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != TAUGHT])
 def test_every_cell_opens_on_the_embedded_digits(name, fit):
     definition, cells = opened(name, fit)
     assert definition.settings["data.path"] == "digits"
@@ -52,42 +83,39 @@ def test_every_cell_opens_on_the_embedded_digits(name, fit):
         assert [cell.name for cell in cells] == list(definition.cells)
 
 
-@pytest.mark.parametrize("name", TAUGHT)
-def test_a_teacher_that_was_not_trained_is_named_before_anything_starts(name, fit):
+def test_a_teacher_that_was_not_trained_is_named_before_anything_starts(fit):
     with pytest.raises(UserError) as refused:
-        opened(name, fit)
+        opened(TAUGHT, fit)
     assert "model.distill.teacher 'runs/teacher/version_0'" in str(refused.value)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TAUGHT)
-def test_every_cell_opens_with_its_teacher(name, fit, run):
-    definition, cells = opened(name, fit, f"--model.distill.teacher={run}", "--data.image_size=64")
+def test_every_cell_opens_with_its_teacher(fit, run):
+    definition, cells = opened(TAUGHT, fit, f"--model.distill.teacher={run}", "--data.image_size=64")
     assert [cell.name for cell in cells] == list(definition.cells)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_imagenet_recipe_may_be_layered(name, fit):
-    path, layers = pick_sweep_file([name, RECIPE])
-    file = read_sweep_file(path)
-    base = [f"--config={config}" for config in (*file.base, *layers)]
-    rows = file.rows.values() if file.rows else [{}]
-    for row in rows:
-        settings = fit.settings([*base, *as_flags(row)])
+def test_fit_accepts_every_row_with_the_imagenet_recipe(name, fit):
+    rows = settings_by_row(name, fit, RECIPE)
+    assert len(rows) >= 3
+    for settings in rows:
+        assert resolve_design(**design(settings))
         assert settings["data.path"] == "ILSVRC/imagenet-1k"
         assert settings["trainer.max_epochs"] == 300
-    assert len(define(file, base, fit).points) >= 3
 
 
-@pytest.mark.parametrize("name", MICRO)
-def test_a_micro_ablation_has_three_seeds_and_stands_beside_the_papers_rows(name, fit):
-    file = read_sweep_file(find_config(name))
-    base = [f"--config={config}" for config in file.base]
-    definition = define(file, base, fit)
-    assert definition.seeds == (0, 1, 2)
-    designs = [design_of_flags(fit, [*base, *as_flags(cell)]) for cell in definition.cells.values()]
-    rows = [paper_row({"design": vars(design), "teacher": None, "dataset": {"image_size": 224}}) for design in designs]
-    assert [row.top1 for row in rows] == MICRO[name]
+@pytest.mark.parametrize("name", PAPER)
+def test_the_rows_are_the_papers(name, fit):
+    rows = settings_by_row(name, fit, RECIPE)
+    found = [paper_row(summary(image_size=one["data.image_size"], **design(one))) for one in rows]
+    assert [row.source for row in found] == PAPER[name]
+
+
+@pytest.mark.parametrize("layers", [(), (RECIPE,)], ids=["digits", "imagenet"])
+def test_the_macro_studys_rows_have_the_papers_sizes_whatever_is_layered(layers, fit):
+    sizes = [settings["data.image_size"] for settings in settings_by_row("macro_paper", fit, *layers)]
+    assert sizes == [224, 224, 256, 224]
 
 
 @pytest.mark.parametrize("name", MICRO)
@@ -95,3 +123,15 @@ def test_a_micro_ablation_is_of_any_design(name, fit):
     _, cells = opened(name, fit, "--model.design.name=tiny")
     assert len({cell.planned.params for cell in cells}) == 3
     assert all(cell.planned.params < 2e6 for cell in cells)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--model.distill.teacher=runs/teacher/version_0", "--config=distill/regnety_160.yaml"]
+)
+def test_one_row_has_no_teacher_and_the_others_have_the_one_that_is_given(flag, fit):
+    none, hard, soft = settings_by_row(TAUGHT, fit, flags=[flag])
+    assert none["model.distill.teacher"] is None
+    teachers = {hard["model.distill.teacher"], soft["model.distill.teacher"]}
+    assert teachers in ({"runs/teacher/version_0"}, {"regnety_160.deit_in1k"})
+    kinds = [one[f"model.distill.{key}"] for one, key in ((hard, "objective"), (soft, "objective"), (soft, "tau"))]
+    assert kinds == ["hard", "soft", 3]

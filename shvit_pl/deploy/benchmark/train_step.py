@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from shvit_pl.deploy.benchmark.cells import COMPILE_MODE, Cell
 from shvit_pl.errors import UserError
-from shvit_pl.modules.averaging import EmaConfig
-from shvit_pl.modules.mix_config import MixConfig
-from shvit_pl.modules.optim import OptimConfig, clip_adaptively, make_optimizer, make_schedule
+from shvit_pl.modules.averaging import make_average
+from shvit_pl.modules.classification import make_mixup
+from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
+from shvit_pl.modules.optim import clip_adaptively, make_optimizer, make_schedule
 
 _MIX = MixConfig(mixup=0.8, cutmix=1.0)
 _EMA = EmaConfig(decay=0.99996, warmup_power=0.0)
@@ -49,7 +50,7 @@ class TrainStep:
         self.network = self._network(cell.mode)
         classes = int(getattr(model, "num_classes"))  # noqa: B009 (a module's attributes are typed as tensors)
         self.labels = torch.randint(classes, (len(images),), device=images.device)
-        self.mixup = _MIX.build(classes, _SMOOTHING)
+        self.mixup = make_mixup(_MIX, classes, _SMOOTHING)
         self.criterion = SoftTargetCrossEntropy()
         self.optimizer = self._optimizer()
         self.ema = self._average()
@@ -69,7 +70,7 @@ class TrainStep:
     def _average(self) -> ModelEmaV3:
         if not self.is_ours:
             return ModelEmaV3(self.model, decay=_EMA.decay, foreach=not self.is_official)
-        average = _EMA.build(self.model)
+        average = make_average(_EMA, self.model)
         assert average is not None
         return average
 

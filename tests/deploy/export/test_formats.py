@@ -31,22 +31,24 @@ def relative(found, expected):
     return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
-def written(format_, model, path, side, **options):
-    """A model in a file of the format, and what runs it."""
-    module = FORMATS[format_].load_module()
-    options = {"half": False, **options} if format_ == "coreml" else options
-    module.save(fused(model), pictures(1, side), path, {"labels": json.dumps(["a", "b"])}, **options)
-    return module, load(format_, path)
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 
 
 @torch.inference_mode()
 def check(format_, model, tmp_path, side):
-    path = tmp_path / f"file{FORMATS[format_].suffix}"
-    module, exported = written(format_, model, path, side)
-    images = pictures(4, side)
+    """A file of pixels to probabilities gives those of the network, in several batch sizes where it can."""
+    module, path = FORMATS[format_].load_module(), tmp_path / f"file{FORMATS[format_].suffix}"
+    options = {"half": False} if format_ == "coreml" else {}
+    normalized = pictures(4, side)
+    images = normalized * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+    graph = Graph(fused(model), MEAN, STD, softmax=True).eval()
+    module.save(graph, images[:1], path, {"labels": json.dumps(["a", "b"])}, **options)
+    exported = load(format_, path)
     sizes = [1, 3] if FORMATS[format_].dynamic else [1, 1, 1, 1]
     outputs = torch.cat([exported(batch) for batch in images.split(sizes)])
-    assert relative(outputs, model(images)) < 1e-4
+    expected = model(normalized)
+    torch.testing.assert_close(outputs.sum(-1), torch.ones(4))
+    assert relative(outputs.log().diff(), expected.diff()) < 1e-4  # without the constant that softmax removes
     assert not torch.equal(outputs[0], outputs[1])  # the outputs depend on the image
     assert json.loads(module.read_metadata(path)["labels"]) == ["a", "b"]
 
@@ -82,20 +84,6 @@ def test_a_distilled_run_gives_the_mean_of_its_classifiers(format_, distilled_ru
     assert json.loads(module.read_metadata(path)["labels"]) == [str(digit) for digit in range(10)]
 
 
-@torch.inference_mode()
-def test_pixels_in_and_probabilities_out(tmp_path):
-    model = settle("tiny", 64, depth=(1, 1, 1))
-    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
-    graph = Graph(fused(model), mean, std, softmax=True).eval()
-    pixels = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    normalized = (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    for format_ in QUICK:
-        module = FORMATS[format_].load_module()
-        module.save(graph, pixels, tmp_path / format_)
-        outputs = module.load(tmp_path / format_)(pixels)
-        torch.testing.assert_close(outputs, model(normalized).softmax(-1), rtol=1e-4, atol=1e-6)
-
-
 @slow
 @torch.inference_mode()
 @pytest.mark.parametrize("flags", [["--softmax"], ["--softmax", "--normalize"], ["--dtype=fp32"]], ids=str)
@@ -124,4 +112,4 @@ def test_what_xnnpack_leaves_is_counted(plain_run, capfd):
     printed, noise = capfd.readouterr()
     assert noise == ""
     assert "pieces by XNNPACK; outside of them" in printed
-    assert "4 native_group_norm" in printed  # one in each block with attention
+    assert "2 native_group_norm" in printed  # one in each block with attention
