@@ -56,6 +56,7 @@ _WARNED = (
     r".*LightningCLI's args parameter is intended.*",
     r".*Be aware that when using `ckpt_path`.*",
     r".*predict returned None.*",
+    r".*overridden `on_after_batch_transfer` in both.*",  # ours of the data module, which mixes too, is meant
     r".*could not find the monitored key in the returned metrics.*",  # of a run that ended before its first validation
 )
 

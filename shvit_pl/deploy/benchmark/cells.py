@@ -26,9 +26,10 @@ from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 from shvit_pl.models.weights import NoAverageError
-from shvit_pl.modules.averaging import EmaConfig
-from shvit_pl.modules.mix_config import MixConfig
-from shvit_pl.modules.optim import OptimConfig, clip_adaptively, make_optimizer, make_schedule
+from shvit_pl.modules.averaging import make_average
+from shvit_pl.modules.classification import make_mixup
+from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
+from shvit_pl.modules.optim import clip_adaptively, make_optimizer, make_schedule
 
 ONNX = "onnx"
 _COMPILE_MODE = {"compiled": None, "optimized": None}  # of torch.compile; the other modes have its names
@@ -214,12 +215,12 @@ class TrainStep:
             self.network = torch.compile(self.model, dynamic=False, mode=_COMPILE_MODE.get(cell.mode, cell.mode))
         classes = int(getattr(model, "num_classes"))  # noqa: B009 (a module's attributes are typed as tensors)
         self.labels = torch.randint(classes, (len(images),), device=images.device)
-        self.mixup = _MIX.build(classes, _SMOOTHING)
+        self.mixup = make_mixup(_MIX, classes, _SMOOTHING)
         self.criterion = SoftTargetCrossEntropy()
         config = OptimConfig(name="adamw", options={"foreach": False} if self.is_official else {})
         schedule = make_schedule(config, len(images), _STEPS, _EPOCHS)
         self.optimizer = make_optimizer(self.model, config, schedule, _WEIGHT_DECAY, fused=self.is_ours)[0]
-        own = _EMA.build(self.model) if self.is_ours else None
+        own = make_average(_EMA, self.model) if self.is_ours else None
         self.ema = own or ModelEmaV3(self.model, decay=_EMA.decay, foreach=not self.is_official)
         self.scaler = torch.amp.GradScaler(enabled=self.is_official and images.device.type == "cuda")
 
