@@ -17,7 +17,6 @@ from shvit_pl.deploy.timing import images_per_second
 from shvit_pl.designs.cost import cost, cost_parts
 from shvit_pl.designs.named import NAMED
 from tests.analysis.pictures import colors
-from tests.hub.runs import quick_fit
 
 SMALL = ["--device=cpu", "--batch_size=1", "--image_size=64", "--repeats=5"]
 PEAKS = Peaks(flops=1e12, bytes=1e11)  # ridge 10
@@ -84,10 +83,9 @@ def test_a_stage_is_below_the_ridge_as_the_peaks_say():
     assert torch.get_num_threads() == 1  # as before
 
 
-def test_a_run_of_ours_is_taken_at_its_own_size(tmp_path_factory):
-    run = quick_fit(tmp_path_factory.mktemp("analyzed"))
-    assert main(["analyze", "macro", str(run), "--device=cpu", "--batch_size=1", "--repeats=5"]) == 0
-    assert facts()["conditions"]["image_size"] == {str(run): 64}
+def test_a_run_of_ours_is_taken_at_its_own_size(multi_head_run):
+    assert main(["analyze", "macro", str(multi_head_run), "--device=cpu", "--batch_size=1", "--repeats=5"]) == 0
+    assert facts()["conditions"]["image_size"] == {str(multi_head_run): 64}
 
 
 @pytest.mark.parametrize("name", ["timm:shvit_s1", "timm:deit_tiny_patch16_224"])

@@ -26,7 +26,7 @@ def facts(folder="runtime"):
 
 
 def test_shares_add_up_and_stand_beside_the_papers(capsys):
-    networks = ["timm:deit_tiny_patch16_224", "s3_mhsa"]
+    networks = ["timm:deit_tiny_patch16_224", "tiny"]
     assert main(["analyze", "runtime", *networks, *OWN_SIZE]) == 0
     for name in networks:
         own = {row["kind"]: row for row in rows() if row["network"] == name}
@@ -34,7 +34,7 @@ def test_shares_add_up_and_stand_beside_the_papers(capsys):
         bound = percent.pop("memory-bound")
         assert sum(percent.values()) == pytest.approx(100, abs=0.01)
         assert bound == pytest.approx(100 - percent["matrix product"], abs=0.01)
-        if name == "s3_mhsa":
+        if name == "tiny":
             assert all(row["paper_percent"] == "" for row in own.values())
         else:
             difference = percent["reshape"] - float(own["reshape"]["paper_percent"])

@@ -22,9 +22,9 @@ VIT = ["timm:vit_tiny_patch16_224", "--model_kwargs={depth: 2}", "--image_size=3
 
 @pytest.fixture(scope="module")
 def studied(multi_head_run, tmp_path_factory):
-    """The folder of a study of the run with all of the validation images."""
+    """The folder of a study of the run with some of the validation images."""
     folder = tmp_path_factory.mktemp("studied") / "heads"
-    assert heads(multi_head_run, f"--output={folder}", "--ablation_images=400", "--batch_size=60") == 0
+    assert heads(multi_head_run, f"--output={folder}", "--ablation_images=90", "--batch_size=60") == 0
     return folder
 
 
@@ -37,12 +37,14 @@ def test_the_table_has_the_numbers_of_the_library(studied, multi_head_run):
     opened = open_network(str(multi_head_run))
     data = RealImages(opened, opened.image_size, None, normalized=True)
     images, labels = data.validation(data.rows)
+    compared, scored = ([number * data.rows // count for number in range(count)] for count in (6, 90))
+    compared_images, images, labels = images[compared], images[scored], labels[scored]
     layers = attention_layers(opened.model, images[:1])
     alike = {}
     with torch.no_grad():
         intact = (opened.model(images).argmax(1) == labels).double().mean()
         with recorded_maps(opened.model, layers, lambda layer, maps: alike.update({layer.name: head_similarity(maps)})):
-            opened.model(images[[number * data.rows // 6 for number in range(6)]])
+            opened.model(compared_images)
     expected = []
     for layer in layers:
         for head in range(layer.heads):
@@ -76,7 +78,7 @@ def test_the_summary_says_what_was_studied_and_how(studied, multi_head_run):
     settings = found["settings"]
     assert found["command"][:3] == ["shvit-pl", "analyze", "heads"]
     assert (settings["network"], settings["weights"], settings["data"]) == (str(multi_head_run), "trained", "digits")
-    assert (settings["images"], settings["ablation_images"], settings["labels"]) == (6, 360, "dataset")
+    assert (settings["images"], settings["ablation_images"], settings["labels"]) == (6, 90, "dataset")
     assert settings["torch"] == torch.__version__
     assert found["score"]["name"] == "top-1"
     assert found["paper"] is None
@@ -119,6 +121,7 @@ def test_it_prints_what_it_measures_and_what_it_found_and_replaces_earlier_resul
     assert rows("layers", quick) == before
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_fresh_weights_are_compared_with_the_intact_network_and_are_the_same_every_time(capsys, image_folder):
     """All images of a folder count for a network that is not of a run."""
     for output in ("first", "second"):
@@ -141,6 +144,7 @@ def test_a_design_with_single_heads_has_maps_and_no_similarity():
     assert "figures/maps.png" in files()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_repo_of_the_hub_is_studied_as_the_run_that_it_is_of(multi_head_run, quick, hub, tmp_path):
     (tmp_path / "saved").mkdir()
     save_weights(FinishedRun.open(multi_head_run), tmp_path / "saved")
@@ -160,6 +164,7 @@ def test_a_folder_of_others_is_left_alone(name, capsys):
     assert files() == [name.removeprefix("heads/")]
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("stopped_at", [0, 1])
 def test_a_study_that_is_stopped_leaves_earlier_results_as_they_were(stopped_at, monkeypatch):
     """While maps are compared, and while heads are left out."""

@@ -141,6 +141,7 @@ def test_other_networks_have_no_numbers_of_the_paper(name, changes):
         assert paper_heads(timm.create_model(name, **changes)) is None
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_same(capsys):
     opened = OpenedNetwork("deit-6", deit(6, img_size=32).eval(), "timm", 32, fresh=True)
     options = HeadsOptions("deit-6", data="digits", images=2, ablation_images=2, batch_size=2, device="cpu")
@@ -160,6 +161,7 @@ def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_sa
         assert text in printed
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_weights_of_ones_own_are_measured_by_the_labels():
     changes = {"num_heads": 6, "num_classes": 10}
     torch.save(timm.create_model("deit_tiny_patch16_224", img_size=32, **changes).state_dict(), "own.pth")
