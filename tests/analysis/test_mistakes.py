@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from shvit_pl.analysis.options import RuntimeOptions
-from shvit_pl.analysis.ready_network import measured_device
-from shvit_pl.analysis.study_folder import check_output
+from shvit_pl.analysis.study import check_output, measured_device
 from shvit_pl.cli import main
 from shvit_pl.command_line.parser import read_options
 from shvit_pl.errors import UserError

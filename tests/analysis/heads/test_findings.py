@@ -9,25 +9,19 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from shvit_pl.analysis.heads.attention import AttentionLayer
-from shvit_pl.analysis.heads.findings import Findings, LayerResult, Scores
+from shvit_pl.analysis.heads.findings import Findings, LayerResult, Scores, differences_from_paper, paper_heads
 from shvit_pl.analysis.heads.maps import LayerMaps
-from shvit_pl.analysis.heads.paper import differences_from_paper, paper_heads
-from shvit_pl.analysis.heads.study import study
+from shvit_pl.analysis.heads.report import study
 from shvit_pl.analysis.heads.subject import Reference, Subject, open_subject
 from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.models.open_network import OpenedNetwork
-from tests.analysis.heads.studies import heads, rows, summary
+from tests.analysis.studies import facts, heads, rows
 
 DEIT = "timm:deit_tiny_patch16_224"
 
 
 def layer(without, alone, intact=70.0):
     return LayerResult(1, "attn", intact, torch.rand(4, len(without)), tuple(without), tuple(alone))
-
-
-def test_the_score_of_a_layer_is_that_of_the_head_that_costs_least():
-    result = layer(without=(60, 69.5, 50), alone=(10, 5, 65))
-    assert (result.change_without, result.change_alone) == (-0.5, -5)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +38,9 @@ def test_important_is_what_is_missed_most_and_does_most_alone(without, alone, im
     assert (result.important, result.redundant) == (important, redundant)
 
 
-def test_the_spread_is_that_of_images_and_a_single_head_has_none():
+def test_a_layer_has_the_score_of_its_best_head_and_the_spread_of_its_images():
+    result = layer(without=(60, 69.5, 50), alone=(10, 5, 65))
+    assert (result.change_without, result.change_alone) == (-0.5, -5)
     similarities = torch.tensor([[10.0, 30.0], [40.0, 60.0]])
     result = LayerResult(1, "attn", 70, similarities, (1, 2), (1, 2))
     assert result.similarity == 35
@@ -112,11 +108,9 @@ def test_deit_has_the_means_that_the_paper_says_of_its_last_five_layers(heads, s
     assert paper.top1 == top1
     assert round(mean([layer.similarity for layer in paper.layers[7:]]), 1) == similarity
     assert "printed" in paper.confidence
-
-
-def test_deit_of_six_heads_has_the_papers_important_heads():
-    important = [layer.important for layer in paper_heads(deit(6)).layers]
-    assert important == [4, 2, 0, 3, 1, 4, 1, *[None] * 5]
+    assert [layer.important for layer in paper.layers] == (
+        [4, 2, 0, 3, 1, 4, 1, *[None] * 5] if heads == 6 else [None] * 12
+    )
 
 
 def test_swin_is_called_digitized_and_costs_what_the_text_says_of_its_later_layers():
@@ -146,7 +140,7 @@ def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_sa
     opened = OpenedNetwork("deit-6", deit(6, img_size=32).eval(), "timm", 32, fresh=True)
     options = HeadsOptions("deit-6", data="digits", images=2, ablation_images=2, batch_size=2, device="cpu")
     study(open_subject(options, opened), ["test"])
-    layers = rows("layers")
+    layers = rows("heads/layers.csv")
     assert [float(row["paper_similarity_pct"]) for row in layers[:3]] == [63.9, 57.7, 34.8]
     assert [row["paper_most_important_head"] for row in layers[:8]] == ["5", "3", "1", "4", "2", "5", "2", ""]
     for row in layers:
@@ -154,7 +148,7 @@ def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_sa
         assert float(row["similarity_pct_less_paper"]) == pytest.approx(similarity)
         assert row["paper_without_one_change"] != ""
         assert row["without_one_change_less_paper"] == row["one_alone_change_less_paper"] == ""  # of agreement
-    differs = "; ".join(summary()["paper"]["not_the_same_study"])
+    differs = "; ".join(facts("heads/summary.json")["paper"]["not_the_same_study"])
     printed = " ".join(capsys.readouterr().out.split())
     for text in ("weights are fresh", "those of digits, not ImageNet's", "32 px, not 224", "agreement with the intact"):
         assert text in differs
@@ -167,19 +161,19 @@ def test_weights_of_ones_own_are_measured_by_the_labels():
     torch.save(timm.create_model("deit_tiny_patch16_224", img_size=32, **changes).state_dict(), "own.pth")
     flags = ["--checkpoint=own.pth", f"--model_kwargs={json.dumps(changes)}", "--image_size=32", "--labels=dataset"]
     assert heads(DEIT, "--data=digits", "--images=2", "--ablation_images=2", *flags) == 0
-    layers = rows("layers")
+    layers = rows("heads/layers.csv")
     assert {row["score"] for row in layers} == {"top-1"}
     for row in layers:
         for name in ("similarity_pct", "without_one_change", "one_alone_change"):
             assert float(row[f"{name}_less_paper"]) == pytest.approx(float(row[name]) - float(row[f"paper_{name}"]))
-    assert "the weights are not those of the authors" in summary()["paper"]["not_the_same_study"]
+    assert "the weights are not those of the authors" in facts("heads/summary.json")["paper"]["not_the_same_study"]
     assert heads(DEIT, "--data=digits", *flags[:1]) == 2  # of another network
 
 
 @pytest.mark.slow
 def test_swin_at_its_own_size_stands_beside_the_paper():
     assert heads("timm:swin_tiny_patch4_window7_224", "--data=digits", "--images=2", "--ablation_images=1") == 0
-    layers = rows("layers")
+    layers = rows("heads/layers.csv")
     assert [int(row["heads"]) for row in layers] == [3, 3, 6, 6, *[12] * 6, 24, 24]
     assert all("digitized" in row["paper_confidence"] for row in layers)
-    assert len(rows("heads")) == 138
+    assert len(rows("heads/heads.csv")) == 138

@@ -4,7 +4,7 @@ import pytest
 import timm
 from timm.data import ImageNetInfo
 
-from shvit_pl.analysis.heads.study import study
+from shvit_pl.analysis.heads.report import study
 from shvit_pl.analysis.heads.subject import choose_reference, open_subject, same_classes
 from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.errors import UserError
@@ -26,27 +26,22 @@ def network(classes=10, names=DIGITS, fresh=False):
 
 
 @pytest.mark.parametrize(
-    ("changes", "labels", "why"),
+    ("changes", "chosen", "labels", "why"),
     [
-        ({}, "dataset", ""),
-        ({"fresh": True}, "network", "the weights are fresh"),
-        ({"names": None}, "network", "the names of the network's classes are not known"),
-        ({"names": DIGITS[::-1]}, "network", "the network's classes are not those of digits"),
-        ({"classes": 1000, "names": None}, "network", "the network has 1000 classes, and digits has 10"),
+        ({}, None, "dataset", ""),
+        ({"fresh": True}, None, "network", "the weights are fresh"),
+        ({"names": None}, None, "network", "the names of the network's classes are not known"),
+        ({"names": DIGITS[::-1]}, None, "network", "the network's classes are not those of digits"),
+        ({"classes": 1000, "names": None}, None, "network", "the network has 1000 classes, and digits has 10"),
+        ({}, "network", "network", "--labels network asks for it"),
+        ({"names": None}, "dataset", "dataset", ""),
     ],
 )
-def test_labels_are_the_datasets_only_where_the_network_predicts_them(changes, labels, why):
-    reference = choose_reference(network(**changes), Data(), None)
+def test_labels_are_the_datasets_only_where_the_network_predicts_them(changes, chosen, labels, why):
+    reference = choose_reference(network(**changes), Data(), chosen)
     assert (reference.labels, reference.why) == (labels, why)
     assert (reference.score == "top-1") == (labels == "dataset")
     assert why in reference.sentence
-
-
-def test_labels_can_be_chosen():
-    assert choose_reference(network(), Data(), "network").labels == "network"
-    assert choose_reference(network(names=None), Data(), "dataset").labels == "dataset"
-    with pytest.raises(UserError, match="--labels dataset: the network has 7 classes and 'digits' has 10"):
-        choose_reference(network(7), Data(), "dataset")
 
 
 def test_imagenet_is_known_by_its_ids_and_by_its_descriptions():
