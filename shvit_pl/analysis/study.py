@@ -13,9 +13,17 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from shvit_pl.analysis.options import PassesOptions
-from shvit_pl.deploy.flags import PAPER_BATCH
-from shvit_pl.deploy.measuring import chosen_device, machine, machine_words, num_threads, short_reason, torch_dtype
-from shvit_pl.deploy.output import holds_results, write_results
+from shvit_pl.deploy.measuring import (
+    chosen_device,
+    holds_results,
+    machine,
+    machine_words,
+    num_threads,
+    short_reason,
+    torch_dtype,
+    write_results,
+)
+from shvit_pl.deploy.options import PAPER_BATCH
 from shvit_pl.deploy.passes import at_size, fused
 from shvit_pl.deploy.timing import wait_for
 from shvit_pl.errors import UserError

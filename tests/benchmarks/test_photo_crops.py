@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.photo_crops import GAP, PHOTOGRAPHS, SIDES, boxes, main, parts, photographs
-from shvit_pl.data import HFImageDataModule
+from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.errors import UserError
 
 pytest.importorskip("skimage")
