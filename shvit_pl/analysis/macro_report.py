@@ -34,12 +34,12 @@ _EXPLAINED = {
     "bytes": "of a batch: the tensors that every ATen operator takes and returns: weights, feature maps, the scores "
     "and products of attention, copies, residual additions; views move nothing; as if nothing stayed in a cache "
     "between operators",
-    "milliseconds": "of a batch: a part's share of the time in a network with hooks, times that of the whole network "
-    "without; clock of the parts: CUDA events on a GPU, else the wall clock; medians",
+    "milliseconds": "of a batch: a part's share of the time in a network with hooks, times the time of the network "
+    "without; parts are timed by CUDA events on a GPU, else by the wall clock; medians",
     "receptive_field": "side in pixels of what the output sees; with attention the image; without the gates of "
     "squeeze-and-excitation",
-    "downsampling": "with the convolutions and FFNs that flank it",
-    "networks": "fused as they are deployed, channels-last, eager",
+    "downsampling": "including the convolutions and FFNs before and after it",
+    "networks": "fused as for deployment, channels-last, eager",
     "peaks": "FLOP/s of a large matrix product in the dtype; bytes/s of a large copy in float32, read and written",
     "paper": "images/s of its Fig. 2 and its tables: an A100 at batch 256, and ONNX Runtime or torch on a Xeon Gold "
     "5218R at batch 16",
@@ -84,8 +84,8 @@ def _open_design(name: str) -> OpenedNetwork:
     opened = open_network(name)
     if not isinstance(opened.model, SHViT):
         raise UserError(
-            f"{name!r}: its stages are not known here. Give a design (shvit-pl designs has them), or a run folder, "
-            "checkpoint or Hub repo of shvit-pl; shvit-pl analyze runtime takes models of timm."
+            f"{name!r}: not a SHViT design, so its stages are unknown. Give a design (shvit-pl designs lists them), or "
+            "a run folder, checkpoint or Hub repo of shvit-pl; shvit-pl analyze runtime takes models of timm."
         )
     return opened
 

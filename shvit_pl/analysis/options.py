@@ -71,9 +71,9 @@ class HeadsOptions:
     checkpoint: str | None = None
     """timm:NAME with the weights of this file."""
     model_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Of timm:NAME, such as '{num_heads: 6}'."""
+    """Arguments of timm:NAME, such as '{num_heads: 6}'."""
     weights: Weights | None = None
-    """Of a run (default: those that its --monitor watched)."""
+    """Weights of a run (default: those that its --monitor tracked)."""
     image_size: PositiveInt | None = None
     """Side in pixels (default: the network's own)."""
     data: str | None = None

@@ -58,7 +58,7 @@ def measure(networks: Sequence[ReadyNetwork], scope: Scope, repeats: int) -> lis
         with unfused(network.model.modules()), marked(parts(network)):
             times = operator_times(network)
         if not times:
-            raise UserError(f"{network.name!r}: it has no attention that is known here; give --scope network.")
+            raise UserError(f"{network.name!r}: no known attention layers; give --scope network.")
         return times
 
     words = ["the whole network" if scope == "network" else part_words(parts(network)) for network in networks]

@@ -43,12 +43,12 @@ _EXPLAINED = {
     "not; beside networks of the paper at its image sizes",
     "difference": "in percentage points",
     "memory-bound": "all but matrix products",
-    "time": "of an operator without those that it calls, in Python's own time between them none; on a GPU of kernels",
-    "networks": "fused as they are deployed, NCHW; attention not fused, step by step",
+    "time": "of an operator without those that it calls, and without Python's own time; on a GPU of its kernels",
+    "networks": "fused as for deployment, NCHW; fused attention is switched off",
     "kinds": {kind: " ".join(names.split()) for kind, names in OPERATORS.items()},
 }
 _SCOPES = {
-    "attention": "the attention part of the blocks (all that a block does but for its FFN and that one's norm)",
+    "attention": "the attention part of the blocks (all of a block except its FFN and the FFN's norm)",
     "network": "the whole network",
 }
 
@@ -112,9 +112,17 @@ class PaperBar:
 
 def paper_bar(opened: OpenedNetwork, pixels: int, scope: Scope = "attention") -> PaperBar | None:
     """Return the paper's bar of a network's attention at a side in pixels; `None` where the paper has none."""
-    if scope == "network":
-        return None
-    return next((bar for bar in paper_bars() if _is_of(bar, opened, pixels)), None)
+    model, bars = opened.model, paper_bars() if scope == "attention" else ()  # the paper has nothing of whole networks
+    for bar in bars:
+        if isinstance(model, SHViT):
+            in_paper = timm_name(model.design) is not None and row_at(model.design, pixels) is not None
+            is_same = bar.attention == _OURS and in_paper
+        else:
+            is_same = fnmatch(opened.name, bar.networks) if bar.networks else isinstance(model, TimmSHViT)
+            is_same = is_same and pixels == opened.image_size
+        if is_same:
+            return bar
+    return None
 
 
 @cache
@@ -126,15 +134,6 @@ def paper_bars() -> tuple[PaperBar, ...]:
         percent[MEMORY_BOUND] = sum(percent.values()) - percent["matrix product"]
         bars.append(PaperBar(row["attention"], row["network"], row["networks"], percent))
     return tuple(bars)
-
-
-def _is_of(bar: PaperBar, opened: OpenedNetwork, pixels: int) -> bool:
-    if isinstance(opened.model, SHViT):
-        design = opened.model.design
-        in_paper = timm_name(design) is not None and row_at(design, pixels) is not None
-        return bar.attention == _OURS and in_paper
-    is_same = fnmatch(opened.name, bar.networks) if bar.networks else isinstance(opened.model, TimmSHViT)
-    return is_same and pixels == opened.image_size
 
 
 # ---- rows and the table
@@ -202,7 +201,7 @@ def _formatted(percent: Mapping[str, float], form: str) -> list[str]:
 
 def _notes(results: Sequence[Comparison]) -> Iterator[str]:
     for result in results:
-        yield f"measured of {result.name}: {result.shares.scope}"
+        yield f"measured in {result.name}: {result.shares.scope}"
     yield "ms: of these operators in a pass; Python's own time between them is not counted"
     yield "memory-bound: all but matrix products; IQR: first to third quartile of its passes"
     if any(result.paper for result in results):
@@ -213,7 +212,7 @@ def _notes(results: Sequence[Comparison]) -> Iterator[str]:
     for result in results:
         if result.shares.percent["other"] > _SHOWN:
             unknown = [(name, part) for (name, kind), part in result.shares.operators.items() if kind == "other"]
-            yield f"other, of {result.name}: {', '.join(f'{name} {part:.1f} %' for name, part in unknown[:4])}"
+            yield f"other in {result.name}: {', '.join(f'{name} {part:.1f} %' for name, part in unknown[:4])}"
 
 
 # ---- the figure
@@ -243,7 +242,13 @@ def _draw(results: Sequence[Comparison], conditions: Mapping[str, Any]) -> Figur
     axes.tick_params(axis="x", labelsize=8)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    _draw_legend(figure, axes, results)
+    other = any(result.shares.percent["other"] >= _LEAST_NAMED for result in results)
+    kinds = [kind for kind in KINDS if kind != "other" or other]
+    handles: list[Any] = [axes.barh(0, 0, color=_COLORS[kind], label=kind) for kind in kinds]
+    if any(result.paper for result in results):
+        handles.append(axes.barh(0, 0, color="0.6", edgecolor="white", label="hatched: the paper's Fig. 7", **_PAPER))
+    handles += axes.plot([], [], label="IQR of the passes", **_SPREAD)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7.5, frameon=False)
     figure.suptitle(f"{condition_words(conditions)}; fused attention switched off", fontsize=9)
     return figure
 
@@ -270,13 +275,3 @@ def _draw_bar(axes: Axes, place: float, percent: Mapping[str, float], style: Map
             color = "white" if kind in _DARK and not style else "black"
             axes.text(left + width / 2, place, f"{width:.1f}", ha="center", va="center", fontsize=7, color=color)
         left += width
-
-
-def _draw_legend(figure: Figure, axes: Axes, results: Sequence[Comparison]) -> None:
-    other = any(result.shares.percent["other"] >= _LEAST_NAMED for result in results)
-    kinds = [kind for kind in KINDS if kind != "other" or other]
-    handles: list[Any] = [axes.barh(0, 0, color=_COLORS[kind], label=kind) for kind in kinds]
-    if any(result.paper for result in results):
-        handles.append(axes.barh(0, 0, color="0.6", edgecolor="white", label="hatched: the paper's Fig. 7", **_PAPER))
-    handles += axes.plot([], [], label="IQR of the passes", **_SPREAD)
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7.5, frameon=False)

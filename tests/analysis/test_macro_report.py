@@ -79,7 +79,7 @@ def test_stages_are_below_the_ridge_as_the_peaks_say_and_a_run_is_taken_at_its_o
 def test_models_of_timm_are_refused(name, capsys):
     assert main(["analyze", "macro", name]) == 2
     message = capsys.readouterr().err
-    assert "Give a design (shvit-pl designs has them)" in message
+    assert "Give a design (shvit-pl designs lists them)" in message
     assert "analyze runtime takes models of timm" in message
     assert list(Path().iterdir()) == []
 

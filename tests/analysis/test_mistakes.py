@@ -41,7 +41,7 @@ def test_flags_are_checked_before_anything_is_opened(flag, message):
     ("args", "message"),
     [
         (["runtime", "tinny"], "did you mean 'tiny'"),
-        (["runtime", "timm:resnet18"], "no attention that is known here; give --scope network"),
+        (["runtime", "timm:resnet18"], "no known attention layers; give --scope network"),
         (["runtime", "s3_no_attention"], "--scope network"),
         (["runtime", "timm:deit_tiny_patch16_224", "--image_size=10"], "can't"),
         (["macro", "tiny", "--image_size=8"], "sides of 64 pixels or more"),
@@ -59,16 +59,16 @@ def test_a_mistake_is_one_line_and_nothing_is_written(args, message, capsys):
     assert list(Path().iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["tpu", "cpu:5"])
-def test_other_devices_are_refused(name):
-    with pytest.raises(UserError, match=f"--device '{name}': allowed are"):
-        measured_device(name)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without one")
-def test_a_gpu_that_is_not_here_is_refused():
-    with pytest.raises(UserError, match="torch finds no such device here"):
-        measured_device("cuda")
+def test_devices_that_are_not_here_or_can_not_be_timed_are_refused(monkeypatch):
+    for name, message in [("tpu", "'tpu': allowed are"), ("cpu:5", "'cpu:5': allowed are"), ("cuda", "no such device")]:
+        if name != "cuda" or not torch.cuda.is_available():
+            with pytest.raises(UserError, match=f"--device .*{message}"):
+                measured_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert measured_device("auto").type == "cpu"
+    with pytest.raises(UserError, match="--device mps: its operations can't be timed one by one"):
+        measured_device("mps")
 
 
 def test_a_home_folder_below_a_file_is_refused(tmp_path, monkeypatch):

@@ -67,13 +67,13 @@ def attention_layers(model: nn.Module, images: Tensor) -> list[AttentionLayer]:
             left_out.setdefault(type(module).__name__, name)
     names = ", ".join(f"{kind} ({name})" for kind, name in left_out.items())
     if not layers:
-        why = f"that of {names} does not show" if left_out else "no module has num_heads and proj"
+        why = f"not exposed by {names}" if left_out else "no module has num_heads and proj"
         raise UserError(
-            f"no attention whose heads can be seen: {why}. Give a network with self-attention between tokens, such as "
+            f"no attention heads found: {why}. Give a network with self-attention between tokens, such as "
             "timm:deit_tiny_patch16_224, timm:swin_tiny_patch4_window7_224, or a design with attention."
         )
     if left_out:
-        warnings.warn(f"left out, as its heads can't be seen: {names}", stacklevel=2)
+        warnings.warn(f"skipped, as their heads are not exposed: {names}", stacklevel=2)
     return layers
 
 

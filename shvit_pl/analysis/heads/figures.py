@@ -211,13 +211,13 @@ def _map_sentences(findings: Findings) -> list[str]:
     query = f"row {int(down * side)}, column {int(right * side)} of the first layer's {side}x{side} grid, from 0"
     image = subject.options.image
     of = f"the mean of {maps.drawn_images} images" if image is None else f"image {image}"
-    sentences = [f"attention of one query (circle: {query}), {of}; each map in its own colors, bright: much"]
+    sentences = [f"attention of one query (circle: {query}), {of}; each map has its own color scale, bright is high"]
     if subject.prefix_tokens:
-        sentences.append("the class token, as a key, is left out")
+        sentences.append("the class token is excluded from the keys")
     if any(layer.picture.isnan().any() for layer in maps.layers):
-        sentences.append("without color: outside of the query's window, where it can't look")
+        sentences.append("no color: outside the query's window")
     if windows := [str(number) for number, layer in enumerate(maps.layers, 1) if layer.middle_window]:
-        sentences.append(f"layers {', '.join(windows)}: the middle window alone, whose place is not known")
+        sentences.append(f"layers {', '.join(windows)}: only the middle window, whose position is unknown")
     if missing := [str(number) for number, layer in enumerate(maps.layers, 1) if not layer.picture.numel()]:
-        sentences.append(f"layers {', '.join(missing)}: no map, as the tokens are no square grid")
+        sentences.append(f"layers {', '.join(missing)}: no map, as the tokens form no square grid")
     return [*sentences, *_marks_note(findings)]

@@ -183,7 +183,7 @@ class Findings:
     def _redundant(self, layers: list[LayerResult]) -> str:
         score = self.subject.reference.short_score
         if 100 / self.scores.images > LITTLE:
-            return "Too few images to say which layers are redundant; give more by --ablation_images."
+            return "Too few images to say which layers are redundant; give more with --ablation_images."
         spare = [str(layer.number) for layer in layers if -layer.change_alone <= LITTLE]
         if not spare:
             return f"No layer keeps {score} within {LITTLE:g} point with one head alone."
@@ -199,7 +199,7 @@ class Findings:
         where = f"(layer {worst.number}, head {worst.without.index(min(worst.without)) + 1})"
         lines = [f"At stake: without one head {score} changes by {lost:+.2f} points at worst {where}."]
         if lost >= 0:
-            lines = [f"At stake: no head costs any {score} when it alone is left out."]
+            lines = [f"At stake: leaving out any single head costs no {score}."]
         changes = [layer.change_alone for layer in layers if layer.heads > 1]
         if changes:
             low, high = min(changes), max(changes)
@@ -293,8 +293,8 @@ def differences_from_paper(subject: Subject, scored_images: int) -> list[str]:
     differences = (
         ("the weights are fresh, not trained", opened.fresh),
         ("the weights are not those of the authors", not opened.fresh and opened.name not in _AUTHORS_WEIGHTS),
-        (f"the images are those of {subject.data}, not ImageNet's", not is_imagenet),
-        (f"they have {subject.image_size} px, not {_PIXELS}", subject.image_size != _PIXELS),
+        (f"the images are from {subject.data}, not ImageNet", not is_imagenet),
+        (f"the images have {subject.image_size} px, not {_PIXELS}", subject.image_size != _PIXELS),
         (f"heads were left out on {scored_images} images, not {IMAGENET_SIZE[1]}", few),
         ("the agreement with the intact network is measured, not top-1", subject.reference.labels == "network"),
     )

@@ -48,7 +48,7 @@ def study(subject: Subject, command: Sequence[str]) -> None:
     trial = AttentionRecorder(subject)  # refuses a query that is not in the grid
     trial.add(torch.zeros(1, 3, subject.image_size, subject.image_size, device=subject.device))
     if len(trial.layers) != len(subject.layers):
-        raise UserError(f"{subject.opened.name!r}: not every layer of attention shows one map for an image.")
+        raise UserError(f"{subject.opened.name!r}: some attention layers do not give one map per image.")
     print(_describe(subject), flush=True)
     recorder, scores = AttentionRecorder(subject), Scores()
     passes = sum(2 * layer.heads for layer in subject.layers)
@@ -110,7 +110,7 @@ def _print_findings(findings: Findings) -> None:
         table.add_row(*_cells(layer), *_paper_cells(findings, layer))
     table_console().print(table)
     print(findings.measured)
-    print("without one, one alone: points of change, of the head that costs least; similarity: ± sd over images")
+    print("without one, one alone: change in points for the head that costs least; similarity: mean ± SD over images")
     for line in filter(None, [findings.paper_note, *findings.sentences]):
         print(fill(line, 110, subsequent_indent="  "))
 

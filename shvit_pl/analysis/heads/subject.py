@@ -50,7 +50,7 @@ class Reference:
         """What is measured, and why."""
         if self.labels == "dataset":
             return "top-1 against the dataset's labels"
-        return f"no accuracy, but the agreement with the intact network, as {self.why}"
+        return f"agreement with the intact network instead of top-1, as {self.why}"
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,12 @@ def choose_reference(opened: OpenedNetwork, images: RealImages, labels: Labels |
     """
     classes, data_classes = int(opened.model.num_classes), len(images.class_names)  # type: ignore[arg-type]
     if labels == "network":
-        return Reference("network", "--labels network asks for it")
+        return Reference("network", "--labels network is given")
     if labels == "dataset":
         if classes != data_classes:
             raise UserError(
                 f"--labels dataset: the network has {classes} classes and {images.path!r} has {data_classes}. Give "
-                "--data of its classes, or leave --labels out."
+                "--data with its classes, or leave --labels out."
             )
         return Reference("dataset")
     if opened.fresh:

@@ -1,6 +1,5 @@
 """Attention layers are found by what they do; their maps, similarities and ablations are those of the formulas."""
 
-import math
 import re
 import warnings
 from contextlib import ExitStack
@@ -131,7 +130,7 @@ def without_first_map(module, inputs, maps):
 
 @pytest.mark.parametrize(("name", "size", "wanted", "heads", "unseen"), LEFT_OUT)
 def test_layers_that_do_not_show_are_left_out_with_a_warning(name, size, wanted, heads, unseen):
-    with pytest.warns(UserWarning, match=re.escape(f"left out, as its heads can't be seen: {unseen}")):
+    with pytest.warns(UserWarning, match=re.escape(f"skipped, as their heads are not exposed: {unseen}")):
         layers = attention_layers(*timms(name, size, wanted))
     assert [layer.heads for layer in layers] == heads
 
@@ -174,7 +173,7 @@ def all_maps(model, layers, batch):
 def test_every_layer_shows_the_softmax_of_each_head(network):
     model, layers, batch = with_layers(network)
     fused = [getattr(module, "fused_attn", None) for module in model.modules()]
-    assert any(fused) or network is ours
+    assert any(fused) == (network is deit)
     seen = all_maps(model, layers, batch)
     assert list(seen) == [layer.name for layer in layers]
     for layer in layers:
@@ -248,31 +247,11 @@ def test_class_tokens_are_dropped_from_queries_and_keys():
     assert without_prefix(maps[:, :, :1], 1).shape == (2, 3, 1, 4)  # class attention: the class token alone asks
 
 
-BOTH = pytest.mark.parametrize("vectorize", ["map", "query"])
-
-
 def softmax_maps(samples=3, heads=4, queries=5, keys=6):
     return torch.randn(samples, heads, queries, keys, generator=torch.Generator().manual_seed(0)).mul(3).softmax(-1)
 
 
-@BOTH
-def test_identical_heads_are_alike_and_heads_that_look_elsewhere_are_not(vectorize):
-    same = softmax_maps(heads=1).repeat(1, 3, 1, 1)
-    torch.testing.assert_close(head_similarity(same, vectorize), torch.ones(3))
-    apart = torch.eye(4)[None, :, None].repeat(2, 1, 5, 1)  # head h looks at key h, whichever the query
-    assert head_similarity(apart, vectorize).tolist() == [0, 0, 0, 0]
-    assert head_similarity(softmax_maps(heads=1), vectorize).isnan().tolist() == [True]  # no other heads
-
-
-def test_whole_maps_count_sharp_rows_more_than_single_queries_do():
-    sharp_alike = torch.tensor([[[[1.0, 0.0], [0.5, 0.5]], [[1.0, 0.0], [0.1, 0.9]]]])
-    by_row = (1 + (0.05 + 0.45) / math.sqrt(0.5 * 0.82)) / 2
-    whole = (1 + 0.5) / math.sqrt(1.5 * 1.82)
-    assert head_similarity(sharp_alike, "query").tolist() == pytest.approx([by_row, by_row])
-    assert head_similarity(sharp_alike, "map").tolist() == pytest.approx([whole, whole])
-
-
-@BOTH
+@pytest.mark.parametrize("vectorize", ["map", "query"])
 def test_similarity_is_the_mean_over_samples_of_the_cosines_of_all_pairs(vectorize):
     maps = softmax_maps()
     expected = torch.empty(3, 4)
@@ -286,6 +265,9 @@ def test_similarity_is_the_mean_over_samples_of_the_cosines_of_all_pairs(vectori
             expected[sample, head] = sum(cosines) / 3
     torch.testing.assert_close(sample_similarity(maps, vectorize), expected)
     torch.testing.assert_close(head_similarity(maps, vectorize), expected.mean(0))
+    apart = torch.eye(4)[None, :, None].repeat(2, 1, 5, 1)  # head h looks at key h, whichever the query
+    assert head_similarity(apart, vectorize).tolist() == [0, 0, 0, 0]
+    assert head_similarity(softmax_maps(heads=1), vectorize).isnan().tolist() == [True]  # no other heads
 
 
 def test_maps_and_choices_that_make_no_sense_are_refused():

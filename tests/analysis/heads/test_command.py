@@ -122,7 +122,7 @@ def test_fresh_weights_are_compared_with_the_intact_network_and_are_the_same_eve
         assert heads(*VIT, *flags) == 0
     assert Path("first/heads.csv").read_bytes() == Path("second/heads.csv").read_bytes()
     printed = " ".join(capsys.readouterr().out.split())
-    assert "agreement with the intact network, as the weights are fresh" in printed
+    assert "agreement with the intact network instead of top-1, as the weights are fresh" in printed
     assert {row["score"] for row in rows("first/heads.csv")} == {"agreement with the intact network"}
     assert {row["intact_pct"] for row in rows("first/heads.csv")} == {"100.0"}
     settings = facts("first/summary.json")["settings"]
@@ -181,7 +181,7 @@ def test_a_study_that_is_stopped_leaves_earlier_results_as_they_were(stopped_at,
         (["heads", "tiny", "--query=-1,2"], ["--query -1", "from 0"]),
         (["heads", "tiny", "--vectorize=rows"], ["--vectorize", "rows", "map, query"]),
         (["heads", "tiny", "--head=1"], ["--head", "no such flag"]),
-        (["heads", "timm:resnet18", "--device=cpu"], ["no attention whose heads can be seen"]),
+        (["heads", "timm:resnet18", "--device=cpu"], ["no attention heads found"]),
         (["head"], ["did you mean 'heads'"]),
         ([""], ["allowed are heads"]),
     ],

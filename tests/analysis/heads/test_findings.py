@@ -84,8 +84,8 @@ def subject(name=DEIT, fresh=False, images=None, pixels=224, labels="dataset"):
         ({"name": f"{DEIT}.fb_in1k"}, 50_000, []),
         ({"fresh": True}, 50_000, ["the weights are fresh, not trained"]),
         ({"name": "timm:vit_tiny_patch16_224"}, 50_000, ["the weights are not those of the authors"]),
-        ({"images": Images(360, 10)}, 50_000, ["the images are those of imagenet, not ImageNet's"]),
-        ({"pixels": 64}, 50_000, ["they have 64 px, not 224"]),
+        ({"images": Images(360, 10)}, 50_000, ["the images are from imagenet, not ImageNet"]),
+        ({"pixels": 64}, 50_000, ["the images have 64 px, not 224"]),
         ({}, 1000, ["heads were left out on 1000 images, not 50000"]),
         ({"labels": "network"}, 50_000, ["the agreement with the intact network is measured, not top-1"]),
     ],
@@ -150,7 +150,7 @@ def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_sa
         assert row["without_one_change_less_paper"] == row["one_alone_change_less_paper"] == ""  # of agreement
     differs = "; ".join(facts("heads/summary.json")["paper"]["not_the_same_study"])
     printed = " ".join(capsys.readouterr().out.split())
-    for text in ("weights are fresh", "those of digits, not ImageNet's", "32 px, not 224", "agreement with the intact"):
+    for text in ("weights are fresh", "from digits, not ImageNet", "32 px, not 224", "agreement with the intact"):
         assert text in differs
         assert text in printed
 

@@ -33,7 +33,7 @@ def network(classes=10, names=DIGITS, fresh=False):
         ({"names": None}, None, "network", "the names of the network's classes are not known"),
         ({"names": DIGITS[::-1]}, None, "network", "the network's classes are not those of digits"),
         ({"classes": 1000, "names": None}, None, "network", "the network has 1000 classes, and digits has 10"),
-        ({}, "network", "network", "--labels network asks for it"),
+        ({}, "network", "network", "--labels network is given"),
         ({"names": None}, "dataset", "dataset", ""),
     ],
 )
@@ -88,8 +88,8 @@ def test_options_that_contradict_each_other_are_refused(options, message):
             {"network": "timm:vit_tiny_patch16_224", "model_kwargs": {"num_classes": 0}},
             "not a classifier .*num_classes",
         ),
-        ({"network": "timm:resnet18"}, "no attention whose heads can be seen.*timm:deit_tiny"),
-        ({"network": "s3_no_attention"}, "no attention whose heads can be seen"),
+        ({"network": "timm:resnet18"}, "no attention heads found.*timm:deit_tiny"),
+        ({"network": "s3_no_attention"}, "no attention heads found"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_anything_is_written(options, message, tmp_path):
