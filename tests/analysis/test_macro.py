@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from shvit_pl.analysis import macro
 from shvit_pl.analysis.macro import bytes_of_places, places, receptive_fields, seconds_of_places, time_shares
 from shvit_pl.analysis.options import MacroOptions
-from shvit_pl.analysis.study import ReadyNetwork, make_ready, measured_device
+from shvit_pl.analysis.study import make_ready, measured_device
 from shvit_pl.deploy.timing import bytes_moved
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost, cost_parts
@@ -61,19 +61,6 @@ def test_the_places_move_all_that_the_network_moves(name, changes):
     assert sum(moved.values()) == bytes_moved(ready.model, ready.images)
     assert set(moved) == {(part.stage, part.operation) for part in cost_parts(ready.opened.model.design)}
     assert all(moved.values())
-
-
-def test_more_tokens_move_more_of_attention_than_of_its_ffn():
-    model = create_model("macro_a").eval()
-    small, large = (traffic_of_stage_3(model, pixels) for pixels in (128, 256))
-    assert large["ffn"] / small["ffn"] < 4  # times as many tokens; the weights stay as they are
-    assert large["attention"] / small["attention"] > 4  # the scores grow by 16
-
-
-def traffic_of_stage_3(model, pixels):
-    images = torch.zeros(1, 3, pixels, pixels)
-    ready = ReadyNetwork(OpenedNetwork("macro_a", model, "design", pixels), model, images)
-    return {operation: number for (stage, operation), number in bytes_of_places(ready).items() if stage == "stage 3"}
 
 
 @pytest.mark.parametrize("name", ["macro_a", "tiny"])

@@ -1,14 +1,15 @@
-"""Mistakes in `analyze runtime` and `macro` are one message each, and nothing is written."""
+"""Mistakes in the studies' commands are one message each, and nothing is written."""
 
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 
-from shvit_pl.analysis.options import RuntimeOptions
+from shvit_pl.analysis.command import STUDIES
 from shvit_pl.analysis.study import check_output, measured_device
 from shvit_pl.cli import main
 from shvit_pl.command_line.parser import read_options
@@ -16,44 +17,55 @@ from shvit_pl.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("flag", "message"),
+    ("study", "flag", "message"),
     [
-        ("--scope=heads", "--scope .*heads.*: allowed are attention, network"),
-        ("--dtype=fp31", "--dtype .*did you mean 'fp32'"),
-        ("--dtype=int8", "--dtype .*int8.*: allowed are fp32, bf16, fp16"),
-        ("--repeats=2", "--repeats 2: allowed are whole numbers from 5"),
-        ("--batch_size=0", "--batch_size 0: allowed are whole numbers from 1"),
-        ("--batch_size=none", "--batch_size"),
-        ("--image_size=9000", "--image_size 9000"),
-        ("--threads=0", "--threads 0"),
-        ("--output=", "give a folder"),
-        ("--output=.", "--output '.': the command runs inside this folder"),
-        ("--output=..", "--output '..': the command runs inside this folder"),
-        ("--fast", "--fast: no such flag"),
+        ("runtime", "--scope=heads", "--scope .*heads.*: allowed are attention, network"),
+        ("runtime", "--dtype=fp31", "--dtype .*did you mean 'fp32'"),
+        ("runtime", "--dtype=int8", "--dtype .*int8.*: allowed are fp32, bf16, fp16"),
+        ("runtime", "--repeats=2", "--repeats 2: allowed are whole numbers from 5"),
+        ("runtime", "--batch_size=0", "--batch_size 0: allowed are whole numbers from 1"),
+        ("runtime", "--batch_size=none", "--batch_size"),
+        ("runtime", "--image_size=9000", "--image_size 9000"),
+        ("runtime", "--threads=0", "--threads 0"),
+        ("runtime", "--output=", "give a folder"),
+        ("runtime", "--output=.", "--output '.': the command runs inside this folder"),
+        ("runtime", "--output=..", "--output '..': the command runs inside this folder"),
+        ("runtime", "--fast", "--fast: no such flag"),
+        ("macro", "--scope=network", "--scope: no such flag"),
+        ("heads", "--images=0", "--images 0: .*from 1"),
+        ("heads", "--batch_size=-1", "--batch_size -1: .*from 1"),
+        ("heads", "--query=3", "--query 3: .*2 values"),
+        ("heads", "--query=-1,2", "--query -1: .*from 0"),
+        ("heads", "--vectorize=rows", "--vectorize .*rows.*map, query"),
+        ("heads", "--head=1", "--head: no such flag"),
     ],
 )
-def test_flags_are_checked_before_anything_is_opened(flag, message):
+def test_flags_are_checked_before_anything_is_opened(study, flag, message):
+    options = STUDIES[study].options
     with pytest.raises(UserError, match=message):
-        read_options(RuntimeOptions, ["tiny", flag], command="x", description="", positional=["models"])
+        read_options(options, ["tiny", flag], command="x", description="", positional=[fields(options)[0].name])
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["head"], "did you mean 'heads'"),
+        ([""], "allowed are heads"),
+        (["heads", "timm:resnet18"], "no attention heads found"),
         (["runtime", "tinny"], "did you mean 'tiny'"),
         (["runtime", "timm:resnet18"], "no known attention layers; give --scope network"),
         (["runtime", "s3_no_attention"], "--scope network"),
         (["runtime", "timm:deit_tiny_patch16_224", "--image_size=10"], "can't"),
         (["macro", "tiny", "--image_size=8"], "sides of 64 pixels or more"),
-        (["macro", "tiny", "--scope=network"], "--scope: no such flag"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    ids=str,
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(args, message, capsys):
     size = [] if args[-1].startswith("--image_size") else ["--image_size=64"]
     assert main(["analyze", *args, "--batch_size=1", "--device=cpu", *size]) == 2
     printed = capsys.readouterr().err
     assert message in printed
+    assert printed.startswith("shvit-pl analyze")
     assert printed.count("\n") == 1
     assert len(printed) < 450
     assert list(Path().iterdir()) == []

@@ -81,19 +81,20 @@ NETWORKS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "changes", "words"), NETWORKS, ids=[name for name, _, _ in NETWORKS])
-def test_the_attention_of_timms_networks_is_found(name, changes, words):
-    assert part_words(attention_parts(timm.create_model(name, **changes))) == words
+OURS = [
+    ("tiny", {}, "4 x SelfAttention with its residual"),
+    ("tiny", {"single_head": "bottleneck"}, "4 x BottleneckAttention with its residual"),
+    ("tiny", {"mixers": ("conv",) * 3}, ""),
+]
 
 
-def test_the_attention_of_ours_is_the_mixer_with_its_residual():
-    assert part_words(attention_parts(create_model("tiny"))) == "4 x SelfAttention with its residual"
-    bottleneck = create_model("tiny", single_head="bottleneck")
-    assert part_words(attention_parts(bottleneck)) == "4 x BottleneckAttention with its residual"
-    assert attention_parts(create_model("tiny", mixers=("conv",) * 3)) == []
+@pytest.mark.parametrize(("name", "changes", "words"), [*NETWORKS, *OURS], ids=str)
+def test_the_attention_of_timms_networks_and_ours_is_found(name, changes, words):
+    create = create_model if name == "tiny" else timm.create_model
+    assert part_words(attention_parts(create(name, **changes))) == words
 
 
-@pytest.mark.parametrize(("name", "changes", "_"), NETWORKS[:3], ids=[name for name, _, _ in NETWORKS[:3]])
+@pytest.mark.parametrize(("name", "changes", "_"), NETWORKS[:3], ids=str)
 def test_between_the_marks_is_all_of_attention_and_nothing_of_the_ffn(name, changes, _):
     inside = operators(timm.create_model(name, **changes).eval())
     assert inside["aten::linear"] >= 2 * 2  # queries, keys and values; projection; of SwinV2 the biases'
@@ -167,14 +168,6 @@ def test_hardly_anything_is_of_no_known_kind(name, scope):
     assert all(shares.percent[kind] > 0 for kind in KINDS if kind != "other")
 
 
-def test_the_scope_of_attention_leaves_out_the_ffn_and_the_stem(deit):
-    attention, whole = (
-        {name for name, _ in measure([deit], scope, 1)[0].operators} for scope in ("attention", "network")
-    )
-    assert attention < whole
-    assert {"aten::gelu", "aten::conv2d"} <= whole - attention
-
-
 def test_the_time_is_that_of_the_operators_between_the_marks(deit):
     assert operator_times(deit) == {}
     with marked([AttentionPart(deit.model.blocks[0].attn.proj)]):
@@ -184,10 +177,14 @@ def test_the_time_is_that_of_the_operators_between_the_marks(deit):
     assert all(time > 0 for time in times.values())
 
 
-def test_fused_attention_is_off_for_a_while_and_the_network_stays(deit):
+def test_attention_is_not_fused_its_scope_has_no_ffn_and_stem_and_the_network_stays(deit):
     before = {name: tensor.clone() for name, tensor in deit.model.state_dict().items()}
-    (shares,) = measure([deit], "attention", repeats=1)
-    assert not any("scaled_dot_product" in name for name, _ in shares.operators)
+    attention, whole = (
+        {name for name, _ in measure([deit], scope, 1)[0].operators} for scope in ("attention", "network")
+    )
+    assert attention < whole
+    assert {"aten::gelu", "aten::conv2d"} <= whole - attention
+    assert not any("scaled_dot_product" in name for name in whole)
     assert all(block.attn.fused_attn for block in deit.model.blocks)
     assert all(torch.equal(before[name], tensor) for name, tensor in deit.model.state_dict().items())
     with profile() as profiler:

@@ -1,6 +1,5 @@
 """What `shvit-pl analyze heads` writes of a run, a design and a model of timm."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import torch
 from PIL import Image
 
 from shvit_pl.analysis.heads.attention import attention_layers, head_similarity, recorded_maps, without_heads
-from shvit_pl.cli import main
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.hub.upload import save_weights
 from shvit_pl.models.open_network import open_network
@@ -171,27 +169,3 @@ def test_a_study_that_is_stopped_leaves_earlier_results_as_they_were(stopped_at,
     assert heads(*VIT) == 2
     assert "--output 'heads': it holds other files; give a new folder." in capsys.readouterr().err
     assert path.read_text() == "mine"
-
-
-@pytest.mark.parametrize(
-    ("flags", "messages"),
-    [
-        (["heads", "tiny", "--images=0", "--batch_size=-1"], ["--images 0", "--batch_size -1", "from 1"]),
-        (["heads", "tiny", "--query=3"], ["--query 3", "2 values"]),
-        (["heads", "tiny", "--query=-1,2"], ["--query -1", "from 0"]),
-        (["heads", "tiny", "--vectorize=rows"], ["--vectorize", "rows", "map, query"]),
-        (["heads", "tiny", "--head=1"], ["--head", "no such flag"]),
-        (["heads", "timm:resnet18", "--device=cpu"], ["no attention heads found"]),
-        (["head"], ["did you mean 'heads'"]),
-        ([""], ["allowed are heads"]),
-    ],
-    ids=str,
-)
-def test_mistakes_are_lines_with_exit_code_2_and_nothing_is_written(flags, messages, capsys):
-    assert main(["analyze", *flags]) == 2
-    printed = capsys.readouterr().err
-    assert printed.startswith("shvit-pl analyze")
-    assert "Traceback" not in printed
-    for text in messages:
-        assert text in printed
-    assert os.listdir() == []
