@@ -51,7 +51,7 @@ def test_flags_are_checked_before_anything_is_opened(study, flag, message):
     [
         (["head"], "did you mean 'heads'"),
         ([""], "allowed are heads"),
-        (["heads", "timm:resnet18"], "no attention heads found"),
+        (["heads", "s3_no_attention"], "no attention heads found"),
         (["runtime", "tinny"], "did you mean 'tiny'"),
         (["runtime", "timm:resnet18"], "no known attention layers; give --scope network"),
         (["runtime", "s3_no_attention"], "--scope network"),
