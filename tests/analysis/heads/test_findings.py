@@ -1,6 +1,8 @@
 """The paper's scores, which head is called important, and the paper's numbers beside the networks that they are of."""
 
 import json
+from statistics import mean
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -8,9 +10,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from shvit_pl.analysis.heads.attention import AttentionLayer
-from shvit_pl.analysis.heads.findings import Findings, LayerResult, Scores, differences_from_paper, paper_heads
-from shvit_pl.analysis.heads.maps import LayerMaps
+from shvit_pl.analysis.heads.findings import LayerResult, differences_from_paper, paper_heads
 from shvit_pl.analysis.heads.report import study
 from shvit_pl.analysis.heads.subject import Reference, Subject, open_subject
 from shvit_pl.analysis.options import HeadsOptions
@@ -49,32 +49,12 @@ def test_a_layer_has_the_score_of_its_best_head_and_the_spread_of_its_images():
     assert (layer((60,), (70,)).similarity, layer((60,), (70,)).spread) == (None, None)
 
 
-class Recorded:
-    """Maps of one layer of two heads."""
-
-    layers = (LayerMaps(torch.full((2, 2), 0.5)),)
+IMAGENET = SimpleNamespace(path="imagenet", rows=50_000, class_names=["x"] * 1000)
 
 
-def test_counts_become_percent():
-    scores = Scores(200, 150, {"attn": torch.tensor([[140, 120], [100, 20]])})
-    (only,) = Findings(subject(), Recorded(), scores).layers
-    assert (only.number, only.name, only.heads, only.intact) == (1, "attn", 2, 75)
-    assert (only.without, only.alone, only.similarity) == ((70, 60), (50, 10), 50)
-
-
-class Images:
-    """A dataset as large as ImageNet's validation split, or not."""
-
-    path = "imagenet"
-
-    def __init__(self, rows=50_000, classes=1000):
-        self.rows, self.class_names = rows, ["x"] * classes
-
-
-def subject(name=DEIT, fresh=False, images=None, pixels=224, labels="dataset"):
+def subject(name=DEIT, fresh=False, images=IMAGENET, pixels=224, labels="dataset"):
     opened = OpenedNetwork(name, nn.Identity(), "timm", 224, fresh=fresh)
-    layers = [AttentionLayer("attn", 2, "", "", -1, 32)]
-    return Subject(HeadsOptions(name), opened, layers, images or Images(), pixels, Reference(labels), [], [], "cpu")
+    return Subject(HeadsOptions(name), opened, [], images, pixels, Reference(labels), [], [], "cpu")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +64,11 @@ def subject(name=DEIT, fresh=False, images=None, pixels=224, labels="dataset"):
         ({"name": f"{DEIT}.fb_in1k"}, 50_000, []),
         ({"fresh": True}, 50_000, ["the weights are fresh, not trained"]),
         ({"name": "timm:vit_tiny_patch16_224"}, 50_000, ["the weights are not those of the authors"]),
-        ({"images": Images(360, 10)}, 50_000, ["the images are from imagenet, not ImageNet"]),
+        (
+            {"images": SimpleNamespace(path="imagenet", rows=360, class_names=["x"] * 10)},
+            50_000,
+            ["the images are from imagenet, not ImageNet"],
+        ),
         ({"pixels": 64}, 50_000, ["the images have 64 px, not 224"]),
         ({}, 1000, ["heads were left out on 1000 images, not 50000"]),
         ({"labels": "network"}, 50_000, ["the agreement with the intact network is measured, not top-1"]),
@@ -96,10 +80,6 @@ def test_each_difference_from_the_paper_is_named(changes, scored, expected):
 
 def deit(heads, **options):
     return VisionTransformer(patch_size=16, embed_dim=192, depth=12, num_heads=heads, **options)
-
-
-def mean(values):
-    return sum(values) / len(values)
 
 
 @pytest.mark.parametrize(("heads", "similarity", "top1"), [(3, 78.3, 72.14), (6, 64.8, 72.95)])

@@ -1,5 +1,7 @@
 """What top-1 is measured against, and which networks and flags are refused."""
 
+from types import SimpleNamespace
+
 import pytest
 import timm
 from timm.data import ImageNetInfo
@@ -13,11 +15,7 @@ from shvit_pl.models.open_network import OpenedNetwork
 DIGITS = [str(digit) for digit in range(10)]
 
 
-class Data:
-    """The classes of a dataset."""
-
-    path = "digits"
-    class_names = DIGITS
+DATA = SimpleNamespace(path="digits", class_names=DIGITS)
 
 
 def network(classes=10, names=DIGITS, fresh=False):
@@ -38,7 +36,7 @@ def network(classes=10, names=DIGITS, fresh=False):
     ],
 )
 def test_labels_are_the_datasets_only_where_the_network_predicts_them(changes, chosen, labels, why):
-    reference = choose_reference(network(**changes), Data(), chosen)
+    reference = choose_reference(network(**changes), DATA, chosen)
     assert (reference.labels, reference.why) == (labels, why)
     assert (reference.score == "top-1") == (labels == "dataset")
     assert why in reference.sentence
