@@ -21,13 +21,13 @@ def benchmark(args: list[str]) -> None:
         "optimized (shvit_pl.deploy.optimize).",
         positional=["models"],
     )
-    if "onnx" in options.runtimes:
+    if "onnx" in options.runtime:
         check_extra("--runtime onnx", "onnx")
     from shvit_pl.command_line.quiet import quiet
 
     quiet()
     from shvit_pl.deploy.benchmark import accuracy, cells, measure, results
-    from shvit_pl.deploy.measuring import chosen_device, num_threads
+    from shvit_pl.deploy.measuring import chosen_device, num_threads, write_results
 
     device = chosen_device(options.device)
     official_on_cpu = options.protocol == "official" and device.type == "cpu"
@@ -40,11 +40,12 @@ def benchmark(args: list[str]) -> None:
         earlier = results.read_earlier(options.compare, conditions, groups)
         print(results.describe(conditions), flush=True)
         measured, skipped = measure.measure(groups, opened, options, device)
-        rows = results.make_rows(measured)
+        rows = [results.make_row(item) for item in measured]
         results.print_table(rows, conditions, earlier)
         rows = [row | accuracy.columns(opened[row["model"]], row["image_size"]) for row in rows]
         facts = results.environment(conditions, opened, measured, skipped, ["shvit-pl", *args])
-        results.write(output, rows, facts, accuracy.draw(rows, conditions))
+        figures = accuracy.draw(rows, conditions)
+        write_results(output, (results.TABLE, rows), (results.ENVIRONMENT, facts), figures)
     print(f"written: {output}")
 
 

@@ -15,15 +15,13 @@ from torch.export import Dim
 
 from shvit_pl.errors import UserError
 
-OPSET = 18  # the exporter's own, from which it converts to others
-
 
 def save(
     model: nn.Module,
     example: Tensor,
     path: Path,
     metadata: Mapping[str, str] | None = None,
-    opset: int = OPSET,
+    opset: int = 18,  # the exporter's own, from which it converts to others
     dynamic: bool = True,
 ) -> None:
     """Write an `.onnx` file with the input `images`, the output `outputs` and the metadata as its `metadata_props`.
@@ -90,15 +88,10 @@ class OnnxNetwork(nn.Module):
 
 
 def onnx_network(model: nn.Module, images: Tensor, profile: Path | None = None) -> OnnxNetwork:
-    """Convert a network to ONNX, for batches like this one, and open it in ONNX Runtime.
-
-    Args:
-        model: In evaluation mode, on the CPU.
-        images: A batch `(B, 3, S, S)` in float32, on the device that computes.
-        profile: File for the times of its operators, as in `OnnxNetwork`.
+    """Convert a network on the CPU to ONNX, for batches `(B, 3, S, S)` like these images, and open it on their device.
 
     Raises:
-        UserError: where ONNX Runtime doesn't support the images' device.
+        UserError: where ONNX Runtime doesn't support the device.
     """
     with TemporaryDirectory(prefix="shvit_pl_onnx_") as folder:
         path = Path(folder) / "model.onnx"
@@ -107,13 +100,6 @@ def onnx_network(model: nn.Module, images: Tensor, profile: Path | None = None) 
 
 
 load = OnnxNetwork  # as all formats name what runs their files
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata that `save` wrote."""
-    import onnx
-
-    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
 
 
 def describe(path: Path) -> list[str]:
@@ -125,8 +111,3 @@ def describe(path: Path) -> list[str]:
     most = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(4))
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return [f"opset {opset}, {len(model.graph.node)} operators ({most}, ...); labels in its metadata_props"]
-
-
-def example_of_use(path: Path, images: str) -> str:
-    """Return one line of Python that runs a file."""
-    return f"import onnxruntime as ort; ort.InferenceSession({str(path)!r}).run(None, {{'images': {images}.numpy()}})"

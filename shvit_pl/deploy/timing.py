@@ -182,12 +182,7 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def bytes_moved(model: nn.Module, images: Tensor) -> int:
-    """Return the bytes that a forward pass reads and writes, as `Traffic` counts them.
-
-    Args:
-        model: In evaluation mode.
-        images: A batch `(B, 3, S, S)`.
-    """
+    """Return the bytes that a forward pass on images `(B, 3, S, S)` reads and writes, as `Traffic` counts them."""
     with torch.no_grad(), Traffic() as traffic:
         model(images)
     return traffic.bytes

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from shvit_pl.cli import main
-from shvit_pl.deploy import onnx_runtime
+from tests.deploy.export.networks import read_metadata
 
 pytestmark = pytest.mark.slow
 
@@ -24,9 +24,7 @@ def test_int8_is_smaller_and_says_what_it_costs(run, capfd):
     assert kinds.count("QuantizeLinear") >= kinds.count("Conv") > 0
     assert main(["export", str(run), "--format=onnx", "--output=float.onnx"]) == 0
     assert Path("a.onnx").stat().st_size < 0.5 * Path("float.onnx").stat().st_size
-    assert (
-        onnx_runtime.read_metadata(Path("a.onnx"))["labels"] == onnx_runtime.read_metadata(Path("float.onnx"))["labels"]
-    )
+    assert read_metadata("onnx", "a.onnx")["labels"] == read_metadata("onnx", "float.onnx")["labels"]
 
 
 def test_int8_that_costs_too_much_is_not_written(plain_run, capsys):
