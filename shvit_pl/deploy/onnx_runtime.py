@@ -77,7 +77,7 @@ class OnnxNetwork(nn.Module):
         provider: Any = "CPUExecutionProvider"
         if device.type != "cpu":
             if device.type != "cuda" or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-                raise UserError(f"this ONNX Runtime computes nothing on {device.type}")
+                raise UserError(f"this build of ONNX Runtime doesn't support {device.type}")
             provider = "CUDAExecutionProvider", {"device_id": device.index or 0}
         self.session: Any = onnxruntime.InferenceSession(os.fspath(path), options, providers=[provider])
 

@@ -108,7 +108,7 @@ def optimize(model: nn.Module, example: Tensor, dtype: torch.dtype = torch.float
 def _check_images(images: Tensor) -> None:
     if images.ndim != 4 or not len(images) or not images.is_floating_point():
         raise ValueError(
-            f"images {list(images.shape)}, {images.dtype}: needed is a batch (B, 3, H, W) of floating-point numbers."
+            f"images {list(images.shape)}, {images.dtype}: expected a batch (B, 3, H, W) of floating-point numbers."
         )
 
 

@@ -95,13 +95,13 @@ class BenchmarkOptions(MeasuringOptions):
     train: bool = False
     """Measure training steps: mixing, forward, backward, clipping, AdamW, moving average."""
     weights: Weights | None = None
-    """Weights of checkpoints (default: those that their run monitored)."""
+    """Weights of checkpoints (default: those of their run's monitored metric)."""
     output: str = "benchmark"
     """Folder of the results; an earlier benchmark under the same conditions is replaced."""
     compare: str | None = None
     """Folder of an earlier benchmark under the same conditions, to compare with."""
     protocol: Literal["interleaved", "official"] = "interleaved"
-    """How to time; official does all that the official speed_test.py does, with 1 thread on a CPU."""
+    """Timing: in turns, or as the official speed_test.py does, on one thread of a CPU."""
     blocks: Repeats | None = None
     """Measurements of each network, from 5 (default: 7)."""
     seconds: Seconds | None = None
@@ -124,11 +124,11 @@ class BenchmarkOptions(MeasuringOptions):
                         "network with others, give --mode official,eager,optimized instead."
                     )
             if self.threads not in (None, 1):
-                yield f"--threads {self.threads}: --protocol official has one thread; leave it out."
+                yield f"--threads {self.threads}: --protocol official uses one thread; leave it out."
         elif self.warm_up is not None:
             yield "--warm_up: only with --protocol official; otherwise the warm-up runs until timings stop improving."
         if self.train and "onnx" in self.runtime:
-            yield "--runtime onnx: it has no training steps; leave out --train or --runtime onnx."
+            yield "--runtime onnx: no training steps; leave out --train or --runtime onnx."
         if self.train and "fp16" in self.dtypes:
             yield "--dtype fp16: the recipe trains in fp32 or bf16; give one of these with --train."
         if self.runtime == ("onnx",) and "fp32" not in self.dtypes:
@@ -211,7 +211,7 @@ class ExportOptions(CheckedOptions):
     output: str | None = None
     """File to write (default: model in a run folder, else the network's name here)."""
     weights: Weights | None = None
-    """Weights of a run (default: those that its --monitor watched)."""
+    """Weights of a run (default: those of its monitored metric)."""
     pretrained: bool = False
     """Take timm's weights for timm:NAME."""
     image_size: PositiveInt | None = None

@@ -59,7 +59,7 @@ def rewrite(model: nn.Module, *passes: Pass) -> nn.Module:
         passes: `attention_over_tokens`, `pointwise_as_linear`, `depthwise_as_sum`.
     """
     for name, layer in list(model.named_children()):
-        faster = next((found for layer_pass in passes if (found := layer_pass(layer)) is not None), None)
+        faster = next((form for layer_pass in passes if (form := layer_pass(layer)) is not None), None)
         if faster is None:
             rewrite(layer, *passes)
         else:

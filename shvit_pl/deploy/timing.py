@@ -98,7 +98,7 @@ def images_per_second(
 def side_by_side(
     work: Mapping[Name, Work], rounds: int = 7, seconds: float = 0.3, progress: Progress | None = None
 ) -> dict[Name, Rate]:
-    """Measure several things in one process, in turns: a slow moment of the machine then hits all of them.
+    """Measure several things in one process, in turns: slow phases of the machine then affect all of them.
 
     A measurement is a block of as many calls as fill `seconds`, which waits for the device only at its end. Each round
     begins one place later than the round before. The arguments are those of `images_per_second`.

@@ -66,9 +66,9 @@ def test_several_heads_in_bfloat16_and_an_empty_example_will_do():
 @pytest.mark.parametrize(
     ("images", "dtype", "message"),
     [
-        (IMAGES[0], torch.float32, "needed is a batch"),
-        (IMAGES[:0], torch.float32, "needed is a batch"),
-        (IMAGES.byte(), torch.float32, "needed is a batch"),
+        (IMAGES[0], torch.float32, "expected a batch"),
+        (IMAGES[:0], torch.float32, "expected a batch"),
+        (IMAGES.byte(), torch.float32, "expected a batch"),
         (IMAGES, torch.float64, "float64: allowed are"),
     ],
     ids=["one image without a batch", "none", "bytes", "float64"],

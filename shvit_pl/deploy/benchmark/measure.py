@@ -27,8 +27,8 @@ from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork
 
 PEAK_OF = {
-    "cuda": "taken from the GPU for the network and one call, its CUDA graph too; images and other networks left out",
-    "cpu": "allocated by torch in one call; weights, images and the libraries' own buffers left out",
+    "cuda": "allocated on the GPU for the network and one call, with its CUDA graph; without images and other networks",
+    "cpu": "allocated by torch in one call; without weights, images and the libraries' own buffers",
 }
 
 
@@ -37,7 +37,7 @@ class Measured:
     """A measured cell."""
 
     cell: Cell
-    """What was measured."""
+    """The cell that was measured."""
     rate: Rate
     """Images per second in every block."""
     ratio: float
@@ -93,7 +93,7 @@ def _measure_group(group: Group, builder: _Builder, options: BenchmarkOptions, s
         for cell in group:
             steps.begins(f"building {cell}")
             steps.step(f"building {cell}")
-            what = f"{cell.model}, {cell.image_size} px"  # what a network refuses is said once
+            what = f"{cell.model}, {cell.image_size} px"  # a refusal of the network is printed once
             try:
                 builder.deployed(cell.model, cell.image_size)
                 what = str(cell)

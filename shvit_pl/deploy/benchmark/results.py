@@ -48,7 +48,7 @@ def conditions(options: BenchmarkOptions, device: torch.device) -> dict[str, Any
         "protocol": options.protocol,
         "blocks": None if options.protocol == "official" else options.rounds,
         "seconds": options.block_seconds,
-        "warm_up": options.warm_up_seconds or "until it gets no faster",
+        "warm_up": options.warm_up_seconds or "until timings stop improving",
         **machine(device),
     }
 
@@ -82,7 +82,7 @@ def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[G
     if not rates.keys() & set(keys):
         there = ", ".join(next(iter(rates), ("none",)))
         raise UserError(
-            f"--compare {str(path)!r}: it has none of these rows. Here the first is {', '.join(keys[0])}, there it is "
+            f"--compare {str(path)!r}: it has none of these rows. The first one here is {', '.join(keys[0])}, there it is "
             f"{there} (model, runtime, mode, dtype, batch, pixels)."
         )
     return rates
@@ -150,13 +150,13 @@ def print_table(rows: Sequence[Row], conditions: Mapping[str, Any], earlier: Rat
         table.add_section()
     table_console().print(table)
     own = {row["image_size"] for row in rows if row["image_size_asked"] == "own"}
-    is_part = "; each network at its own image size, which is part of the difference" if len(own) > 1 else ""
-    print(f"ratio: images/s over those of the first row of the same batch and image size{is_part}")
+    note = "; each network at its own image size, which is part of the difference" if len(own) > 1 else ""
+    print(f"ratio: images/s relative to the first row with the same batch and image size{note}")
     official = any(row["mode"] == "official" for row in rows) and conditions["protocol"] != "official"
     if official and conditions["device_type"] == "cpu" and conditions["threads"] != 1:
-        print(f"official: with {counted(conditions['threads'], 'thread')} as all rows; its own script has 1")
+        print(f"official: {counted(conditions['threads'], 'thread')}, as in all rows; the official script uses 1")
     if earlier is not None:
-        print("earlier: images/s over those of the earlier benchmark, measured in another process")
+        print("earlier: images/s relative to the earlier benchmark, which ran in another process")
 
 
 def ratio(row: Row, earlier: Rates) -> float | None:

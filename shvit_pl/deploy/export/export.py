@@ -83,9 +83,9 @@ class Difference(NamedTuple):
 def difference(original: nn.Module, exported: nn.Module, batches: Iterable[Tensor]) -> Difference:
     """Compare the outputs of two networks on the same batches `(B, 3, S, S)`, on the CPU."""
     outputs = [(original(images), exported(images)) for images in batches]
-    expected, found = (torch.cat([pair[side] for pair in outputs]).double() for side in (0, 1))
-    largest = (expected - found).abs().max()
-    agreeing = int((expected.argmax(-1) == found.argmax(-1)).sum())
+    expected, actual = (torch.cat([pair[side] for pair in outputs]).double() for side in (0, 1))
+    largest = (expected - actual).abs().max()
+    agreeing = int((expected.argmax(-1) == actual.argmax(-1)).sum())
     return Difference(largest.item(), (largest / expected.abs().max()).item(), agreeing)
 
 
@@ -142,7 +142,7 @@ def _convert(opened: OpenedNetwork, options: ExportOptions, images: RealImages, 
     dtype = torch.float32 if options.format == "coreml" else torch_dtype(options.graph_dtype)
     (example,) = in_batches(images.validation(2)[0], [options.batch or 2])
     graph = _graph(opened, options, fused(opened.model), dtype)
-    with _failing("the converter can't write this network", options):
+    with _converter_errors("the converter can't write this network", options):
         options.spec.load_module().save(graph, example, path, _metadata(opened, options), **arguments)
 
 
@@ -164,7 +164,7 @@ def _metadata(opened: OpenedNetwork, options: ExportOptions) -> dict[str, str]:
 
 
 @contextmanager
-def _failing(problem: str, options: ExportOptions) -> Iterator[None]:
+def _converter_errors(problem: str, options: ExportOptions) -> Iterator[None]:
     """Silence a converter or a runtime; its exceptions, of any kind, become a `UserError`."""
     try:
         with silenced():
@@ -183,15 +183,15 @@ def _verify(opened: OpenedNetwork, options: ExportOptions, images: RealImages, p
     sizes = [1, 3, *(min(16, len(pictures) - start) for start in range(4, len(pictures), 16))]
     if options.batch is not None:
         sizes = [options.batch] * max(1, len(pictures) // options.batch)
-    with _failing(f"{options.spec.runs_as} can't run the file", options):
+    with _converter_errors(f"{options.spec.runs_as} can't run the file", options):
         exported = options.spec.load_module().load(path)
         original = _graph(opened, options, opened.model, torch.float32)
         largest, relative, agreeing = difference(original, exported, in_batches(pictures, sizes))
     allowed = f"{options.allowed_difference:.0e}"
     if not relative <= options.allowed_difference:
         raise UserError(
-            f"--format {options.format}: it differs from the network by {relative:.1e} of the largest output on "
-            f"{sum(sizes)} images (allowed is {allowed}), and names the same class on {agreeing}. Nothing was written "
+            f"--format {options.format}: the file differs from the network by {relative:.1e} of the largest output on "
+            f"{sum(sizes)} images (allowed is {allowed}), and has the same top-1 class on {agreeing}. Nothing was written "
             f"to {str(options.path)!r}."
         )
     before = " (of float, before int8)" if options.int8 else ""

@@ -91,7 +91,7 @@ def _compared(before: Path, after: Path, images: RealImages, options: ExportOpti
     batch, number = options.batch or _BATCH, len(pictures)
     batches = in_batches(pictures, [batch] * -(-number // batch))
     classes = [torch.cat([network(part).argmax(-1) for part in batches])[:number] for network in networks]
-    old, new = (100 * (found == labels).float().mean().item() for found in classes)
+    old, new = (100 * (predicted == labels).float().mean().item() for predicted in classes)
     agreeing = int((classes[0] == classes[1]).sum())
     allowed = _TOLERANCE if options.int8_tolerance is None else options.int8_tolerance
     if old - new > allowed:

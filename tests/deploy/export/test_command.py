@@ -104,17 +104,18 @@ def test_a_model_of_timm_is_exported():
     assert Path("resnet10t.pt2").is_file()
 
 
-def test_help_and_a_missing_extra_wait_for_no_torch():
+def test_the_help_of_export_and_benchmark_and_a_missing_extra_wait_for_no_torch():
     code = """
 import sys
 from shvit_pl.cli import main
 from shvit_pl.command_line import checks
 checks.find_spec = lambda name: None
-assert main(["export", "--help"]) == 0
+assert main(["export", "--help"]) == main(["benchmark", "--help"]) == 0
 assert main(["export", "tiny", "--format=onnx"]) == 2
 assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--int8_tolerance" in done.stdout
+    assert "--protocol" in done.stdout
     assert os.listdir() == []

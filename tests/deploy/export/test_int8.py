@@ -28,8 +28,7 @@ def test_int8_is_smaller_and_says_what_it_costs(run, capfd):
 
 
 def test_int8_that_costs_too_much_is_not_written(plain_run, capsys):
-    flags = ["--int8", "--int8_tolerance=0", "--output=a.onnx"]
-    code = main(["export", str(plain_run), "--format=onnx", *flags])
+    code = main(["export", str(plain_run), "--format=onnx", "--int8", "--int8_tolerance=0", "--output=a.onnx"])
     output = capsys.readouterr()
     if code == 0:  # whatever it measured, file and message agree
         found = re.search(r"int8: top-1 (\S+) % \(float (\S+) %\)", output.out)
@@ -43,6 +42,5 @@ def test_int8_that_costs_too_much_is_not_written(plain_run, capsys):
 
 def test_images_of_other_classes_are_refused(plain_run, image_folder, capsys):
     assert main(["export", str(plain_run), "--format=onnx", "--int8", f"--data={image_folder}", "--output=a.onnx"]) == 2
-    message = capsys.readouterr().err
-    assert "so top-1 means nothing" in message
+    assert "so top-1 means nothing" in capsys.readouterr().err
     assert not Path("a.onnx").exists()
