@@ -82,8 +82,8 @@ def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[G
     if not rates.keys() & set(keys):
         there = ", ".join(next(iter(rates), ("none",)))
         raise UserError(
-            f"--compare {str(path)!r}: it has none of these rows. The first one here is {', '.join(keys[0])}, there it is "
-            f"{there} (model, runtime, mode, dtype, batch, pixels)."
+            f"--compare {str(path)!r}: it has none of these rows. The first one here is {', '.join(keys[0])}, there it "
+            f"is {there} (model, runtime, mode, dtype, batch, pixels)."
         )
     return rates
 

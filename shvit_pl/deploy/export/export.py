@@ -191,8 +191,8 @@ def _verify(opened: OpenedNetwork, options: ExportOptions, images: RealImages, p
     if not relative <= options.allowed_difference:
         raise UserError(
             f"--format {options.format}: the file differs from the network by {relative:.1e} of the largest output on "
-            f"{sum(sizes)} images (allowed is {allowed}), and has the same top-1 class on {agreeing}. Nothing was written "
-            f"to {str(options.path)!r}."
+            f"{sum(sizes)} images (allowed is {allowed}), and has the same top-1 class on {agreeing}. Nothing was "
+            f"written to {str(options.path)!r}."
         )
     before = " (of float, before int8)" if options.int8 else ""
     return (

@@ -32,10 +32,20 @@ def relative(found, expected):
     return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
+def settled(design, side):
+    """A network whose BatchNorms have seen real images of this size."""
+    model = lively(create_model(num_classes=10, **design), 0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
+            module.reset_running_stats()
+    model.train()(pictures(32, side))
+    return model.eval()
+
+
 @torch.inference_mode()
 def check(format_, design, tmp_path, side):
     """A file of pixels to probabilities gives those of the network, in several batch sizes where it can."""
-    model = lively(create_model(num_classes=10, **design), 0).eval()
+    model = settled(design, side)
     module, path = FORMATS[format_].load_module(), tmp_path / f"file{FORMATS[format_].suffix}"
     options = {"half": False} if format_ == "coreml" else {}
     normalized = pictures(4, side)
