@@ -160,9 +160,21 @@ class BenchmarkOptions(MeasuringOptions):
         return self.seconds or (60.0 if self.protocol == "official" else 0.5)
 
     @property
-    def warm_up_seconds(self) -> float | None:
-        """Seconds of the official warm-up; None where the warm-up runs until timings stop improving."""
-        return (self.warm_up or 10.0) if self.protocol == "official" else None
+    def warm_up_seconds(self) -> float:
+        """Seconds of the official warm-up."""
+        return self.warm_up or 10.0
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """The flags that a number depends on, besides its row and the machine."""
+        is_official = self.protocol == "official"
+        return {
+            "task": "train" if self.train else "infer",
+            "protocol": self.protocol,
+            "blocks": None if is_official else self.rounds,
+            "seconds": self.block_seconds,
+            "warm_up": self.warm_up_seconds if is_official else "until timings stop improving",
+        }
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,12 @@ from shvit_pl.deploy import optimize
 from shvit_pl.deploy.measuring import torch_dtype
 from shvit_pl.deploy.onnx_runtime import onnx_network
 from shvit_pl.deploy.optimization import Optimized, compiled
-from shvit_pl.deploy.options import AVERAGED, PAPER_BATCH, BenchmarkOptions
+from shvit_pl.deploy.options import PAPER_BATCH, BenchmarkOptions
 from shvit_pl.deploy.passes import at_size, fused
 from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
-from shvit_pl.models.open_network import OpenedNetwork, open_network
-from shvit_pl.models.weights import NoAverageError
+from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.modules.averaging import make_average
 from shvit_pl.modules.classification import make_mixup
 from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
@@ -68,14 +67,6 @@ class Cell:
 
 
 Group = tuple[Cell, ...]  # measured in turns, and compared
-
-
-def open_all(options: BenchmarkOptions) -> dict[str, OpenedNetwork]:
-    """Open every network by name; raises `UserError` for the first that can't be opened."""
-    try:
-        return {name: open_network(name, AVERAGED[options.weights]) for name in options.models}
-    except NoAverageError as error:
-        raise UserError(f"--weights ema: {error}") from error
 
 
 def plan(options: BenchmarkOptions, sizes: Mapping[str, int], device: str) -> list[Group]:

@@ -112,7 +112,7 @@ def _measure_group(group: Group, builder: _Builder, options: BenchmarkOptions, s
             rates = {}
             for cell, (work, _) in built.items():
                 steps.step(f"measuring {cell}")
-                rates[cell] = officially_timed(work, options.warm_up_seconds or 0.0, options.block_seconds)
+                rates[cell] = officially_timed(work, options.warm_up_seconds, options.block_seconds)
     first = next(iter(rates.values())).median if rates else 1.0
     return [
         Measured(cell, rate, rate.median / first, built[cell][1], builder.deployed(cell.model, cell.image_size)[1])

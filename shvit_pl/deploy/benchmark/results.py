@@ -9,11 +9,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from shvit_pl.deploy.benchmark.cells import Group
 from shvit_pl.deploy.benchmark.measure import PEAK_OF, Measured
-from shvit_pl.deploy.measuring import holds_results, machine, machine_words, origin
+from shvit_pl.deploy.measuring import holds_results, machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.display.terminal import narrow_table, table_console
 from shvit_pl.display.words import counted
@@ -41,16 +39,19 @@ _TASKS = {
 }
 
 
-def conditions(options: BenchmarkOptions, device: torch.device) -> dict[str, Any]:
-    """Return everything but the row that a number depends on; only numbers under equal conditions are compared."""
-    return {
-        "task": "train" if options.train else "infer",
-        "protocol": options.protocol,
-        "blocks": None if options.protocol == "official" else options.rounds,
-        "seconds": options.block_seconds,
-        "warm_up": options.warm_up_seconds or "until timings stop improving",
-        **machine(device),
-    }
+def begin(options: BenchmarkOptions, conditions: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
+    """Check the folders, and print the conditions, before anything is measured.
+
+    Returns:
+        The rates of `--compare`.
+
+    Raises:
+        UserError: as `check_output` and `read_earlier` do.
+    """
+    check_output(Path(options.output).expanduser(), conditions)
+    earlier = read_earlier(options.compare, conditions, groups)
+    print(_describe(conditions), flush=True)
+    return earlier
 
 
 def check_output(folder: Path, ours: Mapping[str, Any]) -> None:
@@ -109,8 +110,8 @@ def _key(row: Mapping[str, Any]) -> Key:
     return tuple(str(row[name]) for name in _KEY)
 
 
-def describe(conditions: Mapping[str, Any]) -> str:
-    """Return the conditions in two lines, which are printed before anything is measured."""
+def _describe(conditions: Mapping[str, Any]) -> str:
+    """Return the conditions in two lines."""
     task, seconds = "training steps" if conditions["task"] == "train" else "inference", conditions["seconds"]
     how = f"median of {conditions['blocks']} blocks of {seconds:g} s, taken in turns after a warm-up"
     if conditions["protocol"] == "official":

@@ -87,7 +87,7 @@ def test_half_precision(format_, plain_run):
     output = Path(f"a{FORMATS[format_].suffix}")
     assert main(["export", str(plain_run), f"--format={format_}", f"--output={output}", "--dtype=fp16"]) == 0
     numbers = sum(parameter.numel() for parameter in open_network(str(plain_run)).model.parameters())
-    assert output.stat().st_size < 0.6 * 4 * numbers
+    assert output.stat().st_size < 0.7 * 4 * numbers  # half of the weights, and the graph
 
 
 def test_a_repo_of_the_hub_is_exported(hub, plain_run, tmp_path):
