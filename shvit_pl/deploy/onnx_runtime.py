@@ -58,21 +58,18 @@ class OnnxNetwork(nn.Module):
     Args:
         path: The file, with the input `images`.
         device: The device that computes.
-        profile: File for the times of its operators, written when `end_profiling` of its `session` is called.
 
     Raises:
         UserError: where ONNX Runtime doesn't support the device.
     """
 
-    def __init__(self, path: Path, device: torch.device | str = "cpu", profile: Path | None = None) -> None:
+    def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
         super().__init__()
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         options.log_severity_level = 3  # errors
-        if profile is not None:
-            options.enable_profiling, options.profile_file_prefix = True, os.fspath(profile)
         device = torch.device(device)
         provider: Any = "CPUExecutionProvider"
         if device.type != "cpu":
@@ -87,16 +84,12 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(outputs)
 
 
-def onnx_network(model: nn.Module, images: Tensor, profile: Path | None = None) -> OnnxNetwork:
-    """Convert a network on the CPU to ONNX, for batches `(B, 3, S, S)` like these images, and open it on their device.
-
-    Raises:
-        UserError: where ONNX Runtime doesn't support the device.
-    """
+def onnx_network(model: nn.Module, images: Tensor) -> OnnxNetwork:
+    """Convert a network on the CPU to ONNX, for batches like these `(B, 3, S, S)`, and open it on their device."""
     with TemporaryDirectory(prefix="shvit_pl_onnx_") as folder:
         path = Path(folder) / "model.onnx"
         save(model, images.cpu().contiguous(), path, dynamic=False)
-        return OnnxNetwork(path, images.device, profile)
+        return OnnxNetwork(path, images.device)
 
 
 load = OnnxNetwork  # as all formats name what runs their files

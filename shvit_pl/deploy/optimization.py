@@ -162,11 +162,7 @@ class Recipe:
         return torch.contiguous_format if self.onnx else torch.channels_last
 
     def make(self, model: nn.Module, images: Tensor) -> Network:
-        """Compile a fused network `(B, 3, H, W)` to `(B, classes)` for batches like this one.
-
-        Raises:
-            NotCompiledError: where the compiler or ONNX Runtime fails, or is missing.
-        """
+        """Compile a fused network for batches `(B, 3, H, W)` like this one; raises `NotCompiledError` if that fails."""
         with _compiling():
             if self.onnx:
                 if images.dtype != torch.float32:
@@ -202,14 +198,11 @@ def recipes(device: torch.device) -> tuple[Recipe, ...]:
 def compiled(
     model: nn.Module, images: Tensor, mode: str | None = None, backend: str | Callable[..., Any] = "inductor"
 ) -> nn.Module:
-    """Compile by `torch.compile`, for batches of exactly this shape, and run once.
-
-    The network is exported first, which gives it a `forward` of its own: `torch.compile` keeps eight versions of the
-    one that all networks of a class share, and runs any further network uncompiled, with no more than a warning.
+    """Compile by `torch.compile`, for batches of exactly this shape `(B, 3, S, S)`, and run once.
 
     Args:
         model: In evaluation mode.
-        images: A batch `(B, 3, S, S)`.
+        images: A batch.
         mode: Mode of `torch.compile`, such as reduce-overhead.
         backend: Backend of `torch.compile`.
 
@@ -217,6 +210,8 @@ def compiled(
         NotCompiledError: where the compiler fails, or is missing.
     """
     with _compiling():
+        # Export gives it a `forward` of its own: `torch.compile` keeps eight versions of the one that all networks of
+        # a class share, and runs further networks uncompiled, with no more than a warning.
         exported = torch.export.export(model, (images,)).module()
         network: Any = torch.compile(exported, dynamic=False, mode=mode, backend=backend)
         network(images)

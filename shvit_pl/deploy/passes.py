@@ -21,11 +21,7 @@ Pass = Callable[[nn.Module], nn.Module | None]  # the layer's faster form, or No
 
 
 def at_size(opened: OpenedNetwork, pixels: int) -> nn.Module:
-    """Return the network for images of this side: a copy, or a new one where its tensors depend on the side.
-
-    Raises:
-        UserError: where it can't take such images.
-    """
+    """Return a copy of the network, or a new one where tensors depend on the side; raises as `check_size` does."""
     check_size(opened, pixels)
     if opened.origin != "timm" or pixels == opened.image_size:
         return deepcopy(opened.model)

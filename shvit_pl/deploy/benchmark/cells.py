@@ -57,13 +57,8 @@ class Cell:
     image_size_asked: int | Literal["own"] = "own"
     """The side asked for; cells of the same one, and of the same batch size, are compared."""
 
-    @property
-    def how(self) -> str:
-        """The mode, or the runtime that has none."""
-        return self.mode or self.runtime
-
     def __str__(self) -> str:
-        return f"{self.model}, {self.how}, {self.dtype}, batch {self.batch_size}, {self.image_size} px"
+        return f"{self.model}, {self.mode or self.runtime}, {self.dtype}, batch {self.batch_size}, {self.image_size} px"
 
 
 Group = tuple[Cell, ...]  # measured in turns, and compared
@@ -93,11 +88,7 @@ def plan(options: BenchmarkOptions, sizes: Mapping[str, int], device: str) -> li
 
 
 def deployed(opened: OpenedNetwork, pixels: int) -> tuple[nn.Module, Cost]:
-    """Return the fused network on the CPU, and its cost: of ours in closed form, BatchNorm not fused, else counted.
-
-    Raises:
-        UserError: where it can't take images of this side.
-    """
+    """Return the fused network on the CPU, and its cost: of ours in closed form, BatchNorm not fused, else counted."""
     model = fused(at_size(opened, pixels))
     if isinstance(opened.model, SHViT):
         return model, cost(opened.model.design, opened.model.num_classes, pixels)
@@ -114,9 +105,6 @@ def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[],
         cell: The way to run the network.
         model: In evaluation mode, fused, on the CPU; it stays as it is.
         images: A batch `(B, 3, S, S)` in float32 and NCHW, on the device.
-
-    Raises:
-        NotCompiledError: where the compiler fails, or is missing.
     """
     if cell.runtime == ONNX:
         session, batch = onnx_network(model, images), images.cpu()

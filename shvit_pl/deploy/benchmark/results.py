@@ -40,14 +40,7 @@ _TASKS = {
 
 
 def begin(options: BenchmarkOptions, conditions: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
-    """Check the folders, and print the conditions, before anything is measured.
-
-    Returns:
-        The rates of `--compare`.
-
-    Raises:
-        UserError: as `check_output` and `read_earlier` do.
-    """
+    """Check the folders and print the conditions before anything is measured; return the rates of `--compare`."""
     check_output(Path(options.output).expanduser(), conditions)
     earlier = read_earlier(options.compare, conditions, groups)
     print(_describe(conditions), flush=True)
@@ -55,11 +48,7 @@ def begin(options: BenchmarkOptions, conditions: Mapping[str, Any], groups: Iter
 
 
 def check_output(folder: Path, ours: Mapping[str, Any]) -> None:
-    """Check that a benchmark under these conditions can be written into a folder.
-
-    Raises:
-        UserError: where there is no access, and where there are other files or a benchmark under other conditions.
-    """
+    """Raise `UserError` where there is no access, other files, or a benchmark under other conditions."""
 
     def is_benchmark(there: Path) -> bool:
         names = {path.name for path in there.iterdir()}

@@ -92,7 +92,7 @@ def test_the_command_answers_in_one_line_and_writes_nothing(args, message, capsy
 def test_each_network_has_its_own_size_the_papers_batch_and_every_way_to_run_it(device, batch, official):
     flags = ["--mode=official,eager", "--dtype=fp32,bf16", "--runtime=torch,onnx"]
     (group,) = plan(options("s1", "s4", *flags), SIZES, device)
-    ways = [(cell.how, cell.dtype) for cell in group if cell.model == "s1"]
+    ways = [(cell.mode or cell.runtime, cell.dtype) for cell in group if cell.model == "s1"]
     assert ways == [("official", official), ("eager", "fp32"), ("eager", "bf16"), ("onnx", "fp32")]
     assert {(cell.model, cell.image_size, cell.batch_size) for cell in group} == {
         ("s1", 224, batch),
