@@ -10,41 +10,33 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shvit_pl.data import HFImageDataModule
-    from shvit_pl.designs.config import DesignConfig
-    from shvit_pl.designs.design import Design
-    from shvit_pl.errors import UserError
-    from shvit_pl.models import SHViT, create_model, load_weights
-    from shvit_pl.modules import ClassificationModule, DistillationModule
-    from shvit_pl.teachers.config import DistillConfig
+    from shvit_pl.data.datamodule import HFImageDataModule as HFImageDataModule
+    from shvit_pl.designs.config import DesignConfig as DesignConfig
+    from shvit_pl.designs.design import Design as Design
+    from shvit_pl.errors import UserError as UserError
+    from shvit_pl.models import SHViT as SHViT
+    from shvit_pl.models import create_model as create_model
+    from shvit_pl.models import load_weights as load_weights
+    from shvit_pl.modules.classification import ClassificationModule as ClassificationModule
+    from shvit_pl.modules.distillation import DistillationModule as DistillationModule
+    from shvit_pl.teachers.config import DistillConfig as DistillConfig
 
 __version__ = _version("shvit-pl")
 
 _HOMES = {
-    "ClassificationModule": "shvit_pl.modules",
+    "ClassificationModule": "shvit_pl.modules.classification",
     "DistillConfig": "shvit_pl.teachers.config",
-    "DistillationModule": "shvit_pl.modules",
+    "DistillationModule": "shvit_pl.modules.distillation",
     "Design": "shvit_pl.designs.design",
     "DesignConfig": "shvit_pl.designs.config",
-    "HFImageDataModule": "shvit_pl.data",
+    "HFImageDataModule": "shvit_pl.data.datamodule",
     "SHViT": "shvit_pl.models",
     "UserError": "shvit_pl.errors",
     "create_model": "shvit_pl.models",
     "load_weights": "shvit_pl.models",
 }
 
-__all__ = [
-    "ClassificationModule",
-    "Design",
-    "DesignConfig",
-    "DistillConfig",
-    "DistillationModule",
-    "HFImageDataModule",
-    "SHViT",
-    "UserError",
-    "create_model",
-    "load_weights",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -27,23 +27,23 @@ class Command(NamedTuple):
     typed: bool = False
 
 
-_FIT = "fit.lightning_cli:run"
+_FIT = "fit.command:run"
 COMMANDS = {
     "fit": Command(_FIT, "train a SHViT, or go on with --ckpt_path"),
     "validate": Command(_FIT, "measure a checkpoint on the validation images"),
     "test": Command(_FIT, "measure a checkpoint on the test images"),
     "predict": Command(_FIT, "write predictions.csv for a dataset or a folder of images", "--output"),
     "cache-teacher": Command(
-        "fit.cache_teacher:run", "run a teacher once, and keep its answers for fit", "--model.distill.cache"
+        "fit.command:cache_teacher", "run a teacher once, and keep its answers for fit", "--model.distill.cache"
     ),
     "sweep": Command(
         "sweep.command:run", "run fit for every cell and seed of a sweep file, and compare them", "--folder"
     ),
     "report": Command("sweep.command:report", "write the page of a sweep, also while it runs", "--folder", typed=True),
     "push": Command("push:run", "push a run, or the best of a sweep, to the Hugging Face Hub", "--output"),
-    "benchmark": Command("deploy.benchmark.command:run", "measure how fast networks are, side by side", "--output"),
+    "benchmark": Command("deploy.command:benchmark", "measure how fast networks are, side by side", "--output"),
     "export": Command(
-        "deploy.export.command:run",
+        "deploy.command:export",
         "write a network as ONNX, torch.export, CoreML or ExecuTorch, and verify it",
         "--output",
     ),

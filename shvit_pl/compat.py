@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 from argparse import Action, ArgumentParser
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import docstring_parser
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +22,40 @@ if TYPE_CHECKING:
 def parser_actions(parser: ArgumentParser) -> list[Action]:
     """Return the options of a parser; argparse has no public list of them."""
     return parser._actions
+
+
+class Parameter(NamedTuple):
+    """A parameter of a function in a source file."""
+
+    default: str
+    """As it is written; empty where there is none."""
+    help: str
+    """Its text in the docstring."""
+
+
+def trainer_parameters(method: str, file: Path | None = None) -> dict[str, Parameter]:
+    """Return the parameters of a method of Lightning's Trainer, read off its file: to import it takes four seconds.
+
+    Args:
+        method: The method's name.
+        file: Another file with a class `Trainer`.
+    """
+    if file is None:
+        spec = find_spec("lightning")  # imports nothing
+        folder = Path(((spec and spec.submodule_search_locations) or [""])[0])
+        file = folder / "pytorch" / "trainer" / "trainer.py"
+    trainer = next(node for node in ast.parse(file.read_text()).body if getattr(node, "name", "") == "Trainer")
+    function: Any = next(node for node in ast.iter_child_nodes(trainer) if getattr(node, "name", "") == method)
+    names = [*function.args.args, *function.args.kwonlyargs]
+    values = [*function.args.defaults, *function.args.kw_defaults]
+    defaults = [None] * (len(names) - len(values)) + values
+    docs = docstring_parser.parse(ast.get_docstring(function) or "").params
+    helps = {param.arg_name: " ".join((param.description or "").split()) for param in docs}
+    return {
+        name.arg: Parameter("" if default is None else ast.unparse(default), helps.get(name.arg, ""))
+        for name, default in zip(names, defaults, strict=True)
+        if name.arg != "self"
+    }
 
 
 def load_timm_config(folder: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:

@@ -1,12 +1,15 @@
 """Other libraries still have the private API that is used here."""
 
+import ast
 from argparse import ArgumentParser
+from inspect import Parameter, signature
 
 import numpy as np
 import pytest
 import timm
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
+from lightning.pytorch import Trainer
 from timm.models import save_for_hf
 from torch.profiler import ProfilerActivity, profile
 
@@ -17,6 +20,17 @@ def test_parser_actions_are_its_options():
     parser = ArgumentParser()
     parser.add_argument("--name")
     assert [action.dest for action in compat.parser_actions(parser)] == ["help", "name"]
+
+
+@pytest.mark.parametrize("method", ["__init__", "fit", "validate", "test", "predict"])
+def test_trainer_parameters_are_those_of_lightnings_trainer(method):
+    found = compat.trainer_parameters(method)
+    expected = {name: each for name, each in signature(getattr(Trainer, method)).parameters.items() if name != "self"}
+    assert found.keys() == expected.keys()
+    for name, parameter in expected.items():
+        default = found[name].default
+        assert (ast.literal_eval(default) if default else Parameter.empty) == parameter.default
+    assert all(each.help for each in found.values())
 
 
 def test_a_folders_config_is_the_saved_networks(tmp_path):

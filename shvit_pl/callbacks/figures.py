@@ -17,7 +17,7 @@ from shvit_pl.callbacks.progress import epochs_done
 from shvit_pl.data.batch_transform import denormalize
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.display.plots import as_png
-from shvit_pl.modules import ClassificationModule
+from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.runs.folder import FIGURES
 from shvit_pl.runs.loggers import run_folder
 from shvit_pl.runs.metrics import EMA

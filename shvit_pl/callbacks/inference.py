@@ -14,7 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from shvit_pl.designs.published import IMAGENET_SIZE, TIMM_TOP1
 from shvit_pl.errors import UserError
 from shvit_pl.models.network_names import repo_of
-from shvit_pl.modules import ClassificationModule
+from shvit_pl.modules.classification import ClassificationModule
 
 TOP = 5
 

@@ -14,7 +14,7 @@ from shvit_pl.callbacks.measuring import Throughput, find_callback
 from shvit_pl.callbacks.progress import epoch_of
 from shvit_pl.callbacks.summary import RunSummary, run_facts
 from shvit_pl.display.words import counted
-from shvit_pl.modules import ClassificationModule
+from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
 from shvit_pl.runs.loggers import run_folder
 

@@ -13,7 +13,7 @@ import lightning as L
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from shvit_pl.callbacks.checkpoints import before_validation
-from shvit_pl.data import HFImageDataModule
+from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed, seed_all
 from shvit_pl.runs.claim import claim, release

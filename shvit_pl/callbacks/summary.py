@@ -15,11 +15,11 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from shvit_pl.callbacks.measuring import Throughput, find_callback, peak_memory, reset_peak_memory
-from shvit_pl.data import HFImageDataModule
+from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.display.words import counted
 from shvit_pl.models.network_names import local_file, repo_of
-from shvit_pl.modules import ClassificationModule
+from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.randomness import run_seed
 from shvit_pl.runs.folder import BEST, CHECKPOINTS, write_summary
 from shvit_pl.runs.loggers import run_folder

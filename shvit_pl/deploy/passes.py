@@ -21,25 +21,18 @@ Pass = Callable[[nn.Module], nn.Module | None]  # the layer's faster form, or No
 
 
 def at_size(opened: OpenedNetwork, pixels: int) -> nn.Module:
-    """Return the network for images of this side: a copy, or a new one where its tensors depend on the side.
-
-    Raises:
-        UserError: where it can't take such images.
-    """
+    """Return a copy of the network, or a new one where tensors depend on the side; raises as `check_size` does."""
     check_size(opened, pixels)
-    if opened.origin == "timm" and pixels != opened.image_size and _is_fixed(opened.name):
-        return open_network(opened.name, image_size=pixels).model
-    return deepcopy(opened.model)
+    if opened.origin != "timm" or pixels == opened.image_size:
+        return deepcopy(opened.model)
+    is_fixed = get_pretrained_cfg(opened.name.removeprefix(TIMM)).fixed_input_size
+    return open_network(opened.name, image_size=pixels).model if is_fixed else deepcopy(opened.model)
 
 
 def check_size(opened: OpenedNetwork, pixels: int) -> None:
     """Raise `UserError` where a design can't take images of this side; other networks fail when they run."""
     if isinstance(opened.model, SHViT):
         opened.model.design.check_image_size(pixels)
-
-
-def _is_fixed(name: str) -> bool:
-    return bool(get_pretrained_cfg(name.removeprefix(TIMM)).fixed_input_size)
 
 
 def fused(model: nn.Module) -> nn.Module:
@@ -62,7 +55,7 @@ def rewrite(model: nn.Module, *passes: Pass) -> nn.Module:
         passes: `attention_over_tokens`, `pointwise_as_linear`, `depthwise_as_sum`.
     """
     for name, layer in list(model.named_children()):
-        faster = next((found for layer_pass in passes if (found := layer_pass(layer)) is not None), None)
+        faster = next((form for layer_pass in passes if (form := layer_pass(layer)) is not None), None)
         if faster is None:
             rewrite(layer, *passes)
         else:
@@ -72,12 +65,17 @@ def rewrite(model: nn.Module, *passes: Pass) -> nn.Module:
 
 def pointwise_as_linear(layer: nn.Module) -> nn.Module | None:
     """Return a 1x1 convolution as a matrix product over the pixels of a channels-last map, which needs no copy."""
-    return _Pointwise(layer) if isinstance(layer, nn.Conv2d) and _is_pointwise(layer) else None
+    if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or layer.padding != (0, 0):
+        return None
+    return _Pointwise(layer) if layer.kernel_size == layer.stride == layer.dilation == (1, 1) else None
 
 
 def depthwise_as_sum(layer: nn.Module) -> nn.Module | None:
     """Return a 3x3 depthwise convolution as a sum of shifted products, which a compiler fuses with its neighbors."""
-    return _Depthwise(layer) if isinstance(layer, nn.Conv2d) and _is_depthwise(layer) else None
+    if not isinstance(layer, nn.Conv2d) or not layer.groups == layer.in_channels == layer.out_channels:
+        return None
+    is_plain = layer.kernel_size == (3, 3) and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+    return _Depthwise(layer) if is_plain and layer.padding == (1, 1) else None
 
 
 def attention_over_tokens(layer: nn.Module) -> nn.Module | None:
@@ -87,27 +85,7 @@ def attention_over_tokens(layer: nn.Module) -> nn.Module | None:
     return None
 
 
-def _is_pointwise(conv: nn.Conv2d) -> bool:
-    return conv.kernel_size == conv.stride == conv.dilation == (1, 1) and conv.groups == 1 and _padding(conv) == 0
-
-
-def _is_depthwise(conv: nn.Conv2d) -> bool:
-    alone = conv.groups == conv.in_channels == conv.out_channels and conv.padding_mode == "zeros"
-    return alone and conv.kernel_size == (3, 3) and conv.dilation == (1, 1) and _padding(conv) == 1
-
-
-def _padding(conv: nn.Conv2d) -> int | None:
-    """Return the padding where it is the same on all sides, else None."""
-    return conv.padding[0] if isinstance(conv.padding, tuple) and len(set(conv.padding)) == 1 else None
-
-
-def _to_pixels(maps: Tensor) -> Tensor:
-    """Map `(B, C, H, W)` to `(B, H, W, C)`, without a copy where it is channels-last."""
-    return maps.permute(0, 2, 3, 1)
-
-
-def _to_maps(pixels: Tensor) -> Tensor:
-    return pixels.permute(0, 3, 1, 2)
+_PIXELS, _MAPS = (0, 2, 3, 1), (0, 3, 1, 2)  # (B, C, H, W) to (B, H, W, C), no copy where it is channels-last; and back
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:
@@ -123,7 +101,7 @@ class _Pointwise(nn.Linear):
         self.bias = nn.Parameter(_bias(conv))
 
     def forward(self, maps: Tensor) -> Tensor:
-        return _to_maps(super().forward(_to_pixels(maps)))
+        return super().forward(maps.permute(_PIXELS)).permute(_MAPS)
 
 
 class _Depthwise(nn.Module):
@@ -136,14 +114,14 @@ class _Depthwise(nn.Module):
         self.stride = conv.stride
 
     def forward(self, maps: Tensor) -> Tensor:
-        pixels = F.pad(_to_pixels(maps), (0, 0, 1, 1, 1, 1))
+        pixels = F.pad(maps.permute(_PIXELS), (0, 0, 1, 1, 1, 1))
         height, width = maps.shape[-2:]
         total = self.bias
         for place, weight in enumerate(self.weight):
             top, left = divmod(place, 3)
-            seen = pixels[:, top : top + height : self.stride[0], left : left + width : self.stride[1]]
-            total = total + seen * weight
-        return _to_maps(total)
+            shifted = pixels[:, top : top + height : self.stride[0], left : left + width : self.stride[1]]
+            total = total + shifted * weight
+        return total.permute(_MAPS)
 
 
 class _Attention(nn.Module):
@@ -155,34 +133,26 @@ class _Attention(nn.Module):
         self.split = attention.split
         self.qkv_split = attention.qkv_split
         self.eps = attention.pre_norm.eps
-        self.qkv = _Pointwise(_with_norm_and_scale(attention))
+        weight, bias = attention.qkv.weight.detach().double().flatten(1), _bias(attention.qkv).double()
+        bias = bias + weight @ attention.pre_norm.bias.detach().double()
+        weight = weight * attention.pre_norm.weight.detach().double()
+        scale = torch.ones_like(bias)
+        scale[: attention.qkv_split[0]] = attention.scale  # of the queries
+        dtype = attention.qkv.weight.dtype
+        self.qkv_weight = nn.Parameter((scale[:, None] * weight).to(dtype))
+        self.qkv_bias = nn.Parameter((scale * bias).to(dtype))
         self.proj = _Pointwise(cast(nn.Conv2d, attention.proj[1]))
 
     def forward(self, maps: Tensor) -> Tensor:
         height, width = maps.shape[-2:]
-        seen, rest = torch.split(_to_pixels(maps).flatten(1, 2), self.split, dim=-1)  # (B, N, C)
-        variance, mean = torch.var_mean(seen.float(), dim=(1, 2), keepdim=True, correction=0)
-        normed = ((seen - mean) * torch.rsqrt(variance + self.eps)).to(seen.dtype)
-        parts = torch.split(F.linear(normed, self.qkv.weight, self.qkv.bias), self.qkv_split, dim=-1)
-        q, k, v = (self._by_heads(part) for part in parts)  # (B, heads, N, C)
+        attended, rest = torch.split(maps.permute(_PIXELS).flatten(1, 2), self.split, dim=-1)  # (B, N, C)
+        variance, mean = torch.var_mean(attended.float(), dim=(1, 2), keepdim=True, correction=0)
+        normed = ((attended - mean) * torch.rsqrt(variance + self.eps)).to(attended.dtype)
+        parts = torch.split(F.linear(normed, self.qkv_weight, self.qkv_bias), self.qkv_split, dim=-1)
+        q, k, v = (
+            part.reshape(*part.shape[:2], self.num_heads, -1).transpose(1, 2) for part in parts
+        )  # (B, heads, N, C)
         mixed = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
         joined = torch.cat([mixed.transpose(1, 2).flatten(2), rest], dim=-1).relu()
         projected = F.linear(joined, self.proj.weight, self.proj.bias)
-        return _to_maps(projected.reshape(len(maps), height, width, -1))
-
-    def _by_heads(self, tokens: Tensor) -> Tensor:
-        return tokens.reshape(*tokens.shape[:2], self.num_heads, -1).transpose(1, 2)
-
-
-def _with_norm_and_scale(attention: SelfAttention) -> nn.Conv2d:
-    """Return the convolution to queries, keys and values with GroupNorm's affine part and the queries' scale folded."""
-    weight, bias = attention.qkv.weight.detach().double().flatten(1), _bias(attention.qkv).double()
-    bias = bias + weight @ attention.pre_norm.bias.detach().double()
-    weight = weight * attention.pre_norm.weight.detach().double()
-    queries = attention.qkv_split[0]
-    weight[:queries] *= attention.scale
-    bias[:queries] *= attention.scale
-    folded = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device="meta")
-    folded.weight = nn.Parameter(weight[:, :, None, None].to(attention.qkv.weight.dtype))
-    folded.bias = nn.Parameter(bias.to(attention.qkv.weight.dtype))
-    return folded
+        return projected.reshape(len(maps), height, width, -1).permute(_MAPS)

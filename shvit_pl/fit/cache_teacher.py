@@ -14,12 +14,12 @@ from rich.filesize import decimal
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.command_line.checks import check_writable
 from shvit_pl.errors import UserError
-from shvit_pl.fit.lightning_cli import ShvitCLI, run_as
-from shvit_pl.modules import ClassificationModule, DistillationModule
+from shvit_pl.fit.lightning_cli import ShvitCLI
+from shvit_pl.modules.classification import ClassificationModule, make_mixup
+from shvit_pl.modules.distillation import DistillationModule
 from shvit_pl.runs.claim import claim
-from shvit_pl.teachers.cache.cacher import TeacherCacher
-from shvit_pl.teachers.cache.folder import begin, begun, missing
-from shvit_pl.teachers.cache.manifest import FLAG, NAME, Manifest
+from shvit_pl.teachers.cache import TeacherCacher, begin, begun, missing
+from shvit_pl.teachers.cache_manifest import FLAG, NAME, Manifest
 from shvit_pl.teachers.teacher import Teacher
 
 
@@ -37,7 +37,7 @@ class CacheCLI(ShvitCLI):
         manifest = self.planned if model.teacher is None else self._begin(model, model.teacher, folder)
         try:
             if model.teacher is not None:
-                mixup = model.config.mix.build(classes=2, label_smoothing=0.0)
+                mixup = make_mixup(model.config.mix, classes=2, label_smoothing=0.0)
                 cacher = TeacherCacher(model.teacher.logits, self.datamodule, mixup, folder, manifest)
                 self.trainer.predict(cacher, return_predictions=False)
         finally:
@@ -105,8 +105,3 @@ def _show_state(manifest: Manifest, left: int) -> None:
 @rank_zero_only
 def _show(line: str) -> None:
     print(line, flush=True)
-
-
-def run(args: list[str]) -> None:
-    """Run the command."""
-    run_as(CacheCLI, args)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from inspect import signature
 from signal import SIGTERM
 from typing import Any
 
@@ -25,6 +26,7 @@ from shvit_pl.callbacks.report import RunReport
 from shvit_pl.callbacks.run_identity import LastValidation, OwnFolder, Requeue, RunSettings, StepSeed
 from shvit_pl.callbacks.summary import RunHparams, RunSummary
 from shvit_pl.command_line.checks import check_writable
+from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.data.config import DATASET_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
@@ -33,9 +35,9 @@ from shvit_pl.deploy.optimize_callback import OptimizedNetwork
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, naming, one_line
 from shvit_pl.fit.options import (
+    NOT_FLAGS,
     FitOptions,
-    Parser,
-    add_flags,
+    add_settings,
     check_flags,
     check_monitors,
     expand_home,
@@ -60,6 +62,10 @@ from shvit_pl.modules.metrics import validation_metrics
 from shvit_pl.runs.claim import claim
 from shvit_pl.runs.folder import interrupted_run
 from shvit_pl.runs.loggers import resumed_loggers, run_loggers
+
+
+class Parser(OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser, with errors in one line."""
 
 
 class ShvitCLI(LightningCLI):
@@ -97,7 +103,11 @@ class ShvitCLI(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the flags of run, module and data, then the trainer's."""
-        self.run_arguments = add_flags(parser, self.command)
+        parser.add_class_arguments(FitOptions)
+        skip = NOT_FLAGS & signature(getattr(L.Trainer, self.command)).parameters.keys()
+        self.run_arguments: list[str] = parser.add_method_arguments(L.Trainer, self.command, skip=skip)
+        add_settings(parser)
+        parser.add_class_arguments(Trainer, "trainer", instantiate=False)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
@@ -265,11 +275,6 @@ def _display(options: FitOptions, trainer: Namespace) -> list[Callback]:
     if trainer.enable_progress_bar is not False:
         callbacks.append(RunProgress(plain=options.plain))
     return callbacks
-
-
-def run(args: list[str]) -> None:
-    """Run one of LightningCLI's commands."""
-    run_as(ShvitCLI, args)
 
 
 def run_as(kind: type[ShvitCLI], args: list[str]) -> None:

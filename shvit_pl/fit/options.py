@@ -5,33 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-import torch
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch.cli import LightningArgumentParser
 
 from shvit_pl.command_line.config_files import with_found_configs
-from shvit_pl.command_line.parser import SECTIONS, OneLineErrors, no_section, own_args
+from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
 from shvit_pl.cores import cores_of_process
 from shvit_pl.data.config import DataConfig
 from shvit_pl.errors import UserError, did_you_mean
-from shvit_pl.fit.trainer import Trainer
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.runs.metrics import EMA, Monitor
 
+NOT_FLAGS = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
 _PRECISIONS = "32-true, bf16-mixed and 16-mixed"
 _FP16_WEIGHTS = ("16-true", "transformer-engine-float16")
 _LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
-_NOT_FLAGS = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
-
-
-class Parser(OneLineErrors, LightningArgumentParser):
-    """LightningCLI's parser, with errors in one line."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +57,10 @@ class FitOptions:
             raise UserError(f"output {self.output!r}: allowed is a file's name in a folder that exists.")
 
 
-def add_flags(parser: LightningArgumentParser, command: str) -> list[str]:
-    """Add all flags of a command, the trainer's last; returns the names of those that its method takes."""
-    parser.add_class_arguments(FitOptions)
-    skip = _NOT_FLAGS & signature(getattr(L.Trainer, command)).parameters.keys()
-    of_method: list[str] = parser.add_method_arguments(L.Trainer, command, skip=skip)
+def add_settings(parser: ArgumentParser) -> None:
+    """Add the flags of module and data."""
     parser.add_class_arguments(ClassificationConfig, "model")
     parser.add_class_arguments(DataConfig, "data")
-    parser.add_class_arguments(Trainer, "trainer", instantiate=False)
-    return of_method
 
 
 def read_flags(args: Sequence[str]) -> list[str]:
@@ -145,6 +131,8 @@ def _ranges(config: Any) -> Iterator[tuple[str, Any, bool, str]]:
 
 def _check_device(accelerator: Any, devices: Any) -> None:
     """Lightning would start as many processes on a CPU as it is told to."""
+    import torch  # here, for --help to do without
+
     gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if accelerator in ("gpu", "cuda") and not gpu:
         raise UserError(f"trainer.accelerator {accelerator}: torch finds no GPU here; allowed are cpu and auto.")

@@ -20,7 +20,14 @@ from torch.optim import Optimizer
 from shvit_pl.designs.published import paper_weight_decay
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.modules.config import ClassificationConfig
-from shvit_pl.modules.optim import Schedule, clip_adaptively, make_optimizer, make_schedule, place_steps
+from shvit_pl.modules.optim import (
+    Schedule,
+    check_optimizer,
+    clip_adaptively,
+    make_optimizer,
+    make_schedule,
+    place_steps,
+)
 
 _GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas", "eps", "fused", "foreach")
 
@@ -44,6 +51,7 @@ class TrainedModule(L.LightningModule):
 
     def __init__(self, config: ClassificationConfig) -> None:
         super().__init__()
+        check_optimizer(config.optim)
         self.config = config
         self.model = self.ema = self.feature_projection = None
 

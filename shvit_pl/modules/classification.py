@@ -12,16 +12,18 @@ from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from shvit_pl.data import HFImageDataModule
+from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.loaders import Batch
+from shvit_pl.data.mixing import MixupOfEach
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design
 from shvit_pl.errors import UserError, naming
 from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.network_names import local_file
 from shvit_pl.models.weights import LoadReport, NoAverageError
+from shvit_pl.modules.averaging import make_average
 from shvit_pl.modules.base import TrainedModule
-from shvit_pl.modules.config import ClassificationConfig
+from shvit_pl.modules.config import ClassificationConfig, MixConfig
 from shvit_pl.modules.metrics import make_metrics, update
 from shvit_pl.runs.metrics import EMA
 
@@ -117,7 +119,7 @@ class ClassificationModule(TrainedModule):
         classes, smoothing = len(self.class_names), self.config.label_smoothing
         self.model = build_network(self.design, num_classes=classes)
         self.model.set_grad_checkpointing(self.config.grad_checkpointing)
-        self.ema = self.config.ema.build(self.model)
+        self.ema = make_average(self.config.ema, self.model)
         self.mixup = self._make_mixup()
         self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
         self.metrics = make_metrics(classes, averaged=self.ema is not None)
@@ -125,7 +127,7 @@ class ClassificationModule(TrainedModule):
             self.model.compile()  # in place, so that the keys of checkpoints stay clean
 
     def _make_mixup(self) -> Mixup | None:
-        return self.config.mix.build(len(self.class_names or ()), self.config.label_smoothing)
+        return make_mixup(self.config.mix, len(self.class_names or ()), self.config.label_smoothing)
 
     def on_fit_start(self) -> None:
         """Begin with the weights of `init_from`, unless a run is being resumed."""
@@ -222,6 +224,22 @@ class ClassificationModule(TrainedModule):
 
 
 NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0); leave it out."
+
+
+def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup | None:
+    """Make what mixes images `(B, 3, S, S)` in place, and turns labels `(B,)` to targets `(B, classes)`."""
+    if not config.active:
+        return None
+    mixup = Mixup if config.mode == "batch" else MixupOfEach
+    return mixup(
+        mixup_alpha=config.mixup,
+        cutmix_alpha=config.cutmix,
+        prob=config.prob,
+        switch_prob=config.switch_prob,
+        mode=config.mode,
+        label_smoothing=label_smoothing,
+        num_classes=classes,
+    )
 
 
 def check_design(theirs: Design, ours: Design) -> None:

@@ -1,17 +1,115 @@
-"""The settings of a classification, in one place for flags, module and checkpoint."""
+"""The settings of a classification, in one place for flags, module and checkpoint; read without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from math import inf, isfinite
 from typing import Any, Literal, Self
 
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError
-from shvit_pl.modules.averaging import EmaConfig
-from shvit_pl.modules.mix_config import MixConfig
-from shvit_pl.modules.optim import OptimConfig
 from shvit_pl.teachers.config import DistillConfig
+
+Interval = Literal["step", "epoch"]
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimizer and schedule."""
+
+    name: str = "adamw"
+    """Any timm optimizer."""
+    lr: float = 1e-3
+    """Peak learning rate at a global batch of 512; scaled linearly with the global batch (paper: 1e-3, that is 4e-3 at
+    its 2048)."""
+    weight_decay: float | Literal["auto"] = 0.025
+    """Not applied to biases, normalization and other one-dimensional parameters; auto takes the paper's of the design
+    (S1 0.025, S2 0.032, S3 0.035, S4 0.03)."""
+    warmup_epochs: float = 5.0
+    """Epochs of linear warm-up from warmup_lr; at most a fifth of the run."""
+    warmup_lr: float = 1e-6
+    """Learning rate of the first step (not scaled)."""
+    min_lr: float = 1e-5
+    """Learning rate at the end of the cosine (not scaled)."""
+    interval: Interval = "step"
+    """step follows warm-up and cosine at every step; epoch keeps one rate through an epoch, one epoch late, as the
+    official code does."""
+    agc: float = 0.0
+    """Adaptive gradient clipping: the most that a unit's gradient may measure, as a share of its weights' norm (the
+    official code's: 0.02); 0 is none."""
+    layer_decay: float | None = None
+    """Factor on the learning rate from each layer to the one before it; null or 1 is none."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the optimizer, such as {betas: [0.9, 0.95]}."""
+
+    def __post_init__(self) -> None:
+        for flag in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "agc"):
+            value = getattr(self, flag)
+            if value != "auto" and not (isfinite(value) and (value > 0 or (flag != "lr" and value == 0))):
+                allowed = "above 0" if flag == "lr" else "from 0"
+                raise UserError(f"model.optim.{flag} {value}: allowed is a finite number {allowed}.")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise UserError(f"model.optim.layer_decay {self.layer_decay}: allowed is above 0 and at most 1.")
+        twice = [key for key in self.options if key in ("lr", "weight_decay", "layer_decay")]
+        if twice:
+            raise UserError(f"model.optim.options {self.options}: {twice[0]} has a flag, --model.optim.{twice[0]}.")
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """Mixup and CutMix by timm; the paper's recipe has mixup 0.8 and cutmix 1.0."""
+
+    mixup: float = 0.0
+    """Parameter of Mixup's Beta distribution; 0 is none."""
+    cutmix: float = 0.0
+    """Parameter of CutMix's Beta distribution; 0 is none."""
+    prob: float = 1.0
+    """Probability of a batch (or pair, or image) to be mixed."""
+    switch_prob: float = 0.5
+    """Probability of CutMix where both are on."""
+    mode: Literal["batch", "pair", "elem"] = "batch"
+    """What shares one draw: batch, pair or elem."""
+
+    def __post_init__(self) -> None:
+        for flag, ok, allowed in (
+            ("mixup", 0 <= self.mixup < inf, "0 (none) or more; the paper's is 0.8"),
+            ("cutmix", 0 <= self.cutmix < inf, "0 (none) or more; the paper's is 1.0"),
+            ("prob", 0 <= self.prob <= 1, "from 0 to 1"),
+            ("switch_prob", 0 <= self.switch_prob <= 1, "from 0 to 1"),
+        ):
+            if not ok:
+                raise UserError(f"model.mix.{flag} {getattr(self, flag)}: allowed is {allowed}.")
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is mixed."""
+        return (self.mixup > 0 or self.cutmix > 0) and self.prob > 0
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raise `UserError` for an odd batch: images are mixed in pairs."""
+        if self.active and batch_size % 2:
+            raise UserError(
+                f"data.batch_size {batch_size}: Mixup and CutMix need an even number; allowed are {batch_size - 1} or "
+                f"{batch_size + 1}, or turn them off with --model.mix.mixup 0 --model.mix.cutmix 0."
+            )
+
+
+@dataclass(frozen=True)
+class EmaConfig:
+    """Moving average of weights and buffers, evaluated beside the weights themselves (`val/acc1_ema`)."""
+
+    decay: float = 0.0
+    """Share of the average that a step keeps; 0 is no average (the official code's: 0.99996)."""
+    warmup_power: float = 2 / 3
+    """The decay of step t is at most 1 - t^-power, for the average to forget the first weights: 1 is the plain mean of
+    all steps so far, 0 is no warm-up."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise UserError(f"model.ema.decay {self.decay}: allowed is 0 (no average) to below 1, such as 0.9999.")
+        if not 0 <= self.warmup_power <= 1:
+            raise UserError(f"model.ema.warmup_power {self.warmup_power}: allowed is from 0 (no warm-up) to 1.")
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from math import cos, isfinite, pi
-from typing import Any, Literal
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
@@ -14,65 +14,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from shvit_pl.errors import UserError, did_you_mean, one_line
+from shvit_pl.modules.config import Interval, OptimConfig
 
 REFERENCE_BATCH = 512  # the global batch that `lr` is stated for, as in the official code
-Interval = Literal["step", "epoch"]
-_OF_GPUS = ("bnb", "fused")  # optimisers that can't even be made on a CPU, where their checkpoints may be measured
+_GPU_ONLY = ("bnb", "fused")  # optimizers that can't even be made on a CPU, where their checkpoints may be measured
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """Optimiser and schedule.
-
-    Attributes:
-        name: Any timm optimiser.
-        lr: Peak learning rate at a global batch of 512; scaled linearly with the global batch (paper: 1e-3, that is
-            4e-3 at its 2048).
-        weight_decay: Not applied to biases, normalisation and other one-dimensional parameters; auto takes the paper's
-            of the design (S1 0.025, S2 0.032, S3 0.035, S4 0.03).
-        warmup_epochs: Epochs of linear warm-up from warmup_lr; at most a fifth of the run.
-        warmup_lr: Learning rate of the first step (not scaled).
-        min_lr: Learning rate at the end of the cosine (not scaled).
-        interval: step follows warm-up and cosine at every step; epoch keeps one rate through an epoch, one epoch late,
-            as the official code does.
-        agc: Adaptive gradient clipping: the most that a unit's gradient may measure, as a share of its weights' norm
-            (the official code's: 0.02); 0 is none.
-        layer_decay: Factor on the learning rate from each layer to the one before it; null or 1 is none.
-        options: Further arguments of the optimiser, such as {betas: [0.9, 0.95]}.
-    """
-
-    name: str = "adamw"
-    lr: float = 1e-3
-    weight_decay: float | Literal["auto"] = 0.025
-    warmup_epochs: float = 5.0
-    warmup_lr: float = 1e-6
-    min_lr: float = 1e-5
-    interval: Interval = "step"
-    agc: float = 0.0
-    layer_decay: float | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.name not in list_optimizers():
-            hint = did_you_mean(self.name, list_optimizers()) or " (for example adamw, lamb, sgd)"
-            raise UserError(f"model.optim.name {self.name!r}: no timm optimiser{hint}.")
-        for flag in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "agc"):
-            value = getattr(self, flag)
-            if value != "auto" and not (isfinite(value) and (value > 0 or (flag != "lr" and value == 0))):
-                allowed = "above 0" if flag == "lr" else "from 0"
-                raise UserError(f"model.optim.{flag} {value}: allowed is a finite number {allowed}.")
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise UserError(f"model.optim.layer_decay {self.layer_decay}: allowed is above 0 and at most 1.")
-        twice = [key for key in self.options if key in ("lr", "weight_decay", "layer_decay")]
-        if twice:
-            raise UserError(f"model.optim.options {self.options}: {twice[0]} has a flag, --model.optim.{twice[0]}.")
-        if get_optimizer_info(self.name).second_order:
-            raise UserError(
-                f"model.optim.name {self.name!r}: it needs second derivatives, which are not computed here."
-            )
-        if self.options and not self.name.startswith(_OF_GPUS):  # a mistake in them shows before anything is opened
-            _create([nn.Parameter(torch.zeros(2, 2))], self, lr=self.lr)  # zeros: no random number is drawn
 
 
 @dataclass(frozen=True)
@@ -113,6 +59,17 @@ class Schedule:
         return lr / self.peak
 
 
+def check_optimizer(config: OptimConfig) -> None:
+    """Raise `UserError` for an optimizer that timm doesn't have, that can't train here, or that refuses its options."""
+    if config.name not in list_optimizers():
+        hint = did_you_mean(config.name, list_optimizers()) or " (for example adamw, lamb, sgd)"
+        raise UserError(f"model.optim.name {config.name!r}: no timm optimizer{hint}.")
+    if get_optimizer_info(config.name).second_order:
+        raise UserError(f"model.optim.name {config.name!r}: it needs second derivatives, which are not computed here.")
+    if config.options and not config.name.startswith(_GPU_ONLY):
+        _create([nn.Parameter(torch.zeros(2, 2))], config, lr=config.lr)  # zeros: no random number is drawn
+
+
 def peak_lr(config: OptimConfig, global_batch: int) -> float:
     """Peak learning rate in force: `lr` times the global batch over 512."""
     return config.lr * global_batch / REFERENCE_BATCH
@@ -136,7 +93,7 @@ def make_optimizer(
     extra_module: nn.Module | None = None,
     fused: bool = True,
 ) -> tuple[Optimizer, LambdaLR]:
-    """The optimiser of all parameters, none of the 1-D ones decayed, and the scheduler to step once per interval.
+    """The optimizer of all parameters, none of the 1-D ones decayed, and the scheduler to step once per interval.
 
     Args:
         model: The network.
@@ -144,7 +101,7 @@ def make_optimizer(
         schedule: Of the learning rate.
         weight_decay: In force.
         extra_module: What else learns, at the peak rate and without decay.
-        fused: Take one kernel for all parameters, where the optimiser has it.
+        fused: Take one kernel for all parameters, where the optimizer has it.
     """
     fast = {"fused": True} if fused and _has_fused(config) else {}
     rates = {"lr": schedule.peak, "weight_decay": weight_decay, "layer_decay": config.layer_decay}
@@ -161,7 +118,7 @@ def make_optimizer(
 
 
 def place_steps(optimizer: Optimizer) -> None:
-    """Put the counts of steps where the optimiser wants them; a checkpoint may be of another device, or not fused."""
+    """Put the counts of steps where the optimizer wants them; a checkpoint may be of another device, or not fused."""
     for group in optimizer.param_groups:
         for parameter in group["params"] if "fused" in group else ():
             state = optimizer.state.get(parameter, {})
@@ -178,10 +135,10 @@ def _has_fused(config: OptimConfig) -> bool:
 
 
 def _create(model: nn.Module | list[nn.Parameter], config: OptimConfig, **settings: Any) -> Optimizer:
-    """A timm optimiser; raises `UserError` when it does not take its options, or can't be had here."""
+    """A timm optimizer; raises `UserError` when it does not take its options, or can't be had here."""
     try:
         return create_optimizer_v2(model, opt=config.name, **settings, **config.options)
-    except Exception as error:  # every optimiser has its own way to refuse
+    except Exception as error:  # every optimizer has its own way to refuse
         options = f"model.optim.options {config.options}: {config.name} does not take them"
         subject = options if config.options else f"model.optim.name {config.name!r}: it can't be had here"
         raise UserError(f"{subject} ({one_line(error)}).") from error

@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from shvit_pl.sweep.engine.folder import LOGS
-from shvit_pl.sweep.engine.reading import Ended, Running, Status
+from shvit_pl.sweep.engine.reading import RunStatus, Status
+from shvit_pl.sweep.plan.definition import LOGS
 
 _ROWS = 12  # runs in the table
 
@@ -66,7 +66,7 @@ class LiveTable:
         if self._live is not None:
             self._live.update(self._table(status))
 
-    def _print_begin(self, run: Running | Ended) -> None:
+    def _print_begin(self, run: RunStatus) -> None:
         """Print a run's command, once."""
         if run.command and run.point.key not in self._begun:
             self._begun.add(run.point.key)
@@ -110,5 +110,5 @@ def _last_line(log: Path) -> str:
     return " ".join((lines or [""])[-1].split())
 
 
-def _name(run: Running | Ended) -> str:
+def _name(run: RunStatus) -> str:
     return f"{run.point.cell}, seed {run.point.seed}"

@@ -10,7 +10,7 @@ from shvit_pl.callbacks.measuring import advice
 from shvit_pl.cores import cores_of_process
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.dataset import RowReader
-from shvit_pl.modules import ClassificationModule
+from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 

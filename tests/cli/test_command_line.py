@@ -19,7 +19,7 @@ CONFIGS = sorted(path for path in shipped_configs().rglob("*.yaml") if path.pare
 DESIGNS = [path for path in CONFIGS if path.parent == shipped_configs()]  # the others: test_configs.py, test_recipes.py
 
 
-LIGHT = ("sweep", "report", "benchmark", "export", "analyze")  # those of LightningCLI read their flags off the classes
+LIGHT = ("fit", "predict", "cache-teacher", "sweep", "report", "benchmark", "export", "analyze")
 
 
 def imported_by(code):

@@ -6,7 +6,8 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from shvit_pl import ClassificationModule
 from shvit_pl.callbacks.finite_loss import _NONE
-from shvit_pl.modules.optim import OptimConfig, make_schedule
+from shvit_pl.modules.config import OptimConfig
+from shvit_pl.modules.optim import make_schedule
 from tests.cli.runs import fit
 
 FLAGS = ["--trainer.limit_train_batches=8", "--trainer.log_every_n_steps=4", "--checkpoint_every_n_steps=1"]

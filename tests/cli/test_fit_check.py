@@ -1,10 +1,12 @@
-"""A check of `fit`'s flags rests on the settings that a run would have."""
+"""The flags of `fit`: their help, and a check of them that rests on the settings that a run would have."""
 
 import pytest
 
 from shvit_pl.cli import main
+from shvit_pl.command_line.parser import option_names
 from shvit_pl.errors import UserError
 from shvit_pl.fit.check import FitCheck
+from shvit_pl.fit.command import help_parser
 
 
 def test_it_is_of_fit_after_another_command_of_the_same_process():
@@ -37,3 +39,11 @@ def test_switches_of_fit_need_no_value_and_take_a_hyphen():
 def test_runs_of_a_sweep_are_not_pushed_one_by_one(push):
     with pytest.raises(UserError, match="push"):
         FitCheck().settings(push)
+
+
+def test_the_help_lists_the_flags_that_there_are():
+    """The help is made without Lightning, and so could miss what its parser has."""
+    listed, there = option_names(help_parser("fit", "fit")), FitCheck().flags()
+    extra = {name for name in listed ^ there if not name.endswith((".help", "+"))}  # of classes, and of lists
+    assert extra <= {"trainer", "print_config", "print_shtab"}
+    assert len(listed) > 100

@@ -10,9 +10,7 @@ import yaml
 from shvit_pl import ClassificationModule, HFImageDataModule
 from shvit_pl.cli import main
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.modules.averaging import EmaConfig
-from shvit_pl.modules.mix_config import MixConfig
-from shvit_pl.modules.optim import OptimConfig
+from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import QUICK, fit
 

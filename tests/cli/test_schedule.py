@@ -4,7 +4,8 @@ import csv
 
 import pytest
 
-from shvit_pl.modules.optim import OptimConfig, make_schedule
+from shvit_pl.modules.config import OptimConfig
+from shvit_pl.modules.optim import make_schedule
 from tests.cli.runs import fit, stop_at
 
 EPOCHS, BATCHES = 6, 3

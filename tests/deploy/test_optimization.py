@@ -15,7 +15,6 @@ from tests.conftest import perturb_
 from tests.deploy.test_passes import difference
 
 IMAGES = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-
 SHORT = 0.02  # seconds of a measurement, where speed is not the question
 
 
@@ -36,72 +35,47 @@ def small(**changes):
     return perturb_(create_model(**changes))
 
 
-@pytest.fixture(scope="module")
-def served():
-    """A network with two classifiers, as it is left after training, and its optimized form for three images."""
-    model, before = small(distilled=True).train(), settings()
-    return model, optimize(model, IMAGES[:3], seconds=SHORT), before
-
-
 @pytest.mark.slow
-def test_it_gives_the_same_logits(served):
-    model, network, _ = served
-    expected = deepcopy(model).eval()(IMAGES)
-    assert difference(network(IMAGES[:3]), expected[:3]) <= 1e-5
-    assert difference(network(IMAGES[:1]), expected[:1]) <= 1e-5  # filled up
-    assert difference(network(IMAGES), expected) <= 1e-5  # in two parts
-    assert difference(network(IMAGES.double()), expected) <= 1e-5
-    assert network(IMAGES.double()).dtype == torch.float64
-
-
-@pytest.mark.slow
-def test_the_fastest_way_is_kept_and_all_are_told(served):
-    _, network, _ = served
-    assert len(network.rates) == 4
-    assert "ONNX Runtime" in network.rates
-    assert network.rates[network.recipe] == max(network.rates.values())
-
-
-@pytest.mark.slow
-def test_model_and_settings_stay_as_they_were(served):
-    model, _, before = served
+def test_it_gives_the_same_logits_in_any_batch_and_changes_neither_model_nor_settings():
+    model, before = small(distilled=True).train(), settings()  # as training leaves it
+    network = optimize(model, IMAGES[:3], seconds=SHORT)
     assert settings() == before
     assert model.training
     assert model.head_dist is not None
-
-
-@pytest.mark.slow
-def test_images_of_another_size_are_refused(served):
-    with pytest.raises(ValueError, match=r"optimized for \[3, 3, 64, 64\]"):
-        served[1](IMAGES[..., :32, :])
-
-
-@pytest.mark.slow
-def test_autocast_around_it_changes_nothing(served):
-    _, network, _ = served
-    expected = network(IMAGES)
+    assert len(network.rates) == 4
+    assert "ONNX Runtime" in network.rates
+    assert network.rates[network.recipe] == max(network.rates.values())
+    expected = deepcopy(model).eval()(IMAGES)
+    for images in (IMAGES[:3], IMAGES[:1], IMAGES, IMAGES.double()):  # as it is, padded, in two parts, of another type
+        assert network(images).dtype == images.dtype
+        assert difference(network(images), expected[: len(images)]) <= 1e-5
+    plain = network(IMAGES)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(network(IMAGES), expected)
+        assert torch.equal(network(IMAGES), plain)
+    with pytest.raises(ValueError, match=r"optimized for \[3, 3, 64, 64\]"):
+        network(IMAGES[..., :32, :])
+
+
+@pytest.mark.slow
+def test_several_heads_in_bfloat16_and_an_empty_example_will_do():
+    model = small(mixers=("conv", "multi_head", "multi_head")).eval()
+    network = optimize(deepcopy(model).bfloat16(), torch.zeros_like(IMAGES), seconds=SHORT)
+    assert difference(network(IMAGES), model.bfloat16().float()(IMAGES)) <= 1e-5
 
 
 @pytest.mark.parametrize(
-    "images", [IMAGES[0], IMAGES[:0], IMAGES.byte()], ids=["one image without a batch", "none", "bytes"]
+    ("images", "dtype", "message"),
+    [
+        (IMAGES[0], torch.float32, "expected a batch"),
+        (IMAGES[:0], torch.float32, "expected a batch"),
+        (IMAGES.byte(), torch.float32, "expected a batch"),
+        (IMAGES, torch.float64, "float64: allowed are"),
+    ],
+    ids=["one image without a batch", "none", "bytes", "float64"],
 )
-def test_what_is_no_batch_of_images_is_refused(images):
-    with pytest.raises(ValueError, match="needed is a batch"):
-        optimize(small(), images)
-
-
-def test_other_dtypes_are_refused():
-    with pytest.raises(ValueError, match="float64: allowed are"):
-        optimize(small(), IMAGES, torch.float64)
-
-
-@pytest.mark.slow
-def test_a_reduced_network_and_an_empty_example_will_do():
-    model = small().eval()
-    network = optimize(deepcopy(model).bfloat16(), torch.zeros_like(IMAGES), seconds=SHORT)
-    assert difference(network(IMAGES), model.bfloat16().float()(IMAGES)) <= 1e-5
+def test_other_images_and_dtypes_are_refused(images, dtype, message):
+    with pytest.raises(ValueError, match=message):
+        optimize(small(), images, dtype)
 
 
 class Changing(Recipe):
@@ -144,12 +118,6 @@ def test_the_papers_networks_keep_their_logits(name, dtype):
     assert difference(network(images), expected) <= (1e-5 if dtype == torch.float32 else 1e-2)
 
 
-@pytest.mark.slow
-def test_several_heads_keep_their_logits():
-    model = small(mixers=("conv", "multi_head", "multi_head")).eval()
-    assert difference(optimize(model, IMAGES, seconds=SHORT)(IMAGES), model(IMAGES)) <= 1e-5
-
-
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_on_a_gpu_too(dtype, monkeypatch):
@@ -163,13 +131,8 @@ def test_on_a_gpu_too(dtype, monkeypatch):
     assert settings() == before
 
 
-class Convolutions(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 2, 3))
-
-    def forward(self, images):
-        return self.layers(images)
+def convolutions(width):
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.Conv2d(width, 2, 3)).eval()
 
 
 def test_every_further_network_of_a_class_is_compiled_too():
@@ -180,7 +143,7 @@ def test_every_further_network_of_a_class_is_compiled_too():
         return graph
 
     images = IMAGES[:2, :, :8, :8]
-    models = [Convolutions(width).eval() for width in range(1, 11)]  # torch.compile alone gives up at the ninth
+    models = [convolutions(width) for width in range(1, 11)]  # torch.compile alone gives up at the ninth
     networks = [compiled(model, images, backend=backend) for model in models]
     assert len(graphs) == 10
     with torch.inference_mode():
@@ -190,37 +153,21 @@ def test_every_further_network_of_a_class_is_compiled_too():
     torch.compiler.reset()
 
 
-def test_the_compiled_network_gives_the_same_outputs():
-    model = small(distilled=True).eval().fuse()
-    with torch.inference_mode():
-        torch.testing.assert_close(compiled(model, IMAGES, backend="eager")(IMAGES), model(IMAGES))
-    torch.compiler.reset()
-
-
 def test_a_failing_compiler_is_reported_in_one_short_line():
     def broken(graph, inputs):
         raise RuntimeError("no such compiler " + "here " * 100 + "\nand much more")
 
     with pytest.raises(NotCompiledError, match="no such compiler") as caught:
-        compiled(Convolutions(1).eval(), IMAGES, backend=broken)
+        compiled(convolutions(1), IMAGES, backend=broken)
     assert len(str(caught.value)) <= 160
     assert "\n" not in str(caught.value)
     torch.compiler.reset()
 
 
-ONNX = next(recipe for recipe in recipes(torch.device("cpu")) if recipe.onnx)
-
-
-def test_onnx_runtime_gives_the_same_logits():
-    model = small().eval()
-    network = ONNX.make(fused(model), IMAGES)
-    assert difference(network(IMAGES), model(IMAGES)) <= 1e-5
-
-
 def test_onnx_runtime_needs_float32_and_its_extra(monkeypatch):
-    model = fused(small())
+    model, onnx = fused(small()), next(recipe for recipe in recipes(torch.device("cpu")) if recipe.onnx)
     with pytest.raises(NotCompiledError, match=r"not in torch\.bfloat16"):
-        ONNX.make(model, IMAGES.bfloat16())
+        onnx.make(model, IMAGES.bfloat16())
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
     with pytest.raises(NotCompiledError, match=r"pip install 'shvit-pl\[onnx\]'"):
-        ONNX.make(model, IMAGES)
+        onnx.make(model, IMAGES)

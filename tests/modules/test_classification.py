@@ -8,8 +8,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from shvit_pl import ClassificationModule, HFImageDataModule
-from shvit_pl.modules.averaging import EmaConfig
-from shvit_pl.modules.mix_config import MixConfig
+from shvit_pl.modules.config import EmaConfig, MixConfig
 from tests.conftest import perturb_
 
 CLASSES = [str(number) for number in range(10)]

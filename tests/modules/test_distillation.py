@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from shvit_pl import ClassificationModule, DistillationModule, DistillConfig, UserError, create_model, load_weights
-from shvit_pl.modules.averaging import EmaConfig
-from shvit_pl.modules.mix_config import MixConfig
+from shvit_pl.modules.config import EmaConfig, MixConfig
 from tests.modules.students import CLASSES, TINY, batch_of, digits, student_of, train
 from tests.teachers.makers import shaken, stored
 

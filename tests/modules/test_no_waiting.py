@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from shvit_pl import ClassificationModule
 from shvit_pl.data.mixing import MixupOfEach
-from shvit_pl.modules.mix_config import MixConfig
+from shvit_pl.modules.classification import make_mixup
+from shvit_pl.modules.config import MixConfig
 from tests.cli.runs import fit
 
 aten = torch.ops.aten
@@ -117,7 +118,7 @@ def test_timms_own_mixing_of_single_images_is_found(waiting, monkeypatch):
 @pytest.mark.parametrize("both", [{"mixup": 0.8, "cutmix": 1.0}, {"mixup": 0.8, "prob": 0.5}, {"cutmix": 1.0}])
 def test_mixing_as_a_whole_is_timms_mixing_one_by_one(mode, both):
     images, labels = torch.randn(12, 3, 24, 24), torch.randint(0, 7, (12,))
-    ours = MixConfig(**both, mode=mode).build(7, 0.1)
+    ours = make_mixup(MixConfig(**both, mode=mode), 7, 0.1)
     assert type(ours) is MixupOfEach
     settings = {"mixup_alpha": ours.mixup_alpha, "cutmix_alpha": ours.cutmix_alpha, "prob": ours.mix_prob}
     theirs = Mixup(**settings, mode=mode, num_classes=7, label_smoothing=0.1)

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from shvit_pl import DistillationModule, DistillConfig
+from shvit_pl.modules.config import MixConfig
 from shvit_pl.modules.distillation import feature, hard, make_objective, soft, soft_batchmean
-from shvit_pl.modules.mix_config import MixConfig
 from tests.modules.students import TINY, batch_of, logged_by, student_of
 
 OFFICIAL = json.loads((Path(__file__).parents[1] / "golden" / "distillation_loss.json").read_text())

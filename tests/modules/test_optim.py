@@ -14,7 +14,8 @@ from torch import nn
 from shvit_pl import ClassificationModule
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
-from shvit_pl.modules.optim import OptimConfig, make_optimizer, make_schedule, peak_lr, place_steps
+from shvit_pl.modules.config import OptimConfig
+from shvit_pl.modules.optim import check_optimizer, make_optimizer, make_schedule, peak_lr, place_steps
 from tests.conftest import perturb_
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -27,6 +28,7 @@ def rates(config, global_batch=512, total=100, epochs=10.0):
 
 
 def optimizer_of(model, config, weight_decay=0.3):
+    check_optimizer(config)
     return make_optimizer(model, config, make_schedule(config, 512, 100, 10.0), weight_decay)
 
 

@@ -7,9 +7,10 @@ import timm
 import torch
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.modules.mix_config import MixConfig
-from shvit_pl.teachers.cache.cacher import TeacherCacher
-from shvit_pl.teachers.cache.plan import plan
+from shvit_pl.modules.classification import make_mixup
+from shvit_pl.modules.config import MixConfig
+from shvit_pl.teachers.cache import TeacherCacher
+from shvit_pl.teachers.cache_manifest import plan
 from shvit_pl.teachers.config import DistillConfig
 
 MIX = MixConfig(mixup=0.8, cutmix=1.0)
@@ -38,6 +39,6 @@ def network():
 
 
 def ask(answer, folder, data, manifest, mix=MIX):
-    cacher = TeacherCacher(answer, data, mix.build(2, 0.0), folder, manifest)
+    cacher = TeacherCacher(answer, data, make_mixup(mix, 2, 0.0), folder, manifest)
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
     trainer.predict(cacher, return_predictions=False)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shvit_pl.data import HFImageDataModule
+from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.teachers.check import TeacherCheck, check_teacher
 from tests.teachers.makers import DIGITS, opened, shaken, stored

@@ -1,181 +1,65 @@
-"""The results of a benchmark: conditions, rows with known accuracies, and the folder, which may be compared later."""
+"""The results of a benchmark: conditions, rows, the printed table, and the folder, which may be compared later."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
-
-from shvit_pl.deploy.benchmark.cells import Cell, Group
+from shvit_pl.deploy.benchmark.cells import Group
 from shvit_pl.deploy.benchmark.measure import PEAK_OF, Measured
-from shvit_pl.deploy.benchmark.options import BenchmarkOptions
-from shvit_pl.deploy.measuring import condition_differences, machine, origin
-from shvit_pl.deploy.output import holds_results, write_results
-from shvit_pl.designs.config import resolve_design
-from shvit_pl.designs.published import IMAGENET_SIZE, TIMM_TOP1, paper_row
+from shvit_pl.deploy.measuring import holds_results, machine_words, origin
+from shvit_pl.deploy.options import BenchmarkOptions
+from shvit_pl.display.terminal import narrow_table, table_console
+from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import read_rows
-from shvit_pl.models.network_names import TIMM, repo_of
+from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork
-from shvit_pl.runs.folder import BEST, SUMMARY, read_summary
-from shvit_pl.runs.metrics import EMA
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 Key = tuple[str, ...]
 Rates = dict[Key, float]
-IMAGENET = "ImageNet-1k"
-PEERS = Path(__file__).with_name("peers.csv")
-_TABLE = "benchmark.csv"
-_ENVIRONMENT = "environment.json"
+TABLE = "benchmark.csv"
+ENVIRONMENT = "environment.json"
 _PICTURES = "accuracy*.png"
 _KEY = ("model", "runtime", "mode", "dtype", "batch_size", "image_size")
+_TEXTS = ("model", "mode", "dtype")  # columns of the printed table
+_NUMBERS = ("batch", "px", "M params", "MMACs", "ms", "images/s", "IQR", "MB", "ratio")
+_FOLDED = {  # is it a network of ours?
+    True: "BatchNorm and residuals fused by fuse()",
+    False: "reparameterized by timm; further BatchNorm is left to the mode",
+}
 _TASKS = {
     "train": "a step of training: official as engine.py, eager and compiled as timm's script, optimized as fit does it",
     "infer": "a forward pass without gradients",
 }
 
 
-def conditions(options: BenchmarkOptions, device: torch.device) -> dict[str, Any]:
-    """Return everything but the row that a number depends on; only equal conditions may be compared.
-
-    Args:
-        options: The flags.
-        device: The device that computes, its threads set.
-    """
-    return {
-        "task": "train" if options.train else "infer",
-        "protocol": options.protocol,
-        "blocks": None if options.protocol == "official" else options.rounds,
-        "seconds": options.block_seconds,
-        "warm_up": options.warm_up_seconds or "until it gets no faster",
-        **machine(device),
-    }
+def begin(options: BenchmarkOptions, conditions: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
+    """Check the folders and print the conditions before anything is measured; return the rates of `--compare`."""
+    check_output(Path(options.output).expanduser(), conditions)
+    earlier = read_earlier(options.compare, conditions, groups)
+    print(_describe(conditions), flush=True)
+    return earlier
 
 
-def make_rows(measured: Sequence[Measured], opened: Mapping[str, OpenedNetwork]) -> list[Row]:
-    """Return a row per cell, in the order of the table.
+def check_output(folder: Path, ours: Mapping[str, Any]) -> None:
+    """Raise `UserError` where there is no access, other files, or a benchmark under other conditions."""
 
-    Args:
-        measured: The measured cells.
-        opened: The networks by name.
-    """
-    sizes = {(item.cell.model, item.cell.pixels) for item in measured}
-    accuracies = {(name, pixels): known_accuracy(opened[name], pixels) for name, pixels in sizes}
-    return [_row(item, accuracies[item.cell.model, item.cell.pixels]) for item in measured]
+    def is_benchmark(there: Path) -> bool:
+        names = {path.name for path in there.iterdir()}
+        return ENVIRONMENT in names <= {TABLE, ENVIRONMENT, *(path.name for path in there.glob(_PICTURES))}
 
-
-def _row(measured: Measured, accuracy: Accuracy | None) -> Row:
-    cell, rate, built = measured.cell, measured.rate, measured.built
-    low, high = rate.quartiles
-    is_mean = len(rate.rounds) == 1  # of the official protocol, without a spread
-    return {
-        "model": cell.model,
-        "runtime": cell.runtime,
-        "mode": cell.mode,
-        "dtype": cell.dtype,
-        "batch_size": cell.batch,
-        "image_size": cell.pixels,
-        "image_size_asked": measured.group.image_size or "own",
-        "params": built.cost.params,
-        "macs": built.cost.macs,
-        "ms": _significant(1000 * cell.batch / rate.median),
-        "ms_q1": None if is_mean else _significant(1000 * cell.batch / high),
-        "ms_q3": None if is_mean else _significant(1000 * cell.batch / low),
-        "images_per_second": _significant(rate.median),
-        "images_per_second_q1": None if is_mean else _significant(low),
-        "images_per_second_q3": None if is_mean else _significant(high),
-        "ratio": _significant(measured.ratio),
-        "peak_memory_mb": None if built.memory is None else round(built.memory / 1e6, 2),
-        "top1": accuracy.top1 if accuracy else None,
-        "top1_dataset": accuracy.dataset if accuracy else None,
-        "top1_source": accuracy.source if accuracy else None,
-    }
-
-
-def _significant(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """A top-1 accuracy."""
-
-    top1: float
-    """Accuracy in percent."""
-    dataset: str
-    """The dataset it was measured on; only accuracies on one dataset are compared."""
-    source: str
-    """The publication or run that it is from."""
-
-
-def known_accuracy(opened: OpenedNetwork, pixels: int) -> Accuracy | None:
-    """Return the accuracy of a network at a side in pixels; `None` where it is not known for that side."""
-    if opened.origin == "design":
-        return _paper_accuracy(opened.name, pixels)
-    if opened.origin == "timm":
-        return _peers().get((opened.name.removeprefix(TIMM).split(".")[0], pixels))
-    if pixels != opened.image_size:
-        return None
-    if opened.origin == "checkpoint":
-        return _run_accuracy(opened)
-    top1 = TIMM_TOP1.get(repo_of(opened.name).split("@")[0])
-    return None if top1 is None else Accuracy(top1, IMAGENET, "timm's results of these weights")
-
-
-def _paper_accuracy(name: str, pixels: int) -> Accuracy | None:
-    design = {"design": vars(resolve_design(name)), "teacher": None, "dataset": {"image_size": pixels}}
-    row = paper_row(design)
-    if row is None or row.image_size != pixels:
-        return None
-    return Accuracy(row.top1, IMAGENET, f"the paper, {row.source}")
-
-
-def _run_accuracy(opened: OpenedNetwork) -> Accuracy | None:
-    checkpoint = opened.checkpoint
-    assert checkpoint is not None
-    folder = checkpoint.parent.parent
-    if not (folder / SUMMARY).is_file():
-        return None
-    summary = read_summary(folder)
-    metrics = summary["metrics" if checkpoint.name == BEST else "last_metrics"]
-    top1 = metrics.get(f"val/acc1{EMA if opened.averaged else ''}")
-    return None if top1 is None else Accuracy(round(100 * top1, 2), _dataset(summary), "the run's validation")
-
-
-def _dataset(summary: Mapping[str, Any]) -> str:
-    dataset = summary["dataset"]
-    if (len(summary["classes"]), dataset["validation_images"]) == IMAGENET_SIZE:
-        return IMAGENET
-    path, *details = dataset["path"], dataset["name"], (dataset["commit"] or "")[:7]
-    return " ".join([Path(path).name if Path(path).is_absolute() else path, *filter(None, details)])
-
-
-@cache
-def _peers() -> dict[tuple[str, int], Accuracy]:
-    """Return the accuracies of the paper's Table 2, by timm's name and side, where timm has the network."""
-    return {
-        (line["timm"], int(line["image_size"])): Accuracy(
-            float(line["top1"]), IMAGENET, f"the paper, Table 2: {line['paper']}, {line['epochs']} epochs"
-        )
-        for line in read_rows(PEERS)
-    }
+    if holds_results(folder, is_benchmark):
+        _read_rates(f"--output {str(folder)!r}", folder, ours)
 
 
 def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
     """Read the images per second of the benchmark in the folder of `--compare`; None without the flag.
-
-    Args:
-        folder: The value of `--compare`.
-        ours: The conditions of this benchmark.
-        groups: The cells of this benchmark.
 
     Raises:
         UserError: for a folder without a benchmark, for other conditions, and where it has none of these cells.
@@ -183,27 +67,31 @@ def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[G
     if folder is None:
         return None
     path = Path(folder).expanduser()
-    flag = f"--compare {str(path)!r}"
-    try:
-        theirs = _read_conditions(path)
-        rates = {_key(row): float(row["images_per_second"]) for row in read_rows(path / _TABLE)}
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{flag}: no whole benchmark is there ({one_line(error)[:120]}). Give its folder.") from error
-    if differences := condition_differences(ours, theirs):
-        raise UserError(f"{flag}: measured under other conditions, so nothing may be compared: {differences}.")
-    keys = [_cell_key(cell) for group in groups for cell in group.cells]
+    rates = _read_rates(f"--compare {str(path)!r}", path, ours)
+    keys = [_key(asdict(cell)) for group in groups for cell in group]
     if not rates.keys() & set(keys):
         there = ", ".join(next(iter(rates), ("none",)))
         raise UserError(
-            f"{flag}: it has none of these rows. Here the first is {', '.join(keys[0])}, there it is {there} (model, "
-            "runtime, mode, dtype, batch, pixels)."
+            f"--compare {str(path)!r}: it has none of these rows. The first one here is {', '.join(keys[0])}, there it "
+            f"is {there} (model, runtime, mode, dtype, batch, pixels)."
         )
     return rates
 
 
-def ratios(rows: Sequence[Row], earlier: Rates) -> list[float | None]:
-    """Return images per second of each row over those of an earlier benchmark; `None` for a row that is new."""
-    return [row["images_per_second"] / earlier[_key(row)] if _key(row) in earlier else None for row in rows]
+def _read_rates(flag: str, folder: Path, ours: Mapping[str, Any]) -> Rates:
+    """Read the images per second of a benchmark; raise `UserError` for a damaged one, and for other conditions."""
+    try:
+        theirs = dict(json.loads((folder / ENVIRONMENT).read_text())["conditions"])
+        rates = {_key(row): float(row["images_per_second"]) for row in read_rows(folder / TABLE)}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = one_line(error)[:120]
+        raise UserError(f"{flag}: no whole benchmark is there ({reason}). Give another folder.") from error
+    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    if names:
+        listed = "; ".join(f"{name} is {theirs.get(name)} there and {ours.get(name)} here" for name in names[:3])
+        more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
+        raise UserError(f"{flag}: it holds a benchmark under other conditions: {listed}{more}. Give another folder.")
+    return rates
 
 
 def _key(row: Mapping[str, Any]) -> Key:
@@ -211,34 +99,83 @@ def _key(row: Mapping[str, Any]) -> Key:
     return tuple(str(row[name]) for name in _KEY)
 
 
-def _cell_key(cell: Cell) -> Key:
-    return cell.model, cell.runtime, cell.mode, cell.dtype, str(cell.batch), str(cell.pixels)
+def _describe(conditions: Mapping[str, Any]) -> str:
+    """Return the conditions in two lines."""
+    task, seconds = "training steps" if conditions["task"] == "train" else "inference", conditions["seconds"]
+    how = f"median of {conditions['blocks']} blocks of {seconds:g} s, taken in turns after a warm-up"
+    if conditions["protocol"] == "official":
+        warm_up = conditions["warm_up"]
+        how = f"as the official speed_test.py: fused, traced, one after the other; {warm_up:g} s of warm-up, mean of "
+        how += f"{seconds:g} s" + ("" if (warm_up, seconds) == (10, 60) else " (the script's are 10 s and 60 s)")
+    return f"{task} on {machine_words(conditions)}\n{how}"
 
 
-def _read_conditions(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / _ENVIRONMENT).read_text())["conditions"])
+def make_row(measured: Measured) -> Row:
+    """Return the row of a cell."""
+    cell, rate, cost = measured.cell, measured.rate, measured.cost
+    low, high = rate.quartiles if len(rate.rounds) > 1 else (None, None)  # the official protocol is one mean
+    speeds = {"": rate.median, "_q1": low, "_q3": high}
+    inverse = {"": rate.median, "_q1": high, "_q3": low}
+    return {
+        **asdict(cell),
+        "params": cost.params,
+        "macs": cost.macs,
+        **{f"ms{suffix}": speed and _significant(1000 * cell.batch_size / speed) for suffix, speed in inverse.items()},
+        **{f"images_per_second{suffix}": speed and _significant(speed) for suffix, speed in speeds.items()},
+        "ratio": _significant(measured.ratio),
+        "peak_memory_mb": None if measured.memory is None else round(measured.memory / 1e6, 2),
+    }
 
 
-def check_output(folder: Path, ours: Mapping[str, Any]) -> None:
-    """Check that a benchmark under these conditions can be written into a folder.
-
-    Raises:
-        UserError: where there is no access, and where there are other files or a benchmark under other conditions.
-    """
-    if not holds_results(folder, _is_benchmark):
-        return
-    flag = f"--output {str(folder)!r}"
-    try:
-        differences = condition_differences(ours, _read_conditions(folder))
-    except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{flag}: its {_ENVIRONMENT} is damaged; give a new folder.") from error
-    if differences:
-        raise UserError(f"{flag}: it holds a benchmark under other conditions: {differences}. Give a new folder.")
+def _significant(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
-def _is_benchmark(folder: Path) -> bool:
-    ours = {_TABLE, _ENVIRONMENT, *(path.name for path in folder.glob(_PICTURES))}
-    return (folder / _ENVIRONMENT).is_file() and {path.name for path in folder.iterdir()} <= ours
+def print_table(rows: Sequence[Row], conditions: Mapping[str, Any], earlier: Rates | None) -> None:
+    """Print the rows, grouped by what is compared, with the ratios to an earlier benchmark's rates if there is one."""
+    table = narrow_table(_TEXTS, [*_NUMBERS, *["earlier"] * (earlier is not None)])
+    for _, group in groupby(rows, lambda row: (row["batch_size"], row["image_size_asked"])):
+        for row in group:
+            table.add_row(*_table_cells(row), *([] if earlier is None else [_number(ratio(row, earlier))]))
+        table.add_section()
+    table_console().print(table)
+    own = {row["image_size"] for row in rows if row["image_size_asked"] == "own"}
+    note = "; each network at its own image size, which is part of the difference" if len(own) > 1 else ""
+    print(f"ratio: images/s relative to the first row with the same batch and image size{note}")
+    official = any(row["mode"] == "official" for row in rows) and conditions["protocol"] != "official"
+    if official and conditions["device_type"] == "cpu" and conditions["threads"] != 1:
+        print(f"official: {counted(conditions['threads'], 'thread')}, as in all rows; the official script uses 1")
+    if earlier is not None:
+        print("earlier: images/s relative to the earlier benchmark, which ran in another process")
+
+
+def ratio(row: Row, earlier: Rates) -> float | None:
+    """Return images per second of a row over those of an earlier benchmark; `None` for a row that is new."""
+    return row["images_per_second"] / earlier[_key(row)] if _key(row) in earlier else None
+
+
+def _table_cells(row: Row) -> list[str]:
+    low, high = row["images_per_second_q1"], row["images_per_second_q3"]
+    return [
+        row["model"],
+        row["mode"] or row["runtime"],
+        row["dtype"],
+        str(row["batch_size"]),
+        str(row["image_size"]),
+        f"{row['params'] / 1e6:.2f}",
+        f"{row['macs'] / 1e6:.1f}",
+        _number(row["ms"]),
+        _number(row["images_per_second"]),
+        "" if low is None else f"{_number(low)} to {_number(high)}",
+        "" if row["peak_memory_mb"] is None else f"{row['peak_memory_mb']:.1f}",
+        f"{row['ratio']:.2f}",
+    ]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def environment(
@@ -248,50 +185,28 @@ def environment(
     skipped: Mapping[str, str],
     command: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the content of `environment.json`.
-
-    Args:
-        under: The conditions.
-        opened: The networks by name.
-        measured: The measured cells.
-        skipped: Reasons why others could not be measured, by cell or network.
-        command: The command line.
-    """
-    folded = {item.cell.model: item.built.folded for item in measured}
+    """Return the content of `environment.json`: conditions, networks by name, and what was skipped for which reason."""
+    names, how = {item.cell.model for item in measured}, _FOLDED
+    if under["task"] == "train":
+        how = dict.fromkeys(how, "not fused")
     models = {
         name: {
             "origin": network.origin,
             "own_image_size": network.image_size,
             "weights": network.weights,
-            "folded": folded.get(name),
+            "folded": how[isinstance(network.model, SHViT)] if name in names else None,
         }
         for name, network in opened.items()
     }
-    explained = _explained(under["device_type"], under["task"])
-    return {"conditions": under, "explained": explained, "models": models, "skipped": skipped, **origin(command)}
-
-
-def _explained(device: str, task: str) -> dict[str, str]:
-    return {
+    explained = {
         "images_per_second": "the median of the blocks; _q1 and _q3 are their quartiles",
         "ms": "of a batch: the batch size over images_per_second",
-        "clock": "CUDA events around a block" if device == "cuda" else "wall clock around a block",
+        "clock": "wall clock around a block, the device idle before and after",
         "ratio": "to the first row with the same batch size and image_size asked for",
-        "peak_memory": PEAK_OF.get(device, "not known"),
+        "peak_memory": PEAK_OF.get(under["device_type"], "not known"),
         "params, macs": "of ours in closed form, BatchNorm not fused; of timm's models as reparameterized",
         "images": "random; in the row's dtype and channels-last, but for optimized in the layout that it takes, and "
         "for official in float32 and NCHW",
-        "task": _TASKS[task],
+        "task": _TASKS[under["task"]],
     }
-
-
-def write(folder: Path, rows: Sequence[Row], facts: Mapping[str, Any], figures: Mapping[str, Figure]) -> None:
-    """Write the folder of a benchmark; an earlier one in it is replaced.
-
-    Args:
-        folder: The folder.
-        rows: As `make_rows` returns them, at least one.
-        facts: As `environment` returns them.
-        figures: Pictures by file name.
-    """
-    write_results(folder, (_TABLE, rows), (_ENVIRONMENT, facts), figures)
+    return {"conditions": under, "explained": explained, "models": models, "skipped": skipped, **origin(command)}

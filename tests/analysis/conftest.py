@@ -1,14 +1,15 @@
-"""A small network with several heads that `fit` has trained on the digits."""
+"""A small network with several heads that `fit` has saved, and studies without their slow figures."""
 
 import pytest
 import torch
 
+from shvit_pl.analysis.heads import report
 from tests.cli.runs import fit
 
 _DESIGN = ["mixers=[conv,multi_head,multi_head]", "num_heads=4", "patch_size=8"]
 _TRAINING = ["trainer.max_epochs=1", "trainer.limit_train_batches=60", "data.batch_size=24", "data.augment=none"]
 _TRAINING += ["model.optim.lr=0.02", "model.optim.warmup_epochs=0", "model.mix.mixup=0", "model.mix.cutmix=0"]
-_LOUDER = 10  # so short a training leaves attention, which begins at zero, without a say in the answers
+_LOUDER = 10  # so short a training leaves attention, which begins at zero, without a say in the predictions
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,9 @@ def multi_head_run(tmp_path_factory):
         content["state_dict"][key] *= _LOUDER
     torch.save(content, path)
     return folder
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Studies of heads that draw nothing: figures take most of the time of a small study."""
+    monkeypatch.setattr(report, "draw_figures", lambda findings: {})
