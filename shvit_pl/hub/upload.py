@@ -7,7 +7,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import yaml
 from huggingface_hub import HfApi, constants
@@ -15,7 +14,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import save_for_hf
 
 from shvit_pl.hub.card import Target, write_card
-from shvit_pl.hub.privacy import Paths
+from shvit_pl.hub.privacy import PublicNames
 from shvit_pl.hub_errors import hub_errors, patience
 from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.open_network import network_of_checkpoint
@@ -40,28 +39,24 @@ def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> 
     Raises:
         HubError: for whatever keeps the Hub from taking it.
     """
+    api, repo, branch = HfApi(), target.repo_id, target.revision
     with TemporaryDirectory(prefix="shvit_pl_push_") as folder:
         write_files(run, Path(folder), target, sweep)
-        with hub_errors(target.repo_id):
-            _upload(Path(folder), run, target)
-
-
-def _upload(folder: Path, run: FinishedRun, target: Target) -> None:
-    api, repo, branch = HfApi(), target.repo_id, target.revision
-    api.create_repo(repo, private=not target.public, exist_ok=True)
-    if branch is not None:
-        api.create_branch(repo, branch=branch, exist_ok=True)
-    before = api.model_info(repo, revision=branch, timeout=patience())
-    weights = "averaged" if run.averaged else "raw"
-    commit = api.upload_folder(
-        repo_id=repo,
-        folder_path=folder,
-        revision=branch,
-        delete_patterns=list(_REPLACED),
-        commit_message=f"shvit-pl: {weights} weights of {run.checkpoint.name}, card and metrics",
-    )
-    if target.public and before.private:
-        api.update_repo_settings(repo, private=False)
+        with hub_errors(repo):
+            api.create_repo(repo, private=not target.public, exist_ok=True)
+            if branch is not None:
+                api.create_branch(repo, branch=branch, exist_ok=True)
+            before = api.model_info(repo, revision=branch, timeout=patience())
+            weights = "averaged" if run.averaged else "raw"
+            commit = api.upload_folder(
+                repo_id=repo,
+                folder_path=folder,
+                revision=branch,
+                delete_patterns=list(_REPLACED),
+                commit_message=f"shvit-pl: {weights} weights of {run.checkpoint.name}, card and metrics",
+            )
+            if target.public and before.private:
+                api.update_repo_settings(repo, private=False)
     visibility = "public" if target.public or not before.private else "private; --public shows it to everybody"
     print(f"{constants.ENDPOINT}/{repo}{f'/tree/{branch}' if branch else ''} ({visibility})")
     outcome = "nothing has changed since commit" if commit.oid == before.sha else "commit"
@@ -81,15 +76,16 @@ def write_files(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoi
         UserError: for a checkpoint that is not whole.
     """
     save_weights(run, folder)
-    paths = Paths(run.config)
-    public = replace(run, summary=paths.summary(run.summary), config=paths.config(run.config))
+    names = PublicNames([run.config, sweep.choices if sweep else []])
+    summary = {**names(run.summary), "command": names.command(run.summary["command"])}
+    public = replace(run, summary=summary, config=names(run.config))
     (folder / CONFIG).write_text(yaml.safe_dump(public.config, sort_keys=False, allow_unicode=True))
     write_summary(folder, public.summary)
     for name in (METRICS, *(f"{FIGURES}/{figure}" for figure in _FIGURES)):
         if (run.folder / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(run.folder / name, folder / name)
-    write_card(public, folder, target, sweep and SweepChoice(paths.text(sweep.reason), paths.text(sweep.table)))
+    write_card(public, folder, target, sweep and replace(sweep, reason=names(sweep.reason), table=names(sweep.table)))
 
 
 def is_ours(folder: Path) -> bool:
@@ -107,31 +103,22 @@ def save_weights(run: FinishedRun, folder: Path) -> None:
         UserError: for a checkpoint that is not whole.
     """
     content = read_checkpoint(str(run.checkpoint), weights=True)
+    data = content["data"]
+    squashed = data["resize"] == "squash"
     save_for_hf(
         network_of_checkpoint(run.checkpoint, content, run.averaged),
         str(folder),
         safe_serialization=True,
-        data_config=_preprocessing(content["data"]),
+        data_config={
+            "input_size": (3, data["image_size"], data["image_size"]),
+            "interpolation": "bicubic",
+            "crop_mode": "squash" if squashed else "center",
+            "crop_pct": 1.0 if squashed else data["crop_pct"],  # squashed images are not cropped
+            "mean": IMAGENET_DEFAULT_MEAN,  # the only normalization of our data module
+            "std": IMAGENET_DEFAULT_STD,
+        },
         model_config={"label_names": list(content["model"]["class_names"]), "pretrained_cfg": {"tag": ""}},
     )
-    _remove_repeated_classes(folder / "config.json")
-
-
-def _remove_repeated_classes(config: Path) -> None:
-    """Remove the number of classes from the arguments: transformers fails where timm repeats it there."""
-    content = json.loads(config.read_text())
-    content["model_args"].pop("num_classes")
-    config.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _preprocessing(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the run's evaluation transform in timm's settings."""
-    squashed = data["resize"] == "squash"
-    return {
-        "input_size": (3, data["image_size"], data["image_size"]),
-        "interpolation": "bicubic",
-        "crop_mode": "squash" if squashed else "center",
-        "crop_pct": 1.0 if squashed else data["crop_pct"],  # squashed images are not cropped
-        "mean": IMAGENET_DEFAULT_MEAN,  # the only normalization of our data module
-        "std": IMAGENET_DEFAULT_STD,
-    }
+    config = json.loads((folder / "config.json").read_text())
+    config["model_args"].pop("num_classes")  # transformers fails where timm repeats it there
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -29,8 +29,8 @@ from shvit_pl.models.create import build_network
 from shvit_pl.models.network_names import FOLDER, Kind, NetworkName, find_network, local_file, repo_of, split_revision
 from shvit_pl.models.shvit import ENTRY_POINT, SHViT
 from shvit_pl.models.weights import LoadReport, NoAverageError, load_state, load_weights, read_tensors, tensors_in
-from shvit_pl.runs.folder import CONFIG, SUMMARY, read_summary
-from shvit_pl.runs.metrics import EMA
+from shvit_pl.runs.finished_run import FinishedRun
+from shvit_pl.runs.folder import CONFIG
 
 _CLASSES = 1000  # of a design without weights
 _CLASSIFIERS = ("head", "fc", "classifier", "head.fc", "head.l")  # where a file has another name than timm's
@@ -134,7 +134,8 @@ def _open_checkpoint(found: NetworkName, averaged: bool | None) -> OpenedNetwork
     content = read_checkpoint(str(file), flag="", weights=True)
     model, data = content["model"], content["data"]
     if averaged is None:
-        averaged = _monitored_average(file)
+        run = FinishedRun.of_checkpoint(file)
+        averaged = run is not None and run.averaged
     if averaged and not model["ema"]["decay"]:
         raise NoAverageError(f"{found.name!r}: it has no averaged weights (its model.ema.decay was 0).")
     return OpenedNetwork(
@@ -172,12 +173,6 @@ def network_of_checkpoint(checkpoint: Path, content: dict[str, Any], averaged: b
 def _check_whole(report: LoadReport) -> None:
     if report.reinitialised:
         raise UserError(f"{report.source!r}: not whole, it lacks {', '.join(report.reinitialised)}.")
-
-
-def _monitored_average(checkpoint: Path) -> bool:
-    """Return whether the run of a checkpoint monitored the averaged weights."""
-    folder = checkpoint.parent.parent
-    return (folder / SUMMARY).is_file() and str(read_summary(folder)["monitor"]).endswith(EMA)
 
 
 # A Hub repo, or a folder of the same files

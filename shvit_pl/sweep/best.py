@@ -35,7 +35,9 @@ def best_run(folder: Path) -> tuple[Path, SweepChoice]:
     if picked is None:
         raise UserError(f"{str(folder)!r}: no run of this sweep has ended with a result yet. Wait for its end.")
     cell, run, score = picked
-    return _folder(folder, run), SweepChoice(_how(results, cell, run, score), cells_markdown(findings_of(results)))
+    table = cells_markdown(findings_of(results))
+    choices = [each.choices for each in results.cells]
+    return _folder(folder, run), SweepChoice(_how(results, cell, run, score), table, choices)
 
 
 def pick(results: Results) -> tuple[Cell, Run, float] | None:

@@ -73,7 +73,7 @@ def test_a_run_resumed_within_an_epoch_gets_the_batches_that_are_left(cache, mon
     data = opened(seed=3)
     data.train_on(TeacherCache(cache[0], cache[1]))
     whole = list(epoch(data, 1))
-    monkeypatch.setattr(data, "_batches_of_epoch", lambda: 2)
+    monkeypatch.setattr(data, "_batches", lambda span: 2)
     left = list(epoch(data, 1))
     assert len(left) == len(whole) - 2
     for ours, theirs in zip(left, whole[2:], strict=True):

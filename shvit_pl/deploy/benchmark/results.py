@@ -22,8 +22,7 @@ from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import read_rows
 from shvit_pl.models.network_names import TIMM, repo_of
 from shvit_pl.models.open_network import OpenedNetwork
-from shvit_pl.runs.folder import BEST, SUMMARY, read_summary
-from shvit_pl.runs.metrics import EMA
+from shvit_pl.runs.finished_run import FinishedRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,18 +140,15 @@ def _paper_accuracy(name: str, pixels: int) -> Accuracy | None:
 def _run_accuracy(opened: OpenedNetwork) -> Accuracy | None:
     checkpoint = opened.checkpoint
     assert checkpoint is not None
-    folder = checkpoint.parent.parent
-    if not (folder / SUMMARY).is_file():
+    run = FinishedRun.of_checkpoint(checkpoint, opened.averaged)
+    if run is None or "acc1" not in run.metrics:
         return None
-    summary = read_summary(folder)
-    metrics = summary["metrics" if checkpoint.name == BEST else "last_metrics"]
-    top1 = metrics.get(f"val/acc1{EMA if opened.averaged else ''}")
-    return None if top1 is None else Accuracy(round(100 * top1, 2), _dataset(summary), "the run's validation")
+    return Accuracy(round(100 * run.metrics["acc1"], 2), _dataset(run), "the run's validation")
 
 
-def _dataset(summary: Mapping[str, Any]) -> str:
-    dataset = summary["dataset"]
-    if (len(summary["classes"]), dataset["validation_images"]) == IMAGENET_SIZE:
+def _dataset(run: FinishedRun) -> str:
+    dataset = run.dataset
+    if (len(run.class_names), dataset["validation_images"]) == IMAGENET_SIZE:
         return IMAGENET
     path, *details = dataset["path"], dataset["name"], (dataset["commit"] or "")[:7]
     return " ".join([Path(path).name if Path(path).is_absolute() else path, *filter(None, details)])
