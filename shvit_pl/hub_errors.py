@@ -1,4 +1,4 @@
-"""Whether the Hugging Face Hub answers, and what its errors mean to a user."""
+"""Reachability of the Hugging Face Hub, and messages for its errors."""
 
 from __future__ import annotations
 

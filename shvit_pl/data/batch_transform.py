@@ -1,4 +1,4 @@
-"""What is done to a batch on the device: augmented where that is asked for, normalized, erased and mixed.
+"""Transformation of a batch on the device: augmented on request, normalized, erased and mixed.
 
 With `augment_on` device, a worker decodes, draws all parameters by the image's key in the same order as the
 augmentation in the workers does, and cuts the crop out; the device resizes, flips and changes colors. So an image is

@@ -184,7 +184,7 @@ class HFImageDataModule(L.LightningDataModule):
         return DataLoader(dataset, sampler=EvalSampler(dataset.rows), **self._options())
 
     def evaluated(self, stage: str = "validate") -> ImageDataset:
-        """Return a stage's images as they are evaluated, asked for by `Draw`; not of a stream."""
+        """Return a stage's images as they are evaluated, indexed by `Draw`; not of a stream."""
         return ImageDataset(self._counted(stage), RowReader.of(self.config, self.chosen, train=False))
 
     def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[Batch]:

@@ -81,7 +81,7 @@ class RowReader:
 
 
 class ImageDataset(torch.utils.data.Dataset[Item]):
-    """Map-style rows, asked for by `Draw`.
+    """Map-style rows, indexed by `Draw`.
 
     In training, a broken image is replaced by the next whole one, for the batch to keep its size.
     """

@@ -130,7 +130,7 @@ class _Resumable(DataLoader[Batch]):
 class EpochLoader(_Resumable):
     """Loader of one epoch of a sampler, from the batch whose number in it `progress` returns.
 
-    Workers start with the first batch that is asked for: only then does the sampler know its epoch.
+    Workers start with the first batch: only then does the sampler know its epoch.
     """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]

@@ -106,7 +106,7 @@ def _open_folder(folder: Path, name: str | None, streaming: bool) -> dict[str, A
 
 
 def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool) -> Opened:
-    """Open a dataset of the Hub, from there or from the local cache, in the version that was asked for."""
+    """Open a dataset of the Hub, from there or from the local cache, in the requested version."""
     use_cache_if_unreachable()
     try:
         builder = _right_version(load_dataset_builder(path, name, revision=revision), path, revision)
@@ -122,10 +122,10 @@ def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool
 
 
 def _right_version(builder: DatasetBuilder, path: str, revision: str | None) -> DatasetBuilder:
-    """Return the builder of the version that was asked for: without the Hub, `datasets` takes the newest it has."""
+    """Return the builder of the requested version: without the Hub, `datasets` takes the newest it has."""
     branch = revision or constants.DEFAULT_REVISION
     ref = Path(constants.HF_HUB_CACHE, f"datasets--{path.replace('/', '--')}", "refs", branch)
-    commit = ref.read_text().strip() if ref.is_file() else revision  # of a branch, where it was when last asked for
+    commit = ref.read_text().strip() if ref.is_file() else revision  # a branch is where the Hub last had it
     right = at_cached_commit(builder, path, commit)
     if right is not None:
         return right

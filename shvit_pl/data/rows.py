@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDataset, IterableDatasetDict, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDatasetDict, Value
 from numpy.typing import NDArray
 
 from shvit_pl.compat import stratified_indices
@@ -160,16 +160,7 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
             f"data.label_column {label!r}: a stream must name its classes (ClassLabel), and this column holds "
             f"{features[label].dtype}. Choose another with --data.label_column, or set --data.streaming false."
         )
-    validation = _stream_validation(splits, features[label], label, config)
-    by_stage = {name: rows.cast_column(image, Image(decode=False)) for name, rows in splits.items()}
-    tested = "test" if stage == "test" and "test" in splits and _is_labelled(by_stage["test"], label) else validation
-    rows = {"train": by_stage[train], "validate": by_stage[validation], "test": by_stage[tested]}
-    note = f"{'test' if stage == 'test' else 'validation'} on the split '{tested}', streamed"
-    return ChosenRows(rows, image, label, list(features[label].names), note, opened.commit)
-
-
-def _stream_validation(splits: IterableDatasetDict, classes: ClassLabel, label: str, config: DataConfig) -> str:
-    train, validation = config.train_split, config.validation_split or _validation_name(splits, config.train_split)
+    validation = config.validation_split or _validation_name(splits, train)
     if validation is None:
         raise UserError(
             f"data.streaming: {config.path!r} has no validation split (splits: {', '.join(splits)}), and a stream "
@@ -178,17 +169,19 @@ def _stream_validation(splits: IterableDatasetDict, classes: ClassLabel, label: 
     _check_split(splits, "data.validation_split", validation)
     if validation == train:
         raise UserError(_SPLIT_IS_TRAINED.format(validation))
-    if (splits[validation].features or {}).get(label) != classes:
+    if (splits[validation].features or {}).get(label) != features[label]:
         raise UserError(
             f"data.label_column {label!r}: splits {train!r} and {validation!r} have different classes. "
             "Give splits with the same classes."
         )
-    return validation
-
-
-def _is_labelled(rows: IterableDataset, label: str) -> bool:
-    """Return whether the first row has a label: ImageNet's test images have none."""
-    return next(iter(rows.select_columns(label)), {label: None})[label] not in (None, -1)
+    by_stage = {name: rows.cast_column(image, Image(decode=False)) for name, rows in splits.items()}
+    tested = validation
+    if stage == "test" and "test" in splits:  # unless its first row has no label, as ImageNet's
+        first = next(iter(by_stage["test"].select_columns(label)), {label: None})
+        tested = validation if first[label] in (None, -1) else "test"
+    rows = {"train": by_stage[train], "validate": by_stage[validation], "test": by_stage[tested]}
+    note = f"{'test' if stage == 'test' else 'validation'} on the split '{tested}', streamed"
+    return ChosenRows(rows, image, label, list(features[label].names), note, opened.commit)
 
 
 def _check_split(splits: Mapping[str, Any], flag: str, name: str) -> None:
@@ -258,7 +251,7 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
     Raises:
         UserError: when a split has labels for some rows only, or other classes than the first, or none has labels.
     """
-    names = {name: found for name, split in splits.items() if (found := _class_names(name, split, column))}
+    names = {name: own for name, split in splits.items() if (own := _class_names(name, split, column))}
     if not names:
         raise UserError(f"data.label_column {column!r}: no row of the split {next(iter(splits))!r} has a label.")
     first, *others = names
@@ -273,7 +266,16 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
                 f"and {len(theirs)}; not shared: {', '.join(different[:5]) or 'their order'}). Give splits with the "
                 "same classes."
             )
-    return DatasetDict({name: _encode(splits[name], column, classes) for name in names}), classes
+    encoded = DatasetDict({name: splits[name] for name in names})
+    index = {label: position for position, label in enumerate(classes)}
+    for name, split in encoded.items():
+        if not isinstance(split.features[column], ClassLabel):
+            # in memory: `class_encode_column` would write all images anew
+            indices = [index[str(label)] for label in split[column][:]]
+            rest = split.remove_columns(column)
+            labelled = rest.add_column(column, indices, feature=ClassLabel(names=classes))
+            encoded[name] = labelled.select_columns(split.column_names)
+    return encoded, classes
 
 
 def _class_names(name: str, split: Dataset, column: str) -> list[str]:
@@ -295,13 +297,3 @@ def _class_names(name: str, split: Dataset, column: str) -> list[str]:
             "classes have names. Name them all, or fix the labels."
         )
     return list(feature.names) if isinstance(feature, ClassLabel) else [str(label) for label in sorted(labels)]
-
-
-def _encode(split: Dataset, column: str, names: list[str]) -> Dataset:
-    """Replace labels by their indices, in memory: `class_encode_column` would write all images anew."""
-    if isinstance(split.features[column], ClassLabel):
-        return split
-    index = {name: position for position, name in enumerate(names)}
-    indices = [index[str(label)] for label in split[column][:]]
-    encoded = split.remove_columns(column).add_column(column, indices, feature=ClassLabel(names=names))
-    return encoded.select_columns(split.column_names)

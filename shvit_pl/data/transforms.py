@@ -51,7 +51,7 @@ def train_transform(config: DataConfig) -> v2.Compose:
         colors.append(
             auto_augment_transform(policy, options) if three else repair(rand_augment_transform(policy, options))
         )
-    if jitter and policy in (None, THREE_AUGMENT):  # as in timm, there is none beside RandAugment
+    if jitter and policy in (None, THREE_AUGMENT):  # as in timm, there is none with RandAugment
         colors.append(ColorJitter(jitter, jitter, jitter))
     return v2.Compose(
         [*steps, *([v2.ToPILImage(), *colors, v2.PILToTensor()] if colors else []), torch.Tensor.contiguous]

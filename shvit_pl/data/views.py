@@ -169,7 +169,7 @@ class RangeSampler(DistributedSampler[list[int]]):
 
 
 class ReplayDataset(ImageDataset):
-    """Rows asked for by slot, many at a time.
+    """Rows indexed by slot, many at a time.
 
     An item is that of a training image, with `slot`, `row`, `draw` (its key), `mix` (see `mixing`), and `teacher`: what
     else the views keep of it.

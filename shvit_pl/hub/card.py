@@ -53,14 +53,7 @@ class Target:
 
 
 def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:
-    """Write the card into a folder that holds the rest of the repository.
-
-    Args:
-        run: The run, without the machine's paths.
-        folder: The folder that holds the figures and gets `README.md`.
-        target: The repository that the card's examples load.
-        sweep: The sweep that it is the best run of, without the machine's paths.
-    """
+    """Write `README.md` into a folder with the run's figures; run and sweep hold no paths of the machine any more."""
     environment = Environment(
         loader=PackageLoader("shvit_pl.hub"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True, autoescape=False,

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
+import re
+import shlex
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import yaml
 from huggingface_hub import HfApi, constants
@@ -14,7 +21,6 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import save_for_hf
 
 from shvit_pl.hub.card import Target, write_card
-from shvit_pl.hub.privacy import PublicNames
 from shvit_pl.hub_errors import hub_errors, patience
 from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.open_network import network_of_checkpoint
@@ -24,20 +30,15 @@ from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY, write_summar
 _FIGURES = ("curves.png", "confusion_matrix.png")  # inputs.png shows training images, which may not be ours to publish
 _REPLACED = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # a push deletes those that it no longer has
 _WEIGHTS = {"config.json", "model.safetensors"}
+_CLASS_KEYS = ("classes", "class_names")  # their names may look like paths: /m/01yrx is a cat in Open Images
+_MIN_LENGTH = 4  # a shorter path, such as /, would match within others
 
 
 def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> None:
-    """Push a run in one commit, and print its address.
+    """Push a run (the best one of a sweep) in one commit, and print its address.
 
-    Until that commit is made, the repository is as it was. Files of others in it are left alone.
-
-    Args:
-        run: The run.
-        target: The repository.
-        sweep: The sweep that it is the best run of.
-
-    Raises:
-        HubError: for whatever keeps the Hub from taking it.
+    Until that commit is made, the repository is as it was. Files of others in it are left alone. Raises `HubError` for
+    whatever keeps the Hub from taking it.
     """
     api, repo, branch = HfApi(), target.repo_id, target.revision
     with TemporaryDirectory(prefix="shvit_pl_push_") as folder:
@@ -66,14 +67,7 @@ def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> 
 def write_files(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:
     """Write everything that is pushed of a run, and nothing else, into an empty folder.
 
-    Args:
-        run: The run.
-        folder: The folder to write into.
-        target: The repository that the card's examples load.
-        sweep: The sweep that it is the best run of.
-
-    Raises:
-        UserError: for a checkpoint that is not whole.
+    Raises `UserError` for a checkpoint that is not whole.
     """
     save_weights(run, folder)
     names = PublicNames([run.config, sweep.choices if sweep else []])
@@ -97,10 +91,8 @@ def is_ours(folder: Path) -> bool:
 def save_weights(run: FinishedRun, folder: Path) -> None:
     """Write `model.safetensors` and timm's `config.json` of a run's weights into a folder.
 
-    Two classifiers are merged into one, exactly. S1 to S4 are saved under timm's own names.
-
-    Raises:
-        UserError: for a checkpoint that is not whole.
+    Two classifiers are merged into one, exactly. S1 to S4 are saved under timm's own names. Raises `UserError` for a
+    checkpoint that is not whole.
     """
     content = read_checkpoint(str(run.checkpoint), weights=True)
     data = content["data"]
@@ -122,3 +114,72 @@ def save_weights(run: FinishedRun, folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["model_args"].pop("num_classes")  # transformers fails where timm repeats it there
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+# ---- paths of the machine
+
+
+class PublicNames:
+    """Names under which the paths in settings (of a `config.yaml`, or a list of such) are published.
+
+    A path becomes relative to the working directory, or else only its last part stays.
+    """
+
+    def __init__(self, settings: Any) -> None:
+        paths = {path for text in _paths(settings) for path in (text, os.path.expanduser(text))}  # as given, as opened
+        self._names = {path: public_name(path) for path in sorted(paths, key=len, reverse=True)}
+
+    def __call__(self, value: Any) -> Any:
+        """Return settings, or a sentence about them, with public names."""
+        if isinstance(value, Mapping):
+            return {key: item if key in _CLASS_KEYS else self(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        if _is_outside(value):
+            return public_name(value)
+        for path, name in self._names.items():
+            literal = name.replace("\\", r"\\")  # a backslash would begin an escape
+            value = re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w.-])", literal, value)
+        return value
+
+    def command(self, command: str) -> str:
+        """Return a command line with public names."""
+        words = []
+        for word in shlex.split(command):
+            flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+            words.append(f"{flag}{equals}{self(value)}")
+        return shlex.join(words)
+
+
+def public_name(path: str) -> str:
+    """Return a path relative to the working directory if it is below it, else its last part."""
+    private = {Path.home().name}
+    with suppress(KeyError, OSError):  # a container's user may have no name
+        private.add(getpass.getuser())
+    whole = Path(path).expanduser()
+    if whole.is_absolute() and whole.resolve().is_relative_to(Path.cwd()):
+        below = whole.resolve().relative_to(Path.cwd())
+        if private.isdisjoint(below.parts):
+            return below.as_posix()
+    name = PureWindowsPath(path).name if "\\" in path else Path(path).name
+    return name if name not in {"", "..", "~", *private} else "folder"
+
+
+def _paths(value: Any) -> Iterator[str]:
+    """Yield the texts in settings that are paths and tell where they lie."""
+    if isinstance(value, Mapping):
+        value = [item for key, item in value.items() if key not in _CLASS_KEYS]
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _paths(item)
+    elif isinstance(value, str) and len(value) >= _MIN_LENGTH and _is_outside(value):
+        yield value
+
+
+def _is_outside(text: str) -> bool:
+    if "\n" in text:
+        return False
+    path = Path(text)
+    return path.is_absolute() or bool(PureWindowsPath(text).drive) or text.startswith("~") or ".." in path.parts

@@ -124,7 +124,7 @@ class FinishedRun:
 
     @property
     def is_best(self) -> bool:
-        """Whether the weights are those of the best epoch."""
+        """True if the weights are those of the best epoch."""
         return self.checkpoint.name == BEST
 
     @property
@@ -139,12 +139,12 @@ class FinishedRun:
         Each by `acc1`, `acc5` and `loss`.
         """
         metrics: dict[str, float] = self.summary["metrics" if self.is_best else "last_metrics"]
-        found = {}
+        results = {}
         for averaged in (self.averaged, not self.averaged):
             names = [name for name in metrics if name.endswith(EMA) == averaged]
             if names:
-                found[averaged] = {name.removeprefix("val/").removesuffix(EMA): metrics[name] for name in names}
-        return found
+                results[averaged] = {name.removeprefix("val/").removesuffix(EMA): metrics[name] for name in names}
+        return results
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class SweepChoice:
     """The choice of a run as the best of a sweep."""
 
     reason: str
-    """How the run was picked, in a sentence."""
+    """The choice of the run, in a sentence."""
     table: str
     """The sweep's `results.md`."""
     choices: list[dict[str, Any]]

@@ -126,11 +126,3 @@ def imagenet1k() -> Files:
 def splits_of(*names: str, **splits: list[int]) -> Files:
     """Splits of a dataset of these classes, with the labels of their rows: `train=[0, 1, 0]`."""
     return _splits("data", splits, label=names)
-
-
-def configurations(*names: str) -> Files:
-    """A dataset with several configurations, none of them the default."""
-    files = {"README.md": card(**{name: {"train": f"{name}/train-*"} for name in names})}
-    for name in names:
-        files |= _splits(name, {"train": [0, 1] * 10}, label=("a", "b"))
-    return files

@@ -2,7 +2,6 @@
 
 import datasets
 import pytest
-from datasets import Features, Value
 from huggingface_hub import constants
 
 from shvit_pl import HFImageDataModule
@@ -155,17 +154,18 @@ def test_a_gated_dataset_says_where_to_ask(token, obstacle, settings, hub, monke
     assert f"Ask for access at {constants.ENDPOINT}/datasets/me/closed, and set HF_TOKEN" in message
 
 
-ONLY_TEXT = {"data/train.parquet": standins.parquet({"text": ["a", "b"]}, Features({"text": Value("string")}))}
+(ROWS,) = standins.splits_of("a", train=[0]).values()
+SEVERAL = {"small/train.parquet": ROWS, "large/train.parquet": ROWS}
+SEVERAL["README.md"] = standins.card(small={"train": "small/*"}, large={"train": "large/*"})
 REFUSED = {
     "missing": ({}, ["data.path 'user/ds': no such folder or file here, and no such dataset on the Hub", "HF_TOKEN"]),
     "script": (
         {"ds.py": b"raise SystemExit('never run')", "README.md": b""},
         ["it is a loading script (ds.py), and scripts are not run any more", "--data.revision refs/convert/parquet"],
     ),
-    "no images": (ONLY_TEXT, ["data.image_column: no column holds images; the columns are text"]),
     "no data": ({"README.md": b""}, ["data.path 'user/ds': this dataset of the Hub can't be opened", "any data files"]),
     "no parquet": ({"train.parquet": b"PAR1, but not for long"}, ["data.path 'user/ds'", "can't be opened"]),
-    "several": (standins.configurations("small", "large"), ["data.name", "several configurations (small, large)"]),
+    "several": (SEVERAL, ["data.name", "several configurations (small, large)"]),
 }
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shvit_pl.hub.privacy import PublicNames, public_name
+from shvit_pl.hub.upload import PublicNames, public_name
 
 
 @pytest.mark.parametrize(
