@@ -89,7 +89,7 @@ def run(args: list[str]) -> None:
 
 
 def _write(options: PushOptions, target: Target) -> None:
-    from shvit_pl.deploy.output import holds_results
+    from shvit_pl.deploy.measuring import holds_results
     from shvit_pl.hub.upload import is_ours, write_files
 
     finished, sweep = options.open()
