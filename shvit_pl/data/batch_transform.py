@@ -59,9 +59,10 @@ class BatchTransform:
         Images `(B, 3, S, S)` are float32; `target` is `(B, classes)` if mixed, else the labels `(B,)`.
         """
         pixels = augmented(batch, self.config.side) if "plan" in batch else batch["image"]
-        images, labels, mix = normalize(pixels, self.mean, self.std), batch["label"], batch.get("mix")
+        images = normalize(pixels, self.mean, self.std)
         if "key" not in batch:  # not for training
             return {**batch, "image": images}
+        labels, mix = batch["label"], batch.get("mix")
         if self.config.erasing:
             by_key: Any = erase if mix is None else erase_each
             images = by_key(images, self.config.erasing, batch["key"])
