@@ -37,17 +37,6 @@ def encoded(shade=0, mode="RGB", size=(40, 32), orientation=None) -> bytes:
     return buffer.getvalue()
 
 
-def parquet(rows: dict[str, list], features: Features) -> bytes:
-    """A parquet file as `push_to_hub` writes it; images are given as bytes."""
-    columns = {
-        name: [{"bytes": value, "path": None} for value in values] if isinstance(features[name], Image) else values
-        for name, values in rows.items()
-    }
-    buffer = BytesIO()
-    Dataset.from_dict(columns, features=features).to_parquet(buffer)
-    return buffer.getvalue()
-
-
 def card(**configs: dict[str, str]) -> bytes:
     """A README whose header says which files each configuration has: `default={"train": "data/train-*"}`."""
     header = [
@@ -58,14 +47,17 @@ def card(**configs: dict[str, str]) -> bytes:
 
 
 def _splits(folder: str, splits: dict[str, list[int]], image="image", images=None, **labels: tuple[str, ...]) -> Files:
-    """Parquet files of several splits: the first label is as given, the others are its remainder."""
+    """Parquet files as `push_to_hub` writes them: the first label is as given, the others are its remainder."""
     features = Features({image: Image(), **{name: ClassLabel(names=list(names)) for name, names in labels.items()}})
     files = {}
     for split, values in splits.items():
-        rows: dict[str, list] = {image: (images or {}).get(split) or [encoded(n) for n in range(len(values))]}
+        encoded_images = (images or {}).get(split) or [encoded(n) for n in range(len(values))]
+        rows: dict[str, list] = {image: [{"bytes": data, "path": None} for data in encoded_images]}
         for name, names in labels.items():
             rows[name] = [value % len(names) if value >= 0 else -1 for value in values]
-        files[f"{folder}/{split}-00000-of-00001.parquet"] = parquet(rows, features)
+        buffer = BytesIO()
+        Dataset.from_dict(rows, features=features).to_parquet(buffer)
+        files[f"{folder}/{split}-00000-of-00001.parquet"] = buffer.getvalue()
     return files
 
 
