@@ -19,7 +19,7 @@ from shvit_pl.analysis.ready_network import condition_words, conditions, device_
 from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, MEMORY_BOUND_SUM, OPERATORS, Kind, Scope, Shares, measure
 from shvit_pl.analysis.study_folder import check_output, rounded, write
 from shvit_pl.deploy.measuring import origin
-from shvit_pl.designs.fingerprint import timm_name
+from shvit_pl.designs.named import timm_name
 from shvit_pl.designs.published import row_at
 from shvit_pl.display.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, YELLOW
 from shvit_pl.display.terminal import narrow_table, table_console

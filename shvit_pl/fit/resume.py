@@ -113,9 +113,10 @@ def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
         pretrained = read_pretrained(source)
     if pretrained is None:
         return None
-    names = pretrained.labels if command == "predict" else pretrained.class_names
+    network = pretrained.network
+    names = network.class_names if command == "predict" else pretrained.class_names
     design = asdict(DesignConfig.from_design(pretrained.design))
-    return {"model": {"design": design, "class_names": names}, "data": pretrained.data}
+    return {"model": {"design": design, "class_names": names}, "data": network.data}
 
 
 def set_defaults(parser: LightningArgumentParser, settings: Mapping[str, Any], of_checkpoint: bool) -> None:

@@ -168,10 +168,10 @@ class ClassificationModule(TrainedModule):
     def take_weights(self) -> None:
         """Load the weights of `init_from` to measure or predict with them; raises `UserError` if a classifier lacks."""
         report = self.load_initial_weights()
-        if report is not None and report.reinitialised:
+        if report is not None and report.reinitialized:
             raise UserError(
                 f"model.init_from {report.source!r}: its classifier is not for these classes "
-                f"({'; '.join(report.reinitialised)}). Give --data.path the data that it was trained for, or train "
+                f"({'; '.join(report.reinitialized)}). Give --data.path the data that it was trained for, or train "
                 "another classifier with shvit-pl fit."
             )
 

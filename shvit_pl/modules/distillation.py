@@ -19,9 +19,8 @@ from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.randomness import seeded
 from shvit_pl.teachers.cache import TeacherCache, dense
 from shvit_pl.teachers.cache_manifest import Manifest, plan
-from shvit_pl.teachers.check import TeacherCheck, check_teacher
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import Teacher, identity_of, open_teacher
+from shvit_pl.teachers.teacher import Teacher, TeacherCheck, check_teacher, identity_of
 
 _PROJECTION = "feature_projection"
 
@@ -69,7 +68,7 @@ class DistillationModule(ClassificationModule):
         """Open the teacher; raises `UserError` for one that can't be had, or does not fit to the data."""
         assert self.class_names is not None
         with seeded():  # whatever a teacher's network draws, the student begins as without one
-            self.teacher = open_teacher(self.config.distill, self.class_names, data.mean, data.std)
+            self.teacher = Teacher(self.config.distill, self.class_names, data.mean, data.std)
 
     def planned_cache(self, data: HFImageDataModule) -> Manifest:
         """What a cache of the teacher's answers has to be."""

@@ -92,7 +92,7 @@ def test_a_run_of_ours_is_taken_at_its_own_size(multi_head_run):
 def test_models_of_timm_are_refused(name, capsys):
     assert main(["analyze", "macro", name]) == 2
     message = capsys.readouterr().err
-    assert "Give a design (shvit-pl designs has them)" in message
+    assert "Give a design (shvit-pl designs lists them)" in message
     assert "analyze runtime takes models of timm" in message
     assert list(Path().iterdir()) == []
 

@@ -11,7 +11,7 @@ from shvit_pl import DistillationModule, DistillConfig
 from shvit_pl.runs.folder import read_summary
 from shvit_pl.teachers import teacher as teacher_module
 from shvit_pl.teachers.cache import TeacherCacher
-from shvit_pl.teachers.teacher import open_teacher
+from shvit_pl.teachers.teacher import Teacher
 from tests.cli.caches import answers, assert_same_answers, cache_teacher, flags_of
 from tests.cli.refusals import line_of
 from tests.cli.runs import EVERYTHING, assert_same, fit, stop_at, weights
@@ -63,7 +63,7 @@ def test_a_run_on_a_cache_gets_the_answers_that_its_teacher_gives_to_its_images(
 
     monkeypatch.setattr(DistillationModule, "_teacher_forward", keep)
     assert fit(*flags) == 0
-    teacher = open_teacher(
+    teacher = Teacher(
         DistillConfig(str(run), teacher_precision="fp32"), CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     )
     assert len(seen) == 8

@@ -197,7 +197,7 @@ def test_from_python_a_distillation_trains_and_comes_back_from_its_checkpoint(na
     assert DistillationModule.load_from_checkpoint(path).config.distill == config
     single = create_model("tiny", num_classes=10)
     report = load_weights(single, path)
-    assert not report.reinitialised
+    assert not report.reinitialized
     torch.testing.assert_close(single.eval()(images), module(images))
 
 
