@@ -86,7 +86,7 @@ def open_network(
     """Open a network by name.
 
     Args:
-        name: The name, as `network_names` explains it, or what it was found to mean.
+        name: The name, as `network_names` explains it, or its meaning.
         averaged: Take averaged weights (default: a checkpoint's if its run's monitored metric is of them, a file's if
             it has them).
         pretrained: Load timm's weights of its own model.
@@ -97,19 +97,19 @@ def open_network(
     Raises:
         UserError: for a name of nothing, and for weights that can't be had.
     """
-    found = find_network(name) if isinstance(name, str) else name
-    if found.kind == "timm":
+    source = find_network(name) if isinstance(name, str) else name
+    if source.kind == "timm":
         size = {} if image_size is None else {"img_size": image_size}
-        return _open_timm(found, averaged, pretrained, weights, {**size, **(model_kwargs or {})})
+        return _open_timm(source, averaged, pretrained, weights, {**size, **(model_kwargs or {})})
     if weights is not None:
         raise UserError(
-            f"weights {weights!r}: it belongs to a model of timm, and {found.name!r} comes with its weights. Give a "
+            f"weights {weights!r}: it belongs to a model of timm, and {source.name!r} comes with its weights. Give a "
             "name of timm, or leave the file out."
         )
-    if found.kind == "design":
-        design = NAMED[found.place]
-        return OpenedNetwork(found.name, _evaluated(design, 1000), "design", design.image_size, fresh=True)
-    return _open_checkpoint(found, averaged) if found.kind == "checkpoint" else _open_saved(found, averaged)
+    if source.kind == "design":
+        design = NAMED[source.place]
+        return OpenedNetwork(source.name, _evaluated(design, 1000), "design", design.image_size, fresh=True)
+    return _open_checkpoint(source, averaged) if source.kind == "checkpoint" else _open_saved(source, averaged)
 
 
 def _evaluated(design: Design, classes: int) -> SHViT:
@@ -120,17 +120,17 @@ def _evaluated(design: Design, classes: int) -> SHViT:
 # ---- a checkpoint or run folder of ours
 
 
-def _open_checkpoint(found: NetworkName, averaged: bool | None) -> OpenedNetwork:
-    file = Path(found.place)
+def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwork:
+    file = Path(source.place)
     content = read_checkpoint(str(file), flag="", weights=True)
     model, data = content["model"], content["data"]
     if averaged is None:
         run = file.parent.parent
         averaged = (run / SUMMARY).is_file() and str(read_summary(run)["monitor"]).endswith(EMA)
     if averaged and not model["ema"]["decay"]:
-        raise NoAverageError(f"{found.name!r}: it has no averaged weights (its model.ema.decay was 0).")
+        raise NoAverageError(f"{source.name!r}: it has no averaged weights (its model.ema.decay was 0).")
     return OpenedNetwork(
-        found.name,
+        source.name,
         network_of_checkpoint(file, content, averaged),
         "checkpoint",
         data["image_size"],
@@ -174,33 +174,33 @@ class Pretrained(NamedTuple):
     """The network before its weights are loaded; without own names, ImageNet's descriptions are its class names."""
 
 
-def read_pretrained(source: str) -> Pretrained | None:
+def read_pretrained(name: str) -> Pretrained | None:
     """Read the description of weights in a repo or a folder; None for a single file, which has none.
 
-    `source` is as for `load_weights`. Raises `UserError` when it can't be had, or is not of a SHViT.
+    The name is as for `load_weights`. Raises `UserError` when they can't be had, or are not of a SHViT.
     """
-    file = local_file(source)
+    file = local_file(name)
     if file is not None and not (file.parent / "config.json").is_file():
         return None
-    place = repo_of(source) if file is None else str(file.parent)
-    found = NetworkName(source, "hub" if file is None else "folder", place)
-    return _pretrained(found, *_read_config(found))
+    place = repo_of(name) if file is None else str(file.parent)
+    source = NetworkName(name, "hub" if file is None else "folder", place)
+    return _pretrained(source, *_read_config(source))
 
 
-def _read_config(found: NetworkName) -> tuple[dict[str, Any], str, dict[str, Any]]:
+def _read_config(source: NetworkName) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """Read timm's settings of a saved network, its name at timm, and its arguments there."""
     try:
-        if found.kind == "folder":
-            return load_timm_config(Path(found.place))
+        if source.kind == "folder":
+            return load_timm_config(Path(source.place))
         use_cache_if_unreachable()
-        return load_model_config_from_hf(found.place)
+        return load_model_config_from_hf(source.place)
     except (KeyError, TypeError, AttributeError, JSONDecodeError) as error:
-        raise _foreign(found, "it does not say which network of timm it is") from error
+        raise _foreign(source, "it does not say which network of timm it is") from error
     except Exception as error:  # of the Hub's client
-        raise UserError(f"{found.name!r}: {why_no_model(error, found.place)}") from error
+        raise UserError(f"{source.name!r}: {why_no_model(error, source.place)}") from error
 
 
-def _pretrained(found: NetworkName, cfg: dict[str, Any], architecture: str, arguments: dict[str, Any]) -> Pretrained:
+def _pretrained(source: NetworkName, cfg: dict[str, Any], architecture: str, arguments: dict[str, Any]) -> Pretrained:
     try:
         if architecture not in _SHVITS:
             raise ValueError(f"it is a {architecture}, and what is needed is a SHViT")
@@ -210,9 +210,9 @@ def _pretrained(found: NetworkName, cfg: dict[str, Any], architecture: str, argu
         labels = own or descriptions
         if own is None and names and descriptions:  # ImageNet's ids are no labels to show, but names to find
             descriptions = [f"{name}, {text}" for name, text in zip(names, descriptions, strict=True)]
-        data = {"crop_pct": cfg["crop_pct"], **_data_of_run(found), "image_size": int(cfg["input_size"][-1])}
+        data = {"crop_pct": cfg["crop_pct"], **_data_of_run(source), "image_size": int(cfg["input_size"][-1])}
         network = OpenedNetwork(
-            found.name,
+            source.name,
             _evaluated(design, classes),
             "hub",
             data["image_size"],
@@ -225,7 +225,7 @@ def _pretrained(found: NetworkName, cfg: dict[str, Any], architecture: str, argu
             data=data,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _foreign(found, one_line(error)) from error
+        raise _foreign(source, one_line(error)) from error
     return Pretrained(design, own, network)
 
 
@@ -242,69 +242,71 @@ def class_names(cfg: Mapping[str, Any], classes: int) -> tuple[list[str] | None,
     return info.label_names(), info.label_descriptions()
 
 
-def _data_of_run(found: NetworkName) -> dict[str, Any]:
+def _data_of_run(source: NetworkName) -> dict[str, Any]:
     """Read the data settings of the run that made the weights; empty where there are none."""
     try:
-        path = Path(found.place) / CONFIG
-        if found.kind == "hub":
-            repo, _, revision = found.place.partition("@")
+        path = Path(source.place) / CONFIG
+        if source.kind == "hub":
+            repo, _, revision = source.place.partition("@")
             path = Path(hf_hub_download(repo, CONFIG, revision=revision or None))
         return dict(yaml.safe_load(path.read_text())["data"])
     except (EntryNotFoundError, OSError):
         return {}
 
 
-def _foreign(found: NetworkName, reason: str) -> UserError:
+def _foreign(source: NetworkName, reason: str) -> UserError:
     return UserError(
-        f"{found.name!r}: not a network as timm or shvit-pl push saves it (config.json: {reason[:120]}). Give another "
+        f"{source.name!r}: not a network as timm or shvit-pl push saves it (config.json: {reason[:120]}). Give another "
         "repo or folder, or a file of weights with the design that they are of."
     )
 
 
-def _open_saved(found: NetworkName, averaged: bool | None) -> OpenedNetwork:
-    _refuse_average(found, averaged)
-    cfg, architecture, arguments = _read_config(found)
+def _open_saved(source: NetworkName, averaged: bool | None) -> OpenedNetwork:
+    _refuse_average(source, averaged)
+    cfg, architecture, arguments = _read_config(source)
     if architecture not in _SHVITS:
         if not is_model(architecture):
             raise UserError(
-                f"{found.name!r}: its network {architecture!r} is not known to timm {timm.__version__}. Give another, "
+                f"{source.name!r}: its network {architecture!r} is not known to timm {timm.__version__}. Give another, "
                 "or install the version that it was made with."
             )
-        prefix = FOLDER if found.kind == "folder" else "hf-hub:"
-        return replace(_opened_timm(found.name, _create(found, f"{prefix}{found.place}", found.place)), origin="hub")
-    network = _pretrained(found, cfg, architecture, arguments).network
+        prefix = FOLDER if source.kind == "folder" else "hf-hub:"
+        return replace(
+            _opened_timm(source.name, _create(source, f"{prefix}{source.place}", source.place)), origin="hub"
+        )
+    network = _pretrained(source, cfg, architecture, arguments).network
     assert isinstance(network.model, SHViT)
-    _check_whole(load_weights(network.model, found.name))
+    _check_whole(load_weights(network.model, source.name))
     return network
 
 
-def _refuse_average(found: NetworkName, averaged: bool | None) -> None:
+def _refuse_average(source: NetworkName, averaged: bool | None) -> None:
     if averaged:
-        raise NoAverageError(f"{found.name!r}: it holds one set of weights, none of them averaged.")
+        raise NoAverageError(f"{source.name!r}: it holds one set of weights, none of them averaged.")
 
 
 # ---- a model of timm
 
 
 def _open_timm(
-    found: NetworkName, averaged: bool | None, pretrained: bool, weights: str | None, changes: Mapping[str, Any]
+    source: NetworkName, averaged: bool | None, pretrained: bool, weights: str | None, changes: Mapping[str, Any]
 ) -> OpenedNetwork:
-    name = found.name
+    name = source.name
     if weights is not None:
         name = f"{name} ({Path(weights).name})"
-        model = _create_with_weights(found, weights, averaged, changes)
+        model = _create_with_weights(source, weights, averaged, changes)
     else:
-        repo = found.place
+        repo = source.place
         if pretrained:
-            repo = found.pretrained_settings().get("hf_hub_id") or repo
-            _refuse_average(found, averaged)
-        model = _create(found, found.place, repo, pretrained, **changes)
+            repo = source.pretrained_settings().get("hf_hub_id") or repo
+            _refuse_average(source, averaged)
+        model = _create(source, source.place, repo, pretrained, **changes)
     opened = _opened_timm(name, model)
     size = int(changes.get("img_size") or opened.image_size)
     return replace(opened, image_size=size, fresh=not (pretrained or weights))
 
 
-def _create(found: NetworkName, model_name: str, repo: str, pretrained: bool = True, **changes: Any) -> Any:
+def _create(source: NetworkName, model_name: str, repo: str, pretrained: bool = True, **changes: Any) -> Any:
     """Build a network by timm's own loading, with the classifier that it was trained with."""
     if pretrained:
         use_cache_if_unreachable()
@@ -312,21 +314,21 @@ def _create(found: NetworkName, model_name: str, repo: str, pretrained: bool = T
         return timm.create_model(model_name, pretrained=pretrained, **changes)
     except Exception as error:
         if pretrained and not isinstance(error, RuntimeError | KeyError | TypeError | AssertionError):
-            raise UserError(f"{found.name!r}: {why_no_model(error, repo)}") from error  # of the Hub's client
+            raise UserError(f"{source.name!r}: {why_no_model(error, repo)}") from error  # of the Hub's client
         problem = f"timm can't build it ({one_line(error)[:160]})"  # with these settings or weights
-        raise UserError(f"{found.name!r}: {problem}. Give another network.") from error
+        raise UserError(f"{source.name!r}: {problem}. Give another network.") from error
 
 
-def _create_with_weights(found: NetworkName, weights: str, averaged: bool | None, changes: Mapping[str, Any]) -> Any:
+def _create_with_weights(source: NetworkName, weights: str, averaged: bool | None, changes: Mapping[str, Any]) -> Any:
     file = weights_file(weights)
     with naming("weights "):
         state = read_tensors(weights, file, averaged)
-    overlay = {"state_dict": state, "num_classes": _classes_in(state, found.settings()), "label_offset": 0}
+    overlay = {"state_dict": state, "num_classes": _classes_in(state, source.settings()), "label_offset": 0}
     try:  # timm maps the keys of the authors' own files to its own
-        model = timm.create_model(found.place, pretrained=True, pretrained_cfg_overlay=overlay, **changes)
+        model = timm.create_model(source.place, pretrained=True, pretrained_cfg_overlay=overlay, **changes)
     except Exception as error:  # whatever timm's mapping of keys, or a model of timm, runs into
         raise UserError(
-            f"weights {weights!r}: these are not weights of {found.place!r} ({one_line(error)[:160]}). Give the name "
+            f"weights {weights!r}: these are not weights of {source.place!r} ({one_line(error)[:160]}). Give the name "
             "of the network that they are of."
         ) from error
     model.pretrained_cfg.pop("state_dict")

@@ -178,12 +178,12 @@ def identity_of(config: DistillConfig) -> dict[str, str]:
 def _find(config: DistillConfig) -> NetworkName:
     """Find what the teacher's name means; a name of timm needs no prefix, and comes before files and folders."""
     name = config.source
-    found = find_network(f"{TIMM}{name}" if is_model_of_timm(name) else name)
-    if found.kind == "design":
+    source = find_network(f"{TIMM}{name}" if is_model_of_timm(name) else name)
+    if source.kind == "design":
         raise UserError(f"{name!r}: a design, without weights. Train it with shvit-pl fit, and give its run folder.")
-    if found.kind == "timm" and config.weights is None and found.settings().get("num_classes") == 0:
+    if source.kind == "timm" and config.weights is None and source.settings().get("num_classes") == 0:
         raise UserError(_no_classifier(name, "it has no classes"))  # before its weights are fetched
-    return replace(found, name=name)
+    return replace(source, name=name)
 
 
 @contextmanager
@@ -272,7 +272,7 @@ class TeacherCheck:
 
 
 def check_teacher(teacher: Teacher, batches: Iterable[dict[str, Any]]) -> TeacherCheck:
-    """Measure a teacher on labelled batches, and refuse one that is no better than guessing.
+    """Measure a teacher on labeled batches, and refuse one that is no better than guessing.
 
     The null hypothesis is a teacher that always predicts the most frequent class: n images give it a top-1 of m, that
     class's share of them, with a standard error of sqrt(m (1 - m) / n). A top-1 of at most m + 2 standard errors is
