@@ -53,9 +53,9 @@ class SHViT(TimmSHViT):
         self.design = design
         self.in_chans = in_chans
         self.drop_rate = drop_rate
-        stem: list[nn.Module] = []  # halves the side and doubles the width: (B, 3, H, W) -> (B, C, H/16, W/16) in S1
-        for before, dim in zip((in_chans, *design.stem_dim), design.stem_dim, strict=False):
-            stem += [Conv2dNorm(before, dim, 3, 2, 1), nn.ReLU()]
+        # each convolution halves the side and doubles the width: (B, 3, H, W) -> (B, C, H/16, W/16) in S1
+        steps = zip((in_chans, *design.stem_dim), design.stem_dim, strict=False)
+        stem = [layer for before, dim in steps for layer in (Conv2dNorm(before, dim, 3, 2, 1), nn.ReLU())]
         self.patch_embed = nn.Sequential(*stem[:-1])  # no activation after the last one, as in the official code
         rates = calculate_drop_path_rates(design.drop_path, list(design.depth), stagewise=True)
         self.stages = nn.Sequential(*(Stage(design, stage, rates[stage]) for stage in range(design.stages)))

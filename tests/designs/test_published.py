@@ -36,7 +36,9 @@ def test_a_run_of_a_rows_design_finds_the_row(line):
 @pytest.mark.parametrize("line", COUNTED, ids=lambda line: line["source"])
 def test_the_design_has_as_many_parameters_as_are_printed(line):
     params = cost(resolve_design(line["name"], **json.loads(line["changes"]))).params
-    assert params / 1e6 == pytest.approx(float(line["params_m"]), abs=0.15)
+    assert params / 1e6 == pytest.approx(
+        float(line["params_m"]), abs=0.1 if line["source"].startswith("Fig. 2") else 0.15
+    )
 
 
 @pytest.mark.parametrize(

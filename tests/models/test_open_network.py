@@ -15,7 +15,7 @@ from shvit_pl.models import create_model
 from shvit_pl.models.open_network import open_network
 from shvit_pl.runs.finished_run import FinishedRun
 from tests.conftest import perturb_
-from tests.hub.runs import network
+from tests.hub.runs import edit, network
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 TEN = [f"thing {number}" for number in range(10)]
@@ -30,17 +30,22 @@ def assert_same(model, other):
     torch.testing.assert_close(logits(model), logits(other), rtol=1e-4, atol=1e-5)
 
 
-def test_a_run_or_its_checkpoint_gives_the_weights_asked_for(run):
+def test_a_run_or_its_checkpoint_gives_the_weights_asked_for_or_those_it_monitored(run, tmp_path):
     best = run / "checkpoints" / "best.ckpt"
     plain, average = network(best), network(best, averaged=True)
     assert (logits(plain) - logits(average)).abs().max() > 1e-3
-    for name in (str(run), str(best)):
-        assert_same(open_network(name, averaged=False).model, plain)
-        opened = open_network(name)  # the run's monitored metric is the average's
-        assert_same(opened.model, average)
-        assert (opened.origin, opened.weights, opened.image_size, len(opened.class_names)) == (
-            *("checkpoint", "averaged", 64, 10),
-        )
+    shutil.copytree(run, tmp_path / "monitored")
+    edit(tmp_path / "monitored" / "summary.json", monitor="val/acc1_ema")
+    for name, averaged, weights in (
+        (str(run), None, "trained"),
+        (str(best), False, "trained"),
+        (str(best), True, "averaged"),
+        ("monitored", None, "averaged"),
+    ):
+        opened = open_network(name, averaged)
+        assert_same(opened.model, average if weights == "averaged" else plain)
+        assert (opened.origin, opened.weights, opened.image_size) == ("checkpoint", weights, 64)
+        assert opened.class_names == [str(digit) for digit in range(10)]
 
 
 def test_a_run_without_a_best_checkpoint_gives_its_last(run, tmp_path):
