@@ -306,11 +306,11 @@ def check_teacher(teacher: Teacher, batches: Iterable[dict[str, Any]]) -> Teache
         )
     if check.top1 <= check.threshold:
         raise UserError(
-            f"model.distill.teacher {check.source!r}: top-1 {check.top1:.1%} on {images} validation images; always "
-            f"predicting the most frequent class gives {check.majority:.1%}, and more than {check.threshold:.1%} is "
-            "required. Likely reasons: another order of classes (--model.distill.class_map), untrained weights "
+            f"model.distill.teacher {check.source!r}: top-1 {check.top1:.1%} on {images} validation images, not above "
+            f"{check.threshold:.1%} (always predicting the most frequent class gives {check.majority:.1%}). Likely "
+            "reasons: another order of classes (--model.distill.class_map), untrained weights "
             "(--model.distill.weights), other data (--data.path), another size (--model.distill.teacher_size) or "
-            "normalization. To go on all the same, set --model.distill.check false."
+            "normalization. To skip this check, set --model.distill.check false."
         )
     return check
 
