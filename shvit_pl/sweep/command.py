@@ -1,4 +1,4 @@
-"""`shvit-pl sweep`: every point of a sweep file, each exactly once, and a page that compares them."""
+"""`shvit-pl sweep`: `fit` for every point of a sweep file, each exactly once, and a page that compares them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from shvit_pl.sweep.options import read_options
 
 
 def run(args: list[str]) -> None:
-    """Run the command; its help and its mistakes in flags wait for no heavy import."""
+    """Run the command; its help, and mistakes in its flags, need no heavy import."""
     options, configs, flags = read_options(args[1:])
     check_extra("sweep", "sweep")
     from shvit_pl.command_line.quiet import quiet
@@ -19,14 +19,14 @@ def run(args: list[str]) -> None:
 
 
 def report(folder: str, storage: str | None = None) -> None:
-    """Write a sweep's report: report.html, results.csv, results.md and figures, in its folder; also while it runs.
+    """Write the report of a sweep, also while it runs: report.html, results.csv, results.md and figures in its folder.
 
     Args:
         folder: The sweep folder.
-        storage: URL of the study's database, if the one in sweep.yaml is not to be used.
+        storage: URL of the study's database, to be used instead of the one in sweep.yaml.
 
     Raises:
-        UserError: for a folder that is no sweep's, or a study that can't be reached.
+        UserError: for a folder without a sweep, or a study that can't be reached.
     """
     check_extra("report", "sweep")
     from shvit_pl.sweep.finish import report_on
