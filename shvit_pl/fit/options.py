@@ -65,8 +65,10 @@ def add_settings(parser: ArgumentParser) -> None:
 
 def read_flags(args: Sequence[str]) -> list[str]:
     """Return a command line with the paths of its configs, and a value for every switch."""
-    own = [arg for _, arg in own_args(FitOptions, args)]
-    return with_found_configs(own)
+    own = own_args(FitOptions, args)
+    return with_found_configs(
+        [(f"--{name}" if text is None else f"--{name}={text}") if name else str(text) for name, text in own]
+    )
 
 
 def fit_options(config: Namespace) -> FitOptions:

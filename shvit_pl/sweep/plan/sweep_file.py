@@ -235,7 +235,7 @@ def _base(base: Any, path: Path, where: str) -> tuple[str, ...]:
 
 def _found(name: str, path: Path, where: str) -> str:
     """Return a config's path; a shipped one keeps its name, so that a command can be repeated on another machine."""
-    config = find_config(name, beside=path.parent, flag=where)
+    config = find_config(name, near=path.parent, flag=where)
     if _is_sweep(read_config(config)):
         raise UserError(f"{where} {name!r}: a sweep file; allowed is a config of fit, or a list of them.")
     return config if config in (name, str(path.parent / name)) else name
