@@ -29,7 +29,7 @@ COMMANDS = {
     "test": Command(_FIT, "measure a checkpoint on the test images"),
     "predict": Command(_FIT, "write predictions.csv for a dataset or a folder of images", "--output"),
     "cache-teacher": Command(
-        "fit.command:cache_teacher", "run a teacher once, and keep its answers for fit", "--model.distill.cache"
+        "fit.command:run", "run a teacher once, and store its logits for fit", "--model.distill.cache"
     ),
     "sweep": Command(
         "sweep.command:run", "run fit for every cell and seed of a sweep file, and compare them", "--folder"

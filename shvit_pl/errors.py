@@ -11,6 +11,12 @@ class UserError(ValueError):
     """A mistake in what the user asked for: shown as one message, without a traceback, exit code 2."""
 
 
+def refuse(mistakes: Iterable[str]) -> None:
+    """Raise `UserError` with all mistakes, a line each; return where there are none."""
+    if lines := list(mistakes):
+        raise UserError("\n".join(lines))
+
+
 @contextmanager
 def naming(flag: str) -> Iterator[None]:
     """Put the flag, or its section, before the message of a `UserError`."""

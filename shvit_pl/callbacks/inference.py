@@ -20,10 +20,10 @@ TOP = 5
 
 
 class PredictionWriter(L.Callback):
-    """Writes file, label, probability and the five most probable classes (as JSON); the file appears when whole.
+    """A CSV of file, label, probability and the five most probable classes (as JSON); it appears when complete.
 
     Args:
-        path: Where to write.
+        path: The file.
     """
 
     def __init__(self, path: str) -> None:
@@ -64,7 +64,7 @@ class PredictionWriter(L.Callback):
         print(f"{self.rows} predictions in {self.path}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave nothing half-written."""
+        """Remove the incomplete file."""
         if self._file is not None:
             self._file.close()
         self._partial.unlink(missing_ok=True)
@@ -74,10 +74,10 @@ _CLOSE = 0.1  # points, for another decoder or precision
 
 
 class PublishedAccuracy(L.Callback):
-    """Says what top-1 published weights should reach, and whether they do.
+    """A comparison with the top-1 accuracy that is published for the weights.
 
     Args:
-        source: Where the weights come from.
+        source: Source of the weights.
     """
 
     def __init__(self, source: str) -> None:
@@ -85,7 +85,7 @@ class PublishedAccuracy(L.Callback):
 
     @rank_zero_only
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """What is expected, of any data."""
+        """Print the published accuracy."""
         if self.expected is not None:
             _, images = IMAGENET_SIZE
             print(f"published for these weights: {self.expected:.2f} % top-1 on ImageNet-1k's {images} images")
@@ -100,7 +100,7 @@ class PublishedAccuracy(L.Callback):
 
 
 def comparison(measured: float, expected: float) -> str:
-    """Measured beside published top-1, both in %, in a sentence."""
+    """Return a sentence on measured and published top-1, both in %."""
     if abs(measured - expected) <= _CLOSE:
         return f"measured: {measured:.2f} %, as published ({expected:.2f} %): this copy of ImageNet is in order"
     return (

@@ -184,7 +184,7 @@ def _element(hint: Any) -> tuple[Any, int | None]:
     return members[0], None if members[-1] is Ellipsis else len(members)
 
 
-def _parser(options: type[DataclassInstance], positional: Sequence[str] = (), **about: str) -> ArgumentParser:
+def _parser(options: type[DataclassInstance], positional: Sequence[str] = (), **about: Any) -> ArgumentParser:
     """Make a parser of single values and of the help; without `positional`, every field is an optional flag."""
     classes = [kind for kind in reversed(options.__mro__) if is_dataclass(kind)]  # inherited fields have their own help
     params = [param for kind in classes for param in docstring_parser.parse_from_object(kind).params]

@@ -112,14 +112,6 @@ def test_a_checkpoint_that_does_not_fit(change, flags, said, last, capsys, tmp_p
     assert_refused(["--ckpt_path=last.ckpt", *flags], [said], capsys, tmp_path)
 
 
-def test_an_older_checkpoint_that_lacks_details_still_goes(last):
-    details = [("init_note",), ("epoch",), ("callbacks", "RunSettings", "processes")]
-    for keys in [*details, ("callbacks", "RunSummary", "wall_seconds")]:
-        edit(last, without(*keys))
-    assert fit("--ckpt_path=last.ckpt", *CHANGED) == 0
-    assert main(["validate", "--ckpt_path=last.ckpt", "--trainer.limit_val_batches=1"]) == 0
-
-
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -43,7 +43,7 @@ def test_runs_of_a_sweep_are_not_pushed_one_by_one(push):
 
 def test_the_help_lists_the_flags_that_there_are():
     """The help is made without Lightning, and so could miss what its parser has."""
-    listed, there = option_names(help_parser("fit", "fit")), FitCheck().flags()
+    listed, there = option_names(help_parser("fit")), FitCheck().flags()
     extra = {name for name in listed ^ there if not name.endswith((".help", "+"))}  # of classes, and of lists
     assert extra <= {"trainer", "print_config", "print_shtab"}
     assert len(listed) > 100
