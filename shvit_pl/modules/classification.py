@@ -21,15 +21,15 @@ from shvit_pl.errors import UserError, naming
 from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.network_names import local_file
 from shvit_pl.models.weights import LoadReport, NoAverageError
-from shvit_pl.modules.averaging import make_average
 from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
 from shvit_pl.modules.metrics import make_metrics, update
+from shvit_pl.modules.optim import make_average
 from shvit_pl.runs.metrics import EMA
 
 
 class ClassificationModule(TrainedModule):
-    """A SHViT, its loss, its metrics and its optimiser.
+    """A SHViT, its loss, its metrics and its optimizer.
 
     The network is built once the classes are known: from `class_names`, or from the data module at the start of a run.
     Logged: `train/loss`, `train/lr`, and `loss`, `acc1`, `acc5` (fractions, not percent) under `val/` and `test/`, and
@@ -96,7 +96,7 @@ class ClassificationModule(TrainedModule):
         check_average(hparams.get("ema", {}).get("decay", 0), self.config.ema.decay, averaged)
         if not hparams["class_names"]:
             raise UserError(
-                "ckpt_path: the checkpoint does not say its classes. Give one that shvit-pl fit has written."
+                "ckpt_path: the checkpoint does not name its classes. Give one that shvit-pl fit has written."
             )
         self._adopt_classes(hparams["class_names"])
 
@@ -107,24 +107,21 @@ class ClassificationModule(TrainedModule):
         check_same_classes(class_names, self.class_names)
 
     def configure_model(self) -> None:
-        """Build the network, its average and its metrics, once; then lay them out as suits the trainer's device."""
+        """Build the network, its average and its metrics, once; then apply the device's memory format."""
         if self.model is None:
-            self._build()
+            if not self.class_names:
+                raise UserError("model.class_names: neither a checkpoint nor the data names the classes.")
+            classes, smoothing = len(self.class_names), self.config.label_smoothing
+            self.model = build_network(self.design, num_classes=classes)
+            self.model.set_grad_checkpointing(self.config.grad_checkpointing)
+            self.ema = make_average(self.config.ema, self.model)
+            self.mixup = self._make_mixup()
+            self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
+            self.metrics = make_metrics(classes, averaged=self.ema is not None)
+            if self.config.compile:
+                self.model.compile()  # in place, so that the keys of checkpoints stay clean
             self.train(self.training)
         self.apply_memory_format()
-
-    def _build(self) -> None:
-        if not self.class_names:
-            raise UserError("model.class_names: neither a checkpoint nor the data says which classes there are.")
-        classes, smoothing = len(self.class_names), self.config.label_smoothing
-        self.model = build_network(self.design, num_classes=classes)
-        self.model.set_grad_checkpointing(self.config.grad_checkpointing)
-        self.ema = make_average(self.config.ema, self.model)
-        self.mixup = self._make_mixup()
-        self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
-        self.metrics = make_metrics(classes, averaged=self.ema is not None)
-        if self.config.compile:
-            self.model.compile()  # in place, so that the keys of checkpoints stay clean
 
     def _make_mixup(self) -> Mixup | None:
         return make_mixup(self.config.mix, len(self.class_names or ()), self.config.label_smoothing)
@@ -135,11 +132,11 @@ class ClassificationModule(TrainedModule):
             self.load_initial_weights()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep where the first weights came from."""
+        """Save the origin of the first weights."""
         checkpoint["init_note"] = self.init_note
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember where the first weights came from."""
+        """Restore the origin of the first weights."""
         self.init_note = checkpoint.get("init_note")
 
     def check_initial_weights(self) -> None:
@@ -166,7 +163,7 @@ class ClassificationModule(TrainedModule):
         return report
 
     def take_weights(self) -> None:
-        """Load the weights of `init_from` to measure or predict with them; raises `UserError` if a classifier lacks."""
+        """Load the weights of `init_from` to measure or predict; raises `UserError` without their classifier."""
         report = self.load_initial_weights()
         if report is not None and report.reinitialised:
             raise UserError(
@@ -184,7 +181,7 @@ class ClassificationModule(TrainedModule):
         return {**batch, "image": images, "target": targets}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Learn; each classifier of a dual head learns from the labels."""
+        """Return the loss; each classifier of a dual head learns from the labels."""
         images, targets = batch["image"], batch.get("target", batch["label"])
         logits = self(images)
         heads = logits if isinstance(logits, tuple) else (logits,)
@@ -214,7 +211,7 @@ class ClassificationModule(TrainedModule):
         self.log_dict(dict(metrics.items()), batch_size=len(labels))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Class probabilities `(B, classes)` and the images' names, without the images that can't be decoded."""
+        """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
         averaged = self.config.use_ema
         if averaged and self.ema is None:
             raise UserError(NO_AVERAGE)
@@ -227,7 +224,7 @@ NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.
 
 
 def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup | None:
-    """Make what mixes images `(B, 3, S, S)` in place, and turns labels `(B,)` to targets `(B, classes)`."""
+    """Make the mixing of images `(B, 3, S, S)`, in place, and of labels `(B,)` to targets `(B, classes)`."""
     if not config.active:
         return None
     mixup = Mixup if config.mode == "batch" else MixupOfEach
@@ -254,7 +251,7 @@ def check_design(theirs: Design, ours: Design) -> None:
 
 
 def check_average(theirs: float, ours: float, wanted: bool) -> None:
-    """Raise `UserError` for a checkpoint that lacks an average, or has one too many; both are given by their decay."""
+    """Raise `UserError` for a checkpoint that lacks an average, or has an unwanted one, by both decays."""
     if wanted and not theirs:
         raise UserError(NO_AVERAGE)
     if bool(theirs) != bool(ours):
@@ -266,16 +263,16 @@ def check_average(theirs: float, ours: float, wanted: bool) -> None:
 
 
 def check_number_of_classes(flag: str, class_names: Sequence[str]) -> None:
-    """Raise `UserError` where there is nothing to tell apart."""
+    """Raise `UserError` for fewer than two classes."""
     if len(class_names) < 2:
         raise UserError(f"{flag}: classification needs two classes or more, and there is {len(class_names) or 'none'}.")
 
 
-def check_same_classes(found: Sequence[str], ours: Sequence[str]) -> None:
-    """Raise `UserError` for data of other classes than the model's."""
-    if list(found) != list(ours):
+def check_same_classes(theirs: Sequence[str], ours: Sequence[str]) -> None:
+    """Raise `UserError` for data with other classes than the model's."""
+    if list(theirs) != list(ours):
         raise UserError(
-            f"data.path: the data has {len(found)} classes ({', '.join(found[:3])}, ...), the model {len(ours)} "
+            f"data.path: the data has {len(theirs)} classes ({', '.join(theirs[:3])}, ...), the model {len(ours)} "
             f"({', '.join(ours[:3])}, ...), and they must be the same. Give the data that the model was trained on, or "
             "start a new run with --model.init_from."
         )

@@ -78,7 +78,7 @@ def test_a_run_on_a_cache_says_where_its_answers_are_from_and_needs_no_teachers_
     assert fit(*flags) == 0
     (of_run,) = (tmp_path / "runs" / "tiny").iterdir()
     note = read_summary(of_run)["teacher"]
-    assert note.startswith(f"{run}, answers from {folder}; top-1 ")
+    assert note.startswith(f"{run}, logits from {folder}; top-1 ")
 
 
 def test_a_run_on_a_cache_that_was_stopped_resumes_exactly(mixed, tmp_path, monkeypatch):

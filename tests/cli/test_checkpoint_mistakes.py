@@ -101,7 +101,7 @@ def test_a_checkpoint_that_is_not_there(path, said, capsys, tmp_path):
     ("change", "flags", "said"),
     [
         (without("state_dict", "model.head.l.bias"), CHANGED, "the checkpoint's tensors are not this model's"),
-        (without_classes, CHANGED, "does not say its classes"),
+        (without_classes, CHANGED, "does not name its classes"),
         (of_two_processes, [MORE], "the interrupted run had 2 processes, this one has 1"),
         (without("callbacks", "RunSettings", "settings", "model.freeze_bn"), [], "model.freeze_bn unset -> False"),
     ],

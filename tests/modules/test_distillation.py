@@ -40,8 +40,8 @@ def test_the_student_has_as_many_classifiers_as_the_distillation_asks_for(config
     ("config", "distilled", "said"),
     [
         ({}, False, "model.design.distilled false: model.distill.heads dual needs"),
-        ({"heads": "single"}, True, "model.design.distilled true: nothing would teach"),
-        ({"objective": "feature"}, True, "model.design.distilled true: nothing would teach"),
+        ({"heads": "single"}, True, "model.design.distilled true: the second classifier would learn nothing"),
+        ({"objective": "feature"}, True, "model.design.distilled true: the second classifier would learn nothing"),
     ],
     ids=["dual", "single", "feature"],
 )

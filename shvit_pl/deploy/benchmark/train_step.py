@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from shvit_pl.deploy.benchmark.cells import COMPILE_MODE, Cell
 from shvit_pl.errors import UserError
-from shvit_pl.modules.averaging import make_average
 from shvit_pl.modules.classification import make_mixup
 from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
-from shvit_pl.modules.optim import clip_adaptively, make_optimizer, make_schedule
+from shvit_pl.modules.optim import clip_adaptively, make_average, make_optimizer, make_schedule
 
 _MIX = MixConfig(mixup=0.8, cutmix=1.0)
 _EMA = EmaConfig(decay=0.99996, warmup_power=0.0)
