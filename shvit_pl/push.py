@@ -88,7 +88,7 @@ def _push(options: PushOptions) -> None:
 
 
 def _write(options: PushOptions) -> None:
-    from shvit_pl.deploy.output import holds_results
+    from shvit_pl.deploy.measuring import holds_results
     from shvit_pl.hub.upload import Target, is_ours, write_files
 
     finished, sweep = options.open()

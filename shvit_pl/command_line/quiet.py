@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import datasets
 import torch
@@ -30,6 +34,7 @@ _WARNED = (
     r".*LightningCLI's args parameter is intended.*",
     r".*Be aware that when using `ckpt_path`.*",
     r".*predict returned None.*",
+    r".*overridden `on_after_batch_transfer` in both.*",  # ours of the data module, which mixes too, is meant
     r".*could not find the monitored key in the returned metrics.*",  # of a run that ended before its first validation
 )
 
@@ -58,3 +63,31 @@ def _of_a_thread(args: threading.ExceptHookArgs) -> None:
     """TensorBoard writes in a thread of its own, and raises a full disk's error again where it is called."""
     if not isinstance(args.exc_value, OSError):
         threading.__excepthook__(args)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep warnings, logs, progress bars and prints of a block from the terminal; its exceptions pass."""
+    level = logging.root.manager.disable
+    streams = (1, 2)  # libraries in C++ write to the descriptors
+    sys.stdout.flush()
+    sys.stderr.flush()
+    copies = [os.dup(stream) for stream in streams]
+    try:
+        with (
+            Path(os.devnull).open("w") as sink,
+            redirect_stdout(sink),
+            redirect_stderr(sink),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            logging.disable(logging.WARNING)
+            for stream in streams:
+                os.dup2(sink.fileno(), stream)
+            yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in zip(streams, copies, strict=True):
+            os.dup2(copy, stream)
+            os.close(copy)
+        logging.disable(level)

@@ -36,8 +36,8 @@ class OptimConfig:
     """step follows warm-up and cosine at every step; epoch keeps one rate through an epoch, one epoch late, as the
     official code does."""
     agc: float = 0.0
-    """Adaptive gradient clipping: largest norm of a unit's gradient, as a share of its weights' norm (official code: 0.02);
-    0 is none."""
+    """Adaptive gradient clipping: largest norm of a unit's gradient, as a share of its weights' norm (official code:
+    0.02); 0 is none."""
     layer_decay: float | None = None
     """Factor on the learning rate from each layer to the one before it; null or 1 is none."""
     options: dict[str, Any] = field(default_factory=dict)
