@@ -95,15 +95,15 @@ class PublishedAccuracy(L.Callback):
         """Compare, where the data is ImageNet's, and all of it."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         is_imagenet = (len(data.class_names), data.rows("validate")) == IMAGENET_SIZE
-        if self.expected is not None and is_imagenet and trainer.limit_val_batches == 1.0:
-            print(comparison(100 * float(trainer.callback_metrics["val/acc1"]), self.expected))
-
-
-def comparison(measured: float, expected: float) -> str:
-    """Return a sentence on measured and published top-1, both in %."""
-    if abs(measured - expected) <= _CLOSE:
-        return f"measured: {measured:.2f} %, as published ({expected:.2f} %): this copy of ImageNet is in order"
-    return (
-        f"measured: {measured:.2f} %, and {expected:.2f} % is published: look at the images, at the order of their "
-        "classes, and at data.image_size and data.crop_pct"
-    )
+        if self.expected is None or not is_imagenet or trainer.limit_val_batches != 1.0:
+            return
+        measured = 100 * float(trainer.callback_metrics["val/acc1"])
+        if abs(measured - self.expected) <= _CLOSE:
+            print(
+                f"measured: {measured:.2f} %, as published ({self.expected:.2f} %): this copy of ImageNet is in order"
+            )
+        else:
+            print(
+                f"measured: {measured:.2f} %, and {self.expected:.2f} % is published: look at the images, at the order "
+                "of their classes, and at data.image_size and data.crop_pct"
+            )
