@@ -32,7 +32,7 @@ from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory
 from shvit_pl.deploy.optimize_callback import OptimizedNetwork
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, naming, one_line
+from shvit_pl.errors import UserError, error_prefix, one_line
 from shvit_pl.fit.options import (
     NOT_FLAGS,
     FitOptions,
@@ -141,7 +141,7 @@ class ShvitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""
         if self.config.data.image_size == "auto":
-            with naming("model.design."):
+            with error_prefix("model.design."):
                 design = DesignConfig(**self.config.model.design.as_dict())
                 self.config.data.image_size = design.resolve().image_size
         if self.command == "fit" and self.checkpoint:

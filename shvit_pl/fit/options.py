@@ -1,4 +1,4 @@
-"""The flags of fit, validate, test and predict beside model and data, and their checks."""
+"""The flags of fit, validate, test and predict besides model and data, and checks of all."""
 
 from __future__ import annotations
 

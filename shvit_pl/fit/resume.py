@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from shvit_pl.command_line.config_files import flat, plain
 from shvit_pl.compat import parser_actions
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, naming
+from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models.open_network import read_pretrained
 from shvit_pl.runs.folder import interrupted_run, last_checkpoint
 from shvit_pl.teachers.config import DistillConfig
@@ -103,7 +103,7 @@ def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> 
 
 def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
     """Return the settings that come with weights, by `model` and `data`; None for a bare file."""
-    with naming("model.init_from "):
+    with error_prefix("model.init_from "):
         pretrained = read_pretrained(source)
     if pretrained is None:
         return None

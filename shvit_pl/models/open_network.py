@@ -22,7 +22,7 @@ from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design
 from shvit_pl.designs.fingerprint import design_of
 from shvit_pl.designs.named import NAMED, TIMM_NAMES
-from shvit_pl.errors import UserError, naming, one_line
+from shvit_pl.errors import UserError, error_prefix, one_line
 from shvit_pl.hub_errors import use_cache_if_unreachable, why_no_model
 from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.create import build_network
@@ -383,7 +383,7 @@ def _create_with_weights(
     found: NetworkName, weights: str, averaged: bool | None, changes: Mapping[str, Any], as_teacher: bool
 ) -> Any:
     file = weights_file(weights)
-    with naming("weights "):
+    with error_prefix("weights "):
         state = read_tensors(weights, file, averaged)
     overlay = {"state_dict": state, "num_classes": _classes_in(state, found.settings()), "label_offset": 0}
     try:  # timm maps the keys of the authors' own files to its own

@@ -17,7 +17,7 @@ from shvit_pl.data.loaders import Batch
 from shvit_pl.data.mixing import MixupOfEach
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design
-from shvit_pl.errors import UserError, naming
+from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.network_names import local_file
 from shvit_pl.models.weights import LoadReport, NoAverageError
@@ -49,7 +49,7 @@ class ClassificationModule(TrainedModule):
     def __init__(self, config: ClassificationConfig | None = None, **settings: Any) -> None:
         config = config or ClassificationConfig.from_dict(settings)
         super().__init__(config)
-        with naming("model.design."):
+        with error_prefix("model.design."):
             self.design = config.design.resolve()
         self.class_names = config.class_names
         self.init_note: str | None = None
@@ -82,7 +82,7 @@ class ClassificationModule(TrainedModule):
 
     def check_image_size(self, side: int) -> None:
         """Raise `UserError` when images of this side in pixels are too small for the design."""
-        with naming("data."):
+        with error_prefix("data."):
             self.design.check_image_size(side)
 
     def expect(self, hparams: dict[str, Any], averaged: bool = False) -> None:
@@ -142,7 +142,7 @@ class ClassificationModule(TrainedModule):
     def check_initial_weights(self) -> None:
         """Raise `UserError` when `init_from` names a file that is not there."""
         if self.config.init_from is not None:
-            with naming("model.init_from "):
+            with error_prefix("model.init_from "):
                 local_file(self.config.init_from)
 
     def load_initial_weights(self) -> LoadReport | None:
@@ -152,7 +152,7 @@ class ClassificationModule(TrainedModule):
             return None
         self.configure_model()
         assert self.model is not None
-        with naming("model.init_from "):
+        with error_prefix("model.init_from "):
             try:
                 report = load_weights(self.model, source, averaged=self.config.use_ema)
             except NoAverageError as error:

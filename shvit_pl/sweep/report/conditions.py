@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shvit_pl.designs.published import PaperRow
-from shvit_pl.display.words import around, counted, different, joined
+from shvit_pl.display.words import counted, join_distinct, joined, wrap_if_present
 from shvit_pl.sweep.report.quantities import TRAINING
 from shvit_pl.sweep.report.table import constants
 from shvit_pl.sweep.results import Results
@@ -23,7 +23,7 @@ def describe_conditions(results: Results, published: Sequence[PaperRow]) -> dict
         "the same in all cells": joined(*(f"{flag} {value}" for flag, value in constants(results).items())),
         "accuracy": _accuracy(runs),
         "training images/s": _rate(runs),
-        "peak memory": different(one.get("peak_memory_of") for one in runs),
+        "peak memory": join_distinct(one.get("peak_memory_of") for one in runs),
         "inference speed": _inference(results),
         "the paper": _paper(published),
         "versions": _versions(runs),
@@ -34,20 +34,21 @@ def describe_conditions(results: Results, published: Sequence[PaperRow]) -> dict
 def training_setting(results: Results) -> str:
     """Describe device, batch and precision of the runs."""
     known = {
-        key: different(one.get(key) for one in _summaries(results)) for key in ("device", "global_batch", "precision")
+        key: join_distinct(one.get(key) for one in _summaries(results))
+        for key in ("device", "global_batch", "precision")
     }
-    return joined(known["device"], around("batch ", known["global_batch"]), known["precision"])
+    return joined(known["device"], wrap_if_present("batch ", known["global_batch"]), known["precision"])
 
 
 def inference_setting(results: Results) -> str:
     """Describe device, batch, type, image size and threads; empty before inference is measured."""
     measured: dict[str, Any] = (results.speed or {}).get("conditions") or {}
-    known = {key: different([value]) for key, value in measured.items()}
+    known = {key: join_distinct([value]) for key, value in measured.items()}
     return joined(
         known.get("device", ""),
-        around("batch ", known.get("batch", "")),
+        wrap_if_present("batch ", known.get("batch", "")),
         known.get("dtype", ""),
-        around("", known.get("image_size", ""), " px"),
+        wrap_if_present("", known.get("image_size", ""), " px"),
         counted(known.get("threads", ""), "thread"),
     )
 
@@ -59,11 +60,11 @@ def _summaries(results: Results) -> list[dict[str, Any]]:
 
 def _dataset(runs: list[dict[str, Any]]) -> str:
     data = [one.get("dataset") or {} for one in runs]
-    known = {key: different(one.get(key) for one in data) for key in _DATASET_KEYS}
+    known = {key: join_distinct(one.get(key) for one in data) for key in _DATASET_KEYS}
     images = [known["train_images"], known["validation_images"]]
     return joined(
         " ".join(filter(None, (known["path"], known["name"], known["revision"]))),
-        around("", known["image_size"], " px"),
+        wrap_if_present("", known["image_size"], " px"),
         f"{images[0]} training and {images[1]} validation images" if all(images) else "",
         known["validation"],
     )
@@ -76,15 +77,17 @@ def _trained(runs: list[dict[str, Any]]) -> str:
     available = [(count, (one.get("dataset") or {}).get("train_images") or 0) for one, count in seen]
     less = any(count < images for count, images in available)
     return joined(
-        counted(different(one.get("epochs_trained", one.get("epochs")) for one in runs), "epoch"),
-        counted(different(count for _, count in steps), "step"),
-        around("", different(count for _, count in seen), f" images seen{', fewer than there are' if less else ''}"),
+        counted(join_distinct(one.get("epochs_trained", one.get("epochs")) for one in runs), "epoch"),
+        counted(join_distinct(count for _, count in steps), "step"),
+        wrap_if_present(
+            "", join_distinct(count for _, count in seen), f" images seen{', fewer than there are' if less else ''}"
+        ),
     )
 
 
 def _accuracy(runs: list[dict[str, Any]]) -> str:
-    monitor = different(one.get("monitor") for one in runs)
-    return around(
+    monitor = join_distinct(one.get("monitor") for one in runs)
+    return wrap_if_present(
         "each run's best epoch by ", monitor,
         ", chosen on the same validation images that are reported, which biases all cells upward equally; "
         "± is the standard deviation over seeds",
@@ -105,7 +108,7 @@ def _inference(results: Results) -> str:
         inference_setting(results),
         measured.get("layout") or "",
         counted(measured.get("rounds") or "", "round"),
-        around("torch ", measured.get("torch") or ""),
+        wrap_if_present("torch ", measured.get("torch") or ""),
         "BatchNorm fused" if measured.get("fused") else "not fused",
     )
     return f"{setting}; median, with the quartiles of the rounds in a cell's panel"
@@ -113,10 +116,10 @@ def _inference(results: Results) -> str:
 
 def _paper(published: Sequence[PaperRow]) -> str:
     conditions = "; ".join(dict.fromkeys(row.conditions for row in published))
-    return around("as published, under its own conditions: ", conditions, "; not drawn next to ours")
+    return wrap_if_present("as published, under its own conditions: ", conditions, "; not drawn next to ours")
 
 
 def _versions(runs: list[dict[str, Any]]) -> str:
     names = dict.fromkeys(name for one in runs for name in one.get("versions") or {})
-    known = {name: different((one.get("versions") or {}).get(name) for one in runs) for name in names}
+    known = {name: join_distinct((one.get("versions") or {}).get(name) for one in runs) for name in names}
     return joined(*(f"{name} {version}" for name, version in known.items()))
