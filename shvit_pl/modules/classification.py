@@ -16,7 +16,6 @@ from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.loaders import Batch
 from shvit_pl.data.mixing import MixupOfEach
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.designs.design import Design
 from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.network_names import local_file
@@ -92,8 +91,22 @@ class ClassificationModule(TrainedModule):
             hparams: The checkpoint's settings.
             averaged: Its averaged weights are wanted.
         """
-        check_design(DesignConfig(**hparams["design"]).resolve(), self.design)
-        check_average(hparams.get("ema", {}).get("decay", 0), self.config.ema.decay, averaged)
+        there, here = asdict(DesignConfig(**hparams["design"]).resolve()), asdict(self.design)
+        differences = [f"{key} is {there[key]} there and {here[key]} here" for key in here if here[key] != there[key]]
+        if differences:
+            raise UserError(
+                f"ckpt_path: the checkpoint is of another model.design ({'; '.join(differences)}). Go on with the "
+                "design that it was trained with, or start a new run with --model.init_from."
+            )
+        theirs, ours = hparams.get("ema", {}).get("decay", 0), self.config.ema.decay
+        if averaged and not theirs:
+            raise UserError(NO_AVERAGE)
+        if bool(theirs) != bool(ours):
+            holds = f"averaged weights (its decay was {theirs})" if theirs else "no averaged weights"
+            raise UserError(
+                f"model.ema.decay {ours}: the checkpoint holds {holds}. Leave model.ema as it was, or start a new run "
+                "with --model.init_from."
+            )
         if not hparams["class_names"]:
             raise UserError(
                 "ckpt_path: the checkpoint does not name its classes. Give one that shvit-pl fit has written."
@@ -104,7 +117,13 @@ class ClassificationModule(TrainedModule):
         check_number_of_classes("data.path", class_names)
         if self.class_names is None:
             self.class_names = self.hparams["class_names"] = class_names
-        check_same_classes(class_names, self.class_names)
+        ours = self.class_names
+        if list(class_names) != list(ours):
+            raise UserError(
+                f"data.path: the data has {len(class_names)} classes ({', '.join(class_names[:3])}, ...), the model "
+                f"{len(ours)} ({', '.join(ours[:3])}, ...), and they must be the same. Give the data that the model "
+                "was trained on, or start a new run with --model.init_from."
+            )
 
     def configure_model(self) -> None:
         """Build the network, its average and its metrics, once; then apply the device's memory format."""
@@ -239,40 +258,7 @@ def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup
     )
 
 
-def check_design(theirs: Design, ours: Design) -> None:
-    """Raise `UserError` for a checkpoint of another design."""
-    there, here = asdict(theirs), asdict(ours)
-    different = [f"{key} is {there[key]} there and {here[key]} here" for key in here if here[key] != there[key]]
-    if different:
-        raise UserError(
-            f"ckpt_path: the checkpoint is of another model.design ({'; '.join(different)}). Go on with the design "
-            "that it was trained with, or start a new run with --model.init_from."
-        )
-
-
-def check_average(theirs: float, ours: float, wanted: bool) -> None:
-    """Raise `UserError` for a checkpoint that lacks an average, or has an unwanted one, by both decays."""
-    if wanted and not theirs:
-        raise UserError(NO_AVERAGE)
-    if bool(theirs) != bool(ours):
-        holds = f"averaged weights (its decay was {theirs})" if theirs else "no averaged weights"
-        raise UserError(
-            f"model.ema.decay {ours}: the checkpoint holds {holds}. Leave model.ema as it was, or start a new run with "
-            "--model.init_from."
-        )
-
-
 def check_number_of_classes(flag: str, class_names: Sequence[str]) -> None:
     """Raise `UserError` for fewer than two classes."""
     if len(class_names) < 2:
         raise UserError(f"{flag}: classification needs two classes or more, and there is {len(class_names) or 'none'}.")
-
-
-def check_same_classes(theirs: Sequence[str], ours: Sequence[str]) -> None:
-    """Raise `UserError` for data with other classes than the model's."""
-    if list(theirs) != list(ours):
-        raise UserError(
-            f"data.path: the data has {len(theirs)} classes ({', '.join(theirs[:3])}, ...), the model {len(ours)} "
-            f"({', '.join(ours[:3])}, ...), and they must be the same. Give the data that the model was trained on, or "
-            "start a new run with --model.init_from."
-        )
