@@ -1,4 +1,4 @@
-"""`summary.json` and TensorBoard's HPARAMS page: the settings and results of a run that ended well."""
+"""The settings and results of a finished run: `summary.json`, and TensorBoard's HPARAMS page."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmet
 
 
 class RunSummary(L.Callback):
-    """The validation metrics of the best epoch, and `summary.json` at the end of a fit.
+    """The validation metrics of the best epoch; at the end of a fit, `summary.json` and TensorBoard's hyperparameters.
 
     Args:
         command: The command line that started the run.
         monitor: The metric that the best epoch is the best in.
+        settings: Flat settings, which TensorBoard shows with the metrics as `best/val/acc1` and so on.
     """
 
     best_epoch: int | None = None
@@ -42,9 +43,8 @@ class RunSummary(L.Callback):
     wall_seconds = 0.0
     """Seconds of training and validation, over all sessions of a resumed run."""
 
-    def __init__(self, command: str = "", monitor: str = "val/acc1") -> None:
-        self.command = command
-        self.monitor = monitor
+    def __init__(self, command: str, monitor: str, settings: dict[str, Any]) -> None:
+        self.command, self.monitor, self.settings = command, monitor, settings
         self.best: dict[str, float] = {}
         self._folder = ""
         self._since = time.perf_counter()
@@ -78,10 +78,13 @@ class RunSummary(L.Callback):
             self.best, self.best_epoch = metrics, trainer.current_epoch
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the file, on the first rank of a run with a folder."""
+        """Write the file, on the first rank of a run with a folder, and log the settings."""
         folder = run_folder(trainer)
         if folder is not None and trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
             write_summary(folder, self._summary(trainer, pl_module))
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(self.settings, {f"best/{name}": value for name, value in self.best.items()})
 
     @staticmethod
     def broken_images(trainer: L.Trainer) -> int:
@@ -158,22 +161,3 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
 
 def _validation_metrics(trainer: L.Trainer) -> dict[str, float]:
     return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-
-
-class RunHparams(L.Callback):
-    """TensorBoard's hyperparameters, written at the end with the best epoch's metrics as `best/val/acc1` and so on.
-
-    Args:
-        settings: Flat settings.
-    """
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = settings
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write."""
-        summary = find_callback(trainer, RunSummary)
-        metrics = {f"best/{name}": value for name, value in summary.best.items()} if summary else {}
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(self.settings, metrics)

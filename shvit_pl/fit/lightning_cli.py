@@ -23,7 +23,7 @@ from shvit_pl.callbacks.measuring import Throughput
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.callbacks.report import RunReport
 from shvit_pl.callbacks.run_identity import LastValidation, OwnFolder, Requeue, RunSettings, StepSeed
-from shvit_pl.callbacks.summary import RunHparams, RunSummary
+from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.command_line.checks import check_writable
 from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.command_line.quiet import quiet
@@ -227,7 +227,7 @@ class ShvitCLI(LightningCLI):
             return callbacks
         settings = training_settings(self.config)
         callbacks += [StepSeed(), FiniteLoss(), RunSettings(settings, options.allow_changes)]
-        callbacks += [RunHparams(settings), RunSummary(self.command_line, options.monitor), RunFigures()]
+        callbacks += [RunSummary(self.command_line, options.monitor, settings), RunFigures()]
         callbacks += [RunReport(options.plain), LastValidation(), Requeue(), OwnFolder()]
         if options.push_to is not None:  # once all others have written
             callbacks.append(PushToHub(options.push_to, options.push_public))
