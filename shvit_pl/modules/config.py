@@ -177,8 +177,12 @@ class ClassificationConfig:
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
         """Make a config of settings whose sections may be plain dicts, as a checkpoint holds them."""
         sections: dict[str, Any] = {each.name: each.default_factory for each in fields(cls)}
-        values = {
-            name: sections[name](**value) if name in sections and isinstance(value, Mapping) else value
-            for name, value in settings.items()
-        }
+        values, mistakes = dict(settings), []
+        for name, value in settings.items():
+            if name in sections and isinstance(value, Mapping):
+                try:
+                    values[name] = sections[name](**value)
+                except UserError as error:
+                    mistakes += str(error).splitlines()
+        refuse(mistakes)
         return cls(**values)
