@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.filesize import decimal
@@ -66,9 +65,7 @@ class CacheCLI(ShvitCLI):
             _show(f"note: {epochs} epochs read {epochs} of these views; --model.distill.views {epochs} would do")
         return manifest
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse; raises `UserError` for a checkpoint, as nothing is trained."""
-        super().parse_arguments(parser, args)
+    def _find_checkpoint(self) -> None:
         if self.config.ckpt_path is not None:
             raise UserError(f"ckpt_path {self.config.ckpt_path}: cache-teacher trains nothing; leave it out.")
 

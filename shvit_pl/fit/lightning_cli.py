@@ -113,9 +113,12 @@ class ShvitCLI(LightningCLI):
         self.checkpoint = self.trained_on = None
         self.options = check_flags(self.config, self.command)
         expand_home(self.config)
-        if self.command != "fit":
+        if self.command == "fit":
+            self._find_checkpoint()
+        else:
             self._take_defaults(parser, args)
-            return
+
+    def _find_checkpoint(self) -> None:
         if self.config.ckpt_path == LAST_RUN:
             self.config.ckpt_path = find_last(os.path.join(self.config.trainer.default_root_dir, run_name(self.config)))
         if self.config.ckpt_path is not None:

@@ -97,18 +97,18 @@ def test_a_second_time_it_writes_nothing(plain, capsys):
     before = times(folder)
     assert cache_teacher(*flags, "--seed_everything=7", "--data.batch_size=32") == 0
     printed = capsys.readouterr().out
-    assert "whole" in printed
+    assert "complete: train" in printed
     assert "teacher:" not in printed  # it is not even opened
     assert times(folder) == before
 
 
 @pytest.mark.parametrize("limit", ["--trainer.limit_predict_batches=1", "--trainer.fast_dev_run=true"])
-def test_what_is_not_whole_is_not_said_to_be(limit, plain, capsys):
+def test_an_incomplete_cache_is_not_called_complete(limit, plain, capsys):
     flags = [*plain[1], "--model.distill.cache=cut"]
     assert cache_teacher(*flags, limit) == 0
     printed = capsys.readouterr().out
     assert "files are there; the same command goes on" in printed
-    assert "whole" not in printed
+    assert "complete: train" not in printed
 
 
 def test_a_cache_that_was_begun_in_another_precision_is_not_completed(plain, capsys, monkeypatch):
