@@ -49,27 +49,23 @@ def find_config(name: str, near: Path | None = None, flag: str = "--config") -> 
 
 def with_found_configs(args: list[str]) -> list[str]:
     """Replace the values of `--config` by the paths that `find_config` finds, and check what is in them."""
-    found = list(args)
+    paths = list(args)
     for position, arg in enumerate(args):
         flag, equals, value = arg.partition("=")
         if flag in _FLAGS and equals:
-            found[position] = f"{flag}={_checked(find_config(value))}"
+            read_config(path := find_config(value))
+            paths[position] = f"{flag}={path}"
         elif arg in _FLAGS and position + 1 < len(args) and not args[position + 1].startswith("-"):
-            found[position + 1] = _checked(find_config(args[position + 1]))
-    return found
+            paths[position + 1] = find_config(args[position + 1])
+            read_config(paths[position + 1])
+    return paths
 
 
 def read_config(path: str) -> dict[Any, Any]:
     """Return the settings in a YAML file; raises `UserError` where there are none, or one appears twice."""
-    _checked(path)
-    settings: dict[Any, Any] = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    return settings
-
-
-def _checked(path: str) -> str:
-    """Return the path, once its file is YAML with settings, none of them twice."""
     try:
-        tree = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        text = Path(path).read_text(encoding="utf-8")
+        tree, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except UnicodeDecodeError as error:
         raise UserError(f"--config {path!r}: not a text file; give a YAML file.") from error
     except yaml.YAMLError as error:
@@ -82,7 +78,7 @@ def _checked(path: str) -> str:
     if not isinstance(tree, yaml.MappingNode):
         raise UserError(f"--config {path!r}: allowed are settings such as `model: {{design: {{name: s1}}}}`.")
     _check_keys(path, tree)
-    return path
+    return dict(settings)
 
 
 def _check_keys(path: str, tree: yaml.MappingNode, prefix: str = "") -> None:

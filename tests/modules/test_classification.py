@@ -68,7 +68,8 @@ def test_the_average_follows_timms_rule_after_every_step_and_averages_buffers_to
 
 
 def test_the_average_is_evaluated_in_addition_and_not_trained():
-    module = train(ClassificationModule(design=TINY, class_names=CLASSES, ema=EmaConfig(decay=0.99)), 20)
+    settings = {"design": TINY, "class_names": CLASSES, "ema": EmaConfig(decay=0.99)}
+    module = train(ClassificationModule(**settings), 20, limit_val_batches=2)
     trained = {id(p) for group in module.trainer.optimizers[0].param_groups for p in group["params"]}
     assert trained == {id(parameter) for parameter in module.model.parameters()}
     assert not any(parameter.requires_grad for parameter in module.ema.parameters())

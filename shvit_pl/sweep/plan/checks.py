@@ -119,7 +119,8 @@ def _joined(mistakes: dict[str, str], cells: int) -> str:
     """Return one message for all cells that fail, with equal mistakes once."""
     alike: dict[str, list[str]] = {}
     for name, mistake in mistakes.items():
-        alike.setdefault(mistake, []).append(name)
+        for line in mistake.splitlines():
+            alike.setdefault(line, []).append(name)
     if len(alike) == 1 and len(mistakes) == cells:
         return next(iter(alike))
     longest = _LONGEST * _SHOWN // min(_SHOWN, len(alike))

@@ -17,7 +17,10 @@ FILES = {
     "a binary file": ("\udcff\udcfe\x00", ["not a text file"]),
     "a program": (f"{BASE}grid: !!python/object/apply:os.mkdir [made]\n", [", line 2", "not YAML", "python"]),
     "a key twice": (f"{GRID}{GRID}", ["line 3", "base appears twice"]),
-    "a flag twice": (f"{BASE}grid:\n  data.batch_size: [8]\n  data.batch_size: [4]\n", ["line 4", "batch_size is"]),
+    "a flag twice": (
+        f"{BASE}grid:\n  data.batch_size: [8]\n  data.batch_size: [4]\n",
+        ["line 4", "batch_size appears"],
+    ),
     "a row twice": ("list: {a: {data.batch_size: 8}, a: {data.batch_size: 4}}\n", ["list.a appears twice"]),
     "a misspelt grid alone": ("gird: {data.batch_size: [8]}\n", ["no sweep file", "did you mean 'grid'"]),
     "a misspelt grid": (f"{BASE}gird: {{data.batch_size: [8]}}\n", ["gird: no such key", "did you mean 'grid'"]),
