@@ -1,4 +1,4 @@
-"""`shvit-pl sweep`: every point of a sweep file, each exactly once, and a page that compares them."""
+"""`shvit-pl sweep`: `fit` for every point of a sweep file, each exactly once, and a page that compares them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shvit_pl.sweep.options import read_sweep_options
 
 
 def run(args: list[str]) -> None:
-    """Run the command; its help and its mistakes in flags wait for no heavy import."""
+    """Run the command; its help, and mistakes in its flags, need no heavy import."""
     options, configs, flags = read_sweep_options(args[1:])
     check_extra("sweep", "sweep")
     from shvit_pl.command_line.quiet import quiet

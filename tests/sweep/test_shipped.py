@@ -9,7 +9,7 @@ from shvit_pl.errors import UserError
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.sweep.plan.checks import check_flags, open_cells
 from shvit_pl.sweep.plan.definition import as_flags
-from shvit_pl.sweep.plan.sweep_file import define, pick_sweep_file, read_sweep_file
+from shvit_pl.sweep.plan.sweep_file import define, examples, pick_sweep_file, read_sweep_file
 from tests.designs.test_published import summary
 
 FILES = sorted((shipped_configs() / "sweeps").glob("*.yaml"))
@@ -52,7 +52,7 @@ def opened(name, fit, *flags):
 def settings_by_row(name, fit, *layers, flags=()):
     """What `fit` sets for each cell, or for each example of a search."""
     file, base = read(name, *layers)
-    rows = file.search.examples() if file.search else file.cells.values()
+    rows = examples(file.search["space"]) if file.search else file.cells.values()
     return [fit.settings([*base, *flags, *as_flags(row)]) for row in rows]
 
 

@@ -87,7 +87,7 @@ SEARCHES = {
     "several seeds": (f"{searched(f'lr: {LR}')}seeds: [0, 1]\n", ["seeds [0, 1]", "one seed"]),
     "a pruner of several objectives": (
         f"{searched(f'lr: {LR}', 'pruner: median, ')}objective: [val/acc1, macs]\n",
-        ["pruner median", "several objectives (val/acc1, macs)", "pruner none, or one objective"],
+        ["pruner median", "not several (val/acc1, macs)", "pruner none, or one objective"],
     ),
     "a pruner of costs": (
         f"{searched(f'lr: {LR}', 'pruner: halving, ')}objective: macs\n",
