@@ -126,18 +126,17 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
     settings = data.config
     classes = list(module.class_names or [])
     costs = cost(module.design, len(classes), settings.side)
-    device, init_from = trainer.strategy.root_device, module.config.init_from
+    device = trainer.strategy.root_device
     if device.type == "cuda":
         device_name = torch.cuda.get_device_name(device)
     else:
         device_name = f"{device.type} ({counted(torch.get_num_threads(), 'thread')})"
-    from_hub = init_from is not None and local_file(init_from) is None
     return {
         "design": {"name": module.config.design.name, **asdict(module.design)},
         "params": costs.params,
         "macs": costs.macs,
         "init": module.init_note or "fresh weights",
-        "init_repo": repo_of(str(init_from)).partition("@")[0] if from_hub else None,
+        "init_repo": repo_of_weights(module.config.init_from),
         "teacher": module.teacher_note,
         "dataset": {
             **{key: getattr(settings, key) for key in _DATASET},
@@ -157,6 +156,13 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "device": f"{trainer.world_size} x {device_name}",
         "seed": run_seed(),
     }
+
+
+def repo_of_weights(init_from: str | None) -> str | None:
+    """Return the Hub repo of the first weights, without its revision; None for others."""
+    if init_from is None or local_file(init_from) is not None:
+        return None
+    return repo_of(init_from).partition("@")[0]
 
 
 def _validation_metrics(trainer: L.Trainer) -> dict[str, float]:
