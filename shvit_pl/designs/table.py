@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 
+from jsonargparse.typing import PositiveInt
 from rich import box
 from rich.table import Table
 
+from shvit_pl.command_line.parser import read_options
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.named import NAMED
@@ -15,14 +18,18 @@ from shvit_pl.display.terminal import table_console
 _SHORT = {"single_head": "single", "multi_head": "multi"}
 
 
-def designs(cube: str | None = None, image_size: int | None = None, num_classes: int = 1000) -> None:
-    """Print designs with their parameters, multiply-accumulates and token grids.
+@dataclass(frozen=True)
+class DesignsOptions:
+    """The flags of `shvit-pl designs`."""
 
-    Args:
-        cube: Print the macro cube around this design (patch size x stages x stage-1 mixer) instead of all names.
-        image_size: Side in pixels at which MACs and grids are stated (default: each design's own).
-        num_classes: Classes of the classifier that is counted.
+    cube: str | None = None
+    """Print the macro cube around this design (patch size x stages x stage-1 mixer) instead of all names."""
+    image_size: PositiveInt | None = None
+    """Side in pixels at which MACs and grids are stated (default: each design's own)."""
+    num_classes: PositiveInt = 1000
+    """Classes of the classifier that is counted."""
 
+<<<<<<< HEAD
     Raises:
         UserError: for an unknown name, or an image too small for a design.
     """
@@ -39,6 +46,20 @@ def designs(cube: str | None = None, image_size: int | None = None, num_classes:
             for patch_size, stages, stage1 in product((4, 16), (3, 4), ("conv", "attention"))
         }
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+=======
+
+def run(args: list[str]) -> None:
+    """Print designs with their parameters, multiply-accumulates and token grids; `args` begin with the command."""
+    options = read_options(
+        DesignsOptions,
+        args[1:],
+        command="designs",
+        description="Print the named designs with their parameters, multiply-accumulates and token grids.",
+    )
+    cube, image_size, num_classes = options.cube, options.image_size, options.num_classes
+    rows = cube_cells(cube) if cube else NAMED
+    table = Table(box=box.SIMPLE_HEAD, title=_title(cube), title_justify="left", title_style="bold")
+>>>>>>> integration
     for column in ("design", "patch", "widths", "blocks", "mixers", "px", "tokens"):
         table.add_column(column)
     for column in ("M params", "MMACs"):

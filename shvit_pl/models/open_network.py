@@ -21,7 +21,7 @@ from shvit_pl.compat import load_timm_config
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design, design_of
 from shvit_pl.designs.named import NAMED, TIMM_NAMES
-from shvit_pl.errors import UserError, naming, one_line
+from shvit_pl.errors import UserError, error_prefix, one_line
 from shvit_pl.hub_errors import use_cache_if_unreachable, why_no_model
 from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.network_names import FOLDER, Kind, NetworkName, find_network, local_file, repo_of
@@ -321,7 +321,7 @@ def _create(source: NetworkName, model_name: str, repo: str, pretrained: bool = 
 
 def _create_with_weights(source: NetworkName, weights: str, averaged: bool | None, changes: Mapping[str, Any]) -> Any:
     file = weights_file(weights)
-    with naming("weights "):
+    with error_prefix("weights "):
         state = read_tensors(weights, file, averaged)
     overlay = {"state_dict": state, "num_classes": _classes_in(state, source.settings()), "label_offset": 0}
     try:  # timm maps the keys of the authors' own files to its own

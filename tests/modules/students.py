@@ -44,7 +44,7 @@ def digits(**settings):
 
 def train(module, steps=3, data=None, ckpt_path=None, **trainer):
     """A few steps of Lightning's own loop."""
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False} | trainer
-    options |= {"accelerator": "cpu", "limit_val_batches": 0, "enable_model_summary": False}
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    options |= {"accelerator": "cpu", "limit_val_batches": 0, "enable_model_summary": False} | trainer
     L.Trainer(max_steps=steps, **options).fit(module, data or digits(), ckpt_path=ckpt_path)
     return module
