@@ -29,10 +29,16 @@ class DesignsOptions:
     num_classes: PositiveInt = 1000
     """Classes of the classifier that is counted."""
 
-<<<<<<< HEAD
-    Raises:
-        UserError: for an unknown name, or an image too small for a design.
-    """
+
+def run(args: list[str]) -> None:
+    """Print designs with their parameters, multiply-accumulates and token grids; `args` begin with the command."""
+    options = read_options(
+        DesignsOptions,
+        args[1:],
+        command="designs",
+        description="Print the named designs with their parameters, multiply-accumulates and token grids.",
+    )
+    cube, image_size, num_classes = options.cube, options.image_size, options.num_classes
     title, rows = "named designs (see also: shvit-pl designs --cube s1)", NAMED
     if cube:
         title = (
@@ -46,20 +52,6 @@ class DesignsOptions:
             for patch_size, stages, stage1 in product((4, 16), (3, 4), ("conv", "attention"))
         }
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-=======
-
-def run(args: list[str]) -> None:
-    """Print designs with their parameters, multiply-accumulates and token grids; `args` begin with the command."""
-    options = read_options(
-        DesignsOptions,
-        args[1:],
-        command="designs",
-        description="Print the named designs with their parameters, multiply-accumulates and token grids.",
-    )
-    cube, image_size, num_classes = options.cube, options.image_size, options.num_classes
-    rows = cube_cells(cube) if cube else NAMED
-    table = Table(box=box.SIMPLE_HEAD, title=_title(cube), title_justify="left", title_style="bold")
->>>>>>> integration
     for column in ("design", "patch", "widths", "blocks", "mixers", "px", "tokens"):
         table.add_column(column)
     for column in ("M params", "MMACs"):
