@@ -12,7 +12,7 @@ from shvit_pl.command_line.parser import read_options
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
 from shvit_pl.runs.finished_run import FinishedRun, SweepChoice, Weights
-from shvit_pl.sweep.engine.folder import SWEEP
+from shvit_pl.sweep.plan.definition import SWEEP
 
 if TYPE_CHECKING:
     from shvit_pl.hub.card import Target

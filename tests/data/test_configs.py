@@ -60,4 +60,4 @@ def test_a_config_trains_by_its_command_and_classes_that_no_training_image_has_a
     assert main(["fit", "--config=s1.yaml", "--config=data/cifar100.yaml", *QUICK]) == 0
     hub.commit("me/sparse", standins.splits_of("a", "b", "c", train=[0, 1] * 10))
     assert main(["fit", "--config=s1.yaml", *QUICK, "--data.path=me/sparse"]) == 0
-    assert "no training image and can't be learnt: c" in capsys.readouterr().out
+    assert "no training image and can't be learned: c" in capsys.readouterr().out

@@ -84,12 +84,7 @@ def _run_accuracy(checkpoint: Path, averaged: bool) -> Accuracy | None:
 
 
 def draw(rows: Sequence[Row], conditions: Mapping[str, Any]) -> dict[str, Figure]:
-    """Return a picture for each dataset with known accuracies, by file name.
-
-    Args:
-        rows: With the columns of `columns`.
-        conditions: The conditions of the measurement.
-    """
+    """Return a picture for each dataset with known accuracies, by file name, of rows with the columns of `columns`."""
     datasets = dict.fromkeys(row["top1_dataset"] for row in rows if row["top1"] is not None)
     figures = {}
     for number, name in enumerate(datasets, start=1):
