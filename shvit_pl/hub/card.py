@@ -13,9 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from shvit_pl.designs.cost import cost
-from shvit_pl.designs.design import Design
-from shvit_pl.designs.fingerprint import fingerprint, timm_name
-from shvit_pl.designs.named import NAMED
+from shvit_pl.designs.design import Design, fingerprint
+from shvit_pl.designs.named import NAMED, timm_name
 from shvit_pl.designs.published import IMAGENET_SIZE, row_of
 from shvit_pl.display.words import counted, in_markdown, joined
 from shvit_pl.models.network_names import is_path, repo_of

@@ -10,8 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from shvit_pl.designs.cost import Cost, cost
-from shvit_pl.designs.design import Design
-from shvit_pl.designs.fingerprint import design_of
+from shvit_pl.designs.design import Design, design_of
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.runs.folder import BEST, CHECKPOINTS, CONFIG, SUMMARY, checkpoint_of_run, finished_run, read_summary
 from shvit_pl.runs.metrics import EMA

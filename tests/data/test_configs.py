@@ -69,4 +69,4 @@ def test_a_config_says_its_command_and_only_what_is_its_own():
 def test_classes_that_no_training_image_has_are_named(hub, capsys):
     hub.commit("me/sparse", standins.classes("a", "b", "c", rows=[0, 1] * 10))
     assert main(["fit", "--config=s1.yaml", *QUICK, "--data.path=me/sparse"]) == 0
-    assert "no training image and can't be learnt: c" in capsys.readouterr().out
+    assert "no training image and can't be learned: c" in capsys.readouterr().out

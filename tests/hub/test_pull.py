@@ -10,7 +10,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from timm.models import save_for_hf
 
-from shvit_pl.callbacks.summary import _repo
+from shvit_pl.callbacks.summary import repo_of_weights
 from shvit_pl.cli import main
 from shvit_pl.errors import UserError
 from shvit_pl.hub_errors import why_no_model
@@ -60,8 +60,8 @@ def test_a_run_starts_from_a_repo_and_says_so(model, capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert f"{len(model.state_dict())} tensors from hf-hub:user/name" in printed
     assert read_summary(Path("runs/tiny/version_0"))["init_repo"] == "user/name"
-    assert _repo("saved") is None  # a folder
-    assert _repo("user/name@v1") == "user/name"
+    assert repo_of_weights("saved") is None  # a folder
+    assert repo_of_weights("user/name@v1") == "user/name"
 
 
 def test_validate_and_predict_need_no_flag_of_the_design(model, image_folder, capsys):

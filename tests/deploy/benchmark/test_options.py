@@ -18,7 +18,7 @@ MODES = "official, eager, compiled, reduce-overhead, max-autotune, optimized"
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ("", "give models; --help says what it is"),
+        ("", "give models; see --help"),
         ("tiny --batch-size=0", "--batch_size 0: allowed are whole numbers from 1 to 1048576"),
         ("tiny --batch-size=1,two", "--batch_size two"),
         ("tiny --dtype=fp31", "did you mean 'fp32'"),
