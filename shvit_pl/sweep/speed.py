@@ -13,7 +13,7 @@ from shvit_pl.deploy.measuring import device_name
 from shvit_pl.deploy.optimization import NotCompiledError, compiled
 from shvit_pl.deploy.options import PAPER_BATCH
 from shvit_pl.deploy.timing import Progress, images_per_second
-from shvit_pl.designs.fingerprint import Fingerprint, design_of, fingerprint
+from shvit_pl.designs.design import Fingerprint, design_of, fingerprint
 from shvit_pl.models import SHViT
 
 _LAYOUT = torch.channels_last

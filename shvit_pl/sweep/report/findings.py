@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shvit_pl.display.words import around, counted, different, joined
+from shvit_pl.display.words import counted, join_distinct, joined, wrap_if_present
 from shvit_pl.sweep.plan.definition import Direction
 from shvit_pl.sweep.report.comparisons import Effect, compare
 from shvit_pl.sweep.report.table import INFERENCE, TRAINING, Quantity, Row, Table, make_table, quantity
@@ -155,24 +155,24 @@ def _conditions(table: Table) -> dict[str, str]:
         _inference_setting(table.results),
         measured.get("layout") or "",
         counted(measured.get("rounds") or "", "round"),
-        around("torch ", measured.get("torch") or ""),
+        wrap_if_present("torch ", measured.get("torch") or ""),
         "BatchNorm fused" if measured.get("fused") else "not fused",
     )
     published = "; ".join(dict.fromkeys(row.paper.conditions for row in table.rows if row.paper))
     facts = {
         "dataset": joined(
             " ".join(filter(None, names)),
-            around("", _same(data, "image_size"), " px"),
+            wrap_if_present("", _same(data, "image_size"), " px"),
             f"{images[0]} training and {images[1]} validation images" if all(images) else "",
             _same(data, "validation"),
         ),
         "training": joined(_training_length(runs), _training_setting(runs)),
         "the same in all cells": joined(*(f"{flag} {value}" for flag, value in table.constants.items())),
-        "accuracy": around("each run's best epoch by ", _same(runs, "monitor"), _ACCURACY),
+        "accuracy": wrap_if_present("each run's best epoch by ", _same(runs, "monitor"), _ACCURACY),
         "training images/s": _RATE if any(one.get(TRAINING) for one in runs) else "",
         "peak memory": _same(runs, "peak_memory_of"),
         "inference speed": f"{inference}{_SPEED}" if measured else "",
-        "the paper": around("as published, under its own conditions: ", published, "; not drawn next to ours"),
+        "the paper": wrap_if_present("as published, under its own conditions: ", published, "; not drawn next to ours"),
         "versions": joined(*(f"{name} {_same(versions, name)}" for name in libraries)),
     }
     return {name: text for name, text in facts.items() if text}
@@ -185,12 +185,14 @@ def _summaries(results: Results) -> list[dict[str, Any]]:
 
 def _same(records: list[dict[str, Any]], key: str) -> str:
     """Return the value of a key, or the different ones."""
-    return different(one.get(key) for one in records)
+    return join_distinct(one.get(key) for one in records)
 
 
 def _training_setting(runs: list[dict[str, Any]]) -> str:
     """Describe device, batch and precision of runs, from their summaries."""
-    return joined(_same(runs, "device"), around("batch ", _same(runs, "global_batch")), _same(runs, "precision"))
+    return joined(
+        _same(runs, "device"), wrap_if_present("batch ", _same(runs, "global_batch")), _same(runs, "precision")
+    )
 
 
 def _training_length(runs: list[dict[str, Any]]) -> str:
@@ -200,9 +202,9 @@ def _training_length(runs: list[dict[str, Any]]) -> str:
     available = [(one.get("dataset") or {}).get("train_images") or 0 for one in trained]
     less = any(count < images for count, images in zip(seen, available, strict=True))
     return joined(
-        counted(different(one.get("epochs_trained", one.get("epochs")) for one in runs), "epoch"),
+        counted(join_distinct(one.get("epochs_trained", one.get("epochs")) for one in runs), "epoch"),
         counted(_same(trained, "steps_trained"), "step"),
-        around("", different(seen), f" images seen{', fewer than there are' if less else ''}"),
+        wrap_if_present("", join_distinct(seen), f" images seen{', fewer than there are' if less else ''}"),
     )
 
 
@@ -211,8 +213,8 @@ def _inference_setting(results: Results) -> str:
     measured = [(results.speed or {}).get("conditions") or {}]
     return joined(
         _same(measured, "device"),
-        around("batch ", _same(measured, "batch")),
+        wrap_if_present("batch ", _same(measured, "batch")),
         _same(measured, "dtype"),
-        around("", _same(measured, "image_size"), " px"),
+        wrap_if_present("", _same(measured, "image_size"), " px"),
         counted(_same(measured, "threads"), "thread"),
     )

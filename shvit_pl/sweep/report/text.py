@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from shvit_pl.display.terminal import table_console
-from shvit_pl.display.words import around, counted, listed
+from shvit_pl.display.words import counted, listed, wrap_if_present
 from shvit_pl.sweep.report.comparisons import Effect, Estimate
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.table import Quantity, Row, quantity
@@ -112,7 +112,7 @@ def _cost_sentences(effect: Effect, costs: list[Quantity]) -> list[str]:
             low, high = (f"{end:.{ratio.places}f}" for end in (ratio.low, ratio.high))
             if low != high:
                 spread = f"{'quartiles' if cost.is_inference else '95 % interval'} {low} to {high}"
-        parts[start].append(times + around(" (", spread, ")"))
+        parts[start].append(times + wrap_if_present(" (", spread, ")"))
     return [f"{start} {listed(texts)}." for start, texts in parts.items() if texts]
 
 
