@@ -82,8 +82,9 @@ class DesignConfig:
                     f"stage1 {self.stage1!r}: mixers {list(self.mixers)} has {self.mixers[0]!r} for the first stage; "
                     "give one of the two."
                 )
-            attention = next((mixer for mixer in design.mixers if mixer != "conv"), "single_head")  # as in later stages
-            first: Mixer = "conv" if self.stage1 == "conv" else attention
+            first: Mixer = "conv"
+            if self.stage1 == "attention":  # of the kind of the later stages
+                first = next((mixer for mixer in design.mixers if mixer != "conv"), "single_head")
             design = replace(design, mixers=(first, *design.mixers[1:]))
         names = {field.name for field in fields(Design)}
         changes = {key: value for key, value in asdict(self).items() if key in names and value is not None}
