@@ -27,8 +27,8 @@ from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.network_names import FOLDER, Kind, NetworkName, find_network, local_file, repo_of
 from shvit_pl.models.shvit import ENTRY_POINT, SHViT, build_network
 from shvit_pl.models.weights import LoadReport, NoAverageError, load_state, load_weights, read_tensors, tensors_in
-from shvit_pl.runs.folder import CONFIG, SUMMARY, read_summary
-from shvit_pl.runs.metrics import EMA
+from shvit_pl.runs.finished_run import FinishedRun
+from shvit_pl.runs.folder import CONFIG
 
 _CLASSIFIERS = ("head", "fc", "classifier", "head.fc", "head.l")  # names in files, where timm's own isn't there
 _SHVITS = {ENTRY_POINT: None, **{timm_name: NAMED[name] for name, timm_name in TIMM_NAMES.items()}}
@@ -125,8 +125,8 @@ def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwor
     content = read_checkpoint(str(file), flag="", weights=True)
     model, data = content["model"], content["data"]
     if averaged is None:
-        run = file.parent.parent
-        averaged = (run / SUMMARY).is_file() and str(read_summary(run)["monitor"]).endswith(EMA)
+        run = FinishedRun.of_checkpoint(file)
+        averaged = run is not None and run.averaged
     if averaged and not model["ema"]["decay"]:
         raise NoAverageError(f"{source.name!r}: it has no averaged weights (its model.ema.decay was 0).")
     return OpenedNetwork(

@@ -72,7 +72,7 @@ def test_two_processes_train_on_the_cached_answers_without_overlap(cache, monkey
 def test_a_run_resumed_within_an_epoch_gets_the_batches_that_are_left(cache, monkeypatch):
     data = training_on(cache, seed=3)
     whole = list(epoch(data, 1))
-    monkeypatch.setattr(data, "_batches_of_epoch", lambda: 2)
+    monkeypatch.setattr(data, "_batches", lambda span: 2)
     left = list(epoch(data, 1))
     assert len(left) == len(whole) - 2
     for ours, theirs in zip(left, whole[2:], strict=True):

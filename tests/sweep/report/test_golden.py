@@ -25,7 +25,7 @@ SWEEPS = {
 
 
 def page_text(page):
-    """What a reader sees: the page without its scripts, styles, drawings, their names and tags."""
+    """The text that a reader sees: the page without its scripts, styles, drawings, their names and tags."""
     seen = re.sub(r"<(script|style|svg|head)\b.*?</\1>|<div class=.names.*?</div>", "", page, flags=re.DOTALL)
     return unescape(re.sub(r"<[^>]*>", "\n", seen))
 
