@@ -26,7 +26,7 @@ from shvit_pl.analysis.study import (
     write,
 )
 from shvit_pl.deploy.measuring import origin
-from shvit_pl.designs.fingerprint import timm_name
+from shvit_pl.designs.named import timm_name
 from shvit_pl.designs.published import row_at
 from shvit_pl.display.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, YELLOW
 from shvit_pl.display.terminal import narrow_table, table_console

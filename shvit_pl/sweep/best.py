@@ -37,7 +37,8 @@ def best_run(folder: Path) -> tuple[Path, SweepChoice]:
         f"with the best mean `{monitor(results.objectives)}`, *{cell.name}*, and is {which} (seed {run.seed}, "
         f"{score:.4f}). Selected from so many, it is slightly optimistic."
     )
-    return folder / run.folder, SweepChoice(reason, cells_markdown(findings_of(results)))
+    choices = [each.choices for each in results.cells]
+    return folder / run.folder, SweepChoice(reason, cells_markdown(findings_of(results)), choices)
 
 
 def pick(results: Results) -> tuple[Cell, Run, float] | None:

@@ -95,7 +95,8 @@ def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit
                     raise UserError(f"objective {objective}: not logged here; {logged}{average}.")
             opened.append(OpenedCell(name, flags, planned))
         except UserError as error:
-            mistakes.setdefault(str(error), []).append(name)
+            for line in str(error).splitlines():
+                mistakes.setdefault(line, []).append(name)
     failed = len(cells) - len(opened)
     if failed == len(cells) and len(mistakes) == 1:
         raise UserError(next(iter(mistakes)))

@@ -118,7 +118,7 @@ def _read_base(base: Any, path: Path, where: str) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{where} {short(base)}: allowed is a config of fit, or a list of them.")
     for name in names:
-        config = find_config(name, beside=path.parent, flag=where)
+        config = find_config(name, near=path.parent, flag=where)
         if _is_sweep(read_config(config)):
             raise UserError(f"{where} {name!r}: a sweep file; allowed is a config of fit, or a list of them.")
         found.append(config if config in (name, str(path.parent / name)) else name)
