@@ -173,6 +173,14 @@ def test_gpus_and_workers_that_do_not_fit(options, devices, parts, monkeypatch):
     assert all(part in str(refused.value) for part in parts)
 
 
+def test_gpus_are_handed_out_in_turn(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert slots(Options(per_gpu=2), "auto") == ["0", "1", "0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")  # which torch numbers from 0
+    assert slots(Options(gpus="1,0", workers=1), "auto") == ["7"]
+    assert slots(Options(), 2) == [None]  # each run takes several
+
+
 def test_a_gpu_where_there_is_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match="--gpus 7: torch finds no GPU here; leave it out"):
