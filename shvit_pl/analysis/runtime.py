@@ -1,4 +1,4 @@
-"""Where the time of attention goes: shares of the time by kind of operation, from profiled passes."""
+"""Shares of the time of attention by kind of operation, from profiled passes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Shares:
     """Shares of the time of all operators in the scope, in percent."""
 
     scope: str
-    """What was measured, in words."""
+    """The scope in words."""
     milliseconds: float
     """Time of all these operators in a pass, the median."""
     percent: dict[str, float]

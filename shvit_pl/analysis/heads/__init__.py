@@ -1,1 +1,1 @@
-"""How alike the heads of an attention layer are, and what each is worth (paper sec. 2.2, Figs. 3 and 4)."""
+"""Similarity of the heads of attention, and the worth of each head (paper sec. 2.2, Figs. 3 and 4)."""

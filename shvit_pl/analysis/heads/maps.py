@@ -16,7 +16,7 @@ from shvit_pl.errors import UserError
 
 @dataclass(frozen=True)
 class LayerMaps:
-    """What was recorded of a layer."""
+    """Records of a layer."""
 
     similarity: Tensor
     """Each head's mean cosine similarity with the layer's other heads `(images, heads)`."""

@@ -128,7 +128,7 @@ def _cells(layer: LayerResult) -> list[str]:
 
 
 def _paper_cells(findings: Findings, layer: LayerResult) -> list[str]:
-    paper = findings.paper_layer(layer)
+    paper = layer.paper
     if paper is None:
         return []
     changes = [(layer.change_without, paper.without), (layer.change_alone, paper.alone)]
@@ -189,7 +189,7 @@ def _layer_row(findings: Findings, layer: LayerResult) -> Row:
         "most_important_head": _from_1(layer.important),
         "most_redundant_head": _from_1(layer.redundant),
     }
-    paper = findings.paper_layer(layer)
+    paper = layer.paper
     if paper is None or findings.paper is None:
         return row
     numbers = {"similarity_pct": paper.similarity, "without_one_change": paper.without, "one_alone_change": paper.alone}
