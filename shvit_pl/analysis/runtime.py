@@ -14,7 +14,7 @@ from torch import nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from shvit_pl.analysis.heads.attention import unfused
+from shvit_pl.analysis.attention_layers import unfused
 from shvit_pl.analysis.study import ReadyNetwork, in_turns
 from shvit_pl.deploy.timing import quartiles
 from shvit_pl.errors import UserError

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from shvit_pl.analysis.heads.attention import AttentionLayer, attention_layers
+from shvit_pl.analysis.attention_layers import AttentionLayer, attention_layers
 from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.analysis.study import device_errors
 from shvit_pl.data.batch_transform import denormalize

@@ -11,8 +11,8 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shvit_pl.analysis.heads.maps import AttentionRecorder
-from shvit_pl.analysis.heads.subject import Subject
+from shvit_pl.analysis.attention_maps import AttentionRecorder
+from shvit_pl.analysis.heads_subject import Subject
 from shvit_pl.designs.published import IMAGENET_SIZE
 from shvit_pl.files import read_rows
 

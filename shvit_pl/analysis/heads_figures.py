@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, withStroke
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.analysis.heads.findings import Findings, LayerResult
+from shvit_pl.analysis.heads_findings import Findings, LayerResult
 from shvit_pl.display.plots import BLUE, VERMILION, caption_height, write_caption
 
 _MODES = {"without": "without one head", "alone": "one head alone"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shvit_pl.analysis.heads.attention import attention_layers, head_similarity, recorded_maps, without_heads
+from shvit_pl.analysis.attention_layers import attention_layers, head_similarity, recorded_maps, without_heads
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.hub.upload import save_weights
 from shvit_pl.models.open_network import open_network

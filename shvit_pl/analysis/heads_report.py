@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shvit_pl.analysis.heads.attention import ablations
-from shvit_pl.analysis.heads.figures import draw_figures
-from shvit_pl.analysis.heads.findings import Findings, LayerResult, Scores
-from shvit_pl.analysis.heads.maps import AttentionRecorder
-from shvit_pl.analysis.heads.subject import Subject, open_subject
+from shvit_pl.analysis.attention_layers import ablations
+from shvit_pl.analysis.attention_maps import AttentionRecorder
+from shvit_pl.analysis.heads_figures import draw_figures
+from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores
+from shvit_pl.analysis.heads_subject import Subject, open_subject
 from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.analysis.study import check_output, rounded
 from shvit_pl.deploy.measuring import device_name, machine
