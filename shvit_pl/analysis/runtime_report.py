@@ -18,7 +18,7 @@ from shvit_pl.analysis import study
 from shvit_pl.analysis.options import RuntimeOptions
 from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Scope, Shares, measure
 from shvit_pl.deploy.measuring import origin
-from shvit_pl.designs.fingerprint import timm_name
+from shvit_pl.designs.named import timm_name
 from shvit_pl.designs.published import row_at
 from shvit_pl.display.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, YELLOW
 from shvit_pl.display.terminal import narrow_table, table_console

@@ -11,7 +11,7 @@ from shvit_pl import DistillationModule, DistillConfig
 from shvit_pl.runs.folder import read_summary
 from shvit_pl.teachers import teacher as teacher_module
 from shvit_pl.teachers.cache import TeacherCacher
-from shvit_pl.teachers.teacher import open_teacher
+from shvit_pl.teachers.teacher import Teacher
 from tests.cli.caches import answers, assert_same_answers, cache_teacher, flags_of
 from tests.cli.refusals import line_of
 from tests.cli.runs import EVERYTHING, assert_same, fit, stop_at, weights
@@ -63,7 +63,7 @@ def test_a_run_on_a_cache_gets_the_answers_that_its_teacher_gives_to_its_images(
 
     monkeypatch.setattr(DistillationModule, "_teacher_forward", keep)
     assert fit(*flags) == 0
-    teacher = open_teacher(
+    teacher = Teacher(
         DistillConfig(str(run), teacher_precision="fp32"), CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     )
     assert len(seen) == 8
@@ -78,7 +78,7 @@ def test_a_run_on_a_cache_says_where_its_answers_are_from_and_needs_no_teachers_
     assert fit(*flags) == 0
     (of_run,) = (tmp_path / "runs" / "tiny").iterdir()
     note = read_summary(of_run)["teacher"]
-    assert note.startswith(f"{run}, answers from {folder}; top-1 ")
+    assert note.startswith(f"{run}, logits from {folder}; top-1 ")
 
 
 def test_a_run_on_a_cache_that_was_stopped_resumes_exactly(mixed, tmp_path, monkeypatch):
@@ -97,18 +97,18 @@ def test_a_second_time_it_writes_nothing(plain, capsys):
     before = times(folder)
     assert cache_teacher(*flags, "--seed_everything=7", "--data.batch_size=32") == 0
     printed = capsys.readouterr().out
-    assert "whole" in printed
+    assert "complete: train" in printed
     assert "teacher:" not in printed  # it is not even opened
     assert times(folder) == before
 
 
 @pytest.mark.parametrize("limit", ["--trainer.limit_predict_batches=1", "--trainer.fast_dev_run=true"])
-def test_what_is_not_whole_is_not_said_to_be(limit, plain, capsys):
+def test_an_incomplete_cache_is_not_called_complete(limit, plain, capsys):
     flags = [*plain[1], "--model.distill.cache=cut"]
     assert cache_teacher(*flags, limit) == 0
     printed = capsys.readouterr().out
     assert "files are there; the same command goes on" in printed
-    assert "whole" not in printed
+    assert "complete: train" not in printed
 
 
 def test_a_cache_that_was_begun_in_another_precision_is_not_completed(plain, capsys, monkeypatch):

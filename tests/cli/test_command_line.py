@@ -47,7 +47,7 @@ def test_torch_is_not_imported_before_it_is_needed(code):
 
 def test_a_report_is_written_without_torch():
     modules = imported_by("import shvit_pl.sweep.finish")
-    assert "shvit_pl.sweep.report.page" in modules
+    assert "shvit_pl.sweep.report.write" in modules
     assert not {"torch", "lightning", "timm", "datasets"} & set(modules)
 
 

@@ -125,4 +125,4 @@ def test_weights_to_start_from_are_loaded_and_the_report_is_kept(run, image_fold
     assert fit(*flags, "--run_name=tuned") == 0
     summary = read_summary(tmp_path / "runs" / "tuned" / "version_0")
     assert summary["classes"] == ["blue", "red"]
-    assert "re-initialised head (10 classes in the source, 2 here)" in summary["init"]
+    assert "re-initialized head (10 classes in the source, 2 here)" in summary["init"]

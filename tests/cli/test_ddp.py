@@ -3,7 +3,7 @@
 import pytest
 
 from shvit_pl.cli import main
-from shvit_pl.data.samplers import TrainSampler
+from shvit_pl.data.loaders import TrainSampler
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit, weights
 from tests.cli.two_processes import SGD, difference, fit_in_two_processes, needs_two_cores

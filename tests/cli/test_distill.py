@@ -43,7 +43,7 @@ def test_table_and_summary_say_who_teaches_and_how_well(distilled):
     note = read_summary(folder)["teacher"]
     assert note.startswith(f"{teacher}, 1.0 M parameters, 10 classes matched by name, 64 px, ")
     assert "; top-1 " in note
-    assert "on 256 validation images (always naming the most frequent class: 12.1%)" in note
+    assert "on 256 validation images (always predicting the most frequent class: 12.1%)" in note
     assert "".join(f"teacher{note}data".split()) in "".join(printed.split())  # wherever lines are folded
 
 
@@ -89,7 +89,7 @@ def test_a_distilled_checkpoint_loads_into_a_model_of_one_head(distilled, averag
     two, one = create_model("tiny", num_classes=10, distilled=True), create_model("tiny", num_classes=10)
     for model in (two, one):
         report = load_weights(model, checkpoint, averaged=averaged)
-        assert not report.reinitialised
+        assert not report.reinitialized
         assert not {key for key in report.unexpected if not key.startswith("head_dist")}
     images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(one.eval()(images), two.eval()(images))
@@ -117,7 +117,7 @@ def test_a_distillation_may_begin_with_trained_weights(run, tmp_path):
 def test_a_distillation_may_go_on_from_another_ones_weights(distilled, run, tmp_path):
     last = distilled[0] / "checkpoints" / "last.ckpt"
     assert fit(f"--model.distill.teacher={run}", f"--model.init_from={last}") == 0
-    assert "re-initialised" not in read_summary(only_run(tmp_path))["init"]
+    assert "re-initialized" not in read_summary(only_run(tmp_path))["init"]
 
 
 @pytest.mark.parametrize("objective", ["hard", pytest.param("feature", marks=pytest.mark.slow)])

@@ -100,7 +100,7 @@ def test_a_password_is_in_no_message(my_yaml, capsys, monkeypatch):
         ([], ["folder"]),
         (["--folder=none"], ["--folder 'none'", "not a sweep folder"]),
         (["--folder=."], ["--folder '.'", "not a sweep folder"]),
-        (["--fodler=there"], ["fodler", "did you mean '--folder'"]),
+        (["--folder=there", "--strage=x"], ["--strage", "did you mean '--storage'"]),
         (["--folder=there", "--storage=nonsense"], ["--storage nonsense", "postgresql://"]),
         (["--folder=empty"], ["--folder 'empty'", "study 'empty'"]),
     ],

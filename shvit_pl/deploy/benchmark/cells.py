@@ -24,10 +24,9 @@ from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork
-from shvit_pl.modules.averaging import make_average
 from shvit_pl.modules.classification import make_mixup
 from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
-from shvit_pl.modules.optim import clip_adaptively, make_optimizer, make_schedule
+from shvit_pl.modules.optim import clip_adaptively, make_average, make_optimizer, make_schedule
 
 ONNX = "onnx"
 _COMPILE_MODE = {"compiled": None, "optimized": None}  # of torch.compile; the other modes have its names

@@ -14,9 +14,7 @@ import torch
 from shvit_pl.cli import main
 from shvit_pl.deploy.export.export import difference
 from shvit_pl.deploy.options import FORMATS
-from shvit_pl.hub.upload import save_weights
 from shvit_pl.models.open_network import open_network
-from shvit_pl.runs.finished_run import FinishedRun
 from tests.deploy.export.networks import pictures, read_metadata
 
 
@@ -88,15 +86,6 @@ def test_half_precision(format_, plain_run):
     assert main(["export", str(plain_run), f"--format={format_}", f"--output={output}", "--dtype=fp16"]) == 0
     numbers = sum(parameter.numel() for parameter in open_network(str(plain_run)).model.parameters())
     assert output.stat().st_size < 0.7 * 4 * numbers  # half of the weights, and the graph
-
-
-def test_a_repo_of_the_hub_is_exported(hub, plain_run, tmp_path):
-    save_weights(FinishedRun.open(plain_run), tmp_path / "files")
-    hub.commit("user/name", {file.name: file.read_bytes() for file in (tmp_path / "files").iterdir()}, kind="models")
-    assert main(["export", "hf-hub:user/name", "--format=torch-export"]) == 0
-    images = pictures(2, 64)
-    expected = open_network(str(plain_run)).model(images)
-    torch.testing.assert_close(outputs_of("name.pt2", images), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_model_of_timm_is_exported():
