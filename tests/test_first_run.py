@@ -1,9 +1,17 @@
-"""README, whole: its first command trains S1 on the embedded digits."""
+"""README, whole: its first command trains S1 on the embedded digits, and prints what README shows."""
+
+import re
 
 import pytest
 
 from shvit_pl.runs.folder import read_summary
 from tests.docs.pages import README, blocks, run_page
+
+
+def shape(text):
+    """`text` with every number, line break and run of spaces alike, and without the device's name."""
+    text = " ".join(re.sub(r"[0-9]+(\.[0-9]+)?", "0", text).split())
+    return re.sub(r"(?<= device )0 x .*?(?=, 0-)", "", text)
 
 
 def test_the_first_command_trains_s1():
@@ -12,7 +20,9 @@ def test_the_first_command_trains_s1():
 
 
 @pytest.mark.slow
-def test_s1_reaches_0_98_on_the_digits(tmp_path, tmp_path_factory):
-    run_page(README, tmp_path_factory.mktemp("tools"))
+def test_s1_reaches_0_98_on_the_digits_and_prints_what_readme_shows(tmp_path, tmp_path_factory):
+    printed = run_page(README, tmp_path_factory.mktemp("tools"))[0]
     summary = read_summary(tmp_path / "runs" / "s1" / "version_0")
     assert summary["metrics"]["val/acc1"] >= 0.98
+    shown = re.search(r"^```text\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)[1]
+    assert shape(shown) in shape(printed)

@@ -18,9 +18,8 @@ from shvit_pl.fit.lightning_cli import ShvitCLI
 from shvit_pl.modules.classification import ClassificationModule, make_mixup
 from shvit_pl.modules.distillation import DistillationModule
 from shvit_pl.runs.claim import claim
-from shvit_pl.teachers.cache.cacher import TeacherCacher
-from shvit_pl.teachers.cache.folder import begin, begun, missing
-from shvit_pl.teachers.cache.manifest import FLAG, NAME, Manifest
+from shvit_pl.teachers.cache import TeacherCacher, begin, begun, missing
+from shvit_pl.teachers.cache_manifest import FLAG, NAME, Manifest
 from shvit_pl.teachers.teacher import Teacher
 
 

@@ -17,10 +17,8 @@ from shvit_pl.errors import UserError
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.randomness import seeded
-from shvit_pl.teachers.cache.answers import dense
-from shvit_pl.teachers.cache.folder import TeacherCache
-from shvit_pl.teachers.cache.manifest import Manifest
-from shvit_pl.teachers.cache.plan import plan
+from shvit_pl.teachers.cache import TeacherCache, dense
+from shvit_pl.teachers.cache_manifest import Manifest, plan
 from shvit_pl.teachers.check import TeacherCheck, check_teacher
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import Teacher, identity_of, open_teacher

@@ -10,7 +10,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from shvit_pl import DistillationModule, DistillConfig
 from shvit_pl.runs.folder import read_summary
 from shvit_pl.teachers import teacher as teacher_module
-from shvit_pl.teachers.cache import cacher
+from shvit_pl.teachers.cache import TeacherCacher
 from shvit_pl.teachers.teacher import open_teacher
 from tests.cli.caches import answers, assert_same_answers, cache_teacher, flags_of
 from tests.cli.refusals import line_of
@@ -129,16 +129,16 @@ def test_a_checkpoint_to_go_on_with_is_refused(plain, capsys):
 
 def test_an_interrupted_cache_is_refused_and_then_completed(mixed, tmp_path, monkeypatch, capsys):
     flags = [*mixed[1], "--model.distill.cache=cut"]
-    write, written = cacher.write, []
+    write, written = TeacherCacher._write, []
 
-    def stop(folder, shard, columns, classes):
+    def stop(cacher, shard, columns):
         if written:
             raise KeyboardInterrupt
         written.append(shard.name)
-        write(folder, shard, columns, classes)
+        write(cacher, shard, columns)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cacher, "write", stop)
+        patch.setattr(TeacherCacher, "_write", stop)
         assert cache_teacher(*flags) == 130
     capsys.readouterr()
     assert fit(*flags) == 2

@@ -36,17 +36,16 @@ def blocks(page):
 
 
 def run_page(page, tools):
-    """Run a page's unmarked blocks in order, as written, in this folder; the package is installed already.
+    """Run a page's unmarked blocks in order, as written, in this folder, and return what each printed.
 
-    `tools`: an empty folder, for a `shvit-pl` where this Python has none.
+    The package is installed already. `tools`: an empty folder, for a `shvit-pl` where this Python has none.
     """
     script = tools / "shvit-pl"
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m shvit_pl.cli "$@"\n')
     script.chmod(0o755)
     path = os.pathsep.join([str(Path(sys.executable).parent), str(tools), os.environ["PATH"]])
-    for block in blocks(page):
-        if not block.needs:
-            _run(block, {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)})
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    return [_run(block, environment) for block in blocks(page) if not block.needs]
 
 
 def _run(block, environment):
@@ -56,3 +55,4 @@ def _run(block, environment):
         program = [sys.executable, "-c", block.code]
     done = subprocess.run(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, f"{block.code}\n{done.stdout[-3000:]}"
+    return done.stdout

@@ -10,13 +10,15 @@ import pytest
 from shvit_pl.cli import main
 from tests.hub.runs import edit
 
-pytestmark = pytest.mark.slow
 REPO = "user/digits"
 COMMAND = "import sys; from shvit_pl.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.mark.parametrize("at", ["preupload", "PUT /", "/commit/"])
-@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+@pytest.mark.parametrize(
+    "first", [pytest.param(True, marks=pytest.mark.full), pytest.param(False, marks=pytest.mark.slow)],
+    ids=["first", "later"],
+)  # fmt: skip
 def test_killed_while_the_hub_is_asked(at, first, ended, hub, tmp_path):
     run, push = shutil.copytree(ended, tmp_path / "run"), ["push", str(tmp_path / "run"), "--repo-id", REPO]
     if not first:
@@ -40,6 +42,7 @@ def test_killed_while_the_hub_is_asked(at, first, ended, hub, tmp_path):
     assert after != before
 
 
+@pytest.mark.slow
 def test_a_large_file_that_never_comes_through(ended, hub, capsys):
     hub.cut("PUT /", times=99)
     assert main(["push", str(ended), "--repo-id", REPO]) == 2

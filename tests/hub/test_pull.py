@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from timm.models._hub import save_for_hf
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from timm.models import save_for_hf
 
+from shvit_pl.callbacks.summary import _repo
 from shvit_pl.cli import main
+from shvit_pl.errors import UserError
+from shvit_pl.hub_errors import why_no_model
 from shvit_pl.models import create_model, load_weights
 from shvit_pl.models.network_names import commit_of
 from shvit_pl.runs.folder import read_summary
@@ -37,9 +42,13 @@ def same(first, second):
     return all(torch.equal(tensor, second.state_dict()[key]) for key, tensor in first.state_dict().items())
 
 
+@pytest.fixture
+def fresh():
+    return create_model("tiny", num_classes=10, patch_size=8)
+
+
 @pytest.mark.parametrize("source", ["user/name", "hf-hub:user/name", "hf_hub:user/name@v1"])
-def test_python_takes_a_repo_with_or_without_prefix_and_revision(model, source):
-    fresh = create_model("tiny", num_classes=10, patch_size=8)
+def test_python_takes_a_repo_with_or_without_prefix_and_revision(model, fresh, source):
     assert not same(fresh, model)
     report = load_weights(fresh, source)
     assert same(fresh, model)
@@ -47,16 +56,12 @@ def test_python_takes_a_repo_with_or_without_prefix_and_revision(model, source):
 
 
 def test_a_run_starts_from_a_repo_and_says_so(model, capsys):
-    flags = ["--model.init_from=hf-hub:user/name", "--model.design.patch_size=8", *ONE]
-    assert fit(*flags) == 0
+    assert fit("--model.init_from=hf-hub:user/name", "--model.design.patch_size=8", *ONE) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert f"{len(model.state_dict())} tensors from hf-hub:user/name" in printed
     assert read_summary(Path("runs/tiny/version_0"))["init_repo"] == "user/name"
-
-
-def test_a_run_from_a_folder_names_no_repo(model, tmp_path):
-    assert fit("--model.init_from=saved", "--model.design.patch_size=8", *ONE) == 0
-    assert read_summary(Path("runs/tiny/version_0"))["init_repo"] is None
+    assert _repo("saved") is None  # a folder
+    assert _repo("user/name@v1") == "user/name"
 
 
 def test_validate_and_predict_need_no_flag_of_the_design(model, image_folder, capsys):
@@ -81,43 +86,47 @@ def test_the_commit_is_known(model, hub):
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "words"),
     [
         ("user/missing", ["no such repo of a model on the Hub", "HF_TOKEN"]),
         ("user/name@v9", ["no branch, tag or commit 'v9'"]),
         ("user/empty", ["lacks config.json or the weights"]),
         ("user/a b", ["no such repo of a model"]),
+        ("user/gated", ["{hub}/user/gated", "HF_TOKEN"]),
     ],
 )
-def test_what_the_hub_does_not_have_is_one_message_with_the_next_step(model, source, said, capsys):
-    assert main(["validate", f"--model.init_from=hf-hub:{source}", *DATA]) == 2
-    message = capsys.readouterr().err
-    assert re.fullmatch(rf"shvit-pl validate: error: model.init_from 'hf-hub:{source}': .+\n", message)
-    assert all(part in message for part in said), message
-
-
-def test_a_gated_repo_names_its_page_and_the_token(model, hub, monkeypatch, capsys):
+def test_what_the_hub_does_not_have_is_one_message_with_the_next_step(model, fresh, hub, source, words, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub.account("stranger"))
-    assert main(["validate", "--model.init_from=user/gated", *DATA]) == 2
+    with pytest.raises(UserError) as refusal:
+        load_weights(fresh, f"hf-hub:{source}")
+    assert str(refusal.value).startswith(f"'hf-hub:{source}': ")
+    assert "\n" not in str(refusal.value)
+    assert all(part.format(hub=hub.url) in str(refusal.value) for part in words)
+
+
+def test_a_refusal_names_the_flag(model, capsys):
+    assert main(["validate", "--model.init_from=hf-hub:user/missing", *DATA]) == 2
     message = capsys.readouterr().err
-    assert f"{hub.url}/user/gated" in message
-    assert "HF_TOKEN" in message
+    assert re.fullmatch(r"shvit-pl validate: error: model.init_from 'hf-hub:user/missing': .+\n", message)
 
 
-@pytest.mark.parametrize("status", [403, 500])
-def test_a_hub_that_fails_is_said_in_one_line(model, hub, status, capsys):
-    hub.fail(status, times=100, headers={"Retry-After": "0"})
-    assert main(["validate", "--model.init_from=user/name", *DATA]) == 2
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    assert str(status) in message
+@pytest.mark.parametrize(
+    ("status", "words"), [(403, "does not let this token read it (403)"), (500, "has failed (500)"), (429, "too many")]
+)
+def test_a_hub_that_fails_is_said_in_one_line(hub, status, words):
+    hub.fail(status, times=100)
+    with pytest.raises(HfHubHTTPError) as failure:
+        HfApi().model_info("user/name")
+    assert words in why_no_model(failure.value, "user/name")
+    nothing_cached = LocalEntryNotFoundError("not in the cache")
+    nothing_cached.__cause__ = failure.value
+    assert words in why_no_model(nothing_cached, "user/name")
 
 
-def test_weights_fetched_once_are_there_when_the_hub_is_away(model, hub):
+def test_weights_fetched_once_are_there_when_the_hub_is_away(model, fresh, hub):
     load_weights(create_model("tiny", num_classes=10, patch_size=8), "user/name")
     hub.stop()
     forget()
-    fresh = create_model("tiny", num_classes=10, patch_size=8)
     load_weights(fresh, "user/name")
     assert same(fresh, model)
 

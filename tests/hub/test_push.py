@@ -44,9 +44,13 @@ def test_a_run_becomes_one_commit_of_a_private_repo_that_timm_loads(ended, hub, 
     torch.testing.assert_close(theirs(image), expected, rtol=0, atol=1e-5)
 
 
-def test_pushing_again_updates_card_and_metrics_and_deletes_what_is_gone(run, hub):
+def test_pushing_again_is_no_commit_without_changes_updates_card_and_metrics_and_deletes_what_is_gone(run, hub, capsys):
     assert push(run) == 0
-    before = hub.repo(REPO).files
+    assert "nothing has changed" not in capsys.readouterr().out
+    commits, before = len(hub.repo(REPO).history()), hub.repo(REPO).files
+    assert push(run) == 0
+    assert "nothing has changed since commit" in capsys.readouterr().out
+    assert len(hub.repo(REPO).history()) == commits
     hub.commit(REPO, {**before, "model.onnx": b"of somebody else"}, kind="models")
     summary = json.loads((run / "summary.json").read_text())
     edit(run / "summary.json", metrics={**summary["metrics"], "val/acc1": 0.98765})
@@ -60,15 +64,6 @@ def test_pushing_again_updates_card_and_metrics_and_deletes_what_is_gone(run, hu
     assert "curves.png" not in card.text
     assert json.loads(repo.files["summary.json"])["metrics"]["val/acc1"] == 0.98765
     assert len(repo.history()) == 4
-
-
-def test_pushing_what_is_there_already_makes_no_commit_and_says_so(run, hub, capsys):
-    assert push(run) == 0
-    commits = len(hub.repo(REPO).history())
-    assert "nothing has changed" not in capsys.readouterr().out
-    assert push(run) == 0
-    assert len(hub.repo(REPO).history()) == commits
-    assert "nothing has changed since commit" in capsys.readouterr().out
 
 
 def test_a_revision_is_a_branch_that_is_made(run, hub, capsys):

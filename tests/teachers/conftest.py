@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shvit_pl.teachers.cache.folder import begin
+from shvit_pl.teachers.cache import begin
 from tests.teachers.caches import ask, network, opened, planned
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from shvit_pl.errors import UserError
-from shvit_pl.teachers.cache.answers import dense, pack
+from shvit_pl.teachers.cache import dense, pack
 
 
 def kept(logits, top_k, tau=1.0):

@@ -6,8 +6,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 
 from shvit_pl.data import views
-from shvit_pl.teachers.cache.answers import dense
-from shvit_pl.teachers.cache.folder import TeacherCache
+from shvit_pl.teachers.cache import TeacherCache, dense
 from tests.teachers.caches import CONFIG, network, opened, planned
 
 

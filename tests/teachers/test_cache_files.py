@@ -13,8 +13,8 @@ import pytest
 from shvit_pl import HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.modules.config import MixConfig
-from shvit_pl.teachers.cache.folder import TeacherCache, begin, missing
-from shvit_pl.teachers.cache.plan import plan
+from shvit_pl.teachers.cache import TeacherCache, begin, missing
+from shvit_pl.teachers.cache_manifest import plan
 from tests.data.pictures import encoded, photo
 from tests.teachers.caches import CONFIG, ask, network, opened, planned
 
@@ -149,9 +149,9 @@ def test_a_killed_writer_leaves_only_whole_shards(tmp_path):
     folder = tmp_path / "cache"
     script = f"""
 import os
-from shvit_pl.teachers.cache.folder import begin
+from shvit_pl.teachers.cache import begin
 from tests.teachers.caches import ask, network, opened, planned
-import shvit_pl.teachers.cache.folder as cache
+import shvit_pl.teachers.cache as cache
 save, data, left = cache.Dataset.save_to_disk, opened(), iter(range(2))
 def killed(rows, path):
     save(rows, path)
@@ -168,10 +168,10 @@ ask(network(), {str(folder)!r}, data, begin({str(folder)!r}, planned(data)))
 
 
 @pytest.mark.slow
-def test_the_fingerprint_is_the_same_in_every_process():
-    script = "from tests.teachers.caches import opened, planned; print(planned(opened()).fingerprint)"
-    there = in_a_process(script, PYTHONHASHSEED="5").stdout.split()[-1]
-    assert there == planned(opened()).fingerprint
+def test_the_settings_are_the_same_in_every_process():
+    script = "from tests.teachers.caches import opened, planned; print(planned(opened()).settings)"
+    there = in_a_process(script, PYTHONHASHSEED="5").stdout.splitlines()[-1]
+    assert there == str(planned(opened()).settings)
 
 
 def folder_of_images(folder, changed=None):

@@ -1,1 +1,0 @@
-"""A teacher's answers, kept on the disk."""
