@@ -11,13 +11,11 @@ from torch import Tensor, nn
 from benchmarks.report import table
 from benchmarks.shares import onnx_shares, shares
 from shvit_pl.compat import inductor_compile
-from shvit_pl.deploy.benchmark.cells import Cell
-from shvit_pl.deploy.benchmark.train_step import TrainStep
+from shvit_pl.deploy.benchmark.cells import Cell, TrainStep
 from shvit_pl.deploy.measuring import torch_dtype
 from shvit_pl.deploy.optimization import Recipe, optimize, recipes
 from shvit_pl.deploy.passes import fused, rewrite
-from shvit_pl.deploy.timing import peaks
-from shvit_pl.deploy.traffic import bytes_moved
+from shvit_pl.deploy.timing import bytes_moved, peaks
 from shvit_pl.designs.cost import cost
 from shvit_pl.models import create_model
 

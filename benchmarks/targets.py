@@ -18,9 +18,9 @@ from jsonargparse import auto_cli
 from benchmarks.gaps import gap, gap_table
 from benchmarks.report import environment, publish, table
 from shvit_pl.deploy.benchmark.cells import open_all, plan
-from shvit_pl.deploy.benchmark.measure import Builder, Measured, Steps, measure
-from shvit_pl.deploy.benchmark.options import BenchmarkOptions
+from shvit_pl.deploy.benchmark.measure import Measured, measure
 from shvit_pl.deploy.measuring import chosen_device, device_name
+from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.display.words import counted
 
 MODELS = ("s1", "s4")
@@ -99,10 +99,9 @@ def _measured(target: Target, settings: dict[str, Any], device: torch.device) ->
     options = BenchmarkOptions(
         **settings, batch_size=(target.batch,), mode=modes, dtype=target.dtypes, train=target.train
     )
-    opened = open_all(MODELS, averaged=None)
+    opened = open_all(options)
     groups = plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
-    with Steps(groups, options) as steps:
-        return measure(groups, Builder(opened, device, target.train), options, steps)[0]
+    return measure(groups, opened, options, device)[0]
 
 
 def _rows(target: Target, measured: Sequence[Measured]) -> list[dict[str, Any]]:
@@ -141,7 +140,7 @@ def _ratios(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _note(device: torch.device, threads: int, blocks: int) -> str:
-    where = counted(threads, "thread") if device.type == "cpu" else "CUDA events"
+    where = counted(threads, "thread") if device.type == "cpu" else "wall clock, the GPU idle before and after a block"
     return (
         f"{where}; medians of {blocks} interleaved blocks. The second table: FLOP/s by the network's MACs; bytes/s as "
         "if every operator of the fused network read and wrote memory (caches and fused operators need less); a step "

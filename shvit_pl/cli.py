@@ -41,9 +41,9 @@ COMMANDS = {
     ),
     "report": Command("sweep.command:report", "write the page of a sweep, also while it runs", "--folder", typed=True),
     "push": Command("push:run", "push a run, or the best of a sweep, to the Hugging Face Hub", "--output"),
-    "benchmark": Command("deploy.benchmark.command:run", "measure how fast networks are, side by side", "--output"),
+    "benchmark": Command("deploy.command:benchmark", "measure how fast networks are, side by side", "--output"),
     "export": Command(
-        "deploy.export.command:run",
+        "deploy.command:export",
         "write a network as ONNX, torch.export, CoreML or ExecuTorch, and verify it",
         "--output",
     ),

@@ -11,7 +11,7 @@ from shvit_pl.command_line.parser import read_options
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
 from shvit_pl.runs.finished_run import FinishedRun, SweepChoice, Weights
-from shvit_pl.sweep.engine.folder import SWEEP
+from shvit_pl.sweep.plan.definition import SWEEP
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _push(options: PushOptions) -> None:
 
 
 def _write(options: PushOptions) -> None:
-    from shvit_pl.deploy.output import holds_results
+    from shvit_pl.deploy.measuring import holds_results
     from shvit_pl.hub.upload import Target, is_ours, write_files
 
     finished, sweep = options.open()

@@ -13,8 +13,7 @@ import torch
 from torch import nn
 
 from shvit_pl.analysis.ready_network import ReadyNetwork, in_turns
-from shvit_pl.deploy.timing import images_per_second
-from shvit_pl.deploy.traffic import Traffic
+from shvit_pl.deploy.timing import Traffic, images_per_second
 from shvit_pl.designs.cost import Operation, Part, cost_parts
 from shvit_pl.designs.design import Design
 from shvit_pl.models import SHViT

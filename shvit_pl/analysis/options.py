@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from shvit_pl.deploy.flags import (
+from shvit_pl.deploy.options import (
     AVERAGED,
     Dtype,
     Images,

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl.analysis.options import PassesOptions
-from shvit_pl.deploy.flags import PAPER_BATCH
 from shvit_pl.deploy.measuring import chosen_device, machine, machine_words, num_threads, short_reason, torch_dtype
+from shvit_pl.deploy.options import PAPER_BATCH
 from shvit_pl.deploy.passes import at_size, fused
 from shvit_pl.deploy.timing import wait_for
 from shvit_pl.errors import UserError

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from shvit_pl.deploy.output import holds_results, write_results
+from shvit_pl.deploy.measuring import holds_results, write_results
 
 
 def check_output(output: str, study: str, is_result: Callable[[Path], bool] | None = None) -> Path:

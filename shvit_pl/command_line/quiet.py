@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import datasets
 import torch
@@ -85,3 +89,31 @@ def _of_a_thread(args: threading.ExceptHookArgs) -> None:
 
 def _wanted(record: logging.LogRecord) -> bool:
     return not any(text in record.getMessage() for text in _LOGGED)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep warnings, logs, progress bars and prints of a block from the terminal; its exceptions pass."""
+    level = logging.root.manager.disable
+    streams = (1, 2)  # libraries in C++ write to the descriptors
+    sys.stdout.flush()
+    sys.stderr.flush()
+    copies = [os.dup(stream) for stream in streams]
+    try:
+        with (
+            Path(os.devnull).open("w") as sink,
+            redirect_stdout(sink),
+            redirect_stderr(sink),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            logging.disable(logging.WARNING)
+            for stream in streams:
+                os.dup2(sink.fileno(), stream)
+            yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in zip(streams, copies, strict=True):
+            os.dup2(copy, stream)
+            os.close(copy)
+        logging.disable(level)

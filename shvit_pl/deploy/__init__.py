@@ -11,7 +11,7 @@ __all__ = ["optimize"]
 
 
 def __getattr__(name: str) -> Any:
-    """`optimize`, when it is asked for: a command's help does not wait for torch."""
+    """Return `optimize` when it is asked for: a command's help doesn't wait for torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from shvit_pl.deploy.optimization import optimize

@@ -15,7 +15,7 @@ from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.samplers import Draw
 from shvit_pl.models.open_network import OpenedNetwork
 
-_OF_IMAGES = (*ROW_SETTINGS, *COLUMN_SETTINGS, "exif_rotation")  # settings that say which images there are
+_WHICH_IMAGES = (*ROW_SETTINGS, *COLUMN_SETTINGS, "exif_rotation")  # settings that choose the images
 
 
 class RealImages:
@@ -36,8 +36,8 @@ class RealImages:
         self, opened: OpenedNetwork, image_size: int, path: str | None, normalized: bool, held_out: bool = True
     ) -> None:
         settings: dict[str, Any] = {"path": path or EMBEDDED}
-        if path is None and opened.checkpoint is not None and opened.data is not None:
-            settings = {key: opened.data[key] for key in _OF_IMAGES}
+        if not path and opened.origin == "checkpoint" and opened.data is not None:
+            settings = {key: opened.data[key] for key in _WHICH_IMAGES}
         self.data = HFImageDataModule(
             **settings,
             image_size=image_size,
@@ -46,18 +46,17 @@ class RealImages:
             batch_size=2,
             num_workers=0,
         )
-        self.data.mean, self.data.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # pixels
+        self.data.mean = tuple(opened.mean) if normalized else (0.0, 0.0, 0.0)
+        self.data.std = tuple(opened.std) if normalized else (1.0, 1.0, 1.0)
         self.data.held_out = held_out
         self.data.setup("fit" if held_out else "validate")
         self.path = str(settings["path"])
         self.known = opened.class_names is not None and opened.class_names == self.data.class_names
-        self._normalization = (opened.mean, opened.std) if normalized else None
 
     def validation(self, most: int) -> tuple[Tensor, Tensor]:
         """Return up to `most` validation images `(N, 3, S, S)`, evenly spaced, and their labels `(N,)`."""
         batches = list(self.data.validation_sample(most))
-        images = torch.cat([batch["image"] for batch in batches])
-        return self._prepare(images), torch.cat([batch["label"] for batch in batches])
+        return torch.cat([batch["image"] for batch in batches]), torch.cat([batch["label"] for batch in batches])
 
     @property
     def rows(self) -> int:
@@ -75,24 +74,12 @@ class RealImages:
         dataset = self.data.evaluated()
         for batch in DataLoader(dataset, size, sampler=draws, num_workers=workers, generator=torch.Generator()):
             self.data.broken["validate"].count(batch["broken"])
-            pixels = normalize(batch["image"], self.data.mean, self.data.std)
-            yield self._prepare(pixels), batch["label"]
+            yield normalize(batch["image"], self.data.mean, self.data.std), batch["label"]
 
     def training(self, most: int) -> Iterator[Tensor]:
         """Give single training images `(1, 3, S, S)`, evenly spaced and not augmented."""
         for batch in self.data.validation_sample(most, "train"):
-            yield from self._prepare(batch["image"])[:, None]
-
-    def _prepare(self, pixels: Tensor) -> Tensor:
-        if self._normalization is None:
-            return pixels
-        mean, std = (pixels.new_tensor(values).view(1, -1, 1, 1) for values in self._normalization)
-        return (pixels - mean) / std
-
-
-def digits(opened: OpenedNetwork, image_size: int, normalized: bool) -> RealImages:
-    """Return images of the embedded digits, which need no download."""
-    return RealImages(opened, image_size, EMBEDDED, normalized)
+            yield from batch["image"][:, None]
 
 
 def in_batches(images: Tensor, sizes: Sequence[int]) -> list[Tensor]:

@@ -1,32 +1,36 @@
-"""Where and under which conditions something is measured: device, threads, number type, machine, origin.
+"""The conditions of a measurement (device, threads, number type, machine), and the folder of its results.
 
-Benchmark, macro, runtime, heads and the sweep's speed share this file, `flags` (the options), `timing` (measurements in
-turns) and `output` (the folder of the results).
+Benchmark, macro, runtime, heads and the sweep's speed share this file, `flags` (the options) and `timing`
+(measurements in turns).
 """
 
 from __future__ import annotations
 
+import json
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from shvit_pl import __version__
-from shvit_pl.deploy.flags import DTYPES
+from shvit_pl.command_line.checks import check_writable
 from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError, one_line
+from shvit_pl.files import replacing, write_rows
 
-_ALLOWED = "allowed are auto, cpu, cuda, cuda:1 (a GPU by its number) and mps"
-_NAMES = re.compile(r"cpu|mps|cuda(:(\d|[1-9]\d))?")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DEVICES = re.compile(r"cpu|mps|cuda(:(\d|[1-9]\d))?")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LIBRARIES = ("timm", "triton", "onnxruntime", "numpy")
-_MAX_DIFFERENCES = 3  # listed in a message
 _MAX_REASON = 200  # characters
 
 
@@ -36,22 +40,19 @@ def chosen_device(name: str) -> torch.device:
     Raises:
         UserError: for a device that is not here.
     """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next((kind for kind, available in _available().items() if available), "cpu")
-    if not _NAMES.fullmatch(name):
-        raise UserError(f"--device {name!r}: {_ALLOWED}.")
+        name = next(kind for kind in available if available[kind])
+    if not _DEVICES.fullmatch(name):
+        raise UserError(f"--device {name!r}: allowed are auto, cpu, cuda, cuda:1 (a GPU by its number) and mps.")
     device = torch.device(name)
-    if device.type != "cpu" and not _available()[device.type]:
+    if not available[device.type]:
         raise UserError(f"--device {name}: torch finds no such device here; give cpu or auto.")
     if device.type != "cuda":
         return device
     if (number := device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: here are the GPUs 0 to {torch.cuda.device_count() - 1}.")
+        raise UserError(f"--device {name}: the GPUs here are 0 to {torch.cuda.device_count() - 1}.")
     return torch.device("cuda", number)
-
-
-def _available() -> dict[str, bool]:
-    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
 
 
 def device_name(device: torch.device) -> str:
@@ -62,9 +63,8 @@ def device_name(device: torch.device) -> str:
 def processor() -> str:
     """Return the processor's name as Linux has it, elsewhere its architecture."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    name = re.search(r"^model name\s*: (.*)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return name[1].strip() if name else platform.processor() or platform.machine()
 
 
 @contextmanager
@@ -80,14 +80,17 @@ def num_threads(number: int | None) -> Iterator[None]:
 
 def torch_dtype(name: str) -> torch.dtype:
     """Return torch's type of fp32, bf16 or fp16."""
-    dtype: torch.dtype = getattr(torch, DTYPES[name])
-    return dtype
+    return _DTYPES[name]
 
 
 def machine(device: torch.device) -> dict[str, Any]:
     """Return the device, the threads as they are set, and the libraries."""
     on_gpu = device.type == "cuda"
     cudnn: Any = torch.backends.cudnn
+    versions: dict[str, str | None] = dict.fromkeys(_LIBRARIES)
+    for name in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
     return {
         "device": device_name(device),
         "device_type": device.type,
@@ -101,33 +104,13 @@ def machine(device: torch.device) -> dict[str, Any]:
         "cudnn_tf32": cudnn.allow_tf32 if on_gpu else None,
         "cudnn_benchmark": cudnn.benchmark if on_gpu else None,
         "torch": torch.__version__,
-        **{name: _version(name) for name in _LIBRARIES},
+        **versions,
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def machine_words(conditions: Mapping[str, Any]) -> str:
     """Return device, threads and torch in words, from what `machine` returns."""
     return f"{conditions['device']}, {counted(conditions['threads'], 'thread')}, torch {conditions['torch']}"
-
-
-def condition_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """Return how two measurements' conditions differ, in a few words; empty where they don't.
-
-    Args:
-        ours: The conditions of this measurement, by name.
-        theirs: Those of another one.
-    """
-    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    listed = [f"{name} is {theirs.get(name)} there and {ours.get(name)} here" for name in names[:_MAX_DIFFERENCES]]
-    more = [f"and {len(names) - _MAX_DIFFERENCES} more"] * (len(names) > _MAX_DIFFERENCES)
-    return "; ".join([*listed, *more])
 
 
 def origin(command: Sequence[str]) -> dict[str, Any]:
@@ -143,6 +126,48 @@ def is_out_of_memory(error: Exception) -> bool:
 
 def short_reason(error: Exception) -> str:
     """Return an error of a network, compiler or device in one short line."""
-    if is_out_of_memory(error):
-        return "out of memory"
-    return shorten(one_line(error), _MAX_REASON, placeholder=" ...")
+    return "out of memory" if is_out_of_memory(error) else shorten(one_line(error), _MAX_REASON, placeholder=" ...")
+
+
+def holds_results(folder: Path, are_ours: Callable[[Path], bool]) -> bool:
+    """Return whether there are earlier results in the folder of `--output`.
+
+    Args:
+        folder: The folder; it may be missing or empty.
+        are_ours: Returns whether a folder's files are results of the same command, which may be replaced.
+
+    Raises:
+        UserError: where nothing can be written, and where other files are in the folder.
+    """
+    check_writable("--output", str(folder))
+    if not folder.exists() or not any(folder.iterdir()):
+        return False
+    if not are_ours(folder):
+        raise UserError(f"--output {str(folder)!r}: it holds other files; give a new folder.")
+    return True
+
+
+def write_results(
+    folder: Path,
+    table: tuple[str, Sequence[Mapping[str, Any]]],
+    facts: tuple[str, Mapping[str, Any]],
+    figures: Mapping[str, Figure],
+    dpi: int = 160,
+) -> None:
+    """Write the folder of a measurement at once; earlier results in it are replaced.
+
+    Args:
+        folder: The folder.
+        table: Name of a CSV file, and its rows, at least one.
+        facts: Name of a JSON file, and its content.
+        figures: Pictures by file name.
+        dpi: Resolution of the pictures.
+    """
+    from shvit_pl.display.plots import as_png
+
+    with replacing(folder) as partial:
+        partial.mkdir(parents=True)
+        write_rows(partial / table[0], table[1])
+        (partial / facts[0]).write_text(json.dumps(facts[1], indent=2) + "\n")
+        for name, figure in figures.items():
+            (partial / name).write_bytes(as_png(figure, dpi=dpi))

@@ -26,17 +26,17 @@ def save(
     opset: int = OPSET,
     dynamic: bool = True,
 ) -> None:
-    """Write `model` to an `.onnx` file with the input `images` and the output `outputs`.
+    """Write an `.onnx` file with the input `images`, the output `outputs` and the metadata as its `metadata_props`.
 
     Args:
         model: In evaluation mode: images to outputs.
-        example: A batch `(B, 3, S, S)`; for a dynamic batch its B does not matter.
+        example: A batch `(B, 3, S, S)`.
         path: The file.
-        metadata: Texts to keep as the model's `metadata_props`.
+        metadata: Texts to keep.
         opset: Version of ONNX's operators.
         dynamic: Take batches of any size instead of B.
     """
-    pair = example[:1].expand(2, -1, -1, -1).contiguous() if dynamic else example
+    pair = example[:1].expand(2, -1, -1, -1).contiguous() if dynamic else example  # one image would fix the size
     program = torch.onnx.export(
         model,
         (pair,),
@@ -75,7 +75,12 @@ class OnnxNetwork(nn.Module):
         options.log_severity_level = 3  # errors
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, os.fspath(profile)
-        provider = _provider(torch.device(device))
+        device = torch.device(device)
+        provider: Any = "CPUExecutionProvider"
+        if device.type != "cpu":
+            if device.type != "cuda" or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+                raise UserError(f"this ONNX Runtime computes nothing on {device.type}")
+            provider = "CUDAExecutionProvider", {"device_id": device.index or 0}
         self.session: Any = onnxruntime.InferenceSession(os.fspath(path), options, providers=[provider])
 
     def forward(self, images: Tensor) -> Tensor:
@@ -101,19 +106,7 @@ def onnx_network(model: nn.Module, images: Tensor, profile: Path | None = None) 
         return OnnxNetwork(path, images.device, profile)
 
 
-def _provider(device: torch.device) -> Any:
-    import onnxruntime
-
-    if device.type == "cpu":
-        return "CPUExecutionProvider"
-    if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        return "CUDAExecutionProvider", {"device_id": device.index or 0}
-    raise UserError(f"this ONNX Runtime computes nothing on {device.type}")
-
-
-def load(path: Path) -> OnnxNetwork:
-    """Return the network of a file, run by onnxruntime on the CPU with as many threads as torch."""
-    return OnnxNetwork(path)
+load = OnnxNetwork  # as all formats name what runs their files
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -123,22 +116,13 @@ def read_metadata(path: Path) -> dict[str, str]:
     return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
 
 
-def write_metadata(path: Path, metadata: Mapping[str, str]) -> None:
-    """Replace the metadata of a file."""
-    import onnx
-
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, dict(metadata))
-    onnx.save(model, path)
-
-
 def describe(path: Path) -> list[str]:
     """Return further lines about a file."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
-    counted = Counter(node.op_type for node in model.graph.node).most_common(4)
-    most = ", ".join(f"{number} {name}" for name, number in counted)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    most = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(4))
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return [f"opset {opset}, {len(model.graph.node)} operators ({most}, ...); labels in its metadata_props"]
 

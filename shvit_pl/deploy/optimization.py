@@ -19,8 +19,8 @@ from shvit_pl.compat import inductor_compile
 from shvit_pl.deploy.onnx_runtime import onnx_network
 from shvit_pl.deploy.passes import Pass, attention_over_tokens, depthwise_as_sum, fused, pointwise_as_linear, rewrite
 from shvit_pl.deploy.timing import Progress, images_per_second
-from shvit_pl.errors import UserError
 
+Network = Callable[[Tensor], Tensor]
 _ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}  # relative error of any image's logits
 _TIMES = 4  # times the error of the model itself in the same dtype is allowed too, where that is more
 _GRAPH_WARM_UPS = 3  # as in torch's notes on CUDA graphs
@@ -34,38 +34,34 @@ class NotCompiledError(RuntimeError):
 
 
 class Optimized(nn.Module):
-    """An equal network, compiled for one shape of images.
+    """An equal network, compiled for one shape of images; `recipe` names the fastest way, which runs.
 
     Smaller batches are padded, larger ones run in parts: in evaluation, images do not affect each other.
-    """
 
-    recipe: str
-    """Name of the fastest recipe."""
-    rates: dict[str, float]
-    """Images per second of every recipe that works, by name."""
-    refused: dict[str, str]
-    """Reasons why other recipes don't work, by name."""
-    layout: torch.memory_format
-    """Memory format of images that it takes without a copy."""
+    Args:
+        networks: The compiled networks by recipe.
+        rates: Images per second of each.
+        refused: Reasons why other recipes don't work, by name.
+        example: A batch `(B, 3, H, W)` of the size to serve, on its device.
+        dtype: Type to compute in.
+    """
 
     def __init__(
         self,
-        networks: dict[Recipe, Callable[[Tensor], Tensor]],
-        example: Tensor,
-        dtype: torch.dtype,
+        networks: dict[Recipe, Network],
         rates: dict[Recipe, float],
         refused: dict[str, str],
+        example: Tensor,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__()
         fastest = max(rates, key=lambda recipe: rates[recipe])
         self.recipe = fastest.name
         self.rates = {recipe.name: rate for recipe, rate in rates.items()}
         self.refused = refused
-        self.layout = fastest.layout
-        self._device = example.device
+        self.layout = fastest.layout  # of images that it takes without a copy
         self._network = networks[fastest]
-        self._shape = example.shape
-        self._dtype = dtype
+        self._shape, self._device, self._dtype = example.shape, example.device, dtype
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -114,12 +110,12 @@ def optimize(
     _check_images(example)
     if dtype not in _ALLOWED:
         raise ValueError(f"dtype {dtype}: allowed are {', '.join(map(str, _ALLOWED))}.")
-    images = _noise_like(example).to(dtype)
-    networks, refused = _compiled(model, images, progress)
+    noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))  # the program's generators stay
+    images = noise.to(example.device, dtype)
+    networks, refused = _compile_equal(model, images, progress)
     batches = {recipe: images.contiguous(memory_format=recipe.layout) for recipe in networks}
     rates = images_per_second(networks, batches, rounds=7, seconds=seconds, progress=progress)
-    medians = {recipe: rate.median for recipe, rate in rates.items()}
-    return Optimized(networks, example, dtype, medians, refused).eval()
+    return Optimized(networks, {recipe: rate.median for recipe, rate in rates.items()}, refused, example, dtype).eval()
 
 
 def _check_images(images: Tensor) -> None:
@@ -129,48 +125,38 @@ def _check_images(images: Tensor) -> None:
         )
 
 
-def _noise_like(example: Tensor) -> Tensor:
-    """Return noise of the example's shape; the program's random generators stay as they are."""
-    return torch.randn(example.shape, generator=torch.Generator().manual_seed(0)).to(example.device)
-
-
-def _compiled(
+def _compile_equal(
     model: nn.Module, images: Tensor, progress: Progress | None
-) -> tuple[dict[Recipe, Callable[[Tensor], Tensor]], dict[str, str]]:
+) -> tuple[dict[Recipe, Network], dict[str, str]]:
     """Return the networks of all recipes that compile to an equal one, and why others don't."""
     others = images.flip(-1)  # detects a network that returns the logits of its first call again
     precise = "cpu" if images.device.type == "mps" else images.device  # MPS has no float64
     exact = deepcopy(model).eval().to(precise, torch.float64)(others.to(precise, torch.float64))
-    own = deepcopy(model).eval().to(images.dtype)(others)
-    allowed = max(_ALLOWED[images.dtype], _TIMES * _error(own, exact))
+
+    def error_of(logits: Tensor) -> float:
+        """Return the largest relative error of one image's logits."""
+        distances = torch.linalg.vector_norm(logits.to(exact) - exact, dim=1)
+        return (distances / torch.linalg.vector_norm(exact, dim=1)).max().item()
+
+    allowed = max(_ALLOWED[images.dtype], _TIMES * error_of(deepcopy(model).eval().to(images.dtype)(others)))
     plain = fused(deepcopy(model).float()).to(images.dtype)
-    tried: tuple[Recipe, ...] = recipes(images.device)
-    networks: dict[Recipe, Callable[[Tensor], Tensor]] = {}
+    tried = recipes(images.device)
+    networks: dict[Recipe, Network] = {}
     refused: dict[str, str] = {}
     for done, recipe in enumerate(tried, start=1):
         try:
             network = recipe.make(plain, images.contiguous(memory_format=recipe.layout))
-            _check_equal(network(others.contiguous(memory_format=recipe.layout)), exact, allowed)
+            error = error_of(network(others.contiguous(memory_format=recipe.layout)))
+            if not (isfinite(error) and error <= allowed):
+                raise NotCompiledError(f"its logits differ by {error:.1e} in {images.dtype}, allowed is {allowed:.0e}")
             networks[recipe] = network
-        except NotCompiledError as error:
-            refused[recipe.name] = str(error)
+        except NotCompiledError as reason:
+            refused[recipe.name] = str(reason)
         if progress is not None:
             progress("compiling", done, len(tried))
     if not networks:
         raise NotCompiledError("; ".join(dict.fromkeys(refused.values())))
     return networks, refused
-
-
-def _check_equal(logits: Tensor, exact: Tensor, allowed: float) -> None:
-    error = _error(logits, exact)
-    if not (isfinite(error) and error <= allowed):
-        raise NotCompiledError(f"its logits differ by {error:.1e} in {logits.dtype}, allowed is {allowed:.0e}")
-
-
-def _error(logits: Tensor, exact: Tensor) -> float:
-    """Return the largest relative error of one image's logits."""
-    distances = torch.linalg.vector_norm(logits.to(exact) - exact, dim=1)
-    return (distances / torch.linalg.vector_norm(exact, dim=1)).max().item()
 
 
 @dataclass(frozen=True)
@@ -193,29 +179,21 @@ class Recipe:
         """Memory format of the images that the network takes."""
         return torch.contiguous_format if self.onnx else torch.channels_last
 
-    def make(self, model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
+    def make(self, model: nn.Module, images: Tensor) -> Network:
         """Compile a fused network `(B, 3, H, W)` to `(B, classes)` for batches like this one.
 
         Raises:
             NotCompiledError: where the compiler or ONNX Runtime fails, or is missing.
         """
-        if self.onnx:
-            return _in_onnx_runtime(model, images)
-        rewritten = rewrite(deepcopy(model), *self.passes).to(memory_format=torch.channels_last)
-        network = _frozen(rewritten, images, self.tuned)
         with _compiling():
+            if self.onnx:
+                if images.dtype != torch.float32:
+                    raise ValueError(f"ONNX Runtime computes in float32 here, not in {images.dtype}")
+                check_extra("it", "onnx")
+                return onnx_network(deepcopy(model), images)
+            rewritten = rewrite(deepcopy(model), *self.passes).to(memory_format=torch.channels_last)
+            network = _frozen(rewritten, images, self.tuned)
             return _replayed(network, images) if self.replayed else network
-
-
-def _in_onnx_runtime(model: nn.Module, images: Tensor) -> Callable[[Tensor], Tensor]:
-    if images.dtype != torch.float32:
-        raise NotCompiledError(f"ONNX Runtime computes in float32 here, not in {images.dtype}")
-    try:
-        check_extra("it", "onnx")
-    except UserError as error:
-        raise NotCompiledError(str(error)) from error
-    with _compiling():
-        return onnx_network(deepcopy(model), images)
 
 
 _CPU_RECIPES = (
@@ -263,20 +241,23 @@ def compiled(
     return network
 
 
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Turn whatever goes wrong into a `NotCompiledError`: exporting, tracing and backends have errors of their own."""
+    try:
+        yield
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
+        reason = shorten(lines[0] if lines else type(error).__name__, _MAX_REASON, placeholder=" ...")
+        raise NotCompiledError(reason) from error
+
+
 @torch.no_grad()  # weights are frozen only where no gradient can be asked for
-def _frozen(model: nn.Module, images: Tensor, tuned: bool = False) -> Callable[[Tensor], Tensor]:
+def _frozen(model: nn.Module, images: Tensor, tuned: bool) -> Network:
     """Compile with the weights as constants, laid out as the device's kernels want them, and run once.
 
     The result skips torch's checks of its input, which cost more than some layers: give it batches of exactly this
-    shape, dtype and layout.
-
-    Args:
-        model: In evaluation mode.
-        images: A batch `(B, 3, H, W)`.
-        tuned: Let the compiler measure kernels of its own against the libraries'.
-
-    Raises:
-        NotCompiledError: where the compiler fails, or is missing.
+    shape, dtype and layout. Where `tuned`, the compiler measures kernels of its own against the libraries'.
     """
     options = {
         "freezing": True,
@@ -286,35 +267,28 @@ def _frozen(model: nn.Module, images: Tensor, tuned: bool = False) -> Callable[[
         "autotune_num_choices_displayed": 0,
         "max_autotune_report_choices_stats": False,
     }
-    with _compiling():
-        network = inductor_compile(torch.export.export(model, (images,)).module(), images, options)
-        network(images)
+    network = inductor_compile(torch.export.export(model, (images,)).module(), images, options)
+    network(images)
     return network
 
 
-@contextmanager
-def _compiling() -> Iterator[None]:
-    """Turn whatever goes wrong into a `NotCompiledError`: exporting, tracing and backends have errors of their own."""
-    try:
-        yield
-    except Exception as error:
-        raise NotCompiledError(_reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
-    return shorten(lines[0] if lines else type(error).__name__, _MAX_REASON, placeholder=" ...")
-
-
 @torch.no_grad()
-def _replayed(network: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[Tensor], Tensor]:
+def _replayed(network: Network, images: Tensor) -> Network:
     """Capture a network's work on batches of this shape; each call copies images in, replays, and copies logits out.
 
     Calls share one place for images and one for logits: make them from one thread and stream.
     """
     static_images = images.clone()
     with torch.cuda.device(images.device):
-        graph, result = _captured(network, static_images)
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_GRAPH_WARM_UPS):
+                network(static_images)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = network(static_images)
 
     @torch.no_grad()
     def replay(batch: Tensor) -> Tensor:
@@ -324,16 +298,3 @@ def _replayed(network: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[
             return result.clone()  # the next call writes over it
 
     return replay
-
-
-def _captured(network: Callable[[Tensor], Tensor], static_images: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(_GRAPH_WARM_UPS):
-            network(static_images)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = network(static_images)
-    return graph, result

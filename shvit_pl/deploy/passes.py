@@ -27,19 +27,16 @@ def at_size(opened: OpenedNetwork, pixels: int) -> nn.Module:
         UserError: where it can't take such images.
     """
     check_size(opened, pixels)
-    if opened.origin == "timm" and pixels != opened.image_size and _is_fixed(opened.name):
-        return open_network(opened.name, image_size=pixels).model
-    return deepcopy(opened.model)
+    if opened.origin != "timm" or pixels == opened.image_size:
+        return deepcopy(opened.model)
+    is_fixed = get_pretrained_cfg(opened.name.removeprefix(TIMM)).fixed_input_size
+    return open_network(opened.name, image_size=pixels).model if is_fixed else deepcopy(opened.model)
 
 
 def check_size(opened: OpenedNetwork, pixels: int) -> None:
     """Raise `UserError` where a design can't take images of this side; other networks fail when they run."""
     if isinstance(opened.model, SHViT):
         opened.model.design.check_image_size(pixels)
-
-
-def _is_fixed(name: str) -> bool:
-    return bool(get_pretrained_cfg(name.removeprefix(TIMM)).fixed_input_size)
 
 
 def fused(model: nn.Module) -> nn.Module:
@@ -72,12 +69,17 @@ def rewrite(model: nn.Module, *passes: Pass) -> nn.Module:
 
 def pointwise_as_linear(layer: nn.Module) -> nn.Module | None:
     """Return a 1x1 convolution as a matrix product over the pixels of a channels-last map, which needs no copy."""
-    return _Pointwise(layer) if isinstance(layer, nn.Conv2d) and _is_pointwise(layer) else None
+    if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or layer.padding != (0, 0):
+        return None
+    return _Pointwise(layer) if layer.kernel_size == layer.stride == layer.dilation == (1, 1) else None
 
 
 def depthwise_as_sum(layer: nn.Module) -> nn.Module | None:
     """Return a 3x3 depthwise convolution as a sum of shifted products, which a compiler fuses with its neighbors."""
-    return _Depthwise(layer) if isinstance(layer, nn.Conv2d) and _is_depthwise(layer) else None
+    if not isinstance(layer, nn.Conv2d) or not layer.groups == layer.in_channels == layer.out_channels:
+        return None
+    is_plain = layer.kernel_size == (3, 3) and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+    return _Depthwise(layer) if is_plain and layer.padding == (1, 1) else None
 
 
 def attention_over_tokens(layer: nn.Module) -> nn.Module | None:
@@ -85,20 +87,6 @@ def attention_over_tokens(layer: nn.Module) -> nn.Module | None:
     if isinstance(layer, SelfAttention) and isinstance(layer.qkv, nn.Conv2d):  # as after fuse()
         return _Attention(layer)
     return None
-
-
-def _is_pointwise(conv: nn.Conv2d) -> bool:
-    return conv.kernel_size == conv.stride == conv.dilation == (1, 1) and conv.groups == 1 and _padding(conv) == 0
-
-
-def _is_depthwise(conv: nn.Conv2d) -> bool:
-    alone = conv.groups == conv.in_channels == conv.out_channels and conv.padding_mode == "zeros"
-    return alone and conv.kernel_size == (3, 3) and conv.dilation == (1, 1) and _padding(conv) == 1
-
-
-def _padding(conv: nn.Conv2d) -> int | None:
-    """Return the padding where it is the same on all sides, else None."""
-    return conv.padding[0] if isinstance(conv.padding, tuple) and len(set(conv.padding)) == 1 else None
 
 
 def _to_pixels(maps: Tensor) -> Tensor:
@@ -141,8 +129,8 @@ class _Depthwise(nn.Module):
         total = self.bias
         for place, weight in enumerate(self.weight):
             top, left = divmod(place, 3)
-            seen = pixels[:, top : top + height : self.stride[0], left : left + width : self.stride[1]]
-            total = total + seen * weight
+            shifted = pixels[:, top : top + height : self.stride[0], left : left + width : self.stride[1]]
+            total = total + shifted * weight
         return _to_maps(total)
 
 
@@ -155,34 +143,26 @@ class _Attention(nn.Module):
         self.split = attention.split
         self.qkv_split = attention.qkv_split
         self.eps = attention.pre_norm.eps
-        self.qkv = _Pointwise(_with_norm_and_scale(attention))
+        weight, bias = attention.qkv.weight.detach().double().flatten(1), _bias(attention.qkv).double()
+        bias = bias + weight @ attention.pre_norm.bias.detach().double()
+        weight = weight * attention.pre_norm.weight.detach().double()
+        scale = torch.ones_like(bias)
+        scale[: attention.qkv_split[0]] = attention.scale  # of the queries
+        dtype = attention.qkv.weight.dtype
+        self.qkv_weight = nn.Parameter((scale[:, None] * weight).to(dtype))
+        self.qkv_bias = nn.Parameter((scale * bias).to(dtype))
         self.proj = _Pointwise(cast(nn.Conv2d, attention.proj[1]))
 
     def forward(self, maps: Tensor) -> Tensor:
         height, width = maps.shape[-2:]
-        seen, rest = torch.split(_to_pixels(maps).flatten(1, 2), self.split, dim=-1)  # (B, N, C)
-        variance, mean = torch.var_mean(seen.float(), dim=(1, 2), keepdim=True, correction=0)
-        normed = ((seen - mean) * torch.rsqrt(variance + self.eps)).to(seen.dtype)
-        parts = torch.split(F.linear(normed, self.qkv.weight, self.qkv.bias), self.qkv_split, dim=-1)
-        q, k, v = (self._by_heads(part) for part in parts)  # (B, heads, N, C)
+        attended, rest = torch.split(_to_pixels(maps).flatten(1, 2), self.split, dim=-1)  # (B, N, C)
+        variance, mean = torch.var_mean(attended.float(), dim=(1, 2), keepdim=True, correction=0)
+        normed = ((attended - mean) * torch.rsqrt(variance + self.eps)).to(attended.dtype)
+        parts = torch.split(F.linear(normed, self.qkv_weight, self.qkv_bias), self.qkv_split, dim=-1)
+        q, k, v = (
+            part.reshape(*part.shape[:2], self.num_heads, -1).transpose(1, 2) for part in parts
+        )  # (B, heads, N, C)
         mixed = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
         joined = torch.cat([mixed.transpose(1, 2).flatten(2), rest], dim=-1).relu()
         projected = F.linear(joined, self.proj.weight, self.proj.bias)
         return _to_maps(projected.reshape(len(maps), height, width, -1))
-
-    def _by_heads(self, tokens: Tensor) -> Tensor:
-        return tokens.reshape(*tokens.shape[:2], self.num_heads, -1).transpose(1, 2)
-
-
-def _with_norm_and_scale(attention: SelfAttention) -> nn.Conv2d:
-    """Return the convolution to queries, keys and values with GroupNorm's affine part and the queries' scale folded."""
-    weight, bias = attention.qkv.weight.detach().double().flatten(1), _bias(attention.qkv).double()
-    bias = bias + weight @ attention.pre_norm.bias.detach().double()
-    weight = weight * attention.pre_norm.weight.detach().double()
-    queries = attention.qkv_split[0]
-    weight[:queries] *= attention.scale
-    bias[:queries] *= attention.scale
-    folded = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device="meta")
-    folded.weight = nn.Parameter(weight[:, :, None, None].to(attention.qkv.weight.dtype))
-    folded.bias = nn.Parameter(bias.to(attention.qkv.weight.dtype))
-    return folded

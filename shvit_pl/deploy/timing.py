@@ -1,21 +1,28 @@
-"""Images per second of several models, measured in turns, and what the device can do at most.
+"""Images per second of several models, measured in turns; the device's peaks, and the bytes that a network moves.
 
-`torch.utils.benchmark.Timer` neither takes turns nor uses a GPU's own events, which time a GPU's blocks here.
+`torch.utils.benchmark.Timer` takes no turns, and repeats at least two calls before each block: three times the work
+where a block is one batch.
 """
 
 from __future__ import annotations
 
 import math
 import time
+import timeit
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from shvit_pl.compat import storage_id
 
 Name = TypeVar("Name", bound=Hashable)
 Progress = Callable[[str, int, int], None]  # the present step, steps done, steps in all
@@ -80,13 +87,12 @@ def images_per_second(
         seconds: Approximate time of one measurement.
         progress: Called after every measurement.
     """
-    batches = {name: images if isinstance(images, Tensor) else images[name] for name in models}
-    work = {name: _forward(model, batches[name]) for name, model in models.items()}
+
+    def forward(model: Callable[[Tensor], object], batch: Tensor) -> Work:
+        return Work(lambda: model(batch), len(batch), batch.device)
+
+    work = {name: forward(models[name], images if isinstance(images, Tensor) else images[name]) for name in models}
     return side_by_side(work, rounds, seconds, progress)
-
-
-def _forward(model: Callable[[Tensor], object], images: Tensor) -> Work:
-    return Work(lambda: model(images), len(images), images.device)
 
 
 def side_by_side(
@@ -95,13 +101,7 @@ def side_by_side(
     """Measure several things in one process, in turns: a slow moment of the machine then hits all of them.
 
     A measurement is a block of as many calls as fill `seconds`, which waits for the device only at its end. Each round
-    begins one place later than the round before.
-
-    Args:
-        work: The calls, by name.
-        rounds: Rounds, in each of which everything is measured once.
-        seconds: Approximate time of one measurement.
-        progress: Called after every measurement.
+    begins one place later than the round before. The arguments are those of `images_per_second`.
     """
     calls = {name: max(1, math.ceil(seconds / _warm_up(item, seconds))) for name, item in work.items()}
     order, rates = deque(work), {name: list[float]() for name in work}
@@ -112,38 +112,6 @@ def side_by_side(
                 progress(f"measuring, round {turn + 1} of {rounds}", turn * len(order) + done, rounds * len(order))
         order.rotate(-1)
     return {name: Rate(tuple(values)) for name, values in rates.items()}
-
-
-def seconds_per_call(work: Work, calls: int) -> float:
-    """Return the mean time of a block of calls: by the device's own events on CUDA, else by the wall clock."""
-    if work.device.type == "cuda":
-        return _by_events(work, calls)
-    wait_for(work.device)
-    start = time.perf_counter()
-    for _ in range(calls):
-        work.call()
-    wait_for(work.device)
-    return (time.perf_counter() - start) / calls
-
-
-def wait_for(device: torch.device) -> None:
-    """Wait until the device has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
-def _by_events(work: Work, calls: int) -> float:
-    with torch.cuda.device(work.device):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        torch.cuda.synchronize()
-        start.record()
-        for _ in range(calls):
-            work.call()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1000 / calls
 
 
 def _warm_up(work: Work, seconds: float) -> float:
@@ -157,6 +125,22 @@ def _warm_up(work: Work, seconds: float) -> float:
     return before
 
 
+def seconds_per_call(work: Work, calls: int) -> float:
+    """Return the mean time of a block of calls, between two moments at which the device is idle."""
+
+    def now() -> float:
+        wait_for(work.device)
+        return time.perf_counter()
+
+    return timeit.Timer(work.call, timer=now).timeit(calls) / calls
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has finished its work."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     """Return the FLOP/s of a large matrix product, and the bytes/s (read and written) of a large copy."""
     side = _MATRIX_SIDE.get(device.type, _SMALL_SIDE)
@@ -168,3 +152,46 @@ def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     }
     rates = side_by_side(work, rounds=5, seconds=0.3)
     return 2 * side**3 * rates["product"].median, 2 * source.nbytes * rates["copy"].median
+
+
+class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A counter of the bytes that ATen's operators read and write inside the block, without gradients.
+
+    Every operator reads its input tensors and writes its output tensors: weights, feature maps, scores and products of
+    attention, copies, residual additions. Views move nothing. This is the traffic if no cache keeps anything between
+    two operators; copies inside an operator are not seen.
+    """
+
+    bytes: int
+    """Bytes counted so far."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call an operator and count what it moves."""
+        result = func(*args, **(kwargs or {}))
+        read, written = _tensors((args, kwargs)), _tensors(result)
+        is_view = {storage_id(tensor) for tensor in written} <= {storage_id(tensor) for tensor in read}
+        if func._schema.is_mutable or not is_view:
+            self.bytes += sum(tensor.nbytes for tensor in (*read, *written))
+        return result
+
+
+def bytes_moved(model: nn.Module, images: Tensor) -> int:
+    """Return the bytes that a forward pass reads and writes, as `Traffic` counts them.
+
+    Args:
+        model: In evaluation mode.
+        images: A batch `(B, 3, S, S)`.
+    """
+    with torch.no_grad(), Traffic() as traffic:
+        model(images)
+    return traffic.bytes
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]

@@ -10,10 +10,9 @@ from rich.console import Console
 
 from shvit_pl.display.terminal import new_progress
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.engine.folder import SWEEP
 from shvit_pl.sweep.engine.reading import read_results, results_of
 from shvit_pl.sweep.engine.sweep_study import SPEED, SweepStudy
-from shvit_pl.sweep.plan.definition import Definition
+from shvit_pl.sweep.plan.definition import SWEEP, Definition
 from shvit_pl.sweep.report.findings import best_first, findings_of
 from shvit_pl.sweep.report.quantities import run_value
 from shvit_pl.sweep.report.text import summary_lines

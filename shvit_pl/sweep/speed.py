@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shvit_pl.deploy.flags import PAPER_BATCH
 from shvit_pl.deploy.measuring import device_name
 from shvit_pl.deploy.optimization import NotCompiledError, compiled
+from shvit_pl.deploy.options import PAPER_BATCH
 from shvit_pl.deploy.timing import Progress, Rate, images_per_second
 from shvit_pl.designs.fingerprint import Fingerprint, design_of, fingerprint
 from shvit_pl.models import SHViT

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
+import torch
 from optuna.exceptions import StorageInternalError
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
+from shvit_pl.display.terminal import new_progress, table_console
+from shvit_pl.errors import UserError
 from shvit_pl.fit.check import FitCheck
-from shvit_pl.sweep.dry_run import dry_run
-from shvit_pl.sweep.engine.driver import DriverConfig, Terminated, drive
-from shvit_pl.sweep.engine.folder import write_record
-from shvit_pl.sweep.engine.pool import Pool, slots_for, workers_and_gpus
-from shvit_pl.sweep.engine.reading import Status, location_flag, read_status, recorded_sweeps, study_name
+from shvit_pl.runs.folder import finished_run, read_summary
+from shvit_pl.sweep.engine.driver import Driver, Launch, Terminated
+from shvit_pl.sweep.engine.reading import find_place, read_status
 from shvit_pl.sweep.engine.storage import hide_password, open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
-from shvit_pl.sweep.engine.worker import WorkerSpec
 from shvit_pl.sweep.finish import finish
 from shvit_pl.sweep.options import Options
-from shvit_pl.sweep.plan.checks import check_flags, check_strays, open_cells
-from shvit_pl.sweep.plan.definition import Definition, refuse_other
+from shvit_pl.sweep.plan.checks import OpenedCell, check_flags, check_strays, open_cells
+from shvit_pl.sweep.plan.definition import LOGS, Definition, refuse_other, write_record
 from shvit_pl.sweep.plan.sweep_file import define, pick_sweep_file, read_sweep_file
-from shvit_pl.sweep.watch import LiveTable
+from shvit_pl.sweep.processes import describe_exit
+from shvit_pl.sweep.watch import LiveTable, duration
 
-_SILENCE = 6  # heartbeats
+_STEPS = 6  # of each cell in a dry run
+_VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
 
 
 def start(options: Options, configs: Sequence[str], flags: Sequence[str], command: Sequence[str]) -> None:
@@ -40,102 +49,157 @@ def start(options: Options, configs: Sequence[str], flags: Sequence[str], comman
     Raises:
         UserError: for a mistake, before anything is started or written.
     """
-    options, command = _without_password(options, command)
+    storage, hidden = options.storage, hide_password(options.storage)
+    if storage is not None and hidden is not None:
+        options, command = replace(options, storage=hidden), [arg.replace(storage, hidden) for arg in command]
     check_strays(flags)
     path, layers = pick_sweep_file(configs)
     file = read_sweep_file(path)
     base = [*(f"--config={config}" for config in (*file.base, *layers)), *flags]
     folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()
-    study = study_name(folder, options.storage, options.study)
+    place = find_place(folder, options.storage, options.study)
     fit = FitCheck()
     check_flags(file, flags, fit)
     definition = define(file, base, fit)
-    workers, gpus = workers_and_gpus(options, fit.trainer.devices)
-    recorded = recorded_sweeps(folder, options.storage, study)
+    launch = Launch(place, base, slots(options, fit.trainer.devices))
+    recorded = place.recorded()
     for before, where in recorded:
         refuse_other(before, definition, where)
-    spec = WorkerSpec(str(folder), options.storage, study, tuple(base), heartbeat=options.heartbeat)
     unchecked = all(before.cells != definition.cells for before, _ in recorded)
     opened = open_cells(definition, file, base, fit) if unchecked or options.dry_run else []
     if options.dry_run:
-        dry_run(definition, opened, spec.program, workers)
+        dry_run(definition, opened, launch)
     else:
-        run_sweep(definition, spec, slots_for(workers, gpus), options, command)
+        run_sweep(definition, launch, options, command)
 
 
-def run_sweep(
-    definition: Definition, spec: WorkerSpec, slots: Sequence[str | None], options: Options, command: Sequence[str]
-) -> None:
-    """Record a sweep, run what is missing, and report.
+def slots(options: Options, devices: object) -> list[str | None]:
+    """Return the GPU of each run that goes on at a time, as CUDA_VISIBLE_DEVICES names it; None for no own GPU.
 
     Args:
-        definition: What to run.
-        spec: The settings of each worker.
-        slots: One worker each, with its GPU.
         options: The flags of `sweep`.
-        command: The command line.
+        devices: Value of --trainer.devices, of each run.
+
+    Raises:
+        UserError: for GPUs that are not there, and more workers than they have room for.
+    """
+    if str(devices) not in ("auto", "1", "-1"):
+        if (options.workers or 1) > 1 or options.gpus is not None:
+            raise UserError(
+                f"--trainer.devices {devices}: each run takes several devices; leave out --workers and --gpus."
+            )
+        return [None]
+    count = torch.cuda.device_count()
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    available = {str(number): (visible or list(map(str, range(count))))[number] for number in range(count)}
+    gpus = options.gpu_numbers or list(available)
+    for gpu in gpus:
+        if gpus.count(gpu) > 1:
+            raise UserError(f"--gpus {options.gpus}: {gpu} is there twice; --per_gpu 2 gives it two workers.")
+        if gpu not in available:
+            allowed = f"allowed are {', '.join(available)}" if available else "torch finds no GPU here; leave it out"
+            raise UserError(f"--gpus {options.gpus}: {allowed}.")
+    room = max(1, len(gpus) * options.per_gpu)
+    workers = options.workers or room
+    if gpus and workers > room:
+        raise UserError(
+            f"--workers {workers}: {len(gpus)} GPUs with --per_gpu {options.per_gpu} have room for {room}; "
+            "give more of --gpus, or a larger --per_gpu."
+        )
+    return [available[gpus[number % len(gpus)]] if gpus else None for number in range(workers)]
+
+
+def run_sweep(definition: Definition, launch: Launch, options: Options, command: Sequence[str]) -> None:
+    """Record a sweep, run what is missing, and report.
 
     Raises:
         UserError: where the folder, or the study, holds another sweep.
         SystemExit: with 1 where runs failed; with 130 on Ctrl-C and 143 on SIGTERM, when all runs have ended.
     """
-    folder = Path(spec.folder)
+    place, folder = launch.place, launch.place.folder
     folder.mkdir(parents=True, exist_ok=True)
-    study = SweepStudy(open_storage(folder, spec.storage), spec.study, list(definition.objectives.values()))
-    added = study.record(definition, location_flag(folder, spec.storage, spec.study))
-    write_record(folder, definition, spec.study, spec.storage, command)
+    study = SweepStudy(open_storage(folder, place.storage), place.study, list(definition.objectives.values()))
+    added = study.record(definition, place.flag)
+    write_record(folder, definition, place.study, place.storage, command)
     again = study.forgive()
     status = read_status(study, definition, options.retries)
-    _announce(definition, status, spec, len(slots), added, again)
-    status = _drive(study, definition, Pool(spec, slots), options)
-    gpu = next(iter(options.gpu_numbers), None)
-    finish(study, definition, folder, options.speed and status.left == 0, gpu, options.plain)
-    _close(status, folder)
-
-
-def _drive(study: SweepStudy, definition: Definition, pool: Pool, options: Options) -> Status:
-    """Work until nothing is left to do here, and return the progress."""
-    config = DriverConfig(options.retries, _SILENCE * options.heartbeat, options.wait)
-    try:
-        with LiveTable(Path(pool.spec.folder), options.plain) as table:
-            return drive(study, definition, pool, config, table)
-    except (KeyboardInterrupt, Terminated) as stop:
-        print(f"stopped: {_left(study, definition, options)}; the same command goes on with them", flush=True)
-        raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
-
-
-def _close(status: Status, folder: Path) -> None:
-    """Print what is not done, and what to do about it."""
-    if status.left:
-        print(f"{status.left} runs go on in other processes; update the report: shvit-pl report --folder {folder}")
-    if status.failed:
-        failed = status.failed[0]
-        print(f"{len(status.failed)} of {status.total} runs failed, such as {failed.point.key}: {failed.error}")
-        print(f"see {folder}/logs; the same command tries them again")
-        raise SystemExit(1)
-
-
-def _left(study: SweepStudy, definition: Definition, options: Options) -> str:
-    try:
-        status = read_status(study, definition, options.retries)
-    except StorageInternalError:
-        return "some runs may be left, the database is unavailable"
-    return f"{status.left} of {status.total} runs are left"
-
-
-def _without_password(options: Options, command: Sequence[str]) -> tuple[Options, Sequence[str]]:
-    """Return both without the password of the database."""
-    storage, hidden = options.storage, hide_password(options.storage)
-    if storage is None or hidden is None:
-        return options, command
-    return replace(options, storage=hidden), [arg.replace(storage, hidden) for arg in command]
-
-
-def _announce(definition: Definition, status: Status, spec: WorkerSpec, workers: int, added: int, again: int) -> None:
-    print(f"sweep: {definition.counted} in {spec.folder}, {workers} at a time", flush=True)
+    print(f"sweep: {definition.counted} in {folder}, {len(launch.slots)} at a time", flush=True)
     if 0 < added < status.total:
         print(f"{added} of them are new")
     if again:
         print(f"{again} that failed before are tried again")
     if status.left == 0:
         print("all runs are done")
+    try:
+        with LiveTable(folder, options.plain) as table:
+            status = Driver(study, launch, options).drive(definition, table)
+    except (KeyboardInterrupt, Terminated) as stop:
+        try:
+            status = read_status(study, definition, options.retries)
+            left = f"{status.left} of {status.total} runs are left"
+        except StorageInternalError:
+            left = "some runs may be left, the database is unavailable"
+        print(f"stopped: {left}; the same command goes on with them", flush=True)
+        raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
+    gpu = next(iter(options.gpu_numbers), None)
+    finish(study, definition, folder, options.speed and status.left == 0, gpu, options.plain)
+    if status.left:
+        print(f"{status.left} runs go on in other processes; update the report: shvit-pl report --folder {folder}")
+    if status.failed:
+        failed = status.failed[0]
+        print(f"{len(status.failed)} of {status.total} runs failed, such as {failed.point.key}: {failed.error}")
+        print(f"see {folder / LOGS}; the same command tries them again")
+        raise SystemExit(1)
+
+
+def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch) -> None:
+    """Print the cells of a sweep (of a search, the ends of its ranges), their costs, and the time that runs will take.
+
+    Raises:
+        UserError: with its last line, for a cell whose first steps fail.
+    """
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("cell", "M params", "MMACs", "px", "images/s", "a run takes"):
+        table.add_column(column, justify="left" if column == "cell" else "right")
+    total = 0.0
+    with new_progress(Console()) as bars:
+        for cell in bars.track(cells, description="measuring a few steps of each cell"):
+            begin, rate = _measure([*launch.program, *cell.flags], cell.name)
+            plan = cell.planned
+            seconds = begin + (plan.trained + _VALIDATION * plan.validated) / rate
+            total += seconds
+            costs = [f"{plan.params / 1e6:.2f}", f"{plan.macs / 1e6:.1f}", str(plan.image_size)]
+            table.add_row(cell.name, *costs, f"{rate:.0f}", duration(seconds))
+    table_console().print(table)
+    whole, workers = total / len(cells) * len(definition.points), len(launch.slots)
+    print(f"{definition.counted}: about {duration(whole)} one after the other")
+    print(f"with --workers {workers}: {duration(whole / workers)}, if they do not slow each other down")
+    print(f"estimated from {_STEPS} steps of each cell, a validation image taken as a third of a training image")
+    print("nothing was run")
+
+
+def _measure(command: Sequence[str], name: str) -> tuple[float, float]:
+    """Run a few steps of `fit` in a temporary folder.
+
+    Returns:
+        The seconds beside the steps (imports, opening the data, writing), and the images per second in training.
+    """
+    with tempfile.TemporaryDirectory() as root:
+        flags = [
+            f"--trainer.max_steps={_STEPS}",
+            "--trainer.max_epochs=-1",  # an epoch may have fewer
+            "--trainer.limit_val_batches=1",
+            f"--trainer.default_root_dir={root}",
+            "--run_name=run",
+            "--plain=true",
+        ]
+        since = time.perf_counter()
+        done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
+        wall = time.perf_counter() - since
+        run = finished_run(Path(root) / "run")
+        if run is None:
+            error = describe_exit(done.stdout + done.stderr, done.returncode)
+            raise UserError(f"{name}: its first steps fail: {error}")
+        summary = read_summary(run)
+    rate = summary["images_per_second"]
+    return max(0.0, wall - summary["steps_trained"] * summary["global_batch"] / rate), rate

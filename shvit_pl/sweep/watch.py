@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from shvit_pl.sweep.engine.folder import LOGS
-from shvit_pl.sweep.engine.reading import Ended, Running, Status
+from shvit_pl.sweep.engine.reading import RunStatus, Status
+from shvit_pl.sweep.plan.definition import LOGS
 
 _ROWS = 12  # runs in the table
 
@@ -65,13 +65,13 @@ class LiveTable:
         if self._live is not None:
             self._live.update(Group(_bar(status), _runs(status, self._last_line), _best(status)))
 
-    def _print_begin(self, run: Running | Ended) -> None:
+    def _print_begin(self, run: RunStatus) -> None:
         """Print a run's command, once."""
         if run.command and run.point.key not in self._begun:
             self._begun.add(run.point.key)
             self.console.print(f"{_name(run)} begins: {run.command}", markup=False)
 
-    def _print_end(self, run: Ended, status: Status) -> None:
+    def _print_end(self, run: RunStatus, status: Status) -> None:
         """Print a line about a run that has ended."""
         names = ", ".join(f"{name} {value:.4g}" for name, value in zip(status.objectives, run.values, strict=False))
         left = f"{status.left} left" + (f", about {duration(status.seconds_left)}" if status.seconds_left else "")
@@ -121,5 +121,5 @@ def _best(status: Status) -> Text:
     return Text(f"  best so far: {objective} {value:.4g}, {_name(status.best)}")
 
 
-def _name(run: Running | Ended) -> str:
+def _name(run: RunStatus) -> str:
     return f"{run.point.cell}, seed {run.point.seed}"

@@ -9,7 +9,7 @@ from shvit_pl.analysis import macro
 from shvit_pl.analysis.macro import bytes_of_places, places, receptive_fields, seconds_of_places, time_shares
 from shvit_pl.analysis.options import MacroOptions
 from shvit_pl.analysis.ready_network import ReadyNetwork, make_ready, measured_device
-from shvit_pl.deploy.traffic import bytes_moved
+from shvit_pl.deploy.timing import bytes_moved
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost, cost_parts
 from shvit_pl.models import create_model

@@ -5,7 +5,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from shvit_pl.deploy.traffic import Traffic, bytes_moved
+from shvit_pl.deploy.timing import Traffic, bytes_moved
 from shvit_pl.models.blocks import SelfAttention
 
 MODEL = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Identity(), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 2))

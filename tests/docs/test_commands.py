@@ -11,8 +11,7 @@ from shvit_pl.analysis.command import STUDIES
 from shvit_pl.cli import COMMANDS
 from shvit_pl.command_line.config_files import find_config
 from shvit_pl.command_line.parser import flag_names
-from shvit_pl.deploy.benchmark.options import BenchmarkOptions
-from shvit_pl.deploy.export.options import ExportOptions
+from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
 from shvit_pl.designs.table import designs
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.push import PushOptions

@@ -12,13 +12,12 @@ import torch
 
 from shvit_pl.cli import main
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.engine.folder import write_record
-from shvit_pl.sweep.engine.pool import workers_and_gpus
-from shvit_pl.sweep.engine.reading import study_name
+from shvit_pl.sweep.engine.reading import find_place
 from shvit_pl.sweep.engine.storage import open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.options import Options
-from shvit_pl.sweep.plan.definition import Definition
+from shvit_pl.sweep.plan.definition import Definition, write_record
+from shvit_pl.sweep.start import slots
 from tests.sweep.plan.mistakes import BASE, GRID
 
 LONGEST = 450  # characters of a message
@@ -99,8 +98,8 @@ def test_a_password_is_in_no_message(my_yaml, capsys, monkeypatch):
     ("args", "parts"),
     [
         ([], ["folder"]),
-        (["--folder=none"], ["--folder 'none'", "no sweep's folder"]),
-        (["--folder=."], ["--folder '.'", "no sweep's folder"]),
+        (["--folder=none"], ["--folder 'none'", "not a sweep folder"]),
+        (["--folder=."], ["--folder '.'", "not a sweep folder"]),
         (["--fodler=there"], ["fodler", "did you mean '--folder'"]),
         (["--folder=there", "--storage=nonsense"], ["--storage nonsense", "postgresql://"]),
         (["--folder=empty"], ["--folder 'empty'", "study 'empty'"]),
@@ -135,7 +134,7 @@ def test_a_storage_for_one_worker_or_that_is_not_there(storage, parts, tmp_path)
         ("my.yaml", None, ["--folder 'my.yaml'", "is a file"]),
         ("my.yaml/sweep", None, ["--folder 'my.yaml/sweep'", "is a file"]),
         ("mine", None, ["--folder 'mine'", "its sweep.yaml is not the record of a sweep", "another folder"]),
-        ("there", "mine", ["--folder 'there'", "another study than --storage and --study name", "give neither"]),
+        ("there", "mine", ["--folder 'there'", "not in the study of --storage and --study", "give neither"]),
         ("shared", None, ["give --storage postgresql://user@host/database --study shared", "or another --folder"]),
         pytest.param(
             "locked/sweep", None, ["--folder 'locked/sweep'", "no access"],
@@ -152,7 +151,7 @@ def test_a_folder_that_is_no_sweeps_or_another_ones(folder, study, parts, my_yam
     write_record(tmp_path / "shared", other_sweep, "shared", "postgresql://user@host/database", ["shvit-pl", "sweep"])
     before = everything(tmp_path)
     with pytest.raises(UserError) as refused:
-        study_name(Path(folder), None, study)
+        find_place(Path(folder), None, study)
     assert all(part in str(refused.value) for part in parts), refused.value
     assert everything(tmp_path) == before
 
@@ -170,12 +169,12 @@ def test_a_folder_that_is_no_sweeps_or_another_ones(folder, study, parts, my_yam
 def test_gpus_and_workers_that_do_not_fit(options, devices, parts, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UserError) as refused:
-        workers_and_gpus(options, devices)
+        slots(options, devices)
     assert all(part in str(refused.value) for part in parts)
 
 
 def test_a_gpu_where_there_is_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match="--gpus 7: torch finds no GPU here; leave it out"):
-        workers_and_gpus(Options(gpus="7"), "auto")
-    assert workers_and_gpus(Options(), "auto") == (1, [])
+        slots(Options(gpus="7"), "auto")
+    assert slots(Options(), "auto") == [None]

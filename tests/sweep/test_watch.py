@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shvit_pl.sweep.engine.reading import Ended, Running, Status
+from shvit_pl.sweep.engine.reading import RunStatus, Status
 from shvit_pl.sweep.plan.definition import Point
 from shvit_pl.sweep.watch import LiveTable
 from tests.sweep.small import PATCHES, arguments
@@ -21,10 +21,10 @@ ROOT = Path(__file__).parents[2]
 A, B, C = (Point(f"{name}_seed-0", name, {}, 0) for name in "abc")
 COMMAND = "shvit-pl fit --config=s1.yaml '--x=[1, 2]'"
 START = Status(3, (), (), (), None, {"val/acc1": "max"})
-RUNS = replace(START, running=(Running(A, "here", 2.0, f"{COMMAND} a"), Running(B, "there", 1.0)))
-DONE = Ended(A, (0.51234,), None, 61.0, f"{COMMAND} a")
-FAILED = Ended(B, (), "no memory", 5.0, f"{COMMAND} b")
-PRUNED = Ended(C, (0.25,), None, 30.0, f"{COMMAND} c", pruned=True)
+RUNS = replace(START, running=(RunStatus(A, 2.0, f"{COMMAND} a"), RunStatus(B, 1.0)))
+DONE = RunStatus(A, 61.0, f"{COMMAND} a", (0.51234,))
+FAILED = RunStatus(B, 5.0, f"{COMMAND} b", error="no memory")
+PRUNED = RunStatus(C, 30.0, f"{COMMAND} c", (0.25,), pruned=True)
 
 
 def printed(capsys, folder, *statuses):
@@ -35,7 +35,7 @@ def printed(capsys, folder, *statuses):
 
 
 def test_a_command_is_printed_once_it_is_known_and_once(capsys, tmp_path):
-    known = replace(RUNS, running=(RUNS.running[0], Running(B, "there", 2.0, f"{COMMAND} b")))
+    known = replace(RUNS, running=(RUNS.running[0], RunStatus(B, 2.0, f"{COMMAND} b")))
     assert printed(capsys, tmp_path, START, RUNS, RUNS, known, known) == [
         f"a, seed 0 begins: {COMMAND} a",
         f"b, seed 0 begins: {COMMAND} b",

@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import torch
+from timm.loss import SoftTargetCrossEntropy
+from timm.utils import ModelEmaV3, adaptive_clip_grad
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shvit_pl.deploy import optimize
-from shvit_pl.deploy.benchmark.options import BenchmarkOptions
-from shvit_pl.deploy.flags import PAPER_BATCH
 from shvit_pl.deploy.measuring import torch_dtype
 from shvit_pl.deploy.onnx_runtime import onnx_network
 from shvit_pl.deploy.optimization import Optimized, compiled
+from shvit_pl.deploy.options import AVERAGED, PAPER_BATCH, BenchmarkOptions
 from shvit_pl.deploy.passes import at_size, fused
 from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network
+from shvit_pl.models.weights import NoAverageError
+from shvit_pl.modules.averaging import make_average
+from shvit_pl.modules.classification import make_mixup
+from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
+from shvit_pl.modules.optim import clip_adaptively, make_optimizer, make_schedule
 
 ONNX = "onnx"
-COMPILE_MODE = {"compiled": None, "optimized": None}  # of torch.compile; the other modes have its names
+_COMPILE_MODE = {"compiled": None, "optimized": None}  # of torch.compile; the other modes have its names
+# of the paper's training
+_MIX = MixConfig(mixup=0.8, cutmix=1.0)
+_EMA = EmaConfig(decay=0.99996, warmup_power=0.0)
+_SMOOTHING, _WEIGHT_DECAY, _CLIP = 0.1, 0.025, 0.02
+_STEPS, _EPOCHS = 1000, 300.0  # of the schedule; every step has the learning rate of its first
 
 
 @dataclass(frozen=True)
@@ -67,22 +78,12 @@ class Group:
     """The cells in the order of the table."""
 
 
-def open_all(names: tuple[str, ...], averaged: bool | None) -> dict[str, OpenedNetwork]:
-    """Open every network by name.
-
-    Raises:
-        UserError: for the first that can't be opened.
-    """
-    return {name: _open(name, averaged) for name in names}
-
-
-def _open(name: str, averaged: bool | None) -> OpenedNetwork:
+def open_all(options: BenchmarkOptions) -> dict[str, OpenedNetwork]:
+    """Open every network by name; raises `UserError` for the first that can't be opened."""
     try:
-        return open_network(name, averaged)
-    except UserError as error:
-        if averaged and "averaged" in str(error):
-            raise UserError(f"--weights ema: {error}") from error
-        raise
+        return {name: open_network(name, AVERAGED[options.weights]) for name in options.models}
+    except NoAverageError as error:
+        raise UserError(f"--weights ema: {error}") from error
 
 
 def plan(options: BenchmarkOptions, sizes: Mapping[str, int], device: str) -> list[Group]:
@@ -93,30 +94,19 @@ def plan(options: BenchmarkOptions, sizes: Mapping[str, int], device: str) -> li
         sizes: Own image size of each model.
         device: Type of the device.
     """
-    groups = []
-    for batch, size in product(options.batch_size or (PAPER_BATCH[device],), options.image_size or (None,)):
-        cells = [
-            Cell(model, runtime, mode, dtype, batch, size or sizes[model])
-            for model in options.models
-            for runtime, mode, dtype in _ways(options, device)
-        ]
-        groups.append(Group(batch, size, tuple(cells)))
-    return groups
-
-
-def _ways(options: BenchmarkOptions, device: str) -> Iterator[tuple[str, str, str]]:
-    """Give runtime, mode and dtype of every way to run a model."""
+    ways: list[tuple[str, str, str]] = []
+    official = ("fp16 autocast" if device == "cuda" and not options.train else "fp32",)
     for runtime in options.runtimes:
         if runtime == ONNX:
-            yield ONNX, "", "fp32"
+            ways.append((ONNX, "", "fp32"))
             continue
         for mode in options.modes:
-            dtypes = (_official_dtype(device, options.train),) if mode == "official" else options.dtypes
-            yield from (("torch", mode, dtype) for dtype in dtypes)
-
-
-def _official_dtype(device: str, train: bool) -> str:
-    return "fp16 autocast" if device == "cuda" and not train else "fp32"
+            ways += [("torch", mode, dtype) for dtype in (official if mode == "official" else options.dtypes)]
+    groups = []
+    for batch, size in product(options.batch_size or (PAPER_BATCH[device],), options.image_size or (None,)):
+        cells = [Cell(model, *way, batch, size or sizes[model]) for model in options.models for way in ways]
+        groups.append(Group(batch, size, tuple(cells)))
+    return groups
 
 
 @dataclass(frozen=True)
@@ -132,24 +122,16 @@ class Deployed:
 
 
 def deployed(opened: OpenedNetwork, pixels: int) -> Deployed:
-    """Return the network as it infers, and its cost.
-
-    Raises:
-        UserError: where it can't take images of this side.
-    """
+    """Return the network as it infers, and its cost; raises `UserError` where it can't take images of this side."""
     model = fused(at_size(opened, pixels))
-    ours = "BatchNorm and residuals fused by fuse()"
-    timm = "reparameterized by timm; further BatchNorm is left to the mode"
-    return Deployed(model, _cost(opened, model, pixels), ours if hasattr(model, "fuse") else timm)
-
-
-def _cost(opened: OpenedNetwork, model: nn.Module, pixels: int) -> Cost:
     if isinstance(opened.model, SHViT):
-        return cost(opened.model.design, opened.model.num_classes, pixels)
+        costs = cost(opened.model.design, opened.model.num_classes, pixels)
+        return Deployed(model, costs, "BatchNorm and residuals fused by fuse()")
     counter: Any = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model(torch.zeros(1, 3, pixels, pixels))
-    return Cost(sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2)
+    costs = Cost(sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2)
+    return Deployed(model, costs, "reparameterized by timm; further BatchNorm is left to the mode")
 
 
 def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
@@ -169,9 +151,15 @@ def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[],
     if cell.mode == "official":
         return official_call(model, images)
     images = images.to(torch_dtype(cell.dtype), memory_format=torch.channels_last)
-    network: Any = _network(cell.mode, model, images)
-    layout = network.layout if isinstance(network, Optimized) else torch.channels_last
-    images = images.contiguous(memory_format=layout)
+    network: Any = deepcopy(model).to(images.device)
+    if cell.mode == "optimized":
+        network = optimize(network, images, images.dtype)
+    else:
+        network = network.to(images.dtype).to(memory_format=torch.channels_last)
+        if cell.mode != "eager":
+            network = compiled(network, images, _COMPILE_MODE.get(cell.mode, cell.mode))
+    if isinstance(network, Optimized):
+        images = images.contiguous(memory_format=network.layout)
 
     @torch.inference_mode()
     def call() -> Tensor:
@@ -180,26 +168,14 @@ def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[],
     return call
 
 
-def _network(mode: str, model: nn.Module, images: Tensor) -> nn.Module:
-    on_device = deepcopy(model).to(images.device)
-    if mode == "optimized":
-        return optimize(on_device, images, images.dtype)
-    network = on_device.to(images.dtype).to(memory_format=torch.channels_last)
-    return network if mode == "eager" else compiled(network, images, COMPILE_MODE.get(mode, mode))
-
-
 def official_call(model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
     """Return a call of the network as `speed_test.py` of the official code runs it (github.com/ysj9909/SHViT).
 
-    It is traced and takes NCHW images: on a GPU under fp16 autocast, on a CPU in fp32.
-
-    Args:
-        model: In evaluation mode, fused, on the CPU; it stays as it is.
-        images: A batch `(B, 3, S, S)` in float32 and NCHW, on the device.
+    It is traced and takes NCHW images: on a GPU under fp16 autocast, on a CPU in fp32. The arguments are those of
+    `inference_call`.
     """
     device = images.device
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing is deprecated, but the official code traces
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # tracing is deprecated, but the official way
         network: Any = torch.jit.trace(deepcopy(model).to(device), images)  # type: ignore[no-untyped-call]
 
     def call() -> Tensor:
@@ -207,3 +183,62 @@ def official_call(model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
             return network(images)
 
     return call
+
+
+class TrainStep:
+    """A whole training step per call: Mixup or CutMix, forward, backward, adaptive clipping, AdamW, moving average.
+
+    `official` trains as the official `engine.py`: float32 in NCHW, tensor by tensor, the loss read in every step.
+    `optimized` trains as `fit`: channels-last, compiled, with optimizer, clipping and average of all tensors at once.
+    The other modes train as timm's script with its best flags: channels-last, its clipping and its average.
+
+    Args:
+        cell: The way to train; bf16 is autocast.
+        model: The network, not fused, on the CPU; it is trained in place.
+        images: A batch `(B, 3, S, S)` in float32 and NCHW, on the device.
+
+    Raises:
+        UserError: for a batch that can't be mixed.
+    """
+
+    def __init__(self, cell: Cell, model: nn.Module, images: Tensor) -> None:
+        if len(images) % 2:
+            raise UserError("Mixup and CutMix mix images in pairs, so the batch must be even")
+        self.is_official = cell.mode == "official"
+        self.is_ours = cell.mode == "optimized"
+        self.is_bf16 = cell.dtype == "bf16"
+        layout = torch.contiguous_format if self.is_official else torch.channels_last
+        self.images = images.to(memory_format=layout)
+        self.model = model.train().to(images.device).to(memory_format=layout)
+        self.network: Any = self.model
+        if cell.mode not in ("official", "eager"):
+            self.network = torch.compile(self.model, dynamic=False, mode=_COMPILE_MODE.get(cell.mode, cell.mode))
+        classes = int(getattr(model, "num_classes"))  # noqa: B009 (a module's attributes are typed as tensors)
+        self.labels = torch.randint(classes, (len(images),), device=images.device)
+        self.mixup = make_mixup(_MIX, classes, _SMOOTHING)
+        self.criterion = SoftTargetCrossEntropy()
+        config = OptimConfig(name="adamw", options={"foreach": False} if self.is_official else {})
+        schedule = make_schedule(config, len(images), _STEPS, _EPOCHS)
+        self.optimizer = make_optimizer(self.model, config, schedule, _WEIGHT_DECAY, fused=self.is_ours)[0]
+        own = make_average(_EMA, self.model) if self.is_ours else None
+        self.ema = own or ModelEmaV3(self.model, decay=_EMA.decay, foreach=not self.is_official)
+        self.scaler = torch.amp.GradScaler(enabled=self.is_official and images.device.type == "cuda")
+
+    def __call__(self) -> Tensor:
+        """Make one step; return the loss, a scalar."""
+        assert self.mixup is not None
+        images, targets = self.mixup(self.images.clone(), self.labels)  # mixed in place
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.is_bf16):
+            logits = self.network(images)
+        loss: Tensor = self.criterion(logits.float(), targets)
+        if self.is_official:
+            loss.item()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        clip = clip_adaptively if self.is_ours else adaptive_clip_grad
+        clip(self.model.parameters(), clip_factor=_CLIP)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.ema.update(self.model)
+        return loss.detach()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 
 import torch
 from rich.progress import TextColumn
@@ -15,13 +16,11 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from shvit_pl.compat import allocations, limited_recompiles
-from shvit_pl.deploy.benchmark.cells import ONNX, Cell, Deployed, Group, deployed, inference_call
-from shvit_pl.deploy.benchmark.options import BenchmarkOptions
-from shvit_pl.deploy.benchmark.train_step import TrainStep
+from shvit_pl.deploy.benchmark.cells import ONNX, Cell, Deployed, Group, TrainStep, deployed, inference_call
 from shvit_pl.deploy.measuring import short_reason
+from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.deploy.passes import at_size
 from shvit_pl.deploy.timing import Rate, Work, side_by_side, wait_for
-from shvit_pl.designs.cost import Cost
 from shvit_pl.display.terminal import Bars
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork
@@ -30,31 +29,6 @@ PEAK_OF = {
     "cuda": "taken from the GPU for the network and one call, its CUDA graph too; images and other networks left out",
     "cpu": "allocated by torch in one call; weights, images and the libraries' own buffers left out",
 }
-
-
-class CannotRunError(RuntimeError):
-    """The reason why something can't be measured, in one short line."""
-
-    what: str
-    """A cell, or a network at an image size that it can't take."""
-
-    def __init__(self, what: str, error: Exception) -> None:
-        super().__init__(short_reason(error))
-        self.what = what
-
-
-@dataclass(frozen=True)
-class Built:
-    """A cell to be timed."""
-
-    work: Work
-    """One forward pass, or one step of training."""
-    memory: int | None
-    """Peak memory in bytes, as in `PEAK_OF`; None where the device has no such number."""
-    cost: Cost
-    """Parameters and MACs."""
-    folded: str
-    """The way the network was fused, in words."""
 
 
 @dataclass(frozen=True)
@@ -69,89 +43,104 @@ class Measured:
     """Images per second in every block."""
     ratio: float
     """The median over the median of the group's first cell."""
-    built: Built
-    """Memory, cost and fusing."""
+    memory: int | None
+    """Peak memory in bytes, as in `PEAK_OF`; None where the device has no such number."""
+    network: Deployed
+    """The fused network and its cost."""
 
 
-class Steps(Bars):
-    """A progress bar of everything that is built and measured, and lines of what is skipped.
+def measure(
+    groups: Sequence[Group], opened: Mapping[str, OpenedNetwork], options: BenchmarkOptions, device: torch.device
+) -> tuple[list[Measured], dict[str, str]]:
+    """Measure all groups, one after the other, with a progress bar, and lines of what is skipped.
 
     Args:
         groups: The cells.
-        options: The flags.
-    """
-
-    def __init__(self, groups: Sequence[Group], options: BenchmarkOptions) -> None:
-        super().__init__(TextColumn("{task.fields[now]}"))
-        self._measurements = options.rounds
-        self._total = sum(len(group.cells) for group in groups) * (1 + self._measurements)
-        self._bar = self._bars.add_task("benchmark", total=self._total, now="")
-
-    def build(self, what: str) -> None:
-        """Advance by one step, in which something is built."""
-        self.begins(f"building {what}")
-        self.measure(f"building {what}")
-
-    def measure(self, what: str, *_: int) -> None:
-        """Advance by one step, in which something is measured."""
-        self._bars.update(self._bar, advance=1, now=what)
-
-    def leave_out(self, cells: int) -> None:
-        """Subtract cells that will not be measured."""
-        self._total -= cells * self._measurements
-        self._bars.update(self._bar, total=self._total)
-
-
-class Builder:
-    """A builder of cells, one by one.
-
-    Args:
         opened: The networks by name.
+        options: The flags.
         device: The device that computes.
-        train: Build steps of training instead of forward passes.
+
+    Returns:
+        The measured cells, and the reasons why others could not be measured, by cell or network.
+
+    Raises:
+        UserError: where no cell could be measured.
     """
+    builder, measured = _Builder(opened, device, options.train), list[Measured]()
+    with _Steps(groups, options.rounds) as steps:
+        for group in groups:
+            try:
+                measured += _measure_group(group, builder, options, steps)
+            finally:
+                builder.images.cache_clear()
+                torch.compiler.reset()  # frees compiled networks
+                gc.collect()
+    if not measured:
+        what, reason = next(iter(builder.skipped.items()))
+        raise UserError(f"nothing could be measured: {what}: {reason}")
+    return measured, builder.skipped
+
+
+class _Steps(Bars):
+    """A progress bar of everything that is built and measured."""
+
+    def __init__(self, groups: Sequence[Group], rounds: int) -> None:
+        super().__init__(TextColumn("{task.fields[now]}"))
+        self.total = sum(len(group.cells) for group in groups) * (1 + rounds)
+        self._bar = self._bars.add_task("benchmark", total=self.total, now="")
+
+    def step(self, what: str, *_: int) -> None:
+        """Advance by one step, in which something is built or measured."""
+        self._bars.update(self._bar, advance=1, now=what, total=self.total)
+
+
+def _measure_group(group: Group, builder: _Builder, options: BenchmarkOptions, steps: _Steps) -> list[Measured]:
+    built: dict[Cell, tuple[Work, int | None]] = {}
+    with limited_recompiles(len(group.cells) + 8):  # else torch runs further networks eagerly, and only warns
+        for cell in group.cells:
+            steps.begins(f"building {cell}")
+            steps.step(f"building {cell}")
+            what = f"{cell.model}, {cell.pixels} px"  # what a network refuses is said once
+            try:
+                builder.deployed(cell.model, cell.pixels)
+                what = str(cell)
+                built[cell] = builder.build(cell)
+            except Exception as error:  # networks, compilers and devices have errors of their own
+                if builder.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                if what not in builder.skipped:
+                    steps.say(f"skipped: {what}: {short_reason(error)}")
+                builder.skipped[what] = short_reason(error)
+        steps.total -= (len(group.cells) - len(built)) * options.rounds
+        rates = _timed({cell: work for cell, (work, _) in built.items()}, options, steps)
+    first = next(iter(rates.values())).median if rates else 1.0
+    return [
+        Measured(cell, group, rate, rate.median / first, built[cell][1], builder.deployed(cell.model, cell.pixels))
+        for cell, rate in rates.items()
+    ]
+
+
+class _Builder:
+    """A builder of cells, one by one, and the reasons why it could not build some."""
 
     def __init__(self, opened: Mapping[str, OpenedNetwork], device: torch.device, train: bool) -> None:
-        self.opened = opened
-        self.device = device
-        self.train = train
-        self.deployed = cache(self._deployed)
-        self.images = cache(self._images)
+        self.opened, self.device, self.train = opened, device, train
+        self.skipped: dict[str, str] = {}
+        self.deployed = cache(lambda name, pixels: deployed(opened[name], pixels))
+        self.images = cache(lambda batch, pixels: torch.randn(batch, 3, pixels, pixels).to(device))
 
-    def build(self, cell: Cell) -> Built:
-        """Build a cell and run it once.
-
-        Raises:
-            CannotRunError: where that fails: networks, compilers and devices have errors of their own.
-        """
-        network = self.deployed(cell.model, cell.pixels)
-        try:
-            self.images(cell.batch, cell.pixels)  # before memory is watched
-            memory = PeakMemory(self.device)
-            call = self._call(cell, network)
-            call()
-            peak = None if cell.runtime == ONNX else memory.of(call) or None  # torch sees none of ONNX Runtime's
-        except Exception as error:
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            raise CannotRunError(str(cell), error) from error
-        folded = "not fused" if self.train else network.folded
-        return Built(Work(call, cell.batch, self.device), peak, network.cost, folded)
-
-    def _call(self, cell: Cell, network: Deployed) -> Callable[[], Tensor]:
-        images = self.images(cell.batch, cell.pixels)
+    def build(self, cell: Cell) -> tuple[Work, int | None]:
+        """Return a call of a cell that has run once, and its peak memory in bytes, as in `PEAK_OF`."""
+        images = self.images(cell.batch, cell.pixels)  # before memory is watched
+        memory = PeakMemory(self.device)
+        call: Callable[[], Tensor]
         if self.train:
-            return TrainStep(cell, at_size(self.opened[cell.model], cell.pixels), images)
-        return inference_call(cell, network.model, images)
-
-    def _deployed(self, name: str, pixels: int) -> Deployed:
-        try:
-            return deployed(self.opened[name], pixels)
-        except Exception as error:  # models of timm refuse images with errors of their own
-            raise CannotRunError(f"{name}, {pixels} px", error) from error
-
-    def _images(self, batch: int, pixels: int) -> Tensor:
-        return torch.randn(batch, 3, pixels, pixels).to(self.device)
+            call = TrainStep(cell, at_size(self.opened[cell.model], cell.pixels), images)
+        else:
+            call = inference_call(cell, self.deployed(cell.model, cell.pixels).model, images)
+        call()
+        peak = None if cell.runtime == ONNX else memory.of(call) or None  # torch sees none of ONNX Runtime's
+        return Work(call, cell.batch, self.device), peak
 
 
 class PeakMemory:
@@ -176,77 +165,20 @@ class PeakMemory:
             call()
             torch.cuda.synchronize(self.device)
             return torch.cuda.max_memory_reserved(self.device) - self._before
-        return _allocated_at_peak(call) if self.device.type == "cpu" else None
+        if self.device.type != "cpu":
+            return None
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler warns that there is no GPU
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            call()
+        return max(accumulate(allocations(profiler), initial=0))
 
 
-def _allocated_at_peak(call: Callable[[], object]) -> int:
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler warns that there is no GPU
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        call()
-    held = peak = 0
-    for change in allocations(profiler):
-        held += change
-        peak = max(peak, held)
-    return peak
-
-
-def measure(
-    groups: Sequence[Group], builder: Builder, options: BenchmarkOptions, steps: Steps
-) -> tuple[list[Measured], dict[str, str]]:
-    """Measure all groups, one after the other.
-
-    Returns:
-        The measured cells, and the reasons why others could not be measured, by cell or network.
-
-    Raises:
-        UserError: where no cell could be measured.
-    """
-    measured: list[Measured] = []
-    skipped: dict[str, str] = {}
-    for group in groups:
-        try:
-            measured += _measure_group(group, builder, options, steps, skipped)
-        finally:
-            builder.images.cache_clear()
-            torch.compiler.reset()  # frees compiled networks
-            gc.collect()
-    if not measured:
-        what, reason = next(iter(skipped.items()))
-        raise UserError(f"nothing could be measured: {what}: {reason}")
-    return measured, skipped
-
-
-def _measure_group(
-    group: Group, builder: Builder, options: BenchmarkOptions, steps: Steps, skipped: dict[str, str]
-) -> list[Measured]:
-    with limited_recompiles(len(group.cells) + 8):  # else torch runs further networks eagerly, and only warns
-        built = _built(group, builder, steps, skipped)
-        steps.leave_out(len(group.cells) - len(built))
-        rates = _timed(built, options, steps)
-    first = next(iter(rates.values())).median if rates else 1.0
-    return [Measured(cell, group, rate, rate.median / first, built[cell]) for cell, rate in rates.items()]
-
-
-def _built(group: Group, builder: Builder, steps: Steps, skipped: dict[str, str]) -> dict[Cell, Built]:
-    built = {}
-    for cell in group.cells:
-        steps.build(str(cell))
-        try:
-            built[cell] = builder.build(cell)
-        except CannotRunError as error:
-            if error.what not in skipped:
-                steps.say(f"skipped: {error.what}: {error}")
-            skipped[error.what] = str(error)
-    return built
-
-
-def _timed(built: Mapping[Cell, Built], options: BenchmarkOptions, steps: Steps) -> dict[Cell, Rate]:
-    work = {cell: item.work for cell, item in built.items()}
+def _timed(work: Mapping[Cell, Work], options: BenchmarkOptions, steps: _Steps) -> dict[Cell, Rate]:
     if options.protocol == "interleaved":
-        return side_by_side(work, options.rounds, options.block_seconds, steps.measure)
+        return side_by_side(work, options.rounds, options.block_seconds, steps.step)
     rates = {}
     for cell, item in work.items():
-        steps.measure(f"measuring {cell}")
+        steps.step(f"measuring {cell}")
         rates[cell] = officially_timed(item, options.warm_up_seconds or 0.0, options.block_seconds)
     return rates
 

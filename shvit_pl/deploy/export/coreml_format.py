@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import to_pil_image
 
 from shvit_pl.deploy.export.torch_export import exported
 
@@ -28,13 +29,13 @@ def save(
     pixels: bool = False,
     classes: list[str] | None = None,
 ) -> None:
-    """Write `model` to an `.mlpackage` for batches as large as the example.
+    """Write an `.mlpackage` for batches as large as the example, with user-defined metadata.
 
     Args:
         model: In evaluation mode: images to outputs.
         example: A batch `(B, 3, S, S)`.
         path: The package, a folder.
-        metadata: Kept as user-defined metadata.
+        metadata: Texts to keep.
         half: Compute in float16.
         pixels: Take an image of CoreML, whose bytes are divided by 255; B must be 1.
         classes: Names of the outputs, which are probabilities: the package is a classifier.
@@ -43,9 +44,8 @@ def save(
 
     shape = tuple(example.shape)
     image = ct.ImageType(name="images", shape=shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
-    program = exported(model, example, dynamic=False).run_decompositions({})
     network = ct.convert(
-        program,
+        exported(model, example, dynamic=False).run_decompositions({}),
         inputs=[image if pixels else ct.TensorType(name="images", shape=shape)],
         convert_to="mlprogram",
         compute_precision=ct.precision.FLOAT16 if half else ct.precision.FLOAT32,
@@ -56,13 +56,8 @@ def save(
     network.save(str(path))
 
 
-def load(path: Path) -> nn.Module:
-    """Return the network of a package, run by CoreML; it runs on macOS only."""
-    return _Predicting(path)
-
-
-class _Predicting(nn.Module):
-    """A package as a module, on macOS."""
+class CoreMLNetwork(nn.Module):
+    """A package as a module, run by CoreML, on macOS only."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -73,7 +68,8 @@ class _Predicting(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images `(B, 3, S, S)` to outputs `(B, classes)` (pixels as bytes where it takes those)."""
-        outputs = self.network.predict({"images": _picture(images) if self.pixels else images.numpy()})
+        image = to_pil_image((images[0] * 255).round().byte()) if self.pixels else images.numpy()
+        outputs = self.network.predict({"images": image})
         probabilities = next((value for value in outputs.values() if isinstance(value, dict)), None)
         if probabilities is None:
             return torch.from_numpy(next(iter(outputs.values()))).float()
@@ -81,16 +77,13 @@ class _Predicting(nn.Module):
         return torch.tensor([[probabilities[name] for name in names]])
 
 
-def _picture(images: Tensor) -> Any:
-    from torchvision.transforms.v2.functional import to_pil_image
-
-    return to_pil_image((images[0] * 255).round().byte())
+load = CoreMLNetwork  # as all formats name what runs their files
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata that `save` wrote."""
-    found = _spec(path).description.metadata.userDefined
-    return {key.removeprefix(_PREFIX): value for key, value in found.items() if key.startswith(_PREFIX)}
+    metadata = _spec(path).description.metadata.userDefined
+    return {key.removeprefix(_PREFIX): value for key, value in metadata.items() if key.startswith(_PREFIX)}
 
 
 def describe(path: Path) -> list[str]:
@@ -98,13 +91,13 @@ def describe(path: Path) -> list[str]:
     spec = _spec(path)
     (function,) = spec.mlProgram.functions.values()
     operations = next(iter(function.block_specializations.values())).operations
-    counted = Counter(operation.type for operation in operations if operation.type != "const")
+    kinds = Counter(operation.type for operation in operations if operation.type != "const")
+    most = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(4))
     weights = sum(file.stat().st_size for file in (path / "Data/com.apple.CoreML/weights").iterdir())
     kind = spec.description.input[0].type.WhichOneof("Type")
     outputs = ", ".join(output.name for output in spec.description.output)
-    most = ", ".join(f"{number} {name}" for name, number in counted.most_common(4))
     return [
-        f"{counted.total()} operations ({most}, ...), {weights / 1e6:.1f} MB of weights",
+        f"{kinds.total()} operations ({most}, ...), {weights / 1e6:.1f} MB of weights",
         f"input images of {kind}, outputs {outputs}; labels in its user-defined metadata",
     ]
 
@@ -118,8 +111,7 @@ def _spec(path: Path) -> Any:
 def example_of_use(path: Path, images: str) -> str:
     """Return one line of Python, for macOS, that runs a package."""
     kind = _spec(path).description.input[0].type
-    size = (kind.imageType.width, kind.imageType.height)
-    given = (
-        f"PIL.Image.open('FILE').convert('RGB').resize({size})" if kind.HasField("imageType") else images + ".numpy()"
-    )
-    return f"import PIL.Image, coremltools as ct; ct.models.MLModel({str(path)!r}).predict({{'images': {given}}})"
+    value, size = f"{images}.numpy()", (kind.imageType.width, kind.imageType.height)
+    if kind.HasField("imageType"):
+        value = f"PIL.Image.open('FILE').convert('RGB').resize({size})"
+    return f"import PIL.Image, coremltools as ct; ct.models.MLModel({str(path)!r}).predict({{'images': {value}}})"

@@ -12,36 +12,24 @@ from torch import Tensor, nn
 
 from shvit_pl.deploy.export.torch_export import exported
 
-METADATA = "metadata"  # a method of the program, as the format has no place for text
+_METADATA = "metadata"  # a method of the program, as the format has no place for text
 
 
 def save(model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write `model` to a `.pte` file for batches as large as the example.
-
-    Args:
-        model: In evaluation mode: images to outputs.
-        example: A batch `(B, 3, S, S)`.
-        path: The file.
-        metadata: Kept as JSON, which the program's method `metadata` returns.
-    """
+    """Write a `.pte` file for batches `(B, 3, S, S)` as large as the example; its method returns the metadata."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
     lowered = to_edge_transform_and_lower(
         exported(model, example, dynamic=False),
         partitioner=[XnnpackPartitioner()],
-        constant_methods={METADATA: json.dumps(dict(metadata or {}))},
+        constant_methods={_METADATA: json.dumps(dict(metadata or {}))},
     )
     path.write_bytes(lowered.to_executorch().buffer)
 
 
-def load(path: Path) -> nn.Module:
-    """Return the network of a file, run by the ExecuTorch runtime."""
-    return _Program(path)
-
-
-class _Program(nn.Module):
-    """A program of ExecuTorch as a module."""
+class ExecuTorchNetwork(nn.Module):
+    """A file as a module, run by the ExecuTorch runtime."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -56,13 +44,13 @@ class _Program(nn.Module):
         return outputs.clone()  # the program uses its memory again
 
 
+load = ExecuTorchNetwork  # as all formats name what runs their files
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata that `save` wrote."""
-    from executorch.runtime import Runtime
-
-    program = Runtime.get().load_program(path)
-    found: dict[str, str] = json.loads(program.load_method(METADATA).execute([])[0])
-    return found
+    network = ExecuTorchNetwork(path)
+    return dict(json.loads(network.program.load_method(_METADATA).execute([])[0]))
 
 
 def describe(path: Path) -> list[str]:
@@ -76,7 +64,7 @@ def describe(path: Path) -> list[str]:
     names = ", ".join(f"{number} {name.removeprefix('aten::')}" for name, number in outside.most_common())
     return [
         f"{len(plan.delegates)} pieces by XNNPACK; outside of them {names or 'nothing'}",
-        f"labels in its method {METADATA}",
+        f"labels in its method {_METADATA}",
     ]
 
 

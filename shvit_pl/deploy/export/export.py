@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,18 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl import __version__
-from shvit_pl.deploy.export import int8, verify
-from shvit_pl.deploy.export.options import ExportOptions
-from shvit_pl.deploy.export.verify import Difference, silenced
-from shvit_pl.deploy.images import RealImages, digits, in_batches
+from shvit_pl.command_line.quiet import silenced
+from shvit_pl.data.config import EMBEDDED
+from shvit_pl.deploy.export import int8
+from shvit_pl.deploy.images import RealImages, in_batches
 from shvit_pl.deploy.measuring import torch_dtype
-from shvit_pl.deploy.onnx_runtime import OPSET
-from shvit_pl.deploy.passes import fused
+from shvit_pl.deploy.options import ExportOptions
+from shvit_pl.deploy.passes import check_size, fused
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import replacing, size
 from shvit_pl.models.open_network import OpenedNetwork
 
 _COMPARED = 64  # images
+# Fusing and other orders of summation move float32 by about 1e-6 of the largest output; float16 rounds every layer's
+# output to 11 bits, which a hundred layers in a row add up. A wrong operator or weight moves far more.
+_TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 
 
 class Graph(nn.Module):
@@ -32,8 +36,7 @@ class Graph(nn.Module):
 
     Args:
         network: A network `(B, 3, S, S)` to `(B, classes)`.
-        mean: Mean of the normalization of pixels from 0 to 1, per channel; None: images come normalized.
-        std: Standard deviation of the normalization, per channel.
+        normalization: Mean and standard deviation per channel, for pixels from 0 to 1; None: images come normalized.
         softmax: Give probabilities instead of logits.
         dtype: Number type of the network; images and outputs keep their own.
     """
@@ -44,19 +47,15 @@ class Graph(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        normalization: tuple[Sequence[float], Sequence[float]] | None = None,
         softmax: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.network = network.to(dtype)
-        self.normalize = mean is not None and std is not None
-        self.softmax = softmax
-        self.dtype = dtype
-        if mean is not None and std is not None:
-            self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-            self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.normalize, self.softmax, self.dtype = normalization is not None, softmax, dtype
+        for name, values in zip(("mean", "std"), normalization or (), strict=False):
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images `(B, 3, S, S)` to logits or probabilities `(B, classes)`."""
@@ -64,6 +63,43 @@ class Graph(nn.Module):
             images = (images - self.mean) / self.std
         outputs = self.network(images.to(self.dtype)).to(images.dtype)
         return outputs.softmax(dim=-1) if self.softmax else outputs
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of two networks' outputs."""
+
+    largest: float
+    """Largest absolute difference of all outputs."""
+    relative: float
+    """Largest difference as a share of the largest absolute output; NaN where an output is."""
+    agreeing: int
+    """Images on which both have the same top-1 class."""
+    images: int
+    """Images compared."""
+    batches: tuple[int, ...]
+    """Sizes of the batches."""
+
+
+@torch.inference_mode()
+def difference(original: nn.Module, exported: nn.Module, batches: Iterable[Tensor]) -> Difference:
+    """Run both on the same images.
+
+    Args:
+        original: The network, in evaluation mode, on the CPU.
+        exported: The file's network, on the CPU.
+        batches: Images `(B, 3, S, S)` as both take them.
+    """
+    outputs = [(original(images), exported(images)) for images in batches]
+    expected, found = (torch.cat([pair[side] for pair in outputs]).double() for side in (0, 1))
+    largest = (expected - found).abs().max()
+    return Difference(
+        largest.item(),
+        (largest / expected.abs().max()).item(),
+        int((expected.argmax(-1) == found.argmax(-1)).sum()),
+        len(expected),
+        tuple(dict.fromkeys(len(pair[0]) for pair in outputs)),
+    )
 
 
 @dataclass(frozen=True)
@@ -81,7 +117,7 @@ class Job:
     @property
     def tolerance(self) -> float:
         """The relative difference that is allowed."""
-        default = verify.TOLERANCES[self.options.graph_dtype]
+        default = _TOLERANCES[self.options.graph_dtype]
         return default if self.options.tolerance is None else self.options.tolerance
 
     @cached_property
@@ -91,8 +127,8 @@ class Job:
 
     def graph(self, network: nn.Module, dtype: torch.dtype = torch.float32) -> Graph:
         """Return the graph of a network `(B, 3, S, S)` to `(B, classes)`, in evaluation mode."""
-        mean, std = (self.opened.mean, self.opened.std) if self.options.normalize else (None, None)
-        return Graph(network, mean, std, self.options.softmax, dtype).eval()
+        normalization = (self.opened.mean, self.opened.std) if self.options.normalize else None
+        return Graph(network, normalization, self.options.softmax, dtype).eval()
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -121,7 +157,13 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
             written then.
     """
     job = Job(opened, options)
-    images = digits(opened, job.image_size, normalized=not options.normalize)
+    check_size(opened, job.image_size)
+    if options.int8 and opened.fresh:
+        raise UserError(
+            f"--int8: the weights of {opened.name!r} are fresh, so its accuracy means nothing; give a run folder, a "
+            "checkpoint or a Hub repo."
+        )
+    images = RealImages(opened, job.image_size, EMBEDDED, normalized=not options.normalize)
     print(f"converting {opened.name} ({options.graph_dtype}, {job.image_size} px) to {options.format}", flush=True)
     with replacing(options.path) as partial:
         _convert(job, images, partial)
@@ -129,71 +171,59 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
         measured = int8.replace_by_int8(opened, job.image_size, options, partial) if options.int8 else []
         with silenced():
             details = job.module.describe(partial)
-    _print_report(job, found, [*details, *measured])
+    print()
+    for name, text in _report(job, found, [*details, *measured]):
+        print(f"  {name:<11}{text}")
+    shape = f"torch.rand({options.batch or 1}, 3, {job.image_size}, {job.image_size})"
+    print(f"\nuse it: {job.module.example_of_use(options.path, shape)}")
 
 
 def _convert(job: Job, images: RealImages, path: Path) -> None:
-    options = job.options
-    example = in_batches(images.validation(2)[0], [options.batch or 2])[0]
-    # CoreML's converter chooses the precision itself
-    dtype = torch.float32 if options.format == "coreml" else torch_dtype(options.graph_dtype)
-    graph = job.graph(fused(job.opened.model), dtype)
-    try:
-        with silenced():
-            job.module.save(graph, example, path, job.metadata, **_format_arguments(job))
-    except Exception as error:  # converters and their libraries have exceptions of their own
-        raise UserError(
-            f"--format {options.format}: the converter can't write this network ({one_line(error)[:240]})."
-        ) from error
-
-
-def _format_arguments(job: Job) -> dict[str, Any]:
-    """Return the arguments of `save` that only some formats have."""
     options, single = job.options, job.options.batch == 1
+    arguments: dict[str, Any] = {}  # of `save`, that only some formats have
     if options.format == "coreml":
         names = job.opened.class_names if options.softmax and single else None
-        return {"half": options.graph_dtype == "fp16", "pixels": options.normalize and single, "classes": names}
-    if options.format == "onnx":
-        return {"opset": options.opset or OPSET, "dynamic": options.batch is None}
-    return {"dynamic": options.batch is None} if options.format == "torch-export" else {}
+        arguments = {"half": options.graph_dtype == "fp16", "pixels": options.normalize and single, "classes": names}
+    elif options.spec.dynamic:
+        arguments = {"dynamic": options.batch is None, **({"opset": options.opset} if options.opset else {})}
+    # CoreML's converter chooses the precision itself
+    dtype = torch.float32 if options.format == "coreml" else torch_dtype(options.graph_dtype)
+    (example,) = in_batches(images.validation(2)[0], [options.batch or 2])
+    with _failing("the converter can't write this network", options):
+        job.module.save(job.graph(fused(job.opened.model), dtype), example, path, job.metadata, **arguments)
+
+
+@contextmanager
+def _failing(problem: str, options: ExportOptions) -> Iterator[None]:
+    """Silence a converter or a runtime; its exceptions, of any kind, become a `UserError`."""
+    try:
+        with silenced():
+            yield
+    except Exception as error:
+        raise UserError(
+            f"--format {options.format}: {problem} ({one_line(error)[:240]}). Nothing was written to "
+            f"{str(options.path)!r}."
+        ) from error
 
 
 def _verified(job: Job, images: RealImages, path: Path) -> Difference:
-    """Return the measured difference between a file and its network."""
+    """Return the measured difference between a file and its network, in batches of several sizes where it can."""
     options = job.options
     print(f"verifying it with {options.spec.runs_as}", flush=True)
-    exported = _loaded(job, path)
     pictures, _ = images.validation(_COMPARED)
-    sizes = verify.batch_sizes(len(pictures), options.batch)
-    try:
-        with silenced():
-            found = verify.difference(job.graph(job.opened.model), exported, in_batches(pictures, sizes))
-        verify.check(found, job.tolerance)
-    except Exception as error:  # a file that can't be run is as useless as a wrong one
+    sizes = [1, 3, *(min(16, len(pictures) - start) for start in range(4, len(pictures), 16))]
+    if options.batch is not None:
+        sizes = [options.batch] * max(1, len(pictures) // options.batch)
+    with _failing(f"{options.spec.runs_as} can't run the file", options):
+        exported = job.module.load(path)
+        found = difference(job.graph(job.opened.model), exported, in_batches(pictures, sizes))
+    if not found.relative <= job.tolerance:
         raise UserError(
-            f"--format {options.format}: {one_line(error)[:300]}. Nothing was written to {str(options.path)!r}."
-        ) from error
+            f"--format {options.format}: it differs from the network by {found.relative:.1e} of the largest output on "
+            f"{found.images} images (allowed is {job.tolerance:.0e}), and names the same class on {found.agreeing}. "
+            f"Nothing was written to {str(options.path)!r}."
+        )
     return found
-
-
-def _loaded(job: Job, path: Path) -> nn.Module:
-    try:
-        with silenced():
-            network: nn.Module = job.module.load(path)
-    except Exception as error:
-        raise UserError(
-            f"--format {job.options.format}: {job.options.spec.runs_as} can't open the file "
-            f"({one_line(error)[:200]}). Nothing was written to {str(job.options.path)!r}."
-        ) from error
-    return network
-
-
-def _print_report(job: Job, found: Difference | None, details: Sequence[str]) -> None:
-    print()
-    for name, text in _report(job, found, details):
-        print(f"  {name:<11}{text}")
-    images = f"torch.rand({job.options.batch or 1}, 3, {job.image_size}, {job.image_size})"
-    print(f"\nuse it: {job.module.example_of_use(job.options.path, images)}")
 
 
 def _report(job: Job, found: Difference | None, details: Sequence[str]) -> Iterator[tuple[str, str]]:

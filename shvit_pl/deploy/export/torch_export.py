@@ -8,24 +8,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram, export
+from torch.export import Dim, ExportedProgram
 
-METADATA = "metadata.json"  # the name of the extra file
+_METADATA = "metadata.json"  # the name of the extra file
 
 
 def save(
     model: nn.Module, example: Tensor, path: Path, metadata: Mapping[str, str] | None = None, dynamic: bool = True
 ) -> None:
-    """Write `model` to a `.pt2` file.
-
-    Args:
-        model: In evaluation mode: images to outputs.
-        example: A batch `(B, 3, S, S)`; for a dynamic batch its B does not matter.
-        path: The file.
-        metadata: Kept as JSON in the extra file `metadata.json`.
-        dynamic: Take batches of any size instead of B.
-    """
-    extra = {METADATA: json.dumps(dict(metadata or {}))}
+    """Write a `.pt2` file, the metadata as JSON in its extra file; the other arguments are those of `exported`."""
+    extra = {_METADATA: json.dumps(dict(metadata or {}))}
     torch.export.save(exported(model, example, dynamic), path, extra_files=extra)
 
 
@@ -38,9 +30,9 @@ def exported(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgra
         dynamic: Take batches of any size instead of B.
     """
     if not dynamic:
-        return export(model, (example,), strict=False)
+        return torch.export.export(model, (example,), strict=False)
     pair = example[:1].expand(2, -1, -1, -1).contiguous()
-    return export(model, (pair,), dynamic_shapes=({0: Dim("batch")},), strict=False)
+    return torch.export.export(model, (pair,), dynamic_shapes=({0: Dim("batch")},), strict=False)
 
 
 def load(path: Path) -> nn.Module:
@@ -50,16 +42,15 @@ def load(path: Path) -> nn.Module:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata that `save` wrote."""
-    extra = {METADATA: ""}
+    extra = {_METADATA: ""}
     torch.export.load(path, extra_files=extra)
-    found: dict[str, str] = json.loads(extra[METADATA])
-    return found
+    return dict(json.loads(extra[_METADATA]))
 
 
 def describe(path: Path) -> list[str]:
     """Return further lines about a file."""
     nodes = [node for node in torch.export.load(path).graph.nodes if node.op == "call_function"]
-    return [f"{len(nodes)} operators of aten; labels in its extra file {METADATA}"]
+    return [f"{len(nodes)} operators of aten; labels in its extra file {_METADATA}"]
 
 
 def example_of_use(path: Path, images: str) -> str:

@@ -1,21 +1,47 @@
-"""The driver of a sweep: enqueues what is missing, keeps workers alive, and shows the progress."""
+"""The driver of a sweep: it enqueues what is missing, and runs `fit` on one point per slot, beside other drivers."""
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
-from shvit_pl.sweep.engine.pool import Pool
-from shvit_pl.sweep.engine.reading import Status, read_status
-from shvit_pl.sweep.engine.storage import retry_while_unavailable
-from shvit_pl.sweep.engine.sweep_study import SweepStudy
-from shvit_pl.sweep.plan.definition import Definition
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
 
-_POLL = 0.5  # seconds between two looks at the study
+from shvit_pl.cores import cores_of_process
+from shvit_pl.errors import one_line
+from shvit_pl.runs.folder import finished_run, read_curves, read_summary
+from shvit_pl.sweep.engine.reading import Place, Status, read_status
+from shvit_pl.sweep.engine.storage import retry_while_unavailable
+from shvit_pl.sweep.engine.sweep_study import (
+    BEAT,
+    COMMAND,
+    CURVES,
+    ERROR,
+    KEY,
+    LOST,
+    RUN,
+    SUMMARY,
+    SweepStudy,
+)  # fmt: skip
+from shvit_pl.sweep.options import Options
+from shvit_pl.sweep.plan.definition import LOGS, RUNS, Definition, Point, as_flags, value_of
+from shvit_pl.sweep.processes import describe_exit, start_child, this_process
+
+_POLL = 0.2  # seconds between two looks at the runs and the study
+_SILENCE = 6  # heartbeats after which a driver on another machine is taken for dead
+_PATIENCE = 20.0  # seconds for runs to end by themselves
 
 
 class Terminated(BaseException):
@@ -30,51 +56,216 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True)
-class DriverConfig:
-    """Options of the sweep driver."""
+class Launch:
+    """Settings that all runs of this machine share."""
 
-    retries: int = 1
-    """Number of times that a point which fails is tried again."""
-    grace: float = 60.0
-    """Seconds after which a silent worker of another machine is taken for dead."""
-    wait: bool = True
-    """Stay until the last run of all machines has ended, to take it over if need be."""
+    place: Place
+    base: Sequence[str]
+    """Flags that all runs begin with, configs included."""
+    slots: Sequence[str | None]
+    """The GPU of each run that goes on at a time, as CUDA_VISIBLE_DEVICES names it; None where it gets none."""
+    program: Sequence[str] = (sys.executable, "-m", "shvit_pl.cli", "fit")
 
 
-def drive(study: SweepStudy, definition: Definition, pool: Pool, config: DriverConfig, watcher: Watcher) -> Status:
-    """Work until every point is done or given up, here or on other machines.
+@dataclass
+class _Run:
+    """A run of this driver."""
+
+    number: int
+    """The trial's."""
+    point: Point
+    definition: Definition
+    log: Path
+    process: subprocess.Popen[bytes]
+    beats: int = 0
+    due: float = 0.0
+    """When the next sign of life is due, in monotonic seconds."""
+
+
+class Driver:
+    """Runs the points of a sweep, here and beside drivers on other machines.
 
     Args:
         study: The sweep's study.
-        definition: The sweep.
-        pool: Workers to keep alive; they end with this function.
-        config: Retries and patience.
-        watcher: Shows the progress.
-
-    Raises:
-        KeyboardInterrupt: on Ctrl-C, when all runs have ended.
-        Terminated: on SIGTERM, the same.
+        launch: Settings of the runs.
+        options: Retries, heartbeat, and whether to wait for the runs of others.
     """
-    with _signals_raise() as check, pool:
+
+    def __init__(self, study: SweepStudy, launch: Launch, options: Options) -> None:
+        self.study, self.launch, self.options = study, launch, options
+        self.folder = launch.place.folder
+        self._process = this_process()
+        self._runs: dict[int, _Run] = {}  # by slot
+
+    def drive(self, definition: Definition, watcher: Watcher) -> Status:
+        """Work until every point is done or given up, here or on other machines.
+
+        Raises:
+            KeyboardInterrupt: on Ctrl-C, when all runs have ended.
+            Terminated: on SIGTERM, the same.
+        """
+        (self.folder / LOGS).mkdir(parents=True, exist_ok=True)
+        with _signals_raise() as check:
+            try:
+                while True:
+                    check()
+                    status = retry_while_unavailable(partial(self._look, definition))
+                    watcher.show(status)
+                    if status.left == 0 or not (self.options.wait or status.waiting or self._runs):
+                        return status
+                    for slot in range(len(self.launch.slots)):
+                        if slot not in self._runs:
+                            self._fill(slot)
+                    time.sleep(_POLL)
+            except (KeyboardInterrupt, Terminated):
+                print("stopping the runs ...", flush=True)
+                raise
+            finally:
+                self._stop()
+
+    def _look(self, definition: Definition) -> Status:
+        """Look after the runs here, and the points of all machines."""
+        for slot, run in list(self._runs.items()):
+            code = run.process.poll()
+            if code is None:
+                self._beat(run)
+                continue
+            with self._faults_recorded(run.number, run.log):
+                if not self._store(run.number, run.point, run.definition):
+                    error = describe_exit(run.log.read_text(errors="replace"), code)
+                    self.study.end(run.number, TrialState.FAIL, {ERROR: error})
+            del self._runs[slot]
+        self.study.end_abandoned(_SILENCE * self.options.heartbeat)
+        self.study.enqueue_missing(definition.points.values(), self.options.retries)
+        return read_status(self.study, definition, self.options.retries)
+
+    def _beat(self, run: _Run) -> None:
+        """Give a sign of life when it is due; a run whose trial another process has ended is stopped."""
+        if time.monotonic() < run.due:
+            return
+        run.beats, run.due = run.beats + 1, time.monotonic() + self.options.heartbeat
         try:
-            while True:
-                check()
-                status = retry_while_unavailable(lambda: _step(study, definition, config))
-                watcher.show(status)
-                ours = [run for run in status.running if pool.owns(run.owner)]
-                if status.left == 0 or not (config.wait or status.waiting or ours):
-                    return status
-                pool.keep(status.left)
-                time.sleep(_POLL)
-        except (KeyboardInterrupt, Terminated):
-            print("stopping the runs ...", flush=True)
+            self.study.set_attrs(run.number, {BEAT: run.beats})
+        except UpdateFinishedTrialError:
+            _end([run.process])
+
+    def _fill(self, slot: int) -> None:
+        """Start the run of a point that waits, if there is one."""
+        trial = retry_while_unavailable(lambda: self.study.claim(self._process))
+        if trial is None:
+            return
+        # another driver may have added points
+        definition = retry_while_unavailable(self.study.definition)
+        assert definition is not None
+        point = definition.points[trial.user_attrs[KEY]]
+        log = self.folder / LOGS / f"{point.key}.log"
+        with self._faults_recorded(trial.number, log):
+            flags = retry_while_unavailable(lambda: self._flags(trial, point, definition))
+            if retry_while_unavailable(lambda: self._store(trial.number, point, definition)):
+                return  # its run has ended in a driver that died before it could store it
+            command = [*self.launch.program, *flags]
+            with log.open("a") as file:
+                file.write(f"$ {shlex.join(command)}\n")
+                file.flush()
+                environment = run_environment(self.launch.slots[slot], len(self.launch.slots), os.environ)
+                process = start_child(command, file, environment)
+            self._runs[slot] = _Run(trial.number, point, definition, log, process)
+
+    def _flags(self, trial: FrozenTrial, point: Point, definition: Definition) -> list[str]:
+        """Return the flags of `fit` for a point, and store them as its command."""
+        choices = point.choices
+        if definition.search is not None:
+            seed = point.seed + list(definition.points).index(point.key)
+            choices = self.study.suggest(trial.number, definition.search, seed)
+        flags = [
+            *self.launch.base,
+            *as_flags(choices),
+            f"--seed_everything={point.seed}",
+            f"--monitor={definition.monitor}",
+            f"--trainer.default_root_dir={self.folder / RUNS}",
+            f"--run_name={point.key}",
+            "--ckpt_path=last",
+            "--plain=true",
+        ]
+        if definition.pruner != "none":
+            callback = "shvit_pl.sweep.engine.pruning.PruneTrial"
+            settings = {
+                "folder": str(self.folder),
+                "storage": self.launch.place.storage,
+                "study": self.launch.place.study,
+                "trial": trial.number,
+                "metric": definition.monitor,
+                "pruner": definition.pruner,
+            }
+            flags.append(f"--trainer.callbacks+={callback}")
+            flags += as_flags({f"trainer.callbacks.{name}": value for name, value in settings.items()})
+        self.study.set_attrs(trial.number, {COMMAND: flags})
+        return flags
+
+    def _store(self, number: int, point: Point, definition: Definition) -> bool:
+        """End a trial with the results of its run; returns False where the run has none."""
+        run = finished_run(self.folder / RUNS / point.key)
+        if run is None:
+            return False
+        summary = read_summary(run)
+        attrs = {SUMMARY: summary, CURVES: read_curves(run), RUN: str(run.relative_to(self.folder))}
+        values = {objective: value_of(summary, objective) for objective in definition.objectives}
+        missing = [objective for objective, value in values.items() if value is None]
+        if missing:
+            self.study.end(number, TrialState.FAIL, attrs | {ERROR: f"{missing[0]} is not in its summary.json"})
+        else:
+            pruned = definition.pruner != "none" and summary["steps_trained"] < summary["steps"]
+            state = TrialState.PRUNED if pruned else TrialState.COMPLETE
+            self.study.end(number, state, attrs, [value for value in values.values() if value is not None])
+        return True
+
+    @contextmanager
+    def _faults_recorded(self, number: int, log: Path) -> Iterator[None]:
+        """Fail a trial for whatever is raised, so that its point is not tried for ever, and the others go on."""
+        try:
+            yield
+        except StorageInternalError:
             raise
+        except Exception as error:
+            with log.open("a") as file:
+                traceback.print_exc(file=file)
+            fault = {ERROR: f"{type(error).__name__}: {one_line(error)}"}
+            retry_while_unavailable(partial(self.study.end, number, TrialState.FAIL, fault))
+
+    def _stop(self) -> None:
+        """End the runs that still go on here; others, or the same command, go on with them."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        _end([run.process for run in self._runs.values()])
+        with suppress(StorageInternalError):  # then others see that this process is gone
+            for run in self._runs.values():
+                self.study.end(run.number, TrialState.FAIL, {LOST: True, ERROR: "interrupted"})
 
 
-def _step(study: SweepStudy, definition: Definition, config: DriverConfig) -> Status:
-    study.end_abandoned(config.grace)
-    study.enqueue_missing(definition.points.values(), config.retries)
-    return read_status(study, definition, config.retries)
+def run_environment(gpu: str | None, slots: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a run: `environment`, its GPU if it gets one, and its share of the CPU's cores."""
+    # of SLURM's, a run would conclude that it is one of many processes of one training
+    kept = {name: value for name, value in environment.items() if not name.startswith(("SLURM_", "PMI"))}
+    kept["PYTHONUNBUFFERED"] = "1"
+    if slots > 1 and "OMP_NUM_THREADS" not in kept:
+        kept["OMP_NUM_THREADS"] = str(max(1, cores_of_process() // slots))
+    if gpu is not None:
+        kept["CUDA_VISIBLE_DEVICES"] = gpu
+    return kept
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes and their children: by SIGTERM, then by SIGKILL."""
+    until = time.monotonic() + _PATIENCE
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, until - time.monotonic()))
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""Pruning: a run of a search reports its metric after each epoch, and ends where the pruner gives it up."""
+"""Pruning: a run of a search reports its metric after each epoch, and ends when the pruner stops it."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import lightning as L
@@ -13,7 +14,7 @@ from shvit_pl.sweep.engine.sweep_study import SweepStudy
 
 
 class PruneTrial(L.Callback):
-    """Ends a run that the pruner gives up; its run folder is complete, with fewer steps than planned.
+    """Ends a run that the pruner stops; its run folder is complete, with fewer steps than planned.
 
     Args:
         folder: The sweep folder.
@@ -30,19 +31,15 @@ class PruneTrial(L.Callback):
         self._opened: SweepStudy | None = None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Report; between two epochs, ask whether to go on."""
+        """Report the metric; between two epochs, ask the pruner whether to go on."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        hopeless = trainer.is_global_zero and self._is_hopeless(trainer)
+        hopeless, epoch = False, trainer.current_epoch + 1
+        with suppress(StorageInternalError, UserError):  # a database that is unavailable for a while
+            if trainer.is_global_zero:
+                if self._opened is None:
+                    self._opened = SweepStudy(open_storage(Path(self.folder), self.storage), self.study)
+                value = trainer.callback_metrics[self.metric].item()
+                hopeless = self._opened.report(self.trial, value, epoch, self.pruner) and epoch != trainer.max_epochs
         if trainer.strategy.broadcast(hopeless):
             trainer.should_stop = True
-
-    def _is_hopeless(self, trainer: L.Trainer) -> bool:
-        epoch = trainer.current_epoch + 1
-        try:
-            if self._opened is None:
-                self._opened = SweepStudy(open_storage(Path(self.folder), self.storage), self.study)
-            value = trainer.callback_metrics[self.metric].item()
-            return self._opened.report(self.trial, value, epoch, self.pruner) and epoch != trainer.max_epochs
-        except (StorageInternalError, UserError):  # a database that is unavailable for a while
-            return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from fcntl import LOCK_EX, lockf
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,36 +15,27 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from shvit_pl.errors import UserError, first_line
-from shvit_pl.sweep.engine.folder import JOURNAL
 
-try:
-    from fcntl import LOCK_EX, lockf
-except ImportError:  # not on Windows
-    lockf = None  # type: ignore[assignment]
-
+JOURNAL = "study.journal"
 _PATIENCE = 300.0  # seconds that a database may be unavailable
 _CONNECT_TIMEOUT = 10  # seconds that a host may take to answer
-_RACES = 5  # that are lost to processes which make the same tables
+_ATTEMPTS = 6  # at opening a database, whose tables other processes may be creating
 _Errors = type[Exception] | tuple[type[Exception], ...]
 _Result = TypeVar("_Result")
 
 
 def open_storage(folder: Path, storage: str | None) -> BaseStorage:
-    """Open the journal file of a sweep folder, or a database.
-
-    Args:
-        folder: The sweep folder.
-        storage: URL of a database, such as `postgresql://user@host/database`; None for the journal.
+    """Open the journal of a sweep folder, or the database at the URL `storage`.
 
     Raises:
-        UserError: for a database that can't be reached or is not fit for many workers.
+        UserError: for a database that can't be reached or is unsafe for several workers.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if storage is None:
         return open_journal(folder)
     if storage.startswith("sqlite"):
         raise UserError(
-            f"--storage {storage}: SQLite hands one trial to two workers. Leave the flag out (a journal file in the "
+            f"--storage {storage}: SQLite can give one trial to two workers. Leave the flag out (a journal file in the "
             "sweep folder), or give postgresql://USER@HOST/DATABASE."
         )
     if storage.startswith("postgres:"):
@@ -52,16 +44,33 @@ def open_storage(folder: Path, storage: str | None) -> BaseStorage:
         return _open_database(storage)
     except Exception as error:  # of SQLAlchemy, its drivers, or Optuna
         raise UserError(
-            f"--storage {storage}: no such database can be reached ({first_line(error)[:160]}). Allowed is "
+            f"--storage {storage}: the database can't be reached ({first_line(error)[:160]}). Give "
             "postgresql://USER@HOST:PORT/DATABASE, with the password in PGPASSWORD or ~/.pgpass."
         ) from error
 
 
+def _open_database(url: str) -> RDBStorage:
+    """Open a database; where several processes create Optuna's tables at once, all but one fail at first."""
+    from sqlalchemy.exc import IntegrityError, ProgrammingError  # a journal does without
+
+    settings = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_TIMEOUT}}
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return RDBStorage(url, engine_kwargs=settings)
+        except (IntegrityError, ProgrammingError):
+            time.sleep(0.2)
+    return RDBStorage(url, engine_kwargs=settings)
+
+
 def open_journal(folder: Path) -> JournalStorage:
-    """Open the journal of a sweep folder; it is made if there is none."""
+    """Open the journal of a sweep folder, and create it where there is none."""
     path = folder / JOURNAL
-    lock = KernelLock(path) if _can_lock(folder) else JournalFileOpenLock(str(path))
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
+    try:
+        with path.with_suffix(".lock").open("a") as file:
+            lockf(file, LOCK_EX)
+    except OSError:  # some network file systems have no locks
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=KernelLock(path)))  # type: ignore[arg-type]
 
 
 class KernelLock:
@@ -73,14 +82,19 @@ class KernelLock:
 
     def __init__(self, journal: Path) -> None:
         self.journal = journal
-        self._descriptor: int | None = None
+        self._descriptor = -1
 
     def acquire(self) -> bool:
         """Wait for the lock, and cut off what a writer left that died in the middle of a line."""
         self._descriptor = os.open(self.journal.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
         try:
             lockf(self._descriptor, LOCK_EX)
-            _cut_torn_line(self.journal)
+            with self.journal.open("r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - 1))
+                if file.read(1) not in (b"\n", b""):
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
         except BaseException:  # Ctrl-C too: a process that goes on after it must not hold up the others
             self.release()
             raise
@@ -88,47 +102,20 @@ class KernelLock:
 
     def release(self) -> None:
         """Let the next process write."""
-        assert self._descriptor is not None
         os.close(self._descriptor)
-        self._descriptor = None
-
-
-def _can_lock(folder: Path) -> bool:
-    """Return whether this file system has locks; some network file systems have none."""
-    if lockf is None:
-        return False
-    try:
-        with (folder / JOURNAL).with_suffix(".lock").open("a") as file:
-            lockf(file, LOCK_EX)
-    except OSError:
-        return False
-    return True
-
-
-def _cut_torn_line(journal: Path) -> None:
-    """Remove a last line without its end: its writer never reported it as written."""
-    with journal.open("r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size == 0:
-            return
-        file.seek(size - 1)
-        if file.read(1) == b"\n":
-            return
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def hide_password(storage: str | None) -> str | None:
-    """Return a database's URL without its password, which is put into the environment for this process and its runs.
+    """Return a database's URL without its password, which goes into the environment of this process and its runs.
 
-    So it is in no command, file or study.
+    So no command, file or study holds it.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
         url = make_url(storage or "")
-    except ArgumentError:  # no URL; opening it says so
+    except ArgumentError:  # no URL; `open_storage` refuses it
         return storage
     if not url.password or not url.drivername.startswith("postgresql"):
         return storage
@@ -146,16 +133,3 @@ def retry_while_unavailable(action: Callable[[], _Result], errors: _Errors = Sto
             if time.monotonic() > until:
                 raise UserError("--storage: unavailable for too long; repeat the command once it is back.") from error
             time.sleep(1)
-
-
-def _open_database(url: str) -> RDBStorage:
-    """Open a database with Optuna's tables; of several processes that find none and make them, all but one fail."""
-    from sqlalchemy.exc import IntegrityError, ProgrammingError  # a journal does without
-
-    settings = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_TIMEOUT}}
-    for _ in range(_RACES):
-        try:
-            return RDBStorage(url, engine_kwargs=settings)
-        except (IntegrityError, ProgrammingError):
-            time.sleep(0.2)
-    return RDBStorage(url, engine_kwargs=settings)

@@ -1,16 +1,22 @@
-"""The Optuna study behind a sweep: which points wait, run, are done or failed, on any number of machines."""
+"""The Optuna study behind a sweep: which points wait, run, are done or failed, on any number of machines.
+
+Optuna's heartbeats (`fail_stale_trials`) don't serve here: the journal has none, and after a database was away they
+would take every running trial for dead.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import optuna
-from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -20,25 +26,25 @@ from shvit_pl.sweep.plan.definition import Definition, Direction, Point, refuse_
 from shvit_pl.sweep.processes import is_alive
 
 # attributes of the study
-DEFINITION = "definition"
-SPEED = "speed"  # inference speed of the cells
+_DEFINITION = "definition"
 _FORGIVEN = "forgiven"  # numbers of failed trials that do not count any more
+SPEED = "speed"  # inference speed of the cells
 
 # attributes of a trial
 KEY = "key"  # of its point
-OWNER = "owner"  # the worker that runs it
-BEAT = "beat"  # counts up while that worker lives
+OWNER = "owner"  # the driver that runs it
+BEAT = "beat"  # counts up while that driver lives
 SUMMARY = "summary"
 CURVES = "curves"
 RUN = "run"  # folder, relative to the sweep's
 COMMAND = "command"
 ERROR = "error"
-EXIT = "exit_code"
-LOST = "lost"  # the worker died or was stopped: no failure of the run itself
+LOST = "lost"  # its driver died or was stopped: no failure of the run itself
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, *DONE)
-_LOOKS = 4  # in the grace time at least, before a worker is taken for dead
+_LOOKS = 4  # in the grace time at least, before a driver is taken for dead
+_DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 _PRUNERS: dict[str, type[BasePruner]] = {
     "none": NopPruner, "median": MedianPruner, "halving": SuccessiveHalvingPruner,
 }  # fmt: skip
@@ -50,7 +56,7 @@ class SweepStudy:
     Args:
         storage: Where it lives.
         name: Its name.
-        directions: Directions of its objectives, to make it where it is missing.
+        directions: Directions of its objectives, to create it where it is missing.
     """
 
     def __init__(self, storage: BaseStorage, name: str, directions: Sequence[Direction] | None = None) -> None:
@@ -58,31 +64,32 @@ class SweepStudy:
         if directions is None:
             self.optuna_study = optuna.load_study(study_name=name, storage=storage)
         else:
-            self.optuna_study = _create(storage, name, directions)
+            self.optuna_study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                directions=[_DIRECTIONS[direction] for direction in directions],
+                load_if_exists=True,
+            )
         self._study_id = storage.get_study_id_from_name(name)
         self._heard: dict[int, tuple[Any, float]] = {}  # by running trial: its last beat, seconds of silence since
         self._listened = time.monotonic()
 
     def definition(self) -> Definition | None:
         """Return the sweep's definition; None for a new study."""
-        stored = self.optuna_study.user_attrs.get(DEFINITION)
+        stored = self.optuna_study.user_attrs.get(_DEFINITION)
         return Definition.from_dict(stored) if stored is not None else None
 
     def record(self, definition: Definition, where: str) -> int:
-        """Store what defines the sweep; raises `UserError` where the study is of another one.
+        """Store what defines the sweep, and return the number of its new points.
 
-        Args:
-            definition: The sweep.
-            where: The flag that says where it is recorded, and its value.
-
-        Returns:
-            The number of points beyond those that were recorded before.
+        Raises:
+            UserError: where the study is of another sweep; `where` is the flag that names it.
         """
         before = self.definition()
         if before is not None:
             refuse_other(before, definition, where)
-        if before is None or before != definition:
-            self.optuna_study.set_user_attr(DEFINITION, definition.as_dict())
+        if before != definition:
+            self.optuna_study.set_user_attr(_DEFINITION, asdict(definition))
         return len(definition.points) - (len(before.points) if before else 0)
 
     def trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
@@ -105,17 +112,21 @@ class SweepStudy:
             search: Name of the sampler, and the space.
             seed: The sampler's.
         """
-        self.optuna_study.sampler = _make_sampler(search["sampler"], len(self.optuna_study.directions), seed)
+        match search["sampler"] or ("tpe" if len(self.optuna_study.directions) == 1 else "nsga2"):
+            case "tpe":  # parallel trials count as bad until their values are known
+                self.optuna_study.sampler = TPESampler(seed=seed, constant_liar=True)
+            case "nsga2":
+                self.optuna_study.sampler = NSGAIISampler(seed=seed)
+            case _:
+                self.optuna_study.sampler = RandomSampler(seed=seed)
         trial, choices = self._trial(number), dict[str, Any]()
         for flag, values in search["space"].items():
             if isinstance(values, list):
                 choices[flag] = trial.suggest_categorical(flag, values)
-                continue
-            low, high, step, log = values["low"], values["high"], values.get("step"), values.get("log", False)
-            if all(type(end) is int for end in (low, high, step or 1)):
-                choices[flag] = trial.suggest_int(flag, low, high, step=step or 1, log=log)
+            elif all(type(values.get(end, 1)) is int for end in ("low", "high", "step")):
+                choices[flag] = trial.suggest_int(flag, **values)
             else:
-                choices[flag] = trial.suggest_float(flag, low, high, step=step, log=log)
+                choices[flag] = trial.suggest_float(flag, **values)
         return choices
 
     def report(self, number: int, value: float, epoch: int, pruner: str) -> bool:
@@ -125,80 +136,81 @@ class SweepStudy:
         trial.report(value, epoch)
         return trial.should_prune()
 
-    def copy_reports(self, number: int) -> None:
-        """Give a trial the reports of earlier ones of its point, whose last checkpoint it goes on from."""
-        key = self.optuna_study.trials[number].user_attrs[KEY]
-        for earlier in self.trials_by_key()[key]:
-            for step, value in earlier.intermediate_values.items():
-                self.storage.set_trial_intermediate_value(self._id(number), step, value)
-
     def set_attrs(self, number: int, attrs: Mapping[str, Any]) -> None:
         """Set attributes of a trial."""
         for name, value in attrs.items():
             self.storage.set_trial_user_attr(self._id(number), name, value)
 
     def claim(self, owner: dict[str, Any]) -> FrozenTrial | None:
-        """Take the first waiting trial, if there is one; no other worker gets it.
+        """Take the first waiting trial, if there is one; no other driver gets it.
 
         A point that was begun before keeps its place.
         """
-        first = {trial.user_attrs[KEY]: trial.number for trial in reversed(self.trials())}
-        for trial in sorted(self.trials((TrialState.WAITING,)), key=lambda trial: first[trial.user_attrs[KEY]]):
+        waiting = self.trials((TrialState.WAITING,))
+        first = {trial.user_attrs[KEY]: trial.number for trial in reversed(self.trials())} if waiting else {}
+        for trial in sorted(waiting, key=lambda trial: first[trial.user_attrs[KEY]]):
             try:
                 if not self.storage.set_trial_state_values(self._id(trial.number), TrialState.RUNNING):
                     continue
-                # from here on it is ours: a live worker that forgets it would hold it for good
+                # from here on it is ours: a live driver that forgets it would hold it for good
                 retry_while_unavailable(partial(self.set_attrs, trial.number, {OWNER: owner}))
             except UpdateFinishedTrialError:
                 continue
             if not retry_while_unavailable(partial(self._is_duplicate, trial)):
                 return trial
-            self.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: "another trial does this point"})
+            fault = {LOST: True, ERROR: "another trial does this point"}
+            retry_while_unavailable(partial(self.end, trial.number, TrialState.FAIL, fault))
         return None
+
+    def _is_duplicate(self, trial: FrozenTrial) -> bool:
+        """Return whether the same point is done, or has an older live trial: two drivers may enqueue at once."""
+        others = [other for other in self.trials_by_key()[trial.user_attrs[KEY]] if other.number != trial.number]
+        done = any(other.state in DONE for other in others)
+        return done or any(other.state in _LIVE and other.number < trial.number for other in others)
 
     def end(
         self, number: int, state: TrialState, attrs: Mapping[str, Any], values: Sequence[float] | None = None
-    ) -> bool:
-        """End a trial, and set attributes of it; returns False where another process has ended it already."""
-
-        def write() -> bool:
+    ) -> None:
+        """End a trial, and set attributes of it; one that another process has ended stays as it is."""
+        with suppress(UpdateFinishedTrialError):
             self.set_attrs(number, attrs)
-            return self.storage.set_trial_state_values(self._id(number), state, values)
-
-        try:
-            return retry_while_unavailable(write)
-        except UpdateFinishedTrialError:
-            return False
+            self.storage.set_trial_state_values(self._id(number), state, values)
 
     def end_abandoned(self, grace: float) -> None:
-        """End the trials of workers that are dead, or, where that can't be told, silent for `grace` seconds."""
+        """End the trials of drivers that are dead, or, where that can't be told, silent for `grace` seconds."""
         trials, now = self.trials((TrialState.RUNNING,)), time.monotonic()
         # while we were stopped, or the database was unavailable, nobody could be heard
         listened, self._listened = min(now - self._listened, grace / _LOOKS), now
         for trial in trials:
-            owner, silence = trial.user_attrs.get(OWNER), self._silence(trial, listened)
+            owner, beat = trial.user_attrs.get(OWNER), trial.user_attrs.get(BEAT)
+            before, silence = self._heard.get(trial.number, (beat, -listened))
+            silence = silence + listened if beat == before else 0.0
+            self._heard[trial.number] = beat, silence
             alive = None if owner is None else is_alive(owner)
             if alive is False or (alive is None and silence > grace):
                 host = owner["host"] if owner else "unknown"
-                self.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: f"its worker on {host} is gone"})
-
-    def _silence(self, trial: FrozenTrial, listened: float) -> float:
-        """Return the seconds of listening since a trial's last beat."""
-        beat = trial.user_attrs.get(BEAT)
-        before, silence = self._heard.get(trial.number, (beat, -listened))
-        silence = silence + listened if beat == before else 0.0
-        self._heard[trial.number] = beat, silence
-        return silence
+                self.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: f"the sweep that ran it on {host} is gone"})
 
     def enqueue_missing(self, points: Iterable[Point], retries: int) -> None:
-        """Enqueue every point that is neither done, nor waits or runs, nor has failed too often."""
+        """Enqueue every point that is neither done, nor waits or runs, nor has failed too often.
+
+        A trial has the choices and reports of the one before, whose last checkpoint its run goes on from.
+        """
         by_key = self.trials_by_key()
         for point in points:
             trials = by_key.get(point.key, [])
             if any(trial.state in _LIVE for trial in trials) or self.has_failed(trials, retries):
                 continue
-            params = next((trial.params for trial in reversed(trials) if trial.params), {})
-            self.optuna_study.enqueue_trial(params, user_attrs={KEY: point.key})
+            last = next((trial for trial in reversed(trials) if trial.params), None)
+            self.optuna_study.add_trial(
+                optuna.create_trial(
+                    state=TrialState.WAITING,
+                    params=last.params if last else None,
+                    distributions=last.distributions if last else None,
+                    intermediate_values=last.intermediate_values if last else None,
+                    user_attrs={KEY: point.key},
+                )
+            )
 
     def has_failed(self, trials: Sequence[FrozenTrial], retries: int) -> bool:
         """Return whether a point is given up."""
@@ -210,17 +222,10 @@ class SweepStudy:
         by_key = self.trials_by_key()
         if self.trials((TrialState.RUNNING,)):
             return 0
-        self.optuna_study.set_user_attr(
-            _FORGIVEN, [t.number for trials in by_key.values() for t in trials if is_fault(t)]
-        )
+        faults = [trial.number for trials in by_key.values() for trial in trials if is_fault(trial)]
+        self.optuna_study.set_user_attr(_FORGIVEN, faults)
         ended = [trials for trials in by_key.values() if not any(trial.state in _LIVE for trial in trials)]
         return sum(any(map(is_fault, trials)) for trials in ended)
-
-    def _is_duplicate(self, trial: FrozenTrial) -> bool:
-        """Return whether the same point is done, or has an older live trial: two drivers may enqueue at once."""
-        others = [other for other in self.trials_by_key()[trial.user_attrs[KEY]] if other.number != trial.number]
-        done = any(other.state in DONE for other in others)
-        return done or any(other.state in _LIVE and other.number < trial.number for other in others)
 
     def _trial(self, number: int) -> optuna.trial.Trial:
         return optuna.trial.Trial(self.optuna_study, self._id(number))
@@ -230,22 +235,5 @@ class SweepStudy:
 
 
 def is_fault(trial: FrozenTrial) -> bool:
-    """Return whether a trial failed by itself, and not because its worker died or was stopped."""
+    """Return whether a trial failed by itself, and not because its driver died or was stopped."""
     return trial.state == TrialState.FAIL and not trial.user_attrs.get(LOST)
-
-
-def _create(storage: BaseStorage, name: str, directions: Sequence[Direction]) -> optuna.Study:
-    """Create the study where there is none; another process may create it at the same time."""
-    wanted = [StudyDirection.MINIMIZE if direction == "min" else StudyDirection.MAXIMIZE for direction in directions]
-    try:
-        return optuna.create_study(storage=storage, study_name=name, directions=wanted)
-    except DuplicatedStudyError:
-        return optuna.load_study(study_name=name, storage=storage)
-
-
-def _make_sampler(name: str, objectives: int, seed: int) -> BaseSampler:
-    """Make a sampler; to TPE, parallel trials count as bad until their values are known."""
-    name = name or ("tpe" if objectives == 1 else "nsga2")
-    if name == "tpe":
-        return TPESampler(seed=seed, constant_liar=True)
-    return NSGAIISampler(seed=seed) if name == "nsga2" else RandomSampler(seed=seed)

@@ -1,16 +1,22 @@
-"""What defines a sweep: its cells, points and objectives, as they are recorded in its study and compared later."""
+"""The definition of a sweep: its cells, points and objectives, as its folder and its study record them."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
+from shvit_pl.command_line.config_files import read_config
 from shvit_pl.errors import UserError
+from shvit_pl.files import write_whole
 from shvit_pl.runs.metrics import MONITORS
 
 Kind = Literal["grid", "list", "search"]
@@ -22,6 +28,9 @@ COSTS: dict[str, Direction] = {
     "wall_seconds": "min",
     "peak_memory_mb": "min",
 }
+SWEEP = "sweep.yaml"  # the record of a sweep folder
+RUNS = "runs"  # each point's run folder, by its key
+LOGS = "logs"  # the output of each run
 _MOST_DIFFERENCES = 3  # in a message
 _VALUE_LENGTH = 30  # characters of a value in it
 _FOLDER_LENGTH = 120  # characters of a folder's name, before it is cut
@@ -89,13 +98,9 @@ class Definition:
         """The metric that best.ckpt is the best in."""
         return monitor(self.objectives)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as it is stored."""
-        return asdict(self) | {"seeds": list(self.seeds)}
-
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Definition:
-        """Return it from what was stored."""
+        """Return the definition from its stored fields."""
         return cls(**{**stored, "seeds": tuple(stored["seeds"])})
 
 
@@ -204,3 +209,25 @@ def _folder_names(names: Sequence[str]) -> dict[str, str]:
         else f"{short[: _FOLDER_LENGTH - 9]}-{digest(name)}".lstrip("-")
         for name, short in plain.items()
     }
+
+
+def write_record(folder: Path, definition: Definition, study: str, storage: str | None, command: Sequence[str]) -> None:
+    """Write `sweep.yaml`, the record of a sweep folder, for people and for `report`."""
+    record = {
+        "command": shlex.join(command),
+        "study": study,
+        "storage": storage,
+        "definition": asdict(definition),
+    }
+    write_whole(folder / SWEEP, yaml.safe_dump(record, sort_keys=False).encode())
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read `sweep.yaml`; raises `UserError` for a folder without it."""
+    where = f"--folder {str(folder)!r}"
+    if not (folder / SWEEP).is_file():
+        raise UserError(f"{where}: not a sweep folder (no {SWEEP}); give the folder of a sweep.")
+    record = read_config(str(folder / SWEEP))
+    if record.keys() != {"command", "study", "storage", "definition"}:
+        raise UserError(f"{where}: its {SWEEP} is not the record of a sweep. Give another folder, or rename the file.")
+    return record

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shvit_pl.cli import main
 from shvit_pl.command_line.parser import read_options
-from shvit_pl.deploy.benchmark.options import BenchmarkOptions
+from shvit_pl.deploy.options import BenchmarkOptions
 
 TINY = ["tiny", "--device=cpu", "--batch-size=2", "--image-size=64"]
 QUICK = ["--blocks=5", "--seconds=0.002"]

@@ -9,9 +9,9 @@ import pytest
 import timm
 
 from shvit_pl.deploy.benchmark import results
+from shvit_pl.deploy.benchmark.accuracy import IMAGENET, PEERS, draw, known_accuracy
 from shvit_pl.deploy.benchmark.cells import plan
-from shvit_pl.deploy.benchmark.results import IMAGENET, PEERS, check_output, known_accuracy, read_earlier
-from shvit_pl.deploy.benchmark.table import draw_accuracy
+from shvit_pl.deploy.benchmark.results import check_output, ratio, read_earlier
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import open_network
 from tests.deploy.benchmark.small import options
@@ -54,7 +54,7 @@ def test_only_accuracies_of_the_same_dataset_share_a_picture():
         {**row, "model": "c", "images_per_second": 20.0, "top1": 60.0, "top1_dataset": "y", "top1_source": "run"},
         {**row, "model": "d", "images_per_second": 20.0, "top1": None, "top1_dataset": None, "top1_source": None},
     ]
-    figures = draw_accuracy(known, UNDER)
+    figures = draw(known, UNDER)
     assert list(figures) == ["accuracy.png", "accuracy_2.png"]
     labels = [[text.get_text() for text in figure.axes[0].texts] for figure in figures.values()]
     assert labels == [["a (64)", "b (64)"], ["c (64)"]]
@@ -70,7 +70,7 @@ def earlier():
 def test_ratios_to_an_earlier_benchmark_are_row_by_row(earlier):
     found = read_earlier(earlier, UNDER, GROUPS)
     rows = [KEY | {"mode": mode, "images_per_second": 3.0} for mode in ("eager", "official")]
-    assert results.ratios(rows, found) == [1.5, None]
+    assert [ratio(row, found) for row in rows] == [1.5, None]
     assert read_earlier(None, UNDER, GROUPS) is None
 
 

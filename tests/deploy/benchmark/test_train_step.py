@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from shvit_pl.deploy.benchmark.cells import Cell
-from shvit_pl.deploy.benchmark.train_step import TrainStep
+from shvit_pl.deploy.benchmark.cells import Cell, TrainStep
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
 from tests.hub.runs import lively

@@ -9,7 +9,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from shvit_pl.cli import main
 from shvit_pl.deploy.export.export import Graph
-from shvit_pl.deploy.export.options import FORMATS
+from shvit_pl.deploy.options import FORMATS
 from shvit_pl.deploy.passes import fused
 from tests.deploy.export.mil import read_program
 from tests.deploy.export.networks import pictures, settle
@@ -41,7 +41,7 @@ def check(format_, model, tmp_path, side):
     options = {"half": False} if format_ == "coreml" else {}
     normalized = pictures(4, side)
     images = normalized * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
-    graph = Graph(fused(model), MEAN, STD, softmax=True).eval()
+    graph = Graph(fused(model), (MEAN, STD), softmax=True).eval()
     module.save(graph, images[:1], path, {"labels": json.dumps(["a", "b"])}, **options)
     exported = load(format_, path)
     sizes = [1, 3] if FORMATS[format_].dynamic else [1, 1, 1, 1]

@@ -7,7 +7,7 @@ import pytest
 
 from shvit_pl.cli import main
 from shvit_pl.command_line.parser import read_options
-from shvit_pl.deploy.export.options import ExportOptions
+from shvit_pl.deploy.options import ExportOptions
 from shvit_pl.errors import UserError
 
 
@@ -19,13 +19,13 @@ def options(*args):
     ("flags", "parts"),
     [
         (["--format=tflite"], ["--format tflite: allowed are onnx, torch-export, coreml, executorch"]),
-        (["--format=torch-export", "--opset=18"], ["--opset", "belongs to --format onnx", "torch-export"]),
-        (["--format=coreml", "--int8"], ["--int8", "belongs to --format onnx", "coreml"]),
+        (["--format=torch-export", "--opset=18"], ["--opset", "only with --format onnx", "torch-export"]),
+        (["--format=coreml", "--int8"], ["--int8", "only with --format onnx", "coreml"]),
         (["--format=onnx", "--opset=7"], ["--opset 7", "from 18 to 23"]),
         (["--format=executorch", "--dtype=fp16"], ["--dtype fp16", "executorch is written in fp32"]),
         (["--format=onnx", "--int8", "--dtype=fp16"], ["--int8", "made from fp32"]),
-        (["--format=onnx", "--int8_tolerance=1"], ["--int8_tolerance 1", "belongs to --int8"]),
-        (["--format=onnx", "--data=digits"], ["--data digits", "belongs to --int8"]),
+        (["--format=onnx", "--int8_tolerance=1"], ["--int8_tolerance 1", "only with --int8"]),
+        (["--format=onnx", "--data=digits"], ["--data digits", "only with --int8"]),
         (["--format=onnx", "--pretrained"], ["--pretrained", "timm:NAME"]),
         (["--format=onnx", "--batch_size=0"], ["--batch_size 0", "from 1"]),
         (["--format=onnx", "--image_size=-1"], ["--image_size -1", "from 1"]),

@@ -10,11 +10,11 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from shvit_pl.sweep.engine.driver import DriverConfig, drive
-from shvit_pl.sweep.engine.pool import Pool, slots_for
+from shvit_pl.sweep.engine.driver import Driver, Launch
+from shvit_pl.sweep.engine.reading import Place
 from shvit_pl.sweep.engine.storage import open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
-from shvit_pl.sweep.engine.worker import WorkerSpec
+from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.processes import kill_on_parent_exit
 from shvit_pl.sweep.watch import LiveTable
@@ -77,30 +77,22 @@ class Sweep:
 
 
 def main(sweep):
-    spec = WorkerSpec(sweep.folder, sweep.storage, STUDY, (), tuple(sweep.program), sweep.heartbeat)
-    slots = slots_for(sweep.workers, sweep.gpus)
-    return (with_report if sweep.report else engine_alone)(sweep, spec, slots)
+    place = Place(Path(sweep.folder), sweep.storage, STUDY)
+    launch = Launch(
+        place, (), [sweep.gpus[slot % 2] if sweep.gpus else None for slot in range(sweep.workers)], sweep.program
+    )
+    options = Options(retries=sweep.retries, heartbeat=sweep.heartbeat, wait=sweep.wait, speed=False, plain=True)
+    if sweep.report:
+        from shvit_pl.sweep.start import run_sweep
 
-
-def engine_alone(sweep, spec, slots):
-    """As `run_sweep` does it."""
-    Path(sweep.folder).mkdir(parents=True, exist_ok=True)
-    study = SweepStudy(open_storage(Path(sweep.folder), sweep.storage), STUDY, ["max"])
+        return run_sweep(sweep.definition, launch, options, ["shvit-pl", "sweep"])
+    place.folder.mkdir(parents=True, exist_ok=True)
+    study = SweepStudy(open_storage(place.folder, place.storage), STUDY, ["max"])
     study.record(sweep.definition, "--folder")
     study.forgive()
-    with LiveTable(Path(sweep.folder), plain=True) as table:
-        config = DriverConfig(sweep.retries, 6 * sweep.heartbeat, sweep.wait)
-        status = drive(study, sweep.definition, Pool(spec, slots), config, table)
+    with LiveTable(place.folder, plain=True) as table:
+        status = Driver(study, launch, options).drive(sweep.definition, table)
     return 1 if status.failed else 0
-
-
-def with_report(sweep, spec, slots):
-    from shvit_pl.sweep.options import Options
-    from shvit_pl.sweep.start import run_sweep
-
-    options = Options(retries=sweep.retries, heartbeat=sweep.heartbeat, wait=sweep.wait, speed=False, plain=True)
-    run_sweep(sweep.definition, spec, slots, options, ["shvit-pl", "sweep"])
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-WORKER, TRIAL, DRIVER = "shvit_pl.sweep.engine.worker", "--run_name=", "tests.sweep.engine.launch"
+RUN, DRIVER = "--run_name=", "tests.sweep.engine.launch"
 
 
 def processes_of(folder, kind=""):

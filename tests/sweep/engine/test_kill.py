@@ -1,4 +1,4 @@
-"""Trials, workers and drivers of a sweep are killed at random, and every point is done exactly once."""
+"""Runs and drivers of a sweep are killed at random, and every point is done exactly once."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from time import monotonic, sleep
 import pytest
 from optuna.trial import TrialState
 
-from tests.sweep.engine.processes import DRIVER, TRIAL, WORKER, children_of, kill, processes_of, wait_until
+from tests.sweep.engine.processes import DRIVER, RUN, children_of, kill, processes_of, wait_until
 
 ROUNDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(3, 20))]
 KILLS = 9  # in a round, at most
@@ -31,29 +31,21 @@ class Round:
             assert monotonic() < until, f"not done; killed so far {dict(self.killed)}"
             sleep(self.draw.uniform(0, 0.7))
             if self.killed.total() < KILLS:
-                kills = [self.kill_trial, self.kill_worker, self.kill_driver]
-                self.draw.choices(kills, weights=[3, 2, 1])[0]()
+                self.draw.choices([self.kill_run, self.kill_driver], weights=[2, 1])[0]()
         assert {driver.returncode for driver in self.drivers} == {0}
 
-    def kill_trial(self):
-        self.kill_one(TRIAL)
-
-    def kill_worker(self):
-        self.kill_one(WORKER)
-
-    def kill_one(self, kind):
-        there = sorted(processes_of(self.sweep.folder, kind))
-        if there:
-            kill(self.draw.choice(there))
-            self.killed[kind] += 1
+    def kill_run(self):
+        runs = sorted(processes_of(self.sweep.folder, RUN))
+        if runs:
+            kill(self.draw.choice(runs))
+            self.killed[RUN] += 1
 
     def kill_driver(self):
         """Kill one, see that nothing of it stays, and start one or two that join in."""
         driver = self.draw.choice(self.drivers)
         if driver.poll() is not None:
             return
-        workers = children_of(driver.pid)
-        its = {*workers, *(trial for worker in workers for trial in children_of(worker))}
+        its = set(children_of(driver.pid))
         kill(driver.pid)
         driver.wait()
         self.killed[DRIVER] += 1

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from shvit_pl.sweep.engine.driver import DriverConfig, drive
-from shvit_pl.sweep.engine.pool import Pool
+from shvit_pl.sweep.engine.driver import Driver, Launch
+from shvit_pl.sweep.engine.reading import Place
 from shvit_pl.sweep.engine.storage import open_journal
 from shvit_pl.sweep.engine.sweep_study import ERROR, LOST, OWNER, SweepStudy
-from shvit_pl.sweep.engine.worker import WorkerSpec
+from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.processes import this_process
 from tests.sweep.engine.launch import STUDY
-from tests.sweep.engine.processes import WORKER, children_of, kill, processes_of, wait_until
+from tests.sweep.engine.processes import RUN, kill, processes_of, wait_until
 from tests.sweep.engine.test_kill import assert_done_once
 
 
@@ -47,12 +47,10 @@ def test_stopping_ends_all_and_the_same_command_goes_on(sweep, sent, code):
 def test_two_drivers_share_the_points(sweep, storage):
     sweep.storage, sweep.workers = storage, 2
     drivers = [sweep.start(), sweep.start()]
-    assert wait_until(lambda: len(processes_of(sweep.folder, WORKER)) >= 4)
-    workers = [set(children_of(driver.pid)) for driver in drivers]
+    assert wait_until(lambda: len(processes_of(sweep.folder, RUN)) == 4)  # two at a time of each
     assert [driver.wait(90) for driver in drivers] == [0, 0]
     assert_done_once(sweep)
-    owners = {trial.user_attrs[OWNER]["pid"] for trial in sweep.study().trials()}
-    assert all(owners & its for its in workers)
+    assert {trial.user_attrs[OWNER]["pid"] for trial in sweep.study().trials()} == {driver.pid for driver in drivers}
     assert len(sweep.lines("start")) == sweep.points
 
 
@@ -82,7 +80,7 @@ def test_ctrl_c_that_is_swallowed_on_its_way_stops_the_sweep_all_the_same(sweep)
     study = SweepStudy(open_journal(folder), STUDY, ["max"])
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        drive(study, sweep.definition, Pool(WorkerSpec(sweep.folder, None, STUDY, ()), []), DriverConfig(), Deaf())
+        Driver(study, Launch(Place(folder, None, STUDY), (), []), Options()).drive(sweep.definition, Deaf())
     assert signal.getsignal(signal.SIGINT) == before
 
 
@@ -95,12 +93,13 @@ def test_a_killed_driver_takes_all_its_processes_along(sweep):
     assert wait_until(lambda: not processes_of(sweep.folder), 3)
 
 
-def test_a_killed_workers_run_goes_on_from_its_checkpoint(sweep):
+def test_a_killed_drivers_run_goes_on_from_its_checkpoint(sweep):
     sweep.points, sweep.workers, sweep.retries, sweep.trouble = 1, 1, 0, {"seconds": 2}
     driver = sweep.start()
     assert running(sweep, 1)
-    kill(children_of(driver.pid)[0])
-    assert driver.wait(60) == 0
+    kill(driver.pid)
+    driver.wait()
+    assert sweep.start().wait(60) == 0
     assert_done_once(sweep)
     assert "going on from" in (Path(sweep.folder) / "logs" / "lr-0_seed-0.log").read_text()
 

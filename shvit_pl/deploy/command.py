@@ -1,0 +1,68 @@
+"""`shvit-pl benchmark` and `shvit-pl export`: their help and mistakes in flags need no heavy import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shvit_pl.command_line.checks import check_extra
+from shvit_pl.command_line.parser import read_options
+from shvit_pl.deploy.options import AVERAGED, BenchmarkOptions, ExportOptions
+
+
+def benchmark(args: list[str]) -> None:
+    """Run `shvit-pl benchmark`: measure networks in turns in one process, and write a table and its files."""
+    options = read_options(
+        BenchmarkOptions,
+        args[1:],
+        command="benchmark",
+        description="Measure networks in turns: milliseconds, images per second, memory, and ratios to the first.",
+        epilog="Lists have commas. Modes: official (traced, as speed_test.py of the official code), eager (fused, "
+        "channels-last), compiled (the same by torch.compile; reduce-overhead and max-autotune are its modes), "
+        "optimized (shvit_pl.deploy.optimize).",
+        positional=["models"],
+    )
+    if "onnx" in options.runtimes:
+        check_extra("--runtime onnx", "onnx")
+    from shvit_pl.command_line.quiet import quiet
+
+    quiet()
+    from shvit_pl.deploy.benchmark import accuracy, cells, measure, results
+    from shvit_pl.deploy.measuring import chosen_device, num_threads
+
+    device = chosen_device(options.device)
+    official_on_cpu = options.protocol == "official" and device.type == "cpu"
+    with num_threads(1 if official_on_cpu else options.threads):
+        conditions = results.conditions(options, device)
+        output = Path(options.output).expanduser()
+        results.check_output(output, conditions)
+        opened = cells.open_all(options)
+        groups = cells.plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
+        earlier = results.read_earlier(options.compare, conditions, groups)
+        print(results.describe(conditions), flush=True)
+        measured, skipped = measure.measure(groups, opened, options, device)
+        rows = results.make_rows(measured)
+        results.print_table(rows, conditions, earlier)
+        rows = [row | accuracy.columns(opened[row["model"]], row["image_size"]) for row in rows]
+        facts = results.environment(conditions, opened, measured, skipped, ["shvit-pl", *args])
+        results.write(output, rows, facts, accuracy.draw(rows, conditions))
+    print(f"written: {output}")
+
+
+def export(args: list[str]) -> None:
+    """Run `shvit-pl export`: turn a run, a repo of the Hub or a design into a file that other programs run."""
+    options = read_options(
+        ExportOptions,
+        args[1:],
+        command="export",
+        description="Write a network for other programs: fused, verified by running the file on real images.",
+        positional=["network"],
+    )
+    if options.spec.extra is not None:
+        check_extra(f"--format {options.format}", options.spec.extra)
+    from shvit_pl.command_line.quiet import quiet
+
+    quiet()
+    from shvit_pl.deploy.export.export import export as export_network
+    from shvit_pl.models.open_network import open_network
+
+    export_network(open_network(options.network, AVERAGED[options.weights], options.pretrained), options)

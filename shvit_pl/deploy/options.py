@@ -1,0 +1,304 @@
+"""The flags of the commands that measure and export, their types and checks, and the formats; read without torch."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
+
+from shvit_pl.errors import UserError
+
+Dtype = Literal["fp32", "bf16", "fp16"]
+FormatName = Literal["onnx", "torch-export", "coreml", "executorch"]
+Mode = Literal["official", "eager", "compiled", "reduce-overhead", "max-autotune", "optimized"]
+Weights = Literal["raw", "ema"]
+
+AVERAGED = {None: None, "raw": False, "ema": True}  # value of --weights: take the moving average?
+PAPER_BATCH = {"cuda": 256, "cpu": 16, "mps": 16}  # images, the default of --batch_size
+_SET_BY_OFFICIAL = ("mode", "dtype", "runtime", "blocks", "train", "optimize")  # flags
+
+if TYPE_CHECKING:  # mypy takes no type that a function makes
+    Count = int
+    Images = int
+    Opset = int
+    Pixels = int
+    Repeats = int
+    Seconds = float
+    Share = float
+    Threads = int
+else:
+    Count, Share = PositiveInt, NonNegativeFloat
+    Opset = restricted_number_type("OpsetInt", int, [(">=", 18), ("<=", 23)])  # that PyTorch's exporter writes
+    Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
+    Images = restricted_number_type("ImagesInt", int, [(">=", 1), ("<=", 2**20)])
+    Repeats = restricted_number_type("RepeatsInt", int, (">=", 5))  # quartiles of fewer measurements mean little
+    Pixels = Threads = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", 4096)])  # one type for equal limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringOptions:
+    """The options that all commands that measure have."""
+
+    models: tuple[str, ...]
+    """A design (s1), run folder, checkpoint, Hub repo (user/name) or timm:NAME."""
+    device: str = "auto"
+    """The device: auto, cpu, cuda, cuda:1 or mps."""
+    threads: Threads | None = None
+    """Threads of a CPU (default: torch's)."""
+    output: str
+    """Folder of the results; earlier ones are replaced."""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for all mistakes, a line each."""
+        if mistakes := list(self.mistakes()):
+            raise UserError("\n".join(mistakes))
+
+    def mistakes(self) -> Iterator[str]:
+        """Give a message for each value that is impossible or contradicts another one."""
+        try:
+            output_folder(self.output)
+        except UserError as error:
+            yield str(error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions(MeasuringOptions):
+    """The flags of `shvit-pl benchmark`, and the values that they stand for."""
+
+    batch_size: tuple[Images, ...] | None = None
+    """Images per batch, such as 1,32 (default: 256 on a GPU, 16 on a CPU)."""
+    image_size: tuple[Pixels, ...] | None = None
+    """Side in pixels, such as 224,512 (default: each network's own)."""
+    mode: tuple[Mode, ...] | None = None
+    """Ways to run torch (default: eager,optimized; with --train eager)."""
+    optimize: bool = False
+    """Add optimized to the modes."""
+    dtype: tuple[Dtype, ...] | None = None
+    """Number types (default: fp32; official has its own)."""
+    runtime: tuple[Literal["torch", "onnx"], ...] | None = None
+    """Programs that compute (default: torch)."""
+    train: bool = False
+    """Measure training steps: mixing, forward, backward, clipping, AdamW, moving average."""
+    weights: Weights | None = None
+    """Weights of checkpoints (default: those that their run monitored)."""
+    output: str = "benchmark"
+    """Folder of the results; an earlier benchmark under the same conditions is replaced."""
+    compare: str | None = None
+    """Folder of an earlier benchmark under the same conditions, to compare with."""
+    protocol: Literal["interleaved", "official"] = "interleaved"
+    """How to time; official does all that the official speed_test.py does, with 1 thread on a CPU."""
+    blocks: Repeats | None = None
+    """Measurements of each network, from 5 (default: 7)."""
+    seconds: Seconds | None = None
+    """Seconds of one block (default: 0.5), or of the official timing (default: 60)."""
+    warm_up: Seconds | None = None
+    """Seconds of the official warm-up (default: 10)."""
+
+    def mistakes(self) -> Iterator[str]:
+        """Give a message for each value that is impossible or contradicts another one."""
+        yield from super().mistakes()
+        if self.compare == "":
+            yield "--compare '': give a folder, such as benchmark."
+        if self.protocol == "official":
+            for flag in _SET_BY_OFFICIAL:
+                if value := getattr(self, flag):
+                    text = ",".join(value) if isinstance(value, tuple) else value
+                    yield (
+                        f"--{flag} {text}: --protocol official sets it itself. Leave it out; to measure the official "
+                        "network with others, give --mode official,eager,optimized instead."
+                    )
+            if self.threads not in (None, 1):
+                yield f"--threads {self.threads}: --protocol official has one thread; leave it out."
+        elif self.warm_up is not None:
+            yield "--warm_up: only with --protocol official; otherwise the warm-up runs until timings stop improving."
+        if self.train and "onnx" in self.runtimes:
+            yield "--runtime onnx: it has no training steps; leave out --train or --runtime onnx."
+        if self.train and "fp16" in self.dtypes:
+            yield "--dtype fp16: the recipe trains in fp32 or bf16; give one of these with --train."
+        if self.runtimes == ("onnx",) and "fp32" not in self.dtypes:
+            yield f"--dtype {','.join(self.dtypes)}: with --runtime onnx, allowed is fp32."
+        if self.runtimes == ("onnx",) and self.mode:
+            yield f"--mode {','.join(self.mode)}: it needs --runtime torch; leave it out, or give --runtime torch,onnx."
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The modes to measure, each once."""
+        if self.protocol == "official":
+            return ("official",)
+        modes = self.mode or (("eager",) if self.train else ("eager", "optimized"))
+        return tuple(dict.fromkeys((*modes, *["optimized"] * self.optimize)))
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The number types to measure."""
+        return self.dtype or ("fp32",)
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """The runtimes to measure."""
+        return self.runtime or ("torch",)
+
+    @property
+    def rounds(self) -> int:
+        """Measurements of each cell; the official protocol makes one."""
+        return 1 if self.protocol == "official" else self.blocks or 7
+
+    @property
+    def block_seconds(self) -> float:
+        """Seconds of one measurement."""
+        return self.seconds or (60.0 if self.protocol == "official" else 0.5)
+
+    @property
+    def warm_up_seconds(self) -> float | None:
+        """Seconds of the official warm-up; None where the warm-up runs until timings stop improving."""
+        return (self.warm_up or 10.0) if self.protocol == "official" else None
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format of exports."""
+
+    suffix: str
+    """Suffix of the files."""
+    module: str
+    """Name of its module, which has `save`, `load`, `read_metadata`, `describe` and `example_of_use`."""
+    extra: str | None
+    """Extra of this package that it needs."""
+    dynamic: bool
+    """One file takes batches of any size."""
+    dtypes: tuple[str, ...]
+    """Number types that its graph may have; the first is the default."""
+    runs_as: str
+    """Program that runs the files."""
+
+    def load_module(self) -> Any:
+        """Return the module that writes and reads the format."""
+        return import_module(f"shvit_pl.deploy.{self.module}")
+
+    @property
+    def runs_here(self) -> bool:
+        """False for CoreML elsewhere than on macOS."""
+        return self.suffix != ".mlpackage" or platform.system() == "Darwin"
+
+
+FORMATS = {
+    "onnx": Format(".onnx", "onnx_runtime", "onnx", True, ("fp32", "fp16"), "onnxruntime"),
+    "torch-export": Format(".pt2", "export.torch_export", None, True, ("fp32", "fp16"), "torch"),
+    "coreml": Format(".mlpackage", "export.coreml_format", "coreml", False, ("fp16", "fp32"), "CoreML"),
+    "executorch": Format(".pte", "export.executorch_format", "executorch", False, ("fp32",), "the ExecuTorch runtime"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """The flags of `shvit-pl export`, and the values that they stand for."""
+
+    network: str
+    """A run folder, a checkpoint, a Hub repo (hf-hub:user/name), a design, or timm:NAME."""
+    format: FormatName
+    """Format to write."""
+    output: str | None = None
+    """File to write (default: model in a run folder, else the network's name here)."""
+    weights: Weights | None = None
+    """Weights of a run (default: those that its --monitor watched)."""
+    pretrained: bool = False
+    """Take timm's weights for timm:NAME."""
+    image_size: Count | None = None
+    """Side in pixels (default: the network's own)."""
+    normalize: bool = False
+    """Let the graph take pixels from 0 to 1 and normalize them."""
+    softmax: bool = False
+    """Let the graph give probabilities instead of logits."""
+    dtype: Literal["fp32", "fp16"] | None = None
+    """Number type of the graph (default: fp32; coreml fp16)."""
+    batch_size: Count | None = None
+    """Fixed batch size (default: any; coreml and executorch 1)."""
+    opset: Opset | None = None
+    """Opset of onnx, 18 to 23 (default: 18)."""
+    tolerance: Share | None = None
+    """Allowed difference, as a share of the largest output (default: 1e-4; fp16 2e-2)."""
+    int8: bool = False
+    """Write the convolutions of onnx in int8, and compare top-1 and speed with float."""
+    int8_tolerance: Share | None = None
+    """Points of top-1 that int8 may cost (default: 1)."""
+    data: str | None = None
+    """Images for --int8 (default: the run's own dataset, else the digits)."""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for all mistakes, a line each."""
+        if mistakes := list(self._mistakes()):
+            raise UserError("\n".join(mistakes))
+
+    def _mistakes(self) -> Iterator[str]:
+        if self.format != "onnx":
+            for flag, value in (("--opset", self.opset), ("--int8", self.int8)):
+                if value:
+                    yield f"{flag}: only with --format onnx; leave it out with {self.format}."
+        if not self.int8:
+            for flag, setting in (("--int8_tolerance", self.int8_tolerance), ("--data", self.data)):
+                if setting is not None:
+                    yield f"{flag} {setting}: only with --int8; give that too, or leave it out."
+        if self.graph_dtype not in self.spec.dtypes:
+            yield f"--dtype {self.graph_dtype}: {self.format} is written in {' or '.join(self.spec.dtypes)} here."
+        elif self.int8 and self.dtype == "fp16":
+            yield f"--int8 --dtype {self.dtype}: int8 is made from fp32; leave out --dtype."
+        try:
+            check_of_timm("--pretrained", self.pretrained, self.network)
+        except UserError as error:
+            yield str(error)
+        path, flag = self.path, f"--output {str(self.path)!r}"
+        if path.suffix != self.spec.suffix:
+            yield f"{flag}: a file of {self.format} ends in {self.spec.suffix}."
+        elif not path.parent.is_dir():
+            yield f"{flag}: there is no folder {str(path.parent)!r}; make it first."
+        elif path.exists() and path.is_dir() != (self.format == "coreml"):
+            yield f"{flag}: something else is there; give another name."
+
+    @property
+    def spec(self) -> Format:
+        """The format's properties."""
+        return FORMATS[self.format]
+
+    @property
+    def graph_dtype(self) -> str:
+        """The number type of the graph."""
+        return self.dtype or self.spec.dtypes[0]
+
+    @property
+    def batch(self) -> int | None:
+        """The only size of a batch; None for any."""
+        return self.batch_size or (None if self.spec.dynamic else 1)
+
+    @cached_property
+    def path(self) -> Path:
+        """The file: that of `--output`, else in a run folder `model`, beside a checkpoint, or here."""
+        if self.output:
+            return Path(self.output).expanduser()
+        ending = ("_int8" if self.int8 else "") + self.spec.suffix
+        source = Path(self.network).expanduser()
+        if source.is_dir():
+            return source / f"model{ending}"
+        if source.is_file():
+            return source.with_name(source.stem + ending)
+        return Path(self.network.split(":")[-1].split("/")[-1].split("@")[0] + ending)
+
+
+def output_folder(value: str) -> str:
+    """Return the value of `--output`; raises `UserError` where it is empty, or a folder that can't be replaced."""
+    if not value:
+        raise UserError("--output '': give a folder, such as benchmark.")
+    if Path.cwd().is_relative_to(Path(value).expanduser().resolve()):
+        raise UserError(f"--output {value!r}: the command runs inside this folder; give a new one, such as benchmark.")
+    return value
+
+
+def check_of_timm(flag: str, value: object, network: str) -> None:
+    """Raise `UserError` where a flag that belongs to models of timm is given with another network."""
+    if value and not network.startswith("timm:"):
+        raise UserError(f"{flag}: only for models of timm (timm:NAME); a run or a repo has weights of its own.")
