@@ -6,7 +6,6 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-import yaml
 
 from shvit_pl.analysis.command import STUDIES
 from shvit_pl.cli import COMMANDS, main
@@ -15,7 +14,7 @@ from shvit_pl.designs.named import NAMED
 from shvit_pl.fit.lightning_cli import Parser
 from shvit_pl.fit.trainer import Trainer
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import fit, only_run
+from tests.cli.runs import fit, only_run, printed
 
 CONFIGS = sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name != "sweeps")
 DESIGNS = [path for path in CONFIGS if path.parent == shipped_configs()]  # the others: test_configs.py, test_recipes.py
@@ -69,12 +68,15 @@ def test_the_flags_of_the_contract_exist(capsys):
 
 
 def test_configs_are_layered_and_printed(tmp_path, capsys):
-    (tmp_path / "mine.yaml").write_text("model: {design: {name: tiny}}\ndata: {batch_size: 7}\n")
-    assert main(["fit", "--config=s1.yaml", "--config=mine.yaml", "--data.batch_size=9", "--print_config"]) == 0
-    config = yaml.safe_load(capsys.readouterr().out)
+    first = "model: {design: {name: tiny}, distill: {teacher: test_resnet, tau: 3.0}}\ndata: {batch_size: 7}\n"
+    (tmp_path / "first.yaml").write_text(first)
+    (tmp_path / "soft.yaml").write_text("model: {distill: {objective: soft, tau: 2.0}}")
+    flags = ["--data.batch_size=9", "--model.distill.alpha=0.7"]
+    config = printed(capsys, "--config=s1.yaml", "--config=first.yaml", "--config=soft.yaml", *flags)
     assert config["model"]["design"]["name"] == "tiny"
-    assert config["data"]["batch_size"] == 9
-    assert config["data"]["image_size"] == 128
+    assert (config["data"]["batch_size"], config["data"]["image_size"]) == (9, 128)
+    distill = {"teacher": "test_resnet", "alpha": 0.7, "objective": "soft", "tau": 2.0, "heads": None}
+    assert config["model"]["distill"].items() >= distill.items()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)

@@ -20,7 +20,7 @@ from tests.cli.runs import (
     weights,
 )
 
-pytestmark = needs_two_cores
+pytestmark = [pytest.mark.slow, needs_two_cores]
 
 TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
 # plain steps, so that rounding stays rounding: Adam divides by gradients that are nearly zero
@@ -80,7 +80,6 @@ def test_with_batchnorm_frozen_two_processes_equal_one_of_the_same_global_batch(
     assert_two_equal_one(frozen, tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["hard", "feature", pytest.param("soft_batchmean", marks=pytest.mark.full)])
 def test_two_processes_with_a_teacher_each_equal_one(objective, run, tmp_path):
     flags = [f"--model.distill.teacher={run}", f"--model.distill.objective={objective}"]
@@ -90,7 +89,6 @@ def test_two_processes_with_a_teacher_each_equal_one(objective, run, tmp_path):
     assert_two_equal_one(two, tmp_path, *flags)
 
 
-@pytest.mark.slow
 def test_two_processes_on_a_cache_equal_one_and_write_the_cache_that_one_writes(run, tmp_path):
     flags = cache_flags(run, tmp_path / "one", *MIXED)
     assert cache_teacher(*FROZEN, *flags) == 0
@@ -103,7 +101,6 @@ def test_two_processes_on_a_cache_equal_one_and_write_the_cache_that_one_writes(
     assert not list((tmp_path / "both").glob("*.partial"))
 
 
-@pytest.mark.slow
 def test_with_live_batchnorm_two_processes_equal_one_that_accumulates_their_half_batches(tmp_path, monkeypatch):
     two = fit_in_two_processes(tmp_path / "two", *SGD, "--data.batch_size=8")
     in_turns = TrainSampler.__iter__

@@ -6,7 +6,6 @@ from io import StringIO
 
 import pytest
 import torch
-import yaml
 
 from shvit_pl import create_model, load_weights
 from shvit_pl.cli import main
@@ -76,17 +75,6 @@ def test_a_distilled_checkpoint_holds_no_teacher_and_loads_into_a_model_of_one_h
             assert not report.reinitialised
             assert not {key for key in report.unexpected if not key.startswith("head_dist")}
         torch.testing.assert_close(one.eval()(images), two.eval()(images))
-
-
-def test_a_teacher_may_be_in_layered_configs(run, tmp_path):
-    soft = {"objective": "soft", "tau": 2.0}
-    for name, settings in (("teacher", {"teacher": str(run), "tau": 3.0}), ("soft", soft)):
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"model": {"distill": settings}}))
-    assert fit("--config=teacher.yaml", "--config=soft.yaml", "--model.distill.alpha=0.7", *ONE_STEP) == 0
-    expected = {"teacher": str(run), "alpha": 0.7, **soft, "heads": None}
-    saved = yaml.safe_load((only_run(tmp_path) / "config.yaml").read_text())["model"]["distill"]
-    for found in (saved, content(only_run(tmp_path))["hyper_parameters"]["distill"]):
-        assert found.items() >= expected.items()
 
 
 def test_a_distillation_may_begin_with_trained_weights(distilled, run, tmp_path):
