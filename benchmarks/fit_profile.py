@@ -29,8 +29,7 @@ from shvit_pl.data.batch_transform import PlannedCrop
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.transforms import train_transform
 from shvit_pl.models import create_model
-from shvit_pl.modules.averaging import Average
-from shvit_pl.modules.optim import clip_adaptively
+from shvit_pl.modules.optim import Average, clip_adaptively
 
 _PACKAGES = ("torch", "torchvision", "timm", "datasets", "lightning")
 _RECIPE = ["--config=s1.yaml", "--config=recipes/imagenet_300e.yaml", "--data.repeats=1"]

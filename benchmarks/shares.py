@@ -9,12 +9,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from shvit_pl.deploy.onnx_runtime import onnx_network
+from shvit_pl.deploy.onnx_runtime import save
 
 _CALLS = 5
 _KINDS = {  # what the names of operators and kernels contain
@@ -41,10 +42,15 @@ def shares(call: Callable[[], Any], device: torch.device) -> dict[str, float]:
 def onnx_shares(model: nn.Module, images: Tensor) -> dict[str, float]:
     """The same of a network in ONNX Runtime, by its own profiler."""
     with TemporaryDirectory() as folder:
-        network = onnx_network(model, images, Path(folder) / "profile")
+        path = Path(folder) / "model.onnx"
+        save(model, images.cpu().contiguous(), path, dynamic=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+        options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
+        session = onnxruntime.InferenceSession(path, options)
         for _ in range(_CALLS):
-            network(images)
-        events = json.loads(Path(network.session.end_profiling()).read_text())
+            session.run(None, {"images": images.numpy(force=True)})
+        events = json.loads(Path(session.end_profiling()).read_text())
     times: Counter[str] = Counter()
     for event in events:
         if event["name"].endswith("_kernel_time"):

@@ -17,11 +17,12 @@ from jsonargparse import auto_cli
 
 from benchmarks.gaps import gap, gap_table
 from benchmarks.report import environment, publish, table
-from shvit_pl.deploy.benchmark.cells import open_all, plan
+from shvit_pl.deploy.benchmark.cells import plan
 from shvit_pl.deploy.benchmark.measure import Measured, measure
 from shvit_pl.deploy.measuring import chosen_device, device_name
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.display.words import counted
+from shvit_pl.models.open_network import open_network
 
 MODELS = ("s1", "s4")
 _OURS = "optimized"
@@ -99,7 +100,7 @@ def _measured(target: Target, settings: dict[str, Any], device: torch.device) ->
     options = BenchmarkOptions(
         **settings, batch_size=(target.batch,), mode=modes, dtype=target.dtypes, train=target.train
     )
-    opened = open_all(options)
+    opened = {name: open_network(name) for name in MODELS}
     groups = plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
     return measure(groups, opened, options, device)[0]
 

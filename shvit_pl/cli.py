@@ -12,19 +12,14 @@ from shvit_pl.errors import UserError, did_you_mean, system_error
 
 
 class Command(NamedTuple):
-    """A command.
-
-    Attributes:
-        function: `module:name` in this package, by default called with the command's name and all that follows.
-        help: One line.
-        writes: The flag that says where it writes.
-        typed: Whether the function's own arguments are the flags instead.
-    """
+    """A command."""
 
     function: str
+    """`module:name` in this package; called with the command's name and all that follows."""
     help: str
+    """One line."""
     writes: str = "--trainer.default_root_dir"
-    typed: bool = False
+    """The flag for the folder or file that it writes."""
 
 
 _FIT = "fit.command:run"
@@ -34,12 +29,12 @@ COMMANDS = {
     "test": Command(_FIT, "measure a checkpoint on the test images"),
     "predict": Command(_FIT, "write predictions.csv for a dataset or a folder of images", "--output"),
     "cache-teacher": Command(
-        "fit.command:cache_teacher", "run a teacher once, and keep its answers for fit", "--model.distill.cache"
+        "fit.command:run", "run a teacher once, and store its logits for fit", "--model.distill.cache"
     ),
     "sweep": Command(
         "sweep.command:run", "run fit for every cell and seed of a sweep file, and compare them", "--folder"
     ),
-    "report": Command("sweep.command:report", "write the page of a sweep, also while it runs", "--folder", typed=True),
+    "report": Command("sweep.command:report", "write the page of a sweep, also while it runs", "--folder"),
     "push": Command("push:run", "push a run, or the best of a sweep, to the Hugging Face Hub", "--output"),
     "benchmark": Command("deploy.command:benchmark", "measure how fast networks are, side by side", "--output"),
     "export": Command(
@@ -52,9 +47,7 @@ COMMANDS = {
         "look into networks: what their heads, their time and their stages are worth",
         "--output",
     ),
-    "designs": Command(
-        "designs.table:designs", "print the named designs with parameters, MACs and token grids", typed=True
-    ),
+    "designs": Command("designs.table:run", "print the named designs with parameters, MACs and token grids"),
 }
 
 
@@ -76,10 +69,13 @@ def main(args: list[str] | None = None) -> int:
 
 def _run(name: str, args: list[str]) -> int:
     try:
-        _call(name, args)
+        module, function = COMMANDS[name].function.split(":")
+        getattr(import_module(f"shvit_pl.{module}"), function)(args)
         sys.stdout.flush()
     except UserError as error:
-        return _refuse(name, str(error).rsplit("UserError: ", 1)[-1].strip())  # a worker's comes with its traceback
+        return _refuse(
+            name, str(error).rsplit("UserError: ", 1)[-1].strip()
+        )  # from a worker process it comes with the traceback
     except BrokenPipeError:  # the reader has left, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -97,17 +93,6 @@ def _run(name: str, args: list[str]) -> int:
             return 130
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     return 0
-
-
-def _call(name: str, args: list[str]) -> None:
-    module, function = COMMANDS[name].function.split(":")
-    command = getattr(import_module(f"shvit_pl.{module}"), function)
-    if not COMMANDS[name].typed:
-        command(args)
-        return
-    from shvit_pl.command_line.parser import run_function
-
-    run_function(command, name, args[1:])
 
 
 def _refuse(name: str, message: str) -> int:

@@ -6,5 +6,5 @@ import os
 
 
 def cores_of_process() -> int:
-    """Cores that this process may use: on a shared machine, fewer than there are."""
+    """Return the number of cores that this process may use: on a shared machine, fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake, and what its messages are made of."""
+"""The exception for a user's mistake, and the parts of its messages."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ from difflib import get_close_matches
 
 
 class UserError(ValueError):
-    """A mistake in what the user asked for: shown as one message, without a traceback, exit code 2."""
+    """A user's mistake: shown as a message without a traceback, exit code 2."""
+
+
+def refuse(mistakes: Iterable[str]) -> None:
+    """Raise `UserError` with all mistakes, a line each; return where there are none."""
+    if lines := list(mistakes):
+        raise UserError("\n".join(lines))
 
 
 @contextmanager
-def naming(flag: str) -> Iterator[None]:
-    """Put the flag, or its section, before the message of a `UserError`."""
+def error_prefix(prefix: str) -> Iterator[None]:
+    """Put a prefix, such as a flag or its section, before the message of a `UserError`."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{flag}{error}") from error
+        raise UserError(f"{prefix}{error}") from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -29,16 +35,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def system_error(error: OSError, flag: str) -> str:
-    """What the system refuses (a full disk, ...) in one line, and the flag that says where else to write."""
+    """Return one line on an error of the system, such as a full disk, and the flag to write elsewhere."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror}; make room or get access, or give another {flag}."
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, without the advice below it, or its name where it has none."""
+    """Return the first line of an exception's message, or its name where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message in one line, or its name where it has none."""
+    """Return an exception's message in one line, or its name where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

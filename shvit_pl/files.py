@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and rows as CSV."""
+"""Atomic writing of files and folders, and rows as CSV."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from uuid import uuid4
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name in the same folder, for a file or a folder, which takes its place when the block ends well.
+    """Yield a temporary path in the same folder, whose file or folder replaces `path` when the block ends well.
 
-    If the block raises, what it wrote is deleted, and what was at `path` stays. A link to a folder stays a link.
+    If the block raises, its output is deleted, and `path` stays as it was. A link to a folder stays a link.
     """
     path = path.resolve() if path.is_dir() else path
     own = uuid4().hex  # nobody else's, even on a disk that machines share
@@ -23,7 +23,16 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         if path.is_dir() and partial.is_dir():
-            _replace_folder(path, partial)
+            # a folder can't be replaced at once: it is put aside, and comes back if its successor can't take its place
+            aside = partial.with_name(f"{partial.name}.old")
+            path.replace(aside)
+            try:
+                partial.replace(path)
+            except OSError:
+                aside.replace(path)
+                raise
+            with suppress(OSError):  # the new one is in its place
+                remove(aside)
         else:
             partial.replace(path)
     finally:
@@ -31,24 +40,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: bytes) -> Path:
-    """Write a file at once, and the folder that it is in."""
+    """Write a file atomically, and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         partial.write_bytes(content)
     return path
-
-
-def _replace_folder(path: Path, successor: Path) -> None:
-    """A folder can't be replaced at once: it is put aside, and comes back where its successor can't take its place."""
-    aside = successor.with_name(f"{successor.name}.old")
-    path.replace(aside)
-    try:
-        successor.replace(path)
-    except OSError:
-        aside.replace(path)
-        raise
-    with suppress(OSError):  # the new one is in its place
-        remove(aside)
 
 
 def remove(path: Path) -> None:
@@ -60,7 +56,7 @@ def remove(path: Path) -> None:
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Return the bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
@@ -74,6 +70,6 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], line_end: str = "\
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV, as text."""
+    """Return the rows of a CSV, as text."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))

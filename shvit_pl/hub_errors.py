@@ -1,4 +1,4 @@
-"""Whether the Hugging Face Hub answers, and what its errors mean to a user."""
+"""Reachability of the Hugging Face Hub, and messages for its errors."""
 
 from __future__ import annotations
 
@@ -10,19 +10,7 @@ from functools import lru_cache
 from textwrap import shorten
 from typing import Literal
 
-from huggingface_hub import HfApi, constants, get_session, get_token
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, constants, errors, get_session, get_token
 
 from shvit_pl.errors import UserError, one_line
 
@@ -52,7 +40,9 @@ def hub_reachable() -> bool:
     try:
         get_session().head(constants.ENDPOINT, timeout=_ANSWER_S)
     except Exception:  # of the client's HTTP library, of the system, of a malformed proxy address
-        _use_cache_only()
+        constants.HF_HUB_OFFLINE = True
+        if "datasets" in sys.modules:  # it copied the setting when it was imported
+            sys.modules["datasets"].config.HF_HUB_OFFLINE = True
         return False
     return True
 
@@ -60,12 +50,6 @@ def hub_reachable() -> bool:
 def use_cache_if_unreachable() -> None:
     """Restrict the Hub's clients to their local cache where the Hub does not answer."""
     hub_reachable()
-
-
-def _use_cache_only() -> None:
-    constants.HF_HUB_OFFLINE = True
-    if "datasets" in sys.modules:  # it copied the setting when it was imported
-        sys.modules["datasets"].config.HF_HUB_OFFLINE = True
 
 
 def why_unreachable() -> str:
@@ -88,7 +72,7 @@ def why_no_model(error: BaseException, repo: str) -> str:
         repo: `user/name`, or `user/name@revision`.
     """
     name, _, revision = repo.partition("@")
-    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__  # the client found nothing in its cache after this error
     if refused := _why_refused(error, "model", name, revision):
         return refused
@@ -99,7 +83,7 @@ def why_no_model(error: BaseException, repo: str) -> str:
         )
     if failed := _why_later(error):
         return failed
-    if isinstance(error, EntryNotFoundError):
+    if isinstance(error, errors.EntryNotFoundError):
         return f"no model of timm: {constants.ENDPOINT}/{name} lacks config.json or the weights. Give another repo."
     return f"it can't be fetched from the Hub ({shorten(one_line(error), 160, placeholder=' ...')})."
 
@@ -119,21 +103,21 @@ def _why_refused(
 ) -> str | None:
     """Explain a refusal to let a repository be read; None for other errors."""
     page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name}"
-    if isinstance(error, GatedRepoError):
+    if isinstance(error, errors.GatedRepoError):
         obstacle = "the account of this token has no access" if get_token() else "there is no token"
         return (
             f"a gated {kind}, and {obstacle}. Ask for access at {page}, and set HF_TOKEN to a token of the account "
             f"that has it ({token_page()})."
         )
-    if isinstance(error, RepositoryNotFoundError | HFValidationError):
+    if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         return (
             f"no such folder or file here, and no such {_NOUNS[kind]} on the Hub. Give {_ALTERNATIVES[kind]}; a "
             "private one needs HF_TOKEN."
         )
-    if isinstance(error, RevisionNotFoundError):
+    if isinstance(error, errors.RevisionNotFoundError):
         flag = " (--data.revision)" if kind == "dataset" else ""
         return f"it has no branch, tag or commit {revision!r}{flag}; they are listed at {page}."
-    if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+    if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403):
         return (
             f"the Hub does not let this token read it ({error.response.status_code}). Set HF_TOKEN to one that may "
             f"({token_page()}), or unset it for what is public."
@@ -143,7 +127,7 @@ def _why_refused(
 
 def _why_later(error: BaseException) -> str | None:
     """Explain an outage of the Hub, or too many requests; None for other errors."""
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
     if status == 429:
         return "too many requests for the Hub (429). Wait a few minutes."
     return f"the Hub itself has failed ({status}). Wait a while." if status >= 500 else None
@@ -155,36 +139,33 @@ def hub_errors(repo_id: str) -> Iterator[None]:
     get_session().timeout = patience()
     try:
         yield
-    except LocalTokenNotFoundError as error:
+    except errors.LocalTokenNotFoundError as error:
         raise HubError(
             f"there is no token for the Hub. Make one that may write at {token_page()}, then: hf auth login (or set "
             "HF_TOKEN)."
         ) from error
-    except HfHubHTTPError as error:
+    except errors.HfHubHTTPError as error:
         raise HubError(_why_later(error) or _why_not_pushed(error, repo_id)) from error
-    except OfflineModeIsEnabled as error:
+    except errors.OfflineModeIsEnabled as error:
         raise HubError(OFFLINE) from error
-    except HTTPError as error:
-        raise HubError(_no_answer(error)) from error
+    except errors.HTTPError as error:
+        problem = f"the connection to the Hub broke ({one_line(error)[:120]})."
+        if "Timeout" in type(error).__name__:  # the classes belong to the client's HTTP library, whichever it is
+            problem = f"the Hub has not answered for {patience():g} seconds (HF_HUB_DOWNLOAD_TIMEOUT changes that)."
+        raise HubError(problem) from error
     except (OSError, RuntimeError, ValueError) as error:  # of the system, of uploads, of the card's metadata
         raise HubError(f"the push failed ({one_line(error)[:160]}).") from error
 
 
-def _why_not_pushed(error: HfHubHTTPError, repo_id: str) -> str:
+def _why_not_pushed(error: errors.HfHubHTTPError, repo_id: str) -> str:
     status = error.response.status_code
     details = f" ({' '.join(error.server_message.split())[:120]})" if error.server_message else ""
     reason, advice = {
         401: ("the Hub does not accept the token", f"Log in again (hf auth login), or set HF_TOKEN: {token_page()}"),
         403: (f"the Hub does not let this token write to {repo_id!r}", f"Make one that may at {token_page()}"),
-        404: (f"the Hub knows no {repo_id!r}, or does not show it to this token", "Check the name"),
+        404: (f"the Hub has no {repo_id!r}, or does not show it to this token", "Check the name"),
     }.get(status, (f"the Hub refuses the push ({status})", "Its page says more"))
     return f"{reason}{details}. {advice}."
-
-
-def _no_answer(error: HTTPError) -> str:
-    if "Timeout" in type(error).__name__:  # the classes belong to the client's HTTP library, whichever it is
-        return f"the Hub has not answered for {patience():g} seconds (HF_HUB_DOWNLOAD_TIMEOUT changes that)."
-    return f"the connection to the Hub broke ({one_line(error)[:120]})."
 
 
 def patience() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
@@ -12,6 +13,9 @@ from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
 from shvit_pl.runs.finished_run import FinishedRun, SweepChoice, Weights
 from shvit_pl.sweep.plan.definition import SWEEP
+
+if TYPE_CHECKING:
+    from shvit_pl.hub.card import Target
 
 
 @dataclass(frozen=True)
@@ -65,43 +69,36 @@ def run(args: list[str]) -> None:
         positional=("folder",),
     )
     from shvit_pl.command_line.quiet import quiet
-    from shvit_pl.hub_errors import HubError
 
     quiet()
+    from shvit_pl.hub.access import check_access
+    from shvit_pl.hub.upload import Target, push
+    from shvit_pl.hub_errors import HubError
+
+    target = Target(options.repo_id, options.revision, options.public)
     if options.dry_run:
-        _write(options)
+        _write(options, target)
         return
     try:
-        _push(options)
+        account = check_access(options.repo_id)  # before anything slow
+        finished, sweep = options.open()
+        print(f"pushing {finished.folder} to {options.repo_id} as {account}", flush=True)
+        push(finished, target, sweep)
     except HubError as error:
         raise UserError(f"{error} Fix this and run the same command again.") from error
 
 
-def _push(options: PushOptions) -> None:
-    from shvit_pl.hub.access import check_access
-    from shvit_pl.hub.upload import Target, push
-
-    account = check_access(options.repo_id)  # before anything slow
-    finished, sweep = options.open()
-    print(f"pushing {finished.folder} to {options.repo_id} as {account}", flush=True)
-    push(finished, Target(options.repo_id, options.revision, options.public), sweep)
-
-
-def _write(options: PushOptions) -> None:
+def _write(options: PushOptions, target: Target) -> None:
     from shvit_pl.deploy.measuring import holds_results
-    from shvit_pl.hub.upload import Target, is_ours, write_files
+    from shvit_pl.hub.upload import is_ours, write_files
 
     finished, sweep = options.open()
     folder = Path(options.output or Path(options.folder) / "hub").expanduser()
     holds_results(folder, is_ours)  # raises where it holds others
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
-        write_files(finished, partial, Target(options.repo_id, options.revision, options.public), sweep)
-    print(f"{folder}: files of a push to {options.repo_id}", *_sizes(folder), sep="\n")
+        write_files(finished, partial, target, sweep)
+    print(f"{folder}: files of a push to {options.repo_id}")
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        print(f"{decimal(path.stat().st_size):>9}  {path.relative_to(folder).as_posix()}")
     print("nothing was pushed")
-
-
-def _sizes(folder: Path) -> list[str]:
-    """Return a line for each file in a folder: its size and its path in it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [f"{decimal(path.stat().st_size):>9}  {path.relative_to(folder).as_posix()}" for path in files]

@@ -13,7 +13,7 @@ from torch.utils.data import get_worker_info
 
 
 def run_seed() -> int:
-    """The run's seed, as `seed_everything` has set it."""
+    """Return the run's seed, as `seed_everything` has set it."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0))
 
 
@@ -24,8 +24,8 @@ def seed_all(*key: int) -> None:
 
 
 def seed_cpu(*key: int) -> None:
-    """As `seed_all`, but leave the generators of other devices alone."""
-    seed = hash(key) % 2**63  # of whole numbers, Python's hash is the same in every process
+    """Seed as `seed_all` does, but leave the generators of other devices alone."""
+    seed = hash(key) % 2**63  # Python hashes integers alike in every process
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)

@@ -28,9 +28,9 @@ def test_trainer_parameters_are_those_of_lightnings_trainer(method):
     expected = {name: each for name, each in signature(getattr(Trainer, method)).parameters.items() if name != "self"}
     assert found.keys() == expected.keys()
     for name, parameter in expected.items():
-        default = found[name].default
+        default = found[name][0]
         assert (ast.literal_eval(default) if default else Parameter.empty) == parameter.default
-    assert all(each.help for each in found.values())
+    assert all(text for _, text in found.values())
 
 
 def test_a_folders_config_is_the_saved_networks(tmp_path):

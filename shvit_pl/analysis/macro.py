@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from shvit_pl.analysis.ready_network import ReadyNetwork, in_turns
-from shvit_pl.deploy.timing import Traffic, images_per_second
+from shvit_pl.analysis.study import ReadyNetwork, in_turns
+from shvit_pl.deploy.timing import Rate, Traffic, images_per_second
 from shvit_pl.designs.cost import Operation, Part, cost_parts
 from shvit_pl.designs.design import Design
 from shvit_pl.models import SHViT
 
 Place = tuple[str, Operation]  # a stage, as `cost_parts` names it, and an operation
+Quartiles = tuple[float, float, float]  # the median in the middle
 Reading = TypeVar("Reading")
-Moment = float | torch.cuda.Event
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,6 @@ class Load:
 
 
 @dataclass(frozen=True)
-class TimeShare:
-    """A place's share of the time: the median over the passes, all of them scaled to a sum of 1."""
-
-    share: float
-    """The median, from 0 to 1."""
-    quartiles: tuple[float, float]
-    """First and third quartile of the passes, scaled as the median."""
-
-
-@dataclass(frozen=True)
 class MeasuredPart:
     """A part of a design and its load."""
 
@@ -87,8 +78,8 @@ class MeasuredPart:
     """Side in pixels of what its output sees."""
     load: Load
     """Its load for a batch."""
-    time: TimeShare
-    """Its share of the time."""
+    shares: Quartiles
+    """Its share of the time: quartiles over the passes, scaled such that the medians of all parts add up to 1."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +90,12 @@ class MeasuredDesign:
     """Its name on the command line."""
     design: Design
     """The design."""
+    pixels: int
+    """Side of the images."""
     batch_size: int
     """Images of a batch."""
-    images_per_second: tuple[float, float, float]
-    """Speed of the whole network without instruments: median and quartiles."""
+    rate: Rate
+    """Speed of the whole network without instruments, in images/s."""
     parts: tuple[MeasuredPart, ...]
     """Its parts, in the order in which they are computed."""
 
@@ -119,42 +112,28 @@ class MeasuredDesign:
             stages[part.part.stage] = stages.get(part.part.stage, Load(0, 0, 0.0)) + part.load
         return stages
 
+    @property
     def slowest(self) -> str:
-        """Return the stage that takes most time."""
+        """Stage that takes most time."""
         stages = self.stages
         return max(stages, key=lambda name: stages[name].seconds)
 
 
 def measure(networks: Sequence[ReadyNetwork], repeats: int) -> list[MeasuredDesign]:
-    """Count and measure networks of ours; their measurements take turns.
-
-    Args:
-        networks: The networks, on the device.
-        repeats: Passes whose parts are timed.
-    """
-    models = {network.opened.name: network.model for network in networks}
-    rates = images_per_second(models, {network.opened.name: network.images for network in networks})
+    """Count and measure networks of ours, whose measurements take turns; parts are timed in `repeats` passes."""
+    models = {network.name: network.model for network in networks}
+    rates = images_per_second(models, {network.name: network.images for network in networks})
     designs = []
     for network, shares in zip(networks, time_shares(networks, repeats), strict=True):
         assert isinstance(network.opened.model, SHViT)
-        name, model = network.opened.name, network.opened.model
-        parts = _parts(network, model, shares, len(network.images) / rates[name].median)
-        rate = (rates[name].median, *rates[name].quartiles)
-        designs.append(MeasuredDesign(name, model.design, len(network.images), rate, parts))
+        design, batch, rate = network.opened.model.design, len(network.images), rates[network.name]
+        fields, moved, parts = receptive_fields(design, network.pixels), bytes_of_places(network), []
+        for part in cost_parts(design, network.opened.model.num_classes, network.pixels):
+            place = part.stage, part.operation
+            load = Load(2 * part.cost.macs * batch, moved[place], shares[place][1] * batch / rate.median)
+            parts.append(MeasuredPart(part, fields[place], load, shares[place]))
+        designs.append(MeasuredDesign(network.name, design, network.pixels, batch, rate, tuple(parts)))
     return designs
-
-
-def _parts(
-    network: ReadyNetwork, model: SHViT, shares: Mapping[Place, TimeShare], seconds: float
-) -> tuple[MeasuredPart, ...]:
-    fields = receptive_fields(model.design, network.pixels)
-    moved = bytes_of_places(network)
-    parts = []
-    for part in cost_parts(model.design, model.num_classes, network.pixels):
-        place = part.stage, part.operation
-        load = Load(2 * part.cost.macs * len(network.images), moved[place], shares[place].share * seconds)
-        parts.append(MeasuredPart(part, fields[place], load, shares[place]))
-    return tuple(parts)
 
 
 # ---- places: stages and operations of a network, watched by hooks
@@ -165,19 +144,16 @@ _HEAD = ("global_pool", "flatten", "head")
 
 def places(model: SHViT) -> dict[str, Place]:
     """Return the place of each module that a forward pass calls, by its name; together they do all that it does."""
-    return {name: place for name, place in _places(model) if not isinstance(model.get_submodule(name), nn.Identity)}
-
-
-def _places(model: SHViT) -> Iterator[tuple[str, Place]]:
-    yield "patch_embed", ("stem", "stem")
+    found: dict[str, Place] = {"patch_embed": ("stem", "stem")}
     for number, depth in enumerate(model.design.depth):
         stage = f"stage {number + 1}"
-        yield f"stages.{number}.downsample", (stage, "downsampling")
+        found[f"stages.{number}.downsample"] = stage, "downsampling"
         for block in range(depth):
             for child, operation in _BLOCK_OPERATIONS.items():
-                yield f"stages.{number}.blocks.{block}.{child}", (stage, operation)
+                found[f"stages.{number}.blocks.{block}.{child}"] = stage, operation
     for name in _HEAD:
-        yield name, ("head", "head")
+        found[name] = "head", "head"
+    return {name: place for name, place in found.items() if not isinstance(model.get_submodule(name), nn.Identity)}
 
 
 @contextmanager
@@ -192,68 +168,53 @@ def watched(model: SHViT, read: Callable[[], Reading]) -> Iterator[list[tuple[Pl
     def end_of(place: Place) -> Callable[..., None]:
         return lambda *_: readings.append((place, starts.pop(), read()))
 
-    handles = []
-    for name, place in places(model).items():
-        module = model.get_submodule(name)
-        handles += [module.register_forward_pre_hook(begin), module.register_forward_hook(end_of(place))]
-    try:
+    with ExitStack() as hooks:
+        for name, place in places(model).items():
+            module = model.get_submodule(name)
+            hooks.enter_context(module.register_forward_pre_hook(begin))
+            hooks.enter_context(module.register_forward_hook(end_of(place)))
         yield readings
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def bytes_of_places(network: ReadyNetwork) -> dict[Place, int]:
+def bytes_of_places(network: ReadyNetwork) -> Mapping[Place, int]:
     """Return the bytes that each place reads and writes in one pass, as `Traffic` counts them."""
     assert isinstance(network.model, SHViT)
     with torch.no_grad(), Traffic() as traffic, watched(network.model, lambda: traffic.bytes) as readings:
         network.model(network.images)
-    moved: dict[Place, int] = {}
+    moved = Counter[Place]()
     for place, before, after in readings:
-        moved[place] = moved.get(place, 0) + after - before
+        moved[place] += after - before
     return moved
 
 
-def time_shares(networks: Sequence[ReadyNetwork], repeats: int) -> list[dict[Place, TimeShare]]:
-    """Time the places of all networks of ours, pass by pass in turns."""
-    return [_shares(passes) for passes in in_turns(networks, repeats, seconds_of_places)]
+def time_shares(networks: Sequence[ReadyNetwork], repeats: int) -> list[dict[Place, Quartiles]]:
+    """Time the places of all networks of ours, pass by pass in turns; return their shares of the time."""
+    results = []
+    for passes in in_turns(networks, repeats, seconds_of_places):
+        table = np.array([list(seconds.values()) for seconds in passes])  # (passes, places)
+        shares = table / table.sum(axis=1, keepdims=True)
+        quartiles = np.quantile(shares, (0.25, 0.5, 0.75), axis=0) / np.median(shares, axis=0).sum()  # (3, places)
+        results.append(dict(zip(passes[0], map(tuple, quartiles.T.tolist()), strict=True)))
+    return results
 
 
-def _shares(passes: Sequence[Mapping[Place, float]]) -> dict[Place, TimeShare]:
-    table = np.array([list(seconds.values()) for seconds in passes])  # (passes, places)
-    shares = table / table.sum(axis=1, keepdims=True)
-    low, median, high = np.quantile(shares, (0.25, 0.5, 0.75), axis=0) / np.median(shares, axis=0).sum()
-    columns = zip(passes[0], low.tolist(), median.tolist(), high.tolist(), strict=True)
-    return {place: TimeShare(share, (first, third)) for place, first, share, third in columns}
-
-
-def seconds_of_places(network: ReadyNetwork) -> dict[Place, float]:
+def seconds_of_places(network: ReadyNetwork) -> Mapping[Place, float]:
     """Return the seconds of each place in one pass: by CUDA events on a GPU, else by the wall clock."""
     assert isinstance(network.model, SHViT)
-    with watched(network.model, _clock(network.device)) as moments:
+    with watched(network.model, lambda: _now(network.images.device)) as moments:
         network.call()
-    seconds: dict[Place, float] = {}
+    seconds: dict[Place, float] = defaultdict(float)
     for place, start, end in moments:
-        seconds[place] = seconds.get(place, 0.0) + _seconds_between(start, end)
+        seconds[place] += end - start if isinstance(start, float) else start.elapsed_time(end) / 1000
     return seconds
 
 
-def _clock(device: torch.device) -> Callable[[], Moment]:
+def _now(device: torch.device) -> Any:
     if device.type != "cuda":
-        return time.perf_counter
-
-    def now() -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record(torch.cuda.current_stream(device))
-        return event
-
-    return now
-
-
-def _seconds_between(start: Moment, end: Moment) -> float:
-    if isinstance(start, float) or isinstance(end, float):
-        return float(end) - float(start)  # type: ignore[arg-type]
-    return start.elapsed_time(end) / 1000
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))
+    return event
 
 
 # ---- receptive fields
@@ -266,10 +227,6 @@ def receptive_fields(design: Design, image_size: int) -> dict[Place, int]:
 
     A convolution of kernel k adds k - 1 positions of its input; attention sees all positions, so from its first one on
     it is the image. The gates of squeeze-and-excitation, one number per channel, are left out.
-
-    Args:
-        design: The network's design.
-        image_size: Side of the images in pixels.
     """
     fields: dict[Place, int] = {}
     field, step = 1, 1

@@ -71,9 +71,9 @@ class HeadsOptions:
     checkpoint: str | None = None
     """timm:NAME with the weights of this file."""
     model_kwargs: dict[str, Any] = field(default_factory=dict)
-    """Of timm:NAME, such as '{num_heads: 6}'."""
+    """Arguments of timm:NAME, such as '{num_heads: 6}'."""
     weights: Weights | None = None
-    """Of a run (default: those that its --monitor watched)."""
+    """Weights of a run (default: those that its --monitor tracked)."""
     image_size: PositiveInt | None = None
     """Side in pixels (default: the network's own)."""
     data: str | None = None
@@ -103,8 +103,12 @@ class HeadsOptions:
     def __post_init__(self) -> None:
         for flag in ("pretrained", "checkpoint", "model_kwargs"):
             check_of_timm(f"--{flag}", getattr(self, flag), self.network)
-        if self.checkpoint is not None:
-            _check_checkpoint(self.checkpoint, self.pretrained)
+        if self.checkpoint is not None and self.pretrained:
+            raise UserError(
+                f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
+            )
+        if self.checkpoint is not None and not Path(self.checkpoint).expanduser().is_file():
+            raise UserError(f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file.")
         if self.image is not None and self.image >= self.images:
             raise UserError(f"--image {self.image}: allowed are 0 to {self.images - 1}, those of --images.")
         if self.data == "":
@@ -113,12 +117,5 @@ class HeadsOptions:
 
     @property
     def averaged(self) -> bool | None:
-        """Whether to take a run's averaged weights; `None` for those that it monitored."""
+        """True for a run's averaged weights, False for the others, `None` for those that it monitored."""
         return AVERAGED[self.weights]
-
-
-def _check_checkpoint(checkpoint: str, pretrained: bool) -> None:
-    if pretrained:
-        raise UserError(f"--checkpoint {checkpoint!r}: --pretrained takes timm's weights; give one of the two.")
-    if not Path(checkpoint).expanduser().is_file():
-        raise UserError(f"--checkpoint {checkpoint!r}: no such file; give a .safetensors or .pth file.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -13,10 +13,9 @@ import numpy as np
 from torch import nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
-from torch.utils.hooks import RemovableHandle
 
 from shvit_pl.analysis.heads.attention import unfused
-from shvit_pl.analysis.ready_network import ReadyNetwork, in_turns
+from shvit_pl.analysis.study import ReadyNetwork, in_turns
 from shvit_pl.deploy.timing import quartiles
 from shvit_pl.errors import UserError
 
@@ -25,10 +24,8 @@ Scope = Literal["attention", "network"]
 Times = dict[tuple[str, Kind], float]  # microseconds by operator and kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-MEMORY_BOUND: tuple[Kind, ...] = KINDS[1:]
-MEMORY_BOUND_SUM = "memory-bound"  # name of the sum of all but matrix products
+MEMORY_BOUND = "memory-bound"  # name of the sum of all but matrix products
 MARK = "shvit_pl::measured"  # name of the profiler's range around what counts
-_NO_ATTENTION = "it has no attention that is known here; give --scope network."
 
 
 @dataclass(frozen=True)
@@ -39,70 +36,54 @@ class Shares:
     """What was measured, in words."""
     milliseconds: float
     """Time of all these operators in a pass, the median."""
-    percent: dict[Kind, float]
-    """By kind, the medians over the passes as `scaled` makes them add up."""
+    percent: dict[str, float]
+    """By kind: medians over the passes, scaled to a sum of 100; and `MEMORY_BOUND`, the sum of all but products."""
     quartiles: dict[str, tuple[float, float]]
-    """By kind, and of all but matrix products: first and third quartile of the passes."""
+    """By the same names: first and third quartile of the passes, not scaled."""
     operators: dict[tuple[str, Kind], float]
-    """By operator and kind, over all passes."""
-
-    @property
-    def memory_bound(self) -> float:
-        """Share of all but matrix products."""
-        return sum(self.percent[kind] for kind in MEMORY_BOUND)
+    """By operator and kind over all passes, the largest first."""
 
 
 def measure(networks: Sequence[ReadyNetwork], scope: Scope, repeats: int) -> list[Shares]:
-    """Profile passes of all networks in turns.
+    """Profile passes of all networks in turns, `repeats` of each.
 
     Raises:
         UserError: for a network without attention, if that is what is to be measured.
     """
-    words = [_scope_words(network, scope) for network in networks]
-    passes = in_turns(networks, repeats, lambda network: _profiled(network, scope))
+
+    def parts(network: ReadyNetwork) -> list[AttentionPart]:
+        return [AttentionPart(network.model)] if scope == "network" else attention_parts(network.model)
+
+    def profiled(network: ReadyNetwork) -> Times:
+        with unfused(network.model.modules()), marked(parts(network)):
+            times = operator_times(network)
+        if not times:
+            raise UserError(f"{network.name!r}: no known attention layers; give --scope network.")
+        return times
+
+    words = ["the whole network" if scope == "network" else part_words(parts(network)) for network in networks]
+    passes = in_turns(networks, repeats, profiled)
     return [summed_up(times, word) for times, word in zip(passes, words, strict=True)]
 
 
-def _scope_words(network: ReadyNetwork, scope: Scope) -> str:
-    parts = _parts(network, scope)
-    if not parts:
-        raise UserError(f"{network.opened.name!r}: {_NO_ATTENTION}")
-    return "the whole network" if scope == "network" else part_words(parts)
-
-
-def _parts(network: ReadyNetwork, scope: Scope) -> list[AttentionPart]:
-    return [AttentionPart(network.model)] if scope == "network" else attention_parts(network.model)
-
-
-def _profiled(network: ReadyNetwork, scope: Scope) -> Times:
-    with unfused(network.model.modules()), marked(_parts(network, scope)):
-        times = operator_times(network)
-    if not times:
-        raise UserError(f"{network.opened.name!r}: {_NO_ATTENTION}")
-    return times
-
-
 def summed_up(passes: Sequence[Times], scope: str) -> Shares:
-    """Return the shares of several passes.
-
-    Args:
-        passes: Microseconds by operator and kind.
-        scope: What was measured, in words.
-    """
-    by_kind = np.array([[_total(times, kind) for kind in KINDS] for times in passes])  # (passes, kinds)
+    """Return the shares of several passes, given in microseconds; `scope` is what was measured, in words."""
+    by_kind = np.zeros((len(passes), len(KINDS)))
+    operators = Counter[tuple[str, Kind]]()
+    for number, times in enumerate(passes):
+        operators.update(times)
+        for (_, kind), time in times.items():
+            by_kind[number, KINDS.index(kind)] += time
     percent = 100 * by_kind / by_kind.sum(axis=1, keepdims=True)
-    columns = {**dict(zip(KINDS, percent.T, strict=True)), MEMORY_BOUND_SUM: percent[:, 1:].sum(axis=1)}
+    columns = {**dict(zip(KINDS, percent.T, strict=True)), MEMORY_BOUND: percent[:, 1:].sum(axis=1)}
+    medians = scaled(np.median(percent, axis=0))
     return Shares(
         scope,
         float(np.median(by_kind.sum(axis=1))) / 1000,
-        dict(zip(KINDS, scaled(np.median(percent, axis=0)), strict=True)),
-        {str(name): quartiles(column) for name, column in columns.items()},
-        _operator_percent(passes),
+        {**dict(zip(KINDS, medians, strict=True)), MEMORY_BOUND: sum(medians[1:])},
+        {name: quartiles(column) for name, column in columns.items()},
+        {key: 100 * time / operators.total() for key, time in operators.most_common()},
     )
-
-
-def _total(times: Times, kind: Kind) -> float:
-    return sum(time for (_, other), time in times.items() if other == kind)
 
 
 def scaled(medians: np.ndarray) -> list[float]:
@@ -111,63 +92,44 @@ def scaled(medians: np.ndarray) -> list[float]:
     return [products, *(others * (100 - products) / (others.sum() or 1)).tolist()]
 
 
-def _operator_percent(passes: Sequence[Times]) -> dict[tuple[str, Kind], float]:
-    """Return the percent of each operator, the largest first."""
-    sums = Counter[tuple[str, Kind]]()
-    for times in passes:
-        sums.update(times)
-    whole = sum(sums.values())
-    return {key: 100 * time / whole for key, time in sums.most_common()}
-
-
 def operator_times(network: ReadyNetwork) -> Times:
     """Return the microseconds of each operator itself in one pass, of those within the ranges called `MARK`.
 
     On a CPU that is the time in the operator without those that it calls; on a GPU that of the kernels it launches.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would look for a GPU, and report that there is none
-    on_gpu = network.device.type == "cuda"
+    on_gpu = network.images.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as profiler:
         network.call()
     times: Times = defaultdict(float)
     for event in profiler.events() or []:  # not key_averages: it keeps no callers
-        if event.device_type == DeviceType.CPU and not event.is_user_annotation:
-            chain = _caller_chain(event)
-            if chain and chain[-1] == MARK:
-                times[event.name, kind_of(chain[:-1])] += _own_time(event, on_gpu)
+        if event.device_type != DeviceType.CPU or event.is_user_annotation:
+            continue
+        chain, caller = [], event
+        while caller is not None and caller.name != MARK:
+            chain.append(caller.name)
+            caller = caller.cpu_parent
+        if caller is not None:
+            own = sum(kernel.duration for kernel in event.kernels) if on_gpu else event.self_cpu_time_total
+            times[event.name, kind_of(chain)] += float(own)
     return dict(times)
-
-
-def _caller_chain(event: Any) -> list[str]:
-    """Return the names of an operator and of its callers, outwards to the range or to the last of them."""
-    names = []
-    while event is not None:
-        names.append(event.name)
-        if event.name == MARK:
-            break
-        event = event.cpu_parent
-    return names
-
-
-def _own_time(event: Any, on_gpu: bool) -> float:
-    return float(sum(kernel.duration for kernel in event.kernels) if on_gpu else event.self_cpu_time_total)
 
 
 # ---- the kind of an operator
 
-# The kinds are those of the paper's Fig. 7, which does not say what belongs to which. Here:
+# The kinds are those of the paper's Fig. 7, which does not define them. Here:
 #
 # * matrix product: products of matrices, linear layers, and all convolutions (those of attention are 1x1).
 # * elementwise: additions (biases, masks, residuals), scaling, activations.
-# * normalization: layer, group and batch normalization, softmax, and other reductions along an axis. Where the paper
-#   counts softmax we do not know; it is here for what it does: it sums over an axis, and divides by the sum.
+# * normalization: layer, group and batch normalization, softmax, and other reductions along an axis. The paper does
+#   not say where it counts softmax; it is here because it sums over an axis and divides by the sum.
 # * copy: concatenating, padding, gathering, converting, filling.
 # * reshape: changes of shape and layout, and the copies that they cause: a permuted tensor made contiguous, the heads
 #   of attention brought into a batch of matrices, a cyclic shift.
 #
-# What an operator copies or allocates on behalf of another one belongs to its caller, and so does all that is in no
-# list. Without such a caller a copy is a `copy`, and the rest is `other`, which is shown.
+# What an operator copies or allocates for another one belongs to its caller, and so does all that is in no list.
+# Without such a caller a copy is a `copy`, and the rest is `other`, which is shown.
 OPERATORS: dict[Kind, str] = {
     "matrix product": """
         addbmm addmm _addmm_activation baddbmm bmm einsum linear matmul mm mv
@@ -203,11 +165,7 @@ _KIND: dict[str, Kind] = {name: kind for kind, names in OPERATORS.items() for na
 
 
 def kind_of(chain: Iterable[str]) -> Kind:
-    """Return the kind of an operator.
-
-    Args:
-        chain: Its name, such as `aten::copy_`, and those of its callers from the nearest outwards.
-    """
+    """Return the kind of an operator, by its name, such as `aten::copy_`, and those of its callers outwards."""
     names = [name.split("::")[-1].removesuffix("_") for name in chain]
     default: Kind = "copy" if names and names[0] in _COPIES else "other"
     return next((_KIND[name] for name in names if name in _KIND), default)
@@ -217,7 +175,6 @@ def kind_of(chain: Iterable[str]) -> Kind:
 
 _ATTENTION = ("attention", "attn", "shsa", "mhsa", "xca", "litemla")  # in the names of classes
 _FFN = ("mlp", "ffn")  # names of a block's children
-_BEGINS_FFN = (*_FFN, "norm2")
 
 
 @dataclass(frozen=True)
@@ -227,7 +184,7 @@ class AttentionPart:
     module: nn.Module
     """A block, or attention with its residual."""
     ends: tuple[nn.Module, ...] = ()
-    """Children of the module of which the first that is called is no more part of it."""
+    """Children of the module; the part ends where the first of them is called."""
 
     def __str__(self) -> str:
         if self.ends:
@@ -254,15 +211,12 @@ def part_words(parts: Sequence[AttentionPart]) -> str:
 
 def _is_attention(module: nn.Module) -> bool:
     """Return whether it is attention by its class and its queries, but no block itself, as MaxViT's is."""
-    name = type(module).__name__.lower()
-    is_block = any(_ffn_after(inner, None) for inner in module.modules())
-    return any(word in name for word in _ATTENTION) and _has_queries(module) and not is_block
-
-
-def _has_queries(module: nn.Module) -> bool:
-    """Return whether it has heads, or queries (`qkv`, `to_query`): gates over channels are called attention too."""
+    if not any(word in type(module).__name__.lower() for word in _ATTENTION):
+        return False
     names = [name.rpartition(".")[2] for name, _ in module.named_modules()]
-    return hasattr(module, "num_heads") or any(name.startswith("q") or "query" in name for name in names)
+    # gates over channels are called attention too, but have neither heads nor queries (`qkv`, `to_query`)
+    has_queries = hasattr(module, "num_heads") or any(name.startswith("q") or "query" in name for name in names)
+    return has_queries and not any(_ffn_after(inner, None) for inner in module.modules())
 
 
 def _is_residual(module: nn.Module) -> bool:
@@ -276,28 +230,20 @@ def _ffn_after(block: nn.Module, attention: nn.Module | None) -> tuple[nn.Module
     later = children[after + 1 :]
     if not any(name in _FFN for name, _ in later):
         return ()
-    return tuple(child for name, child in later if name in _BEGINS_FFN)
+    return tuple(child for name, child in later if name in (*_FFN, "norm2"))
 
 
 @contextmanager
 def marked(parts: Sequence[AttentionPart]) -> Iterator[None]:
     """Put a range of the profiler around every part, for a while."""
-    handles = [handle for part in parts for handle in _mark(part)]
-    try:
+    with ExitStack() as hooks:
+        for part in parts:
+            around = _Range()
+            hooks.enter_context(part.module.register_forward_pre_hook(around.open))
+            for end in part.ends:
+                hooks.enter_context(end.register_forward_pre_hook(around.close))
+            hooks.enter_context(part.module.register_forward_hook(around.close, always_call=True))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _mark(part: AttentionPart) -> list[RemovableHandle]:
-    around = _Range()
-    registers: list[Callable[..., RemovableHandle]] = [end.register_forward_pre_hook for end in part.ends]
-    return [
-        part.module.register_forward_pre_hook(around.open),
-        *(register(around.close) for register in registers),
-        part.module.register_forward_hook(around.close, always_call=True),
-    ]
 
 
 class _Range:
@@ -307,12 +253,10 @@ class _Range:
         self._open: Any = None
 
     def open(self, *_: Any) -> None:
-        """Begin the part's time."""
         self._open = record_function(MARK)
         self._open.__enter__()
 
     def close(self, *_: Any) -> None:
-        """End it, where it has begun."""
         if self._open is not None:
             self._open.__exit__(None, None, None)
             self._open = None

@@ -15,7 +15,7 @@ _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Goes on with its file wherever the run folder lies now, and begins anew in the folder of another run.
+    """A checkpoint that goes on in a moved run folder, and begins anew in the folder of another run.
 
     Lightning would forget which file is the best as soon as its folder is named otherwise, and overwrite it.
     """
@@ -35,7 +35,7 @@ def _moved(path: str, folder: Path) -> str:
 
 
 class WithinEpochs(RunCheckpoint):
-    """Writes every few steps, but not right before a validation, after which the epoch's checkpoint follows.
+    """A checkpoint every few steps, but not right before a validation: the epoch's own follows.
 
     Resumed from there, Lightning would take the validation for done, and never make it.
     """
@@ -43,23 +43,23 @@ class WithinEpochs(RunCheckpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write where it is time to."""
+        """Write when it is time."""
         if not before_validation(trainer, batch_idx):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 def before_validation(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether a validation or the epoch's end follows this batch."""
+    """Return whether a validation or the epoch's end follows this batch."""
     total = trainer.fit_loop.total_batch_idx + 1
     done = total if trainer.check_val_every_n_epoch is None else batch_idx + 1
     return batch_idx + 1 >= trainer.num_training_batches or done % (trainer.val_check_batch or inf) == 0
 
 
 def checkpoints(monitor: str | None, every_n_steps: int | None) -> list[Callback]:
-    """The callbacks that write checkpoints.
+    """Return the callbacks that write checkpoints.
 
     Args:
-        monitor: What `best.ckpt` is the best in; None, where nothing is measured, for no such file.
+        monitor: The metric of `best.ckpt`; None, where nothing is measured, for no such file.
         every_n_steps: Write `last.ckpt` within epochs too, and not only after each.
     """
     callbacks: list[Callback] = []

@@ -27,7 +27,7 @@ _MOST_LABELS = 30  # with more classes, axis labels and numbers would not be rea
 
 
 class RunFigures(L.Callback):
-    """Draws the first training batch, the curves of the run and the last validation's confusion matrix."""
+    """Figures of the first training batch, the run's curves and the last validation's confusion matrix."""
 
     def __init__(self) -> None:
         self.curves: dict[str, list[tuple[float, float]]] = {}
@@ -35,7 +35,7 @@ class RunFigures(L.Callback):
         self._drawn_inputs = False
 
     def state_dict(self) -> dict[str, Any]:
-        """State for checkpoints: a resumed run draws whole curves."""
+        """Return the state for checkpoints: a resumed run draws whole curves."""
         return {"curves": self.curves}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -48,7 +48,8 @@ class RunFigures(L.Callback):
         """Draw the inputs of the first batch as the network saw them: augmented, erased and mixed."""
         if not self._drawn_inputs and isinstance(pl_module, ClassificationModule):
             self._drawn_inputs = True
-            if _is_drawn(trainer, "inputs"):  # by the interrupted run
+            folder = run_folder(trainer)
+            if folder is not None and (folder / FIGURES / "inputs.png").exists():  # drawn by the interrupted run
                 return
             data = trainer.datamodule  # type: ignore[attr-defined]
             images = denormalize(batch["image"], data.mean, data.std)
@@ -57,7 +58,10 @@ class RunFigures(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin a confusion matrix."""
         if isinstance(pl_module, ClassificationModule):
-            self._confusion = _confusion_matrix(pl_module)
+            matrix = MulticlassConfusionMatrix(
+                len(pl_module.class_names or []), ignore_index=IGNORED, validate_args=False
+            )
+            self._confusion = matrix.to(pl_module.device)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any
@@ -81,13 +85,8 @@ class RunFigures(L.Callback):
             _save(trainer, "confusion_matrix", draw_confusion(matrix, list(names or [])))
 
 
-def _confusion_matrix(module: ClassificationModule) -> MulticlassConfusionMatrix:
-    classes = len(module.class_names or [])
-    return MulticlassConfusionMatrix(classes, ignore_index=IGNORED, validate_args=False).to(module.device)
-
-
 def draw_inputs(images: Tensor, labels: Tensor, class_names: list[str]) -> Figure:
-    """A grid of images `(B, 3, S, S)` in [0, 1], with the first ones' classes in the title."""
+    """Draw a grid of images `(B, 3, S, S)` in [0, 1], with the first ones' classes in the title."""
     images = images[:_MOST_INPUTS].detach().float().cpu()
     grid = make_grid(images, nrow=8)
     rows = -(-len(images) // 8)
@@ -101,7 +100,7 @@ def draw_inputs(images: Tensor, labels: Tensor, class_names: list[str]) -> Figur
 
 
 def draw_curves(curves: dict[str, list[tuple[float, float]]]) -> Figure:
-    """Loss and accuracy over the epochs."""
+    """Draw loss and accuracy over the epochs."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     for axes, ending, unit in ((left, "loss", "cross-entropy"), (right, "acc1", "top-1 accuracy (fraction)")):
@@ -116,7 +115,7 @@ def draw_curves(curves: dict[str, list[tuple[float, float]]]) -> Figure:
 
 
 def draw_confusion(matrix: Tensor, class_names: list[str]) -> Figure:
-    """Confusion matrix `(classes, classes)`, true classes down and predicted across, coloured by each row's share."""
+    """Draw the confusion matrix `(classes, classes)`, true classes down, colored by the share of each."""
     shares = matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1)
     figure = Figure(figsize=(5.5, 5), layout="constrained")
     axes = figure.subplots()
@@ -127,16 +126,11 @@ def draw_confusion(matrix: Tensor, class_names: list[str]) -> Figure:
         axes.set_xticks(range(len(class_names)), class_names, rotation=90 if max(map(len, class_names)) > 2 else 0)
         axes.set_yticks(range(len(class_names)), class_names)
         for true, predicted in torch.nonzero(matrix).tolist():
-            colour = "white" if shares[true, predicted] > 0.5 else "black"
+            color = "white" if shares[true, predicted] > 0.5 else "black"
             axes.text(
-                predicted, true, str(int(matrix[true, predicted])), ha="center", va="center", color=colour, fontsize=7
+                predicted, true, str(int(matrix[true, predicted])), ha="center", va="center", color=color, fontsize=7
             )
     return figure
-
-
-def _is_drawn(trainer: L.Trainer, name: str) -> bool:
-    folder = run_folder(trainer)
-    return folder is not None and (folder / FIGURES / f"{name}.png").exists()
 
 
 def _save(trainer: L.Trainer, name: str, figure: Figure) -> None:

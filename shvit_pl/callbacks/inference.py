@@ -20,10 +20,10 @@ TOP = 5
 
 
 class PredictionWriter(L.Callback):
-    """Writes file, label, probability and the five most probable classes (as JSON); the file appears when whole.
+    """A CSV of file, label, probability and the five most probable classes (as JSON); it appears when complete.
 
     Args:
-        path: Where to write.
+        path: The file.
     """
 
     def __init__(self, path: str) -> None:
@@ -64,7 +64,7 @@ class PredictionWriter(L.Callback):
         print(f"{self.rows} predictions in {self.path}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave nothing half-written."""
+        """Remove the incomplete file."""
         if self._file is not None:
             self._file.close()
         self._partial.unlink(missing_ok=True)
@@ -74,10 +74,10 @@ _CLOSE = 0.1  # points, for another decoder or precision
 
 
 class PublishedAccuracy(L.Callback):
-    """Says what top-1 published weights should reach, and whether they do.
+    """A comparison with the top-1 accuracy that is published for the weights.
 
     Args:
-        source: Where the weights come from.
+        source: Source of the weights.
     """
 
     def __init__(self, source: str) -> None:
@@ -85,7 +85,7 @@ class PublishedAccuracy(L.Callback):
 
     @rank_zero_only
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """What is expected, of any data."""
+        """Print the published accuracy."""
         if self.expected is not None:
             _, images = IMAGENET_SIZE
             print(f"published for these weights: {self.expected:.2f} % top-1 on ImageNet-1k's {images} images")
@@ -95,15 +95,15 @@ class PublishedAccuracy(L.Callback):
         """Compare, where the data is ImageNet's, and all of it."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         is_imagenet = (len(data.class_names), data.rows("validate")) == IMAGENET_SIZE
-        if self.expected is not None and is_imagenet and trainer.limit_val_batches == 1.0:
-            print(comparison(100 * float(trainer.callback_metrics["val/acc1"]), self.expected))
-
-
-def comparison(measured: float, expected: float) -> str:
-    """Measured beside published top-1, both in %, in a sentence."""
-    if abs(measured - expected) <= _CLOSE:
-        return f"measured: {measured:.2f} %, as published ({expected:.2f} %): this copy of ImageNet is in order"
-    return (
-        f"measured: {measured:.2f} %, and {expected:.2f} % is published: look at the images, at the order of their "
-        "classes, and at data.image_size and data.crop_pct"
-    )
+        if self.expected is None or not is_imagenet or trainer.limit_val_batches != 1.0:
+            return
+        measured = 100 * float(trainer.callback_metrics["val/acc1"])
+        if abs(measured - self.expected) <= _CLOSE:
+            print(
+                f"measured: {measured:.2f} %, as published ({self.expected:.2f} %): this copy of ImageNet is in order"
+            )
+        else:
+            print(
+                f"measured: {measured:.2f} %, and {self.expected:.2f} % is published: look at the images, at the order "
+                "of their classes, and at data.image_size and data.crop_pct"
+            )

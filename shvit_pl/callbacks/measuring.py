@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,23 +17,29 @@ from shvit_pl.data.config import EMBEDDED, DataConfig
 _Callback = TypeVar("_Callback", bound=L.Callback)
 
 
-class Throughput(L.Callback):
-    """Counts the images and the seconds of training steps: loading is in, validation and the very first step are not.
+_WARN_ABOVE = 0.2  # share of the time
 
-    Attributes:
-        images: Images counted so far, over all devices.
-        seconds: Seconds that they took.
-        waited: Of these, those in which the loop waited for a batch, and a GPU had nothing left to do.
+
+class Throughput(L.Callback):
+    """Images and seconds of training steps: with loading, without validation and the very first step.
+
+    The share of an epoch that was waited for data is logged as `train/data_wait`; a run that waits much ends with
+    advice.
     """
 
+    images = 0
+    """Images so far, over all devices."""
+    seconds = 0.0
+    """Seconds that they took."""
+    waited = 0.0
+    """Seconds of these in which the loop waited for a batch, and a GPU had nothing left to do."""
+
     def __init__(self) -> None:
-        self.images = 0
-        self.seconds = 0.0
-        self.waited = 0.0
         self._since: float | None = None
         self._warm = False
         self._loading = self._wait = 0.0
         self._stepped: torch.cuda.Event | None = None
+        self._epoch, self._waited_before, self._seconds_before = -1, 0.0, 0.0  # where the epoch began
 
     @property
     def images_per_second(self) -> float:
@@ -45,24 +52,28 @@ class Throughput(L.Callback):
         return self.waited / self.seconds if self.seconds else None
 
     def state_dict(self) -> dict[str, Any]:
-        """State for checkpoints: the figures are of all sessions of a resumed run."""
-        return {"images": self.images, "seconds": self.seconds, "waited": self.waited}
+        """Return the state for checkpoints: the figures include all sessions of a resumed run."""
+        names = ("images", "seconds", "waited", "_epoch", "_waited_before", "_seconds_before")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
-        self.images, self.seconds, self.waited = (state_dict[key] for key in ("images", "seconds", "waited"))
+        vars(self).update(state_dict)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self._since = time.perf_counter()
+        if trainer.current_epoch != self._epoch:  # else a resumed run goes on within it
+            self._epoch, self._waited_before, self._seconds_before = trainer.current_epoch, self.waited, self.seconds
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Take how long the batch was waited for; a GPU that was busy all the while has lost nothing."""
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Take the time that the batch was waited for; a GPU that was busy all the while has lost nothing."""
         loading = getattr(trainer.train_dataloader, "waited", 0.0)
         busy = self._stepped is not None and not self._stepped.query()  # type: ignore[no-untyped-call]  # it does not wait
-        self._wait, self._loading = 0.0 if busy else max(0.0, loading - self._loading), loading  # of a new loader
+        self._wait, self._loading = (
+            0.0 if busy else max(0.0, loading - self._loading),
+            loading,
+        )  # a new loader begins at 0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -86,66 +97,37 @@ class Throughput(L.Callback):
         """Start the clock again, for validation in the middle of an epoch."""
         self._since = time.perf_counter()
 
-
-def find_callback(trainer: L.Trainer, kind: type[_Callback]) -> _Callback | None:
-    """The trainer's callback of this class, if there is one."""
-    return next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)  # type: ignore[attr-defined]
-
-
-MUCH = 0.2  # of the time; above it, the run says what to change
-
-
-class DataWait(L.Callback):
-    """Logs the share of every epoch as `train/data_wait`; a run that waits much ends with what to change."""
-
-    def __init__(self) -> None:
-        self._epoch = -1
-        self._before = (0.0, 0.0)
-
-    def state_dict(self) -> dict[str, Any]:
-        """State for checkpoints: the epoch that a resumed run goes on in, and where it began."""
-        return {"epoch": self._epoch, "before": list(self._before)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on in that epoch."""
-        self._epoch, self._before = state_dict["epoch"], tuple(state_dict["before"])
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Remember where the epoch begins."""
-        throughput = find_callback(trainer, Throughput)
-        if throughput is not None and trainer.current_epoch != self._epoch:
-            self._epoch, self._before = trainer.current_epoch, (throughput.waited, throughput.seconds)
-
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the epoch's share."""
-        throughput = find_callback(trainer, Throughput)
-        if throughput is None or throughput.seconds <= self._before[1]:
-            return
-        share = (throughput.waited - self._before[0]) / (throughput.seconds - self._before[1])
-        pl_module.log("train/data_wait", share, sync_dist=True)
+        if self.seconds > self._seconds_before:
+            share = (self.waited - self._waited_before) / (self.seconds - self._seconds_before)
+            pl_module.log("train/data_wait", share, sync_dist=True)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say what would help, where it is much."""
-        throughput = find_callback(trainer, Throughput)
-        share = throughput.data_wait if throughput is not None else None
-        if share is not None and share > MUCH and trainer.is_global_zero:
+        """Print advice where the run has waited much."""
+        share = self.data_wait
+        if share is not None and share > _WARN_ABOVE and trainer.is_global_zero:
             config: DataConfig = trainer.datamodule.config  # type: ignore[attr-defined]
             loader: Any = trainer.train_dataloader
             print(advice(share, config, loader.num_workers, trainer.strategy.root_device.type, trainer.num_devices))
 
 
+def find_callback(trainer: L.Trainer, kind: type[_Callback]) -> _Callback | None:
+    """Return the trainer's callback of this class; None without one."""
+    return next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)  # type: ignore[attr-defined]
+
+
 def advice(share: float, config: DataConfig, workers: int, device: str, devices: int = 1) -> str:
-    """One line: what was waited, and what to change in this run's own settings.
+    """Return one line: the time that was waited, and what to change in this run's own settings.
 
     Args:
         share: Of the training's time, from 0 to 1.
         config: The data module's settings.
         workers: Processes that load, per device.
         device: cpu, cuda, ...
-        devices: How many of them this machine trains on.
+        devices: Devices of this machine that train.
     """
     cores = cores_of_process() // devices or 1
-    ways = _lighter(config, device)
     who = "the training" if device == "cpu" else "the device"
     if device == "cpu":
         where = f"Loading and training share {cores} core{'s' * (cores > 1)}, so more workers would not help much."
@@ -153,50 +135,33 @@ def advice(share: float, config: DataConfig, workers: int, device: str, devices:
         where = f"Give --data.num_workers {cores} (now {workers}; there are {cores} cores per device)."
     else:
         where = f"All {cores} cores per device load already: give more cores, or less to do."
-    others = f" Else: {'; '.join(ways)}." if ways else ""
+    lighter = []
+    if device != "cpu" and config.fits_device and config.augment_on == "workers":
+        lighter.append("--data.augment_on device")
+    if config.auto_augment is not None:
+        lighter.append("--data.auto_augment null (another training)")
+    if config.path != EMBEDDED:
+        lighter.append(f"store images no larger than about {2 * config.side} pixels a side")
+    others = f" Else: {'; '.join(lighter)}." if lighter else ""
     return f"data wait: {share:.0%} of the time {who} waited for images. {where}{others}"
 
 
-def _lighter(config: DataConfig, device: str) -> list[str]:
-    """What leaves the workers less to do."""
-    ways = []
-    if device != "cpu" and config.fits_device and config.augment_on == "workers":
-        ways.append("--data.augment_on device")
-    if config.auto_augment is not None:
-        ways.append("--data.auto_augment null (another training)")
-    if config.path != EMBEDDED:
-        ways.append(f"store images no larger than about {2 * config.side} pixels a side")
-    return ways
-
-
-_STATUS = Path("/proc/self/status")
-
-
 def reset_peak_memory(device: torch.device) -> None:
-    """Forget what a GPU held before; the peak of a process can't be reset."""
+    """Reset the peak of a GPU; that of a process can't be reset."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> tuple[float | None, str]:
-    """Peak memory in MB (10**6 bytes), `None` where the system does not tell, and what it is the peak of."""
+    """Return the peak memory in MB (10**6 bytes; None where the system has no count), and where it was held."""
     if device.type == "cuda":
-        return _megabytes(torch.cuda.max_memory_allocated(device)), "allocated on the GPU"
-    resident = _peak_resident()
-    return None if resident is None else _megabytes(resident), "resident in the process"
-
-
-def _megabytes(number: int) -> float:
-    return round(number / 1e6, 1)
-
-
-def _peak_resident() -> int | None:
-    """The process's peak resident set in bytes."""
-    if _STATUS.is_file():  # on Linux, getrusage would begin with the peak of the process that started this one
-        peaks = [line.split()[1] for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
-        return int(peaks[0]) * 1024 if peaks else None
-    try:
+        return round(torch.cuda.max_memory_allocated(device) / 1e6, 1), "allocated on the GPU"
+    status, peak = Path("/proc/self/status"), None
+    if status.is_file():  # on Linux, getrusage would begin with the peak of the process that started this one
+        peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        peak = int(peaks[0]) * 1024 if peaks else None
+    elif find_spec("resource") is not None:  # Windows has none
         import resource
-    except ModuleNotFoundError:  # Windows
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return None if peak is None else round(peak / 1e6, 1), "resident in the process"

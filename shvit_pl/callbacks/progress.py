@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from math import inf
 from typing import Any
@@ -19,13 +18,13 @@ from shvit_pl.display.terminal import new_progress
 
 
 def epochs_done(trainer: L.Trainer) -> float:
-    """Epochs that the run has had: 1.5 in the middle of the second."""
+    """Return the epochs done so far: 1.5 in the middle of the second."""
     progress = trainer.fit_loop.epoch_loop.batch_progress.current
     return trainer.current_epoch + min(1.0, progress.ready / max(1, trainer.num_training_batches))
 
 
 def epoch_of(trainer: L.Trainer, done: float) -> str:
-    """` 2/10` after the second of ten epochs, `1.5/10` within it; without `/10` in a run of so many steps."""
+    """Return ` 2/10` after the second of ten epochs, `1.5/10` within it; without `/10` in a run by steps."""
     shown = f"{round(done, 2):>3g}"
     return f"{shown}/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else shown
 
@@ -38,15 +37,16 @@ class RunProgress(ProgressBar):
     """A bar with images/s and the time left on a terminal, else a line a minute; a line per epoch everywhere.
 
     Args:
-        plain: No bar, also on a terminal.
+        plain: No bar, not even on a terminal.
     """
 
     def __init__(self, plain: bool = False) -> None:
         super().__init__()
         self.plain = plain
         self.console = Console(no_color=plain, highlight=False, soft_wrap=True)
-        self._steps = StepLines(self.print)
         self._enabled = True
+        self._total = self._first = self._shown = 0.0  # batches of the run, the first of this session, and seconds
+        self._began: float | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -55,7 +55,7 @@ class RunProgress(ProgressBar):
         self._enabled = False
 
     def enable(self) -> None:
-        """Show."""
+        """Show output."""
         self._enabled = True
 
     def print(self, *args: Any, **kwargs: Any) -> None:
@@ -68,23 +68,33 @@ class RunProgress(ProgressBar):
         epochs, steps = trainer.max_epochs or -1, trainer.max_steps
         of_epochs = trainer.num_training_batches * epochs if epochs > 0 else inf
         of_steps = steps * trainer.accumulate_grad_batches if steps > 0 else inf
-        batches = min(of_epochs, of_steps)
         done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
-        self._steps.begin(batches, done)
-        self._begin("train", batches, done)
+        self._total, self._first, self._began = min(of_epochs, of_steps), done + 1, None
+        self._begin("train", self._total, done)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """One step further."""
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Advance the bar; without one, print a line a minute, with the time left."""
         self._advance(_rate(trainer))
-        if self._bar is None:
-            self._steps.step(trainer)
+        now = time.monotonic()
+        if self._began is None:  # after the first batch, which may compile
+            self._began = self._shown = now
+        if self._bar is not None or now - self._shown < _SECONDS:
+            return
+        self._shown = now
+        done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        left = timedelta(seconds=round((now - self._began) / (done - self._first) * (self._total - done)))
+        loss = trainer.callback_metrics.get("train/loss", torch.tensor(float("nan"))).item()
+        epoch = epoch_of(trainer, trainer.current_epoch + 1)
+        self.print(
+            f"epoch {epoch}  batch {done}/{self._total:.0f}  train/loss {loss:.4f}  {_rate(trainer)}  {left} left"
+        )
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """One line per epoch."""
+        """Print a line per epoch."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self.print(_epoch_line(trainer))
+            metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}
+            shown = [f"{key} {metrics[key]:.4f}" for key in _SHOWN if key in metrics]
+            self.print("  ".join([f"epoch {epoch_of(trainer, epochs_done(trainer))}", *shown, _rate(trainer)]))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """End the bar."""
@@ -95,29 +105,29 @@ class RunProgress(ProgressBar):
         self._end()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A bar of its own for `validate`."""
+        """Begin the bar of `validate`."""
         if trainer.state.fn == "validate":
             self._begin("validate", sum(trainer.num_val_batches))
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """One batch further."""
+        """Advance by one batch."""
         if trainer.state.fn == "validate":
             self._advance()
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A bar for `test`."""
+        """Begin the bar of `test`."""
         self._begin("test", sum(trainer.num_test_batches))
 
     def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """One batch further."""
+        """Advance by one batch."""
         self._advance()
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A bar for `predict`."""
+        """Begin the bar of `predict`."""
         self._begin("predict", sum(trainer.num_predict_batches))
 
     def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """One batch further."""
+        """Advance by one batch."""
         self._advance()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -141,46 +151,6 @@ class RunProgress(ProgressBar):
             self._bar = None
 
 
-class StepLines:
-    """A line a minute within long epochs, with the time left.
-
-    Args:
-        show: Prints a line.
-    """
-
-    def __init__(self, show: Callable[[str], None]) -> None:
-        self.show = show
-        self._total = self._first = 0.0
-        self._began: float | None = None
-        self._shown = 0.0
-
-    def begin(self, total: float, done: int) -> None:
-        """Of `total` batches of the run, `done` are behind; the first one, which may compile, starts the clock."""
-        self._total, self._first, self._began = total, done + 1, None
-
-    def step(self, trainer: L.Trainer) -> None:
-        """Print when it is time."""
-        now = time.monotonic()
-        if self._began is None:
-            self._began = self._shown = now
-        if now - self._shown < _SECONDS:
-            return
-        self._shown = now
-        done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
-        left = timedelta(seconds=round((now - self._began) / (done - self._first) * (self._total - done)))
-        loss = trainer.callback_metrics.get("train/loss", torch.tensor(float("nan"))).item()
-        epoch = epoch_of(trainer, trainer.current_epoch + 1)
-        self.show(
-            f"epoch {epoch}  batch {done}/{self._total:.0f}  train/loss {loss:.4f}  {_rate(trainer)}  {left} left"
-        )
-
-
 def _rate(trainer: L.Trainer) -> str:
     throughput = find_callback(trainer, Throughput)
     return f"{throughput.images_per_second:.0f} images/s" if throughput and throughput.seconds else ""
-
-
-def _epoch_line(trainer: L.Trainer) -> str:
-    metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}
-    shown = [f"{key} {metrics[key]:.4f}" for key in _SHOWN if key in metrics]
-    return "  ".join([f"epoch {epoch_of(trainer, epochs_done(trainer))}", *shown, _rate(trainer)])

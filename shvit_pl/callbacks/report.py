@@ -1,4 +1,4 @@
-"""The short tables at the start and at the end of a run."""
+"""Short tables at the start and at the end of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_CLASSES = 20  # that are listed
 
 
 class RunReport(L.Callback):
-    """Prints what a run is about to do, and what came out of it with the next steps.
+    """Tables of what a run is about to do, and of its result with the next steps.
 
     Args:
         plain: One line a fact, for log files.
@@ -32,14 +32,21 @@ class RunReport(L.Callback):
         self.plain = plain
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The table at the start, and what the run changed in what was asked for."""
-        if trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
-            facts = run_facts(trainer, pl_module)
-            _show("run", _start_rows(facts, trainer, pl_module), self.plain)
-            _warn_of_empty_classes(facts)
+        """Print the table at the start, and a warning of classes without images."""
+        if not trainer.is_global_zero or not isinstance(pl_module, ClassificationModule):
+            return
+        facts = run_facts(trainer, pl_module)
+        _show("run", _start_rows(facts, trainer, pl_module), self.plain)
+        counts = facts["dataset"]["images_per_class"] or []
+        empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
+        if empty:
+            names = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+            print(
+                f"warning: {len(empty)} of {len(counts)} classes have no training image and can't be learned: {names}"
+            )
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The table at the end."""
+        """Print the table at the end."""
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
             _show("result", _end_rows(trainer, summary), self.plain)
@@ -48,7 +55,7 @@ class RunReport(L.Callback):
                 print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {written}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """How to go on, where there is something to go on from."""
+        """Print how to go on, where there is a checkpoint."""
         last = (run_folder(trainer) or Path()) / CHECKPOINTS / LAST
         if trainer.is_global_zero and last.is_file():
             print(f"the run stopped; the same command goes on with --ckpt_path {last}")
@@ -69,61 +76,37 @@ def _show(title: str, rows: dict[str, str], plain: bool) -> None:
 def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: ClassificationModule) -> dict[str, str]:
     design, dataset, size = facts["design"], facts["dataset"], facts["dataset"]["image_size"]
     grids = ", ".join(f"{side}x{side}" for side in module.design.grids(size))
+
+    images, counts = "streamed", dataset["images_per_class"]
+    if dataset["train_images"] is not None:
+        images = f"{dataset['train_images']} training and {dataset['validation_images']} validation images"
+    classes = f"{len(facts['classes'])} classes"
+    if counts and len(counts) > _MOST_CLASSES:
+        classes += f" of {min(counts)} to {max(counts)} training images"
+    elif counts:
+        each = ", ".join(f"{name}: {count}" for name, count in zip(facts["classes"], counts, strict=True))
+        classes += f"; training images of each: {each}"
+    version = f"{dataset['path']} at {dataset['commit'][:7]}" if dataset["commit"] else str(dataset["path"])
+
+    length = counted(facts["steps"], "step")
+    if (facts["epochs"] or 0) > 0:
+        length = f"{counted(facts['epochs'], 'epoch')}, {length}"
+    rate, schedule = module.config.optim.name, module.schedule
+    if schedule is not None:
+        rate += f", peak lr {schedule.peak:.2g}, {counted(schedule.warmup, f'warm-up {schedule.interval}')}"
+        rate += " (a fifth of the run, which is shorter than warmup_epochs)" if schedule.warmup_shrunk else ""
     return {
         "design": f"{design['name']}: patch {design['patch_size']}, {module.design.stages} stages, "
         f"{', '.join(design['mixers'])}; tokens {grids} at {size} px",
         "cost": f"{facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} MMACs",
         "weights": facts["init"] if trainer.ckpt_path is None else f"those of {trainer.ckpt_path}",
         **({"teacher": facts["teacher"]} if facts["teacher"] else {}),
-        "data": f"{_version(dataset)}: {_images(facts)}, {_classes(facts)}",
+        "data": f"{version}: {images}, {classes}",
         "": dataset["validation"],
-        "schedule": f"{_length(facts)} of {facts['global_batch']} images; {_learning_rate(module)}",
+        "schedule": f"{length} of {facts['global_batch']} images; {rate}",
         "device": f"{facts['device']}, {facts['precision']}, seed {facts['seed']}",
         "folder": str(run_folder(trainer) or "none"),
     }
-
-
-def _length(facts: dict[str, Any]) -> str:
-    steps = counted(facts["steps"], "step")
-    return f"{counted(facts['epochs'], 'epoch')}, {steps}" if (facts["epochs"] or 0) > 0 else steps
-
-
-def _version(dataset: dict[str, Any]) -> str:
-    """Which dataset; of the Hub, at which commit."""
-    return f"{dataset['path']} at {dataset['commit'][:7]}" if dataset["commit"] else str(dataset["path"])
-
-
-def _images(facts: dict[str, Any]) -> str:
-    dataset = facts["dataset"]
-    if dataset["train_images"] is None:
-        return "streamed"
-    return f"{dataset['train_images']} training and {dataset['validation_images']} validation images"
-
-
-def _classes(facts: dict[str, Any]) -> str:
-    counts = facts["dataset"]["images_per_class"]
-    classes = f"{len(facts['classes'])} classes"
-    if not counts or len(counts) > _MOST_CLASSES:
-        return f"{classes} of {min(counts)} to {max(counts)} training images" if counts else classes
-    each = ", ".join(f"{name}: {count}" for name, count in zip(facts["classes"], counts, strict=True))
-    return f"{classes}; training images of each: {each}"
-
-
-def _warn_of_empty_classes(facts: dict[str, Any]) -> None:
-    counts = facts["dataset"]["images_per_class"] or []
-    empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
-    if empty:
-        shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-        print(f"warning: {len(empty)} of {len(counts)} classes have no training image and can't be learnt: {shown}")
-
-
-def _learning_rate(module: ClassificationModule) -> str:
-    config, schedule = module.config.optim, module.schedule
-    if schedule is None:
-        return config.name
-    shrunk = " (a fifth of the run, which is shorter than warmup_epochs)" if schedule.warmup_shrunk else ""
-    warmup = counted(schedule.warmup, f"warm-up {schedule.interval}")
-    return f"{config.name}, peak lr {schedule.peak:.2g}, {warmup}{shrunk}"
 
 
 def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:

@@ -6,7 +6,6 @@ import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -22,21 +21,19 @@ from shvit_pl.runs.loggers import run_folder
 
 
 class OwnFolder(L.Callback):
-    """Keeps other runs out from the first step to the end; removes the folder of a run that stops in that step."""
+    """A claim on the run's folder from the first step to the end; a run that stops in that step removes it."""
 
     def __init__(self) -> None:
         self._begun = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Claim it, once its config.yaml is written."""
+        """Claim the folder, once its config.yaml is written."""
         folder = run_folder(trainer)
         if folder is not None:
             claim(folder)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """From here on, the folder holds something."""
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Note that the folder holds something."""
         self._begun = True
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -45,36 +42,29 @@ class OwnFolder(L.Callback):
         if folder is None:
             return
         if trainer.is_global_zero and not self._begun and not (folder / CHECKPOINTS).exists():
-            _remove(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                folder.parent.rmdir()  # where no other run is in it
         release(folder)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Release it."""
+        """Release the folder."""
         folder = run_folder(trainer)
         if folder is not None:
             release(folder)
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder, and the one above if no other run is in it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):
-        folder.parent.rmdir()
-
-
 class RunSettings(L.Callback):
-    """Writes the settings into checkpoints, for a resumed run to be compared with.
+    """Settings in checkpoints, for a resumed run to be compared with.
 
     Args:
         settings: Flat settings.
-        allow_changes: Whether a resumed run may have another number of processes.
+        allow_changes: A resumed run may have another number of processes.
     """
 
     def __init__(self, settings: dict[str, Any], allow_changes: bool = False) -> None:
-        self.settings = settings
-        self.allow_changes = allow_changes
-        self.processes = 1
-        self.readers = 0
+        self.settings, self.allow_changes = settings, allow_changes
+        self.processes, self.readers = 1, 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Count the processes, and a stream's readers."""
@@ -83,18 +73,18 @@ class RunSettings(L.Callback):
         self.readers = data.stream_workers
 
     def state_dict(self) -> dict[str, Any]:
-        """State for checkpoints."""
+        """Return the state for checkpoints."""
         return {"settings": self.settings, "processes": self.processes, "readers": self.readers}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare what only shows once the processes run."""
-        before = state_dict.get("processes", self.processes)
+        """Compare what is known only once the processes run."""
+        before = state_dict["processes"]
         if before != self.processes and not self.allow_changes:
             raise UserError(
                 f"trainer.devices: the interrupted run had {before} processes, this one has {self.processes}; give "
                 f"--trainer.devices {before}, or --allow_changes true to go on with another global batch."
             )
-        before = state_dict.get("readers", self.readers)
+        before = state_dict["readers"]
         if before != self.readers and not self.allow_changes:
             raise UserError(
                 f"data.num_workers {self.readers}: {before} read the interrupted run's stream, which decides its "
@@ -103,7 +93,7 @@ class RunSettings(L.Callback):
 
 
 class StepSeed(L.Callback):
-    """Seeds before every training step, so that a run resumed anywhere draws what the uninterrupted one would have.
+    """A seed for every training step, so that a run resumed anywhere draws what the uninterrupted one would have.
 
     Ranks draw different numbers (Mixup and drop path differ between them).
     """
@@ -116,21 +106,19 @@ class StepSeed(L.Callback):
 
 
 class LastValidation(L.Callback):
-    """Lets Lightning validate after the last of `max_steps`, as it does after a whole epoch."""
+    """Validation after the last of `max_steps`, as after a whole epoch."""
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Ask for the end where it comes anyway: only then does Lightning validate first."""
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Stop where the run ends anyway: only then does Lightning validate first."""
         if 0 < trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True
 
 
 class Requeue(L.Callback):
-    """Puts Lightning's answer to the signal (save, requeue) off until the step is whole.
+    """Lightning's answer to SLURM's signal (save, requeue), put off until the step is complete.
 
-    In the middle of a step the checkpoint would hold half of it. Several processes, which get the signal at different
-    moments, agree every `log_every_n_steps` steps.
+    Within a step the checkpoint would hold half of it. Processes get the signal at different times, and so agree every
+    `log_every_n_steps` steps.
     """
 
     def __init__(self) -> None:
@@ -159,13 +147,10 @@ class Requeue(L.Callback):
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if not alone and (batch_idx + 1) % every:
             return
-        if self._asked if alone else trainer.strategy.reduce_boolean_decision(self._asked, all=False):
-            self._asked = False
-            self._save_and_requeue(trainer)
-
-    def _save_and_requeue(self, trainer: L.Trainer) -> None:
-        """Let Lightning answer, but write into the run's folder: from the root, any later job would take the file."""
-        assert self._answer is not None
+        if not (self._asked if alone else trainer.strategy.reduce_boolean_decision(self._asked, all=False)):
+            return
+        self._asked = False
+        # Lightning writes into the root, where any later job would take the file: it is the run's folder meanwhile
         private: Any = trainer
         folder, root = run_folder(trainer), trainer.default_root_dir
         private._default_root_dir = str(folder / CHECKPOINTS) if folder is not None else root

@@ -1,4 +1,4 @@
-"""`summary.json` and TensorBoard's HPARAMS page: the settings and results of a run that ended well."""
+"""The settings and results of a finished run: `summary.json`, and TensorBoard's HPARAMS page."""
 
 from __future__ import annotations
 
@@ -30,39 +30,33 @@ _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmet
 
 
 class RunSummary(L.Callback):
-    """Keeps the metrics of the best epoch, and writes `summary.json` at the end of a fit.
+    """The validation metrics of the best epoch; at the end of a fit, `summary.json` and TensorBoard's hyperparameters.
 
     Args:
         command: The command line that started the run.
         monitor: The metric that the best epoch is the best in.
-
-    Attributes:
-        best: Validation metrics of the best epoch.
-        best_epoch: Its number (from 0).
-        wall_seconds: Seconds of training and validation, over all sessions of a resumed run.
+        settings: Flat settings, which TensorBoard shows with the metrics as `best/val/acc1` and so on.
     """
 
-    def __init__(self, command: str = "", monitor: str = "val/acc1") -> None:
-        self.command = command
-        self.monitor = monitor
+    best_epoch: int | None = None
+    """Number of the best epoch, from 0."""
+    wall_seconds = 0.0
+    """Seconds of training and validation, over all sessions of a resumed run."""
+
+    def __init__(self, command: str, monitor: str, settings: dict[str, Any]) -> None:
+        self.command, self.monitor, self.settings = command, monitor, settings
         self.best: dict[str, float] = {}
-        self.best_epoch: int | None = None
-        self.wall_seconds = 0.0
         self._folder = ""
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """State for checkpoints."""
-        return {
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "wall_seconds": self._elapsed(),
-        }
+        """Return the state for checkpoints."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "wall_seconds": self._elapsed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state of the interrupted run."""
-        self.wall_seconds = state_dict.get("wall_seconds", 0.0)
-        if (Path(self._folder) / CHECKPOINTS / BEST).is_file():  # a folder of its own has none yet
+        self.wall_seconds = state_dict["wall_seconds"]
+        if (Path(self._folder) / CHECKPOINTS / BEST).is_file():  # a new folder has none yet
             self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -77,24 +71,24 @@ class RunSummary(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the metrics of the best epoch."""
         metrics = _validation_metrics(trainer)
-        if not trainer.sanity_checking and self.monitor in metrics and self._is_better(metrics[self.monitor]):
+        if trainer.sanity_checking or self.monitor not in metrics:
+            return
+        sign = -1 if better(self.monitor) == "min" else 1
+        if self.monitor not in self.best or sign * metrics[self.monitor] > sign * self.best[self.monitor]:
             self.best, self.best_epoch = metrics, trainer.current_epoch
 
-    def _is_better(self, value: float) -> bool:
-        if self.monitor not in self.best:
-            return True
-        before = self.best[self.monitor]
-        return value < before if better(self.monitor) == "min" else value > before
-
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the file, on the first rank of a run with a folder."""
+        """Write the file, on the first rank of a run with a folder, and log the settings."""
         folder = run_folder(trainer)
         if folder is not None and trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
             write_summary(folder, self._summary(trainer, pl_module))
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(self.settings, {f"best/{name}": value for name, value in self.best.items()})
 
     @staticmethod
     def broken_images(trainer: L.Trainer) -> int:
-        """Images that could not be decoded, of those that this process read."""
+        """Return the number of images that this process could not decode."""
         data: HFImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
         return sum(len(broken.reasons) for broken in data.broken.values())
 
@@ -118,7 +112,7 @@ class RunSummary(L.Callback):
             "wall_seconds": round(self._elapsed(), 1),
             "broken_images": self.broken_images(trainer),
             "images_per_second": round(throughput.images_per_second, 1) or None if throughput else None,
-            "data_wait": _rounded(throughput.data_wait if throughput else None),
+            "data_wait": None if throughput is None or throughput.data_wait is None else round(throughput.data_wait, 4),
             "peak_memory_mb": peak,
             "peak_memory_of": peak_of,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
@@ -126,28 +120,26 @@ class RunSummary(L.Callback):
         }
 
 
-def _rounded(share: float | None) -> float | None:
-    return None if share is None else round(share, 4)
-
-
 def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
-    """What is known of a run before its first step."""
+    """Return what is known of a run before its first step."""
     data: HFImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
     settings = data.config
     classes = list(module.class_names or [])
     costs = cost(module.design, len(classes), settings.side)
+    device = trainer.strategy.root_device
+    if device.type == "cuda":
+        device_name = torch.cuda.get_device_name(device)
+    else:
+        device_name = f"{device.type} ({counted(torch.get_num_threads(), 'thread')})"
     return {
         "design": {"name": module.config.design.name, **asdict(module.design)},
         "params": costs.params,
         "macs": costs.macs,
         "init": module.init_note or "fresh weights",
-        "init_repo": _repo(module.config.init_from),
+        "init_repo": repo_of_weights(module.config.init_from),
         "teacher": module.teacher_note,
         "dataset": {
-            **{
-                key: getattr(settings, key)
-                for key in ("path", "name", "revision", "train_fraction", "streaming", "image_size")
-            },
+            **{key: getattr(settings, key) for key in _DATASET},
             "commit": data.commit,
             "train_images": data.rows("train"),
             "validation_images": data.rows("validate"),
@@ -161,43 +153,17 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "peak_lr": module.schedule.peak if module.schedule else None,
         "weight_decay": module.weight_decay,
         "precision": str(trainer.precision),
-        "device": _device(trainer),
+        "device": f"{trainer.world_size} x {device_name}",
         "seed": run_seed(),
     }
 
 
-def _device(trainer: L.Trainer) -> str:
-    device = trainer.strategy.root_device
-    if device.type == "cuda":
-        return f"{trainer.world_size} x {torch.cuda.get_device_name(device)}"
-    return f"{trainer.world_size} x {device.type} ({counted(torch.get_num_threads(), 'thread')})"
-
-
-def _validation_metrics(trainer: L.Trainer) -> dict[str, float]:
-    return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-
-
-def _repo(init_from: str | None) -> str | None:
-    """The Hub repo of the first weights, without its revision, if they came from one."""
+def repo_of_weights(init_from: str | None) -> str | None:
+    """Return the Hub repo of the first weights, without its revision; None for others."""
     if init_from is None or local_file(init_from) is not None:
         return None
     return repo_of(init_from).partition("@")[0]
 
 
-class RunHparams(L.Callback):
-    """Writes the settings once, at the end, with the best epoch's metrics as `best/val/acc1` and so on.
-
-    Args:
-        settings: Flat settings.
-    """
-
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = settings
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write."""
-        summary = find_callback(trainer, RunSummary)
-        metrics = {f"best/{name}": value for name, value in summary.best.items()} if summary else {}
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(self.settings, metrics)
+def _validation_metrics(trainer: L.Trainer) -> dict[str, float]:
+    return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}

@@ -1,9 +1,8 @@
-"""Finding `--config` files (as given, or among the shipped ones), reading them critically, and their settings flat."""
+"""`--config` files: found by path or among the shipped ones, checked, and as flat settings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,18 @@ _FLAGS = ("--config", "-c")
 
 
 def shipped_configs() -> Path:
-    """The folder of shipped configs: inside the installed package, or beside it in a checkout."""
+    """Return the folder of shipped configs: inside the installed package, or next to it in a checkout."""
     inside = _PACKAGE / "cli_configs"
     return inside if inside.is_dir() else _PACKAGE.parent / "cli_configs"
 
 
-def find_config(name: str, beside: Path | None = None, flag: str = "--config") -> str:
+def find_config(name: str, near: Path | None = None, flag: str = "--config") -> str:
     """Return the path of a config: the file `name`, or the shipped one (`s1.yaml`, `cli_configs/s1.yaml`, `s1`).
 
     Args:
         name: As the user gives it.
-        beside: A folder to look into before the shipped ones.
-        flag: What names it, for the message.
+        near: A folder to look into before the shipped ones.
+        flag: The flag, for the message.
 
     Raises:
         UserError: with the shipped names, when there is neither.
@@ -35,87 +34,69 @@ def find_config(name: str, beside: Path | None = None, flag: str = "--config") -
     if Path(name).is_file():
         return name
     folder, wanted = shipped_configs(), name.removeprefix("cli_configs/")
-    near = [beside / name] if beside is not None else []
-    for candidate in (*near, folder / wanted, folder / f"{wanted}.yaml"):
+    folders = [near / name] if near is not None else []
+    for candidate in (*folders, folder / wanted, folder / f"{wanted}.yaml"):
         if candidate.is_file():
             return str(candidate)
     known = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.yaml"))
+    inside = [path for path in known if path.startswith(f"{wanted.split('/')[0]}/")]  # of the folder that is named
+    above = [path for path in known if "/" not in path] + sorted(
+        {f"{path.split('/')[0]}/..." for path in known if "/" in path}
+    )
     problem = "a folder, not a file" if name and Path(name).is_dir() else f"no such file{did_you_mean(wanted, known)}"
-    raise UserError(f"{flag} {name!r}: {problem}; shipped are {_listed(known, wanted)}.")
-
-
-def _listed(known: list[str], wanted: str) -> str:
-    """The shipped configs of the folder that is named, or those of none, and the folders."""
-    folder = f"{wanted.split('/')[0]}/"
-    inside = [name for name in known if name.startswith(folder)]
-    above = [name for name in known if "/" not in name]
-    return ", ".join(inside or [*above, *sorted({f"{name.split('/')[0]}/..." for name in known if "/" in name})])
+    raise UserError(f"{flag} {name!r}: {problem}; shipped are {', '.join(inside or above)}.")
 
 
 def with_found_configs(args: list[str]) -> list[str]:
     """Replace the values of `--config` by the paths that `find_config` finds, and check what is in them."""
-    found = list(args)
+    paths = list(args)
     for position, arg in enumerate(args):
         flag, equals, value = arg.partition("=")
         if flag in _FLAGS and equals:
-            found[position] = f"{flag}={_checked(find_config(value))}"
+            read_config(path := find_config(value))
+            paths[position] = f"{flag}={path}"
         elif arg in _FLAGS and position + 1 < len(args) and not args[position + 1].startswith("-"):
-            found[position + 1] = _checked(find_config(args[position + 1]))
-    return found
+            paths[position + 1] = find_config(args[position + 1])
+            read_config(paths[position + 1])
+    return paths
 
 
 def read_config(path: str) -> dict[Any, Any]:
-    """The settings in a YAML file; raises `UserError` where there are none, or one is there twice."""
-    settings: dict[Any, Any] = _parsed(_checked(path), yaml.safe_load)
-    return settings
-
-
-def _parsed(path: str, parse: Callable[[str], Any]) -> Any:
+    """Return the settings in a YAML file; raises `UserError` where there are none, or one appears twice."""
     try:
-        return parse(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        tree, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except UnicodeDecodeError as error:
         raise UserError(f"--config {path!r}: not a text file; give a YAML file.") from error
     except yaml.YAMLError as error:
-        raise UserError(f"--config {path!r}{_where(error)}: not YAML ({_problem(error)}).") from error
-
-
-def _checked(path: str) -> str:
-    """The path, once its file is YAML with settings in it, none of them twice."""
-    tree = _parsed(path, partial(yaml.compose, Loader=yaml.SafeLoader))
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        problem = "a tab, where YAML indents by spaces" if r"'\t'" in problem else problem.splitlines()[0]
+        raise UserError(f"--config {path!r}{where}: not YAML ({problem}).") from error
     if tree is None:
         raise UserError(f"--config {path!r}: the file is empty; write settings into it, or leave it out.")
     if not isinstance(tree, yaml.MappingNode):
         raise UserError(f"--config {path!r}: allowed are settings such as `model: {{design: {{name: s1}}}}`.")
     _check_keys(path, tree)
-    return path
+    return dict(settings)
 
 
 def _check_keys(path: str, tree: yaml.MappingNode, prefix: str = "") -> None:
-    """Raise `UserError` for a key that is there twice (YAML would take the second), or a section with nothing in it."""
+    """Raise `UserError` for a key that appears twice (YAML would take the second), or an empty section."""
     seen: set[str] = set()
     for key, value in tree.value:
         name, where = f"{prefix}{key.value}", f"--config {path!r}, line {key.start_mark.line + 1}"
         if name in seen:
-            raise UserError(f"{where}: {name} is there twice; keep one of the two.")
+            raise UserError(f"{where}: {name} appears twice; keep one of the two.")
         seen.add(name)
         if isinstance(value, yaml.MappingNode):
             _check_keys(path, value, f"{name}.")
         elif not prefix and name in ("model", "data", "trainer") and not value.value:
-            raise UserError(f"{where}: nothing is set below {name}; leave the line out, or indent settings below it.")
-
-
-def _where(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f", line {mark.line + 1}" if mark is not None else ""
-
-
-def _problem(error: yaml.YAMLError) -> str:
-    problem = str(getattr(error, "problem", None) or error).splitlines()[0]
-    return "a tab, where YAML indents by spaces" if r"'\t'" in problem else problem
+            raise UserError(f"{where}: {name} is empty; leave it out, or indent its settings below it.")
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested settings with dotted names."""
+    """Yield the leaves of nested settings with dotted names."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{prefix}{key}.")

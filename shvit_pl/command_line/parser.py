@@ -1,18 +1,18 @@
-"""Parsers that answer a mistake in one line, with the nearest name that exists."""
+"""A command's flags from a dataclass, and answers to mistakes in one line, with the nearest name that exists."""
 
 from __future__ import annotations
 
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
+from jsonargparse import ArgumentParser, set_parsing_settings
 
 from shvit_pl.command_line.config_files import plain
 from shvit_pl.compat import parser_actions
@@ -25,6 +25,26 @@ T = TypeVar("T", bound="DataclassInstance")
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)  # a string below a field is its help
 
+# sections of settings, each with one setting in it
+SECTIONS = {
+    "model": "model.label_smoothing",
+    "model.design": "model.design.name",
+    "model.optim": "model.optim.name",
+    "model.mix": "model.mix.mixup",
+    "model.ema": "model.ema.decay",
+    "model.distill": "model.distill.teacher",
+    "data": "data.path",
+    "trainer": "trainer.max_epochs",
+}
+# flags by the names that other programs give them
+_ELSEWHERE = {
+    "dataset": "data.path",
+    "epochs": "trainer.max_epochs",
+    "gpus": "trainer.devices",
+    "output_dir": "trainer.default_root_dir",
+    "resume": "ckpt_path",
+    "workers": "data.num_workers",
+}
 _TYPE_NAMES = {
     "NoneType": "null",
     "bool": "true or false",
@@ -37,27 +57,150 @@ _TYPE_NAMES = {
 }
 
 
-# what other programs call it
-_ELSEWHERE = {
-    "dataset": "data.path",
-    "epochs": "trainer.max_epochs",
-    "gpus": "trainer.devices",
-    "output_dir": "trainer.default_root_dir",
-    "resume": "ckpt_path",
-    "workers": "data.num_workers",
-}
+def read_options(
+    options: type[T],
+    args: Sequence[str],
+    *,
+    command: str,
+    description: str,
+    epilog: str = "",
+    positional: Sequence[str] = (),
+    rest: list[str] | None = None,
+) -> T:
+    """Read a command's flags into a frozen dataclass, whose fields are the flags and their docstrings the help.
 
-# what holds settings, and one of them
-SECTIONS = {
-    "model": "model.label_smoothing",
-    "model.design": "model.design.name",
-    "model.optim": "model.optim.name",
-    "model.mix": "model.mix.mixup",
-    "model.ema": "model.ema.decay",
-    "model.distill": "model.distill.teacher",
-    "data": "data.path",
-    "trainer": "trainer.max_epochs",
-}
+    A `bool` needs no value, a `tuple` takes a list with commas, and `-` in a flag's name stands for `_`.
+
+    Args:
+        options: The dataclass; its `__post_init__` checks rules across fields.
+        args: What follows the command.
+        command: The command's name, such as `analyze heads`.
+        description: Of the command, for its help.
+        epilog: Text below the help.
+        positional: Fields that need no flag; one that is a tuple takes all that is left.
+        rest: Takes the arguments that no field does; None refuses them.
+
+    Raises:
+        UserError: for all mistakes in `args`, a line each.
+        SystemExit: after the help was printed.
+    """
+    if not {"-h", "--help"}.isdisjoint(args):
+        about = {"prog": f"shvit-pl {command}", "description": description, "epilog": epilog}
+        _parser(options, positional, **about).print_help()
+        raise SystemExit(0)
+    texts: dict[str, list[str]] = {}
+    others: list[str] = []
+    for name, text in own_args(options, args, positional):
+        if not name:
+            others.append(str(text))
+        else:  # of a flag, the last one counts; None is a missing value
+            texts[name] = [*(texts.get(name, []) if name in positional else []), *([] if text is None else [text])]
+    hints, parser, values = get_type_hints(options), _parser(options), dict[str, Any]()
+    mistakes = _unknown(others, set(hints)) if rest is None else []
+    for name in texts:
+        try:
+            values[name] = _value(parser, name, hints[name], texts[name])
+        except UserError as error:
+            mistakes.append(f"{'' if name in positional else '--'}{error}")
+    missing = [each.name for each in fields(options) if _is_required(each) and each.name not in texts]
+    if missing:
+        names = ", ".join(name if name in positional else f"--{name}" for name in missing)
+        mistakes.append(f"give {names}; see --help")
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    if rest is not None:
+        rest += others
+    return options(**values)
+
+
+def own_args(
+    options: type[DataclassInstance], args: Sequence[str], positional: Sequence[str] = ()
+) -> Iterator[tuple[str, str | None]]:
+    """Yield each argument as the field that takes it (empty for none) and its text (None where a value is missing)."""
+    hints, places, left = get_type_hints(options), list(positional), list(args)
+    while left:
+        arg = left.pop(0)
+        flag, equals, text = arg.partition("=")
+        name = flag[2:].replace("-", "_") if flag.startswith("--") else ""
+        if name not in hints:
+            takes = bool(places) and not _is_flag(arg)
+            yield places[0] if takes else "", arg
+            if takes and get_origin(hints[places[0]]) is not tuple:
+                del places[0]
+        elif equals:
+            yield name, text
+        elif hints[name] is bool:
+            yield name, left.pop(0) if left and left[0] in ("true", "false") else "true"
+        else:
+            yield name, left.pop(0) if left and not _is_flag(left[0]) else None
+
+
+def _is_flag(arg: str) -> bool:
+    return len(arg) > 1 and arg[0] in "-\u2013\u2014" and not arg[1].isdecimal()
+
+
+def _is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _unknown(others: Sequence[str], known: set[str]) -> list[str]:
+    """Return a message for each argument that no field takes, but not for the values of unknown flags."""
+    messages = []
+    for before, arg in zip(("", *others), others, strict=False):
+        flag = arg.partition("=")[0]
+        if arg[0:1] in ("\u2013", "\u2014"):
+            messages.append(_long_dash(arg))
+        elif _is_flag(arg):
+            messages.append(f"{flag}: no such flag{nearest_option(flag.lstrip('-').replace('-', '_'), known, '--')}")
+        elif "=" in before or not _is_flag(before):
+            messages.append(f"{arg}: no flag takes this; leave it out")
+    return messages
+
+
+def _value(parser: ArgumentParser, name: str, hint: Any, texts: list[str]) -> Any:
+    """Return a field's value; raises `UserError`, with the field's name, where it isn't allowed."""
+    if not texts:
+        raise UserError(f"{name}: expected one argument")
+    _, size = _element(hint)
+    words = texts[-1:] if size == 1 else texts if len(texts) > 1 else [word.strip() for word in texts[0].split(",")]
+    if size is not None and len(words) != size:
+        raise UserError(f"{name} {texts[0]}: give {size} values with commas")
+    values = []
+    for word in words:
+        try:
+            values.append(plain(parser.parse_args([f"--{name}={word}"])[name]))
+        except argparse.ArgumentError as error:
+            raise UserError(shortened(error.message, parser)) from error
+    return values[0] if size == 1 else tuple(values if size else dict.fromkeys(values))
+
+
+def _element(hint: Any) -> tuple[Any, int | None]:
+    """Return the type of a field's single values, and how many there are: None for a tuple of any length."""
+    if get_origin(hint) in (Union, UnionType):
+        hint = Union[tuple(member for member in get_args(hint) if member is not NoneType)]  # noqa: UP007
+    if get_origin(hint) is not tuple:
+        return hint, 1
+    members = get_args(hint)
+    return members[0], None if members[-1] is Ellipsis else len(members)
+
+
+def _parser(options: type[DataclassInstance], positional: Sequence[str] = (), **about: Any) -> ArgumentParser:
+    """Make a parser of single values and of the help; without `positional`, every field is an optional flag."""
+    classes = [kind for kind in reversed(options.__mro__) if is_dataclass(kind)]  # inherited fields have their own help
+    params = [param for kind in classes for param in docstring_parser.parse_from_object(kind).params]
+    helps, hints = {param.arg_name: param.description or "" for param in params}, get_type_hints(options)
+    parser = ArgumentParser(exit_on_error=False, formatter_class=argparse.HelpFormatter, **about)
+    for field in sorted(fields(options), key=lambda field: field.name not in positional):
+        (element, size), text, default = _element(hints[field.name]), helps.get(field.name, ""), field.default
+        if default not in (MISSING, None, False, ()) and "(default" not in text:
+            text += f" (default: {','.join(map(str, default)) if isinstance(default, tuple) else default})"
+        how: dict[str, Any] = {"type": element, "help": text.replace("%", "%%")}
+        if field.name in positional:
+            nargs = None if size is not None else "+" if _is_required(field) else "*"
+            parser.add_argument(field.name, nargs=nargs, metavar=field.name.upper(), **how)
+        else:
+            parser.add_argument(f"--{field.name}", required=bool(about) and _is_required(field), **how)
+    return parser
 
 
 class OneLineErrors(ArgumentParser):
@@ -84,11 +227,6 @@ def shortened(message: str, parser: ArgumentParser) -> str:
         return _wrong_number(number[1], number[2], number[3])
     if wrong_value := re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text):
         return f"{wrong_value[1]} {wrong_value[2]}: {_allowed(text)}"
-    if choice := re.match(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)$", text):
-        choices = re.findall(r"[^', ]+", choice[3])
-        return f"{choice[1]} {choice[2]!r}: allowed are {', '.join(choices)}{did_you_mean(choice[2], choices)}"
-    if missing := re.search(r"arguments are required: (.*)$", text):
-        return f"give {', '.join(_as_given(name, parser) for name in missing[1].split(', '))}; --help says what it is"
     if dash := re.search(r"nrecognized arguments: ([\u2013\u2014]\S*)", text):
         return _long_dash(dash[1])
     if flag := re.search(r"nrecognized arguments: (-{0,2}([\w.+-]+))", text):
@@ -118,18 +256,13 @@ def _long_dash(arg: str) -> str:
     return f"{arg}: this begins with a long dash; flags begin with two hyphens"
 
 
-def _as_given(name: str, parser: ArgumentParser) -> str:
-    """A required option with its dashes; others have none."""
-    return f"--{name}" if name in option_names(parser) else name
-
-
 def no_section(name: str, value: Any) -> str:
-    """What to say of one value where there should be a section of settings."""
+    """Return the message for one value where there should be a section of settings."""
     return f"{name} {value}: this is a section; set what is in it, such as {SECTIONS.get(name, name)}"
 
 
 def nearest_option(name: str, options: set[str], dashes: str = "") -> str:
-    """A suggestion for an option's name, which may lack its section, as in `lr`, or be another program's."""
+    """Return a hint at an option, whose name may lack its section, as in `lr`, or be another program's."""
     by_last = {option.rsplit(".", 1)[-1]: option for option in sorted(options)}
     meant = _ELSEWHERE.get(name) or by_last.get(name)
     if meant in options:
@@ -140,7 +273,7 @@ def nearest_option(name: str, options: set[str], dashes: str = "") -> str:
 
 
 def _allowed(text: str) -> str:
-    """What a wrong value's message says is allowed: the choices, or the types, or both."""
+    """Return what a wrong value's message allows: the choices, or the types, or both."""
     literals = re.findall(r"Literal\[([^\]]+)\]", text)
     choices = list(dict.fromkeys(choice.strip(" '\"") for group in literals for choice in group.split(",")))
     types = " or ".join(_types(text, only_subtypes=bool(choices)))
@@ -153,7 +286,7 @@ def _allowed(text: str) -> str:
 
 
 def _types(text: str, only_subtypes: bool) -> dict[str, None]:
-    """The types that a message names: those of a union where its members are listed, and those it expected."""
+    """Return the types in a message: the members of a union where they are listed, and the expected ones."""
     union = re.search(r"Subtypes: \[(.*?)\] Errors:", text)
     names = re.findall(r"<class '([\w.]+)'>", union[1]) if union else []
     if not only_subtypes:
@@ -163,215 +296,5 @@ def _types(text: str, only_subtypes: bool) -> dict[str, None]:
 
 
 def option_names(parser: ArgumentParser) -> set[str]:
-    """All dotted option names of a parser and of its subcommands' parsers."""
-    names: set[str] = set()
-    for action in parser_actions(parser):
-        names.update(option.lstrip("-") for option in action.option_strings)
-        for sub in (getattr(action, "_name_parser_map", None) or {}).values():
-            names.update(option_names(sub))
-    return names
-
-
-def run_function(function: Callable[..., Any], command: str, args: list[str]) -> Any:
-    """Run a typed function as a command: its arguments are the flags, its docstring the help."""
-    return auto_cli(function, args=args, prog=f"shvit-pl {command}", parser_class=OneLineErrors, as_positional=False)
-
-
-def read_options(
-    options: type[T],
-    args: Sequence[str],
-    *,
-    command: str,
-    description: str,
-    epilog: str = "",
-    positional: Sequence[str] = (),
-) -> T:
-    """Read a command's flags into a frozen dataclass, whose fields are the flags and their docstrings the help.
-
-    A `bool` needs no value, a `tuple` takes a list with commas, and `-` in a flag's name stands for `_`.
-
-    Args:
-        options: The dataclass; its `__post_init__` checks rules across fields.
-        args: What follows the command.
-        command: The command's name, such as `analyze heads`.
-        description: What the command does, for its help.
-        epilog: Text below the help.
-        positional: Fields given by position; one that is a tuple takes all that is left.
-
-    Raises:
-        UserError: for all mistakes in `args`, a line each.
-        SystemExit: after the help was printed.
-    """
-    given, rest = split_args(options, args, positional)
-    if "--help" in given:
-        _help_parser(options, command, description, epilog, positional).print_help()
-        raise SystemExit(0)
-    mistakes = _unknown(rest, flag_names(options))
-    parser, values = _value_parser(options), dict[str, Any]()
-    for name, texts in _by_name(given, positional).items():
-        try:
-            values[name] = _value(parser, name, get_type_hints(options)[name], texts)
-        except UserError as error:
-            values[name] = None
-            mistakes.append(f"{'' if name in positional else '--'}{error}")
-    missing = [field.name for field in fields(options) if _is_required(field) and field.name not in values]
-    if missing:
-        names = ", ".join(name if name in positional else f"--{name}" for name in missing)
-        mistakes.append(f"give {names}; --help says what it is")
-    if mistakes:
-        raise UserError("\n".join(mistakes))
-    return options(**values)
-
-
-def split_args(
-    options: type[DataclassInstance], args: Sequence[str], positional: Sequence[str] = ()
-) -> tuple[list[str], list[str]]:
-    """Split a command line into what a dataclass's fields take and all else.
-
-    Returns:
-        The fields' flags, each as `--name=value` (`--name` where a value is missing); the rest as it was.
-    """
-    pairs = list(own_args(options, args, positional))
-    return [arg for is_own, arg in pairs if is_own], [arg for is_own, arg in pairs if not is_own]
-
-
-def own_args(
-    options: type[DataclassInstance], args: Sequence[str], positional: Sequence[str] = ()
-) -> Iterator[tuple[bool, str]]:
-    """Yield whether a dataclass's field takes it, and an argument; see `split_args`."""
-    hints, places, left = get_type_hints(options), list(positional), list(args)
-    while left:
-        arg = left.pop(0)
-        flag, equals, value = arg.partition("=")
-        name = flag.removeprefix("--").replace("-", "_")
-        if arg in ("-h", "--help"):
-            yield True, "--help"
-        elif flag.startswith("--") and name in hints:
-            yield True, f"--{name}={value}" if equals else _with_next(f"--{name}", left, hints[name] is bool)
-        elif places and not _is_flag(arg):
-            yield True, f"--{places[0]}={arg}"
-            places = places if get_origin(hints[places[0]]) is tuple else places[1:]
-        else:
-            yield False, arg
-
-
-def _with_next(flag: str, left: list[str], is_switch: bool) -> str:
-    """Return a flag with its value, taken from the arguments after it; a switch alone is true."""
-    if left and (left[0] in ("true", "false") if is_switch else not _is_flag(left[0])):
-        return f"{flag}={left.pop(0)}"
-    return f"{flag}=true" if is_switch else flag
-
-
-def _is_flag(arg: str) -> bool:
-    return len(arg) > 1 and arg[0] in "-\u2013\u2014" and not arg[1].isdecimal()
-
-
-def flag_names(options: type[DataclassInstance]) -> set[str]:
-    """Return the names of a dataclass's flags, without dashes."""
-    return {field.name for field in fields(options)}
-
-
-def _is_required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
-def _unknown(rest: Sequence[str], known: set[str]) -> list[str]:
-    """Return a message for each argument that no field takes, but not for the values of unknown flags."""
-    messages = []
-    for before, arg in zip(("", *rest), rest, strict=False):
-        flag = arg.partition("=")[0]
-        if arg[0:1] in ("\u2013", "\u2014"):
-            messages.append(_long_dash(arg))
-        elif _is_flag(arg):
-            messages.append(f"{flag}: no such flag{nearest_option(flag.lstrip('-').replace('-', '_'), known, '--')}")
-        elif "=" in before or not _is_flag(before):
-            messages.append(f"{arg}: nothing takes this; leave it out")
-    return messages
-
-
-def _by_name(given: Sequence[str], positional: Sequence[str]) -> dict[str, list[str]]:
-    """Return the texts given for each field, none where a value is missing: by position all, else those of the last."""
-    texts: dict[str, list[str]] = {}
-    for arg in given:
-        flag, equals, text = arg.partition("=")
-        name = flag.removeprefix("--")
-        texts[name] = [*texts.get(name, []), text] if name in positional else [text] if equals else []
-    return texts
-
-
-def _value(parser: ArgumentParser, name: str, hint: Any, texts: list[str]) -> Any:
-    """Return a field's value; raises `UserError`, with the field's name, where it isn't allowed."""
-    if not texts:
-        raise UserError(f"{name}: expected one argument")
-    _, size = _element(hint)
-    if size == 1:
-        return _parsed(parser, name, texts[-1])
-    words = texts if len(texts) > 1 else [word.strip() for word in texts[0].split(",")]
-    if size is not None and len(words) != size:
-        raise UserError(f"{name} {texts[0]}: give {size} values with commas")
-    values = [_parsed(parser, name, word) for word in words]
-    return tuple(values if size else dict.fromkeys(values))
-
-
-def _element(hint: Any) -> tuple[Any, int | None]:
-    """Return the type of a field's single values, and how many there are: None for a tuple of any length."""
-    if get_origin(hint) in (Union, UnionType):
-        hint = Union[tuple(member for member in get_args(hint) if member is not NoneType)]  # noqa: UP007
-    if get_origin(hint) is not tuple:
-        return hint, 1
-    members = get_args(hint)
-    return members[0], None if members[-1] is Ellipsis else len(members)
-
-
-def _value_parser(options: type[DataclassInstance]) -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    for name, hint in get_type_hints(options).items():
-        parser.add_argument(f"--{name}", type=_element(hint)[0])
-    return parser
-
-
-def _parsed(parser: ArgumentParser, name: str, text: str) -> Any:
-    try:
-        value = parser.parse_args([f"--{name}={text}"])[name]
-        return plain(value)
-    except argparse.ArgumentError as error:
-        raise UserError(shortened(error.message, parser)) from error
-
-
-def _help_parser(
-    options: type[DataclassInstance], command: str, description: str, epilog: str, positional: Sequence[str]
-) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"shvit-pl {command}", description=description, epilog=epilog)
-    classes = [kind for kind in reversed(options.__mro__) if is_dataclass(kind)]  # inherited fields have their own help
-    params = [param for kind in classes for param in docstring_parser.parse_from_object(kind).params]
-    helps = {param.arg_name: param.description or "" for param in params}
-    hints = get_type_hints(options)
-    for field in sorted(fields(options), key=lambda field: field.name not in positional):
-        (element, size), text = _element(hints[field.name]), helps.get(field.name, "").replace("%", "%%")
-        shown: dict[str, Any] = {
-            "help": f"{text}{_default_note(field, text)}",
-            "metavar": _metavar(field.name, element),
-        }
-        if field.name in positional:
-            parser.add_argument(field.name, nargs=_nargs(field, size), **shown)
-        elif element is bool:
-            parser.add_argument(f"--{field.name}", action="store_true", help=shown["help"])
-        else:
-            parser.add_argument(f"--{field.name}", required=_is_required(field), **shown)
-    return parser
-
-
-def _nargs(field: Field[Any], size: int | None) -> str | None:
-    return None if size is not None else "+" if _is_required(field) else "*"
-
-
-def _metavar(name: str, element: Any) -> str:
-    return f"{{{','.join(map(str, get_args(element)))}}}" if get_origin(element) is Literal else name.upper()
-
-
-def _default_note(field: Field[Any], text: str) -> str:
-    """Return a note of the default, unless the text names it or there is none to name."""
-    default = field.default
-    if default in (MISSING, None, False, ()) or "(default" in text:
-        return ""
-    return f" (default: {','.join(map(str, default)) if isinstance(default, tuple) else default})"
+    """Return all dotted option names of a parser."""
+    return {option.lstrip("-") for action in parser_actions(parser) for option in action.option_strings}

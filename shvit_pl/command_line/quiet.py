@@ -15,37 +15,15 @@ import datasets
 import torch
 from huggingface_hub.utils import disable_progress_bars
 
-_LOGGERS = (
-    "lightning.pytorch.utilities.rank_zero",
-    "lightning.fabric.utilities.rank_zero",
-    "lightning.fabric.utilities.seed",
-    "datasets.packaged_modules.cache.cache",
-    "huggingface_hub.utils._http",
-)
-_LOGGED = (
-    "litlogger",
-    "litmodels",
-    "💡",
-    "GPU available",
-    "TPU available",
-    "HPU available",
-    "Seed set to",
-    "Loading `train_dataloader`",
-    "Restoring states",
-    "Restored all states",
-    "Loaded model weights",
-    "`Trainer.fit` stopped",
-    "Automatic Mixed Precision",
-    "Detected KeyboardInterrupt",
-    "SLURM auto-requeueing enabled",
-    "Running in `fast_dev_run` mode",
-    "was configured so",
-    "distributed_backend=",
-    "Initializing distributed",
-    "thrown while requesting",  # by a Hub that is asked again; in the end it is an error, or it is not
-    "Retrying in",
-    "Found the latest cached dataset configuration",  # which may not be the one that is opened
-)
+_LEVELS = {
+    # Lightning's tips, and its lines about devices, seeds and checkpoints, which our own output names too
+    "lightning.pytorch.utilities.rank_zero": logging.WARNING,
+    "lightning.fabric.utilities.rank_zero": logging.WARNING,
+    "lightning.fabric.utilities.seed": logging.WARNING,
+    "lightning.fabric.utilities.distributed": logging.WARNING,
+    "datasets.packaged_modules.cache.cache": logging.ERROR,  # the version that it names may not be the one opened
+    "huggingface_hub.utils._http": logging.ERROR,  # retries: an error follows where they fail
+}
 _WARNED = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*The number of training batches .* is smaller than the logging interval.*",
@@ -62,11 +40,11 @@ _WARNED = (
 
 
 def quiet() -> None:
-    """Filter Lightning's tips and the warnings listed above."""
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_wanted)
+    """Silence the loggers and warnings listed above, and show other warnings in one line."""
+    for name, level in _LEVELS.items():
+        logging.getLogger(name).setLevel(level)
     if not torch.cuda.is_available():
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # says so, when it compiles
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # repeats that there is no GPU
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
         disable_progress_bars()
@@ -85,10 +63,6 @@ def _of_a_thread(args: threading.ExceptHookArgs) -> None:
     """TensorBoard writes in a thread of its own, and raises a full disk's error again where it is called."""
     if not isinstance(args.exc_value, OSError):
         threading.__excepthook__(args)
-
-
-def _wanted(record: logging.LogRecord) -> bool:
-    return not any(text in record.getMessage() for text in _LOGGED)
 
 
 @contextmanager

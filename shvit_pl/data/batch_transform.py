@@ -1,4 +1,4 @@
-"""What is done to a batch on the device: augmented where that is asked for, normalized, erased and mixed.
+"""Transformation of a batch on the device: augmented on request, normalized, erased and mixed.
 
 With `augment_on` device, a worker decodes, draws all parameters by the image's key in the same order as the
 augmentation in the workers does, and cuts the crop out; the device resizes, flips and changes colors. So an image is
@@ -54,30 +54,26 @@ class BatchTransform:
     """The step's precision, in which timm makes the mixed targets."""
 
     def __call__(self, batch: Batch, step: tuple[int, ...] = ()) -> Batch:
-        """Transform a batch; `step` is the key of its mixing."""
+        """Transform a batch; `step` is the key of its mixing.
+
+        Images `(B, 3, S, S)` are float32; `target` is `(B, classes)` if mixed, else the labels `(B,)`.
+        """
         pixels = augmented(batch, self.config.side) if "plan" in batch else batch["image"]
         images = normalize(pixels, self.mean, self.std)
         if "key" not in batch:  # not for training
             return {**batch, "image": images}
-        images, targets = self._mixed(self._erased(images, batch), batch, step)
-        return {**batch, "image": images, "target": targets}
-
-    def _erased(self, images: Tensor, batch: Batch) -> Tensor:
-        if not self.config.erasing:
-            return images
-        by_key: Any = erase_each if "mix" in batch else erase
-        return by_key(images, self.config.erasing, batch["key"])
-
-    def _mixed(self, images: Tensor, batch: Batch, step: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Return images `(B, 3, S, S)`, and targets: `(B, classes)` if mixed, else the labels `(B,)`."""
-        labels, mix, mixup = batch["label"], batch.get("mix"), self.mixup
-        if mix is not None:  # drawn before
+        labels, mix = batch["label"], batch.get("mix")
+        if self.config.erasing:
+            by_key: Any = erase if mix is None else erase_each
+            images = by_key(images, self.config.erasing, batch["key"])
+        targets = labels
+        if mix is not None:  # drawn before, as of kept views
             images = mix_images(images, mix)
-            return images, labels if mixup is None else mix_targets(labels, mix, mixup)
-        if mixup is None:
-            return images, labels
-        with seeded(*step), self.precision():
-            return mixup(images, labels)
+            targets = labels if self.mixup is None else mix_targets(labels, mix, self.mixup)
+        elif self.mixup is not None:
+            with seeded(*step), self.precision():
+                images, targets = self.mixup(images, labels)
+        return {**batch, "image": images, "target": targets}
 
 
 def normalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
@@ -103,63 +99,47 @@ def _on(device: torch.device, values: Triple) -> Any:
 
 
 def erase(images: Tensor, probability: float, key: int) -> Tensor:
-    """Replace a random rectangle by noise in some images, in place, by timm (mode pixel, one rectangle).
+    """Replace a random rectangle by noise in some of the normalized images `(B, 3, S, S)`, in place, by timm.
 
-    Args:
-        images: Normalized images `(B, 3, S, S)`.
-        probability: Of an image to lose a rectangle.
-        key: Seed; the training step then seeds anew.
+    `key` seeds all generators; the training step then seeds anew.
     """
     seed_all(key)
     return RandomErasing(probability, mode="pixel", device=images.device)(images)
 
 
 def erase_each(images: Tensor, probability: float, keys: Sequence[int]) -> Tensor:
-    """Erase as `erase` does, but every image by a key of its own, and with the same noise on every device.
-
-    Args:
-        images: Normalized images `(B, 3, S, S)`, changed in place.
-        probability: Of an image to lose a rectangle.
-        keys: Seed of each image.
-    """
+    """Erase as `erase` does, but every image by a key of its own, and with the same noise on every device."""
     eraser = RandomErasing(probability, mode="pixel", device="cpu")
-    recorders = [_Recorder(image) for image in images]
+    written: list[tuple[Tensor, Any, Tensor]] = []  # image, place in it, and noise
     with seeded():  # the states from before are restored
-        for recorder, key in zip(recorders, keys, strict=True):
+        for image, key in zip(images, keys, strict=True):
             seed_cpu(key)
-            eraser(recorder)
-    noise = [pixels.flatten() for recorder in recorders for _, pixels in recorder.written]
-    if not noise:
+            eraser(_Recorder(image, written))
+    if not written:
         return images
-    sizes = [len(pixels) for pixels in noise]
-    parts = iter(torch.split(to_device(torch.cat(noise), images.device), sizes))  # one copy for all
-    for image, recorder in zip(images, recorders, strict=True):
-        for place, pixels in recorder.written:
-            image[place] = next(parts).view(pixels.shape)
+    noise = to_device(torch.cat([pixels.flatten() for _, _, pixels in written]), images.device)  # one copy for all
+    parts = torch.split(noise, [pixels.numel() for _, _, pixels in written])
+    for (image, place, pixels), part in zip(written, parts, strict=True):
+        image[place] = part.view(pixels.shape)
     return images
 
 
 class _Recorder:
-    """Stands in for an image before timm's eraser, and keeps what it would write."""
+    """Stand-in for an image before timm's eraser, which keeps what would be written into it."""
 
-    def __init__(self, image: Tensor) -> None:
+    def __init__(self, image: Tensor, written: list[tuple[Tensor, Any, Tensor]]) -> None:
         self.size, self.dtype = image.size, image.dtype
-        self.written: list[tuple[Any, Tensor]] = []
+        self._image, self._written = image, written
 
     def __setitem__(self, place: Any, pixels: Tensor) -> None:
-        self.written.append((place, pixels))
+        self._written.append((self._image, place, pixels))
 
 
 # ---- augmentation on the device
 
 
 class PlannedCrop:
-    """The worker's part: uint8 `(3, H, W)` to a crop `(3, h, w)` and its plan.
-
-    Args:
-        size: Side of the result in pixels.
-        color_jitter: Strength for brightness, contrast and saturation.
-    """
+    """The worker's part: uint8 `(3, H, W)` to a crop `(3, h, w)` and its plan; `size` is the final side in pixels."""
 
     def __init__(self, size: int, color_jitter: float) -> None:
         self._crop = RandomResizedCrop(size)
@@ -193,20 +173,15 @@ def collate_planned(items: list[dict[str, Any]]) -> Batch:
 
 
 def augmented(batch: Batch, size: int) -> Tensor:
-    """Return the images of such a batch, uint8 `(B, 3, size, size)`, on its device."""
+    """Return the images of such a batch, uint8 `(B, 3, size, size)`, on its device.
+
+    Brightness, contrast and saturation change as PIL does it, each to whole numbers.
+    """
     crops = torch.split(batch["image"], [3 * height * width for height, width in batch["sides"]])
     images = [resized(crop.view(3, *sides), [size, size]) for crop, sides in zip(crops, batch["sides"], strict=True)]
     plan = batch["plan"].view(-1, 7, 1, 1, 1)
     pixels = torch.stack(images)
-    return _jittered(torch.where(plan[:, 0] > 0, pixels.flip(-1), pixels), plan)
-
-
-def _jittered(images: Tensor, plan: Tensor) -> Tensor:
-    """Change brightness, contrast and saturation of uint8 `(B, 3, S, S)` by plans `(B, 7, 1, 1, 1)`, each its own.
-
-    As PIL does it, each change ends in whole numbers.
-    """
-    pixels = images.float()
+    pixels = torch.where(plan[:, 0] > 0, pixels.flip(-1), pixels).float()
     kinds = torch.arange(3, device=plan.device).view(3, 1, 1, 1)
     for kind in plan[:, 4:].unbind(1):  # (B, 1, 1, 1)
         factor = (plan[:, 1:4] * (kind[:, None] == kinds)).sum(1)

@@ -112,7 +112,7 @@ class DataConfig:
 
     @property
     def fits_device(self) -> bool:
-        """Whether the device can do this augmentation: timm's policies are for PIL images."""
+        """True if the device can do this augmentation; timm's policies are for PIL images."""
         return self.augment == "crop" and self.auto_augment is None
 
     def check_batch_size(self, images: int) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -26,11 +26,10 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 
 from shvit_pl.data.batch_transform import BatchTransform, collate_planned, normalize
 from shvit_pl.data.config import DataConfig
-from shvit_pl.data.dataset import ImageDataset, eval_reader, train_reader
-from shvit_pl.data.loaders import Batch, EpochLoader, StreamLoader, options, workers_for
+from shvit_pl.data.dataset import ImageDataset, RowReader
+from shvit_pl.data.loaders import Batch, EpochLoader, EvalSampler, StreamLoader, TrainSampler, process, workers_for
 from shvit_pl.data.opening import check_commit
 from shvit_pl.data.rows import ChosenRows, choose_rows, class_counts, stream_rows
-from shvit_pl.data.samplers import EvalSampler, TrainSampler, process
 from shvit_pl.data.streaming import EvalStream, TrainStream
 from shvit_pl.data.views import RangeSampler, Replay, ReplayDataset, ReplaySampler, check_replay
 from shvit_pl.errors import UserError
@@ -124,27 +123,30 @@ class HFImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Load a new permutation every epoch, without its last, smaller batch: BatchNorm needs more than one image."""
-        reader, rows = train_reader(self.config, self.chosen), self._counted("train")
-        if self._replay is not None:
-            return self._epochs(ReplayDataset(rows, reader, self._replay), ReplaySampler(self._replay, self.seed))
+        config, rows = self.config, self._counted("train")
+        reader = RowReader.of(config, self.chosen, train=True)
+        collate: Any = collate_planned if config.augment_on == "device" else default_collate
         if self.streams:
-            stream = TrainStream(rows, reader, self.seed, self.config.shuffle_buffer, self.config.batch_size)
+            stream = TrainStream(rows, reader, self.seed, config.shuffle_buffer, config.batch_size)
             return StreamLoader(
                 stream,
-                steps=self.config.steps_per_epoch or 1,
-                progress=self._batches_in_all,
-                collate_fn=self._collate(),
+                steps=config.steps_per_epoch or 1,
+                progress=lambda: self._batches("total"),
+                collate_fn=collate,
                 **self._options(stream.shards),
             )
-        sampler = TrainSampler(rows, self.seed, self.config.repeats)
-        return self._epochs(ImageDataset(rows, reader, training=True), sampler)
-
-    def _epochs(self, dataset: ImageDataset, sampler: Sampler[Any]) -> EpochLoader:
-        whole: dict[str, Any] = {"drop_last": True, "collate_fn": self._collate(), **self._options()}
-        return EpochLoader(dataset, sampler=sampler, progress=self._batches_of_epoch, **whole)
-
-    def _collate(self) -> Any:
-        return collate_planned if self.config.augment_on == "device" else default_collate
+        dataset = ImageDataset(rows, reader, training=True)
+        sampler: Sampler[Any] = TrainSampler(rows, self.seed, config.repeats)
+        if self._replay is not None:
+            dataset, sampler = ReplayDataset(rows, reader, self._replay), ReplaySampler(self._replay, self.seed)
+        return EpochLoader(
+            dataset,
+            sampler=sampler,
+            progress=lambda: self._batches("current"),
+            drop_last=True,
+            collate_fn=collate,
+            **self._options(),
+        )
 
     def train_on(self, replay: Replay) -> None:
         """Train on kept views instead of drawing new ones; raises `UserError` for a stream and an odd batch size.
@@ -156,7 +158,8 @@ class HFImageDataModule(L.LightningDataModule):
 
     def views_dataloader(self, replay: Replay, ranges: dict[int, range]) -> DataLoader[Batch]:
         """Load the training images of these slots, in their order, shared out over processes by the ranges' numbers."""
-        dataset = ReplayDataset(self._counted("train"), train_reader(self.config, self.chosen), replay)
+        reader = RowReader.of(self.config, self.chosen, train=True)
+        dataset = ReplayDataset(self._counted("train"), reader, replay)
         options = {**self._options(), "batch_size": None}  # the sampler makes batches
         sampler = RangeSampler(ranges, self.config.batch_size)
         return DataLoader(dataset, sampler=sampler, collate_fn=default_collate, **options)
@@ -174,27 +177,25 @@ class HFImageDataModule(L.LightningDataModule):
         return self._eval_loader("predict")
 
     def _eval_loader(self, stage: str) -> DataLoader[Batch]:
-        reader, rows = eval_reader(self.config, self.chosen), self._counted(stage)
         if self.streams:
-            stream = EvalStream(rows, reader)
+            stream = EvalStream(self._counted(stage), RowReader.of(self.config, self.chosen, train=False))
             return DataLoader(stream, **self._options(stream.shards))
-        return DataLoader(ImageDataset(rows, reader), sampler=EvalSampler(rows), **self._options())
+        dataset = self.evaluated(stage)
+        return DataLoader(dataset, sampler=EvalSampler(dataset.rows), **self._options())
 
-    def evaluated(self) -> ImageDataset:
-        """Return the validation images as they are evaluated, asked for by `Draw`; not of a stream."""
-        return ImageDataset(self._counted("validate"), eval_reader(self.config, self.chosen))
+    def evaluated(self, stage: str = "validate") -> ImageDataset:
+        """Return a stage's images as they are evaluated, indexed by `Draw`; not of a stream."""
+        return ImageDataset(self._counted(stage), RowReader.of(self.config, self.chosen, train=False))
 
     def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[Batch]:
         """Yield batches of up to so many images, not augmented but normalized, on the CPU; the same in every process.
 
         They are evenly spaced, as data may be sorted by class; of a stream, they are the first.
         """
-        rows, reader = self.chosen.by_stage[stage], eval_reader(self.config, self.chosen)
-        if self.streams:
-            items = [reader.read(row, "") for row in islice(rows, most)]
-        else:
-            chosen = torch.linspace(0, len(rows) - 1, min(most, len(rows))).long().tolist()
-            items = [reader.read(rows[index], "") for index in chosen]
+        rows, reader = self.chosen.by_stage[stage], RowReader.of(self.config, self.chosen, train=False)
+        if not self.streams:
+            rows = (rows[index] for index in torch.linspace(0, len(rows) - 1, min(most, len(rows))).long().tolist())
+        items = [reader.read(row, "") for row in islice(rows, most)]
         for batch in (default_collate(items[start : start + 64]) for start in range(0, len(items), 64)):
             yield {**batch, "image": normalize(batch["image"], self.mean, self.std)}
 
@@ -205,9 +206,17 @@ class HFImageDataModule(L.LightningDataModule):
         self.broken.setdefault(stage, BrokenImages(total))
         return rows
 
-    def _options(self, most_workers: int | None = None) -> dict[str, Any]:
-        workers = self._workers() if most_workers is None else min(self._workers(), most_workers)
-        return options(self.config.batch_size, workers, self.config.prefetch, self._device())
+    def _options(self, shards: int | None = None) -> dict[str, Any]:
+        """Return the options of every loader; each draws from a generator of its own, and nothing from the run's."""
+        workers = self._workers() if shards is None else min(self._workers(), shards)
+        return {
+            "batch_size": self.config.batch_size,
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "prefetch_factor": self.config.prefetch if workers else None,
+            "generator": torch.Generator(),
+            "pin_memory": self._device() == "cuda",  # from which Lightning copies without waiting
+        }
 
     def _workers(self) -> int:
         return workers_for(self.config.num_workers, self._device())
@@ -224,9 +233,10 @@ class HFImageDataModule(L.LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Count and name broken images."""
-        broken = self.broken.get(self._running_stage())
-        if broken is not None:
-            broken.count(batch["broken"])
+        stage = self.trainer.state.stage if self.trainer is not None else None
+        name = "validate" if stage == "sanity_check" else getattr(stage, "value", "")
+        if name in self.broken:
+            self.broken[name].count(batch["broken"])
         if "key" in batch:  # before the tensor leaves the CPU: one for the batch, or for each image of kept views
             keys = batch["key"].tolist()
             batch["key"] = keys if "mix" in batch else hash(tuple(keys))
@@ -234,27 +244,18 @@ class HFImageDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Finish the batch on the device."""
-        precision = self.trainer.precision_plugin.train_step_context if self.trainer is not None else nullcontext
-        return BatchTransform(self.config, self.mean, self.std, self.mixup, precision)(batch, self._step_key())
+        precision: Any = nullcontext
+        step: tuple[int, ...] = (run_seed(),)
+        if (trainer := self.trainer) is not None:
+            precision = trainer.precision_plugin.train_step_context
+            step += trainer.current_epoch, self._batches("current"), trainer.global_rank  # as in `StepSeed`
+        return BatchTransform(self.config, self.mean, self.std, self.mixup, precision)(batch, step)
 
-    def _running_stage(self) -> str:
-        stage = self.trainer.state.stage if self.trainer is not None else None
-        return "validate" if stage == "sanity_check" else str(stage.value) if stage is not None else ""
-
-    def _step_key(self) -> tuple[int, ...]:
-        """Return what the step of this batch is seeded by, too (see `StepSeed`)."""
-        trainer = self.trainer
-        if trainer is None:
-            return (run_seed(),)
-        return run_seed(), trainer.current_epoch, self._batches_of_epoch(), trainer.global_rank
-
-    def _batches_of_epoch(self) -> int:
-        """Return the number of training batches that this epoch has had already."""
-        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready) if self.trainer is not None else 0
-
-    def _batches_in_all(self) -> int:
-        """Return the number of training batches that the run has had already."""
-        return int(self.trainer.fit_loop.epoch_loop.batch_progress.total.ready) if self.trainer is not None else 0
+    def _batches(self, span: Literal["current", "total"]) -> int:
+        """Return the number of training batches that this epoch, or the run, has had already."""
+        if self.trainer is None:
+            return 0
+        return int(getattr(self.trainer.fit_loop.epoch_loop.batch_progress, span).ready)
 
 
 class BrokenImages:

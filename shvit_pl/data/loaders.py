@@ -1,14 +1,18 @@
-"""Loaders that begin where the trainer stands, so that a run interrupted in an epoch goes on at its next batch."""
+"""Samplers and loaders whose draws depend on seed, epoch and position alone, and that go on where the trainer stands.
+
+Neither workers, nor their number, nor a resume change what is drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from itertools import islice
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-from torch.utils.data import DataLoader
+from timm.data.distributed_sampler import RepeatAugSampler
+from torch import distributed
+from torch.utils.data import DataLoader, DistributedSampler
 
 from shvit_pl.cores import cores_of_process
 
@@ -16,36 +20,95 @@ Batch = dict[str, Any]
 Progress = Callable[[], int]
 
 
-def workers_for(asked: int | None, device: str) -> int:
+class Draw(NamedTuple):
+    """A sampler's request to a dataset."""
+
+    row: int
+    """Number of the row."""
+    key: tuple[int, ...] = ()
+    """Seed of its augmentation."""
+    counted: bool = True
+    """False for padding, which fills up the last batch of some processes and is not evaluated."""
+
+
+def process() -> tuple[int, int]:
+    """Return the number of processes that train together, and this one's rank."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_world_size(), distributed.get_rank()
+    return 1, 0
+
+
+class TrainSampler(DistributedSampler[Any]):
+    """A new permutation every epoch, in one process and in many, shared out in turns.
+
+    With `repeats` above 1 every image of it comes that many times in a row, each differently augmented and, where there
+    are several processes, in another one, until as many images as the dataset has are drawn (rounded down to a multiple
+    of 256; never zero). That is the official repeated augmentation, by timm's sampler.
+
+    Args:
+        rows: The dataset.
+        seed: Seed of permutations and augmentations.
+        repeats: Augmented copies of an image in an epoch.
+        shares: Number of processes and this one's rank, where they are not those that train together.
+
+    """
+
+    start = 0
+    """Draws of the epoch to leave out, those that an interrupted run has had already."""
+
+    def __init__(self, rows: Sized, seed: int, repeats: int = 1, shares: tuple[int, int] | None = None) -> None:
+        replicas, rank = shares or process()
+        super().__init__(rows, replicas, rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
+        self._repeated = RepeatAugSampler(rows, replicas, rank, num_repeats=repeats) if repeats > 1 else None
+
+    def __len__(self) -> int:
+        return super().__len__() if self._repeated is None else len(self._repeated)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the permutation."""
+        super().set_epoch(epoch)
+        if self._repeated is not None:
+            self._repeated.set_epoch(epoch + 1_000_003 * self.seed)  # seed 0 draws what the official sampler draws
+
+    def __iter__(self) -> Iterator[Draw]:
+        """Yield the draws of this process."""
+        indices: Iterator[int] = super().__iter__() if self._repeated is None else iter(self._repeated)
+        for position, index in islice(enumerate(indices), self.start, None):
+            yield Draw(index, (self.seed, self.epoch, position * self.num_replicas + self.rank))
+
+
+class EvalSampler(DistributedSampler[Any]):
+    """Every row once, over all processes; they get equally many draws, of which the surplus ones do not count."""
+
+    def __init__(self, rows: Sized) -> None:
+        replicas, rank = process()
+        super().__init__(rows, replicas, rank, shuffle=False)  # type: ignore[arg-type]
+        self.rows = len(rows)
+
+    def __iter__(self) -> Iterator[Draw]:
+        """Yield the draws of this process."""
+        for position in range(self.rank, self.total_size, self.num_replicas):
+            yield Draw(position % self.rows, counted=position < self.rows)
+
+
+# ---- loaders
+
+
+def workers_for(wanted: int | None, device: str) -> int:
     """Return the number of processes that load: on a CPU none by default, as they would take cores from training."""
-    if asked is not None:
-        return asked
-    return min(cores_of_process(), 8) if device != "cpu" else 0
-
-
-def options(batch_size: int, workers: int, prefetch: int, device: str) -> dict[str, Any]:
-    """Return the options of every loader; each draws from a generator of its own, and nothing from the run's."""
-    return {
-        "batch_size": batch_size,
-        "num_workers": workers,
-        "persistent_workers": workers > 0,
-        "prefetch_factor": prefetch if workers else None,
-        "generator": torch.Generator(),
-        "pin_memory": device == "cuda",  # from which Lightning copies without waiting
-    }
+    default = min(cores_of_process(), 8) if device != "cpu" else 0
+    return default if wanted is None else wanted
 
 
 class _Resumable(DataLoader[Batch]):
-    """A loader whose position is the trainer's; so it has no state of its own to keep in a checkpoint.
+    """A loader whose position is the trainer's; so it has no state of its own to keep in a checkpoint."""
 
-    Attributes:
-        waited: Seconds from asking for a batch to its being there, of all batches so far.
-    """
+    waited = 0.0
+    """Seconds from asking for a batch to its being there, of all batches so far."""
 
     def __init__(self, *args: Any, progress: Progress = lambda: 0, **options: Any) -> None:
         super().__init__(*args, **options)
         self.progress = progress
-        self.waited = 0.0
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
@@ -65,9 +128,9 @@ class _Resumable(DataLoader[Batch]):
 
 
 class EpochLoader(_Resumable):
-    """Loads one epoch of a sampler from the batch that `progress` names.
+    """Loader of one epoch of a sampler, from the batch whose number in it `progress` returns.
 
-    Workers start with the first batch that is asked for: only then does the sampler know its epoch.
+    Workers start with the first batch: only then does the sampler know its epoch.
     """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
@@ -77,13 +140,9 @@ class EpochLoader(_Resumable):
 
 
 class StreamLoader(_Resumable):
-    """Loads an endless stream in epochs of `steps` batches; the stream goes on from epoch to epoch.
+    """Loader of an endless stream in epochs of `steps` batches; the stream goes on from epoch to epoch.
 
-    Args:
-        steps: Batches of an epoch.
-        progress: Batches that the run has had, over all epochs.
-        args: As for `DataLoader`.
-        options: As for `DataLoader`.
+    Of all these, `progress` returns the number of batches that the run has had.
     """
 
     def __init__(self, *args: Any, steps: int, **options: Any) -> None:

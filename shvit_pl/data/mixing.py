@@ -24,14 +24,10 @@ NOT_MIXED: Mix = 1.0, (0, 0, 0, 0)
 
 
 def draw_mix(mixup: Mixup, size: int, key: tuple[int, ...]) -> list[Mix]:
-    """Return what timm's Mixup, seeded by `key`, does to a pair of images: lambda and rectangle of both.
+    """Return what timm's Mixup, seeded by `key`, does to a pair of images of this size: lambda and rectangle of both.
 
-    Read off a black and a white image, as timm has no public function for it.
-
-    Args:
-        mixup: For two classes, without label smoothing.
-        size: Side of the images in pixels.
-        key: Seed.
+    Read off a black and a white image, as timm has no public function for it; so `mixup` must be for two classes,
+    without label smoothing.
     """
     pair = torch.zeros(2, 1, size, size)
     pair[1] = 1
@@ -57,44 +53,41 @@ def decode_mix(mix: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.
     return np.ascontiguousarray(mix[:, 0]).view(np.float32), mix[:, 1:].astype(np.int16)
 
 
-def mix_targets(labels: Tensor, mix: Tensor, mixup: Mixup) -> Tensor:
-    """Return the targets `(B, classes)` of neighbors mixed by `mix_images`, as timm's `mixup_target` gives them.
-
-    Args:
-        labels: `(B,)`.
-        mix: Parameters `(B, 5)`.
-        mixup: Number of classes, and the share of a target that is spread over all of them.
-    """
-    classes, smoothing = mixup.num_classes, mixup.label_smoothing
-    lam = _lam(mix)[:, None]
-    targets = one_hot(labels, classes).to(lam.dtype) * (1 - smoothing) + smoothing / classes
-    partners = targets.view(-1, 2, classes).flip(1).view(-1, classes)
-    return targets * lam + partners * (1 - lam)
-
-
 def mix_images(images: Tensor, mix: Tensor) -> Tensor:
-    """Mix the images 0 and 1, 2 and 3, and so on, of `(B, 3, S, S)`, which are left as they are.
+    """Return the images 0 and 1, 2 and 3, and so on, of `(B, 3, S, S)` mixed by parameters `(B, 5)`.
 
     Outside and inside of a rectangle they are exact copies.
     """
-    partners_share = _partners_share(images, mix)
-    mixed = torch.empty_like(images)
-    for half, other in ((0, 1), (1, 0)):  # lerp is exact for the shares 0 and 1, and copies nothing
-        torch.lerp(images[half::2], images[other::2], partners_share[half::2], out=mixed[half::2])
-    return mixed
+    return images.lerp(_neighbors(images), _share_of_partner(images, mix))
 
 
-def _partners_share(images: Tensor, mix: Tensor) -> Tensor:
+def mix_targets(labels: Tensor, mix: Tensor, mixup: Mixup) -> Tensor:
+    """Return the targets `(B, classes)` of labels `(B,)` mixed by `mix_images`, as timm's `mixup_target` gives them."""
+    classes, smoothing = mixup.num_classes, mixup.label_smoothing
+    targets = one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+    return _neighbors(targets).lerp(targets, _lambda(mix)[:, None])
+
+
+def _neighbors(values: Tensor) -> Tensor:
+    """Return `(B, ...)` with 0 and 1, 2 and 3, and so on swapped."""
+    return values.view(-1, 2, *values.shape[1:]).flip(1).view_as(values)
+
+
+def _share_of_partner(images: Tensor, mix: Tensor) -> Tensor:
     """Return how much of each pixel is the partner's, `(B, 1, S, S)`."""
-    lam, (top, bottom, left, right) = _lam(mix)[:, None, None], mix[:, 1:, None, None].unbind(1)
+    lam, (top, bottom, left, right) = _lambda(mix)[:, None, None], mix[:, 1:, None, None].unbind(1)
     y = torch.arange(images.shape[-2], device=images.device)[:, None]
     x = torch.arange(images.shape[-1], device=images.device)
     inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
     return torch.where(bottom > top, inside.float(), 1 - lam)[:, None]
 
 
+def _lambda(mix: Tensor) -> Tensor:
+    return mix[:, 0].view(torch.float32)
+
+
 class MixupOfEach(Mixup):
-    """timm's Mixup in the modes pair and elem: it draws the same, and mixes the batch as a whole.
+    """timm's Mixup in the modes pair and elem: the same draws, but the batch is mixed as a whole.
 
     timm goes through the images one by one, and waits for the device.
     """
@@ -117,12 +110,8 @@ class MixupOfEach(Mixup):
     def _mix(self, x: Tensor, lam: NDArray[np.float32], box: NDArray[np.int16]) -> Tensor:
         """Mix each image with its mirror in the batch, in place; returns lambda `(B, 1)`."""
         mix = to_device(encode_mix(lam, box), x.device)
-        x.lerp_(x.flip(0), _partners_share(x, mix).to(x.dtype))
-        return _lam(mix)[:, None].to(x.dtype)
-
-
-def _lam(mix: Tensor) -> Tensor:
-    return mix[:, 0].view(torch.float32)
+        x.lerp_(x.flip(0), _share_of_partner(x, mix).to(x.dtype))
+        return _lambda(mix)[:, None].to(x.dtype)
 
 
 def to_device(values: Tensor | NDArray[Any], device: torch.device) -> Tensor:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import (
-    Dataset,
     DatasetBuilder,
     DatasetDict,
     config,
@@ -52,9 +51,6 @@ def open_source(path: str, name: str | None = None, revision: str | None = None,
         name: The configuration of a dataset that has several.
         revision: Branch, tag or commit of a Hub dataset; `main` by default.
         streaming: Read rows as they come, and store nothing.
-
-    Raises:
-        UserError: names `data.path`, its value, and what would be accepted.
     """
     if not path:
         raise UserError("data.path '': allowed are digits, a folder of images, a file of parquet, or a Hub dataset.")
@@ -67,12 +63,11 @@ def open_source(path: str, name: str | None = None, revision: str | None = None,
         raise UserError(f"data.revision {revision!r}: only datasets of the Hub have revisions, and {path!r} is local.")
     if name is not None and location.is_file():
         raise UserError(f"data.name {name!r}: {path!r} has no configurations; leave it out.")
-    if location.is_file():
-        return Opened(_open_file(location, streaming))
-    return Opened(_open_folder(location, name, streaming))
+    read = _open_file if location.is_file() else _open_folder
+    return Opened(read(location, name, streaming))
 
 
-def _open_file(path: Path, streaming: bool) -> dict[str, Any]:
+def _open_file(path: Path, _: str | None, streaming: bool) -> dict[str, Any]:
     builder = _FILE_BUILDERS.get(path.suffix)
     if builder is None:
         raise UserError(
@@ -85,40 +80,33 @@ def _open_file(path: Path, streaming: bool) -> dict[str, Any]:
         raise UserError(f"data.path {str(path)!r}: it can't be opened as {builder} ({_reason(error)}).") from error
 
 
-def _open_folder(path: Path, name: str | None, streaming: bool) -> dict[str, Any]:
+def _open_folder(folder: Path, name: str | None, streaming: bool) -> dict[str, Any]:
+    path = str(folder)
     try:
-        if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
-            return _saved(load_from_disk(str(path)), streaming)
-        return _open_data_folder(str(path), name, streaming)
+        if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
+            saved = load_from_disk(path)
+            splits = saved if isinstance(saved, DatasetDict) else {"train": saved}
+            return {split: rows.to_iterable_dataset() if streaming else rows for split, rows in splits.items()}
+        builder = load_dataset_builder(path, name)
+        declared = any(info.features for info in DatasetInfosDict.from_directory(path).values())
+        if declared or builder.name not in _FILE_BUILDERS.values():
+            return load_dataset(path, name, streaming=streaming)
+        # each split by itself: together, they would all be read with the class names of the first
+        return {
+            str(split): load_dataset(builder.name, data_files=files, split="train", streaming=streaming)
+            for split, files in (builder.config.data_files or {}).items()
+        }
     except _FAILURES as error:
         _check_cache(error)
-        _check_configuration(str(path), name, None)
+        _check_configuration(path, name, None)
         raise UserError(
-            f"data.path {str(path)!r}: this folder can't be opened as a dataset ({_reason(error)}). Give a folder of "
+            f"data.path {path!r}: this folder can't be opened as a dataset ({_reason(error)}). Give a folder of "
             "images sorted into class folders, of parquet files, or one written by save_to_disk."
         ) from error
 
 
-def _open_data_folder(path: str, name: str | None, streaming: bool) -> dict[str, Any]:
-    builder = load_dataset_builder(path, name)
-    files = builder.config.data_files or {}
-    declared = any(info.features for info in DatasetInfosDict.from_directory(path).values())
-    if declared or builder.name not in _FILE_BUILDERS.values():
-        return load_dataset(path, name, streaming=streaming)
-    # each split by itself: together, they would all be read with the class names of the first
-    return {
-        str(split): load_dataset(builder.name, data_files=files[split], split="train", streaming=streaming)
-        for split in files
-    }
-
-
-def _saved(dataset: Dataset | DatasetDict, streaming: bool) -> dict[str, Any]:
-    splits = dataset if isinstance(dataset, DatasetDict) else {"train": dataset}
-    return {name: rows.to_iterable_dataset() if streaming else rows for name, rows in splits.items()}
-
-
 def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool) -> Opened:
-    """Open a dataset of the Hub, from there or from the local cache, in the version that was asked for."""
+    """Open a dataset of the Hub, from there or from the local cache, in the requested version."""
     use_cache_if_unreachable()
     try:
         builder = _right_version(load_dataset_builder(path, name, revision=revision), path, revision)
@@ -134,22 +122,17 @@ def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool
 
 
 def _right_version(builder: DatasetBuilder, path: str, revision: str | None) -> DatasetBuilder:
-    """Return the builder of the version that was asked for: without the Hub, `datasets` takes the newest it has."""
-    right = at_cached_commit(builder, path, _cached_commit(path, revision))
+    """Return the builder of the requested version: without the Hub, `datasets` takes the newest it has."""
+    branch = revision or constants.DEFAULT_REVISION
+    ref = Path(constants.HF_HUB_CACHE, f"datasets--{path.replace('/', '--')}", "refs", branch)
+    commit = ref.read_text().strip() if ref.is_file() else revision  # a branch is where the Hub last had it
+    right = at_cached_commit(builder, path, commit)
     if right is not None:
         return right
     raise UserError(
-        f"data.revision {revision or constants.DEFAULT_REVISION!r}: the local cache of {path!r} does not hold it, but "
-        f"the commit {builder.hash}, and {why_unreachable()}. Run it once where the Hub can be reached, or give that "
-        "commit."
+        f"data.revision {branch!r}: the local cache of {path!r} does not hold it, but the commit {builder.hash}, and "
+        f"{why_unreachable()}. Run it once where the Hub can be reached, or give that commit."
     )
-
-
-def _cached_commit(path: str, revision: str | None) -> str | None:
-    """Return the commit that a branch or tag was at when it was last asked for; a commit is its own."""
-    folder = f"datasets--{path.replace('/', '--')}"
-    ref = Path(constants.HF_HUB_CACHE, folder, "refs", revision or constants.DEFAULT_REVISION)
-    return ref.read_text().strip() if ref.is_file() else revision
 
 
 def check_commit(path: str, before: str, now: str | None) -> None:
@@ -190,21 +173,17 @@ def _check_configuration(path: str, name: str | None, revision: str | None) -> N
 
 def _check_cache(error: BaseException | None) -> None:
     """Raise `UserError` when what `datasets` ran into, or its cause, is that the cache can't be written."""
-    while error is not None:
-        if isinstance(error, OSError) and _concerns_cache(error):
-            raise UserError(
-                f"HF_HOME: the cache of datasets, {config.HF_DATASETS_CACHE}, can't be written "
-                f"({error.strerror or error}). Make room or get access, or set HF_HOME to another folder."
-            ) from error
-        error = error.__cause__
-
-
-def _concerns_cache(error: OSError) -> bool:
-    if error.errno in _DISK_FULL or "Not enough disk space" in str(error):
-        return True
     homes = Path(config.HF_DATASETS_CACHE), Path(config.HF_CACHE_HOME)
-    named = Path(str(error.filename or ""))
-    return any(named == home or home in named.parents or named in home.parents for home in homes)
+    while error is not None:
+        if isinstance(error, OSError):
+            named = Path(str(error.filename or ""))
+            concerned = any(named == home or home in named.parents or named in home.parents for home in homes)
+            if concerned or error.errno in _DISK_FULL or "Not enough disk space" in str(error):
+                raise UserError(
+                    f"HF_HOME: the cache of datasets, {config.HF_DATASETS_CACHE}, can't be written "
+                    f"({error.strerror or error}). Make room or get access, or set HF_HOME to another folder."
+                ) from error
+        error = error.__cause__
 
 
 def _hub_refusal(error: Exception, path: str, name: str | None, revision: str | None) -> UserError:
@@ -213,23 +192,20 @@ def _hub_refusal(error: Exception, path: str, name: str | None, revision: str | 
             f"data.path {path!r}: it is a loading script ({path.split('/')[-1]}.py), and scripts are not run any more. "
             "Try the Hub's own copy in parquet, --data.revision refs/convert/parquet, or look for another dataset."
         )
-    if hub_reachable() and (refused := why_no_dataset(path, revision)):
+    if not hub_reachable():
+        _check_configuration(path, name, revision)
+        return UserError(
+            f"data.path {path!r}: no such folder or file here, no such dataset in the local cache, and "
+            f"{why_unreachable()}. Give a folder of images or a parquet file, or run it once where the Hub can be "
+            "reached."
+        )
+    if refused := why_no_dataset(path, revision):
         return UserError(f"data.path {path!r}: {refused}")
-    if hub_reachable() and (failure := _download_failure(error)):
-        return UserError(f"data.path {path!r}: the Hub does not answer as it should ({failure}). Try again later.")
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, LocalEntryNotFoundError) and cause.__cause__ is not None:  # neither there nor in the cache
+            failure = first_line(cause.__cause__)
+            return UserError(f"data.path {path!r}: the Hub does not answer as it should ({failure}). Try again later.")
+        cause = cause.__cause__ or cause.__context__
     _check_configuration(path, name, revision)
-    if hub_reachable():
-        return UserError(f"data.path {path!r}: this dataset of the Hub can't be opened ({_reason(error)}).")
-    return UserError(
-        f"data.path {path!r}: no such folder or file here, no such dataset in the local cache, and "
-        f"{why_unreachable()}. Give a folder of images or a parquet file, or run it once where the Hub can be reached."
-    )
-
-
-def _download_failure(error: BaseException | None) -> str | None:
-    """Return why a file could be had neither from the Hub nor from the cache, where that is what went wrong."""
-    while error is not None:
-        if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
-            return first_line(error.__cause__)
-        error = error.__cause__ or error.__context__
-    return None
+    return UserError(f"data.path {path!r}: this dataset of the Hub can't be opened ({_reason(error)}).")

@@ -1,4 +1,4 @@
-"""Which rows train, validate and are tested, and the classes that they share."""
+"""Which rows train, validate and are tested; their columns, and the classes that they share."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDataset, IterableDatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDatasetDict, Value
 from numpy.typing import NDArray
 
 from shvit_pl.compat import stratified_indices
-from shvit_pl.data.columns import encode_labels, image_column, label_column
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.opening import open_source
 from shvit_pl.errors import UserError, did_you_mean
 
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev")
+_IMAGE_TYPES = ("binary", "large_binary", "string")
+_INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+_LABEL_TYPES = ("string", "large_string", "bool", *_INTEGERS)
+_SPLIT_IS_TRAINED = "data.validation_split {!r}: this is the training split; give another, or none."
 
 
 @dataclass(frozen=True)
@@ -38,95 +41,77 @@ class ChosenRows:
     """The version of a dataset of the Hub."""
 
 
+# ---- stored rows
+
+
 def choose_rows(config: DataConfig, stage: str, held_out: bool) -> ChosenRows:
-    """Open the dataset and choose columns and rows.
+    """Open the dataset and choose columns and rows for a stage: fit, validate, test or predict.
 
-    Args:
-        config: The data module's settings.
-        stage: fit, validate, test or predict.
-        held_out: Whether the data is what the model trained on, of which a part may be held out; if not, all rows of
-            the evaluated split count.
-
-    Raises:
-        UserError: for what is not there, or ambiguous.
+    With `held_out`, the data is what the model trained on, of which a part may be held out; otherwise all rows of the
+    evaluated split count. Raises `UserError` for what is not there, or ambiguous.
     """
     opened = open_source(config.path, config.name, config.revision)
-    return replace(_chosen(DatasetDict(opened.splits), config, stage, held_out), commit=opened.commit)
-
-
-def _chosen(splits: DatasetDict, config: DataConfig, stage: str, held_out: bool) -> ChosenRows:
+    splits = DatasetDict(opened.splits)
     image = image_column(next(iter(splits.values())).features, config.image_column)
     splits = splits.cast_column(image, Image(decode=False))
-    if stage == "predict":
-        rows, note = _evaluated(splits, "predict", config.validation_split)
-        return ChosenRows({"predict": rows}, image, note=note)
-    if stage == "fit" or held_out:
-        return _trained_on(splits, image, config)
-    rows, note = _evaluated(splits, stage, config.validation_split)
-    label = label_column(rows.features, config.label_column)
-    encoded, names = encode_labels(DatasetDict({stage: rows}), label)
-    return ChosenRows({stage: encoded[stage]}, image, label, names, note)
-
-
-def _evaluated(splits: DatasetDict, stage: str, wanted: str | None) -> tuple[Dataset, str]:
-    """Return the split to evaluate: of the stage's name, else another one for evaluation, else the only one."""
+    if stage != "predict" and (stage == "fit" or held_out):
+        return replace(_trained_on(splits, image, config), commit=opened.commit)
+    # the split of the stage's name, else another one for evaluation, else the only one
     names = (*_VALIDATION_NAMES, "test") if stage == "validate" else ("test", *_VALIDATION_NAMES)
-    split = wanted or next((name for name in names if name in splits), None) or next(iter(splits))
+    split = config.validation_split or next((name for name in names if name in splits), None) or next(iter(splits))
     _check_split(splits, "data.validation_split", split)
-    return splits[split], f"all {len(splits[split])} images of the split '{split}'"
+    rows = splits[split]
+    chosen = ChosenRows(
+        {stage: rows}, image, note=f"all {len(rows)} images of the split '{split}'", commit=opened.commit
+    )
+    if stage == "predict":
+        return chosen
+    label = label_column(rows.features, config.label_column)
+    encoded, classes = encode_labels(DatasetDict({stage: rows}), label)
+    return replace(chosen, by_stage=dict(encoded), label_column=label, class_names=classes)
 
 
 def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRows:
-    used = _used_splits(splits, config)
-    label = label_column(used[config.train_split].features, config.label_column)
-    labelled, names = encode_labels(used, label)
-    train, validation, note = _train_and_validation(labelled, label, config)
-    if config.train_fraction < 1:
-        _, train = divide(train, config.train_fraction, label, config.split_seed, flag="data.train_fraction")
-    note += "".join(f"; the split '{name}' has no labels and is left out" for name in used if name not in labelled)
-    rows = {"train": train, "validate": validation, "test": labelled.get("test", validation)}
-    return ChosenRows(rows, image, label, names, note)
-
-
-def _used_splits(splits: DatasetDict, config: DataConfig) -> DatasetDict:
-    """Return the splits that a training uses, in this order: training, validation and `test`, where they are there."""
-    train, validation = config.train_split, config.validation_split
+    """Choose the rows of a training, and those that are held out from it."""
+    train, wanted, fraction, seed = (
+        config.train_split,
+        config.validation_split,
+        config.train_fraction,
+        config.split_seed,
+    )
     _check_split(splits, "data.train_split", train)
-    if validation is not None:
-        _check_split(splits, "data.validation_split", validation)
-    if validation == train:
-        raise UserError(f"data.validation_split {validation!r}: this is the training split; give another, or none.")
-    names = (train, validation or _validation_name(splits, train), "test")
-    return DatasetDict({name: splits[name] for name in names if name in splits and len(splits[name])})
-
-
-def _train_and_validation(splits: DatasetDict, label: str, config: DataConfig) -> tuple[Dataset, Dataset, str]:
-    """Return training rows, validation rows, and a sentence about where the latter come from."""
-    train, validation = config.train_split, config.validation_split
-    for flag, name in (("data.train_split", train), ("data.validation_split", validation)):
-        if name is not None and name not in splits:
+    if wanted is not None:
+        _check_split(splits, "data.validation_split", wanted)
+    if wanted == train:
+        raise UserError(_SPLIT_IS_TRAINED.format(wanted))
+    used = (train, wanted or _validation_name(splits, train), "test")
+    splits = DatasetDict({name: splits[name] for name in used if name in splits and len(splits[name])})
+    label = label_column(splits[train].features, config.label_column)
+    labelled, classes = encode_labels(splits, label)
+    for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
+        if name is not None and name not in labelled:
             raise UserError(
-                f"{flag} {name!r}: no row of it has a label; the splits with labels are {', '.join(splits)}."
+                f"{flag} {name!r}: no row of it has a label; the splits with labels are {', '.join(labelled)}."
             )
-    validation = validation or _validation_name(splits, train)
+    validation = wanted or _validation_name(labelled, train)
     if validation is not None:
-        _check_trained(splits[train], splits[validation], label)
-        return splits[train], splits[validation], f"validation on the split '{validation}'"
-    fraction, seed = config.validation_fraction, config.split_seed
-    rows, held_out = divide(splits[train], fraction, label, seed)
-    return rows, held_out, f"no validation split: {fraction:.0%} of '{train}' held out (seed {seed})"
-
-
-def _check_trained(train: Dataset, validation: Dataset, label: str) -> None:
-    """Raise `UserError` for classes that are validated and never trained, as of other class folders in each split."""
-    names = train.features[label].names
-    trained, validated = (class_counts(rows, label, len(names)) for rows in (train, validation))
-    unknown = [name for name, some, count in zip(names, trained, validated, strict=True) if count and not some]
-    if unknown:
-        raise UserError(
-            f"data.path: the validation images have {len(unknown)} classes of which there is no training image "
-            f"({', '.join(unknown[:5])}). Give both splits the same classes."
-        )
+        rows, held_out, note = labelled[train], labelled[validation], f"validation on the split '{validation}'"
+        trained, validated = (class_counts(part, label, len(classes)) for part in (rows, held_out))
+        unknown = [name for name, some, count in zip(classes, trained, validated, strict=True) if count and not some]
+        if unknown:  # as of other class folders in each split
+            raise UserError(
+                f"data.path: the validation images have {len(unknown)} classes of which there is no training image "
+                f"({', '.join(unknown[:5])}). Give both splits the same classes."
+            )
+    else:
+        share = config.validation_fraction
+        rows, held_out = divide(labelled[train], share, label, seed)
+        note = f"no validation split: {share:.0%} of '{train}' held out (seed {seed})"
+    if fraction < 1:
+        _, rows = divide(rows, fraction, label, seed, flag="data.train_fraction")
+    note += "".join(f"; the split '{name}' has no labels and is left out" for name in splits if name not in labelled)
+    by_stage = {"train": rows, "validate": held_out, "test": labelled.get("test", held_out)}
+    return ChosenRows(by_stage, image, label, classes, note)
 
 
 def divide(
@@ -156,34 +141,15 @@ def class_indices(rows: Dataset, label: str) -> NDArray[np.int64]:
     return np.asarray(rows.select_columns(label).with_format("numpy")[:][label], dtype=np.int64)
 
 
+# ---- streams
+
+
 def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
-    """Open the dataset as a stream; it has to name its classes, and to have a validation split.
-
-    Args:
-        config: The data module's settings.
-        stage: fit, validate, test or predict.
-
-    Raises:
-        UserError: for what is not there, or ambiguous, or can't be done with a stream.
-    """
+    """Open the dataset as a stream; raises `UserError` where it doesn't name its classes or has no validation split."""
     opened = open_source(config.path, config.name, config.revision, streaming=True)
-    return replace(_streamed(IterableDatasetDict(opened.splits), config, stage), commit=opened.commit)
-
-
-def _streamed(splits: IterableDatasetDict, config: DataConfig, stage: str) -> ChosenRows:
-    train = config.train_split
+    splits, train = IterableDatasetDict(opened.splits), config.train_split
     _check_split(splits, "data.train_split", train)
-    image, label = _stream_columns(splits[train], config)
-    validation = _stream_validation(splits, label, config)
-    encoded = {name: rows.cast_column(image, Image(decode=False)) for name, rows in splits.items()}
-    tested = "test" if stage == "test" and "test" in encoded and _labelled(encoded["test"], label) else validation
-    rows = {"train": encoded[train], "validate": encoded[validation], "test": encoded[tested]}
-    note = f"{'test' if stage == 'test' else 'validation'} on the split '{tested}', streamed"
-    return ChosenRows(rows, image, label, list(splits[train].features[label].names), note)
-
-
-def _stream_columns(rows: IterableDataset, config: DataConfig) -> tuple[str, str]:
-    features = rows.features
+    features = splits[train].features
     if features is None:
         raise UserError(
             f"data.streaming: the columns of {config.path!r} are not known before it is read; set streaming false."
@@ -194,30 +160,28 @@ def _stream_columns(rows: IterableDataset, config: DataConfig) -> tuple[str, str
             f"data.label_column {label!r}: a stream must name its classes (ClassLabel), and this column holds "
             f"{features[label].dtype}. Choose another with --data.label_column, or set --data.streaming false."
         )
-    return image, label
-
-
-def _stream_validation(splits: IterableDatasetDict, label: str, config: DataConfig) -> str:
-    train, validation = config.train_split, config.validation_split or _validation_name(splits, config.train_split)
+    validation = config.validation_split or _validation_name(splits, train)
     if validation is None:
         raise UserError(
             f"data.streaming: {config.path!r} has no validation split (splits: {', '.join(splits)}), and a stream "
             "can't be divided. Name one with --data.validation_split, or set --data.streaming false."
         )
+    _check_split(splits, "data.validation_split", validation)
     if validation == train:
-        raise UserError(f"data.validation_split {validation!r}: this is the training split; give another.")
-    names = {split: (splits[split].features or {}).get(label) for split in (train, validation)}
-    if names[train] != names[validation]:
+        raise UserError(_SPLIT_IS_TRAINED.format(validation))
+    if (splits[validation].features or {}).get(label) != features[label]:
         raise UserError(
             f"data.label_column {label!r}: splits {train!r} and {validation!r} have different classes. "
             "Give splits with the same classes."
         )
-    return validation
-
-
-def _labelled(rows: IterableDataset, label: str) -> bool:
-    """Return whether the first row has a label: ImageNet's test images have none."""
-    return next(iter(rows.select_columns(label)), {label: None})[label] not in (None, -1)
+    by_stage = {name: rows.cast_column(image, Image(decode=False)) for name, rows in splits.items()}
+    tested = validation
+    if stage == "test" and "test" in splits:  # unless its first row has no label, as ImageNet's
+        first = next(iter(by_stage["test"].select_columns(label)), {label: None})
+        tested = validation if first[label] in (None, -1) else "test"
+    rows = {"train": by_stage[train], "validate": by_stage[validation], "test": by_stage[tested]}
+    note = f"{'test' if stage == 'test' else 'validation'} on the split '{tested}', streamed"
+    return ChosenRows(rows, image, label, list(features[label].names), note, opened.commit)
 
 
 def _check_split(splits: Mapping[str, Any], flag: str, name: str) -> None:
@@ -232,3 +196,104 @@ def _check_split(splits: Mapping[str, Any], flag: str, name: str) -> None:
 def _validation_name(splits: Mapping[str, Any], train: str) -> str | None:
     """Return the first of validation, valid, val and dev other than the training split."""
     return next((name for name in _VALIDATION_NAMES if name in splits and name != train), None)
+
+
+# ---- columns
+
+
+def image_column(features: Features, wanted: str | None = None) -> str:
+    """Return the column of images: `wanted`, or the only one of type `Image`; raises `UserError` otherwise."""
+    candidates = [column for column, feature in features.items() if isinstance(feature, Image)]
+    column = _choose("data.image_column", "images", features, candidates, wanted)
+    feature = features[column]
+    if not isinstance(feature, Image | dict) and getattr(feature, "dtype", "") not in _IMAGE_TYPES:
+        raise UserError(f"data.image_column {column!r}: it holds {feature}, where images or their bytes are needed.")
+    return column
+
+
+def label_column(features: Features, wanted: str | None = None) -> str:
+    """Return the column of labels: `wanted`, the only `ClassLabel`, or `label`; raises `UserError` otherwise.
+
+    Without any `ClassLabel`, `label` is meant as long as no other column calls itself one, as `coarse_label` does.
+    """
+    candidates = [column for column, feature in features.items() if isinstance(feature, ClassLabel)]
+    if not candidates and isinstance(features.get("label"), Value):
+        candidates = [column for column in features if "label" in column.lower()]
+    if wanted is None and list(features) == [image_column(features)]:
+        raise UserError(
+            "data.path: the images have no labels. Sort them into one folder per class, two classes or more, in every "
+            "split."
+        )
+    return _choose("data.label_column", "class labels", features, candidates, wanted)
+
+
+def _choose(flag: str, what: str, features: Features, candidates: list[str], wanted: str | None) -> str:
+    if wanted is not None:
+        if wanted not in features:
+            hint = did_you_mean(wanted, features)
+            raise UserError(f"{flag} {wanted!r}: no such column{hint}; the columns are {', '.join(features)}.")
+        return wanted
+    if len(candidates) == 1:
+        return candidates[0]
+    if not candidates:
+        raise UserError(
+            f"{flag}: no column holds {what}; the columns are {', '.join(features)}. Name one with --{flag}."
+        )
+    raise UserError(f"{flag}: several columns hold {what} ({', '.join(candidates)}). Choose one with --{flag}.")
+
+
+def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[str]]:
+    """Make `column` class indices in every split, with one list of class names for all.
+
+    The classes are those of the first split; labels that are no `ClassLabel` may be fewer in the others. A split wholly
+    without labels (none, or -1 throughout), as the test split of ImageNet, is left out.
+
+    Raises:
+        UserError: when a split has labels for some rows only, or other classes than the first, or none has labels.
+    """
+    names = {name: own for name, split in splits.items() if (own := _class_names(name, split, column))}
+    if not names:
+        raise UserError(f"data.label_column {column!r}: no row of the split {next(iter(splits))!r} has a label.")
+    first, *others = names
+    classes = names[first]
+    for other in others:
+        theirs = names[other]
+        missing_is_fine = not isinstance(splits[other].features[column], ClassLabel)  # it declares no classes
+        if theirs != classes and not (missing_is_fine and set(theirs) < set(classes)):
+            different = [name for name in (*classes, *theirs) if (name in classes) != (name in theirs)]
+            raise UserError(
+                f"data.label_column {column!r}: splits {first!r} and {other!r} have different classes ({len(classes)} "
+                f"and {len(theirs)}; not shared: {', '.join(different[:5]) or 'their order'}). Give splits with the "
+                "same classes."
+            )
+    encoded = DatasetDict({name: splits[name] for name in names})
+    index = {label: position for position, label in enumerate(classes)}
+    for name, split in encoded.items():
+        if not isinstance(split.features[column], ClassLabel):
+            # in memory: `class_encode_column` would write all images anew
+            indices = [index[str(label)] for label in split[column][:]]
+            rest = split.remove_columns(column)
+            labelled = rest.add_column(column, indices, feature=ClassLabel(names=classes))
+            encoded[name] = labelled.select_columns(split.column_names)
+    return encoded, classes
+
+
+def _class_names(name: str, split: Dataset, column: str) -> list[str]:
+    """Return the classes that a split declares or, as text and in order, its labels; none where it has none."""
+    if column not in split.features:
+        return []
+    feature = split.features[column]
+    if not isinstance(feature, ClassLabel | Value) or feature.dtype not in _LABEL_TYPES:
+        held = feature.dtype if isinstance(feature, Value) else type(feature).__name__
+        raise UserError(f"data.label_column {column!r}: it holds {held}, where a text or whole number is needed.")
+    labels = split.unique(column)
+    if set(labels) <= {None, -1}:
+        return []
+    if None in labels or (isinstance(feature, ClassLabel) and -1 in labels):
+        raise UserError(f"data.label_column {column!r}: split {name!r} has rows without a label. Remove or label them.")
+    if isinstance(feature, ClassLabel) and max(labels) >= feature.num_classes:
+        raise UserError(
+            f"data.label_column {column!r}: split {name!r} has the label {max(labels)}, but only {feature.num_classes} "
+            "classes have names. Name them all, or fix the labels."
+        )
+    return list(feature.names) if isinstance(feature, ClassLabel) else [str(label) for label in sorted(labels)]

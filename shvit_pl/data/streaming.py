@@ -1,9 +1,9 @@
-"""Rows that are read as they come, for datasets that do not fit on the disk."""
+"""Streams of rows, for datasets that do not fit on the disk."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 from datasets import IterableDataset
@@ -12,11 +12,9 @@ from torch.utils.data import IterableDataset as TorchIterableDataset
 from torch.utils.data import get_worker_info
 
 from shvit_pl.data.dataset import Item, RowReader
-from shvit_pl.data.samplers import process
+from shvit_pl.data.loaders import process
 
-Row = dict[str, Any]
-Key = tuple[int, ...]
-_MOST_IN_A_ROW = 100  # broken images: far more than a run bears, which is then told so
+_MAX_IN_A_ROW = 100  # broken images: far more than a run bears
 
 
 def _worker() -> tuple[int, int]:
@@ -37,15 +35,8 @@ class _Stream(TorchIterableDataset[Item]):
 class TrainStream(_Stream):
     """An endless, shuffled stream of training items, shared out over processes and workers.
 
-    Shards are shuffled, and rows within a buffer, anew in every pass. Where the shards do not divide by the processes,
-    each process reads all rows and keeps its share.
-
-    Args:
-        rows: A stream of `datasets`.
-        reader: Makes items of rows.
-        seed: Seed of the order and of the augmentations.
-        buffer: Rows among which the next is drawn.
-        batch_size: Images of a batch.
+    Shards are shuffled, and rows within a `buffer`, anew in every pass. Where the shards do not divide by the
+    processes, each process reads all rows and keeps its share.
     """
 
     def __init__(self, rows: IterableDataset, reader: RowReader, seed: int, buffer: int, batch_size: int) -> None:
@@ -64,11 +55,11 @@ class TrainStream(_Stream):
         """Yield items forever; a broken image is replaced by the next whole one."""
         workers, worker = _worker()
         start = self._done // workers * self.batch_size  # workers give batches in turns
-        broken: list[tuple[Key, Item]] = []
+        broken: list[tuple[tuple[int, ...], Item]] = []
         for position, row in islice(enumerate(self._passes()), start, None):
             key = (self.seed, self.rank, worker, position)
             item = self.reader.read(row, f"row {position} of worker {worker}", key)
-            if item["broken"] and len(broken) < _MOST_IN_A_ROW:
+            if item["broken"] and len(broken) < _MAX_IN_A_ROW:
                 broken.append((key, item))
                 continue
             for its_key, its_item in broken:
@@ -76,17 +67,16 @@ class TrainStream(_Stream):
             broken.clear()
             yield {**item, "key": hash(key)}
 
-    def _passes(self) -> Iterator[Row]:
-        number = 0
-        while True:
+    def _passes(self) -> Iterator[dict[str, Any]]:
+        """Yield rows forever; nothing if there are none."""
+        for number in count():
             self.rows.set_epoch(number)
-            number += 1
-            empty = True
-            for row in self.rows:
-                empty = False
-                yield row
-            if empty:
+            rows = iter(self.rows)
+            first = next(rows, None)
+            if first is None:
                 return
+            yield first
+            yield from rows
 
 
 class EvalStream(_Stream):
@@ -103,10 +93,10 @@ class EvalStream(_Stream):
     def __iter__(self) -> Iterator[Item]:
         """Yield the items of this process and worker, and one to fill up where others have one more."""
         _, worker = _worker()
-        count = 0
-        for row in self.rows:
-            if count % self.replicas == self.rank:
-                yield self.reader.read(row, f"row {count} of worker {worker}")
-            count += 1
-        if count % self.replicas and self.rank >= count % self.replicas:
+        position = -1
+        for position, row in enumerate(self.rows):
+            if position % self.replicas == self.rank:
+                yield self.reader.read(row, f"row {position} of worker {worker}")
+        rest = (position + 1) % self.replicas
+        if rest and self.rank >= rest:
             yield self.reader.placeholder()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,22 +13,20 @@ from torchvision.transforms import ColorJitter, InterpolationMode, v2
 
 from shvit_pl.data.config import THREE_AUGMENT, DataConfig, Resize
 
-_OnPIL = Callable[[Image.Image], Image.Image]
 _BICUBIC = InterpolationMode.BICUBIC
 
 
 def eval_transform(size: int, crop_pct: float, resize: Resize = "crop") -> v2.Compose:
     """Build the official evaluation: uint8 `(3, H, W)` to `(3, size, size)`.
 
-    Args:
-        size: Side of the result in pixels.
-        crop_pct: The side's share of the resized image that the central crop keeps.
-        resize: `crop` resizes the shorter side to `size / crop_pct` and crops the center; `squash` resizes both sides
-            to `size`, without a crop (the official fine-tuning).
+    `crop` resizes the shorter side to `size / crop_pct` and crops the center; `squash` resizes both sides to `size`,
+    without a crop (the official fine-tuning).
     """
     if resize == "squash":
-        return v2.Compose([v2.Resize((size, size), interpolation=_BICUBIC), _contiguous])
-    return v2.Compose([v2.Resize(int(size / crop_pct), interpolation=_BICUBIC), v2.CenterCrop(size), _contiguous])
+        return v2.Compose([v2.Resize((size, size), interpolation=_BICUBIC), torch.Tensor.contiguous])
+    return v2.Compose(
+        [v2.Resize(int(size / crop_pct), interpolation=_BICUBIC), v2.CenterCrop(size), torch.Tensor.contiguous]
+    )
 
 
 def train_transform(config: DataConfig) -> v2.Compose:
@@ -37,36 +34,28 @@ def train_transform(config: DataConfig) -> v2.Compose:
 
     It draws from the global generators of torch, `random` and numpy.
     """
+    steps: list[Any] = [eval_transform(config.side, config.crop_pct)]
     if config.augment == "crop":
         steps = [RandomResizedCrop(config.side), v2.RandomHorizontalFlip()]
-    else:
-        steps = [eval_transform(config.side, config.crop_pct)]
-    if config.augment == "shift":  # no flip: a flipped 2 is no 2
+    elif config.augment == "shift":  # no flip: a flipped 2 is no 2
         steps.append(v2.RandomAffine(degrees=0, translate=(1 / 8, 1 / 8)))
-    colors = _color_steps(config)
-    if colors:
-        steps.append(_ApplyOnPIL(colors))
-    return v2.Compose([*steps, _contiguous])
-
-
-def _color_steps(config: DataConfig) -> list[_OnPIL]:
     policy, jitter = config.auto_augment, config.color_jitter
-    steps: list[_OnPIL] = [_policy(policy, config.side)] if policy is not None else []
-    if jitter and policy in (None, THREE_AUGMENT):  # as in timm, there is none beside RandAugment
-        steps.append(ColorJitter(jitter, jitter, jitter))
-    return steps
-
-
-def _policy(name: str, size: int) -> _OnPIL:
-    """Build timm's policy with the options of timm's `transforms_imagenet_train`, for RGB images."""
-    options: dict[str, Any] = {
-        "translate_const": int(size * 0.45),
-        "img_mean": tuple(round(255 * channel) for channel in IMAGENET_DEFAULT_MEAN),
-        "interpolation": Image.Resampling.BICUBIC,
-    }
-    if name == THREE_AUGMENT:
-        return auto_augment_transform(name, options)
-    return repair(rand_augment_transform(name, options))
+    colors: list[Any] = []
+    if policy is not None:
+        options = {  # those of timm's `transforms_imagenet_train`, for RGB images
+            "translate_const": int(config.side * 0.45),
+            "img_mean": tuple(round(255 * channel) for channel in IMAGENET_DEFAULT_MEAN),
+            "interpolation": Image.Resampling.BICUBIC,
+        }
+        three = policy == THREE_AUGMENT
+        colors.append(
+            auto_augment_transform(policy, options) if three else repair(rand_augment_transform(policy, options))
+        )
+    if jitter and policy in (None, THREE_AUGMENT):  # as in timm, there is none with RandAugment
+        colors.append(ColorJitter(jitter, jitter, jitter))
+    return v2.Compose(
+        [*steps, *([v2.ToPILImage(), *colors, v2.PILToTensor()] if colors else []), torch.Tensor.contiguous]
+    )
 
 
 def repair(augment: RandAugment) -> RandAugment:
@@ -96,20 +85,3 @@ def resized(image: Tensor, size: list[int]) -> Tensor:
     """Resize uint8 `(3, H, W)` to `size`, bicubic, with antialiasing."""
     channels_last = image[None].contiguous(memory_format=torch.channels_last)
     return v2.functional.resize_image(channels_last, size, _BICUBIC, antialias=True)[0]
-
-
-class _ApplyOnPIL:
-    """Steps that are defined on PIL images, for tensors."""
-
-    def __init__(self, steps: Sequence[_OnPIL]) -> None:
-        self.steps = steps
-
-    def __call__(self, image: Tensor) -> Tensor:
-        picture = v2.functional.to_pil_image(image)
-        for step in self.steps:
-            picture = step(picture)
-        return v2.functional.pil_to_tensor(picture)
-
-
-def _contiguous(image: Tensor) -> Tensor:
-    return image.contiguous()

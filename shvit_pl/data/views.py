@@ -17,8 +17,8 @@ from torch.utils.data import DistributedSampler
 
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.dataset import ImageDataset, Item, RowReader
-from shvit_pl.data.mixing import NOT_MIXED, Mix, draw_mix, encode_mix
-from shvit_pl.data.samplers import Draw, TrainSampler, process
+from shvit_pl.data.loaders import Draw, TrainSampler, process
+from shvit_pl.data.mixing import NOT_MIXED, draw_mix, encode_mix
 from shvit_pl.errors import UserError
 
 Columns = dict[str, NDArray[Any]]
@@ -40,26 +40,14 @@ def place_of(slot: Any, slots: int) -> tuple[Any, Any]:
 class Views:
     """Views of a dataset's rows, each of which is an epoch that one process draws with the seed 0.
 
-    The images of a view stand in slots, two and two mixed with each other: of n draws (an odd last one is left out),
-    the draws p and p + n/2 are in the slots 2p and 2p + 1, so that copies of an image do not meet. Slots are counted
-    through all views.
-
-    Args:
-        rows: Number of rows.
-        repeats: Augmented copies of an image in a view.
-        size: Side of the images in pixels.
-        mixup: For two classes, without label smoothing; None mixes nothing.
-        views: Number of views.
-
-    Attributes:
-        slots: Slots of a view.
-        views: Number of views.
+    The images of a view are in slots, two and two mixed with each other: of n draws (an odd last one is left out), the
+    draws p and p + n/2 are in the slots 2p and 2p + 1, so that copies of an image do not meet. Slots are counted
+    through all views. `size` is the side of the images in pixels; `mixup` is as for `draw_mix`, None mixes nothing.
     """
 
     def __init__(self, rows: int, repeats: int, size: int, mixup: Mixup | None, views: int) -> None:
         self._sampler = _sampler(rows, repeats)
-        self.slots = slots_of_view(rows, repeats)
-        self.views = views
+        self.slots, self.views = slots_of_view(rows, repeats), views
         self._size = size
         self._mixup = mixup
         self._drawn: tuple[int, NDArray[np.int32]] | None = None
@@ -68,7 +56,11 @@ class Views:
         """Draw `row` and `key` of the images in n slots, and by what they are mixed: `lam` `(n,)`, `box` `(n, 4)`."""
         view, draw = place_of(np.asarray(slots), self.slots)
         half, pair = divmod(draw, self.slots // 2)
-        mixes = self._mixes(view.tolist(), pair.tolist(), half.tolist())
+        mixes = [NOT_MIXED] * len(view)
+        if self._mixup is not None:
+            keys = [(_SEED, v, p, p + self.slots // 2) for v, p in zip(view.tolist(), pair.tolist(), strict=True)]
+            drawn = {key: draw_mix(self._mixup, self._size, key) for key in dict.fromkeys(keys)}  # of both images
+            mixes = [drawn[key][h] for key, h in zip(keys, half.tolist(), strict=True)]
         return {
             "row": np.array([self._rows(v)[d] for v, d in zip(view.tolist(), draw.tolist(), strict=True)], np.int32),
             "key": np.column_stack([np.full_like(draw, _SEED), view, draw]).astype(np.int32),
@@ -82,14 +74,6 @@ class Views:
             self._sampler.set_epoch(view)
             self._drawn = int(view), np.fromiter((draw.row for draw in self._sampler), np.int32)
         return self._drawn[1]
-
-    def _mixes(self, view: list[int], pair: list[int], half: list[int]) -> list[Mix]:
-        mixup = self._mixup
-        if mixup is None:
-            return [NOT_MIXED] * len(view)
-        keys = [(_SEED, v, p, p + self.slots // 2) for v, p in zip(view, pair, strict=True)]  # of both images
-        drawn = {key: draw_mix(mixup, self._size, key) for key in dict.fromkeys(keys)}
-        return [drawn[key][h] for key, h in zip(keys, half, strict=True)]
 
 
 def _sampler(rows: int, repeats: int) -> TrainSampler:
@@ -116,13 +100,13 @@ class Replay(Protocol):
 
 def check_replay(config: DataConfig) -> None:
     """Raise `UserError` for settings that can't train on kept views."""
+    check_stored(config)
+    size = config.batch_size
     if config.augment_on != "workers":
         raise UserError(
             f"data.augment_on {config.augment_on}: a teacher's answers are kept for images as the workers make them. "
             "Leave it out, or leave out model.distill.cache."
         )
-    check_stored(config)
-    size = config.batch_size
     if size % 2:
         raise UserError(
             f"data.batch_size {size}: a teacher's answers are kept for pairs of images; allowed are {size - 1 or 2} "
@@ -143,20 +127,14 @@ class ReplaySampler(DistributedSampler[int]):
     """In epoch e the slots of view e modulo views: its pairs in a new permutation, shared out over the processes.
 
     Every process gets as many pairs; at the end, fewer than there are processes may be left out.
-
-    Args:
-        replay: The views.
-        seed: Seed of the permutations.
-
-    Attributes:
-        start: Slots of the epoch to leave out, those that an interrupted run has had already.
     """
 
+    start = 0
+    """Slots of the epoch to leave out, those that an interrupted run has had already."""
+
     def __init__(self, replay: Replay, seed: int) -> None:
-        replicas, rank = process()
         pairs = range(replay.slots // 2)
-        super().__init__(pairs, replicas, rank, shuffle=True, seed=seed, drop_last=True)  # type: ignore[arg-type]
-        self.start = 0
+        super().__init__(pairs, *process(), shuffle=True, seed=seed, drop_last=True)  # type: ignore[arg-type]
         self._slots, self._views = replay.slots, replay.views
 
     def __len__(self) -> int:
@@ -170,11 +148,9 @@ class ReplaySampler(DistributedSampler[int]):
 
 
 class RangeSampler(DistributedSampler[list[int]]):
-    """Batches of slots, in their order and none across the end of a range; every n-th range goes to each process.
+    """Batches of slots, in their order and none across the end of a range, for `DataLoader`.
 
-    Args:
-        ranges: Slots, by the number that decides which process gets them.
-        batch_size: Most slots of a batch; pairs stay together.
+    Ranges are named by numbers, and every n-th goes to each process. Pairs stay together in a batch.
     """
 
     def __init__(self, ranges: dict[int, range], batch_size: int) -> None:
@@ -193,7 +169,7 @@ class RangeSampler(DistributedSampler[list[int]]):
 
 
 class ReplayDataset(ImageDataset):
-    """Rows asked for by slot, many at a time.
+    """Rows indexed by slot, many at a time.
 
     An item is that of a training image, with `slot`, `row`, `draw` (its key), `mix` (see `mixing`), and `teacher`: what
     else the views keep of it.
@@ -211,10 +187,14 @@ class ReplayDataset(ImageDataset):
         columns = self.replay.read(slots)
         mixes = encode_mix(columns.pop("lam"), columns.pop("box"))
         rows, keys = columns.pop("row"), columns.pop("key")
-        items = []
-        for index, slot in enumerate(slots):
-            item = super().__getitem__(Draw(int(rows[index]), tuple(keys[index].tolist())))
-            kept = {name: column[index] for name, column in columns.items()}
-            of_slot = {"slot": slot, "row": rows[index], "draw": keys[index], "mix": mixes[index], "teacher": kept}
-            items.append({**item, **of_slot})
-        return items
+        return [
+            {
+                **super(ReplayDataset, self).__getitem__(Draw(int(rows[index]), tuple(keys[index].tolist()))),
+                "slot": slot,
+                "row": rows[index],
+                "draw": keys[index],
+                "mix": mixes[index],
+                "teacher": {name: column[index] for name, column in columns.items()},
+            }
+            for index, slot in enumerate(slots)
+        ]

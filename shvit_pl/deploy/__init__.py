@@ -1,4 +1,4 @@
-"""What a trained model costs in use, how it costs least, and how it gets into other programs."""
+"""Speed of trained networks, their fastest equal form, and their export to other programs."""
 
 from __future__ import annotations
 

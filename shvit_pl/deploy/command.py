@@ -7,6 +7,7 @@ from pathlib import Path
 from shvit_pl.command_line.checks import check_extra
 from shvit_pl.command_line.parser import read_options
 from shvit_pl.deploy.options import AVERAGED, BenchmarkOptions, ExportOptions
+from shvit_pl.errors import UserError
 
 
 def benchmark(args: list[str]) -> None:
@@ -21,31 +22,34 @@ def benchmark(args: list[str]) -> None:
         "optimized (shvit_pl.deploy.optimize).",
         positional=["models"],
     )
-    if "onnx" in options.runtimes:
+    if "onnx" in options.runtime:
         check_extra("--runtime onnx", "onnx")
     from shvit_pl.command_line.quiet import quiet
 
     quiet()
     from shvit_pl.deploy.benchmark import accuracy, cells, measure, results
-    from shvit_pl.deploy.measuring import chosen_device, num_threads
+    from shvit_pl.deploy.measuring import chosen_device, machine, num_threads, write_results
+    from shvit_pl.models.open_network import open_network
+    from shvit_pl.models.weights import NoAverageError
 
     device = chosen_device(options.device)
     official_on_cpu = options.protocol == "official" and device.type == "cpu"
     with num_threads(1 if official_on_cpu else options.threads):
-        conditions = results.conditions(options, device)
-        output = Path(options.output).expanduser()
-        results.check_output(output, conditions)
-        opened = cells.open_all(options)
+        conditions = options.conditions | machine(device)
+        try:
+            opened = {name: open_network(name, AVERAGED[options.weights]) for name in options.models}
+        except NoAverageError as error:
+            raise UserError(f"--weights ema: {error}") from error
         groups = cells.plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
-        earlier = results.read_earlier(options.compare, conditions, groups)
-        print(results.describe(conditions), flush=True)
+        earlier = results.begin(options, conditions, groups)
         measured, skipped = measure.measure(groups, opened, options, device)
-        rows = results.make_rows(measured)
+        rows = [results.make_row(item) for item in measured]
         results.print_table(rows, conditions, earlier)
         rows = [row | accuracy.columns(opened[row["model"]], row["image_size"]) for row in rows]
         facts = results.environment(conditions, opened, measured, skipped, ["shvit-pl", *args])
-        results.write(output, rows, facts, accuracy.draw(rows, conditions))
-    print(f"written: {output}")
+        figures = accuracy.draw(rows, conditions)
+        write_results(Path(options.output).expanduser(), (results.TABLE, rows), (results.ENVIRONMENT, facts), figures)
+    print(f"written: {Path(options.output).expanduser()}")
 
 
 def export(args: list[str]) -> None:

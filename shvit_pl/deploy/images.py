@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from shvit_pl.data.batch_transform import normalize
 from shvit_pl.data.config import COLUMN_SETTINGS, EMBEDDED, ROW_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.data.samplers import Draw
+from shvit_pl.data.loaders import Draw
 from shvit_pl.models.open_network import OpenedNetwork
 
 _WHICH_IMAGES = (*ROW_SETTINGS, *COLUMN_SETTINGS, "exif_rotation")  # settings that choose the images

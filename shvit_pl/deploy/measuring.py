@@ -35,11 +35,7 @@ _MAX_REASON = 200  # characters
 
 
 def chosen_device(name: str) -> torch.device:
-    """Return the device of a name; `auto` is the GPU where there is one.
-
-    Raises:
-        UserError: for a device that is not here.
-    """
+    """Return the device of a name, `auto` the GPU where there is one; raises `UserError` for one that is not here."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind in available if available[kind])
@@ -130,10 +126,10 @@ def short_reason(error: Exception) -> str:
 
 
 def holds_results(folder: Path, are_ours: Callable[[Path], bool]) -> bool:
-    """Return whether there are earlier results in the folder of `--output`.
+    """Return whether there are earlier results in the folder of `--output`, which may be missing or empty.
 
     Args:
-        folder: The folder; it may be missing or empty.
+        folder: The folder.
         are_ours: Returns whether a folder's files are results of the same command, which may be replaced.
 
     Raises:

@@ -15,15 +15,13 @@ from torch.export import Dim
 
 from shvit_pl.errors import UserError
 
-OPSET = 18  # the exporter's own, from which it converts to others
-
 
 def save(
     model: nn.Module,
     example: Tensor,
     path: Path,
     metadata: Mapping[str, str] | None = None,
-    opset: int = OPSET,
+    opset: int = 18,  # the exporter's own, from which it converts to others
     dynamic: bool = True,
 ) -> None:
     """Write an `.onnx` file with the input `images`, the output `outputs` and the metadata as its `metadata_props`.
@@ -60,26 +58,23 @@ class OnnxNetwork(nn.Module):
     Args:
         path: The file, with the input `images`.
         device: The device that computes.
-        profile: File for the times of its operators, written when `end_profiling` of its `session` is called.
 
     Raises:
         UserError: where ONNX Runtime doesn't support the device.
     """
 
-    def __init__(self, path: Path, device: torch.device | str = "cpu", profile: Path | None = None) -> None:
+    def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
         super().__init__()
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         options.log_severity_level = 3  # errors
-        if profile is not None:
-            options.enable_profiling, options.profile_file_prefix = True, os.fspath(profile)
         device = torch.device(device)
         provider: Any = "CPUExecutionProvider"
         if device.type != "cpu":
             if device.type != "cuda" or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-                raise UserError(f"this ONNX Runtime computes nothing on {device.type}")
+                raise UserError(f"this build of ONNX Runtime doesn't support {device.type}")
             provider = "CUDAExecutionProvider", {"device_id": device.index or 0}
         self.session: Any = onnxruntime.InferenceSession(os.fspath(path), options, providers=[provider])
 
@@ -89,31 +84,15 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(outputs)
 
 
-def onnx_network(model: nn.Module, images: Tensor, profile: Path | None = None) -> OnnxNetwork:
-    """Convert a network to ONNX, for batches like this one, and open it in ONNX Runtime.
-
-    Args:
-        model: In evaluation mode, on the CPU.
-        images: A batch `(B, 3, S, S)` in float32, on the device that computes.
-        profile: File for the times of its operators, as in `OnnxNetwork`.
-
-    Raises:
-        UserError: where ONNX Runtime doesn't support the images' device.
-    """
+def onnx_network(model: nn.Module, images: Tensor) -> OnnxNetwork:
+    """Convert a network on the CPU to ONNX, for batches like these `(B, 3, S, S)`, and open it on their device."""
     with TemporaryDirectory(prefix="shvit_pl_onnx_") as folder:
         path = Path(folder) / "model.onnx"
         save(model, images.cpu().contiguous(), path, dynamic=False)
-        return OnnxNetwork(path, images.device, profile)
+        return OnnxNetwork(path, images.device)
 
 
 load = OnnxNetwork  # as all formats name what runs their files
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata that `save` wrote."""
-    import onnx
-
-    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
 
 
 def describe(path: Path) -> list[str]:
@@ -125,8 +104,3 @@ def describe(path: Path) -> list[str]:
     most = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(4))
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return [f"opset {opset}, {len(model.graph.node)} operators ({most}, ...); labels in its metadata_props"]
-
-
-def example_of_use(path: Path, images: str) -> str:
-    """Return one line of Python that runs a file."""
-    return f"import onnxruntime as ort; ort.InferenceSession({str(path)!r}).run(None, {{'images': {images}.numpy()}})"

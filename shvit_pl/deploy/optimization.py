@@ -18,7 +18,7 @@ from shvit_pl.command_line.checks import check_extra
 from shvit_pl.compat import inductor_compile
 from shvit_pl.deploy.onnx_runtime import onnx_network
 from shvit_pl.deploy.passes import Pass, attention_over_tokens, depthwise_as_sum, fused, pointwise_as_linear, rewrite
-from shvit_pl.deploy.timing import Progress, images_per_second
+from shvit_pl.deploy.timing import images_per_second
 
 Network = Callable[[Tensor], Tensor]
 _ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}  # relative error of any image's logits
@@ -34,33 +34,24 @@ class NotCompiledError(RuntimeError):
 
 
 class Optimized(nn.Module):
-    """An equal network, compiled for one shape of images; `recipe` names the fastest way, which runs.
+    """An equal network, compiled for one shape of images.
 
     Smaller batches are padded, larger ones run in parts: in evaluation, images do not affect each other.
-
-    Args:
-        networks: The compiled networks by recipe.
-        rates: Images per second of each.
-        refused: Reasons why other recipes don't work, by name.
-        example: A batch `(B, 3, H, W)` of the size to serve, on its device.
-        dtype: Type to compute in.
     """
 
-    def __init__(
-        self,
-        networks: dict[Recipe, Network],
-        rates: dict[Recipe, float],
-        refused: dict[str, str],
-        example: Tensor,
-        dtype: torch.dtype,
-    ) -> None:
+    recipe: str
+    """Name of the fastest recipe."""
+    rates: dict[str, float]
+    """Images per second of every recipe that works, by name."""
+    refused: dict[str, str]
+    """Reasons why other recipes don't work, by name."""
+    layout: torch.memory_format
+    """Memory format of images that it takes without a copy."""
+
+    def __init__(self, network: Network, recipe: Recipe, example: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        fastest = max(rates, key=lambda recipe: rates[recipe])
-        self.recipe = fastest.name
-        self.rates = {recipe.name: rate for recipe, rate in rates.items()}
-        self.refused = refused
-        self.layout = fastest.layout  # of images that it takes without a copy
-        self._network = networks[fastest]
+        self.recipe, self.layout = recipe.name, recipe.layout
+        self._network = network
         self._shape, self._device, self._dtype = example.shape, example.device, dtype
 
     @torch.no_grad()
@@ -84,13 +75,7 @@ class Optimized(nn.Module):
 
 
 @torch.no_grad()
-def optimize(
-    model: nn.Module,
-    example: Tensor,
-    dtype: torch.dtype = torch.float32,
-    progress: Progress | None = None,
-    seconds: float = 0.5,
-) -> Optimized:
+def optimize(model: nn.Module, example: Tensor, dtype: torch.dtype = torch.float32, seconds: float = 0.5) -> Optimized:
     """Compile an equal network in several ways, and return the fastest.
 
     `model` and all global settings of torch stay as they are. The result gives no gradients. Where ONNX Runtime (extra
@@ -100,7 +85,6 @@ def optimize(
         model: A classifier `(B, 3, H, W)` to `(B, classes)`, of ours or of timm.
         example: A batch of the size to serve, on the device to serve it; its values do not matter.
         dtype: Type to compute in (float32, bfloat16 or float16); logits have the dtype of the images.
-        progress: Called after every step.
         seconds: Approximate time of one measurement; every recipe has seven.
 
     Raises:
@@ -112,22 +96,23 @@ def optimize(
         raise ValueError(f"dtype {dtype}: allowed are {', '.join(map(str, _ALLOWED))}.")
     noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))  # the program's generators stay
     images = noise.to(example.device, dtype)
-    networks, refused = _compile_equal(model, images, progress)
+    networks, refused = _compile_equal(model, images)
     batches = {recipe: images.contiguous(memory_format=recipe.layout) for recipe in networks}
-    rates = images_per_second(networks, batches, rounds=7, seconds=seconds, progress=progress)
-    return Optimized(networks, {recipe: rate.median for recipe, rate in rates.items()}, refused, example, dtype).eval()
+    rates = images_per_second(networks, batches, rounds=7, seconds=seconds)
+    fastest = max(rates, key=lambda recipe: rates[recipe].median)
+    optimized = Optimized(networks[fastest], fastest, example, dtype)
+    optimized.rates, optimized.refused = {recipe.name: rate.median for recipe, rate in rates.items()}, refused
+    return optimized.eval()
 
 
 def _check_images(images: Tensor) -> None:
     if images.ndim != 4 or not len(images) or not images.is_floating_point():
         raise ValueError(
-            f"images {list(images.shape)}, {images.dtype}: needed is a batch (B, 3, H, W) of floating-point numbers."
+            f"images {list(images.shape)}, {images.dtype}: expected a batch (B, 3, H, W) of floating-point numbers."
         )
 
 
-def _compile_equal(
-    model: nn.Module, images: Tensor, progress: Progress | None
-) -> tuple[dict[Recipe, Network], dict[str, str]]:
+def _compile_equal(model: nn.Module, images: Tensor) -> tuple[dict[Recipe, Network], dict[str, str]]:
     """Return the networks of all recipes that compile to an equal one, and why others don't."""
     others = images.flip(-1)  # detects a network that returns the logits of its first call again
     precise = "cpu" if images.device.type == "mps" else images.device  # MPS has no float64
@@ -140,10 +125,9 @@ def _compile_equal(
 
     allowed = max(_ALLOWED[images.dtype], _TIMES * error_of(deepcopy(model).eval().to(images.dtype)(others)))
     plain = fused(deepcopy(model).float()).to(images.dtype)
-    tried = recipes(images.device)
     networks: dict[Recipe, Network] = {}
     refused: dict[str, str] = {}
-    for done, recipe in enumerate(tried, start=1):
+    for recipe in recipes(images.device):
         try:
             network = recipe.make(plain, images.contiguous(memory_format=recipe.layout))
             error = error_of(network(others.contiguous(memory_format=recipe.layout)))
@@ -152,8 +136,6 @@ def _compile_equal(
             networks[recipe] = network
         except NotCompiledError as reason:
             refused[recipe.name] = str(reason)
-        if progress is not None:
-            progress("compiling", done, len(tried))
     if not networks:
         raise NotCompiledError("; ".join(dict.fromkeys(refused.values())))
     return networks, refused
@@ -180,11 +162,7 @@ class Recipe:
         return torch.contiguous_format if self.onnx else torch.channels_last
 
     def make(self, model: nn.Module, images: Tensor) -> Network:
-        """Compile a fused network `(B, 3, H, W)` to `(B, classes)` for batches like this one.
-
-        Raises:
-            NotCompiledError: where the compiler or ONNX Runtime fails, or is missing.
-        """
+        """Compile a fused network for batches `(B, 3, H, W)` like this one; raises `NotCompiledError` if that fails."""
         with _compiling():
             if self.onnx:
                 if images.dtype != torch.float32:
@@ -220,14 +198,11 @@ def recipes(device: torch.device) -> tuple[Recipe, ...]:
 def compiled(
     model: nn.Module, images: Tensor, mode: str | None = None, backend: str | Callable[..., Any] = "inductor"
 ) -> nn.Module:
-    """Compile by `torch.compile`, for batches of exactly this shape, and run once.
-
-    The network is exported first, which gives it a `forward` of its own: `torch.compile` keeps eight versions of the
-    one that all networks of a class share, and runs any further network uncompiled, with no more than a warning.
+    """Compile by `torch.compile`, for batches of exactly this shape `(B, 3, S, S)`, and run once.
 
     Args:
         model: In evaluation mode.
-        images: A batch `(B, 3, S, S)`.
+        images: A batch.
         mode: Mode of `torch.compile`, such as reduce-overhead.
         backend: Backend of `torch.compile`.
 
@@ -235,6 +210,8 @@ def compiled(
         NotCompiledError: where the compiler fails, or is missing.
     """
     with _compiling():
+        # Export gives it a `forward` of its own: `torch.compile` keeps eight versions of the one that all networks of
+        # a class share, and runs further networks uncompiled, with no more than a warning.
         exported = torch.export.export(model, (images,)).module()
         network: Any = torch.compile(exported, dynamic=False, mode=mode, backend=backend)
         network(images)

@@ -48,7 +48,7 @@ def _optimized(network: torch.nn.Module, batch: torch.Tensor, dtype: torch.dtype
     try:
         fast = optimize(network, batch, dtype)
     except NotCompiledError as error:
-        raise UserError(f"optimize: the network can't be compiled here ({error}). Leave it out.") from error
+        raise UserError(f"optimize: the network can't be compiled here ({error}). Leave out --optimize.") from error
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in fast.rates.items())
     refused = "".join(f"; not {name}: {reason}" for name, reason in fast.refused.items())
     say(f"{fast.recipe}, in {time.monotonic() - start:.0f} s; images/s of all that was tried: {rates}{refused}")

@@ -21,19 +21,19 @@ Weights = Literal["raw", "ema"]
 
 AVERAGED = {None: None, "raw": False, "ema": True}  # value of --weights: take the moving average?
 PAPER_BATCH = {"cuda": 256, "cpu": 16, "mps": 16}  # images, the default of --batch_size
+# Fusing and other orders of summation move float32 by about 1e-6 of the largest output; float16 rounds every layer's
+# output to 11 bits, which a hundred layers in a row add up. A wrong operator or weight moves far more.
+_TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 _SET_BY_OFFICIAL = ("mode", "dtype", "runtime", "blocks", "train", "optimize")  # flags
 
 if TYPE_CHECKING:  # mypy takes no type that a function makes
-    Count = int
     Images = int
     Opset = int
     Pixels = int
     Repeats = int
     Seconds = float
-    Share = float
     Threads = int
 else:
-    Count, Share = PositiveInt, NonNegativeFloat
     Opset = restricted_number_type("OpsetInt", int, [(">=", 18), ("<=", 23)])  # that PyTorch's exporter writes
     Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
     Images = restricted_number_type("ImagesInt", int, [(">=", 1), ("<=", 2**20)])
@@ -42,7 +42,21 @@ else:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuringOptions:
+class CheckedOptions:
+    """Options whose mistakes are all found at once."""
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for all mistakes, a line each."""
+        if mistakes := list(self.mistakes()):
+            raise UserError("\n".join(mistakes))
+
+    def mistakes(self) -> Iterator[str]:
+        """Give a message for each value that is impossible or contradicts another one."""
+        yield from ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringOptions(CheckedOptions):
     """The options that all commands that measure have."""
 
     models: tuple[str, ...]
@@ -54,13 +68,8 @@ class MeasuringOptions:
     output: str
     """Folder of the results; earlier ones are replaced."""
 
-    def __post_init__(self) -> None:
-        """Raise `UserError` for all mistakes, a line each."""
-        if mistakes := list(self.mistakes()):
-            raise UserError("\n".join(mistakes))
-
     def mistakes(self) -> Iterator[str]:
-        """Give a message for each value that is impossible or contradicts another one."""
+        """Give a message for each mistake."""
         try:
             output_folder(self.output)
         except UserError as error:
@@ -81,18 +90,18 @@ class BenchmarkOptions(MeasuringOptions):
     """Add optimized to the modes."""
     dtype: tuple[Dtype, ...] | None = None
     """Number types (default: fp32; official has its own)."""
-    runtime: tuple[Literal["torch", "onnx"], ...] | None = None
-    """Programs that compute (default: torch)."""
+    runtime: tuple[Literal["torch", "onnx"], ...] = ("torch",)
+    """Programs that compute."""
     train: bool = False
     """Measure training steps: mixing, forward, backward, clipping, AdamW, moving average."""
     weights: Weights | None = None
-    """Weights of checkpoints (default: those that their run monitored)."""
+    """Weights of checkpoints (default: those of their run's monitored metric)."""
     output: str = "benchmark"
     """Folder of the results; an earlier benchmark under the same conditions is replaced."""
     compare: str | None = None
     """Folder of an earlier benchmark under the same conditions, to compare with."""
     protocol: Literal["interleaved", "official"] = "interleaved"
-    """How to time; official does all that the official speed_test.py does, with 1 thread on a CPU."""
+    """Timing: in turns, or as the official speed_test.py does, on one thread of a CPU."""
     blocks: Repeats | None = None
     """Measurements of each network, from 5 (default: 7)."""
     seconds: Seconds | None = None
@@ -101,29 +110,30 @@ class BenchmarkOptions(MeasuringOptions):
     """Seconds of the official warm-up (default: 10)."""
 
     def mistakes(self) -> Iterator[str]:
-        """Give a message for each value that is impossible or contradicts another one."""
+        """Give a message for each mistake."""
         yield from super().mistakes()
         if self.compare == "":
             yield "--compare '': give a folder, such as benchmark."
         if self.protocol == "official":
             for flag in _SET_BY_OFFICIAL:
-                if value := getattr(self, flag):
+                value = getattr(self, flag)
+                if value != getattr(BenchmarkOptions, flag):
                     text = ",".join(value) if isinstance(value, tuple) else value
                     yield (
                         f"--{flag} {text}: --protocol official sets it itself. Leave it out; to measure the official "
                         "network with others, give --mode official,eager,optimized instead."
                     )
             if self.threads not in (None, 1):
-                yield f"--threads {self.threads}: --protocol official has one thread; leave it out."
+                yield f"--threads {self.threads}: --protocol official uses one thread; leave it out."
         elif self.warm_up is not None:
             yield "--warm_up: only with --protocol official; otherwise the warm-up runs until timings stop improving."
-        if self.train and "onnx" in self.runtimes:
-            yield "--runtime onnx: it has no training steps; leave out --train or --runtime onnx."
+        if self.train and "onnx" in self.runtime:
+            yield "--runtime onnx: no training steps; leave out --train or --runtime onnx."
         if self.train and "fp16" in self.dtypes:
             yield "--dtype fp16: the recipe trains in fp32 or bf16; give one of these with --train."
-        if self.runtimes == ("onnx",) and "fp32" not in self.dtypes:
+        if self.runtime == ("onnx",) and "fp32" not in self.dtypes:
             yield f"--dtype {','.join(self.dtypes)}: with --runtime onnx, allowed is fp32."
-        if self.runtimes == ("onnx",) and self.mode:
+        if self.runtime == ("onnx",) and self.mode:
             yield f"--mode {','.join(self.mode)}: it needs --runtime torch; leave it out, or give --runtime torch,onnx."
 
     @property
@@ -140,11 +150,6 @@ class BenchmarkOptions(MeasuringOptions):
         return self.dtype or ("fp32",)
 
     @property
-    def runtimes(self) -> tuple[str, ...]:
-        """The runtimes to measure."""
-        return self.runtime or ("torch",)
-
-    @property
     def rounds(self) -> int:
         """Measurements of each cell; the official protocol makes one."""
         return 1 if self.protocol == "official" else self.blocks or 7
@@ -155,9 +160,21 @@ class BenchmarkOptions(MeasuringOptions):
         return self.seconds or (60.0 if self.protocol == "official" else 0.5)
 
     @property
-    def warm_up_seconds(self) -> float | None:
-        """Seconds of the official warm-up; None where the warm-up runs until timings stop improving."""
-        return (self.warm_up or 10.0) if self.protocol == "official" else None
+    def warm_up_seconds(self) -> float:
+        """Seconds of the official warm-up."""
+        return self.warm_up or 10.0
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """The flags that a number depends on, besides its row and the machine."""
+        is_official = self.protocol == "official"
+        return {
+            "task": "train" if self.train else "infer",
+            "protocol": self.protocol,
+            "blocks": None if is_official else self.rounds,
+            "seconds": self.block_seconds,
+            "warm_up": self.warm_up_seconds if is_official else "until timings stop improving",
+        }
 
 
 @dataclass(frozen=True)
@@ -167,7 +184,7 @@ class Format:
     suffix: str
     """Suffix of the files."""
     module: str
-    """Name of its module, which has `save`, `load`, `read_metadata`, `describe` and `example_of_use`."""
+    """Name of its module, which has `save`, `load` and `describe`."""
     extra: str | None
     """Extra of this package that it needs."""
     dynamic: bool
@@ -196,7 +213,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions:
+class ExportOptions(CheckedOptions):
     """The flags of `shvit-pl export`, and the values that they stand for."""
 
     network: str
@@ -206,10 +223,10 @@ class ExportOptions:
     output: str | None = None
     """File to write (default: model in a run folder, else the network's name here)."""
     weights: Weights | None = None
-    """Weights of a run (default: those that its --monitor watched)."""
+    """Weights of a run (default: those of its monitored metric)."""
     pretrained: bool = False
     """Take timm's weights for timm:NAME."""
-    image_size: Count | None = None
+    image_size: PositiveInt | None = None
     """Side in pixels (default: the network's own)."""
     normalize: bool = False
     """Let the graph take pixels from 0 to 1 and normalize them."""
@@ -217,25 +234,21 @@ class ExportOptions:
     """Let the graph give probabilities instead of logits."""
     dtype: Literal["fp32", "fp16"] | None = None
     """Number type of the graph (default: fp32; coreml fp16)."""
-    batch_size: Count | None = None
+    batch_size: PositiveInt | None = None
     """Fixed batch size (default: any; coreml and executorch 1)."""
     opset: Opset | None = None
     """Opset of onnx, 18 to 23 (default: 18)."""
-    tolerance: Share | None = None
+    tolerance: NonNegativeFloat | None = None
     """Allowed difference, as a share of the largest output (default: 1e-4; fp16 2e-2)."""
     int8: bool = False
     """Write the convolutions of onnx in int8, and compare top-1 and speed with float."""
-    int8_tolerance: Share | None = None
+    int8_tolerance: NonNegativeFloat | None = None
     """Points of top-1 that int8 may cost (default: 1)."""
     data: str | None = None
     """Images for --int8 (default: the run's own dataset, else the digits)."""
 
-    def __post_init__(self) -> None:
-        """Raise `UserError` for all mistakes, a line each."""
-        if mistakes := list(self._mistakes()):
-            raise UserError("\n".join(mistakes))
-
-    def _mistakes(self) -> Iterator[str]:
+    def mistakes(self) -> Iterator[str]:
+        """Give a message for each mistake."""
         if self.format != "onnx":
             for flag, value in (("--opset", self.opset), ("--int8", self.int8)):
                 if value:
@@ -269,6 +282,11 @@ class ExportOptions:
     def graph_dtype(self) -> str:
         """The number type of the graph."""
         return self.dtype or self.spec.dtypes[0]
+
+    @property
+    def allowed_difference(self) -> float:
+        """The largest difference of outputs that is allowed, as a share of the largest output."""
+        return _TOLERANCES[self.graph_dtype] if self.tolerance is None else self.tolerance
 
     @property
     def batch(self) -> int | None:

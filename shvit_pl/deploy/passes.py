@@ -21,11 +21,7 @@ Pass = Callable[[nn.Module], nn.Module | None]  # the layer's faster form, or No
 
 
 def at_size(opened: OpenedNetwork, pixels: int) -> nn.Module:
-    """Return the network for images of this side: a copy, or a new one where its tensors depend on the side.
-
-    Raises:
-        UserError: where it can't take such images.
-    """
+    """Return a copy of the network, or a new one where tensors depend on the side; raises as `check_size` does."""
     check_size(opened, pixels)
     if opened.origin != "timm" or pixels == opened.image_size:
         return deepcopy(opened.model)
@@ -59,7 +55,7 @@ def rewrite(model: nn.Module, *passes: Pass) -> nn.Module:
         passes: `attention_over_tokens`, `pointwise_as_linear`, `depthwise_as_sum`.
     """
     for name, layer in list(model.named_children()):
-        faster = next((found for layer_pass in passes if (found := layer_pass(layer)) is not None), None)
+        faster = next((form for layer_pass in passes if (form := layer_pass(layer)) is not None), None)
         if faster is None:
             rewrite(layer, *passes)
         else:
@@ -89,13 +85,7 @@ def attention_over_tokens(layer: nn.Module) -> nn.Module | None:
     return None
 
 
-def _to_pixels(maps: Tensor) -> Tensor:
-    """Map `(B, C, H, W)` to `(B, H, W, C)`, without a copy where it is channels-last."""
-    return maps.permute(0, 2, 3, 1)
-
-
-def _to_maps(pixels: Tensor) -> Tensor:
-    return pixels.permute(0, 3, 1, 2)
+_PIXELS, _MAPS = (0, 2, 3, 1), (0, 3, 1, 2)  # (B, C, H, W) to (B, H, W, C), no copy where it is channels-last; and back
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:
@@ -111,7 +101,7 @@ class _Pointwise(nn.Linear):
         self.bias = nn.Parameter(_bias(conv))
 
     def forward(self, maps: Tensor) -> Tensor:
-        return _to_maps(super().forward(_to_pixels(maps)))
+        return super().forward(maps.permute(_PIXELS)).permute(_MAPS)
 
 
 class _Depthwise(nn.Module):
@@ -124,14 +114,14 @@ class _Depthwise(nn.Module):
         self.stride = conv.stride
 
     def forward(self, maps: Tensor) -> Tensor:
-        pixels = F.pad(_to_pixels(maps), (0, 0, 1, 1, 1, 1))
+        pixels = F.pad(maps.permute(_PIXELS), (0, 0, 1, 1, 1, 1))
         height, width = maps.shape[-2:]
         total = self.bias
         for place, weight in enumerate(self.weight):
             top, left = divmod(place, 3)
             shifted = pixels[:, top : top + height : self.stride[0], left : left + width : self.stride[1]]
             total = total + shifted * weight
-        return _to_maps(total)
+        return total.permute(_MAPS)
 
 
 class _Attention(nn.Module):
@@ -155,7 +145,7 @@ class _Attention(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         height, width = maps.shape[-2:]
-        attended, rest = torch.split(_to_pixels(maps).flatten(1, 2), self.split, dim=-1)  # (B, N, C)
+        attended, rest = torch.split(maps.permute(_PIXELS).flatten(1, 2), self.split, dim=-1)  # (B, N, C)
         variance, mean = torch.var_mean(attended.float(), dim=(1, 2), keepdim=True, correction=0)
         normed = ((attended - mean) * torch.rsqrt(variance + self.eps)).to(attended.dtype)
         parts = torch.split(F.linear(normed, self.qkv_weight, self.qkv_bias), self.qkv_split, dim=-1)
@@ -165,4 +155,4 @@ class _Attention(nn.Module):
         mixed = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
         joined = torch.cat([mixed.transpose(1, 2).flatten(2), rest], dim=-1).relu()
         projected = F.linear(joined, self.proj.weight, self.proj.bias)
-        return _to_maps(projected.reshape(len(maps), height, width, -1))
+        return projected.reshape(len(maps), height, width, -1).permute(_MAPS)

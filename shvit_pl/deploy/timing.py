@@ -98,7 +98,7 @@ def images_per_second(
 def side_by_side(
     work: Mapping[Name, Work], rounds: int = 7, seconds: float = 0.3, progress: Progress | None = None
 ) -> dict[Name, Rate]:
-    """Measure several things in one process, in turns: a slow moment of the machine then hits all of them.
+    """Measure several things in one process, in turns: slow phases of the machine then affect all of them.
 
     A measurement is a block of as many calls as fill `seconds`, which waits for the device only at its end. Each round
     begins one place later than the round before. The arguments are those of `images_per_second`.
@@ -182,12 +182,7 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def bytes_moved(model: nn.Module, images: Tensor) -> int:
-    """Return the bytes that a forward pass reads and writes, as `Traffic` counts them.
-
-    Args:
-        model: In evaluation mode.
-        images: A batch `(B, 3, S, S)`.
-    """
+    """Return the bytes that a forward pass on images `(B, 3, S, S)` reads and writes, as `Traffic` counts them."""
     with torch.no_grad(), Traffic() as traffic:
         model(images)
     return traffic.bytes

@@ -6,7 +6,6 @@ BatchNorm or activations. The paper's "FLOPs" are the same MACs (Table 2).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -27,62 +26,58 @@ class Cost:
         return Cost(self.params + other.params, self.macs + other.macs)
 
     def times(self, number: int) -> Cost:
-        """The cost of so many alike."""
+        """Return the cost of so many alike."""
         return Cost(self.params * number, self.macs * number)
 
 
 @dataclass(frozen=True)
 class Part:
-    """All of one operation in one stage.
-
-    Attributes:
-        stage: `stem`, `stage 1`, ..., or `head`.
-        operation: What is done there; downsampling has the convolutions and FFNs that flank it.
-        tokens: Positions of its output.
-        channels: Channels of its output, of a head those of its input.
-        cost: Of all blocks of the stage.
-    """
+    """All of one operation in one stage."""
 
     stage: str
+    """`stem`, `stage 1`, ..., or `head`."""
     operation: Operation
+    """Kind of operation; downsampling has the convolutions and FFNs that flank it."""
     tokens: int
+    """Positions of its output."""
     channels: int
+    """Channels of its output, of a head those of its input."""
     cost: Cost
+    """Cost in all blocks of the stage."""
 
 
 def cost(design: Design, num_classes: int = 1000, image_size: int | None = None) -> Cost:
-    """Cost of the unfused network for one square image of `image_size` pixels (default: the design's own)."""
+    """Return the cost of the unfused network for one square image of `image_size` pixels (default: the design's)."""
     return sum((part.cost for part in cost_parts(design, num_classes, image_size)), Cost())
 
 
 def cost_parts(design: Design, num_classes: int = 1000, image_size: int | None = None) -> list[Part]:
-    """The parts of `cost`, in the order in which they are computed."""
+    """Return the parts of `cost`, in the order in which they are computed."""
     side = design.image_size if image_size is None else image_size
     design.check_image_size(side)
     grids = design.grids(side)
-    parts = [Part("stem", "stem", grids[0] ** 2, design.embed_dim[0], _stem(design, side))]
-    for stage in range(design.stages):
-        parts += _stage(design, stage, grids)
-    dim = design.embed_dim[-1]
-    head = Cost(2 * dim + dim * num_classes + num_classes, dim * num_classes)
+    stem, inputs = Cost(), 3
+    for outputs in design.stem_dim:
+        side = -(-side // 2)
+        stem += _conv(inputs, outputs, side**2, kernel=3)
+        inputs = outputs
+    parts = [Part("stem", "stem", grids[0] ** 2, inputs, stem)]
+    for stage, (grid, dim, depth) in enumerate(zip(grids, design.embed_dim, design.depth, strict=True)):
+        name, tokens, attends = f"stage {stage + 1}", grid**2, design.mixers[stage] != "conv"
+        if stage > 0:
+            merging = _downsample(design.embed_dim[stage - 1], dim, grids[stage - 1] ** 2, tokens)
+            parts.append(Part(name, "downsampling", tokens, dim, merging))
+        if design.local_conv or not attends:
+            parts.append(Part(name, "depthwise", tokens, dim, _depthwise(dim, tokens).times(depth)))
+        if attends:
+            parts.append(Part(name, "attention", tokens, dim, _attention(design, stage, tokens).times(depth)))
+        parts.append(Part(name, "ffn", tokens, dim, _ffn(dim, tokens).times(depth)))
+    head = Cost(2 * dim + dim * num_classes + num_classes, dim * num_classes)  # BatchNorm and linear layer
     return [*parts, Part("head", "head", 1, dim, head.times(2 if design.distilled else 1))]
 
 
-def _stage(design: Design, stage: int, grids: tuple[int, ...]) -> Iterator[Part]:
-    name, tokens, dim, depth = f"stage {stage + 1}", grids[stage] ** 2, design.embed_dim[stage], design.depth[stage]
-    conv_only = design.mixers[stage] == "conv"
-    if stage > 0:
-        merging = _downsample(design.embed_dim[stage - 1], dim, grids[stage - 1] ** 2, tokens)
-        yield Part(name, "downsampling", tokens, dim, merging)
-    if conv_only or design.local_conv:
-        yield Part(name, "depthwise", tokens, dim, _depthwise(dim, tokens).times(depth))
-    if not conv_only:
-        yield Part(name, "attention", tokens, dim, _attention(design, stage, tokens).times(depth))
-    yield Part(name, "ffn", tokens, dim, _ffn(dim, tokens).times(depth))
-
-
 def _conv(inputs: int, outputs: int, tokens: int, kernel: int = 1, groups: int = 1) -> Cost:
-    """A convolution without bias onto `tokens` positions, and its BatchNorm."""
+    """Return the cost of a convolution without bias onto `tokens` positions, and its BatchNorm."""
     weights = inputs * outputs * kernel**2 // groups
     return Cost(weights + 2 * outputs, weights * tokens)
 
@@ -95,27 +90,14 @@ def _ffn(dim: int, tokens: int) -> Cost:
     return _conv(dim, 2 * dim, tokens) + _conv(2 * dim, dim, tokens)
 
 
-def _stem(design: Design, side: int) -> Cost:
-    total, inputs = Cost(), 3
-    for outputs in design.stem_dim:
-        side = -(-side // 2)
-        total += _conv(inputs, outputs, side**2, kernel=3)
-        inputs = outputs
-    return total
-
-
 def _downsample(before: int, after: int, tokens_before: int, tokens_after: int) -> Cost:
     hidden = 4 * before
     squeezed = max(8, (before + 4) // 8 * 8)  # timm rounds a quarter of the hidden width to a multiple of 8
     squeeze_excite = Cost(2 * hidden * squeezed + squeezed + hidden, 2 * hidden * squeezed)
     merging = _conv(before, hidden, tokens_before) + _depthwise(hidden, tokens_after) + squeeze_excite
-    flanks = (
-        _depthwise(before, tokens_before)
-        + _ffn(before, tokens_before)
-        + _depthwise(after, tokens_after)
-        + _ffn(after, tokens_after)
-    )
-    return merging + _conv(hidden, after, tokens_after) + flanks
+    flanks = ((before, tokens_before), (after, tokens_after))
+    parts = (_depthwise(dim, tokens) + _ffn(dim, tokens) for dim, tokens in flanks)
+    return sum(parts, merging + _conv(hidden, after, tokens_after))
 
 
 def _attention(design: Design, stage: int, tokens: int) -> Cost:

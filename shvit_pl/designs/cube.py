@@ -13,7 +13,6 @@ The rule, axis by axis:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -37,7 +36,9 @@ def macro_cell(
 ) -> Design:
     """Return `base` at another patch size and number of stages; `embed_dim` and `depth` override the rule."""
     per_stage = {field: _stretch(getattr(base, field), stages) for field in ("mixers", "qk_dim", "num_heads")}
-    widths = embed_dim or _further_widths(base.embed_dim, stages)
+    step = base.embed_dim[-1] - base.embed_dim[-2] if base.stages > 1 else 0
+    further = tuple(base.embed_dim[-1] + step * i for i in range(1, stages - base.stages + 1))
+    widths = embed_dim or (base.embed_dim + further)[:stages]
     image_size = max(base.image_size, patch_size * 2 ** (stages - 1))  # a further stage may need larger images
     changes = dict(
         patch_size=patch_size, image_size=image_size, depth=depth or _shared_depth(base.depth, stages), **per_stage
@@ -58,14 +59,8 @@ def with_stage1(design: Design, stage1: Stage1) -> Design:
 
 
 def _stretch(value: Any, stages: int) -> Any:
-    """A per-stage setting for another number of stages: cut, or its last entry repeated."""
+    """Return a per-stage setting for another number of stages: cut, or its last entry repeated."""
     return value if isinstance(value, int) else (value + value[-1:] * stages)[:stages]
-
-
-def _further_widths(dims: tuple[int, ...], stages: int) -> tuple[int, ...]:
-    step = dims[-1] - dims[-2] if len(dims) > 1 else 0
-    further = tuple(dims[-1] + step * i for i in range(1, stages - len(dims) + 1))
-    return (dims + further)[:stages]
 
 
 def _shared_depth(depth: tuple[int, ...], stages: int) -> tuple[int, ...]:
@@ -85,13 +80,18 @@ def _shared_depth(depth: tuple[int, ...], stages: int) -> tuple[int, ...]:
 
 @lru_cache(maxsize=256)
 def _rescaled(base: Design, widths: tuple[int, ...], changes: tuple[tuple[str, Any], ...]) -> Design:
-    """The design whose widths are nearest to equal MACs with `base`."""
+    """Return the design whose widths are nearest to equal MACs with `base`, of 281 that are tried."""
     settings = dict(changes)
     target = cost(base).macs
-    expected = settings["patch_size"] / base.patch_size
-    first_step = max(_WIDTH_STEP, settings["patch_size"] // 2)
+    expected = settings["patch_size"] / base.patch_size  # widths and tokens change MACs about alike
+    first_step = max(_WIDTH_STEP, settings["patch_size"] // 2)  # the stem halves the first width
+    steps = (first_step, *(_WIDTH_STEP,) * (len(widths) - 1))
+    candidates = {
+        tuple(max(1, round(width * factor / step)) * step for width, step in zip(widths, steps, strict=True))
+        for factor in (expected * 1.005**exponent for exponent in range(-140, 141))  # half to twice the expected one
+    }
     best, distance, refused = None, _TOLERANCE, ""
-    for dims in sorted(set(_scaled(widths, expected, first_step))):
+    for dims in sorted(candidates):
         try:
             design = replace(base, embed_dim=dims, **settings)
         except UserError as error:  # such as heads that do not divide this width
@@ -107,11 +107,3 @@ def _rescaled(base: Design, widths: tuple[int, ...], changes: tuple[tuple[str, A
             f"entries.{refused}"
         )
     return best
-
-
-def _scaled(widths: tuple[int, ...], expected: float, first_step: int) -> Iterator[tuple[int, ...]]:
-    """Multiples of `widths` by factors around the expected one, rounded to the widths' steps."""
-    steps = (first_step, *(_WIDTH_STEP,) * (len(widths) - 1))
-    for exponent in range(-140, 141):
-        factor = expected * 1.005**exponent
-        yield tuple(max(1, round(width * factor / step)) * step for width, step in zip(widths, steps, strict=True))

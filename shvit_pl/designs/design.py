@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from math import floor
 from typing import Any, Literal, get_args
 
@@ -13,7 +13,7 @@ Mixer = Literal["conv", "single_head", "multi_head"]
 SingleHead = Literal["partial", "full", "bottleneck"]
 
 PATCH_SIZES = (4, 8, 16)
-PAPER_RATIO = 3 / 14  # the paper prints it rounded, as 1/4.67
+PAPER_RATIO = 3 / 14  # r of section 3.1, printed rounded, as 1/4.67
 
 
 @dataclass(frozen=True)
@@ -21,24 +21,8 @@ class Design:
     """The architecture of one SHViT.
 
     Stage `i` (from 0) works at stride `patch_size * 2**i`. Every block is a depthwise 3x3 convolution, the stage's
-    mixer and an FFN of ratio 2, each with a residual (paper sec. 3.1 and Fig. 5, with the official code's order).
-
-    Attributes:
-        embed_dim: Channels of each stage.
-        depth: Blocks of each stage.
-        mixers: Token mixer of each stage: `conv` (the depthwise convolution alone), `single_head` (SHSA),
-            `multi_head` (MHSA).
-        patch_size: Stride of the overlapping stem, one 3x3 stride-2 convolution per factor of two: 4, 8 or 16.
-        partial_ratio: Share of the channels that single-head attention sees (paper: r = 1/4.67, that is 3/14).
-        single_head: Fig. 6: attention over a `partial` slice of the channels, over the `full` width, or inside a
-            `bottleneck` as narrow as the slice.
-        qk_dim: Query and key channels per head: one number, or one per stage.
-        num_heads: Heads of the `multi_head` mixers: one number, or one per stage.
-        local_conv: `False` drops the depthwise convolution of attention blocks, which leaves the plain MetaFormer
-            block of the macro study (Fig. 2).
-        drop_path: Stochastic depth rate of the last block; it grows linearly from 0.
-        distilled: A second classifier for distillation (DeiT): a pair of logits in training, their mean in eval.
-        image_size: Side in pixels that the design is meant for; its costs are stated at this size.
+    mixer and an FFN of ratio 2, each with a residual (paper sec. 3.1 and Fig. 5, with the official code's order). The
+    fields are those that `DesignConfig` describes.
 
     Raises:
         UserError: (a `ValueError`) names the field, the value and what is allowed.
@@ -56,13 +40,20 @@ class Design:
     drop_path: float = 0.0
     distilled: bool = False
     image_size: int = 224
+    """Side in pixels that the design is meant for; its costs are stated at this size."""
 
     def __post_init__(self) -> None:
         for field in ("embed_dim", "depth", "mixers", "qk_dim", "num_heads"):
             value = getattr(self, field)
             if isinstance(value, list):  # YAML and JSON have no tuples
                 object.__setattr__(self, field, tuple(value))
-        self._check_choices()
+        one_of("patch_size", self.patch_size, PATCH_SIZES)
+        one_of("single_head", self.single_head, get_args(SingleHead))
+        for mixer in self.mixers:
+            one_of("mixers", mixer, get_args(Mixer))
+        ratio, rate = self.partial_ratio, self.drop_path
+        _check_range("partial_ratio", ratio, "a number above 0, at most 1", _is_number(ratio) and 0 < ratio <= 1)
+        _check_range("drop_path", rate, "a number from 0 to below 1", _is_number(rate) and 0 <= rate < 1)
         self._check_stages()
         self._check_widths()
         self.check_image_size(self.image_size)
@@ -84,15 +75,15 @@ class Design:
         return tuple(self.embed_dim[0] // 2**i for i in range(halvings, -1, -1))
 
     def heads(self, stage: int) -> int:
-        """Heads of the attention in `stage`."""
+        """Return the heads of the attention in `stage`."""
         return at_stage(self.num_heads, stage) if self.mixers[stage] == "multi_head" else 1
 
     def qk(self, stage: int) -> int:
-        """Query (and key) channels per head in `stage`."""
+        """Return the query (and key) channels per head in `stage`."""
         return at_stage(self.qk_dim, stage)
 
     def attended(self, stage: int) -> int:
-        """Channels that the attention of `stage` works on: floor(r * C), as in the official widths.
+        """Return the channels that the attention of `stage` works on: floor(r * C), as in the official widths.
 
         The tolerance of 0.1 channel lets the paper's rounded 1/4.67 give the same widths as 3/14.
         """
@@ -102,7 +93,7 @@ class Design:
         return floor(dim * self.partial_ratio + 0.1)
 
     def grids(self, image_size: int) -> tuple[int, ...]:
-        """Side of each stage's token grid for a square image (a stride-2 convolution rounds up)."""
+        """Return the side of each stage's token grid for a square image (a stride-2 convolution rounds up)."""
         return tuple(-(-image_size // stride) for stride in self.strides)
 
     def check_image_size(self, side: int) -> None:
@@ -114,30 +105,19 @@ class Design:
                 "Give larger images, fewer stages or a smaller patch_size."
             )
 
-    def _check_choices(self) -> None:
-        one_of("patch_size", self.patch_size, PATCH_SIZES)
-        one_of("single_head", self.single_head, get_args(SingleHead))
-        for mixer in self.mixers:
-            one_of("mixers", mixer, get_args(Mixer))
-        ratio, rate = self.partial_ratio, self.drop_path
-        _in_range("partial_ratio", ratio, "a number above 0, at most 1", _is_number(ratio) and 0 < ratio <= 1)
-        _in_range("drop_path", rate, "a number from 0 to below 1", _is_number(rate) and 0 <= rate < 1)
-
     def _check_stages(self) -> None:
         if not self.embed_dim:
             raise UserError("embed_dim (): a design has one stage or more.")
-        for field in ("depth", "mixers", "qk_dim", "num_heads"):
+        for field in ("embed_dim", "depth", "mixers", "qk_dim", "num_heads"):
             value = getattr(self, field)
-            if isinstance(value, tuple) and len(value) != self.stages:
+            entries = value if isinstance(value, tuple) else (value,) * self.stages
+            if len(entries) != self.stages:
                 raise UserError(
                     f"{field} {list(value)}: it has {len(value)} entries where embed_dim {list(self.embed_dim)} "
                     f"has {self.stages}; give one per stage."
                 )
-        for field in ("embed_dim", "depth", "qk_dim", "num_heads"):
-            value = getattr(self, field)
-            entries = value if isinstance(value, tuple) else (value,)
-            whole = all(type(n) is int and n > 0 for n in entries)
-            _in_range(field, value, "whole numbers from 1", whole)
+            if field != "mixers":
+                _check_range(field, value, "whole numbers from 1", all(type(n) is int and n > 0 for n in entries))
 
     def _check_widths(self) -> None:
         divisor = self.patch_size // 2
@@ -160,7 +140,7 @@ class Design:
 
 
 def at_stage(value: int | Sequence[int], stage: int) -> int:
-    """One stage's entry of a setting that is one number for all stages or one per stage."""
+    """Return one stage's entry of a setting that is one number for all stages or one per stage."""
     return value if isinstance(value, int) else value[stage]
 
 
@@ -176,7 +156,37 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _in_range(field: str, value: Any, allowed: str, ok: bool) -> None:
+def _check_range(field: str, value: Any, allowed: str, ok: bool) -> None:
     if not ok:
         shown = list(value) if isinstance(value, tuple) else value
         raise UserError(f"{field} {shown}: allowed is {allowed}.")
+
+
+# ---- equality of networks
+
+Fingerprint = tuple[Any, ...]
+
+
+def fingerprint(design: Design) -> Fingerprint:
+    """Return a hashable description that is equal for designs that compute the same, apart from their classifiers.
+
+    Left out is what does not change it: the image size that the design is meant for, stochastic depth, and settings of
+    attention where there is none. A `partial_ratio` counts by the channels that it leaves.
+    """
+    stages: list[Fingerprint] = []
+    for stage, mixer in enumerate(design.mixers):
+        size = design.embed_dim[stage], design.depth[stage]
+        if mixer == "conv":
+            stages.append((mixer, *size))
+            continue
+        # multi_head with one head is the same network as single_head, so the mixer's name is left out
+        bottleneck = mixer == "single_head" and design.single_head == "bottleneck"
+        heads, attended, qk_dim = design.heads(stage), design.attended(stage), design.qk(stage)
+        stages.append((*size, attended, bottleneck, heads, qk_dim, design.local_conv))
+    return design.patch_size, *stages
+
+
+def design_of(summary: Mapping[str, Any]) -> Design:
+    """Return the design in a run's `summary.json`."""
+    names = {field.name for field in fields(Design)}
+    return Design(**{key: value for key, value in summary["design"].items() if key in names})

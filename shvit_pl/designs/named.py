@@ -11,21 +11,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shvit_pl.designs.design import Design, Mixer
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.designs.design import Design, Mixer, fingerprint
 
 _SHVIT: tuple[Mixer, ...] = ("conv", "single_head", "single_head")
 _MULTI: tuple[Mixer, ...] = ("conv", "multi_head", "multi_head")
 _CONV: tuple[Mixer, ...] = ("conv", "conv", "conv")
 
 _S3 = Design(embed_dim=(192, 352, 448), depth=(3, 5, 5), mixers=_SHVIT)
-_MACRO_B = Design(
-    embed_dim=(128, 256, 384),
-    depth=(2, 4, 2),
-    mixers=_MULTI,
-    num_heads=(4, 8, 12),
-    local_conv=False,
-)
+_MACRO_B = Design((128, 256, 384), depth=(2, 4, 2), mixers=_MULTI, num_heads=(4, 8, 12), local_conv=False)
 
 NAMED: dict[str, Design] = {
     # Table 1
@@ -57,8 +50,8 @@ NAMED: dict[str, Design] = {
 TIMM_NAMES = {"s1": "shvit_s1", "s2": "shvit_s2", "s3": "shvit_s3", "s4": "shvit_s4"}
 
 
-def named_design(name: str) -> Design:
-    """Return the design called `name`; raises `UserError` with the known names for any other."""
-    if not isinstance(name, str) or name not in NAMED:
-        raise UserError(f"name {name!r}: allowed are {', '.join(NAMED)}{did_you_mean(str(name), NAMED)}.")
-    return NAMED[name]
+def timm_name(design: Design) -> str | None:
+    """Return timm's own name of the network, where timm has it: S1 to S4 with one classifier."""
+    if design.distilled:
+        return None
+    return next((name for ours, name in TIMM_NAMES.items() if fingerprint(NAMED[ours]) == fingerprint(design)), None)

@@ -1,4 +1,4 @@
-"""What the paper printed of a design: `published.csv` (its tables and figures on ImageNet-1k), and weight decays."""
+"""The paper's numbers of a design: `published.csv` (its tables and figures on ImageNet-1k), and weight decays."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.designs.design import Design
-from shvit_pl.designs.fingerprint import Fingerprint, design_of, fingerprint
+from shvit_pl.designs.design import Design, Fingerprint, design_of, fingerprint
 from shvit_pl.files import read_rows
 
 FILE = Path(__file__).with_name("published.csv")
@@ -43,31 +42,26 @@ TIMM_TOP1 = {
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of the paper.
-
-    Attributes:
-        source: Where it stands: `Table 2: SHViT-S1`.
-        image_size: Side of its images in pixels.
-        top1: Top-1 accuracy in percent.
-        params_m: Parameters in millions; `None` where it prints none, as below.
-        gpu: Images per second on a GPU.
-        cpu: Images per second on a CPU.
-        onnx: Images per second on a CPU by ONNX Runtime.
-        conditions: Data, training and devices.
-    """
+    """A row of the paper; `None` where it prints no number."""
 
     source: str
+    """Its place: `Table 2: SHViT-S1`."""
     image_size: int
+    """Side of its images in pixels."""
     top1: float
+    """Top-1 accuracy in percent."""
     params_m: float | None
+    """Parameters in millions."""
     gpu: float | None
+    """Images per second on a GPU, as below."""
     cpu: float | None
     onnx: float | None
     conditions: str
+    """Data, training and devices."""
 
 
 def paper_row(summary: Mapping[str, Any]) -> PaperRow | None:
-    """The paper's row of the network that a run trained, distilled or not as the run was; `None` where it has none.
+    """Return the paper's row of the network that a run trained, distilled or not as the run was; `None` for none.
 
     Args:
         summary: The run's `summary.json`. Of several rows the one of its image size is chosen, else the first.
@@ -76,34 +70,30 @@ def paper_row(summary: Mapping[str, Any]) -> PaperRow | None:
 
 
 def row_of(design: Design, image_size: int, distilled: bool = False) -> PaperRow | None:
-    """The paper's row of a design, that of this image size if it has several; `None` where it has none."""
+    """Return the paper's row of a design, that of this image size if it has several; `None` where it has none."""
     rows = _rows().get((fingerprint(design), distilled), {})
     return rows.get(image_size) or next(iter(rows.values()), None)
 
 
 def row_at(design: Design, image_size: int) -> PaperRow | None:
-    """The paper's row of a design at this image size; `None` where it has none."""
+    """Return the paper's row of a design at this image size; `None` where it has none."""
     row = row_of(design, image_size)
     return row if row is not None and row.image_size == image_size else None
 
 
 @cache
 def _rows() -> dict[tuple[Fingerprint, bool], dict[int, PaperRow]]:
-    """The rows by image size, by network and whether it was distilled."""
-    found: dict[tuple[Fingerprint, bool], dict[int, PaperRow]] = {}
+    """Return the rows by image size, by network and distillation."""
+    rows: dict[tuple[Fingerprint, bool], dict[int, PaperRow]] = {}
     for line in read_rows(FILE):
-        design = resolve_design(line["name"], **json.loads(line["changes"]))
-        found.setdefault((fingerprint(design), line["distilled"] == "yes"), {})[int(line["image_size"])] = _row(line)
-    return found
-
-
-def _row(line: Mapping[str, str]) -> PaperRow:
-    figures = {name: float(line[name]) if line[name] else None for name in ("params_m", "gpu", "cpu", "onnx")}
-    training = _TRAINING[line["conditions"]]
-    conditions = f"ImageNet-1k, {line['image_size']} pixels, {training}; {_DEVICES}"
-    return PaperRow(line["source"], int(line["image_size"]), float(line["top1"]), conditions=conditions, **figures)
+        side, design = int(line["image_size"]), resolve_design(line["name"], **json.loads(line["changes"]))
+        figures = {name: float(line[name]) if line[name] else None for name in ("params_m", "gpu", "cpu", "onnx")}
+        conditions = f"ImageNet-1k, {side} pixels, {_TRAINING[line['conditions']]}; {_DEVICES}"
+        row = PaperRow(line["source"], side, float(line["top1"]), conditions=conditions, **figures)
+        rows.setdefault((fingerprint(design), line["distilled"] == "yes"), {})[side] = row
+    return rows
 
 
 def paper_weight_decay(name: str) -> float:
-    """The paper's weight decay of a named design; variants take their base's, and designs of ours S1's."""
+    """Return the paper's weight decay of a named design; variants take their base's, and designs of ours S1's."""
     return _WEIGHT_DECAY.get(name.split("_")[0], _WEIGHT_DECAY["s1"])

@@ -2,70 +2,72 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 
+from jsonargparse.typing import PositiveInt
 from rich import box
 from rich.table import Table
 
+from shvit_pl.command_line.parser import read_options
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
-from shvit_pl.designs.design import Design
 from shvit_pl.designs.named import NAMED
 from shvit_pl.display.terminal import table_console
 
 _SHORT = {"single_head": "single", "multi_head": "multi"}
 
 
-def designs(cube: str | None = None, image_size: int | None = None, num_classes: int = 1000) -> None:
-    """Print designs with their parameters, multiply-accumulates and token grids.
+@dataclass(frozen=True)
+class DesignsOptions:
+    """The flags of `shvit-pl designs`."""
 
-    Args:
-        cube: Print the macro cube around this design (patch size x stages x stage-1 mixer) instead of all names.
-        image_size: Side in pixels at which MACs and grids are stated (default: each design's own).
-        num_classes: Classes of the classifier that is counted.
+    cube: str | None = None
+    """Print the macro cube around this design (patch size x stages x stage-1 mixer) instead of all names."""
+    image_size: PositiveInt | None = None
+    """Side in pixels at which MACs and grids are stated (default: each design's own)."""
+    num_classes: PositiveInt = 1000
+    """Classes of the classifier that is counted."""
 
-    Raises:
-        UserError: for an unknown name, or an image too small for a design.
-    """
-    rows = cube_cells(cube) if cube else NAMED
-    table = Table(box=box.SIMPLE_HEAD, title=_title(cube), title_justify="left", title_style="bold")
+
+def run(args: list[str]) -> None:
+    """Print designs with their parameters, multiply-accumulates and token grids; `args` begin with the command."""
+    options = read_options(
+        DesignsOptions,
+        args[1:],
+        command="designs",
+        description="Print the named designs with their parameters, multiply-accumulates and token grids.",
+    )
+    cube, image_size, num_classes = options.cube, options.image_size, options.num_classes
+    title, rows = "named designs (see also: shvit-pl designs --cube s1)", NAMED
+    if cube:
+        title = (
+            f"macro cube around {cube}: patch_size x stages x stage1\n"
+            "held equal: MACs, where stage1 is conv; attention changes the mixer alone, and adds its own cost"
+        )
+        rows = {
+            f"{patch_size} x {stages} x {stage1}": resolve_design(
+                cube, patch_size=patch_size, stages=stages, stage1=stage1
+            )
+            for patch_size, stages, stage1 in product((4, 16), (3, 4), ("conv", "attention"))
+        }
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
     for column in ("design", "patch", "widths", "blocks", "mixers", "px", "tokens"):
         table.add_column(column)
     for column in ("M params", "MMACs"):
         table.add_column(column, justify="right")
     for name, design in rows.items():
-        table.add_row(name, *_cells(design, design.image_size if image_size is None else image_size, num_classes))
-    table_console().print(table)
-
-
-def cube_cells(base: str) -> dict[str, Design]:
-    """The eight designs of the macro cube around `base`, under the flags that make them."""
-    cells = {}
-    for patch_size, stages, stage1 in product((4, 16), (3, 4), ("conv", "attention")):
-        cells[f"{patch_size} x {stages} x {stage1}"] = resolve_design(
-            base, patch_size=patch_size, stages=stages, stage1=stage1
+        side = design.image_size if image_size is None else image_size
+        total = cost(design, num_classes, side)
+        table.add_row(
+            name,
+            str(design.patch_size),
+            "-".join(map(str, design.embed_dim)),
+            "-".join(map(str, design.depth)),
+            "-".join(_SHORT.get(mixer, mixer) for mixer in design.mixers),
+            str(side),
+            " ".join(f"{grid}x{grid}" for grid in design.grids(side)),
+            f"{total.params / 1e6:.2f}",
+            f"{total.macs / 1e6:.1f}",
         )
-    return cells
-
-
-def _title(cube: str | None) -> str:
-    if cube is None:
-        return "named designs (see also: shvit-pl designs --cube s1)"
-    return (
-        f"macro cube around {cube}: patch_size x stages x stage1\n"
-        "held equal: MACs, where stage1 is conv; attention changes the mixer alone, and adds its own cost"
-    )
-
-
-def _cells(design: Design, image_size: int, num_classes: int) -> list[str]:
-    total = cost(design, num_classes, image_size)
-    return [
-        str(design.patch_size),
-        "-".join(map(str, design.embed_dim)),
-        "-".join(map(str, design.depth)),
-        "-".join(_SHORT.get(mixer, mixer) for mixer in design.mixers),
-        str(image_size),
-        " ".join(f"{side}x{side}" for side in design.grids(image_size)),
-        f"{total.params / 1e6:.2f}",
-        f"{total.macs / 1e6:.1f}",
-    ]
+    table_console().print(table)

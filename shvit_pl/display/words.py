@@ -25,13 +25,13 @@ def listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def different(values: Iterable[Any]) -> str:
+def join_distinct(values: Iterable[Any]) -> str:
     """Join the distinct known values, or return how many there are if they are many."""
     distinct = list(dict.fromkeys(shown(value) for value in values if value is not None))
     return " or ".join(distinct) if len(distinct) <= _MOST else f"{len(distinct)} different ones"
 
 
-def around(before: str, text: str, after: str = "") -> str:
+def wrap_if_present(before: str, text: str, after: str = "") -> str:
     """Return a text between two others; empty if the text is empty."""
     return f"{before}{text}{after}" if text else ""
 

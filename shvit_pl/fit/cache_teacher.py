@@ -1,4 +1,4 @@
-"""`cache-teacher`: run a teacher once, and keep its answers for `fit`."""
+"""`cache-teacher`: run a teacher once, and store its logits for `fit`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from shvit_pl.teachers.teacher import Teacher
 
 
 class CacheCLI(ShvitCLI):
-    """Takes all flags of `fit`, and writes the teacher's answers to `model.distill.cache` instead of training."""
+    """A command with all flags of `fit` that writes the teacher's logits to `model.distill.cache`."""
 
     command = "fit"
     planned: Manifest
 
     def run(self) -> None:
-        """Ask the teacher for what is missing."""
+        """Run the teacher for the missing files."""
         self.trainer, model = self.instantiate_trainer(), self.model
         assert isinstance(model, DistillationModule)
         folder = Path(str(model.config.distill.cache))
@@ -41,10 +41,12 @@ class CacheCLI(ShvitCLI):
                 cacher = TeacherCacher(model.teacher.logits, self.datamodule, mixup, folder, manifest)
                 self.trainer.predict(cacher, return_predictions=False)
         finally:
-            _show_state(manifest, len(missing(folder, manifest)))
+            files, left = len(manifest.shards), len(missing(folder, manifest))
+            unfinished = f"{files - left} of {files} files are there; the same command goes on"
+            _show(unfinished if left else "complete: train with the same flags by shvit-pl fit")
 
     def _begin(self, model: DistillationModule, teacher: Teacher, folder: Path) -> Manifest:
-        """Measure the teacher, and make the folder ready for its answers."""
+        """Measure the teacher, and prepare the folder."""
         model.measure_teacher(self.datamodule, self.trainer.strategy.root_device)
         check = str(model.teacher_check or "not checked")
         manifest = begin(folder, replace(self.planned, check=check, precision=teacher.precision))
@@ -54,20 +56,21 @@ class CacheCLI(ShvitCLI):
                 f"{teacher.precision}. Complete it on a device as before, or write another folder."
             )
         claim(folder, NAME, FLAG)
+        size = f"{manifest.views} views of {manifest.slots} images: {decimal(manifest.estimate())}"
         left = len(missing(folder, manifest))
         _show(f"teacher: {model.teacher_note}")
-        _show(f"{_size(manifest)} in {folder}; {left} of {len(manifest.shards)} files to write")
+        _show(f"{size} in {folder}; {left} of {len(manifest.shards)} files to write")
         epochs = self.config.trainer.max_epochs
         if 0 < (epochs or 0) < manifest.views:
             _show(f"note: {epochs} epochs read {epochs} of these views; --model.distill.views {epochs} would do")
         return manifest
 
-    def _find_checkpoint(self, config: Any) -> None:
-        if config.ckpt_path is not None:
-            raise UserError(f"ckpt_path {config.ckpt_path}: cache-teacher trains nothing; leave it out.")
+    def _find_checkpoint(self) -> None:
+        if self.config.ckpt_path is not None:
+            raise UserError(f"ckpt_path {self.config.ckpt_path}: cache-teacher trains nothing; leave it out.")
 
     def open_inputs(self) -> None:
-        """Open the data, and the teacher where there is anything to ask it."""
+        """Open the data, and the teacher unless the folder is complete."""
         if not isinstance(self.model, DistillationModule) or self.model.config.distill.cache is None:
             raise UserError(
                 "model.distill: cache-teacher needs a teacher and a folder. Give --model.distill.teacher and "
@@ -89,17 +92,6 @@ class CacheCLI(ShvitCLI):
 
     def _callbacks(self, config: Any) -> list[Callback]:
         return [RunProgress(plain=self.options.plain)]
-
-
-def _size(manifest: Manifest) -> str:
-    return f"{manifest.views} views of {manifest.slots} images: {decimal(manifest.estimate())}"
-
-
-def _show_state(manifest: Manifest, left: int) -> None:
-    if left:
-        _show(f"{len(manifest.shards) - left} of {len(manifest.shards)} files are there; the same command goes on")
-    else:
-        _show("whole: train with the same flags by shvit-pl fit")
 
 
 @rank_zero_only

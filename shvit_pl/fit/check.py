@@ -1,4 +1,4 @@
-"""A check of `fit`'s flags without a run: what they set, and what a run would train."""
+"""A check of `fit`'s flags without a run: the settings, and the size of the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shvit_pl.fit.options import FitOptions, read_flags
 from shvit_pl.fit.resume import training_settings
 from shvit_pl.modules.metrics import validation_metrics
 
-# what else changes a run from its beginning, or what is measured of it; a resumed run may change it
+# further settings that change a new run, or what is measured of it; a resumed run may change them
 _FRESH_RUN_SETTINGS = (
     "model.init_from",
     "model.use_ema",
@@ -32,7 +32,7 @@ _FRESH_RUN_SETTINGS = (
 
 @dataclass(frozen=True)
 class Planned:
-    """A run that was not started."""
+    """A run that is not started yet."""
 
     params: int
     """Parameters of the network."""
@@ -41,15 +41,15 @@ class Planned:
     image_size: int
     """Side of an image in pixels."""
     trained: int
-    """Images that all of its steps see."""
+    """Images seen by all training steps."""
     validated: int
-    """Images that all of its validations see."""
+    """Images seen by all validations."""
     metrics: tuple[str, ...]
-    """Names of what its validation logs."""
+    """Names of the validation metrics."""
 
 
 class FitCheck:
-    """Tells what `fit` would do with flags; one parser, which takes a second to build, serves many."""
+    """A check of what `fit` would do with flags; one parser, which takes a second to build, serves many."""
 
     def __init__(self) -> None:
         quiet()
@@ -65,16 +65,26 @@ class FitCheck:
         """The run's options, by the flags that were read last."""
         return self._cli.options
 
+    def flags(self) -> set[str]:
+        """Return all flags of `fit`."""
+        return option_names(self._cli.parser)
+
     def settings(self, flags: Sequence[str]) -> dict[str, Any]:
-        """Return what flags set, flat, of that which changes the course of a training.
+        """Return the flat settings that change the course of a training, as flags set them.
 
         Raises:
-            UserError: for a mistake in the flags.
+            UserError: for mistakes in the flags.
         """
         cli = self._cli
         try:
             cli.parse_arguments(cli.parser, read_flags([*flags, "--ckpt_path=null"]))
-            _refuse_push(cli.options)
+            if cli.options.push_to is not None:
+                raise UserError(
+                    f"push_to {cli.options.push_to!r}: the runs of a sweep are not pushed one by one. Leave it out, "
+                    "and push the best of them at the end: shvit-pl push SWEEP_FOLDER --repo-id USER/NAME."
+                )
+            if cli.options.push_public:
+                raise UserError("push_public True: it belongs to --push_to user/name; leave it out.")
             cli.before_instantiate_classes()
         except ArgumentError as error:
             raise UserError(shortened(error.message or str(error), cli.parser)) from error
@@ -92,44 +102,31 @@ class FitCheck:
         cli = self._cli
         cli.instantiate_classes()
         cli.open_inputs()
-        model, side = cli.model, cli.datamodule.config.side
-        classes = len(model.class_names or ())
-        costs = cost(model.design, classes, side)
-        validated = self.trainer.limit_val_batches != 0
-        logged = validation_metrics(classes, averaged=model.config.ema.decay > 0) if validated else []
-        return Planned(costs.params, costs.macs, side, *self._images(), tuple(logged))
+        model, data, trainer, classes = cli.model, cli.datamodule, self.trainer, len(cli.model.class_names or ())
+        costs = cost(model.design, classes, data.config.side)
+        logged = validation_metrics(classes, averaged=model.config.ema.decay > 0)
 
-    def _images(self) -> tuple[int, int]:
-        """Images that a run trains on, and that it validates on, over all its epochs."""
-        trainer, data, module = self.trainer, self._cli.config.data, self._cli.datamodule
-        rows = module.rows("train") or 0
-        whole = data.steps_per_epoch if data.streaming else rows // data.batch_size
-        batches = _limited(whole, trainer.limit_train_batches)
+        batch_size = data.config.batch_size
+        whole = data.config.steps_per_epoch if data.config.streaming else (data.rows("train") or 0) // batch_size
+        batches = _limited(whole or 0, trainer.limit_train_batches)
         steps = batches * trainer.max_epochs if (trainer.max_epochs or 0) > 0 else math.inf
         if trainer.max_steps > 0:
             steps = min(steps, trainer.max_steps * trainer.accumulate_grad_batches)
         validations = steps / batches / (trainer.check_val_every_n_epoch or 1)
-        images = module.rows("validate") or 0
-        validated = min(images, data.batch_size * _limited(images, trainer.limit_val_batches))
-        return int(steps * data.batch_size), int(validations * validated)
-
-    def flags(self) -> set[str]:
-        """All flags of `fit`."""
-        return option_names(self._cli.parser)
+        images = data.rows("validate") or 0
+        validated = min(images, batch_size * _limited(images, trainer.limit_val_batches))
+        return Planned(
+            costs.params,
+            costs.macs,
+            data.config.side,
+            trained=int(steps * batch_size),
+            validated=int(validations * validated),
+            metrics=tuple(logged) if trainer.limit_val_batches != 0 else (),
+        )
 
 
 def _limited(batches: int, limit: int | float | None) -> int:
-    """Batches under one of the trainer's limits: a number of them, or a share."""
+    """Return the batches under one of the trainer's limits: a number of them, or a share."""
     if limit is None:
         return batches
     return max(1, min(batches, limit) if isinstance(limit, int) else int(limit * batches))
-
-
-def _refuse_push(options: FitOptions) -> None:
-    if options.push_to is not None:
-        raise UserError(
-            f"push_to {options.push_to!r}: the runs of a sweep are not pushed one by one. Leave it out, and push "
-            "the best of them at the end: shvit-pl push SWEEP_FOLDER --repo-id USER/NAME."
-        )
-    if options.push_public:
-        raise UserError("push_public True: it belongs to --push_to user/name; leave it out.")

@@ -10,7 +10,6 @@ from signal import SIGTERM
 from typing import Any
 
 import lightning as L
-from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
@@ -20,11 +19,11 @@ from shvit_pl.callbacks.checkpoints import checkpoints
 from shvit_pl.callbacks.figures import RunFigures
 from shvit_pl.callbacks.finite_loss import FiniteLoss
 from shvit_pl.callbacks.inference import PredictionWriter, PublishedAccuracy
-from shvit_pl.callbacks.measuring import DataWait, Throughput
+from shvit_pl.callbacks.measuring import Throughput
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.callbacks.report import RunReport
 from shvit_pl.callbacks.run_identity import LastValidation, OwnFolder, Requeue, RunSettings, StepSeed
-from shvit_pl.callbacks.summary import RunHparams, RunSummary
+from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.command_line.checks import check_writable
 from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.command_line.quiet import quiet
@@ -33,7 +32,7 @@ from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory
 from shvit_pl.deploy.optimize_callback import OptimizedNetwork
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, naming, one_line
+from shvit_pl.errors import UserError, error_prefix, one_line
 from shvit_pl.fit.options import (
     NOT_FLAGS,
     FitOptions,
@@ -41,7 +40,6 @@ from shvit_pl.fit.options import (
     check_flags,
     check_monitors,
     expand_home,
-    fit_options,
     read_flags,
     run_name,
 )
@@ -113,19 +111,18 @@ class ShvitCLI(LightningCLI):
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
         super().parse_arguments(parser, args)
         self.checkpoint = self.trained_on = None
-        self.options = fit_options(self.config)
-        check_flags(self.config, self.command)
+        self.options = check_flags(self.config, self.command)
         expand_home(self.config)
         if self.command == "fit":
-            self._find_checkpoint(self.config)
+            self._find_checkpoint()
         else:
             self._take_defaults(parser, args)
 
-    def _find_checkpoint(self, config: Any) -> None:
-        if config.ckpt_path == LAST_RUN:
-            config.ckpt_path = find_last(os.path.join(config.trainer.default_root_dir, run_name(config)))
-        if config.ckpt_path is not None:
-            self.checkpoint = read_checkpoint(config.ckpt_path)
+    def _find_checkpoint(self) -> None:
+        if self.config.ckpt_path == LAST_RUN:
+            self.config.ckpt_path = find_last(os.path.join(self.config.trainer.default_root_dir, run_name(self.config)))
+        if self.config.ckpt_path is not None:
+            self.checkpoint = read_checkpoint(self.config.ckpt_path)
 
     def _take_defaults(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse again with the settings of a checkpoint as defaults, but not those of a dataset that is not used."""
@@ -147,7 +144,7 @@ class ShvitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""
         if self.config.data.image_size == "auto":
-            with naming("model.design."):
+            with error_prefix("model.design."):
                 design = DesignConfig(**self.config.model.design.as_dict())
                 self.config.data.image_size = design.resolve().image_size
         if self.command == "fit" and self.checkpoint:
@@ -185,33 +182,29 @@ class ShvitCLI(LightningCLI):
 
     def open_inputs(self) -> None:
         """Open the data and the initial weights, so that a mistake in them leaves no run folder."""
-        config, fits = self.config_init, self.command == "fit"
+        config, fits, model, data = self.config_init, self.command == "fit", self.model, self.datamodule
         check_writable("trainer.default_root_dir", config.trainer.default_root_dir)
-        self.model.check_image_size(self.datamodule.config.side)
+        model.check_image_size(data.config.side)
         if fits and not self.checkpoint:
-            self.model.check_initial_weights()
+            model.check_initial_weights()
         if self.checkpoint:
-            self.model.expect(self.checkpoint["model"], averaged=not fits and config.model.use_ema)
+            model.expect(self.checkpoint["model"], averaged=not fits and config.model.use_ema)
         if self.trained_on is not None:
-            self.datamodule.held_out = self.datamodule.config.path == self.trained_on
-        self.datamodule.setup(self.command)
+            data.held_out = data.config.path == self.trained_on
+        data.setup(self.command)
         if not fits:
-            print(f"{self.datamodule.config.path}: {self.datamodule.split_note}")
-        self.model.use_data(self.datamodule, self.command)
+            print(f"{data.config.path}: {data.split_note}")
+        model.use_data(data, self.command)
         if fits:
-            self._prepare_training(config)
+            logged = validation_metrics(len(model.class_names or ()), averaged=model.config.ema.decay > 0)
+            check_monitors(self.options.monitor, config.trainer.callbacks, logged)
+            if self.checkpoint:
+                refuse_done(config.ckpt_path, self.checkpoint["loops"], config.trainer.max_epochs)
+            else:
+                model.load_initial_weights()
         elif not self.checkpoint:
-            self.model.take_weights()
-            print(f"weights only, no run is resumed: {self.model.init_note}")
-
-    def _prepare_training(self, config: Any) -> None:
-        """Refuse a training that can't go on or be watched as asked, or take the initial weights."""
-        logged = validation_metrics(len(self.model.class_names), averaged=self.model.config.ema.decay > 0)
-        check_monitors(self.options.monitor, config.trainer.callbacks, logged)
-        if self.checkpoint:
-            refuse_done(config.ckpt_path, self.checkpoint["loops"], config.trainer.max_epochs)
-        else:
-            self.model.load_initial_weights()
+            model.take_weights()
+            print(f"weights only, no run is resumed: {model.init_note}")
 
     def _loggers(self, config: Any) -> list[Logger] | bool:
         if self.command != "fit" or config.trainer.fast_dev_run:
@@ -222,81 +215,45 @@ class ShvitCLI(LightningCLI):
         return run_loggers(config.trainer.default_root_dir, run_name(self.config))
 
     def _callbacks(self, config: Any) -> list[Callback]:
-        if self.command == "fit":
-            return fit_callbacks(self.options, config.trainer, training_settings(self.config), self.command_line)
-        weights = config.model.init_from if not self.checkpoint else None
-        return other_callbacks(self.options, config.trainer, self.command, weights)
-
-
-def fit_callbacks(
-    options: FitOptions, trainer: Namespace, settings: dict[str, Any], command_line: str
-) -> list[Callback]:
-    """Return the callbacks of a training, in the order in which they are called.
-
-    Args:
-        options: The run's.
-        trainer: The trainer's settings.
-        settings: What determines the course of the training, flat.
-        command_line: For the summary.
-    """
-    callbacks = [*_display(options, trainer), DataWait(), StepSeed(), FiniteLoss()]
-    callbacks += [RunSettings(settings, options.allow_changes), RunHparams(settings)]
-    callbacks += [RunSummary(command_line, options.monitor), RunFigures(), RunReport(options.plain)]
-    callbacks += [LastValidation(), Requeue(), OwnFolder()]
-    if options.push_to is not None:  # once all others have written
-        callbacks.append(PushToHub(options.push_to, options.push_public))
-    if trainer.enable_checkpointing is not False:
-        monitor = options.monitor if trainer.limit_val_batches != 0 else None
-        callbacks += checkpoints(monitor, options.checkpoint_every_n_steps)
-    return callbacks
-
-
-def other_callbacks(options: FitOptions, trainer: Namespace, command: str, weights: str | None) -> list[Callback]:
-    """Return the callbacks of a command that trains nothing.
-
-    Args:
-        options: The run's.
-        trainer: The trainer's settings.
-        command: validate, test or predict.
-        weights: Source of the weights, where it is not a checkpoint.
-    """
-    callbacks = _display(options, trainer)
-    if options.optimize:
-        callbacks.append(OptimizedNetwork())
-    if command == "predict":
-        callbacks.append(PredictionWriter(options.output))
-    if command == "validate" and weights is not None:
-        callbacks.append(PublishedAccuracy(weights))
-    return callbacks
-
-
-def _display(options: FitOptions, trainer: Namespace) -> list[Callback]:
-    callbacks: list[Callback] = [Throughput()]
-    if trainer.enable_progress_bar is not False:
-        callbacks.append(RunProgress(plain=options.plain))
-    return callbacks
+        """Make the command's callbacks, in the order in which they are called."""
+        options, trainer = self.options, config.trainer
+        callbacks: list[Callback] = [Throughput()]
+        if trainer.enable_progress_bar is not False:
+            callbacks.append(RunProgress(plain=options.plain))
+        if self.command != "fit":
+            if options.optimize:
+                callbacks.append(OptimizedNetwork())
+            if self.command == "predict":
+                callbacks.append(PredictionWriter(options.output))
+            if self.command == "validate" and not self.checkpoint:
+                callbacks.append(PublishedAccuracy(config.model.init_from))
+            return callbacks
+        settings = training_settings(self.config)
+        callbacks += [StepSeed(), FiniteLoss(), RunSettings(settings, options.allow_changes)]
+        callbacks += [RunSummary(self.command_line, options.monitor, settings), RunFigures()]
+        callbacks += [RunReport(options.plain), LastValidation(), Requeue(), OwnFolder()]
+        if options.push_to is not None:  # once all others have written
+            callbacks.append(PushToHub(options.push_to, options.push_public))
+        if trainer.enable_checkpointing is not False:
+            monitor = options.monitor if trainer.limit_val_batches != 0 else None
+            callbacks += checkpoints(monitor, options.checkpoint_every_n_steps)
+        return callbacks
 
 
 def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
-    """Run a command as one of LightningCLI's.
-
-    Args:
-        kind: The command line.
-        args: The command's name, and its flags.
-
-    Raises:
-        UserError: for a mistake of the user, also where Lightning or torch has found it.
-    """
+    """Run a command; raises `UserError` for a mistake of the user, also where Lightning or torch has found it."""
     quiet()
     try:
         kind(args).run()
     except MisconfigurationException as error:  # Lightning's word for a user's mistake
         raise UserError(f"trainer: {one_line(error)}") from error
     except (ModuleNotFoundError, ValueError) as error:
-        missing = _missing_package(error)  # of a logger, for example
-        if missing is None or isinstance(error, UserError):
+        cause: BaseException | None = error  # jsonargparse wraps a missing package, of a logger for example
+        while cause is not None and not isinstance(cause, ModuleNotFoundError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None or isinstance(error, UserError):
             raise
-        raise UserError(one_line(missing)) from error
+        raise UserError(one_line(cause)) from error
     except SIGTERMException as error:
         raise SystemExit(128 + SIGTERM) from error
     except RuntimeError as error:
@@ -306,10 +263,3 @@ def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
             "data.batch_size: more than the device's memory holds. Lower it (--trainer.accumulate_grad_batches keeps "
             "the global batch) or data.image_size, or set --model.grad_checkpointing true."
         ) from error
-
-
-def _missing_package(error: BaseException | None) -> ModuleNotFoundError | None:
-    """Return the missing package that jsonargparse wrapped into an error of its own, if that is what it is."""
-    while error is not None and not isinstance(error, ModuleNotFoundError):
-        error = error.__cause__ or error.__context__
-    return error

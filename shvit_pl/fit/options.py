@@ -1,10 +1,11 @@
-"""The flags of fit, validate, test and predict beside model and data, and their checks."""
+"""The flags of fit, validate, test and predict besides model and data, and checks of all."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,11 @@ from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
 from shvit_pl.cores import cores_of_process
 from shvit_pl.data.config import DataConfig
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.errors import UserError, did_you_mean, refuse
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.runs.metrics import EMA, Monitor
 
 NOT_FLAGS = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
-_PRECISIONS = "32-true, bf16-mixed and 16-mixed"
-_FP16_WEIGHTS = ("16-true", "transformer-engine-float16")
 _LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
 
 
@@ -65,13 +64,10 @@ def add_settings(parser: ArgumentParser) -> None:
 
 def read_flags(args: Sequence[str]) -> list[str]:
     """Return a command line with the paths of its configs, and a value for every switch."""
-    own = [arg for _, arg in own_args(FitOptions, args)]
-    return with_found_configs(own)
-
-
-def fit_options(config: Namespace) -> FitOptions:
-    """Return the run's options out of all settings."""
-    return FitOptions(**{each.name: config[each.name] for each in fields(FitOptions)})
+    own = own_args(FitOptions, args)
+    return with_found_configs(
+        [(f"--{name}" if text is None else f"--{name}={text}") if name else str(text) for name, text in own]
+    )
 
 
 def run_name(config: Any) -> str:
@@ -88,98 +84,95 @@ def expand_home(config: Any) -> None:
         config.model.distill.cache = os.path.expanduser(config.model.distill.cache)
 
 
-def check_flags(config: Any, command: str) -> None:
-    """Raise `UserError` for a value that is impossible, or that contradicts another one.
+def check_flags(config: Any, command: str) -> FitOptions:
+    """Return the run's options; raises `UserError` for all values that are impossible or contradict others.
 
     Lightning would answer many of these with a traceback, or late, or not at all.
     """
-    _check_sections(config)
-    for flag, value, ok, allowed in _ranges(config):
-        if not ok:
-            raise UserError(f"{flag} {value}: allowed are {allowed}.")
-    _check_device(config.trainer.accelerator, config.trainer.devices)
-    _check_trainer(config)
-    if command == "fit":
-        _check_averages(config)
-        if config.optimize:
-            raise UserError("optimize true: for validate, test and predict; fit compiles with --model.compile true.")
-    elif config.trainer[f"limit_{_LIMITS[command]}_batches"] == 0:
-        raise UserError(f"trainer.limit_{_LIMITS[command]}_batches 0: {command} would do nothing; leave it out.")
-
-
-def _check_sections(config: Any) -> None:
-    """A section holds settings: `model: {ema: true}` says none."""
     for name in SECTIONS:
         if not isinstance(config.get(name), Namespace):
             raise UserError(f"{no_section(name, config.get(name))}.")
+    mistakes = [*_contradictions(config, command), *_trainer_mistakes(config)]
+    run = {each.name: config[each.name] for each in fields(FitOptions)}
+    for make in (
+        partial(FitOptions, **run),
+        partial(ClassificationConfig.from_dict, config.model.as_dict()),
+        partial(DataConfig, **config.data.as_dict()),
+    ):
+        try:
+            make()
+        except UserError as error:
+            mistakes += str(error).splitlines()
+    refuse(mistakes)
+    return FitOptions(**run)
 
 
-def _ranges(config: Any) -> Iterator[tuple[str, Any, bool, str]]:
-    """Yield flag, value, whether it is possible, and what is allowed, of ranges that no type has."""
-    trainer, seed = config.trainer, config.seed_everything
-    yield "seed_everything", seed, type(seed) is int and 0 <= seed < 2**32, f"whole numbers from 0 to {2**32 - 1}"
-    epochs, steps = trainer.max_epochs, trainer.max_steps
-    possible = epochs is None or epochs >= 1 or (epochs == -1 and steps != -1)
-    yield "trainer.max_epochs", epochs, possible, "whole numbers from 1, or -1 together with max_steps"
-    allowed = "whole numbers from 1, or -1 (as many as the epochs have)"
-    yield "trainer.max_steps", steps, steps >= 1 or steps == -1, allowed
+def _contradictions(config: Any, command: str) -> Iterator[str]:
+    """Yield what is wrong in several sections at once, or with the command."""
+    model, trainer, example = config.model, config.trainer, "--model.ema.decay 0.9999, for example"
+    if command != "fit":
+        if trainer[limit := f"limit_{_LIMITS[command]}_batches"] == 0:
+            yield f"trainer.{limit} 0: {command} would do nothing; leave it out."
+    else:
+        if config.optimize:
+            yield "optimize true: for validate, test and predict; fit compiles with --model.compile true."
+        if config.monitor.endswith(EMA) and model.ema.decay == 0:
+            yield f"monitor {config.monitor}: there is no average; give {example}."
+        if model.use_ema and model.ema.decay == 0 and model.init_from is None:
+            yield f"model.use_ema true: there is no average; give --model.init_from, or {example}."
+    if config.data.streaming and trainer.limit_train_batches is not None:
+        limit = trainer.limit_train_batches
+        yield f"trainer.limit_train_batches {limit}: use --data.steps_per_epoch with streaming."
+    if model.optim.agc > 0 and trainer.gradient_clip_val:
+        yield (
+            f"trainer.gradient_clip_val {trainer.gradient_clip_val}: model.optim.agc {model.optim.agc} clips already; "
+            "set one of the two to 0."
+        )
+
+
+def _trainer_mistakes(config: Any) -> Iterator[str]:
+    """Yield what is wrong with the seed and the trainer, beyond its flags' types."""
+    trainer, seed, epochs, steps = (
+        config.trainer,
+        config.seed_everything,
+        config.trainer.max_epochs,
+        config.trainer.max_steps,
+    )
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        yield f"seed_everything {seed}: allowed are whole numbers from 0 to {2**32 - 1}."
+    if epochs is not None and epochs < 1 and (epochs != -1 or steps == -1):
+        yield f"trainer.max_epochs {epochs}: allowed are whole numbers from 1, or -1 together with max_steps."
+    if steps < 1 and steps != -1:
+        yield f"trainer.max_steps {steps}: allowed are whole numbers from 1, or -1 (as many as the epochs have)."
     for name in ("limit_train_batches", "val_check_interval"):
-        value = trainer[name]
-        positive = not isinstance(value, int | float) or value > 0
-        yield f"trainer.{name}", value, positive, "numbers of batches from 1, or shares of them up to 1.0"
-
-
-def _check_device(accelerator: Any, devices: Any) -> None:
-    """Lightning would start as many processes on a CPU as it is told to."""
+        if isinstance(trainer[name], int | float) and trainer[name] <= 0:
+            yield f"trainer.{name} {trainer[name]}: allowed are numbers of batches from 1, or shares of them up to 1.0."
+    if str(trainer.precision) in ("16-true", "transformer-engine-float16"):
+        allowed = "32-true, bf16-mixed and 16-mixed"
+        yield f"trainer.precision {trainer.precision}: weights in fp16 don't train; allowed are {allowed}."
+    if (trainer.min_epochs or 0) > (epochs or 0) > 0:
+        yield f"trainer.min_epochs {trainer.min_epochs}: max_epochs is {epochs}; leave it out."
+    if trainer.overfit_batches:
+        instead = "to overfit a few images, give --data.train_fraction 0.02 --data.augment none"
+        yield f"trainer.overfit_batches {trainer.overfit_batches}: not available; {instead}."
+    if trainer.barebones:
+        instead = "--trainer.logger false --trainer.enable_checkpointing false"
+        yield f"trainer.barebones True: not available; give {instead}."
     import torch  # here, for --help to do without
 
-    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    gpu, cores = torch.cuda.is_available() or torch.backends.mps.is_available(), cores_of_process()
+    accelerator, devices = trainer.accelerator, trainer.devices
     if accelerator in ("gpu", "cuda") and not gpu:
-        raise UserError(f"trainer.accelerator {accelerator}: torch finds no GPU here; allowed are cpu and auto.")
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not gpu)
-    cores = cores_of_process()
+        yield f"trainer.accelerator {accelerator}: torch finds no GPU here; allowed are cpu and auto."
+    on_cpu = accelerator == "cpu" or (
+        accelerator == "auto" and not gpu
+    )  # Lightning would start any number of processes
     if on_cpu and devices != "auto" and not (str(devices).isdecimal() and 1 <= int(devices) <= cores):
-        raise UserError(f"trainer.devices {devices}: on a CPU, allowed are 1 to {cores} (its cores), or auto.")
-
-
-def _check_trainer(config: Any) -> None:
-    trainer, optim = config.trainer, config.model.optim
-    if str(trainer.precision) in _FP16_WEIGHTS:
-        raise UserError(
-            f"trainer.precision {trainer.precision}: weights in fp16 don't train; allowed are {_PRECISIONS}."
-        )
-    if (trainer.min_epochs or 0) > (trainer.max_epochs or 0) > 0:
-        raise UserError(f"trainer.min_epochs {trainer.min_epochs}: max_epochs is {trainer.max_epochs}; leave it out.")
-    if config.data.streaming and trainer.limit_train_batches is not None:
-        raise UserError(
-            f"trainer.limit_train_batches {trainer.limit_train_batches}: use --data.steps_per_epoch with streaming."
-        )
-    if trainer.overfit_batches:
-        raise UserError(
-            f"trainer.overfit_batches {trainer.overfit_batches}: not available; to overfit a few images, give "
-            "--data.train_fraction 0.02 --data.augment none."
-        )
-    if trainer.barebones:
-        raise UserError(
-            "trainer.barebones True: not available; give --trainer.logger false --trainer.enable_checkpointing false."
-        )
-    if optim.agc > 0 and trainer.gradient_clip_val:
-        raise UserError(
-            f"trainer.gradient_clip_val {trainer.gradient_clip_val}: model.optim.agc {optim.agc} clips already; set "
-            "one of the two to 0."
-        )
-
-
-def _check_averages(config: Any) -> None:
-    model, example = config.model, "--model.ema.decay 0.9999, for example"
-    if config.monitor.endswith(EMA) and model.ema.decay == 0:
-        raise UserError(f"monitor {config.monitor}: there is no average; give {example}.")
-    if model.use_ema and model.ema.decay == 0 and model.init_from is None:
-        raise UserError(f"model.use_ema true: there is no average; give --model.init_from, or {example}.")
+        yield f"trainer.devices {devices}: on a CPU, allowed are 1 to {cores} (its cores), or auto."
 
 
 def check_monitors(monitor: str, callbacks: Any, logged: list[str]) -> None:
-    """Raise `UserError` when what is to be watched is not logged: Lightning would tell after the first epoch."""
+    """Raise `UserError` when a monitored metric is not logged: Lightning would fail after the first epoch."""
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     watched: list[tuple[str, str | None]] = [("monitor", monitor)]
     watched += [(f"trainer.callbacks {type(each).__name__}", getattr(each, "monitor", None)) for each in callbacks]

@@ -13,12 +13,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from shvit_pl.command_line.config_files import flat, plain
 from shvit_pl.compat import parser_actions
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, naming
+from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models.open_network import read_pretrained
 from shvit_pl.runs.folder import interrupted_run, last_checkpoint
 from shvit_pl.teachers.config import DistillConfig
 
-# what changes the course of a training, beside all of model.* and data.*
+# settings that change the course of a training, besides all of model.* and data.*
 _TRAINER = (
     "max_epochs",
     "max_steps",
@@ -31,11 +31,11 @@ _TRAINER = (
     "sync_batchnorm",
 )
 _KEPT = (
-    "model.optim.name",  # what the optimiser's state is of
+    "model.optim.name",  # its state can't be loaded by another optimizer
     "model.optim.layer_decay",
-    "data.steps_per_epoch",  # what the position in a stream is counted in
+    "data.steps_per_epoch",  # the unit of the position in a stream
 )
-_FREE = (  # change nothing in it
+_FREE = (  # may change at any time
     "data.num_workers",
     "data.prefetch",
     "model.class_names",
@@ -46,15 +46,15 @@ _FREE = (  # change nothing in it
 
 
 def find_last(runs: str) -> str | None:
-    """The checkpoint that `--ckpt_path last` stands for in a folder of runs, and say so; None for a new run."""
-    found = last_checkpoint(Path(runs))
+    """Return and print the checkpoint of `--ckpt_path last` in a folder of runs; None for a new run."""
+    checkpoint = last_checkpoint(Path(runs))
     begins = f"no interrupted run with a checkpoint in {runs}: a new one begins"
-    rank_zero_only(print)(begins if found is None else f"going on from {found}")
-    return None if found is None else str(found)
+    rank_zero_only(print)(begins if checkpoint is None else f"going on from {checkpoint}")
+    return None if checkpoint is None else str(checkpoint)
 
 
 def training_settings(config: Any) -> dict[str, Any]:
-    """The settings of a fit that determine its course, flat: `{"model.optim.lr": 0.001, ...}`."""
+    """Return the flat settings that determine the course of a fit: `{"model.optim.lr": 0.001, ...}`."""
     settings = {"seed_everything": config.seed_everything, "monitor": config.monitor}
     for section in ("model", "data"):
         values = config[section].as_dict() if hasattr(config[section], "as_dict") else dict(config[section])
@@ -69,35 +69,29 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: b
     Args:
         before: Flat settings of the interrupted run.
         now: Flat settings of this one.
-        allowed: Refuse only what can't be changed: an optimiser takes no other optimiser's state.
+        allowed: Refuse only changes of the parameters, or of how the optimizer groups them.
     """
-    compared = _kept(before, now) if allowed else list({**before, **now})
+    compared = [*before, *(name for name in now if name not in before)]
+    if allowed:
+        compared = list(_KEPT)
+        decay, objective = "model.optim.weight_decay", "model.distill.objective"
+        if (before.get(decay) == 0) != (now.get(decay) == 0):  # without decay, there is one group instead of two
+            compared.append(decay)
+        if "feature" in (before.get(objective), now.get(objective)):  # this objective learns a projection
+            compared += [objective, "model.distill.teacher"]
     changed = [
         f"{name} {before.get(name, 'unset')} -> {now.get(name, 'unset')}"
         for name in compared
         if before.get(name) != now.get(name)
     ]
-    if not changed:
-        return
-    ways = "Give the flags of that run, or start a new run from its weights with --model.init_from"
-    if not allowed:
-        ways += ", or give --allow_changes true to go on with these"
-    raise UserError(f"ckpt_path: the run that was interrupted had other settings ({'; '.join(changed)}). {ways}.")
-
-
-def _kept(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What can't be changed: what decides which parameters there are, and how the optimiser groups them."""
-    kept = list(_KEPT)
-    decay, objective = "model.optim.weight_decay", "model.distill.objective"
-    if (before.get(decay) == 0) != (now.get(decay) == 0):  # without, there is one group instead of two
-        kept.append(decay)
-    if "feature" in (before.get(objective), now.get(objective)):  # which learns a projection
-        kept += [objective, "model.distill.teacher"]
-    return kept
+    if changed:
+        ways = "Give the flags of that run, or start a new run from its weights with --model.init_from"
+        ways += "" if allowed else ", or give --allow_changes true to go on with these"
+        raise UserError(f"ckpt_path: the interrupted run had other settings ({'; '.join(changed)}). {ways}.")
 
 
 def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> None:
-    """Raise `UserError` when all epochs asked for are in the checkpoint of a run that ended well."""
+    """Raise `UserError` when a checkpoint of a finished run has all `max_epochs` already."""
     done = loops["fit_loop"]["epoch_progress"]["current"]["processed"]
     if max_epochs is None or not 0 < max_epochs <= done or (max_epochs == done and interrupted_run(path)):
         return
@@ -108,23 +102,24 @@ def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> 
 
 
 def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
-    """What comes with weights alone, by `model` and `data`; None for one bare file."""
-    with naming("model.init_from "):
+    """Return the settings that come with weights, by `model` and `data`; None for a bare file."""
+    with error_prefix("model.init_from "):
         pretrained = read_pretrained(source)
     if pretrained is None:
         return None
-    names = pretrained.labels if command == "predict" else pretrained.class_names
+    network = pretrained.network
+    names = network.class_names if command == "predict" else pretrained.class_names
     design = asdict(DesignConfig.from_design(pretrained.design))
-    return {"model": {"design": design, "class_names": names}, "data": pretrained.data}
+    return {"model": {"design": design, "class_names": names}, "data": network.data}
 
 
 def set_defaults(parser: LightningArgumentParser, settings: Mapping[str, Any], of_checkpoint: bool) -> None:
-    """Take settings as a command's defaults, but for those that only a training has.
+    """Make settings a command's defaults, except those that only a training has.
 
     Args:
-        parser: The command's.
+        parser: The command's parser.
         settings: By `model` and `data`; what the command has no flag for is left out.
-        of_checkpoint: Whether they came with the very weights that are measured.
+        of_checkpoint: They come from the checkpoint that is measured.
     """
     known = {action.dest for action in parser_actions(parser)}
     parser.set_defaults({key: value for key, value in flat(settings) if key in known})

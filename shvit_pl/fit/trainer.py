@@ -63,10 +63,10 @@ class Trainer(L.Trainer):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the file and renames: Lightning's own writer goes through the system's temporary folder."""
+    """Atomic writing in the checkpoint's folder; Lightning's goes through the system's temporary folder."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write `checkpoint`; raises `UserError` when the disk is full, with the old file as it was."""
+        """Write atomically; raises `UserError` when the disk is full, with the old file as it was."""
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,15 +77,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
+            reason = getattr(error.__cause__ or error.__context__ or error, "strerror", None) or first_line(error)
             raise UserError(
-                f"checkpoint {path}: can't be written ({_reason(error)}). An earlier one is as it was; make room or "
-                "give another --trainer.default_root_dir."
+                f"checkpoint {path}: can't be written ({reason}). An earlier one is as it was; make room or give "
+                "another --trainer.default_root_dir."
             ) from error
-
-
-def _reason(error: BaseException) -> str:
-    cause = error.__cause__ or error.__context__ or error
-    return str(getattr(cause, "strerror", None) or first_line(error))
 
 
 class SaveFitConfig(SaveConfigCallback):

@@ -48,32 +48,30 @@ def check_access(repo_id: str) -> str:
     if not hub_reachable():
         raise HubError(f"the Hub ({constants.ENDPOINT}) can't be reached from here.")
     with hub_errors(repo_id):
-        who = HfApi().whoami()
-    check_token(who, repo_id)
-    return str(who["name"])
+        account = HfApi().whoami()
+    check_token(account, repo_id)
+    return str(account["name"])
 
 
-def check_token(who: Mapping[str, Any], repo_id: str) -> None:
-    """Raise `HubError` if a token may not write to a repository of this name.
-
-    `HfApi.auth_check` can't answer that for a repository that does not exist yet.
+def check_token(account: Mapping[str, Any], repo_id: str) -> None:
+    """Raise `HubError` if a token may not write to a repository of this name, which need not exist yet.
 
     Args:
-        who: The Hub's answer to `whoami`.
+        account: The Hub's answer to `whoami`.
         repo_id: `user/name`.
     """
-    token = (who.get("auth") or {}).get("accessToken") or {}
-    owner, role = repo_id.split("/")[0], token.get("role")
+    user, (owner, repo) = account["name"], repo_id.split("/")
+    token = (account.get("auth") or {}).get("accessToken") or {}
     scopes = (token.get("fineGrained") or {}).get("scoped") or []
-    permitted = {permission for scope in scopes for permission in scope.get("permissions", ())}
-    if role == "read" or (role == "fineGrained" and "repo.write" not in permitted):
+    may_write = any("repo.write" in scope.get("permissions", ()) for scope in scopes)
+    if token.get("role") == "read" or (token.get("role") == "fineGrained" and not may_write):
         raise HubError(
-            f"the token of {who['name']!r} can only read. Create one that can write at {token_page()}, and set it by "
-            "hf auth login or HF_TOKEN."
+            f"the token of {user!r} can only read. Create one that can write at {token_page()}, and set it by hf auth "
+            "login or HF_TOKEN."
         )
-    roles = {org["name"]: org.get("roleInOrg") for org in who.get("orgs") or ()} | {who["name"]: "admin"}
+    roles = {org["name"]: org.get("roleInOrg") for org in account.get("orgs") or ()} | {user: "admin"}
     if roles.get(owner, "read") == "read":
         raise HubError(
-            f"repository {repo_id!r}: the token belongs to {who['name']!r}, which can't write to repositories of "
-            f"{owner!r}. Use {who['name']}/{repo_id.split('/')[1]}, or log in to an account that can: hf auth login."
+            f"repository {repo_id!r}: the token belongs to {user!r}, which can't write to repositories of {owner!r}. "
+            f"Use {user}/{repo}, or log in to an account that can: hf auth login."
         )

@@ -14,13 +14,9 @@ from shvit_pl.runs.loggers import run_folder
 
 
 class PushToHub(L.Callback):
-    """Push of the run once its summary and figures are written, on the first rank.
+    """Push of the run to `user/name` once its summary and figures are written, on the first rank.
 
     A failure of the Hub does not fail the run: the message names the command that repeats the push.
-
-    Args:
-        repo_id: `user/name`.
-        public: Make the repository public.
     """
 
     def __init__(self, repo_id: str, public: bool = False) -> None:
@@ -46,22 +42,18 @@ class PushToHub(L.Callback):
 
 
 def check_push(repo_id: str | None, public: bool, trainer: Namespace) -> None:
-    """Raise `UserError` at the start of a fit whose end could not be pushed.
-
-    Args:
-        repo_id: Value of `--push_to`.
-        public: Value of `--push_public`.
-        trainer: Flags of the trainer.
-    """
+    """Raise `UserError` at the start of a fit, with `--push_to` and `--push_public`, whose end could not be pushed."""
     if repo_id is None:
         if public:
             raise UserError("push_public True: it belongs to --push_to user/name; leave it out.")
         return
-    for flag, value in (("logger", trainer.logger), ("enable_checkpointing", trainer.enable_checkpointing)):
-        if value is False:
-            raise UserError(f"push_to {repo_id!r}: with trainer.{flag} False there is nothing to push; leave one out.")
-    if trainer.fast_dev_run:
-        raise UserError(f"push_to {repo_id!r}: with trainer.fast_dev_run there is nothing to push; leave one out.")
+    for flag, writes in (
+        ("logger False", trainer.logger is not False),
+        ("enable_checkpointing False", trainer.enable_checkpointing is not False),
+        ("fast_dev_run", not trainer.fast_dev_run),
+    ):
+        if not writes:
+            raise UserError(f"push_to {repo_id!r}: with trainer.{flag} there is nothing to push; leave one out.")
     from shvit_pl.hub.access import check_access, check_repo_id
 
     check_repo_id(repo_id, "push_to")

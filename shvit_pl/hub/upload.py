@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
+import re
+import shlex
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -15,7 +21,6 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import save_for_hf
 
 from shvit_pl.hub.card import Target, write_card
-from shvit_pl.hub.privacy import Paths
 from shvit_pl.hub_errors import hub_errors, patience
 from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.open_network import network_of_checkpoint
@@ -25,43 +30,34 @@ from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY, write_summar
 _FIGURES = ("curves.png", "confusion_matrix.png")  # inputs.png shows training images, which may not be ours to publish
 _REPLACED = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # a push deletes those that it no longer has
 _WEIGHTS = {"config.json", "model.safetensors"}
+_CLASS_KEYS = ("classes", "class_names")  # their names may look like paths: /m/01yrx is a cat in Open Images
+_MIN_LENGTH = 4  # a shorter path, such as /, would match within others
 
 
 def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> None:
-    """Push a run in one commit, and print its address.
+    """Push a run (the best one of a sweep) in one commit, and print its address.
 
-    Until that commit is made, the repository is as it was. Files of others in it are left alone.
-
-    Args:
-        run: The run.
-        target: The repository.
-        sweep: The sweep that it is the best run of.
-
-    Raises:
-        HubError: for whatever keeps the Hub from taking it.
+    Until that commit is made, the repository is as it was. Files of others in it are left alone. Raises `HubError` for
+    whatever keeps the Hub from taking it.
     """
+    api, repo, branch = HfApi(), target.repo_id, target.revision
     with TemporaryDirectory(prefix="shvit_pl_push_") as folder:
         write_files(run, Path(folder), target, sweep)
-        with hub_errors(target.repo_id):
-            _upload(Path(folder), run, target)
-
-
-def _upload(folder: Path, run: FinishedRun, target: Target) -> None:
-    api, repo, branch = HfApi(), target.repo_id, target.revision
-    api.create_repo(repo, private=not target.public, exist_ok=True)
-    if branch is not None:
-        api.create_branch(repo, branch=branch, exist_ok=True)
-    before = api.model_info(repo, revision=branch, timeout=patience())
-    weights = "averaged" if run.averaged else "raw"
-    commit = api.upload_folder(
-        repo_id=repo,
-        folder_path=folder,
-        revision=branch,
-        delete_patterns=list(_REPLACED),
-        commit_message=f"shvit-pl: {weights} weights of {run.checkpoint.name}, card and metrics",
-    )
-    if target.public and before.private:
-        api.update_repo_settings(repo, private=False)
+        with hub_errors(repo):
+            api.create_repo(repo, private=not target.public, exist_ok=True)
+            if branch is not None:
+                api.create_branch(repo, branch=branch, exist_ok=True)
+            before = api.model_info(repo, revision=branch, timeout=patience())
+            weights = "averaged" if run.averaged else "raw"
+            commit = api.upload_folder(
+                repo_id=repo,
+                folder_path=folder,
+                revision=branch,
+                delete_patterns=list(_REPLACED),
+                commit_message=f"shvit-pl: {weights} weights of {run.checkpoint.name}, card and metrics",
+            )
+            if target.public and before.private:
+                api.update_repo_settings(repo, private=False)
     visibility = "public" if target.public or not before.private else "private; --public shows it to everybody"
     print(f"{constants.ENDPOINT}/{repo}{f'/tree/{branch}' if branch else ''} ({visibility})")
     outcome = "nothing has changed since commit" if commit.oid == before.sha else "commit"
@@ -71,25 +67,19 @@ def _upload(folder: Path, run: FinishedRun, target: Target) -> None:
 def write_files(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:
     """Write everything that is pushed of a run, and nothing else, into an empty folder.
 
-    Args:
-        run: The run.
-        folder: The folder to write into.
-        target: The repository that the card's examples load.
-        sweep: The sweep that it is the best run of.
-
-    Raises:
-        UserError: for a checkpoint that is not whole.
+    Raises `UserError` for a checkpoint that is not whole.
     """
     save_weights(run, folder)
-    paths = Paths(run.config)
-    public = replace(run, summary=paths.summary(run.summary), config=paths.config(run.config))
+    names = PublicNames([run.config, sweep.choices if sweep else []])
+    summary = {**names(run.summary), "command": names.command(run.summary["command"])}
+    public = replace(run, summary=summary, config=names(run.config))
     (folder / CONFIG).write_text(yaml.safe_dump(public.config, sort_keys=False, allow_unicode=True))
     write_summary(folder, public.summary)
     for name in (METRICS, *(f"{FIGURES}/{figure}" for figure in _FIGURES)):
         if (run.folder / name).is_file():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(run.folder / name, folder / name)
-    write_card(public, folder, target, sweep and SweepChoice(paths.text(sweep.reason), paths.text(sweep.table)))
+    write_card(public, folder, target, sweep and replace(sweep, reason=names(sweep.reason), table=names(sweep.table)))
 
 
 def is_ours(folder: Path) -> bool:
@@ -101,37 +91,95 @@ def is_ours(folder: Path) -> bool:
 def save_weights(run: FinishedRun, folder: Path) -> None:
     """Write `model.safetensors` and timm's `config.json` of a run's weights into a folder.
 
-    Two classifiers are merged into one, exactly. S1 to S4 are saved under timm's own names.
-
-    Raises:
-        UserError: for a checkpoint that is not whole.
+    Two classifiers are merged into one, exactly. S1 to S4 are saved under timm's own names. Raises `UserError` for a
+    checkpoint that is not whole.
     """
     content = read_checkpoint(str(run.checkpoint), weights=True)
+    data = content["data"]
+    squashed = data["resize"] == "squash"
     save_for_hf(
         network_of_checkpoint(run.checkpoint, content, run.averaged),
         str(folder),
         safe_serialization=True,
-        data_config=_preprocessing(content["data"]),
+        data_config={
+            "input_size": (3, data["image_size"], data["image_size"]),
+            "interpolation": "bicubic",
+            "crop_mode": "squash" if squashed else "center",
+            "crop_pct": 1.0 if squashed else data["crop_pct"],  # squashed images are not cropped
+            "mean": IMAGENET_DEFAULT_MEAN,  # the only normalization of our data module
+            "std": IMAGENET_DEFAULT_STD,
+        },
         model_config={"label_names": list(content["model"]["class_names"]), "pretrained_cfg": {"tag": ""}},
     )
-    _remove_repeated_classes(folder / "config.json")
+    config = json.loads((folder / "config.json").read_text())
+    config["model_args"].pop("num_classes")  # transformers fails where timm repeats it there
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def _remove_repeated_classes(config: Path) -> None:
-    """Remove the number of classes from the arguments: transformers fails where timm repeats it there."""
-    content = json.loads(config.read_text())
-    content["model_args"].pop("num_classes")
-    config.write_text(json.dumps(content, indent=2) + "\n")
+# ---- paths of the machine
 
 
-def _preprocessing(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the run's evaluation transform in timm's settings."""
-    squashed = data["resize"] == "squash"
-    return {
-        "input_size": (3, data["image_size"], data["image_size"]),
-        "interpolation": "bicubic",
-        "crop_mode": "squash" if squashed else "center",
-        "crop_pct": 1.0 if squashed else data["crop_pct"],  # squashed images are not cropped
-        "mean": IMAGENET_DEFAULT_MEAN,  # the only normalization of our data module
-        "std": IMAGENET_DEFAULT_STD,
-    }
+class PublicNames:
+    """Names under which the paths in settings (of a `config.yaml`, or a list of such) are published.
+
+    A path becomes relative to the working directory, or else only its last part stays.
+    """
+
+    def __init__(self, settings: Any) -> None:
+        paths = {path for text in _paths(settings) for path in (text, os.path.expanduser(text))}  # as given, as opened
+        self._names = {path: public_name(path) for path in sorted(paths, key=len, reverse=True)}
+
+    def __call__(self, value: Any) -> Any:
+        """Return settings, or a sentence about them, with public names."""
+        if isinstance(value, Mapping):
+            return {key: item if key in _CLASS_KEYS else self(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        if _is_outside(value):
+            return public_name(value)
+        for path, name in self._names.items():
+            literal = name.replace("\\", r"\\")  # a backslash would begin an escape
+            value = re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w.-])", literal, value)
+        return value
+
+    def command(self, command: str) -> str:
+        """Return a command line with public names."""
+        words = []
+        for word in shlex.split(command):
+            flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+            words.append(f"{flag}{equals}{self(value)}")
+        return shlex.join(words)
+
+
+def public_name(path: str) -> str:
+    """Return a path relative to the working directory if it is below it, else its last part."""
+    private = {Path.home().name}
+    with suppress(KeyError, OSError):  # a container's user may have no name
+        private.add(getpass.getuser())
+    whole = Path(path).expanduser()
+    if whole.is_absolute() and whole.resolve().is_relative_to(Path.cwd()):
+        below = whole.resolve().relative_to(Path.cwd())
+        if private.isdisjoint(below.parts):
+            return below.as_posix()
+    name = PureWindowsPath(path).name if "\\" in path else Path(path).name
+    return name if name not in {"", "..", "~", *private} else "folder"
+
+
+def _paths(value: Any) -> Iterator[str]:
+    """Yield the texts in settings that are paths and tell where they lie."""
+    if isinstance(value, Mapping):
+        value = [item for key, item in value.items() if key not in _CLASS_KEYS]
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _paths(item)
+    elif isinstance(value, str) and len(value) >= _MIN_LENGTH and _is_outside(value):
+        yield value
+
+
+def _is_outside(text: str) -> bool:
+    if "\n" in text:
+        return False
+    path = Path(text)
+    return path.is_absolute() or bool(PureWindowsPath(text).drive) or text.startswith("~") or ".." in path.parts

@@ -35,21 +35,24 @@ class SelfAttention(nn.Module):
         self.num_heads = num_heads
         self.split = [attended, dim - attended]
         self.qkv_split = [num_heads * qk_dim, num_heads * qk_dim, attended]
-        self.scale = qk_dim**-0.5
+        self.scale = qk_dim**-0.5  # keeps the variance of the scores at that of one product
         self.pre_norm = GroupNorm1(attended)
         self.qkv = Conv2dNorm(attended, sum(self.qkv_split))
         self.softmax = nn.Softmax(dim=-1)  # a module, so that hooks see the attention maps
+        # gain 0: the residual around it begins as the identity
         self.proj = nn.Sequential(nn.ReLU(), Conv2dNorm(dim, out_dim or dim, bn_weight_init=0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map `(B, dim, H, W)` to `(B, out_dim, H, W)`."""
         batch, _, height, width = x.shape
-        seen, rest = torch.split(x, self.split, dim=1)
-        q, k, v = torch.split(self.qkv(self.pre_norm(seen)), self.qkv_split, dim=1)
-        shape = (batch, self.num_heads, -1, height * width)  # (B, heads, C, N)
-        attention = self.softmax(q.reshape(shape).transpose(-2, -1) @ k.reshape(shape) * self.scale)  # queries, keys
-        mixed = (v.reshape(shape) @ attention.transpose(-2, -1)).reshape(batch, -1, height, width)
-        return self.proj(torch.cat([mixed, rest], dim=1))
+        attended, rest = torch.split(x, self.split, dim=1)  # (B, attended, H, W), (B, dim - attended, H, W)
+        q, k, v = torch.split(self.qkv(self.pre_norm(attended)), self.qkv_split, dim=1)  # v: (B, attended, H, W)
+        shape = (batch, self.num_heads, -1, height * width)  # (B, heads, channels per head, N), N = H * W tokens
+        scores = q.reshape(shape).transpose(-2, -1) @ k.reshape(shape)  # (B, heads, N queries, N keys)
+        attention = self.softmax(scores * self.scale)  # each query's row sums to 1
+        mixed = v.reshape(shape) @ attention.transpose(-2, -1)  # (B, heads, attended / heads, N)
+        mixed = mixed.reshape(batch, -1, height, width)  # (B, attended, H, W)
+        return self.proj(torch.cat([mixed, rest], dim=1))  # (B, out_dim, H, W)
 
 
 class BottleneckAttention(nn.Sequential):
@@ -94,9 +97,10 @@ class Block(nn.Module):
         super().__init__()
         dim, mixer = design.embed_dim[stage], build_mixer(design, stage)
         has_conv = mixer is None or design.local_conv
+        # gain 0 in the last BatchNorm of each part, as in the official code: a fresh block is the identity
         self.conv = Residual(_depthwise(dim, bn_weight_init=0), drop_path) if has_conv else nn.Identity()
         self.mixer = nn.Identity() if mixer is None else Residual(mixer, drop_path)
-        self.ffn = Residual(FFN(dim, 2 * dim), drop_path)
+        self.ffn = Residual(FFN(dim, 2 * dim), drop_path)  # ratio 2 (paper sec. 3.1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Keep the shape `(B, C, H, W)`."""
@@ -115,7 +119,7 @@ class Stage(nn.Module):
             self.downsample = nn.Sequential(
                 Residual(_depthwise(before)),
                 Residual(FFN(before, 2 * before)),
-                PatchMerging(before, dim),
+                PatchMerging(before, dim),  # (B, C, H, W) -> (B, C', H/2, W/2)
                 Residual(_depthwise(dim)),
                 Residual(FFN(dim, 2 * dim)),
             )
@@ -129,7 +133,7 @@ class Stage(nn.Module):
         return self.blocks(x)
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """Of the forward pass, and of its repetition, which must not count in BatchNorm's statistics once more."""
+        """Return contexts of the forward pass, and of its repetition, which must not update BatchNorm once more."""
         return nullcontext(), _without_tracking(self.blocks)
 
 
@@ -138,7 +142,7 @@ def _without_tracking(module: nn.Module) -> Iterator[None]:
     norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+        norm.momentum, norm.num_batches_tracked = 0.0, None  # the running statistics stay; batches aren't counted
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""A checkpoint of ours: what it says of its run."""
+"""A checkpoint of ours: the settings and the state of its run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shvit_pl.errors import UserError, one_line
 from shvit_pl.models.network_names import HUB
 from shvit_pl.runs.folder import BEST, CHECKPOINTS
 
-LAST_RUN = "last"  # in place of a file, for fit: the last checkpoint of the newest run
+LAST_RUN = "last"  # instead of a file, for fit: the last checkpoint of the newest run
 _CONTENTS = {
     "model": "hyper_parameters",
     "data": "datamodule_hyper_parameters",
@@ -20,19 +20,16 @@ _CONTENTS = {
     "loops": "loops",
     "callbacks": "callbacks",
 }
-_OF_TRAINING = ("state_dict", "optimizer_states", "lr_schedulers")  # what else must be there, read by Lightning
+_OF_TRAINING = ("state_dict", "optimizer_states", "lr_schedulers")  # needed too; Lightning reads them
 
 
 def read_checkpoint(path: str | None, flag: str = "ckpt_path ", weights: bool = False) -> dict[str, Any]:
-    """Return a checkpoint's `model`, `data`, `step` and `callbacks`, and its `weights` where asked for.
+    """Return a checkpoint's `model`, `data`, `step`, `loops` and `callbacks`; raises `UserError` for any other file.
 
     Args:
         path: The file.
-        flag: By which it was given, for messages.
+        flag: The flag that names it, for messages.
         weights: Return its `state_dict` too, which stays mapped to the file.
-
-    Raises:
-        UserError: for any other file.
     """
     if path is None:
         raise UserError(

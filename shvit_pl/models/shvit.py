@@ -1,24 +1,26 @@
-"""The network: a stem, stages of blocks and one or two classifiers, built from a `Design`; what timm saves of it."""
+"""The network: a stem, stages of blocks and one or two classifiers, built from a `Design`, also through timm."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import torch
-from timm.layers import SelectAdaptivePool2d, calculate_drop_path_rates, get_device_dtype
+from timm.layers import calculate_drop_path_rates, get_device_dtype
+from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg, register_model
 from timm.models.shvit import Conv2dNorm, NormLinear
 from timm.models.shvit import SHViT as TimmSHViT
 from torch import nn
 from torch.fx import Proxy
 from torch.nn import functional as F
 
+from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design
-from shvit_pl.designs.fingerprint import timm_name
+from shvit_pl.designs.named import timm_name
 from shvit_pl.errors import UserError
 from shvit_pl.models.blocks import Stage
 
-ENTRY_POINT = "shvit_pl"  # by which timm builds any design
+ENTRY_POINT = "shvit_pl"  # name by which timm builds any design
 
 
 class SHViT(TimmSHViT):
@@ -49,36 +51,32 @@ class SHViT(TimmSHViT):
                 raise UserError(f"{field} {value!r}: allowed are whole numbers from {least}.")
         nn.Module.__init__(self)  # timm's own constructor would build its fixed stem and stages
         self.design = design
-        self.num_classes = num_classes
         self.in_chans = in_chans
         self.drop_rate = drop_rate
-        self.patch_embed = _stem(self.design, in_chans)
-        self.stages = nn.Sequential(*_stages(self.design))
+        # each convolution halves the side and doubles the width: (B, 3, H, W) -> (B, C, H/16, W/16) in S1
+        steps = zip((in_chans, *design.stem_dim), design.stem_dim, strict=False)
+        stem = [layer for before, dim in steps for layer in (Conv2dNorm(before, dim, 3, 2, 1), nn.ReLU())]
+        self.patch_embed = nn.Sequential(*stem[:-1])  # no activation after the last one, as in the official code
+        rates = calculate_drop_path_rates(design.drop_path, list(design.depth), stagewise=True)
+        self.stages = nn.Sequential(*(Stage(design, stage, rates[stage]) for stage in range(design.stages)))
         self.feature_info = [
             {"num_chs": dim, "reduction": stride, "module": f"stages.{stage}"}
-            for stage, (dim, stride) in enumerate(zip(self.design.embed_dim, self.design.strides, strict=True))
+            for stage, (dim, stride) in enumerate(zip(design.embed_dim, design.strides, strict=True))
         ]
-        self.num_features = self.head_hidden_size = self.design.embed_dim[-1]
+        self.num_features = self.head_hidden_size = design.embed_dim[-1]
         self.reset_classifier(num_classes, global_pool)
 
     def get_classifier(self) -> nn.Module:
-        """The classifier (normalisation and linear layer, or one linear layer once fused)."""
+        """Return the classifier: normalization and linear layer, or one linear layer once fused."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier, or both of a distilled design, by fresh ones for `num_classes` (0: none)."""
-        if global_pool is None:
-            global_pool = str(self.global_pool.pool_type)
-        self.num_classes = num_classes
-        self.global_pool: SelectAdaptivePool2d = SelectAdaptivePool2d(pool_type=global_pool).train(self.training)
-        self.flatten = (nn.Flatten(1) if global_pool else nn.Identity()).train(self.training)
-        self.head: nn.Module = self._classifier()
-        self.head_dist: nn.Module | None = self._classifier() if self.design.distilled else None
-
-    def _classifier(self) -> nn.Module:
-        if self.num_classes < 1:
-            return nn.Identity()
-        return NormLinear(self.head_hidden_size, self.num_classes, **get_device_dtype(self)).train(self.training)
+        super().reset_classifier(num_classes, global_pool)
+        self.head_dist: nn.Module | None = None
+        if self.design.distilled and num_classes > 0:
+            head = NormLinear(self.head_hidden_size, num_classes, **get_device_dtype(self))
+            self.head_dist = head.train(self.training)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Map images `(B, 3, H, W)` to the last stage's features `(B, C, H/s, W/s)`, s being its stride.
@@ -92,23 +90,23 @@ class SHViT(TimmSHViT):
 
     def _check_size(self, x: torch.Tensor) -> None:
         tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[no-untyped-call]
-        if not (tracing or isinstance(x, Proxy)):  # of torch.fx: it has no numbers yet
+        if not (tracing or isinstance(x, Proxy)):  # torch.fx's stand-in for a tensor has no numbers yet
             self.design.check_image_size(min(x.shape[-2:]))
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
-        """Map features to logits `(B, classes)`.
+        """Map features `(B, C, H/s, W/s)` to logits `(B, classes)`, or with `pre_logits` to pooled features `(B, C)`.
 
         A distilled design returns the pair (classifier, distillation classifier) in training, and its mean in eval;
         in TorchScript always the mean, as its functions have one type.
         """
-        x = self.flatten(self.global_pool(x))
+        x = self.flatten(self.global_pool(x))  # (B, C)
         if self.drop_rate > 0:
             x = F.dropout(x, p=self.drop_rate, training=self.training)
         if pre_logits:
             return x
         if self.head_dist is None:
             return self.head(x)
-        first, second = self.head(x), self.head_dist(x)
+        first, second = self.head(x), self.head_dist(x)  # (B, classes) each
         if self.training and not torch.jit.is_scripting():
             pair: Any = first, second  # no tensor, but TorchScript allows one type per function
             return pair
@@ -118,26 +116,14 @@ class SHViT(TimmSHViT):
         """Fold both classifiers into one, in place, such that eval outputs stay: `head.bn` neutral, `head.l` merged."""
         if self.head_dist is None:
             return self
-        if self.num_classes > 0:
-            dtype = next(self.head.parameters()).dtype
-            self.head = merged_classifier(self.head, self.head_dist).to(dtype).train(self.training)
+        head = self.get_classifier()
+        dtype = next(head.parameters()).dtype
+        self.head = merged_classifier(head, self.head_dist).to(dtype).train(self.training)
         self.head_dist = None
         self.design = replace(self.design, distilled=False)
         if hasattr(self, "pretrained_cfg"):  # not when built without timm
-            record_design(self, self.design)
+            _record_design(self)
         return self
-
-
-def _stem(design: Design, in_chans: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for before, dim in zip((in_chans, *design.stem_dim), design.stem_dim, strict=False):
-        layers += [Conv2dNorm(before, dim, 3, 2, 1), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
-def _stages(design: Design) -> list[Stage]:
-    rates = calculate_drop_path_rates(design.drop_path, list(design.depth), stagewise=True)
-    return [Stage(design, stage, rates[stage]) for stage in range(design.stages)]
 
 
 @torch.no_grad()
@@ -148,7 +134,7 @@ def merged_classifier(first: nn.Module, second: nn.Module) -> NormLinear:
     """
     pair = [head.double() for head in (first, second)]  # in double precision the fold costs no accuracy
     linear: list[Any] = [head.fuse() if isinstance(head, NormLinear) else head for head in pair]
-    weight = linear[0].weight
+    weight = linear[0].weight  # (classes, C)
     merged = NormLinear(weight.shape[1], weight.shape[0], device=weight.device).double()
     merged.bn.running_var.fill_(1 - merged.bn.eps)  # variance + eps is then 1
     merged.l.weight.copy_((linear[0].weight + linear[1].weight) / 2)
@@ -156,13 +142,74 @@ def merged_classifier(first: nn.Module, second: nn.Module) -> NormLinear:
     return merged
 
 
-def record_design(model: Any, design: Design) -> None:
-    """Let timm save a network under timm's own name where it has that very network, else with its whole design.
+# ---- building through timm
+
+_S1 = get_pretrained_cfg("shvit_s1").to_dict(remove_source=True, remove_null=True)
+_OF_WEIGHTS = ("architecture", "tag", "origin_url", "paper_name")
+default_cfgs = generate_default_cfgs(
+    {ENTRY_POINT: {key: value for key, value in _S1.items() if key not in _OF_WEIGHTS}}
+)
+
+
+def create_model(name: str = "s1", *, num_classes: int = 1000, **changes: Any) -> SHViT:
+    """Build a SHViT of a named design with changes.
 
     Args:
-        model: Built by timm's builder.
-        design: The design of the network as it is now.
+        name: s1 to s4 (paper Table 1), tiny, or any other name that `shvit-pl designs` prints.
+        num_classes: Classes; 0 leaves the classifier out.
+        changes: Fields of `DesignConfig` (`patch_size`, `stages`, `stage1`, `mixers`, ...), and keyword arguments of
+            `SHViT` and of timm's builder (`in_chans`, `global_pool`, `drop_rate`, `features_only`, ...).
+
+    Returns:
+        A `SHViT`, freshly initialized, or timm's feature extractor with `features_only=True`.
+
+    Raises:
+        UserError: (a `ValueError`) names the field, the value and what is allowed.
     """
-    name = timm_name(design)
-    model._model_args = {} if name else asdict(design)
+    builder = ("in_chans", "global_pool", "drop_rate", "features_only", "out_indices", "feature_cls", "output_stride")
+    options = {key: changes.pop(key) for key in builder if key in changes}
+    return build_network(resolve_design(name, **changes), num_classes=num_classes, **options)
+
+
+@register_model  # type: ignore[untyped-decorator]
+def shvit_pl(pretrained: bool = False, **kwargs: Any) -> SHViT:
+    """Build any design for timm: a `name` with changes as for `create_model`, or all fields of a `Design`."""
+    complete, changes = ({field.name for field in fields(kind)} for kind in (Design, DesignConfig))
+    choices = {key: kwargs.pop(key) for key in complete | changes if key in kwargs}
+    if complete <= choices.keys():  # as timm recorded them
+        design = Design(**{key: choices[key] for key in complete})
+    else:
+        design = resolve_design(**{"name": "s1", **choices})
+    return build_network(design, pretrained=pretrained, **kwargs)
+
+
+def build_network(design: Design, *, pretrained: bool = False, **kwargs: Any) -> SHViT:
+    """Build a design through timm, under timm's own name where timm has this very network.
+
+    Args:
+        design: The architecture.
+        pretrained: Load the weights that timm has of it.
+        kwargs: Keyword arguments of `SHViT` and of timm's builder.
+    """
+    if kwargs.get("pretrained_cfg") is None:
+        side, grid = design.image_size, design.grids(design.image_size)[-1]
+        sizes = {"input_size": (kwargs.get("in_chans", 3), side, side), "pool_size": (grid, grid)}
+        kwargs["pretrained_cfg_overlay"] = {**sizes, **(kwargs.get("pretrained_cfg_overlay") or {})}
+    model: SHViT = build_model_with_cfg(
+        SHViT,
+        timm_name(design) or ENTRY_POINT,
+        pretrained,
+        design=design,
+        feature_cfg={"out_indices": tuple(range(design.stages)), "flatten_sequential": True},
+        **kwargs,
+    )
+    if isinstance(model, SHViT):  # not its feature extractor
+        _record_design(model)
+    return model
+
+
+def _record_design(model: Any) -> None:
+    """Let timm save the network under its own name where it has that very network, else with its whole design."""
+    name = timm_name(model.design)
+    model._model_args = {} if name else asdict(model.design)
     model.pretrained_cfg = {**model.pretrained_cfg, "architecture": name or ENTRY_POINT}

@@ -1,4 +1,4 @@
-"""What every module trains by: optimiser, schedule, clipping, moving average, frozen BatchNorm."""
+"""Training of every module: optimizer, schedule, clipping, moving average, frozen BatchNorm."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TrainedModule(L.LightningModule):
     schedule: Schedule | None = None
 
     memory_format = torch.contiguous_format
-    _largest_batch = 0  # images, of those evaluated
+    _largest_batch = 0  # images of an evaluated batch
 
     def __init__(self, config: ClassificationConfig) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class TrainedModule(L.LightningModule):
         self.model = self.ema = self.feature_projection = None
 
     def train(self, mode: bool = True) -> Self:
-        """As for any module, but the average stays in evaluation mode, and so does BatchNorm under `freeze_bn`."""
+        """Set the mode; the average stays in evaluation mode, and so does BatchNorm under `freeze_bn`."""
         super().train(mode)
         if self.ema is not None:
             self.ema.eval()
@@ -68,16 +68,17 @@ class TrainedModule(L.LightningModule):
 
     def apply_memory_format(self) -> None:
         """Put network and average into the memory format asked for, or the one that the device computes fastest in."""
-        wanted = (
-            _prefers_channels_last(self._trainer) if self.config.channels_last == "auto" else self.config.channels_last
-        )
+        wanted, trainer = self.config.channels_last, self._trainer
+        if wanted == "auto":  # convolutions are faster channels-last on a CPU, and on a GPU's tensor cores
+            device = trainer.strategy.root_device.type if trainer is not None else ""
+            wanted = device == "cpu" or (device == "cuda" and trainer is not None and "16" in str(trainer.precision))
         self.memory_format = torch.channels_last if wanted else torch.contiguous_format
         for network in (self.model, self.ema):
             if network is not None:
                 network.to(memory_format=self.memory_format)
 
     def forward(self, images: Tensor) -> Any:
-        """Map normalised images `(B, 3, S, S)` to logits `(B, classes)`; a pair of them for a dual head in training."""
+        """Map normalized images `(B, 3, S, S)` to logits `(B, classes)`; a pair of them for a dual head in training."""
         return self._logits(self.model, images)
 
     def _logits(self, network: nn.Module | None, images: Tensor) -> Any:
@@ -85,7 +86,7 @@ class TrainedModule(L.LightningModule):
         images = self._prepared(images)
         if self.training or not self.config.compile:
             return network(images)
-        number = len(images)  # the last batch is filled up: of another size, it would be compiled for once more
+        number = len(images)  # a smaller last batch is padded: another size would be compiled for once more
         self._largest_batch = max(self._largest_batch, number)
         return network(F.pad(images, (0,) * 7 + (self._largest_batch - number,)))[:number]
 
@@ -93,7 +94,7 @@ class TrainedModule(L.LightningModule):
         return images.to(self.dtype).contiguous(memory_format=self.memory_format)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As for any module, but raises `UserError` with the first problem for tensors of another model."""
+        """Load tensors; raises `UserError` with the first problem for those of another model."""
         try:
             return super().load_state_dict(state_dict, strict=strict, assign=assign)
         except RuntimeError as error:
@@ -104,7 +105,7 @@ class TrainedModule(L.LightningModule):
             ) from error
 
     def on_train_start(self) -> None:
-        """Put this run's optimiser settings in force: a checkpoint brings back those that it was saved with."""
+        """Apply this run's optimizer settings: a checkpoint brings back those that it was saved with."""
         for group, settings in zip(self.trainer.optimizers[0].param_groups, self._group_settings, strict=True):
             group.update(settings)
         place_steps(self.trainer.optimizers[0])
@@ -120,17 +121,14 @@ class TrainedModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Adaptive gradient clipping where it is asked for, else Lightning's."""
+        """Clip adaptively under `agc`, and as Lightning does."""
         assert self.model is not None
         if self.config.optim.agc > 0:
-            self._unscale(optimizer)
+            # Lightning leaves the unscaling of 16 bits to the step of a fused optimizer
+            if self._scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+                self._scaler.unscale_(optimizer)
             clip_adaptively(self.model.parameters(), self.config.optim.agc)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def _unscale(self, optimizer: Optimizer) -> None:
-        """Undo the scaling of 16 bits, which Lightning leaves to the step of a fused optimiser."""
-        if self._scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
-            self._scaler.unscale_(optimizer)
 
     @property
     def _scaler(self) -> Any:
@@ -143,17 +141,19 @@ class TrainedModule(L.LightningModule):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Any = None,
     ) -> None:
-        """One step, after which the average follows: before any checkpoint of that step."""
+        """Take one step, and update the average before any checkpoint of that step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.ema is not None:
             with self.trainer.profiler.profile("ema"):  # type: ignore[attr-defined]
                 self.ema.update(self.model, step=self.trainer.global_step + 1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser over the network, and its schedule."""
+        """Make the optimizer of the network, and its schedule."""
         assert self.model is not None
         config = self.config.optim
-        self.schedule = make_schedule(config, self.global_batch, self._total_steps(), self._epochs())
+        steps = self._total_steps()
+        steps_per_epoch = max(1.0, self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        self.schedule = make_schedule(config, self.global_batch, steps, steps / steps_per_epoch)
         fused = self._scaler is None or not self.trainer.gradient_clip_val  # Lightning clips no fused one in 16 bits
         optimizer, scheduler = make_optimizer(
             self.model, config, self.schedule, self.weight_decay, self.feature_projection, fused=fused
@@ -171,7 +171,7 @@ class TrainedModule(L.LightningModule):
 
     @property
     def global_batch(self) -> int:
-        """Images per optimiser step, over all devices and accumulated batches."""
+        """Images per optimizer step, over all devices and accumulated batches."""
         data = getattr(self.trainer, "datamodule", None)
         batch = data.hparams.batch_size if data is not None else 1
         return int(batch * self.trainer.world_size * self.trainer.accumulate_grad_batches)
@@ -179,7 +179,7 @@ class TrainedModule(L.LightningModule):
     def _total_steps(self) -> int:
         try:
             steps = self.trainer.estimated_stepping_batches
-        except (MisconfigurationException, ValueError) as error:  # of limits and intervals that don't fit the data
+        except (MisconfigurationException, ValueError) as error:  # limits and intervals that don't fit the data
             raise UserError(f"trainer: {one_line(error)}") from error
         if not isfinite(steps):
             raise UserError(
@@ -187,16 +187,6 @@ class TrainedModule(L.LightningModule):
             )
         return int(steps)
 
-    def _epochs(self) -> float:
-        steps_per_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        return self._total_steps() / max(1.0, steps_per_epoch)
-
     def _lr(self) -> Tensor:
-        """The rate on the CPU, from which Lightning logs it: of a number it would wait for a copy to the device."""
+        """Return the learning rate as a tensor on the CPU: logging a number would wait for a copy to the device."""
         return torch.tensor(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
-
-
-def _prefers_channels_last(trainer: L.Trainer | None) -> bool:
-    """Whether convolutions are faster channels-last: on a CPU, and on a GPU's tensor cores."""
-    device = trainer.strategy.root_device.type if trainer is not None else ""
-    return device == "cpu" or (device == "cuda" and trainer is not None and "16" in str(trainer.precision))

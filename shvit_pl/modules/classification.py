@@ -16,20 +16,19 @@ from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.loaders import Batch
 from shvit_pl.data.mixing import MixupOfEach
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.designs.design import Design
-from shvit_pl.errors import UserError, naming
+from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.network_names import local_file
 from shvit_pl.models.weights import LoadReport, NoAverageError
-from shvit_pl.modules.averaging import make_average
 from shvit_pl.modules.base import TrainedModule
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
 from shvit_pl.modules.metrics import make_metrics, update
+from shvit_pl.modules.optim import make_average
 from shvit_pl.runs.metrics import EMA
 
 
 class ClassificationModule(TrainedModule):
-    """A SHViT, its loss, its metrics and its optimiser.
+    """A SHViT, its loss, its metrics and its optimizer.
 
     The network is built once the classes are known: from `class_names`, or from the data module at the start of a run.
     Logged: `train/loss`, `train/lr`, and `loss`, `acc1`, `acc5` (fractions, not percent) under `val/` and `test/`, and
@@ -49,7 +48,7 @@ class ClassificationModule(TrainedModule):
     def __init__(self, config: ClassificationConfig | None = None, **settings: Any) -> None:
         config = config or ClassificationConfig.from_dict(settings)
         super().__init__(config)
-        with naming("model.design."):
+        with error_prefix("model.design."):
             self.design = config.design.resolve()
         self.class_names = config.class_names
         self.init_note: str | None = None
@@ -82,7 +81,7 @@ class ClassificationModule(TrainedModule):
 
     def check_image_size(self, side: int) -> None:
         """Raise `UserError` when images of this side in pixels are too small for the design."""
-        with naming("data."):
+        with error_prefix("data."):
             self.design.check_image_size(side)
 
     def expect(self, hparams: dict[str, Any], averaged: bool = False) -> None:
@@ -92,11 +91,25 @@ class ClassificationModule(TrainedModule):
             hparams: The checkpoint's settings.
             averaged: Its averaged weights are wanted.
         """
-        check_design(DesignConfig(**hparams["design"]).resolve(), self.design)
-        check_average(hparams.get("ema", {}).get("decay", 0), self.config.ema.decay, averaged)
+        there, here = asdict(DesignConfig(**hparams["design"]).resolve()), asdict(self.design)
+        differences = [f"{key} is {there[key]} there and {here[key]} here" for key in here if here[key] != there[key]]
+        if differences:
+            raise UserError(
+                f"ckpt_path: the checkpoint is of another model.design ({'; '.join(differences)}). Go on with the "
+                "design that it was trained with, or start a new run with --model.init_from."
+            )
+        theirs, ours = hparams.get("ema", {}).get("decay", 0), self.config.ema.decay
+        if averaged and not theirs:
+            raise UserError(NO_AVERAGE)
+        if bool(theirs) != bool(ours):
+            holds = f"averaged weights (its decay was {theirs})" if theirs else "no averaged weights"
+            raise UserError(
+                f"model.ema.decay {ours}: the checkpoint holds {holds}. Leave model.ema as it was, or start a new run "
+                "with --model.init_from."
+            )
         if not hparams["class_names"]:
             raise UserError(
-                "ckpt_path: the checkpoint does not say its classes. Give one that shvit-pl fit has written."
+                "ckpt_path: the checkpoint does not name its classes. Give one that shvit-pl fit has written."
             )
         self._adopt_classes(hparams["class_names"])
 
@@ -104,27 +117,30 @@ class ClassificationModule(TrainedModule):
         check_number_of_classes("data.path", class_names)
         if self.class_names is None:
             self.class_names = self.hparams["class_names"] = class_names
-        check_same_classes(class_names, self.class_names)
+        ours = self.class_names
+        if list(class_names) != list(ours):
+            raise UserError(
+                f"data.path: the data has {len(class_names)} classes ({', '.join(class_names[:3])}, ...), the model "
+                f"{len(ours)} ({', '.join(ours[:3])}, ...), and they must be the same. Give the data that the model "
+                "was trained on, or start a new run with --model.init_from."
+            )
 
     def configure_model(self) -> None:
-        """Build the network, its average and its metrics, once; then lay them out as suits the trainer's device."""
+        """Build the network, its average and its metrics, once; then apply the device's memory format."""
         if self.model is None:
-            self._build()
+            if not self.class_names:
+                raise UserError("model.class_names: neither a checkpoint nor the data names the classes.")
+            classes, smoothing = len(self.class_names), self.config.label_smoothing
+            self.model = build_network(self.design, num_classes=classes)
+            self.model.set_grad_checkpointing(self.config.grad_checkpointing)
+            self.ema = make_average(self.config.ema, self.model)
+            self.mixup = self._make_mixup()
+            self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
+            self.metrics = make_metrics(classes, averaged=self.ema is not None)
+            if self.config.compile:
+                self.model.compile()  # in place, so that the keys of checkpoints stay clean
             self.train(self.training)
         self.apply_memory_format()
-
-    def _build(self) -> None:
-        if not self.class_names:
-            raise UserError("model.class_names: neither a checkpoint nor the data says which classes there are.")
-        classes, smoothing = len(self.class_names), self.config.label_smoothing
-        self.model = build_network(self.design, num_classes=classes)
-        self.model.set_grad_checkpointing(self.config.grad_checkpointing)
-        self.ema = make_average(self.config.ema, self.model)
-        self.mixup = self._make_mixup()
-        self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
-        self.metrics = make_metrics(classes, averaged=self.ema is not None)
-        if self.config.compile:
-            self.model.compile()  # in place, so that the keys of checkpoints stay clean
 
     def _make_mixup(self) -> Mixup | None:
         return make_mixup(self.config.mix, len(self.class_names or ()), self.config.label_smoothing)
@@ -135,17 +151,17 @@ class ClassificationModule(TrainedModule):
             self.load_initial_weights()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep where the first weights came from."""
+        """Save the origin of the first weights."""
         checkpoint["init_note"] = self.init_note
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember where the first weights came from."""
+        """Restore the origin of the first weights."""
         self.init_note = checkpoint.get("init_note")
 
     def check_initial_weights(self) -> None:
         """Raise `UserError` when `init_from` names a file that is not there."""
         if self.config.init_from is not None:
-            with naming("model.init_from "):
+            with error_prefix("model.init_from "):
                 local_file(self.config.init_from)
 
     def load_initial_weights(self) -> LoadReport | None:
@@ -155,7 +171,7 @@ class ClassificationModule(TrainedModule):
             return None
         self.configure_model()
         assert self.model is not None
-        with naming("model.init_from "):
+        with error_prefix("model.init_from "):
             try:
                 report = load_weights(self.model, source, averaged=self.config.use_ema)
             except NoAverageError as error:
@@ -166,12 +182,12 @@ class ClassificationModule(TrainedModule):
         return report
 
     def take_weights(self) -> None:
-        """Load the weights of `init_from` to measure or predict with them; raises `UserError` if a classifier lacks."""
+        """Load the weights of `init_from` to measure or predict; raises `UserError` without their classifier."""
         report = self.load_initial_weights()
-        if report is not None and report.reinitialised:
+        if report is not None and report.reinitialized:
             raise UserError(
                 f"model.init_from {report.source!r}: its classifier is not for these classes "
-                f"({'; '.join(report.reinitialised)}). Give --data.path the data that it was trained for, or train "
+                f"({'; '.join(report.reinitialized)}). Give --data.path the data that it was trained for, or train "
                 "another classifier with shvit-pl fit."
             )
 
@@ -184,7 +200,7 @@ class ClassificationModule(TrainedModule):
         return {**batch, "image": images, "target": targets}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Learn; each classifier of a dual head learns from the labels."""
+        """Return the loss; each classifier of a dual head learns from the labels."""
         images, targets = batch["image"], batch.get("target", batch["label"])
         logits = self(images)
         heads = logits if isinstance(logits, tuple) else (logits,)
@@ -214,7 +230,7 @@ class ClassificationModule(TrainedModule):
         self.log_dict(dict(metrics.items()), batch_size=len(labels))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Class probabilities `(B, classes)` and the images' names, without the images that can't be decoded."""
+        """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
         averaged = self.config.use_ema
         if averaged and self.ema is None:
             raise UserError(NO_AVERAGE)
@@ -227,7 +243,7 @@ NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.
 
 
 def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup | None:
-    """Make what mixes images `(B, 3, S, S)` in place, and turns labels `(B,)` to targets `(B, classes)`."""
+    """Make the mixing of images `(B, 3, S, S)`, in place, and of labels `(B,)` to targets `(B, classes)`."""
     if not config.active:
         return None
     mixup = Mixup if config.mode == "batch" else MixupOfEach
@@ -242,40 +258,7 @@ def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup
     )
 
 
-def check_design(theirs: Design, ours: Design) -> None:
-    """Raise `UserError` for a checkpoint of another design."""
-    there, here = asdict(theirs), asdict(ours)
-    different = [f"{key} is {there[key]} there and {here[key]} here" for key in here if here[key] != there[key]]
-    if different:
-        raise UserError(
-            f"ckpt_path: the checkpoint is of another model.design ({'; '.join(different)}). Go on with the design "
-            "that it was trained with, or start a new run with --model.init_from."
-        )
-
-
-def check_average(theirs: float, ours: float, wanted: bool) -> None:
-    """Raise `UserError` for a checkpoint that lacks an average, or has one too many; both are given by their decay."""
-    if wanted and not theirs:
-        raise UserError(NO_AVERAGE)
-    if bool(theirs) != bool(ours):
-        holds = f"averaged weights (its decay was {theirs})" if theirs else "no averaged weights"
-        raise UserError(
-            f"model.ema.decay {ours}: the checkpoint holds {holds}. Leave model.ema as it was, or start a new run with "
-            "--model.init_from."
-        )
-
-
 def check_number_of_classes(flag: str, class_names: Sequence[str]) -> None:
-    """Raise `UserError` where there is nothing to tell apart."""
+    """Raise `UserError` for fewer than two classes."""
     if len(class_names) < 2:
         raise UserError(f"{flag}: classification needs two classes or more, and there is {len(class_names) or 'none'}.")
-
-
-def check_same_classes(found: Sequence[str], ours: Sequence[str]) -> None:
-    """Raise `UserError` for data of other classes than the model's."""
-    if list(found) != list(ours):
-        raise UserError(
-            f"data.path: the data has {len(found)} classes ({', '.join(found[:3])}, ...), the model {len(ours)} "
-            f"({', '.join(ours[:3])}, ...), and they must be the same. Give the data that the model was trained on, or "
-            "start a new run with --model.init_from."
-        )

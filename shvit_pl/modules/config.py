@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from math import inf, isfinite
 from typing import Any, Literal, Self
 
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, refuse
 from shvit_pl.teachers.config import DistillConfig
 
 Interval = Literal["step", "epoch"]
@@ -36,24 +36,26 @@ class OptimConfig:
     """step follows warm-up and cosine at every step; epoch keeps one rate through an epoch, one epoch late, as the
     official code does."""
     agc: float = 0.0
-    """Adaptive gradient clipping: the most that a unit's gradient may measure, as a share of its weights' norm (the
-    official code's: 0.02); 0 is none."""
+    """Adaptive gradient clipping: largest norm of a unit's gradient, as a share of its weights' norm (official code:
+    0.02); 0 is none."""
     layer_decay: float | None = None
     """Factor on the learning rate from each layer to the one before it; null or 1 is none."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the optimizer, such as {betas: [0.9, 0.95]}."""
 
     def __post_init__(self) -> None:
+        refuse(self._mistakes())
+
+    def _mistakes(self) -> Iterator[str]:
         for flag in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "agc"):
             value = getattr(self, flag)
             if value != "auto" and not (isfinite(value) and (value > 0 or (flag != "lr" and value == 0))):
-                allowed = "above 0" if flag == "lr" else "from 0"
-                raise UserError(f"model.optim.{flag} {value}: allowed is a finite number {allowed}.")
+                yield f"model.optim.{flag} {value}: allowed is a finite number {'above' if flag == 'lr' else 'from'} 0."
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise UserError(f"model.optim.layer_decay {self.layer_decay}: allowed is above 0 and at most 1.")
-        twice = [key for key in self.options if key in ("lr", "weight_decay", "layer_decay")]
-        if twice:
-            raise UserError(f"model.optim.options {self.options}: {twice[0]} has a flag, --model.optim.{twice[0]}.")
+            yield f"model.optim.layer_decay {self.layer_decay}: allowed is above 0 and at most 1."
+        for key in ("lr", "weight_decay", "layer_decay"):
+            if key in self.options:
+                yield f"model.optim.options {self.options}: {key} has a flag, --model.optim.{key}."
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,15 @@ class MixConfig:
     """What shares one draw: batch, pair or elem."""
 
     def __post_init__(self) -> None:
-        for flag, ok, allowed in (
+        ranges = (
             ("mixup", 0 <= self.mixup < inf, "0 (none) or more; the paper's is 0.8"),
             ("cutmix", 0 <= self.cutmix < inf, "0 (none) or more; the paper's is 1.0"),
             ("prob", 0 <= self.prob <= 1, "from 0 to 1"),
             ("switch_prob", 0 <= self.switch_prob <= 1, "from 0 to 1"),
-        ):
-            if not ok:
-                raise UserError(f"model.mix.{flag} {getattr(self, flag)}: allowed is {allowed}.")
+        )
+        refuse(
+            f"model.mix.{flag} {getattr(self, flag)}: allowed is {allowed}." for flag, ok, allowed in ranges if not ok
+        )
 
     @property
     def active(self) -> bool:
@@ -97,7 +100,7 @@ class MixConfig:
 
 @dataclass(frozen=True)
 class EmaConfig:
-    """Moving average of weights and buffers, evaluated beside the weights themselves (`val/acc1_ema`)."""
+    """Moving average of weights and buffers, evaluated in addition to the weights (`val/acc1_ema`)."""
 
     decay: float = 0.0
     """Share of the average that a step keeps; 0 is no average (the official code's: 0.99996)."""
@@ -106,10 +109,13 @@ class EmaConfig:
     all steps so far, 0 is no warm-up."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise UserError(f"model.ema.decay {self.decay}: allowed is 0 (no average) to below 1, such as 0.9999.")
-        if not 0 <= self.warmup_power <= 1:
-            raise UserError(f"model.ema.warmup_power {self.warmup_power}: allowed is from 0 (no warm-up) to 1.")
+        ranges = (
+            ("decay", 0 <= self.decay < 1, "0 (no average) to below 1, such as 0.9999"),
+            ("warmup_power", 0 <= self.warmup_power <= 1, "from 0 (no warm-up) to 1"),
+        )
+        refuse(
+            f"model.ema.{flag} {getattr(self, flag)}: allowed is {allowed}." for flag, ok, allowed in ranges if not ok
+        )
 
 
 @dataclass(frozen=True)
@@ -144,39 +150,39 @@ class ClassificationConfig:
     """Class names, index by index; taken from the data by default."""
 
     def __post_init__(self) -> None:
+        distill, distilled = self.distill, self.design.distilled
+        mistakes = []
         if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"model.label_smoothing {self.label_smoothing}: allowed is from 0 to below 1.")
-        if self.distill.objective == "feature" and self.compile:
-            raise UserError(
-                "model.compile true: with the objective feature the student is asked for its features, which is not "
-                "compiled. Leave it out, or set --model.distill.objective soft."
+            mistakes.append(f"model.label_smoothing {self.label_smoothing}: allowed is from 0 to below 1.")
+        if distill.objective == "feature" and self.compile:
+            mistakes.append(
+                "model.compile true: the objective feature reads the student's features, which are not compiled. Leave "
+                "it out, or set --model.distill.objective soft."
             )
-        if self.distill.teacher is not None:
-            object.__setattr__(self, "design", _with_heads(self.design, self.distill))
+        if distill.teacher is not None and distill.dual and distilled is False:
+            mistakes.append(
+                "model.design.distilled false: model.distill.heads dual needs the second classifier. Leave it out, or "
+                "set --model.distill.heads single."
+            )
+        if distill.teacher is not None and not distill.dual and distilled:
+            mistakes.append(
+                "model.design.distilled true: the second classifier would learn nothing with model.distill.heads "
+                "single or the objective feature. Leave it out."
+            )
+        refuse(mistakes)
+        if distill.teacher is not None and distill.dual:
+            object.__setattr__(self, "design", replace(self.design, distilled=True))
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
         """Make a config of settings whose sections may be plain dicts, as a checkpoint holds them."""
         sections: dict[str, Any] = {each.name: each.default_factory for each in fields(cls)}
-        values = {
-            name: sections[name](**value) if name in sections and isinstance(value, Mapping) else value
-            for name, value in settings.items()
-        }
+        values, mistakes = dict(settings), []
+        for name, value in settings.items():
+            if name in sections and isinstance(value, Mapping):
+                try:
+                    values[name] = sections[name](**value)
+                except UserError as error:
+                    mistakes += str(error).splitlines()
+        refuse(mistakes)
         return cls(**values)
-
-
-def _with_heads(design: DesignConfig, distill: DistillConfig) -> DesignConfig:
-    """Return the design with as many classifiers as the distillation asks for."""
-    if distill.dual:
-        if design.distilled is False:
-            raise UserError(
-                "model.design.distilled false: model.distill.heads dual needs the second classifier. Leave it out, or "
-                "set --model.distill.heads single."
-            )
-        return replace(design, distilled=True)
-    if design.distilled:
-        raise UserError(
-            "model.design.distilled true: nothing would teach the second classifier with model.distill.heads single "
-            "or the objective feature. Leave it out."
-        )
-    return design

@@ -1,4 +1,4 @@
-"""Image classification taught by labels and by a teacher."""
+"""Image classification with labels and a teacher."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.randomness import seeded
 from shvit_pl.teachers.cache import TeacherCache, dense
 from shvit_pl.teachers.cache_manifest import Manifest, plan
-from shvit_pl.teachers.check import TeacherCheck, check_teacher
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import Teacher, identity_of, open_teacher
+from shvit_pl.teachers.teacher import Teacher, TeacherCheck, check_teacher, identity_of
 
 _PROJECTION = "feature_projection"
 
@@ -33,7 +32,7 @@ class DistillationModule(ClassificationModule):
     with one, it learns from both. The teacher sees the images as the student does, mixed and erased. It is no part of
     the module: neither optimizer nor average nor checkpoint hold it.
 
-    Logged beside what a `ClassificationModule` logs: `train/loss_task`, `train/loss_distill`, and `train/agreement`,
+    Logged in addition: `train/loss_task`, `train/loss_distill`, and `train/agreement`,
     the share of the batch where student and teacher have the same top class.
 
     Args:
@@ -53,7 +52,7 @@ class DistillationModule(ClassificationModule):
         self.objective = make_objective(self.config.distill)
 
     def use_data(self, data: HFImageDataModule, stage: str) -> None:
-        """As in `ClassificationModule`; to fit, open the teacher too."""
+        """Check and take the data as any classification; to fit, open the teacher too."""
         super().use_data(data, stage)
         config = self.config.distill
         if stage != "fit" or self.teacher is not None or self.cache is not None:
@@ -62,22 +61,22 @@ class DistillationModule(ClassificationModule):
             self.open_teacher(data)
             return
         self.cache = TeacherCache(config.cache, self.planned_cache(data))
-        self.teacher_note = f"{config.teacher}, answers from {config.cache}; {self.cache.manifest.check}"
+        self.teacher_note = f"{config.teacher}, logits from {config.cache}; {self.cache.manifest.check}"
         data.train_on(self.cache)
 
     def open_teacher(self, data: HFImageDataModule) -> None:
-        """Open the teacher; raises `UserError` for one that can't be had, or does not fit to the data."""
+        """Open the teacher; raises `UserError` for one that is not available, or does not fit the data."""
         assert self.class_names is not None
-        with seeded():  # whatever a teacher's network draws, the student begins as without one
-            self.teacher = open_teacher(self.config.distill, self.class_names, data.mean, data.std)
+        with seeded():  # whatever the teacher draws, the student begins as without one
+            self.teacher = Teacher(self.config.distill, self.class_names, data.mean, data.std)
 
     def planned_cache(self, data: HFImageDataModule) -> Manifest:
-        """What a cache of the teacher's answers has to be."""
+        """Return the manifest that a cache of the teacher's logits must have."""
         config = self.config.distill
         return plan(config, identity_of(config), asdict(self.config.mix), data)
 
     def measure_teacher(self, data: HFImageDataModule, device: torch.device) -> None:
-        """Bring the teacher to the device, and measure it where that is asked for; raises `UserError` for a bad one."""
+        """Move the teacher to the device, and measure it under `distill.check`; raises `UserError` for a bad one."""
         assert self.teacher is not None
         self.teacher.to(device)
         if self.config.distill.check:
@@ -85,7 +84,7 @@ class DistillationModule(ClassificationModule):
         self.teacher_note = f"{self.teacher.note}; {self.teacher_check or 'not checked'}"
 
     def configure_model(self) -> None:
-        """Build the network, and what projects its features to the teacher's where their numbers differ."""
+        """Build the network, and a projection to the teacher's features where their numbers differ."""
         super().configure_model()
         if self.teacher is None or self.feature_projection is not None or self.config.distill.objective != "feature":
             return
@@ -94,7 +93,7 @@ class DistillationModule(ClassificationModule):
             self.feature_projection = nn.Linear(self.model.num_features, self.teacher.feature_dim)
 
     def on_fit_start(self) -> None:
-        """Bring the teacher to the device, and measure it."""
+        """Move the teacher to the device, and measure it."""
         super().on_fit_start()
         if self.teacher is None and self.cache is None:
             raise UserError("model.distill: without an HFImageDataModule there is no teacher; give fit its datamodule.")
@@ -114,7 +113,7 @@ class DistillationModule(ClassificationModule):
             checkpoint["state_dict"].update(checkpoint.get(_PROJECTION, {}))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Learn from labels and teacher."""
+        """Return the loss from labels and teacher."""
         images, targets = batch["image"], batch.get("target", batch["label"])
         teacher_logits, teacher_target = self._teacher_forward(images, batch)
         student = self._student_forward(images)
@@ -156,11 +155,11 @@ class StudentOutput:
     """The student's outputs for a batch of B images and C classes."""
 
     logits: Tensor
-    """`(B, C)`, as they are evaluated; detached."""
+    """`(B, C)`, as evaluated; detached."""
     label_logits: Tensor
-    """`(B, C)`, float32: those that learn from the labels."""
+    """`(B, C)`, float32, compared with the labels."""
     distill_output: Tensor
-    """`(B, C)`, or features `(B, F)`, float32: what learns from the teacher."""
+    """`(B, C)`, or features `(B, F)`, float32, compared with the teacher's."""
 
 
 def make_module(config: ClassificationConfig) -> ClassificationModule:
@@ -172,12 +171,12 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def hard(student: Tensor, teacher: Tensor) -> Tensor:
-    """Cross-entropy of the student's logits `(B, C)` with the teacher's top class."""
+    """Return the cross-entropy of the student's logits `(B, C)` with the teacher's top class."""
     return F.cross_entropy(student, teacher.argmax(dim=1))
 
 
 def soft(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
-    """Kullback-Leibler divergence at a temperature, times its square, divided by B times C as in the official code.
+    """Return the Kullback-Leibler divergence times `tau` squared, divided by B times C as in the official code.
 
     Args:
         student: Logits `(B, C)`.
@@ -188,18 +187,18 @@ def soft(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
 
 
 def soft_batchmean(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
-    """As `soft`, but divided by B alone, which is the divergence's definition, and timm's."""
+    """Return `soft` divided by B alone, as the divergence is defined, and timm computes it."""
     ours, theirs = (F.log_softmax(logits / tau, dim=1) for logits in (student, teacher))
     return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * tau**2
 
 
 def feature(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of pooled features `(B, F)`, as in timm's `FeatureDistillationTask`."""
+    """Return the mean squared difference of pooled features `(B, F)`, as in timm's `FeatureDistillationTask`."""
     return F.mse_loss(student, teacher)
 
 
 def make_objective(config: DistillConfig) -> Distance:
-    """From the student's answer and the teacher's, both float32, to a scalar."""
+    """Return the loss, a scalar, of the student's and the teacher's outputs, both float32."""
     by_name: dict[str, Distance] = {
         "hard": hard,
         "soft": partial(soft, tau=config.tau),

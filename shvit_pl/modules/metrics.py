@@ -1,4 +1,4 @@
-"""What is measured in validation and test."""
+"""Metrics of validation and test."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torchmetrics.classification import MulticlassAccuracy
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.runs.metrics import EMA
 
-_TOP_5_ABOVE = 5  # classes, of which the five most probable are more than a formality
+_TOP_5_ABOVE = 5  # classes; with so few, acc5 would always be 1
 
 
 def validation_metrics(classes: int, averaged: bool) -> list[str]:
-    """Names of what a validation logs; with `averaged` also for the average."""
+    """Return the names of a validation's metrics; with `averaged` also those of the average."""
     names = ["val/acc1", "val/loss"] + (["val/acc5"] if classes > _TOP_5_ABOVE else [])
     return names + ([f"{name}{EMA}" for name in names] if averaged else [])
 
 
 def make_metrics(classes: int, averaged: bool) -> nn.ModuleDict:
-    """`loss`, `acc1` and, above five classes, `acc5`, for `val` and `test`; with `averaged` also for the average."""
+    """Make `loss`, `acc1` and (above five classes) `acc5` for `val` and `test`; with `averaged` for both weights."""
     options: dict[str, Any] = {"average": "micro", "ignore_index": IGNORED, "validate_args": False}
     metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, **options), "loss": MeanMetric()}
     if classes > _TOP_5_ABOVE:

@@ -1,4 +1,4 @@
-"""The optimizer, its learning rate schedule, and adaptive gradient clipping."""
+"""The optimizer, its learning rate schedule, adaptive gradient clipping, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from shvit_pl.errors import UserError, did_you_mean, one_line
-from shvit_pl.modules.config import Interval, OptimConfig
+from shvit_pl.modules.config import EmaConfig, Interval, OptimConfig
 
 REFERENCE_BATCH = 512  # the global batch that `lr` is stated for, as in the official code
 _GPU_ONLY = ("bnb", "fused")  # optimizers that can't even be made on a CPU, where their checkpoints may be measured
@@ -27,27 +28,25 @@ class Schedule:
 
     By step, the cosine begins where the warm-up ends. By epoch, it is the official code's: epochs 0 and 1 both run at
     `warmup_lr`, as its scheduler is stepped after each epoch, and the cosine counts from epoch 0.
-
-    Attributes:
-        peak: Peak learning rate.
-        total: Steps or epochs of the whole run.
-        warmup: Steps or epochs before the peak.
-        warmup_lr: Learning rate at the start.
-        min_lr: Learning rate after the end.
-        interval: What is counted.
-        warmup_shrunk: Whether the warm-up asked for was longer than a fifth of the run, and so was shortened to that.
     """
 
     peak: float
+    """Peak learning rate."""
     total: int
+    """Steps or epochs of the whole run."""
     warmup: int
+    """Steps or epochs before the peak."""
     warmup_lr: float
+    """Learning rate at the start."""
     min_lr: float
+    """Learning rate after the end."""
     interval: Interval = "step"
+    """The unit of the counts."""
     warmup_shrunk: bool = False
+    """The configured warm-up was longer than a fifth of the run, and was shortened to that."""
 
     def __call__(self, count: int) -> float:
-        """Learning rate of step or epoch `count`, as a multiple of the peak."""
+        """Return the learning rate of step or epoch `count`, as a multiple of the peak."""
         by_epoch = self.interval == "epoch"
         done = max(count - 1, 0) if by_epoch else count
         if done < self.warmup:
@@ -71,17 +70,17 @@ def check_optimizer(config: OptimConfig) -> None:
 
 
 def peak_lr(config: OptimConfig, global_batch: int) -> float:
-    """Peak learning rate in force: `lr` times the global batch over 512."""
+    """Return the peak learning rate in force: `lr` times the global batch over 512."""
     return config.lr * global_batch / REFERENCE_BATCH
 
 
 def make_schedule(config: OptimConfig, global_batch: int, total_steps: int, epochs: float) -> Schedule:
-    """The schedule of a run; a warm-up longer than a fifth of the run shrinks to a fifth."""
+    """Return the schedule of a run; a warm-up longer than a fifth of the run shrinks to a fifth."""
     total = total_steps if config.interval == "step" else max(1, round(epochs))
     asked = round(total * config.warmup_epochs / max(epochs, 1e-9))
     warmup = min(asked, total // 5)
     peak = peak_lr(config, global_batch)
-    warmup_lr, min_lr = min(config.warmup_lr, peak), min(config.min_lr, peak)  # of a tiny batch the peak is tiny too
+    warmup_lr, min_lr = min(config.warmup_lr, peak), min(config.min_lr, peak)  # a tiny batch has a tiny peak
     return Schedule(peak, total, warmup, warmup_lr, min_lr, config.interval, warmup_shrunk=warmup < asked)
 
 
@@ -93,23 +92,25 @@ def make_optimizer(
     extra_module: nn.Module | None = None,
     fused: bool = True,
 ) -> tuple[Optimizer, LambdaLR]:
-    """The optimizer of all parameters, none of the 1-D ones decayed, and the scheduler to step once per interval.
+    """Make the optimizer, without weight decay of 1-D parameters, and the scheduler to step once per interval.
 
     Args:
         model: The network.
-        config: What the user says.
-        schedule: Of the learning rate.
-        weight_decay: In force.
-        extra_module: What else learns, at the peak rate and without decay.
-        fused: Take one kernel for all parameters, where the optimizer has it.
+        config: Settings.
+        schedule: Learning rate.
+        weight_decay: Weight decay in force.
+        extra_module: Learns too, at the peak rate and without decay.
+        fused: Use one kernel for all parameters, where the optimizer has it.
     """
-    fast = {"fused": True} if fused and _has_fused(config) else {}
+    kind = get_optimizer_info(config.name).opt_class
+    has_fused = isinstance(kind, type) and issubclass(kind, _FUSED)  # torch has these on every device
+    fast = {"fused": True} if fused and has_fused and not {"fused", "foreach"} & config.options.keys() else {}
     rates = {"lr": schedule.peak, "weight_decay": weight_decay, "layer_decay": config.layer_decay}
     optimizer = _create(model, config, **rates, **fast)
     if extra_module is not None:
         optimizer.add_param_group({"params": list(extra_module.parameters()), "weight_decay": 0.0})
     for group in optimizer.param_groups:
-        group["lr"] *= group.get("lr_scale", 1.0)  # of layer decay
+        group["lr"] *= group.get("lr_scale", 1.0)  # layer decay
 
     def rate(count: int) -> float:
         return schedule(count)  # a plain function: LambdaLR would write an object's values into checkpoints
@@ -118,7 +119,7 @@ def make_optimizer(
 
 
 def place_steps(optimizer: Optimizer) -> None:
-    """Put the counts of steps where the optimizer wants them; a checkpoint may be of another device, or not fused."""
+    """Move the step counts to the optimizer's device: a checkpoint may come from another one, or not be fused."""
     for group in optimizer.param_groups:
         for parameter in group["params"] if "fused" in group else ():
             state = optimizer.state.get(parameter, {})
@@ -127,20 +128,13 @@ def place_steps(optimizer: Optimizer) -> None:
                 state["step"] = state["step"].to(device, torch.float32)
 
 
-def _has_fused(config: OptimConfig) -> bool:
-    """Whether torch has it on every device, and the user says nothing else."""
-    kind = get_optimizer_info(config.name).opt_class
-    torchs = isinstance(kind, type) and issubclass(kind, _FUSED)
-    return torchs and not {"fused", "foreach"} & config.options.keys()
-
-
 def _create(model: nn.Module | list[nn.Parameter], config: OptimConfig, **settings: Any) -> Optimizer:
-    """A timm optimizer; raises `UserError` when it does not take its options, or can't be had here."""
+    """Make a timm optimizer; raises `UserError` when it does not take its options, or is not available here."""
     try:
         return create_optimizer_v2(model, opt=config.name, **settings, **config.options)
     except Exception as error:  # every optimizer has its own way to refuse
         options = f"model.optim.options {config.options}: {config.name} does not take them"
-        subject = options if config.options else f"model.optim.name {config.name!r}: it can't be had here"
+        subject = options if config.options else f"model.optim.name {config.name!r}: it is not available here"
         raise UserError(f"{subject} ({one_line(error)}).") from error
 
 
@@ -152,8 +146,8 @@ def clip_adaptively(parameters: Iterable[nn.Parameter], clip_factor: float, eps:
 
     Args:
         parameters: Those without a gradient are left out.
-        clip_factor: The share.
-        eps: The least norm of weights, so that zeros can learn.
+        clip_factor: Largest norm of a gradient, as a share.
+        eps: Lower bound of the weights' norm, so that zeros can learn.
     """
     learning = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
@@ -169,7 +163,7 @@ def clip_adaptively(parameters: Iterable[nn.Parameter], clip_factor: float, eps:
 
 
 def _unit_norms(tensors: list[Tensor]) -> list[Tensor]:
-    """The norm of each unit (the first dimension), and of one-dimensional tensors as a whole; they broadcast."""
+    """Return the norm of each unit (first dimension), and of one-dimensional tensors as a whole; they broadcast."""
     vectors = [tensor for tensor in tensors if tensor.ndim <= 1]
     of_vectors = iter(torch._foreach_norm(vectors) if vectors else ())
     return [
@@ -178,3 +172,25 @@ def _unit_norms(tensors: list[Tensor]) -> list[Tensor]:
         else torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.ndim)), keepdim=True)
         for tensor in tensors
     ]
+
+
+def make_average(config: EmaConfig, model: nn.Module) -> ModelEmaV3 | None:
+    """Make the average, beginning with a copy of `model`; None for a decay of 0."""
+    if config.decay == 0:
+        return None
+    warmup = {"use_warmup": config.warmup_power > 0, "warmup_power": config.warmup_power or 1.0}
+    return Average(model, decay=config.decay, **warmup).requires_grad_(False)
+
+
+class Average(ModelEmaV3):
+    """timm's average, updated in two operations on all tensors, without making two state dicts in every step."""
+
+    def apply_update_(self, model: nn.Module, decay: float) -> None:
+        """Move all floating-point tensors towards the model's, and copy the others."""
+        ours, theirs = ([*network.parameters(), *network.buffers()] for network in (self.module, model))
+        pairs = list(zip(ours, theirs, strict=True))
+        moved = [pair for pair in pairs if pair[0].is_floating_point()]
+        copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self._foreach_lerp_([mine for mine, _ in moved], [other for _, other in moved], weight=1 - decay)
+        if copied:
+            torch._foreach_copy_([mine for mine, _ in copied], [other for _, other in copied])

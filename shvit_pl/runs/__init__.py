@@ -1,1 +1,1 @@
-"""What a run leaves behind: its folder, who writes into it, and where it logs to."""
+"""A run's folder, its loggers, and a finished run read from it."""

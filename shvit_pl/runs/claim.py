@@ -20,14 +20,9 @@ _claimed: dict[str, int] = {}
 
 @rank_zero_only
 def claim(folder: Path, name: str = CONFIG, flag: str = "ckpt_path") -> None:
-    """Keep a folder for this process, until its end; raises `UserError` where another one has it.
+    """Keep a folder for this process, until its end; raises `UserError`, with the flag, where another one has it.
 
-    The lock is on a file in it, and to be claimed again once that has been written. Workers do not inherit it.
-
-    Args:
-        folder: Of a run, or of a cache.
-        name: The file.
-        flag: Which names the folder.
+    The lock is on the file `name` in it, and to be claimed again once that has been written. Workers do not inherit it.
     """
     key, file = str(folder.absolute()), folder / name
     if lockf is None or not file.is_file():

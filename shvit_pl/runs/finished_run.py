@@ -10,8 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from shvit_pl.designs.cost import Cost, cost
-from shvit_pl.designs.design import Design
-from shvit_pl.designs.fingerprint import design_of
+from shvit_pl.designs.design import Design, design_of
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.runs.folder import BEST, CHECKPOINTS, CONFIG, SUMMARY, checkpoint_of_run, finished_run, read_summary
 from shvit_pl.runs.metrics import EMA
@@ -44,18 +43,46 @@ class FinishedRun:
         Raises:
             UserError: for any other folder, and for weights that the run does not have.
         """
-        _check_folder(folder)
+        if not folder.is_dir():
+            raise UserError(f"{str(folder)!r}: no such folder. Give a run folder, such as runs/s1/version_0.")
+        if not (folder / CONFIG).is_file():
+            newest = finished_run(folder)
+            advice = f"give {newest}" if newest else "give one, such as runs/s1/version_0"
+            raise UserError(f"{str(folder)!r}: no run folder of shvit-pl fit (it has no {CONFIG}); {advice}.")
+        if not (folder / SUMMARY).is_file():
+            raise UserError(
+                f"{str(folder)!r}: this run has not ended (it has no {SUMMARY}). Wait for its end, or go on with it: "
+                "the same shvit-pl fit with --ckpt_path last."
+            )
+        checkpoint = checkpoint_of_run(folder)
+        if checkpoint is None:
+            raise UserError(
+                f"{str(folder)!r}: the run has no checkpoint ({CHECKPOINTS}/{BEST} or last.ckpt), so it has no "
+                "weights. Give the folder of a run that kept them."
+            )
         try:
-            config: dict[str, Any] = yaml.safe_load((folder / CONFIG).read_text())
-            summary = read_summary(folder)
-            averaged = summary["monitor"].endswith(EMA) if weights is None else weights == "ema"
-            has_average = bool(config["model"]["ema"]["decay"])
+            run = cls._read(checkpoint, None if weights is None else weights == "ema")
+            has_average = bool(run.config["model"]["ema"]["decay"])
         except (ValueError, yaml.YAMLError, LookupError, TypeError) as error:
             problem = f"its {CONFIG} or {SUMMARY} is damaged ({one_line(error)[:120]})"
             raise UserError(f"{str(folder)!r}: {problem}.") from error
-        if averaged and not has_average:
+        if run.averaged and not has_average:
             raise UserError("--weights ema: the run has no averaged weights (its model.ema.decay was 0); leave it out.")
-        return cls(folder, summary, config, _checkpoint(folder), averaged)
+        return run
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path, averaged: bool | None = None) -> FinishedRun | None:
+        """Read the run that wrote a checkpoint; None if it has not ended well, or the file lies elsewhere."""
+        files = (checkpoint.parent.parent / name for name in (CONFIG, SUMMARY))
+        return cls._read(checkpoint, averaged) if all(file.is_file() for file in files) else None
+
+    @classmethod
+    def _read(cls, checkpoint: Path, averaged: bool | None) -> FinishedRun:
+        folder = checkpoint.parent.parent
+        config: dict[str, Any] = yaml.safe_load((folder / CONFIG).read_text())
+        summary = read_summary(folder)
+        monitored = summary["monitor"].endswith(EMA)
+        return cls(folder, summary, config, checkpoint, monitored if averaged is None else averaged)
 
     @cached_property
     def design(self) -> Design:
@@ -96,19 +123,27 @@ class FinishedRun:
 
     @property
     def is_best(self) -> bool:
-        """Whether the weights are those of the best epoch."""
+        """True if the weights are those of the best epoch."""
         return self.checkpoint.name == BEST
 
     @property
     def metrics(self) -> dict[str, float]:
         """Validation metrics of the chosen weights, by `acc1`, `acc5` and `loss`."""
-        return self.measured(self.averaged)
+        return self.results.get(self.averaged, {})
 
-    def measured(self, averaged: bool) -> dict[str, float]:
-        """Return validation metrics of the checkpoint's weights or of their average, by `acc1`, `acc5` and `loss`."""
+    @cached_property
+    def results(self) -> dict[bool, dict[str, float]]:
+        """Validation metrics by whether the weights are averaged, the chosen ones first; without those never measured.
+
+        Each by `acc1`, `acc5` and `loss`.
+        """
         metrics: dict[str, float] = self.summary["metrics" if self.is_best else "last_metrics"]
-        chosen = {name: value for name, value in metrics.items() if name.endswith(EMA) == averaged}
-        return {name.removeprefix("val/").removesuffix(EMA): value for name, value in chosen.items()}
+        results = {}
+        for averaged in (self.averaged, not self.averaged):
+            names = [name for name in metrics if name.endswith(EMA) == averaged]
+            if names:
+                results[averaged] = {name.removeprefix("val/").removesuffix(EMA): metrics[name] for name in names}
+        return results
 
 
 @dataclass(frozen=True)
@@ -116,30 +151,8 @@ class SweepChoice:
     """The choice of a run as the best of a sweep."""
 
     reason: str
-    """How the run was picked, in a sentence."""
+    """The choice of the run, in a sentence."""
     table: str
     """The sweep's `results.md`."""
-
-
-def _check_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise UserError(f"{str(folder)!r}: no such folder. Give a run folder, such as runs/s1/version_0.")
-    if not (folder / CONFIG).is_file():
-        newest = finished_run(folder)
-        advice = f"give {newest}" if newest else "give one, such as runs/s1/version_0"
-        raise UserError(f"{str(folder)!r}: no run folder of shvit-pl fit (it has no {CONFIG}); {advice}.")
-    if not (folder / SUMMARY).is_file():
-        raise UserError(
-            f"{str(folder)!r}: this run has not ended (it has no {SUMMARY}). Wait for its end, or go on with it: the "
-            "same shvit-pl fit with --ckpt_path last."
-        )
-
-
-def _checkpoint(folder: Path) -> Path:
-    checkpoint = checkpoint_of_run(folder)
-    if checkpoint is None:
-        raise UserError(
-            f"{str(folder)!r}: the run has no checkpoint ({CHECKPOINTS}/{BEST} or last.ckpt), so it has no weights. "
-            "Give the folder of a run that kept them."
-        )
-    return checkpoint
+    choices: list[dict[str, Any]]
+    """Flags and values of all cells."""

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the run folder and its `summary.json`.
+"""The run folder and its `summary.json`.
 
 `<default_root_dir>/<name>/version_<k>/` holds `config.yaml`, `summary.json`, `metrics.csv`, `events.out.tfevents.*`,
 `figures/` and `checkpoints/{best,last}.ckpt`.
@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from shvit_pl.files import write_whole
+from shvit_pl.files import read_rows, write_whole
 
 SUMMARY = "summary.json"
 CONFIG = "config.yaml"
@@ -21,11 +20,9 @@ CHECKPOINTS = "checkpoints"
 BEST, LAST = "best.ckpt", "last.ckpt"
 FIGURES = "figures"
 
-_BY_SLURM = "hpc_ckpt_*.ckpt"  # how Lightning names what it writes when SLURM is about to end a job
-
 
 def interrupted_run(checkpoint: str) -> Path | None:
-    """The folder of the run that wrote `checkpoint`, if that run has not ended well."""
+    """Return the folder of the run that wrote `checkpoint`, if that run has not ended well."""
     path = Path(checkpoint)
     folder = path.parent.parent
     is_run = path.absolute().parent.name == CHECKPOINTS and (folder / CONFIG).is_file()
@@ -44,17 +41,17 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def finished_run(folder: Path) -> Path | None:
-    """The newest run folder `version_<k>` in `folder` whose run ended well, if there is one."""
+    """Return the newest run folder `version_<k>` in `folder` whose run ended well, if there is one."""
     return next((run for run in _newest_first(folder) if (run / SUMMARY).is_file()), None)
 
 
 def newest_run(folder: Path) -> Path | None:
-    """The newest run folder `version_<k>` in `folder`, if there is one."""
+    """Return the newest run folder `version_<k>` in `folder`, if there is one."""
     return next(iter(_newest_first(folder)), None)
 
 
 def run_with_checkpoint(folder: Path) -> Path | None:
-    """The newest run folder `version_<k>` in `folder` that has a checkpoint, if there is one."""
+    """Return the newest run folder `version_<k>` in `folder` that has a checkpoint, if there is one."""
     return next((run for run in _newest_first(folder) if checkpoint_of_run(run)), None)
 
 
@@ -64,27 +61,24 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def checkpoint_of_run(folder: Path) -> Path | None:
-    """The best checkpoint of a run folder, else its last one, if there is one."""
+    """Return the best checkpoint of a run folder, else its last one, if there is one."""
     return next((path for name in (BEST, LAST) if (path := folder / CHECKPOINTS / name).is_file()), None)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of the newest run folder in `folder` that has one and has not ended well, if there is one.
-
-    That is its `last.ckpt`, or what was written when SLURM was about to end the job.
-    """
+    """Return the newest checkpoint of the newest run folder in `folder` that has one and has not ended well, if any."""
     for run in _newest_first(folder):
-        files = [path for name in (LAST, _BY_SLURM) for path in (run / CHECKPOINTS).glob(name)]
+        files = [path for name in (LAST, "hpc_ckpt_*.ckpt") for path in (run / CHECKPOINTS).glob(name)]  # or by SLURM
         if files and not (run / SUMMARY).exists():
             return max(files, key=os.path.getmtime)
     return None
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
-    """Validation metrics over the epochs of a run (from 1), as `metrics.csv` has them: of each epoch, the last."""
+    """Read validation metrics over the epochs of a run (from 1) from `metrics.csv`: of each epoch, the last."""
     curves: dict[str, dict[float, float]] = {}
     if (folder / METRICS).is_file():
-        for row in csv.DictReader((folder / METRICS).read_text().splitlines()):
+        for row in read_rows(folder / METRICS):
             for name, value in row.items():
                 if name.startswith("val/") and value and (row.get("epoch") or "").isdecimal():
                     curves.setdefault(name, {})[int(row["epoch"]) + 1] = float(value)

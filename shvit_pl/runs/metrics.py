@@ -1,4 +1,4 @@
-"""What the metrics of a run are called, and which way they are better."""
+"""Names of the metrics of a run, and their directions."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ MONITORS: tuple[Monitor, ...] = get_args(Monitor)
 
 
 def better(metric: str) -> Literal["min", "max"]:
-    """Which direction is better: a loss should be low, all else high."""
+    """Return the direction that is better: a loss should be low, all else high."""
     return "min" if "loss" in metric else "max"

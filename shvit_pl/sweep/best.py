@@ -17,15 +17,7 @@ from shvit_pl.sweep.results import Cell, Results, Run
 
 
 def best_run(folder: Path) -> tuple[Path, SweepChoice]:
-    """Return the best run of the best cell of a sweep, by the metric of its best checkpoints.
-
-    Cells are compared by their mean over seeds, for the best of all runs might just be a lucky one.
-
-    Args:
-        folder: The sweep's.
-
-    Returns:
-        The run's folder, and the text and table about the sweep for its card.
+    """Return the folder of a sweep's best run, and the text and table about the sweep for its card.
 
     Raises:
         UserError: where no run has ended, or the best one is on another machine.
@@ -35,40 +27,33 @@ def best_run(folder: Path) -> tuple[Path, SweepChoice]:
     if picked is None:
         raise UserError(f"{str(folder)!r}: no run of this sweep has ended with a result yet. Wait for its end.")
     cell, run, score = picked
-    return _folder(folder, run), SweepChoice(_how(results, cell, run, score), cells_markdown(findings_of(results)))
+    if run.folder is None or not (folder / run.folder / SUMMARY).is_file():
+        raise UserError(
+            f"{str(folder)!r}: the best run, {run.folder}, is not on this machine. Push from the machine that ran it."
+        )
+    which = f"the best of its {len(cell.done)} seeds" if len(cell.done) > 1 else "its only run"
+    reason = (
+        f"This run is from the sweep `{results.title}`, which compared {len(results.cells)} choices. It has the choice "
+        f"with the best mean `{monitor(results.objectives)}`, *{cell.name}*, and is {which} (seed {run.seed}, "
+        f"{score:.4f}). Selected from so many, it is slightly optimistic."
+    )
+    choices = [each.choices for each in results.cells]
+    return folder / run.folder, SweepChoice(reason, cells_markdown(findings_of(results)), choices)
 
 
 def pick(results: Results) -> tuple[Cell, Run, float] | None:
-    """Return the best cell by its mean, its best run and that run's value; None where no run has ended."""
+    """Return the best cell, its best run and that run's value; None where no run has ended.
+
+    Cells are compared by their mean over seeds, as the best of all runs might just be a lucky one.
+    """
     objective = monitor(results.objectives)
     sign = -1.0 if better(objective) == "min" else 1.0
-    scored = [(cell, _scores(cell, objective)) for cell in results.cells]
-    known = [(cell, runs) for cell, runs in scored if runs]
-    if not known:
+    scored: list[tuple[Cell, list[tuple[Run, float]]]] = []
+    for cell in results.cells:
+        values = [(run, value_of(run.summary, objective)) for run in cell.done if run.summary is not None]
+        if known := [(run, value) for run, value in values if value is not None]:
+            scored.append((cell, known))
+    if not scored:
         return None
-    cell, runs = max(known, key=lambda pair: sign * mean(score for _, score in pair[1]))
+    cell, runs = max(scored, key=lambda pair: sign * mean(value for _, value in pair[1]))
     return cell, *max(runs, key=lambda pair: sign * pair[1])
-
-
-def _scores(cell: Cell, objective: str) -> list[tuple[Run, float]]:
-    found = [(run, value_of(run.summary, objective)) for run in cell.done if run.summary is not None]
-    return [(run, score) for run, score in found if score is not None]
-
-
-def _folder(sweep: Path, run: Run) -> Path:
-    folder = sweep / (run.folder or "")
-    if run.folder is None or not (folder / SUMMARY).is_file():
-        raise UserError(
-            f"{str(sweep)!r}: the best run, {run.folder}, is not on this machine. Push it from the machine that ran it."
-        )
-    return folder
-
-
-def _how(results: Results, cell: Cell, run: Run, score: float) -> str:
-    objective = monitor(results.objectives)
-    runs = f"the best of its {len(cell.done)} seeds" if len(cell.done) > 1 else "its only run"
-    return (
-        f"This is a run of the sweep `{results.title}`, which compared {len(results.cells)} choices. Picked was the "
-        f"choice with the best mean `{objective}`, *{cell.name}*, and of it {runs} (seed {run.seed}, {score:.4f}): "
-        "picked from so many, it looks a little better than it is."
-    )

@@ -1,14 +1,17 @@
-"""`shvit-pl sweep`: every point of a sweep file, each exactly once, and a page that compares them."""
+"""`shvit-pl sweep`: `fit` for every point of a sweep file, each exactly once, and a page that compares them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from shvit_pl.command_line.checks import check_extra
-from shvit_pl.sweep.options import read_options
+from shvit_pl.command_line.parser import read_options
+from shvit_pl.sweep.options import read_sweep_options
 
 
 def run(args: list[str]) -> None:
-    """Run the command; its help and its mistakes in flags wait for no heavy import."""
-    options, configs, flags = read_options(args[1:])
+    """Run the command; its help, and mistakes in its flags, need no heavy import."""
+    options, configs, flags = read_sweep_options(args[1:])
     check_extra("sweep", "sweep")
     from shvit_pl.command_line.quiet import quiet
 
@@ -18,17 +21,26 @@ def run(args: list[str]) -> None:
     start(options, configs, flags, ["shvit-pl", *args])
 
 
-def report(folder: str, storage: str | None = None) -> None:
-    """Write a sweep's report: report.html, results.csv, results.md and figures, in its folder; also while it runs.
+@dataclass(frozen=True)
+class ReportOptions:
+    """The flags of `shvit-pl report`."""
 
-    Args:
-        folder: The sweep folder.
-        storage: URL of the study's database, if the one in sweep.yaml is not to be used.
+    folder: str
+    """The sweep folder."""
+    storage: str | None = None
+    """URL of the study's database (default: the one in sweep.yaml)."""
 
-    Raises:
-        UserError: for a folder that is no sweep's, or a study that can't be reached.
-    """
+
+def report(args: list[str]) -> None:
+    """Run `report`; raises `UserError` for a folder that is no sweep's, or a study that can't be reached."""
+    options = read_options(
+        ReportOptions,
+        args[1:],
+        command="report",
+        description="Write a sweep's report (report.html, results.csv, results.md, figures) in its folder, also while "
+        "it runs.",
+    )
     check_extra("report", "sweep")
     from shvit_pl.sweep.finish import report_on
 
-    report_on(folder, storage)
+    report_on(options.folder, options.storage)

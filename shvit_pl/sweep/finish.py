@@ -14,7 +14,7 @@ from shvit_pl.sweep.engine.reading import read_results, results_of
 from shvit_pl.sweep.engine.sweep_study import SPEED, SweepStudy
 from shvit_pl.sweep.plan.definition import SWEEP, Definition
 from shvit_pl.sweep.report.findings import best_first, findings_of
-from shvit_pl.sweep.report.quantities import run_value
+from shvit_pl.sweep.report.table import run_value
 from shvit_pl.sweep.report.text import summary_lines
 from shvit_pl.sweep.report.write import PAGE, write_report
 from shvit_pl.sweep.results import Results
@@ -34,10 +34,10 @@ def finish(study: SweepStudy, definition: Definition, folder: Path, speed: bool,
         plain: No progress bar.
     """
     results = read_results(study, definition, folder)
-    summaries = _to_measure(results) if speed else {}
+    summaries = summaries_to_measure(results) if speed else {}
     if summaries and set(summaries) != set((results.speed or {}).get("cells", {})):
         write_report(findings_of(results), folder)  # what is known, before this takes its minutes
-        measured = _measured(summaries, folder, gpu, plain)
+        measured = _measure(summaries, folder, f"cuda:{gpu}" if gpu is not None else None, plain)
         if measured is not None:
             study.optuna_study.set_user_attr(SPEED, measured)
         results = read_results(study, definition, folder)
@@ -56,8 +56,20 @@ def _report(results: Results, folder: Path) -> None:
     print(f"report: {folder / PAGE}")
 
 
-def _measured(
-    summaries: dict[str, dict[str, Any]], folder: Path, gpu: str | None, plain: bool
+def summaries_to_measure(results: Results) -> dict[str, dict[str, Any]]:
+    """Return a summary of each cell that has one; for a search, of the best trials only, from the Pareto front on."""
+    first = {cell.name: cell.done[0] for cell in results.cells if cell.done}
+    known = {name: run.summary for name, run in first.items() if run.summary is not None}
+    if results.kind != "search":
+        return known
+    names, objectives = list(known), results.objectives
+    reached = np.array([[run_value(first[name], key) for key in objectives] for name in names], dtype=float)
+    best = best_first(reached, tuple(objectives.values()), _MOST_OF_A_SEARCH)
+    return {names[index]: known[names[index]] for index in best}
+
+
+def _measure(
+    summaries: dict[str, dict[str, Any]], folder: Path, device: str | None, plain: bool
 ) -> dict[str, Any] | None:
     """Measure inference speed by cell; None where another process does, as two at a time would slow each other down."""
     from shvit_pl.runs.claim import claim, release  # torch, which `report` does without
@@ -68,26 +80,14 @@ def _measured(
     except UserError:
         print("another process is measuring the inference speed")
         return None
-    print(f"measuring the inference speed of {len(summaries)} cells (--speed false leaves it out)", flush=True)
+    print(f"measuring the inference speed of {len(summaries)} cells (skip it with --speed false)", flush=True)
     try:
         with new_progress(Console(quiet=plain)) as bar:
             task = bar.add_task("")
             return measure_speed(
                 summaries,
-                device=f"cuda:{gpu}" if gpu is not None else None,
-                progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
+                device=device,
+                progress=lambda step, done, total: bar.update(task, description=step, completed=done, total=total),
             )
     finally:
         release(folder)
-
-
-def _to_measure(results: Results) -> dict[str, dict[str, Any]]:
-    """Return a summary of each cell that has one; for a search, of the best trials only, from the Pareto front on."""
-    found = {cell.name: cell.done[0] for cell in results.cells if cell.done}
-    known = {name: run.summary for name, run in found.items() if run.summary is not None}
-    if results.kind != "search":
-        return known
-    names, objectives = list(known), results.objectives
-    reached = np.array([[run_value(found[name], key) for key in objectives] for name in names], dtype=float)
-    best = best_first(reached, tuple(objectives.values()), _MOST_OF_A_SEARCH)
-    return {names[index]: known[names[index]] for index in best}

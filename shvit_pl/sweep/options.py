@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from shvit_pl.command_line.parser import flag_names, split_args
-from shvit_pl.command_line.parser import read_options as read_own_options
+from shvit_pl.command_line.parser import read_options
 from shvit_pl.errors import UserError
 
 if TYPE_CHECKING:  # mypy takes no type that a function makes
@@ -61,21 +60,22 @@ class Options:
         return [number.strip() for number in self.gpus.split(",")] if self.gpus is not None else []
 
 
-def read_options(args: Sequence[str]) -> tuple[Options, list[str], list[str]]:
+def read_sweep_options(args: Sequence[str]) -> tuple[Options, list[str], list[str]]:
     """Split the command line of `sweep`.
 
     Returns:
         The options; the values of `--config`; what is left for `fit`.
     """
-    own, rest = split_args(Options, args)
-    options = read_own_options(
+    rest: list[str] = []
+    options = read_options(
         Options,
-        own,
+        args,
         command="sweep",
         description="Run fit once for every cell and seed of a sweep file (--config my.yaml; it has grid, list or "
         "search), and write a page that compares them.",
         epilog="--wait false and --speed false switch these off. Any flag of fit may follow, and further --config for "
         "it: shvit-pl fit --help.",
+        rest=rest,
     )
     configs, flags = _split_configs(rest)
     return options, configs, flags
@@ -83,7 +83,7 @@ def read_options(args: Sequence[str]) -> tuple[Options, list[str], list[str]]:
 
 def own_flags() -> set[str]:
     """Return the names of sweep's own flags."""
-    return flag_names(Options) | {"config"}
+    return {each.name for each in fields(Options)} | {"config"}
 
 
 def _split_configs(args: Sequence[str]) -> tuple[list[str], list[str]]:

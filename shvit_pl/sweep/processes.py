@@ -6,11 +6,10 @@ import ctypes
 import os
 import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _LINE_LENGTH = 300  # characters of an error
@@ -19,34 +18,29 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 def this_process() -> dict[str, Any]:
     """Return what identifies this process among all others, on any machine, at any time."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine(), "started": _started(os.getpid())}
+    try:  # this boot of this machine, and the container that numbers its processes
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        machine = f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        machine = None
+    return {"host": socket.gethostname(), "pid": os.getpid(), "machine": machine, "started": _started(os.getpid())}
 
 
 def is_alive(process: dict[str, Any]) -> bool | None:
     """Return whether a process lives; None where that can't be told, as for another machine's."""
-    if process["machine"] is None or not is_of_this_machine(process):
+    here = this_process()
+    if process["machine"] is None or any(process[name] != here[name] for name in ("machine", "host")):
         return None
     return _started(process["pid"]) == process["started"]
 
 
-def is_of_this_machine(process: Mapping[str, Any]) -> bool:
-    """Return whether a process is of this machine and container, or of this host's name where no more is known."""
-    return (process["machine"], process["host"]) == (_machine(), socket.gethostname())
-
-
-def start_child(
-    command: Sequence[str], output: IO[str], environment: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own, which dies with this one and prints into a file."""
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env=environment,
-        start_new_session=True,
-        preexec_fn=kill_on_parent_exit(),
-    )
+def _started(pid: int) -> str | None:
+    """Return when a process started, in the system's clock ticks; None for one that is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else fields[19]
 
 
 def kill_on_parent_exit() -> Callable[[], None]:
@@ -69,21 +63,3 @@ def describe_exit(output: str, code: int) -> str:
     last = "" if last.startswith("$ ") else last[:_LINE_LENGTH]  # its own command
     killed = f"killed by {signal.Signals(-code).name}" if code < 0 else ""
     return "; ".join(part for part in (killed, last) if part) or f"exit code {code}"
-
-
-def _machine() -> str | None:
-    """Return this boot of this machine, and the container that numbers its processes; None where that is unknown."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return None
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process started, in the system's clock ticks; None for one that is gone or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]

@@ -1,4 +1,4 @@
-"""What a sweep has found so far."""
+"""Results of a sweep so far."""
 
 from __future__ import annotations
 
@@ -13,40 +13,34 @@ State = Literal["done", "pruned", "failed", "running", "waiting"]
 
 @dataclass(frozen=True)
 class Run:
-    """One point of a sweep: a cell with a seed.
-
-    Attributes:
-        seed: `seed_everything` of the run.
-        state: How far it is; `failed` where its last try did, which may be tried again.
-        summary: Its `summary.json`, of a run that is done or pruned.
-        curves: Validation metrics over epochs (from 1), such as `{"val/acc1": [(1.0, 0.31), (2.0, 0.45)]}`.
-        folder: The run folder, relative to the sweep's.
-        command: The command that does it.
-        error: The last error line of a run that failed.
-    """
+    """A cell with a seed."""
 
     seed: int
+    """Value of `seed_everything`."""
     state: State
+    """`failed` where the last try failed, which may be tried again."""
     summary: dict[str, Any] | None
+    """`summary.json` of a run that is done or pruned."""
     curves: dict[str, list[tuple[float, float]]]
+    """Validation metrics over epochs (from 1): `{"val/acc1": [(1.0, 0.31), (2.0, 0.45)]}`."""
     folder: str | None
+    """The run folder, relative to the sweep's."""
     command: str
+    """The command that repeats the run; empty before it is known."""
     error: str | None = None
+    """The last error line of a failed run."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is chosen, and its runs, one per seed.
-
-    Attributes:
-        name: Unique in the sweep, and short: `patch_size 4, stages 3, stage1 conv`.
-        choices: Flags of `fit` and their values: `{"model.design.patch_size": 4, ...}`.
-        runs: One per seed.
-    """
+    """A choice and its runs."""
 
     name: str
+    """A short name, unique in the sweep: `patch_size 4, stages 3, stage1 conv`."""
     choices: dict[str, Any]
+    """Flags of `fit` and their values: `{"model.design.patch_size": 4, ...}`."""
     runs: tuple[Run, ...]
+    """One run per seed."""
 
     @cached_property
     def done(self) -> tuple[Run, ...]:
@@ -56,18 +50,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Results:
-    """A sweep's cells, and what they were compared in.
-
-    Attributes:
-        title: The sweep's name.
-        kind: How its cells were chosen.
-        objectives: Metrics and their directions: `{"val/acc1": "max"}`.
-        cells: In the order of the sweep file.
-        speed: Inference speed of the cells (see `shvit_pl.sweep.speed`), once measured.
-    """
+    """Everything that a report is made from."""
 
     title: str
     kind: Kind
     objectives: dict[str, Direction]
     cells: tuple[Cell, ...]
+    """The cells in the order of the sweep file."""
     speed: dict[str, Any] | None = None
+    """Inference speed of the cells, as `shvit_pl.sweep.speed` returns it; `None` before it is measured."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,7 +19,7 @@ _ROWS = 12  # runs in the table
 
 
 class LiveTable:
-    """Shows what runs, what is done, what failed, the best so far, and the time left.
+    """A context manager that shows what runs, what is done, what failed, the best so far, and the time left.
 
     Args:
         folder: The sweep folder, whose logs have the last line of each run.
@@ -30,20 +29,17 @@ class LiveTable:
     def __init__(self, folder: Path, plain: bool = False) -> None:
         self.folder = folder
         self.console = Console(no_color=plain, highlight=False, soft_wrap=True)
-        self._live = (
-            Live(console=self.console, refresh_per_second=2) if self.console.is_terminal and not plain else None
-        )
+        is_live = self.console.is_terminal and not plain
+        self._live = Live(console=self.console, refresh_per_second=2) if is_live else None
         self._begun: set[str] = set()  # keys of runs whose command was printed
         self._ended: set[str] | None = None  # keys of runs whose end was printed; None before the first look
 
-    def __enter__(self) -> LiveTable:
-        """Start the live table."""
+    def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start()
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        """Stop the live table."""
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -59,11 +55,16 @@ class LiveTable:
             if run.point.key not in self._ended:
                 self._ended.add(run.point.key)
                 self._print_begin(run)  # of one that began since the last look
-                self._print_end(run, status)
+                values = zip(status.objectives, run.values, strict=False)
+                names = ", ".join(f"{name} {value:.4g}" for name, value in values)
+                outcome = f"{names} in {duration(run.seconds)}" + " (pruned)" * run.pruned
+                outcome = f"failed: {run.error}" if run in status.failed else outcome
+                left = f", about {duration(status.seconds_left)}" if status.seconds_left else ""
+                self.console.print(f"{_name(run)}: {outcome}  ({status.left} left{left})", markup=False)
         for running in status.running:
             self._print_begin(running)
         if self._live is not None:
-            self._live.update(Group(_bar(status), _runs(status, self._last_line), _best(status)))
+            self._live.update(self._table(status))
 
     def _print_begin(self, run: RunStatus) -> None:
         """Print a run's command, once."""
@@ -71,23 +72,26 @@ class LiveTable:
             self._begun.add(run.point.key)
             self.console.print(f"{_name(run)} begins: {run.command}", markup=False)
 
-    def _print_end(self, run: RunStatus, status: Status) -> None:
-        """Print a line about a run that has ended."""
-        names = ", ".join(f"{name} {value:.4g}" for name, value in zip(status.objectives, run.values, strict=False))
-        left = f"{status.left} left" + (f", about {duration(status.seconds_left)}" if status.seconds_left else "")
-        ended = f"{names} in {duration(run.seconds)}" + " (pruned)" * run.pruned
-        outcome = f"failed: {run.error}" if run in status.failed else ended
-        self.console.print(f"{_name(run)}: {outcome}  ({left})", markup=False)
-
-    def _last_line(self, key: str) -> str:
-        """Return the last line that a run of this machine printed."""
-        try:
-            with (self.folder / LOGS / f"{key}.log").open("rb") as file:
-                file.seek(max(0, file.seek(0, 2) - 2000))
-                lines = file.read().decode(errors="replace").splitlines()
-        except OSError:
-            return ""
-        return " ".join((lines or [""])[-1].split())
+    def _table(self, status: Status) -> Group:
+        """Return a bar, a line for each of the first runs, and the best run so far."""
+        done = len(status.ended) + len(status.failed)
+        counts, runs = Table.grid(padding=(0, 2)), Table.grid(padding=(0, 2))
+        counts.add_row(
+            ProgressBar(total=status.total, completed=done, width=24),
+            f"{done}/{status.total} runs",
+            f"{len(status.running)} running",
+            f"{len(status.failed)} failed" if status.failed else "",
+            f"about {duration(status.seconds_left)} left" if status.seconds_left is not None else "",
+        )
+        for run in status.running[:_ROWS]:
+            last = _last_line(self.folder / LOGS / f"{run.point.key}.log")
+            text = Text("starting" if last.startswith("$") else last, "dim", end="")
+            runs.add_row(f"  {run.point.cell}", f"seed {run.point.seed}", duration(run.seconds), text)
+        best = ""
+        if status.best is not None:
+            objective, value = next(iter(status.objectives)), status.best.values[0]
+            best = f"  best so far: {objective} {value:.4g}, {_name(status.best)}"
+        return Group(counts, runs, Text(best))
 
 
 def duration(seconds: float) -> str:
@@ -95,30 +99,15 @@ def duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def _bar(status: Status) -> Table:
-    done = len(status.ended) + len(status.failed)
-    grid = Table.grid(padding=(0, 2))
-    left = f"about {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
-    failed = f"{len(status.failed)} failed" if status.failed else ""
-    bar = ProgressBar(total=status.total, completed=done, width=24)
-    grid.add_row(bar, f"{done}/{status.total} runs", f"{len(status.running)} running", failed, left)
-    return grid
-
-
-def _runs(status: Status, last_line: Callable[[str], str]) -> Table:
-    grid = Table.grid(padding=(0, 2))
-    for run in status.running[:_ROWS]:
-        shown = last_line(run.point.key)
-        text = "starting" if shown.startswith("$") else shown
-        grid.add_row(f"  {run.point.cell}", f"seed {run.point.seed}", duration(run.seconds), Text(text, "dim", end=""))
-    return grid
-
-
-def _best(status: Status) -> Text:
-    if status.best is None:
-        return Text("")
-    objective, value = next(iter(status.objectives)), status.best.values[0]
-    return Text(f"  best so far: {objective} {value:.4g}, {_name(status.best)}")
+def _last_line(log: Path) -> str:
+    """Return the last line of a log; empty where another machine has it."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 2000))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return " ".join((lines or [""])[-1].split())
 
 
 def _name(run: RunStatus) -> str:

@@ -41,10 +41,7 @@ def pack(logits: Tensor, top_k: int, tau: float) -> Columns:
 
     Returns:
         `indices` and float16 `logits` `(B, k)`, the largest first, and float32 `tail` `(B,)`; k is `top_k`, but all
-        classes where there are no more.
-
-    Raises:
-        UserError: for logits that are not finite.
+        classes where there are no more. Raises `UserError` for logits that are not finite.
     """
     logits = logits.float()
     if not logits.isfinite().all():
@@ -89,11 +86,9 @@ class TeacherCache:
     """
 
     manifest: Manifest
-    """The manifest that it holds; the same but for the layout of its files and the note of the teacher's check."""
+    """The manifest in the folder; the same but for the layout of its files and the note of the teacher's check."""
     slots: int
-    """Slots of a view."""
     views: int
-    """Number of views."""
 
     def __init__(self, folder: str | Path, manifest: Manifest) -> None:
         folder = Path(folder)
@@ -125,8 +120,7 @@ class TeacherCache:
 def begun(folder: str | Path, manifest: Manifest) -> Manifest | None:
     """Return the manifest of the same cache, whole or in part, in a folder; None if it is empty or doesn't exist.
 
-    Raises:
-        UserError: when the folder holds anything else.
+    Raises `UserError` when the folder holds anything else.
     """
     folder = Path(folder)
     if not folder.exists() or (folder.is_dir() and all(path.name.startswith(".") for path in folder.iterdir())):
@@ -166,11 +160,7 @@ def _open(folder: Path, shard: Shard, manifest: Manifest) -> Dataset | None:
 
 
 def begin(folder: str | Path, manifest: Manifest) -> Manifest:
-    """Prepare the folder for answers; returns the cache's manifest, which says how it is laid out.
-
-    Raises:
-        UserError: as `begun`.
-    """
+    """Prepare the folder for answers; returns the manifest with the layout of its files, and raises as `begun`."""
     held = begun(folder, manifest)
     if held is None:
         manifest.save(Path(folder))
@@ -206,17 +196,14 @@ class TeacherCacher(L.LightningModule):
         self.folder, self.manifest = Path(folder), manifest
         rows, config = data.chosen.by_stage["train"], data.config
         self.views = Views(len(rows), config.repeats, config.side, mixup, manifest.views)
-        self._by_first_slot: dict[int, Shard] = {}
-        self._shard: Shard | None = None
-        self._parts: list[Columns] = []
+        self._parts: list[Columns] = []  # answers of the shard that is being filled
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Load the slots of the missing shards, in their order."""
         datasets.disable_progress_bars()  # one for every shard, across Lightning's
         self.data.trainer = self.trainer  # it chooses workers by the device
-        shards = missing(self.folder, self.manifest)
-        self._by_first_slot = {shard.slots.start: shard for shard in shards}
-        return self.data.views_dataloader(self.views, {shard.number: shard.slots for shard in shards})
+        shards = {shard.number: shard.slots for shard in missing(self.folder, self.manifest)}
+        return self.data.views_dataloader(self.views, shards)
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Count broken images, and go on as in training."""
@@ -233,13 +220,11 @@ class TeacherCacher(L.LightningModule):
         lam, box = decode_mix(batch["mix"].cpu().numpy())
         columns = {"row": batch["row"].cpu().numpy(), "key": batch["draw"].cpu().numpy(), "lam": lam, "box": box}
         columns |= pack(logits, self.manifest.top_k, self.manifest.tau)
-        first = int(batch["slot"][0])
-        if first in self._by_first_slot:
-            self._shard, self._parts = self._by_first_slot[first], []
         self._parts.append(columns)
-        assert self._shard is not None
-        if sum(len(part["row"]) for part in self._parts) == len(self._shard.slots):  # batches end where shards do
-            self._write(self._shard, {name: np.concatenate([part[name] for part in self._parts]) for name in columns})
+        shard = next(shard for shard in self.manifest.shards if int(batch["slot"][-1]) in shard.slots)
+        if sum(len(part["row"]) for part in self._parts) == len(shard.slots):  # batches end where shards do
+            self._write(shard, {name: np.concatenate([part[name] for part in self._parts]) for name in columns})
+            self._parts = []
         return len(logits)
 
     def _write(self, shard: Shard, columns: Columns) -> None:

@@ -30,21 +30,15 @@ _AUGMENTATION = ("augment", "auto_augment", "color_jitter", "erasing", "repeats"
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "timm", "pillow", "numpy")
 _HASHED = 256e6  # bytes of images; hashing all of ImageNet at the start of every run would take as long as an epoch
 
-# bytes on the disk
-_SLOT = 4 + 3 * 4 + 4 + 4 * 2 + 4  # row, key, lambda, rectangle and tail
-_BATCH, _BATCH_ROWS = 580, 1000  # what Arrow's file format adds to so many rows
-_SHARD = 2400  # its schema, and the files beside it
+_SLOT = 4 + 3 * 4 + 4 + 4 * 2 + 4  # bytes of row, key, lambda, rectangle and tail on the disk
 
 
 class Shard(NamedTuple):
-    """A folder of answers."""
+    """A folder of answers: its position among all, its name, and its slots, counted through all views."""
 
     number: int
-    """Position among all shards."""
     name: str
-    """Name of the folder."""
     slots: range
-    """Slots whose answers it holds, counted through all views."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +80,9 @@ class Manifest:
         ]
 
     def estimate(self) -> int:
-        """Return the bytes that the whole cache takes."""
-        answer = min(self.top_k, self.classes) * (2 + int(index_type(self.classes)[3:]) // 8)
-        batches = sum(-(-len(shard.slots) // _BATCH_ROWS) for shard in self.shards)
-        return self.views * self.slots * (_SLOT + answer) + batches * _BATCH + len(self.shards) * _SHARD
+        """Return the bytes of the whole cache's columns; its files take a few percent more."""
+        logit = 2 + np.dtype(index_type(self.classes)).itemsize  # float16, and its class
+        return self.views * self.slots * (_SLOT + min(self.top_k, self.classes) * logit)
 
     def save(self, folder: Path) -> None:
         """Write it into the folder, atomically."""
@@ -146,16 +139,13 @@ def _differences(there: dict[str, Any], here: dict[str, Any]) -> dict[str, str]:
 
 
 def plan(config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], data: HFImageDataModule) -> Manifest:
-    """Return the manifest of the cache that these settings need.
+    """Return the manifest of the cache that these settings need; raises `UserError` for a stream.
 
     Args:
         config: Views, logits and temperature.
-        teacher: What the answers depend on of the teacher (weights, input size, class map, precision, ...), as JSON.
+        teacher: The teacher's identity (weights, input size, class map, precision, ...), as JSON.
         mix: The settings of Mixup and CutMix.
         data: After `setup("fit")`.
-
-    Raises:
-        UserError: for a stream.
     """
     check_stored(data.config)
     rows, classes = len(data.chosen.by_stage["train"]), len(data.class_names or ())

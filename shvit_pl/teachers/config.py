@@ -1,4 +1,4 @@
-"""What a user says of a teacher and of how to learn from it (`model.distill.*`)."""
+"""The settings of a teacher and of how to learn from it (`model.distill.*`)."""
 
 from __future__ import annotations
 
@@ -13,45 +13,42 @@ Heads = Literal["dual", "single"]
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """Knowledge distillation, where a teacher is named; the defaults are the paper's (DeiT's recipe, paper Table 3).
-
-    Attributes:
-        teacher: A timm model (regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo; null is no
-            distillation.
-        objective: hard (the teacher's top class), soft (its distribution), soft_batchmean (soft, but timm's scale: as
-            many times larger as there are classes) or feature (its pooled features).
-        alpha: Share of the distillation loss: (1 - alpha) of the labels' and alpha of the teacher's.
-        tau: Temperature of the soft objectives.
-        heads: dual (default, as in the paper) learns from the teacher by a second classifier; single (default of
-            feature) by the only one.
-        weights: File of the weights of a timm model, instead of those on the Hub.
-        use_ema: Take the averaged weights of a checkpoint of ours.
-        teacher_size: Side of the teacher's input in pixels (default: what it was trained at).
-        teacher_precision: auto is bf16 where the device computes in it, else fp32.
-        class_map: For every class of the data the teacher's, by index or name; or a YAML or JSON file of that.
-        compile: Compile the teacher with torch.compile.
-        check: Measure the teacher on some validation images before the first step, and stop if it is no better than
-            always naming the most frequent class.
-        cache: Folder of the teacher's answers that `shvit-pl cache-teacher` has written; the teacher is then not run.
-        views: Augmented views of each image in the cache; epoch e trains on view e modulo views.
-        top_k: Logits of an answer in the cache; the rest of the probability is spread over the other classes.
-    """
+    """Knowledge distillation, where a teacher is named; the defaults are the paper's (DeiT's recipe, paper Table 3)."""
 
     teacher: str | None = None
+    """A timm model (regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo; null is no
+    distillation."""
     objective: Objective = "hard"
+    """hard (the teacher's top class), soft (its distribution), soft_batchmean (soft, but timm's scale: as many times
+    larger as there are classes) or feature (its pooled features)."""
     alpha: float = 0.5
+    """Share of the distillation loss: (1 - alpha) of the labels' and alpha of the teacher's."""
     tau: float = 1.0
+    """Temperature of the soft objectives."""
     heads: Heads | None = None
+    """dual (default, as in the paper) learns from the teacher by a second classifier; single (default of feature) by
+    the only one."""
     weights: str | None = None
+    """File of the weights of a timm model, instead of those on the Hub."""
     use_ema: bool = False
+    """Take the averaged weights of a checkpoint of ours."""
     teacher_size: int | None = None
+    """Side of the teacher's input in pixels (default: what it was trained at)."""
     teacher_precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto is bf16 where the device computes in it, else fp32."""
     class_map: dict[str, Any] | str | None = None
+    """For every class of the data the teacher's, by index or name; or a YAML or JSON file of that."""
     compile: bool = False
+    """Compile the teacher with torch.compile."""
     check: bool = True
+    """Measure the teacher on some validation images before the first step, and stop if it is no better than always
+    predicting the most frequent class."""
     cache: str | None = None
+    """Folder of the teacher's answers that `shvit-pl cache-teacher` has written; the teacher is then not run."""
     views: int = 10
+    """Augmented views of each image in the cache; epoch e trains on view e modulo views."""
     top_k: int = 20
+    """Logits of an answer in the cache; the rest of the probability is spread over the other classes."""
 
     def __post_init__(self) -> None:
         for flag, ok, allowed in (
@@ -65,10 +62,6 @@ class DistillConfig:
         ):
             if not ok:
                 raise UserError(f"model.distill.{flag} {getattr(self, flag)!r}: allowed is {allowed}.")
-        self._check_agreement()
-
-    def _check_agreement(self) -> None:
-        """Raise `UserError` for settings that contradict each other."""
         changed = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
         if self.teacher is None and changed:
             raise UserError(
@@ -94,5 +87,5 @@ class DistillConfig:
 
     @property
     def dual(self) -> bool:
-        """Whether there is a second classifier."""
+        """True for a second classifier."""
         return self.objective != "feature" and self.heads != "single"

@@ -3,202 +3,192 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from math import sqrt
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.models.network_names import TIMM, NetworkName, find_network, is_model_of_timm, local_path
 from shvit_pl.models.open_network import OpenedNetwork, open_network, weights_file
 from shvit_pl.models.weights import NoAverageError
-from shvit_pl.teachers.classes import ClassMatch, KnownNames, mapped_classes, match_classes, read_class_map
+from shvit_pl.teachers.classes import KnownNames, mapped_classes, match_classes, read_class_map
 from shvit_pl.teachers.config import DistillConfig
 
 
 class Teacher:
-    """A frozen network with its own normalisation, resolution and classes.
+    """A frozen classifier with its own normalization, resolution and classes, opened by the name in its settings.
 
-    Not an `nn.Module`: a module that holds one does not register it, so that it is in no optimiser, no average, no
-    `state_dict` and no checkpoint, and no `.train()` reaches it. Made by `open_teacher`.
-
-    Attributes:
-        source: As the user named it.
-        size: Side of its input in pixels.
-        classes: Number of classes of its own classifier.
-        class_names: Their names, where known.
-        columns: For each class of the data the teacher's index `(classes of the data,)`; None for the same order.
-        feature_dim: Number of pooled features; 0 where it gives none.
-        identity: What its answers depend on beside the images; see `identity_of`.
-        device: Where it is.
-        precision: fp32 or bf16.
-    """
-
-    def __init__(
-        self,
-        config: DistillConfig,
-        network: OpenedNetwork,
-        widths: Widths,
-        match: ClassMatch,
-        mean: Sequence[float],
-        std: Sequence[float],
-        identity: dict[str, str],
-    ) -> None:
-        self.source = config.source
-        self.size = config.teacher_size or network.image_size
-        self.classes = widths.classes
-        self.class_names = network.class_names
-        self.columns = None if match.columns == tuple(range(widths.classes)) else torch.tensor(match.columns)
-        self.feature_dim = widths.features
-        self.identity = identity
-        self.device = torch.device("cpu")
-        self.precision = "fp32"
-        self._config = config
-        self._match = match
-        self._network = network.model
-        self._scale, self._shift = _renormalisation(mean, std, network)
-        self._settle()
-
-    @property
-    def note(self) -> str:
-        """One line: source, parameters, classes, size of the input, precision."""
-        millions = sum(tensor.numel() for tensor in self._network.parameters()) / 1e6
-        parts = [self.source, f"{millions:.1f} M parameters", self._match.note, f"{self.size} px", self.precision]
-        return ", ".join(parts + ["compiled"] * self._config.compile)
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move it; auto precision becomes bf16 where that device computes in it."""
-        self.device = torch.device(device)
-        self._network.to(self.device)
-        self.columns = None if self.columns is None else self.columns.to(self.device)
-        if self._scale is not None and self._shift is not None:
-            self._scale, self._shift = self._scale.to(self.device), self._shift.to(self.device)
-        self._settle()
-        return self
-
-    def _settle(self) -> None:
-        asked = self._config.teacher_precision
-        self.precision = asked if asked != "auto" else "bf16" if computes_in_bf16(self.device) else "fp32"
-        self._classify: Callable[[Tensor], Tensor] = self._network
-        self._describe: Callable[[Tensor], tuple[Tensor, Tensor]] = partial(logits_and_features, self._network)
-        if self._config.compile:
-            self._classify, self._describe = torch.compile(self._classify), torch.compile(self._describe)
-
-    def logits(self, images: Tensor) -> Tensor:
-        """Logits of the data's classes.
-
-        Args:
-            images: `(B, 3, S, S)` on the teacher's device, normalised for the student.
-
-        Returns:
-            float32 `(B, classes of the data)`, constants for autograd.
-        """
-        with self._asking():
-            answers = self._classify(self._own_view(images))
-        return self._of_data(_constant(answers))
-
-    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """As `logits`, and beside them the pooled features that the classifier sees, float32 `(B, feature_dim)`."""
-        with self._asking():
-            answers, features = self._describe(self._own_view(images))
-        return self._of_data(_constant(answers)), _constant(features)
-
-    def _of_data(self, answers: Tensor) -> Tensor:
-        return answers if self.columns is None else answers[:, self.columns]
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        if self._network.training:  # whoever reached it
-            self._network.eval()
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-        with torch.inference_mode(), autocast:
-            yield
-
-    def _own_view(self, images: Tensor) -> Tensor:
-        """The same images in the teacher's resolution and normalisation."""
-        images = images.float()
-        if images.shape[-2:] != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
-        if self._scale is None or self._shift is None:
-            return images
-        return torch.addcmul(self._shift, images, self._scale)
-
-
-def _constant(answers: Tensor) -> Tensor:
-    """In float32; a copy, as autograd can't save a tensor of inference mode."""
-    return answers.to(torch.float32, copy=True)
-
-
-def open_teacher(
-    config: DistillConfig, class_names: Sequence[str], mean: Sequence[float], std: Sequence[float]
-) -> Teacher:
-    """Open the teacher that the user named: on the CPU, frozen, in eval mode, once known to be a fitting classifier.
+    Not an `nn.Module`: a module that holds one does not register it, so that it is in no optimizer, no average, no
+    `state_dict` and no checkpoint, and no `.train()` reaches it.
 
     Args:
         config: The user's settings.
-        class_names: The data's, index by index.
+        class_names: The data's classes, index by index.
         mean: Mean of the normalization of the student's images, per channel.
         std: Its standard deviation.
 
     Raises:
         UserError: for a source that can't be had or is no classifier, an impossible size, and classes that don't fit.
     """
-    class_map = None if config.class_map is None else read_class_map(config.class_map)
-    with _refusals(config):
-        found = _find(config)
-        network = open_network(found, config.use_ema, pretrained=True, weights=config.weights, as_teacher=True)
-    network.model.requires_grad_(False)
-    widths = probe(network, config)
-    known = KnownNames(network.class_names, network.descriptions) if network.class_names else None
-    if class_map is None:
-        match = match_classes(config.source, widths.classes, known, class_names)
-    else:
-        match = mapped_classes(class_map, widths.classes, known, class_names)
-    return Teacher(config, network, widths, match, mean, std, identity_of(config, found))
+
+    classes: int
+    """Number of classes of its own classifier."""
+    feature_dim: int
+    """Number of pooled features; 0 where it gives none."""
+    size: int
+    """Side of its input in pixels."""
+    columns: Tensor | None
+    """Its index of each of the data's classes `(classes of the data,)`; None for the same order."""
+
+    def __init__(
+        self, config: DistillConfig, class_names: Sequence[str], mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        self.source, self.identity = config.source, identity_of(config)
+        with _flags_in_errors(config):
+            network = open_network(_find(config), config.use_ema, pretrained=True, weights=config.weights)
+        self.class_names, self.size = network.class_names, config.teacher_size or network.image_size
+        self.device, self.precision = torch.device("cpu"), "fp32"
+        self._config, self._network = config, network.model.requires_grad_(False)
+        self.classes, self.feature_dim = probe(network, config)
+        known = KnownNames(network.class_names, network.descriptions) if network.class_names else None
+        if config.class_map is None:
+            columns, self._match_note = match_classes(config.source, self.classes, known, class_names)
+        else:
+            columns, self._match_note = mapped_classes(
+                read_class_map(config.class_map), self.classes, known, class_names
+            )
+        self.columns = None if columns == list(range(self.classes)) else torch.tensor(columns)
+        mean_s, std_s, mean_t, std_t = (
+            torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std, network.mean, network.std)
+        )
+        self._scale, self._shift = std_s / std_t, (mean_s - mean_t) / std_t  # from the student's images to its own
+        self._classify: Callable[[Tensor], Tensor] = self._network
+        self._describe: Callable[[Tensor], tuple[Tensor, Tensor]] = partial(logits_and_features, self._network)
+        if config.compile:
+            self._classify, self._describe = torch.compile(self._classify), torch.compile(self._describe)
+        self.to("cpu")
+
+    @property
+    def note(self) -> str:
+        """One line: source, parameters, classes, size of the input, precision."""
+        millions = sum(tensor.numel() for tensor in self._network.parameters()) / 1e6
+        parts = [self.source, f"{millions:.1f} M parameters", self._match_note, f"{self.size} px", self.precision]
+        return ", ".join(parts + ["compiled"] * self._config.compile)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move it; auto precision becomes bf16 where that device computes in it."""
+        self.device = torch.device(device)
+        self._network.to(self.device)
+        self._scale, self._shift = self._scale.to(self.device), self._shift.to(self.device)
+        self.columns = None if self.columns is None else self.columns.to(self.device)
+        auto = "bf16" if computes_in_bf16(self.device) else "fp32"
+        self.precision = auto if self._config.teacher_precision == "auto" else self._config.teacher_precision
+        return self
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return logits of the data's classes.
+
+        Args:
+            images: `(B, 3, S, S)` on the teacher's device, normalized for the student.
+
+        Returns:
+            float32 `(B, classes of the data)`, constants for autograd.
+        """
+        with self._inference():
+            logits = self._classify(self._own_view(images))
+        return self._of_data(logits)
+
+    def logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `logits`, and the pooled features that the classifier sees, float32 `(B, feature_dim)`."""
+        with self._inference():
+            logits, features = self._describe(self._own_view(images))
+        return self._of_data(logits), _constant(features)
+
+    def _of_data(self, logits: Tensor) -> Tensor:
+        logits = _constant(logits)
+        return logits if self.columns is None else logits[:, self.columns]
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        if self._network.training:  # by whoever reached it
+            self._network.eval()
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        with torch.inference_mode(), autocast:
+            yield
+
+    def _own_view(self, images: Tensor) -> Tensor:
+        """Return the images `(B, 3, size, size)` in the teacher's resolution and normalization."""
+        images = images.float()
+        if images.shape[-2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
+        return torch.addcmul(self._shift, images, self._scale)
 
 
-def identity_of(config: DistillConfig, found: NetworkName | None = None) -> dict[str, str]:
+def _constant(outputs: Tensor) -> Tensor:
+    """Return a float32 copy: autograd can't save a tensor of inference mode."""
+    return outputs.to(torch.float32, copy=True)
+
+
+def logits_and_features(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits, and the pooled features `(B, F)` that the classifier sees, by timm's model contract."""
+    maps = model.forward_features(images)
+    return model.forward_head(maps), model.forward_head(maps, pre_logits=True)
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Return whether the device has instructions for bf16, instead of emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
+        return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+    return False
+
+
+# ---- opening
+
+
+def identity_of(config: DistillConfig) -> dict[str, str]:
     """Return what a teacher's answers depend on beside the images and the data's class names, without building it.
 
-    Its weights (`NetworkName.identity`), size, precision and class map.
-
-    Args:
-        config: The user's settings.
-        found: What the teacher's name means, where that is known already.
+    These are its weights (`NetworkName.identity`), size, precision and class map.
 
     Raises:
         UserError: for a source that isn't there.
     """
-    with _refusals(config):
-        found = found or _find(config)
-        weights = found.identity(None if config.weights is None else weights_file(config.weights))
+    with _flags_in_errors(config):
+        weights = _find(config).identity(None if config.weights is None else weights_file(config.weights))
     class_map = None if config.class_map is None else read_class_map(config.class_map)
-    settings = {
+    return {
+        **weights,
         "size": str(config.teacher_size or "own"),
         "precision": config.teacher_precision,
         "averaged": str(config.use_ema),
         "class_map": json.dumps(class_map, sort_keys=True),
     }
-    return {**weights, **settings}
 
 
 def _find(config: DistillConfig) -> NetworkName:
     """Find what the teacher's name means; a name of timm needs no prefix, and comes before files and folders."""
     name = config.source
-    found = find_network(f"{TIMM}{name}" if is_model_of_timm(name) else name)
-    if found.kind == "design":
+    source = find_network(f"{TIMM}{name}" if is_model_of_timm(name) else name)
+    if source.kind == "design":
         raise UserError(f"{name!r}: a design, without weights. Train it with shvit-pl fit, and give its run folder.")
-    return replace(found, name=name)
+    if source.kind == "timm" and config.weights is None and source.settings().get("num_classes") == 0:
+        raise UserError(_no_classifier(name, "it has no classes"))  # before its weights are fetched
+    return replace(source, name=name)
 
 
 @contextmanager
-def _refusals(config: DistillConfig) -> Iterator[None]:
-    """Name the flag in every refusal to open the teacher."""
+def _flags_in_errors(config: DistillConfig) -> Iterator[None]:
+    """Put the flag before every refusal to open the teacher."""
     try:
         yield
     except NoAverageError as error:
@@ -211,94 +201,121 @@ def _refusals(config: DistillConfig) -> Iterator[None]:
         raise UserError(f"model.distill.teacher {error}{hint}") from error
 
 
-def computes_in_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bf16, instead of emulating it."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
-        return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
-    return False
-
-
-def _renormalisation(
-    mean: Sequence[float], std: Sequence[float], network: OpenedNetwork
-) -> tuple[Tensor | None, Tensor | None]:
-    """Factor and summand `(1, 3, 1, 1)` from the student's normalisation to the teacher's; None where they agree."""
-    student, teacher = ((tuple(mean), tuple(std)), (tuple(network.mean), tuple(network.std)))
-    if student == teacher:
-        return None, None
-    (mean_s, std_s), (mean_t, std_t) = (map(torch.tensor, pair) for pair in (student, teacher))
-    return (std_s / std_t).view(1, -1, 1, 1), ((mean_s - mean_t) / std_t).view(1, -1, 1, 1)
-
-
-@dataclass(frozen=True)
-class Widths:
-    """Numbers of classes and of pooled features; 0 features where the network doesn't give them."""
-
-    classes: int
-    features: int
-
-
-def logits_and_features(model: Any, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits, and the pooled features `(B, F)` that the classifier sees, by timm's model contract."""
-    maps = model.forward_features(images)
-    return model.forward_head(maps), model.forward_head(maps, pre_logits=True)
-
-
 @torch.no_grad()
-def probe(network: OpenedNetwork, config: DistillConfig) -> Widths:
-    """Ask a network about one empty image; raises `UserError` unless it is a classifier of images of its size."""
+def probe(network: OpenedNetwork, config: DistillConfig) -> tuple[int, int]:
+    """Return a network's numbers of classes and of pooled features (0 for none), from its answer to an empty image.
+
+    Raises:
+        UserError: unless it is a classifier of images of its size, with features where the objective needs them.
+    """
     size = config.teacher_size or network.image_size
+    image = torch.zeros(1, 3, size, size)
     try:
-        image = torch.zeros(1, 3, size, size)
-        answer = network.model(image)
+        logits: Any = network.model(image)
     except Exception as error:  # whatever a network runs into with a size that it isn't made for
-        raise _cannot_take(size, network, config, one_line(error).rstrip(".")) from error
-    problem = _why_no_classifier(answer, getattr(network.model, "num_classes", None))
-    if problem:
+        flag = f"teacher {config.source!r}: it" if config.teacher_size is None else f"teacher_size {size}: the teacher"
         raise UserError(
-            f"model.distill.teacher {config.source!r}: not a classifier ({problem}). Give a network that was trained "
-            "to classify, such as regnety_160.deit_in1k."
+            f"model.distill.{flag} can't take images of {size} pixels ({one_line(error).rstrip('.')}). Give another "
+            f"--model.distill.teacher_size (it was made for {network.image_size} pixels), or another teacher."
+        ) from error
+    problem = ""
+    if not isinstance(logits, Tensor):
+        problem = f"its output is a {type(logits).__name__} instead of a tensor"
+    elif getattr(network.model, "num_classes", None) == 0:
+        problem = "it has no classes"
+    elif logits.ndim != 2 or logits.shape[1] < 2:
+        problem = f"its output for an image is of shape {list(logits.shape)[1:]}, not one number per class of several"
+    if problem:
+        raise UserError(f"model.distill.teacher {_no_classifier(config.source, problem)}")
+    try:
+        features = logits_and_features(network.model, image)[1]
+        problem = "" if features.ndim == 2 else f"they are of shape {list(features.shape)[1:]}"
+    except Exception as error:  # a network outside of timm's model contract
+        problem = one_line(error)
+    if problem and config.objective == "feature":
+        raise UserError(
+            f"model.distill.objective 'feature': the teacher {config.source!r} gives no pooled features ({problem}). "
+            "Set --model.distill.objective soft, or give another teacher."
         )
-    return Widths(answer.shape[1], _feature_width(network.model, image, config))
+    return logits.shape[1], 0 if problem else features.shape[1]
 
 
-def _cannot_take(size: int, network: OpenedNetwork, config: DistillConfig, reason: str) -> UserError:
-    if config.teacher_size is None:
-        return UserError(
-            f"model.distill.teacher {config.source!r}: it can't take images of {size} pixels ({reason}). Give their "
-            "side with --model.distill.teacher_size, or another teacher."
-        )
-    return UserError(
-        f"model.distill.teacher_size {size}: the teacher can't take images of this size ({reason}). Leave it out for "
-        f"the {network.image_size} pixels that the teacher was trained at."
+def _no_classifier(name: str, problem: str) -> str:
+    return (
+        f"{name!r}: not a classifier ({problem}). Give a network that was trained to classify, such as "
+        "regnety_160.deit_in1k."
     )
 
 
-def _why_no_classifier(answer: Any, declared: int | None) -> str:
-    if isinstance(answer, tuple | list):
-        return f"it answers with {len(answer)} tensors instead of one"
-    if not isinstance(answer, Tensor):
-        return f"it answers with a {type(answer).__name__}"
-    if declared == 0:
-        return "it has no classes"
-    if answer.ndim != 2:
-        return f"its answer to an image is of shape {list(answer.shape)[1:]}, instead of one number per class"
-    return "it has a single output" if answer.shape[1] < 2 else ""
+# ---- measuring
 
 
-def _feature_width(model: nn.Module, image: Tensor, config: DistillConfig) -> int:
-    try:
-        _, features = logits_and_features(model, image)
-        if features.ndim == 2:
-            return features.shape[1]
-        reason = f"they are of shape {list(features.shape)[1:]}"
-    except Exception as error:  # a network outside of timm's model contract
-        reason = one_line(error)
-    if config.objective == "feature":
-        raise UserError(
-            f"model.distill.objective 'feature': the teacher {config.source!r} gives no pooled features ({reason}). "
-            "Set --model.distill.objective soft, or give another teacher."
+@dataclass(frozen=True)
+class TeacherCheck:
+    """A teacher's top-1 accuracy on so many labeled images, and the share of their most frequent class."""
+
+    source: str
+    top1: float
+    majority: float
+    images: int
+
+    @property
+    def threshold(self) -> float:
+        """Bound that `top1` must exceed: the majority share m and two standard errors of it, 2 sqrt(m (1 - m) / n)."""
+        return self.majority + 2 * sqrt(self.majority * (1 - self.majority) / self.images)
+
+    def __str__(self) -> str:
+        return (
+            f"top-1 {self.top1:.1%} on {self.images} validation images (always predicting the most frequent class: "
+            f"{self.majority:.1%})"
         )
-    return 0
+
+
+def check_teacher(teacher: Teacher, batches: Iterable[dict[str, Any]]) -> TeacherCheck:
+    """Measure a teacher on labeled batches, and refuse one that is no better than guessing.
+
+    The null hypothesis is a teacher that always predicts the most frequent class: n images give it a top-1 of m, that
+    class's share of them, with a standard error of sqrt(m (1 - m) / n). A top-1 of at most m + 2 standard errors is
+    refused.
+
+    Args:
+        teacher: On its device.
+        batches: `image` `(B, 3, S, S)`, normalized for the student, and `label` `(B,)`, where -1 is not counted. They
+            should hold all classes: the first images of data that are sorted by class prove nothing.
+
+    Raises:
+        UserError: as above, and for images that can't show anything: none with a label, or too few of too few classes.
+    """
+    labels, correct = [], 0
+    for batch in batches:
+        known = batch["label"] >= 0
+        label = batch["label"][known].cpu()
+        if len(label):
+            predicted = teacher.logits(batch["image"][known].to(teacher.device)).argmax(dim=1)
+            correct += int((predicted.cpu() == label).sum())
+            labels.append(label)
+    if not labels:
+        raise _inconclusive("none of the validation images has a label")
+    counts = torch.cat(labels).bincount()
+    images = int(counts.sum())
+    check = TeacherCheck(teacher.source, correct / images, int(counts.max()) / images, images)
+    if check.threshold >= 1:
+        raise _inconclusive(
+            f"of {images} validation images, {check.majority:.1%} are of one class, so that no teacher could be "
+            "distinguished from one that always predicts it"
+        )
+    if check.top1 <= check.threshold:
+        raise UserError(
+            f"model.distill.teacher {check.source!r}: top-1 {check.top1:.1%} on {images} validation images, not above "
+            f"{check.threshold:.1%} (always predicting the most frequent class gives {check.majority:.1%}). Likely "
+            "reasons: another order of classes (--model.distill.class_map), untrained weights "
+            "(--model.distill.weights), other data (--data.path), another size (--model.distill.teacher_size) or "
+            "normalization. To skip this check, set --model.distill.check false."
+        )
+    return check
+
+
+def _inconclusive(problem: str) -> UserError:
+    return UserError(
+        f"model.distill.check: {problem}. Give validation images of all classes, or set --model.distill.check false."
+    )

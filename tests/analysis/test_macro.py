@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from shvit_pl.analysis import macro
 from shvit_pl.analysis.macro import bytes_of_places, places, receptive_fields, seconds_of_places, time_shares
 from shvit_pl.analysis.options import MacroOptions
-from shvit_pl.analysis.ready_network import ReadyNetwork, make_ready, measured_device
+from shvit_pl.analysis.study import make_ready, measured_device
 from shvit_pl.deploy.timing import bytes_moved
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost, cost_parts
@@ -32,10 +32,9 @@ def network(name="tiny", device="cpu", **options):
 
 @pytest.mark.parametrize(("name", "changes"), DESIGNS, ids=str)
 def test_the_parts_add_up_to_the_cost_of_the_design(name, changes):
-    design = resolve_design(name, **changes)
-    parts = cost_parts(design, 10, 128)
-    assert sum(part.cost.macs for part in parts) == cost(design, 10, 128).macs
-    assert sum(part.cost.params for part in parts) == cost(design, 10, 128).params
+    parts, whole = (count(resolve_design(name, **changes), 10, 128) for count in (cost_parts, cost))
+    assert sum(part.cost.macs for part in parts) == whole.macs
+    assert sum(part.cost.params for part in parts) == whole.params
     assert len({(part.stage, part.operation) for part in parts}) == len(parts)
 
 
@@ -62,19 +61,6 @@ def test_the_places_move_all_that_the_network_moves(name, changes):
     assert sum(moved.values()) == bytes_moved(ready.model, ready.images)
     assert set(moved) == {(part.stage, part.operation) for part in cost_parts(ready.opened.model.design)}
     assert all(moved.values())
-
-
-def test_more_tokens_move_more_of_attention_than_of_its_ffn():
-    model = create_model("macro_a").eval()
-    small, large = (traffic_of_stage_3(model, pixels) for pixels in (128, 256))
-    assert large["ffn"] / small["ffn"] < 4  # times as many tokens; the weights stay as they are
-    assert large["attention"] / small["attention"] > 4  # the scores grow by 16
-
-
-def traffic_of_stage_3(model, pixels):
-    images = torch.zeros(1, 3, pixels, pixels)
-    ready = ReadyNetwork(OpenedNetwork("macro_a", model, "design", pixels), model, images)
-    return {operation: number for (stage, operation), number in bytes_of_places(ready).items() if stage == "stage 3"}
 
 
 @pytest.mark.parametrize("name", ["macro_a", "tiny"])
@@ -112,19 +98,24 @@ def test_attention_sees_the_whole_image_and_nothing_sees_more():
     assert max(receptive_fields(resolve_design("s1"), 64).values()) == 64
 
 
-def test_all_places_are_timed_and_their_shares_add_up():
+def test_all_places_are_timed_their_shares_add_up_and_the_network_is_left_as_it_was():
     tiny = network()
+    before = {name: tensor.clone() for name, tensor in tiny.opened.model.state_dict().items()}
     (shares,) = time_shares([tiny], repeats=5)
     expected = {(part.stage, part.operation) for part in cost_parts(tiny.opened.model.design)}
-    assert set(shares) == set(places(tiny.model).values()) == expected
-    assert sum(share.share for share in shares.values()) == pytest.approx(1)
-    assert all(share.quartiles[0] <= share.share <= share.quartiles[1] for share in shares.values())
+    assert set(shares) == set(places(tiny.model).values()) == set(bytes_of_places(tiny)) == expected
+    assert sum(share for _, share, _ in shares.values()) == pytest.approx(1)
+    assert all(low <= share <= high for low, share, high in shares.values())
+    for model in (tiny.model, tiny.opened.model):
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    after = tiny.opened.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_the_time_of_a_place_is_that_of_its_modules(monkeypatch):
     """By a clock that only a module of a place moves: by 2 for a mixer of stage 2, else by 1."""
     tiny, now = network(), [0.0]
-    monkeypatch.setattr(macro, "_clock", lambda device: lambda: now[0])
+    monkeypatch.setattr(macro, "_now", lambda device: now[0])
 
     def spend(seconds):
         return lambda *_: now.__setitem__(0, now[0] + seconds)
@@ -135,17 +126,6 @@ def test_the_time_of_a_place_is_that_of_its_modules(monkeypatch):
         expected[place] = expected.get(place, 0) + seconds
         next(tiny.model.get_submodule(name).modules()).register_forward_hook(spend(seconds))
     assert seconds_of_places(tiny) == expected
-
-
-def test_the_network_is_left_as_it_was():
-    tiny = network()
-    before = {name: tensor.clone() for name, tensor in tiny.opened.model.state_dict().items()}
-    bytes_of_places(tiny)
-    time_shares([tiny], repeats=1)
-    for model in (tiny.model, tiny.opened.model):
-        assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-    after = tiny.opened.model.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.gpu

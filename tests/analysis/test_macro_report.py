@@ -1,7 +1,5 @@
 """What `analyze macro` prints and leaves behind; its sentences say what the numbers do."""
 
-import csv
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,54 +8,45 @@ import pytest
 import torch
 
 from shvit_pl.analysis import macro, macro_report
-from shvit_pl.analysis.macro import Load, MeasuredDesign, MeasuredPart, Peaks, TimeShare
-from shvit_pl.analysis.macro_report import ratios, sentences
+from shvit_pl.analysis.macro import Load, MeasuredDesign, MeasuredPart, Peaks
+from shvit_pl.analysis.macro_report import ratio, sentences
 from shvit_pl.cli import main
-from shvit_pl.deploy.timing import images_per_second
+from shvit_pl.deploy.timing import Rate, images_per_second
 from shvit_pl.designs.cost import cost, cost_parts
 from shvit_pl.designs.named import NAMED
-from tests.analysis.pictures import colors
+from tests.analysis.studies import colors, facts, rows
 
 SMALL = ["--device=cpu", "--batch_size=1", "--image_size=64", "--repeats=5"]
 PEAKS = Peaks(flops=1e12, bytes=1e11)  # ridge 10
-PIXELS = {"macro_a": 224, "macro_b": 224, "s1": 224, "tiny": 128}
 
 
-@pytest.fixture(autouse=True)
-def _briefly(request, monkeypatch):
+@pytest.fixture
+def _briefly(monkeypatch):
     """Measure briefly, and no peaks."""
-    if not request.node.get_closest_marker("slow"):
-        monkeypatch.setattr(macro, "images_per_second", partial(images_per_second, rounds=3, seconds=0.01))
-        monkeypatch.setattr(macro_report, "peaks", lambda device, dtype: (1e11, 1e10))
-
-
-def rows(folder="macro"):
-    with (Path(folder) / "macro.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def facts(folder="macro"):
-    return json.loads((Path(folder) / "macro.json").read_text())
+    monkeypatch.setattr(macro, "images_per_second", partial(images_per_second, rounds=3, seconds=0.01))
+    monkeypatch.setattr(macro_report, "peaks", lambda device, dtype: (1e11, 1e10))
 
 
 def check_two_designs(printed):
+    found = facts("macro/macro.json")
     for name in ("macro_a", "macro_b"):
-        own = [row for row in rows() if row["design"] == name]
+        own = [row for row in rows("macro/macro.csv") if row["design"] == name]
         assert sum(int(row["macs"]) for row in own) == cost(NAMED[name], 1000, 64).macs
         for column in ("macs_percent", "time_percent"):
             assert sum(float(row[column]) for row in own) == pytest.approx(100, abs=0.05)
-        whole = facts()["designs"][name]
+        whole = found["designs"][name]
         milliseconds = 1000 / whole["images_per_second"]
         assert sum(float(row["milliseconds"]) for row in own) == pytest.approx(milliseconds, rel=1e-3)
         assert whole["whole"]["milliseconds"] == pytest.approx(milliseconds)
         assert sum(stage["bytes"] for stage in whole["stages"].values()) == sum(int(row["bytes"]) for row in own)
     assert {file.name for file in Path("macro").iterdir()} == {"macro.csv", "macro.json", "macro.png"}
     assert colors("macro/macro.png") >= 6
-    for said in facts()["said"]:
-        assert said in printed
+    for sentence in found["findings"]:
+        assert sentence in printed
     assert "ridge at" in printed
 
 
+@pytest.mark.usefixtures("_briefly")
 def test_two_designs_side_by_side_add_up(capsys):
     assert main(["analyze", "macro", *SMALL]) == 0
     check_two_designs(capsys.readouterr().out)
@@ -67,32 +56,30 @@ def test_two_designs_side_by_side_add_up(capsys):
 def test_two_designs_side_by_side_add_up_with_measured_peaks(capsys):
     assert main(["analyze", "macro", *SMALL]) == 0
     check_two_designs(capsys.readouterr().out)
-    peaks = facts()["peaks"]
+    peaks = facts("macro/macro.json")["peaks"]
     assert peaks["ridge"] == pytest.approx(peaks["flop_per_second"] / peaks["bytes_per_second"])
 
 
-def test_a_stage_is_below_the_ridge_as_the_peaks_say():
-    assert main(["analyze", "macro", "tiny", "--threads=2", *SMALL]) == 0
-    assert facts()["peaks"] == {"flop_per_second": 1e11, "bytes_per_second": 1e10, "ridge": 10}
-    for stage in facts()["designs"]["tiny"]["stages"].values():
+@pytest.mark.usefixtures("_briefly")
+def test_stages_are_below_the_ridge_as_the_peaks_say_and_a_run_is_taken_at_its_own_size(multi_head_run):
+    run = str(multi_head_run)
+    assert main(["analyze", "macro", run, "--threads=2", "--device=cpu", "--batch_size=1", "--repeats=5"]) == 0
+    found = facts("macro/macro.json")
+    assert found["peaks"] == {"flop_per_second": 1e11, "bytes_per_second": 1e10, "ridge": 10}
+    for stage in found["designs"][run]["stages"].values():
         assert stage["below_the_ridge"] == (stage["flop"] / stage["bytes"] < 10)
         assert stage["gflop_per_second"] == pytest.approx(stage["flop"] / stage["milliseconds"] / 1e6)
-    under = facts()["conditions"]
-    assert (under["threads"], under["image_size"], under["batch_size"]) == (2, {"tiny": 64}, 1)
+    under = found["conditions"]
+    assert (under["threads"], under["image_size"], under["batch_size"]) == (2, {run: 64}, 1)
     assert under["torch"] == torch.__version__
     assert torch.get_num_threads() == 1  # as before
-
-
-def test_a_run_of_ours_is_taken_at_its_own_size(multi_head_run):
-    assert main(["analyze", "macro", str(multi_head_run), "--device=cpu", "--batch_size=1", "--repeats=5"]) == 0
-    assert facts()["conditions"]["image_size"] == {str(multi_head_run): 64}
 
 
 @pytest.mark.parametrize("name", ["timm:shvit_s1", "timm:deit_tiny_patch16_224"])
 def test_models_of_timm_are_refused(name, capsys):
     assert main(["analyze", "macro", name]) == 2
     message = capsys.readouterr().err
-    assert "Give a design (shvit-pl designs has them)" in message
+    assert "Give a design (shvit-pl designs lists them)" in message
     assert "analyze runtime takes models of timm" in message
     assert list(Path().iterdir()) == []
 
@@ -100,11 +87,12 @@ def test_models_of_timm_are_refused(name, capsys):
 @pytest.mark.gpu
 def test_the_macro_study_on_a_gpu():
     assert main(["analyze", "macro", "--device=cuda", "--batch_size=64", "--dtype=bf16", "--repeats=5"]) == 0
-    assert facts()["conditions"]["device"] == torch.cuda.get_device_name()
-    assert facts()["ratios"][0]["here"] > 1
+    found = facts("macro/macro.json")
+    assert found["conditions"]["device"] == torch.cuda.get_device_name()
+    assert found["ratios"][0]["here"] > 1
 
 
-def made(name, slowest, rate, intensity=5):
+def made(name, slowest, rate, intensity=5, pixels=224):
     """A design of which one stage takes nine tenths of the time, and all do as many FLOP per byte."""
     parts = cost_parts(NAMED[name])
     stages = list(dict.fromkeys(part.stage for part in parts))
@@ -113,18 +101,20 @@ def made(name, slowest, rate, intensity=5):
         alike = sum(other.stage == part.stage for other in parts)
         share = (0.9 if part.stage == slowest else 0.1 / (len(stages) - 1)) / alike
         flops = 2 * part.cost.macs
-        load = Load(flops, flops // intensity, share / rate)
-        measured.append(MeasuredPart(part, 1, load, TimeShare(share, (share, share))))
-    return MeasuredDesign(name, NAMED[name], 1, (rate, rate, rate), tuple(measured))
+        measured.append(MeasuredPart(part, 1, Load(flops, flops // intensity, share / rate), (share, share, share)))
+    return MeasuredDesign(name, NAMED[name], pixels, 1, Rate((rate,)), tuple(measured))
 
 
 @pytest.mark.parametrize("stage", ["stem", "stage 1", "stage 3"])
 def test_the_slowest_stage_is_named_with_its_shares(stage):
-    said, _ = sentences([made("macro_a", stage, 10)], PEAKS, PIXELS)
-    assert f"{stage} takes most: 90% of the time" in said
+    design = made("macro_a", stage, 10)
+    assert design.slowest == stage
+    assert sum(load.seconds for load in design.stages.values()) == pytest.approx(design.whole.seconds) == 1 / 10
+    sentence, _ = sentences([design], PEAKS)
+    assert f"{stage} takes most: 90% of the time" in sentence
     macs = sum(part.cost.macs for part in cost_parts(NAMED["macro_a"]))
     of_stage = sum(part.cost.macs for part in cost_parts(NAMED["macro_a"]) if part.stage == stage)
-    assert f"and {of_stage / macs:.0%} of the MACs" in said
+    assert f"and {of_stage / macs:.0%} of the MACs" in sentence
 
 
 @pytest.mark.parametrize(
@@ -137,34 +127,25 @@ def test_the_slowest_stage_is_named_with_its_shares(stage):
     ],
 )
 def test_the_limit_is_that_of_its_side_of_the_ridge(intensity, limit):
-    said, _ = sentences([made("s1", "stage 2", 10, intensity)], PEAKS, PIXELS)
-    assert limit in said
+    sentence, _ = sentences([made("s1", "stage 2", 10, intensity)], PEAKS)
+    assert limit in sentence
 
 
 def test_the_least_efficient_stage_takes_more_of_the_time_than_of_the_macs():
-    _, said = sentences([made("macro_a", "stage 1", 10)], PEAKS, PIXELS)
-    assert "stage 1 has the highest time per MAC" in said
-    assert said.endswith("90% of the time and 2% of the MACs.")
+    _, sentence = sentences([made("macro_a", "stage 1", 10)], PEAKS)
+    assert "stage 1 has the highest time per MAC" in sentence
+    assert sentence.endswith("90% of the time and 2% of the MACs.")
 
 
 def test_the_papers_speeds_stand_beside_ours_where_it_has_them():
     first, second = made("macro_a", "stem", 10), made("macro_b", "stem", 25)
-    *_, said = sentences([first, second], PEAKS, PIXELS)
-    assert "macro_b / macro_a: 25 / 10 images/s, 2.50 times" in said
-    assert "3.00 on a GPU, 2.75 by ONNX Runtime on a CPU (Fig. 2: (b) / Fig. 2: (a))." in said
-    (ratio,) = ratios([first, second], PIXELS)
-    assert ratio["here"] == pytest.approx(2.5)
-    assert ratio["paper_gpu"] == pytest.approx(33810 / 11267)
-    assert ratio["paper_cpu"] is None
-    *_, said = sentences([first, second], PEAKS, {**PIXELS, "macro_a": 64})
-    assert said.endswith("2.50 times.")
-    *_, said = sentences([made("s1", "stem", 10), made("tiny", "stem", 25)], PEAKS, PIXELS)
-    assert said.endswith("2.50 times.")
-
-
-def test_shares_are_of_the_whole():
-    design = made("macro_b", "stage 1", 4)
-    assert design.whole.seconds == pytest.approx(1 / 4)
-    assert sum(load.seconds for load in design.stages.values()) == pytest.approx(1 / 4)
-    assert design.slowest() == "stage 1"
-    assert replace(design, parts=design.parts[:1]).slowest() == "stem"
+    *_, sentence = sentences([first, second], PEAKS)
+    assert "macro_b / macro_a: 25 / 10 images/s, 2.50 times" in sentence
+    assert "3.00 on a GPU, 2.75 by ONNX Runtime on a CPU (Fig. 2: (b) / Fig. 2: (a))." in sentence
+    found = ratio(first, second)
+    assert found["here"] == pytest.approx(2.5)
+    assert found["paper_gpu"] == pytest.approx(33810 / 11267)
+    assert found["paper_cpu"] is None
+    for pair in [(replace(first, pixels=64), second), (made("s1", "stem", 10), made("tiny", "stem", 25, pixels=128))]:
+        *_, sentence = sentences(pair, PEAKS)
+        assert sentence.endswith("2.50 times.")

@@ -11,7 +11,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from shvit_pl.analysis.heads.attention import unfused
 from shvit_pl.analysis.options import RuntimeOptions
-from shvit_pl.analysis.ready_network import make_ready, measured_device
 from shvit_pl.analysis.runtime import (
     KINDS,
     MARK,
@@ -26,6 +25,7 @@ from shvit_pl.analysis.runtime import (
     scaled,
     summed_up,
 )
+from shvit_pl.analysis.study import make_ready, measured_device
 from shvit_pl.models import create_model
 from shvit_pl.models.open_network import open_network
 
@@ -61,12 +61,8 @@ CHAINS = [
 ]
 
 
-@pytest.mark.parametrize(("chain", "kind"), CHAINS, ids=[" < ".join(chain) for chain, _ in CHAINS])
-def test_an_operator_has_the_kind_of_the_first_known_name(chain, kind):
-    assert kind_of(chain) == kind
-
-
-def test_no_operator_is_of_two_kinds_and_most_are_torchs():
+def test_an_operator_has_the_kind_of_the_first_known_name_and_none_is_of_two_kinds():
+    assert [(chain, kind_of(chain)) for chain, _ in CHAINS] == CHAINS
     names = Counter(name for names in OPERATORS.values() for name in names.split())
     assert [name for name, number in names.items() if number > 1] == []
     assert set(OPERATORS) == set(KINDS) - {"other"}
@@ -85,19 +81,20 @@ NETWORKS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "changes", "words"), NETWORKS, ids=[name for name, _, _ in NETWORKS])
-def test_the_attention_of_timms_networks_is_found(name, changes, words):
-    assert part_words(attention_parts(timm.create_model(name, **changes))) == words
+OURS = [
+    ("tiny", {}, "4 x SelfAttention with its residual"),
+    ("tiny", {"single_head": "bottleneck"}, "4 x BottleneckAttention with its residual"),
+    ("tiny", {"mixers": ("conv",) * 3}, ""),
+]
 
 
-def test_the_attention_of_ours_is_the_mixer_with_its_residual():
-    assert part_words(attention_parts(create_model("tiny"))) == "4 x SelfAttention with its residual"
-    bottleneck = create_model("tiny", single_head="bottleneck")
-    assert part_words(attention_parts(bottleneck)) == "4 x BottleneckAttention with its residual"
-    assert attention_parts(create_model("tiny", mixers=("conv",) * 3)) == []
+@pytest.mark.parametrize(("name", "changes", "words"), [*NETWORKS, *OURS], ids=str)
+def test_the_attention_of_timms_networks_and_ours_is_found(name, changes, words):
+    create = create_model if name == "tiny" else timm.create_model
+    assert part_words(attention_parts(create(name, **changes))) == words
 
 
-@pytest.mark.parametrize(("name", "changes", "_"), NETWORKS[:3], ids=[name for name, _, _ in NETWORKS[:3]])
+@pytest.mark.parametrize(("name", "changes", "_"), NETWORKS[:3], ids=str)
 def test_between_the_marks_is_all_of_attention_and_nothing_of_the_ffn(name, changes, _):
     inside = operators(timm.create_model(name, **changes).eval())
     assert inside["aten::linear"] >= 2 * 2  # queries, keys and values; projection; of SwinV2 the biases'
@@ -137,8 +134,8 @@ def test_shares_have_a_sum_of_a_hundred_and_nothing_is_dropped():
     shares = summed_up([first, second, third], "all")
     assert shares.percent["matrix product"] == pytest.approx(60)
     assert shares.percent["other"] == pytest.approx(10)
-    assert sum(shares.percent.values()) == pytest.approx(100)
-    assert shares.memory_bound == pytest.approx(40)
+    assert sum(shares.percent[kind] for kind in KINDS) == pytest.approx(100)
+    assert shares.percent["memory-bound"] == pytest.approx(40)
     assert shares.quartiles["memory-bound"] == pytest.approx((30, 45))
     assert list(shares.operators) == [("aten::mm", "matrix product"), ("aten::add", "elementwise"), ("?", "other")]
     assert shares.operators["?", "other"] == pytest.approx(10)
@@ -166,17 +163,9 @@ QUICK = [("s2", "attention"), (DEIT, "attention"), (SWIN, "network")]
 def test_hardly_anything_is_of_no_known_kind(name, scope):
     (shares,) = measure([network(name)], scope, repeats=1)
     assert shares.percent["other"] < 1
-    assert sum(shares.percent.values()) == pytest.approx(100)
+    assert sum(shares.percent[kind] for kind in KINDS) == pytest.approx(100)
     assert sum(shares.operators.values()) == pytest.approx(100)
     assert all(shares.percent[kind] > 0 for kind in KINDS if kind != "other")
-
-
-def test_the_scope_of_attention_leaves_out_the_ffn_and_the_stem(deit):
-    attention, whole = (
-        {name for name, _ in measure([deit], scope, 1)[0].operators} for scope in ("attention", "network")
-    )
-    assert attention < whole
-    assert {"aten::gelu", "aten::conv2d"} <= whole - attention
 
 
 def test_the_time_is_that_of_the_operators_between_the_marks(deit):
@@ -188,10 +177,14 @@ def test_the_time_is_that_of_the_operators_between_the_marks(deit):
     assert all(time > 0 for time in times.values())
 
 
-def test_fused_attention_is_off_for_a_while_and_the_network_stays(deit):
+def test_attention_is_not_fused_its_scope_has_no_ffn_and_stem_and_the_network_stays(deit):
     before = {name: tensor.clone() for name, tensor in deit.model.state_dict().items()}
-    (shares,) = measure([deit], "attention", repeats=1)
-    assert not any("scaled_dot_product" in name for name, _ in shares.operators)
+    attention, whole = (
+        {name for name, _ in measure([deit], scope, 1)[0].operators} for scope in ("attention", "network")
+    )
+    assert attention < whole
+    assert {"aten::gelu", "aten::conv2d"} <= whole - attention
+    assert not any("scaled_dot_product" in name for name in whole)
     assert all(block.attn.fused_attn for block in deit.model.blocks)
     assert all(torch.equal(before[name], tensor) for name, tensor in deit.model.state_dict().items())
     with profile() as profiler:

@@ -27,27 +27,18 @@ def test_training_and_validation_crops_share_no_pixel(name):
     assert seen.mean() > 0.35  # of the two halves of all pixels: the crops are all over them
 
 
-def test_the_folder_is_read_as_it_is_and_the_same_every_time(tmp_path):
-    for folder in ("crops", "again"):
-        main(tmp_path / folder, crops=2, validation_crops=1, size=16)
+def test_the_folder_is_read_as_it_is_and_depends_on_the_seed_alone(tmp_path):
+    for folder, changes in (("crops", {}), ("again", {}), ("gray", {"gray": True}), ("other", {"seed": 1})):
+        main(tmp_path / folder, crops=2, validation_crops=1, size=16, **changes)
     files = sorted(path.relative_to(tmp_path / "crops") for path in (tmp_path / "crops").rglob("*.png"))
     assert len(files) == 15 * 3
     for file in files:
         assert (tmp_path / "crops" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+    gray, first, second = (Image.open(tmp_path / f / "train/coffee/0000.png") for f in ("gray", "crops", "other"))
+    assert (gray.mode, first.mode) == ("L", "RGB")
+    assert np.abs(np.asarray(first, int) - np.asarray(second, int)).max() > 20
     data = HFImageDataModule(path=str(tmp_path / "crops"), batch_size=4)
     data.setup("fit")
     assert (data.rows("train"), data.rows("validate"), len(data.class_names)) == (30, 15, 15)
-
-
-def test_gray_crops_are_gray_and_another_seed_gives_others(tmp_path):
-    for folder, changes in (("gray", {"gray": True}), ("first", {}), ("second", {"seed": 1})):
-        main(tmp_path / folder, crops=1, validation_crops=1, size=16, **changes)
-    gray, first, second = (Image.open(tmp_path / f / "train/coffee/0000.png") for f in ("gray", "first", "second"))
-    assert (gray.mode, first.mode) == ("L", "RGB")
-    assert np.abs(np.asarray(first, int) - np.asarray(second, int)).max() > 20
-
-
-def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
-    (tmp_path / "mine.txt").write_text("")
     with pytest.raises(UserError, match="not empty"):
         main(tmp_path)

@@ -45,19 +45,14 @@ def test_a_slow_decoder_is_waited_for_and_the_run_says_so(monkeypatch, tmp_path,
     assert f"{shares[0]:.0%} of the time" in out.split("result")[1]
 
 
-def test_a_slow_network_waits_for_nothing_and_nothing_is_said(monkeypatch, tmp_path, capsys):
+def test_a_slow_network_and_a_slow_validation_are_no_waiting(monkeypatch, tmp_path, capsys):
     slow(monkeypatch, ClassificationModule, "training_step", 1.0)
-    assert fit(LONGER, "--trainer.max_epochs=1") == 0
+    slow(monkeypatch, ClassificationModule, "validation_step", 0.3)
+    validating = ["--trainer.val_check_interval=2", "--trainer.limit_val_batches=2"]
+    assert fit(LONGER, "--trainer.max_epochs=1", *validating) == 0
     share = read_summary(tmp_path / "runs" / "tiny" / "version_0")["data_wait"]
     assert 0 < share < 0.2
     assert "waited for images" not in capsys.readouterr().out
-
-
-def test_a_slow_validation_is_no_waiting(monkeypatch, tmp_path):
-    slow(monkeypatch, ClassificationModule, "validation_step", 0.3)
-    slow(monkeypatch, ClassificationModule, "training_step", 0.3)
-    assert fit(LONGER, "--trainer.val_check_interval=2", "--trainer.limit_val_batches=2") == 0
-    assert read_summary(tmp_path / "runs" / "tiny" / "version_0")["data_wait"] < 0.3
 
 
 def test_a_run_of_one_step_knows_nothing_of_it(tmp_path):

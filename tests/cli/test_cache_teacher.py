@@ -11,7 +11,7 @@ from shvit_pl import DistillationModule, DistillConfig
 from shvit_pl.runs.folder import read_summary
 from shvit_pl.teachers import teacher as teacher_module
 from shvit_pl.teachers.cache import TeacherCacher
-from shvit_pl.teachers.teacher import open_teacher
+from shvit_pl.teachers.teacher import Teacher
 from tests.cli.runs import (
     EVERYTHING,
     answers,
@@ -55,7 +55,7 @@ def test_what_it_writes_and_where_is_printed_and_a_second_time_it_writes_nothing
     before = times(tmp_path / "cache")
     assert cache_teacher(*flags, "--seed_everything=7", "--data.batch_size=32") == 0
     printed = capsys.readouterr().out
-    assert "whole" in printed
+    assert "complete: train" in printed
     assert "teacher:" not in printed  # it is not even opened
     assert times(tmp_path / "cache") == before
 
@@ -72,9 +72,9 @@ def test_a_run_on_a_cache_gets_the_answers_that_its_teacher_gives_to_its_images(
 
     monkeypatch.setattr(DistillationModule, "_teacher_forward", keep)
     assert fit(*flags) == 0
-    assert read_summary(only_run(tmp_path))["teacher"].startswith(f"{run}, answers from {folder}; top-1 ")
+    assert read_summary(only_run(tmp_path))["teacher"].startswith(f"{run}, logits from {folder}; top-1 ")
     config = DistillConfig(str(run), teacher_precision="fp32")
-    teacher = open_teacher(config, CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    teacher = Teacher(config, CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     assert len(seen) == 8
     for images, cached in seen:
         online = teacher.logits(images)
@@ -90,11 +90,11 @@ def test_a_run_on_a_cache_that_was_stopped_resumes_exactly(caches, tmp_path):
 
 
 @pytest.mark.parametrize("limit", ["--trainer.limit_predict_batches=1", "--trainer.fast_dev_run=true"])
-def test_what_is_not_whole_is_not_called_so(limit, caches, capsys):
+def test_an_incomplete_cache_is_not_called_complete(limit, caches, capsys):
     assert cache_teacher(*caches["plain"][1], "--model.distill.cache=cut", limit) == 0
     printed = capsys.readouterr().out
     assert "files are there; the same command goes on" in printed
-    assert "whole" not in printed
+    assert "complete: train" not in printed
 
 
 def test_a_cache_that_was_begun_in_another_precision_is_not_completed(caches, refused, monkeypatch):

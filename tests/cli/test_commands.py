@@ -107,7 +107,7 @@ def test_weights_to_start_from_are_loaded_and_the_report_is_kept(run, image_fold
     assert fit(f"--data.path={image_folder}", "--data.batch_size=4", start) == 0
     summary = read_summary(only_run(tmp_path))
     assert summary["classes"] == ["blue", "red"]
-    assert "re-initialised head (10 classes in the source, 2 here)" in summary["init"]
+    assert "re-initialized head (10 classes in the source, 2 here)" in summary["init"]
 
 
 @pytest.mark.parametrize(("flag", "prefix"), [("false", "model."), ("true", "ema.module.")])

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from shvit_pl.cli import main
-from shvit_pl.data.samplers import TrainSampler
+from shvit_pl.data.loaders import TrainSampler
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import (
     QUICK,
@@ -95,7 +95,7 @@ def test_two_processes_on_a_cache_equal_one_and_write_the_cache_that_one_writes(
     two = fit_in_two_processes(tmp_path / "two", *FROZEN, "--data.batch_size=8", *flags)
     assert_two_equal_one(two, tmp_path, *flags)
     printed = run_in_two_processes("cache-teacher", *FROZEN, *cache_flags(run, tmp_path / "both", *MIXED))
-    for line in ("teacher: ", "files to write", "whole: "):
+    for line in ("teacher: ", "files to write", "complete: "):
         assert printed.count(line) == 1
     assert_same(answers(tmp_path / "both"), answers(tmp_path / "one"))
     assert not list((tmp_path / "both").glob("*.partial"))

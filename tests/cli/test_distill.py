@@ -33,7 +33,7 @@ def test_table_and_summary_say_who_teaches_and_how_well(distilled):
     note = read_summary(folder)["teacher"]
     assert note.startswith(f"{teacher}, 1.0 M parameters, 10 classes matched by name, 64 px, ")
     assert "; top-1 " in note
-    assert "on 256 validation images (always naming the most frequent class: 12.1%)" in note
+    assert "on 256 validation images (always predicting the most frequent class: 12.1%)" in note
     assert "".join(f"teacher{note}data".split()) in "".join(printed.split())  # wherever lines are folded
 
 
@@ -72,7 +72,7 @@ def test_a_distilled_checkpoint_holds_no_teacher_and_loads_into_a_model_of_one_h
         two, one = create_model("tiny", num_classes=10, distilled=True), create_model("tiny", num_classes=10)
         for model in (two, one):
             report = load_weights(model, distilled[0] / "checkpoints" / "last.ckpt", averaged=averaged)
-            assert not report.reinitialised
+            assert not report.reinitialized
             assert not {key for key in report.unexpected if not key.startswith("head_dist")}
         torch.testing.assert_close(one.eval()(images), two.eval()(images))
 
@@ -82,7 +82,7 @@ def test_a_distillation_may_begin_with_trained_weights(distilled, run, tmp_path)
     flags = [f"--model.distill.teacher={run}", *ONE_STEP]
     assert fit(*flags, f"--model.init_from={last}", "--run_name=of_two_heads") == 0
     assert fit(*flags, f"--model.init_from={best}", "--model.distill.heads=single") == 0
-    assert "re-initialised" not in read_summary(tmp_path / "runs" / "of_two_heads" / "version_0")["init"]
+    assert "re-initialized" not in read_summary(tmp_path / "runs" / "of_two_heads" / "version_0")["init"]
     summary = read_summary(only_run(tmp_path))
     assert summary["init"].endswith(f"tensors from {best}")
     assert summary["metrics"]["val/acc1"] > 0.2  # by its first weights: it has hardly trained

@@ -4,7 +4,7 @@ import pytest
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from shvit_pl import ClassificationModule
-from shvit_pl.callbacks.finite_loss import _NONE
+from shvit_pl.callbacks.finite_loss import _NO_STEP
 from shvit_pl.modules.config import OptimConfig
 from shvit_pl.modules.optim import make_schedule
 from tests.cli.runs import content, fit, only_run
@@ -63,7 +63,7 @@ def test_the_device_is_waited_for_every_log_every_n_steps_only(monkeypatch):
 
     monkeypatch.setattr(SingleDeviceStrategy, "reduce", reduce)
     assert fit(*FLAGS, "--trainer.max_epochs=1", "--trainer.enable_checkpointing=false") == 0
-    notes = [tensor for tensor in reads if tensor.item() == _NONE]
+    notes = [tensor for tensor in reads if tensor.item() == _NO_STEP]
     assert len(notes) == 2 + 2  # of 8 steps: two logs, and validation and the epoch's end
 
 

@@ -36,8 +36,8 @@ def test_a_folder_says_its_design_and_classes(tmp_path):
     found = read_pretrained(str(tmp_path / "saved"))
     design = resolve_design("tiny", patch_size=8, stages=4, stage1="attention")
     assert replace(found.design, image_size=design.image_size) == design
-    assert found.class_names == found.labels == NAMES
-    assert found.data == {"image_size": 128, "crop_pct": 0.875}
+    assert found.class_names == found.network.class_names == NAMES
+    assert found.network.data == {"image_size": 128, "crop_pct": 0.875}
 
 
 def test_a_paper_model_of_timm_is_known_by_its_name(tmp_path):
@@ -46,7 +46,8 @@ def test_a_paper_model_of_timm_is_known_by_its_name(tmp_path):
     found = read_pretrained(str(tmp_path / "s1"))
     assert found.design == NAMED["s1"]
     assert found.class_names is None  # the data's, then
-    assert (found.labels[0], found.other_names[0]) == ("tench, Tinca tinca", "n01440764, tench, Tinca tinca")
+    network = found.network
+    assert (network.class_names[0], network.descriptions[0]) == ("tench, Tinca tinca", "n01440764, tench, Tinca tinca")
     assert load_weights(create_model("s1"), tmp_path / "s1").loaded == len(model.state_dict())
 
 

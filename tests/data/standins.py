@@ -9,7 +9,7 @@ import json
 from io import BytesIO
 
 import yaml
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
 
 Files = dict[str, bytes]
@@ -26,10 +26,8 @@ PETS = tuple(f"breed_{n}" for n in range(37))
 IMAGENET = tuple(f"n{n:08}, with a synonym" for n in range(1000))  # the real names hold commas, too
 
 
-def encoded(
-    shade: int = 0, mode: str = "RGB", size: tuple[int, int] = (40, 32), orientation: int | None = None
-) -> bytes:
-    """One image of one colour as JPEG, or as PNG where JPEG has no such mode."""
+def encoded(shade=0, mode="RGB", size=(40, 32), orientation=None) -> bytes:
+    """One image of one color as JPEG, or as PNG where JPEG has no such mode."""
     image = PILImage.new("RGB", size, (shade % 256, shade // 4 % 256, 128)).convert(mode)
     exif = PILImage.Exif()
     if orientation:
@@ -39,38 +37,27 @@ def encoded(
     return buffer.getvalue()
 
 
-def parquet(rows: dict[str, list], features: Features) -> bytes:
-    """A parquet file as `push_to_hub` writes it; images are given as bytes."""
-    columns = {
-        name: [{"bytes": value, "path": None} for value in values] if isinstance(features[name], Image) else values
-        for name, values in rows.items()
-    }
-    buffer = BytesIO()
-    Dataset.from_dict(columns, features=features).to_parquet(buffer)
-    return buffer.getvalue()
-
-
 def card(**configs: dict[str, str]) -> bytes:
     """A README whose header says which files each configuration has: `default={"train": "data/train-*"}`."""
     header = [
-        {
-            "config_name": name,
-            "data_files": [{"split": split, "path": path} for split, path in splits.items()],
-        }
+        {"config_name": name, "data_files": [{"split": split, "path": path} for split, path in splits.items()]}
         for name, splits in configs.items()
     ]
     return f"---\n{yaml.safe_dump({'configs': header})}---\n".encode()
 
 
-def _splits(folder: str, splits: dict[str, list[int]], image: str, **labels: tuple[str, ...]) -> Files:
-    """Parquet files of several splits: the first label is as given, the others are its remainder."""
+def _splits(folder: str, splits: dict[str, list[int]], image="image", images=None, **labels: tuple[str, ...]) -> Files:
+    """Parquet files as `push_to_hub` writes them: the first label is as given, the others are its remainder."""
     features = Features({image: Image(), **{name: ClassLabel(names=list(names)) for name, names in labels.items()}})
     files = {}
     for split, values in splits.items():
-        rows: dict[str, list] = {image: [encoded(n) for n in range(len(values))]}
+        encoded_images = (images or {}).get(split) or [encoded(n) for n in range(len(values))]
+        rows: dict[str, list] = {image: [{"bytes": data, "path": None} for data in encoded_images]}
         for name, names in labels.items():
             rows[name] = [value % len(names) if value >= 0 else -1 for value in values]
-        files[f"{folder}/{split}-00000-of-00001.parquet"] = parquet(rows, features)
+        buffer = BytesIO()
+        Dataset.from_dict(rows, features=features).to_parquet(buffer)
+        files[f"{folder}/{split}-00000-of-00001.parquet"] = buffer.getvalue()
     return files
 
 
@@ -78,84 +65,56 @@ def _every(classes: tuple[str, ...], times: int) -> list[int]:
     return list(range(len(classes))) * times
 
 
+def _with_card(folder: str, config: str, splits: dict[str, list[int]], *args, **labels) -> Files:
+    """The same with a README that names one configuration."""
+    files = {split: f"{folder}/{split}-*" for split in splits}
+    return _splits(folder, splits, *args, **labels) | {"README.md": card(**{config: files})}
+
+
 def cifar10() -> Files:
     """`img`, `label`; one configuration with a name of its own."""
-    files = _splits("plain_text", {"train": _every(CIFAR10, 10), "test": _every(CIFAR10, 1)}, "img", label=CIFAR10)
-    return files | {"README.md": card(plain_text={"train": "plain_text/train-*", "test": "plain_text/test-*"})}
+    splits = {"train": _every(CIFAR10, 10), "test": _every(CIFAR10, 1)}
+    return _with_card("plain_text", "plain_text", splits, "img", label=CIFAR10)
 
 
 def cifar100() -> Files:
     """`img` and two label columns."""
-    labels = {"fine_label": CIFAR100, "coarse_label": CIFAR100_COARSE}
-    files = _splits("cifar100", {"train": _every(CIFAR100, 2), "test": _every(CIFAR100, 1)}, "img", **labels)
-    return files | {"README.md": card(cifar100={"train": "cifar100/train-*", "test": "cifar100/test-*"})}
+    splits = {"train": _every(CIFAR100, 2), "test": _every(CIFAR100, 1)}
+    return _with_card("cifar100", "cifar100", splits, "img", fine_label=CIFAR100, coarse_label=CIFAR100_COARSE)
 
 
 def imagenette() -> Files:
     """`image`, `label`; one split, no README, and the `dataset_infos.json` that `push_to_hub` wrote in 2022."""
-    files = _splits("data", {"train": _every(IMAGENETTE, 12)}, "image", label=IMAGENETTE)
     features = {
         "image": {"decode": True, "id": None, "_type": "Image"},
         "label": {"num_classes": 10, "names": IMAGENETTE, "id": None, "_type": "ClassLabel"},
     }
     split = {"name": "train", "num_bytes": 1, "num_examples": 120, "dataset_name": "imagenette2-320"}
     infos = {"johnowhitaker--imagenette2-320": {"features": features, "splits": {"train": split}}}
-    return files | {"dataset_infos.json": json.dumps(infos).encode()}
+    files = {"dataset_infos.json": json.dumps(infos).encode()}
+    return files | _splits("data", {"train": _every(IMAGENETTE, 12)}, label=IMAGENETTE)
 
 
 def food101() -> Files:
     """`image`, `label`; the official test images are the split `validation`."""
-    files = _splits("data", {"train": _every(FOOD101, 1), "validation": _every(FOOD101, 1)}, "image", label=FOOD101)
-    return files | {"README.md": card(default={"train": "data/train-*", "validation": "data/validation-*"})}
+    return _with_card("data", "default", dict.fromkeys(("train", "validation"), _every(FOOD101, 1)), label=FOOD101)
 
 
 def oxford_pets() -> Files:
-    """`image`, `label` (breeds), `image_id`, `label_cat_dog`."""
-    features = Features(
-        {
-            "image": Image(),
-            "label": ClassLabel(names=list(PETS)),
-            "image_id": Value("string"),
-            "label_cat_dog": ClassLabel(names=["cat", "dog"]),
-        }
-    )
-    files = {}
-    for split, times in (("train", 3), ("test", 1)):
-        labels = _every(PETS, times)
-        rows = {"image": [encoded(n) for n in range(len(labels))], "label": labels}
-        rows |= {"image_id": [f"{PETS[n]}_1" for n in labels], "label_cat_dog": [n % 2 for n in labels]}
-        files[f"data/{split}-00000-of-00001.parquet"] = parquet(rows, features)
-    return files | {"README.md": card(default={"train": "data/train-*", "test": "data/test-*"})}
+    """`image`, `label` (breeds), `label_cat_dog`."""
+    splits = {"train": _every(PETS, 3), "test": _every(PETS, 1)}
+    return _with_card("data", "default", splits, label=PETS, label_cat_dog=("cat", "dog"))
 
 
 def imagenet1k() -> Files:
     """`image`, `label`; no test image has a label; validation images are CMYK, gray, palette, RGBA or turned."""
     quirks = [encoded(mode=mode) for mode in ("RGB", "CMYK", "L", "P", "RGBA")]
     quirks += [encoded(orientation=turned, size=(17, 90)) for turned in (3, 6)]
-    features = Features({"image": Image(), "label": ClassLabel(names=list(IMAGENET))})
-    files = {"README.md": card(default={split: f"data/{split}-*" for split in ("train", "validation", "test")})}
-    for split, images, labels in (
-        ("train", [encoded()] * len(IMAGENET), _every(IMAGENET, 1)),
-        ("validation", quirks, list(range(len(quirks)))),
-        ("test", quirks, [-1] * len(quirks)),
-    ):
-        files[f"data/{split}-00000-of-00001.parquet"] = parquet({"image": images, "label": labels}, features)
-    return files
-
-
-def classes(*names: str, rows: list[int] | None = None) -> Files:
-    """A small training set of these classes: of these rows, or of ten images each."""
-    return _splits("data", {"train": rows or _every(names, 10)}, "image", label=names)
+    images = {"train": [encoded()] * len(IMAGENET), "validation": quirks, "test": quirks}
+    splits = {"train": _every(IMAGENET, 1), "validation": list(range(7)), "test": [-1] * 7}
+    return _with_card("data", "default", splits, "image", images, label=IMAGENET)
 
 
 def splits_of(*names: str, **splits: list[int]) -> Files:
     """Splits of a dataset of these classes, with the labels of their rows: `train=[0, 1, 0]`."""
-    return _splits("data", splits, "image", label=names)
-
-
-def configurations(*names: str) -> Files:
-    """A dataset with several configurations, none of them the default."""
-    files = {"README.md": card(**{name: {"train": f"{name}/train-*"} for name in names})}
-    for name in names:
-        files |= _splits(name, {"train": [0, 1] * 10}, "image", label=("a", "b"))
-    return files
+    return _splits("data", splits, label=names)

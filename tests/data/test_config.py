@@ -48,27 +48,21 @@ def test_a_mistake_names_flag_value_and_what_is_allowed(settings, said):
     assert "\n" not in str(error.value)
 
 
-def test_all_mistakes_of_a_config_are_named_at_once():
+def test_all_mistakes_of_a_config_are_named_at_once_and_the_command_prints_a_line_for_each(capsys):
     with pytest.raises(UserError) as error:
         DataConfig(batch_size=1, erasing=2.0, auto_augment="foo", steps_per_epoch=3)
     flags = [line.split()[0] for line in str(error.value).splitlines()]
     assert flags == ["data.batch_size", "data.erasing", "data.auto_augment", "data.steps_per_epoch"]
-
-
-def test_the_command_prints_a_line_for_each(capsys):
     assert main(["fit", "--data.batch_size=1", "--data.erasing=2"]) == 2
     first, second = capsys.readouterr().err.splitlines()[-2:]
     assert first.startswith("shvit-pl fit: error: data.batch_size 1: ")
     assert second.startswith("shvit-pl fit: error: data.erasing 2.0: ")
 
 
-def test_auto_is_a_size_of_the_command_line():
+def test_settings_are_kept_as_plain_values_and_auto_is_a_size_of_the_command_line():
+    assert dict(HFImageDataModule(batch_size=8).hparams) == asdict(DataConfig(batch_size=8))
     with pytest.raises(UserError, match=r"data.image_size auto: from Python, give the side in pixels"):
         HFImageDataModule(image_size="auto").setup("fit")
-
-
-def test_settings_are_kept_as_plain_values():
-    assert dict(HFImageDataModule(batch_size=8).hparams) == asdict(DataConfig(batch_size=8))
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ EXPECTED = {  # classes, training images, validation images, where they come fro
     "oxford_pets": (standins.PETS, 88, 23, HELD_OUT),
     "imagenet1k": (standins.IMAGENET, 1000, 7, f"{VALIDATION}; the split 'test' has no labels and is left out"),
 }
+QUICK = ["--model.design.name=tiny", "--data.image_size=64", "--data.batch_size=8", "--data.num_workers=0"]
+QUICK += ["--trainer.max_steps=1", "--trainer.limit_val_batches=1", "--trainer.enable_checkpointing=false"]
 
 
 @pytest.fixture
@@ -36,10 +38,12 @@ def stand_ins(hub):
     hub.repo("ILSVRC/imagenet-1k", "datasets").members.add("user")
 
 
-def test_every_config_opens_a_stand_in_for_its_dataset_and_gives_batches(stand_ins):
+def test_every_config_names_its_command_and_opens_a_stand_in_for_its_dataset_and_gives_batches(stand_ins):
     found = {}
     for path in (shipped_configs() / "data").glob("*.yaml"):
-        settings = yaml.safe_load(path.read_text())
+        lines, settings = path.read_text().splitlines(), yaml.safe_load(path.read_text())
+        assert lines[0] == f"# shvit-pl fit --config s1.yaml --config data/{path.name}"
+        assert len(lines) < 25
         assert list(settings) == ["data"]
         data = HFImageDataModule(**settings["data"] | {"batch_size": 8, "num_workers": 0})
         data.setup("fit")
@@ -51,22 +55,9 @@ def test_every_config_opens_a_stand_in_for_its_dataset_and_gives_batches(stand_i
     assert found == EXPECTED
 
 
-QUICK = ["--model.design.name=tiny", "--data.image_size=64", "--data.batch_size=8", "--data.num_workers=0"]
-QUICK += ["--trainer.max_steps=1", "--trainer.limit_val_batches=1", "--trainer.enable_checkpointing=false"]
-
-
-def test_a_config_trains_by_its_command(stand_ins):
+def test_a_config_trains_by_its_command_and_classes_that_no_training_image_has_are_named(hub, capsys):
+    hub.commit("uoft-cs/cifar100", standins.cifar100())
     assert main(["fit", "--config=s1.yaml", "--config=data/cifar100.yaml", *QUICK]) == 0
-
-
-def test_a_config_says_its_command_and_only_what_is_its_own():
-    for path in (shipped_configs() / "data").glob("*.yaml"):
-        lines = path.read_text().splitlines()
-        assert lines[0] == f"# shvit-pl fit --config s1.yaml --config data/{path.name}"
-        assert len(lines) < 25
-
-
-def test_classes_that_no_training_image_has_are_named(hub, capsys):
-    hub.commit("me/sparse", standins.classes("a", "b", "c", rows=[0, 1] * 10))
+    hub.commit("me/sparse", standins.splits_of("a", "b", "c", train=[0, 1] * 10))
     assert main(["fit", "--config=s1.yaml", *QUICK, "--data.path=me/sparse"]) == 0
-    assert "no training image and can't be learnt: c" in capsys.readouterr().out
+    assert "no training image and can't be learned: c" in capsys.readouterr().out

@@ -21,12 +21,13 @@ def ready(stage="fit", **settings):
     return data
 
 
-def test_the_embedded_digits_are_scikit_learns():
+def test_the_embedded_digits_are_scikit_learns_and_normalization_is_imagenets():
     rows, digits = open_dataset("digits")["train"], load_digits()
     assert len(rows) == 1797
     assert rows["label"][:] == digits.target.tolist()
     pixels = np.stack([np.asarray(image) for image in rows["image"][:]])
     assert np.abs(pixels / 255 * 16 - digits.images).max() < 0.04
+    assert (HFImageDataModule().mean, HFImageDataModule().std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_a_folder_of_images_gives_the_folder_names_as_classes(image_folder):
@@ -39,7 +40,7 @@ def test_a_folder_of_images_gives_the_folder_names_as_classes(image_folder):
         assert image.argmax(0).flatten().mode().values == (0 if name == "red" else 2)
 
 
-def test_training_images_depend_on_seed_and_epoch_and_not_on_workers():
+def test_training_images_depend_on_seed_and_epoch_and_not_on_workers_and_an_epoch_sees_every_image_once():
     def images(workers, epoch, seed=0):
         data = ready(batch_size=8, augment="shift", num_workers=workers, train_fraction=0.05)
         data.seed = seed
@@ -51,19 +52,12 @@ def test_training_images_depend_on_seed_and_epoch_and_not_on_workers():
     assert torch.equal(images(workers=2, epoch=0), reference)
     assert not torch.equal(images(workers=0, epoch=1), reference)
     assert not torch.equal(images(workers=0, epoch=0, seed=1), reference)
-
-
-def test_every_epoch_sees_every_image_once():
     sampler, orders = ready().train_dataloader().sampler, []
     for epoch in range(2):
         sampler.set_epoch(epoch)
         orders.append([draw.row for draw in sampler])
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(1437))
     assert orders[0] != orders[1]
-
-
-def test_normalization_is_imagenets():
-    assert (HFImageDataModule().mean, HFImageDataModule().std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 # ---- broken images
@@ -112,18 +106,13 @@ def test_broken_images_count_in_no_metric_and_are_left_out_of_predictions(tmp_pa
 
 
 @pytest.mark.parametrize("total", [320, None], ids=["stored", "streamed"])
-def test_more_than_one_in_a_hundred_stops_the_run_with_their_names(total):
+def test_more_than_one_in_a_hundred_stops_the_run_with_their_names_and_each_counts_once(total, caplog):
     broken = BrokenImages(total)
-    broken.count(["", "1.png: torn."] + [""] * 62)
+    for _ in range(3):  # epochs
+        broken.count(["", "1.png: torn."] + [""] * 62)
+    assert list(broken.reasons) == ["1.png: torn."]
+    assert caplog.text.count("1.png") == 1
     refused = r"^data.path: .* of .* images can't be decoded, and more than 1% stops a run: "
     with pytest.raises(UserError, match=refused) as error:
         broken.count([f"{number}.png: torn." for number in range(2, 10)])
     assert "1.png: torn; 2.png: torn; 3.png: torn. Repair" in str(error.value)
-
-
-def test_an_image_that_is_broken_in_every_epoch_counts_once(caplog):
-    broken = BrokenImages(100)
-    for _ in range(3):
-        broken.count(["", "1.png: torn."])
-    assert list(broken.reasons) == ["1.png: torn."]
-    assert caplog.text.count("1.png") == 1

@@ -1,7 +1,9 @@
 """Opening datasets from wherever they are."""
 
+import shutil
 import socket
 
+import datasets
 import pytest
 from datasets import ClassLabel, DatasetDict, Image, Value
 from huggingface_hub import close_session, constants
@@ -33,9 +35,7 @@ def arrow_folder(folder):
         rows(count).save_to_disk(folder / "written")
         (file,) = (folder / "written").glob("*.arrow")
         file.rename(folder / f"{split}.arrow")
-        for leftover in (folder / "written").iterdir():
-            leftover.unlink()
-        (folder / "written").rmdir()
+        shutil.rmtree(folder / "written")
 
 
 def saved_folder(folder):
@@ -50,16 +50,10 @@ def image_folder(folder):
                 PILImage.new("RGB", (8, 8)).save(folder / split / label / f"{number}.png")
 
 
-@pytest.mark.parametrize(
-    "write",
-    [parquet_folder, sharded_parquet_folder, arrow_folder, saved_folder, image_folder],
-    ids=lambda f: f.__name__,
-)
+@pytest.mark.parametrize("write", [parquet_folder, sharded_parquet_folder, arrow_folder, saved_folder, image_folder])
 def test_a_folder_with_two_splits(write, tmp_path):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    write(folder)
-    splits = open_dataset(str(folder))
+    write(tmp_path)
+    splits = open_dataset(str(tmp_path))
     assert {name: len(split) for name, split in splits.items()} == {"train": 12, "validation": 4}
     for split in splits.values():
         assert isinstance(split.features["image"], Image)
@@ -75,9 +69,8 @@ def test_one_file_of_parquet_or_arrow_is_the_training_split(tmp_path):
 
 
 def test_a_folder_may_name_its_classes_in_its_readme(tmp_path):
-    plain = rows(12).cast_column("label", Value("int64"))
-    plain.to_parquet(tmp_path / "train.parquet")
-    plain.to_parquet(tmp_path / "validation.parquet")
+    for split in ("train", "validation"):
+        rows(12).cast_column("label", Value("int64")).to_parquet(tmp_path / f"{split}.parquet")
     header = "dataset_info:\n  features:\n  - {name: image, dtype: image}\n"
     header += "  - name: label\n    dtype: {class_label: {names: {'0': cat, '1': dog}}}\n"
     (tmp_path / "README.md").write_text(f"---\n{header}---\n")
@@ -86,13 +79,13 @@ def test_a_folder_may_name_its_classes_in_its_readme(tmp_path):
 
 
 def test_a_configuration_of_a_folder_is_chosen_by_name(tmp_path):
-    for name, count in (("small", 4), ("large", 12)):
+    counts = {"small": 4, "large": 12}
+    for name, count in counts.items():
         (tmp_path / name).mkdir()
         rows(count).to_parquet(tmp_path / name / "train.parquet")
-    header = "".join(f"- {{config_name: {name}, data_dir: {name}}}\n" for name in ("small", "large"))
+    header = "".join(f"- {{config_name: {name}, data_dir: {name}}}\n" for name in counts)
     (tmp_path / "README.md").write_text(f"---\nconfigs:\n{header}---\n")
-    assert len(open_dataset(str(tmp_path), "small")["train"]) == 4
-    assert len(open_dataset(str(tmp_path), "large")["train"]) == 12
+    assert {name: len(open_dataset(str(tmp_path), name)["train"]) for name in counts} == counts
 
 
 def test_a_changed_folder_is_read_anew(tmp_path):
@@ -105,7 +98,7 @@ def test_a_changed_folder_is_read_anew(tmp_path):
 def test_behind_a_proxy_the_hub_is_reached_through_it(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
-    monkeypatch.setattr(hub_errors, "_use_cache_only", lambda: None)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("no_proxy", "")
     with HubServer() as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
@@ -118,7 +111,7 @@ def test_behind_a_proxy_the_hub_is_reached_through_it(monkeypatch):
 def test_a_hub_that_says_nothing_is_out_of_reach(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub_errors, "_ANSWER_S", 0.2)
-    monkeypatch.setattr(hub_errors, "_use_cache_only", lambda: None)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert not hub_errors.hub_reachable.__wrapped__()

@@ -5,8 +5,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.data.columns import encode_labels, label_column
-from shvit_pl.data.rows import divide
+from shvit_pl.data.rows import divide, encode_labels, label_column
 from shvit_pl.errors import UserError
 from tests.data.pictures import rows
 
@@ -26,37 +25,25 @@ def counts(data):
     return data.rows("train"), data.rows("validate"), data.rows("test")
 
 
-# ---- splits
-
 HELD_OUT = "no validation split: 20% of 'train' held out (seed 0)"
 
 
-def test_the_validation_share_is_stratified_seeded_and_named():
+def test_the_validation_share_is_stratified_seeded_and_named_and_a_train_fraction_keeps_it():
     def validated(data):
         return data.chosen.by_stage["validate"]["label"][:]
 
-    first = ready()
-    assert counts(first) == (1437, 360, 360)
+    first, few = ready(), ready(train_fraction=0.1)
+    assert (counts(first), counts(few)) == ((1437, 360, 360), (144, 360, 360))
     assert "20% of 'train' held out (seed 0)" in first.split_note
-    assert validated(first) == validated(ready())
-    assert validated(first) != validated(ready(split_seed=1))
+    assert validated(first) == validated(few) != validated(ready(split_seed=1))
     assert np.bincount(validated(first)).min() >= 34
-
-
-def test_a_train_fraction_keeps_the_validation_images():
-    assert counts(ready(train_fraction=0.1)) == (144, 360, 360)
 
 
 @pytest.mark.parametrize(
     ("splits", "settings", "expected", "note"),
     [
         ({"train": [0, 1] * 6, "val": [0, 1] * 2}, {}, (12, 4, 4), "validation on the split 'val'"),
-        (
-            {"train": [0, 1] * 10, "test": [0, 1] * 3},
-            {},
-            (16, 4, 6),
-            HELD_OUT,
-        ),
+        ({"train": [0, 1] * 10, "test": [0, 1] * 3}, {}, (16, 4, 6), HELD_OUT),
         (
             {"train": [0, 1] * 6, "val": [0, 1], "test": [-1] * 3},
             {},
@@ -84,23 +71,21 @@ def test_which_splits_are_used_and_why(splits, settings, expected, note, tmp_pat
     assert data.split_note == note
 
 
-def test_a_split_that_is_not_used_may_hold_anything(tmp_path):
+def test_a_split_that_is_not_used_may_hold_anything_and_a_column_of_labels_is_chosen_by_name(tmp_path):
     others = {"unlabeled": rows([-1, 0] * 3), "extra": rows([2], ClassLabel(names=list("xyz")))}
-    data = saved(tmp_path, {"train": rows([0, 1] * 10), **others})
+    data = saved(tmp_path / "extra", {"train": rows([0, 1] * 10), **others})
     assert (*counts(data), data.class_names) == (16, 4, 4, ["a", "b"])
+    fine = rows([0, 1] * 6, fine=([0, 1] * 6, ClassLabel(names=["x", "y"])))
+    assert saved(tmp_path / "fine", {"train": fine}, label_column="fine").class_names == ["x", "y"]
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_the_division_is_the_stratified_one_of_datasets(seed):
+def test_the_division_is_the_stratified_one_of_datasets_where_no_class_has_one_image_alone(seed):
     data = rows([0] * 31 + [1] * 17 + [2] * 9, ClassLabel(names=list("abc")))
     parts = data.train_test_split(test_size=0.3, seed=seed, stratify_by_column="label")
     for ours, theirs in zip(divide(data, 0.3, "label", seed), (parts["train"], parts["test"]), strict=True):
         assert ours._indices.equals(theirs._indices)
-
-
-def test_a_class_of_one_image_is_divided_without_shares():
-    kept, held_out = divide(rows([0] * 9 + [1]), 0.2, "label", seed=0)
-    assert (len(kept), len(held_out)) == (8, 2)
+    assert [len(part) for part in divide(rows([0] * 9 + [1]), 0.2, "label", seed)] == [8, 2]
 
 
 # ---- labels
@@ -127,8 +112,7 @@ def test_labels_are_numbered_in_their_own_order_and_other_columns_stay(labels, k
     rows = labelled(labels, Value(kind))
     splits, found = encode_labels(DatasetDict(train=rows), "label")
     encoded = splits["train"]
-    assert found == names
-    assert encoded["label"][:] == indices
+    assert (found, encoded["label"][:]) == (names, indices)
     assert encoded.features["label"] == ClassLabel(names=names)
     assert encoded.column_names == ["first", "label", "last"]
     before, after = (data.data.column("first").chunk(0).buffers()[1].address for data in (rows, encoded))
@@ -136,10 +120,8 @@ def test_labels_are_numbered_in_their_own_order_and_other_columns_stay(labels, k
 
 
 def test_validation_may_lack_a_class_that_only_texts_name():
-    splits = DatasetDict(
-        train=labelled(["cat", "dog", "eel"], Value("string")), validation=labelled(["eel", "cat"], Value("string"))
-    )
-    encoded, names = encode_labels(splits, "label")
+    train, validation = (labelled(labels, Value("string")) for labels in (["cat", "dog", "eel"], ["eel", "cat"]))
+    encoded, names = encode_labels(DatasetDict(train=train, validation=validation), "label")
     assert names == ["cat", "dog", "eel"]
     assert encoded["validation"]["label"][:] == [2, 0]
 
@@ -152,13 +134,7 @@ def test_validation_may_lack_a_class_that_only_texts_name():
 def test_a_split_without_labels_is_left_out(labels, feature):
     splits = DatasetDict(train=labelled([0, 1], ClassLabel(names=["a", "b"])), test=labelled(labels, feature))
     encoded, names = encode_labels(splits, "label")
-    assert list(encoded) == ["train"]
-    assert names == ["a", "b"]
-
-
-def test_one_of_several_columns_of_labels_is_chosen_by_name(tmp_path):
-    data = rows([0, 1] * 6, fine=([0, 1] * 6, ClassLabel(names=["x", "y"])))
-    assert saved(tmp_path, {"train": data}, label_column="fine").class_names == ["x", "y"]
+    assert (list(encoded), names) == (["train"], ["a", "b"])
 
 
 def test_a_plain_column_called_label_is_taken_unless_another_calls_itself_one():

@@ -17,7 +17,8 @@ from tests.data.pictures import photo
 
 BICUBIC = official.InterpolationMode.BICUBIC
 RANDAUGMENT = "rand-m9-mstd0.5-inc1"
-SIZES = [(500, 375), (333, 501), (224, 224), (20, 13), (1, 1), (1, 60), (700, 9)]
+PHOTOGRAPH = (500, 375)
+SIZES = [PHOTOGRAPH, (333, 501), (224, 224), (20, 13), (1, 1), (1, 60), (700, 9)]
 
 
 def training(size, augment="crop", **settings):
@@ -37,10 +38,10 @@ def resized(picture, width, height):
     return picture.resize((width, picture.height), PILImage.BICUBIC).resize((width, height), PILImage.BICUBIC)
 
 
-def assert_pils_pixels(tensor, picture):
+def assert_pils_pixels(tensor, picture, most=2):
     """Equal but for rounding: one level on under 1 % of the values, two on single ones in enlarged images."""
     difference = (tensor.int() - pil_to_tensor(picture).int()).abs()
-    assert difference.max() <= 2
+    assert difference.max() <= most
     assert (difference > 1).float().mean() < 2e-4
     assert (difference > 0).float().mean() < 0.01
 
@@ -51,16 +52,9 @@ def test_evaluation_is_the_official_resize_and_crop_or_resize_of_both_sides(size
     pixels = pil_to_tensor(picture)
     for side, crop_pct in ((224, 0.875), (97, 0.9), (160, 1.0)):
         crop = official.Compose([official.Resize(int(side / crop_pct), BICUBIC), official.CenterCrop(side)])
-        assert_pils_pixels(eval_transform(side, crop_pct)(pixels), crop(picture))
+        most = 1 if size == PHOTOGRAPH and side == 224 else 2
+        assert_pils_pixels(eval_transform(side, crop_pct)(pixels), crop(picture), most)
     assert_pils_pixels(eval_transform(224, 0.875, "squash")(pixels), resized(picture, 224, 224))
-
-
-def test_photographs_differ_by_one_level_at_most_in_evaluation():
-    crop = official.Compose([official.Resize(256, BICUBIC), official.CenterCrop(224)])
-    for seed in range(5):
-        picture = photo(500, 375, seed)
-        ours, theirs = eval_transform(224, 0.875)(pil_to_tensor(picture)), pil_to_tensor(crop(picture))
-        assert (ours.int() - theirs.int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -106,14 +100,6 @@ def test_color_jitter_has_no_effect_beside_randaugment():
     assert torch.equal(seeded(plain, image), seeded(jittered, image))
 
 
-@pytest.mark.parametrize("name", [RANDAUGMENT, "3a"])
-def test_augmentation_follows_the_seed(name):
-    image, transform = pil_to_tensor(photo()), training(64, auto_augment=name, color_jitter=0.3)
-    first, again, other = (seeded(transform, image, seed) for seed in (1, 1, 2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
 def test_posterizing_at_full_magnitude_is_black_and_no_error():
     image, transform = pil_to_tensor(photo()), training(32, "none", crop_pct=1.0, auto_augment="rand-m10-n1-p1-inc1")
     results = [seeded(transform, image, seed) for seed in range(60)]
@@ -122,17 +108,13 @@ def test_posterizing_at_full_magnitude_is_black_and_no_error():
 
 @pytest.mark.parametrize("augment", ["none", "shift", "crop"])
 @pytest.mark.parametrize("name", [None, RANDAUGMENT, "3a"])
-def test_the_result_is_always_a_square_of_bytes(augment, name):
+def test_the_result_is_always_a_square_of_bytes_that_follows_the_seed_also_once_pickled(augment, name):
     transform = training(40, augment, auto_augment=name, color_jitter=0.3)
     for size in ((50, 40), (1, 60), (60, 1), (1, 1)):
         result = transform(pil_to_tensor(photo(*size)))
         assert (result.dtype, tuple(result.shape), result.is_contiguous()) == (torch.uint8, (3, 40, 40), True)
-
-
-@pytest.mark.parametrize("name", [RANDAUGMENT, "3a"])
-def test_a_pickled_transform_is_small_and_does_the_same(name):
-    transform = training(64, auto_augment=name, color_jitter=0.3)
-    data = pickle.dumps(transform)
-    image = pil_to_tensor(photo())
-    assert len(data) < 10_000
-    assert torch.equal(seeded(pickle.loads(data), image), seeded(transform, image))
+    image, pickled = pil_to_tensor(photo()), pickle.dumps(transform)
+    assert len(pickled) < 10_000
+    first, again = (seeded(each, image, 1) for each in (transform, pickle.loads(pickled)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, seeded(transform, image, 2))

@@ -1,73 +1,53 @@
-"""Models are measured in turns; the peaks are those of a product and a copy."""
+"""Models are measured in turns; peaks are those of a product and a copy; what operators read and write is counted."""
+
+from copy import deepcopy
 
 import pytest
 import torch
 from torch import nn
 
 from shvit_pl.deploy import timing
-from shvit_pl.deploy.timing import Rate, images_per_second, peaks
-
-IMAGES = torch.zeros(4, 3, 64, 64)
-
-
-class Counted(nn.Module):
-    """Writes its name into a list at every call, and does `work` convolutions."""
-
-    def __init__(self, name, calls, work=1):
-        super().__init__()
-        self.name, self.calls, self.work, self.conv = name, calls, work, nn.Conv2d(3, 3, 3, padding=1)
-
-    def forward(self, images):
-        self.calls.append((self.name, torch.is_inference_mode_enabled()))
-        for _ in range(self.work):
-            images = self.conv(images)
-        return images
+from shvit_pl.deploy.timing import Rate, Traffic, bytes_moved, images_per_second, peaks
+from shvit_pl.models.blocks import SelfAttention
 
 
-def test_a_model_of_four_times_the_work_is_less_than_half_as_fast():
-    models = {"slow": Counted("slow", [], 40), "fast": Counted("fast", [], 10)}
-    rates = images_per_second(models, IMAGES, rounds=5, seconds=0.02)
-    assert rates["fast"].median > 2 * rates["slow"].median > 0
-    assert all(len(rate.rounds) == 5 for rate in rates.values())
+def test_models_take_turns_after_a_warm_up_and_rates_are_images_by_the_time_of_their_calls(monkeypatch):
+    class Clock:
+        now = 0.0
 
+        def perf_counter(self):
+            return self.now
 
-def test_the_models_take_turns_and_each_round_begins_with_another_one():
-    calls, reports = [], []
-    models = {name: Counted(name, calls) for name in "abc"}
-    images_per_second(models, IMAGES, rounds=3, seconds=0.001, progress=lambda *args: reports.append(len(calls)))
-    spans = zip([0, *reports], reports, strict=False)
-    measured = [calls[last - 1][0] for _, last in spans]
-    assert "".join(measured) == "abcbcacab"
-    assert all(inference for _, inference in calls)
-    first = reports[0] - next(i for i, call in reversed(list(enumerate(calls[: reports[0]]))) if call[0] != "a") - 1
-    assert first > 0  # the calls before were warm-ups of all three
-    assert [sum(call[0] == name for call in calls[: reports[0] - first]) >= 3 for name in "abc"] == [True] * 3
+    clock, calls, reports = Clock(), [], []
+    monkeypatch.setattr(timing, "time", clock)
 
+    def model(name, seconds):
+        def forward(images):
+            calls.append((name, len(images), torch.is_inference_mode_enabled()))
+            clock.now += seconds
 
-def test_progress_counts_every_measurement():
-    reports = []
-    images_per_second(
-        {name: Counted(name, []) for name in "ab"},
-        IMAGES,
-        rounds=2,
-        seconds=0.001,
-        progress=lambda *s: reports.append(s),
-    )
-    assert [(done, total) for _, done, total in reports] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert reports[-1][0] == "measuring, round 2 of 2"
+        return forward
 
-
-def test_each_model_may_have_images_of_its_own():
-    small = torch.zeros(4, 3, 32, 32)
-    models = {name: Counted(name, [], 10) for name in ("large", "small")}
-    rates = images_per_second(models, {"large": torch.zeros(4, 3, 128, 128), "small": small}, rounds=3, seconds=0.02)
-    assert rates["small"].median > 2 * rates["large"].median
+    models = {"a": model("a", 0.001), "b": model("b", 0.004), "c": model("c", 0.02)}
+    images = {"a": torch.zeros(4, 3, 2, 2), "b": torch.zeros(4, 3, 2, 2), "c": torch.zeros(1, 3, 2, 2)}
+    rates = images_per_second(models, images, 3, 0.01, lambda *step: reports.append((*step, len(calls))))
+    assert {name: rate.rounds for name, rate in rates.items()} == {
+        name: pytest.approx((rate,) * 3) for name, rate in {"a": 4000, "b": 1000, "c": 50}.items()
+    }
+    assert [step[:3] for step in reports] == [
+        (f"measuring, round {1 + step // 3} of 3", step + 1, 9) for step in range(9)
+    ]
+    assert "".join(calls[step[3] - 1][0] for step in reports) == "abcbcacab"  # each round begins with another one
+    measured = reports[-1][3] - reports[0][3]
+    assert measured == 2 * 10 + 3 * 3 + 3 * 1  # calls that fill 0.01 seconds; the first block is not in it
+    warm_up = calls[: reports[0][3] - 10]
+    assert {name for name, *_ in warm_up} == {"a", "b", "c"}
+    assert all(inference and size == len(images[name]) for name, size, inference in calls)
 
 
 def test_half_of_the_rounds_lie_between_the_quartiles():
     rate = Rate((50.0, 10.0, 20.0, 40.0, 30.0))
-    assert rate.median == 30
-    assert rate.quartiles == pytest.approx((20, 40))
+    assert (rate.median, rate.quartiles) == (30, pytest.approx((20, 40)))
 
 
 def test_the_peaks_are_those_of_a_product_and_a_copy(monkeypatch):
@@ -78,3 +58,28 @@ def test_the_peaks_are_those_of_a_product_and_a_copy(monkeypatch):
     monkeypatch.setattr(timing, "_COPIED_NUMBERS", 1000)
     monkeypatch.setattr(timing, "side_by_side", measured)
     assert peaks(torch.device("cpu"), torch.bfloat16) == (10 * 2 * 32**3, 10 * 2 * 4000)
+
+
+def traffic_of(work):
+    with torch.no_grad(), Traffic() as traffic:
+        work()
+    return traffic.bytes
+
+
+def test_layers_move_their_inputs_outputs_and_weights():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Identity(), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 2))
+    images, maps = torch.zeros(5, 3, 4, 4), 5 * 8 * 16
+    convolution = 5 * 3 * 16 + maps + 8 * 3 * 9 + 8
+    linear = maps + 5 * 2 + 2 * 8 * 16 + 2
+    assert bytes_moved(model, images) == 4 * (convolution + 2 * maps + linear)
+    assert bytes_moved(deepcopy(model).bfloat16(), images.bfloat16()) == 2 * (convolution + 2 * maps + linear)
+    mixer = SelfAttention(dim=32, attended=8, qk_dim=4).eval()
+    few, many = (traffic_of(lambda side=side: mixer(torch.zeros(1, 32, side, side))) for side in (8, 16))
+    assert many - few > 5 * 4 * (16**4 - 8**4)  # scores: written by the product, read and written by scale and softmax
+
+
+def test_views_move_nothing_copies_and_additions_in_place_do():
+    x, y = torch.zeros(6, 4), torch.zeros(6, 4)
+    assert traffic_of(lambda: (x.t(), x[:, 1:], x.view(3, 8), x.reshape(24), x.split(2), x.detach())) == 0
+    assert traffic_of(lambda: x.t().reshape(24)) == traffic_of(x.clone) == 2 * x.nbytes
+    assert traffic_of(lambda: x.add_(y)) == traffic_of(lambda: x + y) == 3 * x.nbytes

@@ -1,11 +1,12 @@
 """A design is validated: each mistake is one ValueError that names the field, the value and what is allowed."""
 
 import dataclasses
+import json
 
 import pytest
 
 from shvit_pl.designs.config import DesignConfig, resolve_design
-from shvit_pl.designs.design import Design
+from shvit_pl.designs.design import Design, design_of, fingerprint
 from shvit_pl.designs.named import NAMED
 
 MISTAKES = [
@@ -97,3 +98,50 @@ def test_explicit_lists_override_the_rule_of_the_cube():
     assert (design.embed_dim, design.depth, design.patch_size) == ((24, 48, 96, 192), (1, 1, 2, 1), 4)
     mixers = ("conv", "conv", "multi_head", "single_head")
     assert resolve_design("s1", stages=4, mixers=mixers).mixers == mixers
+
+
+# ---- when two designs are the same network
+
+S1 = resolve_design("s1")
+SAME = {
+    "meant for another size": {"image_size": 128},
+    "stochastic depth": {"drop_path": 0.1},
+    "a second classifier": {"distilled": True},
+    "the ratio as the paper prints it": {"partial_ratio": 1 / 4.67},
+    "one number per stage": {"qk_dim": (16, 16, 16)},
+    "heads, where attention has one": {"num_heads": 8},
+}
+OTHER = {
+    "patch size": {"patch_size": 8},
+    "width": {"embed_dim": (128, 224, 324)},
+    "depth": {"depth": (2, 5, 4)},
+    "mixers": {"mixers": ("single_head",) * 3},
+    "heads": {"mixers": ("conv", "single_head", "multi_head")},
+    "ratio": {"partial_ratio": 1 / 8},
+    "queries": {"qk_dim": (16, 16, 32)},
+    "no local convolution": {"local_conv": False},
+    "bottleneck": {"single_head": "bottleneck"},
+    "full": {"single_head": "full"},
+}
+
+
+@pytest.mark.parametrize("changes", SAME.values(), ids=SAME)
+def test_what_does_not_change_the_network_does_not_count(changes):
+    assert fingerprint(dataclasses.replace(S1, **changes)) == fingerprint(S1)
+
+
+@pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER)
+def test_whatever_changes_the_network_counts(changes):
+    assert fingerprint(dataclasses.replace(S1, **changes)) != fingerprint(S1)
+
+
+def test_all_of_attention_is_left_out_where_there_is_none():
+    plain = resolve_design("s3_no_attention")
+    changed = dataclasses.replace(plain, partial_ratio=0.5, qk_dim=32, single_head="bottleneck", local_conv=False)
+    assert fingerprint(changed) == fingerprint(plain)
+
+
+def test_a_summarys_design_is_the_runs():
+    design = resolve_design("macro_a", drop_path=0.1)
+    listed = json.loads(json.dumps(dataclasses.asdict(design)))  # as in the file: lists, no tuples
+    assert design_of({"design": {"name": "macro_a", **listed}}) == design

@@ -36,30 +36,26 @@ def test_a_run_of_a_rows_design_finds_the_row(line):
 @pytest.mark.parametrize("line", COUNTED, ids=lambda line: line["source"])
 def test_the_design_has_as_many_parameters_as_are_printed(line):
     params = cost(resolve_design(line["name"], **json.loads(line["changes"]))).params
-    assert params / 1e6 == pytest.approx(float(line["params_m"]), abs=0.15)
+    assert params / 1e6 == pytest.approx(
+        float(line["params_m"]), abs=0.1 if line["source"].startswith("Fig. 2") else 0.15
+    )
 
 
-def test_the_size_of_the_images_and_the_data_do_not_matter():
-    assert paper_row(summary("s1", image_size=128)).source == "Table 2: SHViT-S1"
-    assert paper_row(summary("s1", image_size=128, drop_path=0.1)).source == "Table 2: SHViT-S1"
-    assert paper_row(summary("s4", image_size=128)).source == "Table 2: SHViT-S4"
-
-
-def test_a_distilled_run_finds_the_distilled_row():
-    taught = paper_row(summary("s1", teacher="runs/teacher", distilled=True))
-    assert (taught.source, taught.top1, taught.params_m) == ("Table 3: SHViT-S1", 74.0, None)
-    assert paper_row(summary("s1", teacher="runs/teacher")).source == "Table 3: SHViT-S1"  # with one classifier
-    assert paper_row(summary("macro_a", teacher="runs/teacher")) is None
-
-
-def test_the_same_network_by_other_flags_finds_the_row():
-    assert paper_row(summary("s3", partial_ratio=1 / 8)).source == "Table 6, row 3: ratio 1/8"
-    assert paper_row(summary("s3", partial_ratio=3 / 14)).source.startswith("Table 2: SHViT-S3")
-    assert paper_row(summary("s3", mixers=("conv",) * 3)).source == "Table 6, row 2: SHSA to none"
-    assert paper_row(summary("s1", patch_size=16, stages=3, stage1="conv")).source == "Table 2: SHViT-S1"
-
-
-@pytest.mark.parametrize("changes", [{"stages": 4}, {"stage1": "attention"}, {"patch_size": 4}, {"qk_dim": 32}])
-def test_what_the_paper_has_not_finds_nothing(changes):
-    assert paper_row(summary("s1", **changes)) is None
-    assert paper_row(summary("tiny")) is None
+@pytest.mark.parametrize(
+    ("name", "run", "source"),
+    [
+        ("s1", {"image_size": 128}, "Table 2: SHViT-S1"),
+        ("s1", {"image_size": 128, "drop_path": 0.1}, "Table 2: SHViT-S1"),
+        ("s4", {"image_size": 128}, "Table 2: SHViT-S4"),
+        ("s1", {"teacher": "runs/teacher", "distilled": True}, "Table 3: SHViT-S1"),
+        ("s1", {"teacher": "runs/teacher"}, "Table 3: SHViT-S1"),  # with one classifier
+        ("s3", {"partial_ratio": 1 / 8}, "Table 6, row 3: ratio 1/8"),
+        ("s3", {"mixers": ("conv",) * 3}, "Table 6, row 2: SHSA to none"),
+        ("s1", {"patch_size": 16, "stages": 3, "stage1": "conv"}, "Table 2: SHViT-S1"),
+        *((name, changes, None) for name, changes in (("tiny", {}), ("macro_a", {"teacher": "runs/teacher"}))),
+        *(("s1", changes, None) for changes in ({"stages": 4}, {"stage1": "attention"}, {"patch_size": 4})),
+    ],
+)
+def test_a_run_finds_the_row_of_its_network_whatever_its_flags_and_images(name, run, source):
+    row = paper_row(summary(name, **run))
+    assert (row and row.source) == source

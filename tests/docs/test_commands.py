@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import fields
 from importlib import import_module
 from inspect import signature
 
@@ -10,16 +11,16 @@ import pytest
 from shvit_pl.analysis.command import STUDIES
 from shvit_pl.cli import COMMANDS
 from shvit_pl.command_line.config_files import find_config
-from shvit_pl.command_line.parser import flag_names
 from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
-from shvit_pl.designs.table import designs
+from shvit_pl.designs.table import DesignsOptions
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.push import PushOptions
-from shvit_pl.sweep.command import report
+from shvit_pl.sweep.command import ReportOptions
 from shvit_pl.sweep.options import own_flags
 from tests.docs.pages import PAGES, blocks
 
 OPTIONS = {"benchmark": BenchmarkOptions, "export": ExportOptions, "push": PushOptions}
+OPTIONS |= {"designs": DesignsOptions, "report": ReportOptions}
 OPTIONS |= {name: study.options for name, study in STUDIES.items()}
 LIGHTNING = {"fit", "validate", "test", "predict", "cache-teacher", "sweep"}
 
@@ -42,10 +43,7 @@ ALL = [(page, words) for page in PAGES for words in commands(page)]
 def flags():
     fit = FitCheck().flags()
     lightning = {name: fit | (own_flags() if name == "sweep" else {"output"}) for name in LIGHTNING}
-    options = {name: flag_names(kind) for name, kind in OPTIONS.items()}
-    return (
-        lightning | options | {function.__name__: set(signature(function).parameters) for function in (designs, report)}
-    )
+    return lightning | {name: {each.name for each in fields(kind)} for name, kind in OPTIONS.items()}
 
 
 def test_there_are_commands_of_every_kind():

@@ -1,5 +1,7 @@
 """A run to push."""
 
+import shutil
+
 import pytest
 
 from tests.hub.runs import quick_fit
@@ -9,3 +11,9 @@ from tests.hub.runs import quick_fit
 def ended(tmp_path_factory):
     """The folder of a run of two steps on the digits, with averaged weights."""
     return quick_fit(tmp_path_factory.mktemp("ended"))
+
+
+@pytest.fixture
+def own(ended, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copytree(ended, tmp_path / "runs" / "tiny" / "version_0")

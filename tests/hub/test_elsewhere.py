@@ -1,6 +1,9 @@
 """What is pushed works where only timm is installed, or transformers too."""
 
 import csv
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,28 +13,22 @@ from PIL import Image
 
 from shvit_pl.cli import main
 from shvit_pl.data.opening import _DIGITS
-from tests.hub.elsewhere import Environment
 from tests.hub.runs import network, quick_fit, with_design
 
 pytestmark = pytest.mark.slow
-NAMES = ("s1", "s2", "s3", "s4")
+OURS = ("shvit_pl", "lightning", "datasets", "torchmetrics", "jsonargparse")
 CLOSE = {"rtol": 0, "atol": 1e-5}
 
-WITH_TIMM = """
-import json, sys
-from importlib.util import find_spec
-import timm, torch
+ON_TENSORS = """
+import json, timm, torch
 repos, image = sys.argv[1:-1], torch.load(sys.argv[-1])
 models = [timm.create_model(f"hf-hub:{repo}", pretrained=True).eval() for repo in repos]
 with torch.no_grad():
-    answers = [{"logits": model(image).tolist(), "labels": model.pretrained_cfg["label_names"],
-                 "kind": type(model).__module__} for model in models]
-print(json.dumps({"answers": answers, "ours": find_spec("shvit_pl") is not None}))
+    print(json.dumps([{"logits": model(image).tolist(), "labels": model.pretrained_cfg["label_names"],
+                       "kind": type(model).__module__} for model in models]))
 """
-TIMM_ON_FILES = """
-import json, sys
-from importlib.util import find_spec
-import timm, torch
+ON_FILES = """
+import json, timm, torch
 from PIL import Image
 model = timm.create_model(f"hf-hub:{sys.argv[1]}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
@@ -40,21 +37,28 @@ for file in sys.argv[2:]:
     with torch.inference_mode():
         top = model(transform(Image.open(file).convert("RGB"))[None]).softmax(dim=-1)[0].max(dim=0)
     answers[file] = [{"label": model.pretrained_cfg["label_names"][top.indices], "score": top.values.item()}]
-print(json.dumps({"answers": answers, "ours": find_spec("shvit_pl") is not None}))
+print(json.dumps(answers))
 """
 WITH_TRANSFORMERS = """
-import json, sys
-from importlib.util import find_spec
+import json
 from transformers import pipeline
 classify = pipeline("image-classification", model=sys.argv[1])
-answers = {file: classify(file, top_k=10) for file in sys.argv[2:]}
-print(json.dumps({"answers": answers, "ours": find_spec("shvit_pl") is not None}))
+print(json.dumps({file: classify(file, top_k=10) for file in sys.argv[2:]}))
 """
 
 
-@pytest.fixture(scope="module")
-def timm_alone(tmp_path_factory):
-    return Environment(tmp_path_factory.mktemp("timm") / "venv", "timm")
+@pytest.fixture
+def elsewhere(hub):
+    """Runs a program where some packages can't be imported; returns what it prints as JSON on its last line."""
+
+    def run(program, *args, without=OURS):
+        start = f"import sys; sys.modules.update(dict.fromkeys({without}))\n"
+        command = [sys.executable, "-c", start + program, *map(str, args)]
+        done = subprocess.run(command, env=hub.environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
 
 
 @pytest.fixture
@@ -75,16 +79,14 @@ def logits(run, images, averaged=False):
     return found
 
 
-def test_s1_to_s4_and_a_dual_head_load_in_plain_timm_with_the_same_logits(ended, hub, tmp_path, images, timm_alone):
-    designs = {name: {"name": name} for name in NAMES} | {"dual": {"name": "s1", "distilled": True}}
+def test_s1_to_s4_and_a_dual_head_load_in_plain_timm_with_the_same_logits(ended, hub, tmp_path, images, elsewhere):
+    designs = {name: {"name": name} for name in ("s1", "s2", "s3", "s4")} | {"dual": {"name": "s1", "distilled": True}}
     runs = {key: with_design(ended, tmp_path / key, **design) for key, design in designs.items()}
     for key, run in runs.items():
         push(run, f"user/{key}", "--weights", "raw")
         push(run, f"user/{key}_average", "--weights", "ema")
     repos = [f"user/{key}{ending}" for key in runs for ending in ("", "_average")]
-    found = timm_alone.run(WITH_TIMM, *repos, str(images), env=hub.environment())
-    assert not found["ours"]
-    answers = iter(found["answers"])
+    answers = iter(elsewhere(ON_TENSORS, *repos, images, without=(*OURS, "transformers")))
     for key, run in runs.items():
         for averaged in (False, True):
             answer = next(answers)
@@ -94,31 +96,26 @@ def test_s1_to_s4_and_a_dual_head_load_in_plain_timm_with_the_same_logits(ended,
         assert not torch.allclose(logits(run, images), logits(run, images, True), atol=1e-1), key
 
 
-def test_a_run_on_the_digits_names_the_same_ones_in_timm_and_in_transformers(hub, tmp_path):
+def test_a_run_on_the_digits_names_the_same_ones_in_timm_and_in_transformers(tmp_path, elsewhere):
     """From `fit` to a stranger's machine."""
     flags = ("--model.design.name=s1", "--trainer.limit_train_batches=50", "--model.optim.lr=0.02")
     run, folder = quick_fit(tmp_path / "runs", *flags), digits(tmp_path / "pictures")
     push(run, "user/digits")
-    elsewhere = Environment(tmp_path / "venv", "timm", "transformers")
     expected = predicted(run, folder)
-    for program in (TIMM_ON_FILES, WITH_TRANSFORMERS):
-        found = elsewhere.run(program, "user/digits", *expected, env=hub.environment())
-        assert not found["ours"]
-        assert_same(found["answers"], expected)
+    assert_same(elsewhere(ON_FILES, "user/digits", *expected), expected)
+    assert_same(elsewhere(WITH_TRANSFORMERS, "user/digits", *expected), expected)
 
 
-def test_other_designs_load_the_same_way_once_this_package_is_imported(run, ended, hub, tmp_path, images):
+def test_other_designs_load_the_same_way_once_this_package_is_imported(run, ended, tmp_path, images, elsewhere):
     other = with_design(ended, tmp_path / "run", name="tiny", patch_size=8, stage1="attention", distilled=True)
     push(other, "user/other", "--weights", "raw")
     push(run, "user/digits")
-    elsewhere = Environment(tmp_path / "venv", "shvit-pl", "transformers")
     first = "import shvit_pl.models"
-    (answer,) = elsewhere.run(first + WITH_TIMM, "user/other", str(images), env=hub.environment())["answers"]
+    (answer,) = elsewhere(first + ON_TENSORS, "user/other", images, without=())
     assert answer["kind"] == "shvit_pl.models.shvit"
     torch.testing.assert_close(torch.tensor(answer["logits"]), logits(other, images), **CLOSE)
     expected = predicted(run, digits(tmp_path / "pictures"))
-    found = elsewhere.run(first + WITH_TRANSFORMERS, "user/digits", *expected, env=hub.environment())
-    assert_same(found["answers"], expected)
+    assert_same(elsewhere(first + WITH_TRANSFORMERS, "user/digits", *expected, without=()), expected)
 
 
 def predicted(run, folder):

@@ -1,7 +1,6 @@
 """Whatever the Hub does, a push ends with one message and exit code 2, and the same command repeats it."""
 
 import re
-import shutil
 
 import pytest
 from huggingface_hub import HfApi
@@ -15,44 +14,56 @@ REPO = "user/digits"
 COMMIT, CREATE, WHO = f"POST /api/models/{REPO}/commit", "POST /api/repos/create", "GET /api/whoami-v2"
 
 
+def push(run, repo=REPO):
+    return main(["push", str(run), "--repo-id", repo])
+
+
 @pytest.fixture
-def run(ended, tmp_path):
-    return shutil.copytree(ended, tmp_path / "run")
+def refused(ended, capsys):
+    """Returns the one message of a push that fails; the run is as it was."""
+
+    def refused(repo=REPO):
+        before = {name: path.read_bytes() for name, path in files(ended).items()}
+        capsys.readouterr()
+        assert push(ended, repo) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert err.startswith("shvit-pl push: error: ")
+        assert "run the same command again" in err
+        assert len(err) < 450
+        assert {name: path.read_bytes() for name, path in files(ended).items()} == before
+        return err
+
+    return refused
 
 
-def push(run, *flags, repo=REPO):
-    return main(["push", str(run), "--repo-id", repo, *flags])
-
-
-def refused(run, capsys, *flags, repo=REPO):
-    """The one message of a push that fails; the run is as it was."""
-    before = {name: path.read_bytes() for name, path in files(run).items()}
-    capsys.readouterr()
-    assert push(run, *flags, repo=repo) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    assert err.startswith("shvit-pl push: error: ")
-    assert len(err) < 450
-    assert {name: path.read_bytes() for name, path in files(run).items()} == before
-    return err
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(
-    ("status", "path", "words"),
+    ("fault", "path", "words"),
     [
         (500, COMMIT, "has failed (500)"),
         (400, "POST /api/validate-yaml", "the push failed (Invalid metadata"),
-        pytest.param(403, CREATE, "does not let this token write to 'user/digits'", marks=pytest.mark.slow),
-        pytest.param(503, WHO, "has failed (503)", marks=pytest.mark.slow),
+        slow(403, CREATE, "does not let this token write to 'user/digits'"),
+        slow(503, WHO, "has failed (503)"),
+        ("cut", COMMIT, "connection to the Hub broke"),
+        slow("cut", WHO, "connection to the Hub broke"),
+        slow("cut", CREATE, "connection to the Hub broke"),
+        ("stall", COMMIT, "has not answered for 1 seconds"),
+        slow("stall", WHO, "has not answered for 1 seconds"),
     ],
 )
-def test_an_answer_that_is_an_error(status, path, words, run, hub, capsys):
-    hub.fail(status, path, times=99)
-    message = refused(run, capsys)
-    assert words in message
-    assert "run the same command again" in message
+def test_an_error_a_cut_connection_and_silence(fault, path, words, ended, hub, refused, monkeypatch):
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
+    if isinstance(fault, int):
+        hub.fail(fault, path, times=99)
+    else:
+        getattr(hub, fault)(path, times=99)
+    assert words in refused()
     hub.faults.clear()
-    assert push(run) == 0
+    assert push(ended) == 0
     assert "model.safetensors" in hub.repo(REPO).files
 
 
@@ -61,7 +72,7 @@ def test_an_answer_that_is_an_error(status, path, words, run, hub, capsys):
     [
         (401, "does not accept the token"),
         (403, "does not let this token write to 'user/digits'"),
-        (404, "knows no 'user/digits'"),
+        (404, "has no 'user/digits'"),
         (409, "refuses the push (409)"),
         (429, "too many requests"),
         (500, "has failed (500)"),
@@ -73,52 +84,36 @@ def test_each_kind_of_error(status, words, hub):
         HfApi().model_info(REPO)
 
 
-@pytest.mark.parametrize("path", [COMMIT, *(pytest.param(path, marks=pytest.mark.slow) for path in (WHO, CREATE))])
-def test_a_connection_that_is_cut(path, run, hub, capsys):
-    hub.cut(path, times=99)
-    assert "connection to the Hub broke" in refused(run, capsys)
-    hub.faults.clear()
-    assert push(run) == 0
-
-
-@pytest.mark.parametrize("path", [COMMIT, pytest.param(WHO, marks=pytest.mark.slow)])
-def test_a_hub_that_says_nothing(path, run, hub, capsys, monkeypatch):
-    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
-    hub.stall(path, times=99)
-    assert "has not answered for 1 seconds" in refused(run, capsys)
-    hub.faults.clear()
-    assert push(run) == 0
-
-
-def test_a_large_file_that_fails_is_tried_again(run, hub):
+def test_a_large_file_that_fails_is_tried_again(ended, hub):
     hub.fail(500, "PUT /", times=1)
-    assert push(run) == 0
+    assert push(ended) == 0
 
 
-def test_no_token_is_told_before_the_run_is_read(run, hub, capsys, monkeypatch):
-    monkeypatch.delenv("HF_TOKEN")
-    message = refused(run, capsys)
-    assert "hf auth login" in message
+def test_the_token_is_checked_before_the_run_is_read(hub, refused, monkeypatch):
+    hub.account("other")
+    assert "can't write to repositories of 'other'" in refused("other/digits")
+    for token, words in (
+        (hub.account("user", write=False), "can only read"),
+        ("hf_nobody", "does not accept the token"),
+        ("", "hf auth login"),
+    ):
+        monkeypatch.setenv("HF_TOKEN", token)
+        assert words in refused()
     assert not [request for request in hub.requests if request.method == "POST"]
 
 
-def test_an_unknown_token(run, hub, capsys, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_nobody")
-    assert "does not accept the token" in refused(run, capsys)
+def test_offline(hub, refused, monkeypatch):
+    hub.__exit__()
+    assert "can't be reached" in refused()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set" in refused()
 
 
-def test_what_the_token_may_do_is_checked(run, hub, capsys, monkeypatch):
-    hub.account("other")
-    assert "can't write to repositories of 'other'" in refused(run, capsys, repo="other/digits")
-    monkeypatch.setenv("HF_TOKEN", hub.account("user", write=False))
-    assert "can only read" in refused(run, capsys)
-
-
-def account(role, permissions=(), organisations=None):
+def account(role, permissions=(), organizations=None):
     """What the Hub says of a token."""
     scoped = [{"entity": {"name": "user"}, "permissions": list(permissions)}]
     token = {"role": role, **({"fineGrained": {"scoped": scoped}} if role == "fineGrained" else {})}
-    orgs = [{"name": name, "roleInOrg": role} for name, role in (organisations or {}).items()]
+    orgs = [{"name": name, "roleInOrg": role} for name, role in (organizations or {}).items()]
     return {"name": "user", "orgs": orgs, "auth": {"accessToken": token}}
 
 
@@ -129,13 +124,9 @@ def account(role, permissions=(), organisations=None):
         (account("read"), "user/a", "can only read"),
         (account("fineGrained", ["repo.content.read", "repo.write"]), "user/a", None),
         (account("fineGrained", ["repo.content.read"]), "user/a", "can only read"),
-        (account("write", organisations={"team": "contributor"}), "team/a", None),
-        (account("write", organisations={"team": "read"}), "team/a", "can't write to repositories of 'team'"),
-        (
-            account("write", organisations={"team": "admin"}),
-            "others/a",
-            "can't write to repositories of 'others'",
-        ),
+        (account("write", organizations={"team": "contributor"}), "team/a", None),
+        (account("write", organizations={"team": "read"}), "team/a", "can't write to repositories of 'team'"),
+        (account("write", organizations={"team": "admin"}), "others/a", "can't write to repositories of 'others'"),
     ],
 )
 def test_what_a_token_may(who, repo, words):
@@ -144,12 +135,3 @@ def test_what_a_token_may(who, repo, words):
     else:
         with pytest.raises(HubError, match=words):
             check_token(who, repo)
-
-
-def test_offline_by_setting(run, capsys):
-    assert "HF_HUB_OFFLINE is set" in refused(run, capsys)
-
-
-def test_offline_by_fate(run, hub, capsys):
-    hub.__exit__()
-    assert "can't be reached" in refused(run, capsys)

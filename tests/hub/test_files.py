@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import pytest
 import torch
 import yaml
 from safetensors import safe_open
@@ -21,8 +20,9 @@ def written(run, folder, *flags):
     return folder
 
 
-def test_the_config_is_timms_with_labels_and_preprocessing(ended, tmp_path):
-    config = json.loads((written(ended, tmp_path / "hub") / "config.json").read_text())
+def test_config_and_weights_are_timms_with_labels_and_preprocessing_and_nothing_else(ended, tmp_path):
+    folder = written(ended, tmp_path / "hub")
+    config = json.loads((folder / "config.json").read_text())
     assert config["architecture"] == "shvit_pl"
     assert config["label_names"] == [str(digit) for digit in range(10)]
     assert config["num_classes"] == 10
@@ -30,16 +30,21 @@ def test_the_config_is_timms_with_labels_and_preprocessing(ended, tmp_path):
     seen = config["pretrained_cfg"]
     assert seen["input_size"] == [3, 64, 64]
     assert (seen["crop_pct"], seen["crop_mode"], seen["interpolation"]) == (1.0, "center", "bicubic")
-    assert seen["mean"] == [0.485, 0.456, 0.406]
-    assert seen["std"] == [0.229, 0.224, 0.225]
+    assert (seen["mean"], seen["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    with safe_open(folder / "model.safetensors", "pt") as content:
+        keys = list(content.keys())
+        assert all(content.get_tensor(key).is_contiguous() for key in keys)
+    assert keys
+    assert not [key for key in keys if re.search(r"ema|optim|teacher|metrics|^model\.", key)]
+    assert not [name for name in files(folder) if name.endswith((".ckpt", ".bin", ".pth", ".pt"))]
+    assert not [name for name in files(folder) if "inputs" in name]  # that is a picture of the training data
 
 
-def test_squashed_images_are_not_cropped(ended, tmp_path):
-    run = shutil.copytree(ended, tmp_path / "run")
-    content = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+def test_squashed_images_are_not_cropped(own, tmp_path):
+    content = torch.load(own / "checkpoints/best.ckpt", weights_only=True)
     content["datamodule_hyper_parameters"] |= {"resize": "squash", "crop_pct": 0.875}
-    torch.save(content, run / "checkpoints/best.ckpt")
-    seen = json.loads((written(run, tmp_path / "hub") / "config.json").read_text())["pretrained_cfg"]
+    torch.save(content, own / "checkpoints/best.ckpt")
+    seen = json.loads((written(own, tmp_path / "hub") / "config.json").read_text())["pretrained_cfg"]
     assert (seen["crop_pct"], seen["crop_mode"]) == (1.0, "squash")
 
 
@@ -53,30 +58,15 @@ def test_networks_that_timm_has_are_saved_under_its_names(ended, tmp_path):
     assert "`shvit_s1`" in (folder / "README.md").read_text()
 
 
-def test_weights_alone_are_in_the_one_file_of_weights(ended, tmp_path):
-    folder = written(ended, tmp_path / "hub")
-    with safe_open(folder / "model.safetensors", "pt") as content:
-        keys = list(content.keys())
-        assert all(content.get_tensor(key).is_contiguous() for key in keys)
-    assert keys
-    assert not [key for key in keys if re.search(r"ema|optim|teacher|metrics|^model\.", key)]
-    assert not [name for name in files(folder) if name.endswith((".ckpt", ".bin", ".pth", ".pt"))]
-    assert not [name for name in files(folder) if "inputs" in name]  # that is a picture of the training data
-
-
-@pytest.fixture
-def far(tmp_path, image_folder):
-    """A run whose every input was named by its full path, in a home with a blank in its name."""
+def test_no_path_of_the_machine_is_in_any_file(image_folder, tmp_path, monkeypatch):
+    """Of a run whose every input was named by its full path, in a home with a blank in its name."""
     home = tmp_path / "Jane Doe"
+    data, flags = f"--data.path={home / 'pets'}", ("--data.batch_size=4", "--run_name=far")
     shutil.copytree(image_folder, home / "pets")
-    started = quick_fit(home / "runs", f"--data.path={home / 'pets'}", "--data.batch_size=4")
-    begun = f"--model.init_from={started / 'checkpoints/best.ckpt'}"
-    flags = (f"--data.path={home / 'pets'}", begun, f"--model.distill.teacher={started}", "--model.distill.check=false")
-    return quick_fit(home / "more", *flags, "--data.batch_size=4", "--run_name=far"), home
-
-
-def test_no_path_of_the_machine_is_in_any_file(far, tmp_path, monkeypatch):
-    run, home = far
+    first = quick_fit(home / "runs", data, *flags)
+    weights = f"--model.init_from={first / 'checkpoints/best.ckpt'}"
+    taught = (f"--model.distill.teacher={first}", "--model.distill.check=false")
+    run = quick_fit(home / "more", data, weights, *taught, *flags)
     edit(run / "summary.json", command=f"shvit-pl fit --data.path '{home}/pets' --trainer.default_root_dir='{home}'")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(tmp_path / "images")

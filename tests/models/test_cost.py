@@ -41,8 +41,3 @@ def test_table_1_parameters_are_exact_and_macs_are_the_papers():
         total = cost(NAMED[row["model"].removeprefix("SHViT-").lower()])
         assert total.params == int(row["params_unfused"])
         assert total.macs / 1e6 == pytest.approx(float(row["flops_M_bn_fused_fvcore"]), rel=1e-3)
-
-
-@pytest.mark.parametrize(("name", "millions"), [("macro_a", 4.9), ("macro_b", 7.2), ("macro_b_attn", 7.3)])
-def test_the_macro_study_has_the_papers_parameters_within_a_tenth_of_a_million(name, millions):
-    assert cost(NAMED[name]).params / 1e6 == pytest.approx(millions, abs=0.1)

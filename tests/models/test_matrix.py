@@ -1,4 +1,4 @@
-"""The whole matrix: every named design and every cell of every cube, in every way that a network is used."""
+"""Every kind of design in every way that a network is used; the whole cube around every base in `full`."""
 
 from itertools import product
 
@@ -10,49 +10,75 @@ from shvit_pl.models import create_model
 from tests.conftest import perturb_
 from tests.designs.bases import CUBE_BASES
 
-CELLS = [
-    (base, {"patch_size": patch_size, "stages": stages, "stage1": stage1})
-    for base, patch_size, stages, stage1 in product(CUBE_BASES, (4, 16), (3, 4), ("conv", "attention"))
+CUBE = [
+    {"patch_size": patch_size, "stages": stages, "stage1": stage1}
+    for patch_size, stages, stage1 in product((4, 16), (3, 4), ("conv", "attention"))
 ]
-OTHERS = [(name, {}) for name in NAMED if name not in CUBE_BASES]
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize(("name", "changes"), [*CELLS, *OTHERS], ids=str)]
+PAIRWISE = [CUBE[index] for index in (0, 3, 5, 6)]  # every two values of two axes meet
+MICRO = [
+    {"single_head": "full"},
+    {"single_head": "bottleneck"},
+    {"mixers": ("multi_head",) * 3, "num_heads": (2, 4, 8)},
+    {"mixers": ("conv", "multi_head", "single_head"), "local_conv": False},
+    {"patch_size": 8, "qk_dim": 8, "partial_ratio": 0.5},
+]
+QUICK = [("s1", {}), *(("tiny", changes) for changes in [*PAIRWISE, *MICRO])]
+SLOW = [(name, {}) for name in NAMED if name not in CUBE_BASES]
+SLOW += product([base for base in CUBE_BASES if base != "tiny"], PAIRWISE)
+FULL = [(base, cell) for base, cell in product(CUBE_BASES, CUBE) if cell not in PAIRWISE]
+
+
+def cases(quick, slow, full=()):
+    marked = [(slow, pytest.mark.slow), (full, pytest.mark.full)]
+    return [*quick, *(pytest.param(*case, marks=mark) for some, mark in marked for case in some)]
 
 
 def build(name, changes):
     return perturb_(create_model(name, num_classes=10, **changes)).eval()
 
 
+@pytest.mark.parametrize(("name", "changes"), cases(QUICK, SLOW, FULL), ids=str)
 @torch.no_grad()
-def test_forward_and_fuse_at_all_sizes(name, changes):
+def test_forward_and_fuse_at_all_sizes_that_the_strides_allow(name, changes, request):
     model, fused = build(name, changes), build(name, changes).fuse()
-    for side in (64, 96, 128, 192, 224, 256, 384):
-        if side < model.design.strides[-1]:
-            continue
+    assert sum(p.numel() for p in fused.parameters()) < sum(p.numel() for p in model.parameters())
+    for side in (64, 96, 128, 192, 224, 256, 384) if request.node.get_closest_marker("full") else (96, 192):
         image = torch.randn(1, 3, side, side)
+        if side < model.design.strides[-1]:
+            with pytest.raises(ValueError, match=f"image_size {side}"):
+                model(image)
+            continue
+        features = model.forward_intermediates(image, intermediates_only=True)
+        assert [f.shape[1:3] for f in features] == list(
+            zip(model.design.embed_dim, model.design.grids(side), strict=True)
+        )
         output = model(image)
-        assert output.isfinite().all()
+        assert output.shape == (1, 10)
         torch.testing.assert_close(fused(image), output, rtol=1e-3, atol=1e-4)
 
 
-def test_backward_reaches_every_weight(name, changes):
+@pytest.mark.parametrize(("name", "changes"), cases(QUICK, SLOW, FULL), ids=str)
+def test_the_output_depends_on_every_weight(name, changes):
     model = build(name, changes).train()
     model(torch.randn(4, 3, 128, 128)).square().sum().backward()
-    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.parameters())
+    without = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.abs().sum()]
+    assert without == []
 
 
+COMPILED = [QUICK[0], ("tiny", CUBE[3]), ("tiny", MICRO[3]), ("tiny", {"distilled": True})]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), cases(COMPILED, [case for case in QUICK + SLOW if case not in COMPILED], FULL), ids=str
+)
 @torch.no_grad()
-def test_compile_and_export_equal_eager(name, changes):
+def test_compiling_without_a_graph_break_and_exporting_equal_eager(name, changes):
     torch.compiler.reset()
-    model, image = build(name, changes), torch.randn(2, 3, 128, 128)
-    expected = model(image)
-    torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="eager")(image), expected)
-    exported = torch.export.export(model, (image,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
-    torch.testing.assert_close(exported.module()(image), expected, rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_features_only(name, changes):
-    extractor = create_model(name, features_only=True, **changes).eval()
-    design = create_model(name, **changes).design
-    features = extractor(torch.randn(1, 3, 128, 128))
-    assert [tuple(f.shape[1:3]) for f in features] == list(zip(design.embed_dim, design.grids(128), strict=True))
+    model, image, auto = build(name, changes), torch.randn(2, 3, 128, 128), torch.export.Dim.AUTO
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(image), model(image))
+    any_size = (name, changes) in COMPILED
+    shapes = {0: auto, 2: auto, 3: auto} if any_size else {0: auto}
+    exported = torch.export.export(model, (image,), dynamic_shapes=(shapes,))
+    image = torch.randn(3, 3, 192, 160) if any_size else torch.randn(3, 3, 128, 128)
+    torch.testing.assert_close(exported.module()(image), model(image), rtol=1e-4, atol=1e-5)

@@ -1,22 +1,24 @@
-"""`open_network`: a network from a design, a run, a checkpoint, a folder as a repo has it, or timm."""
+"""`open_network`: a network from a design, a run, a checkpoint, a folder as timm or a push saves it, or timm."""
+
+import json
+import shutil
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
+from timm.models import save_for_hf
 
 from shvit_pl.errors import UserError
 from shvit_pl.hub.upload import save_weights
+from shvit_pl.models import create_model
 from shvit_pl.models.open_network import open_network
 from shvit_pl.runs.finished_run import FinishedRun
-from tests.hub.runs import network, quick_fit, with_design
+from tests.conftest import perturb_
+from tests.hub.runs import edit, network
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    root = tmp_path_factory.mktemp("networks")
-    return with_design(quick_fit(root / "fit"), root / "dual", name="tiny", distilled=True)
+TEN = [f"thing {number}" for number in range(10)]
 
 
 def logits(model):
@@ -24,51 +26,145 @@ def logits(model):
         return model(IMAGES)
 
 
-@pytest.mark.parametrize("averaged", [False, True])
-def test_a_run_folder_gives_the_weights_asked_for_and_one_classifier(run, averaged):
-    opened = open_network(str(run), averaged=averaged)
-    torch.testing.assert_close(
-        logits(opened.model), logits(network(run / "checkpoints" / "best.ckpt", averaged)), rtol=1e-4, atol=1e-5
-    )
-    assert (opened.origin, opened.averaged, len(opened.class_names)) == ("checkpoint", averaged, 10)
+def assert_same(model, other):
+    torch.testing.assert_close(logits(model), logits(other), rtol=1e-4, atol=1e-5)
 
 
-def test_a_folder_as_a_repo_has_it_gives_the_same_network(run, tmp_path):
+def test_a_run_or_its_checkpoint_gives_the_weights_asked_for_or_those_it_monitored(run, tmp_path):
+    best = run / "checkpoints" / "best.ckpt"
+    plain, average = network(best), network(best, averaged=True)
+    assert (logits(plain) - logits(average)).abs().max() > 1e-3
+    shutil.copytree(run, tmp_path / "monitored")
+    edit(tmp_path / "monitored" / "summary.json", monitor="val/acc1_ema")
+    for name, averaged, weights in (
+        (str(run), None, "trained"),
+        (str(best), False, "trained"),
+        (str(best), True, "averaged"),
+        ("monitored", None, "averaged"),
+    ):
+        opened = open_network(name, averaged)
+        assert_same(opened.model, average if weights == "averaged" else plain)
+        assert (opened.origin, opened.weights, opened.image_size) == ("checkpoint", weights, 64)
+        assert opened.class_names == [str(digit) for digit in range(10)]
+
+
+def test_a_run_without_a_best_checkpoint_gives_its_last(run, tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    last = shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "run" / "checkpoints")
+    assert_same(open_network("run").model, network(last))
+
+
+def test_two_classifiers_become_their_mean(run, tmp_path):
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    content["hyper_parameters"]["design"]["distilled"] = True
+    dual = perturb_(create_model("tiny", num_classes=10, distilled=True)).eval()
+    content["state_dict"] = {f"model.{key}": tensor for key, tensor in dual.state_dict().items()}
+    torch.save(content, tmp_path / "dual.ckpt")
+    assert_same(open_network("dual.ckpt", averaged=False).model, dual)
+
+
+def test_a_folder_as_a_push_makes_it_gives_the_runs_network(run, tmp_path):
     save_weights(FinishedRun.open(run), tmp_path)
-    opened = open_network(str(tmp_path))
-    assert torch.equal(logits(opened.model), logits(open_network(str(run)).model))
-    assert opened.class_names == open_network(str(run)).class_names
-    assert opened.image_size == open_network(str(run)).image_size
+    pushed, own = open_network(str(tmp_path)), open_network(str(run))
+    assert torch.equal(logits(pushed.model), logits(own.model))
+    assert (pushed.origin, pushed.class_names, pushed.image_size) == ("hub", own.class_names, own.image_size)
 
 
-def test_a_design_is_as_it_is_evaluated():
+@pytest.mark.parametrize("prefix", ["", "local-dir:"])
+def test_a_folder_as_timm_saves_it_gives_its_network(prefix, tmp_path):
+    designed = perturb_(create_model("tiny", num_classes=10, patch_size=8)).eval()
+    byobnet = perturb_(timm.create_model("test_byobnet", num_classes=10)).eval()
+    for name, model, size in (("designed", designed, 128), ("byobnet", byobnet, 160)):
+        save_for_hf(model, tmp_path / name, safe_serialization=True, model_config={"label_names": TEN})
+        opened = open_network(f"{prefix}{name}")
+        assert_same(opened.model, model)
+        assert (opened.origin, opened.class_names, opened.image_size) == ("hub", TEN, size)
+    assert json.loads((tmp_path / "designed" / "config.json").read_text())["architecture"] == "shvit_pl"
+
+
+def test_a_design_and_a_model_of_timm_are_built_fresh():
     opened = open_network("s4")
-    assert (opened.origin, opened.image_size, opened.model.training) == ("design", 256, False)
-
-
-def test_timms_models_come_by_their_names():
-    opened = open_network("timm:resnet10t")
-    cfg = timm.get_pretrained_cfg("resnet10t")
-    assert (opened.origin, opened.image_size) == ("timm", cfg.input_size[-1])
+    assert (opened.origin, opened.image_size, opened.model.training, opened.fresh) == ("design", 256, False, True)
+    opened, cfg = open_network("timm:resnet10t"), timm.get_pretrained_cfg("resnet10t")
+    assert (opened.origin, opened.image_size, opened.fresh) == ("timm", cfg.input_size[-1], True)
     assert (opened.crop_pct, opened.mean) == (cfg.crop_pct, cfg.mean)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, run):
+    """A folder with files of all kinds."""
+    root = tmp_path_factory.mktemp("files")
+    resnet = timm.create_model("test_resnet", num_classes=10)
+    save_file(resnet.state_dict(), root / "resnet.safetensors")
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), root / "none.safetensors")
+    for name in ("text.pth", "text.ckpt"):
+        (root / name).write_text("no weights")
+    torch.save({"epoch": 3}, root / "empty.pth")
+    torch.save({"state_dict": resnet.state_dict()}, root / "foreign.ckpt")
+    whole = run / "checkpoints" / "best.ckpt"
+    (root / "cut.ckpt").write_bytes(whole.read_bytes()[:20_000])
+    content = torch.load(whole, weights_only=True)
+    content["hyper_parameters"]["ema"]["decay"] = 0
+    torch.save(content, root / "plain.ckpt")
+    content["hyper_parameters"]["design"]["name"] = "s1"
+    torch.save(content, root / "other_design.ckpt")
+    (root / "run" / "checkpoints").mkdir(parents=True)
+    shutil.copytree(run / "checkpoints", root / "runs" / "version_0" / "checkpoints")
+    for name in ("saved", "weightless"):
+        save_for_hf(resnet, root / name, safe_serialization=True)
+    (root / "weightless" / "model.safetensors").unlink()
+    for name, settings in (("of_others", {"architectures": ["ViT"]}), ("unknown", {"architecture": "resnet5000"})):
+        (root / name).mkdir()
+        (root / name / "config.json").write_text(json.dumps(settings))
+        (root / name / "model.safetensors").touch()
+    return root
+
+
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "settings", "parts"),
     [
-        ("tinny", "did you mean 'tiny'"),
-        ("resnet18", "write timm:resnet18"),
-        ("timm:resnet19", "did you mean 'resnet18'"),
-        ("runs/nothing/version_0", "no such file"),
-        ("user/name@", "the Hub cannot be reached"),
+        ("tinny", {}, ["did you mean 'tiny'", "Hub repo"]),
+        ("resnet18", {}, ["write timm:resnet18"]),
+        ("timm:resnet19", {}, ["did you mean 'resnet18'"]),
+        ("timm:resnet50.deit_in1k", {"pretrained": True}, ["no such weights of resnet50", "resnet50.a1_in1k"]),
+        ("timm:coatnet_0_224", {"pretrained": True}, ["no pretrained weights"]),
+        ("timm:test_resnet", {"pretrained": True}, ["Hub cannot be reached"]),
+        ("timm:test_resnet", {"pretrained": True, "averaged": True}, ["one set of weights"]),
+        ("timm:test_resnet", {"weights": "gone.pth"}, ["weights 'gone.pth'", "no such file"]),
+        ("timm:test_resnet", {"weights": "run"}, ["weights 'run'", "a folder"]),
+        ("timm:test_resnet", {"weights": "text.pth"}, ["weights 'text.pth'", "not a readable file of weights"]),
+        ("timm:test_resnet", {"weights": "empty.pth"}, ["holds no tensors"]),
+        ("timm:test_vit", {"weights": "resnet.safetensors"}, ["not weights of 'test_vit'"]),
+        ("timm:test_resnet", {"weights": "none.safetensors"}, ["not weights of 'test_resnet'", "fc.weight"]),
+        ("timm:test_resnet", {"weights": "resnet.safetensors", "averaged": True}, ["no averaged weights"]),
+        ("user/repo", {}, ["Hub cannot be reached"]),
+        ("hf-hub:user/repo@", {}, ["Hub cannot be reached"]),
+        ("https://hub/model", {}, ["addresses are not fetched"]),
+        ("./nowhere", {}, ["no such file or folder"]),
+        ("runs/s1/version_7", {}, ["no such file or folder"]),
+        ("nowhere.ckpt", {}, ["no such file or folder"]),
+        ("runs", {}, ["a folder of runs", "version_0"]),
+        ("run", {}, ["a folder without weights", "checkpoints/best.ckpt"]),
+        ("weightless", {}, ["a folder without weights", "model.safetensors"]),
+        ("of_others", {}, ["does not say which network"]),
+        ("unknown", {}, ["'resnet5000' is not known to timm"]),
+        ("saved", {"averaged": True}, ["one set of weights"]),
+        ("saved", {"weights": "resnet.safetensors"}, ["belongs to a model of timm"]),
+        ("resnet.safetensors", {}, ["doesn't name its network"]),
+        ("text.ckpt", {}, ["not a whole checkpoint", "can't be read"]),
+        ("cut.ckpt", {}, ["not a whole checkpoint", "can't be read"]),
+        ("foreign.ckpt", {}, ["not a whole checkpoint", "hyper_parameters"]),
+        ("other_design.ckpt", {"averaged": False}, ["these weights are of another design"]),
+        ("plain.ckpt", {"averaged": True}, ["no averaged weights"]),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_network_is_answered(name, told):
-    with pytest.raises(UserError, match=told):
-        open_network(name)
-
-
-def test_averaged_weights_of_a_repo_are_refused(run, tmp_path):
-    save_weights(FinishedRun.open(run), tmp_path)
-    with pytest.raises(UserError, match="one set of weights"):
-        open_network(str(tmp_path), averaged=True)
+def test_a_mistake_is_one_message_with_what_is_wrong(name, settings, parts, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(UserError) as refusal:
+        open_network(name, **settings)
+    message = str(refusal.value)
+    assert all(part in message for part in parts), message
+    assert repr(settings.get("weights", name)) in message or "averaged" in message
+    assert "\n" not in message
+    assert len(message) < 600

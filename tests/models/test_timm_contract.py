@@ -106,6 +106,7 @@ def test_what_timm_records_of_a_network_is_true(changes):
     features = model.forward_features(torch.randn(1, *cfg["input_size"]))
     assert features.shape[1:] == (model.num_features, *cfg["pool_size"])
     assert model.forward_head(features, pre_logits=True).shape == (1, model.head_hidden_size)
+    assert model.group_matcher()["blocks"]
 
 
 @every_design

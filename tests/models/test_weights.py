@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from shvit_pl import ClassificationModule, DesignConfig, load_weights
+from shvit_pl import load_weights
 from shvit_pl.models import create_model
+from shvit_pl.models.weights import NoAverageError, read_tensors
 from tests.conftest import perturb_
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -38,33 +39,27 @@ def official_file(name, path):
 
 @pytest.mark.parametrize("name", FORWARD)
 @torch.no_grad()
-def test_an_official_file_gives_the_official_outputs_of_both_heads(name, tmp_path):
+def test_an_official_file_gives_the_official_outputs_of_both_heads_and_of_their_merger(name, tmp_path):
     image = official_file(name, tmp_path / "official.pth")
-    model = create_model(name.removeprefix("shvit_"), num_classes=10, distilled=True).eval()
-    report = load_weights(model, tmp_path / "official.pth")
-    assert report.loaded == len(KEYS[name])
+    design, golden = name.removeprefix("shvit_"), {key: FORWARD[name][key] for key in ("head", "head_dist")}
+    model = create_model(design, num_classes=10, distilled=True).eval()
+    assert load_weights(model, tmp_path / "official.pth").loaded == len(KEYS[name])
     features = model.forward_head(model.forward_features(image), pre_logits=True)
-    outputs = {"head": model.head(features), "head_dist": model.head_dist(features), "logits_eval": model(image)}
-    for key, output in outputs.items():
-        torch.testing.assert_close(output, torch.tensor(FORWARD[name][key]), rtol=0, atol=1e-4)
+    for key, output in golden.items():
+        torch.testing.assert_close(getattr(model, key)(features), torch.tensor(output), rtol=0, atol=1e-4)
+    single = create_model(design, num_classes=10).eval()
+    assert load_weights(single, tmp_path / "official.pth").reinitialized == ()
+    for each in (model, single):
+        torch.testing.assert_close(each(image), torch.tensor(FORWARD[name]["logits_eval"]), rtol=0, atol=1e-4)
 
 
-@torch.no_grad()
-def test_two_heads_are_merged_for_a_model_with_one(tmp_path):
-    image = official_file("shvit_s1", tmp_path / "official.pth")
-    model = create_model("s1", num_classes=10).eval()
-    report = load_weights(model, tmp_path / "official.pth")
-    assert report.reinitialised == ()
-    torch.testing.assert_close(model(image), torch.tensor(FORWARD["shvit_s1"]["logits_eval"]), rtol=0, atol=1e-4)
-
-
-def test_a_classifier_of_another_size_is_reinitialised_and_said_so(tmp_path):
+def test_a_classifier_of_another_size_is_reinitialized_and_reported(tmp_path):
     source = perturb_(create_model("tiny", num_classes=10))
     save_file(source.state_dict(), tmp_path / "tiny.safetensors")
     model = create_model("tiny", num_classes=3)
     head = model.head.l.weight.clone()
     report = load_weights(model, tmp_path / "tiny.safetensors")
-    assert "head (10 classes in the source, 3 here)" in str(report)
+    assert "re-initialized head (10 classes in the source, 3 here)" in str(report)
     assert torch.equal(model.head.l.weight, head)
     assert torch.equal(model.stages[0].blocks[0].ffn.m.pw1.c.weight, source.stages[0].blocks[0].ffn.m.pw1.c.weight)
 
@@ -81,26 +76,39 @@ def test_weights_of_another_design_are_refused_and_nothing_is_loaded(other, tmp_
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
-def test_a_checkpoint_of_ours_loads(tmp_path):
-    module = ClassificationModule(design=DesignConfig("tiny"), class_names=["a", "b"])
-    perturb_(module.model)
-    torch.save({"state_dict": module.state_dict()}, tmp_path / "ours.ckpt")
-    model = create_model("tiny", num_classes=2)
-    assert load_weights(model, tmp_path / "ours.ckpt").reinitialised == ()
-    assert torch.equal(model.head.l.weight, module.model.head.l.weight)
-
-
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "model._orig_mod."])
-def test_weights_of_a_compiled_or_wrapped_model_load(prefix, tmp_path):
-    source = perturb_(create_model("tiny"))
-    torch.save({f"{prefix}{key}": tensor for key, tensor in source.state_dict().items()}, tmp_path / "wrapped.pth")
-    model = create_model("tiny")
-    assert load_weights(model, tmp_path / "wrapped.pth").reinitialised == ()
-    assert torch.equal(model.head.l.weight, source.head.l.weight)
-
-
 @pytest.mark.parametrize("source", ["nothing.pth", "text.pth", "user/not-there"])
 def test_a_source_that_cannot_be_read_is_one_clear_error(source, tmp_path):
     (tmp_path / "text.pth").write_text("no weights")
     with pytest.raises(ValueError, match=source):
         load_weights(create_model("tiny"), source)
+
+
+NETWORK, AVERAGE = ({"a.weight": torch.full((2,), value)} for value in (1.0, 2.0))
+
+
+def under(prefix, state):
+    return {f"{prefix}{key}": tensor for key, tensor in state.items()}
+
+
+NESTED = {
+    "bare": (NETWORK, False),
+    "compiled": (under("_orig_mod.", NETWORK), False),
+    "DDP": ({"state_dict": under("module.", NETWORK)}, False),
+    "Lightning": ({"state_dict": {**under("model.", NETWORK), "loss.weight": torch.ones(3)}}, False),
+    "Lightning, compiled": ({"state_dict": under("model._orig_mod.", NETWORK)}, False),
+    "official": ({"model": NETWORK, "model_ema": AVERAGE, "epoch": 3}, True),
+    "timm": ({"state_dict": NETWORK, "state_dict_ema": AVERAGE}, True),
+    "ours": ({"state_dict": {**under("model.", NETWORK), **under("ema.module.", AVERAGE)}}, True),
+}
+
+
+@pytest.mark.parametrize(("content", "has_average"), NESTED.values(), ids=NESTED)
+def test_tensors_are_found_in_whatever_they_are_nested_and_their_average_when_asked_for(content, has_average, tmp_path):
+    torch.save(content, tmp_path / "w.pth")
+    for averaged, state in ((False, NETWORK), (None, AVERAGE if has_average else NETWORK)):
+        assert torch.equal(read_tensors("w", tmp_path / "w.pth", averaged)["a.weight"], state["a.weight"])
+    if has_average:
+        assert torch.equal(read_tensors("w", tmp_path / "w.pth", averaged=True)["a.weight"], AVERAGE["a.weight"])
+        return
+    with pytest.raises(NoAverageError, match="no averaged weights"):
+        read_tensors("w", tmp_path / "w.pth", averaged=True)

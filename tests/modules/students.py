@@ -5,7 +5,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from shvit_pl import DistillationModule, HFImageDataModule
-from shvit_pl.teachers.teacher import open_teacher
+from shvit_pl.teachers.teacher import Teacher
 from tests.conftest import perturb_
 
 TINY = {"name": "tiny"}
@@ -15,7 +15,7 @@ CLASSES = [str(number) for number in range(10)]
 def student_of(config, design=TINY, **settings):
     """A module whose teacher is open, its tensors all visible in its answers; and what its steps log."""
     module = DistillationModule(distill=config, design=design, class_names=CLASSES, **settings)
-    module.teacher = open_teacher(config, CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    module.teacher = Teacher(config, CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     module.configure_model()
     perturb_(module.model)
     return module, logged_by(module)
@@ -44,7 +44,7 @@ def digits(**settings):
 
 def train(module, steps=3, data=None, ckpt_path=None, **trainer):
     """A few steps of Lightning's own loop."""
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False} | trainer
-    options |= {"accelerator": "cpu", "limit_val_batches": 0, "enable_model_summary": False}
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    options |= {"accelerator": "cpu", "limit_val_batches": 0, "enable_model_summary": False} | trainer
     L.Trainer(max_steps=steps, **options).fit(module, data or digits(), ckpt_path=ckpt_path)
     return module

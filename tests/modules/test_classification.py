@@ -7,34 +7,16 @@ from timm.utils import ModelEmaV3
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from shvit_pl import ClassificationModule, HFImageDataModule
+from shvit_pl import ClassificationModule
 from shvit_pl.modules.config import EmaConfig, MixConfig
 from tests.conftest import perturb_
-
-CLASSES = [str(number) for number in range(10)]
+from tests.modules.students import CLASSES, TINY, batch_of, logged_by, train
 
 
 def module_of(**settings):
-    module = ClassificationModule(design={"name": "tiny"}, class_names=CLASSES, **settings)
+    module = ClassificationModule(design=TINY, class_names=CLASSES, **settings)
     perturb_(module.model)
-    module.log_dict = lambda *args, **kwargs: None
-    module._lr = lambda: 0.0
-    return module
-
-
-def batch_of(size=8, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        "image": torch.randn(size, 3, 64, 64, generator=generator),
-        "label": torch.randint(10, (size,), generator=generator),
-    }
-
-
-def train(module, steps=3, **trainer):
-    """A few steps of Lightning's own loop on the embedded digits."""
-    data = HFImageDataModule(image_size=64, batch_size=8, num_workers=0, augment="shift")
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False} | trainer
-    L.Trainer(accelerator="cpu", max_steps=steps, limit_val_batches=2, **options).fit(module, data)
+    logged_by(module)
     return module
 
 
@@ -65,7 +47,7 @@ def test_with_mixing_the_network_sees_mixed_images_and_learns_both_labels(mix):
 
 
 def test_the_average_follows_timms_rule_after_every_step_and_averages_buffers_too():
-    module = ClassificationModule(design={"name": "tiny"}, class_names=CLASSES, ema=EmaConfig(decay=0.9))
+    module = ClassificationModule(design=TINY, class_names=CLASSES, ema=EmaConfig(decay=0.9))
     reference = ModelEmaV3(module.model, decay=0.9, use_warmup=True)
     seen = []
 
@@ -85,19 +67,16 @@ def test_the_average_follows_timms_rule_after_every_step_and_averages_buffers_to
     )
 
 
-def test_the_average_is_not_trained_and_stays_in_evaluation_mode():
-    module = train(ClassificationModule(design={"name": "tiny"}, class_names=CLASSES, ema=EmaConfig(decay=0.9)))
+def test_the_average_is_evaluated_in_addition_and_not_trained():
+    settings = {"design": TINY, "class_names": CLASSES, "ema": EmaConfig(decay=0.99)}
+    module = train(ClassificationModule(**settings), 20, limit_val_batches=2)
     trained = {id(p) for group in module.trainer.optimizers[0].param_groups for p in group["params"]}
     assert trained == {id(parameter) for parameter in module.model.parameters()}
     assert not any(parameter.requires_grad for parameter in module.ema.parameters())
     assert not any(part.training for part in module.train().ema.modules())
-
-
-def test_the_average_is_evaluated_beside_the_weights():
-    module = train(ClassificationModule(design={"name": "tiny"}, class_names=CLASSES, ema=EmaConfig(decay=0.99)), 20)
     data = module.trainer.datamodule
     metrics = module.trainer.validate(module, data, verbose=False)[0]
-    plain = ClassificationModule(design={"name": "tiny"}, class_names=CLASSES)
+    plain = ClassificationModule(design=TINY, class_names=CLASSES)
     plain.model.load_state_dict(module.ema.module.state_dict())
     alone = L.Trainer(accelerator="cpu", limit_val_batches=2, logger=False, enable_checkpointing=False).validate(
         plain, data, verbose=False
@@ -108,7 +87,7 @@ def test_the_average_is_evaluated_beside_the_weights():
 
 
 def test_a_frozen_batchnorm_keeps_its_statistics_and_learns_its_weights():
-    module = ClassificationModule(design={"name": "tiny"}, class_names=CLASSES, freeze_bn=True)
+    module = ClassificationModule(design=TINY, class_names=CLASSES, freeze_bn=True)
     before = {key: value.clone() for key, value in module.model.state_dict().items()}
     after = train(module).model.state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before if "running_" in key)
@@ -130,6 +109,7 @@ def test_gradient_checkpointing_changes_neither_gradients_nor_statistics():
 
 def test_channels_last_changes_the_layout_and_not_the_result():
     plain, other = module_of().eval(), module_of(channels_last=True).eval()
+    assert plain.memory_format is torch.contiguous_format  # without a trainer, auto knows no device
     images = batch_of()["image"]
     assert other.model.patch_embed[0].c.weight.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(other(images), plain(images), rtol=1e-4, atol=1e-4)
@@ -159,11 +139,7 @@ def test_images_that_do_not_count_change_no_metric():
     ],
 )
 def test_weights_and_average_lie_as_suits_the_device(precision, asked, expected):
-    settings = {"design": {"name": "tiny"}, "class_names": CLASSES, "ema": EmaConfig(decay=0.9)}
+    settings = {"design": TINY, "class_names": CLASSES, "ema": EmaConfig(decay=0.9)}
     module = train(ClassificationModule(**settings, channels_last=asked), precision=precision)
     for network in (module.model, module.ema.module):
         assert network.patch_embed[0].c.weight.is_contiguous(memory_format=expected)
-
-
-def test_without_a_trainer_nothing_is_known_of_a_device():
-    assert module_of().memory_format is torch.contiguous_format

@@ -40,8 +40,8 @@ def test_the_student_has_as_many_classifiers_as_the_distillation_asks_for(config
     ("config", "distilled", "said"),
     [
         ({}, False, "model.design.distilled false: model.distill.heads dual needs"),
-        ({"heads": "single"}, True, "model.design.distilled true: nothing would teach"),
-        ({"objective": "feature"}, True, "model.design.distilled true: nothing would teach"),
+        ({"heads": "single"}, True, "model.design.distilled true: the second classifier would learn nothing"),
+        ({"objective": "feature"}, True, "model.design.distilled true: the second classifier would learn nothing"),
     ],
     ids=["dual", "single", "feature"],
 )
@@ -153,7 +153,7 @@ def test_a_projection_does_not_change_the_students_first_weights(teacher):
     assert all(torch.equal(tensor, watches[1].weights[key]) for key, tensor in watches[0].weights.items())
 
 
-def test_the_teacher_is_in_no_optimiser_average_state_dict_or_checkpoint(teacher, tmp_path):
+def test_the_teacher_is_in_no_optimizer_average_state_dict_or_checkpoint(teacher, tmp_path):
     plain = train(ClassificationModule(design=DUAL, ema=EMA))
     module = train(DistillationModule(distill=DistillConfig(**teacher[1]), design=TINY, ema=EMA))
     theirs = {id(tensor) for tensor in module.teacher._network.state_dict(keep_vars=True).values()}
@@ -197,7 +197,7 @@ def test_from_python_a_distillation_trains_and_comes_back_from_its_checkpoint(na
     assert DistillationModule.load_from_checkpoint(path).config.distill == config
     single = create_model("tiny", num_classes=10)
     report = load_weights(single, path)
-    assert not report.reinitialised
+    assert not report.reinitialized
     torch.testing.assert_close(single.eval()(images), module(images))
 
 

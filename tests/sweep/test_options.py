@@ -3,12 +3,12 @@
 import pytest
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.options import Options, read_options
+from shvit_pl.sweep.options import Options, read_sweep_options
 
 
 def test_what_is_not_the_sweeps_own_is_left_for_fit_in_its_order():
     args = ["--config", "my.yaml", "--data.batch_size", "8", "--workers", "2", "--model.optim.lr=0.1", "-c=s2.yaml"]
-    options, configs, of_fit = read_options([*args, "--trainer.max_epochs", "-1", "--config=s3.yaml"])
+    options, configs, of_fit = read_sweep_options([*args, "--trainer.max_epochs", "-1", "--config=s3.yaml"])
     assert options == Options(workers=2)
     assert configs == ["my.yaml", "s2.yaml", "s3.yaml"]
     assert of_fit == ["--data.batch_size", "8", "--model.optim.lr=0.1", "--trainer.max_epochs", "-1"]
@@ -31,7 +31,7 @@ def test_what_is_not_the_sweeps_own_is_left_for_fit_in_its_order():
     ids=str,
 )
 def test_an_option_may_be_written_in_any_usual_way(args, options):
-    assert read_options(args) == (options, [], [])
+    assert read_sweep_options(args) == (options, [], [])
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_an_option_may_be_written_in_any_usual_way(args, options):
 )
 def test_an_impossible_missing_or_wrong_value_is_refused(args, parts):
     with pytest.raises(UserError) as refused:
-        read_options(args)
+        read_sweep_options(args)
     assert parts in str(refused.value)
 
 
 def test_the_help_names_every_option(capsys):
     with pytest.raises(SystemExit) as stop:
-        read_options(["--help"])
+        read_sweep_options(["--help"])
     printed = capsys.readouterr().out
     assert stop.value.code == 0
     for flag in ("--folder", "--workers", "--gpus", "--per_gpu", "--retries", "--storage", "--study", "--dry_run"):

@@ -1,4 +1,4 @@
-"""A sweep's cells are measured in one go, under conditions that are told."""
+"""A sweep's cells are measured in one go, under conditions that are recorded."""
 
 import json
 import os
@@ -14,7 +14,6 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.sweep.speed import measure_speed
 
 QUICK = {"batch": 4, "rounds": 3, "seconds": 0.02}
-CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
 
 
@@ -24,70 +23,54 @@ def summary(image_size=64, **changes):
     return {"design": {"name": "tiny", **design}, "classes": ["a", "b"], "dataset": dataset, "teacher": None}
 
 
-@pytest.fixture(scope="module")
-def speed():
+def test_cells_are_in_the_right_order_and_those_of_one_network_share_a_measurement():
     cells = {
         "fast": summary(),
         "slow": summary(embed_dim=(80, 112, 800), depth=(1, 2, 16)),
         "taught": summary(distilled=True, drop_path=0.1),
         "large": summary(image_size=192),
     }
-    return measure_speed(cells, device=CPU, compiling=False, **QUICK)
-
-
-def test_the_order_of_fast_and_slow_cells_is_right(speed):
-    rates = {name: cell["eager"] for name, cell in speed["cells"].items()}
+    found = measure_speed(cells, device="cpu", compiling=False, **QUICK)
+    rates = {name: cell["eager"] for name, cell in found["cells"].items()}
     assert rates["fast"] > 2 * rates["slow"] > 0
     assert rates["fast"] > rates["large"] > 0
-    for cell in speed["cells"].values():
+    for cell in found["cells"].values():
         low, high = cell["eager_iqr"]
         assert low <= cell["eager"] <= high
-
-
-def test_cells_of_the_same_network_share_one_measurement(speed):
-    assert speed["cells"]["taught"] == speed["cells"]["fast"]
-
-
-def test_the_conditions_are_those_of_the_measurement(speed):
-    conditions = speed["conditions"]
+        assert (cell["compiled"], cell["compiled_why"]) == (None, "not asked for")
+    assert found["cells"]["taught"] == found["cells"]["fast"]
+    conditions = found["conditions"]
     assert conditions.pop("device")
     assert conditions == {
-        "batch": 4,
-        "dtype": "float32",
-        "image_size": [64, 192],
-        "threads": torch.get_num_threads(),
-        "layout": "channels-last",
-        "fused": True,
-        "rounds": 3,
-        "torch": torch.__version__,
-    }
-    assert {cell["compiled_why"] for cell in speed["cells"].values()} == {"not asked for"}
+        "batch": 4, "dtype": "float32", "image_size": [64, 192], "threads": torch.get_num_threads(),
+        "layout": "channels-last", "fused": True, "rounds": 3, "torch": torch.__version__,
+    }  # fmt: skip
 
 
 MISSING = """
 import json
-from tests.sweep.test_speed import CPU, QUICK, measure_speed, summary
-heard = []
-speed = measure_speed({"tiny": summary()}, device=CPU, progress=lambda *said: heard.append(said), **QUICK)
-print(json.dumps([speed["cells"]["tiny"], heard[0]]))
+from tests.sweep.test_speed import QUICK, measure_speed, summary
+steps = []
+speed = measure_speed({"tiny": summary()}, device="cpu", progress=lambda *step: steps.append(step), **QUICK)
+print(json.dumps([speed["cells"]["tiny"], steps[0]]))
 """
 
 
 @pytest.mark.slow
-def test_a_compiler_that_is_missing_is_said_and_the_rest_measured(tmp_path):
+def test_without_a_compiler_the_reason_is_recorded_and_the_rest_measured(tmp_path):
     where = {"CXX": "/no/such/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     child = subprocess.run([sys.executable, "-c", MISSING], env={**os.environ, **where}, capture_output=True, text=True)
-    cell, heard = json.loads(child.stdout)
+    cell, step = json.loads(child.stdout)
     assert (cell["compiled"], cell["compiled_iqr"]) == (None, None)
     assert "compiler" in cell["compiled_why"]
     assert cell["eager"] > 0
-    assert heard == ["compiling", 1, 1]
+    assert step == ["compiling", 1, 1]
 
 
 @pytest.mark.slow
 def test_cells_are_measured_compiled_too():
     cells = {"fast": summary(depth=(1, 1, 1)), "slow": summary(depth=(1, 1, 1), embed_dim=(80, 112, 1600))}
-    found = measure_speed(cells, device=CPU, **QUICK)["cells"]
+    found = measure_speed(cells, device="cpu", **QUICK)["cells"]
     assert found["fast"]["compiled"] > 2 * found["slow"]["compiled"] > 0
     assert found["fast"]["compiled_why"] is None
 
@@ -95,8 +78,7 @@ def test_cells_are_measured_compiled_too():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_measured_by_default():
-    speed = measure_speed({"tiny": summary()}, rounds=3)
-    assert speed["conditions"]["batch"] == 256
-    assert speed["conditions"]["threads"] is None
-    assert speed["conditions"]["device"] == torch.cuda.get_device_name()
-    assert speed["cells"]["tiny"]["compiled"] > 0
+    found = measure_speed({"tiny": summary()}, rounds=3)
+    assert (found["conditions"]["batch"], found["conditions"]["threads"]) == (256, None)
+    assert found["conditions"]["device"] == torch.cuda.get_device_name()
+    assert found["cells"]["tiny"]["compiled"] > 0

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import open_teacher
+from shvit_pl.teachers.teacher import Teacher
 
 DIGITS = [str(digit) for digit in range(10)]
 TEN = [f"thing {number}" for number in range(10)]
@@ -33,7 +33,7 @@ def stored(model, path):
 
 def opened(class_names=TEN, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, teacher_precision="fp32", **config):
     """Open the teacher of these settings for a student with ImageNet's normalization; in fp32 on any processor."""
-    return open_teacher(DistillConfig(teacher_precision=teacher_precision, **config), class_names, mean, std)
+    return Teacher(DistillConfig(teacher_precision=teacher_precision, **config), class_names, mean, std)
 
 
 def some_images(count=3, size=64, seed=0):

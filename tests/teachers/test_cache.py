@@ -35,45 +35,44 @@ def check_answers(batch, seen, net):
     torch.testing.assert_close(cached_tail, tail, atol=1e-3, rtol=1e-3)
 
 
+def training_on(cache, **settings):
+    data = opened(**settings)
+    data.train_on(TeacherCache(cache[0], planned(data)))
+    return data
+
+
 @pytest.mark.parametrize(("workers", "batch_size", "number"), [(0, 32, 0), (2, 18, 3)])
 def test_cached_answers_are_online_ones_for_every_sample_of_an_epoch(cache, workers, batch_size, number):
-    folder, manifest, seen = cache
-    data = opened(seed=number, num_workers=workers, batch_size=batch_size)
-    data.train_on(TeacherCache(folder, planned(data)))
+    _, manifest, seen = cache
+    data = training_on(cache, seed=number, num_workers=workers, batch_size=batch_size)
     slots, net = [], network()
     for batch in epoch(data, number):
         check_answers(batch, seen, net)
         slots += batch["slot"].tolist()
-    view = number % manifest.views
     assert len(set(slots)) == len(slots) == manifest.slots // batch_size * batch_size
-    assert {slot // manifest.slots for slot in slots} == {view}
+    assert {slot // manifest.slots for slot in slots} == {number % manifest.views}
 
 
 def test_views_are_mixed_erased_and_differ(cache):
-    seen = cache[2]
-    first, second = seen.chunk(2)
+    first, second = cache[2].chunk(2)
     assert not any(torch.equal(*both) for both in zip(first, second, strict=True))
     assert first.min() < -2.7  # noise of erased rectangles goes below black
 
 
 def test_two_processes_train_on_the_cached_answers_without_overlap(cache, monkeypatch):
-    folder, manifest, seen = cache
     slots, net = [], network()
     for rank in range(2):
         monkeypatch.setattr(views, "process", lambda rank=rank: (2, rank))
-        data = opened(seed=3, batch_size=16)
-        data.train_on(TeacherCache(folder, manifest))
-        for batch in epoch(data, 1):
-            check_answers(batch, seen, net)
+        for batch in epoch(training_on(cache, seed=3, batch_size=16), 1):
+            check_answers(batch, cache[2], net)
             slots += batch["slot"].tolist()
-    assert len(set(slots)) == len(slots) >= manifest.slots - 2 * 16
+    assert len(set(slots)) == len(slots) >= cache[1].slots - 2 * 16
 
 
 def test_a_run_resumed_within_an_epoch_gets_the_batches_that_are_left(cache, monkeypatch):
-    data = opened(seed=3)
-    data.train_on(TeacherCache(cache[0], cache[1]))
+    data = training_on(cache, seed=3)
     whole = list(epoch(data, 1))
-    monkeypatch.setattr(data, "_batches_of_epoch", lambda: 2)
+    monkeypatch.setattr(data, "_batches", lambda span: 2)
     left = list(epoch(data, 1))
     assert len(left) == len(whole) - 2
     for ours, theirs in zip(left, whole[2:], strict=True):
@@ -84,8 +83,7 @@ def test_a_run_resumed_within_an_epoch_gets_the_batches_that_are_left(cache, mon
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_trains_on_the_pixels_that_were_cached_on_a_cpu(cache):
-    data = opened(seed=3)
-    data.train_on(TeacherCache(cache[0], cache[1]))
+    data = training_on(cache, seed=3)
     for batch in data.train_dataloader():
         batch = move_data_to_device(data.on_before_batch_transfer(batch, 0), torch.device("cuda"))
         batch = data.on_after_batch_transfer(batch, 0)
@@ -112,32 +110,16 @@ class Student(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
-def test_a_fit_with_persistent_workers_gets_view_after_view(cache, precision):
-    folder, manifest, seen = cache
-    data, student = opened(num_workers=2), Student(seen)
-    data.train_on(TeacherCache(folder, manifest))
-    trainer = L.Trainer(
-        accelerator="cpu",
-        precision=precision,
-        max_epochs=3,
-        limit_val_batches=0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(student, datamodule=data)
+def test_a_fit_in_bf16_with_persistent_workers_gets_view_after_view(cache):
+    data, student, slots = training_on(cache, num_workers=2), Student(cache[2]), cache[1].slots
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet |= {"accelerator": "cpu", "enable_checkpointing": False, "limit_val_batches": 0}
+    L.Trainer(precision="bf16-true", max_epochs=3, **quiet).fit(student, datamodule=data)
     steps = len(student.slots) // 3
-    views = [{slot // manifest.slots for slot in batch} for batch in student.slots]
+    views = [{slot // slots for slot in batch} for batch in student.slots]
     assert views == [{0}] * steps + [{1}] * steps + [{0}] * steps
     assert student.slots[0] != student.slots[2 * steps]
-
-
-def test_no_number_of_a_batch_is_rounded_in_reduced_precision(cache):
-    data = opened()
-    data.train_on(TeacherCache(cache[0], cache[1]))
-    batch = next(iter(data.train_dataloader()))
+    batch = next(iter(training_on(cache).train_dataloader()))  # nothing in it is rounded in reduced precision
     tensors = [value for value in [*batch.values(), *batch["teacher"].values()] if isinstance(value, torch.Tensor)]
     assert len(tensors) >= 8
     assert not any(tensor.is_floating_point() for tensor in tensors)

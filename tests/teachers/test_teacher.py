@@ -1,4 +1,4 @@
-"""A teacher answers as its network would by itself, and is nothing but a teacher."""
+"""A teacher answers as its network would in its own pipeline, knows the data, and is nothing but a teacher."""
 
 import subprocess
 import sys
@@ -6,11 +6,15 @@ import sys
 import lightning as L
 import pytest
 import torch
+from timm.models import save_for_hf
 from torch import nn
 
+from shvit_pl.data.datamodule import HFImageDataModule
+from shvit_pl.errors import UserError
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import computes_in_bf16, identity_of
-from tests.teachers.makers import TEN, as_seen_by, opened, shaken, some_images, stored
+from shvit_pl.teachers.teacher import TeacherCheck, check_teacher, computes_in_bf16, identity_of
+from tests.hub.runs import network as network_of
+from tests.teachers.makers import DIGITS, TEN, as_seen_by, opened, shaken, some_images, stored
 
 
 @pytest.fixture
@@ -23,8 +27,13 @@ def weights(network, tmp_path):
     return stored(network, tmp_path / "resnet.safetensors")
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_byobnet"])
-@pytest.mark.parametrize("size", [None, 96])
+def teacher_of(weights, **config):
+    return opened(teacher="test_resnet", weights=weights, **config)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("test_resnet", None), ("test_resnet", 96), ("test_vit", 96), ("test_byobnet", None)]
+)
 @torch.no_grad()
 def test_answers_are_those_of_the_network_on_its_own_view_of_the_images(name, size, tmp_path):
     network = shaken(name)
@@ -39,114 +48,87 @@ def test_answers_are_those_of_the_network_on_its_own_view_of_the_images(name, si
 
 
 @torch.no_grad()
-def test_without_its_normalisation_the_answers_would_be_others(network, weights):
-    expected = network(as_seen_by(network, some_images()))
-    unaware = opened(teacher="test_resnet", weights=weights, mean=(0.5,) * 3, std=(0.5,) * 3).logits(some_images())
-    assert (unaware - expected).abs().max() > 1e-3
-
-
-@torch.no_grad()
-def test_images_of_its_size_and_normalisation_are_taken_as_they_are(network, weights):
-    teacher = opened(teacher="test_resnet", weights=weights, mean=(0.5,) * 3, std=(0.5,) * 3)
+def test_images_of_its_size_and_normalization_are_taken_as_they_are(network, weights):
+    same = teacher_of(weights, mean=(0.5,) * 3, std=(0.5,) * 3)
     images = some_images(size=160)
-    assert torch.equal(teacher.logits(images), network(images))
-
-
-def test_a_loss_with_its_answers_has_gradients_for_the_student_alone(weights):
-    teacher = opened(teacher="test_resnet", weights=weights)
-    student = nn.Linear(10, 10)
-    answers = teacher.logits(some_images())
-    (student(answers) * answers).sum().backward()
-    assert student.weight.grad is not None
-    assert not answers.requires_grad
-    assert not teacher.logits_and_features(some_images())[1].is_inference()
+    assert torch.equal(same.logits(images), network(images))
+    assert (teacher_of(weights).logits(images) - network(images)).abs().max() > 1e-3  # for ImageNet's normalization
 
 
 def test_it_stays_in_eval_mode_and_is_no_part_of_the_module_that_holds_it(weights):
     class Module(L.LightningModule):
         def __init__(self):
             super().__init__()
-            self.layer = nn.Linear(1, 1)
-            self.teacher = opened(teacher="test_resnet", weights=weights)
+            self.layer = nn.Linear(10, 10)
+            self.teacher = teacher_of(weights)
 
     module = Module()
-    before = module.teacher.logits(some_images())
+    answers = module.teacher.logits(some_images())
     module.train()
     module.teacher._network.train()  # even by whoever finds it
-    assert torch.equal(module.teacher.logits(some_images()), before)
+    assert torch.equal(module.teacher.logits(some_images()), answers)
     assert list(module.state_dict()) == ["layer.weight", "layer.bias"]
-    assert len(list(module.parameters())) == 2
     assert not any(tensor.requires_grad for tensor in module.teacher._network.parameters())
+    (module.layer(answers) * answers).sum().backward()  # a loss has gradients for the student alone
+    assert module.layer.weight.grad is not None
+    assert not answers.requires_grad
+    assert not module.teacher.logits_and_features(some_images())[1].is_inference()
 
 
 def test_bf16_answers_are_float32_and_near_those_in_fp32(weights):
-    exact, rough = (
-        opened(teacher="test_resnet", weights=weights, teacher_precision=precision).to("cpu")
-        for precision in ("fp32", "bf16")
-    )
+    exact, rough = (teacher_of(weights, teacher_precision=precision) for precision in ("fp32", "bf16"))
     answers = rough.logits(some_images())
     assert answers.dtype == torch.float32
     assert not torch.equal(answers, exact.logits(some_images()))
     torch.testing.assert_close(answers, exact.logits(some_images()), rtol=0.1, atol=0.1)
     assert "bf16" in rough.note
+    expected = exact.logits(some_images())
+    with torch.autocast("cpu", torch.bfloat16):  # the student's
+        assert torch.equal(exact.logits(some_images()), expected)
 
 
 @pytest.mark.parametrize(("in_bf16", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_auto_is_bf16_just_where_the_device_computes_in_it(in_bf16, precision, weights, monkeypatch):
     monkeypatch.setattr("shvit_pl.teachers.teacher.computes_in_bf16", lambda device: in_bf16)
-    auto, explicit = (
-        opened(teacher="test_resnet", weights=weights, teacher_precision=choice) for choice in ("auto", precision)
-    )
+    auto, explicit = (teacher_of(weights, teacher_precision=choice) for choice in ("auto", precision))
     assert auto.precision == precision
     assert torch.equal(auto.logits(some_images()), explicit.logits(some_images()))
 
 
-@pytest.mark.parametrize(
-    ("capabilities", "expected"),
-    [
-        ({"amx_bf16": True, "avx512_bf16": False}, True),
-        ({"avx512_bf16": True}, True),
-        ({"bf16": True}, True),
-        ({"avx2": True, "avx512_bf16": False}, False),
-        ({}, False),
-    ],
-)
-def test_a_cpu_computes_in_bf16_where_it_has_an_instruction_for_it(capabilities, expected, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert computes_in_bf16(torch.device("cpu")) is expected
-
-
-def test_within_the_students_autocast_an_fp32_teacher_computes_in_fp32(weights):
-    teacher = opened(teacher="test_resnet", weights=weights, teacher_precision="fp32")
-    expected = teacher.logits(some_images())
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(teacher.logits(some_images()), expected)
+def test_a_cpu_computes_in_bf16_where_it_has_an_instruction_for_it(monkeypatch):
+    able = ({"amx_bf16": True, "avx512_bf16": False}, {"avx512_bf16": True}, {"bf16": True})
+    unable = ({"avx2": True, "avx512_bf16": False}, {})
+    for capabilities in (*able, *unable):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
+        assert computes_in_bf16(torch.device("cpu")) is (capabilities in able)
 
 
 @pytest.mark.slow
 def test_compiled_answers_are_the_same(weights):
-    plain, compiled = (opened(teacher="test_resnet", weights=weights, compile=choice) for choice in (False, True))
+    plain, compiled = (teacher_of(weights, compile=choice) for choice in (False, True))
     torch.testing.assert_close(compiled.logits(some_images()), plain.logits(some_images()), rtol=1e-4, atol=1e-4)
     ours, theirs = (each.logits_and_features(some_images())[1] for each in (compiled, plain))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_the_note_says_what_teaches(weights):
-    note = opened(teacher="test_resnet", weights=weights, teacher_precision="fp32").note
+    note = teacher_of(weights).note
     assert note == "test_resnet, 0.4 M parameters, 10 classes matched by position (names not comparable), 160 px, fp32"
 
 
+# ---- its identity
+
+
 @pytest.mark.slow
-def test_the_identity_is_known_without_the_network_and_in_every_process(weights, tmp_path):
+def test_the_identity_is_known_without_the_network_and_in_every_process(weights):
     config = DistillConfig("test_resnet", weights=weights, class_map={name: n for n, name in enumerate(TEN)})
-    teacher = opened(**vars(config))
     program = (
         "from shvit_pl.teachers.config import DistillConfig\n"
         "from shvit_pl.teachers.teacher import identity_of\n"
         f"print(identity_of({config!r}))"
     )
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert there.strip() == str(teacher.identity) == str(identity_of(config))
+    assert there.strip() == str(opened(**vars(config)).identity) == str(identity_of(config))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +136,7 @@ def test_the_identity_is_known_without_the_network_and_in_every_process(weights,
     [{"teacher_size": 96}, {"teacher_precision": "fp32"}, {"use_ema": True}, {"class_map": {"a": 1}}, "weights"],
     ids=str,
 )
-def test_whatever_changes_the_answers_changes_the_identity(change, weights, tmp_path):
+def test_whatever_changes_the_answers_changes_the_identity(change, weights):
     before = identity_of(DistillConfig("test_resnet", weights=weights))
     if change == "weights":
         stored(shaken("test_resnet", seed=1), weights)
@@ -162,8 +144,74 @@ def test_whatever_changes_the_answers_changes_the_identity(change, weights, tmp_
     assert identity_of(DistillConfig("test_resnet", weights=weights, **change)) != before
 
 
-def test_where_the_weights_lie_does_not_change_the_identity(network, weights, tmp_path):
+def test_the_identity_is_of_the_weights_wherever_they_lie(network, weights, tmp_path):
     copy = stored(network, tmp_path / "copy.safetensors")
-    assert identity_of(DistillConfig("test_resnet", weights=copy)) == identity_of(
-        DistillConfig("test_resnet", weights=weights)
-    )
+    first, second = (identity_of(DistillConfig("test_resnet", weights=path)) for path in (weights, copy))
+    assert first == second
+    save_for_hf(network, tmp_path / "saved", safe_serialization=True)
+    before = identity_of(DistillConfig("saved"))
+    stored(shaken("test_resnet", seed=1), tmp_path / "saved" / "model.safetensors")
+    assert identity_of(DistillConfig("saved")) != before
+
+
+# ---- a run of ours as the teacher, and whether it knows the data
+
+
+@pytest.fixture(scope="module")
+def batches():
+    """Four batches of validation images, as the student gets them."""
+    data = HFImageDataModule(image_size=64, batch_size=32, num_workers=0)
+    data.setup("validate")
+    loader = iter(data.val_dataloader())
+    return [data.on_after_batch_transfer(next(loader), 0) for _ in range(4)]
+
+
+@torch.no_grad()
+def test_a_run_teaches_with_its_best_weights_or_their_average_in_the_datas_order(run):
+    best, images = run / "checkpoints" / "best.ckpt", some_images()
+    plain, averaged = (opened(teacher=str(run), class_names=DIGITS, use_ema=use_ema) for use_ema in (False, True))
+    for teacher, use_ema in ((plain, False), (averaged, True)):
+        torch.testing.assert_close(teacher.logits(images), network_of(best, use_ema)(images), rtol=1e-4, atol=1e-4)
+    assert (plain.size, plain.class_names, plain.columns) == (64, DIGITS, None)
+    assert "10 classes matched by name" in plain.note
+    assert plain.identity != averaged.identity
+    turned = opened(teacher=str(run), class_names=DIGITS[::-1])
+    assert torch.equal(turned.logits(images), plain.logits(images).flip(1))
+
+
+def test_a_trained_teacher_passes_and_its_accuracy_is_reported(run, batches):
+    teacher = opened(teacher=str(run), class_names=DIGITS)
+    check = check_teacher(teacher, batches)
+    labels = torch.cat([batch["label"] for batch in batches])
+    predicted = torch.cat([teacher.logits(batch["image"]).argmax(1) for batch in batches])
+    assert check.top1 == pytest.approx((predicted == labels).float().mean().item())
+    assert check.majority == pytest.approx(labels.bincount().max().item() / 128)
+    assert (check.images, check.top1 > 0.4) == (128, True)
+    assert f"top-1 {check.top1:.1%} on 128 validation images" in str(check)
+    assert "\n" not in str(check)
+
+
+def test_a_teacher_that_guesses_is_refused_with_the_likely_reasons(run, weights, batches):
+    shifted = {name: (place + 1) % 10 for place, name in enumerate(DIGITS)}
+    for teacher in (teacher_of(weights), opened(teacher=str(run), class_names=DIGITS, class_map=shifted)):
+        with pytest.raises(UserError) as refusal:
+            check_teacher(teacher, batches)
+        parts = ("order of classes", "untrained weights", "model.distill.check false")
+        assert all(part in str(refusal.value) for part in (f"model.distill.teacher '{teacher.source}'", *parts))
+
+
+def test_images_without_a_label_are_not_counted(run, batches):
+    teacher = opened(teacher=str(run), class_names=DIGITS)
+    first, *others = batches
+    unlabeled = {**first, "label": first["label"].clone()}
+    unlabeled["label"][8:] = -1
+    nothing = {**first, "label": torch.full_like(first["label"], -1)}
+    kept = {"image": first["image"][:8], "label": first["label"][:8]}
+    assert check_teacher(teacher, [unlabeled, nothing, *others]) == check_teacher(teacher, [kept, *others])
+    for uniform in (nothing, {**first, "label": torch.full_like(first["label"], 3)}):  # these can't show anything
+        with pytest.raises(UserError, match=r"model\.distill\.check: .*model\.distill\.check false"):
+            check_teacher(teacher, [uniform] * 4)
+
+
+def test_the_threshold_is_two_standard_errors_above_the_majority():
+    assert TeacherCheck("t", 0.5, 0.2, 400).threshold == pytest.approx(0.2 + 2 * 0.02)

@@ -9,8 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, withStroke
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
-from torch import Tensor
 
 from shvit_pl.analysis.heads.findings import Findings, LayerResult
 from shvit_pl.display.plots import BLUE, VERMILION, caption_height, write_caption
@@ -36,24 +34,17 @@ def draw_figures(findings: Findings) -> dict[str, Figure]:
 def _draw_similarity(findings: Findings) -> Figure:
     """Draw bars with the standard deviation over images; diamonds are the paper's."""
     figure, axes = _over_layers(findings)
-    layers = [layer for layer in findings.layers if layer.similarity is not None]
-    numbers = [layer.number for layer in layers]
-    axes.bar(
-        numbers,
-        [layer.similarity or 0 for layer in layers],
-        yerr=[layer.spread or 0 for layer in layers],
-        color=BLUE,
-        alpha=0.75,
-        width=0.65,
-        error_kw={"ecolor": "black", "elinewidth": 1, "capsize": 2.5},
-        label="here, ± standard deviation over images",
-    )
+    numbers = [layer.number for layer in findings.layers if layer.heads > 1]
+    means = [layer.similarity or 0 for layer in findings.layers if layer.heads > 1]
+    spreads = [layer.spread or 0 for layer in findings.layers if layer.heads > 1]
+    errors = {"ecolor": "black", "elinewidth": 1, "capsize": 2.5}
+    label = "here, ± standard deviation over images"
+    axes.bar(numbers, means, yerr=spreads, color=BLUE, alpha=0.75, width=0.65, error_kw=errors, label=label)
     if findings.paper:
         paper = [findings.paper.layers[number - 1].similarity for number in numbers]
         axes.plot(numbers, paper, "D", color="black", markerfacecolor="white", markersize=5, label="the paper")
     axes.set_ylabel("cosine similarity of heads (%)")
-    lowest = min(layer.similarity or 0 for layer in layers)  # below 0 where heads are mixed, as in CaiT
-    axes.set_ylim(min(0, 1.2 * lowest), 105)
+    axes.set_ylim(min(0, 1.2 * min(means)), 105)  # below 0 where heads are mixed, as in CaiT
     images = findings.maps.images
     what = f"mean cosine similarity of each head's map with the others of its layer, {images} images"
     _finish(figure, [findings.title, what, findings.paper_note])
@@ -95,11 +86,9 @@ def _draw_mode(axes: Axes, findings: Findings, mode: str, color: str, marker: st
 def _over_layers(findings: Findings) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(max(6, 2.5 + 0.4 * len(findings.layers)), 4.4), layout="constrained")
     axes = figure.subplots()
-    axes.set_xlabel("layer")
-    axes.set_xlim(0.4, len(findings.layers) + 0.6)
+    axes.set(xlabel="layer", xlim=(0.4, len(findings.layers) + 0.6), axisbelow=True)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=24, integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25, axis="y")
-    axes.set_axisbelow(True)
     return figure, axes
 
 
@@ -115,7 +104,7 @@ _MOST_TICKS = 24
 
 
 def _draw_heat_maps(findings: Findings) -> Figure:
-    """Draw points of top-1 without each head, and with each one alone; framed are the extreme heads."""
+    """Draw points of top-1 without each head, and with each one alone; the extreme heads are framed."""
     layers, heads = len(findings.layers), max(layer.heads for layer in findings.layers)
     panels = list(_MODES) if heads > 1 else ["without"]
     what = f"change of {findings.subject.reference.short_score} in points, {findings.measured}"
@@ -134,7 +123,9 @@ def _marks_note(findings: Findings) -> list[str]:
 
 
 def _draw_panel(figure: Figure, axes: Axes, findings: Findings, mode: str) -> None:
-    values = _changes(findings, mode)
+    values = np.full((max(layer.heads for layer in findings.layers), len(findings.layers)), np.nan)  # (heads, layers)
+    for place, layer in enumerate(findings.layers):
+        values[: layer.heads, place] = [value - layer.intact for value in getattr(layer, mode)]
     low, high = min(float(np.nanmin(values)), -0.01), max(float(np.nanmax(values)), 0.0)
     image = axes.imshow(values, cmap="cividis", vmin=low, vmax=high, aspect="auto", interpolation="none")
     figure.colorbar(image, label="points", pad=0.01)
@@ -143,35 +134,16 @@ def _draw_panel(figure: Figure, axes: Axes, findings: Findings, mode: str) -> No
     axes.set(xlabel="layer", ylabel="head")
     axes.tick_params(length=0, labelsize=8)
     for axis, number in zip((axes.yaxis, axes.xaxis), values.shape, strict=True):
-        axis.set_ticks(_ticks(number), [str(place + 1) for place in _ticks(number)])
+        places = range(0, number, -(-number // _MOST_TICKS))
+        axis.set_ticks(places, [str(place + 1) for place in places])
     if values.size <= _MOST_NUMBERS:
-        _write_numbers(axes, values, (low + high) / 2)
+        for (head, column), value in np.ndenumerate(values):
+            if not np.isnan(value):
+                color = "white" if value < (low + high) / 2 else "black"
+                axes.text(column, head, f"{value:.2f}", ha="center", va="center", color=color, fontsize=7)
     for layer in findings.layers:
         _frame(axes, layer.important, _IMPORTANT, layer.number - 1)
         _frame(axes, layer.redundant, _REDUNDANT, layer.number - 1)
-
-
-def _changes(findings: Findings, mode: str) -> NDArray[np.float64]:
-    """Return points `(heads, layers)`; nan where a layer has fewer heads."""
-    values = np.full((max(layer.heads for layer in findings.layers), len(findings.layers)), np.nan)
-    for place, layer in enumerate(findings.layers):
-        values[: layer.heads, place] = [value - layer.intact for value in getattr(layer, mode)]
-    return values
-
-
-def _ticks(number: int) -> list[int]:
-    """Return all places, or some of many."""
-    if number <= _MOST_TICKS:
-        return list(range(number))
-    places = MaxNLocator(_MOST_TICKS, integer=True).tick_values(0, number - 1)
-    return [round(place) for place in places if place < number]
-
-
-def _write_numbers(axes: Axes, values: NDArray[np.float64], middle: float) -> None:
-    for (head, layer), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            color = "white" if value < middle else "black"
-            axes.text(layer, head, f"{value:.2f}", ha="center", va="center", color=color, fontsize=7)
 
 
 def _frame(axes: Axes, head: int | None, color: str, layer: int) -> None:
@@ -200,12 +172,6 @@ def _draw_maps(findings: Findings) -> Figure:
     for layer, maps in zip(findings.layers, findings.maps.layers, strict=True):
         for head in range(layer.heads if maps.picture.numel() else 0):
             _draw_map(axes, findings, layer, head)
-    _label_maps(axes, layers, heads)
-    write_caption(figure, sentences)
-    return figure
-
-
-def _label_maps(axes: Axes, layers: int, heads: int) -> None:
     axes.set(xlim=(-0.04, layers), ylim=(heads, -0.04), aspect="equal", xlabel="layer", ylabel="head")
     axes.xaxis.set_label_position("top")
     axes.xaxis.tick_top()
@@ -213,6 +179,8 @@ def _label_maps(axes: Axes, layers: int, heads: int) -> None:
         axis.set_ticks([place + _SIDE / 2 for place in range(number)], [str(place + 1) for place in range(number)])
     axes.tick_params(length=0, labelsize=8)
     axes.spines[:].set_visible(False)
+    write_caption(figure, sentences)
+    return figure
 
 
 def _draw_map(axes: Axes, findings: Findings, layer: LayerResult, head: int) -> None:
@@ -221,40 +189,35 @@ def _draw_map(axes: Axes, findings: Findings, layer: LayerResult, head: int) -> 
     picture = maps.layers[left].picture[head] / maps.drawn_images
     extent = (left, left + _SIDE, head + _SIDE, head)
     if maps.drawn_image is not None:
+        low, high = torch.aminmax(picture[~picture.isnan()])
+        opacity = 0.85 * ((picture - low) / (high - low).clamp(min=1e-12)).nan_to_num(0.0)  # attention hides the image
         axes.imshow(maps.drawn_image.mean(0).numpy(), cmap="gray", vmin=0, vmax=1, extent=extent)
-        axes.imshow(picture.numpy(), cmap="magma", alpha=_opacity(picture).numpy(), extent=extent)
+        axes.imshow(picture.numpy(), cmap="magma", alpha=opacity.numpy(), extent=extent)
     else:
         axes.add_patch(Rectangle((left, head), _SIDE, _SIDE, facecolor=_NOWHERE, zorder=-1))
         axes.imshow(picture.numpy(), cmap="magma", interpolation="none", extent=extent)
     color = {layer.important: _IMPORTANT, layer.redundant: _REDUNDANT}.get(head)
-    frame = Rectangle((left, head), _SIDE, _SIDE, fill=False, zorder=3)
-    frame.set(edgecolor=color or "0.6", linewidth=2.2 if color else 0.5)
-    axes.add_patch(frame)
+    edge, width = color or "0.6", 2.2 if color else 0.5
+    axes.add_patch(Rectangle((left, head), _SIDE, _SIDE, fill=False, zorder=3, edgecolor=edge, linewidth=width))
     down, right = maps.layers[left].query
     for rim, thickness in (("white", 1.4), ("black", 0.6)):
         axes.plot(left + right * _SIDE, head + down * _SIDE, "o", ms=3.5, mfc="none", mec=rim, mew=thickness)
 
 
-def _opacity(picture: Tensor) -> Tensor:
-    """Return the opacity over an image: the more attention, the less of the image is seen."""
-    low, high = torch.aminmax(picture[~picture.isnan()])
-    return 0.85 * ((picture - low) / (high - low).clamp(min=1e-12)).nan_to_num(0.0)
-
-
 def _map_sentences(findings: Findings) -> list[str]:
     """Return what the maps are of."""
     maps, subject = findings.maps, findings.subject
-    side, (down, right) = maps.grid_side, maps.layers[0].query
+    side, (down, right) = maps.first_grid.side if maps.first_grid else 0, maps.layers[0].query
     query = f"row {int(down * side)}, column {int(right * side)} of the first layer's {side}x{side} grid, from 0"
     image = subject.options.image
     of = f"the mean of {maps.drawn_images} images" if image is None else f"image {image}"
-    sentences = [f"attention of one query (circle: {query}), {of}; each map in its own colors, bright: much"]
+    sentences = [f"attention of one query (circle: {query}), {of}; each map has its own color scale, bright is high"]
     if subject.prefix_tokens:
-        sentences.append("the class token, as a key, is left out")
+        sentences.append("the class token is excluded from the keys")
     if any(layer.picture.isnan().any() for layer in maps.layers):
-        sentences.append("without color: outside of the query's window, where it can't look")
+        sentences.append("no color: outside the query's window")
     if windows := [str(number) for number, layer in enumerate(maps.layers, 1) if layer.middle_window]:
-        sentences.append(f"layers {', '.join(windows)}: the middle window alone, whose place is not known")
+        sentences.append(f"layers {', '.join(windows)}: only the middle window, whose position is unknown")
     if missing := [str(number) for number, layer in enumerate(maps.layers, 1) if not layer.picture.numel()]:
-        sentences.append(f"layers {', '.join(missing)}: no map, as the tokens are no square grid")
+        sentences.append(f"layers {', '.join(missing)}: no map, as the tokens form no square grid")
     return [*sentences, *_marks_note(findings)]

@@ -1,16 +1,20 @@
-"""What a study found: layer by layer in percent and points, and in sentences."""
+"""Results of a heads study: layer by layer in percent and points, beside the paper's Figs. 3 and 4, in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
-from torch import Tensor
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
 from shvit_pl.analysis.heads.maps import AttentionRecorder
-from shvit_pl.analysis.heads.paper import PaperHeads, PaperLayer, differences_from_paper, paper_heads
 from shvit_pl.analysis.heads.subject import Subject
+from shvit_pl.designs.published import IMAGENET_SIZE
+from shvit_pl.files import read_rows
 
 LITTLE = 1.0  # points of top-1: a layer that loses no more with one head alone has heads to spare
 _ROUNDING = 1e-9
@@ -108,13 +112,15 @@ class Findings:
     @cached_property
     def layers(self) -> list[LayerResult]:
         """Results layer by layer."""
-        return [self._layer(number) for number in range(len(self.subject.layers))]
-
-    def _layer(self, number: int) -> LayerResult:
-        name, image = self.subject.layers[number].name, 100 / self.scores.images
-        without, alone = (tuple(image * count for count in counts.tolist()) for counts in self.scores.matching[name])
-        similarities = 100 * self.maps.layers[number].similarity.double()
-        return LayerResult(number + 1, name, image * self.scores.intact, similarities, without, alone, image)
+        image, results = 100 / self.scores.images, []
+        for number, (layer, maps) in enumerate(zip(self.subject.layers, self.maps.layers, strict=True), start=1):
+            without, alone = (
+                tuple(image * count for count in row) for row in self.scores.matching[layer.name].tolist()
+            )
+            similarities = 100 * maps.similarity.double()
+            intact = image * self.scores.intact
+            results.append(LayerResult(number, layer.name, intact, similarities, without, alone, image))
+        return results
 
     @property
     def intact(self) -> float:
@@ -147,7 +153,7 @@ class Findings:
 
     @property
     def is_paper_score(self) -> bool:
-        """Whether the paper's changes of top-1 can be compared with ours."""
+        """True where the paper's changes of top-1 can be compared with ours."""
         return self.subject.reference.labels == "dataset"
 
     @property
@@ -157,7 +163,7 @@ class Findings:
 
     @property
     def paper_note(self) -> str:
-        """Whose numbers stand beside ours, how sure they are, and what differs; empty without any."""
+        """Source of the paper's numbers, how sure they are, and what differs; empty without any."""
         if self.paper is None:
             return ""
         differs = f". Not the same study: {'; '.join(self.differences)}" if self.differences else ""
@@ -165,22 +171,19 @@ class Findings:
 
     @property
     def sentences(self) -> list[str]:
-        """Which layers are redundant, and how much accuracy is at stake."""
+        """Sentences on which layers are redundant, and how much accuracy is at stake."""
         several = [layer for layer in self.layers if layer.heads > 1]
         if not several:
-            nothing = "Every layer has one head: there is nothing to compare."
-            return [nothing, *self._stake(self.layers)]
-        return [self._most_alike(several), self._redundant(several), *self._stake(several)]
-
-    def _most_alike(self, layers: list[LayerResult]) -> str:
-        ranked = sorted(layers, key=lambda layer: -(layer.similarity or 0))[:3]
+            return ["Every layer has one head: there is nothing to compare.", *self._stake(self.layers)]
+        ranked = sorted(several, key=lambda layer: -(layer.similarity or 0))[:3]
         shown = ", ".join(f"{layer.number} ({layer.similarity:.1f} %)" for layer in ranked)
-        return f"The heads are most alike in layer{'s' * (len(ranked) > 1)} {shown}."
+        alike = f"The heads are most alike in layer{'s' * (len(ranked) > 1)} {shown}."
+        return [alike, self._redundant(several), *self._stake(several)]
 
     def _redundant(self, layers: list[LayerResult]) -> str:
         score = self.subject.reference.short_score
         if 100 / self.scores.images > LITTLE:
-            return "Too few images to say which layers are redundant; give more by --ablation_images."
+            return "Too few images to say which layers are redundant; give more with --ablation_images."
         spare = [str(layer.number) for layer in layers if -layer.change_alone <= LITTLE]
         if not spare:
             return f"No layer keeps {score} within {LITTLE:g} point with one head alone."
@@ -196,9 +199,103 @@ class Findings:
         where = f"(layer {worst.number}, head {worst.without.index(min(worst.without)) + 1})"
         lines = [f"At stake: without one head {score} changes by {lost:+.2f} points at worst {where}."]
         if lost >= 0:
-            lines = [f"At stake: no head costs any {score} when it alone is left out."]
+            lines = [f"At stake: leaving out any single head costs no {score}."]
         changes = [layer.change_alone for layer in layers if layer.heads > 1]
         if changes:
             low, high = min(changes), max(changes)
             lines.append(f"With only the best head of a layer, it changes by {low:+.2f} to {high:+.2f}.")
         return [*lines, f"One image is {100 / self.scores.images:.3g} points."]
+
+
+# ---- the paper's numbers
+
+_FILE = Path(__file__).with_name("fig3_fig4.csv")  # changes of top-1 in points, heads from 1
+_PIXELS = 224
+_PRINTED = "printed in the figure"
+_DIGITIZED = "digitized from the figure: within 0.3 points of similarity and 0.1 points of top-1"
+_PAPER = {  # networks: top-1 in percent, and how sure the numbers are
+    "Fig. 3: DeiT-T with 3 heads": (72.14, _PRINTED),
+    "Fig. 3: DeiT-T with 6 heads": (72.95, f"{_PRINTED}; its boxes of important and redundant heads read by eye"),
+    "Fig. 4: Swin-T": (81.18, _DIGITIZED),
+    "Fig. 4: Swin-T of half the width": (75.05, _DIGITIZED),
+}
+_AUTHORS_WEIGHTS = (
+    "timm:deit_tiny_patch16_224",
+    "timm:deit_tiny_patch16_224.fb_in1k",
+    "timm:swin_tiny_patch4_window7_224",
+    "timm:swin_tiny_patch4_window7_224.ms_in1k",
+)
+
+
+@dataclass(frozen=True)
+class PaperLayer:
+    """A layer in the paper."""
+
+    similarity: float
+    """Mean cosine similarity of its heads, in percent."""
+    without: float
+    """Change of top-1 in points without one head, at best."""
+    alone: float
+    """Change of top-1 in points with one head alone, at best."""
+    important: int | None = None
+    """Most important head (from 0), where the paper marks one."""
+    redundant: int | None = None
+    """Most redundant head (from 0), where the paper marks one."""
+
+
+@dataclass(frozen=True)
+class PaperHeads:
+    """The paper's numbers of a network."""
+
+    network: str
+    """Figure and network."""
+    top1: float
+    """Top-1 of the whole network, in percent."""
+    confidence: str
+    """Accuracy of the numbers, in words."""
+    layers: tuple[PaperLayer, ...]
+    """Layers one by one."""
+
+
+def paper_heads(model: nn.Module) -> PaperHeads | None:
+    """Return the paper's numbers of a network of this form, whatever its weights; `None` where it has none."""
+    network = _paper_name(model)
+    if network not in _PAPER:
+        return None
+    layers = []
+    for row in read_rows(_FILE):
+        if row["network"] == network:
+            similarity, without, alone = (float(row[name]) for name in ("similarity", "without", "alone"))
+            marked = (int(row[name]) - 1 if row[name] else None for name in ("important", "redundant"))
+            layers.append(PaperLayer(similarity, without, alone, *marked))
+    return PaperHeads(network, *_PAPER[network], tuple(layers))
+
+
+def _paper_name(model: nn.Module) -> str:
+    """Return the paper's name of DeiT-T with 3 heads, or with 6, which it trained, and of Swin-T or half of it."""
+    if isinstance(model, VisionTransformer):
+        form = (model.embed_dim, len(model.blocks), model.patch_embed.patch_size, model.num_prefix_tokens)
+        heads = model.blocks[0].attn.num_heads
+        return f"Fig. 3: DeiT-T with {heads} heads" if form == (192, 12, (16, 16), 1) else ""
+    if isinstance(model, SwinTransformer) and [len(stage.blocks) for stage in model.layers] == [2, 2, 6, 2]:
+        heads = [stage.blocks[0].attn.num_heads for stage in model.layers]
+        if model.embed_dim == 48:  # whose heads the paper does not print
+            return "Fig. 4: Swin-T of half the width"
+        return "Fig. 4: Swin-T" if (model.embed_dim, heads) == (96, [3, 6, 12, 24]) else ""
+    return ""
+
+
+def differences_from_paper(subject: Subject, scored_images: int) -> list[str]:
+    """Return how a study, with top-1 on so many images, differs from the paper's of the same network, in words."""
+    opened, images = subject.opened, subject.images
+    is_imagenet = (len(images.class_names), images.rows) == IMAGENET_SIZE
+    few = is_imagenet and scored_images < IMAGENET_SIZE[1]
+    differences = (
+        ("the weights are fresh, not trained", opened.fresh),
+        ("the weights are not those of the authors", not opened.fresh and opened.name not in _AUTHORS_WEIGHTS),
+        (f"the images are from {subject.data}, not ImageNet", not is_imagenet),
+        (f"the images have {subject.image_size} px, not {_PIXELS}", subject.image_size != _PIXELS),
+        (f"heads were left out on {scored_images} images, not {IMAGENET_SIZE[1]}", few),
+        ("the agreement with the intact network is measured, not top-1", subject.reference.labels == "network"),
+    )
+    return [text for text, differs in differences if differs]

@@ -27,86 +27,65 @@ class LayerMaps:
     middle_window: bool = False
     """The picture is of one window, whose place is not known."""
 
-    def __add__(self, other: LayerMaps) -> LayerMaps:
-        """Return the maps of both sets of images."""
-        return replace(
-            self, similarity=torch.cat([self.similarity, other.similarity]), picture=self.picture + other.picture
-        )
-
 
 class AttentionRecorder:
-    """Records how similar the heads' attention maps are, and what they attend to (paper sec. 2.2, Figs. 3 and 4).
-
-    Args:
-        subject: What is studied.
-    """
+    """Records how similar the heads' attention maps are, and what they attend to (paper sec. 2.2, Figs. 3 and 4)."""
 
     def __init__(self, subject: Subject) -> None:
         self.layers: list[LayerMaps] = []
-        """What was recorded, layer by layer."""
+        """Recorded layers."""
         self.images = 0
         """Images that were recorded."""
         self.drawn_images = 0
         """Images of which the layers' pictures are the sum."""
         self.drawn_image: Tensor | None = None
         """The image of the pictures `(3, S, S)` from 0 to 1, where one was asked for."""
-        self.grid_side = 0
-        """Side of the first layer's grid; 0 where its tokens are no grid."""
+        self.first_grid: TokenGrid | None = None
+        """The first grid of a layer's tokens, in which `--query` is."""
         self._subject = subject
-        self._batch: list[LayerMaps] = []
-        self._batch_size = 0
-        self._drawn: list[int] = []
-        self._first_grid: TokenGrid | None = None
 
     def add(self, images: Tensor) -> None:
         """Record the maps of a batch `(B, 3, S, S)`."""
-        model, image = self._subject.opened.model, self._subject.options.image
-        number = None if image is None else image - self.images  # in this batch, or outside of it
-        self._batch, self._batch_size = [], len(images)
-        self._drawn = [place for place in range(len(images)) if number in (None, place)]
-        with torch.no_grad(), recorded_maps(model, self._subject.layers, self._record):
-            model(images)
-        before = self.layers
-        self.layers = [old + new for old, new in zip(before, self._batch, strict=True)] if before else self._batch
+        subject, chosen = self._subject, self._subject.options.image
+        drawn = [place for place in range(len(images)) if chosen in (None, self.images + place)]
+        batch: list[LayerMaps] = []
+
+        def record(layer: AttentionLayer, maps: Tensor) -> None:
+            batch.append(self._layer_maps(layer, maps, len(images), drawn))
+
+        with torch.no_grad(), recorded_maps(subject.opened.model, subject.layers, record):
+            subject.opened.model(images)
+        if self.layers:
+            batch = [
+                replace(new, similarity=torch.cat([old.similarity, new.similarity]), picture=old.picture + new.picture)
+                for old, new in zip(self.layers, batch, strict=True)
+            ]
+        self.layers = batch
         self.images += len(images)
-        self.drawn_images += len(self._drawn)
-        self.grid_side = self._first_grid.side if self._first_grid else 0
-        if image is not None and self._drawn:
-            self.drawn_image = self._subject.pixels(images)[self._drawn[0]].cpu()
+        self.drawn_images += len(drawn)
+        if chosen is not None and drawn:
+            self.drawn_image = subject.pixels(images)[drawn[0]].cpu()
 
-    def _record(self, layer: AttentionLayer, maps: Tensor) -> None:
+    def _layer_maps(self, layer: AttentionLayer, maps: Tensor, images: int, drawn: list[int]) -> LayerMaps:
         samples, _, queries, keys = maps.shape
-        grid = token_grid(self._subject.opened.model, layer, samples // self._batch_size, queries, keys)
-        dropped = self._prefix(grid, queries, keys) if self._subject.options.class_token == "drop" else 0
-        compared = without_prefix(maps, dropped) if dropped else maps
-        similarity = sample_similarity(compared, self._subject.options.vectorize)  # (images * windows, heads)
-        similarity = similarity.reshape(self._batch_size, -1, layer.heads).mean(1).cpu()
-        self._batch.append(LayerMaps(similarity) if grid is None else self._with_picture(similarity, grid, maps))
-
-    def _prefix(self, grid: TokenGrid | None, queries: int, keys: int) -> int:
-        """Return the number of tokens before the grid; where they alone ask (class attention), there is no grid."""
-        if grid is not None:
-            return grid.prefix
-        prefix = self._subject.prefix_tokens
-        return prefix if queries <= prefix < keys else 0
-
-    def _with_picture(self, similarity: Tensor, grid: TokenGrid, maps: Tensor) -> LayerMaps:
-        self._first_grid = self._first_grid or grid
-        row, column = grid.same_place(*self._query(self._first_grid), self._first_grid)
-        pictures = grid.query_maps(maps, self._batch_size, row, column).cpu()
-        picture = pictures[self._drawn].double().sum(0)
-        query = (row + 0.5) / grid.side, (column + 0.5) / grid.side
-        return LayerMaps(similarity, picture, query, grid.middle_window)
-
-    def _query(self, first_grid: TokenGrid) -> tuple[int, int]:
-        """Return the query's row and column in the first layer's grid."""
-        row, column = self._subject.options.query or (first_grid.side // 2, first_grid.side // 2)
-        if max(row, column) >= first_grid.side:
+        grid = token_grid(self._subject.opened.model, layer, samples // images, queries, keys)
+        prefix = grid.prefix if grid else self._subject.prefix_tokens
+        if self._subject.options.class_token == "keep" or (grid is None and not queries <= prefix < keys):
+            prefix = 0  # without a grid, only class attention is known to have the class token first
+        similarity = sample_similarity(without_prefix(maps, prefix), self._subject.options.vectorize)
+        similarity = similarity.reshape(images, -1, layer.heads).mean(1).cpu()  # (images, windows, heads) before
+        if grid is None:
+            return LayerMaps(similarity)
+        self.first_grid = first = self.first_grid or grid
+        row, column = self._subject.options.query or (first.side // 2, first.side // 2)
+        if max(row, column) >= first.side:
             raise UserError(
-                f"--query {row},{column}: the first layer's grid has rows and columns 0 to {first_grid.side - 1} at "
+                f"--query {row},{column}: the first layer's grid has rows and columns 0 to {first.side - 1} at "
                 f"{self._subject.image_size} px."
             )
-        return row, column
+        row, column = grid.same_place(row, column, first)
+        picture = grid.query_maps(maps, images, row, column).cpu()[drawn].double().sum(0)
+        return LayerMaps(similarity, picture, ((row + 0.5) / grid.side, (column + 0.5) / grid.side), grid.middle_window)
 
 
 @dataclass(frozen=True)
@@ -151,13 +130,12 @@ class TokenGrid:
         by_window = maps.reshape(images, -1, *maps.shape[1:])  # (images, windows, heads, queries, keys)
         number = by_window.shape[1] // 2 if self.middle_window else window[0] * self.across + window[1]
         seen = by_window[:, number, :, token, self.prefix :].reshape(images, -1, self.keys, self.keys)
-        return seen if self.middle_window or self.across == 1 else self._in_image(seen, window)
-
-    def _in_image(self, seen: Tensor, window: tuple[int, int]) -> Tensor:
-        """Put a window in its place in the image, as Swin's blocks do: cut off the padding, shift back."""
+        if self.middle_window or self.across == 1:
+            return seen
         top, left = (place * self.window for place in window)
         whole = seen.new_full((*seen.shape[:2], *[self.across * self.window] * 2), torch.nan)
         whole[..., top : top + self.window, left : left + self.window] = seen
+        # as Swin's blocks put windows together: the padding is cut off, the shift undone
         return whole[..., : self.side, : self.side].roll((self.shift, self.shift), (-2, -1))
 
 
@@ -167,30 +145,27 @@ def token_grid(model: nn.Module, layer: AttentionLayer, windows: int, queries: i
     Args:
         model: The network.
         layer: One of its layers.
-        windows: Maps of an image.
+        windows: Maps of an image; they are put together where the layer's block has the attributes of Swin's.
         queries: Queries of a map.
         keys: Keys of a map.
     """
     prefix = int(getattr(model, "num_prefix_tokens", 0))
-    if windows > 1 or _root(queries - prefix) is None or _root(keys - prefix) is None:
+    if windows > 1 or not (_root(queries - prefix) and _root(keys - prefix)):
         prefix = 0
-    side, keys_side = _root(queries - prefix), _root(keys - prefix)
-    if side is None or keys_side is None:
+    window, keys_side, across = _root(queries - prefix), _root(keys - prefix), _root(windows)
+    if not window or not keys_side:
         return None
-    grid = TokenGrid(side, side, keys_side, prefix=prefix)
-    return grid if windows == 1 else _windowed(grid, model.get_submodule(layer.name.rpartition(".")[0]), windows)
-
-
-def _windowed(one: TokenGrid, block: nn.Module, windows: int) -> TokenGrid:
-    """Put windows together where the block has the attributes of Swin's: its shift and its grid."""
-    across = _root(windows)
+    grid = TokenGrid(window, window, keys_side, prefix=prefix)
+    if windows == 1:
+        return grid
+    block = model.get_submodule(layer.name.rpartition(".")[0])
     side, shift = (to_2tuple(getattr(block, name, 0))[0] for name in ("input_resolution", "shift_size"))
-    if across is None or one.keys != one.window or not 0 <= across * one.window - side < one.window:
-        return replace(one, middle_window=True)
-    return replace(one, side=side, across=across, shift=shift)
+    if not across or keys_side != window or not 0 <= across * window - side < window:
+        return replace(grid, middle_window=True)
+    return replace(grid, side=side, across=across, shift=shift)
 
 
-def _root(number: int) -> int | None:
-    """Return the side of a square of so many tokens."""
+def _root(number: int) -> int:
+    """Return the side of a square of so many tokens; 0 where they are none."""
     side = isqrt(max(number, 0))
-    return side if side and side * side == number else None
+    return side if side * side == number else 0

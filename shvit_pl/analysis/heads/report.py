@@ -1,9 +1,9 @@
-"""What a study prints and writes: a table, sentences, `heads.csv`, `layers.csv`, `summary.json` and figures."""
+"""`shvit-pl analyze heads`: record maps, measure top-1 without heads, print and write what they show."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,23 +11,62 @@ from textwrap import fill
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from shvit_pl.analysis.heads.attention import ablations
 from shvit_pl.analysis.heads.figures import draw_figures
-from shvit_pl.analysis.heads.findings import Findings, LayerResult
-from shvit_pl.analysis.heads.subject import Subject
-from shvit_pl.analysis.study_folder import rounded
+from shvit_pl.analysis.heads.findings import Findings, LayerResult, Scores
+from shvit_pl.analysis.heads.maps import AttentionRecorder
+from shvit_pl.analysis.heads.subject import Subject, open_subject
+from shvit_pl.analysis.options import HeadsOptions
+from shvit_pl.analysis.study import check_output, rounded
 from shvit_pl.deploy.measuring import device_name, machine
 from shvit_pl.display.plots import as_png
-from shvit_pl.display.terminal import narrow_table, table_console
+from shvit_pl.display.terminal import Bars, narrow_table, table_console
+from shvit_pl.errors import UserError
 from shvit_pl.files import replacing, write_rows
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 
 _HEADS, _LAYERS = "heads.csv", "layers.csv"
+_SETTINGS = ("model_kwargs", "vectorize", "class_token", "query", "image", "batch_size")
 _COMPARED = ("similarity %", "without one", "one alone")
 Row = dict[str, Any]
 
 
-def describe(subject: Subject) -> str:
+def run(options: HeadsOptions, command: Sequence[str]) -> None:
+    """Run the study as a command; `command` is the command line."""
+    study(open_subject(options), command)
+
+
+def study(subject: Subject, command: Sequence[str]) -> None:
+    """Measure, print what was found, and write it into the folder, with the command line `command`.
+
+    Raises:
+        UserError: for what does not fit together, before the folder is touched.
+    """
+    folder = check_output(subject.options.output, "heads", _is_result)
+    trial = AttentionRecorder(subject)  # refuses a query that is not in the grid
+    trial.add(torch.zeros(1, 3, subject.image_size, subject.image_size, device=subject.device))
+    if len(trial.layers) != len(subject.layers):
+        raise UserError(f"{subject.opened.name!r}: some attention layers do not give one map per image.")
+    print(_describe(subject), flush=True)
+    recorder, scores = AttentionRecorder(subject), Scores()
+    passes = sum(2 * layer.heads for layer in subject.layers)
+    with Bars() as bars:
+        bar = bars.begin("comparing attention maps", subject.number_of_batches(subject.compared_rows), 0)
+        for images, _ in subject.batches(subject.compared_rows):
+            recorder.add(images)
+            bars.advance(bar)
+        bar = bars.begin("leaving out heads", passes * subject.number_of_batches(subject.scored_rows), 0)
+        for images, labels in subject.batches(subject.scored_rows):
+            _add_scores(scores, subject, images, labels, lambda: bars.advance(bar))
+    findings = Findings(subject, recorder, scores)
+    _write(findings, folder, command)
+    _print_findings(findings)
+    print(f"written: {folder}")
+
+
+def _describe(subject: Subject) -> str:
     """Return what is about to be studied, in a few lines."""
     opened, layers, options = subject.opened, subject.layers, subject.options
     heads = sum(layer.heads for layer in layers)
@@ -45,7 +84,25 @@ def describe(subject: Subject) -> str:
     )
 
 
-def print_findings(findings: Findings) -> None:
+def _add_scores(
+    scores: Scores, subject: Subject, images: Tensor, labels: Tensor, progress: Callable[[], object]
+) -> None:
+    """Add the matching predictions of a batch: images `(B, 3, S, S)`, labels `(B,)`; `progress` ends a pass."""
+    model = subject.opened.model
+    with torch.no_grad():
+        intact = model(images).argmax(-1)
+    targets = labels if subject.reference.labels == "dataset" else intact
+    for layer, logits in ablations(model, subject.layers, images, progress):  # logits (2, heads, B, classes)
+        matching = (logits.argmax(-1) == targets).sum(-1).cpu()
+        scores.matching[layer.name] = scores.matching.get(layer.name, 0) + matching
+    scores.intact += int((intact == targets).sum())
+    scores.images += len(images)
+
+
+# ---- the printed table
+
+
+def _print_findings(findings: Findings) -> None:
     """Print the layers as a table, and what they show."""
     paper = [f"paper (diff.):\n{name}" for name in _COMPARED] if findings.paper else []
     table = narrow_table((), ("layer", "heads", *_COMPARED, "important", "redundant", *paper))
@@ -53,7 +110,7 @@ def print_findings(findings: Findings) -> None:
         table.add_row(*_cells(layer), *_paper_cells(findings, layer))
     table_console().print(table)
     print(findings.measured)
-    print("without one, one alone: points of change, of the head that costs least; similarity: ± sd over images")
+    print("without one, one alone: change in points for the head that costs least; similarity: mean ± SD over images")
     for line in filter(None, [findings.paper_note, *findings.sentences]):
         print(fill(line, 110, subsequent_indent="  "))
 
@@ -66,8 +123,7 @@ def _cells(layer: LayerResult) -> list[str]:
         "" if layer.similarity is None else f"{layer.similarity:.1f}{spread}",
         f"{layer.change_without:+.2f}",
         f"{layer.change_alone:+.2f}" if layer.heads > 1 else "",
-        "" if layer.important is None else f"head {layer.important + 1}",
-        "" if layer.redundant is None else f"head {layer.redundant + 1}",
+        *("" if head is None else f"head {head + 1}" for head in (layer.important, layer.redundant)),
     ]
 
 
@@ -80,34 +136,29 @@ def _paper_cells(findings: Findings, layer: LayerResult) -> list[str]:
     return [f"{paper.similarity:.1f} ({(layer.similarity or 0) - paper.similarity:+.1f})", *scores]
 
 
-def is_result(file: Path) -> bool:
-    """Return whether a file, by its path in the folder, is a result of a study."""
+# ---- files
+
+
+def _is_result(file: Path) -> bool:
     return str(file) in (_HEADS, _LAYERS, SUMMARY) or (file.parts[0] == FIGURES and file.suffix == ".png")
 
 
-def write(findings: Findings, folder: Path, command: Sequence[str]) -> None:
-    """Write the folder at once: tables, summary and figures.
-
-    Args:
-        findings: What was found.
-        folder: Where; earlier results in it are replaced.
-        command: The command line.
-    """
+def _write(findings: Findings, folder: Path, command: Sequence[str]) -> None:
+    """Replace the folder at once by tables, summary and figures."""
     with replacing(folder) as new:
         (new / FIGURES).mkdir(parents=True)
-        write_rows(new / _HEADS, head_rows(findings), line_end="\n")
-        write_rows(new / _LAYERS, layer_rows(findings), line_end="\n")
-        (new / SUMMARY).write_text(json.dumps(_summary(findings, command), indent=2) + "\n")
+        heads = [_head_row(findings, layer, head) for layer in findings.layers for head in range(layer.heads)]
+        write_rows(new / _HEADS, heads, line_end="\n")
+        layers = [_layer_row(findings, layer) for layer in findings.layers]
+        write_rows(new / _LAYERS, layers, line_end="\n")
+        summary = {**_summary(findings, command), "layers": layers}
+        (new / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
         for name, figure in draw_figures(findings).items():
             (new / FIGURES / f"{name}.png").write_bytes(as_png(figure))
 
 
-def head_rows(findings: Findings) -> list[Row]:
-    """Return a row for each head; layers and heads count from 1, as the paper's do."""
-    return [_head_row(findings, layer, head) for layer in findings.layers for head in range(layer.heads)]
-
-
 def _head_row(findings: Findings, layer: LayerResult, head: int) -> Row:
+    """Return a row for a head (from 0); layers and heads count from 1 in it, as the paper's do."""
     return {
         "layer": layer.number,
         "name": layer.name,
@@ -123,12 +174,8 @@ def _head_row(findings: Findings, layer: LayerResult, head: int) -> Row:
     }
 
 
-def layer_rows(findings: Findings) -> list[Row]:
-    """Return a row for each layer, with the paper's scores, and the paper's numbers where it has any."""
-    return [_layer_row(findings, layer) for layer in findings.layers]
-
-
 def _layer_row(findings: Findings, layer: LayerResult) -> Row:
+    """Return a row for a layer, with the paper's numbers and ours less the paper's where it has any."""
     row: Row = {
         "layer": layer.number,
         "name": layer.name,
@@ -142,26 +189,19 @@ def _layer_row(findings: Findings, layer: LayerResult) -> Row:
         "most_important_head": _from_1(layer.important),
         "most_redundant_head": _from_1(layer.redundant),
     }
-    return row | _paper_columns(findings, layer, row)
-
-
-def _paper_columns(findings: Findings, layer: LayerResult, row: Row) -> Row:
-    """Return the paper's numbers, and ours less the paper's."""
     paper = findings.paper_layer(layer)
     if paper is None or findings.paper is None:
-        return {}
-    columns: Row = {}
-    numbers = (
-        ("similarity_pct", paper.similarity),
-        ("without_one_change", paper.without),
-        ("one_alone_change", paper.alone),
-    )
-    for name, value in numbers:
+        return row
+    numbers = {"similarity_pct": paper.similarity, "without_one_change": paper.without, "one_alone_change": paper.alone}
+    for name, value in numbers.items():
         comparable = findings.is_paper_score or name == "similarity_pct"
-        columns |= {f"paper_{name}": value, f"{name}_less_paper": rounded(row[name] - value) if comparable else None}
-    columns["paper_most_important_head"] = _from_1(paper.important)
-    columns["paper_most_redundant_head"] = _from_1(paper.redundant)
-    return columns | {"paper": findings.paper.network, "paper_confidence": findings.paper.confidence}
+        row |= {f"paper_{name}": value, f"{name}_less_paper": rounded(row[name] - value) if comparable else None}
+    return row | {
+        "paper_most_important_head": _from_1(paper.important),
+        "paper_most_redundant_head": _from_1(paper.redundant),
+        "paper": findings.paper.network,
+        "paper_confidence": findings.paper.confidence,
+    }
 
 
 def _from_1(head: int | None) -> int | None:
@@ -169,12 +209,27 @@ def _from_1(head: int | None) -> int | None:
 
 
 def _summary(findings: Findings, command: Sequence[str]) -> dict[str, Any]:
-    subject, paper = findings.subject, findings.paper
+    """Return the content of `summary.json` but for the layers; settings are what the numbers depend on."""
+    subject, paper, options = findings.subject, findings.paper, findings.subject.options
     conditions = machine(subject.device)
     return {
         "command": list(command),
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "settings": _settings(subject),
+        "settings": {
+            "network": subject.opened.name,
+            "weights": subject.opened.weights,
+            "image_size": subject.image_size,
+            "data": subject.images.path,
+            "data_commit": subject.images.data.commit,
+            "validation_images": subject.images.rows,
+            "images": len(subject.compared_rows),
+            "ablation_images": len(subject.scored_rows),
+            "labels": subject.reference.labels,
+            **{name: getattr(options, name) for name in _SETTINGS},
+            "device": device_name(subject.device),
+            "torch": torch.__version__,
+            **{name: version(name) for name in ("shvit-pl", "timm", "torchvision")},
+        },
         "environment": {name: conditions[name] for name in ("python", "system", "threads", "device_type")},
         "network": {"origin": subject.opened.origin, "layers": len(subject.layers)},
         "data": {"validation": subject.images.data.split_note, "classes": len(subject.images.class_names)},
@@ -186,38 +241,11 @@ def _summary(findings: Findings, command: Sequence[str]) -> dict[str, Any]:
         "images_compared": findings.maps.images,
         "images_measured": findings.scores.images,
         "findings": findings.sentences,
-        "paper": None
-        if paper is None
-        else {
+        "paper": paper
+        and {
             "network": paper.network,
             "top1": paper.top1,
             "confidence": paper.confidence,
             "not_the_same_study": findings.differences,
         },
-        "layers": layer_rows(findings),
-    }
-
-
-def _settings(subject: Subject) -> dict[str, Any]:
-    """Return what the numbers depend on, but for the weights themselves."""
-    options = subject.options
-    return {
-        "network": subject.opened.name,
-        "weights": subject.opened.weights,
-        "model_kwargs": options.model_kwargs,
-        "image_size": subject.image_size,
-        "data": subject.images.path,
-        "data_commit": subject.images.data.commit,
-        "validation_images": subject.images.rows,
-        "images": len(subject.compared_rows),
-        "ablation_images": len(subject.scored_rows),
-        "labels": subject.reference.labels,
-        "vectorize": options.vectorize,
-        "class_token": options.class_token,
-        "query": options.query,
-        "image": options.image,
-        "batch_size": options.batch_size,
-        "device": device_name(subject.device),
-        "torch": torch.__version__,
-        **{name: version(name) for name in ("shvit-pl", "timm", "torchvision")},
     }

@@ -12,22 +12,25 @@ from torch import Tensor
 
 from shvit_pl.analysis.heads.attention import AttentionLayer, attention_layers
 from shvit_pl.analysis.options import HeadsOptions
+from shvit_pl.analysis.study import device_errors
 from shvit_pl.data.batch_transform import denormalize
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.loaders import workers_for
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.deploy.measuring import chosen_device
 from shvit_pl.deploy.passes import check_size
-from shvit_pl.errors import UserError, one_line
+from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork, class_names, open_network
 from shvit_pl.randomness import seeded
+
+Labels = Literal["dataset", "network"]
 
 
 @dataclass(frozen=True)
 class Reference:
     """What a network's predictions are compared with."""
 
-    labels: Literal["dataset", "network"]
+    labels: Labels
     """The dataset's labels, or the intact network's predictions."""
     why: str = ""
     """Why the intact network's are taken."""
@@ -47,7 +50,7 @@ class Reference:
         """What is measured, and why."""
         if self.labels == "dataset":
             return "top-1 against the dataset's labels"
-        return f"no accuracy, but the agreement with the intact network, as {self.why}"
+        return f"agreement with the intact network instead of top-1, as {self.why}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Subject:
     """A network on a device, with its images and the options of its study."""
 
     options: HeadsOptions
-    """What was asked for."""
+    """Options of the command."""
     opened: OpenedNetwork
     """The network; its model is on `device`."""
     layers: list[AttentionLayer]
@@ -93,14 +96,15 @@ class Subject:
         workers = workers_for(None, self.device.type)
         for images, labels in self.images.batches(rows, self.options.batch_size, workers):
             whole = labels != IGNORED
-            yield images[whole].to(self.device), labels[whole].to(self.device)
+            if whole.any():
+                yield images[whole].to(self.device), labels[whole].to(self.device)
 
     def number_of_batches(self, rows: list[int]) -> int:
         """Return the number of batches that these images make."""
         return -(-len(rows) // self.options.batch_size)
 
     def pixels(self, images: Tensor) -> Tensor:
-        """Return images as they were before the normalization: from 0 to 1."""
+        """Return normalized images `(B, 3, S, S)` with values from 0 to 1."""
         return denormalize(images, tuple(self.opened.mean), tuple(self.opened.std))
 
 
@@ -111,23 +115,29 @@ def _short_name(name: str) -> str:
 
 
 def open_subject(options: HeadsOptions, opened: OpenedNetwork | None = None) -> Subject:
-    """Open network and data.
-
-    Args:
-        options: What was asked for.
-        opened: The network, where it is open already (default: `options.network`; fresh weights are drawn by seed 0,
-            so that the same command studies the same network).
+    """Open network (where it is not open yet) and data; fresh weights are drawn by seed 0, to be the same every time.
 
     Raises:
         UserError: for what is not there, or does not fit together.
     """
     device = chosen_device(options.device)
-    opened = opened or _open_network(options)
+    network = options.network, options.averaged, options.pretrained, options.image_size
+    with seeded(0):
+        opened = opened or open_network(*network, options.checkpoint, options.model_kwargs)
+    if not opened.model.num_classes:
+        raise UserError(
+            f"{opened.name!r}: not a classifier (it has no classes, only features). Give a network that was trained "
+            "to classify, or one with a classifier by --model_kwargs '{num_classes: 1000}'."
+        )
     size = options.image_size or opened.image_size
-    _check_network(opened, size)
-    opened.model.to(device)
-    layers = _layers(opened, size, device)
-    images = _open_images(opened, size, options.data)
+    check_size(opened, size)
+    with device_errors(f"{opened.name!r}, an image of {size} pixels", "--image_size or --device"):
+        opened.model.to(device)
+        layers = attention_layers(opened.model, torch.zeros(1, 3, size, size, device=device))
+    try:  # no run of ours trained a model of timm, so all images of the split count
+        images = RealImages(opened, size, options.data, normalized=True, held_out=opened.origin != "timm")
+    except UserError as error:
+        raise UserError(str(error).replace("data.path", "--data")) from error
     compared_rows = _evenly_spaced(images.rows, options.images)
     if options.image is not None and options.image >= len(compared_rows):
         raise UserError(f"--image {options.image}: allowed are 0 to {len(compared_rows) - 1}, the images that exist.")
@@ -136,94 +146,44 @@ def open_subject(options: HeadsOptions, opened: OpenedNetwork | None = None) -> 
     return Subject(options, opened, layers, images, size, reference, compared_rows, scored_rows, device)
 
 
-def _open_network(options: HeadsOptions) -> OpenedNetwork:
-    with seeded(0):
-        return open_network(
-            options.network,
-            options.averaged,
-            options.pretrained,
-            options.image_size,
-            options.checkpoint,
-            options.model_kwargs,
-        )
-
-
-def _check_network(opened: OpenedNetwork, size: int) -> None:
-    if not opened.model.num_classes:
-        raise UserError(
-            f"{opened.name!r}: not a classifier (it has no classes, only features). Give a network that was trained "
-            "to classify, or one with a classifier by --model_kwargs '{num_classes: 1000}'."
-        )
-    check_size(opened, size)
-
-
-def _layers(opened: OpenedNetwork, size: int, device: torch.device) -> list[AttentionLayer]:
-    try:
-        return attention_layers(opened.model, torch.zeros(1, 3, size, size, device=device))
-    except (AssertionError, RuntimeError) as error:
-        raise UserError(
-            f"{opened.name!r}: it can't be run on an image of {size} pixels ({one_line(error)[:200]}). Give another "
-            "--image_size or --device, or leave them out."
-        ) from error
-
-
-def _open_images(opened: OpenedNetwork, size: int, path: str | None) -> RealImages:
-    """Open the images; a model of timm was trained by no run of ours, so none of the split are left out."""
-    try:
-        return RealImages(opened, size, path, normalized=True, held_out=opened.origin != "timm")
-    except UserError as error:
-        raise UserError(str(error).replace("data.path", "--data")) from error
-
-
 def _evenly_spaced(rows: int, most: int) -> list[int]:
     """Return up to `most` of the rows, evenly spaced, as data may be sorted by class."""
     count = min(most, rows)
     return [number * rows // count for number in range(count)]
 
 
-def choose_reference(
-    opened: OpenedNetwork, images: RealImages, labels: Literal["dataset", "network"] | None
-) -> Reference:
-    """Choose what top-1 is measured against.
-
-    Args:
-        opened: The network.
-        images: The dataset.
-        labels: What was asked for; `None` stands for the dataset's labels where its classes are the network's.
+def choose_reference(opened: OpenedNetwork, images: RealImages, labels: Labels | None) -> Reference:
+    """Choose what top-1 is measured against, by default the dataset's labels where its classes are the network's.
 
     Raises:
         UserError: where labels were asked for that the network can't predict.
     """
     classes, data_classes = int(opened.model.num_classes), len(images.class_names)  # type: ignore[arg-type]
     if labels == "network":
-        return Reference("network", "--labels network asks for it")
-    if labels == "dataset" and classes != data_classes:
-        raise UserError(
-            f"--labels dataset: the network has {classes} classes and {images.path!r} has {data_classes}. Give --data "
-            "of its classes, or leave --labels out."
-        )
-    why = "" if labels == "dataset" else _why_not_dataset(opened, images, classes)
-    return Reference("network", why) if why else Reference("dataset")
-
-
-def _why_not_dataset(opened: OpenedNetwork, images: RealImages, classes: int) -> str:
-    """Return why the dataset's labels are not the network's; empty where they are."""
+        return Reference("network", "--labels network is given")
+    if labels == "dataset":
+        if classes != data_classes:
+            raise UserError(
+                f"--labels dataset: the network has {classes} classes and {images.path!r} has {data_classes}. Give "
+                "--data with its classes, or leave --labels out."
+            )
+        return Reference("dataset")
     if opened.fresh:
-        return "the weights are fresh"
-    if classes != len(images.class_names):
-        return f"the network has {classes} classes, and {images.path} has {len(images.class_names)}"
+        return Reference("network", "the weights are fresh")
+    if classes != data_classes:
+        return Reference("network", f"the network has {classes} classes, and {images.path} has {data_classes}")
     if opened.class_names is None:
-        return "the names of the network's classes are not known"
+        return Reference("network", "the names of the network's classes are not known")
     if not same_classes(opened.class_names, images.class_names):
-        return f"the network's classes are not those of {images.path}"
-    return ""
+        return Reference("network", f"the network's classes are not those of {images.path}")
+    return Reference("dataset")
 
 
 def same_classes(names: list[str], data_names: list[str]) -> bool:
     """Return whether two lists of the same length name the same classes in the same order.
 
-    ImageNet's may be ids in one and descriptions in the other, so a class answers to both. A few names may be unknown,
-    but none may be another class's.
+    ImageNet's may be ids in one and descriptions in the other, so both are names of a class. A few names may be
+    unknown, but none may be another class's.
     """
     known_names, descriptions = class_names({}, len(names))
     texts = descriptions if descriptions and known_names == names else [""] * len(names)

@@ -1,1 +1,1 @@
-"""How fast networks are, side by side: `shvit-pl benchmark`."""
+"""Speed of networks, measured in turns: `shvit-pl benchmark`."""

@@ -17,8 +17,7 @@ from shvit_pl.display.plots import MARKERS, write_plainly
 from shvit_pl.files import read_rows
 from shvit_pl.models.network_names import TIMM, repo_of
 from shvit_pl.models.open_network import OpenedNetwork
-from shvit_pl.runs.folder import BEST, SUMMARY, read_summary
-from shvit_pl.runs.metrics import EMA
+from shvit_pl.runs.finished_run import FinishedRun
 
 Row = Mapping[str, Any]
 IMAGENET = "ImageNet-1k"
@@ -74,28 +73,18 @@ def _peers() -> dict[tuple[str, int], Accuracy]:
 
 
 def _run_accuracy(checkpoint: Path, averaged: bool) -> Accuracy | None:
-    folder = checkpoint.parent.parent
-    if not (folder / SUMMARY).is_file():
+    run = FinishedRun.of_checkpoint(checkpoint, averaged)
+    if run is None or "acc1" not in run.metrics:
         return None
-    summary = read_summary(folder)
-    metrics = summary["metrics" if checkpoint.name == BEST else "last_metrics"]
-    top1 = metrics.get(f"val/acc1{EMA if averaged else ''}")
-    if top1 is None:
-        return None
-    dataset = summary["dataset"]
+    dataset = run.dataset
     path, *details = dataset["path"], dataset["name"], (dataset["commit"] or "")[:7]
     name = " ".join([Path(path).name if Path(path).is_absolute() else path, *filter(None, details)])
-    is_imagenet = (len(summary["classes"]), dataset["validation_images"]) == IMAGENET_SIZE
-    return Accuracy(round(100 * top1, 2), IMAGENET if is_imagenet else name, "the run's validation")
+    is_imagenet = (len(run.class_names), dataset["validation_images"]) == IMAGENET_SIZE
+    return Accuracy(round(100 * run.metrics["acc1"], 2), IMAGENET if is_imagenet else name, "the run's validation")
 
 
 def draw(rows: Sequence[Row], conditions: Mapping[str, Any]) -> dict[str, Figure]:
-    """Return a picture for each dataset with known accuracies, by file name.
-
-    Args:
-        rows: With the columns of `columns`.
-        conditions: The conditions of the measurement.
-    """
+    """Return a picture for each dataset with known accuracies, by file name, of rows with the columns of `columns`."""
     datasets = dict.fromkeys(row["top1_dataset"] for row in rows if row["top1"] is not None)
     figures = {}
     for number, name in enumerate(datasets, start=1):

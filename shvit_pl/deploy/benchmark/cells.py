@@ -6,8 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from timm.loss import SoftTargetCrossEntropy
@@ -19,17 +18,15 @@ from shvit_pl.deploy import optimize
 from shvit_pl.deploy.measuring import torch_dtype
 from shvit_pl.deploy.onnx_runtime import onnx_network
 from shvit_pl.deploy.optimization import Optimized, compiled
-from shvit_pl.deploy.options import AVERAGED, PAPER_BATCH, BenchmarkOptions
+from shvit_pl.deploy.options import PAPER_BATCH, BenchmarkOptions
 from shvit_pl.deploy.passes import at_size, fused
 from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
-from shvit_pl.models.open_network import OpenedNetwork, open_network
-from shvit_pl.models.weights import NoAverageError
-from shvit_pl.modules.averaging import make_average
+from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.modules.classification import make_mixup
 from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
-from shvit_pl.modules.optim import clip_adaptively, make_optimizer, make_schedule
+from shvit_pl.modules.optim import clip_adaptively, make_average, make_optimizer, make_schedule
 
 ONNX = "onnx"
 _COMPILE_MODE = {"compiled": None, "optimized": None}  # of torch.compile; the other modes have its names
@@ -52,86 +49,52 @@ class Cell:
     """The way to run torch; empty for onnx."""
     dtype: str
     """The number type."""
-    batch: int
+    batch_size: int
     """Images per batch."""
-    pixels: int
-    """Side of the images."""
-
-    @property
-    def how(self) -> str:
-        """The mode, or the runtime that has none."""
-        return self.mode or self.runtime
+    image_size: int
+    """Side of the images in pixels."""
+    image_size_asked: int | Literal["own"] = "own"
+    """The side asked for; cells of the same one, and of the same batch size, are compared."""
 
     def __str__(self) -> str:
-        return f"{self.model}, {self.how}, {self.dtype}, batch {self.batch}, {self.pixels} px"
+        return f"{self.model}, {self.mode or self.runtime}, {self.dtype}, batch {self.batch_size}, {self.image_size} px"
 
 
-@dataclass(frozen=True)
-class Group:
-    """Cells that are measured in turns, and compared."""
-
-    batch: int
-    """Images per batch."""
-    image_size: int | None
-    """The side asked for; `None` where each network has its own."""
-    cells: tuple[Cell, ...]
-    """The cells in the order of the table."""
-
-
-def open_all(options: BenchmarkOptions) -> dict[str, OpenedNetwork]:
-    """Open every network by name; raises `UserError` for the first that can't be opened."""
-    try:
-        return {name: open_network(name, AVERAGED[options.weights]) for name in options.models}
-    except NoAverageError as error:
-        raise UserError(f"--weights ema: {error}") from error
+Group = tuple[Cell, ...]  # measured in turns, and compared
 
 
 def plan(options: BenchmarkOptions, sizes: Mapping[str, int], device: str) -> list[Group]:
-    """Return the cells of a benchmark; those that are impossible fail when they are built.
+    """Return the groups of a benchmark's cells, some of which may fail when they are built.
 
     Args:
         options: The flags.
         sizes: Own image size of each model.
         device: Type of the device.
     """
-    ways: list[tuple[str, str, str]] = []
     official = ("fp16 autocast" if device == "cuda" and not options.train else "fp32",)
-    for runtime in options.runtimes:
+    ways = []  # runtime, mode and dtype
+    for runtime in options.runtime:
         if runtime == ONNX:
             ways.append((ONNX, "", "fp32"))
-            continue
-        for mode in options.modes:
-            ways += [("torch", mode, dtype) for dtype in (official if mode == "official" else options.dtypes)]
-    groups = []
-    for batch, size in product(options.batch_size or (PAPER_BATCH[device],), options.image_size or (None,)):
-        cells = [Cell(model, *way, batch, size or sizes[model]) for model in options.models for way in ways]
-        groups.append(Group(batch, size, tuple(cells)))
-    return groups
+        else:
+            by_mode = {mode: official if mode == "official" else options.dtypes for mode in options.modes}
+            ways += [("torch", mode, dtype) for mode, dtypes in by_mode.items() for dtype in dtypes]
+    return [
+        tuple(Cell(name, *way, batch, size or sizes[name], size or "own") for name in options.models for way in ways)
+        for batch in options.batch_size or (PAPER_BATCH[device],)
+        for size in options.image_size or (None,)
+    ]
 
 
-@dataclass(frozen=True)
-class Deployed:
-    """A network for inference, on the CPU."""
-
-    model: nn.Module
-    """The fused network, in evaluation mode."""
-    cost: Cost
-    """Parameters and MACs: of ours in closed form, BatchNorm not fused; of timm's counted on `model`."""
-    folded: str
-    """The way the network was fused, in words."""
-
-
-def deployed(opened: OpenedNetwork, pixels: int) -> Deployed:
-    """Return the network as it infers, and its cost; raises `UserError` where it can't take images of this side."""
+def deployed(opened: OpenedNetwork, pixels: int) -> tuple[nn.Module, Cost]:
+    """Return the fused network on the CPU, and its cost: of ours in closed form, BatchNorm not fused, else counted."""
     model = fused(at_size(opened, pixels))
     if isinstance(opened.model, SHViT):
-        costs = cost(opened.model.design, opened.model.num_classes, pixels)
-        return Deployed(model, costs, "BatchNorm and residuals fused by fuse()")
+        return model, cost(opened.model.design, opened.model.num_classes, pixels)
     counter: Any = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model(torch.zeros(1, 3, pixels, pixels))
-    costs = Cost(sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2)
-    return Deployed(model, costs, "reparameterized by timm; further BatchNorm is left to the mode")
+    return model, Cost(sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2)
 
 
 def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
@@ -141,9 +104,6 @@ def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[],
         cell: The way to run the network.
         model: In evaluation mode, fused, on the CPU; it stays as it is.
         images: A batch `(B, 3, S, S)` in float32 and NCHW, on the device.
-
-    Raises:
-        NotCompiledError: where the compiler fails, or is missing.
     """
     if cell.runtime == ONNX:
         session, batch = onnx_network(model, images), images.cpu()

@@ -16,18 +16,19 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from shvit_pl.compat import allocations, limited_recompiles
-from shvit_pl.deploy.benchmark.cells import ONNX, Cell, Deployed, Group, TrainStep, deployed, inference_call
+from shvit_pl.deploy.benchmark.cells import ONNX, Cell, Group, TrainStep, deployed, inference_call
 from shvit_pl.deploy.measuring import short_reason
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.deploy.passes import at_size
 from shvit_pl.deploy.timing import Rate, Work, side_by_side, wait_for
+from shvit_pl.designs.cost import Cost
 from shvit_pl.display.terminal import Bars
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork
 
 PEAK_OF = {
-    "cuda": "taken from the GPU for the network and one call, its CUDA graph too; images and other networks left out",
-    "cpu": "allocated by torch in one call; weights, images and the libraries' own buffers left out",
+    "cuda": "allocated on the GPU for the network and one call, with its CUDA graph; without images and other networks",
+    "cpu": "allocated by torch in one call; without weights, images and the libraries' own buffers",
 }
 
 
@@ -36,29 +37,21 @@ class Measured:
     """A measured cell."""
 
     cell: Cell
-    """What was measured."""
-    group: Group
-    """The group in which it took turns."""
+    """The cell that was measured."""
     rate: Rate
     """Images per second in every block."""
     ratio: float
     """The median over the median of the group's first cell."""
     memory: int | None
     """Peak memory in bytes, as in `PEAK_OF`; None where the device has no such number."""
-    network: Deployed
-    """The fused network and its cost."""
+    cost: Cost
+    """Parameters and MACs."""
 
 
 def measure(
     groups: Sequence[Group], opened: Mapping[str, OpenedNetwork], options: BenchmarkOptions, device: torch.device
 ) -> tuple[list[Measured], dict[str, str]]:
-    """Measure all groups, one after the other, with a progress bar, and lines of what is skipped.
-
-    Args:
-        groups: The cells.
-        opened: The networks by name.
-        options: The flags.
-        device: The device that computes.
+    """Measure all groups, one after the other, with a progress bar.
 
     Returns:
         The measured cells, and the reasons why others could not be measured, by cell or network.
@@ -86,7 +79,7 @@ class _Steps(Bars):
 
     def __init__(self, groups: Sequence[Group], rounds: int) -> None:
         super().__init__(TextColumn("{task.fields[now]}"))
-        self.total = sum(len(group.cells) for group in groups) * (1 + rounds)
+        self.total = sum(map(len, groups)) * (1 + rounds)
         self._bar = self._bars.add_task("benchmark", total=self.total, now="")
 
     def step(self, what: str, *_: int) -> None:
@@ -96,13 +89,13 @@ class _Steps(Bars):
 
 def _measure_group(group: Group, builder: _Builder, options: BenchmarkOptions, steps: _Steps) -> list[Measured]:
     built: dict[Cell, tuple[Work, int | None]] = {}
-    with limited_recompiles(len(group.cells) + 8):  # else torch runs further networks eagerly, and only warns
-        for cell in group.cells:
+    with limited_recompiles(len(group) + 8):  # else torch runs further networks eagerly, and only warns
+        for cell in group:
             steps.begins(f"building {cell}")
             steps.step(f"building {cell}")
-            what = f"{cell.model}, {cell.pixels} px"  # what a network refuses is said once
+            what = f"{cell.model}, {cell.image_size} px"  # a refusal of the network is printed once
             try:
-                builder.deployed(cell.model, cell.pixels)
+                builder.deployed(cell.model, cell.image_size)
                 what = str(cell)
                 built[cell] = builder.build(cell)
             except Exception as error:  # networks, compilers and devices have errors of their own
@@ -111,11 +104,18 @@ def _measure_group(group: Group, builder: _Builder, options: BenchmarkOptions, s
                 if what not in builder.skipped:
                     steps.say(f"skipped: {what}: {short_reason(error)}")
                 builder.skipped[what] = short_reason(error)
-        steps.total -= (len(group.cells) - len(built)) * options.rounds
-        rates = _timed({cell: work for cell, (work, _) in built.items()}, options, steps)
+        steps.total -= (len(group) - len(built)) * options.rounds
+        if options.protocol == "interleaved":
+            all_work = {cell: work for cell, (work, _) in built.items()}
+            rates = side_by_side(all_work, options.rounds, options.block_seconds, steps.step)
+        else:
+            rates = {}
+            for cell, (work, _) in built.items():
+                steps.step(f"measuring {cell}")
+                rates[cell] = officially_timed(work, options.warm_up_seconds, options.block_seconds)
     first = next(iter(rates.values())).median if rates else 1.0
     return [
-        Measured(cell, group, rate, rate.median / first, built[cell][1], builder.deployed(cell.model, cell.pixels))
+        Measured(cell, rate, rate.median / first, built[cell][1], builder.deployed(cell.model, cell.image_size)[1])
         for cell, rate in rates.items()
     ]
 
@@ -131,56 +131,47 @@ class _Builder:
 
     def build(self, cell: Cell) -> tuple[Work, int | None]:
         """Return a call of a cell that has run once, and its peak memory in bytes, as in `PEAK_OF`."""
-        images = self.images(cell.batch, cell.pixels)  # before memory is watched
-        memory = PeakMemory(self.device)
+        images = self.images(cell.batch_size, cell.image_size)  # before memory is watched
+        before = reserved_memory(self.device)
         call: Callable[[], Tensor]
         if self.train:
-            call = TrainStep(cell, at_size(self.opened[cell.model], cell.pixels), images)
+            call = TrainStep(cell, at_size(self.opened[cell.model], cell.image_size), images)
         else:
-            call = inference_call(cell, self.deployed(cell.model, cell.pixels).model, images)
+            call = inference_call(cell, self.deployed(cell.model, cell.image_size)[0], images)
         call()
-        peak = None if cell.runtime == ONNX else memory.of(call) or None  # torch sees none of ONNX Runtime's
-        return Work(call, cell.batch, self.device), peak
+        if cell.runtime == ONNX:  # torch sees none of its memory
+            return Work(call, cell.batch_size, self.device), None
+        return Work(call, cell.batch_size, self.device), peak_memory(call, self.device, before) or None
 
 
-class PeakMemory:
-    """The peak memory of one call, measured apart from its timing; create it before the network is built.
+def reserved_memory(device: torch.device) -> int:
+    """Return the bytes that torch has taken from a GPU and needs; 0 elsewhere."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_reserved(device)
+
+
+def peak_memory(call: Callable[[], object], device: torch.device, before: int = 0) -> int | None:
+    """Return the peak memory of one call in bytes, as in `PEAK_OF`; None where the device has no such number.
 
     Args:
+        call: The call, which is made once, apart from its timing.
         device: The device that computes.
+        before: What `reserved_memory` returned before the network was built.
     """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._before = 0
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-            self._before = torch.cuda.memory_reserved(device)
-
-    def of(self, call: Callable[[], object]) -> int | None:
-        """Return bytes as in `PEAK_OF`; None where the device has no such number."""
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()  # the memory of a CUDA graph shows only in what is reserved
-            torch.cuda.reset_peak_memory_stats(self.device)
-            call()
-            torch.cuda.synchronize(self.device)
-            return torch.cuda.max_memory_reserved(self.device) - self._before
-        if self.device.type != "cpu":
-            return None
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler warns that there is no GPU
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            call()
-        return max(accumulate(allocations(profiler), initial=0))
-
-
-def _timed(work: Mapping[Cell, Work], options: BenchmarkOptions, steps: _Steps) -> dict[Cell, Rate]:
-    if options.protocol == "interleaved":
-        return side_by_side(work, options.rounds, options.block_seconds, steps.step)
-    rates = {}
-    for cell, item in work.items():
-        steps.step(f"measuring {cell}")
-        rates[cell] = officially_timed(item, options.warm_up_seconds or 0.0, options.block_seconds)
-    return rates
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the memory of a CUDA graph shows only in what is reserved
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_reserved(device) - before
+    if device.type != "cpu":
+        return None
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler warns that there is no GPU
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    return max(accumulate(allocations(profiler), initial=0))
 
 
 def officially_timed(work: Work, warm_up: float, seconds: float) -> Rate:

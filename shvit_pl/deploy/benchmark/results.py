@@ -4,98 +4,62 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import Any
 
 from shvit_pl.deploy.benchmark.cells import Group
 from shvit_pl.deploy.benchmark.measure import PEAK_OF, Measured
-from shvit_pl.deploy.measuring import holds_results, machine, machine_words, origin, write_results
+from shvit_pl.deploy.measuring import holds_results, machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.display.terminal import narrow_table, table_console
 from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import read_rows
+from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 Key = tuple[str, ...]
 Rates = dict[Key, float]
-_TABLE = "benchmark.csv"
-_ENVIRONMENT = "environment.json"
+TABLE = "benchmark.csv"
+ENVIRONMENT = "environment.json"
 _PICTURES = "accuracy*.png"
 _KEY = ("model", "runtime", "mode", "dtype", "batch_size", "image_size")
 _TEXTS = ("model", "mode", "dtype")  # columns of the printed table
 _NUMBERS = ("batch", "px", "M params", "MMACs", "ms", "images/s", "IQR", "MB", "ratio")
-_MAX_DIFFERENCES = 3  # listed in a message
+_FOLDED = {  # is it a network of ours?
+    True: "BatchNorm and residuals fused by fuse()",
+    False: "reparameterized by timm; further BatchNorm is left to the mode",
+}
 _TASKS = {
     "train": "a step of training: official as engine.py, eager and compiled as timm's script, optimized as fit does it",
     "infer": "a forward pass without gradients",
 }
 
 
-def conditions(options: BenchmarkOptions, device: torch.device) -> dict[str, Any]:
-    """Return everything but the row that a number depends on; only equal conditions may be compared.
-
-    Args:
-        options: The flags.
-        device: The device that computes, its threads set.
-    """
-    return {
-        "task": "train" if options.train else "infer",
-        "protocol": options.protocol,
-        "blocks": None if options.protocol == "official" else options.rounds,
-        "seconds": options.block_seconds,
-        "warm_up": options.warm_up_seconds or "until it gets no faster",
-        **machine(device),
-    }
+def begin(options: BenchmarkOptions, conditions: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
+    """Check the folders and print the conditions before anything is measured; return the rates of `--compare`."""
+    check_output(Path(options.output).expanduser(), conditions)
+    earlier = read_earlier(options.compare, conditions, groups)
+    print(_describe(conditions), flush=True)
+    return earlier
 
 
 def check_output(folder: Path, ours: Mapping[str, Any]) -> None:
-    """Check that a benchmark under these conditions can be written into a folder.
-
-    Raises:
-        UserError: where there is no access, and where there are other files or a benchmark under other conditions.
-    """
+    """Raise `UserError` where there is no access, other files, or a benchmark under other conditions."""
 
     def is_benchmark(there: Path) -> bool:
         names = {path.name for path in there.iterdir()}
-        return _ENVIRONMENT in names <= {_TABLE, _ENVIRONMENT, *(path.name for path in there.glob(_PICTURES))}
+        return ENVIRONMENT in names <= {TABLE, ENVIRONMENT, *(path.name for path in there.glob(_PICTURES))}
 
-    if not holds_results(folder, is_benchmark):
-        return
-    flag = f"--output {str(folder)!r}"
-    try:
-        differences = _differences(ours, _read_conditions(folder))
-    except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{flag}: its {_ENVIRONMENT} is damaged; give a new folder.") from error
-    if differences:
-        raise UserError(f"{flag}: it holds a benchmark under other conditions: {differences}. Give a new folder.")
-
-
-def _read_conditions(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / _ENVIRONMENT).read_text())["conditions"])
-
-
-def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """Return how two benchmarks' conditions differ, in a few words; empty where they don't."""
-    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    listed = [f"{name} is {theirs.get(name)} there and {ours.get(name)} here" for name in names[:_MAX_DIFFERENCES]]
-    return "; ".join([*listed, *[f"and {len(names) - _MAX_DIFFERENCES} more"] * (len(names) > _MAX_DIFFERENCES)])
+    if holds_results(folder, is_benchmark):
+        _read_rates(f"--output {str(folder)!r}", folder, ours)
 
 
 def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
     """Read the images per second of the benchmark in the folder of `--compare`; None without the flag.
-
-    Args:
-        folder: The value of `--compare`.
-        ours: The conditions of this benchmark.
-        groups: The cells of this benchmark.
 
     Raises:
         UserError: for a folder without a benchmark, for other conditions, and where it has none of these cells.
@@ -103,22 +67,30 @@ def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[G
     if folder is None:
         return None
     path = Path(folder).expanduser()
-    flag = f"--compare {str(path)!r}"
-    try:
-        theirs = _read_conditions(path)
-        rates = {_key(row): float(row["images_per_second"]) for row in read_rows(path / _TABLE)}
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{flag}: no whole benchmark is there ({one_line(error)[:120]}). Give its folder.") from error
-    if differences := _differences(ours, theirs):
-        raise UserError(f"{flag}: measured under other conditions, so nothing may be compared: {differences}.")
-    cells = [cell for group in groups for cell in group.cells]
-    keys = [(cell.model, cell.runtime, cell.mode, cell.dtype, str(cell.batch), str(cell.pixels)) for cell in cells]
+    rates = _read_rates(f"--compare {str(path)!r}", path, ours)
+    keys = [_key(asdict(cell)) for group in groups for cell in group]
     if not rates.keys() & set(keys):
         there = ", ".join(next(iter(rates), ("none",)))
         raise UserError(
-            f"{flag}: it has none of these rows. Here the first is {', '.join(keys[0])}, there it is {there} (model, "
-            "runtime, mode, dtype, batch, pixels)."
+            f"--compare {str(path)!r}: it has none of these rows. The first one here is {', '.join(keys[0])}, there it "
+            f"is {there} (model, runtime, mode, dtype, batch, pixels)."
         )
+    return rates
+
+
+def _read_rates(flag: str, folder: Path, ours: Mapping[str, Any]) -> Rates:
+    """Read the images per second of a benchmark; raise `UserError` for a damaged one, and for other conditions."""
+    try:
+        theirs = dict(json.loads((folder / ENVIRONMENT).read_text())["conditions"])
+        rates = {_key(row): float(row["images_per_second"]) for row in read_rows(folder / TABLE)}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = one_line(error)[:120]
+        raise UserError(f"{flag}: no whole benchmark is there ({reason}). Give another folder.") from error
+    names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
+    if names:
+        listed = "; ".join(f"{name} is {theirs.get(name)} there and {ours.get(name)} here" for name in names[:3])
+        more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
+        raise UserError(f"{flag}: it holds a benchmark under other conditions: {listed}{more}. Give another folder.")
     return rates
 
 
@@ -127,8 +99,8 @@ def _key(row: Mapping[str, Any]) -> Key:
     return tuple(str(row[name]) for name in _KEY)
 
 
-def describe(conditions: Mapping[str, Any]) -> str:
-    """Return the conditions in two lines, which are printed before anything is measured."""
+def _describe(conditions: Mapping[str, Any]) -> str:
+    """Return the conditions in two lines."""
     task, seconds = "training steps" if conditions["task"] == "train" else "inference", conditions["seconds"]
     how = f"median of {conditions['blocks']} blocks of {seconds:g} s, taken in turns after a warm-up"
     if conditions["protocol"] == "official":
@@ -138,27 +110,17 @@ def describe(conditions: Mapping[str, Any]) -> str:
     return f"{task} on {machine_words(conditions)}\n{how}"
 
 
-def make_rows(measured: Sequence[Measured]) -> list[Row]:
-    """Return a row per cell, in the order of the table."""
-    return [_row(item) for item in measured]
-
-
-def _row(measured: Measured) -> Row:
-    cell, rate, cost = measured.cell, measured.rate, measured.network.cost
+def make_row(measured: Measured) -> Row:
+    """Return the row of a cell."""
+    cell, rate, cost = measured.cell, measured.rate, measured.cost
     low, high = rate.quartiles if len(rate.rounds) > 1 else (None, None)  # the official protocol is one mean
     speeds = {"": rate.median, "_q1": low, "_q3": high}
     inverse = {"": rate.median, "_q1": high, "_q3": low}
     return {
-        "model": cell.model,
-        "runtime": cell.runtime,
-        "mode": cell.mode,
-        "dtype": cell.dtype,
-        "batch_size": cell.batch,
-        "image_size": cell.pixels,
-        "image_size_asked": measured.group.image_size or "own",
+        **asdict(cell),
         "params": cost.params,
         "macs": cost.macs,
-        **{f"ms{suffix}": speed and _significant(1000 * cell.batch / speed) for suffix, speed in inverse.items()},
+        **{f"ms{suffix}": speed and _significant(1000 * cell.batch_size / speed) for suffix, speed in inverse.items()},
         **{f"images_per_second{suffix}": speed and _significant(speed) for suffix, speed in speeds.items()},
         "ratio": _significant(measured.ratio),
         "peak_memory_mb": None if measured.memory is None else round(measured.memory / 1e6, 2),
@@ -170,13 +132,7 @@ def _significant(value: float) -> float:
 
 
 def print_table(rows: Sequence[Row], conditions: Mapping[str, Any], earlier: Rates | None) -> None:
-    """Print the rows, grouped by what is compared.
-
-    Args:
-        rows: As `make_rows` returns them.
-        conditions: The conditions of the measurement.
-        earlier: Images per second of an earlier benchmark, whose ratios are a column; empty for a row that is new.
-    """
+    """Print the rows, grouped by what is compared, with the ratios to an earlier benchmark's rates if there is one."""
     table = narrow_table(_TEXTS, [*_NUMBERS, *["earlier"] * (earlier is not None)])
     for _, group in groupby(rows, lambda row: (row["batch_size"], row["image_size_asked"])):
         for row in group:
@@ -184,13 +140,13 @@ def print_table(rows: Sequence[Row], conditions: Mapping[str, Any], earlier: Rat
         table.add_section()
     table_console().print(table)
     own = {row["image_size"] for row in rows if row["image_size_asked"] == "own"}
-    is_part = "; each network at its own image size, which is part of the difference" if len(own) > 1 else ""
-    print(f"ratio: images/s over those of the first row of the same batch and image size{is_part}")
+    note = "; each network at its own image size, which is part of the difference" if len(own) > 1 else ""
+    print(f"ratio: images/s relative to the first row with the same batch and image size{note}")
     official = any(row["mode"] == "official" for row in rows) and conditions["protocol"] != "official"
     if official and conditions["device_type"] == "cpu" and conditions["threads"] != 1:
-        print(f"official: with {counted(conditions['threads'], 'thread')} as all rows; its own script has 1")
+        print(f"official: {counted(conditions['threads'], 'thread')}, as in all rows; the official script uses 1")
     if earlier is not None:
-        print("earlier: images/s over those of the earlier benchmark, measured in another process")
+        print("earlier: images/s relative to the earlier benchmark, which ran in another process")
 
 
 def ratio(row: Row, earlier: Rates) -> float | None:
@@ -229,23 +185,16 @@ def environment(
     skipped: Mapping[str, str],
     command: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the content of `environment.json`.
-
-    Args:
-        under: The conditions.
-        opened: The networks by name.
-        measured: The measured cells.
-        skipped: Reasons why others could not be measured, by cell or network.
-        command: The command line.
-    """
-    is_training = under["task"] == "train"
-    folded = {item.cell.model: "not fused" if is_training else item.network.folded for item in measured}
+    """Return the content of `environment.json`: conditions, networks by name, and what was skipped for which reason."""
+    names, how = {item.cell.model for item in measured}, _FOLDED
+    if under["task"] == "train":
+        how = dict.fromkeys(how, "not fused")
     models = {
         name: {
             "origin": network.origin,
             "own_image_size": network.image_size,
             "weights": network.weights,
-            "folded": folded.get(name),
+            "folded": how[isinstance(network.model, SHViT)] if name in names else None,
         }
         for name, network in opened.items()
     }
@@ -261,15 +210,3 @@ def environment(
         "task": _TASKS[under["task"]],
     }
     return {"conditions": under, "explained": explained, "models": models, "skipped": skipped, **origin(command)}
-
-
-def write(folder: Path, rows: Sequence[Row], facts: Mapping[str, Any], figures: Mapping[str, Figure]) -> None:
-    """Write the folder of a benchmark; an earlier one in it is replaced.
-
-    Args:
-        folder: The folder.
-        rows: At least one.
-        facts: As `environment` returns them.
-        figures: Pictures by file name.
-    """
-    write_results(folder, (_TABLE, rows), (_ENVIRONMENT, facts), figures)

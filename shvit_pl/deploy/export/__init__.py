@@ -1,1 +1,1 @@
-"""`shvit-pl export`: a network becomes a file that other programs run."""
+"""Networks as files that other programs run: `shvit-pl export`."""

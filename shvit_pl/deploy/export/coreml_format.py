@@ -80,12 +80,6 @@ class CoreMLNetwork(nn.Module):
 load = CoreMLNetwork  # as all formats name what runs their files
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata that `save` wrote."""
-    metadata = _spec(path).description.metadata.userDefined
-    return {key.removeprefix(_PREFIX): value for key, value in metadata.items() if key.startswith(_PREFIX)}
-
-
 def describe(path: Path) -> list[str]:
     """Return further lines about a package."""
     spec = _spec(path)
@@ -106,12 +100,3 @@ def _spec(path: Path) -> Any:
     import coremltools as ct
 
     return ct.utils.load_spec(str(path))
-
-
-def example_of_use(path: Path, images: str) -> str:
-    """Return one line of Python, for macOS, that runs a package."""
-    kind = _spec(path).description.input[0].type
-    value, size = f"{images}.numpy()", (kind.imageType.width, kind.imageType.height)
-    if kind.HasField("imageType"):
-        value = f"PIL.Image.open('FILE').convert('RGB').resize({size})"
-    return f"import PIL.Image, coremltools as ct; ct.models.MLModel({str(path)!r}).predict({{'images': {value}}})"

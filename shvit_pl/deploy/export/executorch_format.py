@@ -47,12 +47,6 @@ class ExecuTorchNetwork(nn.Module):
 load = ExecuTorchNetwork  # as all formats name what runs their files
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata that `save` wrote."""
-    network = ExecuTorchNetwork(path)
-    return dict(json.loads(network.program.load_method(_METADATA).execute([])[0]))
-
-
 def describe(path: Path) -> list[str]:
     """Return how much of a file XNNPACK computes, and what is left to ExecuTorch's own operators."""
     from executorch.exir._serialize._program import deserialize_pte_binary
@@ -66,9 +60,3 @@ def describe(path: Path) -> list[str]:
         f"{len(plan.delegates)} pieces by XNNPACK; outside of them {names or 'nothing'}",
         f"labels in its method {_METADATA}",
     ]
-
-
-def example_of_use(path: Path, images: str) -> str:
-    """Return one line of Python that runs a file."""
-    load_method = f"Runtime.get().load_program({str(path)!r}).load_method('forward')"
-    return f"from executorch.runtime import Runtime; {load_method}.execute([{images}])"

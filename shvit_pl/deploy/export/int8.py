@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from shvit_pl.command_line.quiet import silenced
 from shvit_pl.deploy.images import RealImages, in_batches
 from shvit_pl.deploy.measuring import processor
-from shvit_pl.deploy.onnx_runtime import OnnxNetwork, read_metadata
+from shvit_pl.deploy.onnx_runtime import OnnxNetwork
 from shvit_pl.deploy.options import ExportOptions
 from shvit_pl.deploy.timing import images_per_second
 from shvit_pl.display.words import counted
@@ -30,19 +31,13 @@ _MAX_IMAGES = 1000  # of validation
 _TOLERANCE = 1.0  # points of top-1
 
 
-def replace_by_int8(opened: OpenedNetwork, image_size: int, options: ExportOptions, path: Path) -> list[str]:
+def replace_by_int8(opened: OpenedNetwork, options: ExportOptions, path: Path) -> list[str]:
     """Replace a verified `.onnx` file by its int8 version; return lines about accuracy and speed.
-
-    Args:
-        opened: The network.
-        image_size: Side of the images in pixels.
-        options: The flags of the export.
-        path: The file.
 
     Raises:
         UserError: when it costs more than `--int8_tolerance`, or the images are not of the network's classes.
     """
-    images = RealImages(opened, image_size, options.data, normalized=not options.normalize)
+    images = RealImages(opened, opened.image_size, options.data, normalized=not options.normalize)
     if not images.known:
         raise UserError(
             f"--int8: the classes of {images.path!r} are not those of {opened.name!r}, so top-1 means nothing; give "
@@ -61,34 +56,20 @@ def replace_by_int8(opened: OpenedNetwork, image_size: int, options: ExportOptio
 
 
 def _quantize(source: Path, path: Path, images: Iterable[Tensor]) -> None:
-    """Write an int8 version of an `.onnx` file, with the same metadata: weights per channel, activations calibrated.
-
-    Args:
-        source: A file as `onnx_runtime.save` writes it.
-        path: The new file.
-        images: Batches `(1, 3, S, S)` to calibrate with, as the network takes them.
-    """
+    """Write an int8 version of an `.onnx` file: weights per channel, activations calibrated with `(1, 3, S, S)`."""
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    batches = iter(images)
-
-    class Reader(CalibrationDataReader):
-        """The batches, one after another."""
-
-        def get_next(self) -> dict[str, Any] | None:
-            """Return the next batch; None after the last."""
-            batch = next(batches, None)
-            return None if batch is None else {"images": batch.numpy()}
-
+    batches = ({"images": batch.numpy()} for batch in images)
+    reader: Any = SimpleNamespace(get_next=lambda: next(batches, None))
     with TemporaryDirectory(prefix="shvit_pl_int8_") as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
             path,
-            Reader(),
+            reader,
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_QUANTIZED,
             per_channel=True,
@@ -96,7 +77,9 @@ def _quantize(source: Path, path: Path, images: Iterable[Tensor]) -> None:
             weight_type=QuantType.QInt8,
         )
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {**read_metadata(source), "quantized": "int8: convolutions"})
+    del model.metadata_props[:]
+    model.metadata_props.extend(onnx.load(source).metadata_props)
+    model.metadata_props.add(key="quantized", value="int8: convolutions")
     onnx.save(model, path)
 
 
@@ -108,7 +91,7 @@ def _compared(before: Path, after: Path, images: RealImages, options: ExportOpti
     batch, number = options.batch or _BATCH, len(pictures)
     batches = in_batches(pictures, [batch] * -(-number // batch))
     classes = [torch.cat([network(part).argmax(-1) for part in batches])[:number] for network in networks]
-    old, new = (100 * (found == labels).float().mean().item() for found in classes)
+    old, new = (100 * (predicted == labels).float().mean().item() for predicted in classes)
     agreeing = int((classes[0] == classes[1]).sum())
     allowed = _TOLERANCE if options.int8_tolerance is None else options.int8_tolerance
     if old - new > allowed:

@@ -40,19 +40,7 @@ def load(path: Path) -> nn.Module:
     return torch.export.load(path).module()
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata that `save` wrote."""
-    extra = {_METADATA: ""}
-    torch.export.load(path, extra_files=extra)
-    return dict(json.loads(extra[_METADATA]))
-
-
 def describe(path: Path) -> list[str]:
     """Return further lines about a file."""
     nodes = [node for node in torch.export.load(path).graph.nodes if node.op == "call_function"]
     return [f"{len(nodes)} operators of aten; labels in its extra file {_METADATA}"]
-
-
-def example_of_use(path: Path, images: str) -> str:
-    """Return one line of Python that runs a file."""
-    return f"import torch; torch.export.load({str(path)!r}).module()({images})"

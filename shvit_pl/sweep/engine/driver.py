@@ -36,8 +36,8 @@ from shvit_pl.sweep.engine.sweep_study import (
     SweepStudy,
 )  # fmt: skip
 from shvit_pl.sweep.options import Options
-from shvit_pl.sweep.plan.definition import LOGS, RUNS, Definition, Point, as_flags, value_of
-from shvit_pl.sweep.processes import describe_exit, start_child, this_process
+from shvit_pl.sweep.plan.definition import LOGS, RUNS, Definition, Point, as_flags, monitor, value_of
+from shvit_pl.sweep.processes import describe_exit, kill_on_parent_exit, this_process
 
 _POLL = 0.2  # seconds between two looks at the runs and the study
 _SILENCE = 6  # heartbeats after which a driver on another machine is taken for dead
@@ -167,8 +167,15 @@ class Driver:
             with log.open("a") as file:
                 file.write(f"$ {shlex.join(command)}\n")
                 file.flush()
-                environment = run_environment(self.launch.slots[slot], len(self.launch.slots), os.environ)
-                process = start_child(command, file, environment)
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    env=run_environment(self.launch.slots[slot], len(self.launch.slots), os.environ),
+                    start_new_session=True,
+                    preexec_fn=kill_on_parent_exit(),
+                )
             self._runs[slot] = _Run(trial.number, point, definition, log, process)
 
     def _flags(self, trial: FrozenTrial, point: Point, definition: Definition) -> list[str]:
@@ -181,7 +188,7 @@ class Driver:
             *self.launch.base,
             *as_flags(choices),
             f"--seed_everything={point.seed}",
-            f"--monitor={definition.monitor}",
+            f"--monitor={monitor(definition.objectives)}",
             f"--trainer.default_root_dir={self.folder / RUNS}",
             f"--run_name={point.key}",
             "--ckpt_path=last",
@@ -194,7 +201,7 @@ class Driver:
                 "storage": self.launch.place.storage,
                 "study": self.launch.place.study,
                 "trial": trial.number,
-                "metric": definition.monitor,
+                "metric": monitor(definition.objectives),
                 "pruner": definition.pruner,
             }
             flags.append(f"--trainer.callbacks+={callback}")

@@ -93,11 +93,6 @@ class Definition:
         """The pruner of a search; `none` for any other sweep."""
         return "none" if self.search is None else str(self.search["pruner"])
 
-    @property
-    def monitor(self) -> str:
-        """The metric that best.ckpt is the best in."""
-        return monitor(self.objectives)
-
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Definition:
         """Return the definition from its stored fields."""
@@ -105,7 +100,7 @@ class Definition:
 
 
 def monitor(objectives: Mapping[str, Direction]) -> str:
-    """Return the first objective that is a metric of the validation images."""
+    """Return the first objective that is a metric of the validation images: best.ckpt is the best in it."""
     return next((name for name in objectives if name in MONITORS), "val/acc1")
 
 

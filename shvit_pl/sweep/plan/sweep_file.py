@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from math import isfinite
 from pathlib import Path
@@ -23,42 +23,14 @@ if TYPE_CHECKING:
 KINDS: tuple[Kind, ...] = ("grid", "list", "search")
 _KEYS = ("base", *KINDS, "seeds", "objective")
 _SEARCH_KEYS = ("n_trials", "sampler", "pruner", "space")
-IN_FILE = {*_KEYS, "seed", *_SEARCH_KEYS}  # what is no flag
+IN_FILE = {*_KEYS, "seed", *_SEARCH_KEYS}  # keys of a sweep file, which are no flags
 _DIRECTIONS: dict[str, Direction] = {name: better(name) for name in MONITORS} | COSTS
 _SAMPLERS = ("tpe", "nsga2", "random")
 _PRUNERS = ("none", "median", "halving")
-_RANGE_KEYS = ("low", "high", "log", "step")
 _SHIPPED = "cli_configs/sweeps/macro.yaml"
-_GRID_EXAMPLE = "{model.design.patch_size: [4, 16]}"
-_LIST_EXAMPLE = "{small: {model.design.name: tiny}}"
 _RANGE_EXAMPLE = "{low: 1.0e-4, high: 1.0e-2, log: true}"
 _VALUE_LENGTH = 40  # characters of a value in a cell's name
 _MOST_TRIED = 16  # numbers in a range of whole ones, all of which are opened before the first run
-
-
-@dataclass(frozen=True)
-class Search:
-    """Ranges to search."""
-
-    n_trials: int
-    sampler: str
-    """tpe, nsga2 or random; empty for tpe for one objective, nsga2 for several."""
-    pruner: str
-    """none, median or halving (successive halving), on the objective after each epoch."""
-    space: dict[str, Any]
-    """For each flag a list of choices, or a range `{low, high, log, step}`."""
-
-    def examples(self) -> list[dict[str, Any]]:
-        """Return every choice alone, every number of a short range of whole ones, and the ends of all other ranges."""
-        tried = {flag: values if isinstance(values, list) else _tried(**values) for flag, values in self.space.items()}
-        first = {flag: values[0] for flag, values in tried.items()}
-        return [{**first, flag: value} for flag, values in tried.items() for value in values]
-
-
-def _tried(low: Any, high: Any, log: bool = False, step: Any = None) -> list[Any]:
-    whole = all(type(number) is int for number in (low, high, step or 1))
-    numbers = range(low, high + 1, step or 1) if whole else ()
-    return list(numbers) if 0 < len(numbers) <= _MOST_TRIED else [low, high]
 
 
 @dataclass(frozen=True)
@@ -68,11 +40,12 @@ class SweepFile:
     path: Path
     base: tuple[str, ...]
     """Configs of `fit`, found, in the order of layering."""
-    grid: dict[str, list[Any]] | None
-    """Flags and the values whose product is taken."""
-    rows: dict[str, dict[str, Any]] | None
-    """Named rows of flags, of `list`."""
-    search: Search | None
+    kind: Kind
+    cells: dict[str, dict[str, Any]]
+    """Flags and values by the cell's name, in the file's order; none for the trials of a search."""
+    search: dict[str, Any] | None
+    """Sampler (empty: tpe for one objective, nsga2 for several), pruner, and the space: for each flag a list of
+    choices, or a range `{low, high, log, step}`."""
     seeds: tuple[int, ...]
     """One run of every cell for each."""
     objectives: dict[str, Direction]
@@ -80,32 +53,9 @@ class SweepFile:
 
     @property
     def varied(self) -> list[str]:
-        """The flags that the sweep chooses, of a list once per row."""
-        rows = [self.grid or {}, *(self.rows or {}).values(), self.search.space if self.search else {}]
-        return [flag for row in rows for flag in row]
-
-    @property
-    def cells(self) -> dict[str, dict[str, Any]]:
-        """The cells by name, in the file's order; a search's are its trials, whose choices are not known yet."""
-        if self.search is not None:
-            return {f"trial {number}": {} for number in range(1, self.search.n_trials + 1)}
-        if self.rows is not None:
-            return dict(self.rows)
-        grid = self.grid or {}
-        names, cells = short_names(grid), dict[str, dict[str, Any]]()
-        for values in product(*grid.values()):
-            row = dict(zip(grid, values, strict=True))
-            name = ", ".join(f"{names[flag]} {_in_name(value)}" for flag, value in row.items())
-            cells[name if name not in cells else f"{name} ({digest(str(row))})"] = row
-        return cells
-
-
-def _in_name(value: Any) -> str:
-    """Return a value for a cell's name: a long one by its end, and by what no other value has."""
-    text = " ".join(written(value).split())
-    if isinstance(value, list):
-        text = text.replace('"', "")
-    return text if len(text) <= _VALUE_LENGTH else f"...{text[-30:]} ({digest(text)})"
+        """The flags that the sweep chooses."""
+        rows = [*self.cells.values(), self.search["space"] if self.search else {}]
+        return list(dict.fromkeys(flag for row in rows for flag in row))
 
 
 def pick_sweep_file(configs: Sequence[str]) -> tuple[str, list[str]]:
@@ -116,7 +66,7 @@ def pick_sweep_file(configs: Sequence[str]) -> tuple[str, list[str]]:
         return find_config(sweeps[0]), [config for config in contents if config != sweeps[0]]
     flag = f"--config {', '.join(map(repr, configs))}".strip()
     if sweeps:
-        raise UserError(f"{flag}: {len(sweeps)} of these are sweep files; give one, and configs of fit beside it.")
+        raise UserError(f"{flag}: {len(sweeps)} of these are sweep files; give one, and configs of fit.")
     record = next((str(content["command"]) for content in contents.values() if "definition" in content), None)
     if record is not None:
         raise UserError(f"{flag}: the record of a sweep, not a sweep file; it was started by: {record}")
@@ -130,25 +80,132 @@ def _is_sweep(content: dict[Any, Any]) -> bool:
 
 
 def read_sweep_file(path: str) -> SweepFile:
-    """Read a sweep file; raises `UserError` for keys that it can't have, and values that make no sweep."""
+    """Read a sweep file; raises `UserError` for unknown keys, and values that make no sweep."""
     content, where = read_config(path), f"--config {path!r}"
     _check_keys(content, _KEYS, where)
     kinds = [kind for kind in KINDS if kind in content]
     if len(kinds) != 1:
         raise UserError(f"{where}: give one of grid, list and search; it has {' and '.join(kinds) or 'none of them'}.")
-    search = read_search(content["search"], where) if kinds == ["search"] else None
+    kind, section = kinds[0], content[kinds[0]]
     objectives = read_objectives(content.get("objective", "val/acc1"), where)
-    if search is not None:
-        _check_pruner(search.pruner, objectives, where)
-    return SweepFile(
-        Path(path),
-        _base(content.get("base", []), Path(path), f"{where}: base"),
-        _grid(content["grid"], f"{where}: grid") if kinds == ["grid"] else None,
-        _rows(content["list"], f"{where}: list") if kinds == ["list"] else None,
-        search,
-        _seeds(content.get("seeds", [0]), where, single=search is not None),
-        objectives,
-    )
+    search = None
+    if kind == "grid":
+        cells = _read_grid(section, f"{where}: grid")
+    elif kind == "list":
+        cells = _read_list(section, f"{where}: list")
+    else:
+        n_trials, search = _read_search(section, objectives, f"{where}: search")
+        cells = {f"trial {number}": {} for number in range(1, n_trials + 1)}
+    seeds = content.get("seeds", [0])
+    good = isinstance(seeds, list) and seeds and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
+    if not good or len(set(seeds)) < len(seeds):
+        raise UserError(f"{where}: seeds {short(seeds)}: allowed is a list of different whole numbers from 0.")
+    if search is not None and len(seeds) > 1:
+        raise UserError(
+            f"{where}: seeds {short(seeds)}: a search trains each trial once; give one seed, and repeat the best "
+            "trials over seeds by a list."
+        )
+    base = _read_base(content.get("base", []), Path(path), f"{where}: base")
+    return SweepFile(Path(path), base, kind, cells, search, tuple(seeds), objectives)
+
+
+def _read_base(base: Any, path: Path, where: str) -> tuple[str, ...]:
+    """Return the base's configs: from the working directory, or beside the sweep file, or shipped.
+
+    A shipped one keeps its name, so that a command can be repeated on another machine.
+    """
+    names, found = [base] if isinstance(base, str) else base, list[str]()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{where} {short(base)}: allowed is a config of fit, or a list of them.")
+    for name in names:
+        config = find_config(name, near=path.parent, flag=where)
+        if _is_sweep(read_config(config)):
+            raise UserError(f"{where} {name!r}: a sweep file; allowed is a config of fit, or a list of them.")
+        found.append(config if config in (name, str(path.parent / name)) else name)
+    return tuple(found)
+
+
+def _read_grid(grid: Any, where: str) -> dict[str, dict[str, Any]]:
+    """Return every combination of a grid's values, named by the flags' short names and the values."""
+    if not isinstance(grid, dict) or not grid:
+        raise UserError(f"{where} is empty; give flags and their values, such as {{model.design.patch_size: [4, 16]}}.")
+    for flag, values in grid.items():
+        _check_choices(flag, values, where)
+    names, cells = short_names(grid), dict[str, dict[str, Any]]()
+    for values in product(*grid.values()):
+        row = dict(zip(grid, values, strict=True))
+        name = ", ".join(f"{names[flag]} {_name_of(value)}" for flag, value in row.items())
+        cells[name if name not in cells else f"{name} ({digest(str(row))})"] = row
+    return cells
+
+
+def _name_of(value: Any) -> str:
+    """Return a value for a cell's name: a long one by its end and its digest."""
+    text = " ".join(written(value).split())
+    if isinstance(value, list):
+        text = text.replace('"', "")
+    return text if len(text) <= _VALUE_LENGTH else f"...{text[-30:]} ({digest(text)})"
+
+
+def _read_list(rows: Any, where: str) -> dict[str, dict[str, Any]]:
+    if not isinstance(rows, dict) or not rows:
+        raise UserError(f"{where} is empty; give rows by name, such as {{small: {{model.design.name: tiny}}}}.")
+    for name, row in rows.items():
+        if row is not None and not isinstance(row, dict):
+            raise UserError(f"{where}: {name}: {short(row)}: allowed are flags and their values.")
+        for flag, value in (row or {}).items():
+            _check_flag(flag, value, f"{where}: {name}")
+    return {" ".join(str(name).split()): row or {} for name, row in rows.items()}
+
+
+def _read_search(search: Any, objectives: Mapping[str, Direction], where: str) -> tuple[int, dict[str, Any]]:
+    """Return the number of trials, and sampler, pruner and space."""
+    _check_keys(search if isinstance(search, dict) else (), _SEARCH_KEYS, where)
+    if not isinstance(search, dict) or not isinstance(search.get("space"), dict) or not search["space"]:
+        raise UserError(f"{where}: give a space, such as {{model.optim.lr: {_RANGE_EXAMPLE}}}.")
+    n_trials, pruner = search.get("n_trials", 20), search.get("pruner", "none")
+    if type(n_trials) is not int or n_trials < 1:
+        raise UserError(f"{where}: n_trials {n_trials!r}: allowed are whole numbers from 1.")
+    for key, allowed in (("sampler", _SAMPLERS), ("pruner", _PRUNERS)):
+        if search.get(key, allowed[0]) not in allowed:
+            raise UserError(f"{where}: {key} {short(search[key])}: allowed are {', '.join(allowed)}.")
+    for flag, values in search["space"].items():
+        _check_range(flag, values, f"{where}: space")
+    first, *others = objectives
+    if pruner != "none" and others:
+        raise UserError(
+            f"{where}: pruner {pruner}: needs one objective, not several ({', '.join(objectives)}); give pruner none, "
+            "or one objective."
+        )
+    if pruner != "none" and first not in MONITORS:
+        raise UserError(
+            f"{where}: pruner {pruner}: {first} does not change from epoch to epoch; give pruner none, or one of "
+            f"{', '.join(MONITORS)}."
+        )
+    return n_trials, {"sampler": search.get("sampler", ""), "pruner": pruner, "space": search["space"]}
+
+
+def _check_range(flag: Any, values: Any, section: str) -> None:
+    """Raise `UserError` for anything but a list of choices or a range."""
+    where = f"{section}: {flag} {short(values)}"
+    if isinstance(values, list):
+        _check_choices(flag, values, section)
+        if not all(isinstance(value, bool | int | float | str | None) for value in values):
+            raise UserError(f"{where}: allowed in a list of choices are numbers, text, true, false and null.")
+        return
+    _check_flag(flag, values, section)
+    if not isinstance(values, dict) or not {"low", "high"} <= set(values) <= {"low", "high", "log", "step"}:
+        raise UserError(f"{where}: allowed are a list of choices, or a range such as {_RANGE_EXAMPLE}.")
+    low, high, step, log = values["low"], values["high"], values.get("step", 1), values.get("log", False)
+    if not all(type(number) in (int, float) and isfinite(number) for number in (low, high, step)):
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if str in (type(low), type(high), type(step)) else ""
+        raise UserError(f"{where}: low, high and step are finite numbers{hint}.")
+    if type(log) is not bool:
+        raise UserError(f"{where}: log is true or false.")
+    if low >= high or step <= 0 or (log and low <= 0):
+        raise UserError(f"{where}: low must be below high, and step above 0; with log, low above 0.")
+    if log and "step" in values:
+        raise UserError(f"{where}: log has no step; leave one of the two out.")
 
 
 def read_objectives(objective: Any, where: str) -> dict[str, Direction]:
@@ -166,110 +223,6 @@ def read_objectives(objective: Any, where: str) -> dict[str, Direction]:
         if direction not in ("min", "max"):
             raise UserError(f"{where}: objective {name} {short(direction)}: allowed are min and max.")
     return dict(named)
-
-
-def read_search(search: Any, where: str) -> Search:
-    """Read the section `search`; raises `UserError` for what Optuna could not search."""
-    where = f"{where}: search"
-    _check_keys(search if isinstance(search, dict) else (), _SEARCH_KEYS, where)
-    if not isinstance(search, dict) or not isinstance(search.get("space"), dict) or not search["space"]:
-        raise UserError(f"{where}: give a space, such as {{model.optim.lr: {_RANGE_EXAMPLE}}}.")
-    n_trials = search.get("n_trials", 20)
-    if type(n_trials) is not int or n_trials < 1:
-        raise UserError(f"{where}: n_trials {n_trials!r}: allowed are whole numbers from 1.")
-    for key, allowed in (("sampler", _SAMPLERS), ("pruner", _PRUNERS)):
-        if search.get(key, allowed[0]) not in allowed:
-            raise UserError(f"{where}: {key} {short(search[key])}: allowed are {', '.join(allowed)}.")
-    for flag, values in search["space"].items():
-        _check_range(flag, values, f"{where}: space")
-    return Search(n_trials, search.get("sampler", ""), search.get("pruner", "none"), search["space"])
-
-
-def _check_range(flag: Any, values: Any, section: str) -> None:
-    """Raise `UserError` for what is neither a list of choices nor a range."""
-    where = f"{section}: {flag} {short(values)}"
-    if isinstance(values, list):
-        _check_choices(flag, values, section)
-        if not all(isinstance(value, bool | int | float | str | None) for value in values):
-            raise UserError(f"{where}: allowed in a list of choices are numbers, text, true, false and null.")
-        return
-    _check_flag(flag, values, section)
-    if not isinstance(values, dict) or not {"low", "high"} <= set(values) <= set(_RANGE_KEYS):
-        raise UserError(f"{where}: allowed are a list of choices, or a range such as {_RANGE_EXAMPLE}.")
-    low, high, step, log = values["low"], values["high"], values.get("step", 1), values.get("log", False)
-    if not all(type(number) in (int, float) and isfinite(number) for number in (low, high, step)):
-        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if str in (type(low), type(high), type(step)) else ""
-        raise UserError(f"{where}: low, high and step are finite numbers{hint}.")
-    if type(log) is not bool:
-        raise UserError(f"{where}: log is true or false.")
-    if low >= high or step <= 0 or (log and low <= 0):
-        raise UserError(f"{where}: low must be below high, and step above 0; with log, low above 0.")
-    if log and "step" in values:
-        raise UserError(f"{where}: log has no step; leave one of the two out.")
-
-
-def _check_pruner(pruner: str, objectives: Mapping[str, Direction], where: str) -> None:
-    """Raise `UserError` where a pruner has no single metric to follow from epoch to epoch."""
-    if pruner == "none":
-        return
-    first = next(iter(objectives))
-    if len(objectives) > 1:
-        raise UserError(
-            f"{where}: search: pruner {pruner}: with several objectives ({', '.join(objectives)}) no trial is worse "
-            "before its end; give pruner none, or one objective."
-        )
-    if first not in MONITORS:
-        raise UserError(
-            f"{where}: search: pruner {pruner}: {first} does not change from epoch to epoch; give pruner none, or one "
-            f"of {', '.join(MONITORS)}."
-        )
-
-
-def _base(base: Any, path: Path, where: str) -> tuple[str, ...]:
-    """Return the base's configs: from the working directory, or beside the sweep file, or shipped."""
-    names = [base] if isinstance(base, str) else base
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{where} {short(base)}: allowed is a config of fit, or a list of them.")
-    return tuple(_found(name, path, where) for name in names)
-
-
-def _found(name: str, path: Path, where: str) -> str:
-    """Return a config's path; a shipped one keeps its name, so that a command can be repeated on another machine."""
-    config = find_config(name, beside=path.parent, flag=where)
-    if _is_sweep(read_config(config)):
-        raise UserError(f"{where} {name!r}: a sweep file; allowed is a config of fit, or a list of them.")
-    return config if config in (name, str(path.parent / name)) else name
-
-
-def _grid(grid: Any, where: str) -> dict[str, list[Any]]:
-    if not isinstance(grid, dict) or not grid:
-        raise UserError(f"{where} is empty; give flags and their values, such as {_GRID_EXAMPLE}.")
-    for flag, values in grid.items():
-        _check_choices(flag, values, where)
-    return grid
-
-
-def _rows(rows: Any, where: str) -> dict[str, dict[str, Any]]:
-    if not isinstance(rows, dict) or not rows:
-        raise UserError(f"{where} is empty; give rows by name, such as {_LIST_EXAMPLE}.")
-    for name, row in rows.items():
-        if row is not None and not isinstance(row, dict):
-            raise UserError(f"{where}: {name}: {short(row)}: allowed are flags and their values.")
-        for flag, value in (row or {}).items():
-            _check_flag(flag, value, f"{where}: {name}")
-    return {" ".join(str(name).split()): row or {} for name, row in rows.items()}
-
-
-def _seeds(seeds: Any, where: str, single: bool) -> tuple[int, ...]:
-    where = f"{where}: seeds {short(seeds)}"
-    good = isinstance(seeds, list) and seeds and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
-    if not good or len(set(seeds)) < len(seeds):
-        raise UserError(f"{where}: allowed is a list of different whole numbers from 0.")
-    if single and len(seeds) > 1:
-        raise UserError(
-            f"{where}: a search trains each trial once; give one seed, and repeat the best trials over seeds by a list."
-        )
-    return tuple(seeds)
 
 
 def _check_keys(section: Iterable[Any], allowed: Sequence[str], where: str) -> None:
@@ -303,29 +256,35 @@ def _check_flag(flag: Any, value: Any, where: str) -> None:
         raise UserError(f"{where}: {flag} {value}: YAML reads this as no number or text; put it in quotes.") from error
 
 
+def examples(space: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return every choice of a space alone, all of a short range of whole numbers, and the ends of other ranges."""
+    tried: dict[str, list[Any]] = {}
+    for flag, values in space.items():
+        if isinstance(values, list):
+            tried[flag] = values
+            continue
+        low, high, step = values["low"], values["high"], values.get("step", 1)
+        whole = all(type(number) is int for number in (low, high, step))
+        numbers = list(range(low, high + 1, step)) if whole else []
+        tried[flag] = numbers if 0 < len(numbers) <= _MOST_TRIED else [low, high]
+    first = {flag: values[0] for flag, values in tried.items()}
+    return [{**first, flag: value} for flag, values in tried.items() for value in values]
+
+
 def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
-    """Return what a sweep file means with these flags of `fit`; raises `UserError` for flags that `fit` refuses."""
-    settings = fit.settings(base)
-    _check_keeps_a_run(fit.trainer)
-    varied = {"seed_everything", "monitor", *file.varied}
-    fixed = {name: value for name, value in settings.items() if not _is_within(name, varied)}
-    search = {key: value for key, value in asdict(file.search).items() if key != "n_trials"} if file.search else None
-    kind = next(kind for kind, part in zip(KINDS, (file.grid, file.rows, file.search), strict=True) if part)
-    return Definition(kind, _plain(file.cells), file.seeds, dict(file.objectives), _plain(fixed), _plain(search))
-
-
-def _check_keeps_a_run(trainer: Any) -> None:
-    """Raise `UserError` where runs would leave nothing behind for the sweep to read."""
-    if trainer.fast_dev_run or trainer.logger is False:
-        name, value = ("fast_dev_run", trainer.fast_dev_run) if trainer.fast_dev_run else ("logger", False)
-        raise UserError(f"trainer.{name} {value}: a run of a sweep keeps its run folder; leave it out of base.")
-
-
-def _is_within(name: str, varied: Iterable[str]) -> bool:
-    """Return whether a setting is varied, by itself or with its section."""
-    return any(name == flag or name.startswith(f"{flag}.") for flag in varied)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as it comes back from the study."""
-    return json.loads(json.dumps(value, default=str))
+    """Return the definition of a sweep; raises `UserError` for flags that `fit` refuses, and runs without a folder."""
+    settings, trainer = fit.settings(base), fit.trainer
+    for name, refused in (("fast_dev_run", bool(trainer.fast_dev_run)), ("logger", trainer.logger is False)):
+        if refused:
+            raise UserError(
+                f"trainer.{name} {trainer[name]}: a run of a sweep keeps its run folder; leave it out of base."
+            )
+    varied = ("seed_everything", "monitor", *file.varied)
+    fixed = {
+        name: value
+        for name, value in settings.items()
+        if not any(name == flag or name.startswith(f"{flag}.") for flag in varied)
+    }
+    # values as they come back from the study
+    cells, fixed, search = json.loads(json.dumps([file.cells, fixed, file.search], default=str))
+    return Definition(file.kind, cells, file.seeds, file.objectives, fixed, search)

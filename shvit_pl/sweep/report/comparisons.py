@@ -1,34 +1,102 @@
 """What each choice brings and costs, and whether one depends on another.
 
-Gains (accuracies and other objectives) are differences with an interval and a p over seeds; costs are ratios with an
-interval.
+Gains (accuracies and other objectives) are differences that are paired over seeds, with a 95 % interval and p; costs
+are ratios. Values are arrays `(cells, seeds)`, with NaN where a run is missing; only complete pairs count. A group is
+the cells that one difference is made of: `(level, base)`, or four of an interaction, with the signs `_SIGNS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from math import exp, prod
+from math import exp, floor, log10, prod
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+from scipy.stats import ttest_1samp
 
-from shvit_pl.sweep.report.quantities import Quantity
-from shvit_pl.sweep.report.statistics import (
-    Array,
-    Estimate,
-    Groups,
-    Ratio,
-    cell_variances,
-    corrected,
-    differences,
-    estimate,
-    seed_means,
-)
-from shvit_pl.sweep.report.table import Factor, Row, Table
-from shvit_pl.sweep.results import Results
+from shvit_pl.sweep.report.table import Factor, Quantity, Table
 
-_Levels = tuple[str, ...]  # of a cell, one per factor
+_SIGNS = {2: (1, -1), 4: (1, -1, -1, 1)}
+_CONFIDENCE = 0.95
+_SAME = 0.005  # of a ratio that is shown as 1.00
+Array = NDArray[np.float64]
+Groups = NDArray[np.int_]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean difference over seeds."""
+
+    mean: float | None
+    """`None` without a complete pair."""
+    low: float | None = None
+    """Lower end of the 95 % interval; `None` for a single seed, or seeds that agree exactly."""
+    high: float | None = None
+    p: float | None = None
+    """p of no difference, by a t-test over seeds."""
+    p_corrected: float | None = None
+    """p after Holm's correction for all tests of one quantity."""
+    tests: int = 0
+    """Number of these tests."""
+    seeds: int = 0
+    """Number of seeds that have a pair."""
+    pairs: int = 0
+    """Number of pairs of runs (quadruples for an interaction) that were used."""
+    planned: int = 0
+    """Number of pairs that the whole sweep has."""
+
+    @property
+    def is_significant(self) -> bool:
+        """P below 0.05 after correction."""
+        return self.p_corrected is not None and self.p_corrected < 1 - _CONFIDENCE
+
+    @property
+    def largest(self) -> float:
+        """Largest effect, either way, that the interval allows."""
+        return max(abs(self.low or 0.0), abs(self.high or 0.0))
+
+    @property
+    def places(self) -> int:
+        """Decimals that show the noise to one digit or two."""
+        has_interval = self.low is not None and self.high is not None
+        size = ((self.high or 0.0) - (self.low or 0.0)) / 2 if has_interval else abs(self.mean or 0.0)
+        return max(1, -floor(log10(size))) if size else 1
+
+    @property
+    def signed(self) -> str:
+        """The mean with its sign, to the digits that its noise allows."""
+        return f"{self.mean or 0.0:+z.{self.places}f}"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of costs: the geometric mean over all pairs."""
+
+    mean: float
+    low: float | None = None
+    """Lower end of the 95 % interval over seeds; of what is measured once, the least that the quartiles of both sides
+    allow; `None` where neither is known."""
+    high: float | None = None
+
+    @property
+    def places(self) -> int:
+        """Decimals that are shown."""
+        return 1 if self.mean >= 1.995 else 2
+
+    @property
+    def is_significant(self) -> bool:
+        """The whole interval, as shown, is on one side of 1."""
+        if self.low is None or self.high is None:
+            return False
+        return not round(self.low, self.places) <= 1 <= round(self.high, self.places)
+
+    @property
+    def is_same(self) -> bool:
+        """The whole interval is 1 to the digits that are shown."""
+        return all(value is not None and abs(value - 1) <= _SAME for value in (self.mean, self.low, self.high))
 
 
 @dataclass(frozen=True)
@@ -50,33 +118,29 @@ class Contrast:
         """Such as `patch_size 16 instead of 4`."""
         return f"{self.factor.header} {self.level} instead of {self.base}".strip()
 
-    @property
-    def short(self) -> str:
-        """Such as `patch_size 16`."""
-        return f"{self.factor.header} {self.level}".strip()
-
 
 @dataclass(frozen=True)
-class MainEffect:
-    """What a level changes, averaged over all other choices."""
+class Effect:
+    """A change by one contrast, averaged over all other choices; or an interaction of two.
 
-    contrast: Contrast
+    An interaction is how much the change by the first contrast differs between the levels of the second.
+    """
+
+    contrasts: tuple[Contrast, ...]
     gains: dict[str, Estimate]
-    """By key of the quantity."""
+    """Differences by key of the quantity."""
     costs: dict[str, Ratio]
-    """By key of the quantity, where known."""
-
-
-@dataclass(frozen=True)
-class Interaction:
-    """How much the change by `first` differs between the levels of `second`."""
-
-    first: Contrast
-    second: Contrast
-    gains: dict[str, Estimate]
-    """Differences of the differences, by key of the quantity."""
+    """Ratios by key of the quantity, where known; none for an interaction."""
     sides: dict[str, tuple[float, float]]
-    """Changes by `first` at the base and at the level of `second`, by key of each significant quantity."""
+    """Changes by the first contrast at the base and at the level of the second, by key of each quantity in which an
+    interaction is significant."""
+
+    @property
+    def name(self) -> str:
+        """Such as `patch_size 16 instead of 4`, or `patch_size 16 by stages 4`."""
+        if len(self.contrasts) == 1:
+            return self.contrasts[0].text
+        return " by ".join(f"{one.factor.header} {one.level}".strip() for one in self.contrasts)
 
 
 @dataclass(frozen=True)
@@ -85,77 +149,65 @@ class Effects:
 
     gains: list[Quantity]
     costs: list[Quantity]
-    main: list[MainEffect]
-    interactions: list[Interaction]
+    main: list[Effect]
+    interactions: list[Effect]
 
     def estimates(self, quantity: Quantity) -> list[tuple[str, Estimate]]:
         """Return main effects, then interactions of one quantity, with their names."""
-        if quantity.key not in {one.key for one in self.gains}:
-            return []
-        mains = [(one.contrast.text, one.gains[quantity.key]) for one in self.main]
-        crossed = [(f"{one.first.short} by {one.second.short}", one.gains[quantity.key]) for one in self.interactions]
-        return mains + crossed
+        effects = [one for one in (*self.main, *self.interactions) if quantity.key in one.gains]
+        return [(one.name, one.gains[quantity.key]) for one in effects]
 
 
 def compare(table: Table) -> Effects:
     """Estimate main effects and interactions of all choices; none for a search, whose points are not designed."""
-    factors = compared_factors(table.results, table.factors)
-    cells = [tuple(factor.level(row.cell) for factor in factors) for row in table.rows]
+    factors = _compared_factors(table)
+    cells = list(zip(*(factor.by_cell for factor in factors), strict=True))
+    seeds = [{run.seed for run in row.cell.runs} for row in table.rows]
     contrasts = [Contrast(axis, factor, level) for axis, factor in enumerate(factors) for level in factor.levels[1:]]
-    crossed = [(one, other) for one, other in combinations(contrasts, 2) if one.axis != other.axis]
-    groups = [_groups(cells, test) for test in ((one,) for one in contrasts)]
-    groups += [_groups(cells, pair) for pair in crossed]
+    crossed = [pair for pair in combinations(contrasts, 2) if pair[0].axis != pair[1].axis]
+    effects = {test: _groups(cells, test) for test in (*((one,) for one in contrasts), *crossed)}
+    planned = [sum(len(set.intersection(*(seeds[i] for i in group))) for group in own) for own in effects.values()]
     gains = [one for one in table.quantities if not one.is_cost]
     costs = [one for one in table.quantities if one.is_cost]
     arrays = {one.key: table.array(one) * one.scale for one in gains}
-    runs = _run_array(table.rows)
-    family = {key: _family(values, runs, groups) for key, values in arrays.items()}  # one test per contrast and pair
-    tests = [{key: estimates[i] for key, estimates in family.items()} for i in range(len(groups))]
-    return Effects(
-        gains,
-        costs,
-        [MainEffect(one, tests[i], _ratios(table, groups[i], costs)) for i, one in enumerate(contrasts)],
-        [
-            Interaction(*pair, tests[i], _sides(arrays, groups[i], tests[i]))
-            for i, pair in enumerate(crossed, start=len(contrasts))
-        ],
-    )
+    families = {}  # of each quantity, a test per effect
+    for key, values in arrays.items():
+        known, counts = cell_variances(values), zip(effects.values(), planned, strict=True)
+        families[key] = corrected([estimate(values, groups, count, known) for groups, count in counts])
+    main, interactions = list[Effect](), list[Effect]()
+    for i, (test, groups) in enumerate(effects.items()):
+        own = {key: estimates[i] for key, estimates in families.items()}
+        if len(test) == 1:
+            ratios = {cost.key: _ratio(table, groups, cost) for cost in costs}
+            main.append(Effect(test, own, {key: one for key, one in ratios.items() if one is not None}, {}))
+        else:
+            sides = {key: _sides(arrays[key], groups) for key, one in own.items() if one.is_significant}
+            interactions.append(Effect(test, own, {}, sides))
+    return Effects(gains, costs, main, interactions)
 
 
-def compared_factors(results: Results, factors: list[Factor]) -> list[Factor]:
+def _compared_factors(table: Table) -> list[Factor]:
     """Return the factors whose effects can be told apart; else one whose levels are the cells, as for a plain list."""
-    if results.kind == "search" or len(results.cells) < 2:
+    kind, cells = table.results.kind, table.results.cells
+    if kind == "search" or len(cells) < 2:
         return []
-    untied = _untied(results, factors)
-    cells = {tuple(factor.level(cell) for factor in untied) for cell in results.cells}
-    is_product = prod(len(factor.levels) for factor in untied) == len(cells) == len(results.cells)
-    is_grid = results.kind == "grid"
-    if (is_product and (is_grid or len(untied) > 1)) or (is_grid and _are_separable(cells)):
-        return untied
-    return [Factor((), "", tuple(cell.name for cell in results.cells))]
+    tied: dict[tuple[int, ...], list[Factor]] = {}  # factors that always change together become one
+    for factor in table.factors:
+        tied.setdefault(tuple(map(factor.levels.index, factor.by_cell)), []).append(factor)
+    factors = []
+    for group in tied.values():
+        levels = map(", ".join, zip(*(factor.by_cell for factor in group), strict=True))
+        factors.append(Factor(", ".join(factor.header for factor in group), tuple(levels)))
+    points = set(zip(*(factor.by_cell for factor in factors), strict=True))
+    is_product = prod(len(factor.levels) for factor in factors) == len(points) == len(cells)
+    # for each factor, some two cells differ in it alone
+    are_separable = all(len({(*p[:i], *p[i + 1 :]) for p in points}) < len(points) for i in range(len(factors)))
+    if (is_product and len(factors) > 1) or (kind == "grid" and (is_product or are_separable)):
+        return factors
+    return [Factor("", tuple(cell.name for cell in cells))]
 
 
-def _untied(results: Results, factors: list[Factor]) -> list[Factor]:
-    """Return the factors, with those that always change together as one."""
-    tied: dict[tuple[int, ...], list[Factor]] = {}
-    for factor in factors:
-        tied.setdefault(tuple(factor.levels.index(factor.level(cell)) for cell in results.cells), []).append(factor)
-    return [_join(group, results) for group in tied.values()]
-
-
-def _join(group: list[Factor], results: Results) -> Factor:
-    flags = tuple(flag for factor in group for flag in factor.flags)
-    joined = Factor(flags, ", ".join(factor.header for factor in group), ())
-    return replace(joined, levels=tuple(dict.fromkeys(joined.level(cell) for cell in results.cells)))
-
-
-def _are_separable(cells: set[_Levels]) -> bool:
-    """Return whether for each factor some two cells differ in it alone."""
-    axes = range(len(next(iter(cells))))
-    return all(len({(*cell[:axis], *cell[axis + 1 :]) for cell in cells}) < len(cells) for axis in axes)
-
-
-def _groups(cells: Sequence[_Levels], contrasts: Sequence[Contrast]) -> Groups:
+def _groups(cells: Sequence[tuple[str, ...]], contrasts: Sequence[Contrast]) -> Groups:
     """Return the cells that belong together, `(groups, 2 or 4)`: each with the level, then with the base."""
     index = {cell: i for i, cell in enumerate(cells)}
     groups = []
@@ -169,62 +221,95 @@ def _groups(cells: Sequence[_Levels], contrasts: Sequence[Contrast]) -> Groups:
     return np.array(groups, dtype=int).reshape(-1, 2 ** len(contrasts))
 
 
-def _run_array(rows: Iterable[Row]) -> Array:
-    """Return 0 for each planned run, done or not, and NaN elsewhere `(cells, seeds)`."""
-    seeds = [{run.seed for run in row.cell.runs} for row in rows]
-    every = sorted(set().union(*seeds))
-    planned = [[0.0 if seed in own else np.nan for seed in every] for own in seeds]
-    return np.array(planned).reshape(len(seeds), len(every))
+def _sides(values: Array, groups: Groups) -> tuple[float, float]:
+    """Return the change by the first contrast at the base and at the level of the second, over complete quadruples."""
+    at_level, at_base = _differences(values, groups[:, :2]), _differences(values, groups[:, 2:])
+    complete = np.where(np.isnan(at_level + at_base), np.nan, 1.0)
+    return float(_seed_means(at_base * complete).mean()), float(_seed_means(at_level * complete).mean())
 
 
-def _family(values: Array, runs: Array, groups: Sequence[Groups]) -> list[Estimate]:
-    """Return all tests of one quantity, corrected for their number."""
-    variances = cell_variances(values)
-    planned = (int(np.isfinite(differences(runs, own)).sum()) for own in groups)
-    return corrected([estimate(values, own, count, variances) for own, count in zip(groups, planned, strict=True)])
-
-
-def _sides(arrays: dict[str, Array], groups: Groups, tests: dict[str, Estimate]) -> dict[str, tuple[float, float]]:
-    """Return both sides of a significant interaction, over the same complete quadruples."""
-    sides = {}
-    for key, values in arrays.items():
-        if tests[key].is_significant:
-            at_level, at_base = differences(values, groups[:, :2]), differences(values, groups[:, 2:])
-            incomplete = np.isnan(at_level + at_base)
-            at_level[incomplete] = at_base[incomplete] = np.nan
-            sides[key] = (float(seed_means(at_base).mean()), float(seed_means(at_level).mean()))
-    return sides
-
-
-def _ratios(table: Table, groups: Groups, costs: Sequence[Quantity]) -> dict[str, Ratio]:
-    """Return the ratios of one contrast that are known, by key of the cost."""
-    ratios = {}
-    for cost in costs:
-        change = estimate(_log(table.array(cost)), groups)
-        if change.mean is not None:
-            low, high = _quartile_range(table, groups, cost) if cost.is_inference else _seed_range(cost, change)
-            ratios[cost.key] = Ratio(exp(change.mean), low, high)
-    return ratios
-
-
-def _seed_range(cost: Quantity, change: Estimate) -> tuple[float | None, float | None]:
-    """Return the interval; the ratio itself where all seeds agree; nothing where one seed can't show the noise."""
-    if change.low is not None and change.high is not None:
-        return exp(change.low), exp(change.high)
-    if change.mean is None or (cost.is_measured and change.seeds < 2):
-        return None, None
-    return exp(change.mean), exp(change.mean)
-
-
-def _quartile_range(table: Table, groups: Groups, speed: Quantity) -> tuple[float | None, float | None]:
-    """Return the ratio of the lower quartiles to the upper ones of the base, and the other way round."""
-    spreads = [row.values.get(speed.key) for row in table.rows]
-    quartiles = _log(np.array([s.quartiles if s and s.quartiles else (np.nan, np.nan) for s in spreads]))
-    low, high = quartiles.T
-    ends = (seed_means((one[groups[:, 0]] - other[groups[:, 1]])[:, None]) for one, other in ((low, high), (high, low)))
-    least, most = (exp(end.mean()) if len(end) else None for end in ends)
-    return least, most
+def _ratio(table: Table, groups: Groups, cost: Quantity) -> Ratio | None:
+    """Return the ratio of a cost with its interval; the ratio itself as the interval where all seeds agree."""
+    change = estimate(_log(table.array(cost)), groups)
+    if change.mean is None:
+        return None
+    low, high = change.low, change.high
+    if cost.is_inference:  # from the lower quartiles over the base's upper ones to the reverse
+        spreads = [row.values.get(cost.key) for row in table.rows]
+        quartiles = _log(np.array([one.quartiles if one and one.quartiles else (np.nan, np.nan) for one in spreads]))
+        ends = [_seed_means(quartiles[groups[:, :1], i] - quartiles[groups[:, 1:], 1 - i]) for i in (0, 1)]
+        low, high = (float(end[0]) if len(end) else None for end in ends)
+    elif low is None and (change.seeds > 1 or not cost.is_measured):
+        low = high = change.mean
+    return Ratio(exp(change.mean), None if low is None else exp(low), None if high is None else exp(high))
 
 
 def _log(values: Array) -> Array:
     return np.log(np.where(values > 0, values, np.nan))
+
+
+def estimate(values: Array, groups: Groups, planned: int = 0, variances: Array | None = None) -> Estimate:
+    """Estimate mean, interval and p over the seeds, which are what is drawn at random.
+
+    Args:
+        values: `(cells, seeds)`.
+        groups: Cells of each difference, `(groups, 2)` or `(groups, 4)`.
+        planned: Number of pairs that the whole sweep has.
+        variances: Variance of each cell, where known; else the differences alone show their noise, which takes more
+            seeds.
+    """
+    paired = _differences(values, groups)
+    means = _seed_means(paired)
+    if not len(means):
+        return Estimate(None, planned=planned)
+    mean = float(means.mean())
+    known = Estimate(mean, seeds=len(means), pairs=int(np.isfinite(paired).sum()), planned=planned)
+    if len(means) < 2 or np.ptp(means) <= 1e-9 * np.abs(means).max():
+        return known
+    parts = variances[groups].ravel() / len(groups) ** 2 / len(means) if variances is not None else np.zeros(1)
+    if parts.sum() > 0:
+        freedom = parts.sum() ** 2 / (parts**2 / (len(means) - 1)).sum()  # Welch and Satterthwaite
+        error = parts.sum() ** 0.5
+        low, high = student.interval(_CONFIDENCE, freedom, loc=mean, scale=error)
+        return replace(known, low=float(low), high=float(high), p=2 * float(student.sf(abs(mean) / error, freedom)))
+    test = ttest_1samp(means, 0.0)
+    low, high = test.confidence_interval(_CONFIDENCE)
+    return replace(known, low=float(low), high=float(high), p=float(test.pvalue))
+
+
+def cell_variances(values: Array) -> Array | None:
+    """Return each cell's variance over seeds `(cells,)`; `None` where a run is missing, or nothing varies.
+
+    What a seed brings to all cells is taken out. Of k cells, a residual then has `(1 - 2 / k)` of its cell's variance
+    and `1 / k` of the mean variance, which is corrected for.
+    """
+    cells, seeds = values.shape
+    if cells < 3 or seeds < 2 or not np.isfinite(values).all():
+        return None
+    residuals = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    if np.abs(residuals).max() <= 1e-9 * np.abs(values).max():
+        return None
+    raw = (residuals**2).sum(axis=1) / (seeds - 1)
+    return np.maximum((raw - raw.mean() / (cells - 1)) / (1 - 2 / cells), 0.0)
+
+
+def corrected(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """Correct the p of all estimates that have one (Holm 1979)."""
+    tested = sorted((i for i, one in enumerate(estimates) if one.p is not None), key=lambda i: estimates[i].p or 0.0)
+    result, least = list(estimates), 0.0
+    for rank, i in enumerate(tested):
+        least = min(1.0, max(least, (estimates[i].p or 0.0) * (len(tested) - rank)))
+        result[i] = replace(estimates[i], p_corrected=least, tests=len(tested))
+    return result
+
+
+def _differences(values: Array, groups: Groups) -> Array:
+    """Return the signed sum of each group of cells for each seed, `(groups, seeds)`."""
+    signs = np.array(_SIGNS[groups.shape[1]])
+    return (values[groups] * signs[:, None]).sum(axis=1)  # (groups, k, seeds) -> (groups, seeds)
+
+
+def _seed_means(differences: Array) -> Array:
+    """Return the mean over groups, of each seed that has any."""
+    known = np.isfinite(differences).any(axis=0)
+    return np.nanmean(differences[:, known], axis=0) if known.any() else np.empty(0)

@@ -1,64 +1,42 @@
-"""What a report shows in numbers, worked out once: the table, effects, Pareto front, curves and conditions."""
+"""All that a report shows, worked out once: the table, effects, Pareto front, curves and conditions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shvit_pl.display.words import counted
+from shvit_pl.display.words import counted, join_distinct, joined, wrap_if_present
 from shvit_pl.sweep.plan.definition import Direction
 from shvit_pl.sweep.report.comparisons import Effects, compare
-from shvit_pl.sweep.report.conditions import describe_conditions, inference_setting, training_setting
-from shvit_pl.sweep.report.quantities import INFERENCE, TRAINING, Quantity, quantity
-from shvit_pl.sweep.report.table import Row, Spread, Table, make_table
+from shvit_pl.sweep.report.table import INFERENCE, TRAINING, Quantity, Row, Table, make_table, quantity
 from shvit_pl.sweep.results import Results
 
 MOST_CURVES = 12  # more lines can't be told apart
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A quantity to draw along, and the conditions under which it was measured."""
-
-    quantity: Quantity
-    conditions: str = ""
-
-
-@dataclass(frozen=True)
-class Dot:
-    """A cell in the plane."""
-
-    row: Row
-    x: Spread
-    y: Spread
-    on_front: bool
+_ACCURACY = (
+    ", chosen on the same validation images that are reported, which biases all cells upward equally; ± is the "
+    "standard deviation over seeds"
+)
+_RATE = "measured in each run, data loading included; the number of runs that shared the machine is unknown"
+_SPEED = "; median, with the quartiles of the rounds in a cell's panel"
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Two quantities, and a dot for each cell that has both."""
+    """Two quantities, and the cells that have both."""
 
-    across: Axis
-    up: Axis
-    dots: list[Dot]
-    """In the order of the sweep."""
-    cells: int
-    """Number of cells with a run that is done."""
-
-    @property
-    def front(self) -> list[Dot]:
-        """The dots on the Pareto front, in order of x."""
-        return sorted((dot for dot in self.dots if dot.on_front), key=lambda dot: dot.x.mean)
-
-    @property
-    def left_out(self) -> str:
-        """Number of cells that are not drawn, and the reason; empty where all are."""
-        if len(self.dots) == self.cells:
-            return ""
-        lacking = f"{self.up.quantity.name} or {self.across.quantity.name}"
-        return f"{len(self.dots)} of {counted(self.cells, 'cell')} with a run that is done; the others lack {lacking}"
+    across: Quantity
+    up: Quantity
+    conditions: str
+    """Conditions under which `across` was measured."""
+    rows: list[Row]
+    """Cells in the order of the sweep."""
+    front: list[Row]
+    """The Pareto front of the means, in order of `across`."""
+    left_out: str
+    """Number of cells that are not drawn, and the reason; empty where all are."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +56,8 @@ class Findings:
 
     table: Table
     effects: Effects
-    """What each choice brings and costs."""
     plane: Plane
-    """The rows as dots."""
+    """Accuracy over throughput; for a search for several objectives, the first two that matter."""
     curves: list[Curve]
     """The primary quantity over epochs."""
     conditions: dict[str, str]
@@ -88,31 +65,46 @@ class Findings:
 
     @property
     def results(self) -> Results:
-        """Where they come from."""
+        """The results that they come from."""
         return self.table.results
+
+    @property
+    def best_curves(self) -> list[Curve]:
+        """At most as many curves as a figure can hold: those that reached the best values."""
+        best, sign = (max, -1) if self.table.primary.direction == "max" else (min, 1)
+        ranked = sorted(self.curves, key=lambda one: sign * best(one.mean))
+        chosen = {one.row.number for one in ranked[:MOST_CURVES]}
+        return [one for one in self.curves if one.row.number in chosen]
 
 
 def findings_of(results: Results) -> Findings:
     """Work out a report's numbers."""
     table = make_table(results)
     curves = [_curve(row, table.primary) for row in table.rows]
-    published = [row.paper for row in table.rows if row.paper]
-    return Findings(
-        table,
-        compare(table),
-        _plane(table),
-        [curve for curve in curves if curve.epochs],
-        describe_conditions(results, published),
-    )
+    drawn = [curve for curve in curves if curve.epochs]
+    return Findings(table, compare(table), _plane(table), drawn, _conditions(table))
 
 
-def best_curves(curves: list[Curve], of: Quantity) -> list[Curve]:
-    """Return at most as many curves as a figure can hold: those that reached the best values."""
-    if len(curves) <= MOST_CURVES:
-        return curves
-    ranked = sorted(curves, key=lambda one: max(one.mean) if of.direction == "max" else -min(one.mean), reverse=True)
-    chosen = {one.row.number for one in ranked[:MOST_CURVES]}
-    return [one for one in curves if one.row.number in chosen]
+def _plane(table: Table) -> Plane:
+    results, up = table.results, table.primary
+    others = [quantity(key, way) for key, way in results.objectives.items() if key != up.key]
+    known = [row for row in table.rows if up.key in row.values]
+    # compiled inference, or eager, if all cells that can be drawn have it; else training
+    inference = (quantity(INFERENCE[mode]) for mode in ("compiled", "eager"))
+    complete = (one for one in inference if known and all(one.key in row.values for row in known))
+    across = others[0] if results.kind == "search" and others else next(complete, quantity(TRAINING))
+    conditions = _inference_setting(results) if across.is_inference else ""
+    if across.key == TRAINING:
+        conditions = _training_setting(_summaries(results))
+    drawn = [row for row in known if across.key in row.values]
+    means = [(row.values[across.key].mean, row.values[up.key].mean) for row in drawn]
+    best = pareto_front(means, (across.direction, up.direction))
+    front = [row for row, is_best in zip(drawn, best, strict=True) if is_best]
+    cells = sum(bool(row.cell.done) for row in table.rows)
+    front.sort(key=lambda row: row.values[across.key].mean)
+    count = f"{len(drawn)} of {counted(cells, 'cell')} with a run that is done"
+    left_out = f"{count}; the others lack {up.name} or {across.name}" if len(drawn) < cells else ""
+    return Plane(across, up, conditions, drawn, front, left_out)
 
 
 def pareto_front(points: ArrayLike, directions: tuple[Direction, ...]) -> NDArray[np.bool_]:
@@ -130,37 +122,13 @@ def best_first(points: ArrayLike, directions: tuple[Direction, ...], most: int) 
     Those of one front are in the order of the first direction; a point with an unknown number is left out.
     """
     values = np.asarray(points, dtype=float).reshape(-1, len(directions))
-    left, order = np.flatnonzero(np.isfinite(values).all(axis=1)), list[int]()
+    ranked = np.argsort(values[:, 0] * (1 if directions[0] == "min" else -1), kind="stable")
+    left, order = ranked[np.isfinite(values[ranked]).all(axis=1)], list[int]()
     while len(left) and len(order) < most:
         on_front = pareto_front(values[left], directions)
-        front = left[on_front]
-        ranks = np.argsort(values[front, 0] * (1 if directions[0] == "min" else -1), kind="stable")
-        order += front[ranks].tolist()
+        order += left[on_front].tolist()
         left = left[~on_front]
     return order[:most]
-
-
-def _plane(table: Table) -> Plane:
-    """Return accuracy over throughput; for a search for several objectives, the first two that matter."""
-    results, up = table.results, table.primary
-    others = [quantity(key, way) for key, way in results.objectives.items() if key != up.key]
-    across = others[0] if results.kind == "search" and others else _throughput(table)
-    conditions = inference_setting(results) if across.is_inference else ""
-    if across.key == TRAINING:
-        conditions = training_setting(results)
-    both = [row for row in table.rows if {across.key, up.key} <= row.values.keys()]
-    known = [(row, row.values[across.key], row.values[up.key]) for row in both]
-    front = pareto_front([(x.mean, y.mean) for _, x, y in known], (across.direction, up.direction))
-    dots = [Dot(*one, on_front=bool(best)) for one, best in zip(known, front, strict=True)]
-    return Plane(Axis(across, conditions), Axis(up), dots, sum(bool(row.cell.done) for row in table.rows))
-
-
-def _throughput(table: Table) -> Quantity:
-    """Return compiled inference, or eager, if all cells that can be drawn have it; else training."""
-    drawn = [row for row in table.rows if table.primary.key in row.values]
-    inference = (quantity(INFERENCE[mode]) for mode in ("compiled", "eager"))
-    complete = (one for one in inference if drawn and all(one.key in row.values for row in drawn))
-    return next(complete, quantity(TRAINING))
 
 
 def _curve(row: Row, of: Quantity) -> Curve:
@@ -173,3 +141,80 @@ def _curve(row: Row, of: Quantity) -> Curve:
     by_epoch = [values[epoch] for epoch in epochs]
     means = [sum(one) / len(one) for one in by_epoch]
     return Curve(row, epochs, means, [min(one) for one in by_epoch], [max(one) for one in by_epoch])
+
+
+def _conditions(table: Table) -> dict[str, str]:
+    """Describe what all runs share, how things were measured, and what to bear in mind."""
+    runs, measured = _summaries(table.results), (table.results.speed or {}).get("conditions") or {}
+    data = [one.get("dataset") or {} for one in runs]
+    names = [_same(data, key) for key in ("path", "name", "revision")]
+    images = [_same(data, f"{split}_images") for split in ("train", "validation")]
+    versions = [one.get("versions") or {} for one in runs]
+    libraries = dict.fromkeys(name for one in versions for name in one)
+    inference = joined(
+        _inference_setting(table.results),
+        measured.get("layout") or "",
+        counted(measured.get("rounds") or "", "round"),
+        wrap_if_present("torch ", measured.get("torch") or ""),
+        "BatchNorm fused" if measured.get("fused") else "not fused",
+    )
+    published = "; ".join(dict.fromkeys(row.paper.conditions for row in table.rows if row.paper))
+    facts = {
+        "dataset": joined(
+            " ".join(filter(None, names)),
+            wrap_if_present("", _same(data, "image_size"), " px"),
+            f"{images[0]} training and {images[1]} validation images" if all(images) else "",
+            _same(data, "validation"),
+        ),
+        "training": joined(_training_length(runs), _training_setting(runs)),
+        "the same in all cells": joined(*(f"{flag} {value}" for flag, value in table.constants.items())),
+        "accuracy": wrap_if_present("each run's best epoch by ", _same(runs, "monitor"), _ACCURACY),
+        "training images/s": _RATE if any(one.get(TRAINING) for one in runs) else "",
+        "peak memory": _same(runs, "peak_memory_of"),
+        "inference speed": f"{inference}{_SPEED}" if measured else "",
+        "the paper": wrap_if_present("as published, under its own conditions: ", published, "; not drawn next to ours"),
+        "versions": joined(*(f"{name} {_same(versions, name)}" for name in libraries)),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _summaries(results: Results) -> list[dict[str, Any]]:
+    """Return the summaries of all runs that are done."""
+    return [run.summary for cell in results.cells for run in cell.done if run.summary]
+
+
+def _same(records: list[dict[str, Any]], key: str) -> str:
+    """Return the value of a key, or the different ones."""
+    return join_distinct(one.get(key) for one in records)
+
+
+def _training_setting(runs: list[dict[str, Any]]) -> str:
+    """Describe device, batch and precision of runs, from their summaries."""
+    return joined(
+        _same(runs, "device"), wrap_if_present("batch ", _same(runs, "global_batch")), _same(runs, "precision")
+    )
+
+
+def _training_length(runs: list[dict[str, Any]]) -> str:
+    """Describe the length of the trainings, and the images seen, which limited batches may have cut."""
+    trained = [one for one in runs if one.get("steps_trained") and one.get("global_batch")]
+    seen = [one["steps_trained"] * one["global_batch"] for one in trained]
+    available = [(one.get("dataset") or {}).get("train_images") or 0 for one in trained]
+    less = any(count < images for count, images in zip(seen, available, strict=True))
+    return joined(
+        counted(join_distinct(one.get("epochs_trained", one.get("epochs")) for one in runs), "epoch"),
+        counted(_same(trained, "steps_trained"), "step"),
+        wrap_if_present("", join_distinct(seen), f" images seen{', fewer than there are' if less else ''}"),
+    )
+
+
+def _inference_setting(results: Results) -> str:
+    """Describe device, batch, type, image size and threads; empty before inference is measured."""
+    measured = [(results.speed or {}).get("conditions") or {}]
+    return joined(
+        _same(measured, "device"),
+        wrap_if_present("batch ", _same(measured, "batch")),
+        _same(measured, "dtype"),
+        wrap_if_present("", _same(measured, "image_size"), " px"),
+        counted(_same(measured, "threads"), "thread"),
+    )

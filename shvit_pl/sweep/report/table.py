@@ -1,11 +1,11 @@
-"""The table that a report is made from: one row per cell, with all that is shown of it, made in one pass."""
+"""The table that a report is made from: the quantities that cells are compared in, and one row per cell."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import floor, isfinite, log10
 from typing import Any, Literal
 
 import numpy as np
@@ -13,17 +13,14 @@ from numpy.typing import NDArray
 
 from shvit_pl.designs.published import PaperRow, paper_row
 from shvit_pl.display.words import shown
-from shvit_pl.sweep.plan.definition import short_names
-from shvit_pl.sweep.report.quantities import (
-    INFERENCE,
-    Quantity,
-    primary_quantity,
-    reported_quantities,
-    rounded,
-    run_value,
-)
-from shvit_pl.sweep.results import Cell, Results
+from shvit_pl.runs.metrics import EMA
+from shvit_pl.sweep.plan.definition import Direction, short_names, value_of
+from shvit_pl.sweep.results import Cell, Results, Run
 
+ACCURACY = "val/acc1"
+TRAINING = "images_per_second"
+INFERENCE = {"eager": "inference_eager", "compiled": "inference_compiled"}  # keys of `Results.speed`, and ours
+_TIME = "wall_seconds"
 _DEFAULT = "default"  # the level of a cell that does not set a flag which others do
 _PAPER = {
     "source": "paper", "top1": "paper: top-1 (%)", "params_m": "paper: parameters (M)",
@@ -32,24 +29,93 @@ _PAPER = {
 
 
 @dataclass(frozen=True)
+class Quantity:
+    """A number that a run or a cell has."""
+
+    key: str
+    """Key in a summary, or one of `INFERENCE`."""
+    name: str
+    unit: str = ""
+    """Unit of the values as shown."""
+    scale: float = 1.0
+    """Factor from a value to the one that is shown."""
+    decimals: int | None = None
+    """Decimals shown; `None` for three significant digits."""
+    direction: Direction = "max"
+    is_cost: bool = False
+    """Compared by a ratio; all other quantities by a difference."""
+    is_measured: bool = True
+    """Subject to noise, unlike parameters and MACs."""
+
+    @property
+    def is_inference(self) -> bool:
+        """Measured once for a cell, not in every run."""
+        return self.key in INFERENCE.values()
+
+    @property
+    def header(self) -> str:
+        """Name and unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    @property
+    def step(self) -> str:
+        """Unit of a difference: percentages differ by points."""
+        return "points" if self.unit == "%" else self.unit
+
+    def show(self, value: float) -> str:
+        """Format a value, without its unit and never with an exponent."""
+        scaled, decimals = value * self.scale, self.decimals
+        if decimals is None:
+            decimals = max(0, 2 - floor(log10(abs(scaled)))) if scaled else 0
+        return f"{scaled:.{decimals}f}"
+
+
+_ACCURACIES = [
+    Quantity(f"val/{key}{suffix}", f"{name}{words}", "%", scale=100.0, decimals=2)
+    for suffix, words in (("", ""), (EMA, " of the average"))
+    for key, name in (("acc1", "top-1"), ("acc5", "top-5"))
+]
+_COSTS = [
+    Quantity("params", "parameters", "M", scale=1e-6, direction="min", is_cost=True, is_measured=False),
+    Quantity("macs", "MACs", "M", scale=1e-6, direction="min", is_cost=True, is_measured=False),
+    Quantity(TRAINING, "training images/s", is_cost=True),
+    Quantity("peak_memory_mb", "peak memory", "MB", direction="min", is_cost=True),
+    Quantity(_TIME, "training time", "s", direction="min", is_cost=True),
+    *(Quantity(key, f"{mode} inference images/s", is_cost=True) for mode, key in INFERENCE.items()),
+]
+_KNOWN = {one.key: one for one in (*_ACCURACIES, *_COSTS)}
+
+
+def quantity(key: str, direction: Direction | None = None) -> Quantity:
+    """Return the quantity of a key, in its own direction unless one is given; an unknown metric is named by its key."""
+    known = _KNOWN.get(key) or Quantity(key, key, decimals=4)
+    return replace(known, direction=direction or known.direction)
+
+
+def run_value(run: Run, key: str) -> float | None:
+    """Return a metric of a run's best epoch, or a cost; `None` where it is missing or not finite."""
+    value = value_of(run.summary, key) if run.summary else None
+    return value if value is not None and isfinite(value) else None
+
+
+@dataclass(frozen=True)
 class Factor:
     """A choice that varies over the cells."""
 
-    flags: tuple[str, ...]
-    """Flags of `fit`: one, or several that always change together; none where the levels are whole cells."""
     header: str
-    """The shortest end of each flag that no other flag has."""
-    levels: tuple[str, ...]
-    """Values as text, in the order of the sweep; the others are compared with the first."""
+    """Shortest end of its flag that no other flag has; empty where the levels are whole cells."""
+    by_cell: tuple[str, ...]
+    """Value of each cell as text."""
 
-    def level(self, cell: Cell) -> str:
-        """Return the cell's level."""
-        return ", ".join(_level(cell, flag) for flag in self.flags) if self.flags else cell.name
+    @cached_property
+    def levels(self) -> tuple[str, ...]:
+        """Different values in the order of the sweep; the others are compared with the first."""
+        return tuple(dict.fromkeys(self.by_cell))
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A quantity of a cell over its seeds; of inference speed, which is measured once, the seed is 0."""
+    """A quantity of a cell over its seeds; inference speed, which is measured once, has seed 0."""
 
     by_seed: dict[int, float]
     quartiles: tuple[float, float] | None = None
@@ -68,7 +134,7 @@ class Spread:
     def show(self, quantity: Quantity) -> str:
         """Format mean ± standard deviation with the mean's decimals; the mean alone where the seeds agree to them."""
         mean = quantity.show(self.mean)
-        spread = rounded((self.sd or 0.0) * quantity.scale, len(mean.partition(".")[2]))
+        spread = f"{(self.sd or 0.0) * quantity.scale:.{len(mean.partition('.')[2])}f}"
         return f"{mean} ± {spread}" if float(spread) else mean
 
 
@@ -82,55 +148,22 @@ class Row:
     name: str
     """Name for a legend: the levels, or the name of a list's row."""
     levels: dict[str, str]
-    """Levels of the choices that vary, by header."""
+    """Levels by header of the factor."""
     values: dict[str, Spread]
     """Quantities of the runs that are done, by key."""
     speed: dict[str, Any]
-    """Inference speed as `shvit_pl.sweep.speed` has it."""
+    """Inference speed as `shvit_pl.sweep.speed` returns it."""
     paper: PaperRow | None
-    """The published counterpart."""
+    """Published counterpart."""
 
     @property
     def label(self) -> str:
         """Number and name."""
         return f"{self.number}: {self.name}"
 
-    @property
-    def runs(self) -> str:
-        """Number of runs that are done, such as `2 of 3, 1 failed`."""
-        counts = Counter(run.state for run in self.cell.runs)
-        lost = [f"{counts[state]} {state}" for state in ("failed", "pruned") if counts[state]]
-        return ", ".join([f"{len(self.cell.done)} of {len(self.cell.runs)}", *lost])
-
     def show(self, quantity: Quantity) -> str:
         """Format a quantity; empty where it is not known."""
         return self.values[quantity.key].show(quantity) if quantity.key in self.values else ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """All cells of a sweep in numbers."""
-
-    results: Results
-    factors: list[Factor]
-    """The choices that vary."""
-    quantities: list[Quantity]
-    """What at least one cell has."""
-    primary: Quantity
-    """What the report is about."""
-    rows: list[Row]
-
-    @property
-    def names_title(self) -> str:
-        """What the names of the rows are made of, for the title of a legend."""
-        return "" if self.results.kind == "list" else " · ".join(factor.header for factor in self.factors)
-
-    def array(self, quantity: Quantity) -> NDArray[np.float64]:
-        """Return a quantity as an array `(cells, seeds)`, with NaN for what is missing."""
-        by_seed = [row.values[quantity.key].by_seed if quantity.key in row.values else {} for row in self.rows]
-        seeds = sorted({seed for values in by_seed for seed in values})
-        values = [[own.get(seed, np.nan) for seed in seeds] for own in by_seed]
-        return np.array(values).reshape(len(by_seed), len(seeds))
 
 
 @dataclass(frozen=True)
@@ -144,80 +177,100 @@ class Column:
     """Numbers to sort by; `None` for a column that is sorted by its text."""
 
 
+@dataclass(frozen=True)
+class Table:
+    """All cells of a sweep in numbers."""
+
+    results: Results
+    headers: dict[str, str]
+    """Short name of each flag that a cell sets."""
+    factors: list[Factor]
+    """Choices that vary."""
+    constants: dict[str, str]
+    """Flags that have the same value in all cells."""
+    quantities: list[Quantity]
+    """Quantities that at least one cell has: accuracies and objectives, then costs."""
+    primary: Quantity
+    """First objective that is no cost, or else top-1."""
+    rows: list[Row]
+
+    @property
+    def names_title(self) -> str:
+        """The parts of the rows' names, for the title of a legend."""
+        return "" if self.results.kind == "list" else " · ".join(factor.header for factor in self.factors)
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """The columns as they are shown."""
+        rows = self.rows
+        columns = [Column("no.", "number", [str(row.number) for row in rows], [row.number for row in rows])]
+        if self.results.kind == "list":  # its names say more than the choices
+            columns.append(Column("cell", "name", [row.name for row in rows]))
+        for header in (factor.header for factor in self.factors):
+            columns.append(Column(header, "choice", [row.levels[header] for row in rows]))
+        runs = [_count_runs(row.cell) for row in rows]
+        columns.append(Column("runs done", "runs", runs, [len(row.cell.done) for row in rows]))
+        for one in self.quantities:
+            means = [row.values[one.key].mean if one.key in row.values else None for row in rows]
+            columns.append(Column(one.header, "quantity", [row.show(one) for row in rows], means))
+        for key, header in _PAPER.items():
+            published = [getattr(row.paper, key, None) for row in rows]
+            if any(published):
+                texts = ["" if value is None else str(value) for value in published]
+                columns.append(Column(header, "paper", texts, published if key != "source" else None))
+        return columns
+
+    def array(self, quantity: Quantity) -> NDArray[np.float64]:
+        """Return a quantity as an array `(cells, seeds)`, with NaN for what is missing."""
+        by_seed = [row.values[quantity.key].by_seed if quantity.key in row.values else {} for row in self.rows]
+        seeds = sorted({seed for values in by_seed for seed in values})
+        values = [[own.get(seed, np.nan) for seed in seeds] for own in by_seed]
+        return np.array(values).reshape(len(by_seed), len(seeds))
+
+
 def make_table(results: Results) -> Table:
     """Work out one row per cell."""
-    factors, candidates = varying(results), reported_quantities(results)
-    rows = [_row(results, number, cell, factors, candidates) for number, cell in enumerate(results.cells, start=1)]
-    known = [one for one in candidates if any(one.key in row.values for row in rows)]
-    return Table(results, factors, known, primary_quantity(results), rows)
-
-
-def columns(table: Table) -> list[Column]:
-    """Return the columns of a table; with the cells' names for a list, where they say more than the choices."""
-    rows = table.rows
-    names = [Column("cell", "name", [row.name for row in rows])] if table.results.kind == "list" else []
-    published = (_published(rows, key, header) for key, header in _PAPER.items())
-    return [
-        Column("no.", "number", [str(row.number) for row in rows], [row.number for row in rows]),
-        *names,
-        *(Column(factor.header, "choice", [row.levels[factor.header] for row in rows]) for factor in table.factors),
-        Column("runs done", "runs", [row.runs for row in rows], [len(row.cell.done) for row in rows]),
-        *(_measured(rows, one) for one in table.quantities),
-        *(column for column in published if any(column.text)),
-    ]
-
-
-def varying(results: Results) -> list[Factor]:
-    """Return all choices that vary."""
-    headers = short_names(_flags(results))
-    factors = (Factor((flag,), header, _levels(results.cells, flag)) for flag, header in headers.items())
-    return [factor for factor in factors if len(factor.levels) > 1]
-
-
-def constants(results: Results) -> dict[str, str]:
-    """Return the flags that have the same value in all cells."""
-    levels = {flag: _levels(results.cells, flag) for flag in _flags(results)}
-    return {flag: values[0] for flag, values in levels.items() if len(values) == 1}
-
-
-def _row(results: Results, number: int, cell: Cell, factors: list[Factor], quantities: list[Quantity]) -> Row:
-    levels = {factor.header: factor.level(cell) for factor in factors}
-    name = cell.name if results.kind == "list" else " · ".join(levels.values()) or cell.name
-    speed = ((results.speed or {}).get("cells") or {}).get(cell.name) or {}
-    spreads = {one.key: _spread(cell, one, speed) for one in quantities}
-    summary = next((run.summary for run in cell.done if run.summary), None)
-    published = paper_row(summary) if summary else None
-    return Row(number, cell, name, levels, {key: s for key, s in spreads.items() if s.by_seed}, speed, published)
+    cells, objectives = results.cells, results.objectives
+    headers = short_names(dict.fromkeys(flag for cell in cells for flag in cell.choices))
+    levels = {
+        flag: tuple(shown(cell.choices[flag]) if flag in cell.choices else _DEFAULT for cell in cells)
+        for flag in headers
+    }
+    factors = [Factor(headers[flag], own) for flag, own in levels.items() if len(set(own)) > 1]
+    keys = dict.fromkeys((ACCURACY, ACCURACY + EMA, *objectives, *(one.key for one in _COSTS if one.key != _TIME)))
+    quantities = sorted((quantity(key, objectives.get(key)) for key in keys), key=lambda one: one.is_cost)
+    speeds = (results.speed or {}).get("cells") or {}
+    rows = []
+    for i, cell in enumerate(cells):
+        own, speed = {factor.header: factor.by_cell[i] for factor in factors}, speeds.get(cell.name) or {}
+        name = cell.name if results.kind == "list" else " · ".join(own.values()) or cell.name
+        spreads = {one.key: _spread(cell, one, speed) for one in quantities}
+        values = {key: spread for key, spread in spreads.items() if spread.by_seed}
+        summary = next((run.summary for run in cell.done if run.summary), None)
+        rows.append(Row(i + 1, cell, name, own, values, speed, paper_row(summary) if summary else None))
+    gains = (quantity(key, direction) for key, direction in objectives.items() if not quantity(key).is_cost)
+    return Table(
+        results,
+        headers,
+        factors,
+        {flag: own[0] for flag, own in levels.items() if len(set(own)) == 1},
+        [one for one in quantities if any(one.key in row.values for row in rows)],
+        next(gains, quantity(ACCURACY)),
+        rows,
+    )
 
 
 def _spread(cell: Cell, quantity: Quantity, speed: dict[str, Any]) -> Spread:
     for mode, key in INFERENCE.items():
         if quantity.key == key:
             rate, quartiles = speed.get(mode), speed.get(f"{mode}_iqr")
-            low_high = (float(quartiles[0]), float(quartiles[1])) if quartiles else None
-            return Spread({} if rate is None else {0: float(rate)}, low_high)
+            return Spread({} if rate is None else {0: rate}, (quartiles[0], quartiles[1]) if quartiles else None)
     values = {run.seed: run_value(run, quantity.key) for run in cell.done}
     return Spread({seed: value for seed, value in values.items() if value is not None})
 
 
-def _measured(rows: list[Row], quantity: Quantity) -> Column:
-    means = [row.values[quantity.key].mean if quantity.key in row.values else None for row in rows]
-    return Column(quantity.header, "quantity", [row.show(quantity) for row in rows], means)
-
-
-def _published(rows: list[Row], key: str, header: str) -> Column:
-    values = [getattr(row.paper, key, None) for row in rows]
-    numbers = [None if value is None else float(value) for value in values] if key != "source" else None
-    return Column(header, "paper", ["" if value is None else str(value) for value in values], numbers)
-
-
-def _flags(results: Results) -> list[str]:
-    return list(dict.fromkeys(flag for cell in results.cells for flag in cell.choices))
-
-
-def _level(cell: Cell, flag: str) -> str:
-    return shown(cell.choices[flag]) if flag in cell.choices else _DEFAULT
-
-
-def _levels(cells: Iterable[Cell], flag: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_level(cell, flag) for cell in cells))
+def _count_runs(cell: Cell) -> str:
+    """Return the number of runs that are done, such as `2 of 3, 1 failed`."""
+    counts = Counter(run.state for run in cell.runs)
+    lost = [f"{counts[state]} {state}" for state in ("failed", "pruned") if counts[state]]
+    return ", ".join([f"{len(cell.done)} of {len(cell.runs)}", *lost])

@@ -5,18 +5,24 @@ from __future__ import annotations
 import csv
 from io import StringIO
 from pathlib import Path
+from urllib.parse import quote
 
-from shvit_pl.display.words import in_markdown
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from shvit_pl.display.plots import color
+from shvit_pl.display.words import counted, in_markdown
 from shvit_pl.files import write_whole
 from shvit_pl.runs.folder import FIGURES
-from shvit_pl.sweep.plan.definition import COSTS, short_names
-from shvit_pl.sweep.report.figures import draw_pngs
-from shvit_pl.sweep.report.findings import Findings
-from shvit_pl.sweep.report.page import render
-from shvit_pl.sweep.report.table import columns
-from shvit_pl.sweep.report.text import answer, progress
+from shvit_pl.sweep.plan.definition import COSTS
+from shvit_pl.sweep.report.figures import draw_pngs, draw_svgs
+from shvit_pl.sweep.report.findings import MOST_CURVES, Findings
+from shvit_pl.sweep.report.table import INFERENCE, Row, quantity, run_value
+from shvit_pl.sweep.report.text import answer, certainty, is_finished, progress
+from shvit_pl.sweep.results import Run
 
 PAGE = "report.html"
+_MOST_LEVELS = 12  # of a choice that the page's table is filtered by
 
 
 def write_report(findings: Findings, folder: Path) -> list[Path]:
@@ -29,7 +35,7 @@ def write_report(findings: Findings, folder: Path) -> list[Path]:
     Returns:
         The files: `report.html`, `results.csv`, `results.md`, and of `figures/*.png` those that there is data for.
     """
-    texts = {PAGE: render(findings), "results.csv": runs_csv(findings), "results.md": cells_markdown(findings)}
+    texts = {PAGE: page_html(findings), "results.csv": runs_csv(findings), "results.md": cells_markdown(findings)}
     files = {name: text.encode() for name, text in texts.items()}
     files |= {f"{FIGURES}/{name}": image for name, image in draw_pngs(findings).items()}
     return [write_whole(folder / name, content) for name, content in files.items()]
@@ -37,43 +43,90 @@ def write_report(findings: Findings, folder: Path) -> list[Path]:
 
 def runs_csv(findings: Findings) -> str:
     """Return one row per run: its choices, state, metrics and costs as they were measured, folder and command."""
-    results, table = findings.results, findings.table
-    flags = short_names(dict.fromkeys(flag for cell in results.cells for flag in cell.choices))
-    runs = [run for cell in results.cells for run in cell.runs]
+    table = findings.table
+    runs = [run for row in table.rows for run in row.cell.runs]
     metrics = list(dict.fromkeys(key for run in runs for key in (run.summary or {}).get("metrics") or {}))
     speeds = [one.key for one in table.quantities if one.is_inference]
     raw = [*metrics, *COSTS, "best_epoch"]
     buffer = StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["cell", *flags.values(), "seed", "state", *raw, *speeds, "folder", "command", "error"])
+    writer.writerow(["cell", *table.headers.values(), "seed", "state", *raw, *speeds, "folder", "command", "error"])
     for row in table.rows:
-        choices = [row.cell.choices.get(flag) for flag in flags]
+        choices = [row.cell.choices.get(flag) for flag in table.headers]
         inference = [row.values[key].mean if key in row.values else None for key in speeds]
         for run in row.cell.runs:
             summary = run.summary or {}
             values = {**summary, **(summary.get("metrics") or {})}
             measured = [*(values.get(key) for key in raw), *inference]
-            writer.writerow(
-                [row.cell.name, *choices, run.seed, run.state, *measured, run.folder, run.command, run.error]
-            )
+            ends = (run.folder, run.command, run.error)
+            writer.writerow([row.cell.name, *choices, run.seed, run.state, *measured, *ends])
     return buffer.getvalue()
 
 
 def cells_markdown(findings: Findings) -> str:
     """Return the answer, a table with a row per cell, and the conditions, for a paper or a card."""
+    columns = findings.table.columns
+    head = [column.header for column in columns]
+    body = zip(*(column.text for column in columns), strict=True)
     parts = [
         f"# {in_markdown(findings.results.title)}",
         f"{progress(findings.results)}.",
         "\n".join(f"- {in_markdown(sentence)}" for sentence in answer(findings)),
-        _markdown_table(findings),
+        "\n".join(f"| {' | '.join(map(in_markdown, line))} |" for line in [head, ["---"] * len(head), *body]),
         "Mean ± standard deviation over seeds.",
         "\n".join(f"- {name}: {in_markdown(text)}" for name, text in findings.conditions.items()),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _markdown_table(findings: Findings) -> str:
-    shown = columns(findings.table)
-    head = [column.header for column in shown]
-    body = zip(*(column.text for column in shown), strict=True)
-    return "\n".join(f"| {' | '.join(map(in_markdown, line))} |" for line in [head, ["---"] * len(head), *body])
+def page_html(findings: Findings) -> str:
+    """Return the page, one file that needs no network."""
+    table, plane = findings.table, findings.plane
+    environment = Environment(
+        loader=PackageLoader("shvit_pl.sweep.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["link"] = lambda folder: quote(folder) + "/"
+    charts = {name: {size: Markup(svg) for size, svg in sizes.items()} for name, sizes in draw_svgs(findings).items()}
+    hover = {}
+    for row in plane.rows:
+        values = (f"{one.header}: {row.show(one)}" for one in (plane.up, plane.across))
+        hover[row.number] = "\n".join([row.label, *values])
+    return environment.get_template("page.html.j2").render(
+        **vars(findings),
+        results=findings.results,
+        rows=table.rows,
+        filters=[factor for factor in table.factors if len(factor.levels) <= _MOST_LEVELS],
+        is_listed=any(not one.contrasts[0].factor.header for one in findings.effects.main),
+        best_curves=findings.best_curves,
+        most_curves=MOST_CURVES,
+        sentences=answer(findings),
+        progress=progress(findings.results),
+        is_finished=is_finished(findings.results),
+        charts=charts,
+        hover=hover,
+        certainty=certainty,
+        color=color,
+        counted=counted,
+        speeds=_speeds,
+        metrics=_metrics,
+    )
+
+
+def _speeds(row: Row) -> dict[str, str]:
+    """Return the inference speed of a cell with the quartiles of its rounds, or why there is none."""
+    lines = {}
+    for mode, key in INFERENCE.items():
+        speed, spread, reason = quantity(key), row.values.get(key), row.speed.get(f"{mode}_why")
+        if spread is not None:
+            ends = [speed.show(end) for end in spread.quartiles or ()]
+            lines[speed.name] = speed.show(spread.mean) + (f" (quartiles {' to '.join(ends)})" if ends else "")
+        elif reason:
+            lines[speed.name] = f"none: {reason}"
+    return lines
+
+
+def _metrics(run: Run) -> dict[str, str]:
+    """Return a run's validation metrics at its best epoch, and its costs, as text."""
+    values = {key: run_value(run, key) for key in (*((run.summary or {}).get("metrics") or {}), *COSTS)}
+    return {quantity(key).header: quantity(key).show(value) for key, value in values.items() if value is not None}

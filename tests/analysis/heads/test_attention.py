@@ -1,6 +1,5 @@
 """Attention layers are found by what they do; their maps, similarities and ablations are those of the formulas."""
 
-import math
 import re
 import warnings
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from shvit_pl.analysis.heads.attention import (
 )
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
-from tests.analysis.heads.studies import NETWORKS, OURS, deit, images, ours, perturbed, state, with_layers
+from tests.analysis.studies import NETWORKS, OURS, deit, images, ours, state, swin, with_layers
 
 full = pytest.mark.full
 FOUND = [  # name in timm, image size, further arguments, heads of the layers
@@ -67,6 +66,7 @@ LEFT_OUT = [  # heads of the layers that are found, and the class of what is not
     ),
 ]
 REFUSED = [
+    ("resnet18", 64, "", "no module has num_heads and proj"),
     ("edgenext_xx_small", 64, "", "CrossCovarianceAttn (stages.1.blocks.1.xca)"),  # between channels
     *(
         pytest.param(*network, marks=full)
@@ -116,8 +116,8 @@ def outputs(model, layers, batch):
     noted = []
     with ExitStack() as stack:
         for layer in layers:
-            hook = model.get_submodule(layer.name).register_forward_hook(lambda *call: noted.append(call[-1]))
-            stack.callback(hook.remove)
+            module = model.get_submodule(layer.name)
+            stack.enter_context(module.register_forward_hook(lambda *call: noted.append(call[-1])))
         model(batch)
     return noted
 
@@ -130,7 +130,7 @@ def without_first_map(module, inputs, maps):
 
 @pytest.mark.parametrize(("name", "size", "wanted", "heads", "unseen"), LEFT_OUT)
 def test_layers_that_do_not_show_are_left_out_with_a_warning(name, size, wanted, heads, unseen):
-    with pytest.warns(UserWarning, match=re.escape(f"left out, as its heads can't be seen: {unseen}")):
+    with pytest.warns(UserWarning, match=re.escape(f"skipped, as their heads are not exposed: {unseen}")):
         layers = attention_layers(*timms(name, size, wanted))
     assert [layer.heads for layer in layers] == heads
 
@@ -142,44 +142,27 @@ def test_networks_whose_heads_do_not_show_are_refused_by_class(name, size, wante
     assert len(str(error.value)) < 450
 
 
-def test_networks_without_attention_are_refused():
-    with pytest.raises(UserError, match="no module has num_heads and proj"):
-        attention_layers(timm.create_model("resnet18"), images(64))
-
-
-def test_a_vits_layer_is_described_by_paths_and_channels():
+def test_layers_are_described_by_paths_and_channels():
     _, layers, _ = with_layers(deit)
     assert layers[0] == AttentionLayer("blocks.0.attn", 3, "blocks.0.attn.attn_drop", "blocks.0.attn.proj", -1, 64)
     assert [layer.name for layer in layers] == [f"blocks.{number}.attn" for number in range(3)]
-
-
-def test_our_mixers_are_found_with_one_head_and_with_many():
     model, layers, _ = with_layers(ours)
-    design = model.design
-    stages = [stage for stage in range(3) for _ in range(design.depth[stage])]
+    stages = [stage for stage in range(3) for _ in range(model.design.depth[stage])]
     assert [(layer.heads, layer.width, layer.dim) for layer in layers] == [
-        (OURS["num_heads"][stage], design.attended(stage) // OURS["num_heads"][stage], 1) for stage in stages
+        (OURS["num_heads"][stage], model.design.attended(stage) // OURS["num_heads"][stage], 1) for stage in stages
     ]
 
 
 @pytest.mark.parametrize("single_head", ["partial", "full", "bottleneck"])
 def test_single_heads_of_all_designs_are_found(single_head):
-    model = create_model("tiny", single_head=single_head)
+    model = create_model("tiny", single_head=single_head).eval()
     found = [(layer.heads, layer.width) for layer in attention_layers(model, images(64))]
     assert found == [(1, model.design.attended(stage)) for stage in (1, 1, 2, 2)]
 
 
 @torch.no_grad()
-def inputs_of(model, name, batch):
-    noted = []
-    hook = model.get_submodule(name).register_forward_pre_hook(lambda module, inputs: noted.append(inputs[0]))
-    model(batch)
-    hook.remove()
-    return noted[0]
-
-
-@torch.no_grad()
 def all_maps(model, layers, batch):
+    """The maps of each layer, by its name."""
     seen = {}
     with recorded_maps(model, layers, lambda layer, maps: seen.update({layer.name: maps})):
         model(batch)
@@ -187,8 +170,10 @@ def all_maps(model, layers, batch):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_every_layer_gives_the_distribution_of_every_query(network):
+def test_every_layer_shows_the_softmax_of_each_head(network):
     model, layers, batch = with_layers(network)
+    fused = [getattr(module, "fused_attn", None) for module in model.modules()]
+    assert any(fused) == (network is deit)
     seen = all_maps(model, layers, batch)
     assert list(seen) == [layer.name for layer in layers]
     for layer in layers:
@@ -196,34 +181,55 @@ def test_every_layer_gives_the_distribution_of_every_query(network):
         assert maps.shape[1] == layer.heads
         torch.testing.assert_close(maps.sum(-1), torch.ones(maps.shape[:-1]))
         assert maps.std() > 0.001
-    if network.__name__ == "swin":  # windows are samples
+    if network is swin:  # windows are samples
         assert [tuple(maps.shape) for maps in seen.values()] == [(2 * 4, 3, 49, 49)] * 2 + [(2, 6, 49, 49)] * 2
+    assert [getattr(module, "fused_attn", None) for module in model.modules()] == fused
 
 
 @torch.no_grad()
-def test_maps_of_a_vit_are_those_of_its_formula():
+def call_without(model, layer, heads, batch):
+    """The input and the output of a layer that lacks some heads."""
+    noted = []
+    module = model.get_submodule(layer.name)
+    note = module.register_forward_hook(lambda *call: noted.append((call[1][0], call[2])))
+    with note, without_heads(model, layer, heads):
+        model(batch)
+    return noted[0]
+
+
+@torch.no_grad()
+def test_maps_and_outputs_of_a_vit_without_a_head_are_those_of_its_formula():
     model, layers, batch = with_layers(deit)
-    attention, tokens = model.blocks[1].attn, inputs_of(model, "blocks.1.attn", batch)
-    maps = all_maps(model, layers, batch)["blocks.1.attn"]
+    attention = model.blocks[0].attn
+    maps = all_maps(model, layers, batch)["blocks.0.attn"]
     assert maps.shape == (2, 3, 17, 17)
-    q, k, _ = F.linear(tokens, attention.qkv.weight, attention.qkv.bias).split(192, dim=-1)
+    tokens, output = call_without(model, layers[0], [1], batch)
+    q, k, v = F.linear(tokens, attention.qkv.weight, attention.qkv.bias).split(192, dim=-1)
+    expected = attention.proj.bias.expand(2, 17, 192).clone()
     for head in range(3):
         channels = slice(64 * head, 64 * (head + 1))
-        expected = (q[..., channels] @ k[..., channels].mT / 8).softmax(-1)
-        torch.testing.assert_close(maps[:, head], expected, rtol=0, atol=1e-6)
+        own_maps = (q[..., channels] @ k[..., channels].mT / 8).softmax(-1)
+        torch.testing.assert_close(maps[:, head], own_maps, rtol=0, atol=1e-6)
+        if head != 1:
+            expected += own_maps @ v[..., channels] @ attention.proj.weight[:, channels].T
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
-def test_maps_of_our_mixers_are_those_of_their_formula():
+def test_maps_and_outputs_of_our_mixer_without_heads_are_those_of_its_formula():
     model, layers, batch = with_layers(ours)
-    name = layers[1].name
-    mixer, features = model.get_submodule(name), inputs_of(model, name, batch)
-    maps = all_maps(model, layers, batch)[name]
-    q, k, _ = mixer.qkv(mixer.pre_norm(features)).flatten(2).split(mixer.qkv_split, dim=1)
-    for head in range(OURS["num_heads"][1]):
-        channels = slice(16 * head, 16 * (head + 1))
-        expected = (q[:, channels].mT @ k[:, channels] / 4).softmax(-1)
-        torch.testing.assert_close(maps[:, head], expected, rtol=0, atol=1e-6)
+    mixer, heads = model.get_submodule(layers[1].name), OURS["num_heads"][1]
+    maps = all_maps(model, layers, batch)[layers[1].name]
+    features, output = call_without(model, layers[1], [0, 2], batch)
+    q, k, v = mixer.qkv(mixer.pre_norm(features)).flatten(2).split(mixer.qkv_split, dim=1)
+    width, mixed = v.shape[1] // heads, []
+    for head in range(heads):
+        keys, values = slice(16 * head, 16 * (head + 1)), slice(width * head, width * (head + 1))
+        own_maps = (q[:, keys].mT @ k[:, keys] / 4).softmax(-1)
+        torch.testing.assert_close(maps[:, head], own_maps, rtol=0, atol=1e-6)
+        mixed.append(v[:, values] @ own_maps.mT * (head in (1, 3)))
+    expected = mixer.proj(torch.cat(mixed, dim=1).reshape(features.shape))
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.full
@@ -234,15 +240,6 @@ def test_groups_of_windows_are_samples_too():
     assert shapes == [(2 * 64, 2, 49, 49), (2 * 16, 4, 49, 49), (2 * 4, 8, 49, 49), (2, 16, 49, 49)]
 
 
-def test_a_layer_of_fused_attention_shows_its_maps():
-    model = perturbed(timm.create_model("deit_tiny_patch16_224", img_size=64, depth=1, num_classes=7))
-    batch = images(64)
-    layers = attention_layers(model, batch)
-    assert model.blocks[0].attn.fused_attn
-    assert len(all_maps(model, layers, batch)) == 1
-    assert model.blocks[0].attn.fused_attn
-
-
 def test_class_tokens_are_dropped_from_queries_and_keys():
     maps = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
     assert torch.equal(without_prefix(maps, 1), maps[:, :, 1:, 1:])
@@ -250,31 +247,11 @@ def test_class_tokens_are_dropped_from_queries_and_keys():
     assert without_prefix(maps[:, :, :1], 1).shape == (2, 3, 1, 4)  # class attention: the class token alone asks
 
 
-BOTH = pytest.mark.parametrize("vectorize", ["map", "query"])
-
-
 def softmax_maps(samples=3, heads=4, queries=5, keys=6):
     return torch.randn(samples, heads, queries, keys, generator=torch.Generator().manual_seed(0)).mul(3).softmax(-1)
 
 
-@BOTH
-def test_identical_heads_are_alike_and_heads_that_look_elsewhere_are_not(vectorize):
-    same = softmax_maps(heads=1).repeat(1, 3, 1, 1)
-    torch.testing.assert_close(head_similarity(same, vectorize), torch.ones(3))
-    apart = torch.eye(4)[None, :, None].repeat(2, 1, 5, 1)  # head h looks at key h, whichever the query
-    assert head_similarity(apart, vectorize).tolist() == [0, 0, 0, 0]
-    assert head_similarity(softmax_maps(heads=1), vectorize).isnan().tolist() == [True]  # no other heads
-
-
-def test_whole_maps_count_sharp_rows_more_than_single_queries_do():
-    sharp_alike = torch.tensor([[[[1.0, 0.0], [0.5, 0.5]], [[1.0, 0.0], [0.1, 0.9]]]])
-    by_row = (1 + (0.05 + 0.45) / math.sqrt(0.5 * 0.82)) / 2
-    whole = (1 + 0.5) / math.sqrt(1.5 * 1.82)
-    assert head_similarity(sharp_alike, "query").tolist() == pytest.approx([by_row, by_row])
-    assert head_similarity(sharp_alike, "map").tolist() == pytest.approx([whole, whole])
-
-
-@BOTH
+@pytest.mark.parametrize("vectorize", ["map", "query"])
 def test_similarity_is_the_mean_over_samples_of_the_cosines_of_all_pairs(vectorize):
     maps = softmax_maps()
     expected = torch.empty(3, 4)
@@ -288,6 +265,9 @@ def test_similarity_is_the_mean_over_samples_of_the_cosines_of_all_pairs(vectori
             expected[sample, head] = sum(cosines) / 3
     torch.testing.assert_close(sample_similarity(maps, vectorize), expected)
     torch.testing.assert_close(head_similarity(maps, vectorize), expected.mean(0))
+    apart = torch.eye(4)[None, :, None].repeat(2, 1, 5, 1)  # head h looks at key h, whichever the query
+    assert head_similarity(apart, vectorize).tolist() == [0, 0, 0, 0]
+    assert head_similarity(softmax_maps(heads=1), vectorize).isnan().tolist() == [True]  # no other heads
 
 
 def test_maps_and_choices_that_make_no_sense_are_refused():
@@ -297,37 +277,19 @@ def test_maps_and_choices_that_make_no_sense_are_refused():
         head_similarity(softmax_maps()[0])
 
 
-@torch.no_grad()
-def whole_pass(model, name, heads, silent, batch):
-    """Logits with some heads' part of the projection's input at zero, by a hook of its own."""
-
-    def hook(module, inputs):
-        changed = inputs[0].clone()
-        if changed.ndim == 4:  # ours: the first channels of a feature map
-            attended = changed[:, : model.get_submodule(name).split[0]]
-            attended.unflatten(1, (heads, -1))[:, silent] = 0
-        else:
-            changed.unflatten(-1, (heads, -1))[..., silent, :] = 0
-        return changed
-
-    handle = model.get_submodule(f"{name}.proj").register_forward_pre_hook(hook)
-    logits = model(batch)
-    handle.remove()
-    return logits
-
-
 @pytest.mark.parametrize("network", NETWORKS)
 @torch.no_grad()
-def test_logits_are_those_of_passes_with_zeros_before_the_projection(network):
+def test_ablations_lack_each_head_and_then_all_others(network):
     model, layers, batch = with_layers(network)
     whole, passes = model(batch), []
     assert len(layers) > 2
     for layer, logits in ablations(model, layers, batch, lambda: passes.append(1)):
         assert logits.shape == (2, layer.heads, 2, 7)
         for head in range(layer.heads):
-            others = [other for other in range(layer.heads) if other != head]
-            assert torch.equal(logits[0, head], whole_pass(model, layer.name, layer.heads, [head], batch))
-            assert torch.equal(logits[1, head], whole_pass(model, layer.name, layer.heads, others, batch))
+            with without_heads(model, layer, [head]):
+                assert torch.equal(logits[0, head], model(batch))
+            with without_heads(model, layer, [other for other in range(layer.heads) if other != head]):
+                assert torch.equal(logits[1, head], model(batch))
             assert not torch.equal(logits[0, head], whole)
         assert len({tuple(each.flatten().tolist()) for each in logits.flatten(0, 1)}) == 2 * layer.heads or (
             layer.heads == 2  # to remove one of two is to leave the other one
@@ -337,81 +299,28 @@ def test_logits_are_those_of_passes_with_zeros_before_the_projection(network):
     assert len(passes) == sum(2 * layer.heads for layer in layers)
 
 
-@torch.no_grad()
-def test_a_head_of_a_vit_without_which_its_formula_goes_on():
-    model, layers, batch = with_layers(deit)
-    attention, noted = model.blocks[0].attn, []
-    hook = attention.register_forward_hook(lambda module, inputs, output: noted.append((inputs[0], output)))
-    with without_heads(model, layers[0], [1]):
-        model(batch)
-    hook.remove()
-    tokens, output = noted[0]
-    q, k, v = F.linear(tokens, attention.qkv.weight, attention.qkv.bias).split(192, dim=-1)
-    expected = attention.proj.bias.expand(2, 17, 192).clone()
-    for head in (0, 2):
-        channels = slice(64 * head, 64 * (head + 1))
-        mixed = (q[..., channels] @ k[..., channels].mT / 8).softmax(-1) @ v[..., channels]
-        expected += mixed @ attention.proj.weight[:, channels].T
-    torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
-def test_a_head_of_our_mixer_without_which_its_formula_goes_on():
-    model, layers, batch = with_layers(ours)
-    name, heads = layers[1].name, OURS["num_heads"][1]
-    mixer, noted = model.get_submodule(name), []
-    hook = mixer.register_forward_hook(lambda module, inputs, output: noted.append((inputs[0], output)))
-    with without_heads(model, layers[1], [0, 2]):
-        model(batch)
-    hook.remove()
-    features, output = noted[0]
-    q, k, v = mixer.qkv(mixer.pre_norm(features)).flatten(2).split(mixer.qkv_split, dim=1)
-    width, mixed = v.shape[1] // heads, []
-    for head in range(heads):
-        keys, values = slice(16 * head, 16 * (head + 1)), slice(width * head, width * (head + 1))
-        maps = (q[:, keys].mT @ k[:, keys] / 4).softmax(-1)
-        mixed.append(v[:, values] @ maps.mT * (head in (1, 3)))
-    expected = mixer.proj(torch.cat(mixed, dim=1).reshape(features.shape))
-    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
-
-
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_the_network_is_left_as_it_was(network):
+def test_the_network_is_left_as_it_was_after_errors_too(network, error):
     model, layers, batch = with_layers(network)
+    before = state(model)
     with torch.no_grad():
         expected = model(batch)
-    model.train()
-    model.get_submodule(layers[0].name).eval()  # as some freeze their norms
-    before = state(model)
     attention_layers(model, batch)
     assert state(model) == before
     for _, logits in ablations(model, layers[:1], batch):
         assert state(model) == before
         assert torch.is_grad_enabled()
         assert not logits.requires_grad
-    with pytest.raises(ZeroDivisionError), recorded_maps(model.eval(), layers, lambda layer, maps: 1 / 0):
+    with pytest.raises(ZeroDivisionError), recorded_maps(model, layers, lambda layer, maps: 1 / 0):
         model(batch)
-    model.train()
-    model.get_submodule(layers[0].name).eval()
     assert state(model) == before
-    with torch.no_grad():
-        assert torch.equal(model.eval()(batch), expected)
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@torch.no_grad()
-def test_the_network_is_left_as_it_was_after_an_error(error):
-    model, layers, batch = with_layers(deit)
-    before, expected, calls = state(model), model(batch), []
 
     def fail(*_):
-        calls.append(1)
-        if len(calls) == 5:
-            raise error
+        raise error
 
-    hook = model.blocks[2].register_forward_pre_hook(fail)
-    with pytest.raises(error):
+    with model.get_submodule(layers[-1].name).register_forward_pre_hook(fail), pytest.raises(error):
         list(ablations(model, layers, batch))
-    hook.remove()
     assert state(model) == before
-    assert torch.equal(model(batch), expected)
+    with torch.no_grad():
+        assert torch.equal(model(batch), expected)

@@ -1,6 +1,5 @@
 """What `shvit-pl analyze heads` writes of a run, a design and a model of timm."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +8,11 @@ import torch
 from PIL import Image
 
 from shvit_pl.analysis.heads.attention import attention_layers, head_similarity, recorded_maps, without_heads
-from shvit_pl.cli import main
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.hub.upload import save_weights
 from shvit_pl.models.open_network import open_network
 from shvit_pl.runs.finished_run import FinishedRun
-from tests.analysis.heads.studies import files, heads, rows, summary
+from tests.analysis.studies import facts, files, heads, rows
 
 FIGURES = [f"figures/{name}.png" for name in ("change", "heat_maps", "maps", "similarity")]
 VIT = ["timm:vit_tiny_patch16_224", "--model_kwargs={depth: 2}", "--image_size=32"]
@@ -26,10 +24,6 @@ def studied(multi_head_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("studied") / "heads"
     assert heads(multi_head_run, f"--output={folder}", "--ablation_images=90", "--batch_size=60") == 0
     return folder
-
-
-def test_all_files_are_there_and_no_others(studied):
-    assert files(studied) == [*FIGURES, "heads.csv", "layers.csv", "summary.json"]
 
 
 def test_the_table_has_the_numbers_of_the_library(studied, multi_head_run):
@@ -55,43 +49,40 @@ def test_the_table_has_the_numbers_of_the_library(studied, multi_head_run):
                     scores.append(float((opened.model(images).argmax(1) == labels).double().mean()) * 100)
             expected.append([float(alike[layer.name][head]) * 100, float(intact) * 100, *scores])
     columns = ("similarity_pct", "intact_pct", "without_pct", "alone_pct")
-    found = [[float(row[column]) for column in columns] for row in rows(folder=studied)]
+    found = [[float(row[column]) for column in columns] for row in rows(studied / "heads.csv")]
     np.testing.assert_allclose(found, expected, atol=1e-3)
-    assert len({row["without_pct"] for row in rows(folder=studied)}) > 1  # heads differ
+    assert len({row["without_pct"] for row in rows(studied / "heads.csv")}) > 1  # heads differ
 
 
-def test_layers_have_the_scores_of_their_best_heads(studied):
-    by_layer = {}
-    for row in rows(folder=studied):
+def test_layers_have_the_scores_of_their_best_heads_and_the_summary_has_the_settings(studied, multi_head_run):
+    by_layer, layers = {}, rows(studied / "layers.csv")
+    for row in rows(studied / "heads.csv"):
         by_layer.setdefault(row["layer"], []).append(row)
-    for layer in rows("layers", studied):
+    for layer in layers:
         own = by_layer[layer["layer"]]
         assert int(layer["heads"]) == len(own) == 4
         assert float(layer["without_one_change"]) == max(float(row["without_change"]) for row in own)
         assert float(layer["one_alone_change"]) == max(float(row["alone_change"]) for row in own)
         similarities = [float(row["similarity_pct"]) for row in own]
         assert float(layer["similarity_pct"]) == pytest.approx(np.mean(similarities), abs=1e-3)
-
-
-def test_the_summary_says_what_was_studied_and_how(studied, multi_head_run):
-    found = summary(studied)
-    settings = found["settings"]
-    assert found["command"][:3] == ["shvit-pl", "analyze", "heads"]
+    summary = facts(studied / "summary.json")
+    settings = summary["settings"]
+    assert summary["command"][:3] == ["shvit-pl", "analyze", "heads"]
     assert (settings["network"], settings["weights"], settings["data"]) == (str(multi_head_run), "trained", "digits")
     assert (settings["images"], settings["ablation_images"], settings["labels"]) == (6, 90, "dataset")
     assert settings["torch"] == torch.__version__
-    assert found["score"]["name"] == "top-1"
-    assert found["paper"] is None
-    assert len(found["layers"]) == len(rows("layers", studied)) == 4
+    assert (summary["score"]["name"], summary["paper"]) == ("top-1", None)
+    assert len(summary["layers"]) == len(layers) == 4
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_figures_are_pictures_on_white(studied, name):
-    pixels = np.asarray(Image.open(studied / name).convert("RGB")).astype(int)
-    assert (pixels[[0, 0, -1, -1], [0, -1, 0, -1]] == 255).all()  # the corners
-    colored = (pixels.max(-1) - pixels.min(-1)) > 40
-    assert colored.mean() > (0.1 if name == "figures/maps.png" else 0.005)
-    assert min(pixels.shape[:2]) > 300
+def test_all_files_are_there_and_figures_are_pictures_on_white(studied):
+    assert files(studied) == [*FIGURES, "heads.csv", "layers.csv", "summary.json"]
+    for name in FIGURES:
+        pixels = np.asarray(Image.open(studied / name).convert("RGB")).astype(int)
+        assert (pixels[[0, 0, -1, -1], [0, -1, 0, -1]] == 255).all()  # the corners
+        colored = (pixels.max(-1) - pixels.min(-1)) > 40
+        assert colored.mean() > (0.1 if name == "figures/maps.png" else 0.005)
+        assert min(pixels.shape[:2]) > 300
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +94,7 @@ def quick(multi_head_run, tmp_path_factory):
 
 
 def test_it_prints_what_it_measures_and_what_it_found_and_replaces_earlier_results(multi_head_run, quick, capsys):
-    before = rows("layers", quick)
+    before = rows(quick / "layers.csv")
     assert heads(multi_head_run, f"--output={quick}", "--image=5", "--vectorize=query") == 0
     printed = capsys.readouterr().out
     for text in (
@@ -116,9 +107,9 @@ def test_it_prints_what_it_measures_and_what_it_found_and_replaces_earlier_resul
         f"written: {quick}",
     ):
         assert text in printed
-    assert rows("layers", quick)[0]["similarity_pct"] != before[0]["similarity_pct"]
+    assert rows(quick / "layers.csv")[0]["similarity_pct"] != before[0]["similarity_pct"]
     assert heads(multi_head_run, f"--output={quick}") == 0
-    assert rows("layers", quick) == before
+    assert rows(quick / "layers.csv") == before
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -129,19 +120,19 @@ def test_fresh_weights_are_compared_with_the_intact_network_and_are_the_same_eve
         assert heads(*VIT, *flags) == 0
     assert Path("first/heads.csv").read_bytes() == Path("second/heads.csv").read_bytes()
     printed = " ".join(capsys.readouterr().out.split())
-    assert "agreement with the intact network, as the weights are fresh" in printed
-    assert {row["score"] for row in rows(folder="first")} == {"agreement with the intact network"}
-    assert {row["intact_pct"] for row in rows(folder="first")} == {"100.0"}
-    settings = summary("first")["settings"]
+    assert "agreement with the intact network instead of top-1, as the weights are fresh" in printed
+    assert {row["score"] for row in rows("first/heads.csv")} == {"agreement with the intact network"}
+    assert {row["intact_pct"] for row in rows("first/heads.csv")} == {"100.0"}
+    settings = facts("first/summary.json")["settings"]
     assert (settings["validation_images"], settings["ablation_images"]) == (24, 24)
 
 
 def test_a_design_with_single_heads_has_maps_and_no_similarity():
     assert heads("tiny", "--image_size=64") == 0
-    assert {row["similarity_pct"] for row in rows()} == {""}
-    assert {row["alone_change"] for row in rows()} == {"0.0"}
-    assert "figures/similarity.png" not in files()
-    assert "figures/maps.png" in files()
+    assert {row["similarity_pct"] for row in rows("heads/heads.csv")} == {""}
+    assert {row["alone_change"] for row in rows("heads/heads.csv")} == {"0.0"}
+    assert "figures/similarity.png" not in files("heads")
+    assert "figures/maps.png" in files("heads")
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -150,26 +141,18 @@ def test_a_repo_of_the_hub_is_studied_as_the_run_that_it_is_of(multi_head_run, q
     save_weights(FinishedRun.open(multi_head_run), tmp_path / "saved")
     hub.commit("user/name", {path.name: path.read_bytes() for path in (tmp_path / "saved").iterdir()}, kind="models")
     assert heads("hf-hub:user/name", "--data=digits") == 0
-    assert summary()["settings"]["network"] == "hf-hub:user/name"
-    assert [row["similarity_pct"] for row in rows()] == [row["similarity_pct"] for row in rows(folder=quick)]
-
-
-@pytest.mark.parametrize("name", ["heads/mine.txt", "heads/figures/mine.txt"])
-def test_a_folder_of_others_is_left_alone(name, capsys):
-    path = Path(name)
-    path.parent.mkdir(parents=True)
-    path.write_text("mine")
-    assert heads(*VIT) == 2
-    assert "--output 'heads': it holds other files; give a new folder." in capsys.readouterr().err
-    assert files() == [name.removeprefix("heads/")]
+    assert facts("heads/summary.json")["settings"]["network"] == "hf-hub:user/name"
+    assert [row["similarity_pct"] for row in rows("heads/heads.csv")] == [
+        row["similarity_pct"] for row in rows(quick / "heads.csv")
+    ]
 
 
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("stopped_at", [0, 1])
-def test_a_study_that_is_stopped_leaves_earlier_results_as_they_were(stopped_at, monkeypatch):
-    """While maps are compared, and while heads are left out."""
+def test_a_study_that_is_stopped_leaves_earlier_results_as_they_were(stopped_at, monkeypatch, capsys):
+    """While maps are compared, and while heads are left out; a folder with files of others is refused."""
     assert heads(*VIT, "--data=digits") == 0
-    before = {name: Path("heads", name).read_bytes() for name in files()}
+    before = {name: Path("heads", name).read_bytes() for name in files("heads")}
     load, calls = RealImages.batches, []
 
     def stop(self, *args):
@@ -180,28 +163,9 @@ def test_a_study_that_is_stopped_leaves_earlier_results_as_they_were(stopped_at,
 
     monkeypatch.setattr(RealImages, "batches", stop)
     assert heads(*VIT, "--data=digits", "--query=0,0") == 130
-    assert before == {name: Path("heads", name).read_bytes() for name in files()}
-
-
-@pytest.mark.parametrize(
-    ("flags", "messages"),
-    [
-        (["heads", "tiny", "--images=0", "--batch_size=-1"], ["--images 0", "--batch_size -1", "from 1"]),
-        (["heads", "tiny", "--query=3"], ["--query 3", "2 values"]),
-        (["heads", "tiny", "--query=-1,2"], ["--query -1", "from 0"]),
-        (["heads", "tiny", "--vectorize=rows"], ["--vectorize", "rows", "map, query"]),
-        (["heads", "tiny", "--head=1"], ["--head", "no such flag"]),
-        (["heads", "timm:resnet18", "--device=cpu"], ["no attention whose heads can be seen"]),
-        (["head"], ["did you mean 'heads'"]),
-        ([""], ["allowed are heads"]),
-    ],
-    ids=str,
-)
-def test_mistakes_are_lines_with_exit_code_2_and_nothing_is_written(flags, messages, capsys):
-    assert main(["analyze", *flags]) == 2
-    printed = capsys.readouterr().err
-    assert printed.startswith("shvit-pl analyze")
-    assert "Traceback" not in printed
-    for text in messages:
-        assert text in printed
-    assert os.listdir() == []
+    assert before == {name: Path("heads", name).read_bytes() for name in files("heads")}
+    path = Path("heads", ["mine.txt", "figures/mine.txt"][stopped_at])
+    path.write_text("mine")
+    assert heads(*VIT) == 2
+    assert "--output 'heads': it holds other files; give a new folder." in capsys.readouterr().err
+    assert path.read_text() == "mine"

@@ -1,6 +1,8 @@
 """The paper's scores, which head is called important, and the paper's numbers beside the networks that they are of."""
 
 import json
+from statistics import mean
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -8,26 +10,18 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from shvit_pl.analysis.heads.attention import AttentionLayer
-from shvit_pl.analysis.heads.findings import Findings, LayerResult, Scores
-from shvit_pl.analysis.heads.maps import LayerMaps
-from shvit_pl.analysis.heads.paper import differences_from_paper, paper_heads
-from shvit_pl.analysis.heads.study import study
+from shvit_pl.analysis.heads.findings import LayerResult, differences_from_paper, paper_heads
+from shvit_pl.analysis.heads.report import study
 from shvit_pl.analysis.heads.subject import Reference, Subject, open_subject
 from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.models.open_network import OpenedNetwork
-from tests.analysis.heads.studies import heads, rows, summary
+from tests.analysis.studies import facts, heads, rows
 
 DEIT = "timm:deit_tiny_patch16_224"
 
 
 def layer(without, alone, intact=70.0):
     return LayerResult(1, "attn", intact, torch.rand(4, len(without)), tuple(without), tuple(alone))
-
-
-def test_the_score_of_a_layer_is_that_of_the_head_that_costs_least():
-    result = layer(without=(60, 69.5, 50), alone=(10, 5, 65))
-    assert (result.change_without, result.change_alone) == (-0.5, -5)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +38,9 @@ def test_important_is_what_is_missed_most_and_does_most_alone(without, alone, im
     assert (result.important, result.redundant) == (important, redundant)
 
 
-def test_the_spread_is_that_of_images_and_a_single_head_has_none():
+def test_a_layer_has_the_score_of_its_best_head_and_the_spread_of_its_images():
+    result = layer(without=(60, 69.5, 50), alone=(10, 5, 65))
+    assert (result.change_without, result.change_alone) == (-0.5, -5)
     similarities = torch.tensor([[10.0, 30.0], [40.0, 60.0]])
     result = LayerResult(1, "attn", 70, similarities, (1, 2), (1, 2))
     assert result.similarity == 35
@@ -53,32 +49,12 @@ def test_the_spread_is_that_of_images_and_a_single_head_has_none():
     assert (layer((60,), (70,)).similarity, layer((60,), (70,)).spread) == (None, None)
 
 
-class Recorded:
-    """Maps of one layer of two heads."""
-
-    layers = (LayerMaps(torch.full((2, 2), 0.5)),)
+IMAGENET = SimpleNamespace(path="imagenet", rows=50_000, class_names=["x"] * 1000)
 
 
-def test_counts_become_percent():
-    scores = Scores(200, 150, {"attn": torch.tensor([[140, 120], [100, 20]])})
-    (only,) = Findings(subject(), Recorded(), scores).layers
-    assert (only.number, only.name, only.heads, only.intact) == (1, "attn", 2, 75)
-    assert (only.without, only.alone, only.similarity) == ((70, 60), (50, 10), 50)
-
-
-class Images:
-    """A dataset as large as ImageNet's validation split, or not."""
-
-    path = "imagenet"
-
-    def __init__(self, rows=50_000, classes=1000):
-        self.rows, self.class_names = rows, ["x"] * classes
-
-
-def subject(name=DEIT, fresh=False, images=None, pixels=224, labels="dataset"):
+def subject(name=DEIT, fresh=False, images=IMAGENET, pixels=224, labels="dataset"):
     opened = OpenedNetwork(name, nn.Identity(), "timm", 224, fresh=fresh)
-    layers = [AttentionLayer("attn", 2, "", "", -1, 32)]
-    return Subject(HeadsOptions(name), opened, layers, images or Images(), pixels, Reference(labels), [], [], "cpu")
+    return Subject(HeadsOptions(name), opened, [], images, pixels, Reference(labels), [], [], "cpu")
 
 
 @pytest.mark.parametrize(
@@ -88,8 +64,12 @@ def subject(name=DEIT, fresh=False, images=None, pixels=224, labels="dataset"):
         ({"name": f"{DEIT}.fb_in1k"}, 50_000, []),
         ({"fresh": True}, 50_000, ["the weights are fresh, not trained"]),
         ({"name": "timm:vit_tiny_patch16_224"}, 50_000, ["the weights are not those of the authors"]),
-        ({"images": Images(360, 10)}, 50_000, ["the images are those of imagenet, not ImageNet's"]),
-        ({"pixels": 64}, 50_000, ["they have 64 px, not 224"]),
+        (
+            {"images": SimpleNamespace(path="imagenet", rows=360, class_names=["x"] * 10)},
+            50_000,
+            ["the images are from imagenet, not ImageNet"],
+        ),
+        ({"pixels": 64}, 50_000, ["the images have 64 px, not 224"]),
         ({}, 1000, ["heads were left out on 1000 images, not 50000"]),
         ({"labels": "network"}, 50_000, ["the agreement with the intact network is measured, not top-1"]),
     ],
@@ -102,21 +82,15 @@ def deit(heads, **options):
     return VisionTransformer(patch_size=16, embed_dim=192, depth=12, num_heads=heads, **options)
 
 
-def mean(values):
-    return sum(values) / len(values)
-
-
 @pytest.mark.parametrize(("heads", "similarity", "top1"), [(3, 78.3, 72.14), (6, 64.8, 72.95)])
 def test_deit_has_the_means_that_the_paper_says_of_its_last_five_layers(heads, similarity, top1):
     paper = paper_heads(deit(heads))
     assert paper.top1 == top1
     assert round(mean([layer.similarity for layer in paper.layers[7:]]), 1) == similarity
     assert "printed" in paper.confidence
-
-
-def test_deit_of_six_heads_has_the_papers_important_heads():
-    important = [layer.important for layer in paper_heads(deit(6)).layers]
-    assert important == [4, 2, 0, 3, 1, 4, 1, *[None] * 5]
+    assert [layer.important for layer in paper.layers] == (
+        [4, 2, 0, 3, 1, 4, 1, *[None] * 5] if heads == 6 else [None] * 12
+    )
 
 
 def test_swin_is_called_digitized_and_costs_what_the_text_says_of_its_later_layers():
@@ -146,7 +120,7 @@ def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_sa
     opened = OpenedNetwork("deit-6", deit(6, img_size=32).eval(), "timm", 32, fresh=True)
     options = HeadsOptions("deit-6", data="digits", images=2, ablation_images=2, batch_size=2, device="cpu")
     study(open_subject(options, opened), ["test"])
-    layers = rows("layers")
+    layers = rows("heads/layers.csv")
     assert [float(row["paper_similarity_pct"]) for row in layers[:3]] == [63.9, 57.7, 34.8]
     assert [row["paper_most_important_head"] for row in layers[:8]] == ["5", "3", "1", "4", "2", "5", "2", ""]
     for row in layers:
@@ -154,9 +128,9 @@ def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_sa
         assert float(row["similarity_pct_less_paper"]) == pytest.approx(similarity)
         assert row["paper_without_one_change"] != ""
         assert row["without_one_change_less_paper"] == row["one_alone_change_less_paper"] == ""  # of agreement
-    differs = "; ".join(summary()["paper"]["not_the_same_study"])
+    differs = "; ".join(facts("heads/summary.json")["paper"]["not_the_same_study"])
     printed = " ".join(capsys.readouterr().out.split())
-    for text in ("weights are fresh", "those of digits, not ImageNet's", "32 px, not 224", "agreement with the intact"):
+    for text in ("weights are fresh", "from digits, not ImageNet", "32 px, not 224", "agreement with the intact"):
         assert text in differs
         assert text in printed
 
@@ -167,19 +141,19 @@ def test_weights_of_ones_own_are_measured_by_the_labels():
     torch.save(timm.create_model("deit_tiny_patch16_224", img_size=32, **changes).state_dict(), "own.pth")
     flags = ["--checkpoint=own.pth", f"--model_kwargs={json.dumps(changes)}", "--image_size=32", "--labels=dataset"]
     assert heads(DEIT, "--data=digits", "--images=2", "--ablation_images=2", *flags) == 0
-    layers = rows("layers")
+    layers = rows("heads/layers.csv")
     assert {row["score"] for row in layers} == {"top-1"}
     for row in layers:
         for name in ("similarity_pct", "without_one_change", "one_alone_change"):
             assert float(row[f"{name}_less_paper"]) == pytest.approx(float(row[name]) - float(row[f"paper_{name}"]))
-    assert "the weights are not those of the authors" in summary()["paper"]["not_the_same_study"]
+    assert "the weights are not those of the authors" in facts("heads/summary.json")["paper"]["not_the_same_study"]
     assert heads(DEIT, "--data=digits", *flags[:1]) == 2  # of another network
 
 
 @pytest.mark.slow
 def test_swin_at_its_own_size_stands_beside_the_paper():
     assert heads("timm:swin_tiny_patch4_window7_224", "--data=digits", "--images=2", "--ablation_images=1") == 0
-    layers = rows("layers")
+    layers = rows("heads/layers.csv")
     assert [int(row["heads"]) for row in layers] == [3, 3, 6, 6, *[12] * 6, 24, 24]
     assert all("digitized" in row["paper_confidence"] for row in layers)
-    assert len(rows("heads")) == 138
+    assert len(rows("heads/heads.csv")) == 138

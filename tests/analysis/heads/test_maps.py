@@ -13,11 +13,6 @@ from shvit_pl.analysis.options import HeadsOptions
 VIT = AttentionLayer("blocks.0.attn", 3, "", "", -1, 64)
 
 
-@pytest.fixture(scope="module")
-def vit():
-    return timm.create_model("vit_tiny_patch16_224", depth=1)
-
-
 def swin_grid(block, side):
     """The grid of a block of Swin, and for each of its windows the numbers of the tokens in it."""
     model = timm.create_model("swin_tiny_patch4_window7_224", depths=(2, 1, 1, 1))
@@ -44,18 +39,13 @@ def test_a_window_is_put_where_its_tokens_are(block):
             torch.testing.assert_close(seen[0].flatten(), expected + 10_000 * image, equal_nan=True)
 
 
-def test_a_whole_map_loses_the_class_token(vit):
+def test_whole_maps_lose_the_class_token_and_windows_without_a_known_order_are_not_put_together():
+    vit = timm.create_model("vit_tiny_patch16_224", depth=1)
     grid = token_grid(vit, VIT, 1, 197, 197)
     assert grid == TokenGrid(14, 14, 14, prefix=1)
     maps = torch.rand(2, 3, 197, 197)
     torch.testing.assert_close(grid.query_maps(maps, 2, 6, 7), maps[:, :, 1 + 6 * 14 + 7, 1:].unflatten(-1, (14, 14)))
-
-
-def test_tokens_that_are_no_square_have_no_grid(vit):
-    assert token_grid(vit, VIT, 1, 150, 150) is None
-
-
-def test_windows_without_a_known_order_are_not_put_together(vit):
+    assert token_grid(vit, VIT, 1, 150, 150) is None  # no square
     grid = token_grid(vit, VIT, 4, 49, 49)
     assert grid.middle_window
     maps = torch.rand(8, 3, 49, 49)
@@ -84,7 +74,7 @@ def test_pictures_are_the_mean_or_of_one_image():
     assert mean.drawn_image is None
     *_, (last, _) = subject.batches(subject.compared_rows)
     torch.testing.assert_close(one.drawn_image, subject.pixels(last)[1])
-    side = mean.grid_side
+    side = mean.first_grid.side
     assert (mean.layers[0].query, one.layers[0].query) == (((side // 2 + 0.5) / side,) * 2, (0.5 / side,) * 2)
     assert not torch.equal(mean.layers[0].picture / 6, one.layers[0].picture)
     for picture in (mean.layers[0].picture / 6, one.layers[0].picture):

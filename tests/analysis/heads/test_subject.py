@@ -1,10 +1,12 @@
 """What top-1 is measured against, and which networks and flags are refused."""
 
+from types import SimpleNamespace
+
 import pytest
 import timm
 from timm.data import ImageNetInfo
 
-from shvit_pl.analysis.heads.study import study
+from shvit_pl.analysis.heads.report import study
 from shvit_pl.analysis.heads.subject import choose_reference, open_subject, same_classes
 from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.errors import UserError
@@ -13,11 +15,7 @@ from shvit_pl.models.open_network import OpenedNetwork
 DIGITS = [str(digit) for digit in range(10)]
 
 
-class Data:
-    """The classes of a dataset."""
-
-    path = "digits"
-    class_names = DIGITS
+DATA = SimpleNamespace(path="digits", class_names=DIGITS)
 
 
 def network(classes=10, names=DIGITS, fresh=False):
@@ -26,27 +24,22 @@ def network(classes=10, names=DIGITS, fresh=False):
 
 
 @pytest.mark.parametrize(
-    ("changes", "labels", "why"),
+    ("changes", "chosen", "labels", "why"),
     [
-        ({}, "dataset", ""),
-        ({"fresh": True}, "network", "the weights are fresh"),
-        ({"names": None}, "network", "the names of the network's classes are not known"),
-        ({"names": DIGITS[::-1]}, "network", "the network's classes are not those of digits"),
-        ({"classes": 1000, "names": None}, "network", "the network has 1000 classes, and digits has 10"),
+        ({}, None, "dataset", ""),
+        ({"fresh": True}, None, "network", "the weights are fresh"),
+        ({"names": None}, None, "network", "the names of the network's classes are not known"),
+        ({"names": DIGITS[::-1]}, None, "network", "the network's classes are not those of digits"),
+        ({"classes": 1000, "names": None}, None, "network", "the network has 1000 classes, and digits has 10"),
+        ({}, "network", "network", "--labels network is given"),
+        ({"names": None}, "dataset", "dataset", ""),
     ],
 )
-def test_labels_are_the_datasets_only_where_the_network_predicts_them(changes, labels, why):
-    reference = choose_reference(network(**changes), Data(), None)
+def test_labels_are_the_datasets_only_where_the_network_predicts_them(changes, chosen, labels, why):
+    reference = choose_reference(network(**changes), DATA, chosen)
     assert (reference.labels, reference.why) == (labels, why)
     assert (reference.score == "top-1") == (labels == "dataset")
     assert why in reference.sentence
-
-
-def test_labels_can_be_chosen():
-    assert choose_reference(network(), Data(), "network").labels == "network"
-    assert choose_reference(network(names=None), Data(), "dataset").labels == "dataset"
-    with pytest.raises(UserError, match="--labels dataset: the network has 7 classes and 'digits' has 10"):
-        choose_reference(network(7), Data(), "dataset")
 
 
 def test_imagenet_is_known_by_its_ids_and_by_its_descriptions():
@@ -93,8 +86,8 @@ def test_options_that_contradict_each_other_are_refused(options, message):
             {"network": "timm:vit_tiny_patch16_224", "model_kwargs": {"num_classes": 0}},
             "not a classifier .*num_classes",
         ),
-        ({"network": "timm:resnet18"}, "no attention whose heads can be seen.*timm:deit_tiny"),
-        ({"network": "s3_no_attention"}, "no attention whose heads can be seen"),
+        ({"network": "timm:resnet18"}, "no attention heads found.*timm:deit_tiny"),
+        ({"network": "s3_no_attention"}, "no attention heads found"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_anything_is_written(options, message, tmp_path):

@@ -16,15 +16,9 @@ def options(*args):
     return read_options(BenchmarkOptions, args, command="benchmark", description="", positional=["models"])
 
 
-def benchmark(*flags, models=TINY, beside=()):
-    """`shvit-pl benchmark` of `tiny` at 64 pixels; returns the exit code."""
-    return main(["benchmark", *beside, *models, *QUICK, *flags])
-
-
-def rows(folder="benchmark"):
-    with (Path(folder) / "benchmark.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def environment(folder="benchmark"):
-    return json.loads((Path(folder) / "environment.json").read_text())
+def benchmark(*flags, models=TINY):
+    """The rows and `environment.json` of `shvit-pl benchmark` of `tiny` at 64 pixels."""
+    assert main(["benchmark", *models, *QUICK, *flags]) == 0
+    with Path("benchmark/benchmark.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return rows, json.loads(Path("benchmark/environment.json").read_text())

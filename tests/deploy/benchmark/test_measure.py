@@ -3,7 +3,7 @@
 import torch
 
 from shvit_pl.deploy.benchmark import measure
-from shvit_pl.deploy.benchmark.measure import PeakMemory, officially_timed
+from shvit_pl.deploy.benchmark.measure import officially_timed, peak_memory
 from shvit_pl.deploy.timing import Work
 
 MEGABYTE = 1_000_000
@@ -17,8 +17,7 @@ def test_what_a_call_holds_at_once_is_counted_and_what_it_gives_back_is_not():
         third = torch.empty(2 * MEGABYTE, dtype=torch.uint8)
         del second, third
 
-    peak = PeakMemory(torch.device("cpu")).of(call)
-    assert 4 * MEGABYTE <= peak < 4.01 * MEGABYTE
+    assert 4 * MEGABYTE <= peak_memory(call, torch.device("cpu")) < 4.01 * MEGABYTE
 
 
 def test_the_official_timing_is_the_batch_over_the_mean_after_a_warm_up(monkeypatch):
@@ -28,12 +27,10 @@ def test_the_official_timing_is_the_batch_over_the_mean_after_a_warm_up(monkeypa
         def time(self):
             return self.now
 
-    clock = Clock()
-    durations = iter([5.0] * 2 + [1.0, 2.0, 3.0])
+    clock, durations = Clock(), iter([5.0] * 2 + [1.0, 2.0, 3.0])
 
     def call():
         clock.now += next(durations)
 
     monkeypatch.setattr(measure, "time", clock)
-    rate = officially_timed(Work(call, 4, torch.device("cpu")), warm_up=10, seconds=6)
-    assert rate.rounds == (4 / 2.0,)
+    assert officially_timed(Work(call, 4, torch.device("cpu")), warm_up=10, seconds=6).rounds == (4 / 2.0,)

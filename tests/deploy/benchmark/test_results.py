@@ -8,17 +8,15 @@ from pathlib import Path
 import pytest
 import timm
 
-from shvit_pl.deploy.benchmark import results
 from shvit_pl.deploy.benchmark.accuracy import IMAGENET, PEERS, draw, known_accuracy
 from shvit_pl.deploy.benchmark.cells import plan
-from shvit_pl.deploy.benchmark.results import check_output, ratio, read_earlier
+from shvit_pl.deploy.benchmark.results import ENVIRONMENT, TABLE, check_output, ratio, read_earlier
+from shvit_pl.deploy.measuring import write_results
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import open_network
 from tests.deploy.benchmark.small import options
 
 UNDER = {"task": "infer", "device": "a device", "threads": 1, "torch": "2"}
-
-
 KEY = {"model": "a", "runtime": "torch", "mode": "eager", "dtype": "fp32", "batch_size": 2, "image_size": 64}
 GROUPS = plan(options("a", "--batch_size=2", "--mode=eager,official"), {"a": 64}, "cpu")
 
@@ -33,13 +31,10 @@ def test_a_design_has_the_papers_accuracy_at_the_papers_size_alone(name, pixels,
     assert found is None or (found.dataset == IMAGENET and "Table 2" in found.source)
 
 
-def test_peers_have_the_papers_accuracy_at_their_size_alone():
+def test_peers_are_models_of_timm_with_the_papers_accuracy_at_their_size_alone():
     opened = open_network("timm:mobilenetv3_small_100")
     assert known_accuracy(opened, 224).top1 == 67.4
     assert known_accuracy(opened, 256) is None
-
-
-def test_peers_are_models_of_timm_with_the_papers_image_size_or_its_own():
     with PEERS.open(newline="") as file:
         for line in csv.DictReader(file):
             assert timm.is_model(line["timm"]), line
@@ -47,12 +42,9 @@ def test_peers_are_models_of_timm_with_the_papers_image_size_or_its_own():
 
 
 def test_only_accuracies_of_the_same_dataset_share_a_picture():
-    row = {"mode": "eager", "runtime": "torch", "dtype": "fp32", "batch_size": 1, "image_size": 64}
     known = [
-        {**row, "model": "a", "images_per_second": 10.0, "top1": 70.0, "top1_dataset": "x", "top1_source": "run"},
-        {**row, "model": "b", "images_per_second": 20.0, "top1": 60.0, "top1_dataset": "x", "top1_source": "run"},
-        {**row, "model": "c", "images_per_second": 20.0, "top1": 60.0, "top1_dataset": "y", "top1_source": "run"},
-        {**row, "model": "d", "images_per_second": 20.0, "top1": None, "top1_dataset": None, "top1_source": None},
+        KEY | {"model": name, "images_per_second": 10.0, "top1": top1, "top1_dataset": dataset, "top1_source": "run"}
+        for name, top1, dataset in (("a", 70.0, "x"), ("b", 60.0, "x"), ("c", 60.0, "y"), ("d", None, None))
     ]
     figures = draw(known, UNDER)
     assert list(figures) == ["accuracy.png", "accuracy_2.png"]
@@ -63,7 +55,8 @@ def test_only_accuracies_of_the_same_dataset_share_a_picture():
 @pytest.fixture
 def earlier():
     """A folder of a benchmark with one row."""
-    results.write(Path("earlier"), [KEY | {"images_per_second": 2.0}], {"conditions": UNDER}, {})
+    table = (TABLE, [KEY | {"images_per_second": 2.0}])
+    write_results(Path("earlier"), table, (ENVIRONMENT, {"conditions": UNDER}), {})
     return "earlier"
 
 
@@ -74,28 +67,25 @@ def test_ratios_to_an_earlier_benchmark_are_row_by_row(earlier):
     assert read_earlier(None, UNDER, GROUPS) is None
 
 
-@pytest.mark.parametrize("change", [{"device": "another"}, {"threads": 99}, {"torch": "1.0"}, {"task": "train"}])
-def test_other_conditions_are_refused_with_the_difference(earlier, change):
-    ((name, value),) = change.items()
-    message = f"other conditions.*{name} is {UNDER[name]} there and {value} here"
-    with pytest.raises(UserError, match=f"--compare.*{message}"):
-        read_earlier(earlier, UNDER | change, GROUPS)
-    with pytest.raises(UserError, match=f"--output.*{message}"):
-        check_output(Path(earlier), UNDER | change)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        *[(content, "no whole benchmark") for content in ("", "{", '{"conditions": 3}')],
+        (json.dumps({"conditions": UNDER | {"device": "another"}}), "other conditions: device is another there and a "),
+        (json.dumps({"conditions": UNDER | {"threads": 9, "torch": 1, "task": 0, "a": 0}}), "torch is 1.*and 1 more"),
+    ],
+)
+def test_a_damaged_benchmark_and_other_conditions_are_refused_with_the_difference(earlier, content, message):
+    Path(earlier, "environment.json").write_text(content)
+    with pytest.raises(UserError, match=f"--compare 'earlier': .*{message}"):
+        read_earlier(earlier, UNDER, GROUPS)
+    with pytest.raises(UserError, match=f"--output 'earlier': .*{message}"):
+        check_output(Path(earlier), UNDER)
 
 
 def test_other_rows_are_refused(earlier):
     with pytest.raises(UserError, match=r"none of these rows.*there it is a, torch, eager, fp32, 2, 64"):
         read_earlier(earlier, UNDER, plan(options("a", "--batch_size=3"), {"a": 64}, "cpu"))
-
-
-@pytest.mark.parametrize("content", ["", "{", '{"conditions": 3}'])
-def test_a_damaged_benchmark_is_refused(earlier, content):
-    Path(earlier, "environment.json").write_text(content)
-    with pytest.raises(UserError, match="--compare 'earlier': no whole benchmark"):
-        read_earlier(earlier, UNDER, GROUPS)
-    with pytest.raises(UserError, match=r"--output 'earlier': its environment\.json is damaged"):
-        check_output(Path(earlier), UNDER)
 
 
 def test_a_benchmark_alike_may_be_replaced_and_other_files_may_not(earlier):

@@ -1,10 +1,10 @@
-"""Networks as training leaves them: every tensor shows in the outputs, and outputs are of ordinary size."""
+"""Images of a run, and what is written into exported files."""
+
+import json
 
 import torch
-from torch import nn
 
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.models import create_model
 
 
 def pictures(number, side):
@@ -14,17 +14,22 @@ def pictures(number, side):
     return torch.cat([batch["image"] for batch in data.validation_sample(number)])
 
 
-@torch.no_grad()
-def settle(name, side, seed=0, **design):
-    """A network of a design, perturbed, whose BatchNorms have seen real images of this size."""
-    model = create_model(name, num_classes=10, **design)
-    generator = torch.Generator().manual_seed(seed)
-    for key, tensor in model.named_parameters():
-        if tensor.ndim == 1:
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.5 + (0 if key.endswith("bias") else 0.5))
-        else:
-            tensor.copy_(torch.randn(tensor.shape, generator=generator) * tensor[0].numel() ** -0.5)
-    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d)):
-        norm.momentum = None  # the mean of all batches
-    model.train()(pictures(32, side))
-    return model.eval()
+def read_metadata(format_, path):
+    """The metadata in a file of a format."""
+    if format_ == "onnx":
+        import onnx
+
+        return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    if format_ == "torch-export":
+        extra = {"metadata.json": ""}
+        torch.export.load(path, extra_files=extra)
+        return json.loads(extra["metadata.json"])
+    if format_ == "coreml":
+        import coremltools as ct
+
+        found = ct.utils.load_spec(str(path)).description.metadata.userDefined
+        return {key.removeprefix("shvit_pl."): value for key, value in found.items()}
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(path)
+    return json.loads(program.load_method("metadata").execute([])[0])

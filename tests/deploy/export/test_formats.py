@@ -11,32 +11,41 @@ from shvit_pl.cli import main
 from shvit_pl.deploy.export.export import Graph
 from shvit_pl.deploy.options import FORMATS
 from shvit_pl.deploy.passes import fused
-from tests.deploy.export.mil import read_program
-from tests.deploy.export.networks import pictures, settle
-from tests.hub.runs import network
+from shvit_pl.models import create_model
+from tests.deploy.export.mil import Program
+from tests.deploy.export.networks import pictures, read_metadata
+from tests.hub.runs import lively, network
 
 MULTI_HEAD = {"name": "tiny", "patch_size": 4, "stages": 4, "mixers": ("multi_head",) * 4}
-QUICK = ["onnx", "torch-export"]
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 slow = pytest.mark.slow
-EACH = [*QUICK, pytest.param("coreml", marks=slow), pytest.param("executorch", marks=slow)]
+EACH = ["onnx", "torch-export", pytest.param("coreml", marks=slow), pytest.param("executorch", marks=slow)]
 
 
 def load(format_, path):
     """What runs a file: for CoreML, which runs on macOS only, an evaluation of the saved program."""
     runs_here = FORMATS[format_].runs_here
-    return FORMATS[format_].load_module().load(path) if runs_here else read_program(path)
+    return FORMATS[format_].load_module().load(path) if runs_here else Program(path)
 
 
 def relative(found, expected):
     return ((found - expected).abs().max() / expected.abs().max()).item()
 
 
-MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+def settled(design, side):
+    """A network whose BatchNorms have seen real images of this size."""
+    model = lively(create_model(num_classes=10, **design), 0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
+            module.reset_running_stats()
+    model.train()(pictures(32, side))
+    return model.eval()
 
 
 @torch.inference_mode()
-def check(format_, model, tmp_path, side):
+def check(format_, design, tmp_path, side):
     """A file of pixels to probabilities gives those of the network, in several batch sizes where it can."""
+    model = settled(design, side)
     module, path = FORMATS[format_].load_module(), tmp_path / f"file{FORMATS[format_].suffix}"
     options = {"half": False} if format_ == "coreml" else {}
     normalized = pictures(4, side)
@@ -50,24 +59,19 @@ def check(format_, model, tmp_path, side):
     torch.testing.assert_close(outputs.sum(-1), torch.ones(4))
     assert relative(outputs.log().diff(), expected.diff()) < 1e-4  # without the constant that softmax removes
     assert not torch.equal(outputs[0], outputs[1])  # the outputs depend on the image
-    assert json.loads(module.read_metadata(path)["labels"]) == ["a", "b"]
+    assert json.loads(read_metadata(format_, path)["labels"]) == ["a", "b"]
 
 
 @pytest.mark.parametrize("format_", EACH)
 def test_a_small_network_in_batches_of_one_and_of_three(format_, tmp_path):
-    check(format_, settle("tiny", 64, depth=(1, 1, 1)), tmp_path, 64)
+    check(format_, {"name": "tiny", "depth": (1, 1, 1)}, tmp_path, 64)
 
 
 @slow
 @pytest.mark.parametrize("format_", list(FORMATS))
-def test_s1(format_, tmp_path):
-    check(format_, settle("s1", 224), tmp_path, 224)
-
-
-@slow
-@pytest.mark.parametrize("format_", list(FORMATS))
-def test_many_heads_in_four_stages_with_a_small_patch(format_, tmp_path):
-    check(format_, settle(**MULTI_HEAD, side=64), tmp_path, 64)
+@pytest.mark.parametrize(("design", "side"), [({"name": "s1"}, 224), (MULTI_HEAD, 64)], ids=["s1", "many heads"])
+def test_s1_and_many_heads_in_four_stages_with_a_small_patch(format_, design, side, tmp_path):
+    check(format_, design, tmp_path, side)
 
 
 @slow
@@ -76,12 +80,12 @@ def test_a_distilled_run_gives_the_mean_of_its_classifiers(format_, distilled_ru
     path = tmp_path / f"file{FORMATS[format_].suffix}"
     dtype = ["--dtype=fp32"] if format_ == "coreml" else []
     assert main(["export", str(distilled_run), f"--format={format_}", f"--output={path}", *dtype]) == 0
-    module, exported = FORMATS[format_].load_module(), load(format_, path)
+    exported = load(format_, path)
     images = pictures(3, 64)
     with torch.inference_mode():
         outputs = torch.cat([exported(image[None]) for image in images])
         assert relative(outputs, network(distilled_run / "checkpoints" / "best.ckpt")(images)) < 1e-4
-    assert json.loads(module.read_metadata(path)["labels"]) == [str(digit) for digit in range(10)]
+    assert json.loads(read_metadata(format_, path)["labels"]) == [str(digit) for digit in range(10)]
 
 
 @slow

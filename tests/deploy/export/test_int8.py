@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from shvit_pl.cli import main
-from shvit_pl.deploy import onnx_runtime
+from tests.deploy.export.networks import read_metadata
 
 pytestmark = pytest.mark.slow
 
@@ -24,14 +24,11 @@ def test_int8_is_smaller_and_says_what_it_costs(run, capfd):
     assert kinds.count("QuantizeLinear") >= kinds.count("Conv") > 0
     assert main(["export", str(run), "--format=onnx", "--output=float.onnx"]) == 0
     assert Path("a.onnx").stat().st_size < 0.5 * Path("float.onnx").stat().st_size
-    assert (
-        onnx_runtime.read_metadata(Path("a.onnx"))["labels"] == onnx_runtime.read_metadata(Path("float.onnx"))["labels"]
-    )
+    assert read_metadata("onnx", "a.onnx")["labels"] == read_metadata("onnx", "float.onnx")["labels"]
 
 
 def test_int8_that_costs_too_much_is_not_written(plain_run, capsys):
-    flags = ["--int8", "--int8_tolerance=0", "--output=a.onnx"]
-    code = main(["export", str(plain_run), "--format=onnx", *flags])
+    code = main(["export", str(plain_run), "--format=onnx", "--int8", "--int8_tolerance=0", "--output=a.onnx"])
     output = capsys.readouterr()
     if code == 0:  # whatever it measured, file and message agree
         found = re.search(r"int8: top-1 (\S+) % \(float (\S+) %\)", output.out)
@@ -45,6 +42,5 @@ def test_int8_that_costs_too_much_is_not_written(plain_run, capsys):
 
 def test_images_of_other_classes_are_refused(plain_run, image_folder, capsys):
     assert main(["export", str(plain_run), "--format=onnx", "--int8", f"--data={image_folder}", "--output=a.onnx"]) == 2
-    message = capsys.readouterr().err
-    assert "so top-1 means nothing" in message
+    assert "so top-1 means nothing" in capsys.readouterr().err
     assert not Path("a.onnx").exists()

@@ -16,9 +16,12 @@ FILES = {
     "a tab": ("grid:\n\tdata.batch_size: [8]\n", ["line 2", "a tab"]),
     "a binary file": ("\udcff\udcfe\x00", ["not a text file"]),
     "a program": (f"{BASE}grid: !!python/object/apply:os.mkdir [made]\n", [", line 2", "not YAML", "python"]),
-    "a key twice": (f"{GRID}{GRID}", ["line 3", "base is there twice"]),
-    "a flag twice": (f"{BASE}grid:\n  data.batch_size: [8]\n  data.batch_size: [4]\n", ["line 4", "batch_size is"]),
-    "a row twice": ("list: {a: {data.batch_size: 8}, a: {data.batch_size: 4}}\n", ["list.a is there twice"]),
+    "a key twice": (f"{GRID}{GRID}", ["line 3", "base appears twice"]),
+    "a flag twice": (
+        f"{BASE}grid:\n  data.batch_size: [8]\n  data.batch_size: [4]\n",
+        ["line 4", "batch_size appears"],
+    ),
+    "a row twice": ("list: {a: {data.batch_size: 8}, a: {data.batch_size: 4}}\n", ["list.a appears twice"]),
     "a misspelt grid alone": ("gird: {data.batch_size: [8]}\n", ["no sweep file", "did you mean 'grid'"]),
     "a misspelt grid": (f"{BASE}gird: {{data.batch_size: [8]}}\n", ["gird: no such key", "did you mean 'grid'"]),
     "misspelt seeds": (f"{GRID}seed: [1]\n", ["seed: no such key", "did you mean 'seeds'"]),
@@ -84,7 +87,7 @@ SEARCHES = {
     "several seeds": (f"{searched(f'lr: {LR}')}seeds: [0, 1]\n", ["seeds [0, 1]", "one seed"]),
     "a pruner of several objectives": (
         f"{searched(f'lr: {LR}', 'pruner: median, ')}objective: [val/acc1, macs]\n",
-        ["pruner median", "several objectives (val/acc1, macs)", "pruner none, or one objective"],
+        ["pruner median", "not several (val/acc1, macs)", "pruner none, or one objective"],
     ),
     "a pruner of costs": (
         f"{searched(f'lr: {LR}', 'pruner: halving, ')}objective: macs\n",

@@ -1,7 +1,7 @@
 """What a sweep is, and which changes to one that is there are additions."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import yaml
@@ -46,7 +46,7 @@ def from_the_file(facts):
 @pytest.mark.parametrize("definition", [GRID, SEARCH], ids=["grid", "search"])
 @pytest.mark.parametrize("stored", [from_the_study, from_the_file])
 def test_a_definition_comes_back_from_where_it_is_stored(definition, stored):
-    back = Definition.from_dict(stored(definition.as_dict()))
+    back = Definition.from_dict(stored(asdict(definition)))
     assert back == definition
     assert list(back.points) == list(definition.points)
     assert list(back.objectives) == list(definition.objectives)

@@ -5,7 +5,7 @@ import pytest
 from shvit_pl.command_line.config_files import shipped_configs
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.plan.definition import COSTS, short_names
-from shvit_pl.sweep.plan.sweep_file import MONITORS, pick_sweep_file, read_objectives, read_sweep_file
+from shvit_pl.sweep.plan.sweep_file import MONITORS, examples, pick_sweep_file, read_objectives, read_sweep_file
 from tests.sweep.plan.mistakes import SHAPE
 
 GRID = "grid: {model.design.patch_size: [4, 16]}\n"
@@ -38,17 +38,15 @@ def test_a_file_that_is_no_sweep_is_refused_in_one_short_line(mistake, tmp_path)
 
 def test_a_grid_alone_has_one_seed_and_compares_the_accuracy():
     file = read(GRID)
-    assert file.grid == {"model.design.patch_size": [4, 16]}
+    assert (file.kind, len(file.cells), file.search) == ("grid", 2, None)
     assert (file.base, file.seeds, file.objectives) == ((), (0,), {"val/acc1": "max"})
-    assert file.rows is None
-    assert file.search is None
     assert read(f"{GRID}seeds: [7, 3]").seeds == (7, 3)
 
 
 def test_a_list_has_named_rows_and_one_may_change_nothing():
-    rows = read("list: {as it is: , 4: {model.design.patch_size: 4}}").rows
+    rows = read("list: {as it is: , 4: {model.design.patch_size: 4}}").cells
     assert rows == {"as it is": {}, "4": {"model.design.patch_size": 4}}
-    assert list(read('list: {"two\\n lines": {data.batch_size: 8}}').rows) == ["two lines"]
+    assert list(read('list: {"two\\n lines": {data.batch_size: 8}}').cells) == ["two lines"]
 
 
 @pytest.mark.parametrize("base", ["mine.yaml", "[mine.yaml]"])
@@ -101,7 +99,7 @@ def test_other_configs_are_refused(configs, parts):
 
 
 def test_values_that_look_alike_may_differ():
-    assert len(read("grid: {model.optim.lr: [1.0e-3, 2.0e-3], data.augment: [none, null]}").grid) == 2
+    assert len(read("grid: {model.optim.lr: [1.0e-3, 2.0e-3], data.augment: [none, null]}").cells) == 4
 
 
 def test_the_flags_that_a_sweep_varies_are_those_of_all_rows():
@@ -133,22 +131,22 @@ def test_a_loss_and_a_cost_are_low_when_good(name):
 
 
 def test_what_a_search_leaves_out_has_a_default():
-    search = read("search: {space: {model.optim.lr: {low: 0.1, high: 1}}}").search
-    assert (search.n_trials, search.sampler, search.pruner) == (20, "", "none")
+    file = read("search: {space: {model.optim.lr: {low: 0.1, high: 1}}}")
+    assert (len(file.cells), file.search["sampler"], file.search["pruner"]) == (20, "", "none")
 
 
 @pytest.mark.parametrize(("pruner", "objective"), [("median", "val/loss"), ("none", "[val/acc1, macs]")])
 def test_a_pruner_follows_a_metric_and_none_needs_none(pruner, objective):
     text = f"search: {{pruner: {pruner}, space: {{model.optim.lr: {{low: 0.1, high: 1}}}}}}\nobjective: {objective}\n"
-    assert read(text).search.pruner == pruner
+    assert read(text).search["pruner"] == pruner
 
 
 def test_ends_short_ranges_of_whole_numbers_and_choices_can_be_tried_before():
     file = read("search: {space: {a: {low: 0.5, high: 9}, b: [x, y], c: {low: 1, high: 5, step: 2}}}")
     first = {"a": 0.5, "b": "x", "c": 1}
     changed = [{}, {"a": 9}, {}, {"b": "y"}, {}, {"c": 3}, {"c": 5}]
-    assert file.search.examples() == [first | change for change in changed]
-    assert read("search: {space: {c: {low: 1, high: 500}}}").search.examples() == [{"c": 1}, {"c": 500}]
+    assert examples(file.search["space"]) == [first | change for change in changed]
+    assert examples({"c": {"low": 1, "high": 500}}) == [{"c": 1}, {"c": 500}]
 
 
 def test_a_grid_has_every_combination_in_the_order_of_the_file():

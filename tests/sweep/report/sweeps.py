@@ -18,39 +18,34 @@ _SEEDS = (0, 1, 2)
 _VERSIONS = {"python": "3.12.3", "shvit-pl": "0.1.0", "torch": "2.9.1", "lightning": "2.6.6", "timm": "1.0.31"}
 
 
-def cube(effects=None, noise=0.002, seeds=_SEEDS, draw=0, interaction=0.0, title="macro cube on digits"):
+def cube(effects=EFFECTS, noise=0.002, seeds=_SEEDS, draw=0, interaction=0.0):
     """A full 2 x 2 x 2 cube: accuracy is the sum of the effects, an offset of the seed and noise of its own.
 
     `interaction` is added where patch_size and stages both are at their second level.
     """
-    effects = EFFECTS if effects is None else effects
     rng = np.random.default_rng(draw)
     offsets = {seed: rng.normal(0, 0.004) for seed in seeds}
     cells = []
     for values in product(*LEVELS.values()):
-        second = {flag.split(".")[-1]: value == LEVELS[flag][1] for flag, value in zip(LEVELS, values, strict=True)}
-        mean = 0.94 + sum(effects.get(name, 0.0) for name, is_second in second.items() if is_second)
-        mean += interaction * (second["patch_size"] and second["stages"])
         choices = dict(zip(LEVELS, values, strict=True))
-        name = ", ".join(f"{flag.split('.')[-1]} {value}" for flag, value in choices.items())
+        short = {flag.split(".")[-1]: value for flag, value in choices.items()}
+        second = {flag.split(".")[-1] for flag, value in choices.items() if value == LEVELS[flag][1]}
+        mean = 0.94 + sum(effects.get(name, 0.0) for name in short if name in second)
+        mean += interaction * ({"patch_size", "stages"} <= second)
         runs = [done(choices, seed, mean + offsets[seed] + rng.normal(0, noise), rng) for seed in seeds]
-        cells.append(Cell(name, choices, tuple(runs)))
-    return Results(title, "grid", {"val/acc1": "max"}, tuple(cells))
+        cells.append(Cell(", ".join(f"{name} {value}" for name, value in short.items()), choices, tuple(runs)))
+    return Results("macro cube on digits", "grid", {"val/acc1": "max"}, tuple(cells))
 
 
 def done(choices, seed, accuracy, rng=None):
     """A run that ended well with this accuracy."""
     rng = rng or np.random.default_rng(seed)
-    command = command_of(choices, seed)
+    flags = " ".join(f"--{flag} {value}" for flag, value in choices.items())
+    command = f"shvit-pl fit --config s1.yaml {flags} --seed_everything {seed}"
     noise = [*rng.normal(0, 0.004, size=9), 0.0]
-    curve = [(epoch, accuracy - 0.6 * 0.4**epoch + off) for epoch, off in zip(range(1, 11), noise, strict=True)]
+    curve = [(epoch, accuracy - 0.6 * 0.4**epoch + off) for epoch, off in enumerate(noise, start=1)]
     folder = f"runs/{'-'.join(str(value) for value in choices.values())}-s{seed}"
     return Run(seed, "done", summary(choices, seed, accuracy, rng), {"val/acc1": curve}, folder, command)
-
-
-def command_of(choices, seed):
-    flags = " ".join(f"--{flag} {value}" for flag, value in choices.items())
-    return f"shvit-pl fit --config s1.yaml {flags} --seed_everything {seed}"
 
 
 def summary(choices, seed, accuracy, rng):
@@ -72,7 +67,7 @@ def summary(choices, seed, accuracy, rng):
         "monitor": "val/acc1", "best_epoch": 8, "epochs_trained": 10, "wall_seconds": 151.2 + 3 * seed,
         "images_per_second": round(61 * (patch / 4) ** 0.5 * (0.8 if attention else 1) * rng.uniform(0.95, 1.05), 1),
         "peak_memory_mb": 812.0 / (patch / 4) ** 0.5 + 5 * seed, "peak_memory_of": "the process",
-        "versions": _VERSIONS, "command": command_of(choices, seed),
+        "versions": _VERSIONS,
     }  # fmt: skip
 
 
@@ -104,13 +99,20 @@ def with_speed(results, compiled=True):
     return replace(results, speed={"conditions": conditions, "cells": cells})
 
 
-def unfinished():
-    """A cube of which 12 runs are done, one failed, two run and the rest waits."""
-    whole = with_speed(cube())
-    states = ["done"] * 4 + ["failed"] + ["done"] * 8 + ["running"] * 2 + ["waiting"] * 9
-    runs = iter([at(run, state) for run, state in zip(_runs(whole), states, strict=True)])
-    cells = tuple(replace(cell, runs=tuple(next(runs) for _ in cell.runs)) for cell in whole.cells)
-    return replace(whole, cells=cells, speed=None)
+def with_runs(results, change):
+    """The sweep with every run changed by a function."""
+    cells = (replace(cell, runs=tuple(map(change, cell.runs))) for cell in results.cells)
+    return replace(results, cells=tuple(cells))
+
+
+def with_summaries(results, **values):
+    """The sweep with these values in every summary."""
+    return with_runs(results, lambda run: replace(run, summary={**run.summary, **values}))
+
+
+def validated_once(results):
+    """The same with the last validation alone, as after a single epoch."""
+    return with_runs(results, lambda run: replace(run, curves={"val/acc1": [(1.0, run.curves["val/acc1"][-1][1])]}))
 
 
 def at(run, state):
@@ -125,29 +127,15 @@ def at(run, state):
     return replace(run, state=state, summary=None, curves={}, folder=None)
 
 
-def with_summaries(results, **values):
-    """The sweep with these values in every summary."""
-    cells = (
-        replace(cell, runs=tuple(replace(run, summary={**run.summary, **values}) for run in cell.runs))
-        for cell in results.cells
-    )
-    return replace(results, cells=tuple(cells))
-
-
-def validated_once(results):
-    """The same with the last validation alone, as after a single epoch."""
-    cells = (
-        replace(cell, runs=tuple(replace(run, curves={"val/acc1": [(1.0, _last(run))]}) for run in cell.runs))
-        for cell in results.cells
-    )
-    return replace(results, cells=tuple(cells))
+def unfinished():
+    """A cube of which 12 runs are done, one failed, two run and the rest waits."""
+    states = iter(["done"] * 4 + ["failed"] + ["done"] * 8 + ["running"] * 2 + ["waiting"] * 9)
+    return with_runs(cube(), lambda run: at(run, next(states)))
 
 
 def nothing_done():
     """A cube of which all runs wait."""
-    whole = cube()
-    waiting = (replace(cell, runs=tuple(at(run, "waiting") for run in cell.runs)) for cell in whole.cells)
-    return replace(whole, cells=tuple(waiting))
+    return with_runs(cube(), lambda run: at(run, "waiting"))
 
 
 def search(trials=20, objectives=None):
@@ -176,11 +164,3 @@ def listed():
         runs = [done(choices, seed, 0.95 + gains[name] + rng.normal(0, 0.001), rng) for seed in _SEEDS]
         cells.append(Cell(name, choices, tuple(runs)))
     return Results("recipes", "list", {"val/acc1": "max"}, tuple(cells))
-
-
-def _runs(results):
-    return [run for cell in results.cells for run in cell.runs]
-
-
-def _last(run):
-    return run.curves["val/acc1"][-1][1]

@@ -5,48 +5,34 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t
 
-from shvit_pl.sweep.report.comparisons import compare
-from shvit_pl.sweep.report.statistics import Estimate, cell_variances, corrected, estimate
+from shvit_pl.sweep.report.comparisons import Estimate, cell_variances, compare, corrected, estimate
 from shvit_pl.sweep.report.table import make_table
-from tests.sweep.report.sweeps import at, cube, listed, search, sweep, with_speed
+from tests.sweep.report.sweeps import at, cube, listed, search, sweep, with_runs, with_speed
 
-NONE = {}
+SQUARE = {("a", "c"): {0: 90.0}, ("b", "c"): {0: 91.0}, ("a", "d"): {0: 92.0}, ("b", "d"): {0: 93.0}}
 
 
 def effects(results):
     return compare(make_table(results))
 
 
-def mains(results, key="val/acc1"):
-    return {main.contrast.text: main.gains[key] for main in effects(results).main}
-
-
-def costs(results):
-    return effects(results).main[0].costs
+def mains(results):
+    return {main.name: main.gains["val/acc1"] for main in effects(results).main}
 
 
 def test_a_main_effect_is_the_mean_paired_difference_with_the_t_interval_in_closed_form():
     found = mains(sweep({("a",): {0: 90.0, 1: 91.0, 2: 92.0}, ("b",): {0: 91.0, 1: 93.0, 2: 95.0}}))["x b instead of a"]
     mean, error = 2.0, 1.0 / np.sqrt(3)  # of the differences 1, 2 and 3
-    assert found.mean == pytest.approx(mean)
-    assert found.low == pytest.approx(mean - t.ppf(0.975, 2) * error)
-    assert found.high == pytest.approx(mean + t.ppf(0.975, 2) * error)
+    half = t.ppf(0.975, 2) * error
+    assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - half, mean + half))
     assert found.p == pytest.approx(2 * t.sf(mean / error, 2))
     assert (found.seeds, found.pairs, found.planned) == (3, 3, 3)
 
 
-def test_seeds_are_paired_so_that_what_they_share_is_no_noise():
+def test_noise_that_cells_share_by_seed_cancels():
     shared = {0: 80.0, 1: 95.0, 2: 60.0}
     other = {seed: value + gain for (seed, value), gain in zip(shared.items(), (1.0, 1.1, 0.9), strict=True)}
     assert mains(sweep({("a",): shared, ("b",): other}))["x b instead of a"].is_significant
-
-
-def test_a_third_level_is_compared_with_the_first():
-    found = mains(sweep({("a",): {0: 90.0, 1: 90.5}, ("b",): {0: 91.0, 1: 92.0}, ("c",): {0: 93.0, 1: 95.5}}))
-    assert {text: one.mean for text, one in found.items()} == {
-        "x b instead of a": pytest.approx(1.25),
-        "x c instead of a": pytest.approx(4.0),
-    }
 
 
 def test_an_interaction_is_the_difference_of_the_differences():
@@ -60,16 +46,12 @@ def test_an_interaction_is_the_difference_of_the_differences():
     assert each.p == pytest.approx(2 * t.sf(2.5 / (0.1 / np.sqrt(3)), 2))  # one cell has all the noise
 
 
-def test_p_values_are_corrected_as_holm_does():
-    found = corrected([Estimate(1.0, p=p) for p in (0.01, 0.04, 0.03, 0.005)])
-    assert [one.p_corrected for one in found] == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm's steps by hand
-    assert [one.is_significant for one in found] == [True, False, False, True]
-
-
-def test_what_has_no_p_does_not_count_as_a_test():
-    first, second = corrected([Estimate(1.0, p=0.03), Estimate(None)])
-    assert first.p_corrected == pytest.approx(0.03)
-    assert second.p_corrected is None
+def test_p_values_are_corrected_as_holm_does_and_only_those_that_are_known_count():
+    found = corrected([*(Estimate(1.0, p=p) for p in (0.01, 0.04, 0.03, 0.005)), Estimate(None)])
+    assert [one.p_corrected for one in found[:4]] == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm's steps by hand
+    assert [one.is_significant for one in found] == [True, False, False, True, False]
+    assert [one.tests for one in found] == [4, 4, 4, 4, 0]
+    assert found[4].p_corrected is None
 
 
 def test_one_seed_makes_no_interval_and_no_claim():
@@ -77,27 +59,16 @@ def test_one_seed_makes_no_interval_and_no_claim():
         assert (one.low, one.high, one.p, one.is_significant) == (None, None, None, False)
 
 
-def test_seeds_that_agree_exactly_make_no_claim():
-    found = mains(sweep({("a",): {0: 90.0, 1: 91.0, 2: 92.0}, ("b",): {0: 90.5, 1: 91.5, 2: 92.5}}))["x b instead of a"]
-    assert found.mean == pytest.approx(0.5)
-    assert not found.is_significant
-    assert found.p is None
-
-
-def test_a_big_effect_is_significant_with_its_size_and_nothing_else_is():
+def test_only_a_real_effect_or_interaction_is_significant():
     found = mains(cube(effects={"patch_size": -0.05}, noise=0.001))
     assert found["patch_size 16 instead of 4"].is_significant
     assert found["patch_size 16 instead of 4"].mean == pytest.approx(-5, abs=0.3)
     assert not found["stages 4 instead of 3"].is_significant
+    crossed = effects(cube(effects={}, noise=0.0005, interaction=0.03)).interactions
+    assert [one.name for one in crossed if one.gains["val/acc1"].is_significant] == ["patch_size 16 by stages 4"]
 
 
-def test_an_interaction_is_significant_between_the_right_choices():
-    found = effects(cube(effects=NONE, noise=0.0005, interaction=0.03)).interactions
-    seen = [one for one in found if one.gains["val/acc1"].is_significant]
-    assert [(one.first.factor.header, one.second.factor.header) for one in seen] == [("patch_size", "stages")]
-
-
-def families(draws, spread, seeds=3):
+def smallest_p(draws, spread, seeds=3):
     """Corrected and raw smallest p of all six tests of 2 x 2 x 2 cubes without any effect."""
     rng = np.random.default_rng(0)
     cells = np.array(list(product((0, 1), repeat=3)))
@@ -121,7 +92,7 @@ def families(draws, spread, seeds=3):
     ids=["even", "uneven", "one wild"],
 )
 def test_without_effects_at_most_one_cube_in_twenty_makes_any_claim(spread, uncorrected):
-    found = np.array(list(families(300, spread)))
+    found = np.array(list(smallest_p(300, spread)))
     claims, raw_claims = (found < 0.05).sum(axis=0)
     assert binomtest(int(claims), len(found), 0.05, alternative="greater").pvalue > 0.05
     assert raw_claims / len(found) > uncorrected  # so the correction is what holds it
@@ -129,12 +100,8 @@ def test_without_effects_at_most_one_cube_in_twenty_makes_any_claim(spread, unco
 
 def test_runs_that_are_missing_neither_bias_an_effect_nor_crash():
     whole = cube(effects={"patch_size": -0.02, "stages": 0.03, "stage1": 0.01}, noise=0.0)
-    rng = np.random.default_rng(1)
-    cells = []
-    for cell in whole.cells:
-        lost = rng.choice(["failed", "done", "running", "done"], size=len(cell.runs))
-        cells.append(replace(cell, runs=tuple(at(run, state) for run, state in zip(cell.runs, lost, strict=True))))
-    found = mains(replace(whole, cells=tuple(cells)))
+    lost = iter(np.random.default_rng(1).choice(["failed", "done", "running", "done"], size=24))
+    found = mains(with_runs(whole, lambda run: at(run, next(lost))))
     known = {text: one for text, one in found.items() if one.mean is not None}
     expected = {"patch_size 16 instead of 4": -2, "stages 4 instead of 3": 3, "stage1 attention instead of conv": 1}
     assert len(known) >= 2
@@ -145,56 +112,62 @@ def test_runs_that_are_missing_neither_bias_an_effect_nor_crash():
 
 def test_a_level_that_always_fails_has_no_effect_but_the_others_do():
     whole = cube()
-    failed = (replace(cell, runs=tuple(at(run, "failed") for run in cell.runs)) for cell in whole.cells[4:])
+    failed = with_runs(whole, lambda run: at(run, "failed")).cells[4:]
     found = mains(replace(whole, cells=(*whole.cells[:4], *failed)))
     assert found["patch_size 16 instead of 4"] == Estimate(None, planned=12)
     assert found["stages 4 instead of 3"].pairs == 6
 
 
-def test_a_list_that_is_no_product_is_compared_with_its_first_row():
-    found = effects(listed())
-    assert [main.contrast.text for main in found.main] == ["Mixup instead of base", "averaged instead of base"]
-    assert [main.gains["val/acc1"].is_significant for main in found.main] == [True, False]
-    assert found.interactions == []
-
-
-def test_a_list_that_is_a_product_has_factors_where_what_a_row_leaves_out_is_a_level():
-    table = {("a", "c"): {0: 90.0}, ("b", "c"): {0: 91.0}, ("a", "d"): {0: 92.0}, ("b", "d"): {0: 93.0}}
-    whole = sweep(table, kind="list")
+def without_a():
+    """A list that is a product, whose rows leave one level out."""
+    whole = sweep(SQUARE, kind="list")
     bare = (replace(cell, choices={k: v for k, v in cell.choices.items() if v != "a"}) for cell in whole.cells)
-    assert list(mains(replace(whole, cells=tuple(bare)))) == ["y d instead of c", "x b instead of default"]
+    return replace(whole, cells=tuple(bare))
 
 
-def test_a_search_has_no_effects():
-    assert effects(search()).main == []
+def tied():
+    """A grid of which two choices always change together."""
+    whole = sweep(SQUARE)
+    cells = (replace(cell, choices={**cell.choices, "model.z": cell.choices["model.x"] * 2}) for cell in whole.cells)
+    return replace(whole, cells=tuple(cells))
 
 
-def test_choices_that_always_change_together_are_one():
-    table = {("a", "c"): {0: 90.0}, ("b", "c"): {0: 91.0}, ("a", "d"): {0: 92.0}, ("b", "d"): {0: 93.0}}
-    whole = sweep(table)
-    tied = (replace(cell, choices={**cell.choices, "model.z": cell.choices["model.x"] * 2}) for cell in whole.cells)
-    found = mains(replace(whole, cells=tuple(tied)))
-    assert {text: one.mean for text, one in found.items()} == {
-        "x, z b, bb instead of a, aa": pytest.approx(1.0),
-        "y d instead of c": pytest.approx(2.0),
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        (sweep({("a",): {0: 90.0}, ("b",): {0: 91.25}, ("c",): {0: 94.0}}),
+         {"x b instead of a": 1.25, "x c instead of a": 4.0}),
+        (tied(), {"x, z b, bb instead of a, aa": 1.0, "y d instead of c": 2.0}),
+        (without_a(), {"y d instead of c": 2.0, "x b instead of default": 1.0}),
+        (sweep({("a", "c"): {0: 90.0}, ("b", "d"): {0: 91.0}, ("b", "e"): {0: 92.0}}),
+         {"b, d instead of a, c": 1.0, "b, e instead of a, c": 2.0}),
+        (search(), {}),
+    ],
+    ids=["three levels", "tied", "list that is a product", "grid that can't be told apart", "search"],
+)  # fmt: skip
+def test_each_level_is_compared_with_the_first_where_the_choices_can_be_told_apart(results, expected):
+    found = mains(results)
+    assert list(found) == list(expected)
+    assert [one.mean for one in found.values()] == pytest.approx(list(expected.values()))
+
+
+def test_a_list_that_is_no_product_is_compared_with_its_first_row():
+    found = mains(listed())
+    assert {name: one.is_significant for name, one in found.items()} == {
+        "Mixup instead of base": True,
+        "averaged instead of base": False,
     }
-
-
-def test_a_grid_whose_choices_cannot_be_told_apart_is_compared_with_its_first_cell():
-    found = mains(sweep({("a", "c"): {0: 90.0}, ("b", "d"): {0: 91.0}, ("b", "e"): {0: 92.0}}))
-    assert list(found) == ["b, d instead of a, c", "b, e instead of a, c"]
+    assert effects(listed()).interactions == []
 
 
 def test_costs_are_geometric_means_of_ratios():
-    main = effects(with_speed(cube())).main[0]
-    slow, fast = [], []
-    for cell, rate in with_speed(cube()).speed["cells"].items():
-        (fast if cell.startswith("patch_size 16") else slow).append(rate["eager"])
-    expected = np.exp(np.mean(np.log(fast)) - np.mean(np.log(slow)))
-    assert main.costs["inference_eager"].mean == pytest.approx(expected)
-    assert main.costs["params"].mean == pytest.approx(6.01 / 0.5, rel=0.01)
-    training = main.costs["images_per_second"]
-    assert training.low < training.mean < training.high
+    results = with_speed(cube())
+    costs = effects(results).main[0].costs
+    rates = [rate["eager"] for rate in results.speed["cells"].values()]
+    assert costs["inference_eager"].mean == pytest.approx(
+        np.exp(np.mean(np.log(rates[4:])) - np.mean(np.log(rates[:4])))
+    )
+    assert costs["params"].mean == pytest.approx(6.01 / 0.5, rel=0.01)
 
 
 def test_the_interval_of_a_cost_is_that_of_its_logarithms():
@@ -202,7 +175,7 @@ def test_the_interval_of_a_cost_is_that_of_its_logarithms():
     for cell, rates in zip(results.cells, [(100.0, 100.0, 100.0), (110.0, 120.0, 140.0)], strict=True):
         for run, rate in zip(cell.runs, rates, strict=True):
             run.summary["images_per_second"] = rate
-    ratio = costs(results)["images_per_second"]
+    ratio = effects(results).main[0].costs["images_per_second"]
     logs = np.log([1.1, 1.2, 1.4])
     half = t.ppf(0.975, 2) * logs.std(ddof=1) / np.sqrt(3)
     assert (ratio.mean, ratio.low, ratio.high) == pytest.approx(tuple(np.exp(logs.mean() + np.array([0, -half, half]))))
@@ -210,11 +183,8 @@ def test_the_interval_of_a_cost_is_that_of_its_logarithms():
 
 
 def test_of_costs_that_only_seem_to_differ_few_are_claimed():
-    seen = [
-        main.costs["images_per_second"].is_significant
-        for draw in range(150)
-        for main in effects(cube(draw=draw)).main
-        if main.contrast.factor.header == "stages"  # which leave the rate as it is
+    seen = [  # stages leave the rate as it is
+        effects(cube(draw=draw)).main[1].costs["images_per_second"].is_significant for draw in range(150)
     ]
     assert binomtest(sum(seen), len(seen), 0.05, alternative="greater").pvalue > 0.01
 
@@ -224,6 +194,6 @@ def test_the_range_of_a_speed_goes_from_quartile_to_quartile():
     slow, fast = results.speed["cells"].values()
     slow.update(eager=100.0, eager_iqr=[80.0, 120.0])
     fast.update(eager=200.0, eager_iqr=[180.0, 240.0])
-    ratio = costs(results)["inference_eager"]
+    ratio = effects(results).main[0].costs["inference_eager"]
     assert (ratio.mean, ratio.low, ratio.high) == pytest.approx((2.0, 180 / 120, 240 / 80))
     assert ratio.is_significant

@@ -1,14 +1,68 @@
 """The page in a real browser: what it does, and how it looks on a phone and a wide screen, in light and dark."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
 
-from tests.sweep.report.browser import click, found
-from tests.sweep.report.sweeps import cube, nothing_done, search, unfinished, validated_once, with_speed
+from shvit_pl.sweep.report.findings import findings_of
+from shvit_pl.sweep.report.write import page_html
+from tests.sweep.report.sweeps import cube, nothing_done, search, unfinished, validated_once, with_runs, with_speed
 
 POINTS = "#chart-points .wide [id^=point-]:not([id$=number])"
 EVIL = "<script>document.title = 'pwned'</script><img src=x onerror=\"document.title = 'pwned'\">"
+BROWSER_FLAGS = (
+    "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+    "disable-component-update", "disable-sync", "hide-scrollbars",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory):
+    """A driver of headless Chromium with a profile of its own; skips where there is none."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="the page's tests need selenium")
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (browser and driver):
+        pytest.skip("the page's tests need chromium and chromedriver on the PATH")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*BROWSER_FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()
+
+
+@pytest.fixture
+def opened(chrome, tmp_path):
+    """Opens the page of a sweep at a width."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def opened(results, width=1280, dark=False):
+        page = tmp_path / "report.html"
+        page.write_text(page_html(findings_of(results)))
+        size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": False}
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        chrome.get(page.as_uri())
+        drawn = "return document.readyState === 'complete'"
+        WebDriverWait(chrome, 20).until(lambda driver: driver.execute_script(drawn))
+        return chrome
+
+    return opened
+
+
+def click(chrome, element):
+    from selenium.webdriver import ActionChains
+
+    chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    ActionChains(chrome).move_to_element(element).click().perform()
+
+
+def found(chrome, selector):
+    return chrome.find_elements("css selector", selector)
 
 
 def column(chrome, header):
@@ -26,155 +80,10 @@ def column(chrome, header):
     [with_speed(cube()), unfinished(), nothing_done(), search()],
     ids=["cube", "unfinished", "none", "search"],
 )
-def test_the_page_opens_without_an_error_or_a_request(opened, results):
-    chrome = opened(results)
+def test_the_page_makes_no_error_and_no_request_and_a_phone_shows_it_whole(opened, results):
+    chrome = opened(results, width=390)
     assert chrome.get_log("browser") == []
     assert chrome.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)") == []
-
-
-def test_a_click_on_a_point_shows_its_runs(opened):
-    chrome = opened(with_speed(cube()))
-    points = found(chrome, POINTS)
-    assert len(points) == 8
-    click(chrome, points[6])
-    (panel,) = found(chrome, "dialog[open]")
-    assert panel.get_attribute("id") == "cell-7"
-    assert "patch_size 16, stages 4, stage1 conv" in panel.text
-    assert [head.text.split()[:2] for head in found(chrome, "dialog[open] h3")] == [["seed", str(n)] for n in range(3)]
-    commands = [code.get_attribute("textContent") for code in found(chrome, "dialog[open] code")]
-    assert commands == [run.command for run in cube().cells[6].runs]
-    links = [link.get_attribute("href") for link in found(chrome, "dialog[open] a")]
-    assert links[0].endswith("/runs/16-4-conv-s0/")
-
-
-def test_a_row_opens_the_same_panel_by_mouse_and_by_keyboard(opened):
-    from selenium.webdriver.common.keys import Keys
-
-    chrome = opened(unfinished())
-    click(chrome, found(chrome, "#table tbody tr")[1].find_elements("css selector", "td")[2])
-    (panel,) = found(chrome, "dialog[open]")
-    assert "OutOfMemoryError" in panel.text
-    panel.send_keys(Keys.ESCAPE)
-    assert found(chrome, "dialog[open]") == []
-    found(chrome, "#table .open")[4].send_keys(Keys.ENTER)
-    assert found(chrome, "dialog[open]")[0].get_attribute("id") == "cell-5"
-
-
-def test_a_header_sorts_by_number_and_then_the_other_way(opened):
-    from selenium.webdriver.common.keys import Keys
-
-    chrome = opened(with_speed(cube()))
-    header = next(one for one in found(chrome, "#table th") if one.text.startswith("training images/s"))
-    for order in ("ascending", "descending"):
-        header.find_element("css selector", "button").send_keys(Keys.ENTER)
-        assert header.get_attribute("aria-sort") == order
-        rates = [float(text.split()[0]) for text in column(chrome, "training images/s")]
-        assert rates == sorted(rates, reverse=order == "descending")
-        assert rates != sorted(map(str, rates))  # numbers, not their letters
-    assert [one.get_attribute("aria-sort") for one in found(chrome, "#table th")].count("none") == len(
-        found(chrome, "#table th")
-    ) - 1
-
-
-def test_cells_without_a_value_are_sorted_last(opened):
-    chrome = opened(unfinished())
-    header = next(one for one in found(chrome, "#table th button") if one.text.startswith("top-1 (%)"))
-    for _ in range(2):
-        click(chrome, header)
-        assert column(chrome, "top-1 (%)")[-3:] == ["", "", ""]
-
-
-def test_text_and_choices_filter_the_cells(opened):
-    from selenium.webdriver.support.ui import Select
-
-    chrome = opened(with_speed(cube()))
-    Select(found(chrome, "select[data-choice=patch_size]")[0]).select_by_visible_text("16")
-    assert column(chrome, "patch_size") == ["16"] * 4
-    found(chrome, "#find")[0].send_keys("attention")
-    assert column(chrome, "stage1") == ["attention"] * 2
-    assert found(chrome, "#count")[0].text == "2 of 8"
-
-
-def test_cells_that_are_not_drawn_are_counted_in_words(opened):
-    first, *rest = cube().cells
-    lost = tuple(replace(run, summary={**run.summary, "images_per_second": None}) for run in first.runs)
-    chrome = opened(replace(cube(), cells=(replace(first, runs=lost), *rest)))
-    assert "Drawn are 7 of 8 cells with a run that is done" in found(chrome, "main")[0].text
-
-
-def test_a_click_on_a_name_hides_its_curve_and_another_shows_it_again(opened):
-    chrome = opened(cube())
-    parts = found(chrome, "#chart-curves .wide [id^='curve-3-']")
-    assert [part.is_displayed() for part in parts] == [True, True]
-    name = found(chrome, "[data-curve='3']")[0]
-    for shown in (False, True):
-        click(chrome, name)
-        assert [part.is_displayed() for part in parts] == [shown, shown]
-    assert all(part.is_displayed() for part in found(chrome, "#chart-curves .wide [id^='curve-']"))
-
-
-def test_the_best_curves_of_many_are_shown_first(opened):
-    chrome = opened(search(trials=30))
-    shown = [one for one in found(chrome, "#chart-curves .wide [id$='-line']") if one.is_displayed()]
-    assert len(shown) == len(found(chrome, "[data-curve][aria-pressed=true]")) == 12
-
-
-def test_a_point_has_its_numbers_as_a_tooltip(opened):
-    chrome = opened(with_speed(cube()))
-    title = found(chrome, "#chart-points .wide [id='point-5'] title")[0].get_attribute("textContent")
-    assert title == "5: 16 · 3 · conv\ntop-1 (%): 92.82 ± 0.39\ncompiled inference images/s: 1940"
-
-
-def evil():
-    """A sweep whose every text is an attack."""
-
-    def of(run):
-        dataset = {**run.summary["dataset"], "path": EVIL}
-        summary = {**run.summary, "dataset": dataset, "device": EVIL, "metrics": {**run.summary["metrics"], EVIL: 1.0}}
-        return replace(run, summary=summary, folder="javascript:alert(1)", command=EVIL, error=EVIL)
-
-    cells = tuple(
-        replace(cell, name=f"{EVIL} {cell.name}", choices={**cell.choices, f"data.{EVIL}": f"{EVIL} {number % 2}"},
-                runs=tuple(map(of, cell.runs)))
-        for number, cell in enumerate(cube().cells)
-    )  # fmt: skip
-    return replace(cube(), title=EVIL, cells=cells)
-
-
-@pytest.mark.parametrize("kind", ["grid", "list", "search"])
-def test_no_text_of_a_sweep_runs_as_a_script(opened, kind):
-    chrome = opened(replace(evil(), kind=kind))
-    click(chrome, found(chrome, POINTS)[0])
-    assert found(chrome, "dialog[open]")
-    assert chrome.title == EVIL
-    assert found(chrome, "img") == []
-    assert EVIL in found(chrome, "dialog[open] code")[0].text
-    assert not any(link.get_attribute("href").startswith("javascript:") for link in found(chrome, "a"))
-    assert chrome.get_log("browser") == []
-
-
-@pytest.mark.parametrize("results", [validated_once(cube()), cube()], ids=["one epoch", "ten epochs"])
-def test_epochs_are_whole_numbers(opened, results):
-    chrome = opened(results)
-    ticks = chrome.execute_script(
-        "return [...document.querySelectorAll('#chart-curves .wide [id^=xtick] text')].map((e) => e.textContent)"
-    )
-    assert ticks
-    assert all(tick.isdecimal() for tick in ticks)
-
-
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_heads_arrow_stays_beside_its_last_word(opened, width):
-    chrome = opened(with_speed(cube()), width=width)
-    assert chrome.execute_script(
-        "return [...document.querySelectorAll('#table th button')].every("
-        "(e) => getComputedStyle(e, '::after').content.startsWith('\"\\u00a0'))"
-    )
-
-
-@pytest.mark.parametrize("results", [with_speed(cube()), unfinished(), search()], ids=["cube", "unfinished", "search"])
-def test_a_phone_needs_no_sideways_scrolling_and_nothing_overlaps(opened, results):
-    chrome = opened(results, width=390)
     assert chrome.execute_script("return document.documentElement.scrollWidth") <= 390
     assert chrome.execute_script(_OVERLAPS) == []
     assert chrome.execute_script(_CUT_OFF) == []
@@ -205,13 +114,136 @@ return [...document.querySelectorAll(".chart")].flatMap((chart) => {
 """
 
 
+def test_a_point_names_its_cell_and_a_click_shows_its_runs(opened):
+    chrome = opened(with_speed(cube()))
+    title = found(chrome, "#chart-points .wide [id='point-5'] title")[0].get_attribute("textContent")
+    assert title == "5: 16 · 3 · conv\ntop-1 (%): 92.82 ± 0.39\ncompiled inference images/s: 1940"
+    points = found(chrome, POINTS)
+    assert len(points) == 8
+    click(chrome, points[6])
+    (panel,) = found(chrome, "dialog[open]")
+    assert panel.get_attribute("id") == "cell-7"
+    assert "patch_size 16, stages 4, stage1 conv" in panel.text
+    assert [head.text.split()[:2] for head in found(chrome, "dialog[open] h3")] == [["seed", str(n)] for n in range(3)]
+    commands = [code.get_attribute("textContent") for code in found(chrome, "dialog[open] code")]
+    assert commands == [run.command for run in cube().cells[6].runs]
+    links = [link.get_attribute("href") for link in found(chrome, "dialog[open] a")]
+    assert links[0].endswith("/runs/16-4-conv-s0/")
+
+
+def test_a_row_opens_the_same_panel_by_mouse_and_by_keyboard(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    chrome = opened(unfinished())
+    click(chrome, found(chrome, "#table tbody tr")[1].find_elements("css selector", "td")[2])
+    (panel,) = found(chrome, "dialog[open]")
+    assert "OutOfMemoryError" in panel.text
+    panel.send_keys(Keys.ESCAPE)
+    assert found(chrome, "dialog[open]") == []
+    found(chrome, "#table .open")[4].send_keys(Keys.ENTER)
+    assert found(chrome, "dialog[open]")[0].get_attribute("id") == "cell-5"
+
+
+def test_a_header_sorts_by_number_and_then_the_other_way_and_unknown_values_last(opened):
+    from selenium.webdriver.common.keys import Keys
+
+    chrome = opened(unfinished())
+    headers = found(chrome, "#table th")
+    header = next(one for one in headers if one.text.startswith("training images/s"))
+    for order in ("ascending", "descending"):
+        header.find_element("css selector", "button").send_keys(Keys.ENTER)
+        assert [one.get_attribute("aria-sort") for one in headers if one != header] == ["none"] * (len(headers) - 1)
+        assert header.get_attribute("aria-sort") == order
+        *texts, last, last_but_one, third_last = column(chrome, "training images/s")
+        assert [last, last_but_one, third_last] == [""] * 3
+        rates = [float(text.split()[0]) for text in texts]
+        assert rates == sorted(rates, reverse=order == "descending")
+    click(chrome, next(one for one in found(chrome, "#table th button") if one.text.startswith("top-1 (%)")))
+    assert column(chrome, "top-1 (%)")[-3:] == ["", "", ""]
+
+
+def test_text_and_choices_filter_the_cells(opened):
+    from selenium.webdriver.support.ui import Select
+
+    chrome = opened(with_speed(cube()))
+    Select(found(chrome, "select[data-choice=patch_size]")[0]).select_by_visible_text("16")
+    assert column(chrome, "patch_size") == ["16"] * 4
+    found(chrome, "#find")[0].send_keys("attention")
+    assert column(chrome, "stage1") == ["attention"] * 2
+    assert found(chrome, "#count")[0].text == "2 of 8"
+
+
+def test_a_click_on_a_name_hides_its_curve_and_another_shows_it_again(opened):
+    first, *rest = cube().cells
+    lost = tuple(replace(run, summary={**run.summary, "images_per_second": None}) for run in first.runs)
+    chrome = opened(replace(cube(), cells=(replace(first, runs=lost), *rest)))
+    assert "Drawn are 7 of 8 cells with a run that is done" in found(chrome, "main")[0].text
+    parts = found(chrome, "#chart-curves .wide [id^='curve-3-']")
+    assert [part.is_displayed() for part in parts] == [True, True]
+    name = found(chrome, "[data-curve='3']")[0]
+    for shown in (False, True):
+        click(chrome, name)
+        assert [part.is_displayed() for part in parts] == [shown, shown]
+    assert all(part.is_displayed() for part in found(chrome, "#chart-curves .wide [id^='curve-']"))
+
+
+def test_the_best_curves_of_many_are_shown_first(opened):
+    chrome = opened(search(trials=30))
+    shown = [one for one in found(chrome, "#chart-curves .wide [id$='-line']") if one.is_displayed()]
+    assert len(shown) == len(found(chrome, "[data-curve][aria-pressed=true]")) == 12
+
+
+def evil():
+    """A sweep whose every text is an attack."""
+
+    def attack(run):
+        dataset = {**run.summary["dataset"], "path": EVIL}
+        summary = {**run.summary, "dataset": dataset, "device": EVIL, "metrics": {**run.summary["metrics"], EVIL: 1.0}}
+        return replace(run, summary=summary, folder="javascript:alert(1)", command=EVIL, error=EVIL)
+
+    results = with_runs(cube(), attack)
+    choices = [{**cell.choices, f"data.{EVIL}": f"{EVIL} {number % 2}"} for number, cell in enumerate(results.cells)]
+    pairs = zip(results.cells, choices, strict=True)
+    cells = (replace(cell, name=f"{EVIL} {cell.name}", choices=own) for cell, own in pairs)
+    return replace(results, title=EVIL, cells=tuple(cells))
+
+
+@pytest.mark.parametrize("kind", ["grid", "list", "search"])
+def test_no_text_of_a_sweep_runs_as_a_script(opened, kind):
+    chrome = opened(replace(evil(), kind=kind))
+    click(chrome, found(chrome, POINTS)[0])
+    assert found(chrome, "dialog[open]")
+    assert chrome.title == EVIL
+    assert found(chrome, "img") == []
+    assert EVIL in found(chrome, "dialog[open] code")[0].text
+    assert not any(link.get_attribute("href").startswith("javascript:") for link in found(chrome, "a"))
+    assert chrome.get_log("browser") == []
+
+
+@pytest.mark.parametrize(
+    ("results", "width"), [(validated_once(cube()), 1280), (cube(), 390)], ids=["one epoch", "ten epochs"]
+)
+def test_epochs_are_whole_numbers_and_a_heads_arrow_stays_with_its_last_word(opened, results, width):
+    chrome = opened(results, width=width)
+    ticks = chrome.execute_script(
+        "return [...document.querySelectorAll('#chart-curves .wide [id^=xtick] text')].map((e) => e.textContent)"
+    )
+    assert ticks
+    assert all(tick.isdecimal() for tick in ticks)
+    assert chrome.execute_script(
+        "return [...document.querySelectorAll('#table th button')].every("
+        "(e) => getComputedStyle(e, '::after').content.startsWith('\"\\u00a0'))"
+    )
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_all_text_stands_out_in_light_and_dark(opened, dark):
     chrome = opened(unfinished(), dark=dark)
     ground = chrome.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (luminance(ground) < 0.1) is dark
     for text, own, below in chrome.execute_script(_COLORS):
-        assert contrast(own, below) >= 4.5, text
+        low, high = sorted((luminance(own), luminance(below)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, text
 
 
 _COLORS = """
@@ -233,8 +265,3 @@ def luminance(color):
     shares = [float(part) / 255 for part in color.strip("rgba()").split(",")[:3]]
     linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
     return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def contrast(one, other):
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)

@@ -1,11 +1,13 @@
-"""Small networks with attention, studies of them by the command, and what a study must not change."""
+"""Small networks with attention, what a study must not change in them, and what the commands have written."""
 
 import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import timm
 import torch
+from PIL import Image
 
 from shvit_pl.analysis.heads.attention import attention_layers
 from shvit_pl.cli import main
@@ -21,19 +23,25 @@ def heads(network, *flags):
     return main(["analyze", "heads", str(network), *QUICK, *flags])
 
 
-def rows(name="heads", folder="heads"):
-    """Of `heads.csv` or `layers.csv`."""
-    with (Path(folder) / f"{name}.csv").open(newline="") as file:
+def rows(path):
+    with Path(path).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def summary(folder="heads"):
-    return json.loads((Path(folder) / "summary.json").read_text())
+def facts(path):
+    return json.loads(Path(path).read_text())
 
 
-def files(folder="heads"):
+def files(folder):
     """The names of all files in a folder."""
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def colors(path):
+    """The number of distinct colors that cover more than a thousandth of a picture."""
+    pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3)
+    _, counts = np.unique(pixels, axis=0, return_counts=True)
+    return int((counts > len(pixels) / 1000).sum())
 
 
 def deit():
@@ -73,13 +81,8 @@ def perturbed(model):
 
 
 def state(model):
-    """All that a study of a network sets for a while."""
+    """All that a study sets in a network for a while."""
     return [
-        (
-            name,
-            module.training,
-            getattr(module, "fused_attn", None),
-            len(module._forward_hooks) + len(module._forward_pre_hooks),
-        )
-        for name, module in model.named_modules()
+        (module.training, getattr(module, "fused_attn", None), len(module._forward_hooks | module._forward_pre_hooks))
+        for module in model.modules()
     ]

@@ -1,0 +1,164 @@
+"""Steps that the studies share: networks ready to be measured, conditions, passes in turns, folder of the results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from shvit_pl.analysis.options import PassesOptions
+from shvit_pl.deploy.measuring import (
+    chosen_device,
+    holds_results,
+    machine,
+    machine_words,
+    num_threads,
+    short_reason,
+    torch_dtype,
+    write_results,
+)
+from shvit_pl.deploy.options import PAPER_BATCH
+from shvit_pl.deploy.passes import at_size, fused
+from shvit_pl.deploy.timing import wait_for
+from shvit_pl.errors import UserError
+from shvit_pl.models.open_network import OpenedNetwork
+
+Result = TypeVar("Result")
+_WARM_UPS = 2
+
+
+@dataclass(frozen=True)
+class ReadyNetwork:
+    """A network and its images, on the device."""
+
+    opened: OpenedNetwork
+    """The network as it was opened, which stays as it is."""
+    model: nn.Module
+    """A fused copy in evaluation mode."""
+    images: Tensor
+    """A random batch `(B, 3, S, S)`."""
+
+    @property
+    def name(self) -> str:
+        """Name on the command line."""
+        return self.opened.name
+
+    @property
+    def pixels(self) -> int:
+        """Side of the images."""
+        return self.images.shape[-1]
+
+    def call(self) -> None:
+        """Do one forward pass, and wait for it."""
+        with torch.inference_mode():
+            self.model(self.images)
+        wait_for(self.images.device)
+
+
+@contextmanager
+def ready_networks(
+    options: PassesOptions, open_network: Callable[[str], OpenedNetwork], memory_format: torch.memory_format
+) -> Iterator[list[ReadyNetwork]]:
+    """Make all networks ready, opened by name with `open_network`, and set the threads for a while."""
+    device = measured_device(options.device)
+    with num_threads(options.threads):
+        yield [make_ready(open_network(name), options, device, memory_format) for name in options.models]
+
+
+def measured_device(name: str) -> torch.device:
+    """Return the device of a name; `auto` is the CPU on a Mac.
+
+    Raises:
+        UserError: for mps, whose operations can't be timed one by one, and for a device that is not here.
+    """
+    device = chosen_device(name)
+    if device.type == "mps" and name != "auto":
+        raise UserError(f"--device {name}: its operations can't be timed one by one; allowed are cpu and cuda.")
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def make_ready(
+    opened: OpenedNetwork, options: PassesOptions, device: torch.device, memory_format: torch.memory_format
+) -> ReadyNetwork:
+    """Make a network ready, and run it once; raises `UserError` where it can't be run."""
+    pixels = options.image_size or opened.image_size
+    batch = options.batch_size or PAPER_BATCH[device.type]
+    with device_errors(f"{opened.name}, {batch} images of {pixels} pixels in {options.dtype}"):
+        dtype = torch_dtype(options.dtype)
+        model = fused(at_size(opened, pixels)).to(device, dtype).to(memory_format=memory_format)
+        images = torch.randn(batch, 3, pixels, pixels).to(device, dtype, memory_format=memory_format)
+        network = ReadyNetwork(opened, model, images)
+        network.call()
+    return network
+
+
+def in_turns(
+    networks: Sequence[ReadyNetwork], repeats: int, measure: Callable[[ReadyNetwork], Result]
+) -> list[list[Result]]:
+    """Return what `measure` returns for each network in `repeats` passes, in turns, after some that don't count."""
+    turns = [[measure(network) for network in networks] for _ in range(_WARM_UPS + repeats)]
+    return [list(passes) for passes in zip(*turns[_WARM_UPS:], strict=True)]
+
+
+@contextmanager
+def device_errors(what: str, flags: str = "--image_size, --batch_size or --dtype") -> Iterator[None]:
+    """Turn whatever networks and devices raise into a `UserError` that names what is run and the flags to change."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # networks and devices have errors of their own
+        raise UserError(f"{what}: can't be run here ({short_reason(error)}). Give another {flags}.") from error
+
+
+def conditions(options: PassesOptions, networks: Sequence[ReadyNetwork]) -> dict[str, Any]:
+    """Return the conditions of the measurement."""
+    return {
+        "batch_size": len(networks[0].images),
+        "image_size": {network.name: network.pixels for network in networks},
+        "dtype": options.dtype,
+        "repeats": options.repeats,
+        **machine(networks[0].images.device),
+    }
+
+
+def condition_words(conditions: Mapping[str, Any], where: str = "") -> str:
+    """Return batch, number type and machine in a line; `where` stands before the machine."""
+    return f"batch {conditions['batch_size']}, {conditions['dtype']}, {where}{machine_words(conditions)}"
+
+
+def check_output(output: str, study: str, is_result: Callable[[Path], bool] | None = None) -> Path:
+    """Return the folder `output`, which may be missing, empty, or hold results only (default: the files of `write`).
+
+    Raises:
+        UserError: where nothing can be written, and where other files are in it.
+    """
+    folder = Path(output).expanduser()
+    names = {Path(f"{study}{suffix}") for suffix in (".csv", ".json", ".png")}
+
+    def are_results(there: Path) -> bool:
+        files = [path.relative_to(there) for path in there.rglob("*") if not path.is_dir()]
+        return all(is_result(file) if is_result else file in names for file in files)
+
+    holds_results(folder, are_results)
+    return folder
+
+
+def write(
+    folder: Path, study: str, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], figure: Figure
+) -> None:
+    """Write a CSV, a JSON (facts and rows) and a picture, all named after the study; earlier ones are replaced."""
+    all_facts = {**facts, "rows": list(rows)}
+    write_results(folder, (f"{study}.csv", rows), (f"{study}.json", all_facts), {f"{study}.png": figure}, dpi=200)
+    print(f"written: {folder}")
+
+
+def rounded(value: float | None, digits: int = 4) -> float | None:
+    """Round a number of a table; `None` stays."""
+    return None if value is None else round(value, digits)
