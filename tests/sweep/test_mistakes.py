@@ -18,7 +18,7 @@ from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.plan.definition import Definition, write_record
 from shvit_pl.sweep.start import slots
-from tests.sweep.plan.mistakes import BASE, GRID
+from tests.sweep.plan.test_sweep_file import BASE, GRID
 
 LONGEST = 450  # characters of a message
 
@@ -100,7 +100,7 @@ def test_a_password_is_in_no_message(my_yaml, capsys, monkeypatch):
         ([], ["folder"]),
         (["--folder=none"], ["--folder 'none'", "not a sweep folder"]),
         (["--folder=."], ["--folder '.'", "not a sweep folder"]),
-        (["--fodler=there"], ["fodler", "did you mean '--folder'"]),
+        (["--folder=there", "--strage=x"], ["--strage", "did you mean '--storage'"]),
         (["--folder=there", "--storage=nonsense"], ["--storage nonsense", "postgresql://"]),
         (["--folder=empty"], ["--folder 'empty'", "study 'empty'"]),
     ],
