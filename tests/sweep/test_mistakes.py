@@ -18,7 +18,7 @@ from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.plan.definition import Definition, write_record
 from shvit_pl.sweep.start import slots
-from tests.sweep.plan.mistakes import BASE, GRID
+from tests.sweep.plan.test_sweep_file import BASE, GRID
 
 LONGEST = 450  # characters of a message
 
