@@ -1,4 +1,4 @@
-"""A report in words: what the sweep shows, and never more than it shows."""
+"""The sentences of a report, which claim a difference only where it is significant."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _front(findings: Findings) -> list[str]:
     shown = "; to ".join(f"{_trial(row)}, {_value(row, y)}, {_value(row, x)} {x.name}" for row in ends)
     count = f"{len(front)} {'is' if len(front) == 1 else 'are'}"
     best = (
-        f"Of {counted(len(plane.rows), 'trial')}, {count} not beaten in {y.name} and {x.name} at once: "
+        f"Of {counted(len(plane.rows), 'trial')}, {count} on the Pareto front of {y.name} and {x.name}: "
         f"{'from ' if len(front) > 1 else ''}{shown}."
     )
     return [best, *([f"Compared are {plane.left_out}."] if plane.left_out else []), _LUCK]

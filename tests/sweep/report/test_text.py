@@ -86,7 +86,7 @@ def test_a_search_names_its_best_trials_and_claims_no_effect():
 
 def test_a_search_for_two_objectives_names_its_front_and_counts_what_cannot_be_compared():
     results = search(objectives=TWO)
-    assert "not beaten in top-1 and training images/s at once: from no. " in sentences(results)[0]
+    assert "on the Pareto front of top-1 and training images/s: from no. " in sentences(results)[0]
     results.cells[0].runs[0].summary["images_per_second"] = None
     found = sentences(results)
     assert found[0].startswith("Of 15 trials,")
