@@ -19,7 +19,7 @@ else:
 
 @dataclass(frozen=True)
 class Options:
-    """How a sweep is run."""
+    """Flags of `shvit-pl sweep`."""
 
     folder: str | None = None
     """The sweep folder: study, runs, report (default: sweeps/NAME of the sweep file)."""
@@ -73,8 +73,8 @@ def read_sweep_options(args: Sequence[str]) -> tuple[Options, list[str], list[st
         command="sweep",
         description="Run fit once for every cell and seed of a sweep file (--config my.yaml; it has grid, list or "
         "search), and write a page that compares them.",
-        epilog="--wait false and --speed false switch these off. Any flag of fit may follow, and further --config for "
-        "it: shvit-pl fit --help.",
+        epilog="--wait false and --speed false turn these off. All flags of fit are accepted too, and further --config "
+        "for it: shvit-pl fit --help.",
         rest=rest,
     )
     configs, flags = _split_configs(rest)

@@ -95,7 +95,7 @@ def slots(options: Options, devices: object) -> list[str | None]:
     gpus = options.gpu_numbers or list(available)
     for gpu in gpus:
         if gpus.count(gpu) > 1:
-            raise UserError(f"--gpus {options.gpus}: {gpu} is there twice; --per_gpu 2 gives it two workers.")
+            raise UserError(f"--gpus {options.gpus}: {gpu} appears twice; --per_gpu 2 gives it two workers.")
         if gpu not in available:
             allowed = f"allowed are {', '.join(available)}" if available else "torch finds no GPU here; leave it out"
             raise UserError(f"--gpus {options.gpus}: {allowed}.")
@@ -127,7 +127,7 @@ def run_sweep(definition: Definition, launch: Launch, options: Options, command:
     if 0 < added < status.total:
         print(f"{added} of them are new")
     if again:
-        print(f"{again} that failed before are tried again")
+        print(f"{again} failed runs are tried again")
     if status.left == 0:
         print("all runs are done")
     try:

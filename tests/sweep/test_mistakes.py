@@ -160,7 +160,7 @@ def test_a_folder_that_is_no_sweeps_or_another_ones(folder, study, parts, my_yam
     ("options", "devices", "parts"),
     [
         (Options(gpus="7"), "auto", ["--gpus 7: allowed are 0, 1"]),
-        (Options(gpus="0,0"), "auto", ["--gpus 0,0: 0 is there twice", "--per_gpu 2"]),
+        (Options(gpus="0,0"), "auto", ["--gpus 0,0: 0 appears twice", "--per_gpu 2"]),
         (Options(workers=3), "auto", ["--workers 3: 2 GPUs with --per_gpu 1 have room for 2"]),
         (Options(workers=2), 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
         (Options(gpus="0"), 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),

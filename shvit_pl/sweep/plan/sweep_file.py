@@ -72,7 +72,7 @@ def pick_sweep_file(configs: Sequence[str]) -> tuple[str, list[str]]:
         raise UserError(f"{flag}: the record of a sweep, not a sweep file; it was started by: {record}")
     keys = (str(key) for content in contents.values() for key in content)
     hint = next(filter(None, (did_you_mean(key, KINDS) for key in keys)), "")
-    raise UserError(f"{flag}: no sweep file, which has grid, list or search{hint}; give one, such as {_SHIPPED}.")
+    raise UserError(f"{flag}: no sweep file (with grid, list or search{hint}); give one, such as {_SHIPPED}.")
 
 
 def _is_sweep(content: dict[Any, Any]) -> bool:
@@ -213,7 +213,7 @@ def read_objectives(objective: Any, where: str) -> dict[str, Direction]:
     named, allowed = [objective] if isinstance(objective, str) else objective, f"allowed are {', '.join(_DIRECTIONS)}"
     if isinstance(named, list) and all(isinstance(name, str) for name in named):
         if len(set(named)) < len(named):
-            raise UserError(f"{where}: objective {short(named)}: one is there twice; keep one.")
+            raise UserError(f"{where}: objective {short(named)}: one appears twice; keep one.")
         named = {name: _DIRECTIONS.get(name, "max") for name in named}
     if not isinstance(named, dict) or not named:
         raise UserError(f"{where}: objective {short(objective)}: {allowed}, or a list of them.")
@@ -238,7 +238,7 @@ def _check_choices(flag: Any, values: Any, where: str) -> None:
     if not isinstance(values, list) or not values:
         raise UserError(f"{where}: {flag} {short(values)}: allowed is a list of values.")
     if len({written(value) for value in values}) < len(values):
-        raise UserError(f"{where}: {flag} {short(values)}: a value is there twice; keep one.")
+        raise UserError(f"{where}: {flag} {short(values)}: a value appears twice; keep one.")
 
 
 def _check_flag(flag: Any, value: Any, where: str) -> None:

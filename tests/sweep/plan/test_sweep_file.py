@@ -51,7 +51,7 @@ MISTAKES = {
     SPACE % "{low: 0.1}": ["{'low': 0.1}", "a range such as"],
     SPACE % "{low: 1, high: 2, hihg: 3}": ["a range such as"],
     SPACE % "[]": ["a list of values"],
-    SPACE % "[1, 1]": ["a value is there twice"],
+    SPACE % "[1, 1]": ["a value appears twice"],
     SPACE % "[[1, 2]]": ["numbers, text, true, false and null"],
     SPACE % "{low: 1, high: 1}": ["low must be below"],
     SPACE % "{low: 0, high: 1, log: true}": ["with log, low above 0"],
