@@ -188,8 +188,8 @@ class SweepStudy:
             self._heard[trial.number] = beat, silence
             alive = None if owner is None else is_alive(owner)
             if alive is False or (alive is None and silence > grace):
-                host = owner["host"] if owner else "unknown"
-                self.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: f"the sweep that ran it on {host} is gone"})
+                gone = f"the sweep that ran it on {owner['host'] if owner else 'an unknown host'} is gone"
+                self.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: gone})
 
     def enqueue_missing(self, points: Iterable[Point], retries: int) -> None:
         """Enqueue every point that is neither done, nor waits or runs, nor has failed too often.
