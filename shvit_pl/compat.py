@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 from argparse import Action, ArgumentParser
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ import docstring_parser
 
 if TYPE_CHECKING:
     import numpy as np
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.plugins.environments import ClusterEnvironment
     from numpy.typing import NDArray
     from torch import Tensor, fx
     from torch.profiler import profile
@@ -120,3 +122,50 @@ def allocations(profiler: profile) -> list[int]:
 def storage_id(tensor: Tensor) -> int:
     """Return what identifies a tensor's storage; its public address is 0 for all empty storages."""
     return int(tensor.untyped_storage()._cdata)
+
+
+def vector_norms(vectors: list[Tensor]) -> list[Tensor]:
+    """Return the norm of each vector, in one operation for all; torch has none that is public."""
+    import torch
+
+    return list(torch._foreach_norm(vectors)) if vectors else []
+
+
+def copy_tensors(targets: list[Tensor], sources: list[Tensor]) -> None:
+    """Copy tensors in one operation for all; torch has none that is public."""
+    import torch
+
+    torch._foreach_copy_(targets, sources)
+
+
+def clip_to_norms(
+    gradients: list[Tensor], norms: list[Tensor], weight_norms: list[Tensor], clip_factor: float, eps: float
+) -> None:
+    """Scale gradients down, in place, to `clip_factor` times the norms of their weights; both lists of norms change.
+
+    Each operation is one for all tensors; torch has none that are public.
+    """
+    import torch
+
+    torch._foreach_clamp_min_(weight_norms, eps)
+    torch._foreach_mul_(weight_norms, clip_factor)
+    torch._foreach_clamp_min_(norms, 1e-6)
+    torch._foreach_div_(weight_norms, norms)
+    torch._foreach_clamp_max_(weight_norms, 1.0)
+    torch._foreach_mul_(gradients, weight_norms)
+
+
+def cluster_environment(trainer: Trainer) -> ClusterEnvironment | None:
+    """Return the cluster that Lightning has found; the strategy of a single device has no public name for it."""
+    return trainer._accelerator_connector.cluster_environment
+
+
+@contextmanager
+def root_folder(trainer: Trainer, folder: str) -> Iterator[None]:
+    """Give the trainer another root folder for a while; it is public to read, but not to set."""
+    private: Any = trainer
+    root, private._default_root_dir = private._default_root_dir, folder
+    try:
+        yield
+    finally:
+        private._default_root_dir = root

@@ -10,6 +10,7 @@ import timm
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from timm.models import save_for_hf
 from torch.profiler import ProfilerActivity, profile
 
@@ -86,3 +87,22 @@ def test_allocations_are_in_order():
 def test_views_share_a_storage_id():
     values = torch.zeros(2, 3)
     assert compat.storage_id(values.t()) == compat.storage_id(values) != compat.storage_id(values.clone())
+
+
+def test_many_tensors_are_clipped_and_copied_at_once():
+    gradients, weights = [torch.tensor([3.0, 4.0]), torch.tensor([0.3, 0.4])], [torch.ones(2), torch.ones(2)]
+    norms = compat.vector_norms(gradients)
+    assert torch.stack(norms).tolist() == pytest.approx([5.0, 0.5])
+    compat.clip_to_norms(gradients, norms, compat.vector_norms(weights), 1.0, 1e-3)
+    assert torch.stack(compat.vector_norms(gradients)).tolist() == pytest.approx([2**0.5, 0.5])
+    compat.copy_tensors(gradients, weights)
+    assert torch.equal(torch.stack(gradients), torch.ones(2, 2))
+    assert compat.vector_norms([]) == []
+
+
+def test_the_trainer_has_a_root_folder_and_no_cluster(tmp_path):
+    trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=str(tmp_path))
+    with compat.root_folder(trainer, str(tmp_path / "run")):
+        assert trainer.default_root_dir == str(tmp_path / "run")
+    assert trainer.default_root_dir == str(tmp_path)
+    assert not isinstance(compat.cluster_environment(trainer), SLURMEnvironment)

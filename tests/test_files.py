@@ -5,24 +5,27 @@ import pytest
 from shvit_pl.files import read_rows, replacing, write_rows
 
 
-def test_a_folder_is_replaced_as_a_whole_and_nothing_else_is_left(tmp_path):
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_is_replaced_as_a_whole_or_stays_where_its_successor_can_not_be_written(tmp_path):
     folder = tmp_path / "results"
     for name in ("first", "second"):
         with replacing(folder) as new:
             new.mkdir()
             (new / name).touch()
-    assert [path.name for path in folder.iterdir()] == ["second"]
-    assert list(tmp_path.iterdir()) == [folder]
-
-
-def test_a_folder_stays_where_its_successor_can_not_be_written(tmp_path):
-    folder = tmp_path / "results"
-    folder.mkdir()
-    (folder / "kept").touch()
+    assert names(folder) == ["second"]
     with pytest.raises(OSError, match="disk"):
-        _fill_half(folder)
-    assert [path.name for path in folder.iterdir()] == ["kept"]
-    assert list(tmp_path.iterdir()) == [folder]
+        fill_half(folder)
+    assert names(folder) == ["second"]
+    assert names(tmp_path) == ["results"]
+
+
+def fill_half(folder):
+    with replacing(folder) as new:
+        (new / "half").mkdir(parents=True)
+        raise OSError("the disk is full")
 
 
 def test_where_a_link_points_to_is_replaced_and_the_link_stays(tmp_path):
@@ -33,14 +36,13 @@ def test_where_a_link_points_to_is_replaced_and_the_link_stays(tmp_path):
         new.mkdir()
         (new / "new").touch()
     assert link.is_symlink()
-    assert [path.name for path in elsewhere.iterdir()] == ["new"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "results"]
+    assert names(elsewhere) == ["new"]
+    assert names(tmp_path) == ["elsewhere", "results"]
 
 
 def test_a_folder_comes_back_where_its_successor_can_not_take_its_place(tmp_path, monkeypatch):
     folder = tmp_path / "results"
-    folder.mkdir()
-    (folder / "kept").touch()
+    (folder / "kept").mkdir(parents=True)
     rename = Path.replace
 
     def refuse_the_new(self, target):
@@ -51,8 +53,8 @@ def test_a_folder_comes_back_where_its_successor_can_not_take_its_place(tmp_path
     monkeypatch.setattr(Path, "replace", refuse_the_new)
     with pytest.raises(OSError, match="no access"), replacing(folder) as new:
         (new / "new").mkdir(parents=True)
-    assert [path.name for path in folder.iterdir()] == ["kept"]
-    assert list(tmp_path.iterdir()) == [folder]
+    assert names(folder) == ["kept"]
+    assert names(tmp_path) == ["results"]
 
 
 @pytest.mark.parametrize("name", ["a.mlpackage", "last.ckpt", "rows.csv"])
@@ -65,9 +67,3 @@ def test_the_temporary_name_ends_as_the_real_one(name, tmp_path):
 def test_rows_come_back_as_text(tmp_path):
     write_rows(tmp_path / "rows.csv", [{"name": "a, b", "value": 1.5}, {"name": "", "value": None}])
     assert read_rows(tmp_path / "rows.csv") == [{"name": "a, b", "value": "1.5"}, {"name": "", "value": ""}]
-
-
-def _fill_half(folder):
-    with replacing(folder) as new:
-        (new / "half").mkdir(parents=True)
-        raise OSError("the disk is full")

@@ -7,6 +7,6 @@ def __getattr__(name: str) -> Any:
     """Import `head_similarity` when it is asked for: a command's help does not wait for torch."""
     if name != "head_similarity":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from shvit_pl.analysis.heads.attention import head_similarity
+    from shvit_pl.analysis.attention_layers import head_similarity
 
     return head_similarity

@@ -27,7 +27,7 @@ class Study:
 STUDIES = {
     "heads": Study(
         HeadsOptions,
-        "shvit_pl.analysis.heads.report",
+        "shvit_pl.analysis.heads_report",
         "how similar the heads of attention are, and what each is worth",
         "Measure how similar the attention maps of a layer's heads are, what top-1 is without one head and with one "
         "alone, and what the heads attend to, as in the paper's Figures 3 and 4.",

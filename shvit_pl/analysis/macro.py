@@ -1,4 +1,4 @@
-"""What each part of a design costs: counted in closed form (MACs, receptive field), operator by operator, and timed."""
+"""Cost of each part of a design: MACs and receptive field in closed form, bytes operator by operator, and time."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from typing import Any, Literal
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from shvit_pl.deploy.options import (
-    AVERAGED,
     Dtype,
     Images,
     MeasuringOptions,
@@ -114,8 +113,3 @@ class HeadsOptions:
         if self.data == "":
             raise UserError("--data '': give a dataset, such as digits.")
         output_folder(self.output)
-
-    @property
-    def averaged(self) -> bool | None:
-        """True for a run's averaged weights, False for the others, `None` for those that it monitored."""
-        return AVERAGED[self.weights]

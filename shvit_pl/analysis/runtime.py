@@ -1,4 +1,4 @@
-"""Where the time of attention goes: shares of the time by kind of operation, from profiled passes."""
+"""Shares of the time of attention by kind of operation, from profiled passes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from shvit_pl.analysis.heads.attention import unfused
+from shvit_pl.analysis.attention_layers import unfused
 from shvit_pl.analysis.study import ReadyNetwork, in_turns
 from shvit_pl.deploy.timing import quartiles
 from shvit_pl.errors import UserError
@@ -33,7 +33,7 @@ class Shares:
     """Shares of the time of all operators in the scope, in percent."""
 
     scope: str
-    """What was measured, in words."""
+    """The scope in words."""
     milliseconds: float
     """Time of all these operators in a pass, the median."""
     percent: dict[str, float]

@@ -14,17 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from timm.models.shvit import SHViT as TimmSHViT
 
+from shvit_pl.analysis import study
 from shvit_pl.analysis.options import RuntimeOptions
 from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Scope, Shares, measure
-from shvit_pl.analysis.study import (
-    check_output,
-    condition_words,
-    conditions,
-    device_errors,
-    ready_networks,
-    rounded,
-    write,
-)
 from shvit_pl.deploy.measuring import origin
 from shvit_pl.designs.named import timm_name
 from shvit_pl.designs.published import row_at
@@ -59,15 +51,15 @@ def run(options: RuntimeOptions, command: Sequence[str]) -> None:
     Raises:
         UserError: for what is not here or can't be measured, before anything is written.
     """
-    folder = check_output(options.output, _STUDY)
-    with ready_networks(options, open_network, torch.contiguous_format) as networks:
-        under = {"scope": options.scope, **conditions(options, networks)}
-        print(condition_words(under, "on "))
+    folder = study.check_output(options.output, _STUDY)
+    with study.ready_networks(options, open_network, torch.contiguous_format) as networks:
+        under = {"scope": options.scope, **study.conditions(options, networks)}
+        print(study.condition_words(under, "on "))
         print(
             f"{_SCOPES[options.scope]}; fused attention is switched off; median of {options.repeats} profiled passes",
             flush=True,
         )
-        with device_errors(f"profiling {' '.join(options.models)}"):
+        with study.device_errors(f"profiling {' '.join(options.models)}"):
             shares = measure(networks, options.scope, options.repeats)
     results = [
         Comparison(network.name, share, paper_bar(network.opened, network.pixels, options.scope))
@@ -87,7 +79,7 @@ def run(options: RuntimeOptions, command: Sequence[str]) -> None:
         }
     facts = {"conditions": under, "explained": _EXPLAINED, "networks": details, **origin(command)}
     rows = [_row(result, kind) for result in results for kind in _COLUMNS]
-    write(folder, _STUDY, rows, facts, _draw(results, under))
+    study.write(folder, _STUDY, rows, facts, _draw(results, under))
 
 
 # ---- the paper's figure
@@ -149,7 +141,7 @@ class Comparison:
     name: str
     """Name of the network on the command line."""
     shares: Shares
-    """What was measured."""
+    """Measured shares."""
     paper: PaperBar | None
     """The paper's bar of its attention, if any."""
 
@@ -173,8 +165,8 @@ def _row(result: Comparison, kind: str) -> dict[str, Any]:
         "percent_q3": round(high, 3),
         "milliseconds": round(result.shares.milliseconds * percent / 100, 5),
         "paper": result.paper and f"{result.paper.attention}, {result.paper.network}",
-        "paper_percent": rounded(result.paper.percent.get(kind) if result.paper else None, 3),
-        "difference": rounded(result.difference.get(kind), 3),
+        "paper_percent": study.rounded(result.paper.percent.get(kind) if result.paper else None, 3),
+        "difference": study.rounded(result.difference.get(kind), 3),
     }
 
 
@@ -249,7 +241,7 @@ def _draw(results: Sequence[Comparison], conditions: Mapping[str, Any]) -> Figur
         handles.append(axes.barh(0, 0, color="0.6", edgecolor="white", label="hatched: the paper's Fig. 7", **_PAPER))
     handles += axes.plot([], [], label="IQR of the passes", **_SPREAD)
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7.5, frameon=False)
-    figure.suptitle(f"{condition_words(conditions)}; fused attention switched off", fontsize=9)
+    figure.suptitle(f"{study.condition_words(conditions)}; fused attention switched off", fontsize=9)
     return figure
 
 

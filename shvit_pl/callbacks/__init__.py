@@ -1,1 +1,1 @@
-"""What watches a run: callbacks of Lightning, one file each, and what they share."""
+"""Lightning callbacks of a run: progress, checkpoints, summary, throughput and checks."""

@@ -60,7 +60,8 @@ class FiniteLoss(L.Callback):
         scheduler: Any = config.scheduler
         count = step if config.interval == "step" else batch // max(1, int(trainer.num_training_batches))
         lr = float(scheduler.base_lrs[0] * scheduler.lr_lambdas[0](count))
-        paths = [Path(c._last_checkpoint_saved) for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        callbacks = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+        paths = [Path(path) for each in callbacks for path in (each.best_model_path, each.last_model_path)]
         files = sorted((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime)
         last = f"The last good checkpoint is {files[-1]}." if files else "No checkpoint was written before."
         raise UserError(

@@ -12,6 +12,7 @@ import lightning as L
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from shvit_pl.callbacks.checkpoints import before_validation
+from shvit_pl.compat import cluster_environment, root_folder
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed, seed_all
@@ -127,7 +128,7 @@ class Requeue(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the place of Lightning's handler."""
-        environment = trainer._accelerator_connector.cluster_environment
+        environment = cluster_environment(trainer)
         if not (isinstance(environment, SLURMEnvironment) and environment.auto_requeue and environment.requeue_signal):
             return
         handler = signal.getsignal(environment.requeue_signal)
@@ -150,11 +151,7 @@ class Requeue(L.Callback):
         if not (self._asked if alone else trainer.strategy.reduce_boolean_decision(self._asked, all=False)):
             return
         self._asked = False
-        # Lightning writes into the root, where any later job would take the file: it is the run's folder meanwhile
-        private: Any = trainer
-        folder, root = run_folder(trainer), trainer.default_root_dir
-        private._default_root_dir = str(folder / CHECKPOINTS) if folder is not None else root
-        try:
+        # Lightning writes into the root, where any later job would take the file
+        folder = run_folder(trainer)
+        with root_folder(trainer, str(folder / CHECKPOINTS) if folder is not None else trainer.default_root_dir):
             self._answer(signal.SIGUSR1, None)
-        finally:
-            private._default_root_dir = root

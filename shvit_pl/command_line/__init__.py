@@ -1,1 +1,1 @@
-"""What every command reads its flags with: parsers, checks, config files, extras."""
+"""Reading of every command's flags: parsers, checks, config files, extras."""

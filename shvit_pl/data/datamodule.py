@@ -181,7 +181,8 @@ class HFImageDataModule(L.LightningDataModule):
         """
         rows, reader = self.chosen.by_stage[stage], RowReader.of(self.config, self.chosen, train=False)
         if not self.streams:
-            rows = (rows[index] for index in torch.linspace(0, len(rows) - 1, min(most, len(rows))).long().tolist())
+            spaced = torch.linspace(0, len(rows) - 1, min(most, len(rows))).long().tolist()
+            rows = [rows[index] for index in spaced]
         items = [reader.read(row, "") for row in islice(rows, most)]
         for batch in (default_collate(items[start : start + 64]) for start in range(0, len(items), 64)):
             yield {**batch, "image": normalize(batch["image"], self.mean, self.std)}

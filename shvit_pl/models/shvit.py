@@ -85,13 +85,10 @@ class SHViT(TimmSHViT):
             UserError: (a `ValueError`) when a side is below that stride.
         """
         if not torch.jit.is_scripting():
-            self._check_size(x)
+            tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[no-untyped-call]
+            if not (tracing or isinstance(x, Proxy)):  # torch.fx's stand-in for a tensor has no numbers yet
+                self.design.check_image_size(min(x.shape[-2:]))
         return self.stages(self.patch_embed(x))
-
-    def _check_size(self, x: torch.Tensor) -> None:
-        tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[no-untyped-call]
-        if not (tracing or isinstance(x, Proxy)):  # torch.fx's stand-in for a tensor has no numbers yet
-            self.design.check_image_size(min(x.shape[-2:]))
 
     def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         """Map features `(B, C, H/s, W/s)` to logits `(B, classes)`, or with `pre_logits` to pooled features `(B, C)`.

@@ -86,7 +86,7 @@ class MixConfig:
 
     @property
     def active(self) -> bool:
-        """Whether anything is mixed."""
+        """True if images are mixed at all."""
         return (self.mixup > 0 or self.cutmix > 0) and self.prob > 0
 
     def check_batch_size(self, batch_size: int) -> None:

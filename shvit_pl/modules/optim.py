@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from shvit_pl.compat import clip_to_norms, copy_tensors, vector_norms
 from shvit_pl.errors import UserError, did_you_mean, one_line
 from shvit_pl.modules.config import EmaConfig, Interval, OptimConfig
 
@@ -153,19 +154,14 @@ def clip_adaptively(parameters: Iterable[nn.Parameter], clip_factor: float, eps:
     gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
     if not learning:
         return
-    scales, norms = _unit_norms([parameter.detach() for parameter in learning]), _unit_norms(gradients)
-    torch._foreach_clamp_min_(scales, eps)
-    torch._foreach_mul_(scales, clip_factor)
-    torch._foreach_clamp_min_(norms, 1e-6)
-    torch._foreach_div_(scales, norms)
-    torch._foreach_clamp_max_(scales, 1.0)
-    torch._foreach_mul_(gradients, scales)
+    weight_norms, norms = _unit_norms([parameter.detach() for parameter in learning]), _unit_norms(gradients)
+    clip_to_norms(gradients, norms, weight_norms, clip_factor, eps)
 
 
 def _unit_norms(tensors: list[Tensor]) -> list[Tensor]:
     """Return the norm of each unit (first dimension), and of one-dimensional tensors as a whole; they broadcast."""
     vectors = [tensor for tensor in tensors if tensor.ndim <= 1]
-    of_vectors = iter(torch._foreach_norm(vectors) if vectors else ())
+    of_vectors = iter(vector_norms(vectors))
     return [
         next(of_vectors)
         if tensor.ndim <= 1
@@ -193,4 +189,4 @@ class Average(ModelEmaV3):
         copied = [pair for pair in pairs if not pair[0].is_floating_point()]
         self._foreach_lerp_([mine for mine, _ in moved], [other for _, other in moved], weight=1 - decay)
         if copied:
-            torch._foreach_copy_([mine for mine, _ in copied], [other for _, other in copied])
+            copy_tensors([mine for mine, _ in copied], [other for _, other in copied])

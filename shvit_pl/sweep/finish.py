@@ -27,8 +27,8 @@ def finish(study: SweepStudy, definition: Definition, folder: Path, speed: bool,
 
     Args:
         study: The sweep's study.
-        definition: The sweep.
-        folder: Its folder.
+        definition: The sweep's definition, as recorded.
+        folder: The sweep folder.
         speed: Measure inference speed.
         gpu: The number of the GPU that measures; None for the first, or the CPU where there is none.
         plain: No progress bar.

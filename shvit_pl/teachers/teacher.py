@@ -38,8 +38,6 @@ class Teacher:
         UserError: for a source that can't be had or is no classifier, an impossible size, and classes that don't fit.
     """
 
-    classes: int
-    """Number of classes of its own classifier."""
     feature_dim: int
     """Number of pooled features; 0 where it gives none."""
     size: int
@@ -50,21 +48,19 @@ class Teacher:
     def __init__(
         self, config: DistillConfig, class_names: Sequence[str], mean: Sequence[float], std: Sequence[float]
     ) -> None:
-        self.source, self.identity = config.source, identity_of(config)
+        class_map = None if config.class_map is None else read_class_map(config.class_map)
         with _flags_in_errors(config):
             network = open_network(_find(config), config.use_ema, pretrained=True, weights=config.weights)
-        self.class_names, self.size = network.class_names, config.teacher_size or network.image_size
+        self.source, self.size = config.source, config.teacher_size or network.image_size
         self.device, self.precision = torch.device("cpu"), "fp32"
         self._config, self._network = config, network.model.requires_grad_(False)
-        self.classes, self.feature_dim = probe(network, config)
+        classes, self.feature_dim = probe(network, config)
         known = KnownNames(network.class_names, network.descriptions) if network.class_names else None
-        if config.class_map is None:
-            columns, self._match_note = match_classes(config.source, self.classes, known, class_names)
+        if class_map is None:
+            columns, self._match_note = match_classes(config.source, classes, known, class_names)
         else:
-            columns, self._match_note = mapped_classes(
-                read_class_map(config.class_map), self.classes, known, class_names
-            )
-        self.columns = None if columns == list(range(self.classes)) else torch.tensor(columns)
+            columns, self._match_note = mapped_classes(class_map, classes, known, class_names)
+        self.columns = None if columns == list(range(classes)) else torch.tensor(columns)
         mean_s, std_s, mean_t, std_t = (
             torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std, network.mean, network.std)
         )

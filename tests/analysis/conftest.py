@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shvit_pl.analysis.heads import report
+from shvit_pl.analysis import heads_report
 from tests.cli.runs import fit
 
 _DESIGN = ["mixers=[conv,multi_head,multi_head]", "num_heads=4", "patch_size=8"]
@@ -32,4 +32,4 @@ def multi_head_run(tmp_path_factory):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Studies of heads that draw nothing: figures take most of the time of a small study."""
-    monkeypatch.setattr(report, "draw_figures", lambda findings: {})
+    monkeypatch.setattr(heads_report, "draw_figures", lambda findings: {})

@@ -9,7 +9,7 @@ import timm
 import torch
 from PIL import Image
 
-from shvit_pl.analysis.heads.attention import attention_layers
+from shvit_pl.analysis.attention_layers import attention_layers
 from shvit_pl.cli import main
 from shvit_pl.models import create_model
 from tests.hub.runs import lively

@@ -1,9 +1,14 @@
 """Running the command in this process, on the embedded digits, for a few steps, and what it leaves."""
 
 import csv
+import os
+import resource
+from contextlib import contextmanager
 
+import pytest
 import torch
 import yaml
+from datasets import load_from_disk
 
 from shvit_pl.callbacks.run_identity import StepSeed
 from shvit_pl.cli import main
@@ -30,14 +35,47 @@ EVERYTHING = [
     "--data.num_workers=1",
 ]
 
+needs_two_cores = pytest.mark.skipif(
+    hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < 2, reason="a process per core, and there is one"
+)
+
 
 def fit(*flags):
     """`shvit-pl fit` with a quick setting and further flags; returns the exit code."""
     return main(["fit", *QUICK, *flags])
 
 
+def cache_teacher(*flags):
+    """`shvit-pl cache-teacher` with a quick setting and further flags."""
+    return main(["cache-teacher", *QUICK, *flags])
+
+
+def cache_flags(teacher, folder, *more):
+    """A distillation from a cache of a tenth of the digits, three views of them."""
+    few = ["--data.train_fraction=0.1", "--model.distill.views=3", "--model.distill.objective=soft"]
+    names = [f"--model.distill.teacher={teacher}", f"--model.distill.cache={folder}"]
+    return [*names, *few, "--model.distill.teacher_precision=fp32", *more]
+
+
+def answers(folder):
+    """All columns of all shards of a cache."""
+    shards = sorted(path for path in folder.iterdir() if path.is_dir())
+    tables = [load_from_disk(str(shard)).with_format("torch")[:] for shard in shards]
+    return {f"{shard.name} {name}": table[name] for shard, table in zip(shards, tables, strict=True) for name in table}
+
+
+def only_run(folder):
+    (found,) = (folder / "runs" / "tiny").glob("version_*")
+    return found
+
+
+def content(folder, name="last"):
+    """A checkpoint of a run folder."""
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
 def weights(folder, name="last"):
-    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+    return content(folder, name)["state_dict"]
 
 
 def assert_same(first, second):
@@ -46,8 +84,9 @@ def assert_same(first, second):
         assert torch.equal(tensor, second[key]), key
 
 
-def logged_steps(folder):
-    return [row["step"] for row in csv.DictReader((folder / "metrics.csv").open())]
+def metrics(folder, name):
+    """The values of a column of a run's table where there are any."""
+    return [row[name] for row in csv.DictReader((folder / "metrics.csv").open()) if row[name]]
 
 
 def stop_at(monkeypatch, epoch, batch):
@@ -62,8 +101,26 @@ def stop_at(monkeypatch, epoch, batch):
     monkeypatch.setattr(StepSeed, "on_train_batch_start", stop)
 
 
+def stopped(epoch, batch, *flags):
+    """`fit`, ended as if by Ctrl-C before this batch."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, epoch, batch)
+        assert fit(*flags) == 130
+
+
 def printed(capsys, *flags):
     """The settings that these flags stand for, without a run."""
     capsys.readouterr()
     assert main(["fit", *flags, "--print_config"]) == 0
     return yaml.safe_load(capsys.readouterr().out)
+
+
+@contextmanager
+def files_up_to(size):
+    """No file of this process may grow beyond `size` bytes: real writes fail, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -12,9 +12,17 @@ from shvit_pl.runs.folder import read_summary
 from shvit_pl.teachers import teacher as teacher_module
 from shvit_pl.teachers.cache import TeacherCacher
 from shvit_pl.teachers.teacher import Teacher
-from tests.cli.caches import answers, assert_same_answers, cache_teacher, flags_of
-from tests.cli.refusals import line_of
-from tests.cli.runs import EVERYTHING, assert_same, fit, stop_at, weights
+from tests.cli.runs import (
+    EVERYTHING,
+    answers,
+    assert_same,
+    cache_flags,
+    cache_teacher,
+    fit,
+    only_run,
+    stopped,
+    weights,
+)
 
 CLASSES = [str(number) for number in range(10)]
 
@@ -24,38 +32,39 @@ def times(folder):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory, run):
-    """A cache without mixing, and the flags that it was written with."""
-    folder = tmp_path_factory.mktemp("plain") / "cache"
-    flags = flags_of(run, folder)
+def caches(tmp_path_factory, run):
+    """Caches without mixing and with every augmentation: folder, and the flags that it was written with."""
+    made = {}
+    for name, more in (("plain", []), ("mixed", [*EVERYTHING, "--data.num_workers=0"])):
+        folder = tmp_path_factory.mktemp(name) / "cache"
+        made[name] = folder, cache_flags(run, folder, *more)
+        assert cache_teacher(*made[name][1]) == 0
+    return made
+
+
+def test_what_it_writes_and_where_is_printed_and_a_second_time_it_writes_nothing(run, tmp_path, capsys):
+    flags = cache_flags(run, "cache")
     assert cache_teacher(*flags) == 0
-    return folder, flags
-
-
-@pytest.fixture(scope="module")
-def mixed(tmp_path_factory, run):
-    """A cache with every augmentation, and the flags that it was written with."""
-    folder = tmp_path_factory.mktemp("mixed") / "cache"
-    flags = flags_of(run, folder, *EVERYTHING, "--data.num_workers=0")
-    assert cache_teacher(*flags) == 0
-    return folder, flags
-
-
-def test_it_says_what_it_writes_and_where(run, tmp_path, capsys):
-    assert cache_teacher(*flags_of(run, "cache")) == 0
     out = capsys.readouterr().out
     assert f"teacher: {run}, 1.0 M parameters, 10 classes matched by name, 64 px, fp32; top-1 " in out
-    said = re.search(r"3 views of 144 images: ([\d.]+) kB in cache; 3 of 3 files to write", out)
+    size = re.search(r"3 views of 144 images: ([\d.]+) kB in cache; 3 of 3 files to write", out)
     written = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.arrow"))
-    assert float(said[1]) * 1000 == pytest.approx(written, rel=0.25)
+    assert float(size[1]) * 1000 == pytest.approx(written, rel=0.25)
     assert "train with the same flags by shvit-pl fit" in out
     assert not (tmp_path / "runs").exists()
+    before = times(tmp_path / "cache")
+    assert cache_teacher(*flags, "--seed_everything=7", "--data.batch_size=32") == 0
+    printed = capsys.readouterr().out
+    assert "complete: train" in printed
+    assert "teacher:" not in printed  # it is not even opened
+    assert times(tmp_path / "cache") == before
 
 
 @pytest.mark.parametrize("name", ["plain", "mixed"])
-def test_a_run_on_a_cache_gets_the_answers_that_its_teacher_gives_to_its_images(name, run, request, monkeypatch):
-    flags, seen = request.getfixturevalue(name)[1], []
-    ask = DistillationModule._teacher_forward
+def test_a_run_on_a_cache_gets_the_answers_that_its_teacher_gives_to_its_images(
+    name, caches, run, tmp_path, monkeypatch
+):
+    (folder, flags), seen, ask = caches[name], [], DistillationModule._teacher_forward
 
     def keep(self, images, batch):
         seen.append((images.clone(), ask(self, images, batch)[0]))
@@ -63,72 +72,42 @@ def test_a_run_on_a_cache_gets_the_answers_that_its_teacher_gives_to_its_images(
 
     monkeypatch.setattr(DistillationModule, "_teacher_forward", keep)
     assert fit(*flags) == 0
-    teacher = Teacher(
-        DistillConfig(str(run), teacher_precision="fp32"), CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    )
+    assert read_summary(only_run(tmp_path))["teacher"].startswith(f"{run}, logits from {folder}; top-1 ")
+    config = DistillConfig(str(run), teacher_precision="fp32")
+    teacher = Teacher(config, CLASSES, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
     assert len(seen) == 8
     for images, cached in seen:
         online = teacher.logits(images)
-        distance = online - online.amax(1, keepdim=True)
-        torch.testing.assert_close(cached, distance, atol=1e-4, rtol=2**-10)
+        torch.testing.assert_close(cached, online - online.amax(1, keepdim=True), atol=1e-4, rtol=2**-10)
 
 
-def test_a_run_on_a_cache_says_where_its_answers_are_from_and_needs_no_teachers_network(plain, run, tmp_path):
-    folder, flags = plain
-    assert fit(*flags) == 0
-    (of_run,) = (tmp_path / "runs" / "tiny").iterdir()
-    note = read_summary(of_run)["teacher"]
-    assert note.startswith(f"{run}, logits from {folder}; top-1 ")
-
-
-def test_a_run_on_a_cache_that_was_stopped_resumes_exactly(mixed, tmp_path, monkeypatch):
-    flags = [*mixed[1], "--checkpoint_every_n_steps=2"]
+def test_a_run_on_a_cache_that_was_stopped_resumes_exactly(caches, tmp_path):
+    flags = [*caches["mixed"][1], "--checkpoint_every_n_steps=2"]
     assert fit(*flags, "--trainer.default_root_dir=whole") == 0
-    with monkeypatch.context() as patch:
-        stop_at(patch, epoch=1, batch=2)
-        assert fit(*flags) == 130
+    stopped(1, 2, *flags)
     assert fit(*flags, "--ckpt_path=last") == 0
-    whole, cut = (weights(tmp_path / root / "tiny" / "version_0") for root in ("whole", "runs"))
-    assert_same(whole, cut)
-
-
-def test_a_second_time_it_writes_nothing(plain, capsys):
-    folder, flags = plain
-    before = times(folder)
-    assert cache_teacher(*flags, "--seed_everything=7", "--data.batch_size=32") == 0
-    printed = capsys.readouterr().out
-    assert "complete: train" in printed
-    assert "teacher:" not in printed  # it is not even opened
-    assert times(folder) == before
+    assert_same(weights(tmp_path / "whole" / "tiny" / "version_0"), weights(only_run(tmp_path)))
 
 
 @pytest.mark.parametrize("limit", ["--trainer.limit_predict_batches=1", "--trainer.fast_dev_run=true"])
-def test_an_incomplete_cache_is_not_called_complete(limit, plain, capsys):
-    flags = [*plain[1], "--model.distill.cache=cut"]
-    assert cache_teacher(*flags, limit) == 0
+def test_an_incomplete_cache_is_not_called_complete(limit, caches, capsys):
+    assert cache_teacher(*caches["plain"][1], "--model.distill.cache=cut", limit) == 0
     printed = capsys.readouterr().out
     assert "files are there; the same command goes on" in printed
     assert "complete: train" not in printed
 
 
-def test_a_cache_that_was_begun_in_another_precision_is_not_completed(plain, capsys, monkeypatch):
-    flags = [*plain[1], "--model.distill.cache=cut", "--model.distill.teacher_precision=auto"]
+def test_a_cache_that_was_begun_in_another_precision_is_not_completed(caches, refused, monkeypatch):
+    flags = [*caches["plain"][1], "--model.distill.cache=cut", "--model.distill.teacher_precision=auto"]
     with monkeypatch.context() as patch:
         patch.setattr(teacher_module, "computes_in_bf16", lambda device: True)
         assert cache_teacher(*flags, "--trainer.limit_predict_batches=1") == 0
-        capsys.readouterr()
     monkeypatch.setattr(teacher_module, "computes_in_bf16", lambda device: False)
-    assert cache_teacher(*flags) == 2
-    assert "begun in bf16, and here the teacher computes in fp32" in capsys.readouterr().err
+    refused(flags, "begun in bf16, and here the teacher computes in fp32", command="cache-teacher")
 
 
-def test_a_checkpoint_to_go_on_with_is_refused(plain, capsys):
-    assert cache_teacher(*plain[1], "--ckpt_path=last") == 2
-    assert "ckpt_path last: cache-teacher trains nothing" in capsys.readouterr().err
-
-
-def test_an_interrupted_cache_is_refused_and_then_completed(mixed, tmp_path, monkeypatch, capsys):
-    flags = [*mixed[1], "--model.distill.cache=cut"]
+def test_an_interrupted_cache_is_refused_and_then_completed(caches, tmp_path, monkeypatch, refused, capsys):
+    flags = [*caches["mixed"][1], "--model.distill.cache=cut"]
     write, written = TeacherCacher._write, []
 
     def stop(cacher, shard, columns):
@@ -140,21 +119,17 @@ def test_an_interrupted_cache_is_refused_and_then_completed(mixed, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(TeacherCacher, "_write", stop)
         assert cache_teacher(*flags) == 130
-    capsys.readouterr()
-    assert fit(*flags) == 2
-    line = line_of(capsys)
-    assert "model.distill.cache 'cut': it is not whole, 1 of 3 files are there" in line
-    assert "Run shvit-pl cache-teacher with the same settings" in line
-    assert not (tmp_path / "runs").exists()
+    said = "model.distill.cache 'cut': it is not whole, 1 of 3 files are there"
+    refused(flags, said, "Run shvit-pl cache-teacher with the same settings")
     first = times(tmp_path / "cut" / written[0])
     assert cache_teacher(*flags) == 0
     assert "2 of 3 files to write" in capsys.readouterr().out
     assert times(tmp_path / "cut" / written[0]) == first
-    assert_same_answers(answers(tmp_path / "cut"), answers(mixed[0]))
+    assert_same(answers(tmp_path / "cut"), answers(caches["mixed"][0]))
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "words"),
     [
         ("--data.erasing=0.25", "data.erasing 0.0 there, 0.25 here"),
         ("--model.mix.mixup=0.8", "model.mix.mixup 0.0 there, 0.8 here"),
@@ -166,42 +141,27 @@ def test_an_interrupted_cache_is_refused_and_then_completed(mixed, tmp_path, mon
         ("--model.distill.use_ema=true", "teacher.averaged False there, True here"),
     ],
 )
-def test_a_cache_of_other_settings_is_refused(change, said, plain, capsys, tmp_path):
-    folder, flags = plain
-    assert fit(*flags, change) == 2
-    line = line_of(capsys)
-    assert f"model.distill.cache '{folder}': it holds answers of other settings" in line
-    assert said in line
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_cache_of_other_settings_is_not_written_over(plain, capsys):
-    folder, flags = plain
+def test_a_cache_of_other_settings_is_refused_and_not_written_over(change, words, caches, refused):
+    folder, flags = caches["plain"]
     before = times(folder)
-    assert cache_teacher(*flags, "--data.erasing=0.25") == 2
-    assert "data.erasing 0.0 there, 0.25 here" in line_of(capsys)
+    refused([*flags, change], f"model.distill.cache '{folder}': it holds answers of other settings", words)
+    if "erasing" in change:
+        refused([*flags, change], words, command="cache-teacher")
     assert times(folder) == before
 
 
-def test_the_same_teacher_elsewhere_is_the_same_teacher_and_another_one_is_not(plain, run, tmp_path, capsys):
+def test_the_same_teacher_elsewhere_is_the_same_teacher_and_another_one_is_not(caches, run, tmp_path, refused):
+    flags = [*caches["plain"][1], "--model.distill.teacher=moved"]
     shutil.copytree(run, tmp_path / "moved")
-    assert fit(*plain[1], "--model.distill.teacher=moved") == 0
+    assert fit(*flags, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1") == 0
     checkpoint = tmp_path / "moved" / "checkpoints" / "best.ckpt"
     content = torch.load(checkpoint, weights_only=True)
     content["state_dict"]["model.head.l.bias"] += 1
     torch.save(content, checkpoint)
-    capsys.readouterr()
-    assert fit(*plain[1], "--model.distill.teacher=moved") == 2
-    assert "other teacher.checkpoint" in line_of(capsys)
+    refused(flags, "other teacher.checkpoint")
 
 
-@pytest.mark.parametrize(
-    "free",
-    [
-        ["--model.distill.alpha=0.9", "--model.distill.heads=single", "--model.optim.lr=0.001"],
-        ["--data.batch_size=8", "--seed_everything=3", "--model.design.name=s1", "--trainer.max_epochs=1"],
-    ],
-    ids=["learning", "run"],
-)
-def test_what_changes_no_answer_may_be_changed(free, plain):
-    assert fit(*plain[1], *free) == 0
+def test_what_changes_no_answer_may_be_changed(caches):
+    free = ["--model.distill.alpha=0.9", "--model.distill.heads=single", "--model.optim.lr=0.001"]
+    free += ["--data.batch_size=8", "--seed_everything=3", "--model.design.depth=[1,1,1]", "--trainer.max_epochs=1"]
+    assert fit(*caches["plain"][1], *free) == 0

@@ -2,22 +2,23 @@
 
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
-import yaml
 
 from shvit_pl.analysis.command import STUDIES
 from shvit_pl.cli import COMMANDS, main
 from shvit_pl.command_line.config_files import shipped_configs
 from shvit_pl.designs.named import NAMED
 from shvit_pl.fit.lightning_cli import Parser
+from shvit_pl.fit.trainer import Trainer
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import fit
+from tests.cli.runs import fit, only_run, printed
 
 CONFIGS = sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name != "sweeps")
 DESIGNS = [path for path in CONFIGS if path.parent == shipped_configs()]  # the others: test_configs.py, test_recipes.py
-
+SLOW = pytest.mark.slow
 
 LIGHT = ("fit", "predict", "cache-teacher", "sweep", "report", "benchmark", "export", "analyze")
 
@@ -28,27 +29,14 @@ def imported_by(code):
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stderr.split()
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import shvit_pl",
-        "from shvit_pl.cli import main; main(['--help'])",
-        "from shvit_pl.cli import main; main(['designs'])",
-        "from shvit_pl.cli import main; main(['push', '--help'])",
-        *(f"from shvit_pl.cli import main; main(['{command}', '--help'])" for command in LIGHT),
-        *(f"from shvit_pl.cli import main; main(['analyze', '{study}', '--help'])" for study in STUDIES),
-    ],
-)
-def test_torch_is_not_imported_before_it_is_needed(code):
-    modules = imported_by(code)
-    assert "shvit_pl" in modules
-    assert not {"torch", "lightning", "timm", "datasets", "numpy"} & set(modules)
-
-
-def test_a_report_is_written_without_torch():
-    modules = imported_by("import shvit_pl.sweep.finish")
-    assert "shvit_pl.sweep.report.write" in modules
-    assert not {"torch", "lightning", "timm", "datasets"} & set(modules)
+def test_torch_is_not_imported_before_it_is_needed():
+    """Neither by the package, nor by any command's help, nor by a report."""
+    commands = [["--help"], ["designs"], *([name, "--help"] for name in ("push", *LIGHT))]
+    commands += [["analyze", study, "--help"] for study in STUDIES]
+    code = "from shvit_pl.cli import main" + "".join(f"\nassert main({command}) == 0" for command in commands)
+    for modules, heavy in ((imported_by(code), {"numpy"}), (imported_by("import shvit_pl.sweep.finish"), set())):
+        assert "shvit_pl" in modules
+        assert not {"torch", "lightning", "timm", "datasets", *heavy} & set(modules)
 
 
 def test_help_lists_every_command_in_one_line(capsys):
@@ -80,27 +68,15 @@ def test_the_flags_of_the_contract_exist(capsys):
 
 
 def test_configs_are_layered_and_printed(tmp_path, capsys):
-    (tmp_path / "mine.yaml").write_text("model: {design: {name: tiny}}\ndata: {batch_size: 7}\n")
-    assert main(["fit", "--config=s1.yaml", "--config=mine.yaml", "--data.batch_size=9", "--print_config"]) == 0
-    config = yaml.safe_load(capsys.readouterr().out)
+    first = "model: {design: {name: tiny}, distill: {teacher: test_resnet, tau: 3.0}}\ndata: {batch_size: 7}\n"
+    (tmp_path / "first.yaml").write_text(first)
+    (tmp_path / "soft.yaml").write_text("model: {distill: {objective: soft, tau: 2.0}}")
+    flags = ["--data.batch_size=9", "--model.distill.alpha=0.7"]
+    config = printed(capsys, "--config=s1.yaml", "--config=first.yaml", "--config=soft.yaml", *flags)
     assert config["model"]["design"]["name"] == "tiny"
-    assert config["data"]["batch_size"] == 9
-    assert config["data"]["image_size"] == 128
-
-
-def test_there_are_configs():
-    assert {"s1.yaml", "s2.yaml", "s3.yaml", "s4.yaml"} <= {path.name for path in CONFIGS}
-
-
-@pytest.mark.parametrize("config", DESIGNS, ids=lambda path: path.name)
-def test_every_config_trains_as_it_is_for_a_few_steps(config, tmp_path):
-    quick = ["--data.batch_size=8", "--data.num_workers=0", "--trainer.max_epochs=1"]
-    assert (
-        main(["fit", f"--config={config}", *quick, "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2"])
-        == 0
-    )
-    (summary,) = (tmp_path / "runs").rglob("summary.json")
-    assert read_summary(summary.parent)["steps_trained"] == 2
+    assert (config["data"]["batch_size"], config["data"]["image_size"]) == (9, 128)
+    distill = {"teacher": "test_resnet", "alpha": 0.7, "objective": "soft", "tau": 2.0, "heads": None}
+    assert config["model"]["distill"].items() >= distill.items()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
@@ -109,43 +85,46 @@ def test_every_config_is_short_and_begins_with_its_command(config):
     assert len(lines) <= (45 if "recipes" in config.parts else 25)
     assert lines[0].startswith("# shvit-pl fit --config ")
     assert str(config.relative_to(shipped_configs())) in lines[0]
+    if config in DESIGNS:
+        comment = " ".join(line for line in lines if line.startswith("#"))
+        assert all(word in comment for word in ("val/acc1", "cores", "min"))
 
 
 @pytest.mark.parametrize("config", DESIGNS, ids=lambda path: path.name)
-def test_a_designs_config_says_its_metric_hardware_and_time(config):
-    comment = " ".join(line for line in config.read_text().splitlines() if line.startswith("#"))
-    assert "val/acc1" in comment
-    assert "cores" in comment
-    assert "min" in comment
+def test_every_config_trains_as_it_is_for_a_step(config, tmp_path):
+    few = ["--data.batch_size=2", "--data.num_workers=0", "--trainer.max_steps=1", "--trainer.limit_val_batches=1"]
+    assert {"s1.yaml", "s2.yaml", "s3.yaml", "s4.yaml"} <= {path.name for path in DESIGNS}
+    assert main(["fit", f"--config={config}", *few, "--trainer.enable_checkpointing=false"]) == 0
+    (summary,) = (tmp_path / "runs").rglob("summary.json")
+    assert read_summary(summary.parent)["steps_trained"] == 1
 
 
-@pytest.mark.parametrize("stage1", ["conv", "attention"])
-@pytest.mark.parametrize("stages", [3, 4])
-@pytest.mark.parametrize("patch_size", [4, 16])
-def test_every_cell_of_the_cube_trains_at_the_configs_size(patch_size, stages, stage1, tmp_path):
-    cell = {"patch_size": patch_size, "stages": stages, "stage1": stage1}
-    flags = [f"--model.design.{key}={value}" for key, value in cell.items()]
-    assert fit(*flags, "--data.image_size=128", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2") == 0
-    summary = read_summary(tmp_path / "runs" / "tiny" / "version_0")
-    assert summary["design"]["patch_size"] == patch_size
-    assert len(summary["design"]["embed_dim"]) == stages
-    assert (summary["design"]["mixers"][0] == "conv") == (stage1 == "conv")
+CUBE = product((4, 16), (3, 4), ("conv", "attention"))
+QUICK_CELLS = [(4, 4, "attention"), (16, 3, "conv")]  # the largest of all, and the paper's
+CELLS = [cell if cell in QUICK_CELLS else pytest.param(cell, marks=SLOW) for cell in CUBE]
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_every_cell_of_the_cube_trains_at_the_configs_size(cell, tmp_path):
+    patch_size, stages, stage1 = cell
+    flags = [f"--model.design.patch_size={patch_size}", f"--model.design.stages={stages}"]
+    flags += [f"--model.design.stage1={stage1}"]
+    few = ["--data.batch_size=2", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2"]
+    assert fit(*flags, *few, "--data.image_size=128", "--trainer.limit_val_batches=1") == 0
+    design = read_summary(only_run(tmp_path))["design"]
+    assert (design["patch_size"], len(design["embed_dim"])) == (patch_size, stages)
+    assert (design["mixers"][0] == "conv") == (stage1 == "conv")
 
 
 def test_one_limited_batch_is_one_batch():
     parser = Parser()
-    from shvit_pl.fit.trainer import Trainer
-
     parser.add_lightning_class_args(Trainer, "trainer")
-    config = parser.parse_args(["--trainer.limit_val_batches=1"])
-    assert type(config.trainer.limit_val_batches) is int
+    assert type(parser.parse_args(["--trainer.limit_val_batches=1"]).trainer.limit_val_batches) is int
 
 
 def test_python_dash_m_runs_the_command():
-    done = subprocess.run(
-        [sys.executable, "-m", "shvit_pl.cli", "--version"], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("shvit-pl ")
+    command = [sys.executable, "-m", "shvit_pl.cli", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("shvit-pl ")
 
 
 @pytest.mark.slow
@@ -158,12 +137,7 @@ def test_a_built_wheel_carries_the_configs_and_runs_in_an_empty_folder(tmp_path)
     (tmp_path / "empty").mkdir()
     script = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); import shvit_pl; print(shvit_pl.__file__);"
     script += "from shvit_pl.cli import main; sys.exit(main(sys.argv[1:]))"
-    quick = [
-        "--data.batch_size=8",
-        "--trainer.max_epochs=1",
-        "--trainer.limit_train_batches=2",
-        "--trainer.limit_val_batches=2",
-    ]
+    quick = ["--data.batch_size=2", "--trainer.max_steps=1", "--trainer.limit_val_batches=2"]
     command = [sys.executable, "-c", script, "fit", "--config", "s1.yaml", "--model.design.name=tiny", *quick]
     done = subprocess.run(command, cwd=tmp_path / "empty", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

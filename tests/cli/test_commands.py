@@ -2,37 +2,35 @@
 
 import csv
 import json
-import shutil
+import re
 
 import pytest
+import torch
 
+from shvit_pl import HFImageDataModule, load_weights
 from shvit_pl.cli import main
+from shvit_pl.models import create_model
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import fit
+from tests.cli.runs import content, fit, metrics, only_run, weights
 from tests.data.opening import open_dataset
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    root = tmp_path_factory.mktemp("runs")
-    assert (
-        fit(f"--trainer.default_root_dir={root}", "--trainer.limit_train_batches=40", "--trainer.limit_val_batches=1.0")
-        == 0
-    )
-    return root / "tiny" / "version_0"
 
 
 def best(run):
     return f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}"
 
 
+def predictions(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.mark.parametrize(("command", "prefix"), [("validate", "val"), ("test", "test")])
-def test_validate_and_test_measure_the_checkpoint_on_its_own_data(run, command, prefix, capsys, tmp_path):
+def test_validate_and_test_measure_weights_and_average_on_the_runs_own_data(run, command, prefix, capsys, tmp_path):
     assert main([command, best(run)]) == 0
-    expected = read_summary(run)["metrics"]["val/acc1"]
     printed = capsys.readouterr().out
-    assert f"{prefix}/acc1" in printed
-    assert str(expected)[:7] in printed
+    for name, value in read_summary(run)["metrics"].items():
+        assert name.replace("val", prefix) in printed
+        assert "loss" in name or str(value)[:6] in printed
     assert list(tmp_path.iterdir()) == []
 
 
@@ -49,7 +47,7 @@ def test_predict_writes_file_label_probability_and_top_5_of_a_folder_of_images(r
     for number in range(7):
         rows[number]["image"].save(tmp_path / "images" / f"{number}.png")
     assert main(["predict", best(run), "--data.path=images"]) == 0
-    written = list(csv.DictReader((tmp_path / "predictions.csv").open()))
+    written = predictions(tmp_path / "predictions.csv")
     assert [row["file"].rsplit("/", 1)[1] for row in written] == [f"{number}.png" for number in range(7)]
     for row in written:
         top5 = json.loads(row["top5"])
@@ -59,70 +57,92 @@ def test_predict_writes_file_label_probability_and_top_5_of_a_folder_of_images(r
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "predictions.csv"]
 
 
-def test_predict_takes_a_dataset_too_and_another_file(run, tmp_path):
-    assert main(["predict", best(run), "--output=all.csv"]) == 0
-    labels = [row["label"] for row in csv.DictReader((tmp_path / "all.csv").open())]
+def test_predict_takes_a_dataset_another_file_and_the_average_where_it_is_asked_for(run, tmp_path):
+    few = ["--model.use_ema=true", "--trainer.limit_predict_batches=1"]
+    for flags in (["--output=weights.csv"], ["--output=average.csv", *few]):
+        assert main(["predict", best(run), *flags]) == 0
+    rows = predictions(tmp_path / "weights.csv")
     truth = [str(label) for label in open_dataset("digits")["train"]["label"]]
-    accuracy = sum(a == b for a, b in zip(labels, truth, strict=True)) / len(truth)
-    assert len(labels) == 1797
-    assert accuracy > 0.3
+    assert len(rows) == 1797
+    assert sum(row["label"] == label for row, label in zip(rows, truth, strict=True)) / 1797 > 0.3
+    network = create_model("tiny", num_classes=10).eval()
+    load_weights(network, run / "checkpoints" / "best.ckpt", averaged=True)
+    data = HFImageDataModule(image_size=64, crop_pct=1.0, batch_size=16, num_workers=0)
+    data.setup("predict")
+    batch = data.on_after_batch_transfer(next(iter(data.predict_dataloader())), 0)
+    with torch.no_grad():
+        expected = network(batch["image"]).softmax(dim=-1).max(dim=-1).values.tolist()
+    averaged = predictions(tmp_path / "average.csv")
+    assert [float(row["probability"]) for row in averaged] == pytest.approx(expected, abs=2e-4)
+    assert [row["probability"] for row in averaged] != [row["probability"] for row in rows[:16]]
 
 
 def test_columns_of_the_data_trained_on_are_not_asked_of_other_data(tmp_path):
     rows = open_dataset("digits")["train"].select(range(200)).rename_columns({"image": "picture", "label": "digit"})
     rows.to_parquet(tmp_path / "rows.parquet")
     assert fit("--data.path=rows.parquet", "--data.image_column=picture", "--data.label_column=digit") == 0
-    checkpoint = "--ckpt_path=runs/tiny/version_0/checkpoints/last.ckpt"
-    assert main(["validate", checkpoint]) == 0
-    assert main(["validate", checkpoint, "--data.path=digits", "--trainer.limit_val_batches=1"]) == 0
+    for flags in ([], ["--data.path=digits", "--trainer.limit_val_batches=1"]):
+        assert main(["validate", best(only_run(tmp_path)), *flags]) == 0
 
 
-@pytest.mark.parametrize("output", [".", "nowhere/all.csv"])
-def test_an_output_that_is_no_file_is_refused_before_anything_is_read(run, output, capsys):
-    assert main(["predict", best(run), f"--output={output}"]) == 2
-    assert f"output {output!r}" in capsys.readouterr().err
-
-
-def test_resuming_on_data_of_other_classes_is_refused(run, image_folder, capsys):
-    assert fit(best(run), "--allow_changes=true", f"--data.path={image_folder}", "--data.batch_size=4") == 2
-    assert "2 classes (blue, red, ...), the model 10" in capsys.readouterr().err
-
-
-def test_a_flag_wins_over_what_the_checkpoint_says(run, capsys):
+def test_a_flag_wins_over_what_the_checkpoint_says(run):
     assert main(["validate", best(run), "--data.image_size=128", "--trainer.limit_val_batches=1"]) == 0
-    assert main(["validate", best(run), "--data.image_size=32"]) == 2
-    assert "data.image_size 32" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["fit", "validate"])
-def test_a_checkpoint_of_another_design_is_refused(run, command, capsys):
-    flags = ["--config=s1.yaml", "--allow_changes=true"] if command == "fit" else ["--model.design.stage1=attention"]
-    assert main([command, *flags, best(run)]) == 2
-    assert "another model.design" in capsys.readouterr().err
-
-
-def test_data_of_other_classes_is_refused(run, image_folder, capsys):
-    assert main(["validate", best(run), f"--data.path={image_folder}"]) == 2
-    assert "2 classes (blue, red, ...), the model 10" in capsys.readouterr().err
-
-
-def test_a_broken_image_is_named_and_no_predictions_are_left(run, tmp_path, capsys):
-    shutil.copytree(run, tmp_path / "run")
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
-    assert main(["predict", best(run), "--data.path=images", "--data.num_workers=0"]) == 2
-    assert "broken.png" in capsys.readouterr().err
-    assert not (tmp_path / "predictions.csv").exists()
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".predictions")]
+def test_other_data_and_outputs_are_refused(run, image_folder, refused, tmp_path):
+    classes = "2 classes (blue, red, ...), the model 10"
+    few = ["--model.ema.decay=0.9", "--data.batch_size=4", "--allow_changes=true"]
+    refused([best(run), *few, f"--data.path={image_folder}"], classes)
+    refused([best(run), f"--data.path={image_folder}"], classes, command="validate")
+    refused([best(run), "--data.image_size=32"], "data.image_size 32", command="validate")
+    for output in (".", "nowhere/all.csv"):
+        refused([best(run), f"--output={output}"], f"output {output!r}", command="predict")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "broken.png").write_bytes(b"no image")
+    refused([best(run), "--data.path=broken", "--data.num_workers=0"], "broken.png", command="predict")
 
 
 def test_weights_to_start_from_are_loaded_and_the_report_is_kept(run, image_folder, tmp_path):
-    flags = [
-        f"--data.path={image_folder}",
-        "--data.batch_size=4",
-        f"--model.init_from={run / 'checkpoints' / 'best.ckpt'}",
-    ]
-    assert fit(*flags, "--run_name=tuned") == 0
-    summary = read_summary(tmp_path / "runs" / "tuned" / "version_0")
+    start = f"--model.init_from={run / 'checkpoints' / 'best.ckpt'}"
+    assert fit(f"--data.path={image_folder}", "--data.batch_size=4", start) == 0
+    summary = read_summary(only_run(tmp_path))
     assert summary["classes"] == ["blue", "red"]
     assert "re-initialized head (10 classes in the source, 2 here)" in summary["init"]
+
+
+@pytest.mark.parametrize(("flag", "prefix"), [("false", "model."), ("true", "ema.module.")])
+def test_a_run_starts_from_the_weights_or_from_their_average(run, flag, prefix, tmp_path):
+    start = [f"--model.init_from={run / 'checkpoints' / 'best.ckpt'}", f"--model.use_ema={flag}"]
+    still = ["--model.optim.lr=1e-30", "--model.optim.warmup_lr=0", "--model.optim.min_lr=0", "--model.freeze_bn=true"]
+    assert fit(*start, *still, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1") == 0
+    after = weights(only_run(tmp_path), "best")
+    for key, expected in weights(run, "best").items():
+        if key.startswith(prefix):
+            assert torch.equal(after[f"model.{key.removeprefix(prefix)}"], expected), key
+
+
+def test_the_best_checkpoint_is_that_of_the_monitored_metric(tmp_path):
+    assert fit("--model.ema.decay=0.9", "--monitor=val/acc1_ema", "--trainer.max_epochs=4") == 0
+    averaged, summary = list(map(float, metrics(only_run(tmp_path), "val/acc1_ema"))), read_summary(only_run(tmp_path))
+    assert summary["monitor"] == "val/acc1_ema"
+    assert summary["metrics"]["val/acc1_ema"] == pytest.approx(max(averaged))
+    best_epoch = content(only_run(tmp_path), "best")["epoch"]
+    assert best_epoch == averaged.index(max(averaged)) == summary["best_epoch"]
+
+
+@pytest.mark.slow
+def test_optimized_predictions_and_metrics_stay(run, tmp_path, capsys):
+    """By batches of the same size for all, so that what is compiled once is found again."""
+    found, measured = [], []
+    for flags in (["--optimize"], []):
+        assert main(["predict", best(run), "--data.batch_size=50", "--model.use_ema=true", *flags]) == 0
+        found.append(predictions(tmp_path / "predictions.csv"))
+    assert capsys.readouterr().out.count("optimizing for batches of 50x3x") == 1
+    for flags in (["--optimize"], []):
+        assert main(["validate", best(run), "--plain=true", "--data.batch_size=50", *flags]) == 0
+        measured.append(re.findall(r"val/acc\w+\W+([\d.]+)", capsys.readouterr().out))
+    for optimized, plain in zip(*found, strict=True):
+        assert (optimized["file"], optimized["label"]) == (plain["file"], plain["label"])
+        assert float(optimized["probability"]) == pytest.approx(float(plain["probability"]), abs=2e-4)
+    assert len(measured[1]) == 4
+    assert measured[0] == measured[1]

@@ -2,8 +2,6 @@
 
 import pytest
 
-from tests.cli.refusals import assert_refused
-
 YAML = {
     "a bracket too few": ("model: {design: {name: s1}\n", ["--config 'mine.yaml', line 2", "not YAML", "}"]),
     "a tab": ("model:\n\tdesign:\n", ["--config 'mine.yaml', line 2", "a tab"]),
@@ -34,7 +32,7 @@ YAML = {
 
 
 @pytest.mark.parametrize("mistake", YAML)
-def test_a_mistake_in_a_config(mistake, capsys, tmp_path):
-    text, said = YAML[mistake]
+def test_a_mistake_in_a_config(mistake, refused, tmp_path):
+    text, words = YAML[mistake]
     (tmp_path / "mine.yaml").write_text(text, encoding="utf-8", errors="surrogateescape")
-    assert_refused(["--config=mine.yaml"], said, capsys, tmp_path)
+    refused(["--config=mine.yaml"], *words)

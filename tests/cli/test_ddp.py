@@ -1,49 +1,106 @@
-"""Two processes (gloo, on the CPU) train what one process trains on the same images."""
+"""Two processes (gloo, on the CPU) train what one process trains on the same images, also from a teacher."""
+
+import subprocess
+import sys
 
 import pytest
 
 from shvit_pl.cli import main
 from shvit_pl.data.loaders import TrainSampler
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import fit, weights
-from tests.cli.two_processes import SGD, difference, fit_in_two_processes, needs_two_cores
+from tests.cli.runs import (
+    QUICK,
+    answers,
+    assert_same,
+    cache_flags,
+    cache_teacher,
+    fit,
+    needs_two_cores,
+    only_run,
+    weights,
+)
 
-pytestmark = needs_two_cores
+pytestmark = [pytest.mark.slow, needs_two_cores]
 
-EVALUATED = ["--trainer.limit_val_batches=1000"]
+TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
+# plain steps, so that rounding stays rounding: Adam divides by gradients that are nearly zero
+SGD = ["--model.optim.name=sgd", "--model.optim.lr=0.5", "--data.validation_fraction=0.203", "--trainer.max_epochs=1"]
+FROZEN = [*SGD, "--model.freeze_bn=true"]
+MIXED = ["--model.mix.mixup=0.8", "--model.mix.cutmix=1.0", "--data.erasing=0.5"]
+
+
+def run_in_two_processes(command, *flags):
+    line = [sys.executable, "-m", "shvit_pl.cli", command, *QUICK, *TWO, *flags]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "error" not in done.stderr.lower()
+    return done.stdout
+
+
+def fit_in_two_processes(root, *flags):
+    run_in_two_processes("fit", f"--trainer.default_root_dir={root}", *flags)
+    return root / "tiny" / "version_0"
+
+
+def difference(first, second, but="no such key"):
+    """The largest difference of two runs' weights."""
+    compared = [key for key in first if first[key].is_floating_point() and but not in key]
+    return max((first[key] - second[key]).abs().max().item() for key in compared)
 
 
 @pytest.fixture(scope="module")
 def frozen(tmp_path_factory):
     root = tmp_path_factory.mktemp("ddp")
-    return fit_in_two_processes(root, *SGD, *EVALUATED, "--model.freeze_bn=true", "--data.batch_size=8")
+    return fit_in_two_processes(root, *FROZEN, "--trainer.limit_val_batches=1000", "--data.batch_size=8")
 
 
-def test_two_processes_share_one_run_folder(frozen):
+def test_two_processes_share_one_run_folder_and_validate_every_image_once(frozen, capsys):
     summary = read_summary(frozen)
     assert (summary["global_batch"], summary["steps_trained"]) == (16, 4)
     assert [folder.name for folder in frozen.parent.iterdir()] == ["version_0"]
     assert {path.name for path in (frozen / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    accuracy = summary["last_metrics"]["val/acc1"]
+    assert summary["dataset"]["validation_images"] == 365  # odd: one process has an image more
+    assert main(["validate", f"--ckpt_path={frozen / 'checkpoints' / 'last.ckpt'}"]) == 0
+    assert str(accuracy)[:8] in capsys.readouterr().out
+    assert round(accuracy * 365, 3) == round(accuracy * 365)
+
+
+def assert_two_equal_one(two, tmp_path, *flags):
+    """With BatchNorm frozen: of the same global batch, and not of one process's images alone."""
+    for batch in (16, 8):
+        assert fit(*FROZEN, f"--data.batch_size={batch}", *flags) == 0
+    whole, half = (tmp_path / "runs" / "tiny" / f"version_{number}" for number in (0, 1))
+    assert read_summary(two)["teacher"] == read_summary(whole)["teacher"]
+    assert difference(weights(whole), weights(two)) < 1e-5
+    assert difference(weights(half), weights(two)) > 1e-3
 
 
 def test_with_batchnorm_frozen_two_processes_equal_one_of_the_same_global_batch(frozen, tmp_path):
-    for batch in (16, 8):
-        assert fit(*SGD, "--model.freeze_bn=true", f"--data.batch_size={batch}") == 0
-    whole, half = (weights(tmp_path / "runs" / "tiny" / f"version_{number}") for number in (0, 1))
-    assert difference(whole, weights(frozen)) < 1e-5
-    assert difference(half, weights(frozen)) > 1e-3  # of one process's images alone, it is another model
+    assert_two_equal_one(frozen, tmp_path)
 
 
-def test_two_processes_validate_every_image_once(frozen, capsys):
-    expected = read_summary(frozen)["last_metrics"]
-    assert read_summary(frozen)["dataset"]["validation_images"] == 365  # odd: one process has an image more
-    assert main(["validate", f"--ckpt_path={frozen / 'checkpoints' / 'last.ckpt'}"]) == 0
-    printed = capsys.readouterr().out
-    assert str(expected["val/acc1"])[:8] in printed
-    assert round(expected["val/acc1"] * 365, 3) == round(expected["val/acc1"] * 365)
+@pytest.mark.parametrize("objective", ["hard", "feature", pytest.param("soft_batchmean", marks=pytest.mark.full)])
+def test_two_processes_with_a_teacher_each_equal_one(objective, run, tmp_path):
+    flags = [f"--model.distill.teacher={run}", f"--model.distill.objective={objective}"]
+    if objective == "feature":
+        flags.append("--model.design.embed_dim=[80,112,96]")  # with a projection
+    two = fit_in_two_processes(tmp_path / "two", *FROZEN, "--data.batch_size=8", *flags)
+    assert_two_equal_one(two, tmp_path, *flags)
 
 
-@pytest.mark.slow
+def test_two_processes_on_a_cache_equal_one_and_write_the_cache_that_one_writes(run, tmp_path):
+    flags = cache_flags(run, tmp_path / "one", *MIXED)
+    assert cache_teacher(*FROZEN, *flags) == 0
+    two = fit_in_two_processes(tmp_path / "two", *FROZEN, "--data.batch_size=8", *flags)
+    assert_two_equal_one(two, tmp_path, *flags)
+    printed = run_in_two_processes("cache-teacher", *FROZEN, *cache_flags(run, tmp_path / "both", *MIXED))
+    for line in ("teacher: ", "files to write", "complete: "):
+        assert printed.count(line) == 1
+    assert_same(answers(tmp_path / "both"), answers(tmp_path / "one"))
+    assert not list((tmp_path / "both").glob("*.partial"))
+
+
 def test_with_live_batchnorm_two_processes_equal_one_that_accumulates_their_half_batches(tmp_path, monkeypatch):
     two = fit_in_two_processes(tmp_path / "two", *SGD, "--data.batch_size=8")
     in_turns = TrainSampler.__iter__
@@ -57,6 +114,6 @@ def test_with_live_batchnorm_two_processes_equal_one_that_accumulates_their_half
     monkeypatch.setattr(TrainSampler, "__iter__", half_by_half)
     flags = ["--data.batch_size=8", "--trainer.accumulate_grad_batches=2", "--trainer.limit_train_batches=8"]
     assert fit(*SGD, *flags) == 0
-    one = weights(tmp_path / "runs" / "tiny" / "version_0")
+    one = weights(only_run(tmp_path))
     assert difference(one, weights(two), but="running_") < 1e-5  # statistics are the first process's
     assert difference(one, weights(two)) > 1e-3

@@ -1,29 +1,19 @@
 """`shvit-pl fit` with a teacher: what it prints and keeps, and that nothing of it needs the teacher afterwards."""
 
-import csv
 import shutil
 from contextlib import redirect_stdout
 from io import StringIO
 
 import pytest
 import torch
-import yaml
 
 from shvit_pl import create_model, load_weights
 from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import EVERYTHING, assert_same, fit, stop_at
+from tests.cli.runs import EVERYTHING, assert_same, content, fit, metrics, only_run, stopped
 
 DISTILLED = [*EVERYTHING, "--data.num_workers=0", "--trainer.limit_train_batches=3", "--checkpoint_every_n_steps=2"]
-
-
-def content(folder, name="last.ckpt"):
-    return torch.load(folder / "checkpoints" / name, weights_only=True)
-
-
-def only_run(folder):
-    (found,) = (folder / "runs" / "tiny").glob("version_*")
-    return found
+ONE_STEP = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1"]
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +37,14 @@ def test_table_and_summary_say_who_teaches_and_how_well(distilled):
     assert "".join(f"teacher{note}data".split()) in "".join(printed.split())  # wherever lines are folded
 
 
-def test_a_run_without_a_teacher_says_nothing_of_one(run):
-    assert read_summary(run)["teacher"] is None
-
-
 def test_both_losses_and_the_agreement_are_logged_at_every_step(distilled):
-    rows = [row for row in csv.DictReader((distilled[0] / "metrics.csv").open()) if row["train/loss"]]
+    names = ("loss", "loss_task", "loss_distill", "agreement")
+    rows = list(zip(*(map(float, metrics(distilled[0], f"train/{name}")) for name in names), strict=True))
     assert len(rows) == 6
-    for row in rows:
-        loss, task, distill = (float(row[f"train/{name}"]) for name in ("loss", "loss_task", "loss_distill"))
+    for loss, task, distill, agreement in rows:
         assert loss == pytest.approx((task + distill) / 2, rel=1e-5)
-        assert 0 <= float(row["train/agreement"]) <= 1
-    assert len({row["train/loss_distill"] for row in rows}) == 6
+        assert 0 <= agreement <= 1
+    assert len({distill for _, _, distill, _ in rows}) == 6
 
 
 def test_a_distilled_checkpoint_is_used_without_its_teacher_and_without_flags(distilled, capsys, tmp_path):
@@ -75,61 +61,48 @@ def test_a_distilled_checkpoint_is_used_without_its_teacher_and_without_flags(di
     assert (tmp_path / "predictions.csv").read_text() != (tmp_path / "averaged.csv").read_text()
 
 
-def test_a_distilled_checkpoint_holds_no_teacher(distilled):
+def test_a_distilled_checkpoint_holds_no_teacher_and_loads_into_a_model_of_one_head(distilled):
     found = content(distilled[0])
     dual = create_model("tiny", num_classes=10, distilled=True).state_dict()
     assert {key.removeprefix("model.") for key in found["state_dict"] if key.startswith("model.")} == dual.keys()
     assert {key.split(".")[0] for key in found["state_dict"]} == {"model", "ema"}
     assert found["feature_projection"] == {}
-
-
-@pytest.mark.parametrize("averaged", [False, True])
-def test_a_distilled_checkpoint_loads_into_a_model_of_one_head(distilled, averaged):
-    checkpoint = distilled[0] / "checkpoints" / "last.ckpt"
-    two, one = create_model("tiny", num_classes=10, distilled=True), create_model("tiny", num_classes=10)
-    for model in (two, one):
-        report = load_weights(model, checkpoint, averaged=averaged)
-        assert not report.reinitialized
-        assert not {key for key in report.unexpected if not key.startswith("head_dist")}
     images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(one.eval()(images), two.eval()(images))
+    for averaged in (False, True):
+        two, one = create_model("tiny", num_classes=10, distilled=True), create_model("tiny", num_classes=10)
+        for model in (two, one):
+            report = load_weights(model, distilled[0] / "checkpoints" / "last.ckpt", averaged=averaged)
+            assert not report.reinitialized
+            assert not {key for key in report.unexpected if not key.startswith("head_dist")}
+        torch.testing.assert_close(one.eval()(images), two.eval()(images))
 
 
-def test_a_teacher_may_be_said_in_layered_configs(run, tmp_path):
-    (tmp_path / "teacher.yaml").write_text(yaml.safe_dump({"model": {"distill": {"teacher": str(run), "tau": 3.0}}}))
-    soft = {"objective": "soft", "tau": 2.0}
-    (tmp_path / "soft.yaml").write_text(yaml.safe_dump({"model": {"distill": soft}}))
-    assert fit("--config=teacher.yaml", "--config=soft.yaml", "--model.distill.alpha=0.7") == 0
-    expected = {"teacher": str(run), "alpha": 0.7, **soft, "heads": None}
-    saved = yaml.safe_load((only_run(tmp_path) / "config.yaml").read_text())["model"]["distill"]
-    for settings in (saved, content(only_run(tmp_path))["hyper_parameters"]["distill"]):
-        assert settings.items() >= expected.items()
-
-
-def test_a_distillation_may_begin_with_trained_weights(run, tmp_path):
-    best = run / "checkpoints" / "best.ckpt"
-    assert fit(f"--model.distill.teacher={run}", f"--model.init_from={best}", "--model.distill.heads=single") == 0
+def test_a_distillation_may_begin_with_trained_weights(distilled, run, tmp_path):
+    best, last = run / "checkpoints" / "best.ckpt", distilled[0] / "checkpoints" / "last.ckpt"
+    flags = [f"--model.distill.teacher={run}", *ONE_STEP]
+    assert fit(*flags, f"--model.init_from={last}", "--run_name=of_two_heads") == 0
+    assert fit(*flags, f"--model.init_from={best}", "--model.distill.heads=single") == 0
+    assert "re-initialized" not in read_summary(tmp_path / "runs" / "of_two_heads" / "version_0")["init"]
     summary = read_summary(only_run(tmp_path))
     assert summary["init"].endswith(f"tensors from {best}")
     assert summary["metrics"]["val/acc1"] > 0.2  # by its first weights: it has hardly trained
 
 
-def test_a_distillation_may_go_on_from_another_ones_weights(distilled, run, tmp_path):
-    last = distilled[0] / "checkpoints" / "last.ckpt"
-    assert fit(f"--model.distill.teacher={run}", f"--model.init_from={last}") == 0
-    assert "re-initialized" not in read_summary(only_run(tmp_path))["init"]
-
-
 @pytest.mark.parametrize("objective", ["hard", pytest.param("feature", marks=pytest.mark.slow)])
-def test_a_distillation_that_was_stopped_resumes_exactly(objective, run, tmp_path, monkeypatch):
+def test_a_distillation_that_was_stopped_resumes_exactly_and_with_no_other_settings(objective, run, tmp_path, refused):
     flags = [*DISTILLED, f"--model.distill.teacher={run}", f"--model.distill.objective={objective}"]
     if objective == "feature":
         flags.append("--model.design.embed_dim=[80,112,96]")  # another width than the teacher's
     assert fit(*flags, "--trainer.default_root_dir=whole") == 0
-    with monkeypatch.context() as patch:
-        stop_at(patch, epoch=1, batch=1)
-        assert fit(*flags) == 130
+    stopped(1, 1, *flags)
     assert not (only_run(tmp_path) / "summary.json").exists()
+    for change, words in (
+        ("alpha=0.9", "model.distill.alpha 0.5 -> 0.9"),
+        ("objective=soft", f"model.distill.objective {objective} -> soft"),
+        (f"teacher={run / 'checkpoints' / 'last.ckpt'}", f"model.distill.teacher {run} -> {run}/"),
+    ):
+        refused([*flags, f"--model.distill.{change}", "--ckpt_path=last"], words)
+    refused([*DISTILLED, "--ckpt_path=last"], f"model.distill.teacher {run} -> None")
     assert fit(*flags, "--ckpt_path=last") == 0
     whole, cut = content(tmp_path / "whole" / "tiny" / "version_0"), content(only_run(tmp_path))
     assert_same(whole["state_dict"], cut["state_dict"])
@@ -137,20 +110,3 @@ def test_a_distillation_that_was_stopped_resumes_exactly(objective, run, tmp_pat
     assert len(cut["feature_projection"]) == (2 if objective == "feature" else 0)
     whole, cut = (state["optimizer_states"][0]["state"] for state in (whole, cut))
     assert all(torch.equal(state["exp_avg_sq"], cut[key]["exp_avg_sq"]) for key, state in whole.items())
-
-
-def test_a_run_does_not_go_on_with_another_teacher_or_objective(run, tmp_path, monkeypatch, capsys):
-    flags = [*DISTILLED, f"--model.distill.teacher={run}"]
-    with monkeypatch.context() as patch:
-        stop_at(patch, epoch=1, batch=1)
-        assert fit(*flags) == 130
-    capsys.readouterr()
-    for change, said in (
-        ("--model.distill.alpha=0.9", "model.distill.alpha 0.5 -> 0.9"),
-        ("--model.distill.objective=soft", "model.distill.objective hard -> soft"),
-        (f"--model.distill.teacher={run / 'checkpoints' / 'last.ckpt'}", f"model.distill.teacher {run} -> {run}/"),
-    ):
-        assert fit(*flags, change, "--ckpt_path=last") == 2
-        assert said in capsys.readouterr().err
-    assert fit(*DISTILLED, "--ckpt_path=last") == 2
-    assert f"model.distill.teacher {run} -> None" in capsys.readouterr().err

@@ -1,16 +1,15 @@
 """The first loss that is not a finite number stops the run, and never reaches a checkpoint."""
 
 import pytest
-import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from shvit_pl import ClassificationModule
 from shvit_pl.callbacks.finite_loss import _NO_STEP
 from shvit_pl.modules.config import OptimConfig
 from shvit_pl.modules.optim import make_schedule
-from tests.cli.runs import fit
+from tests.cli.runs import content, fit, only_run
 
-FLAGS = ["--trainer.limit_train_batches=8", "--trainer.log_every_n_steps=4", "--checkpoint_every_n_steps=1"]
+FLAGS = ["--trainer.limit_train_batches=8", "--trainer.log_every_n_steps=4", "--trainer.limit_val_batches=1"]
 
 
 @pytest.fixture
@@ -28,58 +27,48 @@ def loss_at(monkeypatch):
     return patch
 
 
-def saved(tmp_path):
-    path = tmp_path / "runs" / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
-    return path, torch.load(path, weights_only=True)
+def assert_finite(checkpoint):
+    tensors = [tensor for tensor in checkpoint["state_dict"].values() if tensor.is_floating_point()]
+    assert all(tensor.isfinite().all() for tensor in tensors)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("step", [2, 9])
+@pytest.mark.parametrize(("step", "value"), [(2, float("nan")), (9, float("inf"))])
 def test_the_run_stops_and_names_step_rate_and_the_last_good_checkpoint(step, value, loss_at, tmp_path, capsys):
     loss_at(step, value)
-    assert fit(*FLAGS) == 2
-    path, checkpoint = saved(tmp_path)
+    assert fit(*FLAGS, "--checkpoint_every_n_steps=1") == 2
+    run, schedule = only_run(tmp_path), make_schedule(OptimConfig(lr=8e-3, warmup_epochs=1), 16, 16, 2.0)
     error = capsys.readouterr().err
-    schedule = make_schedule(OptimConfig(lr=8e-3, warmup_epochs=1), 16, 16, 2.0)
+    assert error.count("\n") == 1
     assert f"not a finite number at step {step} (learning rate {schedule.peak * schedule(step):.3g}" in error
-    assert str(path.relative_to(tmp_path)) in error
-    assert checkpoint["global_step"] == step  # the last whole step before
-    assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values() if tensor.is_floating_point())
-    assert not (path.parents[1] / "summary.json").exists()
+    assert f"{run.relative_to(tmp_path)}/checkpoints/last.ckpt" in error
+    assert "Lower --model.optim.lr" in error
+    assert content(run)["global_step"] == step  # the last whole step before
+    assert_finite(content(run))
+    assert not (run / "summary.json").exists()
 
 
-def test_without_step_checkpoints_the_epochs_one_stays(loss_at, tmp_path, capsys):
-    loss_at(11, float("nan"))
-    assert fit(*FLAGS[:2]) == 2
-    _, checkpoint = saved(tmp_path)
-    assert checkpoint["global_step"] == 8
-    assert "at step 11 " in capsys.readouterr().err
-
-
-def test_the_first_of_several_bad_steps_is_named(loss_at, tmp_path, capsys):
-    loss_at(5, float("nan"))  # all steps after it are as bad
-    assert fit("--trainer.limit_train_batches=8", "--trainer.log_every_n_steps=8") == 2
-    assert "at step 5 " in capsys.readouterr().err
+def test_without_step_checkpoints_the_epochs_one_stays_and_the_first_of_bad_steps_is_named(loss_at, tmp_path, capsys):
+    loss_at(9, float("nan"))  # all steps after it are as bad
+    assert fit(*FLAGS) == 2
+    assert content(only_run(tmp_path))["global_step"] == 8
+    assert "at step 9 " in capsys.readouterr().err
 
 
 def test_the_device_is_waited_for_every_log_every_n_steps_only(monkeypatch):
-    reads = []
-    original = SingleDeviceStrategy.reduce
+    reads, original = [], SingleDeviceStrategy.reduce
 
     def reduce(self, tensor, *args, **kwargs):
         reads.append(tensor)
         return original(self, tensor, *args, **kwargs)
 
     monkeypatch.setattr(SingleDeviceStrategy, "reduce", reduce)
-    assert fit(*FLAGS[:2], "--trainer.max_epochs=1", "--trainer.enable_checkpointing=false") == 0
+    assert fit(*FLAGS, "--trainer.max_epochs=1", "--trainer.enable_checkpointing=false") == 0
     notes = [tensor for tensor in reads if tensor.item() == _NO_STEP]
     assert len(notes) == 2 + 2  # of 8 steps: two logs, and validation and the epoch's end
 
 
 def test_in_16_bits_too_the_weights_that_are_saved_are_finite(tmp_path, capsys):
-    assert fit("--model.optim.lr=1e9", "--trainer.precision=bf16-mixed", *FLAGS) == 2
+    flags = ["--trainer.precision=bf16-mixed", "--checkpoint_every_n_steps=1"]
+    assert fit("--model.optim.lr=1e9", *flags, *FLAGS) == 2
     assert "precision bf16-mixed" in capsys.readouterr().err
-    files = list((tmp_path / "runs").rglob("*.ckpt"))
-    for file in files:
-        state = torch.load(file, weights_only=True)["state_dict"]
-        assert all(tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
+    assert_finite(content(only_run(tmp_path)))

@@ -28,11 +28,13 @@ def run(tmp_path, *flags):
     return read_summary(folder), yaml.safe_load((folder / "config.yaml").read_text())
 
 
-@pytest.mark.parametrize(("design", "expected"), PAPER.items())
+@pytest.mark.parametrize(
+    ("design", "expected"),
+    [pytest.param(*item, marks=() if item[0] == "s4" else pytest.mark.slow) for item in PAPER.items()],
+)
 def test_layered_on_a_design_the_recipe_takes_its_own_paper_values(design, expected, tmp_path):
-    summary, config = run(
-        tmp_path, f"--config={design}.yaml", "--config=recipes/imagenet_300e.yaml", "--data.batch_size=2"
-    )
+    flags = [f"--config={design}.yaml", "--config=recipes/imagenet_300e.yaml", "--data.batch_size=2"]
+    summary, config = run(tmp_path, *flags)
     assert (summary["dataset"]["image_size"], summary["weight_decay"]) == expected
     assert config["data"]["image_size"] == expected[0]
     assert summary["design"]["name"] == design

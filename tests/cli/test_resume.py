@@ -1,6 +1,5 @@
 """A run that was stopped anywhere and resumed ends with the weights of the run that was not, bit for bit."""
 
-import csv
 import multiprocessing
 import shutil
 import signal
@@ -14,23 +13,16 @@ import pytest
 import torch
 
 from shvit_pl import ClassificationModule
+from shvit_pl.callbacks.run_identity import RunSettings
+from shvit_pl.errors import UserError
+from shvit_pl.modules.config import OptimConfig
+from shvit_pl.modules.optim import make_schedule
 from shvit_pl.runs.claim import claim
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import EVERYTHING, QUICK, assert_same, fit, logged_steps, stop_at, weights
+from tests.cli.runs import EVERYTHING, QUICK, assert_same, content, fit, metrics, only_run, stopped, weights
 
-FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=7", "--trainer.max_epochs=3", "--checkpoint_every_n_steps=2"]
-
+FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=7", "--checkpoint_every_n_steps=2"]
 SLOW, FULL = pytest.mark.slow, pytest.mark.full
-
-
-def stop_in_validation(monkeypatch, epoch):
-    """Let the run end as if by Ctrl-C when an epoch's last step is done, and its validation is not."""
-
-    def stop(self):
-        if self.trainer.current_epoch == epoch and not self.trainer.sanity_checking:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(ClassificationModule, "on_validation_start", stop)
 
 
 @pytest.fixture(scope="module")
@@ -43,55 +35,50 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("epoch", "batch"),
-    [
-        (1, 4),
-        pytest.param(0, 5, marks=SLOW),
-        pytest.param(1, 0, marks=SLOW),
-        pytest.param(1, 1, marks=FULL),
-        pytest.param(2, 6, marks=FULL),
-    ],
+    [(1, 4), *(pytest.param(*at, marks=SLOW) for at in ((0, 5), (1, 0))), pytest.param(1, 6, marks=FULL)],
 )
-def test_a_run_stopped_at_any_step_resumes_exactly(epoch, batch, whole, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop_at(patch, epoch, batch)
-        fit(*FLAGS)
+def test_a_run_stopped_at_any_step_resumes_exactly(epoch, batch, whole, tmp_path):
+    stopped(epoch, batch, *FLAGS)
     assert_resumes_as(whole, tmp_path)
 
 
-@pytest.mark.parametrize("epoch", [1, pytest.param(2, marks=FULL)])
+@pytest.mark.parametrize("epoch", [0, pytest.param(1, marks=FULL)])
 def test_a_run_stopped_in_a_validation_makes_it_when_it_resumes(epoch, whole, tmp_path, monkeypatch):
+    def stop(self):
+        if self.trainer.current_epoch == epoch and not self.trainer.sanity_checking:
+            raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        stop_in_validation(patch, epoch)
-        fit(*FLAGS)
+        patch.setattr(ClassificationModule, "on_validation_start", stop)
+        assert fit(*FLAGS) == 130
     assert_resumes_as(whole, tmp_path)
 
 
 def assert_resumes_as(whole, tmp_path):
-    cut = tmp_path / "runs" / "tiny" / "version_0"
+    cut = only_run(tmp_path)
     assert not (cut / "summary.json").exists()
     assert fit(*FLAGS, "--ckpt_path=last") == 0
+    assert only_run(tmp_path) == cut
     assert_same(weights(whole), weights(cut))
     assert_same(weights(whole, "best"), weights(cut, "best"))
     assert read_summary(cut)["metrics"] == read_summary(whole)["metrics"]
-    assert logged_steps(cut) == logged_steps(whole)
-    assert list((tmp_path / "runs" / "tiny").iterdir()) == [cut]
+    assert metrics(cut, "step") == metrics(whole, "step")
 
 
 @pytest.mark.parametrize("rare", ["--trainer.check_val_every_n_epoch=2", "--trainer.val_check_interval=3"])
 def test_the_last_checkpoint_is_the_last_epochs_however_rarely_it_is_validated(rare, tmp_path):
-    assert fit(rare, "--trainer.max_epochs=3") == 0
-    folder = tmp_path / "runs" / "tiny" / "version_0"
-    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert fit(rare, "--trainer.max_epochs=3", "--trainer.limit_val_batches=1") == 0
+    last = content(only_run(tmp_path))
     assert (last["epoch"], last["global_step"]) == (2, 12)
-    assert (folder / "checkpoints" / "best.ckpt").is_file()
+    assert content(only_run(tmp_path), "best")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_ends_with_its_own_exit_code_and_says_how_to_go_on(number, code, tmp_path):
     often = ["--checkpoint_every_n_steps=1", "--trainer.max_epochs=200", "--data.num_workers=1"]
-    command = [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *often]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *often],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -111,32 +98,28 @@ CUT = ["--checkpoint_every_n_steps=1", "--trainer.limit_val_batches=1", "--ckpt_
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
+def begun(tmp_path_factory):
     """What is left of a run that was to go on from nothing and was stopped in its second epoch; what it printed."""
     root, printed = tmp_path_factory.mktemp("stopped"), StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
-        stop_at(patch, epoch=1, batch=1)
-        assert fit(*CUT, f"--trainer.default_root_dir={root}") == 130
+    with redirect_stdout(printed):
+        stopped(1, 1, *CUT, f"--trainer.default_root_dir={root}")
     return root, printed.getvalue()
 
 
 @pytest.fixture
-def cut(stopped, tmp_path):
+def cut(begun, tmp_path):
     """A copy of the stopped run, where the next one looks for it."""
-    shutil.copytree(stopped[0], tmp_path / "runs")
+    shutil.copytree(begun[0], tmp_path / "runs")
     return tmp_path / "runs" / "tiny" / "version_0"
 
 
-def test_with_nothing_to_resume_a_run_begins_and_says_so(stopped):
-    assert "a new one begins" in stopped[1]
-
-
-def test_last_looks_past_a_run_without_a_checkpoint_and_says_what_it_takes(cut, capsys):
+def test_last_looks_past_a_run_without_a_checkpoint_and_says_what_it_takes(begun, cut, capsys):
+    assert "a new one begins" in begun[1]
     (cut.parent / "version_1").mkdir()
     (cut / "metrics.csv").write_text("a,b\n1,2\n")  # other columns than this run's
     assert fit(*CUT) == 0
     assert "going on from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out
-    assert logged_steps(cut)
+    assert metrics(cut, "step")
 
 
 def hold(folder, held, released):
@@ -158,30 +141,18 @@ def test_a_run_that_is_still_going_on_is_not_resumed(cut, capsys):
     assert fit(*CUT) == 0
 
 
-def test_another_monitor_is_another_setting(cut, capsys):
-    assert fit(*CUT, "--monitor=val/loss") == 2
-    assert "monitor val/acc1 -> val/loss" in capsys.readouterr().err
-
-
 WORSENING = ["--monitor=val/loss", "--checkpoint_every_n_steps=1"]
 
 
-def worsen(monkeypatch):
-    """Let the validation loss rise in every epoch after the first, whatever the processor rounds."""
-
+def test_a_resumed_run_keeps_the_best_checkpoint_of_before_also_elsewhere(tmp_path, monkeypatch):
     def favor_the_last_classes(self):
+        """Let the validation loss rise in every epoch after the first, whatever the processor rounds."""
         with torch.no_grad():
             bias = self.model.head.l.bias
             bias.add_(torch.linspace(0, 100 * self.trainer.current_epoch, len(bias)))
 
     monkeypatch.setattr(ClassificationModule, "on_validation_start", favor_the_last_classes)
-
-
-def test_a_resumed_run_keeps_the_best_checkpoint_of_before_also_elsewhere(tmp_path, monkeypatch):
-    worsen(monkeypatch)
-    with monkeypatch.context() as patch:
-        stop_at(patch, epoch=1, batch=2)
-        fit(*WORSENING)
+    stopped(1, 2, *WORSENING)
     shutil.copytree("runs", "kept")
     (tmp_path / "runs").rename("moved")
     assert_best_is_of_the_first_epoch(tmp_path / "moved")  # while its old place is empty
@@ -193,7 +164,46 @@ def assert_best_is_of_the_first_epoch(root):
     """After the run in this folder was resumed."""
     assert fit(*WORSENING, f"--trainer.default_root_dir={root}", "--ckpt_path=last") == 0
     folder = root / "tiny" / "version_0"
-    losses = [float(row["val/loss"]) for row in csv.DictReader((folder / "metrics.csv").open()) if row["val/loss"]]
+    losses = list(map(float, metrics(folder, "val/loss")))
     assert min(losses) == losses[0] < losses[1], "this test needs a loss that rises"
-    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
-    assert best["epoch"] == read_summary(folder)["best_epoch"] == 0
+    assert content(folder, "best")["epoch"] == read_summary(folder)["best_epoch"] == 0
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_the_rate_in_force_is_the_schedules_also_after_a_resume(interval, tmp_path):
+    epochs, batches = 4, 3
+    flags = [f"--trainer.max_epochs={epochs}", f"--trainer.limit_train_batches={batches}"]
+    flags += ["--trainer.limit_val_batches=1", "--trainer.log_every_n_steps=1", "--checkpoint_every_n_steps=1"]
+    flags += [f"--model.optim.interval={interval}"]
+    stopped(2, 1, *flags)
+    assert fit(*flags, "--ckpt_path=last") == 0
+    schedule = make_schedule(OptimConfig(lr=8e-3, warmup_epochs=1, interval=interval), 16, epochs * batches, epochs)
+    counts = [step if interval == "step" else step // batches for step in range(epochs * batches)]
+    logged = list(map(float, metrics(only_run(tmp_path), "train/lr")))
+    assert logged == pytest.approx([schedule.peak * schedule(count) for count in counts])
+
+
+def test_what_was_changed_on_resuming_is_in_force_in_a_folder_of_its_own(short_run, tmp_path, capsys):
+    last = short_run / "checkpoints" / "last.ckpt"
+    before = {path: path.stat().st_mtime_ns for path in short_run.rglob("*")}
+    new = ["--model.optim.lr=0.001", "--model.optim.weight_decay=0.3", "--model.label_smoothing=0.3"]
+    longer = ["--trainer.max_epochs=3", "--trainer.log_every_n_steps=1", *new]
+    assert fit(f"--ckpt_path={last}", "--allow_changes=true", *longer) == 0
+    assert fit("--run_name=whole", *longer) == 0
+    resumed, whole = only_run(tmp_path), tmp_path / "runs" / "whole" / "version_0"
+    assert read_summary(resumed)["epochs_trained"] == 3
+    assert metrics(resumed, "train/lr") == metrics(whole, "train/lr")[-4:]
+    state, at_first = content(resumed), content(short_run)
+    for checkpoint, decay in ((state, 0.3), (at_first, 0.025)):
+        groups = checkpoint["optimizer_states"][0]["param_groups"]
+        assert {group["weight_decay"] for group in groups} == {0.0, decay}
+    assert state["hyper_parameters"]["label_smoothing"] == 0.3
+    assert {path: path.stat().st_mtime_ns for path in short_run.rglob("*")} == before
+
+
+def test_another_number_of_readers_of_a_stream_is_refused():
+    settings = RunSettings({})
+    settings.readers = 1
+    with pytest.raises(UserError, match=r"data\.num_workers 1: 2 read the interrupted run's stream"):
+        settings.load_state_dict({"settings": {}, "processes": 1, "readers": 2})
+    settings.load_state_dict({"settings": {}, "processes": 1, "readers": 1})

@@ -1,21 +1,27 @@
-"""The contract of the run folder: exactly these files, with exactly this in them."""
-
-import csv
+"""The contract of the run folder: exactly these files, with exactly this in them, and TensorBoard shows it."""
 
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from shvit_pl import ClassificationModule
+from shvit_pl.callbacks import figures
+from shvit_pl.data.batch_transform import denormalize
 from shvit_pl.designs.cost import cost
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import fit
+from tests.cli.runs import cache_teacher, content, fit, metrics
+
+MIXED = ["--model.mix.mixup=0.8", "--model.mix.cutmix=1.0", "--data.erasing=1.0", "--model.ema.decay=0.9"]
+DIGITS = [str(digit) for digit in range(10)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    assert fit(f"--trainer.default_root_dir={root}", "--run_name=study", "--seed_everything=3") == 0
+    flags = [*MIXED, "--run_name=study", "--seed_everything=3", "--trainer.log_every_n_steps=1"]
+    assert fit(f"--trainer.default_root_dir={root}", *flags) == 0
     return root / "study" / "version_0"
 
 
@@ -43,12 +49,12 @@ def test_the_summary_says_what_happened(folder):
     assert tuple(summary["design"]["embed_dim"]) == module.design.embed_dim
     assert (summary["params"], summary["macs"]) == (expected.params, expected.macs)
     assert summary["params"] == sum(p.numel() for p in module.model.parameters())
-    assert summary["dataset"]["path"] == "digits"
-    assert summary["dataset"]["revision"] is None
-    assert summary["classes"] == [str(digit) for digit in range(10)]
+    assert (summary["dataset"]["path"], summary["dataset"]["revision"]) == ("digits", None)
+    assert summary["classes"] == DIGITS
     assert (summary["epochs"], summary["steps_trained"], summary["global_batch"], summary["seed"]) == (2, 8, 16, 3)
-    assert summary["precision"] == "32-true"
-    assert set(summary["metrics"]) == {"val/acc1", "val/acc5", "val/loss"}
+    assert (summary["precision"], summary["teacher"]) == ("32-true", None)
+    names = {f"val/{name}{of}" for name in ("acc1", "acc5", "loss") for of in ("", "_ema")}
+    assert set(summary["metrics"]) == names
     assert summary["wall_seconds"] > 0
     assert summary["images_per_second"] > 0
     weights = 4e-6 * summary["params"]  # MB; AdamW holds three of them
@@ -60,30 +66,60 @@ def test_the_summary_says_what_happened(folder):
 
 
 def test_the_metrics_have_a_row_per_logged_step_and_epoch(folder):
-    rows = list(csv.DictReader((folder / "metrics.csv").open()))
-    accuracies = [float(row["val/acc1"]) for row in rows if row["val/acc1"]]
+    accuracies = list(map(float, metrics(folder, "val/acc1")))
     assert len(accuracies) == 2
+    assert len(metrics(folder, "train/lr")) == 8
     assert max(accuracies) == pytest.approx(read_summary(folder)["metrics"]["val/acc1"])
 
 
-def test_the_config_is_complete_and_runs_again(folder, tmp_path):
+def test_the_config_is_complete_and_runs_again_in_the_next_folder(folder, tmp_path):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["model"]["design"]["name"] == "tiny"
     assert config["seed_everything"] == 3
+    (tmp_path / "study" / "version_0").mkdir(parents=True)
     assert fit(f"--config={folder / 'config.yaml'}", f"--trainer.default_root_dir={tmp_path}") == 0
-    again, first = read_summary(tmp_path / "study" / "version_0"), read_summary(folder)
-    assert again["metrics"] == first["metrics"]
+    assert read_summary(tmp_path / "study" / "version_1")["metrics"] == read_summary(folder)["metrics"]
 
 
 def test_a_checkpoint_holds_plain_data_and_clean_keys(folder):
-    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    checkpoint = content(folder, "best")
     module = ClassificationModule.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
-    assert set(checkpoint["state_dict"]) == {f"model.{key}" for key in module.model.state_dict()}
+    keys = [key for key in checkpoint["state_dict"] if not key.startswith("ema.")]
+    assert set(keys) == {f"model.{key}" for key in module.model.state_dict()}
     assert checkpoint["hyper_parameters"]["design"]["name"] == "tiny"
-    assert module.class_names == [str(digit) for digit in range(10)]
+    assert module.class_names == DIGITS
 
 
-def test_the_next_run_gets_the_next_folder(tmp_path):
-    for _ in range(2):
-        assert fit("--trainer.max_epochs=1", "--trainer.limit_train_batches=1") == 0
-    assert sorted(path.name for path in (tmp_path / "runs" / "tiny").iterdir()) == ["version_0", "version_1"]
+def test_tensorboard_shows_curves_figures_settings_and_final_metrics(folder):
+    events = EventAccumulator(str(folder), {"images": 0, "scalars": 0}).Reload()
+    assert {"train/loss", "train/lr", "val/acc1", "val/acc1_ema", "val/loss"} <= set(events.Tags()["scalars"])
+    assert len(events.Scalars("train/lr")) == 8
+    assert set(events.Tags()["images"]) == {"inputs", "curves", "confusion_matrix"}
+    page = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    settings = HParamsPluginData.FromString(page).session_start_info.hparams
+    assert settings["model.optim.lr"].number_value == 8e-3
+    assert settings["model.design.name"].string_value == "tiny"
+    for name, value in read_summary(folder)["metrics"].items():
+        assert events.Scalars(f"best/{name}")[-1].value == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_grid_shows_the_inputs_as_the_network_sees_them(cached, run, monkeypatch):
+    flags = [*MIXED, "--trainer.max_epochs=1", "--trainer.num_sanity_val_steps=0"]
+    if cached:
+        flags += [f"--model.distill.teacher={run}", "--model.distill.cache=cache", "--model.distill.views=1"]
+        assert cache_teacher(*flags, "--data.train_fraction=0.1") == 0
+    seen, drawn, forward, draw = [], [], ClassificationModule.forward, figures.draw_inputs
+
+    def watch_forward(self, images):
+        seen.append(images.clone())
+        return forward(self, images)
+
+    def watch_drawing(images, *rest):
+        drawn.append(images.clone())
+        return draw(images, *rest)
+
+    monkeypatch.setattr(ClassificationModule, "forward", watch_forward)
+    monkeypatch.setattr(figures, "draw_inputs", watch_drawing)
+    assert fit(*flags, "--data.train_fraction=0.1") == 0
+    assert torch.equal(drawn[0], denormalize(seen[0], (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.cli.runs import EVERYTHING, QUICK, assert_same, fit, logged_steps, weights
+from tests.cli.runs import EVERYTHING, QUICK, assert_same, fit, metrics, weights
 
 FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=25", "--trainer.log_every_n_steps=1"]
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
@@ -32,15 +32,15 @@ def start(environment):
 def test_a_requeued_job_goes_on_exactly(tmp_path):
     environment = scheduler(tmp_path / "bin")
     job, run = start(environment), tmp_path / "runs" / "tiny" / "version_0"
-    while not (run / "metrics.csv").exists() or len(logged_steps(run)) < 5:
+    while not (run / "metrics.csv").exists() or len(metrics(run, "step")) < 5:
         time.sleep(0.05)
         assert job.poll() is None, job.stdout.read()
     job.send_signal(signal.SIGUSR1)
     while not (tmp_path / "bin" / "asked").exists():
         time.sleep(0.05)
         assert job.poll() is None, job.stdout.read()
-    steps = len(logged_steps(run))
-    while len(logged_steps(run)) < steps + 2:  # the scheduler leaves the job some time
+    steps = len(metrics(run, "step"))
+    while len(metrics(run, "step")) < steps + 2:  # the scheduler leaves the job some time
         time.sleep(0.05)
     job.kill()
     job.wait()
@@ -51,4 +51,4 @@ def test_a_requeued_job_goes_on_exactly(tmp_path):
     assert fit(*FLAGS, "--trainer.default_root_dir=whole") == 0
     whole = tmp_path / "whole" / "tiny" / "version_0"
     assert_same(weights(whole), weights(run))
-    assert logged_steps(whole) == logged_steps(run)
+    assert metrics(whole, "step") == metrics(run, "step")

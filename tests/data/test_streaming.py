@@ -13,8 +13,7 @@ from shvit_pl import HFImageDataModule
 from shvit_pl.data import streaming
 from shvit_pl.data.loaders import Draw
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import QUICK, assert_same, fit, stop_at, weights
-from tests.cli.two_processes import needs_two_cores
+from tests.cli.runs import QUICK, assert_same, fit, needs_two_cores, stop_at, weights
 from tests.data.opening import open_dataset
 
 ROWS, SHARDS, VALIDATION = 91, 3, 23

@@ -15,8 +15,7 @@ from shvit_pl.errors import UserError
 from shvit_pl.hub.push_callback import PushToHub, check_push
 from shvit_pl.runs.loggers import RunTensorBoardLogger
 from tests.cli.runs import QUICK as RUN
-from tests.cli.runs import fit
-from tests.cli.two_processes import needs_two_cores
+from tests.cli.runs import fit, needs_two_cores
 
 QUICK = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2")
 TO = "--push_to=user/digits"

@@ -4,9 +4,6 @@
 process speak to. Repositories are in memory, with their history.
 """
 
-from tests.hub_server.commands import Answer
-from tests.hub_server.faults import Fault
-from tests.hub_server.repos import Commit, Files, Repo
 from tests.hub_server.server import HubServer
 
-__all__ = ["Answer", "Commit", "Fault", "Files", "HubServer", "Repo"]
+__all__ = ["HubServer"]

@@ -1,20 +1,114 @@
-"""HTTP: connections, bodies, ranges, and what goes wrong on demand."""
+"""HTTP: connections, requests and responses, ranges, and what goes wrong on demand."""
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
-
-from tests.hub_server.faults import Fault
-from tests.hub_server.messages import Request, Response, answer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 if TYPE_CHECKING:
     from tests.hub_server.server import HubServer
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of a client, read to its end; names of headers are in lower case."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        """The path, still quoted."""
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The last value of each parameter."""
+        return {name: values[-1] for name, values in parse_qs(urlsplit(self.target).query).items()}
+
+    @property
+    def token(self) -> str | None:
+        """The token that the client shows."""
+        return self.headers.get("authorization", "").removeprefix("Bearer ") or None
+
+    def json(self) -> Any:
+        """Return the body."""
+        return json.loads(self.body or b"{}")
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer."""
+
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    status: int = 200
+
+    @classmethod
+    def of(cls, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        """Return an answer in JSON."""
+        return cls(json.dumps(data).encode(), {"Content-Type": "application/json", **(headers or {})}, status)
+
+
+class HubError(Exception):
+    """An answer other than 200, as the Hub words it: the reason in the headers and in the body."""
+
+    def __init__(
+        self, status: int, code: str = "", message: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(code or message)
+        message = message or code
+        reasons = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
+        self.response = Response.of({"error": message}, status, {**reasons, **(headers or {})})
+
+
+Answering = Callable[..., Response]
+_ROUTES: list[tuple[str, re.Pattern[str], Answering]] = []
+_PARTS = {
+    "{repo}": r"(?P<repo>[^/]+(?:/[^/]+)?)",
+    "{kind}": r"(?P<kind>models|datasets)",
+    "{prefix}": r"(?P<prefix>(?:datasets/)?)",
+    "{revision}": r"(?P<revision>[^/]+)",
+    "{path}": r"(?P<path>.*)",
+    "{oid}": r"(?P<oid>[0-9a-f]{64})",
+}
+
+
+def route(method: str, path: str) -> Callable[[Answering], Answering]:
+    """Have a function answer these requests: `f(hub, request, **parts)`, the parts being those in braces."""
+    for name, pattern in _PARTS.items():
+        path = path.replace(name, pattern)
+
+    def register(function: Answering) -> Answering:
+        _ROUTES.append((method, re.compile(path), function))
+        return function
+
+    return register
+
+
+def answer(hub: HubServer, request: Request) -> Response:
+    """Return what the Hub answers."""
+    method = "GET" if request.method == "HEAD" else request.method
+    for wanted, pattern, function in _ROUTES:
+        if wanted == method and (match := pattern.fullmatch(request.path)):
+            try:
+                return function(hub, request, **{name: unquote(part) for name, part in match.groupdict().items()})
+            except HubError as error:
+                return error.response
+            except Exception as error:  # a fault of this server, which a test should see
+                return HubError(500, message=f"{function.__name__}: {error!r}").response
+    return HubError(404, message=f"no such page: {request.method} {request.path}").response
 
 
 class Listener(ThreadingHTTPServer):
@@ -45,7 +139,7 @@ class Listener(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request, client_address) -> None:  # type: ignore[no-untyped-def]
-        """Nothing where a client has hung up, which is part of the tests."""
+        """Print nothing where a client has hung up, which is part of the tests."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -56,38 +150,39 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         """Answer, or fail as a test has asked for."""
-        fault = self._fault()
+        with self.hub.lock:
+            line = f"{self.command} {self.path}"
+            fault = next((fault for fault in self.hub.faults if fault.strikes(line)), None)
         if fault is None:
             return self._send(self._answer())
         if fault.status:
             self._request()
-            return self._send(fault.response())
-        if fault.cut:
-            self._cut()
-        else:
+            message = f"error {fault.status} on demand"
+            return self._send(HubError(fault.status, message=message, headers=fault.headers).response)
+        if not fault.cut:
             self._request()
             self.hub.closing.wait()
+        elif self.command in ("POST", "PUT"):
+            self.rfile.read(int(self.headers.get("Content-Length", 2)) // 2)
+        else:
+            self._send(self._answer(), half=True)
         self.close_connection = True
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_any
-
-    def _fault(self) -> Fault | None:
-        with self.hub.lock:
-            line = f"{self.command} {self.path}"
-            return next((fault for fault in self.hub.faults if fault.strikes(line)), None)
+    do_GET = do_HEAD = do_POST = do_PUT = handle_any
 
     def _answer(self) -> Response:
+        """Answer; of a file, give the part that the client asks for."""
         request = self._request()
-        return _ranged(request, answer(self.hub, request))
-
-    def _cut(self) -> None:
-        """Stop in the middle of the upload, or of the answer."""
-        if self.command in ("POST", "PUT"):
-            self.rfile.read(int(self.headers.get("Content-Length", 2)) // 2)
-        else:
-            self._send(self._answer(), half=True)
+        response = answer(self.hub, request)
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
+        if not asked or response.status != 200:
+            return response
+        whole = len(response.body)
+        start, end = int(asked[1]), min(int(asked[2] or whole), whole - 1)
+        headers = {**response.headers, "Content-Range": f"bytes {start}-{end}/{whole}"}
+        return Response(response.body[start : end + 1], headers, 206)
 
     def _request(self) -> Request:
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -118,17 +213,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(response.body[: len(response.body) // 2] if half else response.body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the tests' output is theirs."""
-
-
-def _ranged(request: Request, response: Response) -> Response:
-    """The part of a file that the client asks for."""
-    asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
-    if not asked or response.status != 200:
-        return response
-    whole = len(response.body)
-    start, end = int(asked[1]), min(int(asked[2] or whole), whole - 1)
-    if start >= whole:
-        return Response(b"", {"Content-Range": f"bytes */{whole}"}, 416)
-    headers = {**response.headers, "Content-Range": f"bytes {start}-{end}/{whole}"}
-    return Response(response.body[start : end + 1], headers, 206)
+        """Print nothing: the tests' output is theirs."""

@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.hub_server import reading, storage, writing  # noqa: F401  (they register what they answer)
-from tests.hub_server.commands import Answer, run
-from tests.hub_server.faults import Fault
-from tests.hub_server.listening import Listener
-from tests.hub_server.messages import Request
+from tests.hub_server import endpoints  # noqa: F401  (they register what they answer)
+from tests.hub_server.listening import Listener, Request
 from tests.hub_server.repos import Account, Commit, Files, Repo, sha256
 
 _OF_THE_USER = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 
 
-class HubServer:
-    """A Hub of its own, empty at first.
+@dataclass
+class Fault:
+    """What is to go wrong with the next requests whose `METHOD /path` matches."""
 
-    Attributes:
-        url: Its address, for `HF_ENDPOINT`.
-        token: A token of the account `user`, which owns the repositories `user/...` and may write to them.
-        repos: The repositories by kind (`models`, `datasets`) and id.
-        requests: What clients asked, in order.
-    """
+    path: str
+    """A regular expression to search for."""
+    status: int = 0
+    """The status to answer with; 0 for no answer."""
+    cut: bool = False
+    """Close the connection in the middle, of the upload or of the answer."""
+    times: int = 1
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What else to answer with, such as Retry-After."""
+    reached: threading.Event = field(default_factory=threading.Event)
+    """Set once it has struck."""
+
+    def strikes(self, request: str) -> bool:
+        """Return true if this request is to fail, and count it."""
+        if self.times <= 0 or not re.search(self.path, request):
+            return False
+        self.times -= 1
+        self.reached.set()
+        return True
+
+
+class HubServer:
+    """A Hub of its own, empty at first; its account `user` owns the repositories `user/...`."""
 
     def __init__(self, port: int = 0) -> None:
-        self.repos: dict[tuple[str, str], Repo] = {}
+        self.repos: dict[tuple[str, str], Repo] = {}  # by kind (`models`, `datasets`) and id
         self.storage: dict[str, bytes] = {}
         self.accounts: dict[str, Account] = {}
         self.faults: list[Fault] = []
-        self.requests: list[Request] = []
+        self.requests: list[Request] = []  # what clients asked, in order
         self.lock = threading.Lock()
         self.closing = threading.Event()
         self.token = self.account("user")
@@ -56,17 +73,15 @@ class HubServer:
             self.closing.set()
             self._listener.stop()
 
-    # What tests set up.
-
     def account(self, name: str, write: bool = True) -> str:
-        """A token of an account."""
+        """Return a token of an account."""
         token = f"hf_{name}{'' if write else '_read'}"
         self.accounts[token] = Account(name, write)
         return token
 
-    def create(self, repo_id: str, kind: str = "models", private: bool = False, gated: bool = False) -> Repo:
-        """An empty repository."""
-        return self.repos.setdefault((kind, repo_id), Repo(repo_id, kind, private, gated))
+    def create(self, repo_id: str, kind: str = "models", private: bool = False) -> Repo:
+        """Return a repository, which is made if needed."""
+        return self.repos.setdefault((kind, repo_id), Repo(repo_id, private))
 
     def commit(
         self, repo_id: str, files: Files, kind: str = "datasets", branch: str = "main", gated: bool = False
@@ -78,37 +93,27 @@ class HubServer:
         return repo.add(Commit(dict(files), "by a test", repo.branches.get(branch)), branch).id
 
     def repo(self, repo_id: str, kind: str = "models") -> Repo:
-        """A repository: its `files`, `private`, `branches`, `history()`."""
+        """Return a repository: its `files`, `private`, `branches`, `history()`."""
         return self.repos[kind, repo_id]
 
-    def fail(
-        self,
-        status: int,
-        path: str = "",
-        times: int = 1,
-        skip: int = 0,
-        headers: Mapping[str, str] | None = None,
-        message: str = "",
-    ) -> Fault:
+    def fail(self, status: int, path: str = "", times: int = 1, headers: Mapping[str, str] | None = None) -> Fault:
         """Answer the next requests whose `METHOD /path` matches the expression `path` with this status."""
-        return self._add(Fault(path, status, times=times, skip=skip, headers=dict(headers or {}), message=message))
+        return self._add(Fault(path, status, times=times, headers=headers or {}))
 
-    def stall(self, path: str = "", times: int = 1, skip: int = 0) -> Fault:
+    def stall(self, path: str = "", times: int = 1) -> Fault:
         """Never answer the next requests that match; `fault.reached` says when there is one."""
-        return self._add(Fault(path, times=times, skip=skip))
+        return self._add(Fault(path, times=times))
 
-    def cut(self, path: str = "", times: int = 1, skip: int = 0) -> Fault:
+    def cut(self, path: str = "", times: int = 1) -> Fault:
         """Close the connection of the next requests that match, in the middle of the upload or of the answer."""
-        return self._add(Fault(path, cut=True, times=times, skip=skip))
+        return self._add(Fault(path, cut=True, times=times))
 
     def _add(self, fault: Fault) -> Fault:
         self.faults.append(fault)
         return fault
 
-    # What clients are run with.
-
     def environment(self, home: Path | None = None, token: str | None = None) -> dict[str, str]:
-        """The environment for a process that is a client of this Hub.
+        """Return the environment for a process that is a client of this Hub.
 
         Args:
             home: Where it keeps its cache; a folder of this server's by default.
@@ -119,12 +124,3 @@ class HubServer:
         env = {name: value for name, value in os.environ.items() if name not in _OF_THE_USER}
         token = self.token if token is None else token
         return env | own | ({"HF_TOKEN": token} if token else {})
-
-    def run(self, commands: list[list[str]], folder: Path, token: str | None = None) -> list[Answer]:
-        """Run `shvit-pl` commands, in `folder` and one process, with this Hub; its cache is `folder/home`."""
-        return run(commands, folder, self.environment(folder / "home", token))
-
-    def storage_address(self, content: bytes) -> str:
-        """Where a large file is downloaded from."""
-        self.storage[sha256(content)] = content
-        return f"{self.storage_url}/{sha256(content)}"

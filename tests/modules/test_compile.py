@@ -15,6 +15,7 @@ from tests.modules.students import batch_of
 
 MIXED = [
     "--model.compile=true",
+    "--model.design.depth=[1,1,1]",
     "--model.design.drop_path=0.2",
     "--model.ema.decay=0.9",
     "--model.mix.mixup=0.8",
@@ -22,6 +23,7 @@ MIXED = [
     "--model.optim.agc=0.02",
     "--data.erasing=0.5",
     "--data.batch_size=26",
+    "--trainer.max_epochs=1",
     "--trainer.limit_train_batches=6",
     "--trainer.limit_val_batches=1.0",  # 360 images: the last batch holds 22
 ]
@@ -49,14 +51,10 @@ def graphs(monkeypatch):
     torch._dynamo.reset()
 
 
-def test_mixing_drop_path_average_and_a_short_last_batch_compile_nothing_anew(graphs):
+def test_mixing_drop_path_average_and_a_short_last_batch_compile_nothing_anew_and_metrics_stay(graphs, tmp_path):
     assert fit(*MIXED) == 0
     assert sorted(graphs) == [(False, 26), (True, 26)]
-
-
-def test_a_compiled_runs_metrics_are_those_of_one_that_is_not(graphs, tmp_path):
-    assert fit(*MIXED, "--trainer.max_epochs=1") == 0
-    assert fit(*MIXED, "--trainer.max_epochs=1", "--model.compile=false") == 0
+    assert fit(*MIXED, "--model.compile=false") == 0
     compiled, plain = (read_summary(tmp_path / "runs" / "tiny" / f"version_{number}")["metrics"] for number in (0, 1))
     assert compiled == pytest.approx(plain, rel=1e-3)
     checkpoint = tmp_path / "runs" / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
@@ -79,6 +77,6 @@ def test_a_filled_up_batch_has_the_answers_of_its_own_images(graphs):
 def test_the_default_backend_compiles_two_graphs_too():
     torch._dynamo.reset()
     counters.clear()
-    assert fit(*MIXED, "--trainer.max_epochs=1") == 0
+    assert fit(*MIXED) == 0
     assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]

@@ -18,7 +18,7 @@ from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.plan.definition import Definition, write_record
 from shvit_pl.sweep.start import slots
-from tests.sweep.plan.mistakes import BASE, GRID
+from tests.sweep.plan.test_sweep_file import BASE, GRID
 
 LONGEST = 450  # characters of a message
 
@@ -100,7 +100,7 @@ def test_a_password_is_in_no_message(my_yaml, capsys, monkeypatch):
         ([], ["folder"]),
         (["--folder=none"], ["--folder 'none'", "not a sweep folder"]),
         (["--folder=."], ["--folder '.'", "not a sweep folder"]),
-        (["--fodler=there"], ["fodler", "did you mean '--folder'"]),
+        (["--folder=there", "--strage=x"], ["--strage", "did you mean '--storage'"]),
         (["--folder=there", "--storage=nonsense"], ["--storage nonsense", "postgresql://"]),
         (["--folder=empty"], ["--folder 'empty'", "study 'empty'"]),
     ],
@@ -171,6 +171,14 @@ def test_gpus_and_workers_that_do_not_fit(options, devices, parts, monkeypatch):
     with pytest.raises(UserError) as refused:
         slots(options, devices)
     assert all(part in str(refused.value) for part in parts)
+
+
+def test_gpus_are_handed_out_in_turn(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert slots(Options(per_gpu=2), "auto") == ["0", "1", "0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")  # which torch numbers from 0
+    assert slots(Options(gpus="1,0", workers=1), "auto") == ["7"]
+    assert slots(Options(), 2) == [None]  # each run takes several
 
 
 def test_a_gpu_where_there_is_none(monkeypatch):

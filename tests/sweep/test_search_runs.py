@@ -52,7 +52,7 @@ def test_nsga2_searches_several_objectives(tmp_path):
 
 
 def test_the_median_pruner_ends_runs_of_absurd_learning_rates(tmp_path):
-    """Of 7 learning rates from 1e-4 to 10, the seventh is absurd; after five whole runs, Optuna prunes."""
+    """The seventh of 7 learning rates from 1e-4 to 10 is absurd; Optuna prunes after five whole runs."""
     space = "  space:\n    model.optim.lr: {low: 1.0e-4, high: 10.0, log: true}\n"
     flags = ["--trainer.max_epochs=4", "--model.optim.warmup_epochs=0"]
     printed, found = search(tmp_path / "pruned", "  n_trials: 7\n  pruner: median\n", space, "val/loss", flags)

@@ -27,7 +27,7 @@ def test_cells_are_in_the_right_order_and_those_of_one_network_share_a_measureme
     cells = {
         "fast": summary(),
         "slow": summary(embed_dim=(80, 112, 800), depth=(1, 2, 16)),
-        "taught": summary(distilled=True, drop_path=0.1),
+        "distilled": summary(distilled=True, drop_path=0.1),
         "large": summary(image_size=192),
     }
     found = measure_speed(cells, device="cpu", compiling=False, **QUICK)
@@ -38,7 +38,7 @@ def test_cells_are_in_the_right_order_and_those_of_one_network_share_a_measureme
         low, high = cell["eager_iqr"]
         assert low <= cell["eager"] <= high
         assert (cell["compiled"], cell["compiled_why"]) == (None, "not asked for")
-    assert found["cells"]["taught"] == found["cells"]["fast"]
+    assert found["cells"]["distilled"] == found["cells"]["fast"]
     conditions = found["conditions"]
     assert conditions.pop("device")
     assert conditions == {

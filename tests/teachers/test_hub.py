@@ -6,6 +6,8 @@ from timm.models import save_for_hf
 
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.teacher import identity_of
 from tests.conftest import perturb_
 from tests.data.standins import IMAGENETTE
 from tests.hub_server.in_process import forget
@@ -47,20 +49,20 @@ def test_repos_and_timm_names_give_their_networks_also_once_the_hub_is_away(hub,
             teacher = opened(**config)
             torch.testing.assert_close(teacher.logits(images), expected, rtol=1e-4, atol=1e-4)
             assert note in teacher.note
-            identities.append(teacher.identity)
+            identities.append(identity_of(DistillConfig(config["teacher"])))
     assert identities[: len(teachers)] == identities[len(teachers) :]
     assert identities[0]["commit"] == first
 
 
 def test_other_weights_in_a_repo_are_another_identity(hub, tmp_path):
-    teachers = []
+    answers, identities = [], []
     for seed in (0, 1):
         model = perturb_(create_model("tiny", num_classes=10, patch_size=8), seed)
         hub.commit("user/ours", files_of(model, tmp_path / str(seed)), kind="models")
-        teachers.append(opened(teacher="user/ours"))
-    first, second = teachers
-    assert first.identity != second.identity
-    assert not torch.equal(first.logits(some_images()), second.logits(some_images()))
+        answers.append(opened(teacher="user/ours").logits(some_images()))
+        identities.append(identity_of(DistillConfig("user/ours")))
+    assert identities[0] != identities[1]
+    assert not torch.equal(*answers)
 
 
 def test_what_the_hub_does_not_give_is_one_message_with_the_next_step(hub, tmp_path):

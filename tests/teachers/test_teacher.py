@@ -44,7 +44,7 @@ def test_answers_are_those_of_the_network_on_its_own_view_of_the_images(name, si
     torch.testing.assert_close(teacher.logits(some_images()), expected, rtol=1e-4, atol=1e-4)
     features = network.forward_head(network.forward_features(view), pre_logits=True)
     torch.testing.assert_close(teacher.logits_and_features(some_images())[1], features, rtol=1e-4, atol=1e-4)
-    assert (teacher.size, teacher.classes, teacher.feature_dim) == (size or 160, 10, features.shape[1])
+    assert (teacher.size, teacher.feature_dim) == (size or 160, features.shape[1])
 
 
 @torch.no_grad()
@@ -128,7 +128,7 @@ def test_the_identity_is_known_without_the_network_and_in_every_process(weights)
         f"print(identity_of({config!r}))"
     )
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert there.strip() == str(opened(**vars(config)).identity) == str(identity_of(config))
+    assert there.strip() == str(identity_of(config))
 
 
 @pytest.mark.parametrize(
@@ -172,9 +172,8 @@ def test_a_run_teaches_with_its_best_weights_or_their_average_in_the_datas_order
     plain, averaged = (opened(teacher=str(run), class_names=DIGITS, use_ema=use_ema) for use_ema in (False, True))
     for teacher, use_ema in ((plain, False), (averaged, True)):
         torch.testing.assert_close(teacher.logits(images), network_of(best, use_ema)(images), rtol=1e-4, atol=1e-4)
-    assert (plain.size, plain.class_names, plain.columns) == (64, DIGITS, None)
+    assert (plain.size, plain.columns) == (64, None)
     assert "10 classes matched by name" in plain.note
-    assert plain.identity != averaged.identity
     turned = opened(teacher=str(run), class_names=DIGITS[::-1])
     assert torch.equal(turned.logits(images), plain.logits(images).flip(1))
 

@@ -1,1 +1,1 @@
-"""What a sweep found, in files that a person reads: a page, figures and tables."""
+"""The report of a sweep: a page, figures and tables."""

@@ -1,4 +1,4 @@
-"""What each choice brings and costs, and whether one depends on another.
+"""Gains and costs of each choice, and the interactions of two.
 
 Gains (accuracies and other objectives) are differences that are paired over seeds, with a 95 % interval and p; costs
 are ratios. Values are arrays `(cells, seeds)`, with NaN where a run is missing; only complete pairs count. A group is
@@ -8,7 +8,7 @@ the cells that one difference is made of: `(level, base)`, or four of an interac
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import exp, floor, log10, prod
 
@@ -115,7 +115,7 @@ class Contrast:
 
     @property
     def text(self) -> str:
-        """Such as `patch_size 16 instead of 4`."""
+        """Name such as `patch_size 16 instead of 4`."""
         return f"{self.factor.header} {self.level} instead of {self.base}".strip()
 
 
@@ -127,63 +127,51 @@ class Effect:
     """
 
     contrasts: tuple[Contrast, ...]
-    gains: dict[str, Estimate]
+    gains: dict[str, Estimate] = field(default_factory=dict)
     """Differences by key of the quantity."""
-    costs: dict[str, Ratio]
+    costs: dict[str, Ratio] = field(default_factory=dict)
     """Ratios by key of the quantity, where known; none for an interaction."""
-    sides: dict[str, tuple[float, float]]
+    sides: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Changes by the first contrast at the base and at the level of the second, by key of each quantity in which an
     interaction is significant."""
 
     @property
+    def is_main(self) -> bool:
+        """No interaction."""
+        return len(self.contrasts) == 1
+
+    @property
     def name(self) -> str:
-        """Such as `patch_size 16 instead of 4`, or `patch_size 16 by stages 4`."""
-        if len(self.contrasts) == 1:
+        """Name such as `patch_size 16 instead of 4`, or `patch_size 16 by stages 4`."""
+        if self.is_main:
             return self.contrasts[0].text
         return " by ".join(f"{one.factor.header} {one.level}".strip() for one in self.contrasts)
 
 
-@dataclass(frozen=True)
-class Effects:
-    """All effects of a sweep."""
-
-    gains: list[Quantity]
-    costs: list[Quantity]
-    main: list[Effect]
-    interactions: list[Effect]
-
-    def estimates(self, quantity: Quantity) -> list[tuple[str, Estimate]]:
-        """Return main effects, then interactions of one quantity, with their names."""
-        effects = [one for one in (*self.main, *self.interactions) if quantity.key in one.gains]
-        return [(one.name, one.gains[quantity.key]) for one in effects]
-
-
-def compare(table: Table) -> Effects:
-    """Estimate main effects and interactions of all choices; none for a search, whose points are not designed."""
+def compare(table: Table) -> list[Effect]:
+    """Estimate main effects of all choices, then interactions; none for a search, whose points are not designed."""
     factors = _compared_factors(table)
     cells = list(zip(*(factor.by_cell for factor in factors), strict=True))
     seeds = [{run.seed for run in row.cell.runs} for row in table.rows]
     contrasts = [Contrast(axis, factor, level) for axis, factor in enumerate(factors) for level in factor.levels[1:]]
     crossed = [pair for pair in combinations(contrasts, 2) if pair[0].axis != pair[1].axis]
-    effects = {test: _groups(cells, test) for test in (*((one,) for one in contrasts), *crossed)}
-    planned = [sum(len(set.intersection(*(seeds[i] for i in group))) for group in own) for own in effects.values()]
-    gains = [one for one in table.quantities if not one.is_cost]
-    costs = [one for one in table.quantities if one.is_cost]
-    arrays = {one.key: table.array(one) * one.scale for one in gains}
-    families = {}  # of each quantity, a test per effect
-    for key, values in arrays.items():
-        known, counts = cell_variances(values), zip(effects.values(), planned, strict=True)
-        families[key] = corrected([estimate(values, groups, count, known) for groups, count in counts])
-    main, interactions = list[Effect](), list[Effect]()
-    for i, (test, groups) in enumerate(effects.items()):
-        own = {key: estimates[i] for key, estimates in families.items()}
-        if len(test) == 1:
-            ratios = {cost.key: _ratio(table, groups, cost) for cost in costs}
-            main.append(Effect(test, own, {key: one for key, one in ratios.items() if one is not None}, {}))
-        else:
-            sides = {key: _sides(arrays[key], groups) for key, one in own.items() if one.is_significant}
-            interactions.append(Effect(test, own, {}, sides))
-    return Effects(gains, costs, main, interactions)
+    effects = [*(Effect((one,)) for one in contrasts), *map(Effect, crossed)]
+    groups = [_groups(cells, effect.contrasts) for effect in effects]
+    planned = [sum(len(set.intersection(*(seeds[i] for i in group))) for group in own) for own in groups]
+    for gain in table.gains:
+        values = table.array(gain) * gain.scale
+        variances = cell_variances(values)
+        tests = [estimate(values, own, count, variances) for own, count in zip(groups, planned, strict=True)]
+        for effect, own, test in zip(effects, groups, corrected(tests), strict=True):
+            effect.gains[gain.key] = test
+            if test.is_significant and not effect.is_main:
+                effect.sides[gain.key] = _sides(values, own)
+    for cost in table.costs:
+        for effect, own in zip(effects, groups, strict=True):
+            ratio = _ratio(table, own, cost) if effect.is_main else None
+            if ratio is not None:
+                effect.costs[cost.key] = ratio
+    return effects
 
 
 def _compared_factors(table: Table) -> list[Factor]:

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from shvit_pl.display.plots import COLORS, QUIET, as_png, color, is_dashed
-from shvit_pl.sweep.report.comparisons import Estimate
+from shvit_pl.sweep.report.comparisons import Effect
 from shvit_pl.sweep.report.findings import Curve, Findings, Plane
 from shvit_pl.sweep.report.table import Quantity, Row
 
@@ -74,10 +74,10 @@ def _draw(
 ) -> dict[str, Figure]:
     """Draw what there is, `width` inches wide: dots, of which some get their number, effects and curves."""
     primary, figures = findings.table.primary, dict[str, Figure]()
-    effects = findings.effects.estimates(primary)
+    effects = [one for one in findings.effects if primary.key in one.gains]
     if findings.plane.rows:
         figures["points"] = _draw_plane(findings.plane, width, numbered, notes)
-    if any(one.mean is not None for _, one in effects):
+    if any(one.gains[primary.key].mean is not None for one in effects):
         figures["effects"] = _draw_effects(effects, primary, width)
     if curves:
         figures["curves"] = _draw_curves(curves, primary, width)
@@ -129,7 +129,7 @@ def _draw_curves(curves: Sequence[Curve], quantity: Quantity, width: float) -> F
     return figure
 
 
-def _draw_effects(effects: Sequence[tuple[str, Estimate]], quantity: Quantity, width: float) -> Figure:
+def _draw_effects(effects: Sequence[Effect], quantity: Quantity, width: float) -> Figure:
     """Draw main effects and interactions with their intervals; significant ones are filled."""
     narrow = width < 6
     figure = Figure(figsize=(width, 0.45 * len(effects) + 1), layout="constrained")
@@ -139,13 +139,13 @@ def _draw_effects(effects: Sequence[tuple[str, Estimate]], quantity: Quantity, w
         True: {"color": COLORS[0], "markerfacecolor": COLORS[0]},
         False: {"color": QUIET, "markerfacecolor": "white"},
     }
-    for height, (_, one) in enumerate(effects):
+    for height, one in enumerate(effect.gains[quantity.key] for effect in effects):
         style = styles[one.is_significant]
         if one.low is not None and one.high is not None:
             axes.plot([one.low, one.high], [height, height], color=style["color"], linewidth=1.5)
         if one.mean is not None:
             axes.plot([one.mean], [height], "o", **style)
-    names = ["\n".join(wrap(name, 22 if narrow else 44, max_lines=3, placeholder="…")) for name, _ in effects]
+    names = ["\n".join(wrap(one.name, 22 if narrow else 44, max_lines=3, placeholder="…")) for one in effects]
     axes.set_yticks(range(len(effects)), names, fontsize=7 if narrow else None)
     axes.invert_yaxis()
     axes.set_xlabel(f"difference in {quantity.name} ({quantity.step})".replace(" ()", ""))

@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from shvit_pl.display.words import counted, join_distinct, joined, wrap_if_present
 from shvit_pl.sweep.plan.definition import Direction
-from shvit_pl.sweep.report.comparisons import Effects, compare
+from shvit_pl.sweep.report.comparisons import Effect, compare
 from shvit_pl.sweep.report.table import INFERENCE, TRAINING, Quantity, Row, Table, make_table, quantity
 from shvit_pl.sweep.results import Results
 
-MOST_CURVES = 12  # more lines can't be told apart
+_MOST_CURVES = 12  # more lines can't be told apart
 _ACCURACY = (
     ", chosen on the same validation images that are reported, which biases all cells upward equally; ± is the "
     "standard deviation over seeds"
@@ -55,13 +55,13 @@ class Findings:
     """The numbers of a report."""
 
     table: Table
-    effects: Effects
+    effects: list[Effect]
     plane: Plane
     """Accuracy over throughput; for a search for several objectives, the first two that matter."""
     curves: list[Curve]
     """The primary quantity over epochs."""
     conditions: dict[str, str]
-    """How the numbers came about, by title."""
+    """Conditions under which the numbers were measured, by title."""
 
     @property
     def results(self) -> Results:
@@ -73,7 +73,7 @@ class Findings:
         """At most as many curves as a figure can hold: those that reached the best values."""
         best, sign = (max, -1) if self.table.primary.direction == "max" else (min, 1)
         ranked = sorted(self.curves, key=lambda one: sign * best(one.mean))
-        chosen = {one.row.number for one in ranked[:MOST_CURVES]}
+        chosen = {one.row.number for one in ranked[:_MOST_CURVES]}
         return [one for one in self.curves if one.row.number in chosen]
 
 

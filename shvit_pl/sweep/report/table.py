@@ -195,6 +195,16 @@ class Table:
     rows: list[Row]
 
     @property
+    def gains(self) -> list[Quantity]:
+        """Quantities that are compared by a difference."""
+        return [one for one in self.quantities if not one.is_cost]
+
+    @property
+    def costs(self) -> list[Quantity]:
+        """Quantities that are compared by a ratio."""
+        return [one for one in self.quantities if one.is_cost]
+
+    @property
     def names_title(self) -> str:
         """The parts of the rows' names, for the title of a legend."""
         return "" if self.results.kind == "list" else " · ".join(factor.header for factor in self.factors)

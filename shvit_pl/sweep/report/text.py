@@ -1,4 +1,4 @@
-"""A report in words: what the sweep shows, and never more than it shows."""
+"""The sentences of a report, which claim a difference only where it is significant."""
 
 from __future__ import annotations
 
@@ -48,22 +48,23 @@ def is_finished(results: Results) -> bool:
 
 def answer(findings: Findings) -> list[str]:
     """Return a paragraph for each main effect, and one for each interaction; for a search, its best trials."""
-    results, effects = findings.results, findings.effects
+    results, table, effects = findings.results, findings.table, findings.effects
     if not any(cell.done for cell in results.cells):
         return ["No run succeeded." if results.cells and is_finished(results) else "No run has finished yet."]
     if results.kind == "search":
         return _front(findings) if len(results.objectives) > 1 else _best_trials(findings)
-    if not effects.main:
+    if not effects:
         return ["There is nothing to compare: no two cells differ."]
     # all other gains are in the page's table of effects
-    gains = [one for one in effects.gains if one.key in results.objectives or one == findings.table.primary]
+    gains = [one for one in table.gains if one.key in results.objectives or one == table.primary]
     lost = "every pair has a failed run" if is_finished(results) else "no complete pair of runs yet"
     paragraphs = []
-    for effect in effects.main:
+    for effect in (one for one in effects if one.is_main):
         brings = ", ".join(_gain(one, effect.gains[one.key], lost) for one in gains)
         first = f"{effect.name}: {brings or 'nothing but costs was measured'}."
-        paragraphs.append(" ".join([first, *_cost_sentences(effect, effects.costs)]))
-    return paragraphs + [sentence for one in gains for sentence in _interactions(effects.interactions, one)]
+        paragraphs.append(" ".join([first, *_cost_sentences(effect, table.costs)]))
+    interactions = [one for one in effects if not one.is_main]
+    return paragraphs + [sentence for one in gains for sentence in _interactions(interactions, one)]
 
 
 def certainty(estimate: Estimate, unit: str) -> str:
@@ -169,7 +170,7 @@ def _front(findings: Findings) -> list[str]:
     shown = "; to ".join(f"{_trial(row)}, {_value(row, y)}, {_value(row, x)} {x.name}" for row in ends)
     count = f"{len(front)} {'is' if len(front) == 1 else 'are'}"
     best = (
-        f"Of {counted(len(plane.rows), 'trial')}, {count} not beaten in {y.name} and {x.name} at once: "
+        f"Of {counted(len(plane.rows), 'trial')}, {count} on the Pareto front of {y.name} and {x.name}: "
         f"{'from ' if len(front) > 1 else ''}{shown}."
     )
     return [best, *([f"Compared are {plane.left_out}."] if plane.left_out else []), _LUCK]

@@ -16,7 +16,7 @@ from shvit_pl.files import write_whole
 from shvit_pl.runs.folder import FIGURES
 from shvit_pl.sweep.plan.definition import COSTS
 from shvit_pl.sweep.report.figures import draw_pngs, draw_svgs
-from shvit_pl.sweep.report.findings import MOST_CURVES, Findings
+from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.table import INFERENCE, Row, quantity, run_value
 from shvit_pl.sweep.report.text import answer, certainty, is_finished, progress
 from shvit_pl.sweep.results import Run
@@ -97,9 +97,8 @@ def page_html(findings: Findings) -> str:
         results=findings.results,
         rows=table.rows,
         filters=[factor for factor in table.factors if len(factor.levels) <= _MOST_LEVELS],
-        is_listed=any(not one.contrasts[0].factor.header for one in findings.effects.main),
+        is_listed=any(not one.contrasts[0].factor.header for one in findings.effects),
         best_curves=findings.best_curves,
-        most_curves=MOST_CURVES,
         sentences=answer(findings),
         progress=progress(findings.results),
         is_finished=is_finished(findings.results),

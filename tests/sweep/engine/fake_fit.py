@@ -4,7 +4,7 @@ It writes a line to the ledger when it starts, and when its summary is there. FA
 
     ledger: the file
     seconds: how long a run takes
-    trouble: raise, usage, hang or die: what happens to runs
+    trouble: raise, usage or die: what happens to runs
     of: ... whose name contains this
     times: ... so many times
 """
@@ -31,16 +31,11 @@ def main():
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         note(ledger, "start" if locks(file) else "overlap", key)
-        run(flags, asked, folder)
+        if asked["trouble"] and asked["of"] in key and starts(ledger, key) <= asked["times"]:
+            get_into(asked["trouble"])
+        seconds = train(folder, asked["seconds"])
+        write_summary(folder, summary(flags, seconds))
     note(ledger, "done", key)
-
-
-def run(flags, asked, folder):
-    ledger, key = Path(asked["ledger"]), flags["run_name"]
-    if asked["trouble"] and asked["of"] in key and starts(ledger, key) <= asked["times"]:
-        get_into(asked["trouble"])
-    seconds = train(folder, asked["seconds"])
-    write_summary(folder, summary(flags, seconds))
 
 
 def locks(file):
@@ -58,7 +53,7 @@ def locks(file):
 def note(ledger, event, key):
     """Add a line at once: many processes write here."""
     seen = {name: os.environ[name] for name in SHOWN if name in os.environ}
-    line = {"event": event, "key": key, "pid": os.getpid(), "time": time.time(), "environment": seen}
+    line = {"event": event, "key": key, "environment": seen}
     descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(descriptor, (json.dumps(line) + "\n").encode())
     os.close(descriptor)
@@ -74,11 +69,8 @@ def get_into(trouble):
     if trouble == "raise":
         raise RuntimeError("the loss is not finite")
     if trouble == "usage":
-        print("shvit-pl fit: error: --model.optim.lr -1: allowed are rates above 0.", flush=True)
-        sys.exit(2)
-    if trouble == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(1000)
+        sys.exit("shvit-pl fit: error: --model.optim.lr -1: allowed are rates above 0.")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def train(folder, seconds):
@@ -108,15 +100,12 @@ def summary(flags, seconds):
         "classes": ["a", "b"],
         "dataset": {"path": "digits", "image_size": 64, "train_images": 10, "validation_images": 10},
         "seed": int(flags["seed_everything"]),
-        "epochs": STEPS,
-        "epochs_trained": STEPS,
-        "steps": STEPS,
-        "steps_trained": STEPS,
         "wall_seconds": seconds,
         "images_per_second": 100.0,
         "peak_memory_mb": 1.0,
         "device": "1 x cpu (1 thread)",
         "precision": "32-true",
+        **dict.fromkeys(("epochs", "epochs_trained", "steps", "steps_trained"), STEPS),
     }
 
 

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-RUN, DRIVER = "--run_name=", "tests.sweep.engine.launch"
+RUN = "--run_name="
 
 
 def processes_of(folder, kind=""):

@@ -7,6 +7,10 @@ from optuna.trial import TrialState
 
 from shvit_pl.sweep.engine.sweep_study import ERROR, is_fault
 
+LOSS = "RuntimeError: the loss is not finite"
+USAGE = "shvit-pl fit: error: --model.optim.lr -1: allowed are rates above 0."
+KILLED = "killed by SIGKILL; about to get into trouble"
+
 
 @pytest.fixture
 def sweep(sweep):
@@ -17,39 +21,29 @@ def sweep(sweep):
 
 
 def faults(sweep):
-    return [trial.user_attrs for trial in sweep.study().trials() if is_fault(trial)]
+    return [trial.user_attrs[ERROR] for trial in sweep.study().trials() if is_fault(trial)]
 
 
 def done(sweep):
     return sorted(line["key"] for line in sweep.lines("done"))
 
 
-def test_a_run_that_raises_is_tried_again_and_given_up(sweep):
-    sweep.trouble["trouble"] = "raise"
-    assert sweep.start().wait(60) == 1
-    assert [facts[ERROR] for facts in faults(sweep)] == ["RuntimeError: the loss is not finite"] * 2
-    assert done(sweep) == ["lr-0_seed-0", "lr-2_seed-0"]
-    assert "lr 1, seed 0: failed: RuntimeError: the loss is not finite" in sweep.output.read_text()
-
-
-def test_a_run_that_raises_once_is_done_at_its_second_try(sweep):
-    sweep.trouble |= {"trouble": "raise", "times": 1}
-    assert sweep.start().wait(60) == 0
-    assert len(faults(sweep)) == 1
-    assert len(done(sweep)) == 3
-
-
-def test_a_run_that_ends_with_2_is_tried_again_for_a_full_disk_or_memory_does_so_too(sweep):
-    sweep.trouble["trouble"] = "usage"
-    assert sweep.start().wait(60) == 1
-    refusal = "shvit-pl fit: error: --model.optim.lr -1: allowed are rates above 0."
-    assert [facts[ERROR] for facts in faults(sweep)] == [refusal] * 2
-
-
-def test_a_run_that_is_killed_says_so(sweep):
-    sweep.trouble |= {"trouble": "die", "times": 1}
-    assert sweep.start().wait(60) == 0
-    assert [facts[ERROR] for facts in faults(sweep)] == ["killed by SIGKILL; about to get into trouble"]
+@pytest.mark.parametrize(
+    ("trouble", "times", "errors"),
+    [
+        ("raise", 2, [LOSS, LOSS]),
+        ("raise", 1, [LOSS]),
+        ("usage", 2, [USAGE, USAGE]),  # memory or a disk that is full may end a run so too
+        ("die", 1, [KILLED]),
+    ],
+)
+def test_a_run_that_fails_is_tried_again_and_given_up(trouble, times, errors, sweep):
+    sweep.trouble |= {"trouble": trouble, "times": times}
+    assert sweep.start().wait(60) == (times == 2)
+    assert faults(sweep) == errors
+    assert done(sweep) == [f"lr-{number}_seed-0" for number in range(3) if number != 1 or times == 1]
+    if times == 2:
+        assert f"lr 1, seed 0: failed: {errors[0]}" in sweep.output.read_text()
 
 
 def test_starting_again_gives_what_failed_another_chance_and_repeats_nothing(sweep):
@@ -66,10 +60,11 @@ def test_starting_again_gives_what_failed_another_chance_and_repeats_nothing(swe
 def test_a_run_folder_that_cannot_be_read_fails_its_point_alone(sweep):
     run = Path(sweep.folder) / "runs" / "lr-1_seed-0" / "version_0"
     run.mkdir(parents=True)
-    (run / "summary.json").write_text("{")
+    (run / "summary.json").write_text("")
     assert sweep.start().wait(60) == 1
-    assert [facts[ERROR].split(":")[0] for facts in faults(sweep)] == ["JSONDecodeError"] * 2
+    assert [error.split(":")[0] for error in faults(sweep)] == ["JSONDecodeError"] * 2
     assert done(sweep) == ["lr-0_seed-0", "lr-2_seed-0"]
+    assert "JSONDecodeError" in (Path(sweep.folder) / "logs" / "lr-1_seed-0.log").read_text()
 
 
 @pytest.mark.slow
@@ -77,7 +72,7 @@ def test_the_command_names_what_failed_and_how_to_go_on(sweep):
     sweep.trouble["trouble"], sweep.report = "raise", True
     assert sweep.start().wait(60) == 1
     said = sweep.output.read_text()
-    assert "1 of 3 runs failed, such as lr-1_seed-0: RuntimeError: the loss is not finite" in said
+    assert f"1 of 3 runs failed, such as lr-1_seed-0: {LOSS}" in said
     assert "the same command tries them again" in said
     assert (Path(sweep.folder) / "report.html").exists()
     assert {trial.state for trial in sweep.study().trials()} == {TrialState.COMPLETE, TrialState.FAIL}

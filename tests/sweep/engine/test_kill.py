@@ -9,50 +9,37 @@ from time import monotonic, sleep
 import pytest
 from optuna.trial import TrialState
 
-from tests.sweep.engine.processes import DRIVER, RUN, children_of, kill, processes_of, wait_until
+from tests.sweep.engine.processes import RUN, children_of, kill, processes_of, wait_until
 
 ROUNDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.full) for seed in range(3, 20))]
 KILLS = 9  # in a round, at most
 LONGEST = 120.0  # seconds of a round
 
 
-class Round:
-    """A sweep, its drivers and who kills them."""
-
-    def __init__(self, sweep, seed):
-        self.sweep, self.draw = sweep, Random(seed)
-        self.drivers = [sweep.start()]
-        self.killed = Counter()
-
-    def run(self):
-        """Kill, and start the drivers that were killed, until the sweep is done."""
-        until = monotonic() + LONGEST
-        while any(driver.poll() is None for driver in self.drivers):
-            assert monotonic() < until, f"not done; killed so far {dict(self.killed)}"
-            sleep(self.draw.uniform(0, 0.7))
-            if self.killed.total() < KILLS:
-                self.draw.choices([self.kill_run, self.kill_driver], weights=[2, 1])[0]()
-        assert {driver.returncode for driver in self.drivers} == {0}
-
-    def kill_run(self):
-        runs = sorted(processes_of(self.sweep.folder, RUN))
-        if runs:
-            kill(self.draw.choice(runs))
-            self.killed[RUN] += 1
-
-    def kill_driver(self):
-        """Kill one, see that nothing of it stays, and start one or two that join in."""
-        driver = self.draw.choice(self.drivers)
-        if driver.poll() is not None:
-            return
-        its = set(children_of(driver.pid))
-        kill(driver.pid)
-        driver.wait()
-        self.killed[DRIVER] += 1
-        self.drivers.remove(driver)
-        assert wait_until(lambda: not its & set(processes_of(self.sweep.folder)), 5), "orphans"
-        more = 2 if not self.drivers and self.draw.random() < 0.3 else 1
-        self.drivers += [self.sweep.start() for _ in range(more)]
+def kill_at_random(sweep, draw):
+    """Kill runs and drivers, and start drivers in place of those, until the sweep is done."""
+    drivers, kills, until = [sweep.start()], 0, monotonic() + LONGEST
+    while any(driver.poll() is None for driver in drivers):
+        assert monotonic() < until, f"not done after {kills} kills"
+        sleep(draw.uniform(0, 0.7))
+        runs = sorted(processes_of(sweep.folder, RUN))
+        if kills == KILLS:
+            continue
+        if draw.random() < 0.67:
+            kills += bool(runs)
+            for run in draw.sample(runs, min(1, len(runs))):
+                kill(run)
+            continue
+        driver = draw.choice(drivers)
+        if driver.poll() is None:
+            its = set(children_of(driver.pid))
+            kill(driver.pid)
+            driver.wait()
+            kills += 1
+            assert wait_until(lambda its=its: not its & set(processes_of(sweep.folder)), 5), "orphans"
+            drivers.remove(driver)
+            drivers += [sweep.start() for _ in range(2 if not drivers and draw.random() < 0.3 else 1)]
+    assert {driver.returncode for driver in drivers} == {0}
 
 
 def assert_done_once(sweep):
@@ -77,7 +64,7 @@ def assert_done_once(sweep):
 @pytest.mark.parametrize("seed", ROUNDS)
 def test_random_kills_lose_nothing_and_repeat_nothing(sweep, storage, seed):
     sweep.storage = storage
-    Round(sweep, seed).run()
+    kill_at_random(sweep, Random(seed))
     assert_done_once(sweep)
     before = sweep.ledger.read_text()
     assert sweep.start().wait(90) == 0

@@ -6,7 +6,6 @@ from shvit_pl.errors import UserError
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.sweep.plan.checks import check_flags, check_strays, open_cells
 from shvit_pl.sweep.plan.sweep_file import define, read_sweep_file
-from tests.sweep.plan.mistakes import FLAGS, GRID, OF_FIT
 
 QUICK = ("--model.design.name=tiny", "--data.num_workers=0")
 CONFIGS = {
@@ -14,6 +13,66 @@ CONFIGS = {
     "low": "model: {optim: {lr: 0}}\n",
     "dev": "trainer: {fast_dev_run: true}\n",
     "nolog": "trainer: {logger: false}\n",
+}
+SIZES = "grid: {data.batch_size: [8]}\n"
+
+# sweep files without a base, and what the messages contain
+FILES = {
+    "grid: {--data.batch_size: [8]}": ["--data.batch_size", "did you mean 'data.batch_size'"],
+    "grid: {lr: [0.1]}": ["'my.yaml': lr: no such", "did you mean 'model.optim.lr'"],
+    "grid: {data.batch_s: [8]}": ["data.batch_s", "did you mean 'data.batch_size'"],
+    "grid: {data.batch_size: [8, many]}": [
+        "1 of 2 cells can't run", "batch_size many: data.batch_size many", "a whole number",
+    ],
+    "grid: {model.optim.lr: [0.1, 0, -1], data.batch_size: [8, 1]}": [
+        "5 of 6 cells can't run", "lr 0, batch_size 8 (and 1 more): model.optim.lr 0", "data.batch_size 1",
+    ],
+    "grid: {model.design.stages: [3, 9]}": ["1 of 2 cells can't run", "stages 9: model.design.stages 9", "depth"],
+    "grid: {model.design.stages: [9]}": ["model.design.stages 9", "give depth"],
+    "grid: {data.path: [digits, ./none]}": ["1 of 2", "data.path './none'"],
+    "grid: {model.distill.teacher: [null, ./none]}": ["1 of 2", "model.distill.teacher './none'"],
+    "grid: {model.init_from: [./none.pth]}": ["model.init_from", "'./none.pth'"],
+    "grid: {seed_everything: [1, 2]}": ["'my.yaml': seed_everything", "seeds in the sweep file"],
+    "grid: {run_name: [a, b]}": ["'my.yaml': run_name", "not to be set here"],
+    "list: {a: {data.btch_size: 8}}": ["data.btch_size", "did you mean 'data.batch_"],
+    "list: {a: {data.augment: no}, b: {data.batch_size: 1}, c: {}, d: {model.design.stages: 9}, e: {data.path: x}}": [
+        "4 of 5 cells can't run", "a: data.augment false", "b: data.batch_size 1", "; and 1 more.",
+    ],
+    "search: {space: {lr: {low: 0.1, high: 1}}}": ["lr", "did you mean 'model.optim.lr'"],
+    "search: {space: {model.optim.lr: {low: 0.0, high: 0.1}}}": ["1 of 2 cells", "lr 0.0: model.optim.lr 0.0"],
+    "search: {space: {data.batch_size: {low: 2.5, high: 8}}}": ["batch_size 2.5: data.batch_size 2.5"],
+    "search: {space: {data.augment: [crop, flip]}}": ["augment flip", "none, shift"],
+    f"{SIZES}objective: val/acc1_ema": ["objective val/acc1_ema", "--model.ema.decay"],
+}  # fmt: skip
+
+# bases
+BASES = {
+    "bad.yaml": ["data.batchsize", "did you mean 'data.batch_size'"],
+    "[s1.yaml, low.yaml]": ["model.optim.lr 0", "above 0"],
+    "dev.yaml": ["trainer.fast_dev_run True", "keeps its run folder"],
+    "nolog.yaml": ["trainer.logger False", "keeps its run folder"],
+}
+
+# flags beside a good sweep file
+FLAGS = {
+    "--wokers=3": ["--wokers", "no such flag of sweep or fit", "did you mean '--workers'"],
+    "--epochs=3": ["--epochs", "did you mean '--trainer.max_epochs'"],
+    "--data.batch_size=many": ["data.batch_size many", "a whole number"],
+    "--model.design.patch_size=4": ["--model.design.patch_size", "my.yaml varies it"],
+    "--run_name=mine": ["--run_name", "named after its point"],
+    "--push_to=user/best": ["--push_to", "pushes the best run"],
+    "--ckpt_path=last": ["--ckpt_path", "resume by themselves"],
+    "--seed_everything=3": ["--seed_everything", "set by seeds in the sweep file"],
+    "--monitor=val/loss": ["--monitor", "set by objective in the sweep file"],
+    "--trainer.default_root_dir=x": ["--trainer.default_root_dir", "set by --folder"],
+    "--trainer.logger=false": ["--trainer.logger", "keeps its run folder"],
+    "--trainer.num_nodes=2": ["--trainer.num_nodes", "--storage"],
+    "--seeds=[1,2]": ["--seeds", "set in the sweep file"],
+    "--n_trials=9": ["--n_trials", "set in the sweep file"],
+    "--trainer.limit_val_batches=0": ["objective val/acc1", "there is no validation"],
+    "--data.path=./none": ["data.path './none'", "no such file or folder"],
+    "stray": ["stray: an argument without a flag", "after its flag"],
+    "more.yaml": ["more.yaml", "--config more.yaml"],
 }
 
 
@@ -31,27 +90,28 @@ def check(fit, flags):
     open_cells(define(file, base, fit), file, base, fit)
 
 
-def refusal(text, fit, *flags):
-    """The message about a sweep file, or about flags beside it."""
+def assert_refused(text, parts, fit, *flags):
     for name, content in {**CONFIGS, "my": text}.items():
         with open(f"{name}.yaml", "w") as file:
             file.write(content)
     with pytest.raises(UserError) as refused:
         check(fit, flags)
     message = str(refused.value)
+    assert all(part in message for part in parts), message
     assert "\n" not in message
     assert len(message) < 430
-    return message
 
 
-@pytest.mark.parametrize("mistake", OF_FIT)
-def test_a_mistake_in_a_sweep_file_that_fit_finds(mistake, fit, tmp_path):
-    text, parts = OF_FIT[mistake]
-    message = refusal(text, fit)
-    assert all(part in message for part in parts), message
+@pytest.mark.parametrize(("text", "parts"), FILES.items(), ids=str)
+def test_a_mistake_in_a_sweep_file_that_fit_finds(text, parts, fit):
+    assert_refused(f"base: s1.yaml\n{text}\n", parts, fit)
 
 
-@pytest.mark.parametrize(("flags", "parts"), FLAGS, ids=lambda value: value[0])
-def test_a_mistake_in_a_flag(flags, parts, fit, tmp_path):
-    message = refusal(GRID, fit, *flags)
-    assert all(part in message for part in parts), message
+@pytest.mark.parametrize(("base", "parts"), BASES.items(), ids=str)
+def test_a_mistake_in_the_base(base, parts, fit):
+    assert_refused(f"base: {base}\n{SIZES}", parts, fit)
+
+
+@pytest.mark.parametrize(("flag", "parts"), FLAGS.items(), ids=str)
+def test_a_mistake_in_a_flag(flag, parts, fit):
+    assert_refused("base: s1.yaml\ngrid: {model.design.patch_size: [16, 8]}\n", parts, fit, flag)

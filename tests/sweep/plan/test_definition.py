@@ -53,11 +53,6 @@ def test_a_definition_comes_back_from_where_it_is_stored(definition, stored):
     refuse_other(definition, back, "--folder 'sweeps/macro'")
 
 
-def test_points_are_named_by_their_keys():
-    assert list(GRID.points) == ["size-4_seed-0", "size-16_seed-0", "size-4_seed-1", "size-16_seed-1"]
-    assert GRID.points["size-16_seed-1"].choices == {"size": 16}
-
-
 @pytest.mark.parametrize(
     "now",
     [
@@ -133,15 +128,14 @@ def test_folders_are_different_and_safe_for_odd_names():
         assert key[0] not in ".-"
 
 
-def test_folders_are_different_where_a_file_system_ignores_case():
+def test_an_ordinary_folder_reads_as_its_cell_and_differs_where_a_file_system_ignores_case():
+    assert keys(["patch_size 4, stages 3"], (0, 7)) == ["patch_size-4_stages-3_seed-0", "patch_size-4_stages-3_seed-7"]
     assert len({key.lower() for key in keys(["Adam", "adam", "ADAM"])}) == 3
 
 
-def test_an_ordinary_folder_reads_as_its_cell():
-    assert keys(["patch_size 4, stages 3"], (0, 7)) == ["patch_size-4_stages-3_seed-0", "patch_size-4_stages-3_seed-7"]
-
-
 def test_every_cell_has_the_first_seed_before_any_has_the_next():
+    assert list(GRID.points) == ["size-4_seed-0", "size-16_seed-0", "size-4_seed-1", "size-16_seed-1"]
+    assert GRID.points["size-16_seed-1"].choices == {"size": 16}
     points = replace(GRID, cells={"a": {}, "b": {}}, seeds=(3, 1)).points
     assert [(point.seed, point.cell) for point in points.values()] == [(3, "a"), (3, "b"), (1, "a"), (1, "b")]
 

@@ -49,7 +49,7 @@ def done(choices, seed, accuracy, rng=None):
 
 
 def summary(choices, seed, accuracy, rng):
-    """As `fit` writes it, with costs that follow the choices."""
+    """A summary as `fit` writes it, with costs that follow the choices."""
     patch, attention = choices.get("model.design.patch_size", 16), choices.get("model.design.stage1") == "attention"
     stages = choices.get("model.design.stages", 3)
     design = resolve_design("s1", patch_size=patch, stages=stages, stage1="attention" if attention else "conv")

@@ -13,15 +13,19 @@ SQUARE = {("a", "c"): {0: 90.0}, ("b", "c"): {0: 91.0}, ("a", "d"): {0: 92.0}, (
 
 
 def effects(results):
-    return compare(make_table(results))
+    return {one.name: one for one in compare(make_table(results))}
 
 
-def mains(results):
-    return {main.name: main.gains["val/acc1"] for main in effects(results).main}
+def gains(results, is_main=True):
+    return {name: one.gains["val/acc1"] for name, one in effects(results).items() if one.is_main is is_main}
+
+
+def costs(results):
+    return next(iter(effects(results).values())).costs
 
 
 def test_a_main_effect_is_the_mean_paired_difference_with_the_t_interval_in_closed_form():
-    found = mains(sweep({("a",): {0: 90.0, 1: 91.0, 2: 92.0}, ("b",): {0: 91.0, 1: 93.0, 2: 95.0}}))["x b instead of a"]
+    found = gains(sweep({("a",): {0: 90.0, 1: 91.0, 2: 92.0}, ("b",): {0: 91.0, 1: 93.0, 2: 95.0}}))["x b instead of a"]
     mean, error = 2.0, 1.0 / np.sqrt(3)  # of the differences 1, 2 and 3
     half = t.ppf(0.975, 2) * error
     assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - half, mean + half))
@@ -32,14 +36,14 @@ def test_a_main_effect_is_the_mean_paired_difference_with_the_t_interval_in_clos
 def test_noise_that_cells_share_by_seed_cancels():
     shared = {0: 80.0, 1: 95.0, 2: 60.0}
     other = {seed: value + gain for (seed, value), gain in zip(shared.items(), (1.0, 1.1, 0.9), strict=True)}
-    assert mains(sweep({("a",): shared, ("b",): other}))["x b instead of a"].is_significant
+    assert gains(sweep({("a",): shared, ("b",): other}))["x b instead of a"].is_significant
 
 
 def test_an_interaction_is_the_difference_of_the_differences():
-    gains = {("a", "c"): 0.0, ("b", "c"): 2.0, ("a", "d"): 1.0, ("b", "d"): 0.5}
+    means = {("a", "c"): 0.0, ("b", "c"): 2.0, ("a", "d"): 1.0, ("b", "d"): 0.5}
     jitter = {("b", "d"): {0: -0.1, 1: 0.0, 2: 0.1}}
-    table = {key: {s: 90 + gain + jitter.get(key, {}).get(s, 0) for s in range(3)} for key, gain in gains.items()}
-    (found,) = effects(sweep(table)).interactions
+    table = {key: {s: 90 + gain + jitter.get(key, {}).get(s, 0) for s in range(3)} for key, gain in means.items()}
+    found = effects(sweep(table))["x b by y d"]
     each = found.gains["val/acc1"]
     assert each.mean == pytest.approx((0.5 - 1.0) - (2.0 - 0.0))
     assert found.sides["val/acc1"] == (pytest.approx(2.0), pytest.approx(-0.5))
@@ -55,17 +59,17 @@ def test_p_values_are_corrected_as_holm_does_and_only_those_that_are_known_count
 
 
 def test_one_seed_makes_no_interval_and_no_claim():
-    for one in mains(cube(effects={"patch_size": -0.5}, seeds=(7,))).values():
+    for one in gains(cube(effects={"patch_size": -0.5}, seeds=(7,))).values():
         assert (one.low, one.high, one.p, one.is_significant) == (None, None, None, False)
 
 
 def test_only_a_real_effect_or_interaction_is_significant():
-    found = mains(cube(effects={"patch_size": -0.05}, noise=0.001))
+    found = gains(cube(effects={"patch_size": -0.05}, noise=0.001))
     assert found["patch_size 16 instead of 4"].is_significant
     assert found["patch_size 16 instead of 4"].mean == pytest.approx(-5, abs=0.3)
     assert not found["stages 4 instead of 3"].is_significant
-    crossed = effects(cube(effects={}, noise=0.0005, interaction=0.03)).interactions
-    assert [one.name for one in crossed if one.gains["val/acc1"].is_significant] == ["patch_size 16 by stages 4"]
+    crossed = gains(cube(effects={}, noise=0.0005, interaction=0.03), is_main=False)
+    assert [name for name, one in crossed.items() if one.is_significant] == ["patch_size 16 by stages 4"]
 
 
 def smallest_p(draws, spread, seeds=3):
@@ -101,7 +105,7 @@ def test_without_effects_at_most_one_cube_in_twenty_makes_any_claim(spread, unco
 def test_runs_that_are_missing_neither_bias_an_effect_nor_crash():
     whole = cube(effects={"patch_size": -0.02, "stages": 0.03, "stage1": 0.01}, noise=0.0)
     lost = iter(np.random.default_rng(1).choice(["failed", "done", "running", "done"], size=24))
-    found = mains(with_runs(whole, lambda run: at(run, next(lost))))
+    found = gains(with_runs(whole, lambda run: at(run, next(lost))))
     known = {text: one for text, one in found.items() if one.mean is not None}
     expected = {"patch_size 16 instead of 4": -2, "stages 4 instead of 3": 3, "stage1 attention instead of conv": 1}
     assert len(known) >= 2
@@ -113,7 +117,7 @@ def test_runs_that_are_missing_neither_bias_an_effect_nor_crash():
 def test_a_level_that_always_fails_has_no_effect_but_the_others_do():
     whole = cube()
     failed = with_runs(whole, lambda run: at(run, "failed")).cells[4:]
-    found = mains(replace(whole, cells=(*whole.cells[:4], *failed)))
+    found = gains(replace(whole, cells=(*whole.cells[:4], *failed)))
     assert found["patch_size 16 instead of 4"] == Estimate(None, planned=12)
     assert found["stages 4 instead of 3"].pairs == 6
 
@@ -146,28 +150,23 @@ def tied():
     ids=["three levels", "tied", "list that is a product", "grid that can't be told apart", "search"],
 )  # fmt: skip
 def test_each_level_is_compared_with_the_first_where_the_choices_can_be_told_apart(results, expected):
-    found = mains(results)
+    found = gains(results)
     assert list(found) == list(expected)
     assert [one.mean for one in found.values()] == pytest.approx(list(expected.values()))
 
 
 def test_a_list_that_is_no_product_is_compared_with_its_first_row():
-    found = mains(listed())
-    assert {name: one.is_significant for name, one in found.items()} == {
-        "Mixup instead of base": True,
-        "averaged instead of base": False,
-    }
-    assert effects(listed()).interactions == []
+    found = {name: one.gains["val/acc1"].is_significant for name, one in effects(listed()).items()}
+    assert found == {"Mixup instead of base": True, "averaged instead of base": False}
 
 
 def test_costs_are_geometric_means_of_ratios():
     results = with_speed(cube())
-    costs = effects(results).main[0].costs
+    found = costs(results)
     rates = [rate["eager"] for rate in results.speed["cells"].values()]
-    assert costs["inference_eager"].mean == pytest.approx(
-        np.exp(np.mean(np.log(rates[4:])) - np.mean(np.log(rates[:4])))
-    )
-    assert costs["params"].mean == pytest.approx(6.01 / 0.5, rel=0.01)
+    logs = np.log(rates)
+    assert found["inference_eager"].mean == pytest.approx(np.exp(logs[4:].mean() - logs[:4].mean()))
+    assert found["params"].mean == pytest.approx(6.01 / 0.5, rel=0.01)
 
 
 def test_the_interval_of_a_cost_is_that_of_its_logarithms():
@@ -175,7 +174,7 @@ def test_the_interval_of_a_cost_is_that_of_its_logarithms():
     for cell, rates in zip(results.cells, [(100.0, 100.0, 100.0), (110.0, 120.0, 140.0)], strict=True):
         for run, rate in zip(cell.runs, rates, strict=True):
             run.summary["images_per_second"] = rate
-    ratio = effects(results).main[0].costs["images_per_second"]
+    ratio = costs(results)["images_per_second"]
     logs = np.log([1.1, 1.2, 1.4])
     half = t.ppf(0.975, 2) * logs.std(ddof=1) / np.sqrt(3)
     assert (ratio.mean, ratio.low, ratio.high) == pytest.approx(tuple(np.exp(logs.mean() + np.array([0, -half, half]))))
@@ -183,9 +182,8 @@ def test_the_interval_of_a_cost_is_that_of_its_logarithms():
 
 
 def test_of_costs_that_only_seem_to_differ_few_are_claimed():
-    seen = [  # stages leave the rate as it is
-        effects(cube(draw=draw)).main[1].costs["images_per_second"].is_significant for draw in range(150)
-    ]
+    stages = [effects(cube(draw=draw))["stages 4 instead of 3"] for draw in range(150)]  # which leave the rate as it is
+    seen = [one.costs["images_per_second"].is_significant for one in stages]
     assert binomtest(sum(seen), len(seen), 0.05, alternative="greater").pvalue > 0.01
 
 
@@ -194,6 +192,6 @@ def test_the_range_of_a_speed_goes_from_quartile_to_quartile():
     slow, fast = results.speed["cells"].values()
     slow.update(eager=100.0, eager_iqr=[80.0, 120.0])
     fast.update(eager=200.0, eager_iqr=[180.0, 240.0])
-    ratio = effects(results).main[0].costs["inference_eager"]
+    ratio = costs(results)["inference_eager"]
     assert (ratio.mean, ratio.low, ratio.high) == pytest.approx((2.0, 180 / 120, 240 / 80))
     assert ratio.is_significant

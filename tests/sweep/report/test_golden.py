@@ -1,14 +1,13 @@
 """The numbers of a report stay what they are: `python -m tests.sweep.report.test_golden` writes them anew."""
 
 import re
-import tempfile
 from html import unescape
 from pathlib import Path
 
 import pytest
 
 from shvit_pl.sweep.report.findings import findings_of
-from shvit_pl.sweep.report.write import write_report
+from shvit_pl.sweep.report.write import cells_markdown, page_html, runs_csv
 from tests.sweep.report.sweeps import cube, listed, search, unfinished, with_speed
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -25,7 +24,7 @@ SWEEPS = {
 
 
 def page_text(page):
-    """What a reader sees: the page without its scripts, styles, drawings, their names and tags."""
+    """The text that a reader sees: the page without its scripts, styles, drawings, their names and tags."""
     seen = re.sub(r"<(script|style|svg|head)\b.*?</\1>|<div class=.names.*?</div>", "", page, flags=re.DOTALL)
     return unescape(re.sub(r"<[^>]*>", "\n", seen))
 
@@ -36,23 +35,22 @@ def numbers(text):
     return [" ".join(line) for line in lines if line]
 
 
-def report_numbers(results, folder):
+def report_numbers(results):
     """The numbers of a sweep's report, file by file."""
-    write_report(findings_of(results), folder)
-    lines = []
-    for name in ("results.md", "results.csv", "report.html"):
-        text = (folder / name).read_text()
-        lines += [f"# {name}", *numbers(page_text(text) if name.endswith("html") else text)]
-    return "\n".join(lines) + "\n"
+    findings = findings_of(results)
+    texts = {
+        "results.md": cells_markdown(findings),
+        "results.csv": runs_csv(findings),
+        "report.html": page_text(page_html(findings)),
+    }
+    return "".join(f"{line}\n" for name, text in texts.items() for line in (f"# {name}", *numbers(text)))
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_a_report_has_the_numbers_that_it_had(name, tmp_path):
-    assert report_numbers(SWEEPS[name](), tmp_path) == (GOLDEN / f"{name}.txt").read_text()
+def test_a_report_has_the_numbers_that_it_had(name):
+    assert report_numbers(SWEEPS[name]()) == (GOLDEN / f"{name}.txt").read_text()
 
 
 if __name__ == "__main__":
-    GOLDEN.mkdir(exist_ok=True)
     for name, results in SWEEPS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            (GOLDEN / f"{name}.txt").write_text(report_numbers(results(), Path(folder)))
+        (GOLDEN / f"{name}.txt").write_text(report_numbers(results()))

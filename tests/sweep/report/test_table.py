@@ -4,8 +4,7 @@ from dataclasses import replace
 import pytest
 
 from shvit_pl.sweep.report.table import Spread, make_table, quantity
-from shvit_pl.sweep.results import Results
-from tests.sweep.report.sweeps import cube, listed, nothing_done, unfinished, with_speed, with_summaries
+from tests.sweep.report.sweeps import cube, listed, unfinished, with_speed, with_summaries
 
 
 def texts(table, header):
@@ -63,11 +62,6 @@ def test_any_objective_is_a_column():
 def test_a_spread_that_rounds_to_nothing_is_not_shown_as_zero():
     assert Spread({0: 1091.7, 1: 1092.1, 2: 1092.2}).show(quantity("peak_memory_mb")) == "1092"
     assert Spread({0: 1091.4, 1: 1092.0, 2: 1092.6}).show(quantity("peak_memory_mb")) == "1092 ± 1"
-
-
-def test_an_empty_sweep_has_no_rows():
-    assert make_table(Results("none", "grid", {}, ())).rows == []
-    assert make_table(nothing_done()).quantities == []
 
 
 def test_a_lists_row_goes_by_its_name():

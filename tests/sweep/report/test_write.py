@@ -84,14 +84,11 @@ def test_the_markdown_has_a_row_per_cell_of_as_many_columns():
     assert "Table 2: SHViT-S1" in table[6]
 
 
-def test_the_terminal_shows_the_cells_and_the_sentences():
+def test_the_terminal_shows_cells_and_sentences_and_names_the_rows_of_a_list():
     text = "\n".join(summary_lines(findings_of(unfinished())))
     for part in ("2 of 3, 1 failed", "12 of 24 runs done", "patch_size 16 instead of 4"):
         assert part in text
     assert "paper" not in text
-
-
-def test_the_terminal_and_markdown_name_the_rows_of_a_list():
     terminal = [line.split() for line in summary_lines(findings_of(listed()))]
     assert terminal[0][:4] == ["no.", "cell", "mixup", "decay"]
     assert [line[1] for line in terminal[2:5]] == ["base", "Mixup", "averaged"]

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shvit_pl.analysis.heads.attention import ablations
-from shvit_pl.analysis.heads.figures import draw_figures
-from shvit_pl.analysis.heads.findings import Findings, LayerResult, Scores
-from shvit_pl.analysis.heads.maps import AttentionRecorder
-from shvit_pl.analysis.heads.subject import Subject, open_subject
+from shvit_pl.analysis.attention_layers import ablations
+from shvit_pl.analysis.attention_maps import AttentionRecorder
+from shvit_pl.analysis.heads_figures import draw_figures
+from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores
+from shvit_pl.analysis.heads_subject import Subject, open_subject
 from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.analysis.study import check_output, rounded
 from shvit_pl.deploy.measuring import device_name, machine
@@ -128,7 +128,7 @@ def _cells(layer: LayerResult) -> list[str]:
 
 
 def _paper_cells(findings: Findings, layer: LayerResult) -> list[str]:
-    paper = findings.paper_layer(layer)
+    paper = layer.paper
     if paper is None:
         return []
     changes = [(layer.change_without, paper.without), (layer.change_alone, paper.alone)]
@@ -189,7 +189,7 @@ def _layer_row(findings: Findings, layer: LayerResult) -> Row:
         "most_important_head": _from_1(layer.important),
         "most_redundant_head": _from_1(layer.redundant),
     }
-    paper = findings.paper_layer(layer)
+    paper = layer.paper
     if paper is None or findings.paper is None:
         return row
     numbers = {"similarity_pct": paper.similarity, "without_one_change": paper.without, "one_alone_change": paper.alone}

@@ -1,4 +1,4 @@
-"""What is studied: a network, its attention layers, its images, and what its predictions are compared with."""
+"""The subject of a study: a network, its attention layers, its images, and the targets of its predictions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from shvit_pl.analysis.heads.attention import AttentionLayer, attention_layers
+from shvit_pl.analysis.attention_layers import AttentionLayer, attention_layers
 from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.analysis.study import device_errors
 from shvit_pl.data.batch_transform import denormalize
@@ -18,6 +18,7 @@ from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.loaders import workers_for
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.deploy.measuring import chosen_device
+from shvit_pl.deploy.options import AVERAGED
 from shvit_pl.deploy.passes import check_size
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork, class_names, open_network
@@ -28,12 +29,12 @@ Labels = Literal["dataset", "network"]
 
 @dataclass(frozen=True)
 class Reference:
-    """What a network's predictions are compared with."""
+    """The targets that a network's predictions are compared with."""
 
     labels: Labels
     """The dataset's labels, or the intact network's predictions."""
     why: str = ""
-    """Why the intact network's are taken."""
+    """Reason for taking the intact network's."""
 
     @property
     def score(self) -> str:
@@ -47,7 +48,7 @@ class Reference:
 
     @property
     def sentence(self) -> str:
-        """What is measured, and why."""
+        """The score in a sentence, with the reason."""
         if self.labels == "dataset":
             return "top-1 against the dataset's labels"
         return f"agreement with the intact network instead of top-1, as {self.why}"
@@ -68,13 +69,13 @@ class Subject:
     image_size: int
     """Side of the images in pixels."""
     reference: Reference
-    """What top-1 is measured against."""
+    """Targets of top-1."""
     compared_rows: list[int]
     """Numbers of the validation images for similarity and maps, evenly spaced."""
     scored_rows: list[int]
     """Numbers of the validation images for top-1, evenly spaced."""
     device: torch.device
-    """What computes."""
+    """The device that computes."""
 
     @property
     def name(self) -> str:
@@ -121,7 +122,7 @@ def open_subject(options: HeadsOptions, opened: OpenedNetwork | None = None) -> 
         UserError: for what is not there, or does not fit together.
     """
     device = chosen_device(options.device)
-    network = options.network, options.averaged, options.pretrained, options.image_size
+    network = options.network, AVERAGED[options.weights], options.pretrained, options.image_size
     with seeded(0):
         opened = opened or open_network(*network, options.checkpoint, options.model_kwargs)
     if not opened.model.num_classes:

@@ -11,8 +11,8 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from shvit_pl.analysis.heads.maps import AttentionRecorder
-from shvit_pl.analysis.heads.subject import Subject
+from shvit_pl.analysis.attention_maps import AttentionRecorder
+from shvit_pl.analysis.heads_subject import Subject
 from shvit_pl.designs.published import IMAGENET_SIZE
 from shvit_pl.files import read_rows
 
@@ -50,6 +50,8 @@ class LayerResult:
     """Top-1 with each head alone in its layer."""
     image: float = 0.0
     """Points that one image is."""
+    paper: PaperLayer | None = None
+    """The paper's numbers of the layer."""
 
     @property
     def heads(self) -> int:
@@ -103,7 +105,7 @@ class Findings:
     """A study that is done."""
 
     subject: Subject
-    """What was studied."""
+    """The network, its images and the options."""
     maps: AttentionRecorder
     """Recorded attention maps."""
     scores: Scores
@@ -119,7 +121,8 @@ class Findings:
             )
             similarities = 100 * maps.similarity.double()
             intact = image * self.scores.intact
-            results.append(LayerResult(number, layer.name, intact, similarities, without, alone, image))
+            paper = self.paper.layers[number - 1] if self.paper else None
+            results.append(LayerResult(number, layer.name, intact, similarities, without, alone, image, paper))
         return results
 
     @property
@@ -147,10 +150,6 @@ class Findings:
         """The paper's numbers of this network."""
         return paper_heads(self.subject.opened.model)
 
-    def paper_layer(self, layer: LayerResult) -> PaperLayer | None:
-        """Return the paper's numbers of a layer."""
-        return self.paper.layers[layer.number - 1] if self.paper else None
-
     @property
     def is_paper_score(self) -> bool:
         """True where the paper's changes of top-1 can be compared with ours."""
@@ -177,8 +176,8 @@ class Findings:
             return ["Every layer has one head: there is nothing to compare.", *self._stake(self.layers)]
         ranked = sorted(several, key=lambda layer: -(layer.similarity or 0))[:3]
         shown = ", ".join(f"{layer.number} ({layer.similarity:.1f} %)" for layer in ranked)
-        alike = f"The heads are most alike in layer{'s' * (len(ranked) > 1)} {shown}."
-        return [alike, self._redundant(several), *self._stake(several)]
+        similar = f"The heads are most similar in layer{'s' * (len(ranked) > 1)} {shown}."
+        return [similar, self._redundant(several), *self._stake(several)]
 
     def _redundant(self, layers: list[LayerResult]) -> str:
         score = self.subject.reference.short_score

@@ -10,9 +10,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from shvit_pl.analysis.heads.findings import LayerResult, differences_from_paper, paper_heads
-from shvit_pl.analysis.heads.report import study
-from shvit_pl.analysis.heads.subject import Reference, Subject, open_subject
+from shvit_pl.analysis.heads_findings import LayerResult, differences_from_paper, paper_heads
+from shvit_pl.analysis.heads_report import study
+from shvit_pl.analysis.heads_subject import Reference, Subject, open_subject
 from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.models.open_network import OpenedNetwork
 from tests.analysis.studies import facts, heads, rows
@@ -147,7 +147,7 @@ def test_weights_of_ones_own_are_measured_by_the_labels():
         for name in ("similarity_pct", "without_one_change", "one_alone_change"):
             assert float(row[f"{name}_less_paper"]) == pytest.approx(float(row[name]) - float(row[f"paper_{name}"]))
     assert "the weights are not those of the authors" in facts("heads/summary.json")["paper"]["not_the_same_study"]
-    assert heads(DEIT, "--data=digits", *flags[:1]) == 2  # of another network
+    assert heads("timm:vit_small_patch16_224", "--data=digits", flags[0]) == 2  # of another network
 
 
 @pytest.mark.slow

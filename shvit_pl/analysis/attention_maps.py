@@ -9,14 +9,14 @@ import torch
 from timm.layers import to_2tuple
 from torch import Tensor, nn
 
-from shvit_pl.analysis.heads.attention import AttentionLayer, recorded_maps, sample_similarity, without_prefix
-from shvit_pl.analysis.heads.subject import Subject
+from shvit_pl.analysis.attention_layers import AttentionLayer, recorded_maps, sample_similarity, without_prefix
+from shvit_pl.analysis.heads_subject import Subject
 from shvit_pl.errors import UserError
 
 
 @dataclass(frozen=True)
 class LayerMaps:
-    """What was recorded of a layer."""
+    """Records of a layer."""
 
     similarity: Tensor
     """Each head's mean cosine similarity with the layer's other heads `(images, heads)`."""

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, withStroke
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.analysis.heads.findings import Findings, LayerResult
+from shvit_pl.analysis.heads_findings import Findings, LayerResult
 from shvit_pl.display.plots import BLUE, VERMILION, caption_height, write_caption
 
 _MODES = {"without": "without one head", "alone": "one head alone"}
@@ -34,14 +34,14 @@ def draw_figures(findings: Findings) -> dict[str, Figure]:
 def _draw_similarity(findings: Findings) -> Figure:
     """Draw bars with the standard deviation over images; diamonds are the paper's."""
     figure, axes = _over_layers(findings)
-    numbers = [layer.number for layer in findings.layers if layer.heads > 1]
-    means = [layer.similarity or 0 for layer in findings.layers if layer.heads > 1]
-    spreads = [layer.spread or 0 for layer in findings.layers if layer.heads > 1]
+    layers = [layer for layer in findings.layers if layer.heads > 1]
+    numbers, means = [layer.number for layer in layers], [layer.similarity or 0 for layer in layers]
+    spreads = [layer.spread or 0 for layer in layers]
     errors = {"ecolor": "black", "elinewidth": 1, "capsize": 2.5}
     label = "here, ± standard deviation over images"
     axes.bar(numbers, means, yerr=spreads, color=BLUE, alpha=0.75, width=0.65, error_kw=errors, label=label)
     if findings.paper:
-        paper = [findings.paper.layers[number - 1].similarity for number in numbers]
+        paper = [layer.paper.similarity for layer in layers if layer.paper]
         axes.plot(numbers, paper, "D", color="black", markerfacecolor="white", markersize=5, label="the paper")
     axes.set_ylabel("cosine similarity of heads (%)")
     axes.set_ylim(min(0, 1.2 * min(means)), 105)  # below 0 where heads are mixed, as in CaiT
@@ -78,7 +78,7 @@ def _draw_mode(axes: Axes, findings: Findings, mode: str, color: str, marker: st
         axes.plot([layer.number + shift] * len(changes), changes, ".", color=color, alpha=0.45, markersize=6, mew=0)
     axes.plot(numbers, best, f"{marker}-", color=color, markersize=5, linewidth=1.5, label=label)
     if findings.paper and findings.is_paper_score:
-        paper = [getattr(findings.paper.layers[number - 1], mode) for number in numbers]
+        paper = [getattr(layer.paper, mode) for layer in layers]
         label += ", the paper"
         axes.plot(numbers, paper, f"{marker}--", color=color, mfc="white", markersize=4, linewidth=1, label=label)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shvit_pl.analysis.heads.attention import attention_layers, head_similarity, recorded_maps, without_heads
+from shvit_pl.analysis.attention_layers import attention_layers, head_similarity, recorded_maps, without_heads
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.hub.upload import save_weights
 from shvit_pl.models.open_network import open_network
@@ -101,7 +101,7 @@ def test_it_prints_what_it_measures_and_what_it_found_and_replaces_earlier_resul
         "16 heads in 4 layers",
         "heads left out on 8 of 360: top-1 against the dataset's labels",
         "top-1 of the intact network",
-        "most alike in layers",
+        "most similar in layers",
         "Too few images to say which layers are redundant",  # one of 8 is 12.5 points
         "At stake: ",
         f"written: {quick}",

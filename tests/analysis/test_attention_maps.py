@@ -5,9 +5,9 @@ import timm
 import torch
 from timm.models.swin_transformer import window_partition
 
-from shvit_pl.analysis.heads.attention import AttentionLayer
-from shvit_pl.analysis.heads.maps import AttentionRecorder, TokenGrid, token_grid
-from shvit_pl.analysis.heads.subject import open_subject
+from shvit_pl.analysis.attention_layers import AttentionLayer
+from shvit_pl.analysis.attention_maps import AttentionRecorder, TokenGrid, token_grid
+from shvit_pl.analysis.heads_subject import open_subject
 from shvit_pl.analysis.options import HeadsOptions
 
 VIT = AttentionLayer("blocks.0.attn", 3, "", "", -1, 64)

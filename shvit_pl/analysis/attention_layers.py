@@ -1,4 +1,4 @@
-"""The attention layers of a network: which there are, their maps, how alike their heads are, and what each is worth."""
+"""The attention layers of a network: finding them, their maps, the similarity of their heads, and ablations."""
 
 from __future__ import annotations
 

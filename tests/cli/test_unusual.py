@@ -1,0 +1,97 @@
+"""Runs of unusual lengths, precisions and limits: what they print and leave; none writes a warning to stderr."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from shvit_pl.cli import main
+from shvit_pl.runs.folder import read_summary
+from tests.cli.runs import EVERYTHING, QUICK, fit, metrics, only_run, weights
+
+WHOLE_RECIPE = [*EVERYTHING, "--trainer.precision=bf16-mixed", "--trainer.accumulate_grad_batches=2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [[], [*WHOLE_RECIPE, "--monitor=val/acc1_ema"]], ids=["plain", "the whole recipe"])
+def test_a_run_writes_nothing_to_stderr(flags, tmp_path):
+    """In a process of its own, with an empty cache: the dataset is prepared, too."""
+    command = [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *flags]
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_runs_without_checkpoints_validation_or_loggers_are_silent(capfd, tmp_path):
+    few = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+    no_checkpoints = ["--trainer.enable_checkpointing=false", "--trainer.check_val_every_n_epoch=2"]
+    assert fit(*few, *no_checkpoints, "--trainer.max_epochs=1") == 0
+    assert fit(*few, "--trainer.logger=false", "--trainer.max_steps=3", "--run_name=bare") == 0
+    assert list((tmp_path / "runs" / "bare").rglob("events.*")) == []
+    assert fit(*few, "--trainer.limit_val_batches=0", "--trainer.precision=bf16-true", "--run_name=unseen") == 0
+    printed = capfd.readouterr()
+    assert "--ckpt_path runs/unseen/version_0/checkpoints/last.ckpt" in printed.out
+    assert [path.name for path in (tmp_path / "runs" / "unseen").rglob("*.ckpt")] == ["last.ckpt"]
+    assert printed.err == ""
+
+
+def test_resuming_measuring_and_help_are_silent_too(capfd, short_run):
+    last = f"--ckpt_path={short_run / 'checkpoints' / 'last.ckpt'}"
+    assert fit(last, "--allow_changes=true", "--trainer.max_epochs=3", "--trainer.limit_train_batches=1") == 0
+    for command, stage in (("validate", "val"), ("test", "test"), ("predict", "predict")):
+        assert main([command, last, f"--trainer.limit_{stage}_batches=1"]) == 0
+    for command in ("fit", "validate", "test", "predict", "designs"):
+        capfd.readouterr()
+        assert main([command, "--help"]) == 0
+        printed = capfd.readouterr()
+        assert printed.out.startswith("usage: shvit-pl")
+        assert f" {command} " in printed.out.splitlines()[0]
+        assert printed.err == ""
+
+
+def test_a_reader_that_leaves_is_no_error():
+    """As in `shvit-pl designs | head -1`."""
+    command = f"{sys.executable} -m shvit_pl.cli designs | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("named designs")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_run_of_so_many_steps_is_validated_at_its_end_within_an_epoch(accumulated, tmp_path, capsys):
+    steps = ["--trainer.max_epochs=-1", f"--trainer.max_steps={6 // accumulated}", "--trainer.limit_val_batches=1"]
+    assert fit(*steps, f"--trainer.accumulate_grad_batches={accumulated}") == 0
+    printed, summary = capsys.readouterr(), read_summary(only_run(tmp_path))
+    assert summary["steps_trained"] == 6 // accumulated
+    assert summary["best_checkpoint"] == "checkpoints/best.ckpt"
+    assert "epoch 1.5 " in printed.out
+    assert "-1" not in printed.out.replace("e-1", "")
+    assert printed.err == ""
+
+
+def test_validations_within_an_epoch_have_their_own_place_on_the_axis(tmp_path, capsys):
+    assert fit("--trainer.val_check_interval=0.5") == 0
+    assert re.findall(r"^epoch +(\S+)", capsys.readouterr().out, re.MULTILINE) == ["0.5/2", "1/2", "1.5/2", "2/2"]
+    assert len(metrics(only_run(tmp_path), "val/acc1")) == 4
+
+
+def test_bf16_mixed_keeps_weights_and_average_in_32_bits(tmp_path):
+    assert fit("--trainer.precision=bf16-mixed", "--model.ema.decay=0.9", "--model.mix.mixup=0.8") == 0
+    assert read_summary(only_run(tmp_path))["precision"] == "bf16-mixed"
+    state = weights(only_run(tmp_path), "best")
+    assert {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} == {torch.float32}
+
+
+@pytest.mark.slow
+def test_a_compiled_run_leaves_a_checkpoint_with_clean_keys_that_needs_no_compiler(tmp_path, capsys):
+    assert fit("--model.compile=true", "--model.ema.decay=0.9", "--model.mix.mixup=0.8") == 0
+    assert "CUDA" not in capsys.readouterr().err
+    assert not [key for key in weights(only_run(tmp_path), "best") if "_orig_mod" in key]
+    best = f"--ckpt_path={only_run(tmp_path) / 'checkpoints' / 'best.ckpt'}"
+    assert main(["validate", best, "--model.compile=false", "--trainer.limit_val_batches=4"]) == 0
+    printed = capsys.readouterr().out
+    for name, value in read_summary(only_run(tmp_path))["metrics"].items():
+        assert "loss" in name or str(value)[:6] in printed
