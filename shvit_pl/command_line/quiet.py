@@ -55,7 +55,7 @@ def quiet() -> None:
 
 
 def _in_one_line(message: Warning | str, *_: object) -> None:
-    """A user can act on what a warning says, not on where it was raised."""
+    """Format a warning as one line: a user can act on what it says, not on where it was raised."""
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 

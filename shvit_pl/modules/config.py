@@ -71,7 +71,7 @@ class MixConfig:
     switch_prob: float = 0.5
     """Probability of CutMix where both are on."""
     mode: Literal["batch", "pair", "elem"] = "batch"
-    """What shares one draw: batch, pair or elem."""
+    """Images that share one draw: batch, pair or elem."""
 
     def __post_init__(self) -> None:
         ranges = (
@@ -123,7 +123,7 @@ class ClassificationConfig:
     """The network, and how it learns."""
 
     design: DesignConfig = field(default_factory=DesignConfig)
-    """Which SHViT."""
+    """The design of the network."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimizer and schedule."""
     mix: MixConfig = field(default_factory=MixConfig)

@@ -19,7 +19,7 @@ else:
 
 @dataclass(frozen=True)
 class Options:
-    """How a sweep is run."""
+    """Options of a sweep."""
 
     folder: str | None = None
     """The sweep folder: study, runs, report (default: sweeps/NAME of the sweep file)."""

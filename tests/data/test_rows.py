@@ -91,7 +91,7 @@ def test_the_division_is_the_stratified_one_of_datasets_where_no_class_has_one_i
 # ---- labels
 
 
-def labelled(labels, feature):
+def labeled(labels, feature):
     return Dataset.from_dict(
         {"first": range(len(labels)), "label": labels, "last": range(len(labels))},
         features=Features({"first": Value("int64"), "label": feature, "last": Value("int64")}),
@@ -109,7 +109,7 @@ def labelled(labels, feature):
     ],
 )
 def test_labels_are_numbered_in_their_own_order_and_other_columns_stay(labels, kind, names, indices):
-    rows = labelled(labels, Value(kind))
+    rows = labeled(labels, Value(kind))
     splits, found = encode_labels(DatasetDict(train=rows), "label")
     encoded = splits["train"]
     assert (found, encoded["label"][:]) == (names, indices)
@@ -120,7 +120,7 @@ def test_labels_are_numbered_in_their_own_order_and_other_columns_stay(labels, k
 
 
 def test_validation_may_lack_a_class_that_only_texts_name():
-    train, validation = (labelled(labels, Value("string")) for labels in (["cat", "dog", "eel"], ["eel", "cat"]))
+    train, validation = (labeled(labels, Value("string")) for labels in (["cat", "dog", "eel"], ["eel", "cat"]))
     encoded, names = encode_labels(DatasetDict(train=train, validation=validation), "label")
     assert names == ["cat", "dog", "eel"]
     assert encoded["validation"]["label"][:] == [2, 0]
@@ -132,7 +132,7 @@ def test_validation_may_lack_a_class_that_only_texts_name():
     ids=str,
 )
 def test_a_split_without_labels_is_left_out(labels, feature):
-    splits = DatasetDict(train=labelled([0, 1], ClassLabel(names=["a", "b"])), test=labelled(labels, feature))
+    splits = DatasetDict(train=labeled([0, 1], ClassLabel(names=["a", "b"])), test=labeled(labels, feature))
     encoded, names = encode_labels(splits, "label")
     assert (list(encoded), names) == (["train"], ["a", "b"])
 

@@ -79,7 +79,7 @@ class _Run:
     process: subprocess.Popen[bytes]
     beats: int = 0
     due: float = 0.0
-    """When the next sign of life is due, in monotonic seconds."""
+    """Monotonic time in seconds at which the next heartbeat is due."""
 
 
 class Driver:

@@ -137,7 +137,7 @@ class Effect:
 
     @property
     def is_main(self) -> bool:
-        """No interaction."""
+        """True for a single choice, False for an interaction."""
         return len(self.contrasts) == 1
 
     @property
