@@ -34,7 +34,7 @@ def test_the_validation_share_is_stratified_seeded_and_named_and_a_train_fractio
 
     first, few = ready(), ready(train_fraction=0.1)
     assert (counts(first), counts(few)) == ((1437, 360, 360), (144, 360, 360))
-    assert "20% of 'train' held out (seed 0)" in first.split_note
+    assert "20% of 'train' held out (seed 0)" in first.chosen.note
     assert validated(first) == validated(few) != validated(ready(split_seed=1))
     assert np.bincount(validated(first)).min() >= 34
 
@@ -68,7 +68,7 @@ def test_the_validation_share_is_stratified_seeded_and_named_and_a_train_fractio
 def test_which_splits_are_used_and_why(splits, settings, expected, note, tmp_path):
     data = saved(tmp_path, {name: rows(labels) for name, labels in splits.items()}, **settings)
     assert counts(data) == expected
-    assert data.split_note == note
+    assert data.chosen.note == note
 
 
 def test_a_split_that_is_not_used_may_hold_anything_and_a_column_of_labels_is_chosen_by_name(tmp_path):
