@@ -1,7 +1,5 @@
 """`shvit-pl analyze heads`: record maps, measure top-1 without heads, print and write what they show."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """`shvit-pl analyze macro`: measure designs, print a table and what it shows, draw the stages and the roofline."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby

@@ -1,7 +1,5 @@
 """`shvit-pl analyze runtime`: profile networks, print and draw the shares beside the paper's Fig. 7 (`fig7.csv`)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch

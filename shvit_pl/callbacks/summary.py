@@ -1,7 +1,5 @@
 """The settings and results of a finished run: `summary.json`, and TensorBoard's HPARAMS page."""
 
-from __future__ import annotations
-
 import os
 import platform
 import time

@@ -1,7 +1,5 @@
 """Silencing the advice of other libraries that this package has already taken or can't take."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -1,7 +1,5 @@
 """The data module's settings, checked before anything is opened."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ and `target`:
     open_source -> choose_rows -> ImageDataset (RowReader: decode, train_transform) -> collate -> BatchTransform -> step
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import nullcontext

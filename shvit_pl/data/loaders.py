@@ -3,8 +3,6 @@
 Neither workers, nor their number, nor a resume change what is drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sized
 from itertools import islice
 from time import perf_counter

@@ -1,7 +1,5 @@
 """Opening a dataset: the embedded digits, a local folder or file, or a dataset of the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import errno
 from dataclasses import dataclass
 from pathlib import Path

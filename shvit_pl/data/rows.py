@@ -1,7 +1,5 @@
 """Which rows train, validate and are tested; their columns, and the classes that they share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil

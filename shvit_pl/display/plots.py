@@ -1,7 +1,5 @@
 """Colors and markers of plots, captions, plain logarithmic axes, and PNG files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from io import BytesIO
 from textwrap import wrap

@@ -1,7 +1,5 @@
 """`fit`, `validate`, `test` and `predict`: LightningCLI with one fixed module and one data module."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Image classification with a SHViT."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any

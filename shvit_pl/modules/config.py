@@ -1,7 +1,5 @@
 """The settings of a classification, in one place for flags, module and checkpoint; read without torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from math import inf, isfinite

@@ -1,7 +1,5 @@
 """The driver of a sweep: it enqueues what is missing, and runs `fit` on one point per slot, beside other drivers."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import signal
