@@ -98,7 +98,7 @@ def _loading() -> dict[str, list[float]]:
     image = pil_to_tensor(photograph(np.random.default_rng(0)))
     torch.set_num_threads(1)
     ways = {}
-    for name, jitter in (("crop and flip", 0.0), ("crop, flip and colour jitter", 0.4)):
+    for name, jitter in (("crop and flip", 0.0), ("crop, flip and color jitter", 0.4)):
         whole, part = train_transform(DataConfig(color_jitter=jitter)), PlannedCrop(224, jitter)
         ways[f"{name}: in the worker, left to the device"] = (lambda w=whole: w(image), lambda p=part: p(image))
     return _compared(ways, rounds=60)

@@ -1,6 +1,6 @@
 """Images per second and core of the input pipeline, against torchvision's ImageFolder and timm's `hfds` reader.
 
-Everything runs in one process with one thread, from encoded JPEGs to normalised float32 batches, in interleaved rounds.
+Everything runs in one process with one thread, from encoded JPEGs to normalized float32 batches, in interleaved rounds.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def main(
         crops: Training crops of each photograph.
         validation_crops: Validation crops of each photograph.
         size: Side of the written images in pixels.
-        gray: Write them gray, which is harder: seven of the photographs are gray, and eight have colours of their own.
+        gray: Write them gray, which is harder: seven of the photographs are gray, and eight have colors of their own.
         seed: Of the crops' places and scales.
     """
     if folder.is_dir() and any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""The three input pipelines, each from stored JPEGs to normalised float32 batches with the same augmentation."""
+"""The three input pipelines, each from stored JPEGs to normalized float32 batches with the same augmentation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZE = 224
 class Setting:
     """An augmentation: timm's name of the automatic one, and the share of images with an erased part.
 
-    With `loader_only`, batches end where a GPU would take over: what a pipeline does on the device (normalising and
+    With `loader_only`, batches end where a GPU would take over: what a pipeline does on the device (normalizing and
     erasing, nothing of ImageFolder's) is left out.
     """
 
@@ -51,7 +51,7 @@ def image_folder(folder: Path, setting: Setting, batch_size: int) -> Pipeline:
 
 
 def timm_hfds(parquet: Path, setting: Setting, batch_size: int) -> Pipeline:
-    """Timm's `hfds` reader and `create_loader`, which normalises and erases batches on the device, here the CPU."""
+    """Timm's `hfds` reader and `create_loader`, which normalizes and erases batches on the device, here the CPU."""
     dataset = create_dataset(f"hfds/{parquet}", root=None, split="train")
     options: dict[str, Any] = {"num_workers": 0, "persistent_workers": False, "device": torch.device("cpu")}
     loader = create_loader(dataset, (3, SIZE, SIZE), batch_size, is_training=True, **_timm_options(setting), **options)

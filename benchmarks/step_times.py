@@ -17,7 +17,7 @@ _PARTS = {  # by what Lightning calls them; the first that fits
     "backward": "backward",
     "ema": "moving average",
     "training_step": "forward and loss",
-    "optimizer": "optimiser",
+    "optimizer": "optimizer",
 }
 
 

@@ -1,7 +1,5 @@
 """The command `shvit-pl`: a table of commands, each imported when it is called."""
 
-from __future__ import annotations
-
 import os
 import sys
 from importlib import import_module

@@ -1,7 +1,5 @@
 """The cores of the CPU."""
 
-from __future__ import annotations
-
 import os
 
 

@@ -1,7 +1,5 @@
 """The exception for a user's mistake, and the parts of its messages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches

@@ -1,7 +1,5 @@
 """Atomic writing of files and folders, and rows as CSV."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Reachability of the Hugging Face Hub, and messages for its errors."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator

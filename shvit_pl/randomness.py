@@ -1,7 +1,5 @@
 """Random numbers that depend on a key alone (seed, epoch, position, ...), so that a resumed run draws the same ones."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Iterator

@@ -67,11 +67,11 @@ def hub(tmp_path_factory):
 @pytest.fixture
 def image_folder(tmp_path):
     """A folder of images sorted into class folders: two classes, red and blue, 12 images of 40x32 pixels each."""
-    for label, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
+    for label, color in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
         folder = tmp_path / "images" / label
         folder.mkdir(parents=True)
         for number in range(12):
-            shade = tuple(min(255, channel + number) for channel in colour)
+            shade = tuple(min(255, channel + number) for channel in color)
             Image.new("RGB", (40, 32), shade).save(folder / f"{number:02}.png")
     return tmp_path / "images"
 

@@ -1,7 +1,5 @@
 """The attention layers of a network: finding them, their maps, the similarity of their heads, and ablations."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """`shvit-pl analyze`: a table of studies, each imported when it runs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from importlib import import_module
 

@@ -1,7 +1,5 @@
 """The figures of a study, as the paper's Figures 3 and 4 are: similarity, changes of top-1, and attention maps."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes

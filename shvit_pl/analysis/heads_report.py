@@ -1,7 +1,5 @@
 """`shvit-pl analyze heads`: record maps, measure top-1 without heads, print and write what they show."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -77,7 +75,7 @@ def _describe(subject: Subject) -> str:
         [
             f"{opened.name}, {opened.weights} weights, {subject.image_size} px: {heads} heads in {len(layers)} layers",
             f"on {device_name(subject.device)}, torch {torch.__version__}",
-            f"data: {subject.images.path}, {subject.images.data.split_note}",
+            f"data: {subject.images.path}, {subject.images.data.chosen.note}",
             f"similarity on {len(subject.compared_rows)} of its validation images: cosine of {compared}{token}",
             f"heads left out on {len(subject.scored_rows)} of {subject.images.rows}: {subject.reference.sentence}",
         ]
@@ -220,7 +218,7 @@ def _summary(findings: Findings, command: Sequence[str]) -> dict[str, Any]:
             "weights": subject.opened.weights,
             "image_size": subject.image_size,
             "data": subject.images.path,
-            "data_commit": subject.images.data.commit,
+            "data_commit": subject.images.data.chosen.commit,
             "validation_images": subject.images.rows,
             "images": len(subject.compared_rows),
             "ablation_images": len(subject.scored_rows),
@@ -232,7 +230,7 @@ def _summary(findings: Findings, command: Sequence[str]) -> dict[str, Any]:
         },
         "environment": {name: conditions[name] for name in ("python", "system", "threads", "device_type")},
         "network": {"origin": subject.opened.origin, "layers": len(subject.layers)},
-        "data": {"validation": subject.images.data.split_note, "classes": len(subject.images.class_names)},
+        "data": {"validation": subject.images.data.chosen.note, "classes": len(subject.images.class_names)},
         "score": {
             "name": subject.reference.score,
             "measured": subject.reference.sentence,

@@ -1,7 +1,5 @@
 """The subject of a study: a network, its attention layers, its images, and the targets of its predictions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

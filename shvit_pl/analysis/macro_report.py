@@ -1,7 +1,5 @@
 """`shvit-pl analyze macro`: measure designs, print a table and what it shows, draw the stages and the roofline."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -21,7 +19,7 @@ from shvit_pl.deploy.timing import peaks
 from shvit_pl.designs.cost import OPERATIONS
 from shvit_pl.designs.published import row_at
 from shvit_pl.display import plots
-from shvit_pl.display.plots import BLACK, BLUE, GREEN, GREY, MARKERS, ORANGE, PURPLE, SKY, VERMILION
+from shvit_pl.display.plots import BLACK, BLUE, GRAY, GREEN, MARKERS, ORANGE, PURPLE, SKY, VERMILION
 from shvit_pl.display.terminal import narrow_table, table_console
 from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError
@@ -252,7 +250,7 @@ def _comparison(first: MeasuredDesign, other: MeasuredDesign) -> str:
 
 # ---- the figure: time stage by stage
 
-_OPERATION_COLORS = dict(zip(OPERATIONS, (GREY, SKY, ORANGE, VERMILION, BLUE, BLACK), strict=True))
+_OPERATION_COLORS = dict(zip(OPERATIONS, (GRAY, SKY, ORANGE, VERMILION, BLUE, BLACK), strict=True))
 _GAP = 1.4  # rows between two designs, with the name of the lower one
 _WIDTH = 12.0  # inches
 

@@ -1,7 +1,5 @@
 """Options of the studies, checked before anything slow is imported."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal

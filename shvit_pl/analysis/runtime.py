@@ -1,7 +1,5 @@
 """Shares of the time of attention by kind of operation, from profiled passes."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """`shvit-pl analyze runtime`: profile networks, print and draw the shares beside the paper's Fig. 7 (`fig7.csv`)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -20,7 +18,7 @@ from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Scope, Sha
 from shvit_pl.deploy.measuring import origin
 from shvit_pl.designs.named import timm_name
 from shvit_pl.designs.published import row_at
-from shvit_pl.display.plots import BLUE, GREEN, GREY, ORANGE, PURPLE, YELLOW
+from shvit_pl.display.plots import BLUE, GRAY, GREEN, ORANGE, PURPLE, YELLOW
 from shvit_pl.display.terminal import narrow_table, table_console
 from shvit_pl.files import read_rows
 from shvit_pl.models import SHViT
@@ -209,7 +207,7 @@ def _notes(results: Sequence[Comparison]) -> Iterator[str]:
 
 # ---- the figure
 
-_COLORS = dict(zip(KINDS, (BLUE, ORANGE, GREEN, PURPLE, YELLOW, GREY), strict=True))
+_COLORS = dict(zip(KINDS, (BLUE, ORANGE, GREEN, PURPLE, YELLOW, GRAY), strict=True))
 _DARK = ("matrix product", "normalization")
 _HEIGHT = 0.36
 _LEAST_LABELED = 3.5  # percent: narrower segments have no room for their number

@@ -1,7 +1,5 @@
 """Steps that the studies share: networks ready to be measured, conditions, passes in turns, folder of the results."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

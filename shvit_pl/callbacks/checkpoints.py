@@ -1,7 +1,5 @@
 """`best.ckpt` and `last.ckpt`."""
 
-from __future__ import annotations
-
 from math import inf
 from pathlib import Path
 from typing import Any

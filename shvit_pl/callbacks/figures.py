@@ -1,7 +1,5 @@
 """Figures of a run, in its folder (`figures/*.png`) and in TensorBoard: inputs, curves, confusion matrix."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import lightning as L

@@ -1,7 +1,5 @@
 """Stopping at the first loss that is not a finite number, before it reaches a checkpoint."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The callbacks of commands that don't train: predictions.csv, and the check against published accuracy."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

@@ -1,7 +1,5 @@
 """The images per second of a training, its waits for data, and the most memory that it held."""
 
-from __future__ import annotations
-
 import sys
 import time
 from importlib.util import find_spec

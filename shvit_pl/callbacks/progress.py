@@ -1,7 +1,5 @@
 """The progress of a run: one bar for all of it, and one line per epoch."""
 
-from __future__ import annotations
-
 import time
 from datetime import timedelta
 from math import inf

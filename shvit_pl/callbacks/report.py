@@ -1,7 +1,5 @@
 """Short tables at the start and at the end of a run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

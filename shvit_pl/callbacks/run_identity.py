@@ -1,7 +1,5 @@
 """The identity of a run: its folder, settings, seeds and end, also when it is interrupted and resumed."""
 
-from __future__ import annotations
-
 import shutil
 import signal
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The settings and results of a finished run: `summary.json`, and TensorBoard's HPARAMS page."""
 
-from __future__ import annotations
-
 import os
 import platform
 import time
@@ -140,11 +138,11 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "teacher": module.teacher_note,
         "dataset": {
             **{key: getattr(settings, key) for key in _DATASET},
-            "commit": data.commit,
+            "commit": data.chosen.commit,
             "train_images": data.rows("train"),
             "validation_images": data.rows("validate"),
             "images_per_class": data.images_per_class(),
-            "validation": data.split_note,
+            "validation": data.chosen.note,
         },
         "classes": classes,
         "epochs": trainer.max_epochs,

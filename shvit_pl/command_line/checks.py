@@ -1,7 +1,5 @@
 """Checks that several commands begin with: of folders to write into, and of installed extras."""
 
-from __future__ import annotations
-
 import os
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`--config` files: found by path or among the shipped ones, checked, and as flat settings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

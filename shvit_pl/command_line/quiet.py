@@ -1,7 +1,5 @@
 """Silencing the advice of other libraries that this package has already taken or can't take."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys
@@ -55,7 +53,7 @@ def quiet() -> None:
 
 
 def _in_one_line(message: Warning | str, *_: object) -> None:
-    """A user can act on what a warning says, not on where it was raised."""
+    """Format a warning as one line: a user can act on what it says, not on where it was raised."""
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 

@@ -8,8 +8,6 @@ A plan is the numbers `(7,)`: whether to flip (1 or 0), the factors of brightnes
 order in which these three (0, 1, 2) are changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The data module's settings, checked before anything is opened."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,7 +41,7 @@ _RAND_AUGMENT = re.compile(rf"rand(-(m(\d|10)|n[1-9]|p(0(\.\d+)?|1)|mstd{_FLOAT}
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images there are, and how they become batches; raises `UserError` with all mistakes, a line each."""
+    """The images and how they become batches; raises `UserError` with all mistakes, a line each."""
 
     path: str = EMBEDDED
     """digits (embedded), a folder of images, a folder or file of parquet or arrow, or the id of a Hub dataset."""

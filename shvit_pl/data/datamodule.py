@@ -9,8 +9,6 @@ and `target`:
     open_source -> choose_rows -> ImageDataset (RowReader: decode, train_transform) -> collate -> BatchTransform -> step
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -45,10 +43,7 @@ class HFImageDataModule(L.LightningDataModule):
 
     Batches hold `image` (float32 `(B, 3, S, S)`, normalized on the device), `label` `(B,)` (-1: not to be evaluated),
     `file` and `broken` (why an image could not be decoded, or ''). Those for training also hold `target`: the labels,
-    or `(B, classes)` where `mixup` is set; then the images are mixed.
-
-    Args:
-        settings: As for `DataConfig`, in `shvit_pl/data/config.py`: `path="photos", batch_size=128`.
+    or `(B, classes)` where `mixup` is set; then the images are mixed. The settings are those of `DataConfig`.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -89,16 +84,6 @@ class HFImageDataModule(L.LightningDataModule):
         """Class names, index by index; None before `setup`, and for prediction."""
         return self._chosen.class_names if self._chosen is not None else None
 
-    @property
-    def split_note(self) -> str:
-        """A sentence about where the evaluated images come from."""
-        return self.chosen.note
-
-    @property
-    def commit(self) -> str | None:
-        """The version of a dataset of the Hub."""
-        return self.chosen.commit
-
     def rows(self, stage: str) -> int | None:
         """Return the number of images of `train`, `validate`, `test` or `predict`; None for a stream."""
         return None if self.streams else len(self.chosen.by_stage[stage])
@@ -112,12 +97,12 @@ class HFImageDataModule(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for checkpoints: the version of a dataset of the Hub."""
-        return {"commit": self.commit} if self.commit else {}
+        return {"commit": self.chosen.commit} if self.chosen.commit else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raise `UserError` when a training that goes on would see another version."""
         if self.trainer is not None and self.trainer.state.fn == "fit":
-            check_commit(self.config.path, state_dict["commit"], self.commit)
+            check_commit(self.config.path, state_dict["commit"], self.chosen.commit)
 
     # ---- loaders
 
@@ -262,8 +247,7 @@ class HFImageDataModule(L.LightningDataModule):
 class BrokenImages:
     """Images that can't be decoded: skipped, counted and named, as long as they are few.
 
-    Args:
-        total: Images that this process reads; None for a stream, where those seen so far count.
+    `total` is the number of images that this process reads; None for a stream, where those seen so far count.
     """
 
     def __init__(self, total: int | None = None) -> None:

@@ -3,8 +3,6 @@
 Neither workers, nor their number, nor a resume change what is drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sized
 from itertools import islice
 from time import perf_counter
@@ -43,14 +41,8 @@ class TrainSampler(DistributedSampler[Any]):
 
     With `repeats` above 1 every image of it comes that many times in a row, each differently augmented and, where there
     are several processes, in another one, until as many images as the dataset has are drawn (rounded down to a multiple
-    of 256; never zero). That is the official repeated augmentation, by timm's sampler.
-
-    Args:
-        rows: The dataset.
-        seed: Seed of permutations and augmentations.
-        repeats: Augmented copies of an image in an epoch.
-        shares: Number of processes and this one's rank, where they are not those that train together.
-
+    of 256; never zero). That is the official repeated augmentation, by timm's sampler. `shares` are the number of
+    processes and this one's rank, where they are not those that train together.
     """
 
     start = 0

@@ -5,8 +5,6 @@ rounds them on their way to the device), and top, bottom, left and right of the 
 the rectangle is empty, all pixels are blended by lambda.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

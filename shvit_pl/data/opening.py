@@ -1,21 +1,11 @@
 """Opening a dataset: the embedded digits, a local folder or file, or a dataset of the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import (
-    DatasetBuilder,
-    DatasetDict,
-    config,
-    get_dataset_config_names,
-    load_dataset,
-    load_dataset_builder,
-    load_from_disk,
-)
+import datasets
 from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
 from datasets.info import DatasetInfosDict
 from huggingface_hub import constants
@@ -74,7 +64,7 @@ def _open_file(path: Path, _: str | None, streaming: bool) -> dict[str, Any]:
             f"data.path {str(path)!r}: files may be {', '.join(_FILE_BUILDERS)}; for images give their folder."
         )
     try:
-        return load_dataset(builder, data_files={"train": str(path)}, streaming=streaming)
+        return datasets.load_dataset(builder, data_files={"train": str(path)}, streaming=streaming)
     except _FAILURES as error:
         _check_cache(error)
         raise UserError(f"data.path {str(path)!r}: it can't be opened as {builder} ({_reason(error)}).") from error
@@ -84,16 +74,16 @@ def _open_folder(folder: Path, name: str | None, streaming: bool) -> dict[str, A
     path = str(folder)
     try:
         if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
-            saved = load_from_disk(path)
-            splits = saved if isinstance(saved, DatasetDict) else {"train": saved}
+            saved = datasets.load_from_disk(path)
+            splits = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
             return {split: rows.to_iterable_dataset() if streaming else rows for split, rows in splits.items()}
-        builder = load_dataset_builder(path, name)
+        builder = datasets.load_dataset_builder(path, name)
         declared = any(info.features for info in DatasetInfosDict.from_directory(path).values())
         if declared or builder.name not in _FILE_BUILDERS.values():
-            return load_dataset(path, name, streaming=streaming)
+            return datasets.load_dataset(path, name, streaming=streaming)
         # each split by itself: together, they would all be read with the class names of the first
         return {
-            str(split): load_dataset(builder.name, data_files=files, split="train", streaming=streaming)
+            str(split): datasets.load_dataset(builder.name, data_files=files, split="train", streaming=streaming)
             for split, files in (builder.config.data_files or {}).items()
         }
     except _FAILURES as error:
@@ -109,7 +99,7 @@ def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool
     """Open a dataset of the Hub, from there or from the local cache, in the requested version."""
     use_cache_if_unreachable()
     try:
-        builder = _right_version(load_dataset_builder(path, name, revision=revision), path, revision)
+        builder = _right_version(datasets.load_dataset_builder(path, name, revision=revision), path, revision)
         if streaming:
             return Opened(builder.as_streaming_dataset(), builder.hash)
         builder.download_and_prepare()
@@ -121,7 +111,7 @@ def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool
         raise _hub_refusal(error, path, name, revision) from error
 
 
-def _right_version(builder: DatasetBuilder, path: str, revision: str | None) -> DatasetBuilder:
+def _right_version(builder: datasets.DatasetBuilder, path: str, revision: str | None) -> datasets.DatasetBuilder:
     """Return the builder of the requested version: without the Hub, `datasets` takes the newest it has."""
     branch = revision or constants.DEFAULT_REVISION
     ref = Path(constants.HF_HUB_CACHE, f"datasets--{path.replace('/', '--')}", "refs", branch)
@@ -161,7 +151,7 @@ def _reason(error: Exception) -> str:
 def _check_configuration(path: str, name: str | None, revision: str | None) -> None:
     """Raise `UserError` where a dataset has configurations of which one must be chosen."""
     try:
-        known = get_dataset_config_names(path, revision=revision)
+        known = datasets.get_dataset_config_names(path, revision=revision)
     except _FAILURES:
         return
     if name is None and len(known) > 1:
@@ -173,14 +163,14 @@ def _check_configuration(path: str, name: str | None, revision: str | None) -> N
 
 def _check_cache(error: BaseException | None) -> None:
     """Raise `UserError` when what `datasets` ran into, or its cause, is that the cache can't be written."""
-    homes = Path(config.HF_DATASETS_CACHE), Path(config.HF_CACHE_HOME)
+    homes = Path(datasets.config.HF_DATASETS_CACHE), Path(datasets.config.HF_CACHE_HOME)
     while error is not None:
         if isinstance(error, OSError):
             named = Path(str(error.filename or ""))
             concerned = any(named == home or home in named.parents or named in home.parents for home in homes)
             if concerned or error.errno in _DISK_FULL or "Not enough disk space" in str(error):
                 raise UserError(
-                    f"HF_HOME: the cache of datasets, {config.HF_DATASETS_CACHE}, can't be written "
+                    f"HF_HOME: the cache of datasets, {datasets.config.HF_DATASETS_CACHE}, can't be written "
                     f"({error.strerror or error}). Make room or get access, or set HF_HOME to another folder."
                 ) from error
         error = error.__cause__

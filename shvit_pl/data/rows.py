@@ -1,7 +1,5 @@
 """Which rows train, validate and are tested; their columns, and the classes that they share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
@@ -87,15 +85,15 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
     used = (train, wanted or _validation_name(splits, train), "test")
     splits = DatasetDict({name: splits[name] for name in used if name in splits and len(splits[name])})
     label = label_column(splits[train].features, config.label_column)
-    labelled, classes = encode_labels(splits, label)
+    labeled, classes = encode_labels(splits, label)
     for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
-        if name is not None and name not in labelled:
+        if name is not None and name not in labeled:
             raise UserError(
-                f"{flag} {name!r}: no row of it has a label; the splits with labels are {', '.join(labelled)}."
+                f"{flag} {name!r}: no row of it has a label; the splits with labels are {', '.join(labeled)}."
             )
-    validation = wanted or _validation_name(labelled, train)
+    validation = wanted or _validation_name(labeled, train)
     if validation is not None:
-        rows, held_out, note = labelled[train], labelled[validation], f"validation on the split '{validation}'"
+        rows, held_out, note = labeled[train], labeled[validation], f"validation on the split '{validation}'"
         trained, validated = (class_counts(part, label, len(classes)) for part in (rows, held_out))
         unknown = [name for name, some, count in zip(classes, trained, validated, strict=True) if count and not some]
         if unknown:  # as of other class folders in each split
@@ -105,12 +103,12 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
             )
     else:
         share = config.validation_fraction
-        rows, held_out = divide(labelled[train], share, label, seed)
+        rows, held_out = divide(labeled[train], share, label, seed)
         note = f"no validation split: {share:.0%} of '{train}' held out (seed {seed})"
     if fraction < 1:
         _, rows = divide(rows, fraction, label, seed, flag="data.train_fraction")
-    note += "".join(f"; the split '{name}' has no labels and is left out" for name in splits if name not in labelled)
-    by_stage = {"train": rows, "validate": held_out, "test": labelled.get("test", held_out)}
+    note += "".join(f"; the split '{name}' has no labels and is left out" for name in splits if name not in labeled)
+    by_stage = {"train": rows, "validate": held_out, "test": labeled.get("test", held_out)}
     return ChosenRows(by_stage, image, label, classes, note)
 
 
@@ -273,8 +271,8 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
             # in memory: `class_encode_column` would write all images anew
             indices = [index[str(label)] for label in split[column][:]]
             rest = split.remove_columns(column)
-            labelled = rest.add_column(column, indices, feature=ClassLabel(names=classes))
-            encoded[name] = labelled.select_columns(split.column_names)
+            labeled = rest.add_column(column, indices, feature=ClassLabel(names=classes))
+            encoded[name] = labeled.select_columns(split.column_names)
     return encoded, classes
 
 

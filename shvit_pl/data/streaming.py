@@ -1,7 +1,5 @@
 """Streams of rows, for datasets that do not fit on the disk."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import count, islice
 from typing import Any

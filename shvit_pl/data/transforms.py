@@ -1,7 +1,5 @@
 """Augmentation in the workers, on uint8 tensors; normalization comes later, on the device."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

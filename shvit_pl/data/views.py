@@ -3,8 +3,6 @@
 They are drawn (`Views`) when a teacher answers them, and replayed from where the answers are kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol

@@ -1,7 +1,5 @@
 """`shvit-pl benchmark` and `shvit-pl export`: their help and mistakes in flags need no heavy import."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from shvit_pl.command_line.checks import check_extra

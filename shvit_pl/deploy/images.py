@@ -1,7 +1,5 @@
 """Real images, on which an export is verified, calibrated and measured, and heads are studied."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

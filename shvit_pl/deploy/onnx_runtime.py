@@ -1,7 +1,5 @@
 """ONNX: a network as one file, weights and labels in it, and the file in ONNX Runtime."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Mapping

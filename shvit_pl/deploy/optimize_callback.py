@@ -1,7 +1,5 @@
 """`--optimize` of validate, test and predict: the fastest equal network runs."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Equal forms of a network that run faster: for a size of images, fused, and with layers rewritten."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, cast

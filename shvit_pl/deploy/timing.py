@@ -4,8 +4,6 @@
 where a block is one batch.
 """
 
-from __future__ import annotations
-
 import math
 import time
 import timeit

@@ -1,7 +1,5 @@
 """A SHViT design: the macro and micro choices as one frozen, validated description."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import floor

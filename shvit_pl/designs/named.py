@@ -7,8 +7,6 @@ What the paper leaves open (facts it does not print, so several choices fit) and
 * Table 6, "MHSA": heads and widths. Ours: 4 heads over all channels, 16 query and key channels per head as in SHSA.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from shvit_pl.designs.design import Design, Mixer, fingerprint

@@ -1,7 +1,5 @@
 """The paper's numbers of a design: `published.csv` (its tables and figures on ImageNet-1k), and weight decays."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`shvit-pl designs`: the named designs, or the macro cube around one, with their costs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import product
 

@@ -1,7 +1,5 @@
 """Colors and markers of plots, captions, plain logarithmic axes, and PNG files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from io import BytesIO
 from textwrap import wrap
@@ -18,7 +16,7 @@ QUIET = "#8a8f98"
 
 # of Okabe and Ito, which the color-blind can tell apart, and their grey
 BLACK, ORANGE, SKY, GREEN, YELLOW = "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442"
-BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
+BLUE, VERMILION, PURPLE, GRAY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 
 MARKERS = "osD^vPX*"
 _PER_INCH = 17  # characters of the small print

@@ -1,7 +1,5 @@
 """Progress bars and tables on a terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self

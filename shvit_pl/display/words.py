@@ -1,7 +1,5 @@
 """Words for numbers, and lists of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

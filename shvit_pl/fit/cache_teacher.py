@@ -1,7 +1,5 @@
 """`cache-teacher`: run a teacher once, and store its logits for `fit`."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

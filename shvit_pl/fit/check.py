@@ -1,7 +1,5 @@
 """A check of `fit`'s flags without a run: the settings, and the size of the run."""
 
-from __future__ import annotations
-
 import math
 from argparse import ArgumentError
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`fit`, `validate`, `test`, `predict` and `cache-teacher`: their help without torch, all else by LightningCLI."""
 
-from __future__ import annotations
-
 import re
 from argparse import SUPPRESS
 from collections.abc import Mapping

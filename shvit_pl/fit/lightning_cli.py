@@ -1,7 +1,5 @@
 """`fit`, `validate`, `test` and `predict`: LightningCLI with one fixed module and one data module."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections.abc import Sequence
@@ -193,7 +191,7 @@ class ShvitCLI(LightningCLI):
             data.held_out = data.config.path == self.trained_on
         data.setup(self.command)
         if not fits:
-            print(f"{data.config.path}: {data.split_note}")
+            print(f"{data.config.path}: {data.chosen.note}")
         model.use_data(data, self.command)
         if fits:
             logged = validation_metrics(len(model.class_names or ()), averaged=model.config.ema.decay > 0)

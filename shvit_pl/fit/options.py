@@ -1,7 +1,5 @@
 """The flags of fit, validate, test and predict besides model and data, and checks of all."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields

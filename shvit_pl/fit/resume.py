@@ -1,7 +1,5 @@
 """The settings of checkpoints: defaults of other commands, and what a resumed run must keep."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path

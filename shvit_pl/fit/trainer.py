@@ -1,7 +1,5 @@
 """Lightning's Trainer with this package's defaults; it writes checkpoints and config.yaml."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Checks before a push: names of the repository and the branch, and the token's permissions."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """`README.md` of a model repository: the model card."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A push to the Hugging Face Hub at the end of a fit."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 

@@ -1,7 +1,5 @@
 """A push: a run becomes the files of a model repository, and one commit of it."""
 
-from __future__ import annotations
-
 import getpass
 import json
 import os

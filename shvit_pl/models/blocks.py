@@ -1,7 +1,5 @@
 """Parts of the network: token mixers (single-head, multi-head and bottlenecked self-attention), blocks and stages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 

@@ -1,7 +1,5 @@
 """A checkpoint of ours: the settings and the state of its run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ folder as timm saves it (also after `local-dir:`), a Hub repo (`user/name`, `hf-
 timm (`timm:resnet18`, with a tag for certain weights: `timm:resnet18.a1_in1k`).
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

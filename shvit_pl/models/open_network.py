@@ -1,7 +1,5 @@
 """Networks opened by name, with what is known of them: their images, their classes, the run that trained them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from json import JSONDecodeError

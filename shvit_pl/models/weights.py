@@ -1,7 +1,5 @@
 """Weights from a Hub repo, safetensors, an official `.pth` or a checkpoint of ours, loaded into a SHViT."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import warnings

@@ -1,7 +1,5 @@
 """Training of every module: optimizer, schedule, clipping, moving average, frozen BatchNorm."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """Image classification with a SHViT."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,7 +15,7 @@ from shvit_pl.data.loaders import Batch
 from shvit_pl.data.mixing import MixupOfEach
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, error_prefix
-from shvit_pl.models import SHViT, load_weights
+from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.network_names import local_file
 from shvit_pl.models.weights import LoadReport, NoAverageError
 from shvit_pl.modules.base import TrainedModule
@@ -131,7 +129,7 @@ class ClassificationModule(TrainedModule):
             if not self.class_names:
                 raise UserError("model.class_names: neither a checkpoint nor the data names the classes.")
             classes, smoothing = len(self.class_names), self.config.label_smoothing
-            self.model = SHViT(self.design, num_classes=classes)
+            self.model = build_network(self.design, num_classes=classes)
             self.model.set_grad_checkpointing(self.config.grad_checkpointing)
             self.ema = make_average(self.config.ema, self.model)
             self.mixup = self._make_mixup()

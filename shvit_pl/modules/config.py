@@ -1,7 +1,5 @@
 """The settings of a classification, in one place for flags, module and checkpoint; read without torch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from math import inf, isfinite
@@ -71,7 +69,7 @@ class MixConfig:
     switch_prob: float = 0.5
     """Probability of CutMix where both are on."""
     mode: Literal["batch", "pair", "elem"] = "batch"
-    """What shares one draw: batch, pair or elem."""
+    """Images that share one draw: batch, pair or elem."""
 
     def __post_init__(self) -> None:
         ranges = (
@@ -123,7 +121,7 @@ class ClassificationConfig:
     """The network, and how it learns."""
 
     design: DesignConfig = field(default_factory=DesignConfig)
-    """Which SHViT."""
+    """The design of the network."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimizer and schedule."""
     mix: MixConfig = field(default_factory=MixConfig)

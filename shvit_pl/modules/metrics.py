@@ -1,7 +1,5 @@
 """Metrics of validation and test."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The optimizer, its learning rate schedule, adaptive gradient clipping, and the moving average of the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import cos, pi

@@ -4,8 +4,6 @@
 `figures/` and `checkpoints/{best,last}.ckpt`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Loggers of a run: TensorBoard and `metrics.csv`, in its run folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import lightning as L

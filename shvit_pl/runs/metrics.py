@@ -1,7 +1,5 @@
 """Names of the metrics of a run, and their directions."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 EMA = "_ema"  # ends the names of metrics that the averaged weights reach

@@ -1,7 +1,5 @@
 """The best run of a sweep, which is the one that is pushed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from statistics import mean
 

@@ -1,7 +1,5 @@
 """`shvit-pl sweep`: `fit` for every point of a sweep file, each exactly once, and a page that compares them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from shvit_pl.command_line.checks import check_extra

@@ -1,7 +1,5 @@
 """The end of a sweep: inference speed, and the report."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Processes: their identity, whether they live, how they ended, and children that die with their parent."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

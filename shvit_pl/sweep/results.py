@@ -1,7 +1,5 @@
 """Results of a sweep so far."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Inference speed of a sweep's cells, all measured in one go."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Starting a sweep, or joining one: check its flags and cells, run what is missing, and report."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import tempfile

@@ -1,7 +1,5 @@
 """The progress of a sweep: a live table on a terminal, a line per event elsewhere."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from pathlib import Path
 from typing import Self

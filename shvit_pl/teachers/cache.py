@@ -1,7 +1,5 @@
 """A cache of a teacher's answers to views of the training images: begun, written, and opened for training."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Sequence
 from math import log

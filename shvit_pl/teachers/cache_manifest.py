@@ -46,7 +46,7 @@ class Manifest:
     """The description of a cache, written before its first answer."""
 
     settings: dict[str, Any]
-    """What the answers depend on, by readable names; another value makes a cache stale."""
+    """Settings that the predictions depend on, by readable names; another value makes a cache stale."""
     classes: int
     """Number of classes."""
     slots: int

@@ -1,7 +1,5 @@
 """Which of the teacher's classes is which of the data's."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

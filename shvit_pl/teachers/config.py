@@ -1,7 +1,5 @@
 """The settings of a teacher and of how to learn from it (`model.distill.*`)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """The teacher of a distillation: any trained classifier, asked on the student's images."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager

@@ -101,11 +101,6 @@ def test_a_mistake(command, flags, words, here, refused):
     refused(flags, *words, command=command)
 
 
-def test_a_mistake_in_a_config(here, refused):
-    (here / "mine.yaml").write_text("model:\n  distill:\n    teacher: t\n    techer: t\n")
-    refused(["--config=mine.yaml"], "model.distill.techer", "did you mean 'model.distill.teacher'")
-
-
 def test_who_insists_has_an_untrained_teacher_and_a_config_may_say_that_there_is_none(here):
     (here / "mine.yaml").write_text("model: {distill: {teacher: null}}")
     for flags in (UNCHECKED, ["--config=mine.yaml", "--run_name=none"]):

@@ -16,7 +16,6 @@ from shvit_pl.data import datamodule
 from shvit_pl.data.batch_transform import BatchTransform, PlannedCrop, collate_planned, denormalize, erase, normalize
 from shvit_pl.data.config import DataConfig
 from shvit_pl.randomness import seed_all, seeded
-from tests.cli.runs import assert_same, fit, stop_at, weights
 from tests.data import pictures
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -153,18 +152,6 @@ def test_a_large_crop_is_made_small_before_it_is_sent_and_a_broken_image_has_a_p
     batch = collate_planned([whole, {"image": torch.zeros(3, 8, 8, dtype=torch.uint8), "label": -1}])
     assert batch["plan"].shape == (2, 7)
     assert batch["image"].numel() == crop.numel() + 3 * 64
-
-
-def test_a_run_resumes_exactly(tmp_path, monkeypatch):
-    flags = ["--data.augment=crop", "--data.augment_on=device", "--data.color_jitter=0.3"]
-    flags += ["--checkpoint_every_n_steps=2"]
-    roots = {name: f"--trainer.default_root_dir={tmp_path / name}" for name in ("whole", "cut")}
-    assert fit(*flags, roots["whole"]) == 0
-    with monkeypatch.context() as patch:
-        stop_at(patch, epoch=1, batch=3)
-        fit(*flags, roots["cut"])
-    assert fit(*flags, roots["cut"], "--ckpt_path=last") == 0
-    assert_same(*(weights(tmp_path / name / "tiny" / "version_0") for name in roots))
 
 
 def test_the_advice_names_it_where_it_would_help():

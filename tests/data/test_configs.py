@@ -47,7 +47,7 @@ def test_every_config_names_its_command_and_opens_a_stand_in_for_its_dataset_and
         assert list(settings) == ["data"]
         data = HFImageDataModule(**settings["data"] | {"batch_size": 8, "num_workers": 0})
         data.setup("fit")
-        found[path.stem] = (tuple(data.class_names), data.rows("train"), data.rows("validate"), data.split_note)
+        found[path.stem] = (tuple(data.class_names), data.rows("train"), data.rows("validate"), data.chosen.note)
         for loader in (data.train_dataloader(), data.val_dataloader()):
             batch = next(iter(loader))
             assert batch["image"].shape[1:] == (3, data.config.side, data.config.side)

@@ -60,6 +60,16 @@ def test_training_images_depend_on_seed_and_epoch_and_not_on_workers_and_an_epoc
     assert orders[0] != orders[1]
 
 
+def test_a_sample_of_images_to_validate_with_is_evenly_spaced_and_normalized():
+    data = ready()
+    rows, sample = data.chosen.by_stage["validate"], list(data.validation_sample(100))
+    spaced = torch.linspace(0, len(rows) - 1, 100).long().tolist()
+    assert torch.cat([batch["label"] for batch in sample]).tolist() == [rows["label"][index] for index in spaced]
+    whole = torch.cat([batch["image"] for batch in data.validation_sample(10_000)])
+    stored = torch.cat([data.on_after_batch_transfer(batch, 0)["image"] for batch in data.val_dataloader()])
+    assert torch.equal(whole, stored)
+
+
 # ---- broken images
 
 BROKEN = b"torn"

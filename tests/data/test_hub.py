@@ -82,7 +82,7 @@ def test_a_branch_is_recorded_as_its_commit(settings, hub, monkeypatch):
     files = standins.splits_of("a", "b", "c", train=[0, 1, 2] * 10, validation=[0, 1, 2])
     commit = hub.commit("user/birds", files, branch="three")
     data = opened(revision="three", **settings)
-    assert (data.commit, data.class_names) == (commit, ["a", "b", "c"])
+    assert (data.chosen.commit, data.class_names) == (commit, ["a", "b", "c"])
     assert data.state_dict() == {"commit": commit}
     assert len(next(iter(data.train_dataloader()))["label"]) == 8
 

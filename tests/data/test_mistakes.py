@@ -68,15 +68,7 @@ IN_THE_ROWS = {
         {},
         "data.label_column: several columns hold class labels (label, species)",
     ),
-    "no such column of images": (rows([0, 1] * 6), {"image_column": "img"}, "data.image_column 'img': no such column"),
-    "no such column of labels": (rows([0, 1] * 6), {"label_column": "lable"}, "did you mean 'label'?"),
     "no column of images": (rows([0, 1] * 6).remove_columns("image"), {}, "data.image_column: no column holds images"),
-    "no such split": (renamed("a", "b"), {"validation_split": "valdation"}, "did you mean 'validation'?"),
-    "validation on the training split": (
-        rows([0, 1] * 6),
-        {"validation_split": "train"},
-        "data.validation_split 'train': this is the training split",
-    ),
 }
 
 
@@ -163,8 +155,11 @@ def test_a_mistake_in_the_path(write, settings, said, tmp_path):
         ({"path": ""}, "data.path '': allowed are digits, a folder of images,"),
         ({"name": "foo"}, "data.name 'foo': 'digits' has no configurations"),
         ({"image_column": "img"}, "data.image_column 'img': no such column (did you mean 'image'?)"),
+        ({"label_column": "lable"}, "data.label_column 'lable': no such column (did you mean 'label'?)"),
         ({"image_column": "label"}, "data.image_column 'label': it holds ClassLabel"),
         ({"train_split": "trian"}, "data.train_split 'trian': no such split (did you mean 'train'?)"),
+        ({"validation_split": "trian"}, "data.validation_split 'trian': no such split (did you mean 'train'?)"),
+        ({"validation_split": "train"}, "data.validation_split 'train': this is the training split"),
         ({"train_fraction": 0.0001}, "data.train_fraction 0.0001: of 1437 images this leaves one side without any"),
         ({"validation_fraction": 0.9999}, "data.validation_fraction 0.9999: of 1797 images this leaves one side"),
         (

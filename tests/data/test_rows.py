@@ -34,7 +34,7 @@ def test_the_validation_share_is_stratified_seeded_and_named_and_a_train_fractio
 
     first, few = ready(), ready(train_fraction=0.1)
     assert (counts(first), counts(few)) == ((1437, 360, 360), (144, 360, 360))
-    assert "20% of 'train' held out (seed 0)" in first.split_note
+    assert "20% of 'train' held out (seed 0)" in first.chosen.note
     assert validated(first) == validated(few) != validated(ready(split_seed=1))
     assert np.bincount(validated(first)).min() >= 34
 
@@ -68,7 +68,7 @@ def test_the_validation_share_is_stratified_seeded_and_named_and_a_train_fractio
 def test_which_splits_are_used_and_why(splits, settings, expected, note, tmp_path):
     data = saved(tmp_path, {name: rows(labels) for name, labels in splits.items()}, **settings)
     assert counts(data) == expected
-    assert data.split_note == note
+    assert data.chosen.note == note
 
 
 def test_a_split_that_is_not_used_may_hold_anything_and_a_column_of_labels_is_chosen_by_name(tmp_path):
@@ -91,7 +91,7 @@ def test_the_division_is_the_stratified_one_of_datasets_where_no_class_has_one_i
 # ---- labels
 
 
-def labelled(labels, feature):
+def labeled(labels, feature):
     return Dataset.from_dict(
         {"first": range(len(labels)), "label": labels, "last": range(len(labels))},
         features=Features({"first": Value("int64"), "label": feature, "last": Value("int64")}),
@@ -109,7 +109,7 @@ def labelled(labels, feature):
     ],
 )
 def test_labels_are_numbered_in_their_own_order_and_other_columns_stay(labels, kind, names, indices):
-    rows = labelled(labels, Value(kind))
+    rows = labeled(labels, Value(kind))
     splits, found = encode_labels(DatasetDict(train=rows), "label")
     encoded = splits["train"]
     assert (found, encoded["label"][:]) == (names, indices)
@@ -120,7 +120,7 @@ def test_labels_are_numbered_in_their_own_order_and_other_columns_stay(labels, k
 
 
 def test_validation_may_lack_a_class_that_only_texts_name():
-    train, validation = (labelled(labels, Value("string")) for labels in (["cat", "dog", "eel"], ["eel", "cat"]))
+    train, validation = (labeled(labels, Value("string")) for labels in (["cat", "dog", "eel"], ["eel", "cat"]))
     encoded, names = encode_labels(DatasetDict(train=train, validation=validation), "label")
     assert names == ["cat", "dog", "eel"]
     assert encoded["validation"]["label"][:] == [2, 0]
@@ -132,7 +132,7 @@ def test_validation_may_lack_a_class_that_only_texts_name():
     ids=str,
 )
 def test_a_split_without_labels_is_left_out(labels, feature):
-    splits = DatasetDict(train=labelled([0, 1], ClassLabel(names=["a", "b"])), test=labelled(labels, feature))
+    splits = DatasetDict(train=labeled([0, 1], ClassLabel(names=["a", "b"])), test=labeled(labels, feature))
     encoded, names = encode_labels(splits, "label")
     assert (list(encoded), names) == (["train"], ["a", "b"])
 

@@ -6,7 +6,6 @@ import torch
 from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
-from shvit_pl import HFImageDataModule
 from shvit_pl.data import loaders
 from shvit_pl.data import views as views_file
 from shvit_pl.data.batch_transform import erase_each
@@ -14,7 +13,6 @@ from shvit_pl.data.loaders import TrainSampler
 from shvit_pl.data.mixing import decode_mix, draw_mix, encode_mix, mix_images, mix_targets
 from shvit_pl.data.views import RangeSampler, ReplaySampler, Views
 from shvit_pl.randomness import seed_cpu, seeded
-from tests.data import pictures
 
 BOTH = {"mixup_alpha": 0.8, "cutmix_alpha": 1.0}
 MIXES = {
@@ -148,21 +146,3 @@ def test_processes_share_out_ranges_by_their_numbers(monkeypatch):
         drawn.append(list(RangeSampler(ranges, batch_size=5)))
     assert drawn[0] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [20, 21, 22, 23], [24, 25, 26, 27], [28, 29]]
     assert drawn[1] == [[50, 51, 52]]
-
-
-def test_a_broken_image_is_replaced_by_the_next_whole_one(tmp_path):
-    images = [pictures.encoded(pictures.photo(16, 16, seed), "PNG") for seed in range(200)]
-    images[7] = b"nonsense"
-    pictures.stored_rows(images, [0, 1] * 100).to_parquet(str(tmp_path / "train.parquet"))
-    settings = {"image_size": 16, "batch_size": 10, "num_workers": 0, "augment": "none", "validation_fraction": 0.05}
-    data = HFImageDataModule(path=str(tmp_path), **settings)
-    data.setup("fit")
-    data.train_on(Views(data.rows("train"), repeats=1, size=16, mixup=None, views=1))
-    ((image, label),) = [
-        (image, label)
-        for batch in data.train_dataloader()
-        for image, label, broken in zip(batch["image"], batch["label"], batch["broken"], strict=True)
-        if broken
-    ]
-    assert image.float().std() > 0
-    assert label >= 0

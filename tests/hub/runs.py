@@ -47,7 +47,7 @@ def states(prefix, seed, design):
 
 @torch.no_grad()
 def lively(model, seed):
-    """Weights whose logits differ from image to image: normalised by what random images show, and nothing at zero."""
+    """Weights whose logits differ from image to image: normalized by what random images show, and nothing at zero."""
     generator = torch.Generator().manual_seed(seed)
     for key, tensor in model.named_parameters():
         if tensor.ndim == 1:

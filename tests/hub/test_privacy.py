@@ -48,6 +48,8 @@ def test_in_a_sentence_the_paths_of_the_settings_are_known_as_given_and_as_opene
     assert names("my/data/pets, 61 images/s") == "my/data/pets, 61 images/s"
     assert names("from /data/pets on") == "from data/pets on"
     assert PublicNames({"trainer": {"default_root_dir": "/"}})("61 images / s") == "61 images / s"
+    cells = [{"data.path": "/data/cats"}, {"data.path": "/data/dogs"}]  # of a sweep
+    assert PublicNames([{}, cells])("| path /data/dogs | 0.9 |") == "| path dogs | 0.9 |"
 
 
 def test_words_of_a_command():

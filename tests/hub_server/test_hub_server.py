@@ -1,7 +1,6 @@
 """The Hub of the tests speaks the protocol of the real clients, and fails on demand."""
 
 import pytest
-import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import (
@@ -13,7 +12,6 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from PIL import Image as PILImage
-from timm.models import create_model, push_to_hf_hub
 
 from shvit_pl.hub_errors import hub_reachable
 from tests.hub_server import in_process
@@ -116,16 +114,6 @@ def test_a_gated_repository_says_that_it_is_but_gives_no_files(hub, tmp_path):
             api.hf_hub_download("user/gated", "a.txt", local_dir=tmp_path)
     hub.repo("user/gated").members.add("stranger")
     HfApi(token=hub.account("stranger")).auth_check("user/gated")
-
-
-def test_a_model_goes_to_the_hub_and_back_by_timm(hub):
-    model = create_model("test_resnet", num_classes=3).eval()
-    push_to_hf_hub(model, "user/resnet", private=True, model_config={"label_names": ["a", "b", "c"]})
-    back = create_model("hf-hub:user/resnet", pretrained=True).eval()
-    images = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        assert torch.equal(back(images), model(images))
-    assert back.pretrained_cfg["label_names"] == ["a", "b", "c"]
 
 
 def pictures(count):

@@ -123,11 +123,11 @@ def test_at_a_low_temperature_soft_teaches_the_top_class_alone():
         torch.testing.assert_close(cross_entropy, hard(student / tau, teacher), rtol=tau, atol=0)
 
 
-def test_at_a_high_temperature_soft_is_half_the_squared_difference_of_centred_logits():
+def test_at_a_high_temperature_soft_is_half_the_squared_difference_of_centered_logits():
     student, teacher = some_logits()
-    centred = [logits - logits.mean(1, keepdim=True) for logits in (student, teacher)]
+    centered = [logits - logits.mean(1, keepdim=True) for logits in (student, teacher)]
     for tau in (100.0, 1000.0):
-        expected = F.mse_loss(*centred) / 2
+        expected = F.mse_loss(*centered) / 2
         torch.testing.assert_close(soft_batchmean(student, teacher, tau), expected, rtol=10 / tau, atol=0)
         torch.testing.assert_close(soft(student, teacher, tau), expected / 7, rtol=10 / tau, atol=0)
 

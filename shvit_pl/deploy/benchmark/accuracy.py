@@ -1,7 +1,5 @@
 """Known accuracies of benchmarked networks, and their picture over throughput."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The cells of a benchmark: which networks in which ways, in groups that are compared, and the call of each."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """The results of a benchmark: conditions, rows, the printed table, and the folder, which may be compared later."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict

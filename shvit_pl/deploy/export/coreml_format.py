@@ -3,8 +3,6 @@
 It is converted anywhere and runs on macOS only; elsewhere the tests evaluate the saved program.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """ExecuTorch: a `.pte` file for phones and small devices, computed by XNNPACK where that has the operator."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """One export: converted under a temporary name, run, compared, and only then put in its place."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """An ONNX file in int8 by onnxruntime's static quantization, with accuracy and speed compared with float."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory

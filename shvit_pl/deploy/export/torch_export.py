@@ -1,7 +1,5 @@
 """The format of `torch.export`: a `.pt2` file, which `torch.export.load` opens and AOTInductor compiles."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

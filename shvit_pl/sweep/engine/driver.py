@@ -1,7 +1,5 @@
 """The driver of a sweep: it enqueues what is missing, and runs `fit` on one point per slot, beside other drivers."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import signal
@@ -79,7 +77,7 @@ class _Run:
     process: subprocess.Popen[bytes]
     beats: int = 0
     due: float = 0.0
-    """When the next sign of life is due, in monotonic seconds."""
+    """Monotonic time in seconds at which the next heartbeat is due."""
 
 
 class Driver:

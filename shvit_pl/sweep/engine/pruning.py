@@ -1,7 +1,5 @@
 """Pruning: a run of a search reports its metric after each epoch, and ends when the pruner stops it."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The state of a sweep, read from its folder and its study: which sweep it is, how far it is, and its results."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

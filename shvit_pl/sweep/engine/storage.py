@@ -1,7 +1,5 @@
 """Where a study lives: a journal file in the sweep folder, or a database, which may be unavailable for a while."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Optuna's heartbeats (`fail_stale_trials`) don't serve here: the journal has none
 would take every running trial for dead.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Checks of a sweep by `fit`: every flag, value and cell, before the first run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from textwrap import shorten

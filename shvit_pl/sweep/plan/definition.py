@@ -53,7 +53,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Definition:
-    """What a sweep compares, in plain values."""
+    """The comparison that a sweep makes, in plain values."""
 
     kind: Kind
     cells: dict[str, dict[str, Any]]

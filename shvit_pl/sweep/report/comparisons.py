@@ -5,8 +5,6 @@ are ratios. Values are arrays `(cells, seeds)`, with NaN where a run is missing;
 the cells that one difference is made of: `(level, base)`, or four of an interaction, with the signs `_SIGNS`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -137,7 +135,7 @@ class Effect:
 
     @property
     def is_main(self) -> bool:
-        """No interaction."""
+        """True for a single choice, False for an interaction."""
         return len(self.contrasts) == 1
 
     @property

@@ -4,8 +4,6 @@ In the page, the groups `point-N` and `curve-N` belong to the cell with that num
 Pareto front's rings follow the page, light or dark (page.css); names of the cells are in the page's own list.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from io import StringIO
 from textwrap import wrap

@@ -1,7 +1,5 @@
 """All that a report shows, worked out once: the table, effects, Pareto front, curves and conditions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The table that a report is made from: the quantities that cells are compared in, and one row per cell."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property

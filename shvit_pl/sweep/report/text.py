@@ -1,7 +1,5 @@
 """The sentences of a report, which claim a difference only where it is significant."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from rich import box

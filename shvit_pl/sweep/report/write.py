@@ -1,7 +1,5 @@
 """The files of a report: the page, `results.csv` with every run's raw values, `results.md` for a paper, figures."""
 
-from __future__ import annotations
-
 import csv
 from io import StringIO
 from pathlib import Path
