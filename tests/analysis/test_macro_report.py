@@ -27,7 +27,10 @@ def _briefly(monkeypatch):
     monkeypatch.setattr(macro_report, "peaks", lambda device, dtype: (1e11, 1e10))
 
 
-def check_two_designs(capsys):
+@pytest.mark.parametrize("has_true_peaks", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_designs_side_by_side_add_up(has_true_peaks, request, capsys):
+    if not has_true_peaks:
+        request.getfixturevalue("_briefly")
     assert main(["analyze", "macro", *SMALL]) == 0
     printed, found = capsys.readouterr().out, facts("macro/macro.json")
     for name in ("macro_a", "macro_b"):
@@ -45,17 +48,7 @@ def check_two_designs(capsys):
     for sentence in found["findings"]:
         assert sentence in printed
     assert "ridge at" in printed
-
-
-@pytest.mark.usefixtures("_briefly")
-def test_two_designs_side_by_side_add_up(capsys):
-    check_two_designs(capsys)
-
-
-@pytest.mark.slow
-def test_two_designs_side_by_side_add_up_with_measured_peaks(capsys):
-    check_two_designs(capsys)
-    peaks = facts("macro/macro.json")["peaks"]
+    peaks = found["peaks"]
     assert peaks["ridge"] == pytest.approx(peaks["flop_per_second"] / peaks["bytes_per_second"])
 
 
