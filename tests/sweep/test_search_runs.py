@@ -23,7 +23,7 @@ def search(folder, settings, space=SPACE, objective="val/acc1", flags=QUICK):
     return printed, trials(folder)
 
 
-def test_trials_are_inside_their_ranges_and_a_search_goes_on_with_more(tmp_path):
+def test_trials_have_what_was_sampled_and_a_search_goes_on_with_more(tmp_path):
     folder = tmp_path / "grown"
     printed, before = search(folder, "  n_trials: 2\n  sampler: tpe\n")
     assert f"sweep: 2 trials in {folder}" in printed
@@ -33,8 +33,6 @@ def test_trials_are_inside_their_ranges_and_a_search_goes_on_with_more(tmp_path)
     assert len({trial.params["model.optim.lr"] for trial in after}) == len(after) == 4
     for trial in after:
         assert trial.state == TrialState.COMPLETE
-        assert 1e-4 <= trial.params["model.optim.lr"] <= 1e-2
-        assert trial.params["data.augment"] in ("none", "shift")
         config = yaml.safe_load((folder / trial.user_attrs["run"] / "config.yaml").read_text())
         assert config["model"]["optim"]["lr"] == trial.params["model.optim.lr"]
         assert config["data"]["augment"] == trial.params["data.augment"]
