@@ -16,6 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from shvit_pl.sweep.engine.storage import retry_while_unavailable
@@ -41,6 +42,7 @@ LOST = "lost"  # its driver died or was stopped: no failure of the run itself
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, *DONE)
 _LOOKS = 4  # in the grace time at least, before a driver is taken for dead
+_DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "tpe": partial(TPESampler, constant_liar=True),  # parallel trials count as bad until their values are known
     "nsga2": NSGAIISampler,
@@ -65,7 +67,7 @@ class SweepStudy:
         if directions is None:
             self.optuna_study = optuna.load_study(study_name=name, storage=storage)
         else:
-            ways = [f"{direction}imize" for direction in directions]
+            ways = [_DIRECTIONS[direction] for direction in directions]
             self.optuna_study = optuna.create_study(
                 storage=storage, study_name=name, directions=ways, load_if_exists=True
             )

@@ -164,8 +164,7 @@ def _read_search(search: Any, objectives: Mapping[str, Direction], where: str) -
     if pruner != "none" and others:
         reason = f"needs one objective, not several ({', '.join(objectives)}); give pruner none, or one objective"
     elif pruner != "none" and first not in MONITORS:
-        allowed = ", ".join(MONITORS)
-        reason = f"{first} does not change from epoch to epoch; give pruner none, or one of {allowed}"
+        reason = f"{first} does not change from epoch to epoch; give pruner none, or one of {', '.join(MONITORS)}"
     if reason:
         raise UserError(f"{where}: pruner {pruner}: {reason}.")
     return n_trials, {"sampler": search.get("sampler", ""), "pruner": pruner, "space": search["space"]}
