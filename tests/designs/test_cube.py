@@ -7,7 +7,7 @@ import pytest
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.named import NAMED
-from tests.designs.bases import CUBE_BASES
+from tests.designs import CUBE_BASES
 
 CONV_CELLS = list(product(CUBE_BASES, (4, 16), (3, 4)))
 

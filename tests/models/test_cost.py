@@ -11,7 +11,7 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.named import NAMED
 from shvit_pl.models import create_model
-from tests.designs.bases import CUBE_BASES
+from tests.designs import CUBE_BASES
 
 CELLS = [(base, {"patch_size": 4, "stages": 4, "stage1": "attention"}) for base in CUBE_BASES]
 MICRO = [
