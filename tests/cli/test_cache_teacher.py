@@ -119,18 +119,14 @@ def test_a_cache_of_other_settings_is_refused_and_not_written_over(caches, refus
     assert times(folder) == before
 
 
-def test_the_same_teacher_elsewhere_is_the_same_teacher_and_another_one_is_not(caches, run, tmp_path, refused):
+def test_what_changes_no_answer_may_be_changed_and_another_teacher_is_refused(caches, run, tmp_path, refused):
     flags = [*caches["plain"][1], "--model.distill.teacher=moved"]
     shutil.copytree(run, tmp_path / "moved")
-    assert fit(*flags, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1") == 0
+    free = ["--model.distill.alpha=0.9", "--model.distill.heads=single", "--model.optim.lr=0.001"]
+    free += ["--data.batch_size=8", "--seed_everything=3", "--model.design.depth=[1,1,1]", "--trainer.max_epochs=1"]
+    assert fit(*flags, *free) == 0
     checkpoint = tmp_path / "moved" / "checkpoints" / "best.ckpt"
     content = torch.load(checkpoint, weights_only=True)
     content["state_dict"]["model.head.l.bias"] += 1
     torch.save(content, checkpoint)
     refused(flags, "other teacher.checkpoint")
-
-
-def test_what_changes_no_answer_may_be_changed(caches):
-    free = ["--model.distill.alpha=0.9", "--model.distill.heads=single", "--model.optim.lr=0.001"]
-    free += ["--data.batch_size=8", "--seed_everything=3", "--model.design.depth=[1,1,1]", "--trainer.max_epochs=1"]
-    assert fit(*caches["plain"][1], *free) == 0

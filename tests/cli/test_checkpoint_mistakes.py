@@ -1,7 +1,5 @@
 """Mistakes about checkpoints and files of weights: missing, cut short, of something else, of another run, older."""
 
-import os
-import pickle
 import shutil
 
 import pytest
@@ -123,25 +121,10 @@ def test_mistakes_in_measuring_a_checkpoint(last, refused):
         refused(["--ckpt_path=last.ckpt", flag], words, command=command)
 
 
-class Program:
-    """Pickled, it is a call: unpickling would make the folder `made`."""
-
-    def __reduce__(self):
-        return os.mkdir, ("made",)
-
-
 def test_files_of_weights_that_are_none_or_not_there(refused, tmp_path):
-    torch.save({"a": torch.zeros(9)}, "part.ckpt")
-    os.truncate("part.ckpt", 300)
-    (tmp_path / "part.safetensors").write_bytes(b"\x20\0\0\0\0\0\0\0{")
-    (tmp_path / "program.pth").write_bytes(pickle.dumps(Program()))
-    for name, content in (("list.pth", [1, 2]), ("number.ckpt", {"state_dict": 3}), ("torch.pth", {"m": Program()})):
-        torch.save(content, name)
-    for name in [path.name for path in tmp_path.iterdir()]:
-        refused([f"--model.init_from={name}"], f"model.init_from '{name}'", "not a readable file of weights", "Give")
-    assert not (tmp_path / "made").exists()
-    not_there = {"nothing.pth": "no such file", ".": "a folder", "": "no such file", "u/name": "Hub cannot be reached"}
-    for source, words in not_there.items():
+    """All kinds: tests/models/test_weights.py."""
+    (tmp_path / "text.pth").write_text("no weights")
+    for source, words in {"text.pth": "not a readable file of weights", "gone.pth": "no such file"}.items():
         refused([f"--model.init_from={source}"], f"model.init_from {source!r}", words)
 
 

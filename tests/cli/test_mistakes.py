@@ -49,7 +49,6 @@ TRAINER = [
     (["--trainer.max_epochs=many"], ["trainer.max_epochs many", "whole number"]),
     (["--trainer.max_epochs=-1"], ["trainer.max_epochs -1", "together with max_steps"]),
     (["--trainer.limit_train_batches=0.0001"], ["trainer", "limit_train_batches", "0.0001"]),
-    (["--trainer.limit_val_batches=0.0001"], ["trainer", "limit_val_batches", "0.0001"]),
     (["--trainer.val_check_interval=1000"], ["trainer", "val_check_interval", "1000"]),
     (["--trainer.gradient_clip_val=-1"], ["trainer.gradient_clip_val -1", "from 0"]),
     (["--trainer.precision=fp16"], ["trainer.precision fp16", "bf16-mixed"]),

@@ -14,9 +14,12 @@ from shvit_pl import HFImageDataModule
 from shvit_pl.modules.config import MixConfig
 from shvit_pl.teachers.cache import TeacherCache, begin, missing
 from shvit_pl.teachers.cache_manifest import plan
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.teacher import identity_of
 from tests.conftest import refusal
 from tests.data.pictures import encoded, photo
 from tests.teachers.caches import CONFIG, ask, network, opened, planned
+from tests.teachers.makers import TEN, shaken, stored
 
 
 def in_a_process(script, **environment):
@@ -140,10 +143,19 @@ ask(network(), {str(folder)!r}, data, begin({str(folder)!r}, planned(data)))
 
 
 @pytest.mark.slow
-def test_the_settings_are_the_same_in_every_process():
-    script = "from tests.teachers.caches import opened, planned; print(planned(opened()).settings)"
-    there = in_a_process(script, PYTHONHASHSEED="5").stdout.splitlines()[-1]
-    assert there == str(planned(opened()).settings)
+def test_settings_and_the_teachers_identity_are_the_same_in_every_process(tmp_path):
+    weights = stored(shaken("test_resnet"), tmp_path / "resnet.safetensors")
+    config = DistillConfig("test_resnet", weights=weights, class_map={name: n for n, name in enumerate(TEN)})
+    script = f"""
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.teacher import identity_of
+print(identity_of({config!r}))
+from tests.teachers.caches import opened, planned
+print(planned(opened()).settings)
+"""
+    there = in_a_process(script, PYTHONHASHSEED="5").stdout.splitlines()
+    assert there[0] == str(identity_of(config))
+    assert there[-1] == str(planned(opened()).settings)
 
 
 def folder_of_images(folder, changed=None):
