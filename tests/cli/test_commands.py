@@ -128,7 +128,7 @@ def test_the_best_checkpoint_is_that_of_the_monitored_metric(tmp_path):
 
 def test_optimized_predictions_and_metrics_stay(run, tmp_path, capsys, monkeypatch):
     """With all but the compiler itself, which tests/deploy/test_optimization.py runs."""
-    sizes, found, measured = [], [], []
+    sizes, found, measured, small = [], [], [], ["--data.batch_size=50", "--trainer.limit_predict_batches=3"]
 
     def uncompiled(graph, images, options):
         return lambda batch: sizes.append(len(batch)) or graph(batch)
@@ -137,7 +137,7 @@ def test_optimized_predictions_and_metrics_stay(run, tmp_path, capsys, monkeypat
     monkeypatch.setattr(optimization, "recipes", lambda device: [optimization.Recipe("convolutions")])
     monkeypatch.setattr(optimize_callback, "optimize", partial(optimization.optimize, seconds=0.01))
     for flags in (["--optimize"], []):
-        assert main(["predict", best(run), "--data.batch_size=50", "--model.use_ema=true", *flags]) == 0
+        assert main(["predict", best(run), *small, "--model.use_ema=true", *flags]) == 0
         found.append(predictions(tmp_path / "predictions.csv"))
     assert capsys.readouterr().out.count("optimizing for batches of 50x3x64x64") == 1
     for flags in (["--optimize"], []):

@@ -1,7 +1,6 @@
-"""The Hub of the tests speaks the protocol of the real clients, and fails on demand."""
+"""The Hub of the tests speaks the protocol of the real clients (datasets: tests/data/test_hub.py), and fails on demand."""
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset
 from huggingface_hub import HfApi, constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -11,7 +10,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from PIL import Image as PILImage
 
 from shvit_pl.hub_errors import hub_reachable
 from tests.hub_server import in_process
@@ -114,25 +112,6 @@ def test_a_gated_repository_says_that_it_is_but_gives_no_files(hub, tmp_path):
             api.hf_hub_download("user/gated", "a.txt", local_dir=tmp_path)
     hub.repo("user/gated").members.add("stranger")
     HfApi(token=hub.account("stranger")).auth_check("user/gated")
-
-
-def pictures(count):
-    images = [PILImage.new("RGB", (8, 8), (number, 0, 0)) for number in range(count)]
-    features = Features({"image": Image(), "label": ClassLabel(names=["red", "blue"])})
-    return Dataset.from_dict({"image": images, "label": [n % 2 for n in range(count)]}, features=features)
-
-
-def test_a_dataset_goes_to_the_hub_and_back_also_as_a_stream_and_by_its_revision(hub):
-    DatasetDict(train=pictures(12), test=pictures(4)).push_to_hub("user/pictures")
-    old = hub.repo("user/pictures", "datasets").branches["main"]
-    DatasetDict(train=pictures(3)).push_to_hub("user/pictures", revision="small")
-    assert {split: len(part) for split, part in load_dataset("user/pictures").items()} == {"train": 12, "test": 4}
-    for stream in (True, False):
-        rows = load_dataset("user/pictures", split="train", streaming=stream)
-        assert [row["image"].getpixel((0, 0))[0] for row in rows] == list(range(12))
-        assert rows.features["label"].names == ["red", "blue"]
-    assert len(load_dataset("user/pictures", revision="small", split="train")) == 3
-    assert len(load_dataset("user/pictures", revision=old, split="train")) == 12
 
 
 def test_it_fails_as_often_as_it_is_asked_to(hub, folder):

@@ -163,6 +163,9 @@ def test_further_arguments_reach_the_optimizer_and_wrong_ones_are_refused():
     model = torch.nn.Linear(3, 2)
     optimizer, _ = optimizer_of(model, OptimConfig(options={"betas": [0.9, 0.95]}))
     assert tuple(optimizer.param_groups[0]["betas"]) == (0.9, 0.95)
+    for options in ({"fused": False}, {"foreach": True}):  # who asks for another way of stepping gets it
+        optimizer, _ = optimizer_of(model, OptimConfig(options=options))
+        assert not optimizer.param_groups[0]["fused"]
     with pytest.raises(ValueError, match=r"model.optim.options .*sgd does not take them"):
         optimizer_of(model, OptimConfig(name="sgd", options={"bettas": 1}))
 
@@ -212,12 +215,6 @@ def test_the_fused_optimizer_does_what_the_plain_one_does(name):
     assert (fused.param_groups[0]["fused"], bool(plain.param_groups[0]["fused"])) == (True, False)
     for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(ours, theirs)
-
-
-def test_who_asks_for_another_way_gets_it():
-    for options in ({"fused": False}, {"foreach": True}):
-        optimizer, _ = optimizer_of(nn.Linear(2, 2), OptimConfig(options=options))
-        assert not optimizer.param_groups[0]["fused"]
 
 
 @pytest.mark.parametrize("fused", [True, False])
