@@ -1,4 +1,4 @@
-"""The Hub of the tests speaks the protocol of the real clients and fails on demand; datasets: tests/data/test_hub.py."""
+"""The Hub of the tests speaks the real clients' protocol and fails on demand; datasets: tests/data/test_hub.py."""
 
 import pytest
 from huggingface_hub import HfApi, constants, hf_hub_download
