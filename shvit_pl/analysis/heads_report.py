@@ -359,7 +359,7 @@ def _draw_heat_maps(findings: Findings) -> Figure:
 
 
 def _marks_note(findings: Findings) -> str:
-    any_marked = any(layer.important is not None for layer in findings.layers)
+    any_marked = any((layer.important, layer.redundant) != (None, None) for layer in findings.layers)
     return "most important head of a layer framed orange, most redundant blue" if any_marked else ""
 
 
