@@ -53,7 +53,7 @@ class PushOptions:
         from shvit_pl.command_line.checks import check_extra
 
         check_extra("push of a sweep", "sweep")
-        from shvit_pl.sweep.best import best_run
+        from shvit_pl.sweep.finish import best_run
 
         best, choice = best_run(folder)
         return FinishedRun.open(best, self.weights), choice
