@@ -76,10 +76,6 @@ def test_predictions_have_the_names_that_came_with_the_weights(tmp_path, image_f
         (["--model.init_from=hf-hub:user/name"], ["hf-hub:user/name", "Hub cannot be reached"]),
         (["--ckpt_path=hf-hub:user/name"], ["weights and no state", "--model.init_from hf-hub:user/name"]),
         ([], ["--ckpt_path", "--model.init_from hf-hub:USER/NAME"]),
-        (
-            ["--model.init_from=hf-hub:user/name", "--model.use_ema=true"],
-            ["one set of weights", "none of them averaged"],
-        ),
         (["--model.init_from=resnet"], ["it is a test_resnet, and what is needed is a SHViT"]),
         (["--model.init_from=few.safetensors", "--model.design.name=tiny"], ["7 classes in the source, 10 here"]),
     ],
@@ -88,3 +84,8 @@ def test_what_can_not_be_had_is_one_line(flags, words, refused, tmp_path):
     save_for_hf(timm.create_model("test_resnet"), tmp_path / "resnet", safe_serialization=True)
     save_file(create_model("tiny", num_classes=7).state_dict(), tmp_path / "few.safetensors")
     refused([*DATA, *flags], *words, command="validate")
+
+
+def test_averaged_weights_of_a_repo_are_refused(refused):
+    flags = ["--model.init_from=hf-hub:user/name", "--model.use_ema=true", "--model.design.name=tiny"]
+    refused(flags, "a Hub repo holds one set of weights, none of them averaged. Leave out model.use_ema")
