@@ -1,8 +1,12 @@
-"""Private API of other libraries, collected so that an upgrade that breaks one breaks a test of this file."""
+"""Private API of other libraries, collected so that an upgrade that breaks one breaks a test of this file.
+
+And what only newer versions of Python have.
+"""
 
 from __future__ import annotations
 
 import ast
+import os
 from argparse import Action, ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, fx
     from torch.profiler import profile
+
+
+def cores_of_process() -> int:
+    """Return the number of cores that this process may use, on a shared machine fewer than there are.
+
+    This is `os.process_cpu_count` of Python 3.13.
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parser_actions(parser: ArgumentParser) -> list[Action]:

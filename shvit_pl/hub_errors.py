@@ -45,11 +45,6 @@ def hub_reachable() -> bool:
     return True
 
 
-def use_cache_if_unreachable() -> None:
-    """Restrict the Hub's clients to their local cache where the Hub does not answer."""
-    hub_reachable()
-
-
 def why_unreachable() -> str:
     """Return why the Hub can't be asked, as the second half of a sentence."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:

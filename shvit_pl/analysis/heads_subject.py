@@ -11,9 +11,9 @@ from torch import Tensor
 from shvit_pl.analysis.attention_layers import AttentionLayer, attention_layers
 from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.analysis.study import device_errors
-from shvit_pl.data.batch_transform import denormalize
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.loaders import workers_for
+from shvit_pl.data.transforms import denormalize
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.deploy.measuring import chosen_device
 from shvit_pl.deploy.options import AVERAGED

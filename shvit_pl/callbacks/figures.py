@@ -12,13 +12,12 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
 from shvit_pl.callbacks.progress import epochs_done
-from shvit_pl.data.batch_transform import denormalize
 from shvit_pl.data.dataset import IGNORED
+from shvit_pl.data.transforms import denormalize
 from shvit_pl.display.plots import as_png
 from shvit_pl.modules.classification import ClassificationModule
-from shvit_pl.runs.folder import FIGURES
-from shvit_pl.runs.loggers import run_folder
-from shvit_pl.runs.metrics import EMA
+from shvit_pl.runs.folder import EMA, FIGURES
+from shvit_pl.runs.writing import run_folder
 
 _MOST_INPUTS = 32
 _MOST_LABELS = 30  # with more classes, axis labels and numbers would not be readable

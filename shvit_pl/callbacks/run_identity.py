@@ -14,9 +14,8 @@ from shvit_pl.compat import cluster_environment, root_folder
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed, seed_all
-from shvit_pl.runs.claim import claim, release
 from shvit_pl.runs.folder import CHECKPOINTS
-from shvit_pl.runs.loggers import run_folder
+from shvit_pl.runs.writing import claim, release, run_folder
 
 
 class OwnFolder(L.Callback):

@@ -5,12 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from shvit_pl.data.batch_transform import normalize
 from shvit_pl.data.config import COLUMN_SETTINGS, EMBEDDED, ROW_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.loaders import Draw
+from shvit_pl.data.transforms import normalize
 from shvit_pl.models.open_network import OpenedNetwork
 
 _WHICH_IMAGES = (*ROW_SETTINGS, *COLUMN_SETTINGS, "exif_rotation")  # settings that choose the images
@@ -70,7 +69,9 @@ class RealImages:
         """Give validation images by number, in batches `(size, 3, S, S)`, and labels; `IGNORED` where one is broken."""
         draws: Any = [Draw(row) for row in rows]
         dataset = self.data.evaluated()
-        for batch in DataLoader(dataset, size, sampler=draws, num_workers=workers, generator=torch.Generator()):
+        for batch in torch.utils.data.DataLoader(
+            dataset, size, sampler=draws, num_workers=workers, generator=torch.Generator()
+        ):
             self.data.broken["validate"].count(batch["broken"])
             yield normalize(batch["image"], self.data.mean, self.data.std), batch["label"]
 

@@ -4,8 +4,6 @@ Benchmark, macro, runtime, heads and the sweep's speed share this file, `flags` 
 (measurements in turns).
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import re
@@ -20,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from shvit_pl import __version__
-from shvit_pl.command_line.checks import check_writable
 from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.files import replacing, write_rows
+from shvit_pl.files import check_writable, replacing, write_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -147,7 +144,7 @@ def write_results(
     folder: Path,
     table: tuple[str, Sequence[Mapping[str, Any]]],
     facts: tuple[str, Mapping[str, Any]],
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, "Figure"],
     dpi: int = 160,
 ) -> None:
     """Write the folder of a measurement at once; earlier results in it are replaced.

@@ -1,7 +1,5 @@
 """The fastest equal network for one shape of images: recipes are compiled, checked, and measured in turns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -12,11 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from shvit_pl.command_line.checks import check_extra
+from shvit_pl.command_line.parser import check_extra
 from shvit_pl.compat import inductor_compile
-from shvit_pl.deploy.onnx_runtime import onnx_network
+from shvit_pl.deploy.formats import onnx_network
 from shvit_pl.deploy.passes import Pass, attention_over_tokens, depthwise_as_sum, fused, pointwise_as_linear, rewrite
 from shvit_pl.deploy.timing import images_per_second
 
@@ -48,7 +45,7 @@ class Optimized(nn.Module):
     layout: torch.memory_format
     """Memory format of images that it takes without a copy."""
 
-    def __init__(self, network: Network, recipe: Recipe, example: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, network: Network, recipe: "Recipe", example: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
         self.recipe, self.layout = recipe.name, recipe.layout
         self._network = network
@@ -68,7 +65,7 @@ class Optimized(nn.Module):
 
     def _part(self, images: Tensor) -> Tensor:
         missing = self._shape[0] - len(images)
-        whole = F.pad(images, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else images
+        whole = nn.functional.pad(images, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else images
         whole = whole.to(self._dtype).contiguous(memory_format=self.layout)
         with torch.autocast(images.device.type, enabled=False):  # the network's own dtype is used
             return self._network(whole)[: len(images)].to(images.dtype)
@@ -112,7 +109,7 @@ def _check_images(images: Tensor) -> None:
         )
 
 
-def _compile_equal(model: nn.Module, images: Tensor) -> tuple[dict[Recipe, Network], dict[str, str]]:
+def _compile_equal(model: nn.Module, images: Tensor) -> tuple[dict["Recipe", Network], dict[str, str]]:
     """Return the networks of all recipes that compile to an equal one, and why others don't."""
     others = images.flip(-1)  # detects a network that returns the logits of its first call again
     precise = "cpu" if images.device.type == "mps" else images.device  # MPS has no float64

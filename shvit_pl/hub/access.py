@@ -4,9 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub import HfApi, constants, errors, utils
 
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_errors import OFFLINE, HubError, hub_errors, hub_reachable, token_page
@@ -20,8 +18,8 @@ def check_repo_id(repo_id: str, flag: str) -> None:
         branch = f", and --revision {revision}" if revision else ""
         raise UserError(f"{flag} {repo_id!r}: give {name}{branch}.")
     try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
+        utils.validate_repo_id(repo_id)
+    except errors.HFValidationError as error:
         raise UserError(f"{flag} {repo_id!r}: not a repository name ({one_line(error)[:160]}).") from error
     if "/" not in repo_id:
         raise UserError(f"{flag} {repo_id!r}: missing owner; use user/name.")

@@ -15,15 +15,14 @@ from typing import Any
 
 import yaml
 from huggingface_hub import HfApi, constants
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import save_for_hf
 
 from shvit_pl.hub.card import Target, write_card
 from shvit_pl.hub_errors import hub_errors, patience
-from shvit_pl.models.checkpoint import read_checkpoint
 from shvit_pl.models.open_network import network_of_checkpoint
-from shvit_pl.runs.finished_run import FinishedRun, SweepChoice
-from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY, write_summary
+from shvit_pl.models.weights import read_checkpoint
+from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY, FinishedRun, SweepChoice, write_summary
 
 _FIGURES = ("curves.png", "confusion_matrix.png")  # inputs.png shows training images, which may not be ours to publish
 _REPLACED = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # a push deletes those that it no longer has

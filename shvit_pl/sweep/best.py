@@ -4,9 +4,7 @@ from pathlib import Path
 from statistics import mean
 
 from shvit_pl.errors import UserError
-from shvit_pl.runs.finished_run import SweepChoice
-from shvit_pl.runs.folder import SUMMARY
-from shvit_pl.runs.metrics import better
+from shvit_pl.runs.folder import SUMMARY, SweepChoice, better
 from shvit_pl.sweep.engine.reading import results_of
 from shvit_pl.sweep.plan.definition import monitor, value_of
 from shvit_pl.sweep.report.findings import findings_of

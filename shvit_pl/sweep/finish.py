@@ -70,7 +70,7 @@ def _measure(
     summaries: dict[str, dict[str, Any]], folder: Path, device: str | None, plain: bool
 ) -> dict[str, Any] | None:
     """Measure inference speed by cell; None where another process does, as two at a time would slow each other down."""
-    from shvit_pl.runs.claim import claim, release  # torch, which `report` does without
+    from shvit_pl.runs.writing import claim, release  # torch, which `report` does without
     from shvit_pl.sweep.speed import measure_speed
 
     try:

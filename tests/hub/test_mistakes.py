@@ -8,7 +8,7 @@ import pytest
 from shvit_pl.cli import main
 from shvit_pl.errors import UserError
 from shvit_pl.push import PushOptions
-from shvit_pl.runs.finished_run import FinishedRun
+from shvit_pl.runs.folder import FinishedRun
 
 REPO = ("--repo_id", "user/digits")
 

@@ -13,7 +13,7 @@ from shvit_pl.errors import UserError
 from shvit_pl.hub.upload import save_weights
 from shvit_pl.models import create_model
 from shvit_pl.models.open_network import open_network
-from shvit_pl.runs.finished_run import FinishedRun
+from shvit_pl.runs.folder import FinishedRun
 from tests.conftest import perturb_
 from tests.hub.runs import edit, network
 

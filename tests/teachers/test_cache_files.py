@@ -13,8 +13,7 @@ import pytest
 from shvit_pl import HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.modules.config import MixConfig
-from shvit_pl.teachers.cache import TeacherCache, begin, missing
-from shvit_pl.teachers.cache_manifest import plan
+from shvit_pl.teachers.cache import TeacherCache, begin, missing, plan
 from tests.data.pictures import encoded, photo
 from tests.teachers.caches import CONFIG, ask, network, opened, planned
 

@@ -12,19 +12,17 @@ from timm.utils import ModelEmaV3, adaptive_clip_grad
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from shvit_pl.deploy import optimize
-from shvit_pl.deploy.measuring import torch_dtype
-from shvit_pl.deploy.onnx_runtime import onnx_network
+from shvit_pl.deploy import measuring, optimize, passes
+from shvit_pl.deploy.formats import onnx_network
 from shvit_pl.deploy.optimization import Optimized, compiled
 from shvit_pl.deploy.options import PAPER_BATCH, BenchmarkOptions
-from shvit_pl.deploy.passes import at_size, fused
 from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork
+from shvit_pl.modules import optim
 from shvit_pl.modules.classification import make_mixup
 from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
-from shvit_pl.modules.optim import clip_adaptively, make_average, make_optimizer, make_schedule
 
 ONNX = "onnx"
 _COMPILE_MODE = {"compiled": None, "optimized": None}  # of torch.compile; the other modes have its names
@@ -86,7 +84,7 @@ def plan(options: BenchmarkOptions, sizes: Mapping[str, int], device: str) -> li
 
 def deployed(opened: OpenedNetwork, pixels: int) -> tuple[nn.Module, Cost]:
     """Return the fused network on the CPU, and its cost: of ours in closed form, BatchNorm not fused, else counted."""
-    model = fused(at_size(opened, pixels))
+    model = passes.fused(passes.at_size(opened, pixels))
     if isinstance(opened.model, SHViT):
         return model, cost(opened.model.design, opened.model.num_classes, pixels)
     counter: Any = FlopCounterMode(display=False)
@@ -108,7 +106,7 @@ def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[],
         return lambda: session(batch)
     if cell.mode == "official":
         return official_call(model, images)
-    images = images.to(torch_dtype(cell.dtype), memory_format=torch.channels_last)
+    images = images.to(measuring.torch_dtype(cell.dtype), memory_format=torch.channels_last)
     network: Any = deepcopy(model).to(images.device)
     if cell.mode == "optimized":
         network = optimize(network, images, images.dtype)
@@ -176,9 +174,9 @@ class TrainStep:
         self.mixup = make_mixup(_MIX, classes, _SMOOTHING)
         self.criterion = SoftTargetCrossEntropy()
         config = OptimConfig(name="adamw", options={"foreach": False} if self.is_official else {})
-        schedule = make_schedule(config, len(images), _STEPS, _EPOCHS)
-        self.optimizer = make_optimizer(self.model, config, schedule, _WEIGHT_DECAY, fused=self.is_ours)[0]
-        own = make_average(_EMA, self.model) if self.is_ours else None
+        schedule = optim.make_schedule(config, len(images), _STEPS, _EPOCHS)
+        self.optimizer = optim.make_optimizer(self.model, config, schedule, _WEIGHT_DECAY, fused=self.is_ours)[0]
+        own = optim.make_average(_EMA, self.model) if self.is_ours else None
         self.ema = own or ModelEmaV3(self.model, decay=_EMA.decay, foreach=not self.is_official)
         self.scaler = torch.amp.GradScaler(enabled=self.is_official and images.device.type == "cuda")
 
@@ -193,7 +191,7 @@ class TrainStep:
             loss.item()
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
-        clip = clip_adaptively if self.is_ours else adaptive_clip_grad
+        clip = optim.clip_adaptively if self.is_ours else adaptive_clip_grad
         clip(self.model.parameters(), clip_factor=_CLIP)
         self.scaler.step(self.optimizer)
         self.scaler.update()

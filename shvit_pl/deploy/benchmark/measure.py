@@ -1,7 +1,5 @@
 """Building the cells of a benchmark and measuring them, the cells of a group in turns."""
 
-from __future__ import annotations
-
 import gc
 import os
 import time
@@ -16,11 +14,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from shvit_pl.compat import allocations, limited_recompiles
-from shvit_pl.deploy.benchmark.cells import ONNX, Cell, Group, TrainStep, deployed, inference_call
-from shvit_pl.deploy.measuring import short_reason
+from shvit_pl.deploy import measuring, passes, timing
+from shvit_pl.deploy.benchmark import cells
 from shvit_pl.deploy.options import BenchmarkOptions
-from shvit_pl.deploy.passes import at_size
-from shvit_pl.deploy.timing import Rate, Work, side_by_side, wait_for
 from shvit_pl.designs.cost import Cost
 from shvit_pl.display.terminal import Bars
 from shvit_pl.errors import UserError
@@ -36,9 +32,9 @@ PEAK_OF = {
 class Measured:
     """A measured cell."""
 
-    cell: Cell
+    cell: cells.Cell
     """The cell that was measured."""
-    rate: Rate
+    rate: timing.Rate
     """Images per second in every block."""
     ratio: float
     """The median over the median of the group's first cell."""
@@ -49,7 +45,7 @@ class Measured:
 
 
 def measure(
-    groups: Sequence[Group], opened: Mapping[str, OpenedNetwork], options: BenchmarkOptions, device: torch.device
+    groups: Sequence[cells.Group], opened: Mapping[str, OpenedNetwork], options: BenchmarkOptions, device: torch.device
 ) -> tuple[list[Measured], dict[str, str]]:
     """Measure all groups, one after the other, with a progress bar.
 
@@ -77,7 +73,7 @@ def measure(
 class _Steps(Bars):
     """A progress bar of everything that is built and measured."""
 
-    def __init__(self, groups: Sequence[Group], rounds: int) -> None:
+    def __init__(self, groups: Sequence[cells.Group], rounds: int) -> None:
         super().__init__(TextColumn("{task.fields[now]}"))
         self.total = sum(map(len, groups)) * (1 + rounds)
         self._bar = self._bars.add_task("benchmark", total=self.total, now="")
@@ -87,8 +83,8 @@ class _Steps(Bars):
         self._bars.update(self._bar, advance=1, now=what, total=self.total)
 
 
-def _measure_group(group: Group, builder: _Builder, options: BenchmarkOptions, steps: _Steps) -> list[Measured]:
-    built: dict[Cell, tuple[Work, int | None]] = {}
+def _measure_group(group: cells.Group, builder: "_Builder", options: BenchmarkOptions, steps: _Steps) -> list[Measured]:
+    built: dict[cells.Cell, tuple[timing.Work, int | None]] = {}
     with limited_recompiles(len(group) + 8):  # else torch runs further networks eagerly, and only warns
         for cell in group:
             steps.begins(f"building {cell}")
@@ -102,12 +98,12 @@ def _measure_group(group: Group, builder: _Builder, options: BenchmarkOptions, s
                 if builder.device.type == "cuda":
                     torch.cuda.empty_cache()
                 if what not in builder.skipped:
-                    steps.say(f"skipped: {what}: {short_reason(error)}")
-                builder.skipped[what] = short_reason(error)
+                    steps.say(f"skipped: {what}: {measuring.short_reason(error)}")
+                builder.skipped[what] = measuring.short_reason(error)
         steps.total -= (len(group) - len(built)) * options.rounds
         if options.protocol == "interleaved":
             all_work = {cell: work for cell, (work, _) in built.items()}
-            rates = side_by_side(all_work, options.rounds, options.block_seconds, steps.step)
+            rates = timing.side_by_side(all_work, options.rounds, options.block_seconds, steps.step)
         else:
             rates = {}
             for cell, (work, _) in built.items():
@@ -126,22 +122,22 @@ class _Builder:
     def __init__(self, opened: Mapping[str, OpenedNetwork], device: torch.device, train: bool) -> None:
         self.opened, self.device, self.train = opened, device, train
         self.skipped: dict[str, str] = {}
-        self.deployed = cache(lambda name, pixels: deployed(opened[name], pixels))
+        self.deployed = cache(lambda name, pixels: cells.deployed(opened[name], pixels))
         self.images = cache(lambda batch, pixels: torch.randn(batch, 3, pixels, pixels).to(device))
 
-    def build(self, cell: Cell) -> tuple[Work, int | None]:
+    def build(self, cell: cells.Cell) -> tuple[timing.Work, int | None]:
         """Return a call of a cell that has run once, and its peak memory in bytes, as in `PEAK_OF`."""
         images = self.images(cell.batch_size, cell.image_size)  # before memory is watched
         before = reserved_memory(self.device)
         call: Callable[[], Tensor]
         if self.train:
-            call = TrainStep(cell, at_size(self.opened[cell.model], cell.image_size), images)
+            call = cells.TrainStep(cell, passes.at_size(self.opened[cell.model], cell.image_size), images)
         else:
-            call = inference_call(cell, self.deployed(cell.model, cell.image_size)[0], images)
+            call = cells.inference_call(cell, self.deployed(cell.model, cell.image_size)[0], images)
         call()
-        if cell.runtime == ONNX:  # torch sees none of its memory
-            return Work(call, cell.batch_size, self.device), None
-        return Work(call, cell.batch_size, self.device), peak_memory(call, self.device, before) or None
+        if cell.runtime == cells.ONNX:  # torch sees none of its memory
+            return timing.Work(call, cell.batch_size, self.device), None
+        return timing.Work(call, cell.batch_size, self.device), peak_memory(call, self.device, before) or None
 
 
 def reserved_memory(device: torch.device) -> int:
@@ -174,7 +170,7 @@ def peak_memory(call: Callable[[], object], device: torch.device, before: int = 
     return max(accumulate(allocations(profiler), initial=0))
 
 
-def officially_timed(work: Work, warm_up: float, seconds: float) -> Rate:
+def officially_timed(work: timing.Work, warm_up: float, seconds: float) -> timing.Rate:
     """Time as `speed_test.py` of the official code does: batch size over the mean time of a batch.
 
     Args:
@@ -185,12 +181,12 @@ def officially_timed(work: Work, warm_up: float, seconds: float) -> Rate:
     start = time.time()
     while time.time() - start < warm_up:
         work.call()
-    wait_for(work.device)
+    timing.wait_for(work.device)
     taken, count = 0.0, 0
     while taken < seconds:
         start = time.time()
         work.call()
-        wait_for(work.device)
+        timing.wait_for(work.device)
         taken += time.time() - start
         count += 1
-    return Rate((work.images * count / taken,))
+    return timing.Rate((work.images * count / taken,))

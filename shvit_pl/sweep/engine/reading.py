@@ -10,9 +10,9 @@ from statistics import mean
 
 from optuna.trial import FrozenTrial, TrialState
 
-from shvit_pl.command_line.checks import check_writable
 from shvit_pl.errors import UserError
-from shvit_pl.runs.folder import CONFIG, newest_run, read_curves
+from shvit_pl.files import check_writable
+from shvit_pl.runs.folder import CONFIG, newest_runs, read_curves
 from shvit_pl.sweep.engine.storage import JOURNAL, hide_password, open_storage
 from shvit_pl.sweep.engine.sweep_study import (
     COMMAND,
@@ -231,7 +231,11 @@ def read_results(study: SweepStudy, definition: Definition, folder: Path) -> Res
         if trial is None:
             runs[point.cell].append(Run(point.seed, "waiting", None, {}, None, ""))
             continue
-        attrs, state, newest = trial.user_attrs, _STATES[trial.state], newest_run(folder / RUNS / key)
+        attrs, state, newest = (
+            trial.user_attrs,
+            _STATES[trial.state],
+            next(iter(newest_runs(folder / RUNS / key)), None),
+        )
         runs[point.cell].append(
             Run(
                 point.seed,
