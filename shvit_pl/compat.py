@@ -41,11 +41,7 @@ def parser_actions(parser: ArgumentParser) -> list[Action]:
 def trainer_parameters(method: str, file: Path | None = None) -> dict[str, tuple[str, str]]:
     """Return default (empty without one) and documentation of each parameter of a method of Lightning's Trainer.
 
-    They are read from the source, as importing it takes four seconds.
-
-    Args:
-        method: The method's name.
-        file: Another file with a class `Trainer`.
+    They are read from the source, as importing it takes four seconds; `file` is another one with a class `Trainer`.
     """
     if file is None:
         spec = find_spec("lightning")  # imports nothing

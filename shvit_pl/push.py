@@ -32,7 +32,7 @@ class PushOptions:
     """where --dry_run writes them (default: hub in the folder)"""
 
     def __post_init__(self) -> None:
-        from shvit_pl.hub.access import check_branch, check_repo_id
+        from shvit_pl.hub.upload import check_branch, check_repo_id
 
         check_repo_id(self.repo_id, "--repo_id")
         check_branch(self.revision)
@@ -66,11 +66,11 @@ def run(args: list[str]) -> None:
     if options.dry_run:
         _write(options)
         return
-    from shvit_pl.hub import access, upload
+    from shvit_pl.hub import upload
     from shvit_pl.hub_errors import HubError
 
     try:
-        account = access.check_access(options.repo_id)  # before anything slow
+        account = upload.check_access(options.repo_id)  # before anything slow
         finished, sweep = options.open()
         print(f"pushing {finished.folder} to {options.repo_id} as {account}", flush=True)
         upload.push(finished, upload.Target(options.repo_id, options.revision, options.public), sweep)

@@ -22,11 +22,7 @@ TOP = 5
 
 
 class PredictionWriter(L.Callback):
-    """A CSV of file, label, probability and the five most probable classes (as JSON); it appears when complete.
-
-    Args:
-        path: The file.
-    """
+    """A CSV of file, label, probability and the five most probable classes (as JSON); it appears when complete."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
@@ -76,11 +72,7 @@ _CLOSE = 0.1  # points, for another decoder or precision
 
 
 class PublishedAccuracy(L.Callback):
-    """A comparison with the top-1 accuracy that is published for the weights.
-
-    Args:
-        source: Source of the weights.
-    """
+    """A comparison with the top-1 accuracy that is published for the weights from `source`."""
 
     def __init__(self, source: str) -> None:
         self.expected = TIMM_TOP1.get(repo_of(source).split("@")[0])

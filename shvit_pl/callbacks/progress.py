@@ -40,11 +40,7 @@ _SECONDS = 60.0  # between two lines where there is no bar
 
 
 class RunProgress(ProgressBar):
-    """A bar with images/s and the time left on a terminal, else a line a minute; a line per epoch everywhere.
-
-    Args:
-        plain: No bar, not even on a terminal.
-    """
+    """A bar with images/s and the time left on a terminal, else or if `plain` a line a minute; and a line per epoch."""
 
     def __init__(self, plain: bool = False) -> None:
         super().__init__()
@@ -155,11 +151,7 @@ _MOST_CLASSES = 20  # that are listed
 
 
 class RunReport(L.Callback):
-    """Tables of what a run is about to do, and of its result with the next steps.
-
-    Args:
-        plain: One line a fact, for log files.
-    """
+    """Tables, or `plain` lines for log files, of what a run is about to do, and of its result with the next steps."""
 
     def __init__(self, plain: bool = False) -> None:
         self.plain = plain

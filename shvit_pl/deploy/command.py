@@ -24,8 +24,9 @@ def benchmark(args: list[str]) -> None:
     from shvit_pl.command_line.quiet import quiet
 
     quiet()
+    from shvit_pl.deploy import benchmark_report as report
     from shvit_pl.deploy import measuring
-    from shvit_pl.deploy.benchmark import cells, measure, report
+    from shvit_pl.deploy.benchmark import measure, plan
     from shvit_pl.models.open_network import open_network
     from shvit_pl.models.weights import NoAverageError
 
@@ -37,9 +38,9 @@ def benchmark(args: list[str]) -> None:
             opened = {name: open_network(name, AVERAGED[options.weights]) for name in options.models}
         except NoAverageError as error:
             raise UserError(f"--weights ema: {error}") from error
-        groups = cells.plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
+        groups = plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
         earlier = report.begin(options, conditions, groups)
-        measured, skipped = measure.measure(groups, opened, options, device)
+        measured, skipped = measure(groups, opened, options, device)
         rows = [report.make_row(item, opened[item.cell.model]) for item in measured]
         report.print_table(rows, conditions, earlier)
         facts = report.environment(conditions, opened, measured, skipped, ["shvit-pl", *args])

@@ -15,11 +15,9 @@ from torch import Tensor, nn
 from shvit_pl import __version__
 from shvit_pl.command_line.quiet import silenced
 from shvit_pl.data.config import EMBEDDED
-from shvit_pl.deploy import measuring, passes
-from shvit_pl.deploy.formats import OnnxNetwork
+from shvit_pl.deploy import formats, measuring, passes, timing
 from shvit_pl.deploy.images import RealImages, in_batches
 from shvit_pl.deploy.options import ExportOptions
-from shvit_pl.deploy.timing import images_per_second
 from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import remove, replacing, size
@@ -280,7 +278,7 @@ def _quantize(source: Path, path: Path, images: Iterable[Tensor]) -> None:
 @torch.inference_mode()
 def _compared(before: Path, after: Path, images: RealImages, options: ExportOptions) -> list[str]:
     """Return lines about accuracy, agreement and speed; raise `UserError` where int8 costs too much."""
-    networks = [OnnxNetwork(before), OnnxNetwork(after)]
+    networks = [formats.OnnxNetwork(before), formats.OnnxNetwork(after)]
     pictures, labels = images.validation(_MAX_IMAGES)
     batch, number = options.batch or _BATCH, len(pictures)
     batches = in_batches(pictures, [batch] * -(-number // batch))
@@ -293,7 +291,7 @@ def _compared(before: Path, after: Path, images: RealImages, options: ExportOpti
             f"--int8: top-1 falls from {old:.2f} to {new:.2f} % on {number} validation images of {images.path} "
             f"(allowed are {allowed:g} points, by --int8_tolerance). Nothing was written to {str(options.path)!r}."
         )
-    rates = images_per_second(dict(enumerate(networks)), batches[0], rounds=5)
+    rates = timing.images_per_second(dict(enumerate(networks)), batches[0], rounds=5)
     return [
         f"int8: top-1 {new:.2f} % (float {old:.2f} %) on {number} validation images of {images.path}; the same class "
         f"on {agreeing}",

@@ -58,14 +58,8 @@ def save_onnx(
 class OnnxNetwork(nn.Module):
     """An ONNX file in ONNX Runtime, with as many threads as torch has now.
 
-    It computes on a GPU where ONNX Runtime was built for it; images and outputs pass through the CPU's memory.
-
-    Args:
-        path: The file, with the input `images`.
-        device: The device that computes.
-
-    Raises:
-        UserError: where ONNX Runtime doesn't support the device.
+    Its input is `images`. It computes on a GPU where ONNX Runtime was built for it, and raises `UserError` elsewhere;
+    images and outputs pass through the CPU's memory.
     """
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:

@@ -125,12 +125,7 @@ def short_reason(error: Exception) -> str:
 def holds_results(folder: Path, are_ours: Callable[[Path], bool]) -> bool:
     """Return whether there are earlier results in the folder of `--output`, which may be missing or empty.
 
-    Args:
-        folder: The folder.
-        are_ours: Returns whether a folder's files are results of the same command, which may be replaced.
-
-    Raises:
-        UserError: where nothing can be written, and where other files are in the folder.
+    Raises `UserError` where nothing can be written, and for files that are not results of the same command.
     """
     check_writable("--output", str(folder))
     if not folder.exists() or not any(folder.iterdir()):

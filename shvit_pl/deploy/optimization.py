@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from shvit_pl.command_line.parser import check_extra
 from shvit_pl.compat import inductor_compile
-from shvit_pl.deploy.formats import onnx_network
+from shvit_pl.deploy import formats, timing
 from shvit_pl.deploy.passes import Pass, attention_over_tokens, depthwise_as_sum, fused, pointwise_as_linear, rewrite
-from shvit_pl.deploy.timing import images_per_second
 
 Network = Callable[[Tensor], Tensor]
 _ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}  # relative error of any image's logits
@@ -95,7 +94,7 @@ def optimize(model: nn.Module, example: Tensor, dtype: torch.dtype = torch.float
     images = noise.to(example.device, dtype)
     networks, refused = _compile_equal(model, images)
     batches = {recipe: images.contiguous(memory_format=recipe.layout) for recipe in networks}
-    rates = images_per_second(networks, batches, rounds=7, seconds=seconds)
+    rates = timing.images_per_second(networks, batches, rounds=7, seconds=seconds)
     fastest = max(rates, key=lambda recipe: rates[recipe].median)
     optimized = Optimized(networks[fastest], fastest, example, dtype)
     optimized.rates, optimized.refused = {recipe.name: rate.median for recipe, rate in rates.items()}, refused
@@ -165,7 +164,7 @@ class Recipe:
                 if images.dtype != torch.float32:
                     raise ValueError(f"ONNX Runtime computes in float32 here, not in {images.dtype}")
                 check_extra("it", "onnx")
-                return onnx_network(deepcopy(model), images)
+                return formats.onnx_network(deepcopy(model), images)
             rewritten = rewrite(deepcopy(model), *self.passes).to(memory_format=torch.channels_last)
             network = _frozen(rewritten, images, self.tuned)
             return _replayed(network, images) if self.replayed else network

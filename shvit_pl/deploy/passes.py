@@ -47,9 +47,7 @@ def fused(model: nn.Module) -> nn.Module:
 def rewrite(model: nn.Module, *passes: Pass) -> nn.Module:
     """Replace, in place, every layer that a pass has a faster form of; the first pass that has one wins.
 
-    Args:
-        model: Fused, in evaluation mode; not a layer that itself has another form.
-        passes: `attention_over_tokens`, `pointwise_as_linear`, `depthwise_as_sum`.
+    The model is fused, in evaluation mode, and no layer that itself has another form.
     """
     for name, layer in list(model.named_children()):
         faster = next((form for layer_pass in passes if (form := layer_pass(layer)) is not None), None)

@@ -28,11 +28,7 @@ def new_progress(console: Console, *more: progress.ProgressColumn) -> progress.P
 
 
 class Bars:
-    """Bars on a terminal; elsewhere a line for each task that begins.
-
-    Args:
-        more: Further columns of the bars.
-    """
+    """Bars on a terminal, with columns `more`; elsewhere a line for each task that begins."""
 
     def __init__(self, *more: progress.ProgressColumn) -> None:
         self.console = Console(highlight=False, soft_wrap=True)

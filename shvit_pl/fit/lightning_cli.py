@@ -16,8 +16,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from shvit_pl.callbacks import checkpoints, figures, inference, progress, summary, throughput
-from shvit_pl.callbacks.run_identity import LastValidation, OwnFolder, Requeue, RunSettings, StepSeed
+from shvit_pl.callbacks import figures, inference, progress, summary, throughput
+from shvit_pl.callbacks import run_identity as identity
 from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.data.config import DATASET_SETTINGS
@@ -122,7 +122,7 @@ class ShvitCLI(LightningCLI):
                 design = DesignConfig(**self.config.model.design.as_dict())
                 self.config.data.image_size = design.resolve().image_size
         if self.command == "fit" and self.checkpoint:
-            saved = self.checkpoint["callbacks"].get(RunSettings.__name__, {}).get("settings")
+            saved = self.checkpoint["callbacks"].get(identity.RunSettings.__name__, {}).get("settings")
             if saved is not None:
                 resume.refuse_changes(saved, resume.training_settings(self.config), allowed=self.config.allow_changes)
 
@@ -203,14 +203,19 @@ class ShvitCLI(LightningCLI):
                 callbacks.append(inference.PublishedAccuracy(config.model.init_from))
             return callbacks
         settings = resume.training_settings(self.config)
-        callbacks += [StepSeed(), checkpoints.FiniteLoss(), RunSettings(settings, chosen.allow_changes)]
+        callbacks += [identity.StepSeed(), identity.FiniteLoss(), identity.RunSettings(settings, chosen.allow_changes)]
         callbacks += [summary.RunSummary(self.command_line, chosen.monitor, settings), figures.RunFigures()]
-        callbacks += [progress.RunReport(chosen.plain), LastValidation(), Requeue(), OwnFolder()]
+        callbacks += [
+            progress.RunReport(chosen.plain),
+            identity.LastValidation(),
+            identity.Requeue(),
+            identity.OwnFolder(),
+        ]
         if chosen.push_to is not None:  # once all others have written
             callbacks.append(summary.PushToHub(chosen.push_to, chosen.push_public))
         if trainer.enable_checkpointing is not False:
             monitor = chosen.monitor if trainer.limit_val_batches != 0 else None
-            callbacks += checkpoints.checkpoints(monitor, chosen.checkpoint_every_n_steps)
+            callbacks += identity.checkpoints(monitor, chosen.checkpoint_every_n_steps)
         return callbacks
 
 

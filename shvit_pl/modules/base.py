@@ -25,9 +25,6 @@ class TrainedModule(L.LightningModule):
     """A network `model`, once it is built, with its moving average `ema`, and how they are trained.
 
     A `feature_projection` learns with the network, but has no average.
-
-    Args:
-        config: All settings.
     """
 
     model: nn.Module | None

@@ -18,16 +18,15 @@ from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.network_names import local_file
 from shvit_pl.models.weights import LoadReport, NoAverageError
-from shvit_pl.modules.base import TrainedModule
+from shvit_pl.modules import base, optim
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
-from shvit_pl.modules.optim import make_average
 from shvit_pl.runs.folder import EMA
 
 NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0); leave it out."
 _TOP_5_ABOVE = 5  # classes; with so few, acc5 would always be 1
 
 
-class ClassificationModule(TrainedModule):
+class ClassificationModule(base.TrainedModule):
     """A SHViT, its loss, its metrics and its optimizer.
 
     The network is built once the classes are known: from `class_names`, or from the data module at the start of a run.
@@ -66,12 +65,7 @@ class ClassificationModule(TrainedModule):
             self.use_data(data, stage)
 
     def use_data(self, data: HFImageDataModule, stage: str) -> None:
-        """Check that this model fits to opened data, and take its classes; raises `UserError` where it doesn't.
-
-        Args:
-            data: After its `setup`.
-            stage: fit, validate, test or predict.
-        """
+        """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
         self.check_image_size(data.config.side)
         self.config.mix.check_batch_size(data.config.batch_size)
         if data.class_names is not None:
@@ -85,11 +79,9 @@ class ClassificationModule(TrainedModule):
             self.design.check_image_size(side)
 
     def expect(self, hparams: dict[str, Any], averaged: bool = False) -> None:
-        """Take a checkpoint's classes; raises `UserError` when it does not fit to this model.
+        """Take the classes in a checkpoint's settings; raises `UserError` when it does not fit to this model.
 
-        Args:
-            hparams: The checkpoint's settings.
-            averaged: Its averaged weights are wanted.
+        With `averaged`, its averaged weights are wanted.
         """
         there, here = asdict(DesignConfig(**hparams["design"]).resolve()), asdict(self.design)
         differences = [f"{key} is {there[key]} there and {here[key]} here" for key in here if here[key] != there[key]]
@@ -133,7 +125,7 @@ class ClassificationModule(TrainedModule):
             classes, smoothing = len(self.class_names), self.config.label_smoothing
             self.model = build_network(self.design, num_classes=classes)
             self.model.set_grad_checkpointing(self.config.grad_checkpointing)
-            self.ema = make_average(self.config.ema, self.model)
+            self.ema = optim.make_average(self.config.ema, self.model)
             self.mixup = self._make_mixup()
             self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
             self.metrics = make_metrics(classes, averaged=self.ema is not None)

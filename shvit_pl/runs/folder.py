@@ -107,14 +107,9 @@ class FinishedRun:
 
     @classmethod
     def open(cls, folder: Path, weights: Weights | None = None) -> Self:
-        """Read a run folder.
+        """Read the folder of a run that ended well; `weights` are by default those that the monitored metric is of.
 
-        Args:
-            folder: Folder of a run that ended well.
-            weights: Weights to use; by default those that the monitored metric was measured on.
-
-        Raises:
-            UserError: for any other folder, and for weights that the run does not have.
+        Raises `UserError` for any other folder, and for weights that the run does not have.
         """
         if not folder.is_dir():
             raise UserError(f"{str(folder)!r}: no such folder. Give a run folder, such as runs/s1/version_0.")

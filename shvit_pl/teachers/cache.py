@@ -255,12 +255,7 @@ def dense(answers: dict[str, Tensor], classes: int) -> Tensor:
 class TeacherCache:
     """Views with the teacher's answers to them, as `data.train_on` takes them (a `Replay`).
 
-    Args:
-        folder: Folder of the cache.
-        manifest: The cache that is needed.
-
-    Raises:
-        UserError: when there is none, or it is of other settings, or not whole.
+    Raises `UserError` when the folder has no cache of this manifest, or it is not whole.
     """
 
     manifest: Manifest

@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from shvit_pl.cli import main
-from shvit_pl.hub.access import check_token
+from shvit_pl.hub.upload import check_token
 from shvit_pl.hub_errors import HubError, hub_errors
 from tests.hub.runs import files
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from shvit_pl.deploy.benchmark import measure
-from shvit_pl.deploy.benchmark.measure import officially_timed, peak_memory
+from shvit_pl.deploy import benchmark
+from shvit_pl.deploy.benchmark import officially_timed, peak_memory
 from shvit_pl.deploy.timing import Work
 
 MEGABYTE = 1_000_000
@@ -32,5 +32,5 @@ def test_the_official_timing_is_the_batch_over_the_mean_after_a_warm_up(monkeypa
     def call():
         clock.now += next(durations)
 
-    monkeypatch.setattr(measure, "time", clock)
+    monkeypatch.setattr(benchmark, "time", clock)
     assert officially_timed(Work(call, 4, torch.device("cpu")), warm_up=10, seconds=6).rounds == (4 / 2.0,)

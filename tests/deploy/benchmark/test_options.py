@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shvit_pl.cli import main
-from shvit_pl.deploy.benchmark.cells import plan
+from shvit_pl.deploy.benchmark import plan
 from shvit_pl.deploy.measuring import chosen_device
 from shvit_pl.errors import UserError
 from tests.deploy.benchmark.small import options

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import timm
 
-from shvit_pl.deploy.benchmark.cells import plan
-from shvit_pl.deploy.benchmark.report import (
+from shvit_pl.deploy.benchmark import plan
+from shvit_pl.deploy.benchmark_report import (
     ENVIRONMENT,
     IMAGENET,
     PEERS,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shvit_pl.deploy.benchmark import cells, measure
+from shvit_pl.deploy.benchmark import PEAK_OF, Group, Measured
 from shvit_pl.deploy.measuring import holds_results, machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.designs.config import resolve_design
@@ -44,7 +44,7 @@ _TASKS = {
 }
 
 
-def begin(options: BenchmarkOptions, conditions: Mapping[str, Any], groups: Iterable[cells.Group]) -> Rates | None:
+def begin(options: BenchmarkOptions, conditions: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
     """Check the folders and print the conditions before anything is measured; return the rates of `--compare`."""
     check_output(Path(options.output).expanduser(), conditions)
     earlier = read_earlier(options.compare, conditions, groups)
@@ -63,7 +63,7 @@ def check_output(folder: Path, ours: Mapping[str, Any]) -> None:
         _read_rates(f"--output {str(folder)!r}", folder, ours)
 
 
-def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[cells.Group]) -> Rates | None:
+def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
     """Read the images per second of the benchmark in the folder of `--compare`; None without the flag.
 
     Raises:
@@ -115,7 +115,7 @@ def _describe(conditions: Mapping[str, Any]) -> str:
     return f"{task} on {machine_words(conditions)}\n{how}"
 
 
-def make_row(measured: measure.Measured, opened: OpenedNetwork) -> Row:
+def make_row(measured: Measured, opened: OpenedNetwork) -> Row:
     """Return the row of a cell, with the accuracy of its network where it is known."""
     cell, rate, cost = measured.cell, measured.rate, measured.cost
     low, high = rate.quartiles if len(rate.rounds) > 1 else (None, None)  # the official protocol is one mean
@@ -188,7 +188,7 @@ def _number(value: float | None) -> str:
 def environment(
     under: Mapping[str, Any],
     opened: Mapping[str, OpenedNetwork],
-    measured: Sequence[measure.Measured],
+    measured: Sequence[Measured],
     skipped: Mapping[str, str],
     command: Sequence[str],
 ) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def environment(
         "ms": "of a batch: the batch size over images_per_second",
         "clock": "wall clock around a block, the device idle before and after",
         "ratio": "to the first row with the same batch size and image_size asked for",
-        "peak_memory": measure.PEAK_OF.get(under["device_type"], "not known"),
+        "peak_memory": PEAK_OF.get(under["device_type"], "not known"),
         "params, macs": "of ours in closed form, BatchNorm not fused; of timm's models as reparameterized",
         "images": "random; in the row's dtype and channels-last, but for optimized in the layout that it takes, and "
         "for official in float32 and NCHW",
