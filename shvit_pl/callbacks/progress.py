@@ -98,7 +98,7 @@ class RunProgress(ProgressBar):
             shown = [f"{key} {metrics[key]:.4f}" for key in _SHOWN if key in metrics]
             self.print("  ".join([f"epoch {epoch_of(trainer, epochs_done(trainer))}", *shown, _rate(trainer)]))
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         """End the bar."""
         if self._bar is not None:
             self._bar.stop()
