@@ -120,7 +120,7 @@ class RunProgress(ProgressBar):
         """Begin the bar of `test`."""
         self._begin("test", sum(trainer.num_test_batches))
 
-    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         """Advance by one batch."""
         self._advance()
 

@@ -245,7 +245,7 @@ class FiniteLoss(L.Callback):
         if (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check(trainer)
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         """Check before broken weights are measured, after an epoch without validation, and before they are written."""
         self._check(trainer)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.filesize import decimal
 
@@ -83,7 +84,7 @@ class CacheCLI(ShvitCLI):
         else:
             self.planned = held
 
-    def _loggers(self, config: Any) -> list[L.pytorch.loggers.Logger] | bool:
+    def _loggers(self, config: Any) -> list[Logger] | bool:
         return False
 
     def _callbacks(self, config: Any) -> list[L.Callback]:

@@ -14,6 +14,7 @@ from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from shvit_pl.callbacks import figures, inference, progress, summary, throughput
@@ -180,7 +181,7 @@ class ShvitCLI(LightningCLI):
             model.take_weights()
             print(f"weights only, no run is resumed: {model.init_note}")
 
-    def _loggers(self, config: Any) -> list[L.pytorch.loggers.Logger] | bool:
+    def _loggers(self, config: Any) -> list[Logger] | bool:
         if self.command != "fit" or config.trainer.fast_dev_run:
             return False
         if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
