@@ -10,19 +10,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from shvit_pl import DistillationModule, DistillConfig
 from shvit_pl.runs.folder import read_summary
 from shvit_pl.teachers import teacher as teacher_module
-from shvit_pl.teachers.cache import TeacherCacher
 from shvit_pl.teachers.teacher import Teacher
-from tests.cli.runs import (
-    EVERYTHING,
-    answers,
-    assert_same,
-    cache_flags,
-    cache_teacher,
-    fit,
-    only_run,
-    stopped,
-    weights,
-)
+from tests.cli.runs import EVERYTHING, answers, assert_same, cache_flags, cache_teacher, fit, only_run, stopped, weights
 
 CLASSES = [str(number) for number in range(10)]
 
@@ -89,14 +78,6 @@ def test_a_run_on_a_cache_that_was_stopped_resumes_exactly(caches, tmp_path):
     assert_same(weights(tmp_path / "whole" / "tiny" / "version_0"), weights(only_run(tmp_path)))
 
 
-@pytest.mark.parametrize("limit", ["--trainer.limit_predict_batches=1", "--trainer.fast_dev_run=true"])
-def test_an_incomplete_cache_is_not_called_complete(limit, caches, capsys):
-    assert cache_teacher(*caches["plain"][1], "--model.distill.cache=cut", limit) == 0
-    printed = capsys.readouterr().out
-    assert "files are there; the same command goes on" in printed
-    assert "complete: train" not in printed
-
-
 def test_a_cache_that_was_begun_in_another_precision_is_not_completed(caches, refused, monkeypatch):
     flags = [*caches["plain"][1], "--model.distill.cache=cut", "--model.distill.teacher_precision=auto"]
     with monkeypatch.context() as patch:
@@ -106,62 +87,46 @@ def test_a_cache_that_was_begun_in_another_precision_is_not_completed(caches, re
     refused(flags, "begun in bf16, and here the teacher computes in fp32", command="cache-teacher")
 
 
-def test_an_interrupted_cache_is_refused_and_then_completed(caches, tmp_path, monkeypatch, refused, capsys):
+def test_an_incomplete_cache_is_not_called_complete_is_refused_and_then_completed(caches, tmp_path, refused, capsys):
     flags = [*caches["mixed"][1], "--model.distill.cache=cut"]
-    write, written = TeacherCacher._write, []
-
-    def stop(cacher, shard, columns):
-        if written:
-            raise KeyboardInterrupt
-        written.append(shard.name)
-        write(cacher, shard, columns)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TeacherCacher, "_write", stop)
-        assert cache_teacher(*flags) == 130
+    for limit in ("--trainer.fast_dev_run=true", "--trainer.limit_predict_batches=10"):  # of 9 batches per file
+        assert cache_teacher(*flags, limit) == 0
+        printed = capsys.readouterr().out
+        assert "files are there; the same command goes on" in printed
+        assert "complete: train" not in printed
     said = "model.distill.cache 'cut': it is not whole, 1 of 3 files are there"
     refused(flags, said, "Run shvit-pl cache-teacher with the same settings")
-    first = times(tmp_path / "cut" / written[0])
+    (first,) = (path for path in (tmp_path / "cut").iterdir() if path.is_dir())
+    before = times(first)
     assert cache_teacher(*flags) == 0
     assert "2 of 3 files to write" in capsys.readouterr().out
-    assert times(tmp_path / "cut" / written[0]) == first
+    assert times(first) == before
     assert_same(answers(tmp_path / "cut"), answers(caches["mixed"][0]))
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ("--data.erasing=0.25", "data.erasing 0.0 there, 0.25 here"),
-        ("--model.mix.mixup=0.8", "model.mix.mixup 0.0 there, 0.8 here"),
-        ("--model.distill.top_k=5", "model.distill.top_k 10 there, 5 here"),
-        ("--model.distill.tau=3", "model.distill.tau 1.0 there, 3.0 here"),
-        ("--model.distill.views=2", "model.distill.views 3 there, 2 here"),
-        ("--model.distill.teacher_precision=bf16", "teacher.precision fp32 there, bf16 here"),
-        ("--data.train_fraction=0.2", "other data.rows, data.train_fraction 0.1 there, 0.2 here"),
-        ("--model.distill.use_ema=true", "teacher.averaged False there, True here"),
-    ],
-)
-def test_a_cache_of_other_settings_is_refused_and_not_written_over(change, words, caches, refused):
+def test_a_cache_of_other_settings_is_refused_and_not_written_over(caches, refused):
+    """All settings that count: tests/teachers/test_cache_files.py."""
     folder, flags = caches["plain"]
     before = times(folder)
-    refused([*flags, change], f"model.distill.cache '{folder}': it holds answers of other settings", words)
-    if "erasing" in change:
-        refused([*flags, change], words, command="cache-teacher")
+    for change, words in (
+        ("--data.erasing=0.25", "data.erasing 0.0 there, 0.25 here"),
+        ("--model.distill.top_k=5", "model.distill.top_k 10 there, 5 here"),
+        ("--model.distill.teacher_precision=bf16", "teacher.precision fp32 there, bf16 here"),
+        ("--model.distill.use_ema=true", "teacher.averaged False there, True here"),
+    ):
+        refused([*flags, change], f"model.distill.cache '{folder}': it holds answers of other settings", words)
+    refused([*flags, "--data.erasing=0.25"], "data.erasing 0.0 there", command="cache-teacher")
     assert times(folder) == before
 
 
-def test_the_same_teacher_elsewhere_is_the_same_teacher_and_another_one_is_not(caches, run, tmp_path, refused):
+def test_what_changes_no_answer_may_be_changed_and_another_teacher_is_refused(caches, run, tmp_path, refused):
     flags = [*caches["plain"][1], "--model.distill.teacher=moved"]
     shutil.copytree(run, tmp_path / "moved")
-    assert fit(*flags, "--trainer.max_epochs=1", "--trainer.limit_train_batches=1") == 0
+    free = ["--model.distill.alpha=0.9", "--model.distill.heads=single", "--model.optim.lr=0.001"]
+    free += ["--data.batch_size=8", "--seed_everything=3", "--model.design.depth=[1,1,1]", "--trainer.max_epochs=1"]
+    assert fit(*flags, *free) == 0
     checkpoint = tmp_path / "moved" / "checkpoints" / "best.ckpt"
     content = torch.load(checkpoint, weights_only=True)
     content["state_dict"]["model.head.l.bias"] += 1
     torch.save(content, checkpoint)
     refused(flags, "other teacher.checkpoint")
-
-
-def test_what_changes_no_answer_may_be_changed(caches):
-    free = ["--model.distill.alpha=0.9", "--model.distill.heads=single", "--model.optim.lr=0.001"]
-    free += ["--data.batch_size=8", "--seed_everything=3", "--model.design.depth=[1,1,1]", "--trainer.max_epochs=1"]
-    assert fit(*caches["plain"][1], *free) == 0

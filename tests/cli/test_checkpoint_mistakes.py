@@ -1,8 +1,5 @@
 """Mistakes about checkpoints and files of weights: missing, cut short, of something else, of another run, older."""
 
-import io
-import os
-import pickle
 import shutil
 
 import pytest
@@ -16,7 +13,7 @@ CHANGED = ["--allow_changes=true", MORE]
 
 @pytest.fixture
 def last(short_run, tmp_path):
-    """The last checkpoint of a run that ended well, for this test alone, and in no run folder."""
+    """The last checkpoint of a run that ended well, in no run folder."""
     return shutil.copy(short_run / "checkpoints" / "last.ckpt", tmp_path / "last.ckpt")
 
 
@@ -47,21 +44,19 @@ def of_two_processes(content):
     state["processes"], state["settings"]["trainer.max_epochs"] = 2, 3
 
 
-@pytest.mark.parametrize(
-    ("command", "change"),
-    [
-        ("fit", lambda content: content["state_dict"]),
-        ("fit", without("optimizer_states")),
-        ("fit", without("loops")),
-        ("validate", lambda content: [1, 2]),
-        ("validate", lambda content: {"epoch": 1}),
-        ("validate", without("state_dict")),
-        ("validate", without("datamodule_hyper_parameters")),
-        ("validate", with_hyper_parameters(design={"name": "tiny", "wings": 2})),
-        ("validate", without("hyper_parameters", "class_names")),
-    ],
-    ids=["weights", "no optimizer", "no progress", "list", "empty", "no weights", "no data", "other design", "classes"],
-)
+NOT_WHOLE = {
+    "weights": ("fit", lambda content: content["state_dict"]),
+    "no optimizer": ("fit", without("optimizer_states")),
+    "no progress": ("fit", without("loops")),
+    "a list": ("validate", lambda content: [1, 2]),
+    "no weights": ("validate", without("state_dict")),
+    "no data": ("validate", without("datamodule_hyper_parameters")),
+    "other design": ("validate", with_hyper_parameters(design={"name": "tiny", "wings": 2})),
+    "no classes": ("validate", without("hyper_parameters", "class_names")),
+}
+
+
+@pytest.mark.parametrize(("command", "change"), NOT_WHOLE.values(), ids=NOT_WHOLE)
 def test_a_file_that_is_no_whole_checkpoint_of_ours(command, change, last, refused):
     edit(last, change)
     words = "ckpt_path 'last.ckpt': not a whole checkpoint", "Give a run's checkpoints/best.ckpt or last.ckpt"
@@ -116,58 +111,21 @@ def test_a_resumed_run_that_would_be_another(flags, words, short_run, refused):
     refused([f"--ckpt_path={short_run / 'checkpoints' / 'last.ckpt'}", *flags], *words)
 
 
-@pytest.mark.parametrize(
-    ("command", "flag", "words"),
-    [
-        ("validate", "--model.use_ema=true", "model.use_ema true: the checkpoint has no averaged weights"),
-        ("predict", "--model.use_ema=true", "model.use_ema true: the checkpoint has no averaged weights"),
+def test_mistakes_in_measuring_a_checkpoint(last, refused):
+    none = "model.use_ema true: the checkpoint has no averaged weights"
+    for command, flag, words in (
+        *((command, "--model.use_ema=true", none) for command in ("validate", "predict")),
         ("test", "--model.ema.decay=0.9", "model.ema.decay 0.9: the checkpoint holds no averaged weights"),
         ("validate", "--model.design.name=s1", "another model.design"),
-    ],
-)
-def test_a_mistake_in_measuring_a_checkpoint(command, flag, words, last, refused):
-    refused(["--ckpt_path=last.ckpt", flag], words, command=command)
+    ):
+        refused(["--ckpt_path=last.ckpt", flag], words, command=command)
 
 
-def saved(content):
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
-
-
-class Program:
-    """Pickled, it is a call: unpickling would make the folder `made`."""
-
-    def __reduce__(self):
-        return os.mkdir, ("made",)
-
-
-NO_WEIGHTS = {
-    "an empty file": ("w.pth", b""),
-    "a text": ("w.pth", b"hello"),
-    "a part of a file": ("w.ckpt", saved({"a": torch.zeros(9)})[:300]),
-    "a part of safetensors": ("w.safetensors", b"\x20\0\0\0\0\0\0\0{"),
-    "a program": ("w.pth", pickle.dumps(Program())),
-    "a program, as torch saves it": ("w.pth", saved({"model": Program()})),
-    "a list": ("w.pth", saved([1, 2])),
-    "a number": ("w.ckpt", saved({"state_dict": 3})),
-}
-
-
-@pytest.mark.parametrize("mistake", NO_WEIGHTS)
-def test_a_file_of_weights_that_is_none(mistake, refused, tmp_path):
-    name, content = NO_WEIGHTS[mistake]
-    (tmp_path / name).write_bytes(content)
-    refused([f"--model.init_from={name}"], f"model.init_from '{name}'", "not a readable file of weights", "Give")
-    assert not (tmp_path / "made").exists()
-
-
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [("nothing.pth", "no such file"), (".", "a folder"), ("", "no such file"), ("some/model", "Hub cannot be reached")],
-)
-def test_weights_that_are_not_there(source, words, refused):
-    refused([f"--model.init_from={source}"], f"model.init_from {source!r}", words)
+def test_files_of_weights_that_are_none_or_not_there(refused, tmp_path):
+    """All kinds: tests/models/test_weights.py."""
+    (tmp_path / "text.pth").write_text("no weights")
+    for source, words in {"text.pth": "not a readable file of weights", "gone.pth": "no such file"}.items():
+        refused([f"--model.init_from={source}"], f"model.init_from {source!r}", words)
 
 
 def test_weights_of_another_design_and_averaged_ones_that_are_not_there(last, refused):

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,11 @@ from shvit_pl.analysis.command import STUDIES
 from shvit_pl.cli import COMMANDS, main
 from shvit_pl.command_line.config_files import shipped_configs
 from shvit_pl.designs.named import NAMED
-from shvit_pl.fit.lightning_cli import Parser, Trainer
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit, only_run, printed
 
 CONFIGS = sorted(path for path in shipped_configs().rglob("*.yaml") if path.parent.name != "sweeps")
 DESIGNS = [path for path in CONFIGS if path.parent == shipped_configs()]  # the others: test_configs.py, test_recipes.py
-SLOW = pytest.mark.slow
-
 LIGHT = ("fit", "predict", "cache-teacher", "sweep", "report", "benchmark", "export", "analyze")
 
 
@@ -58,11 +54,14 @@ def test_designs_prints_all_names_and_the_cube(capsys):
 def test_the_flags_of_the_contract_exist(capsys):
     assert main(["fit", "--help"]) == 0
     printed = capsys.readouterr().out
-    design = "name patch_size stages stage1 mixers embed_dim depth partial_ratio qk_dim num_heads drop_path distilled"
-    optim = "name lr weight_decay warmup_epochs"
-    data = "path name revision image_column label_column image_size batch_size train_fraction"
-    flags = [f"model.design.{flag}" for flag in design.split()] + [f"model.optim.{flag}" for flag in optim.split()]
-    flags += [f"data.{flag}" for flag in data.split()] + ["model.init_from", "seed_everything", "trainer.max_epochs"]
+    sections = {
+        "model.design.": "name patch_size stages stage1 mixers embed_dim depth partial_ratio qk_dim num_heads",
+        "model.": "design.drop_path design.distilled init_from",
+        "model.optim.": "name lr weight_decay warmup_epochs",
+        "data.": "path name revision image_column label_column image_size batch_size train_fraction",
+        "": "seed_everything trainer.max_epochs",
+    }
+    flags = [section + flag for section, names in sections.items() for flag in names.split()]
     assert [flag for flag in flags if f"--{flag} " not in printed] == []
 
 
@@ -98,27 +97,13 @@ def test_every_config_trains_as_it_is_for_a_step(config, tmp_path):
     assert read_summary(summary.parent)["steps_trained"] == 1
 
 
-CUBE = product((4, 16), (3, 4), ("conv", "attention"))
-QUICK_CELLS = [(4, 4, "attention"), (16, 3, "conv")]  # the largest of all, and the paper's
-CELLS = [cell if cell in QUICK_CELLS else pytest.param(cell, marks=SLOW) for cell in CUBE]
-
-
-@pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_every_cell_of_the_cube_trains_at_the_configs_size(cell, tmp_path):
-    patch_size, stages, stage1 = cell
-    flags = [f"--model.design.patch_size={patch_size}", f"--model.design.stages={stages}"]
-    flags += [f"--model.design.stage1={stage1}"]
+def test_a_cell_of_the_cube_trains_at_the_configs_size(tmp_path):
+    """The largest; that all cells can learn: tests/models/test_matrix.py."""
+    flags = ["--model.design.patch_size=4", "--model.design.stages=4", "--model.design.stage1=attention"]
     few = ["--data.batch_size=2", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2"]
     assert fit(*flags, *few, "--data.image_size=128", "--trainer.limit_val_batches=1") == 0
     design = read_summary(only_run(tmp_path))["design"]
-    assert (design["patch_size"], len(design["embed_dim"])) == (patch_size, stages)
-    assert (design["mixers"][0] == "conv") == (stage1 == "conv")
-
-
-def test_one_limited_batch_is_one_batch():
-    parser = Parser()
-    parser.add_lightning_class_args(Trainer, "trainer")
-    assert type(parser.parse_args(["--trainer.limit_val_batches=1"]).trainer.limit_val_batches) is int
+    assert (design["patch_size"], len(design["embed_dim"]), design["mixers"][0]) == (4, 4, "single_head")
 
 
 def test_python_dash_m_runs_the_command():

@@ -3,12 +3,14 @@
 import csv
 import json
 import re
+from functools import partial
 
 import pytest
 import torch
 
 from shvit_pl import HFImageDataModule, load_weights
 from shvit_pl.cli import main
+from shvit_pl.deploy import optimization, optimize_callback
 from shvit_pl.models import create_model
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import content, fit, metrics, only_run, weights
@@ -25,19 +27,17 @@ def predictions(path):
 
 
 @pytest.mark.parametrize(("command", "prefix"), [("validate", "val"), ("test", "test")])
-def test_validate_and_test_measure_weights_and_average_on_the_runs_own_data(run, command, prefix, capsys, tmp_path):
+def test_weights_and_average_are_measured_on_the_runs_own_held_out_images_or_on_all_of_other_data(
+    run, command, prefix, capsys, tmp_path
+):
     assert main([command, best(run)]) == 0
     printed = capsys.readouterr().out
     for name, value in read_summary(run)["metrics"].items():
         assert name.replace("val", prefix) in printed
         assert "loss" in name or str(value)[:6] in printed
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("command", ["validate", "test"])
-def test_data_that_was_not_trained_on_is_measured_whole(run, command, tmp_path, capsys):
     open_dataset("digits")["train"].select(range(30)).to_parquet(tmp_path / "other.parquet")
-    assert main([command, best(run), "--data.path=other.parquet"]) == 0
+    assert main([command, best(run), "--data.path=other.parquet", "--data.image_size=128"]) == 0  # a flag wins
     assert "other.parquet: all 30 images of the split 'train'" in capsys.readouterr().out
 
 
@@ -85,10 +85,6 @@ def test_columns_of_the_data_trained_on_are_not_asked_of_other_data(tmp_path):
         assert main(["validate", best(only_run(tmp_path)), *flags]) == 0
 
 
-def test_a_flag_wins_over_what_the_checkpoint_says(run):
-    assert main(["validate", best(run), "--data.image_size=128", "--trainer.limit_val_batches=1"]) == 0
-
-
 def test_other_data_and_outputs_are_refused(run, image_folder, refused, tmp_path):
     classes = "2 classes (blue, red, ...), the model 10"
     few = ["--model.ema.decay=0.9", "--data.batch_size=4", "--allow_changes=true"]
@@ -130,17 +126,24 @@ def test_the_best_checkpoint_is_that_of_the_monitored_metric(tmp_path):
     assert best_epoch == averaged.index(max(averaged)) == summary["best_epoch"]
 
 
-@pytest.mark.slow
-def test_optimized_predictions_and_metrics_stay(run, tmp_path, capsys):
-    """By batches of the same size for all, so that what is compiled once is found again."""
-    found, measured = [], []
+def test_optimized_predictions_and_metrics_stay(run, tmp_path, capsys, monkeypatch):
+    """With all but the compiler itself, which tests/deploy/test_optimization.py runs."""
+    sizes, found, measured, small = [], [], [], ["--data.batch_size=50", "--trainer.limit_predict_batches=3"]
+
+    def uncompiled(graph, images, options):
+        return lambda batch: sizes.append(len(batch)) or graph(batch)
+
+    monkeypatch.setattr(optimization, "inductor_compile", uncompiled)
+    monkeypatch.setattr(optimization, "recipes", lambda device: [optimization.Recipe("convolutions")])
+    monkeypatch.setattr(optimize_callback, "optimize", partial(optimization.optimize, seconds=0.01))
     for flags in (["--optimize"], []):
-        assert main(["predict", best(run), "--data.batch_size=50", "--model.use_ema=true", *flags]) == 0
+        assert main(["predict", best(run), *small, "--model.use_ema=true", *flags]) == 0
         found.append(predictions(tmp_path / "predictions.csv"))
-    assert capsys.readouterr().out.count("optimizing for batches of 50x3x") == 1
+    assert capsys.readouterr().out.count("optimizing for batches of 50x3x64x64") == 1
     for flags in (["--optimize"], []):
         assert main(["validate", best(run), "--plain=true", "--data.batch_size=50", *flags]) == 0
         measured.append(re.findall(r"val/acc\w+\W+([\d.]+)", capsys.readouterr().out))
+    assert set(sizes) == {50}  # the last batch is padded
     for optimized, plain in zip(*found, strict=True):
         assert (optimized["file"], optimized["label"]) == (plain["file"], plain["label"])
         assert float(optimized["probability"]) == pytest.approx(float(plain["probability"]), abs=2e-4)

@@ -7,6 +7,7 @@ from shvit_pl.command_line.parser import option_names
 from shvit_pl.errors import UserError
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.fit.command import help_parser
+from shvit_pl.fit.options import FitOptions
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +46,44 @@ def test_runs_of_a_sweep_are_not_pushed_one_by_one(push, check):
         check.settings(push)
 
 
+OUT_OF_RANGE = {
+    "seed_everything -1": "from 0",
+    "trainer.max_epochs 0": "from 1, or -1 together with max_steps",
+    "trainer.max_steps 0": "from 1",
+    "trainer.limit_train_batches 0": "from 1",
+    "trainer.val_check_interval 0": "from 1",
+    "trainer.precision 16-true": "16-mixed",
+    "trainer.overfit_batches 2": "--data.train_fraction",
+    "trainer.devices 99999": "allowed are 1 to",
+    "run_name '..'": "a folder's name",
+    "model.optim.lr inf": "a finite number above 0",
+    "model.optim.min_lr nan": "a finite number from 0",
+    "model.optim.agc -1.0": "from 0",
+    "model.optim.layer_decay 2.0": "at most 1",
+    "model.optim.options {'lr': 1}": "--model.optim.lr",
+    "model.mix.mixup inf": "0 (none) or more",
+    "model.mix.prob 2.0": "from 0 to 1",
+    "model.ema.decay 1.0": "below 1",
+    "data.batch_size 1": "2 or more",
+}
+
+
 def test_mistakes_of_all_sections_are_listed_at_once(check):
-    flags = ["--trainer.max_epochs=0", "--trainer.precision=16-true", "--run_name=..", "--data.batch_size=1"]
-    flags += ["--model.ema.decay=2", "--model.mix.prob=2", "--data.repeats=0"]
+    flags = [
+        "--" + shown.replace(" ", "=", 1).replace("=inf", "=.inf").replace("=nan", "=.nan") for shown in OUT_OF_RANGE
+    ]
+    flags = [flag.replace("'..'", "..").replace("'lr'", '"lr"') for flag in flags]
     with pytest.raises(UserError) as refused:
-        check.settings(flags)
-    named = [line.split()[0] for line in str(refused.value).splitlines()]
-    model = ["model.mix.prob", "model.ema.decay"]
-    assert named == ["trainer.max_epochs", "trainer.precision", "run_name", *model, "data.batch_size", "data.repeats"]
+        check.settings([*flags, "--trainer.accelerator=cpu"])
+    for line, (shown, allowed) in zip(str(refused.value).splitlines(), OUT_OF_RANGE.items(), strict=True):
+        assert line.startswith(f"{shown}: ")
+        assert allowed in line
+
+
+@pytest.mark.parametrize("name", ["", "../elsewhere", 300 * "x", "a\0b"])
+def test_a_run_name_is_the_name_of_a_folder(name):
+    with pytest.raises(UserError, match=r"run_name '.*folder's name, up to 200 characters"):
+        FitOptions(run_name=name)
 
 
 def test_the_help_lists_the_flags_that_there_are(check):

@@ -1,7 +1,7 @@
 """The catalog of users' mistakes: each is one short line with the flag, its value, what is allowed or what to do.
 
 Exit code 2, before anything slow happens, and nothing is left behind. Mistakes that other parts decide on are tested
-with those: tests/designs/test_design.py, tests/data/test_config.py, tests/data/test_mistakes.py.
+with those: test_fit_check.py, tests/designs/test_design.py, tests/data/test_config.py, tests/data/test_mistakes.py.
 """
 
 import pytest
@@ -18,28 +18,16 @@ MODEL = [
     (["--model.design.name=tinny"], ["model.design.name 'tinny'", "did you mean 'tiny'"]),
     (["--model.design=s2"], ["model.design s2", "section", "model.design.name"]),
     (["--model.design.stage1=cnv"], ["model.design.stage1 cnv", "conv, attention", "did you mean 'conv'"]),
-    (["--model.design.mixers=[conv,atn,conv]"], ["model.design.mixers", "atn", "single_head"]),
     (["--model.design.patch_size=big"], ["model.design.patch_size big", "whole number"]),
-    (["--model.design.depth=[1,2]"], ["model.design.depth [1, 2]", "3 stages"]),
     (["--model.design.embed_dim=80"], ["model.design.embed_dim 80", "a list such as"]),
     (["--model.optim.name=adamww"], ["model.optim.name 'adamww'", "did you mean 'adamw'"]),
-    (["--model.optim.lr=0"], ["model.optim.lr 0", "above 0"]),
-    (["--model.optim.lr=.inf"], ["model.optim.lr inf", "finite number above 0"]),
-    (["--model.optim.min_lr=.nan"], ["model.optim.min_lr nan", "finite number from 0"]),
     (["--model.optim.lr=nan"], ["model.optim.lr nan", "a number"]),
     (["--model.optim.weight_decay=atuo"], ["model.optim.weight_decay atuo", "auto or a number"]),
-    (["--model.optim.layer_decay=2"], ["model.optim.layer_decay 2.0", "at most 1"]),
     (["--model.optim.options=momentum"], ["model.optim.options momentum", "a mapping such as"]),
     (['--model.optim.options={"beta": [0.9, 0.99]}'], ["model.optim.options {'beta'", "adamw", "beta"]),
     (['--model.optim.options={"betas": [0.9, 1.5]}'], ["model.optim.options {'betas'", "1.5"]),
-    (['--model.optim.options={"lr": 0.1}'], ["model.optim.options {'lr'", "--model.optim.lr"]),
-    (["--model.optim.agc=-1"], ["model.optim.agc -1", "from 0"]),
     (["--model.optim.agc=0.02", "--trainer.gradient_clip_val=1"], ["gradient_clip_val 1", "one of the two"]),
-    (["--model.mix.mixup=-1"], ["model.mix.mixup -1", "0 (none) or more"]),
-    (["--model.mix.mixup=.inf"], ["model.mix.mixup inf", "0 (none) or more"]),
     (["--model.mix.mixup=0.8", "--data.batch_size=15"], ["data.batch_size 15", "even", "14 or 16"]),
-    (["--model.ema=true"], ["model.ema true", "section", "model.ema.decay"]),
-    (["--model.ema.decay=1.0"], ["model.ema.decay 1.0", "below 1"]),
     (["--model.use_ema=true"], ["model.use_ema true", "no average", "--model.init_from"]),
     (["--monitor=val/acc1_ema"], ["monitor val/acc1_ema", "--model.ema.decay"]),
     (["--monitor=val/acc"], ["monitor val/acc", "val/acc1", "val/loss"]),
@@ -48,48 +36,33 @@ MODEL = [
     (["--model.class_names=[one]"], ["model.class_names", "two classes or more"]),
     (["--model.class_names=[a,b]"], ["10 classes", "the model 2 (a, b, ...)"]),
 ]
+FROM_1 = (
+    "trainer.check_val_every_n_epoch trainer.log_every_n_steps trainer.accumulate_grad_batches checkpoint_every_n_steps"
+)
 TRAINER = [
+    *(([f"--{flag}=0"], [f"{flag} 0", "from 1"]) for flag in FROM_1.split()),
     (["--trainer.max_epohs=3"], ["--trainer.max_epohs", "did you mean '--trainer.max_epochs'"]),
     (["--epochs=3"], ["--epochs", "did you mean '--trainer.max_epochs'"]),
     (["--lr=0.1"], ["--lr", "did you mean '--model.optim.lr'"]),
     (["data.batch_size=8"], ["data.batch_size", "did you mean '--data.batch_size'"]),
     (["--data.batch_size"], ["--data.batch_size", "expected one argument"]),
     (["--trainer.max_epochs=many"], ["trainer.max_epochs many", "whole number"]),
-    (["--trainer.max_epochs=0"], ["trainer.max_epochs 0", "from 1"]),
     (["--trainer.max_epochs=-1"], ["trainer.max_epochs -1", "together with max_steps"]),
-    (["--trainer.max_steps=0"], ["trainer.max_steps 0", "from 1"]),
-    (["--trainer.limit_train_batches=0"], ["trainer.limit_train_batches 0", "from 1"]),
     (["--trainer.limit_train_batches=0.0001"], ["trainer", "limit_train_batches", "0.0001"]),
-    (["--trainer.limit_val_batches=0.0001"], ["trainer", "limit_val_batches", "0.0001"]),
-    (["--trainer.limit_val_batches=1.5"], ["trainer", "limit_val_batches", "1.5"]),
     (["--trainer.val_check_interval=1000"], ["trainer", "val_check_interval", "1000"]),
-    (["--trainer.val_check_interval=0"], ["trainer.val_check_interval 0", "from 1"]),
-    (["--trainer.check_val_every_n_epoch=0"], ["trainer.check_val_every_n_epoch 0", "from 1"]),
-    (["--trainer.log_every_n_steps=0"], ["trainer.log_every_n_steps 0", "from 1"]),
-    (["--trainer.accumulate_grad_batches=0"], ["trainer.accumulate_grad_batches 0", "from 1"]),
     (["--trainer.gradient_clip_val=-1"], ["trainer.gradient_clip_val -1", "from 0"]),
-    (["--trainer.overfit_batches=2"], ["trainer.overfit_batches 2", "--data.train_fraction"]),
     (["--trainer.precision=fp16"], ["trainer.precision fp16", "bf16-mixed"]),
     (["--trainer.default_root_dir="], ["trainer.default_root_dir ''", "a folder"]),
     (["--trainer.logger=WandbLogger"], ["wandb", "not"]),
-    (["--trainer.precision=16-true"], ["trainer.precision 16-true", "16-mixed"]),
     (["--trainer.min_epochs=9"], ["trainer.min_epochs 9", "max_epochs is 2"]),
     (["\u2014data.batch_size=8"], ["\u2014data.batch_size=8", "two hyphens"]),
-    (["--trainer.devices=0"], ["trainer.devices 0", "allowed are 1 to"]),
-    (["--trainer.devices=99999"], ["trainer.devices 99999", "allowed are 1 to"]),
     (["--trainer.accelerator=gpuu"], ["trainer", "gpuu", "cpu"]),
     (["--trainer.accelerator=tpu"], ["trainer", "torch_xla"]),
     (["--trainer.strategy=dpp"], ["trainer", "dpp", "ddp"]),
     (["--trainer.logger=wandb"], ["trainer.logger wandb", "true or false"]),
     (["--trainer.callbacks=EarlyStopping"], ["trainer.callbacks", "EarlyStopping", "required: monitor"]),
     ([CALLBACK], ["EarlyStopping val/acc", "not logged", "val/acc1"]),
-    (["--checkpoint_every_n_steps=0"], ["checkpoint_every_n_steps 0", "from 1"]),
-    (["--seed_everything=-1"], ["seed_everything -1", "from 0"]),
     (["--seed_everything=true"], ["seed_everything True", "from 0"]),
-    (["--run_name=../elsewhere"], ["run_name '../elsewhere'", "folder's name"]),
-    (["--run_name=" + 300 * "x"], ["run_name 'xxx", "200 characters"]),
-    (["--run_name=a\0b"], ["run_name 'a", "folder's name"]),
-    (["--run_name=.."], ["run_name '..'", "folder's name"]),
     (["--config=s9.yaml"], ["--config 's9.yaml'", "no such file", "s1.yaml"]),
     (["--config", "--plain=true"], ["--config", "expected one argument"]),
     (["--config=."], ["--config '.'", "a folder"]),
@@ -101,7 +74,6 @@ DATA = [
     (["--data.path=someone/dataset"], ["data.path 'someone/dataset'", "Hub", "Give a folder"]),
     (["--data.image_size=32"], ["data.image_size 32", "stride 64"]),
     (["--data.image_size=large"], ["data.image_size large", "auto or a whole number"]),
-    (["--data.batch_size=1"], ["data.batch_size 1", "2 or more"]),
     (["--data.batch_size=5000"], ["data.batch_size 5000", "1437"]),
     (["--data.augment=flip"], ["data.augment flip", "none, shift, crop"]),
     ([*STREAM, "--trainer.limit_train_batches=2"], ["trainer.limit_train_batches 2", "--data.steps_per_epoch"]),
@@ -132,6 +104,38 @@ def test_a_mistake_in_a_flag(flags, words, refused, tmp_path):
 @pytest.mark.parametrize(("command", "flags", "words"), OTHER, ids=str)
 def test_a_mistake_in_another_command(command, flags, words, refused):
     refused(flags, words, command=command)
+
+
+YAML = {
+    "a bracket too few": ("model: {design: {name: s1}\n", ["--config 'mine.yaml', line 2", "not YAML", "}"]),
+    "a tab": ("model:\n\tdesign:\n", ["--config 'mine.yaml', line 2", "a tab"]),
+    "a wrong indent": ("data:\n  path: digits\n   batch_size: 8\n", ["--config 'mine.yaml', line 3", "not YAML"]),
+    "an unknown alias": ("data: {path: *mine}\n", ["--config 'mine.yaml', line 1", "mine"]),
+    "a program": ("run_name: !!python/object/apply:os.mkdir [made]\n", ["python/object/apply"]),
+    "an empty file": ("# model:\n", ["--config 'mine.yaml'", "empty"]),
+    "a list": ("- model\n- data\n", ["--config 'mine.yaml'", "allowed are settings"]),
+    "a text": ("digits\n", ["--config 'mine.yaml'", "allowed are settings"]),
+    "a binary file": ("\udcff\udcfe\x00", ["--config 'mine.yaml'", "not a text file"]),
+    "a key twice": ("data:\n  path: a\ndata:\n  path: b\n", ["--config 'mine.yaml', line 3", "data appears twice"]),
+    "a setting twice": ("data:\n  path: a\n  path: b\n", ["line 3", "data.path appears twice"]),
+    "an empty section": ("data:\n  # path: digits\n", ["--config 'mine.yaml', line 1", "data is empty"]),
+    "an unknown section": ("modle: {label_smoothing: 0}\n", ["modle.label_smoothing", "'model.label_smoothing'"]),
+    "an unknown key": ("model: {design: {nmae: s1}}\n", ["model.design.nmae", "did you mean 'model.design.name'"]),
+    "the command as a section": ("fit: {data: {path: digits}}\n", ["fit.data.path", "did you mean 'data.path'"]),
+    "a value for a section": ("model: {design: s2}\n", ["model.design s2", "section", "model.design.name"]),
+    "nothing for a setting": ("data: {path: null}\n", ["data.path"]),
+    "a number for a section": ("trainer: 3\n", ["trainer 3", "section", "trainer.max_epochs"]),
+    "nothing for a section": ("model: {ema: null}\n", ["model.ema None", "section", "model.ema.decay"]),
+    "a list for a number": ("trainer: {max_epochs: [1, 2]}\n", ["trainer.max_epochs [1, 2]", "whole number"]),
+    "on for a number": ("model: {mix: {mixup: on}}\n", ["model.mix.mixup True", "a number"]),
+}
+
+
+@pytest.mark.parametrize("mistake", YAML)
+def test_a_mistake_in_a_config(mistake, refused, tmp_path):
+    text, words = YAML[mistake]
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8", errors="surrogateescape")
+    refused(["--config=mine.yaml"], *words)
 
 
 def test_classes_of_folders(image_folder, refused, tmp_path):

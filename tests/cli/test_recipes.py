@@ -6,6 +6,7 @@ import yaml
 from safetensors.torch import save_file
 
 from shvit_pl.command_line.config_files import shipped_configs
+from shvit_pl.fit.check import FitCheck
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import main, printed
 
@@ -19,7 +20,7 @@ ONE_STEP = [
 ]
 RECIPES = sorted(path.name for path in (shipped_configs() / "recipes").glob("[!d]*.yaml"))
 DISTILL = "--config=distill/regnety_160.yaml"
-PAPER = {"s1": (224, 0.025), "s2": (224, 0.032), "s3": (224, 0.035), "s4": (256, 0.03)}
+PAPER = {"s1": 224, "s2": 224, "s3": 224, "s4": 256}
 
 
 def run(tmp_path, *flags):
@@ -28,24 +29,18 @@ def run(tmp_path, *flags):
     return read_summary(folder), yaml.safe_load((folder / "config.yaml").read_text())
 
 
-@pytest.mark.parametrize(
-    ("design", "expected"),
-    [pytest.param(*item, marks=() if item[0] == "s4" else pytest.mark.slow) for item in PAPER.items()],
-)
-def test_layered_on_a_design_the_recipe_takes_its_own_paper_values(design, expected, tmp_path):
-    flags = [f"--config={design}.yaml", "--config=recipes/imagenet_300e.yaml", "--data.batch_size=2"]
-    summary, config = run(tmp_path, *flags)
-    assert (summary["dataset"]["image_size"], summary["weight_decay"]) == expected
-    assert config["data"]["image_size"] == expected[0]
-    assert summary["design"]["name"] == design
-    assert summary["peak_lr"] == pytest.approx(1e-3 * 2 / 512)
+def test_layered_on_a_design_the_recipe_takes_its_own_paper_values():
+    """Of the weight decay, auto is the paper's: tests/modules/test_optim.py."""
+    check, names = FitCheck(), ("model.design.name", "data.image_size", "model.optim.weight_decay", "model.optim.lr")
+    for design, size in PAPER.items():
+        settings = check.settings([f"--config={design}.yaml", "--config=recipes/imagenet_300e.yaml"])
+        assert [settings[name] for name in names] == [design, size, "auto", 1e-3]
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains(name, tmp_path):
-    summary, config = run(
-        tmp_path, "--config=s4.yaml", f"--config=recipes/{name}", "--model.design.name=tiny", "--data.batch_size=2"
-    )
+    recipe = ["--config=s4.yaml", f"--config=recipes/{name}"]
+    summary, config = run(tmp_path, *recipe, "--model.design.name=tiny", "--data.batch_size=2")
     assert summary["steps_trained"] == 1
     model, data = config["model"], config["data"]
     assert (model["mix"]["mixup"], model["mix"]["cutmix"], model["label_smoothing"]) == (0.8, 1.0, 0.1)

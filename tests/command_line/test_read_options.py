@@ -65,12 +65,7 @@ def read(*args):
     ],
 )
 def test_flags_set_fields(args, changed):
-    assert read("a", *args) == Options(**({"models": ("a",)} | changed))
-
-
-def test_numbers_are_of_pythons_own_types():
-    options = read("a", "--threads=2", "--share=1", "--batch_size=8")
-    assert [type(value) for value in (options.threads, options.share, *options.batch_size)] == [int, float, int]
+    assert repr(read("a", *args)) == repr(Options(**({"models": ("a",)} | changed)))  # of Python's own types
 
 
 @pytest.mark.parametrize(
@@ -80,7 +75,6 @@ def test_numbers_are_of_pythons_own_types():
         (["--batch-size=1,0"], "--batch_size 0: allowed are whole numbers from 1"),
         (["--batch_size", "x"], "--batch_size x: allowed is a whole number"),
         (["--threads", "5000"], "--threads 5000: allowed are whole numbers from 1 to 4096"),
-        (["--threads=2.5"], "--threads 2.5: allowed is a whole number"),
         (["--threads="], "--threads '': allowed is a whole number"),
         (["--threads"], "--threads: expected one argument"),
         (["--threads", "--train"], "--threads: expected one argument"),
@@ -88,7 +82,6 @@ def test_numbers_are_of_pythons_own_types():
         (["--share=half"], "--share half: allowed is a number"),
         (["--seconds=0"], "--seconds 0: allowed are numbers above 0"),
         (["--seconds=inf"], "--seconds inf: allowed are numbers above 0"),
-        (["--seconds=nan"], "--seconds nan: allowed are numbers above 0"),
         (["--device", "cud"], "--device cud: allowed are cpu, cuda (did you mean 'cuda'?)"),
         (["--query=3"], "--query 3: give 2 values with commas"),
         (["--train=maybe"], "--train maybe: allowed is true or false"),
@@ -135,11 +128,27 @@ def test_required_flags_and_single_positions():
         read_named("runs/a", "more", "--repo_id=user/name")
 
 
-def test_help_shows_docstrings_choices_and_defaults(capsys):
+@dataclass(frozen=True, kw_only=True)
+class Inherited(Named):
+    """Options of a command that has those of another one."""
+
+    models: tuple[str, ...] = ("a",)
+    """Networks."""
+
+
+def help_of(capsys, kind, *args):
     with pytest.raises(SystemExit) as stopped:
-        read("a", "--help", "--threads=0")
-    text = " ".join(capsys.readouterr().out.split())
+        read_options(kind, args, command="measure", description="Measure.", positional=["models"])
     assert stopped.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_help_shows_docstrings_choices_and_defaults_also_of_inherited_fields(capsys):
+    text = help_of(capsys, Inherited, "--help")
+    assert "--folder FOLDER A run folder." in text
+    assert "[MODELS ...]" in text
+    assert "MODELS Networks. (default: a)" in text
+    text = help_of(capsys, Options, "a", "--help", "--threads=0")
     assert "usage: shvit-pl measure" in text
     assert "--dtype {fp32,bf16} Number types, 50% of them short. (default: fp32)" in text
     assert "--batch_size BATCH_SIZE Images (default: the paper's). --" in text
@@ -162,20 +171,3 @@ def test_reading_leaves_other_flags_as_they_were():
 def test_reading_needs_no_torch():
     code = "import sys, shvit_pl.command_line.parser; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inherited(Named):
-    """Options of a command that has those of another one."""
-
-    models: tuple[str, ...] = ("a",)
-    """Networks."""
-
-
-def test_help_shows_the_docstrings_of_inherited_fields(capsys):
-    with pytest.raises(SystemExit):
-        read_options(Inherited, ["--help"], command="x", description="X.", positional=["models"])
-    text = " ".join(capsys.readouterr().out.split())
-    assert "--folder FOLDER A run folder." in text
-    assert "[MODELS ...]" in text
-    assert "MODELS Networks. (default: a)" in text

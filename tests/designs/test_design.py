@@ -8,30 +8,26 @@ import pytest
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design, design_of, fingerprint
 from shvit_pl.designs.named import NAMED
+from tests.conftest import refusal
 
 MISTAKES = [
     ({"name": "s9"}, ["name", "s9", "s1, s2"]),
     ({"mixers": ("conv", "attn", "conv")}, ["mixers", "attn", "single_head"]),
     ({"mixers": ("conv", "single_haed", "conv")}, ["mixers", "single_haed", "did you mean 'single_head'"]),
-    ({"mixers": ("conv", "conv")}, ["mixers", "2 entries", "3 stages"]),
     ({"depth": (2, 4)}, ["depth", "2 entries", "3 stages"]),
     ({"stages": 4, "depth": (2, 4, 5)}, ["depth", "3 entries", "4 stages"]),
     ({"stages": 0}, ["stages", "0", "from 1"]),
     ({"embed_dim": (100, 224, 320)}, ["embed_dim", "[100, 224, 320]", "multiple of 8"]),
-    ({"embed_dim": (128, -1, 320)}, ["embed_dim", "-1", "whole numbers from 1"]),
     ({"depth": (2, 0, 5)}, ["depth", "0", "whole numbers from 1"]),
     ({"patch_size": 5}, ["patch_size", "5", "4, 8, 16"]),
-    ({"patch_size": 32}, ["patch_size", "32", "4, 8, 16"]),
     ({"partial_ratio": 0.0}, ["partial_ratio", "0.0", "above 0"]),
     ({"partial_ratio": 1e-3}, ["partial_ratio", "0.001", "no channel"]),
     ({"single_head": "half"}, ["single_head", "half", "partial, full, bottleneck"]),
     ({"qk_dim": 0}, ["qk_dim", "0", "whole numbers from 1"]),
-    ({"qk_dim": (16, 16)}, ["qk_dim", "2 entries", "3"]),
     ({"mixers": ("multi_head",) * 3, "num_heads": 3}, ["num_heads", "3", "128"]),
     ({"drop_path": 1.0}, ["drop_path", "1.0", "below 1"]),
     ({"partial_ratio": "1/8"}, ["partial_ratio", "1/8", "a number"]),
     ({"stages": "4"}, ["stages", "4", "whole numbers"]),
-    ({"patch_size": "4"}, ["patch_size", "'4'", "4, 8, 16"]),
     ({"qk_dim": 1.5}, ["qk_dim", "1.5", "whole numbers"]),
     ({"stage1": "conv", "mixers": ("single_head",) * 3}, ["stage1", "conv", "mixers"]),
     ({"patch_siez": 4}, ["patch_siez", "did you mean 'patch_size'"]),
@@ -46,11 +42,8 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("changes", "said"), MISTAKES, ids=lambda value: str(value)[:40])
 def test_a_mistake_is_one_error_that_names_field_value_and_what_is_allowed(changes, said):
-    with pytest.raises(ValueError, match=r".") as error:
+    with refusal(*said, error=ValueError):
         resolve_design(**{"name": "s1", **changes})
-    for text in said:
-        assert text in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -82,9 +75,13 @@ def test_table_6_ratios_give_the_widths_of_the_rebuilt_models():
     assert [NAMED["s3_ratio_1_2"].attended(stage) for stage in (1, 2)] == [176, 224]
 
 
-def test_what_a_config_does_not_name_stays_as_in_the_base():
+def test_what_a_config_does_not_name_stays_as_in_the_base_and_it_holds_any_design():
     for name, design in NAMED.items():
         assert DesignConfig(name).resolve() == design
+        for changes in ({}, {"distilled": True}, {"qk_dim": 8}, {"drop_path": 0.1}):
+            changed = dataclasses.replace(design, **changes)
+            found = DesignConfig.from_design(changed).resolve()
+            assert dataclasses.replace(found, image_size=design.image_size) == changed
 
 
 def test_stage1_attention_is_the_kind_of_the_other_stages():
@@ -103,36 +100,31 @@ def test_explicit_lists_override_the_rule_of_the_cube():
 # ---- when two designs are the same network
 
 S1 = resolve_design("s1")
-SAME = {
-    "meant for another size": {"image_size": 128},
-    "stochastic depth": {"drop_path": 0.1},
-    "a second classifier": {"distilled": True},
-    "the ratio as the paper prints it": {"partial_ratio": 1 / 4.67},
-    "one number per stage": {"qk_dim": (16, 16, 16)},
-    "heads, where attention has one": {"num_heads": 8},
-}
-OTHER = {
-    "patch size": {"patch_size": 8},
-    "width": {"embed_dim": (128, 224, 324)},
-    "depth": {"depth": (2, 5, 4)},
-    "mixers": {"mixers": ("single_head",) * 3},
-    "heads": {"mixers": ("conv", "single_head", "multi_head")},
-    "ratio": {"partial_ratio": 1 / 8},
-    "queries": {"qk_dim": (16, 16, 32)},
-    "no local convolution": {"local_conv": False},
-    "bottleneck": {"single_head": "bottleneck"},
-    "full": {"single_head": "full"},
-}
+SAME = [
+    {"image_size": 128},
+    {"drop_path": 0.1},
+    {"distilled": True},
+    {"partial_ratio": 1 / 4.67},  # as the paper prints it
+    {"qk_dim": (16, 16, 16)},
+    {"num_heads": 8},  # attention has one
+]
+OTHER = [
+    {"patch_size": 8},
+    {"embed_dim": (128, 224, 324)},
+    {"depth": (2, 5, 4)},
+    {"mixers": ("single_head",) * 3},
+    {"mixers": ("conv", "single_head", "multi_head")},
+    {"partial_ratio": 1 / 8},
+    {"qk_dim": (16, 16, 32)},
+    {"local_conv": False},
+    {"single_head": "bottleneck"},
+    {"single_head": "full"},
+]
 
 
-@pytest.mark.parametrize("changes", SAME.values(), ids=SAME)
-def test_what_does_not_change_the_network_does_not_count(changes):
-    assert fingerprint(dataclasses.replace(S1, **changes)) == fingerprint(S1)
-
-
-@pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER)
-def test_whatever_changes_the_network_counts(changes):
-    assert fingerprint(dataclasses.replace(S1, **changes)) != fingerprint(S1)
+@pytest.mark.parametrize(("changes", "same"), [*((each, True) for each in SAME), *((each, False) for each in OTHER)])
+def test_just_what_changes_the_network_counts(changes, same):
+    assert (fingerprint(dataclasses.replace(S1, **changes)) == fingerprint(S1)) is same
 
 
 def test_all_of_attention_is_left_out_where_there_is_none():

@@ -1,34 +1,26 @@
 """What the Hub answers: to readers, to writers, and from its large file storage."""
 
-from __future__ import annotations
-
 import base64
 import json
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import yaml
 
-from tests.hub_server.listening import HubError, Request, Response, route
-from tests.hub_server.repos import Account, Commit, Files, Repo, git_hash, is_large, sha256
-
-if TYPE_CHECKING:
-    from tests.hub_server.server import HubServer
+from tests.hub_server.listening import HubError, Response, in_json, route
+from tests.hub_server.repos import Commit, git_hash, is_large, sha256
 
 PUBLIC_IN_A_GATED_REPO = ("README.md", ".gitattributes")
 
 
-def account_of(hub: HubServer, request: Request) -> Account | None:
+def account_of(hub, request):
     """Return whose token the client shows: nobody's where there is none; an unknown one is refused."""
-    if request.token is None:
-        return None
-    if request.token not in hub.accounts:
+    if request.token is not None and request.token not in hub.accounts:
         raise HubError(401, message="Invalid credentials in Authorization header")
-    return hub.accounts[request.token]
+    return hub.accounts.get(request.token)
 
 
-def readable(hub: HubServer, request: Request, kind: str, repo_id: str) -> Repo:
+def readable(hub, request, kind, repo_id):
     """Return a repository that the client may know of; from strangers, a private one is hidden."""
     account, repo = account_of(hub, request), hub.repos.get((kind, repo_id))
     if repo is None or (repo.private and not repo.open_to(account)):
@@ -36,14 +28,14 @@ def readable(hub: HubServer, request: Request, kind: str, repo_id: str) -> Repo:
     return repo
 
 
-def writable(hub: HubServer, request: Request, kind: str, repo_id: str) -> Repo:
+def writable(hub, request, kind, repo_id):
     """Return a repository that the client may write to."""
     repo = readable(hub, request, kind, repo_id)
     check_write(hub, request, repo.owner)
     return repo
 
 
-def check_write(hub: HubServer, request: Request, owner: str) -> None:
+def check_write(hub, request, owner):
     """Refuse a client that may not write to the repositories of `owner`."""
     account = account_of(hub, request)
     if account is None:
@@ -52,14 +44,14 @@ def check_write(hub: HubServer, request: Request, owner: str) -> None:
         raise HubError(403, message=f"You don't have the rights to write to the namespace {owner!r}")
 
 
-def check_gate(hub: HubServer, request: Request, repo: Repo) -> None:
+def check_gate(hub, request, repo):
     """Refuse a client that has not been let into a gated repository."""
     account = account_of(hub, request)
     if repo.gated and not repo.open_to(account):
         raise HubError(403 if account else 401, "GatedRepo", f"Access to {repo.id} is restricted.")
 
 
-def commit_at(repo: Repo, revision: str) -> Commit:
+def commit_at(repo, revision):
     """Return the commit of a revision, or the Hub's refusal."""
     try:
         return repo.at(revision)
@@ -68,59 +60,51 @@ def commit_at(repo: Repo, revision: str) -> Commit:
 
 
 @route("GET", "/api/whoami-v2")
-def whoami(hub: HubServer, request: Request) -> Response:
+def whoami(hub, request):
     account = account_of(hub, request)
     if account is None:
         raise HubError(401, message="Invalid username or password.")
     access = {"displayName": "tests", "role": "write" if account.write else "read"}
     auth = {"type": "access_token", "accessToken": access}
-    return Response.of({"type": "user", "name": account.name, "fullname": account.name, "orgs": [], "auth": auth})
+    return in_json({"type": "user", "name": account.name, "fullname": account.name, "orgs": [], "auth": auth})
 
 
 @route("GET", "/api/{kind}/{repo}")
-def info(hub: HubServer, request: Request, kind: str, repo: str) -> Response:
-    return revision_info(hub, request, kind, repo, "main")
-
-
 @route("GET", "/api/{kind}/{repo}/revision/{revision}")
-def revision_info(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
+def info(hub, request, kind, repo, revision="main"):
     found = readable(hub, request, kind, repo)
     commit = commit_at(found, revision)
     parts = commit.files.get("README.md", b"").decode().split("---\n")
     card = yaml.safe_load(parts[1]) or {} if len(parts) > 2 and not parts[0] else {}
     facts = {"id": repo, "sha": commit.id, "private": found.private, "gated": "manual" if found.gated else False}
     siblings = [{"rfilename": path} for path in commit.files]
-    return Response.of({**facts, "tags": card.get("tags", []), "cardData": card, "siblings": siblings})
+    return in_json({**facts, "tags": card.get("tags", []), "cardData": card, "siblings": siblings})
 
 
 @route("GET", "/api/{kind}/{repo}/tree/{revision}")
-def tree(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
-    return subtree(hub, request, kind, repo, revision, "")
-
-
 @route("GET", "/api/{kind}/{repo}/tree/{revision}/{path}")
-def subtree(hub: HubServer, request: Request, kind: str, repo: str, revision: str, path: str) -> Response:
+def tree(hub, request, kind, repo, revision, path=""):
     commit, path = commit_at(readable(hub, request, kind, repo), revision), path.strip("/")
-    rows = [row for row in _rows(commit.files) if not path or row["path"].startswith(f"{path}/")]
+    rows = [row for row in list_rows(commit.files) if not path or row["path"].startswith(f"{path}/")]
     if path and not rows:
         raise HubError(404, "EntryNotFound")
-    if request.query.get("recursive", "").lower() != "true":
+    if "recursive=true" not in request.target.lower():
         depth = len(PurePosixPath(path).parts) + 1
         rows = [row for row in rows if len(PurePosixPath(row["path"]).parts) == depth]
-    return Response.of(rows)
+    return in_json(rows)
 
 
 @route("POST", "/api/{kind}/{repo}/paths-info/{revision}")
-def paths_info(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
+def paths_info(hub, request, kind, repo, revision):
     commit = commit_at(readable(hub, request, kind, repo), revision)
     wanted = {path.strip("/") for path in parse_qs(request.body.decode()).get("paths", [])}
-    return Response.of([row for row in _rows(commit.files) if row["path"] in wanted])
+    return in_json([row for row in list_rows(commit.files) if row["path"] in wanted])
 
 
-def _rows(files: Files) -> list[dict[str, Any]]:
+def list_rows(files):
     """Return every folder and file as the Hub lists them."""
     folders = sorted({str(parent) for path in files for parent in PurePosixPath(path).parents} - {"."})
-    rows: list[dict[str, Any]] = [{"type": "directory", "oid": git_hash(b""), "size": 0, "path": n} for n in folders]
+    rows = [{"type": "directory", "oid": git_hash(b""), "size": 0, "path": name} for name in folders]
     for path, content in files.items():
         rows.append({"type": "file", "path": path, "oid": git_hash(content), "size": len(content)})
         if is_large(path, content):
@@ -129,22 +113,20 @@ def _rows(files: Files) -> list[dict[str, Any]]:
 
 
 @route("GET", "/api/{kind}/{repo}/refs")
-def refs(hub: HubServer, request: Request, kind: str, repo: str) -> Response:
-    found = readable(hub, request, kind, repo)
-    branches = [
-        {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit} for name, commit in found.branches.items()
-    ]
-    return Response.of({"branches": branches, "tags": [], "converts": []})
+def refs(hub, request, kind, repo):
+    found = readable(hub, request, kind, repo).branches.items()
+    branches = [{"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit} for name, commit in found]
+    return in_json({"branches": branches, "tags": [], "converts": []})
 
 
 @route("GET", "/api/{kind}/{repo}/auth-check")
-def auth_check(hub: HubServer, request: Request, kind: str, repo: str) -> Response:
+def auth_check(hub, request, kind, repo):
     check_gate(hub, request, readable(hub, request, kind, repo))
-    return Response.of({})
+    return in_json({})
 
 
 @route("GET", "/{prefix}{repo}/resolve/{revision}/{path}")
-def resolve(hub: HubServer, request: Request, prefix: str, repo: str, revision: str, path: str) -> Response:
+def resolve(hub, request, prefix, repo, revision, path):
     """Answer with a file; one of the large file storage by way of its address there, as on the Hub."""
     found = readable(hub, request, prefix.strip("/") or "models", repo)
     commit = commit_at(found, revision)
@@ -163,45 +145,49 @@ def resolve(hub: HubServer, request: Request, prefix: str, repo: str, revision: 
 
 
 @route("POST", "/api/repos/create")
-def create(hub: HubServer, request: Request) -> Response:
+def create(hub, request):
     asked, account = request.json(), account_of(hub, request)
     kind, owner = f"{asked.get('type', 'model')}s", asked.get("organization") or (account.name if account else "")
     check_write(hub, request, owner)
     name = f"{owner}/{asked['name']}"
-    url = f"{hub.url}/{'' if kind == 'models' else 'datasets/'}{name}"
     if (kind, name) in hub.repos:
-        return Response.of({"error": f"You already created this {kind[:-1]} repo: {name}", "url": url}, 409)
-    hub.create(name, kind, _private(asked))
-    return Response.of({"url": url, "name": name, "id": name})
+        error = f"You already created this {kind[:-1]} repo: {name}"
+        return in_json({"error": error, "url": page(hub, kind, name)}, 409)
+    hub.create(name, kind, is_private(asked))
+    return in_json({"url": page(hub, kind, name), "name": name, "id": name})
+
+
+def page(hub, kind, repo):
+    return f"{hub.url}/{'' if kind == 'models' else 'datasets/'}{repo}"
 
 
 @route("PUT", "/api/{kind}/{repo}/settings")
-def settings(hub: HubServer, request: Request, kind: str, repo: str) -> Response:
+def settings(hub, request, kind, repo):
     found = writable(hub, request, kind, repo)
-    found.private = _private(request.json())
-    return Response.of({"private": found.private})
+    found.private = is_private(request.json())
+    return in_json({"private": found.private})
 
 
-def _private(asked: dict[str, Any]) -> bool:
+def is_private(asked):
     return asked.get("visibility") == "private" or bool(asked.get("private"))
 
 
 @route("POST", "/api/validate-yaml")
-def validate_yaml(hub: HubServer, request: Request) -> Response:
-    return Response.of({"errors": [], "warnings": []})
+def validate_yaml(hub, request):
+    return in_json({"errors": [], "warnings": []})
 
 
 @route("POST", "/api/{kind}/{repo}/branch/{revision}")
-def create_branch(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
+def create_branch(hub, request, kind, repo, revision):
     found = writable(hub, request, kind, repo)
     if revision in found.branches:
         raise HubError(409, message=f"Reference already exists: refs/heads/{revision}")
     found.branches[revision] = found.branches["main"]
-    return Response.of({})
+    return in_json({})
 
 
 @route("POST", "/api/{kind}/{repo}/preupload/{revision}")
-def preupload(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
+def preupload(hub, request, kind, repo, revision):
     """Answer how each file is to be uploaded, and which of them the repository has already."""
     files = commit_at(writable(hub, request, kind, repo), revision).files
     rows = []
@@ -209,11 +195,11 @@ def preupload(hub: HubServer, request: Request, kind: str, repo: str, revision: 
         path, large = file["path"], is_large(file["path"], base64.b64decode(file["sample"]))
         known = {"oid": (sha256 if large else git_hash)(files[path])} if path in files else {}
         rows.append({"path": path, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False, **known})
-    return Response.of({"files": rows})
+    return in_json({"files": rows})
 
 
 @route("POST", "/api/{kind}/{repo}/commit/{revision}")
-def commit(hub: HubServer, request: Request, kind: str, repo: str, revision: str) -> Response:
+def commit(hub, request, kind, repo, revision):
     """Do all operations or none: the branch moves only once the last of them is done."""
     found = writable(hub, request, kind, repo)
     header, *operations = [json.loads(line) for line in request.body.splitlines()]
@@ -223,13 +209,12 @@ def commit(hub: HubServer, request: Request, kind: str, repo: str, revision: str
             raise HubError(412, message="A commit has happened since. Please refresh and try again.")
         files = dict(parent.files)
         for operation in operations:
-            _apply(hub, files, operation["key"], operation["value"])
+            change(hub, files, operation["key"], operation["value"])
         made = found.add(Commit(files, header["value"]["summary"], parent.id), revision)
-    url = f"{hub.url}/{'' if kind == 'models' else 'datasets/'}{repo}/commit/{made.id}"
-    return Response.of({"success": True, "commitOid": made.id, "commitUrl": url})
+    return in_json({"success": True, "commitOid": made.id, "commitUrl": f"{page(hub, kind, repo)}/commit/{made.id}"})
 
 
-def _apply(hub: HubServer, files: Files, key: str, value: dict[str, Any]) -> None:
+def change(hub, files, key, value):
     path = value["path"]
     if key == "file":
         files[path] = base64.b64decode(value["content"])
@@ -242,21 +227,18 @@ def _apply(hub: HubServer, files: Files, key: str, value: dict[str, Any]) -> Non
 
 
 @route("POST", "/{prefix}{repo}\\.git/info/lfs/objects/batch")
-def batch(hub: HubServer, request: Request, prefix: str, repo: str) -> Response:
+def batch(hub, request, prefix, repo):
     """Answer where to upload which of the files; those that are there already need none."""
     writable(hub, request, prefix.strip("/") or "models", repo)
-
-    def instructions(file: dict[str, Any]) -> dict[str, Any]:
-        row = {"oid": file["oid"], "size": file["size"]}
-        if file["oid"] in hub.storage:
-            return row
-        return row | {"actions": {"upload": {"href": f"{hub.storage_url}/{file['oid']}"}}}
-
-    return Response.of({"transfer": "basic", "objects": [instructions(file) for file in request.json()["objects"]]})
+    rows = [{"oid": file["oid"], "size": file["size"]} for file in request.json()["objects"]]
+    for row in rows:
+        if row["oid"] not in hub.storage:
+            row["actions"] = {"upload": {"href": f"{hub.storage_url}/{row['oid']}"}}
+    return in_json({"transfer": "basic", "objects": rows})
 
 
 @route("PUT", "/storage/{oid}")
-def upload(hub: HubServer, request: Request, oid: str) -> Response:
+def upload(hub, request, oid):
     if sha256(request.body) != oid:
         raise HubError(400, message="The content does not have the hash that it was announced with")
     hub.storage[oid] = request.body
@@ -264,6 +246,6 @@ def upload(hub: HubServer, request: Request, oid: str) -> Response:
 
 
 @route("GET", "/storage/{oid}")
-def download(hub: HubServer, request: Request, oid: str) -> Response:
+def download(hub, request, oid):
     """Answer without a token, from another host than the Hub's."""
     return Response(hub.storage[oid], {"ETag": f'"{oid}"', "Accept-Ranges": "bytes"})

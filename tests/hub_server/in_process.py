@@ -4,13 +4,9 @@ The clients read their environment when they are imported. So `reserve`, which i
 sets `HF_ENDPOINT` to it. Nobody listens there until a test starts its Hub.
 """
 
-from __future__ import annotations
-
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +15,7 @@ from tests.hub_server.server import HubServer
 _LOCAL = "127.0.0.1,localhost"
 
 
-def reserve() -> socket.socket:
+def reserve():
     """Set the environment of the clients; the socket holds the port, but does not listen."""
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that a Hub can listen there
@@ -31,7 +27,7 @@ def reserve() -> socket.socket:
 
 
 @contextmanager
-def online(held: socket.socket, folder: Path) -> Iterator[HubServer]:
+def online(held, folder):
     """A Hub at the reserved port, spoken to with the token of `user` and with a cache of its own in `folder`."""
     with HubServer(held.getsockname()[1]) as hub, pytest.MonkeyPatch.context() as patch:
         patch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
@@ -41,7 +37,7 @@ def online(held: socket.socket, folder: Path) -> Iterator[HubServer]:
     forget()
 
 
-def configure(patch: pytest.MonkeyPatch, *, offline: bool, cache: Path) -> None:
+def configure(patch, *, offline, cache):
     """What HF_HUB_OFFLINE and HF_HOME would set, in a process that has imported the clients already."""
     import datasets.config
     from huggingface_hub import constants
@@ -54,7 +50,7 @@ def configure(patch: pytest.MonkeyPatch, *, offline: bool, cache: Path) -> None:
     forget()
 
 
-def forget() -> None:
+def forget():
     """Forget what a new process would not know: connections, listings, and whether the Hub can be reached."""
     from huggingface_hub import HfFileSystem, close_session
 

@@ -1,21 +1,14 @@
 """HTTP: connections, requests and responses, ranges, and what goes wrong on demand."""
 
-from __future__ import annotations
-
 import json
 import re
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlsplit
-
-if TYPE_CHECKING:
-    from tests.hub_server.server import HubServer
+from urllib.parse import unquote, urlsplit
 
 
 @dataclass(frozen=True)
@@ -28,21 +21,16 @@ class Request:
     body: bytes
 
     @property
-    def path(self) -> str:
+    def path(self):
         """The path, still quoted."""
         return urlsplit(self.target).path
 
     @property
-    def query(self) -> dict[str, str]:
-        """The last value of each parameter."""
-        return {name: values[-1] for name, values in parse_qs(urlsplit(self.target).query).items()}
-
-    @property
-    def token(self) -> str | None:
+    def token(self):
         """The token that the client shows."""
         return self.headers.get("authorization", "").removeprefix("Bearer ") or None
 
-    def json(self) -> Any:
+    def json(self):
         """Return the body."""
         return json.loads(self.body or b"{}")
 
@@ -55,26 +43,23 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
     status: int = 200
 
-    @classmethod
-    def of(cls, data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-        """Return an answer in JSON."""
-        return cls(json.dumps(data).encode(), {"Content-Type": "application/json", **(headers or {})}, status)
+
+def in_json(data, status=200, headers=None):
+    """Return an answer in JSON."""
+    return Response(json.dumps(data).encode(), {"Content-Type": "application/json", **(headers or {})}, status)
 
 
 class HubError(Exception):
     """An answer other than 200, as the Hub words it: the reason in the headers and in the body."""
 
-    def __init__(
-        self, status: int, code: str = "", message: str = "", headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, status, code="", message="", headers=None):
         super().__init__(code or message)
         message = message or code
         reasons = {"X-Error-Message": message} | ({"X-Error-Code": code} if code else {})
-        self.response = Response.of({"error": message}, status, {**reasons, **(headers or {})})
+        self.response = in_json({"error": message}, status, {**reasons, **(headers or {})})
 
 
-Answering = Callable[..., Response]
-_ROUTES: list[tuple[str, re.Pattern[str], Answering]] = []
+_ROUTES = []
 _PARTS = {
     "{repo}": r"(?P<repo>[^/]+(?:/[^/]+)?)",
     "{kind}": r"(?P<kind>models|datasets)",
@@ -85,19 +70,19 @@ _PARTS = {
 }
 
 
-def route(method: str, path: str) -> Callable[[Answering], Answering]:
+def route(method, path):
     """Have a function answer these requests: `f(hub, request, **parts)`, the parts being those in braces."""
     for name, pattern in _PARTS.items():
         path = path.replace(name, pattern)
 
-    def register(function: Answering) -> Answering:
+    def register(function):
         _ROUTES.append((method, re.compile(path), function))
         return function
 
     return register
 
 
-def answer(hub: HubServer, request: Request) -> Response:
+def answer(hub, request):
     """Return what the Hub answers."""
     method = "GET" if request.method == "HEAD" else request.method
     for wanted, pattern, function in _ROUTES:
@@ -116,39 +101,38 @@ class Listener(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, hub: HubServer, port: int) -> None:
+    def __init__(self, hub, port):
         super().__init__(("127.0.0.1", port), type("Handler", (_Handler,), {"hub": hub}))
-        self._open: set[socket.socket] = set()
+        self._open = set()
 
-    def start(self) -> None:
+    def start(self):
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
-    def stop(self) -> None:
+    def stop(self):
         self.shutdown()
         self.server_close()
         for connection in list(self._open):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def process_request(self, request, client_address):  # type: ignore[no-untyped-def]
+    def process_request(self, request, client_address):
         self._open.add(request)
         super().process_request(request, client_address)
 
-    def shutdown_request(self, request):  # type: ignore[no-untyped-def]
+    def shutdown_request(self, request):
         self._open.discard(request)
         super().shutdown_request(request)
 
-    def handle_error(self, request, client_address) -> None:  # type: ignore[no-untyped-def]
+    def handle_error(self, request, client_address):
         """Print nothing where a client has hung up, which is part of the tests."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    hub: HubServer
     protocol_version = "HTTP/1.1"
 
-    def handle_any(self) -> None:
+    def handle_any(self):
         """Answer, or fail as a test has asked for."""
         with self.hub.lock:
             line = f"{self.command} {self.path}"
@@ -172,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = handle_any
 
-    def _answer(self) -> Response:
+    def _answer(self):
         """Answer; of a file, give the part that the client asks for."""
         request = self._request()
         response = answer(self.hub, request)
@@ -184,13 +168,13 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {**response.headers, "Content-Range": f"bytes {start}-{end}/{whole}"}
         return Response(response.body[start : end + 1], headers, 206)
 
-    def _request(self) -> Request:
+    def _request(self):
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, self.path, headers, self._body())
         self.hub.requests.append(request)
         return request
 
-    def _body(self) -> bytes:
+    def _body(self):
         if self.headers.get("Transfer-Encoding") != "chunked":
             length = int(self.headers.get("Content-Length", 0))
             body = self.rfile.read(length)
@@ -204,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return body
 
-    def _send(self, response: Response, half: bool = False) -> None:
+    def _send(self, response, half=False):
         self.send_response(response.status)
         for name, value in {**response.headers, "Content-Length": str(len(response.body))}.items():
             self.send_header(name, value)
@@ -212,5 +196,5 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(response.body[: len(response.body) // 2] if half else response.body)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_):
         """Print nothing: the tests' output is theirs."""

@@ -1,12 +1,8 @@
 """Repositories with their history: commits, branches, and who may read and write."""
 
-from __future__ import annotations
-
 import hashlib
 import uuid
 from dataclasses import dataclass, field
-
-Files = dict[str, bytes]
 
 _LARGE = (".arrow", ".bin", ".ckpt", ".onnx", ".parquet", ".pt", ".pth", ".safetensors")
 _ATTRIBUTES = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in _LARGE).encode()
@@ -24,7 +20,7 @@ class Account:
 class Commit:
     """All files of a repository after one commit."""
 
-    files: Files
+    files: dict[str, bytes]
     message: str = ""
     parent: str | None = None
     id: str = field(default_factory=lambda: hashlib.sha1(uuid.uuid4().bytes).hexdigest())
@@ -41,51 +37,51 @@ class Repo:
     branches: dict[str, str] = field(default_factory=dict)
     members: set[str] = field(default_factory=set)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         self.add(Commit({".gitattributes": _ATTRIBUTES}, "initial commit"))
 
     @property
-    def owner(self) -> str:
+    def owner(self):
         """The name before the slash."""
         return self.id.split("/")[0]
 
     @property
-    def files(self) -> Files:
+    def files(self):
         """The files on `main`."""
         return self.at("main").files
 
-    def at(self, revision: str) -> Commit:
+    def at(self, revision):
         """Return the commit of a branch or a hash; raises `KeyError`."""
         return self.commits[self.branches.get(revision, revision)]
 
-    def add(self, commit: Commit, branch: str = "main") -> Commit:
+    def add(self, commit, branch="main"):
         """Put a commit on a branch, in one step."""
         self.commits[commit.id] = commit
         self.branches[branch] = commit.id
         return commit
 
-    def history(self) -> list[Commit]:
+    def history(self):
         """Return the commits on `main`, newest first."""
         found = [self.at("main")]
         while found[-1].parent is not None:
             found.append(self.commits[found[-1].parent])
         return found
 
-    def open_to(self, account: Account | None) -> bool:
+    def open_to(self, account):
         """Return true for the owner and for who has been let in."""
         return account is not None and account.name in {self.owner, *self.members}
 
 
-def is_large(path: str, sample: bytes) -> bool:
+def is_large(path, sample):
     """Return true for a file of the large file storage: by its name, or because it is not text."""
     return path.endswith(_LARGE) or b"\0" in sample[:512]
 
 
-def sha256(content: bytes) -> str:
+def sha256(content):
     """Return the hash by which the large file storage knows a file."""
     return hashlib.sha256(content).hexdigest()
 
 
-def git_hash(content: bytes) -> str:
+def git_hash(content):
     """Return the hash by which git knows a file."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -1,20 +1,17 @@
 """The server: accounts, repositories, errors on demand, and the environment for its clients."""
 
-from __future__ import annotations
-
 import os
 import re
 import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.hub_server import endpoints  # noqa: F401  (they register what they answer)
-from tests.hub_server.listening import Listener, Request
-from tests.hub_server.repos import Account, Commit, Files, Repo, sha256
+from tests.hub_server.listening import Listener
+from tests.hub_server.repos import Account, Commit, Repo, sha256
 
-_OF_THE_USER = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
+_OF_THE_USER = ("HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 
 
 @dataclass
@@ -33,7 +30,7 @@ class Fault:
     reached: threading.Event = field(default_factory=threading.Event)
     """Set once it has struck."""
 
-    def strikes(self, request: str) -> bool:
+    def strikes(self, request):
         """Return true if this request is to fail, and count it."""
         if self.times <= 0 or not re.search(self.path, request):
             return False
@@ -45,12 +42,12 @@ class Fault:
 class HubServer:
     """A Hub of its own, empty at first; its account `user` owns the repositories `user/...`."""
 
-    def __init__(self, port: int = 0) -> None:
-        self.repos: dict[tuple[str, str], Repo] = {}  # by kind (`models`, `datasets`) and id
-        self.storage: dict[str, bytes] = {}
-        self.accounts: dict[str, Account] = {}
-        self.faults: list[Fault] = []
-        self.requests: list[Request] = []  # what clients asked, in order
+    def __init__(self, port=0):
+        self.repos = {}  # by kind (`models`, `datasets`) and id
+        self.storage = {}  # contents by their hashes
+        self.accounts = {}  # by their tokens
+        self.faults = []
+        self.requests = []  # what clients asked, in order
         self.lock = threading.Lock()
         self.closing = threading.Event()
         self.token = self.account("user")
@@ -59,68 +56,59 @@ class HubServer:
         self.storage_url = f"http://localhost:{self._listener.server_port}/storage"  # another host, as on the Hub
         self._home = tempfile.TemporaryDirectory(prefix="hub_client_")
 
-    def __enter__(self) -> HubServer:
+    def __enter__(self):
         self._listener.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.stop()
         self._home.cleanup()
 
-    def stop(self) -> None:
+    def stop(self):
         """Answer nobody any more, as when the Hub can't be reached; connections are closed."""
         if not self.closing.is_set():
             self.closing.set()
             self._listener.stop()
 
-    def account(self, name: str, write: bool = True) -> str:
+    def account(self, name, write=True):
         """Return a token of an account."""
         token = f"hf_{name}{'' if write else '_read'}"
         self.accounts[token] = Account(name, write)
         return token
 
-    def create(self, repo_id: str, kind: str = "models", private: bool = False) -> Repo:
+    def create(self, repo_id, kind="models", private=False):
         """Return a repository, which is made if needed."""
         return self.repos.setdefault((kind, repo_id), Repo(repo_id, private))
 
-    def commit(
-        self, repo_id: str, files: Files, kind: str = "datasets", branch: str = "main", gated: bool = False
-    ) -> str:
+    def commit(self, repo_id, files, kind="datasets", branch="main", gated=False):
         """Put these files, and no others, on a branch of a repository, which is made if needed; returns the hash."""
         repo = self.create(repo_id, kind)
         repo.gated = gated
         self.storage |= {sha256(content): content for content in files.values()}
         return repo.add(Commit(dict(files), "by a test", repo.branches.get(branch)), branch).id
 
-    def repo(self, repo_id: str, kind: str = "models") -> Repo:
+    def repo(self, repo_id, kind="models"):
         """Return a repository: its `files`, `private`, `branches`, `history()`."""
         return self.repos[kind, repo_id]
 
-    def fail(self, status: int, path: str = "", times: int = 1, headers: Mapping[str, str] | None = None) -> Fault:
+    def fail(self, status, path="", times=1, headers=None):
         """Answer the next requests whose `METHOD /path` matches the expression `path` with this status."""
         return self._add(Fault(path, status, times=times, headers=headers or {}))
 
-    def stall(self, path: str = "", times: int = 1) -> Fault:
-        """Never answer the next requests that match; `fault.reached` says when there is one."""
-        return self._add(Fault(path, times=times))
+    def stall(self, path):
+        """Never answer the next request that matches; `fault.reached` is set when there is one."""
+        return self._add(Fault(path))
 
-    def cut(self, path: str = "", times: int = 1) -> Fault:
+    def cut(self, path, times=1):
         """Close the connection of the next requests that match, in the middle of the upload or of the answer."""
         return self._add(Fault(path, cut=True, times=times))
 
-    def _add(self, fault: Fault) -> Fault:
+    def _add(self, fault):
         self.faults.append(fault)
         return fault
 
-    def environment(self, home: Path | None = None, token: str | None = None) -> dict[str, str]:
-        """Return the environment for a process that is a client of this Hub.
-
-        Args:
-            home: Where it keeps its cache; a folder of this server's by default.
-            token: What it shows: that of `user` by default, an empty text for none.
-        """
-        own = {"HF_ENDPOINT": self.url, "HF_HOME": str(home or self._home.name), "HF_HUB_DISABLE_XET": "1"}
+    def environment(self):
+        """Return the environment for a process that is a client of this Hub, with the token of `user`."""
+        own = {"HF_ENDPOINT": self.url, "HF_HOME": self._home.name, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": self.token}
         own |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1,localhost"}
-        env = {name: value for name, value in os.environ.items() if name not in _OF_THE_USER}
-        token = self.token if token is None else token
-        return env | own | ({"HF_TOKEN": token} if token else {})
+        return {name: value for name, value in os.environ.items() if name not in _OF_THE_USER} | own

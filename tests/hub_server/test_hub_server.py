@@ -1,17 +1,7 @@
-"""The Hub of the tests speaks the protocol of the real clients, and fails on demand."""
+"""The Hub of the tests speaks the real clients' protocol and fails on demand; datasets: tests/data/test_hub.py."""
 
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, load_dataset
-from huggingface_hub import HfApi, constants, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from PIL import Image as PILImage
+from huggingface_hub import HfApi, constants, errors, hf_hub_download
 
 from shvit_pl.hub_errors import hub_reachable
 from tests.hub_server import in_process
@@ -43,14 +33,14 @@ def test_only_the_owner_with_a_token_that_writes_may_write_and_see_what_is_priva
     HfApi().create_repo("user/model", private=True)
     assert hub.repo("user/model").private
     for token, error in ((False, "401"), ("hf_nobody", "401"), (hub.account("user", write=False), "403")):
-        with pytest.raises(HfHubHTTPError, match=error):
+        with pytest.raises(errors.HfHubHTTPError, match=error):
             push(folder, token=token)
     for token in (False, hub.account("stranger")):
-        with pytest.raises(RepositoryNotFoundError):
+        with pytest.raises(errors.RepositoryNotFoundError):
             HfApi(token=token).model_info("user/model")
     HfApi().update_repo_settings("user/model", private=False)
     assert HfApi(token=False).model_info("user/model").private is False
-    with pytest.raises(HfHubHTTPError, match="403"):
+    with pytest.raises(errors.HfHubHTTPError, match="403"):
         HfApi().create_repo("other/model")
 
 
@@ -70,9 +60,9 @@ def test_a_folder_is_one_commit_on_its_branch_and_what_has_not_changed_is_not_se
     push(folder, path_in_repo="more", revision="v1", delete_patterns="*")
     assert pushed(repo) == FILES
     assert {"more/README.md", "more/model.safetensors"} < set(HfApi().list_repo_files("user/model", revision="v1"))
-    with pytest.raises(RevisionNotFoundError):
+    with pytest.raises(errors.RevisionNotFoundError):
         push(folder, revision="v2")
-    with pytest.raises(HfHubHTTPError, match="412"):
+    with pytest.raises(errors.HfHubHTTPError, match="412"):
         HfApi().upload_file(
             path_or_fileobj=b"a", path_in_repo="a", repo_id="user/model", parent_commit=repo.history()[1].id
         )
@@ -92,13 +82,13 @@ def test_files_come_whole_from_the_storage_without_the_token_and_once(hub, tmp_p
     hub.commit("user/model", {"README.md": b"another"}, kind="models")
     hf_hub_download("user/model", "model.safetensors", revision=first)
     assert len(gets(hub, "storage")) == 2
-    with pytest.raises(EntryNotFoundError):
+    with pytest.raises(errors.EntryNotFoundError):
         hf_hub_download("user/model", "missing.txt")
     hub.stop()
     in_process.forget()
     assert not hub_reachable()
     assert hf_hub_download("user/model", "model.safetensors", revision=first)
-    with pytest.raises(LocalEntryNotFoundError):
+    with pytest.raises(errors.LocalEntryNotFoundError):
         hf_hub_download("user/model", "missing.txt")
 
 
@@ -107,32 +97,13 @@ def test_a_gated_repository_says_that_it_is_but_gives_no_files(hub, tmp_path):
     for token, status in ((False, 401), (hub.account("stranger"), 403)):
         api = HfApi(token=token)
         assert api.model_info("user/gated").gated == "manual"
-        with pytest.raises(GatedRepoError) as error:
+        with pytest.raises(errors.GatedRepoError) as error:
             api.auth_check("user/gated")
         assert error.value.response.status_code == status
-        with pytest.raises(GatedRepoError):
+        with pytest.raises(errors.GatedRepoError):
             api.hf_hub_download("user/gated", "a.txt", local_dir=tmp_path)
     hub.repo("user/gated").members.add("stranger")
     HfApi(token=hub.account("stranger")).auth_check("user/gated")
-
-
-def pictures(count):
-    images = [PILImage.new("RGB", (8, 8), (number, 0, 0)) for number in range(count)]
-    features = Features({"image": Image(), "label": ClassLabel(names=["red", "blue"])})
-    return Dataset.from_dict({"image": images, "label": [n % 2 for n in range(count)]}, features=features)
-
-
-def test_a_dataset_goes_to_the_hub_and_back_also_as_a_stream_and_by_its_revision(hub):
-    DatasetDict(train=pictures(12), test=pictures(4)).push_to_hub("user/pictures")
-    old = hub.repo("user/pictures", "datasets").branches["main"]
-    DatasetDict(train=pictures(3)).push_to_hub("user/pictures", revision="small")
-    assert {split: len(part) for split, part in load_dataset("user/pictures").items()} == {"train": 12, "test": 4}
-    for stream in (True, False):
-        rows = load_dataset("user/pictures", split="train", streaming=stream)
-        assert [row["image"].getpixel((0, 0))[0] for row in rows] == list(range(12))
-        assert rows.features["label"].names == ["red", "blue"]
-    assert len(load_dataset("user/pictures", revision="small", split="train")) == 3
-    assert len(load_dataset("user/pictures", revision=old, split="train")) == 12
 
 
 def test_it_fails_as_often_as_it_is_asked_to(hub, folder):
@@ -140,7 +111,7 @@ def test_it_fails_as_often_as_it_is_asked_to(hub, folder):
     faults = [hub.fail(403, "POST .*/commit/"), hub.cut("PUT /storage")]
     faults.append(hub.fail(429, "preupload", headers={"RateLimit": '"api";r=0;t=0'}))
     faults.append(hub.fail(503, "objects/batch", headers={"Retry-After": "0"}))
-    with pytest.raises(HfHubHTTPError, match="403"):
+    with pytest.raises(errors.HfHubHTTPError, match="403"):
         push(folder)
     assert len(repo.history()) == 1
     push(folder)  # which repeats by itself what is worth it

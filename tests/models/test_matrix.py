@@ -8,7 +8,7 @@ import torch
 from shvit_pl.designs.named import NAMED
 from shvit_pl.models import create_model
 from tests.conftest import perturb_
-from tests.designs.bases import CUBE_BASES
+from tests.designs import CUBE_BASES
 
 CUBE = [
     {"patch_size": patch_size, "stages": stages, "stage1": stage1}

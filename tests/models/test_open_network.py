@@ -9,12 +9,11 @@ import torch
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 
-from shvit_pl.errors import UserError
 from shvit_pl.hub.upload import save_weights
 from shvit_pl.models import create_model
 from shvit_pl.models.open_network import open_network
 from shvit_pl.runs.folder import FinishedRun
-from tests.conftest import perturb_
+from tests.conftest import perturb_, refusal
 from tests.hub.runs import edit, network
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -37,10 +36,8 @@ def test_a_run_or_its_checkpoint_gives_the_weights_asked_for_or_those_it_monitor
     shutil.copytree(run, tmp_path / "monitored")
     edit(tmp_path / "monitored" / "summary.json", monitor="val/acc1_ema")
     for name, averaged, weights in (
-        (str(run), None, "trained"),
-        (str(best), False, "trained"),
-        (str(best), True, "averaged"),
-        ("monitored", None, "averaged"),
+        *((str(run), None, "trained"), (str(best), False, "trained")),
+        *((str(best), True, "averaged"), ("monitored", None, "averaged")),
     ):
         opened = open_network(name, averaged)
         assert_same(opened.model, average if weights == "averaged" else plain)
@@ -102,7 +99,6 @@ def folder(tmp_path_factory, run):
     torch.save({"epoch": 3}, root / "empty.pth")
     torch.save({"state_dict": resnet.state_dict()}, root / "foreign.ckpt")
     whole = run / "checkpoints" / "best.ckpt"
-    (root / "cut.ckpt").write_bytes(whole.read_bytes()[:20_000])
     content = torch.load(whole, weights_only=True)
     content["hyper_parameters"]["ema"]["decay"] = 0
     torch.save(content, root / "plain.ckpt")
@@ -138,10 +134,8 @@ def folder(tmp_path_factory, run):
         ("timm:test_resnet", {"weights": "none.safetensors"}, ["not weights of 'test_resnet'", "fc.weight"]),
         ("timm:test_resnet", {"weights": "resnet.safetensors", "averaged": True}, ["no averaged weights"]),
         ("user/repo", {}, ["Hub cannot be reached"]),
-        ("hf-hub:user/repo@", {}, ["Hub cannot be reached"]),
         ("https://hub/model", {}, ["addresses are not fetched"]),
         ("./nowhere", {}, ["no such file or folder"]),
-        ("runs/s1/version_7", {}, ["no such file or folder"]),
         ("nowhere.ckpt", {}, ["no such file or folder"]),
         ("runs", {}, ["a folder of runs", "version_0"]),
         ("run", {}, ["a folder without weights", "checkpoints/best.ckpt"]),
@@ -152,7 +146,6 @@ def folder(tmp_path_factory, run):
         ("saved", {"weights": "resnet.safetensors"}, ["belongs to a model of timm"]),
         ("resnet.safetensors", {}, ["doesn't name its network"]),
         ("text.ckpt", {}, ["not a whole checkpoint", "can't be read"]),
-        ("cut.ckpt", {}, ["not a whole checkpoint", "can't be read"]),
         ("foreign.ckpt", {}, ["not a whole checkpoint", "hyper_parameters"]),
         ("other_design.ckpt", {"averaged": False}, ["these weights are of another design"]),
         ("plain.ckpt", {"averaged": True}, ["no averaged weights"]),
@@ -161,10 +154,6 @@ def folder(tmp_path_factory, run):
 )
 def test_a_mistake_is_one_message_with_what_is_wrong(name, settings, parts, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    with pytest.raises(UserError) as refusal:
+    named = [] if "averaged" in settings else [repr(settings.get("weights", name))]
+    with refusal(*parts, *named):
         open_network(name, **settings)
-    message = str(refusal.value)
-    assert all(part in message for part in parts), message
-    assert repr(settings.get("weights", name)) in message or "averaged" in message
-    assert "\n" not in message
-    assert len(message) < 600

@@ -17,10 +17,16 @@ def tiny(**changes):
     return perturb_(create_model("tiny", num_classes=10, **changes)).eval()
 
 
-@pytest.mark.parametrize(("name", "timm_name"), TIMM_NAMES.items())
+ATTENTION = {"types": ("s", "s", "s"), "partial_dim": (27, 48, 68)}
+PAIRS = [*((name, {}, timm_name, {}) for name, timm_name in TIMM_NAMES.items())]
+PAIRS.append(("s1", {"stage1": "attention"}, "shvit_s1", ATTENTION))
+
+
+@pytest.mark.parametrize(("name", "changes", "timm_name", "options"), PAIRS, ids=str)
 @torch.no_grad()
-def test_weights_travel_both_ways_and_outputs_equal_timms(name, timm_name):
-    ours, theirs = perturb_(create_model(name)).eval(), timm.create_model(timm_name).eval()
+def test_weights_travel_both_ways_and_outputs_equal_timms(name, changes, timm_name, options):
+    ours = perturb_(create_model(name, **changes)).eval()
+    theirs = timm.create_model(timm_name, **options).eval()
     image = torch.randn(2, 3, ours.design.image_size, ours.design.image_size)
     theirs.load_state_dict(ours.state_dict(), strict=True)
     expected = theirs(image)
@@ -28,15 +34,6 @@ def test_weights_travel_both_ways_and_outputs_equal_timms(name, timm_name):
     torch.testing.assert_close(ours(image), expected, rtol=0, atol=1e-5)
     perturb_(theirs, seed=1)
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    torch.testing.assert_close(ours(image), theirs(image), rtol=0, atol=1e-5)
-
-
-@torch.no_grad()
-def test_attention_in_stage_1_equals_timms():
-    ours = perturb_(create_model("s1", stage1="attention", num_classes=10)).eval()
-    theirs = timm.create_model("shvit_s1", num_classes=10, types=("s", "s", "s"), partial_dim=(27, 48, 68)).eval()
-    theirs.load_state_dict(ours.state_dict(), strict=True)
-    image = torch.randn(1, 3, 128, 128)
     torch.testing.assert_close(ours(image), theirs(image), rtol=0, atol=1e-5)
 
 

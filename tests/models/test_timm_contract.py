@@ -28,23 +28,22 @@ def build(changes, **options):
     return perturb_(timm.create_model("shvit_pl", num_classes=7, **changes, **options)).eval()
 
 
-@every_design
-@torch.no_grad()
-def test_symbolic_tracing_and_scripting_keep_the_outputs(changes):
-    model = build(changes)
-    expected, traced = model(IMAGES), torch.fx.symbolic_trace(model)
-    assert expected.std() > 0.1
-    for other in (traced, torch.jit.script(model), torch.jit.script(traced)):
-        torch.testing.assert_close(other(IMAGES), expected, rtol=1e-5, atol=1e-6)
-
-
-@every_design
-def test_a_traced_network_learns_every_weight(changes):
-    model = build(changes).train()
-    traced = torch.fx.symbolic_trace(model)
-    outputs = traced(IMAGES)
+def gradients(model):
+    """The gradients of all weights of a network that trains."""
+    outputs = model(IMAGES)
     torch.cat(outputs if isinstance(outputs, tuple) else (outputs,)).square().sum().backward()
-    assert [name for name, weight in traced.named_parameters() if weight.grad is None] == []
+    return [weight.grad for weight in model.parameters()]
+
+
+@every_design
+def test_symbolic_tracing_and_scripting_keep_the_outputs_and_every_weight_learns(changes):
+    model = build(changes)
+    with torch.no_grad():
+        expected, traced = model(IMAGES), torch.fx.symbolic_trace(model)
+        assert expected.std() > 0.1
+        for other in (traced, torch.jit.script(model), torch.jit.script(traced)):
+            torch.testing.assert_close(other(IMAGES), expected, rtol=1e-5, atol=1e-6)
+    assert all(gradient is not None for gradient in gradients(torch.fx.symbolic_trace(model.train())))
 
 
 @every_design
@@ -86,15 +85,13 @@ def test_intermediates_end_in_the_features_also_with_checkpointing(changes):
 
 
 @every_design
-def test_checkpointing_keeps_outputs_and_gradients(changes):
-    gradients = []
+def test_checkpointing_keeps_gradients_and_statistics(changes):
+    found = []
     for checkpointing in (False, True):
         model = build({**changes, "drop_path": 0.0}).train()
         model.set_grad_checkpointing(checkpointing)
-        outputs = model(IMAGES)
-        torch.cat(outputs if isinstance(outputs, tuple) else (outputs,)).square().sum().backward()
-        gradients.append([weight.grad for weight in model.parameters()])
-    torch.testing.assert_close(*gradients)
+        found.append([*gradients(model), *model.buffers()])
+    torch.testing.assert_close(*found)
 
 
 @every_design

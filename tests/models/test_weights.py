@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from safetensors.torch import save_file
 from shvit_pl import load_weights
 from shvit_pl.models import create_model
 from shvit_pl.models.weights import NoAverageError, read_tensors
-from tests.conftest import perturb_
+from tests.conftest import perturb_, refusal
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 KEYS = json.loads((GOLDEN / "official_state_dict_keys.json").read_text())
@@ -76,11 +78,27 @@ def test_weights_of_another_design_are_refused_and_nothing_is_loaded(other, tmp_
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
 
 
-@pytest.mark.parametrize("source", ["nothing.pth", "text.pth", "user/not-there"])
-def test_a_source_that_cannot_be_read_is_one_clear_error(source, tmp_path):
-    (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(ValueError, match=source):
-        load_weights(create_model("tiny"), source)
+class Program:
+    """Pickled, it is a call: unpickling would make the folder `made`."""
+
+    def __reduce__(self):
+        return os.mkdir, ("made",)
+
+
+def test_a_source_that_cannot_be_read_is_one_clear_error_and_runs_nothing(tmp_path):
+    torch.save({"a": torch.zeros(9)}, "part.ckpt")
+    os.truncate("part.ckpt", 300)
+    contents = {"empty.pth": b"", "text.pth": b"no weights", "part.safetensors": b"\x20\0\0\0\0\0\0\0{"}
+    for name, content in {**contents, "program.pth": pickle.dumps(Program())}.items():
+        (tmp_path / name).write_bytes(content)
+    for name, content in (("list.pth", [1, 2]), ("number.ckpt", {"state_dict": 3}), ("torch.pth", {"m": Program()})):
+        torch.save(content, name)
+    reasons = {path.name: "not a readable file of weights" for path in tmp_path.iterdir()}
+    reasons |= {"nothing.pth": "no such file", ".": "a folder", "": "no such file", "u/name": "Hub cannot be reached"}
+    for source, reason in reasons.items():
+        with refusal(repr(source), reason):
+            load_weights(create_model("tiny"), source)
+    assert not (tmp_path / "made").exists()
 
 
 NETWORK, AVERAGE = ({"a.weight": torch.full((2,), value)} for value in (1.0, 2.0))
