@@ -45,7 +45,7 @@ class PushOptions:
         if not (folder / SWEEP).is_file():
             return FinishedRun.open(folder, self.weights), None
         check_extra("push of a sweep", "sweep")
-        from shvit_pl.sweep.best import best_run
+        from shvit_pl.sweep.finish import best_run
 
         best, choice = best_run(folder)
         return FinishedRun.open(best, self.weights), choice

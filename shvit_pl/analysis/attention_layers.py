@@ -1,7 +1,8 @@
 """The attention layers of a network: finding them, their maps, the similarity of their heads, and ablations."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,10 +29,8 @@ class AttentionLayer:
     """Number of heads."""
     maps: str
     """Path of the module whose output is the attention maps `(..., heads, queries, keys)`."""
-    proj: str
-    """Path of the projection, whose input holds the heads' outputs side by side, from channel 0 on."""
     dim: int
-    """Dimension of the channels in that input: -1 of tokens, 1 of feature maps."""
+    """Dimension in which the input of its `proj` holds the heads' channels side by side: -1 of tokens, else 1."""
     width: int
     """Channels per head."""
 
@@ -42,11 +41,9 @@ def attention_layers(model: nn.Module, images: Tensor) -> list[AttentionLayer]:
     A layer is a module with `num_heads`, a projection `proj`, and a module `attn_drop` or `softmax` that the maps pass
     when attention is not fused. The place of its heads is tried, not assumed: a mark in the last head's map, in the row
     of the first query, has to arrive before the projection in the last head's channels of one token, and nowhere else.
-    It does in our mixers of one and many heads, and in timm's ViT (also with relative positions, RoPE and parallel
-    blocks), DeiT, BEiT, EVA, CaiT, ConViT, CrossViT, PiT, PVT v2, Swin (V1, V2 and its variant CR), Twins, GC ViT,
-    MaxViT, CoAtNet, NeXt-ViT, Visformer, MobileViT, FastViT and CAFormer. It does not in attention between channels
-    (XCiT, DaViT's other half), where heads are interleaved (NesT) or among the samples (SAM), and where no module has
-    the maps (LeViT, MViT v2, attention pooling): such layers are left out with a warning.
+    It does not in attention between channels (XCiT, DaViT's other half), where heads are interleaved (NesT) or among
+    the samples (SAM), and where no module has the maps (LeViT, MViT v2, attention pooling): such layers are left out
+    with a warning.
 
     Args:
         model: The network in evaluation mode; left as it was.
@@ -77,35 +74,25 @@ def attention_layers(model: nn.Module, images: Tensor) -> list[AttentionLayer]:
 
 def _marked_inputs(model: nn.Module, image: Tensor) -> Mapping[str, list[Tensor]]:
     """Return the inputs of each layer's projection when the first row of its last head's map is nan."""
-    inputs: dict[str, list[Tensor]] = {}
+    inputs = defaultdict[str, list[Tensor]](list)
 
-    def begin(name: str, *_: object) -> None:
-        inputs.setdefault(name, [])
-
-    def mark(heads: int, _: nn.Module, __: object, maps: Tensor) -> Tensor | None:
-        if maps.ndim < 4 or maps.shape[-3] != heads:
-            return None
-        marked = maps.clone()
-        marked[(0,) * (maps.ndim - 3)][-1, 0] = torch.nan
-        return marked
+    def mark(heads: int, _: nn.Module, __: object, maps: Tensor) -> None:
+        if maps.ndim >= 4 and maps.shape[-3] == heads:
+            maps[(0,) * (maps.ndim - 3)][-1, 0] = torch.nan
 
     def arrive(name: str, _: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        inputs.setdefault(name, []).append(arguments[0])
+        inputs[name].append(arguments[0])
         return arguments[0].nan_to_num(), *arguments[1:]  # so that later layers see their own marks only
 
-    modules = {name: module for name, module in model.named_modules() if _has_heads(module)}
-    with ExitStack() as hooks, torch.no_grad(), unfused(modules.values()):
-        for name, module in modules.items():
-            hooks.enter_context(module.register_forward_pre_hook(partial(begin, name)))
-            hooks.enter_context(module.get_submodule("proj").register_forward_pre_hook(partial(arrive, name)))
-            if maps := _maps_module(module):
-                hooks.enter_context(module.get_submodule(maps).register_forward_hook(partial(mark, module.num_heads)))
+    with ExitStack() as hooks, torch.no_grad(), unfused(model.modules()):
+        for name, module in model.named_modules():
+            heads, proj = (getattr(module, child, None) for child in ("num_heads", "proj"))
+            if isinstance(heads, int) and isinstance(proj, nn.Module):
+                hooks.enter_context(proj.register_forward_pre_hook(partial(arrive, name)))
+                if maps := _maps_module(module):
+                    hooks.enter_context(module.get_submodule(maps).register_forward_hook(partial(mark, heads)))
         model(image)
     return inputs
-
-
-def _has_heads(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "num_heads", None), int) and isinstance(getattr(module, "proj", None), nn.Module)
 
 
 def _maps_module(module: nn.Module) -> str:
@@ -113,17 +100,14 @@ def _maps_module(module: nn.Module) -> str:
 
 
 def _layer(name: str, module: nn.Module, inputs: Sequence[Tensor]) -> AttentionLayer | None:
-    """Return the layer where the mark arrived as the last head's channels of one token, else `None`."""
-    if len(inputs) != 1 or inputs[0].isnan().sum() < 2:
-        return None
+    """Return the layer where the mark arrived once, as the last head's channels of one token, else `None`."""
     heads: int = module.num_heads  # type: ignore[assignment]
-    marked = inputs[0].isnan().nonzero()  # (channels per head, dimensions)
-    width = len(marked)
-    for dim in (-1, 1)[: inputs[0].ndim - 2]:
-        expected = marked[:1].repeat(width, 1)
-        expected[:, dim] = torch.arange((heads - 1) * width, heads * width)
-        if heads * width <= inputs[0].shape[dim] and torch.equal(marked, expected):
-            return AttentionLayer(name, heads, f"{name}.{_maps_module(module)}", f"{name}.proj", dim, width)
+    for dim in (-1, 1)[: inputs[0].ndim - 2] if len(inputs) == 1 else ():
+        tokens, channels = inputs[0].isnan().movedim(dim, -1).flatten(0, -2).nonzero(as_tuple=True)
+        width = len(channels)
+        last_head = range((heads - 1) * width, heads * width)
+        if width > 1 and len(set(tokens.tolist())) == 1 and channels.tolist() == list(last_head):
+            return AttentionLayer(name, heads, f"{name}.{_maps_module(module)}", dim, width)
     return None
 
 
@@ -131,13 +115,10 @@ def _layer(name: str, module: nn.Module, inputs: Sequence[Tensor]) -> AttentionL
 def recorded_maps(
     model: nn.Module, layers: Sequence[AttentionLayer], record: Callable[[AttentionLayer, Tensor], None]
 ) -> Iterator[None]:
-    """Pass the attention maps of whatever `model` computes meanwhile to `record`; attention is not fused meanwhile.
+    """Pass each layer and its maps `(N, heads, queries, keys)`, whenever `model` computes them meanwhile, to `record`.
 
-    Args:
-        model: The network in evaluation mode; afterwards all is as it was.
-        layers: Layers from `attention_layers`.
-        record: Called with a layer and its maps `(N, heads, queries, keys)`, those that weight the values. N are the
-            images, or all windows of all images where attention is within windows.
+    The maps are those that weight the values; N are the images, or all windows of all images where attention is within
+    windows. Attention is not fused meanwhile.
     """
 
     def pass_on(layer: AttentionLayer, _: nn.Module, __: object, maps: Tensor) -> None:
@@ -145,8 +126,7 @@ def recorded_maps(
 
     with ExitStack() as hooks, unfused(model.get_submodule(layer.name) for layer in layers):
         for layer in layers:
-            module = model.get_submodule(layer.maps)
-            hooks.enter_context(module.register_forward_hook(partial(pass_on, layer)))
+            hooks.enter_context(model.get_submodule(layer.maps).register_forward_hook(partial(pass_on, layer)))
         yield
 
 
@@ -156,24 +136,21 @@ def unfused(modules: Iterable[nn.Module]) -> Iterator[None]:
 
     Timm's `modules` have a switch, which is as before afterwards; what calls torch's function gets its plain form.
     """
-    fusing: list[Any] = [module for module in modules if hasattr(module, "fused_attn")]
-    before = [(module, module.fused_attn) for module in fusing]
+    before: dict[Any, Any] = {module: module.fused_attn for module in modules if hasattr(module, "fused_attn")}
     try:
-        for module, _ in before:
+        for module in before:
             module.fused_attn = False
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        for module, fused in before:
+        for module, fused in before.items():
             module.fused_attn = fused
 
 
 def without_prefix(maps: Tensor, prefix: int) -> Tensor:
-    """Drop the class token and the like from the queries and the keys of maps `(N, heads, queries, keys)`.
+    """Drop the first `prefix` tokens (class token) from queries and keys of maps `(N, heads, queries, keys)`.
 
-    Args:
-        maps: Attention maps; where these tokens are the only queries (class attention), the queries stay.
-        prefix: Number of such tokens, which come first: timm's `model.num_prefix_tokens`.
+    Their number is timm's `model.num_prefix_tokens`. Where they are the only queries (class attention), these stay.
     """
     return maps[..., prefix if maps.shape[-2] > prefix else 0 :, prefix:]
 
@@ -212,22 +189,17 @@ def sample_similarity(maps: Tensor, vectorize: Vectorize = "map") -> Tensor:
 def ablations(
     model: nn.Module, layers: Sequence[AttentionLayer], images: Tensor, progress: Callable[[], object] = lambda: None
 ) -> Iterator[tuple[AttentionLayer, Tensor]]:
-    """Compute logits without each head, and with each head alone in its layer (paper sec. 2.2).
+    """Compute logits of images `(B, 3, S, S)` without each head, and with each alone in its layer (paper sec. 2.2).
 
-    Args:
-        model: The network in evaluation mode; it is as it was whenever a layer is yielded.
-        layers: Layers from `attention_layers`.
-        images: `(B, 3, S, S)`.
-        progress: Called after each of the `2 * heads` forward passes of a layer.
+    The network is as it was whenever a layer is yielded; `progress` is called after each of its `2 * heads` passes.
 
     Yields:
         Each layer, and logits `(2, heads, B, classes)`: `[0, h]` with the output of head `h` set to zero, `[1, h]`
         with those of all other heads of the layer set to zero.
     """
     for layer in layers:
-        heads = range(layer.heads)
-        logits = []
-        for removed in [[head] for head in heads] + [[other for other in heads if other != head] for head in heads]:
+        heads, logits = set(range(layer.heads)), []
+        for removed in [{head} for head in heads] + [heads - {head} for head in heads]:
             with torch.no_grad(), without_heads(model, layer, removed):
                 logits.append(model(images))
             progress()
@@ -235,7 +207,7 @@ def ablations(
 
 
 @contextmanager
-def without_heads(model: nn.Module, layer: AttentionLayer, heads: Sequence[int]) -> Iterator[None]:
+def without_heads(model: nn.Module, layer: AttentionLayer, heads: Collection[int]) -> Iterator[None]:
     """Set the outputs of some heads (from 0) to zero for a while: in the input of the layer's projection (sec. 2.2)."""
 
     def silence(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -244,5 +216,5 @@ def without_heads(model: nn.Module, layer: AttentionLayer, heads: Sequence[int])
             outputs.narrow(layer.dim, head * layer.width, layer.width).zero_()
         return outputs, *inputs[1:]
 
-    with model.get_submodule(layer.proj).register_forward_pre_hook(silence):
+    with model.get_submodule(f"{layer.name}.proj").register_forward_pre_hook(silence):
         yield

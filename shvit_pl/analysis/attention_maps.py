@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from shvit_pl.analysis.attention_layers import AttentionLayer, recorded_maps, sample_similarity, without_prefix
 from shvit_pl.analysis.heads_subject import Subject
+from shvit_pl.data.transforms import denormalize
 from shvit_pl.errors import UserError
 
 
@@ -64,24 +65,26 @@ class AttentionRecorder:
         self.images += len(images)
         self.drawn_images += len(drawn)
         if chosen is not None and drawn:
-            self.drawn_image = subject.pixels(images)[drawn[0]].cpu()
+            opened = subject.opened
+            self.drawn_image = denormalize(images[drawn], tuple(opened.mean), tuple(opened.std))[0].cpu()
 
     def _layer_maps(self, layer: AttentionLayer, maps: Tensor, images: int, drawn: list[int]) -> LayerMaps:
+        subject, options = self._subject, self._subject.options
         samples, _, queries, keys = maps.shape
-        grid = token_grid(self._subject.opened.model, layer, samples // images, queries, keys)
-        prefix = grid.prefix if grid else self._subject.prefix_tokens
-        if self._subject.options.class_token == "keep" or (grid is None and not queries <= prefix < keys):
+        grid = token_grid(subject.opened.model, layer, samples // images, queries, keys)
+        prefix = grid.prefix if grid else subject.prefix_tokens
+        if options.class_token == "keep" or (grid is None and not queries <= prefix < keys):
             prefix = 0  # without a grid, only class attention is known to have the class token first
-        similarity = sample_similarity(without_prefix(maps, prefix), self._subject.options.vectorize)
+        similarity = sample_similarity(without_prefix(maps, prefix), options.vectorize)
         similarity = similarity.reshape(images, -1, layer.heads).mean(1).cpu()  # (images, windows, heads) before
         if grid is None:
             return LayerMaps(similarity)
         self.first_grid = first = self.first_grid or grid
-        row, column = self._subject.options.query or (first.side // 2, first.side // 2)
+        row, column = options.query or (first.side // 2, first.side // 2)
         if max(row, column) >= first.side:
             raise UserError(
                 f"--query {row},{column}: the first layer's grid has rows and columns 0 to {first.side - 1} at "
-                f"{self._subject.image_size} px."
+                f"{subject.image_size} px."
             )
         row, column = grid.same_place(row, column, first)
         picture = grid.query_maps(maps, images, row, column).cpu()[drawn].double().sum(0)
@@ -113,13 +116,7 @@ class TokenGrid:
         return row, column
 
     def query_maps(self, maps: Tensor, images: int, row: int, column: int) -> Tensor:
-        """Cut the maps of one query out of a layer's.
-
-        Args:
-            maps: `(images * windows, heads, queries, keys)`.
-            images: Number of images.
-            row: Row of the query in the grid.
-            column: Column of the query in the grid.
+        """Cut the maps of the query at a row and column out of a layer's `(images * windows, heads, queries, keys)`.
 
         Returns:
             `(images, heads, side, side)`; nan where the query can't look.
@@ -140,14 +137,9 @@ class TokenGrid:
 
 
 def token_grid(model: nn.Module, layer: AttentionLayer, windows: int, queries: int, keys: int) -> TokenGrid | None:
-    """Find the grid of a layer's tokens; `None` where they are no square.
+    """Find the grid of a layer's tokens, from the windows of an image and the queries and keys of a map.
 
-    Args:
-        model: The network.
-        layer: One of its layers.
-        windows: Maps of an image; they are put together where the layer's block has the attributes of Swin's.
-        queries: Queries of a map.
-        keys: Keys of a map.
+    Windows are put together where the layer's block has the attributes of Swin's; `None` where tokens are no square.
     """
     prefix = int(getattr(model, "num_prefix_tokens", 0))
     if windows > 1 or not (_root(queries - prefix) and _root(keys - prefix)):

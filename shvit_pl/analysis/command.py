@@ -1,21 +1,116 @@
-"""`shvit-pl analyze`: a table of studies, each imported when it runs."""
+"""`shvit-pl analyze`: the studies and their options, checked before anything slow is imported."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from shvit_pl.analysis.options import HeadsOptions, MacroOptions, RuntimeOptions
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+
 from shvit_pl.command_line.parser import read_options
+from shvit_pl.deploy import options as deploy
 from shvit_pl.errors import UserError, did_you_mean
 
 
+@dataclass(frozen=True, kw_only=True)
+class PassesOptions(deploy.MeasuringOptions):
+    """Options of the studies that take forward passes apart."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    batch_size: deploy.Images | None = None
+    """Images of a batch (default: 256 on a GPU, 16 on a CPU)."""
+    image_size: deploy.Pixels | None = None
+    """Side in pixels (default: each network's own)."""
+    dtype: deploy.Dtype = "fp32"
+    """Number type."""
+    repeats: deploy.Repeats = 20
+    """Passes, of which the median is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacroOptions(PassesOptions):
+    """Options of the macro study."""
+
+    models: tuple[str, ...] = ("macro_a", "macro_b")  # of Fig. 2
+    """A design (s1), run folder, checkpoint or Hub repo of ours."""
+    output: str = "macro"
+    """Folder of the results; earlier ones are replaced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions(PassesOptions):
+    """Options of the runtime study."""
+
+    models: tuple[str, ...] = ("timm:swin_tiny_patch4_window7_224", "timm:deit_tiny_patch16_224", "s2")  # of Fig. 7
+    """A design (s1), run folder, checkpoint, Hub repo or timm:NAME."""
+    scope: Literal["attention", "network"] = "attention"
+    """Measure the attention of the blocks (all but their FFNs), or the whole network."""
+    output: str = "runtime"
+    """Folder of the results; earlier ones are replaced."""
+
+
 @dataclass(frozen=True)
-class Study:
-    """A study as a command."""
+class HeadsOptions:
+    """Options of the heads study."""
+
+    network: str
+    """timm:NAME, a run folder, checkpoint, Hub repo or design."""
+    pretrained: bool = False
+    """timm:NAME with timm's weights (default: fresh ones)."""
+    checkpoint: str | None = None
+    """timm:NAME with the weights of this file."""
+    model_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of timm:NAME, such as '{num_heads: 6}'."""
+    weights: deploy.Weights | None = None
+    """Weights of a run (default: those that its --monitor tracked)."""
+    image_size: PositiveInt | None = None
+    """Side in pixels (default: the network's own)."""
+    data: str | None = None
+    """The dataset (default: the run's own, else the digits)."""
+    images: PositiveInt = 128
+    """Validation images for similarity and maps (default: the paper's 128)."""
+    ablation_images: PositiveInt | None = None
+    """Validation images for top-1 (default: all)."""
+    vectorize: Literal["map", "query"] = "map"
+    """Cosine of whole maps, or mean cosine of their rows, one per query (default: map)."""
+    class_token: Literal["keep", "drop"] = "keep"
+    """Keep or drop the class token's row and column of the maps (default: keep)."""
+    labels: Literal["dataset", "network"] | None = None
+    """Measure top-1 against the dataset's labels, or against the intact network's predictions (default: the dataset's
+    where its classes are the network's)."""
+    query: tuple[NonNegativeInt, NonNegativeInt] | None = None
+    """ROW,COL from 0, in the first layer's grid, whose maps are drawn (default: central)."""
+    image: NonNegativeInt | None = None
+    """Draw the maps on this one of --images, from 0 (default: their mean over all)."""
+    batch_size: PositiveInt = 32
+    """Images at once."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    output: str = "heads"
+    """Folder of the results; earlier ones are replaced."""
+
+    def __post_init__(self) -> None:
+        for flag in ("pretrained", "checkpoint", "model_kwargs"):
+            deploy.check_of_timm(f"--{flag}", getattr(self, flag), self.network)
+        if self.checkpoint is not None and self.pretrained:
+            raise UserError(
+                f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
+            )
+        if self.checkpoint is not None and not Path(self.checkpoint).expanduser().is_file():
+            raise UserError(f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file.")
+        if self.image is not None and self.image >= self.images:
+            raise UserError(f"--image {self.image}: allowed are 0 to {self.images - 1}, those of --images.")
+        if self.data == "":
+            raise UserError("--data '': give a dataset, such as digits.")
+        deploy.output_folder(self.output)
+
+
+class Study(NamedTuple):
+    """A study as a command; its `run` is in the module of its name with `_report`."""
 
     options: type[HeadsOptions | MacroOptions | RuntimeOptions]
     """Its flags; the first one is given by position."""
-    module: str
-    """Module whose `run` runs it, with the options and the command line."""
     help: str
     """Line in the list of studies."""
     description: str
@@ -25,14 +120,12 @@ class Study:
 STUDIES = {
     "heads": Study(
         HeadsOptions,
-        "shvit_pl.analysis.heads_report",
         "how similar the heads of attention are, and what each is worth",
         "Measure how similar the attention maps of a layer's heads are, what top-1 is without one head and with one "
         "alone, and what the heads attend to, as in the paper's Figures 3 and 4.",
     ),
     "runtime": Study(
         RuntimeOptions,
-        "shvit_pl.analysis.runtime_report",
         "where the time of attention goes, by kind of operation",
         "Measure where the time of attention goes: matrix products, elementwise operations, normalization, copies and "
         "reshapes, beside the paper's Fig. 7. From torch.profiler: on a CPU the time in each operator, on a GPU that "
@@ -40,7 +133,6 @@ STUDIES = {
     ),
     "macro": Study(
         MacroOptions,
-        "shvit_pl.analysis.macro_report",
         "what each stage of a design costs, beside the device's limits",
         "Measure what each stage of a design costs: tokens, MACs, bytes, time and receptive field, and its place below "
         "the device's roofline. The device's peaks are measured: a large matrix product, and a large copy.",
@@ -64,15 +156,10 @@ def run(args: list[str]) -> None:
         return
     if name not in STUDIES:
         raise UserError(f"{name!r}: allowed are {', '.join(STUDIES)}{did_you_mean(name, STUDIES)}.")
-    study = STUDIES[name]
-    options = read_options(
-        study.options,
-        args[2:],
-        command=f"analyze {name}",
-        description=study.description,
-        positional=[fields(study.options)[0].name],
-    )
+    flags, _, description = STUDIES[name]
+    first = fields(flags)[0].name
+    options = read_options(flags, args[2:], command=f"analyze {name}", description=description, positional=[first])
     from shvit_pl.command_line.quiet import quiet  # imports torch, which no help waits for
 
     quiet()
-    import_module(study.module).run(options, ["shvit-pl", "analyze", *args[1:]])
+    import_module(f"shvit_pl.analysis.{name}_report").run(options, ["shvit-pl", "analyze", *args[1:]])

@@ -116,11 +116,9 @@ class Findings:
         """Results layer by layer."""
         image, results = 100 / self.scores.images, []
         for number, (layer, maps) in enumerate(zip(self.subject.layers, self.maps.layers, strict=True), start=1):
-            without, alone = (
-                tuple(image * count for count in row) for row in self.scores.matching[layer.name].tolist()
-            )
-            similarities = 100 * maps.similarity.double()
-            intact = image * self.scores.intact
+            matching = self.scores.matching[layer.name].tolist()
+            without, alone = (tuple(image * count for count in row) for row in matching)
+            intact, similarities = image * self.scores.intact, 100 * maps.similarity.double()
             paper = self.paper.layers[number - 1] if self.paper else None
             results.append(LayerResult(number, layer.name, intact, similarities, without, alone, image, paper))
         return results
@@ -157,8 +155,8 @@ class Findings:
 
     @property
     def differences(self) -> list[str]:
-        """Differences between this study and the paper's, where there is one of the network."""
-        return differences_from_paper(self.subject, self.scores.images) if self.paper else []
+        """Differences between this study and the paper's of the same network."""
+        return differences_from_paper(self.subject, self.scores.images)
 
     @property
     def paper_note(self) -> str:
@@ -171,39 +169,32 @@ class Findings:
     @property
     def sentences(self) -> list[str]:
         """Sentences on which layers are redundant, and how much accuracy is at stake."""
+        score, image = self.subject.reference.short_score, 100 / self.scores.images
         several = [layer for layer in self.layers if layer.heads > 1]
-        if not several:
-            return ["Every layer has one head: there is nothing to compare.", *self._stake(self.layers)]
-        ranked = sorted(several, key=lambda layer: -(layer.similarity or 0))[:3]
-        shown = ", ".join(f"{layer.number} ({layer.similarity:.1f} %)" for layer in ranked)
-        similar = f"The heads are most similar in layer{'s' * (len(ranked) > 1)} {shown}."
-        return [similar, self._redundant(several), *self._stake(several)]
-
-    def _redundant(self, layers: list[LayerResult]) -> str:
-        score = self.subject.reference.short_score
-        if 100 / self.scores.images > LITTLE:
-            return "Too few images to say which layers are redundant; give more with --ablation_images."
-        spare = [str(layer.number) for layer in layers if -layer.change_alone <= LITTLE]
-        if not spare:
-            return f"No layer keeps {score} within {LITTLE:g} point with one head alone."
-        return (
-            f"Redundant: with the best head alone, {score} stays within {LITTLE:g} point in {len(spare)} of "
-            f"{len(layers)} layers ({', '.join(spare)})."
-        )
-
-    def _stake(self, layers: list[LayerResult]) -> list[str]:
-        score = self.subject.reference.short_score
-        worst = min(layers, key=lambda layer: min(layer.without))
-        lost = min(worst.without) - self.intact
-        where = f"(layer {worst.number}, head {worst.without.index(min(worst.without)) + 1})"
-        lines = [f"At stake: without one head {score} changes by {lost:+.2f} points at worst {where}."]
-        if lost >= 0:
-            lines = [f"At stake: leaving out any single head costs no {score}."]
-        changes = [layer.change_alone for layer in layers if layer.heads > 1]
-        if changes:
+        lines = [] if several else ["Every layer has one head: there is nothing to compare."]
+        if several:
+            ranked = sorted(several, key=lambda layer: -(layer.similarity or 0))[:3]
+            shown = ", ".join(f"{layer.number} ({layer.similarity:.1f} %)" for layer in ranked)
+            lines.append(f"The heads are most similar in layer{'s' * (len(ranked) > 1)} {shown}.")
+            spare = [str(layer.number) for layer in several if -layer.change_alone <= LITTLE]
+            if image > LITTLE:
+                lines.append("Too few images to say which layers are redundant; give more with --ablation_images.")
+            elif spare:
+                lines.append(
+                    f"Redundant: with the best head alone, {score} stays within {LITTLE:g} point in {len(spare)} of "
+                    f"{len(several)} layers ({', '.join(spare)})."
+                )
+            else:
+                lines.append(f"No layer keeps {score} within {LITTLE:g} point with one head alone.")
+        worst = min(several or self.layers, key=lambda layer: min(layer.without))
+        least = min(worst.without)
+        where = f"(layer {worst.number}, head {worst.without.index(least) + 1})"
+        stake = f"without one head {score} changes by {least - self.intact:+.2f} points at worst {where}"
+        lines.append(f"At stake: {stake if least < self.intact else f'leaving out any single head costs no {score}'}.")
+        if changes := [layer.change_alone for layer in several]:
             low, high = min(changes), max(changes)
             lines.append(f"With only the best head of a layer, it changes by {low:+.2f} to {high:+.2f}.")
-        return [*lines, f"One image is {100 / self.scores.images:.3g} points."]
+        return [*lines, f"One image is {image:.3g} points."]
 
 
 # ---- the paper's numbers

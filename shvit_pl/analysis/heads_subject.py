@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from shvit_pl.analysis.attention_layers import AttentionLayer, attention_layers
-from shvit_pl.analysis.options import HeadsOptions
+from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.study import device_errors
 from shvit_pl.data.dataset import IGNORED
 from shvit_pl.data.loaders import workers_for
-from shvit_pl.data.transforms import denormalize
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.deploy.measuring import chosen_device
 from shvit_pl.deploy.options import AVERAGED
@@ -101,10 +100,6 @@ class Subject:
     def number_of_batches(self, rows: list[int]) -> int:
         """Return the number of batches that these images make."""
         return -(-len(rows) // self.options.batch_size)
-
-    def pixels(self, images: Tensor) -> Tensor:
-        """Return normalized images `(B, 3, S, S)` with values from 0 to 1."""
-        return denormalize(images, tuple(self.opened.mean), tuple(self.opened.std))
 
 
 def _short_name(name: str) -> str:

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,11 +48,11 @@ class Peaks:
 class Load:
     """The work of a batch, and its time."""
 
-    flops: int
+    flops: int = 0
     """Floating-point operations, two for each multiply-accumulate."""
-    bytes: int
+    bytes: int = 0
     """Bytes that its operators read and write."""
-    seconds: float
+    seconds: float = 0.0
     """Time without instruments."""
 
     def __add__(self, other: Load) -> Load:
@@ -102,21 +103,20 @@ class MeasuredDesign:
     @property
     def whole(self) -> Load:
         """Load of all parts."""
-        return sum((part.load for part in self.parts), Load(0, 0, 0.0))
+        return sum((part.load for part in self.parts), Load())
 
     @property
     def stages(self) -> dict[str, Load]:
         """Load of the stem, of each stage, and of the head."""
-        stages: dict[str, Load] = {}
+        stages = defaultdict[str, Load](Load)
         for part in self.parts:
-            stages[part.part.stage] = stages.get(part.part.stage, Load(0, 0, 0.0)) + part.load
+            stages[part.part.stage] += part.load
         return stages
 
     @property
     def slowest(self) -> str:
         """Stage that takes most time."""
-        stages = self.stages
-        return max(stages, key=lambda name: stages[name].seconds)
+        return max(self.stages.items(), key=lambda stage: stage[1].seconds)[0]
 
 
 def measure(networks: Sequence[ReadyNetwork], repeats: int) -> list[MeasuredDesign]:
@@ -139,11 +139,11 @@ def measure(networks: Sequence[ReadyNetwork], repeats: int) -> list[MeasuredDesi
 # ---- places: stages and operations of a network, watched by hooks
 
 _BLOCK_OPERATIONS: dict[str, Operation] = {"conv": "depthwise", "mixer": "attention", "ffn": "ffn"}
-_HEAD = ("global_pool", "flatten", "head")
 
 
-def places(model: SHViT) -> dict[str, Place]:
-    """Return the place of each module that a forward pass calls, by its name; together they do all that it does."""
+def places(model: nn.Module) -> dict[str, Place]:
+    """Return the place of each module that a forward pass of a `SHViT` calls, by its name; together they are all."""
+    assert isinstance(model, SHViT)
     found: dict[str, Place] = {"patch_embed": ("stem", "stem")}
     for number, depth in enumerate(model.design.depth):
         stage = f"stage {number + 1}"
@@ -151,13 +151,12 @@ def places(model: SHViT) -> dict[str, Place]:
         for block in range(depth):
             for child, operation in _BLOCK_OPERATIONS.items():
                 found[f"stages.{number}.blocks.{block}.{child}"] = stage, operation
-    for name in _HEAD:
-        found[name] = "head", "head"
+    found |= dict.fromkeys(("global_pool", "flatten", "head"), ("head", "head"))
     return {name: place for name, place in found.items() if not isinstance(model.get_submodule(name), nn.Identity)}
 
 
 @contextmanager
-def watched(model: SHViT, read: Callable[[], Reading]) -> Iterator[list[tuple[Place, Reading, Reading]]]:
+def watched(model: nn.Module, read: Callable[[], Reading]) -> Iterator[list[tuple[Place, Reading, Reading]]]:
     """Read a clock or a counter where a place begins and where it ends, in every forward pass meanwhile."""
     readings: list[tuple[Place, Reading, Reading]] = []
     starts: list[Reading] = []
@@ -165,20 +164,19 @@ def watched(model: SHViT, read: Callable[[], Reading]) -> Iterator[list[tuple[Pl
     def begin(*_: object) -> None:
         starts.append(read())
 
-    def end_of(place: Place) -> Callable[..., None]:
-        return lambda *_: readings.append((place, starts.pop(), read()))
+    def end(place: Place, *_: object) -> None:
+        readings.append((place, starts.pop(), read()))
 
     with ExitStack() as hooks:
         for name, place in places(model).items():
             module = model.get_submodule(name)
             hooks.enter_context(module.register_forward_pre_hook(begin))
-            hooks.enter_context(module.register_forward_hook(end_of(place)))
+            hooks.enter_context(module.register_forward_hook(partial(end, place)))
         yield readings
 
 
 def bytes_of_places(network: ReadyNetwork) -> Mapping[Place, int]:
     """Return the bytes that each place reads and writes in one pass, as `Traffic` counts them."""
-    assert isinstance(network.model, SHViT)
     with torch.no_grad(), Traffic() as traffic, watched(network.model, lambda: traffic.bytes) as readings:
         network.model(network.images)
     moved = Counter[Place]()
@@ -200,7 +198,6 @@ def time_shares(networks: Sequence[ReadyNetwork], repeats: int) -> list[dict[Pla
 
 def seconds_of_places(network: ReadyNetwork) -> Mapping[Place, float]:
     """Return the seconds of each place in one pass: by CUDA events on a GPU, else by the wall clock."""
-    assert isinstance(network.model, SHViT)
     with watched(network.model, lambda: _now(network.images.device)) as moments:
         network.call()
     seconds: dict[Place, float] = defaultdict(float)
@@ -230,27 +227,27 @@ def receptive_fields(design: Design, image_size: int) -> dict[Place, int]:
     """
     fields: dict[Place, int] = {}
     field, step = 1, 1
-    for place, strides in _convolutions(design):
+
+    def see(place: Place, *strides: int) -> None:
+        """Compute 3x3 convolutions of these strides."""
+        nonlocal field, step
         for stride in strides:
             field += (_KERNEL - 1) * step
             step *= stride
         if place[1] in ("attention", "head"):
             field = image_size
         fields[place] = min(field, image_size)
-    return fields
 
-
-def _convolutions(design: Design) -> Iterator[tuple[Place, tuple[int, ...]]]:
-    """Yield operations in the order in which they are computed, with the strides of their 3x3 convolutions."""
-    yield ("stem", "stem"), (2,) * len(design.stem_dim)
-    for number, (depth, mixer) in enumerate(zip(design.depth, design.mixers, strict=True)):
-        stage = f"stage {number + 1}"
-        if number > 0:
-            yield (stage, "downsampling"), (1, 2, 1)
+    see(("stem", "stem"), *(2 for _ in design.stem_dim))
+    for number, (depth, mixer) in enumerate(zip(design.depth, design.mixers, strict=True), start=1):
+        stage = f"stage {number}"
+        if number > 1:
+            see((stage, "downsampling"), 1, 2, 1)
         for _ in range(depth):
             if mixer == "conv" or design.local_conv:
-                yield (stage, "depthwise"), (1,)
+                see((stage, "depthwise"), 1)
             if mixer != "conv":
-                yield (stage, "attention"), ()
-            yield (stage, "ffn"), ()
-    yield ("head", "head"), ()
+                see((stage, "attention"))
+            see((stage, "ffn"))
+    see(("head", "head"))
+    return fields

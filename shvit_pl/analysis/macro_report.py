@@ -1,8 +1,7 @@
 """`shvit-pl analyze macro`: measure designs, print a table and what it shows, draw the stages and the roofline."""
 
-import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import cycle, groupby
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from shvit_pl.analysis import study
+from shvit_pl.analysis.command import MacroOptions
 from shvit_pl.analysis.macro import Load, MeasuredDesign, MeasuredPart, Peaks, measure
-from shvit_pl.analysis.options import MacroOptions
-from shvit_pl.analysis.study import check_output, condition_words, conditions, device_errors, ready_networks, write
 from shvit_pl.deploy.measuring import origin, torch_dtype
 from shvit_pl.deploy.timing import peaks
 from shvit_pl.designs.cost import OPERATIONS
 from shvit_pl.designs.published import row_at
 from shvit_pl.display import plots
-from shvit_pl.display.plots import BLACK, BLUE, GRAY, GREEN, MARKERS, ORANGE, PURPLE, SKY, VERMILION
 from shvit_pl.display.terminal import narrow_table, table_console
 from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 
-_STUDY = "macro"
 _EXPLAINED = {
     "macs": "of one image, in closed form, BatchNorm not fused",
     "bytes": "of a batch: the tensors that every ATen operator takes and returns: weights, feature maps, the scores "
@@ -50,32 +47,29 @@ def run(options: MacroOptions, command: Sequence[str]) -> None:
     Raises:
         UserError: for what is not here or can't be measured, before anything is written.
     """
-    folder = check_output(options.output, _STUDY)
-    with ready_networks(options, _open_design, torch.channels_last) as networks:
-        under = conditions(options, networks)
-        with device_errors(f"measuring {' '.join(options.models)}"):
-            limits = Peaks(*peaks(networks[0].images.device, torch_dtype(options.dtype)))
-            print(condition_words(under, "on "))
-            print(
-                f"peaks, measured: {limits.flops / 1e9:.0f} GFLOP/s (matrix product), {limits.bytes / 1e9:.1f} GB/s "
-                f"(copy); ridge at {limits.ridge:.1f} FLOP per byte",
-                flush=True,
-            )
-            designs = measure(networks, options.repeats)
+    folder = study.check_output(options.output, "macro.csv", "macro.json", "macro.png")
+    with study.ready_networks(options, _open_design, torch.channels_last) as (networks, conditions):
+        limits = Peaks(*peaks(networks[0].images.device, torch_dtype(options.dtype)))
+        print(
+            f"peaks, measured: {limits.flops / 1e9:.0f} GFLOP/s (matrix product), {limits.bytes / 1e9:.1f} GB/s "
+            f"(copy); ridge at {limits.ridge:.1f} FLOP per byte",
+            flush=True,
+        )
+        designs = measure(networks, options.repeats)
     _print_table(designs)
     text = sentences(designs, limits)
     print("\n".join(text))
     facts = {
-        "conditions": under,
+        "conditions": conditions,
         "explained": _EXPLAINED,
         "peaks": {"flop_per_second": limits.flops, "bytes_per_second": limits.bytes, "ridge": limits.ridge},
-        "designs": {design.name: _stage_facts(design, limits) for design in designs},
+        "designs": {design.name: _facts(design, limits) for design in designs},
         "ratios": [ratio(designs[0], other) for other in designs[1:]],
         **origin(command),
         "findings": text,
     }
     rows = [_row(design, part) for design in designs for part in design.parts]
-    write(folder, _STUDY, rows, facts, _draw(designs, limits, under, text))
+    study.write(folder, "macro", rows, facts, _draw(designs, limits, study.condition_words(conditions), text))
 
 
 def _open_design(name: str) -> OpenedNetwork:
@@ -86,6 +80,30 @@ def _open_design(name: str) -> OpenedNetwork:
             "a run folder, checkpoint or Hub repo of shvit-pl; shvit-pl analyze runtime takes models of timm."
         )
     return opened
+
+
+def _facts(design: MeasuredDesign, peaks: Peaks) -> dict[str, Any]:
+    """Return the speed of a design, and its stages on the roofline, for `macro.json`."""
+
+    def facts(load: Load) -> dict[str, Any]:
+        return {
+            "flop": load.flops,
+            "bytes": load.bytes,
+            "milliseconds": 1000 * load.seconds,
+            "flop_per_byte": load.intensity,
+            "gflop_per_second": load.flops_per_second / 1e9,
+            "below_the_ridge": load.intensity < peaks.ridge,
+        }
+
+    low, high = design.rate.quartiles
+    return {
+        "images_per_second": design.rate.median,
+        "images_per_second_q1": low,
+        "images_per_second_q3": high,
+        "slowest_stage": design.slowest,
+        "stages": {name: facts(load) for name, load in design.stages.items()},
+        "whole": facts(design.whole),
+    }
 
 
 def _row(design: MeasuredDesign, measured: MeasuredPart) -> dict[str, Any]:
@@ -112,30 +130,6 @@ def _row(design: MeasuredDesign, measured: MeasuredPart) -> dict[str, Any]:
     }
 
 
-def _stage_facts(design: MeasuredDesign, peaks: Peaks) -> dict[str, Any]:
-    """Return the speed of a design, and its stages on the roofline, for `macro.json`."""
-
-    def facts(load: Load) -> dict[str, Any]:
-        return {
-            "flop": load.flops,
-            "bytes": load.bytes,
-            "milliseconds": 1000 * load.seconds,
-            "flop_per_byte": load.intensity,
-            "gflop_per_second": load.flops_per_second / 1e9,
-            "below_the_ridge": load.intensity < peaks.ridge,
-        }
-
-    low, high = design.rate.quartiles
-    return {
-        "images_per_second": design.rate.median,
-        "images_per_second_q1": low,
-        "images_per_second_q3": high,
-        "slowest_stage": design.slowest,
-        "stages": {name: facts(load) for name, load in design.stages.items()},
-        "whole": facts(design.whole),
-    }
-
-
 # ---- the table
 
 _NUMBERS = ("tokens", "channels", "sees px", "MMACs", "% MACs", "MB", "ms", "% time", "FLOP/byte", "GFLOP/s")
@@ -158,13 +152,12 @@ def _print_table(designs: Sequence[MeasuredDesign]) -> None:
 
 
 def _load_cells(load: Load, design: MeasuredDesign) -> list[str]:
-    whole = design.whole
     return [
         f"{load.flops / 2e6 / design.batch_size:.2f}",
-        f"{100 * load.flops / whole.flops:.1f}",
+        f"{100 * load.flops / design.whole.flops:.1f}",
         f"{load.bytes / 1e6:.1f}",
         f"{1000 * load.seconds:.3g}",
-        f"{100 * load.seconds / whole.seconds:.1f}",
+        f"{100 * load.seconds / design.whole.seconds:.1f}",
         f"{load.intensity:.1f}",
         f"{load.flops_per_second / 1e9:.3g}",
     ]
@@ -179,50 +172,41 @@ _NEAR = 1.2  # times the ridge, or over it: peaks measured anew may turn the sid
 
 def sentences(designs: Sequence[MeasuredDesign], peaks: Peaks) -> list[str]:
     """Return which stage takes most time, which is least efficient, and how the designs compare."""
-    stages = [text for design in designs for text in (_slowest_stage(design, peaks), _least_efficient_stage(design))]
+    stages = [text for design in designs for text in _stage_sentences(design, peaks)]
     return stages + [_comparison(designs[0], other) for other in designs[1:]]
 
 
-def _slowest_stage(design: MeasuredDesign, peaks: Peaks) -> str:
-    name = design.slowest
-    load = design.stages[name]
-    parts = [part for part in design.parts if part.part.stage == name]
-    part = max(parts, key=lambda part: part.load.seconds).part
+def _stage_sentences(design: MeasuredDesign, peaks: Peaks) -> tuple[str, str]:
+    """Return sentences on the slowest stage, and on that with most time per MAC, of those that take some time."""
+    stages, whole, slowest = design.stages, design.whole, design.slowest
+    parts = [part for part in design.parts if part.part.stage == slowest]
+    part, load = max(parts, key=lambda part: part.load.seconds).part, stages[slowest]
     to_ridge = load.intensity / peaks.ridge
     side, limit = ("below", "memory sets") if to_ridge < 1 else ("above", "arithmetic sets")
     if 1 / _NEAR <= to_ridge <= _NEAR:
         side, limit = "about at", "memory and arithmetic alike set"
     reached = load.flops_per_second / peaks.roof(load.intensity)
-    time, macs = _shares(design, name)
+    speeds = {name: load.flops_per_second for name, load in stages.items() if load.seconds > _SOME_TIME * whole.seconds}
+    least = min(speeds, key=speeds.__getitem__)
     return (
-        f"{design.name}: {_with_article(name)} takes most: {time} of the time and {macs} of the MACs (most of it "
-        f"{part.operation}, {counted(part.tokens, 'token')}). Its {load.intensity:.1f} FLOP per byte are {side} the "
-        f"ridge of {peaks.ridge:.1f}: {limit} its bound, of which it reaches {reached:.0%}."
+        f"{design.name}: {_with_article(slowest)} takes most: {_shares(design, slowest)} (most of it {part.operation}, "
+        f"{counted(part.tokens, 'token')}). Its {load.intensity:.1f} FLOP per byte are {side} the ridge of "
+        f"{peaks.ridge:.1f}: {limit} its bound, of which it reaches {reached:.0%}.",
+        f"{design.name}: {_with_article(least)} has the highest time per MAC, "
+        f"{whole.flops_per_second / speeds[least]:.1f} times the mean: {_shares(design, least)}.",
     )
-
-
-def _least_efficient_stage(design: MeasuredDesign) -> str:
-    """Return a sentence on the stage with most time per MAC, of those that take some time."""
-    whole = design.whole
-    stages = {name: load for name, load in design.stages.items() if load.seconds > _SOME_TIME * whole.seconds}
-    name = min(stages, key=lambda name: stages[name].flops_per_second)
-    ratio = whole.flops_per_second / stages[name].flops_per_second
-    time, macs = _shares(design, name)
-    return (
-        f"{design.name}: {_with_article(name)} has the highest time per MAC, {ratio:.1f} times the mean: "
-        f"{time} of the time and {macs} of the MACs."
-    )
-
-
-def _shares(design: MeasuredDesign, stage: str) -> tuple[str, str]:
-    """Return the stage's shares of the time and of the MACs in percent."""
-    load, whole = design.stages[stage], design.whole
-    time, macs = load.seconds / whole.seconds, load.flops / whole.flops
-    return ("<1%" if 0 < time < 0.01 else f"{time:.0%}"), ("<1%" if 0 < macs < 0.01 else f"{macs:.0%}")
 
 
 def _with_article(stage: str) -> str:
     return f"the {stage}" if stage in ("stem", "head") else stage
+
+
+def _shares(design: MeasuredDesign, stage: str) -> str:
+    """Return the stage's shares of the time and of the MACs in percent."""
+    load, whole = design.stages[stage], design.whole
+    shares = (load.seconds / whole.seconds, load.flops / whole.flops)
+    time, macs = ("<1%" if 0 < share < 0.01 else f"{share:.0%}" for share in shares)
+    return f"{time} of the time and {macs} of the MACs"
 
 
 def ratio(first: MeasuredDesign, other: MeasuredDesign) -> dict[str, Any]:
@@ -240,98 +224,88 @@ def _comparison(first: MeasuredDesign, other: MeasuredDesign) -> str:
     rates = f"{other.rate.median:.3g} / {first.rate.median:.3g} images/s"
     text = f"{other.name} / {first.name}: {rates}, {facts['here']:.2f} times."
     values = [(facts[f"paper_{name}"], where) for name, where in _COLUMNS.items()]
-    printed = [f"{value:.2f} {where}" for value, where in values if value]
-    if not printed:
-        return text
-    rows = [row_at(design.design, design.pixels) for design in (other, first)]
-    sources = " / ".join(row.source for row in rows if row is not None)
-    return f"{text} The paper's: {', '.join(printed)} ({sources})."
+    if printed := ", ".join(f"{value:.2f} {where}" for value, where in values if value):
+        rows = [row_at(design.design, design.pixels) for design in (other, first)]
+        text += f" The paper's: {printed} ({' / '.join(row.source for row in rows if row)})."
+    return text
 
 
-# ---- the figure: time stage by stage
+# ---- the figure
 
-_OPERATION_COLORS = dict(zip(OPERATIONS, (GRAY, SKY, ORANGE, VERMILION, BLUE, BLACK), strict=True))
-_GAP = 1.4  # rows between two designs, with the name of the lower one
 _WIDTH = 12.0  # inches
+_OPERATION_COLORS = (plots.GRAY, plots.SKY, plots.ORANGE, plots.VERMILION, plots.BLUE, plots.BLACK)
+_DESIGN_COLORS = (plots.VERMILION, plots.BLUE, plots.GREEN, plots.PURPLE, plots.ORANGE, plots.SKY, plots.BLACK)
+_SHOWN = 0.01  # share of the time below which a stage has no point
+_MARGIN = 2.0  # times the least and the largest
 
 
-def _draw(
-    designs: Sequence[MeasuredDesign], peaks: Peaks, conditions: Mapping[str, Any], text: Sequence[str]
-) -> Figure:
+def _draw(designs: Sequence[MeasuredDesign], peaks: Peaks, title: str, text: Sequence[str]) -> Figure:
     """Draw the time stage by stage at the left, the roofline at the right, and the sentences of `text` below them."""
-    rows = sum(len(design.stages) + _GAP for design in designs)
-    height = max(4.2, 1.1 + 0.31 * rows) + plots.caption_height(text, _WIDTH)
+    rows = [len(design.stages) + 1 for design in designs]
+    height = max(4.2, 1.6 + 0.33 * sum(rows)) + plots.caption_height(text, _WIDTH)
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.1, 1))
-    _draw_stages(left, designs)
-    _draw_roofline(right, designs, peaks)
-    figure.suptitle(condition_words(conditions), fontsize=9)
+    panels = figure.subfigures(1, 2, squeeze=False, width_ratios=(1.1, 1))[0]
+    left = panels[0].subplots(len(designs), 1, sharex=True, squeeze=False, height_ratios=rows)[:, 0]
+    for axes, design in zip(left, designs, strict=True):
+        _draw_stages(axes, design)
+    longest = max(load.seconds for design in designs for load in design.stages.values())
+    left[-1].set_xlim(0, 1600 * longest)  # room for the words at the bars' ends
+    left[-1].set_xlabel("milliseconds of a batch, by operation", fontsize=8.5)
+    _draw_roofline(panels[1].subplots(), designs, peaks)
+    style: dict[str, Any] = {"loc": "outside lower center", "fontsize": 7.5, "title_fontsize": 7.5, "frameon": False}
+    panels[0].legend(*left[-1].get_legend_handles_labels(), ncols=6, **style)
+    panels[1].legend(ncols=2, title="S stem; 1, 2, ... stages (from 1% of time)", **style)
+    figure.suptitle(title, fontsize=9)
     plots.write_caption(figure, text)
     return figure
 
 
-def _draw_stages(axes: Axes, designs: Sequence[MeasuredDesign]) -> None:
-    row, ticks = 0.0, {}
-    for design in designs:
-        title = f"{design.name}: {design.rate.median:.3g} images/s, {1000 * design.whole.seconds:.3g} ms"
-        axes.text(0.0, row, title, fontsize=8.5, fontweight="bold", va="center", transform=axes.get_yaxis_transform())
-        for stage in design.stages:
-            row += 1
-            ticks[row] = _draw_stage(axes, row, design, stage)
-        row += _GAP
-    longest = max(load.seconds for design in designs for load in design.stages.values())
-    axes.set_xlim(0, 1450 * longest)  # room for the words at the bars' ends
-    axes.set_ylim(row - 0.4, -0.7)
-    axes.set_yticks(list(ticks), list(ticks.values()), fontsize=7.5)
-    axes.set_xlabel("milliseconds of a batch, by operation", fontsize=8.5)
-    axes.tick_params(axis="y", length=0)
+def _draw_stages(axes: Axes, design: MeasuredDesign) -> None:
+    """Draw a bar for each stage, one segment for each operation."""
+    parts = {measured.part.stage: measured.part for measured in design.parts}  # the last one of each stage
+    names = [f"{stage}\n{counted(part.tokens, 'token')} x {part.channels}" for stage, part in parts.items()]
+    names[-1] = "head"
+    left = np.zeros(len(parts))
+    for operation, color in zip(OPERATIONS, _OPERATION_COLORS, strict=True):
+        seconds = {each.part.stage: each.load.seconds for each in design.parts if each.part.operation == operation}
+        widths = np.array([1000 * seconds.get(stage, 0.0) for stage in parts])
+        bars = axes.barh(names, widths, 0.72, left, color=color, edgecolor="white", linewidth=0.5, label=operation)
+        left += widths
+    axes.bar_label(bars, [_shares(design, stage) for stage in parts], fontsize=7, padding=4)
+    title = f"{design.name}: {design.rate.median:.3g} images/s, {1000 * design.whole.seconds:.3g} ms"
+    axes.set_title(title, fontsize=8.5, fontweight="bold", loc="left")
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0, labelsize=7.5)
     axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    used = {part.part.operation for design in designs for part in design.parts}
-    handles = [axes.barh(0, 0, color=_OPERATION_COLORS[name], label=name) for name in OPERATIONS if name in used]
-    place: dict[str, Any] = {"bbox_to_anchor": (0.5, 0), "borderaxespad": 4.5}  # below the axis' own words
-    axes.legend(handles=handles, loc="upper center", ncols=6, fontsize=7.5, frameon=False, **place)
-
-
-def _draw_stage(axes: Axes, row: float, design: MeasuredDesign, stage: str) -> str:
-    """Draw the bar of a stage, one segment for each operation; return the bar's name."""
-    parts = [measured for measured in design.parts if measured.part.stage == stage]
-    left = 0.0
-    for measured in parts:
-        width, color = 1000 * measured.load.seconds, _OPERATION_COLORS[measured.part.operation]
-        axes.barh(row, width, 0.72, left, color=color, edgecolor="white", linewidth=0.5)
-        left += width
-    time, macs = _shares(design, stage)
-    axes.annotate(
-        f"{time} of time, {macs} of MACs",
-        (left, row),
-        xytext=(4, 0),
-        textcoords="offset points",
-        fontsize=7,
-        va="center",
-    )
-    last = parts[-1].part
-    return f"{stage}\n{counted(last.tokens, 'token')} x {last.channels}" if stage != "head" else "head"
-
-
-# ---- the figure: roofline
-
-_DESIGN_COLORS = (VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK)
-_SHOWN = 0.01  # share of the time below which a stage has no point
-_ABOVE = 1.1  # times the slope, where its name stands
-_MARGIN = 2.0  # times the least and the largest
-_SIDES = (("memory-bound", ORANGE), ("compute-bound", SKY))  # left and right of the ridge
 
 
 def _draw_roofline(axes: Axes, designs: Sequence[MeasuredDesign], peaks: Peaks) -> None:
     """Draw the roof, and the stages of every design that take some time as points with their names."""
-    loads = [load for design in designs for load in _shown_stages(design).values()]
-    points = [*(load.intensity for load in loads), peaks.ridge]
-    intensities = np.geomspace(min(points) / _MARGIN, max(points) * _MARGIN, 200)
-    axes.plot(intensities, [peaks.roof(each) / 1e9 for each in intensities], color="0.25", linewidth=1.6)
-    for number, design in enumerate(designs):
-        _draw_points(axes, design, number)
-    axes.set(xscale="log", yscale="log", xlim=(intensities[0], intensities[-1]))
+    shown: list[Mapping[str, Load]] = []
+    for design in designs:
+        least = _SHOWN * design.whole.seconds
+        shown.append({name: load for name, load in design.stages.items() if load.seconds > least})
+    loads = [load for stages in shown for load in stages.values()]
+    intensities = [peaks.ridge, *(load.intensity for load in loads)]
+    start, end = min(intensities) / _MARGIN, max(intensities) * _MARGIN
+    axes.axvspan(start, peaks.ridge, color=plots.ORANGE, alpha=0.12, linewidth=0, label="memory-bound")
+    axes.axvspan(peaks.ridge, end, color=plots.SKY, alpha=0.12, linewidth=0, label="compute-bound")
+    limits = f"{peaks.flops / 1e9:.0f} GFLOP/s (matrix product)\n{peaks.bytes / 1e9:.1f} GB/s (copy)"
+    corners = (start, peaks.ridge, end)
+    label = f"{limits}, ridge {peaks.ridge:.1f}"
+    axes.plot(corners, [peaks.roof(corner) / 1e9 for corner in corners], color="0.25", linewidth=1.6, label=label)
+    style: dict[str, Any] = {"fontsize": 7.5, "fontweight": "bold", "ha": "center", "va": "center"}
+    style["path_effects"] = [withStroke(linewidth=2, foreground="white")]  # lines may pass below
+    # names stand above the points of one design and below those of the next: points may lie close
+    looks = zip(designs, shown, cycle(_DESIGN_COLORS), cycle(plots.MARKERS), cycle((9, -9)), strict=False)
+    for design, stages, color, marker, offset in looks:
+        points = [(load.intensity, load.flops_per_second / 1e9) for load in stages.values()]
+        axes.plot(*zip(*points, strict=True), marker, color=color, ms=7, markeredgecolor="white", label=design.name)
+        for stage, point in zip(stages, points, strict=True):
+            name = stage.removeprefix("stage ")[0].upper()
+            axes.annotate(name, point, (0, offset), textcoords="offset points", color=color, **style)
+    axes.set(xscale="log", yscale="log", xlim=(start, end))
     axes.set_ylim(min(load.flops_per_second for load in loads) / 1e9 / _MARGIN, peaks.flops / 1e9 * _MARGIN)
     for axis in (axes.xaxis, axes.yaxis):
         plots.write_plainly(axis)
@@ -339,42 +313,3 @@ def _draw_roofline(axes: Axes, designs: Sequence[MeasuredDesign], peaks: Peaks) 
     axes.set_ylabel("GFLOP/s", fontsize=8.5)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.2, which="both")
-    _name_limits(axes, peaks)
-    axes.legend(fontsize=7.5, loc="upper left", title="S stem; 1, 2, ... stages (from 1% of time)", title_fontsize=7.5)
-
-
-def _shown_stages(design: MeasuredDesign) -> dict[str, Load]:
-    return {name: load for name, load in design.stages.items() if load.seconds > _SHOWN * design.whole.seconds}
-
-
-def _draw_points(axes: Axes, design: MeasuredDesign, number: int) -> None:
-    """Draw stages with names above the points of one design, and below those of the next: points may lie close."""
-    color, marker = _DESIGN_COLORS[number % len(_DESIGN_COLORS)], MARKERS[number % len(MARKERS)]
-    stages = _shown_stages(design)
-    points = [(load.intensity, load.flops_per_second / 1e9) for load in stages.values()]
-    axes.plot(*zip(*points, strict=True), marker, color=color, markersize=7, markeredgecolor="white", label=design.name)
-    offset = (0.0, 9.0 if number % 2 == 0 else -9.0)
-    for stage, point in zip(stages, points, strict=True):
-        text = stage.removeprefix("stage ")[0].upper()
-        _write(axes, text, point, offset, color=color, fontweight="bold", ha="center", va="center")
-
-
-def _name_limits(axes: Axes, peaks: Peaks) -> None:
-    """Name the peaks and the ridge, and shade its sides: left of it memory sets the bound, right of it arithmetic."""
-    (least, most), (lowest, _) = axes.get_xlim(), axes.get_ylim()
-    for (name, color), start, end in zip(_SIDES, (least, peaks.ridge), (peaks.ridge, most), strict=True):
-        axes.axvspan(start, end, color=color, alpha=0.12, linewidth=0, zorder=0)
-        place, transform = (math.sqrt(start * end), 1.01), axes.get_xaxis_transform()
-        axes.text(*place, name, fontsize=8.5, fontweight="bold", ha="center", va="bottom", transform=transform)
-    _write(axes, f"{peaks.flops / 1e9:.0f} GFLOP/s (matrix product)", (most, peaks.flops / 1e9), (-4, 4), ha="right")
-    _write(axes, f"ridge {peaks.ridge:.1f}", (peaks.ridge, lowest), (3, 5), color="0.35")
-    x = max(least, lowest * 1e9 / peaks.bytes) * 1.2  # where the slope begins to be seen
-    slope = math.degrees(math.atan(peaks.bytes / 1e9))  # in the units of the axes
-    along: dict[str, Any] = {"rotation": slope, "rotation_mode": "anchor", "transform_rotates_text": True}
-    axes.text(x, peaks.bytes * x / 1e9 * _ABOVE, f"{peaks.bytes / 1e9:.1f} GB/s (copy)", fontsize=7.5, **along)
-
-
-def _write(axes: Axes, text: str, point: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
-    """Write near a point, `offset` points from it."""
-    written = axes.annotate(text, point, xytext=offset, textcoords="offset points", **{"fontsize": 7.5, **style})
-    written.set_path_effects([withStroke(linewidth=2, foreground="white")])  # lines may pass below

@@ -5,7 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Literal, get_args
 
 import numpy as np
 from torch import nn
@@ -49,19 +50,18 @@ def measure(networks: Sequence[ReadyNetwork], scope: Scope, repeats: int) -> lis
         UserError: for a network without attention, if that is what is to be measured.
     """
 
-    def parts(network: ReadyNetwork) -> list[AttentionPart]:
-        return [AttentionPart(network.model)] if scope == "network" else attention_parts(network.model)
-
     def profiled(network: ReadyNetwork) -> Times:
-        with unfused(network.model.modules()), marked(parts(network)):
+        parts = [AttentionPart(network.model)] if scope == "network" else attention_parts(network.model)
+        with unfused(network.model.modules()), marked(parts):
             times = operator_times(network)
         if not times:
             raise UserError(f"{network.name!r}: no known attention layers; give --scope network.")
         return times
 
-    words = ["the whole network" if scope == "network" else part_words(parts(network)) for network in networks]
-    passes = in_turns(networks, repeats, profiled)
-    return [summed_up(times, word) for times, word in zip(passes, words, strict=True)]
+    results = zip(networks, in_turns(networks, repeats, profiled), strict=True)
+    if scope == "network":
+        return [summed_up(times, "the whole network") for _, times in results]
+    return [summed_up(times, part_words(attention_parts(network.model))) for network, times in results]
 
 
 def summed_up(passes: Sequence[Times], scope: str) -> Shares:
@@ -234,27 +234,18 @@ def _ffn_after(block: nn.Module, attention: nn.Module | None) -> tuple[nn.Module
 @contextmanager
 def marked(parts: Sequence[AttentionPart]) -> Iterator[None]:
     """Put a range of the profiler around every part, for a while."""
+
+    def begin(around: ExitStack, *_: object) -> None:
+        around.enter_context(record_function(MARK))
+
+    def end(around: ExitStack, *_: object) -> None:
+        around.close()  # twice does no harm
+
     with ExitStack() as hooks:
         for part in parts:
-            around = _Range()
-            hooks.enter_context(part.module.register_forward_pre_hook(around.open))
-            for end in part.ends:
-                hooks.enter_context(end.register_forward_pre_hook(around.close))
-            hooks.enter_context(part.module.register_forward_hook(around.close, always_call=True))
+            around = ExitStack()
+            hooks.enter_context(part.module.register_forward_pre_hook(partial(begin, around)))
+            for module in part.ends:
+                hooks.enter_context(module.register_forward_pre_hook(partial(end, around)))
+            hooks.enter_context(part.module.register_forward_hook(partial(end, around), always_call=True))
         yield
-
-
-class _Range:
-    """A range that is opened and closed by hooks; closing twice does no harm."""
-
-    def __init__(self) -> None:
-        self._open: Any = None
-
-    def open(self, *_: Any) -> None:
-        self._open = record_function(MARK)
-        self._open.__enter__()
-
-    def close(self, *_: Any) -> None:
-        if self._open is not None:
-            self._open.__exit__(None, None, None)
-            self._open = None

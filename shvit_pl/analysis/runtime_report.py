@@ -1,6 +1,6 @@
 """`shvit-pl analyze runtime`: profile networks, print and draw the shares beside the paper's Fig. 7 (`fig7.csv`)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache
@@ -13,18 +13,17 @@ from matplotlib.figure import Figure
 from timm.models.shvit import SHViT as TimmSHViT
 
 from shvit_pl.analysis import study
-from shvit_pl.analysis.options import RuntimeOptions
+from shvit_pl.analysis.command import RuntimeOptions
 from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Scope, Shares, measure
 from shvit_pl.deploy.measuring import origin
 from shvit_pl.designs.named import timm_name
 from shvit_pl.designs.published import row_at
-from shvit_pl.display.plots import BLUE, GRAY, GREEN, ORANGE, PURPLE, YELLOW
+from shvit_pl.display import plots
 from shvit_pl.display.terminal import narrow_table, table_console
 from shvit_pl.files import read_rows
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 
-_STUDY = "runtime"
 _EXPLAINED = {
     "percent": "of the time of all operators in the scope: the median over the passes; those of "
     "all but matrix products are scaled, such that all add up to 100",
@@ -49,41 +48,40 @@ def run(options: RuntimeOptions, command: Sequence[str]) -> None:
     Raises:
         UserError: for what is not here or can't be measured, before anything is written.
     """
-    folder = study.check_output(options.output, _STUDY)
-    with study.ready_networks(options, open_network, torch.contiguous_format) as networks:
-        under = {"scope": options.scope, **study.conditions(options, networks)}
-        print(study.condition_words(under, "on "))
-        print(
-            f"{_SCOPES[options.scope]}; fused attention is switched off; median of {options.repeats} profiled passes",
-            flush=True,
-        )
-        with study.device_errors(f"profiling {' '.join(options.models)}"):
-            shares = measure(networks, options.scope, options.repeats)
+    folder = study.check_output(options.output, "runtime.csv", "runtime.json", "runtime.png")
+    with study.ready_networks(options, open_network, torch.contiguous_format) as (networks, conditions):
+        scope = _SCOPES[options.scope]
+        print(f"{scope}; fused attention is switched off; median of {options.repeats} profiled passes", flush=True)
+        shares = measure(networks, options.scope, options.repeats)
     results = [
         Comparison(network.name, share, paper_bar(network.opened, network.pixels, options.scope))
         for network, share in zip(networks, shares, strict=True)
     ]
     _print_table(results)
-    details = {}
-    for result in results:
-        measured = result.shares
-        operators = [
-            {"operator": name, "kind": kind, "percent": percent} for (name, kind), percent in measured.operators.items()
-        ]
-        details[result.name] = {
-            "measured": measured.scope,
-            "milliseconds": measured.milliseconds,
-            "operators": operators,
+    details = {
+        result.name: {
+            "measured": result.shares.scope,
+            "milliseconds": result.shares.milliseconds,
+            "operators": [
+                {"operator": name, "kind": kind, "percent": percent}
+                for (name, kind), percent in result.shares.operators.items()
+            ],
         }
-    facts = {"conditions": under, "explained": _EXPLAINED, "networks": details, **origin(command)}
+        for result in results
+    }
+    facts = {
+        "conditions": {"scope": options.scope, **conditions},
+        "explained": _EXPLAINED,
+        "networks": details,
+        **origin(command),
+    }
     rows = [_row(result, kind) for result in results for kind in _COLUMNS]
-    study.write(folder, _STUDY, rows, facts, _draw(results, under))
+    study.write(folder, "runtime", rows, facts, _draw(results, options.scope, study.condition_words(conditions)))
 
 
 # ---- the paper's figure
 
 _FILE = Path(__file__).with_name("fig7.csv")
-_OURS = "SHSA"  # the paper does not say of which SHViT its figure is
 
 
 @dataclass(frozen=True)
@@ -95,22 +93,18 @@ class PaperBar:
     network: str
     """Name of the network in the paper."""
     networks: str
-    """Pattern of the names of networks that are the same one; empty for SHViT, of which it may be any of S1 to S4."""
+    """Pattern of the names of networks that are the same one; empty for SHViT: the paper does not say which it is."""
     percent: dict[str, float]
     """Share of the time, by kind of operation and of all but matrix products."""
 
 
 def paper_bar(opened: OpenedNetwork, pixels: int, scope: Scope = "attention") -> PaperBar | None:
     """Return the paper's bar of a network's attention at a side in pixels; `None` where the paper has none."""
-    model, bars = opened.model, paper_bars() if scope == "attention" else ()  # the paper has nothing of whole networks
-    for bar in bars:
-        if isinstance(model, SHViT):
-            in_paper = timm_name(model.design) is not None and row_at(model.design, pixels) is not None
-            is_same = bar.attention == _OURS and in_paper
-        else:
-            is_same = fnmatch(opened.name, bar.networks) if bar.networks else isinstance(model, TimmSHViT)
-            is_same = is_same and pixels == opened.image_size
-        if is_same:
+    model, at_paper_size = opened.model, pixels == opened.image_size
+    if isinstance(model, SHViT):
+        at_paper_size = timm_name(model.design) is not None and row_at(model.design, pixels) is not None
+    for bar in paper_bars() if at_paper_size and scope == "attention" else ():  # it has nothing of whole networks
+        if fnmatch(opened.name, bar.networks) if bar.networks else isinstance(model, SHViT | TimmSHViT):
             return bar
     return None
 
@@ -182,86 +176,74 @@ def _print_table(results: Sequence[Comparison]) -> None:
             table.add_row("", "difference", "", *_formatted(result.difference, "+z.1f"))
         table.add_section()
     table_console().print(table)
-    print("\n".join(_notes(results)))
-
-
-def _formatted(percent: Mapping[str, float], form: str) -> list[str]:
-    return [format(percent[name], form) if name in percent else "" for name in _COLUMNS]
-
-
-def _notes(results: Sequence[Comparison]) -> Iterator[str]:
     for result in results:
-        yield f"measured in {result.name}: {result.shares.scope}"
-    yield "ms: of these operators in a pass; Python's own time between them is not counted"
-    yield "memory-bound: all but matrix products; IQR: first to third quartile of its passes"
+        print(f"measured in {result.name}: {result.shares.scope}")
+    print("ms: of these operators in a pass; Python's own time between them is not counted")
+    print("memory-bound: all but matrix products; IQR: first to third quartile of its passes")
     if any(result.paper for result in results):
-        yield (
+        print(
             "paper: Fig. 7, whose device, batch size, image size and profiler are not printed; differences are "
             "percentage points"
         )
     for result in results:
         if result.shares.percent["other"] > _SHOWN:
             unknown = [(name, part) for (name, kind), part in result.shares.operators.items() if kind == "other"]
-            yield f"other in {result.name}: {', '.join(f'{name} {part:.1f} %' for name, part in unknown[:4])}"
+            print(f"other in {result.name}: {', '.join(f'{name} {part:.1f} %' for name, part in unknown[:4])}")
+
+
+def _formatted(percent: Mapping[str, float], form: str) -> list[str]:
+    return [format(percent[name], form) if name in percent else "" for name in _COLUMNS]
 
 
 # ---- the figure
 
-_COLORS = dict(zip(KINDS, (BLUE, ORANGE, GREEN, PURPLE, YELLOW, GRAY), strict=True))
-_DARK = ("matrix product", "normalization")
+_COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.YELLOW, plots.GRAY)  # of the kinds
+_DARK = (plots.BLUE, plots.GREEN)
 _HEIGHT = 0.36
 _LEAST_LABELED = 3.5  # percent: narrower segments have no room for their number
-_LEAST_NAMED = 0.05  # percent of other work from which the legend has it
 _PAPER: dict[str, Any] = {"hatch": "////", "alpha": 0.55}
 _SPREAD: dict[str, Any] = {"color": "black", "linewidth": 1, "marker": "|", "markersize": 5}
 _SPREAD_BELOW = 0.13  # the numbers
 
 
-def _draw(results: Sequence[Comparison], conditions: Mapping[str, Any]) -> Figure:
+def _draw(results: Sequence[Comparison], scope: Scope, conditions: str) -> Figure:
     """Draw stacked bars: two for each network, or one where the paper has none."""
     figure = Figure(figsize=(8.6, 1.7 + 0.95 * len(results)), layout="constrained")
     axes = figure.subplots()
     names = []
     for row, result in enumerate(results):
-        _draw_network(axes, row, result)
-        names.append(result.name.removeprefix("timm:") + (f"\n({result.paper.attention})" if result.paper else ""))
+        shift = _HEIGHT / 2 + 0.02 if result.paper else 0.0
+        _draw_bar(axes, row - shift, result.shares.percent)
+        low, high = result.shares.quartiles[MEMORY_BOUND]
+        axes.plot([100 - high, 100 - low], [row - shift + _SPREAD_BELOW] * 2, **_SPREAD)
+        name, text = result.name.removeprefix("timm:"), f"memory-bound\n{result.shares.percent[MEMORY_BOUND]:.1f} %"
+        if result.paper:
+            _draw_bar(axes, row + shift, result.paper.percent, **_PAPER)
+            name += f"\n({result.paper.attention})"
+            text += f", paper {result.paper.percent[MEMORY_BOUND]:.1f} %\n({result.difference[MEMORY_BOUND]:+z.1f})"
+        axes.annotate(text, (100, row), xytext=(6, 0), textcoords="offset points", fontsize=7.5, va="center")
+        names.append(name)
     axes.set_yticks(range(len(results)), names, fontsize=8)
     axes.set(xlim=(0, 100), ylim=(len(results) - 0.4, -0.6))
-    scope = "the attention part of the blocks" if conditions["scope"] == "attention" else "the network"
-    axes.set_xlabel(f"% of the time of all operators in {scope}", fontsize=8)
+    axes.set_xlabel(f"% of the time of all operators in {_SCOPES[scope].partition(' (')[0]}", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    other = any(result.shares.percent["other"] >= _LEAST_NAMED for result in results)
-    kinds = [kind for kind in KINDS if kind != "other" or other]
-    handles: list[Any] = [axes.barh(0, 0, color=_COLORS[kind], label=kind) for kind in kinds]
+    handles: list[Any] = [axes.barh(0, 0, color=color, label=kind) for kind, color in zip(KINDS, _COLORS, strict=True)]
     if any(result.paper for result in results):
         handles.append(axes.barh(0, 0, color="0.6", edgecolor="white", label="hatched: the paper's Fig. 7", **_PAPER))
     handles += axes.plot([], [], label="IQR of the passes", **_SPREAD)
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=7.5, frameon=False)
-    figure.suptitle(f"{study.condition_words(conditions)}; fused attention switched off", fontsize=9)
+    figure.suptitle(f"{conditions}; fused attention switched off", fontsize=9)
     return figure
 
 
-def _draw_network(axes: Axes, row: int, result: Comparison) -> None:
-    percent = result.shares.percent
-    place = row if result.paper is None else row - _HEIGHT / 2 - 0.02
-    _draw_bar(axes, place, percent, {})
-    low, high = result.shares.quartiles[MEMORY_BOUND]
-    axes.plot([100 - high, 100 - low], [place + _SPREAD_BELOW] * 2, **_SPREAD)
-    text = f"memory-bound\n{percent[MEMORY_BOUND]:.1f} %"
-    if result.paper is not None:
-        _draw_bar(axes, row + _HEIGHT / 2 + 0.02, result.paper.percent, _PAPER)
-        text += f", paper {result.paper.percent[MEMORY_BOUND]:.1f} %\n({result.difference[MEMORY_BOUND]:+z.1f})"
-    axes.annotate(text, (100, row), xytext=(6, 0), textcoords="offset points", fontsize=7.5, va="center")
-
-
-def _draw_bar(axes: Axes, place: float, percent: Mapping[str, float], style: Mapping[str, Any]) -> None:
+def _draw_bar(axes: Axes, place: float, percent: Mapping[str, float], **style: Any) -> None:
     left = 0.0
-    for kind in KINDS:
+    for kind, color in zip(KINDS, _COLORS, strict=True):
         width = percent.get(kind, 0.0)
-        axes.barh(place, width, _HEIGHT, left, color=_COLORS[kind], edgecolor="white", linewidth=0.6, **style)
+        bar = axes.barh(place, width, _HEIGHT, left, color=color, edgecolor="white", linewidth=0.6, **style)
         if width >= _LEAST_LABELED:
-            color = "white" if kind in _DARK and not style else "black"
-            axes.text(left + width / 2, place, f"{width:.1f}", ha="center", va="center", fontsize=7, color=color)
+            text = "white" if color in _DARK and not style else "black"
+            axes.bar_label(bar, fmt="%.1f", label_type="center", fontsize=7, color=text)
         left += width

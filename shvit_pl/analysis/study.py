@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,17 +11,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from shvit_pl.analysis.options import PassesOptions
-from shvit_pl.deploy.measuring import (
-    chosen_device,
-    holds_results,
-    machine,
-    machine_words,
-    num_threads,
-    short_reason,
-    torch_dtype,
-    write_results,
-)
+from shvit_pl.analysis.command import PassesOptions
+from shvit_pl.deploy import measuring
 from shvit_pl.deploy.options import PAPER_BATCH
 from shvit_pl.deploy.passes import at_size, fused
 from shvit_pl.deploy.timing import wait_for
@@ -62,11 +54,25 @@ class ReadyNetwork:
 @contextmanager
 def ready_networks(
     options: PassesOptions, open_network: Callable[[str], OpenedNetwork], memory_format: torch.memory_format
-) -> Iterator[list[ReadyNetwork]]:
-    """Make all networks ready, opened by name with `open_network`, and set the threads for a while."""
+) -> Iterator[tuple[list[ReadyNetwork], dict[str, Any]]]:
+    """Open all networks by name and make them ready, for a while with the threads of the options.
+
+    Yields:
+        The networks, and the conditions of their measurement, which are printed.
+    """
     device = measured_device(options.device)
-    with num_threads(options.threads):
-        yield [make_ready(open_network(name), options, device, memory_format) for name in options.models]
+    with measuring.num_threads(options.threads):
+        networks = [make_ready(open_network(name), options, device, memory_format) for name in options.models]
+        conditions = {
+            "batch_size": len(networks[0].images),
+            "image_size": {network.name: network.pixels for network in networks},
+            "dtype": options.dtype,
+            "repeats": options.repeats,
+            **measuring.machine(device),
+        }
+        print(condition_words(conditions, "on "))
+        with device_errors(f"measuring {' '.join(options.models)}"):
+            yield networks, conditions
 
 
 def measured_device(name: str) -> torch.device:
@@ -75,7 +81,7 @@ def measured_device(name: str) -> torch.device:
     Raises:
         UserError: for mps, whose operations can't be timed one by one, and for a device that is not here.
     """
-    device = chosen_device(name)
+    device = measuring.chosen_device(name)
     if device.type == "mps" and name != "auto":
         raise UserError(f"--device {name}: its operations can't be timed one by one; allowed are cpu and cuda.")
     return torch.device("cpu") if device.type == "mps" else device
@@ -88,7 +94,7 @@ def make_ready(
     pixels = options.image_size or opened.image_size
     batch = options.batch_size or PAPER_BATCH[device.type]
     with device_errors(f"{opened.name}, {batch} images of {pixels} pixels in {options.dtype}"):
-        dtype = torch_dtype(options.dtype)
+        dtype = measuring.torch_dtype(options.dtype)
         model = fused(at_size(opened, pixels)).to(device, dtype).to(memory_format=memory_format)
         images = torch.randn(batch, 3, pixels, pixels).to(device, dtype, memory_format=memory_format)
         network = ReadyNetwork(opened, model, images)
@@ -112,39 +118,29 @@ def device_errors(what: str, flags: str = "--image_size, --batch_size or --dtype
     except UserError:
         raise
     except Exception as error:  # networks and devices have errors of their own
-        raise UserError(f"{what}: can't be run here ({short_reason(error)}). Give another {flags}.") from error
-
-
-def conditions(options: PassesOptions, networks: Sequence[ReadyNetwork]) -> dict[str, Any]:
-    """Return the conditions of the measurement."""
-    return {
-        "batch_size": len(networks[0].images),
-        "image_size": {network.name: network.pixels for network in networks},
-        "dtype": options.dtype,
-        "repeats": options.repeats,
-        **machine(networks[0].images.device),
-    }
+        reason = measuring.short_reason(error)
+        raise UserError(f"{what}: can't be run here ({reason}). Give another {flags}.") from error
 
 
 def condition_words(conditions: Mapping[str, Any], where: str = "") -> str:
     """Return batch, number type and machine in a line; `where` stands before the machine."""
-    return f"batch {conditions['batch_size']}, {conditions['dtype']}, {where}{machine_words(conditions)}"
+    machine = measuring.machine_words(conditions)
+    return f"batch {conditions['batch_size']}, {conditions['dtype']}, {where}{machine}"
 
 
-def check_output(output: str, study: str, is_result: Callable[[Path], bool] | None = None) -> Path:
-    """Return the folder `output`, which may be missing, empty, or hold results only (default: the files of `write`).
+def check_output(output: str, *results: str) -> Path:
+    """Return the folder `output`, which may be missing, empty, or hold files of the patterns `results` only.
 
     Raises:
         UserError: where nothing can be written, and where other files are in it.
     """
     folder = Path(output).expanduser()
-    names = {Path(f"{study}{suffix}") for suffix in (".csv", ".json", ".png")}
 
     def are_results(there: Path) -> bool:
-        files = [path.relative_to(there) for path in there.rglob("*") if not path.is_dir()]
-        return all(is_result(file) if is_result else file in names for file in files)
+        files = [path.relative_to(there).as_posix() for path in there.rglob("*") if not path.is_dir()]
+        return all(any(fnmatch(file, result) for result in results) for file in files)
 
-    holds_results(folder, are_results)
+    measuring.holds_results(folder, are_results)
     return folder
 
 
@@ -152,8 +148,8 @@ def write(
     folder: Path, study: str, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], figure: Figure
 ) -> None:
     """Write a CSV, a JSON (facts and rows) and a picture, all named after the study; earlier ones are replaced."""
-    all_facts = {**facts, "rows": list(rows)}
-    write_results(folder, (f"{study}.csv", rows), (f"{study}.json", all_facts), {f"{study}.png": figure}, dpi=200)
+    table, content = (f"{study}.csv", rows), (f"{study}.json", {**facts, "rows": list(rows)})
+    measuring.write_results(folder, table, content, {f"{study}.png": figure}, dpi=200)
     print(f"written: {folder}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -77,26 +78,15 @@ def read_sweep_options(args: Sequence[str]) -> tuple[Options, list[str], list[st
         "for it: shvit-pl fit --help.",
         rest=rest,
     )
-    configs, flags = _split_configs(rest)
-    return options, configs, flags
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", "-c", action="append", default=[])
+    try:
+        known, flags = parser.parse_known_args(rest)
+    except ArgumentError as error:
+        raise UserError(f"--config: {error.message}") from error
+    return options, known.config, flags
 
 
 def own_flags() -> set[str]:
     """Return the names of sweep's own flags."""
     return {each.name for each in fields(Options)} | {"config"}
-
-
-def _split_configs(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the values of `--config`, and all other arguments."""
-    configs: list[str] = []
-    others: list[str] = []
-    left = list(args)
-    while left:
-        flag, equals, value = left.pop(0).partition("=")
-        if flag not in ("--config", "-c"):
-            others.append(f"{flag}{equals}{value}")
-        elif equals or (left and not left[0].startswith("-")):
-            configs.append(value if equals else left.pop(0))
-        else:
-            raise UserError("--config: expected one argument")
-    return configs, others

@@ -14,7 +14,6 @@ class Run:
     """A cell with a seed."""
 
     seed: int
-    """Value of `seed_everything`."""
     state: State
     """`failed` where the last try failed, which may be tried again."""
     summary: dict[str, Any] | None
@@ -38,7 +37,6 @@ class Cell:
     choices: dict[str, Any]
     """Flags of `fit` and their values: `{"model.design.patch_size": 4, ...}`."""
     runs: tuple[Run, ...]
-    """One run per seed."""
 
     @cached_property
     def done(self) -> tuple[Run, ...]:

@@ -25,9 +25,9 @@ from shvit_pl.sweep.engine.storage import hide_password, open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.finish import finish
 from shvit_pl.sweep.options import Options
-from shvit_pl.sweep.plan.checks import OpenedCell, check_flags, check_strays, open_cells
+from shvit_pl.sweep.plan.checks import OpenedCell, check_flags, check_strays, define, open_cells
 from shvit_pl.sweep.plan.definition import LOGS, Definition, refuse_other, write_record
-from shvit_pl.sweep.plan.sweep_file import define, pick_sweep_file, read_sweep_file
+from shvit_pl.sweep.plan.sweep_file import pick_sweep_file, read_sweep_file
 from shvit_pl.sweep.processes import describe_exit
 from shvit_pl.sweep.watch import LiveTable, duration
 
@@ -47,8 +47,8 @@ def start(options: Options, configs: Sequence[str], flags: Sequence[str], comman
     Raises:
         UserError: for a mistake, before anything is started or written.
     """
-    storage, hidden = options.storage, hide_password(options.storage)
-    if storage is not None and hidden is not None:
+    if (storage := options.storage) is not None:
+        hidden = hide_password(storage)
         options, command = replace(options, storage=hidden), [arg.replace(storage, hidden) for arg in command]
     check_strays(flags)
     path, layers = pick_sweep_file(configs)
@@ -83,9 +83,8 @@ def slots(options: Options, devices: object) -> list[str | None]:
     """
     if str(devices) not in ("auto", "1", "-1"):
         if (options.workers or 1) > 1 or options.gpus is not None:
-            raise UserError(
-                f"--trainer.devices {devices}: each run takes several devices; leave out --workers and --gpus."
-            )
+            advice = "each run takes several devices; leave out --workers and --gpus"
+            raise UserError(f"--trainer.devices {devices}: {advice}.")
         return [None]
     count = torch.cuda.device_count()
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
@@ -100,10 +99,8 @@ def slots(options: Options, devices: object) -> list[str | None]:
     room = max(1, len(gpus) * options.per_gpu)
     workers = options.workers or room
     if gpus and workers > room:
-        raise UserError(
-            f"--workers {workers}: {len(gpus)} GPUs with --per_gpu {options.per_gpu} have room for {room}; "
-            "give more of --gpus, or a larger --per_gpu."
-        )
+        fits = f"{len(gpus)} GPUs with --per_gpu {options.per_gpu} have room for {room}"
+        raise UserError(f"--workers {workers}: {fits}; give more of --gpus, or a larger --per_gpu.")
     return [available[gpus[number % len(gpus)]] if gpus else None for number in range(workers)]
 
 
@@ -130,7 +127,7 @@ def run_sweep(definition: Definition, launch: Launch, options: Options, command:
         print("all runs are done")
     try:
         with LiveTable(folder, options.plain) as table:
-            status = Driver(study, launch, options).drive(definition, table)
+            status = Driver(study, launch, options).drive(definition, table.show)
     except (KeyboardInterrupt, Terminated) as stop:
         try:
             status = read_status(study, definition, options.retries)
@@ -183,16 +180,11 @@ def _measure(command: Sequence[str], name: str) -> tuple[float, float]:
         The seconds beside the steps (imports, opening the data, writing), and the images per second in training.
     """
     with tempfile.TemporaryDirectory() as root:
-        flags = [
-            f"--trainer.max_steps={_STEPS}",
-            "--trainer.max_epochs=-1",  # an epoch may have fewer
-            "--trainer.limit_val_batches=1",
-            f"--trainer.default_root_dir={root}",
-            "--run_name=run",
-            "--plain=true",
-        ]
+        length = [f"--trainer.max_steps={_STEPS}", "--trainer.max_epochs=-1"]  # an epoch may have fewer
+        length.append("--trainer.limit_val_batches=1")
+        where = [f"--trainer.default_root_dir={root}", "--run_name=run", "--plain=true"]
         since = time.perf_counter()
-        done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, *length, *where], capture_output=True, text=True, check=False)
         wall = time.perf_counter() - since
         run = finished_run(Path(root) / "run")
         if run is None:

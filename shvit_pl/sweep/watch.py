@@ -1,5 +1,6 @@
 """The progress of a sweep: a live table on a terminal, a line per event elsewhere."""
 
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -82,7 +83,10 @@ class LiveTable:
             f"about {duration(status.seconds_left)} left" if status.seconds_left is not None else "",
         )
         for run in status.running[:_ROWS]:
-            last = _last_line(self.folder / LOGS / f"{run.point.key}.log")
+            last = ""  # where another machine has the log
+            with suppress(OSError), (self.folder / LOGS / f"{run.point.key}.log").open("rb") as log:
+                log.seek(max(0, log.seek(0, 2) - 2000))
+                last = " ".join((log.read().decode(errors="replace").splitlines() or [""])[-1].split())
             text = Text("starting" if last.startswith("$") else last, "dim", end="")
             runs.add_row(f"  {run.point.cell}", f"seed {run.point.seed}", duration(run.seconds), text)
         best = ""
@@ -95,17 +99,6 @@ class LiveTable:
 def duration(seconds: float) -> str:
     """Format seconds as hours:minutes:seconds."""
     return str(timedelta(seconds=round(seconds)))
-
-
-def _last_line(log: Path) -> str:
-    """Return the last line of a log; empty where another machine has it."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 2000))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return " ".join((lines or [""])[-1].split())
 
 
 def _name(run: RunStatus) -> str:

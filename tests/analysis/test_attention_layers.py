@@ -144,7 +144,7 @@ def test_networks_whose_heads_do_not_show_are_refused_by_class(name, size, wante
 
 def test_layers_are_described_by_paths_and_channels():
     _, layers, _ = with_layers(deit)
-    assert layers[0] == AttentionLayer("blocks.0.attn", 3, "blocks.0.attn.attn_drop", "blocks.0.attn.proj", -1, 64)
+    assert layers[0] == AttentionLayer("blocks.0.attn", 3, "blocks.0.attn.attn_drop", -1, 64)
     assert [layer.name for layer in layers] == [f"blocks.{number}.attn" for number in range(3)]
     model, layers, _ = with_layers(ours)
     stages = [stage for stage in range(3) for _ in range(model.design.depth[stage])]

@@ -7,16 +7,17 @@ from timm.models.swin_transformer import window_partition
 
 from shvit_pl.analysis.attention_layers import AttentionLayer
 from shvit_pl.analysis.attention_maps import AttentionRecorder, TokenGrid, token_grid
+from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_subject import open_subject
-from shvit_pl.analysis.options import HeadsOptions
+from shvit_pl.data.transforms import denormalize
 
-VIT = AttentionLayer("blocks.0.attn", 3, "", "", -1, 64)
+VIT = AttentionLayer("blocks.0.attn", 3, "", -1, 64)
 
 
 def swin_grid(block, side):
     """The grid of a block of Swin, and for each of its windows the numbers of the tokens in it."""
     model = timm.create_model("swin_tiny_patch4_window7_224", depths=(2, 1, 1, 1))
-    layer = AttentionLayer(f"layers.0.blocks.{block}.attn", 3, "", "", -1, 32)
+    layer = AttentionLayer(f"layers.0.blocks.{block}.attn", 3, "", -1, 32)
     shift = model.get_submodule(layer.name.removesuffix(".attn")).shift_size
     tokens = torch.arange(side**2).view(1, side, side, 1).roll((-shift[0], -shift[1]), (1, 2))
     windows = window_partition(tokens, (7, 7)).flatten(1)
@@ -73,7 +74,7 @@ def test_pictures_are_the_mean_or_of_one_image():
     assert (mean.images, mean.drawn_images, one.images, one.drawn_images) == (6, 6, 6, 1)
     assert mean.drawn_image is None
     *_, (last, _) = subject.batches(subject.compared_rows)
-    torch.testing.assert_close(one.drawn_image, subject.pixels(last)[1])
+    torch.testing.assert_close(one.drawn_image, denormalize(last, subject.opened.mean, subject.opened.std)[1])
     side = mean.first_grid.side
     assert (mean.layers[0].query, one.layers[0].query) == (((side // 2 + 0.5) / side,) * 2, (0.5 / side,) * 2)
     assert not torch.equal(mean.layers[0].picture / 6, one.layers[0].picture)

@@ -10,10 +10,10 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_findings import LayerResult, differences_from_paper, paper_heads
 from shvit_pl.analysis.heads_report import study
 from shvit_pl.analysis.heads_subject import Reference, Subject, open_subject
-from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.models.open_network import OpenedNetwork
 from tests.analysis.studies import facts, heads, rows
 

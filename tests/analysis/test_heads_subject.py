@@ -6,9 +6,9 @@ import pytest
 import timm
 from timm.data import ImageNetInfo
 
+from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_report import study
 from shvit_pl.analysis.heads_subject import choose_reference, open_subject, same_classes
-from shvit_pl.analysis.options import HeadsOptions
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork
 

@@ -6,8 +6,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shvit_pl.analysis import macro
+from shvit_pl.analysis.command import MacroOptions
 from shvit_pl.analysis.macro import bytes_of_places, places, receptive_fields, seconds_of_places, time_shares
-from shvit_pl.analysis.options import MacroOptions
 from shvit_pl.analysis.study import make_ready, measured_device
 from shvit_pl.deploy.timing import bytes_moved
 from shvit_pl.designs.config import resolve_design

@@ -10,7 +10,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from shvit_pl.analysis.attention_layers import unfused
-from shvit_pl.analysis.options import RuntimeOptions
+from shvit_pl.analysis.command import RuntimeOptions
 from shvit_pl.analysis.runtime import (
     KINDS,
     MARK,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from shvit_pl import HFImageDataModule, load_weights
+from shvit_pl.callbacks import inference
 from shvit_pl.cli import main
 from shvit_pl.deploy import optimization
 from shvit_pl.models import create_model

@@ -19,22 +19,15 @@ _OWNER = "postgres"  # of the cluster where this is run as root, which PostgreSQ
 
 
 class Postgres:
-    """A cluster.
+    """A cluster of the programs in a folder, in a folder that is empty."""
 
-    Args:
-        binaries: Where initdb and postgres are.
-        folder: An empty folder, for the cluster alone.
-        user: Who runs it; None for who runs this.
-    """
-
-    def __init__(self, binaries, folder, user):
-        self.binaries, self.folder, self.user = binaries, folder, user
+    def __init__(self, binaries, folder):
+        self.binaries, self.folder, self.log = binaries, folder, folder.with_suffix(".log")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.log = folder.with_suffix(".log")
-        self._server = None
         self._call("initdb", "--auth=trust", f"--username={_OWNER}", "--no-sync").wait()
+        self.start()
 
     def start(self):
         """Start it; it dies with the tests, should they be killed."""
@@ -62,17 +55,19 @@ class Postgres:
         return self.url(database)
 
     def _call(self, program, *args):
-        command = [str(self.binaries / program), "-D", str(self.folder), *args]
-        owner = {"user": self.user, "group": self.user, "cwd": self.folder, "preexec_fn": kill_on_parent_exit()}
+        user = _OWNER if os.geteuid() == 0 else None
+        owner = {"user": user, "group": user, "cwd": self.folder, "preexec_fn": kill_on_parent_exit()}
         with self.log.open("a") as log:
+            command = [str(self.binaries / program), "-D", str(self.folder), *args]
             return subprocess.Popen(command, stdout=log, stderr=log, **owner)
 
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A running cluster."""
-    binaries = _binaries()
-    if binaries is None:
+    """A running cluster, of the newest programs that Debian installs, or those on the PATH."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[4]))
+    found = str(debian[-1]) if debian else shutil.which("initdb")
+    if found is None:
         pytest.skip("PostgreSQL is not installed (Debian's package is postgresql)")
     is_root = os.geteuid() == 0
     # its owner can't enter the folders of root's tests
@@ -80,17 +75,9 @@ def postgres():
     if is_root:
         shutil.chown(folder, _OWNER, _OWNER)
     try:
-        cluster = Postgres(binaries, folder, _OWNER if is_root else None)
-        cluster.start()
+        cluster = Postgres(Path(found).resolve().parent, folder)
         yield cluster
         cluster.stop()
     finally:
         shutil.rmtree(folder)
         folder.with_suffix(".log").unlink(missing_ok=True)
-
-
-def _binaries():
-    """The newest that Debian installs, or those on the PATH."""
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[4]))
-    found = str(debian[-1]) if debian else shutil.which("initdb")
-    return Path(found).resolve().parent if found else None

@@ -1,9 +1,12 @@
-"""Sweeps of small runs through the command, on the embedded digits."""
+"""Sweeps of small runs through the command, on the embedded digits, and refusals."""
 
 import io
 from contextlib import redirect_stdout
 
+import pytest
+
 from shvit_pl.cli import main
+from shvit_pl.errors import UserError
 from shvit_pl.sweep.engine.storage import open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
 
@@ -17,20 +20,16 @@ FLAGS = [
     "--trainer.max_epochs=1",
     "--speed=false",
 ]
+LONGEST = 430  # characters of a message
 PATCHES = "base: s1.yaml\ngrid: {model.design.patch_size: [16, 8]}\n"
 
 
-def arguments(folder, text, *flags):
-    """The command line of a sweep whose file is written beside its folder."""
+def sweep(folder, text, *flags):
+    """Run a sweep in this process, with its file beside its folder; returns the exit code, and what it printed."""
     file = folder.parent / f"{folder.name}.yaml"
     file.write_text(text)
-    return ["sweep", f"--config={file}", f"--folder={folder}", *FLAGS, *flags]
-
-
-def sweep(folder, text, *flags):
-    """Run it in this process; returns the exit code, and what it printed."""
     with redirect_stdout(io.StringIO()) as printed:
-        code = main(arguments(folder, text, *flags))
+        code = main(["sweep", f"--config={file}", f"--folder={folder}", *FLAGS, *flags])
     return code, printed.getvalue()
 
 
@@ -42,3 +41,14 @@ def trials(folder):
 def files(folder):
     """Every file in a folder, with its content."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_refused(parts, action, *args):
+    """An action raises a `UserError` of one short line with these parts."""
+    with pytest.raises(UserError) as refused:
+        action(*args)
+    message = str(refused.value)
+    assert all(part in message for part in parts), message
+    assert "\n" not in message
+    assert len(message) < LONGEST
+    return message

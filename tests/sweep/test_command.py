@@ -16,7 +16,7 @@ from tests.sweep.small import PATCHES, files, sweep, trials
 pytestmark = pytest.mark.slow  # real fits; the engine's own tests are quick
 
 TWO = f"{PATCHES}objective: [val/acc1, params]\n"
-NAMES = ["patch_size-16_seed-0", "patch_size-8_seed-0"]
+NAMES = {16: "patch_size-16_seed-0", 8: "patch_size-8_seed-0"}
 
 
 @pytest.fixture(scope="module")
@@ -28,52 +28,38 @@ def done(tmp_path_factory):
     return folder, printed
 
 
-def weights(run):
-    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-
-
-def test_each_run_leaves_an_ordinary_run_folder(done, capsys):
-    folder, _ = done
-    assert sorted(path.name for path in (folder / "runs").iterdir()) == NAMES
-    for name, patch in zip(NAMES, (16, 8), strict=True):
+def test_each_run_is_an_ordinary_one_by_a_command_that_is_printed_stored_and_logged(done, capsys):
+    folder, printed = done
+    begun = re.findall(r"^(patch_size \d+), seed 0 begins: (.*)$", printed, re.MULTILINE)
+    assert [name for name, _ in begun] == ["patch_size 16", "patch_size 8"]
+    assert {path.name for path in (folder / "runs").iterdir()} == set(NAMES.values())
+    for trial, (patch, name), (_, command) in zip(trials(folder), NAMES.items(), begun, strict=True):
         run = folder / "runs" / name / "version_0"
         summary = read_summary(run)
         assert summary["design"]["patch_size"] == patch
         assert (summary["steps_trained"], summary["epochs_trained"], summary["seed"]) == (3, 1, 0)
         for path in ("config.yaml", "metrics.csv", "checkpoints/best.ckpt", "figures/inputs.png"):
             assert (run / path).is_file()
+        assert trial.values == [summary["metrics"]["val/acc1"], summary["params"]]
+        assert shlex.split(command) == ["shvit-pl", "fit", *trial.user_attrs["command"]]
+        assert summary["command"] == command
+        logged = (folder / "logs" / f"{name}.log").read_text().splitlines()[0]
+        assert logged.endswith(shlex.join(trial.user_attrs["command"]))
         flags = ["--trainer.limit_val_batches=2", "--data.num_workers=0"]
         assert main(["validate", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", *flags]) == 0
         assert f"{summary['metrics']['val/acc1']:.4f}"[:5] in capsys.readouterr().out
 
 
-def test_each_command_is_printed_as_it_is_stored_and_run(done):
-    folder, printed = done
-    begun = re.findall(r"^(patch_size \d+), seed 0 begins: (.*)$", printed, re.MULTILINE)
-    assert [name for name, _ in begun] == ["patch_size 16", "patch_size 8"]
-    for trial, name, (_, command) in zip(trials(folder), NAMES, begun, strict=True):
-        assert shlex.split(command) == ["shvit-pl", "fit", *trial.user_attrs["command"]]
-        assert read_summary(folder / "runs" / name / "version_0")["command"] == command
-        logged = (folder / "logs" / f"{name}.log").read_text().splitlines()[0]
-        assert logged.endswith(shlex.join(trial.user_attrs["command"]))
-
-
 def test_a_stored_command_repeats_the_run_bit_for_bit(done, tmp_path):
-    folder, _ = done
-    command = read_summary(folder / "runs" / NAMES[1] / "version_0")["command"]
-    program, *args = shlex.split(command)
+    first, again = (runs / NAMES[8] / "version_0" for runs in (done[0] / "runs", tmp_path / "again"))
+    program, *args = shlex.split(read_summary(first)["command"])
     assert program == "shvit-pl"
     assert main([*args, f"--trainer.default_root_dir={tmp_path / 'again'}"]) == 0
-    before, after = (weights(runs / NAMES[1] / "version_0") for runs in (folder / "runs", tmp_path / "again"))
+    before, after = (
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in (first, again)
+    )
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
-
-
-def test_several_objectives_make_a_pareto_study(done):
-    folder, _ = done
-    for trial, name in zip(trials(folder), NAMES, strict=True):
-        summary = read_summary(folder / "runs" / name / "version_0")
-        assert trial.values == [summary["metrics"]["val/acc1"], summary["params"]]
 
 
 def test_a_sweep_tells_how_far_it_is_in_plain_lines(done):
@@ -100,16 +86,10 @@ def test_the_same_command_again_starts_nothing(done):
     ("text", "flags", "said"),
     [
         (TWO, ["--model.optim.lr=0.5"], "(model.optim.lr 0.008 -> 0.5)"),
-        (TWO, ["--data.batch_size=8"], "(data.batch_size 16 -> 8)"),
-        (TWO, ["--trainer.limit_val_batches=1"], "(trainer.limit_val_batches 2 -> 1)"),
         (TWO, ["--trainer.callbacks=LearningRateMonitor"], "(trainer.callbacks None -> "),
         (PATCHES, [], "(objective val/acc1 max, params min -> val/acc1 max)"),
-        (TWO.replace("16, 8", "16"), [], "(patch_size 8 is gone)"),
         (TWO.replace("16, 8", "16, 8, 4"), ["--model.optim.lr=0.5"], "(model.optim.lr 0.008 -> 0.5)"),
-        (f"{TWO}seeds: [1]\n", [], "(seed 0 is gone)"),
-        (TWO.replace("grid: {model.design.patch_size: [16, 8]}", "list: {a: {}}"), [], "(grid -> list)"),
     ],
-    ids=lambda value: value if isinstance(value, str) and value.startswith("(") else "",
 )
 def test_a_changed_sweep_is_refused_with_the_difference(text, flags, said, done, capsys):
     folder, _ = done
@@ -132,9 +112,8 @@ def test_added_points_are_run_also_in_a_folder_that_was_moved(done, tmp_path):
     code, printed = sweep(folder, f"{TWO.replace('16, 8', '16, 4, 8')}seeds: [0, 1]\n", "--workers=2")
     assert code == 0
     assert "3 of them are new" in printed
-    assert sorted(re.findall(r"^(.*) begins", printed, re.MULTILINE)) == [
-        f"patch_size {size}, seed 1" for size in (16, 4, 8)
-    ]
+    begun = sorted(re.findall(r"^(.*) begins", printed, re.MULTILINE))
+    assert begun == [f"patch_size {size}, seed 1" for size in (16, 4, 8)]
     assert before.items() <= files(folder / "runs").items()
     assert read_summary(folder / "runs" / "patch_size-4_seed-1" / "version_0")["seed"] == 1
 
@@ -160,7 +139,7 @@ def test_a_dry_run_tells_costs_and_time_and_leaves_nothing(done, tmp_path, monke
     assert code == 0
     rows = re.findall(r"patch_size (\d+) +([\d.]+) +([\d.]+) +64 +(\d+) +(\d+:\d\d:\d\d)", printed)
     assert [row[0] for row in rows] == ["16", "8"]
-    for name, (_, params, macs, rate, _) in zip(NAMES, rows, strict=True):
+    for name, (_, params, macs, rate, _) in zip(NAMES.values(), rows, strict=True):
         summary = read_summary(done[0] / "runs" / name / "version_0")
         assert (params, macs) == (f"{summary['params'] / 1e6:.2f}", f"{summary['macs'] / 1e6:.1f}")
         assert int(rate) > 0

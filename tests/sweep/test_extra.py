@@ -21,12 +21,19 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("packages", [("scipy",), ("optuna", "scipy")], ids=str)
-@pytest.mark.parametrize("args", [["sweep", "--config=my.yaml"], ["report", "--folder=."]], ids=lambda args: args[0])
-def test_packages_that_are_not_installed(packages, args, tmp_path):
-    """In a process whose import system can't find them, as where the extra was not installed."""
+def command_without(packages, *args):
+    """A command in a process whose import system can't find packages, as where the extra was not installed."""
     program = [sys.executable, "-c", WITHOUT.format(packages=packages), *args]
-    done = subprocess.run(program, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return subprocess.run(program, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.parametrize(
+    ("packages", "args"),
+    [(("scipy",), ["sweep", "--config=my.yaml"]), (("optuna", "scipy"), ["report", "--folder=."])],
+    ids=str,
+)
+def test_packages_that_are_not_installed(packages, args, tmp_path):
+    done = command_without(packages, *args)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     for text in (f"shvit-pl {args[0]}: error: ", ", ".join(packages), "pip install 'shvit-pl[sweep]'"):
@@ -35,7 +42,6 @@ def test_packages_that_are_not_installed(packages, args, tmp_path):
 
 
 def test_the_help_needs_no_extra():
-    program = [sys.executable, "-c", WITHOUT.format(packages=("optuna",)), "sweep", "--help"]
-    done = subprocess.run(program, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = command_without(("optuna",), "sweep", "--help")
     assert done.returncode == 0
     assert "--folder" in done.stdout

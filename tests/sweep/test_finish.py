@@ -1,13 +1,14 @@
-"""The cells whose inference speed is measured at the end."""
+"""The end of a sweep: which cells' speed is measured; its best run is pushed, and its card shows the sweep."""
+
+import json
+from dataclasses import replace
 
 import pytest
 
-from shvit_pl.sweep.finish import summaries_to_measure
-from tests.sweep.report.sweeps import cube, search
-
-
-def test_all_cells_of_a_grid_are_measured():
-    assert list(summaries_to_measure(cube())) == [cell.name for cell in cube().cells]
+from shvit_pl.cli import main
+from shvit_pl.sweep.finish import best_run, pick, summaries_to_measure
+from tests.sweep.report.sweeps import cube, nothing_done, search
+from tests.sweep.small import sweep
 
 
 @pytest.mark.parametrize("unknown", [None, float("nan")])
@@ -22,8 +23,50 @@ def test_a_trial_without_a_value_is_not_the_best(unknown, direction):
     assert [summary["metrics"]["val/loss"] for summary in measured.values()] == best
 
 
-def test_of_two_objectives_what_nothing_beats_is_measured_though_it_is_not_the_most_accurate():
+def test_all_cells_of_a_grid_are_measured_and_of_two_objectives_what_nothing_beats():
+    assert list(summaries_to_measure(cube())) == [cell.name for cell in cube().cells]
     results = search(objectives={"val/acc1": "max", "images_per_second": "max"})
     quick = results.cells[0].runs[0].summary
     quick["images_per_second"], quick["metrics"]["val/acc1"] = 1e6, 0.1
     assert results.cells[0].name in summaries_to_measure(results)
+
+
+def test_the_best_choice_by_its_mean_and_of_it_the_best_seed_though_a_run_of_another_was_lucky():
+    results = cube({"patch_size": -0.2, "stages": 0.05})
+    results.cells[-1].runs[0].summary["metrics"]["val/acc1"] = 0.9999
+    cell, run, score = pick(results)
+    assert cell.choices["model.design.patch_size"] == 4
+    assert cell.choices["model.design.stages"] == 4
+    assert score == max(each.summary["metrics"]["val/acc1"] for each in cell.runs) == run.summary["metrics"]["val/acc1"]
+
+
+def test_a_loss_is_better_when_it_is_low():
+    results = cube({"patch_size": -0.2})
+    _, run, score = pick(replace(results, objectives={"val/loss": "min"}))
+    losses = [each.summary["metrics"]["val/loss"] for cell in results.cells for each in cell.runs]
+    assert score == run.summary["metrics"]["val/loss"] <= sorted(losses)[2]
+
+
+def test_runs_that_are_not_done_do_not_count():
+    assert pick(nothing_done()) is None
+
+
+@pytest.mark.slow
+def test_a_real_sweep_is_pushed_with_its_table_from_where_its_best_run_is(hub, tmp_path, capsys):
+    code, _ = sweep(tmp_path / "small", "base: s1.yaml\ngrid: {model.design.patch_size: [16, 8]}\n")
+    assert code == 0
+    assert main(["push", str(tmp_path / "small"), "--repo-id=user/small"]) == 0
+    files = hub.repo("user/small").files
+    best, choice = best_run(tmp_path / "small")
+    summary = json.loads((best / "summary.json").read_text())
+    assert json.loads(files["summary.json"])["metrics"] == summary["metrics"]
+    card = files["README.md"].decode()
+    assert "## Selected from a sweep" in card
+    assert "| no. | patch_size |" in card
+    assert choice.reason in card
+    assert str(tmp_path) not in card
+    for path in (tmp_path / "small/runs").rglob("summary.json"):
+        path.unlink()
+    capsys.readouterr()
+    assert main(["push", str(tmp_path / "small"), "--repo-id=user/small", "--dry-run"]) == 2
+    assert "is not on this machine" in capsys.readouterr().err

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from shvit_pl.cli import main
-from shvit_pl.errors import UserError
 from shvit_pl.sweep.engine.reading import find_place
 from shvit_pl.sweep.engine.storage import open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
@@ -19,44 +18,38 @@ from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.plan.definition import Definition, write_record
 from shvit_pl.sweep.start import slots
 from tests.sweep.plan.test_sweep_file import BASE, GRID
+from tests.sweep.small import LONGEST, assert_refused
 
-LONGEST = 450  # characters of a message
-
-
-def line_of(capsys, command="sweep"):
-    """The one line on stderr; nothing has begun."""
-    printed = capsys.readouterr()
-    assert printed.err.count("\n") == 1, printed.err
-    assert re.match(rf"shvit-pl {command}: error: ", printed.err)
-    assert len(printed.err) < LONGEST, printed.err
-    assert "sweep: " not in printed.out
-    return printed.err
-
-
-def everything(folder):
-    return set(folder.rglob("*"))
-
-
-def assert_refused(args, parts, capsys, folder):
-    before = everything(folder)
-    assert main(args) == 2
-    line = line_of(capsys, args[0])
-    assert all(part in line for part in parts), line
-    assert everything(folder) == before
+COMMAND = ["shvit-pl", "sweep"]
 
 
 @pytest.fixture
-def my_yaml(tmp_path):
-    (tmp_path / "my.yaml").write_text(GRID)
+def refused(capsys, tmp_path):
+    """Runs a command that is refused in one line, before anything has begun; returns the line."""
+
+    def refused(args, parts):
+        before = set(tmp_path.rglob("*"))
+        assert main(args) == 2
+        printed = capsys.readouterr()
+        line = re.fullmatch(rf"shvit-pl {args[0]}: error: (.+)\n", printed.err)
+        assert line, printed.err
+        assert len(line[1]) < LONGEST
+        assert all(part in printed.err for part in parts), printed.err
+        assert "sweep: " not in printed.out
+        assert set(tmp_path.rglob("*")) == before
+        return printed.err
+
+    return refused
 
 
 @pytest.fixture
 def other_sweep(tmp_path):
-    """A folder that a sweep over other sizes has begun in."""
+    """A sweep file `my.yaml`, and a folder that a sweep over other sizes has begun in."""
+    (tmp_path / "my.yaml").write_text(GRID)
     definition = Definition("grid", {"patch_size 4": {"model.design.patch_size": 4}}, (0,), {"val/acc1": "max"}, {})
     (tmp_path / "there").mkdir()
     SweepStudy(open_storage(tmp_path / "there", None), "there", ["max"]).record(definition, "--folder 'there'")
-    write_record(tmp_path / "there", definition, "there", None, ["shvit-pl", "sweep"])
+    write_record(tmp_path / "there", definition, "there", None, COMMAND)
     return definition
 
 
@@ -78,19 +71,16 @@ def other_sweep(tmp_path):
     ],
     ids=lambda value: " ".join(value),
 )  # fmt: skip
-def test_a_mistake_is_one_line_and_leaves_nothing(flags, parts, my_yaml, other_sweep, capsys, tmp_path):
+def test_a_mistake_is_one_line_and_leaves_nothing(flags, parts, other_sweep, refused, tmp_path):
     (tmp_path / "wrong.yaml").write_text(f"{BASE}gird: {{data.batch_size: [8]}}\nseeds: [0]\n")
     (tmp_path / "stages.yaml").write_text(f"{BASE}grid: {{model.design.stages: [9]}}\n")
-    args = ["sweep", "--model.design.name=tiny", "--data.num_workers=0", *flags]
-    assert_refused(args, parts, capsys, tmp_path)
+    refused(["sweep", "--model.design.name=tiny", "--data.num_workers=0", *flags], parts)
 
 
-def test_a_password_is_in_no_message(my_yaml, capsys, monkeypatch):
+def test_a_password_is_in_no_message(other_sweep, refused, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", "another")  # and so it is what it was when this test has ended
-    assert main(["sweep", "--config=my.yaml", "--storage=postgresql://nobody:secret@localhost:1/x"]) == 2
-    line = line_of(capsys)
-    assert "--storage postgresql://nobody@localhost:1/x" in line
-    assert "secret" not in line
+    args = ["sweep", "--config=my.yaml", "--storage=postgresql://nobody:secret@localhost:1/x"]
+    assert "secret" not in refused(args, ["--storage postgresql://nobody@localhost:1/x"])
     assert os.environ["PGPASSWORD"] == "secret"  # where the runs find it
 
 
@@ -106,10 +96,10 @@ def test_a_password_is_in_no_message(my_yaml, capsys, monkeypatch):
     ],
     ids=str,
 )
-def test_a_mistake_with_a_report(args, parts, other_sweep, capsys, tmp_path):
+def test_a_mistake_with_a_report(args, parts, other_sweep, refused, tmp_path):
     (tmp_path / "empty").mkdir()
-    write_record(tmp_path / "empty", other_sweep, "empty", None, ["shvit-pl", "sweep"])
-    assert_refused(["report", *args], parts, capsys, tmp_path)
+    write_record(tmp_path / "empty", other_sweep, "empty", None, COMMAND)
+    refused(["report", *args], parts)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +112,7 @@ def test_a_mistake_with_a_report(args, parts, other_sweep, capsys, tmp_path):
     ],
 )
 def test_a_storage_for_one_worker_or_that_is_not_there(storage, parts, tmp_path):
-    with pytest.raises(UserError) as refused:
-        open_storage(tmp_path, storage)
-    assert all(part in str(refused.value) for part in parts)
+    assert_refused(parts, open_storage, tmp_path, storage)
 
 
 @pytest.mark.parametrize(
@@ -142,47 +130,39 @@ def test_a_storage_for_one_worker_or_that_is_not_there(storage, parts, tmp_path)
         ),
     ],
 )  # fmt: skip
-def test_a_folder_that_is_no_sweeps_or_another_ones(folder, study, parts, my_yaml, other_sweep, tmp_path):
+def test_a_folder_that_is_no_sweeps_or_another_ones(folder, study, parts, other_sweep, tmp_path):
     for name in ("version_0", "mine", "shared"):
         (tmp_path / name).mkdir()
     (tmp_path / "version_0" / "config.yaml").touch()
     (tmp_path / "mine" / "sweep.yaml").write_text(GRID)
     (tmp_path / "locked").mkdir(mode=0o555)
-    write_record(tmp_path / "shared", other_sweep, "shared", "postgresql://user@host/database", ["shvit-pl", "sweep"])
-    before = everything(tmp_path)
-    with pytest.raises(UserError) as refused:
-        find_place(Path(folder), None, study)
-    assert all(part in str(refused.value) for part in parts), refused.value
-    assert everything(tmp_path) == before
+    write_record(tmp_path / "shared", other_sweep, "shared", "postgresql://user@host/database", COMMAND)
+    before = set(tmp_path.rglob("*"))
+    assert_refused(parts, find_place, Path(folder), None, study)
+    assert set(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
-    ("options", "devices", "parts"),
+    ("options", "devices", "gpus", "parts"),
     [
-        (Options(gpus="7"), "auto", ["--gpus 7: allowed are 0, 1"]),
-        (Options(gpus="0,0"), "auto", ["--gpus 0,0: 0 appears twice", "--per_gpu 2"]),
-        (Options(workers=3), "auto", ["--workers 3: 2 GPUs with --per_gpu 1 have room for 2"]),
-        (Options(workers=2), 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
-        (Options(gpus="0"), 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
+        (Options(gpus="7"), "auto", 2, ["--gpus 7: allowed are 0, 1"]),
+        (Options(gpus="0,0"), "auto", 2, ["--gpus 0,0: 0 appears twice", "--per_gpu 2"]),
+        (Options(workers=3), "auto", 2, ["--workers 3: 2 GPUs with --per_gpu 1 have room for 2"]),
+        (Options(workers=2), 2, 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
+        (Options(gpus="0"), 2, 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
+        (Options(gpus="7"), "auto", 0, ["--gpus 7: torch finds no GPU here; leave it out"]),
     ],
 )
-def test_gpus_and_workers_that_do_not_fit(options, devices, parts, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(UserError) as refused:
-        slots(options, devices)
-    assert all(part in str(refused.value) for part in parts)
+def test_gpus_and_workers_that_do_not_fit(options, devices, gpus, parts, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert_refused(parts, slots, options, devices)
 
 
 def test_gpus_are_handed_out_in_turn(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert slots(Options(), "auto") == [None]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert slots(Options(per_gpu=2), "auto") == ["0", "1", "0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")  # which torch numbers from 0
     assert slots(Options(gpus="1,0", workers=1), "auto") == ["7"]
     assert slots(Options(), 2) == [None]  # each run takes several
-
-
-def test_a_gpu_where_there_is_none(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(UserError, match="--gpus 7: torch finds no GPU here; leave it out"):
-        slots(Options(gpus="7"), "auto")
-    assert slots(Options(), "auto") == [None]

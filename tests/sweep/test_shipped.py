@@ -7,12 +7,12 @@ import pytest
 from shvit_pl.command_line.config_files import find_config, shipped_configs
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import paper_row
-from shvit_pl.errors import UserError
 from shvit_pl.fit.check import FitCheck
-from shvit_pl.sweep.plan.checks import check_flags, open_cells
+from shvit_pl.sweep.plan.checks import check_flags, define, open_cells
 from shvit_pl.sweep.plan.definition import as_flags
-from shvit_pl.sweep.plan.sweep_file import define, examples, pick_sweep_file, read_sweep_file
+from shvit_pl.sweep.plan.sweep_file import examples, pick_sweep_file, read_sweep_file
 from tests.designs.test_published import summary
+from tests.sweep.small import assert_refused
 
 NAMES = sorted(path.stem for path in (shipped_configs() / "sweeps").glob("*.yaml"))
 TEACHER_SWEEP = "distillation"  # by a teacher that has to be trained before
@@ -21,12 +21,10 @@ PAPER = {
     "macro_paper": ["Fig. 2: (a)", "Fig. 2: (b)", "Fig. 2: (b')", "Fig. 2: (b'')"],
     "mixer": ["Table 2: SHViT-S3, also Table 6, row 4", "Table 6, row 1: SHSA to MHSA", "Table 6, row 2: SHSA to none"],
     "partial_ratio": [
-        "Table 6, row 3: ratio 1/8",
-        "Table 2: SHViT-S3, also Table 6, row 4",
-        "Table 6, row 5: ratio 1/2",
+        "Table 6, row 3: ratio 1/8", "Table 2: SHViT-S3, also Table 6, row 4", "Table 6, row 5: ratio 1/2",
     ],
     "single_head": ["Table 2: SHViT-S2", "Fig. 6: (b) full", "Fig. 6: (a) bottleneck"],
-}
+}  # fmt: skip
 MICRO = [name for name in PAPER if name != "macro_paper"]
 
 
@@ -85,9 +83,7 @@ def test_every_cell_opens_on_the_embedded_digits(name, fit):
 
 
 def test_a_teacher_that_was_not_trained_is_named_before_anything_starts(fit):
-    with pytest.raises(UserError) as refused:
-        opened(TEACHER_SWEEP, fit)
-    assert "model.distill.teacher 'runs/teacher/version_0'" in str(refused.value)
+    assert_refused(["model.distill.teacher 'runs/teacher/version_0'"], opened, TEACHER_SWEEP, fit)
 
 
 @pytest.mark.slow
@@ -122,15 +118,10 @@ def test_a_micro_ablation_is_of_any_design(name, fit):
     assert all(cell.planned.params < 2e6 for cell in cells)
 
 
-@pytest.mark.parametrize(
-    ("flag", "teacher"),
-    [
-        ("--model.distill.teacher=runs/teacher/version_0", "runs/teacher/version_0"),
-        ("--config=distill/regnety_160.yaml", "regnety_160.deit_in1k"),
-    ],
-)
-def test_one_row_has_no_teacher_and_the_others_have_the_chosen_one(flag, teacher, fit):
-    rows = settings_by_row(TEACHER_SWEEP, fit, flags=[flag])
-    assert [row["model.distill.teacher"] for row in rows] == [None, teacher, teacher]
-    assert [row["model.distill.objective"] for row in rows[1:]] == ["hard", "soft"]
-    assert rows[2]["model.distill.tau"] == 3
+def test_one_row_has_no_teacher_and_the_others_have_the_chosen_one(fit):
+    chosen = {"--model.distill.teacher=t": "t", "--config=distill/regnety_160.yaml": "regnety_160.deit_in1k"}
+    for flag, teacher in chosen.items():
+        rows = settings_by_row(TEACHER_SWEEP, fit, flags=[flag])
+        assert [row["model.distill.teacher"] for row in rows] == [None, teacher, teacher]
+        assert [row["model.distill.objective"] for row in rows[1:]] == ["hard", "soft"]
+        assert rows[2]["model.distill.tau"] == 3

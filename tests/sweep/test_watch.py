@@ -33,10 +33,7 @@ def printed(capsys, tmp_path):
 
 def test_a_command_is_printed_once_it_is_known_and_once(printed):
     known = replace(RUNS, running=(RUNS.running[0], RunStatus(B, 2.0, f"{COMMAND} b")))
-    assert printed(START, RUNS, RUNS, known, known) == [
-        f"a, seed 0 begins: {COMMAND} a",
-        f"b, seed 0 begins: {COMMAND} b",
-    ]
+    assert printed(START, RUNS, RUNS, known, known) == [f"{name}, seed 0 begins: {COMMAND} {name}" for name in "ab"]
 
 
 def test_an_end_is_printed_once_with_what_is_left(printed):

@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
@@ -22,17 +21,7 @@ from shvit_pl.errors import one_line
 from shvit_pl.runs.folder import finished_run, read_curves, read_summary
 from shvit_pl.sweep.engine.reading import Place, Status, read_status
 from shvit_pl.sweep.engine.storage import retry_while_unavailable
-from shvit_pl.sweep.engine.sweep_study import (
-    BEAT,
-    COMMAND,
-    CURVES,
-    ERROR,
-    KEY,
-    LOST,
-    RUN,
-    SUMMARY,
-    SweepStudy,
-)  # fmt: skip
+from shvit_pl.sweep.engine.sweep_study import BEAT, COMMAND, CURVES, ERROR, KEY, LOST, RUN, SUMMARY, SweepStudy
 from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.plan.definition import LOGS, RUNS, Definition, Point, as_flags, monitor, value_of
 from shvit_pl.sweep.processes import describe_exit, kill_on_parent_exit, this_process
@@ -44,13 +33,6 @@ _PATIENCE = 20.0  # seconds for runs to end by themselves
 
 class Terminated(BaseException):
     """The driver got SIGTERM, as from a scheduler whose time is up."""
-
-
-class Watcher(Protocol):
-    """Shows the progress of a sweep."""
-
-    def show(self, status: Status) -> None:
-        """Show the progress."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +77,8 @@ class Driver:
         self._process = this_process()
         self._runs: dict[int, _Run] = {}  # by slot
 
-    def drive(self, definition: Definition, watcher: Watcher) -> Status:
-        """Work until every point is done or given up, here or on other machines.
+    def drive(self, definition: Definition, show: Callable[[Status], None]) -> Status:
+        """Work until every point is done or given up, here or on other machines, and `show` the progress.
 
         Raises:
             KeyboardInterrupt: on Ctrl-C, when all runs have ended.
@@ -108,7 +90,7 @@ class Driver:
                 while True:
                     check()
                     status = retry_while_unavailable(partial(self._look, definition))
-                    watcher.show(status)
+                    show(status)
                     if status.left == 0 or not (self.options.wait or status.waiting or self._runs):
                         return status
                     for slot in range(len(self.launch.slots)):
@@ -118,34 +100,33 @@ class Driver:
             except (KeyboardInterrupt, Terminated):
                 print("stopping the runs ...", flush=True)
                 raise
-            finally:
-                self._stop()
+            finally:  # others, or the same command, go on with the runs
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)
+                _end([run.process for run in self._runs.values()])
+                with suppress(StorageInternalError):  # then others see that this process is gone
+                    for run in self._runs.values():
+                        self.study.end(run.number, TrialState.FAIL, {LOST: True, ERROR: "interrupted"})
 
     def _look(self, definition: Definition) -> Status:
         """Look after the runs here, and the points of all machines."""
         for slot, run in list(self._runs.items()):
             code = run.process.poll()
-            if code is None:
-                self._beat(run)
-                continue
-            with self._faults_recorded(run.number, run.log):
-                if not self._store(run.number, run.point, run.definition):
-                    error = describe_exit(run.log.read_text(errors="replace"), code)
-                    self.study.end(run.number, TrialState.FAIL, {ERROR: error})
-            del self._runs[slot]
+            if code is not None:
+                with self._faults_recorded(run.number, run.log):
+                    if not self._store(run.number, run.point, run.definition):
+                        error = describe_exit(run.log.read_text(errors="replace"), code)
+                        self.study.end(run.number, TrialState.FAIL, {ERROR: error})
+                del self._runs[slot]
+            elif time.monotonic() >= run.due:
+                run.beats, run.due = run.beats + 1, time.monotonic() + self.options.heartbeat
+                try:
+                    self.study.set_attrs(run.number, {BEAT: run.beats})
+                except UpdateFinishedTrialError:  # another process has ended its trial
+                    _end([run.process])
         self.study.end_abandoned(_SILENCE * self.options.heartbeat)
         self.study.enqueue_missing(definition.points.values(), self.options.retries)
         return read_status(self.study, definition, self.options.retries)
-
-    def _beat(self, run: _Run) -> None:
-        """Give a sign of life when it is due; a run whose trial another process has ended is stopped."""
-        if time.monotonic() < run.due:
-            return
-        run.beats, run.due = run.beats + 1, time.monotonic() + self.options.heartbeat
-        try:
-            self.study.set_attrs(run.number, {BEAT: run.beats})
-        except UpdateFinishedTrialError:
-            _end([run.process])
 
     def _fill(self, slot: int) -> None:
         """Start the run of a point that waits, if there is one."""
@@ -193,17 +174,10 @@ class Driver:
             "--plain=true",
         ]
         if definition.pruner != "none":
-            callback = "shvit_pl.sweep.engine.pruning.PruneTrial"
-            settings = {
-                "folder": str(self.folder),
-                "storage": self.launch.place.storage,
-                "study": self.launch.place.study,
-                "trial": trial.number,
-                "metric": monitor(definition.objectives),
-                "pruner": definition.pruner,
-            }
-            flags.append(f"--trainer.callbacks+={callback}")
-            flags += as_flags({f"trainer.callbacks.{name}": value for name, value in settings.items()})
+            where = {"folder": str(self.folder), "storage": self.launch.place.storage, "study": self.launch.place.study}
+            what = {"trial": trial.number, "metric": monitor(definition.objectives), "pruner": definition.pruner}
+            flags.append("--trainer.callbacks+=shvit_pl.sweep.engine.pruning.PruneTrial")
+            flags += as_flags({f"trainer.callbacks.{name}": value for name, value in (where | what).items()})
         self.study.set_attrs(trial.number, {COMMAND: flags})
         return flags
 
@@ -215,13 +189,13 @@ class Driver:
         summary = read_summary(run)
         attrs = {SUMMARY: summary, CURVES: read_curves(run), RUN: str(run.relative_to(self.folder))}
         values = {objective: value_of(summary, objective) for objective in definition.objectives}
-        missing = [objective for objective, value in values.items() if value is None]
-        if missing:
-            self.study.end(number, TrialState.FAIL, attrs | {ERROR: f"{missing[0]} is not in its summary.json"})
+        known = [value for value in values.values() if value is not None]
+        if len(known) < len(values):
+            missing = next(objective for objective, value in values.items() if value is None)
+            self.study.end(number, TrialState.FAIL, attrs | {ERROR: f"{missing} is not in its summary.json"})
         else:
             pruned = definition.pruner != "none" and summary["steps_trained"] < summary["steps"]
-            state = TrialState.PRUNED if pruned else TrialState.COMPLETE
-            self.study.end(number, state, attrs, [value for value in values.values() if value is not None])
+            self.study.end(number, TrialState.PRUNED if pruned else TrialState.COMPLETE, attrs, known)
         return True
 
     @contextmanager
@@ -236,15 +210,6 @@ class Driver:
                 traceback.print_exc(file=file)
             fault = {ERROR: f"{type(error).__name__}: {one_line(error)}"}
             retry_while_unavailable(partial(self.study.end, number, TrialState.FAIL, fault))
-
-    def _stop(self) -> None:
-        """End the runs that still go on here; others, or the same command, go on with them."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        _end([run.process for run in self._runs.values()])
-        with suppress(StorageInternalError):  # then others see that this process is gone
-            for run in self._runs.values():
-                self.study.end(run.number, TrialState.FAIL, {LOST: True, ERROR: "interrupted"})
 
 
 def run_environment(gpu: str | None, slots: int, environment: Mapping[str, str]) -> dict[str, str]:

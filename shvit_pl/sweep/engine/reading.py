@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from statistics import mean
 
@@ -14,27 +14,14 @@ from shvit_pl.errors import UserError
 from shvit_pl.files import check_writable
 from shvit_pl.runs.folder import CONFIG, newest_runs, read_curves
 from shvit_pl.sweep.engine.storage import JOURNAL, hide_password, open_storage
-from shvit_pl.sweep.engine.sweep_study import (
-    COMMAND,
-    CURVES,
-    DONE,
-    ERROR,
-    RUN,
-    SPEED,
-    SUMMARY,
-    SweepStudy,
-    is_fault,
-)  # fmt: skip
+from shvit_pl.sweep.engine.sweep_study import COMMAND, CURVES, DONE, ERROR, RUN, SPEED, SUMMARY, SweepStudy, is_fault
 from shvit_pl.sweep.plan.definition import RUNS, SWEEP, Definition, Direction, Point, read_record
 from shvit_pl.sweep.results import Cell, Results, Run, State
 
 _STATES: dict[TrialState, State] = {
-    TrialState.COMPLETE: "done",
-    TrialState.PRUNED: "pruned",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-    TrialState.FAIL: "failed",
-}
+    TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned", TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting", TrialState.FAIL: "failed",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,7 +36,6 @@ class RunStatus:
     """Values of the objectives; none of a run that goes on or failed."""
     error: str | None = None
     pruned: bool = False
-    """Ended early by the pruner."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +43,6 @@ class Status:
     """The progress of a sweep."""
 
     total: int
-    """Number of points."""
     ended: tuple[RunStatus, ...]
     """Points that are done, in their order."""
     failed: tuple[RunStatus, ...]
@@ -91,30 +76,24 @@ def read_status(study: SweepStudy, definition: Definition, retries: int) -> Stat
     A run takes as long as those of its cell took, or of all cells, and as many run at a time as now.
     """
     by_key = study.trials_by_key()
-    ended: list[RunStatus] = []
-    failed: list[RunStatus] = []
-    running: list[RunStatus] = []
-    waiting: list[Point] = []
+    ended, failed, running, waiting = list[RunStatus](), list[RunStatus](), list[RunStatus](), list[Point]()
+    seconds: dict[str, list[float]] = {}  # of the runs that are done, by cell
     for key, point in definition.points.items():
         trials = by_key.get(key, [])
         trial = representative_trial(trials)
         if trial is None or trial.state == TrialState.WAITING:
             waiting.append(point)
+        elif trial.state == TrialState.FAIL and not study.has_failed(trials, retries):
+            waiting.append(point)  # it is tried again
         elif trial.state in DONE:
             ended.append(_run_status(point, trial))
-        elif trial.state == TrialState.RUNNING:
-            running.append(_run_status(point, trial))
-        elif study.has_failed(trials, retries):
-            failed.append(_run_status(point, trial))
+            seconds.setdefault(point.cell, []).append(ended[-1].seconds)
         else:
-            waiting.append(point)
+            (running if trial.state == TrialState.RUNNING else failed).append(_run_status(point, trial))
     left = None
     if ended:
         usual = mean(run.seconds for run in ended)
-        by_cell: dict[str, list[float]] = {}
-        for run in ended:
-            by_cell.setdefault(run.point.cell, []).append(run.seconds)
-        expected = {cell: mean(seconds) for cell, seconds in by_cell.items()}
+        expected = {cell: mean(values) for cell, values in seconds.items()}
         left = sum(expected.get(point.cell, usual) for point in waiting)
         left += sum(max(0.0, expected.get(run.point.cell, usual) - run.seconds) for run in running)
         left /= max(1, len(running))
@@ -124,14 +103,13 @@ def read_status(study: SweepStudy, definition: Definition, retries: int) -> Stat
 def representative_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """Return a point's trial that is done, else the last that runs, else the last that waits, else the last fault."""
     newest = [*reversed(trials)]
-    done = [trial for trial in trials if trial.state in DONE]
     live = [trial for state in (TrialState.RUNNING, TrialState.WAITING) for trial in newest if trial.state == state]
-    return next(iter([*done, *live, *filter(is_fault, newest)]), None)
+    return next(iter([*(trial for trial in trials if trial.state in DONE), *live, *filter(is_fault, newest)]), None)
 
 
 def _run_status(point: Point, trial: FrozenTrial) -> RunStatus:
     start, end = trial.datetime_start, trial.datetime_complete or datetime.now()
-    seconds = (end - start) / timedelta(seconds=1) if start is not None else 0.0
+    seconds = (end - start).total_seconds() if start is not None else 0.0
     values, error = tuple(trial.values or ()), trial.user_attrs.get(ERROR)
     return RunStatus(point, seconds, _command(trial), values, error, trial.state == TrialState.PRUNED)
 
@@ -150,7 +128,6 @@ class Place:
     storage: str | None
     """URL of the study's database; None for the journal in the folder."""
     study: str
-    """Name of the study."""
 
     @property
     def flag(self) -> str:
@@ -201,23 +178,18 @@ def find_place(folder: Path, storage: str | None, study: str | None) -> Place:
 
 
 def results_of(folder: Path, storage: str | None = None) -> Results:
-    """Return the results of the sweep in a folder.
-
-    Args:
-        folder: The sweep folder.
-        storage: URL of the study's database, to be used instead of the one in sweep.yaml.
+    """Return the results of the sweep in a folder; `storage` is used instead of the URL in sweep.yaml.
 
     Raises:
         UserError: for any other folder, or a missing study.
     """
     record = read_record(folder)
-    place = Place(folder, hide_password(storage) or record["storage"], record["study"])
+    place = Place(folder, hide_password(storage) if storage else record["storage"], record["study"])
     study = place.existing_study()
     if study is None:
         where = place.storage or f"its {JOURNAL}"
-        raise UserError(
-            f"--folder {str(folder)!r}: there is no study {place.study!r} in {where}; give another --storage."
-        )
+        missing = f"there is no study {place.study!r} in {where}"
+        raise UserError(f"--folder {str(folder)!r}: {missing}; give another --storage.")
     return read_results(study, study.definition() or Definition.from_dict(record["definition"]), folder)
 
 
@@ -231,22 +203,12 @@ def read_results(study: SweepStudy, definition: Definition, folder: Path) -> Res
         if trial is None:
             runs[point.cell].append(Run(point.seed, "waiting", None, {}, None, ""))
             continue
-        attrs, state, newest = (
-            trial.user_attrs,
-            _STATES[trial.state],
-            next(iter(newest_runs(folder / RUNS / key)), None),
-        )
-        runs[point.cell].append(
-            Run(
-                point.seed,
-                state,
-                attrs.get(SUMMARY),
-                attrs.get(CURVES) or (read_curves(newest) if newest is not None else {}),
-                attrs.get(RUN) or (str(newest.relative_to(folder)) if newest is not None else None),
-                _command(trial),
-                attrs.get(ERROR) if state == "failed" else None,
-            )
-        )
+        attrs, state = trial.user_attrs, _STATES[trial.state]
+        newest = next(iter(newest_runs(folder / RUNS / key)), None)
+        curves = attrs.get(CURVES) or (read_curves(newest) if newest is not None else {})
+        where = attrs.get(RUN) or (str(newest.relative_to(folder)) if newest is not None else None)
+        error = attrs.get(ERROR) if state == "failed" else None
+        runs[point.cell].append(Run(point.seed, state, attrs.get(SUMMARY), curves, where, _command(trial), error))
         if definition.search is not None:
             choices[point.cell] = dict(trial.params)
     cells = tuple(Cell(name, choices[name], tuple(runs[name])) for name in definition.cells)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from fcntl import LOCK_EX, lockf
 from pathlib import Path
 from typing import TypeVar
@@ -17,8 +18,7 @@ from shvit_pl.errors import UserError, first_line
 JOURNAL = "study.journal"
 _PATIENCE = 300.0  # seconds that a database may be unavailable
 _CONNECT_TIMEOUT = 10  # seconds that a host may take to answer
-_ATTEMPTS = 6  # at opening a database, whose tables other processes may be creating
-_Errors = type[Exception] | tuple[type[Exception], ...]
+_ATTEMPTS = 6  # at opening a database
 _Result = TypeVar("_Result")
 
 
@@ -39,25 +39,19 @@ def open_storage(folder: Path, storage: str | None) -> BaseStorage:
     if storage.startswith("postgres:"):
         raise UserError(f"--storage {storage}: write postgresql{storage.removeprefix('postgres')}.")
     try:
-        return _open_database(storage)
+        from sqlalchemy.exc import IntegrityError, ProgrammingError  # a journal does without
+
+        settings = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_TIMEOUT}}
+        for _ in range(_ATTEMPTS - 1):  # where several processes create Optuna's tables, all but one fail at first
+            with suppress(IntegrityError, ProgrammingError):
+                return RDBStorage(storage, engine_kwargs=settings)
+            time.sleep(0.2)
+        return RDBStorage(storage, engine_kwargs=settings)
     except Exception as error:  # of SQLAlchemy, its drivers, or Optuna
         raise UserError(
             f"--storage {storage}: the database can't be reached ({first_line(error)[:160]}). Give "
             "postgresql://USER@HOST:PORT/DATABASE, with the password in PGPASSWORD or ~/.pgpass."
         ) from error
-
-
-def _open_database(url: str) -> RDBStorage:
-    """Open a database; where several processes create Optuna's tables at once, all but one fail at first."""
-    from sqlalchemy.exc import IntegrityError, ProgrammingError  # a journal does without
-
-    settings = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_TIMEOUT}}
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return RDBStorage(url, engine_kwargs=settings)
-        except (IntegrityError, ProgrammingError):
-            time.sleep(0.2)
-    return RDBStorage(url, engine_kwargs=settings)
 
 
 def open_journal(folder: Path) -> JournalStorage:
@@ -103,7 +97,7 @@ class KernelLock:
         os.close(self._descriptor)
 
 
-def hide_password(storage: str | None) -> str | None:
+def hide_password(storage: str) -> str:
     """Return a database's URL without its password, which goes into the environment of this process and its runs.
 
     So no command, file or study holds it.
@@ -112,7 +106,7 @@ def hide_password(storage: str | None) -> str | None:
     from sqlalchemy.exc import ArgumentError
 
     try:
-        url = make_url(storage or "")
+        url = make_url(storage)
     except ArgumentError:  # no URL; `open_storage` refuses it
         return storage
     if not url.password or not url.drivername.startswith("postgresql"):
@@ -121,13 +115,13 @@ def hide_password(storage: str | None) -> str | None:
     return url._replace(password=None).render_as_string()  # `set` takes None for nothing
 
 
-def retry_while_unavailable(action: Callable[[], _Result], errors: _Errors = StorageInternalError) -> _Result:
-    """Repeat an action for some minutes while it raises `errors`, as it does while a database is unavailable."""
+def retry_while_unavailable(action: Callable[[], _Result]) -> _Result:
+    """Repeat an action for some minutes while the database is unavailable."""
     until = time.monotonic() + _PATIENCE
     while True:
         try:
             return action()
-        except errors as error:
+        except StorageInternalError as error:
             if time.monotonic() > until:
                 raise UserError("--storage: unavailable for too long; repeat the command once it is back.") from error
             time.sleep(1)

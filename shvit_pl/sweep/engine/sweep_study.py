@@ -5,7 +5,7 @@ would take every running trial for dead.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -43,6 +43,11 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, *DONE)
 _LOOKS = 4  # in the grace time at least, before a driver is taken for dead
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
+_SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
+    "tpe": partial(TPESampler, constant_liar=True),  # parallel trials count as bad until their values are known
+    "nsga2": NSGAIISampler,
+    "random": RandomSampler,
+}
 _PRUNERS: dict[str, type[BasePruner]] = {
     "none": NopPruner, "median": MedianPruner, "halving": SuccessiveHalvingPruner,
 }  # fmt: skip
@@ -62,11 +67,9 @@ class SweepStudy:
         if directions is None:
             self.optuna_study = optuna.load_study(study_name=name, storage=storage)
         else:
+            ways = [_DIRECTIONS[direction] for direction in directions]
             self.optuna_study = optuna.create_study(
-                storage=storage,
-                study_name=name,
-                directions=[_DIRECTIONS[direction] for direction in directions],
-                load_if_exists=True,
+                storage=storage, study_name=name, directions=ways, load_if_exists=True
             )
         self._study_id = storage.get_study_id_from_name(name)
         self._heard: dict[int, tuple[Any, float]] = {}  # by running trial: its last beat, seconds of silence since
@@ -110,13 +113,8 @@ class SweepStudy:
             search: Name of the sampler, and the space.
             seed: The sampler's.
         """
-        match search["sampler"] or ("tpe" if len(self.optuna_study.directions) == 1 else "nsga2"):
-            case "tpe":  # parallel trials count as bad until their values are known
-                self.optuna_study.sampler = TPESampler(seed=seed, constant_liar=True)
-            case "nsga2":
-                self.optuna_study.sampler = NSGAIISampler(seed=seed)
-            case _:
-                self.optuna_study.sampler = RandomSampler(seed=seed)
+        sampler = search["sampler"] or ("tpe" if len(self.optuna_study.directions) == 1 else "nsga2")
+        self.optuna_study.sampler = _SAMPLERS[sampler](seed=seed)
         trial, choices = self._trial(number), dict[str, Any]()
         for flag, values in search["space"].items():
             if isinstance(values, list):
@@ -200,15 +198,12 @@ class SweepStudy:
             if any(trial.state in _LIVE for trial in trials) or self.has_failed(trials, retries):
                 continue
             last = next((trial for trial in reversed(trials) if trial.params), None)
-            self.optuna_study.add_trial(
-                optuna.create_trial(
-                    state=TrialState.WAITING,
-                    params=last.params if last else None,
-                    distributions=last.distributions if last else None,
-                    intermediate_values=last.intermediate_values if last else None,
-                    user_attrs={KEY: point.key},
-                )
-            )
+            begun: dict[str, Any] = {}
+            if last is not None:
+                begun = {"params": last.params, "distributions": last.distributions}
+                begun["intermediate_values"] = last.intermediate_values
+            trial = optuna.create_trial(state=TrialState.WAITING, user_attrs={KEY: point.key}, **begun)
+            self.optuna_study.add_trial(trial)
 
     def has_failed(self, trials: Sequence[FrozenTrial], retries: int) -> bool:
         """Return whether a point is given up."""

@@ -1,8 +1,9 @@
-"""Checks of a sweep by `fit`: every flag, value and cell, before the first run."""
+"""The definition of a sweep, and the checks by `fit` of every flag, value and cell, before the first run."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from textwrap import shorten
+from typing import NamedTuple
 
 from shvit_pl.command_line.parser import SECTIONS, nearest_option
 from shvit_pl.errors import UserError, did_you_mean
@@ -27,6 +28,20 @@ _SET_BY_SWEEP = {
 }
 _SHOWN = 3  # mistakes in a message
 _LONGEST = 110  # characters of one of several
+
+
+def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
+    """Return the definition of a sweep; raises `UserError` for flags that `fit` refuses, and runs without a folder."""
+    settings, trainer = fit.settings(base), fit.trainer
+    for name, refused in (("fast_dev_run", bool(trainer.fast_dev_run)), ("logger", trainer.logger is False)):
+        if refused:
+            where = f"trainer.{name} {trainer[name]}"
+            raise UserError(f"{where}: a run of a sweep keeps its run folder; leave it out of base.")
+    varied = tuple(f"{flag}." for flag in ("seed_everything", "monitor", *file.varied))
+    fixed = {name: value for name, value in settings.items() if not f"{name}.".startswith(varied)}
+    # values as they come back from the study
+    cells, fixed, search = json.loads(json.dumps([file.cells, fixed, file.search], default=str))
+    return Definition(file.kind, cells, file.seeds, file.objectives, fixed, search)
 
 
 def check_flags(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> None:
@@ -57,14 +72,11 @@ def check_strays(flags: Sequence[str]) -> None:
             raise UserError(f"{arg}: an argument without a flag; {advice}.")
 
 
-@dataclass(frozen=True)
-class OpenedCell:
-    """A cell that `fit` accepts."""
+class OpenedCell(NamedTuple):
+    """A cell that `fit` accepts; its name (for a search, the values that are tried), and the flags of its runs."""
 
     name: str
-    """Name of the cell; for a search, the values that are tried."""
     flags: tuple[str, ...]
-    """Flags of `fit` for a run of it."""
     planned: Planned
 
 
@@ -75,11 +87,8 @@ def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit
     """
     cells = definition.cells
     if file.search is not None:
-        names = short_names(file.search["space"])
-        cells = {
-            ", ".join(f"{names[flag]} {value}" for flag, value in choices.items()): choices
-            for choices in examples(file.search["space"])
-        }
+        names, tried = short_names(file.search["space"]), examples(file.search["space"])
+        cells = {", ".join(f"{names[flag]} {value}" for flag, value in row.items()): row for row in tried}
     opened: list[OpenedCell] = []
     mistakes: dict[str, list[str]] = {}  # and the cells that have them
     for name, choices in cells.items():

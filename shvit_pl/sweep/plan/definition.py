@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +23,8 @@ from shvit_pl.runs.folder import MONITORS
 Kind = Literal["grid", "list", "search"]
 Direction = Literal["min", "max"]
 COSTS: dict[str, Direction] = {
-    "params": "min",
-    "macs": "min",
-    "images_per_second": "max",
-    "wall_seconds": "min",
-    "peak_memory_mb": "min",
-}
+    "params": "min", "macs": "min", "images_per_second": "max", "wall_seconds": "min", "peak_memory_mb": "min",
+}  # fmt: skip
 SWEEP = "sweep.yaml"  # the record of a sweep folder
 RUNS = "runs"  # each point's run folder, by its key
 LOGS = "logs"  # the output of each run
@@ -44,11 +41,9 @@ class Point:
     key: str
     """Name of the point in the study, and of its run folder."""
     cell: str
-    """Name of what is chosen."""
     choices: dict[str, Any] = field(hash=False)
     """Flags and values; empty where a search samples them."""
     seed: int
-    """Value of `seed_everything`."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +54,7 @@ class Definition:
     cells: dict[str, dict[str, Any]]
     """Choices by name."""
     seeds: tuple[int, ...]
-    """Seeds of each cell."""
     objectives: dict[str, Direction]
-    """Metrics and their directions."""
     settings: dict[str, Any]
     """Settings of `fit` that all runs begin with, flat, where they change the course of a training."""
     search: dict[str, Any] | None = None
@@ -73,12 +66,8 @@ class Definition:
 
         So a sweep that is cut short has whole seeds.
         """
-        folders = _folder_names(list(self.cells))
-        points = (
-            Point(f"{folders[name]}_seed-{seed}", name, choices, seed)
-            for seed in self.seeds
-            for name, choices in self.cells.items()
-        )
+        folders, pairs = _folder_names(list(self.cells)), product(self.seeds, self.cells.items())
+        points = (Point(f"{folders[name]}_seed-{seed}", name, choices, seed) for seed, (name, choices) in pairs)
         return {point.key: point for point in points}
 
     @property
@@ -139,20 +128,15 @@ def digest(text: str) -> str:
 def refuse_other(before: Definition, now: Definition, where: str) -> None:
     """Raise `UserError` with the difference where a sweep is not the one before, or that one with more points.
 
-    Args:
-        before: The recorded sweep.
-        now: The requested sweep.
-        where: The flag that says where it is recorded, and its value.
+    `where` is the flag that says where the one before is recorded, and its value.
     """
-    differences = list(_differences(before, now))
-    if not differences:
-        return
-    hidden = len(differences) - _MOST_DIFFERENCES
-    more = f"; and {hidden} more" if hidden > 0 else ""
-    raise UserError(
-        f"{where}: it holds another sweep ({'; '.join(differences[:_MOST_DIFFERENCES])}{more}). Choices, seeds and "
-        f"trials may be added, nothing else changed: undo the change, or give another {where.split()[0]}."
-    )
+    if differences := list(_differences(before, now)):
+        hidden = len(differences) - _MOST_DIFFERENCES
+        more = f"; and {hidden} more" if hidden > 0 else ""
+        raise UserError(
+            f"{where}: it holds another sweep ({'; '.join(differences[:_MOST_DIFFERENCES])}{more}). Choices, seeds and "
+            f"trials may be added, nothing else changed: undo the change, or give another {where.split()[0]}."
+        )
 
 
 def _differences(before: Definition, now: Definition) -> Iterator[str]:
@@ -160,8 +144,9 @@ def _differences(before: Definition, now: Definition) -> Iterator[str]:
     if before.kind != now.kind:
         yield f"{before.kind} -> {now.kind}"
         return
-    if list(before.objectives.items()) != list(now.objectives.items()):  # the study keeps their values in this order
-        yield f"objective {_directions(before.objectives)} -> {_directions(now.objectives)}"
+    old, new = (", ".join(map(" ".join, one.objectives.items())) for one in (before, now))
+    if old != new:  # the study keeps their values in this order
+        yield f"objective {old} -> {new}"
     yield from _changed(before.search or {}, now.search or {})
     gone = [name for name in before.cells if name not in now.cells]
     if before.kind == "search" and gone:
@@ -182,38 +167,23 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "")
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _changed(old, new, f"{where}{name}.")
         elif old != new:
-            yield f"{where}{name} {_cut(old)} -> {_cut(new)}"
-
-
-def _directions(objectives: Mapping[str, Direction]) -> str:
-    return ", ".join(f"{name} {direction}" for name, direction in objectives.items())
-
-
-def _cut(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= _VALUE_LENGTH else f"{text[: _VALUE_LENGTH - 3]}..."
+            short = (t if len(t) <= _VALUE_LENGTH else f"{t[: _VALUE_LENGTH - 3]}..." for t in (str(old), str(new)))
+            yield f"{where}{name} {' -> '.join(short)}"
 
 
 def _folder_names(names: Sequence[str]) -> dict[str, str]:
     """Return a folder's name for each cell: readable, short and unique also where a file system ignores case."""
     plain = {name: re.sub(r"[^a-zA-Z0-9_.,-]+", "-", name.replace(", ", "_")).strip("-._") for name in names}
     lower = [name.lower() for name in plain.values()]
-    return {
-        name: short
-        if short and len(short) <= _FOLDER_LENGTH and lower.count(short.lower()) == 1
-        else f"{short[: _FOLDER_LENGTH - 9]}-{digest(name)}".lstrip("-")
-        for name, short in plain.items()
-    }
+    for name, short in plain.items():
+        if not short or len(short) > _FOLDER_LENGTH or lower.count(short.lower()) > 1:
+            plain[name] = f"{short[: _FOLDER_LENGTH - 9]}-{digest(name)}".lstrip("-")
+    return plain
 
 
 def write_record(folder: Path, definition: Definition, study: str, storage: str | None, command: Sequence[str]) -> None:
     """Write `sweep.yaml`, the record of a sweep folder, for people and for `report`."""
-    record = {
-        "command": shlex.join(command),
-        "study": study,
-        "storage": storage,
-        "definition": asdict(definition),
-    }
+    record = {"command": shlex.join(command), "study": study, "storage": storage, "definition": asdict(definition)}
     write_whole(folder / SWEEP, yaml.safe_dump(record, sort_keys=False).encode())
 
 

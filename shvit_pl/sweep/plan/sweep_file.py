@@ -1,7 +1,5 @@
 """The sweep file: which configs of `fit`, which choices, which seeds, and what is compared."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,16 +7,13 @@ from itertools import product
 from math import isfinite
 from pathlib import Path
 from reprlib import repr as short
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shvit_pl.command_line.config_files import find_config, flat, read_config
 from shvit_pl.command_line.parser import SECTIONS, no_section
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.runs.folder import MONITORS, better
-from shvit_pl.sweep.plan.definition import COSTS, Definition, Direction, Kind, digest, short_names, written
-
-if TYPE_CHECKING:
-    from shvit_pl.fit.check import FitCheck  # torch
+from shvit_pl.sweep.plan.definition import COSTS, Direction, Kind, digest, short_names, written
 
 KINDS: tuple[Kind, ...] = ("grid", "list", "search")
 _KEYS = ("base", *KINDS, "seeds", "objective")
@@ -49,7 +44,6 @@ class SweepFile:
     seeds: tuple[int, ...]
     """One run of every cell for each."""
     objectives: dict[str, Direction]
-    """Metrics and their directions."""
 
     @property
     def varied(self) -> list[str]:
@@ -61,7 +55,7 @@ class SweepFile:
 def pick_sweep_file(configs: Sequence[str]) -> tuple[str, list[str]]:
     """Return the path of the one sweep file among `--config`, and the others, which are layered on its base."""
     contents = {config: read_config(find_config(config)) for config in configs}
-    sweeps = [config for config, content in contents.items() if _is_sweep(content)]
+    sweeps = [config for config, content in contents.items() if not content.keys().isdisjoint(_KEYS)]
     if len(sweeps) == 1:
         return find_config(sweeps[0]), [config for config in contents if config != sweeps[0]]
     flag = f"--config {', '.join(map(repr, configs))}".strip()
@@ -73,10 +67,6 @@ def pick_sweep_file(configs: Sequence[str]) -> tuple[str, list[str]]:
     keys = (str(key) for content in contents.values() for key in content)
     hint = next(filter(None, (did_you_mean(key, KINDS) for key in keys)), "")
     raise UserError(f"{flag}: no sweep file (with grid, list or search{hint}); give one, such as {_SHIPPED}.")
-
-
-def _is_sweep(content: dict[Any, Any]) -> bool:
-    return any(key in content for key in _KEYS)
 
 
 def read_sweep_file(path: str) -> SweepFile:
@@ -101,10 +91,8 @@ def read_sweep_file(path: str) -> SweepFile:
     if not good or len(set(seeds)) < len(seeds):
         raise UserError(f"{where}: seeds {short(seeds)}: allowed is a list of different whole numbers from 0.")
     if search is not None and len(seeds) > 1:
-        raise UserError(
-            f"{where}: seeds {short(seeds)}: a search trains each trial once; give one seed, and repeat the best "
-            "trials over seeds by a list."
-        )
+        advice = "give one seed, and repeat the best trials over seeds by a list"
+        raise UserError(f"{where}: seeds {short(seeds)}: a search trains each trial once; {advice}.")
     base = _read_base(content.get("base", []), Path(path), f"{where}: base")
     return SweepFile(Path(path), base, kind, cells, search, tuple(seeds), objectives)
 
@@ -119,7 +107,7 @@ def _read_base(base: Any, path: Path, where: str) -> tuple[str, ...]:
         raise UserError(f"{where} {short(base)}: allowed is a config of fit, or a list of them.")
     for name in names:
         config = find_config(name, near=path.parent, flag=where)
-        if _is_sweep(read_config(config)):
+        if not read_config(config).keys().isdisjoint(_KEYS):
             raise UserError(f"{where} {name!r}: a sweep file; allowed is a config of fit, or a list of them.")
         found.append(config if config in (name, str(path.parent / name)) else name)
     return tuple(found)
@@ -172,16 +160,13 @@ def _read_search(search: Any, objectives: Mapping[str, Direction], where: str) -
     for flag, values in search["space"].items():
         _check_range(flag, values, f"{where}: space")
     first, *others = objectives
+    reason = ""
     if pruner != "none" and others:
-        raise UserError(
-            f"{where}: pruner {pruner}: needs one objective, not several ({', '.join(objectives)}); give pruner none, "
-            "or one objective."
-        )
-    if pruner != "none" and first not in MONITORS:
-        raise UserError(
-            f"{where}: pruner {pruner}: {first} does not change from epoch to epoch; give pruner none, or one of "
-            f"{', '.join(MONITORS)}."
-        )
+        reason = f"needs one objective, not several ({', '.join(objectives)}); give pruner none, or one objective"
+    elif pruner != "none" and first not in MONITORS:
+        reason = f"{first} does not change from epoch to epoch; give pruner none, or one of {', '.join(MONITORS)}"
+    if reason:
+        raise UserError(f"{where}: pruner {pruner}: {reason}.")
     return n_trials, {"sampler": search.get("sampler", ""), "pruner": pruner, "space": search["space"]}
 
 
@@ -269,22 +254,3 @@ def examples(space: Mapping[str, Any]) -> list[dict[str, Any]]:
         tried[flag] = numbers if 0 < len(numbers) <= _MOST_TRIED else [low, high]
     first = {flag: values[0] for flag, values in tried.items()}
     return [{**first, flag: value} for flag, values in tried.items() for value in values]
-
-
-def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
-    """Return the definition of a sweep; raises `UserError` for flags that `fit` refuses, and runs without a folder."""
-    settings, trainer = fit.settings(base), fit.trainer
-    for name, refused in (("fast_dev_run", bool(trainer.fast_dev_run)), ("logger", trainer.logger is False)):
-        if refused:
-            raise UserError(
-                f"trainer.{name} {trainer[name]}: a run of a sweep keeps its run folder; leave it out of base."
-            )
-    varied = ("seed_everything", "monitor", *file.varied)
-    fixed = {
-        name: value
-        for name, value in settings.items()
-        if not any(name == flag or name.startswith(f"{flag}.") for flag in varied)
-    }
-    # values as they come back from the study
-    cells, fixed, search = json.loads(json.dumps([file.cells, fixed, file.search], default=str))
-    return Definition(file.kind, cells, file.seeds, file.objectives, fixed, search)

@@ -149,13 +149,12 @@ def _conditions(table: Table) -> dict[str, str]:
     images = [_same(data, f"{split}_images") for split in ("train", "validation")]
     versions = [one.get("versions") or {} for one in runs]
     libraries = dict.fromkeys(name for one in versions for name in one)
-    inference = joined(
-        _inference_setting(table.results),
-        measured.get("layout") or "",
+    rounds, torch = (
         counted(measured.get("rounds") or "", "round"),
         wrap_if_present("torch ", measured.get("torch") or ""),
-        "BatchNorm fused" if measured.get("fused") else "not fused",
     )
+    fused = "BatchNorm fused" if measured.get("fused") else "not fused"
+    inference = joined(_inference_setting(table.results), measured.get("layout") or "", rounds, torch, fused)
     published = "; ".join(dict.fromkeys(row.paper.conditions for row in table.rows if row.paper))
     facts = {
         "dataset": joined(
@@ -188,9 +187,8 @@ def _same(records: list[dict[str, Any]], key: str) -> str:
 
 def _training_setting(runs: list[dict[str, Any]]) -> str:
     """Describe device, batch and precision of runs, from their summaries."""
-    return joined(
-        _same(runs, "device"), wrap_if_present("batch ", _same(runs, "global_batch")), _same(runs, "precision")
-    )
+    batch = wrap_if_present("batch ", _same(runs, "global_batch"))
+    return joined(_same(runs, "device"), batch, _same(runs, "precision"))
 
 
 def _training_length(runs: list[dict[str, Any]]) -> str:
@@ -199,11 +197,9 @@ def _training_length(runs: list[dict[str, Any]]) -> str:
     seen = [one["steps_trained"] * one["global_batch"] for one in trained]
     available = [(one.get("dataset") or {}).get("train_images") or 0 for one in trained]
     less = any(count < images for count, images in zip(seen, available, strict=True))
-    return joined(
-        counted(join_distinct(one.get("epochs_trained", one.get("epochs")) for one in runs), "epoch"),
-        counted(_same(trained, "steps_trained"), "step"),
-        wrap_if_present("", join_distinct(seen), f" images seen{', fewer than there are' if less else ''}"),
-    )
+    epochs = join_distinct(one.get("epochs_trained", one.get("epochs")) for one in runs)
+    images = wrap_if_present("", join_distinct(seen), f" images seen{', fewer than there are' if less else ''}")
+    return joined(counted(epochs, "epoch"), counted(_same(trained, "steps_trained"), "step"), images)
 
 
 def _inference_setting(results: Results) -> str:

@@ -257,15 +257,9 @@ def make_table(results: Results) -> Table:
         summary = next((run.summary for run in cell.done if run.summary), None)
         rows.append(Row(i + 1, cell, name, own, values, speed, paper_row(summary) if summary else None))
     gains = (quantity(key, direction) for key, direction in objectives.items() if not quantity(key).is_cost)
-    return Table(
-        results,
-        headers,
-        factors,
-        {flag: own[0] for flag, own in levels.items() if len(set(own)) == 1},
-        [one for one in quantities if any(one.key in row.values for row in rows)],
-        next(gains, quantity(ACCURACY)),
-        rows,
-    )
+    constants = {flag: own[0] for flag, own in levels.items() if len(set(own)) == 1}
+    known = [one for one in quantities if any(one.key in row.values for row in rows)]
+    return Table(results, headers, factors, constants, known, next(gains, quantity(ACCURACY)), rows)
 
 
 def _spread(cell: Cell, quantity: Quantity, speed: dict[str, Any]) -> Spread:

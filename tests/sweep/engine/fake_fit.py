@@ -15,9 +15,11 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from shvit_pl.runs.folder import write_summary
+from tests.sweep.engine.processes import wait_until
 
 STEPS = 10
 SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_PROCID", "SLURM_NTASKS")
@@ -30,8 +32,11 @@ def main():
     folder = Path(flags["trainer.default_root_dir"]) / key / "version_0"
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
-        note(ledger, "start" if locks(file) else "overlap", key)
-        if asked["trouble"] and asked["of"] in key and starts(ledger, key) <= asked["times"]:
+        note(
+            ledger, "start" if wait_until(lambda: locks(file), 0.5) else "overlap", key
+        )  # one that is killed may linger
+        starts = [line for line in map(json.loads, ledger.read_text().splitlines()) if line["key"] == key]
+        if asked["trouble"] and asked["of"] in key and len(starts) <= asked["times"]:
             get_into(asked["trouble"])
         seconds = train(folder, asked["seconds"])
         write_summary(folder, summary(flags, seconds))
@@ -39,14 +44,10 @@ def main():
 
 
 def locks(file):
-    """Whether no other run is in this folder; one that was killed may need a moment to go."""
-    for _ in range(50):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.01)
-        else:
-            return True
+    """Whether no other run is in this folder."""
+    with suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
     return False
 
 
@@ -54,14 +55,8 @@ def note(ledger, event, key):
     """Add a line at once: many processes write here."""
     seen = {name: os.environ[name] for name in SHOWN if name in os.environ}
     line = {"event": event, "key": key, "environment": seen}
-    descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.write(descriptor, (json.dumps(line) + "\n").encode())
-    os.close(descriptor)
-
-
-def starts(ledger, key):
-    lines = map(json.loads, ledger.read_text().splitlines())
-    return sum(line["event"] == "start" and line["key"] == key for line in lines)
+    with ledger.open("ab", buffering=0) as file:
+        file.write((json.dumps(line) + "\n").encode())
 
 
 def get_into(trouble):
@@ -91,22 +86,14 @@ def train(folder, seconds):
 
 def summary(flags, seconds):
     return {
-        "metrics": {"val/acc1": float(flags["model.optim.lr"]), "val/loss": 1.0},
-        "monitor": "val/acc1",
+        "metrics": {"val/acc1": float(flags["model.optim.lr"]), "val/loss": 1.0}, "monitor": "val/acc1",
         "design": {"name": "tiny", "embed_dim": [32, 48, 64], "depth": [1, 1, 1], "mixers": ["conv"] * 3},
-        "teacher": None,
-        "params": 1000,
-        "macs": 10000,
-        "classes": ["a", "b"],
+        "teacher": None, "params": 1000, "macs": 10000, "classes": ["a", "b"],
         "dataset": {"path": "digits", "image_size": 64, "train_images": 10, "validation_images": 10},
-        "seed": int(flags["seed_everything"]),
-        "wall_seconds": seconds,
-        "images_per_second": 100.0,
-        "peak_memory_mb": 1.0,
-        "device": "1 x cpu (1 thread)",
-        "precision": "32-true",
+        "seed": int(flags["seed_everything"]), "wall_seconds": seconds, "images_per_second": 100.0,
+        "peak_memory_mb": 1.0, "device": "1 x cpu (1 thread)", "precision": "32-true",
         **dict.fromkeys(("epochs", "epochs_trained", "steps", "steps_trained"), STEPS),
-    }
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -37,7 +37,6 @@ class Sweep:
     heartbeat: float = 0.5
     wait: bool = True
     report: bool = False
-    program: tuple[str, ...] = FAKE
     trouble: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -78,9 +77,8 @@ class Sweep:
 
 def main(sweep):
     place = Place(Path(sweep.folder), sweep.storage, STUDY)
-    launch = Launch(
-        place, (), [sweep.gpus[slot % 2] if sweep.gpus else None for slot in range(sweep.workers)], sweep.program
-    )
+    slots = [sweep.gpus[slot % 2] if sweep.gpus else None for slot in range(sweep.workers)]
+    launch = Launch(place, (), slots, FAKE)
     options = Options(retries=sweep.retries, heartbeat=sweep.heartbeat, wait=sweep.wait, speed=False, plain=True)
     if sweep.report:
         from shvit_pl.sweep.start import run_sweep
@@ -91,7 +89,7 @@ def main(sweep):
     study.record(sweep.definition, "--folder")
     study.forgive()
     with LiveTable(place.folder, plain=True) as table:
-        status = Driver(study, launch, options).drive(sweep.definition, table)
+        status = Driver(study, launch, options).drive(sweep.definition, table.show)
     return 1 if status.failed else 0
 
 

@@ -12,25 +12,14 @@ from optuna.trial import TrialState
 from shvit_pl.runs.folder import read_summary
 from shvit_pl.sweep.engine.storage import open_storage
 from shvit_pl.sweep.engine.sweep_study import LOST, SweepStudy
+from tests.sweep import small
 from tests.sweep.engine.launch import ROOT
 from tests.sweep.engine.processes import RUN, kill, processes_of, wait_until
 
 EPOCHS, STEPS = 2, 25  # of each epoch
 SWEEP = {"base": "s1.yaml", "grid": {"model.optim.lr": [0.001, 0.002, 0.004]}, "seeds": [0]}
-FLAGS = [
-    "--workers=2",
-    "--heartbeat=1",
-    "--speed=false",
-    "--plain",
-    "--model.design.name=tiny",
-    "--data.image_size=64",
-    "--data.batch_size=16",
-    "--data.num_workers=0",
-    f"--trainer.max_epochs={EPOCHS}",
-    f"--trainer.limit_train_batches={STEPS}",
-    "--trainer.limit_val_batches=2",
-    "--checkpoint_every_n_steps=1",
-]
+LENGTH = [f"--trainer.max_epochs={EPOCHS}", f"--trainer.limit_train_batches={STEPS}"]
+FLAGS = [*small.FLAGS, *LENGTH, "--checkpoint_every_n_steps=1", "--workers=2", "--heartbeat=1", "--plain"]
 
 
 def start(folder):
@@ -42,27 +31,28 @@ def start(folder):
 
 
 def midway(folder, but=()):
-    """A run with a checkpoint that goes on, and its process."""
-    for run in sorted(folder.glob("runs/*")):
-        process = processes_of(folder, f"{RUN}{run.name}")
-        has_begun = list(run.glob("version_*/checkpoints/last.ckpt")) and not list(run.glob("version_*/summary.json"))
-        if process and has_begun and run.name not in but:
-            return run.name, process[0]
-    return None
+    """Wait for a run that goes on and has a checkpoint; returns its name and its process."""
+    found = []
 
+    def find():
+        for run in sorted(folder.glob("runs/*")):
+            process = processes_of(folder, f"{RUN}{run.name}")
+            has_begun = [*run.glob("version_*/checkpoints/last.ckpt")] and not [*run.glob("version_*/summary.json")]
+            if process and has_begun and run.name not in but:
+                found.append((run.name, process[0]))
+        return found
 
-def next_midway(folder, but=()):
-    assert wait_until(lambda: midway(folder, but), 150)
-    return midway(folder, but)
+    assert wait_until(find, 150)
+    return found[0]
 
 
 @pytest.mark.slow
 def test_real_fits_that_are_killed_go_on_and_each_is_done_once(tmp_path):
     folder = tmp_path / "rates"
     driver = start(folder)
-    first, process = next_midway(folder)
+    first, process = midway(folder)
     kill(process)
-    second, _ = next_midway(folder, {first})
+    second, _ = midway(folder, {first})
     kill(driver.pid)
     driver.wait()
     assert wait_until(lambda: not processes_of(folder), 10)

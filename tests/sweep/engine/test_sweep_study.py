@@ -9,7 +9,7 @@ from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from shvit_pl.sweep.engine.storage import open_journal
-from shvit_pl.sweep.engine.sweep_study import BEAT, ERROR, KEY, LOST, SweepStudy, is_fault
+from shvit_pl.sweep.engine.sweep_study import BEAT, ERROR, KEY, LOST, OWNER, SweepStudy, is_fault
 from shvit_pl.sweep.plan.definition import Point
 from shvit_pl.sweep.processes import this_process
 
@@ -75,14 +75,11 @@ def test_a_point_that_was_begun_keeps_its_place(tmp_path):
     assert [study.claim(this_process()).user_attrs[KEY] for _ in points] == ["a", "b", "c"]
 
 
-def test_a_live_worker_here_keeps_its_point_however_silent(study):
+def test_a_live_worker_here_keeps_its_point_and_one_that_died_before_it_gave_its_name_does_not(study):
     study.claim(this_process())
     look(study, 2 * GRACE)
     assert states(study) == [TrialState.RUNNING]
-
-
-def test_a_trial_whose_worker_died_before_it_gave_its_name_is_taken_over(study):
-    study.storage.set_trial_state_values(study._id(0), TrialState.RUNNING)
+    study.storage.set_trial_user_attr(study._id(0), OWNER, None)
     look(study, 20 * GRACE)
     assert states(study) == [TrialState.FAIL]
 
@@ -106,34 +103,28 @@ def test_two_drivers_that_let_the_same_point_wait_have_it_done_once(study):
     assert states(study) == [TrialState.RUNNING, TrialState.FAIL]
 
 
-@pytest.fixture
-def sampled(tmp_path):
-    """Samples some trials of a fresh study."""
-
-    def sampled(sampler, seed, trials=3, directions=("max",)):
-        study = SweepStudy(optuna.storages.InMemoryStorage(), "numbers", directions)
-        choices = []
-        for number in range(trials):
-            study.enqueue_missing([Point(f"{number}", "", {}, 0)], retries=0)
-            study.claim(this_process())
-            choices.append(study.suggest(number, {"sampler": sampler, "space": SPACE}, seed + number))
-            study.end(number, TrialState.COMPLETE, {}, [choices[-1]["lr"]] * len(directions))
-        return study, choices
-
-    return sampled
+def sampled(sampler, seed=0, trials=15, directions=("max",)):
+    """A fresh study, and the choices of its trials."""
+    study = SweepStudy(optuna.storages.InMemoryStorage(), "numbers", directions)
+    choices = []
+    for number in range(trials):
+        study.enqueue_missing([Point(f"{number}", "", {}, 0)], retries=0)
+        study.claim(this_process())
+        choices.append(study.suggest(number, {"sampler": sampler, "space": SPACE}, seed + number))
+        study.end(number, TrialState.COMPLETE, {}, [choices[-1]["lr"]] * len(directions))
+    return study, choices
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
-def test_samples_are_inside_their_ranges_of_their_kinds_and_the_same_again(sampler, sampled):
-    _, choices = sampled(sampler, 0, trials=15)
+def test_samples_are_inside_their_ranges_of_their_kinds_and_the_same_again(sampler):
+    _, choices = sampled(sampler)
     for one in choices:
         assert 1e-4 <= one["lr"] <= 1e-1
         assert one["depth"] in (1, 2, 3)
         assert type(one["depth"]) is int
         assert one["width"] in (0.5, 1.0, 1.5, 2.0)
         assert one["name"] in ("a", None, 3)
-    again, other = sampled(sampler, 0, trials=15)[1], sampled(sampler, 1, trials=15)[1]
-    assert choices == again != other
+    assert choices == sampled(sampler)[1] != sampled(sampler, seed=1)[1]
 
 
 @pytest.mark.parametrize(
@@ -145,8 +136,8 @@ def test_samples_are_inside_their_ranges_of_their_kinds_and_the_same_again(sampl
         ("random", ["max"], RandomSampler),
     ],
 )
-def test_the_sampler_is_as_asked_for_or_fits_the_objectives(sampler, directions, optunas, sampled):
-    study, _ = sampled(sampler, 0, trials=1, directions=directions)
+def test_the_sampler_is_as_asked_for_or_fits_the_objectives(sampler, directions, optunas):
+    study, _ = sampled(sampler, trials=1, directions=directions)
     assert isinstance(study.optuna_study.sampler, optunas)
 
 

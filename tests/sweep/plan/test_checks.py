@@ -1,11 +1,13 @@
 """Mistakes that `fit` finds in a sweep's flags and cells: each is one short line, before anything starts."""
 
+from pathlib import Path
+
 import pytest
 
-from shvit_pl.errors import UserError
 from shvit_pl.fit.check import FitCheck
-from shvit_pl.sweep.plan.checks import check_flags, check_strays, open_cells
-from shvit_pl.sweep.plan.sweep_file import define, read_sweep_file
+from shvit_pl.sweep.plan.checks import check_flags, check_strays, define, open_cells
+from shvit_pl.sweep.plan.sweep_file import read_sweep_file
+from tests.sweep.small import PATCHES, assert_refused
 
 QUICK = ("--model.design.name=tiny", "--data.num_workers=0")
 CONFIGS = {
@@ -81,8 +83,10 @@ def fit():
     return FitCheck()
 
 
-def check(fit, flags):
+def check(text, fit, *flags):
     """The checks of `start`, in their order."""
+    for name, content in {**CONFIGS, "my": text}.items():
+        Path(f"{name}.yaml").write_text(content)
     check_strays(flags)
     file = read_sweep_file("my.yaml")
     base = [*(f"--config={config}" for config in file.base), *QUICK, *flags]
@@ -90,28 +94,16 @@ def check(fit, flags):
     open_cells(define(file, base, fit), file, base, fit)
 
 
-def assert_refused(text, parts, fit, *flags):
-    for name, content in {**CONFIGS, "my": text}.items():
-        with open(f"{name}.yaml", "w") as file:
-            file.write(content)
-    with pytest.raises(UserError) as refused:
-        check(fit, flags)
-    message = str(refused.value)
-    assert all(part in message for part in parts), message
-    assert "\n" not in message
-    assert len(message) < 430
-
-
 @pytest.mark.parametrize(("text", "parts"), FILES.items(), ids=str)
 def test_a_mistake_in_a_sweep_file_that_fit_finds(text, parts, fit):
-    assert_refused(f"base: s1.yaml\n{text}\n", parts, fit)
+    assert_refused(parts, check, f"base: s1.yaml\n{text}\n", fit)
 
 
 @pytest.mark.parametrize(("base", "parts"), BASES.items(), ids=str)
 def test_a_mistake_in_the_base(base, parts, fit):
-    assert_refused(f"base: {base}\n{SIZES}", parts, fit)
+    assert_refused(parts, check, f"base: {base}\n{SIZES}", fit)
 
 
 @pytest.mark.parametrize(("flag", "parts"), FLAGS.items(), ids=str)
 def test_a_mistake_in_a_flag(flag, parts, fit):
-    assert_refused("base: s1.yaml\ngrid: {model.design.patch_size: [16, 8]}\n", parts, fit, flag)
+    assert_refused(parts, check, PATCHES, fit, flag)

@@ -6,113 +6,78 @@ from dataclasses import asdict, replace
 import pytest
 import yaml
 
-from shvit_pl.errors import UserError
 from shvit_pl.sweep.plan.definition import Definition, as_flags, monitor, refuse_other, value_of
+from tests.sweep.small import assert_refused
 
 CELLS = {"size 4": {"size": 4}, "size 16": {"size": 16}}
 SETTINGS = {"model.optim.lr": 1e-05, "model.design.depth": [1, 2], "data.name": None}
 GRID = Definition("grid", CELLS, (0, 1), {"val/acc1": "max", "macs": "min"}, SETTINGS)
 SPACE = {"lr": {"low": 0.1, "high": 1.0}, "name": ["a", "b"]}
-SEARCH = Definition(
-    "search",
-    {f"trial {number}": {} for number in (1, 2, 3)},
-    (0,),
-    {"val/acc1": "max"},
-    SETTINGS,
-    {"sampler": "tpe", "pruner": "none", "space": SPACE},
-)
+TRIALS = {f"trial {number}": {} for number in (1, 2, 3)}
+SAMPLED = {"sampler": "tpe", "pruner": "none", "space": SPACE}
+SEARCH = Definition("search", TRIALS, (0,), {"val/acc1": "max"}, SETTINGS, SAMPLED)
+WHERE = "--folder 'sweeps/macro'"
 
 ODD = ["a/b", "a b", "a-b", "A-B", "..", "", "größe", "日本語", "x" * 300, "a:b|c?*<>", "-a", "nul\t", "'", "😀"]
 SUMMARY = {"metrics": {"val/acc1": 0.9, "val/loss": 0.3}, "params": 1000, "macs": 5, "peak_memory_mb": None}
 
 
-def difference(before, now):
-    with pytest.raises(UserError) as refused:
-        refuse_other(before, now, "--folder 'sweeps/macro'")
-    message = str(refused.value)
-    assert message.startswith("--folder 'sweeps/macro': it holds another sweep (")
-    assert message.endswith("undo the change, or give another --folder.")
-    return message
-
-
-def from_the_study(facts):
-    return json.loads(json.dumps(facts))
-
-
-def from_the_file(facts):
-    return yaml.safe_load(yaml.safe_dump(facts, sort_keys=False))
-
-
 @pytest.mark.parametrize("definition", [GRID, SEARCH], ids=["grid", "search"])
-@pytest.mark.parametrize("stored", [from_the_study, from_the_file])
-def test_a_definition_comes_back_from_where_it_is_stored(definition, stored):
-    back = Definition.from_dict(stored(asdict(definition)))
-    assert back == definition
-    assert list(back.points) == list(definition.points)
-    assert list(back.objectives) == list(definition.objectives)
-    refuse_other(definition, back, "--folder 'sweeps/macro'")
+def test_a_definition_comes_back_from_where_it_is_stored(definition):
+    facts = asdict(definition)
+    in_the_study = json.loads(json.dumps(facts))
+    in_the_file = yaml.safe_load(yaml.safe_dump(facts, sort_keys=False))
+    for back in map(Definition.from_dict, (in_the_study, in_the_file)):
+        assert back == definition
+        assert list(back.points) == list(definition.points)
+        assert list(back.objectives) == list(definition.objectives)
+        refuse_other(definition, back, WHERE)
 
 
 @pytest.mark.parametrize(
-    "now",
+    ("before", "change"),
     [
-        GRID,
-        replace(GRID, seeds=(0, 1, 2)),
-        replace(GRID, seeds=(1, 0)),
-        replace(GRID, cells={"size 8": {"size": 8}, **CELLS}),
-        replace(GRID, cells=dict(reversed(CELLS.items()))),
+        (GRID, {"seeds": (0, 1, 2)}),
+        (GRID, {"seeds": (1, 0)}),
+        (GRID, {"cells": {"size 8": {"size": 8}, **CELLS}}),
+        (GRID, {"cells": dict(reversed(CELLS.items()))}),
+        (SEARCH, {"cells": TRIALS | {"trial 4": {}}}),
     ],
-    ids=["the same", "a seed", "seeds in another order", "a choice", "choices in another order"],
+    ids=["a seed", "seeds in another order", "a choice", "choices in another order", "a trial"],
 )
-def test_an_addition_is_no_change(now):
-    refuse_other(GRID, now, "--folder 'sweeps/macro'")
+def test_an_addition_is_no_change(before, change):
+    refuse_other(before, replace(before, **change), WHERE)
+
+
+OTHER_SPACE = SPACE | {"lr": {"low": 0.2, "high": 1.0}}
+MANY = {f"model.setting_{number}": "x" * 500 for number in range(30)}
+ADAM = replace(GRID, cells={"Adam": {"name": "Adam"}})
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("before", "change", "said"),
     [
-        ({"kind": "list"}, "(grid -> list)"),
-        ({"cells": {"size 4": {"size": 4}}}, "(size 16 is gone)"),
-        ({"cells": CELLS | {"size 4": {"size": 5}}}, "(size 4: size 4 -> 5)"),
-        ({"seeds": (1,)}, "(seed 0 is gone)"),
-        ({"objectives": {"val/acc1": "max"}}, "(objective val/acc1 max, macs min -> val/acc1 max)"),
-        ({"objectives": {"macs": "min", "val/acc1": "max"}}, "val/acc1 max, macs min -> macs min, val/acc1 max)"),
-        ({"objectives": {"val/acc1": "min", "macs": "min"}}, "-> val/acc1 min, macs min)"),
-        ({"settings": SETTINGS | {"model.optim.lr": 0.1}}, "(model.optim.lr 1e-05 -> 0.1)"),
-        ({"settings": {"data.name": None}}, "(model.optim.lr 1e-05 -> unset; model.design.depth [1, 2] -> unset)"),
-        ({"settings": SETTINGS | {"data.path": "digits"}}, "(data.path unset -> digits)"),
+        (GRID, {"kind": "list"}, "(grid -> list)"),
+        (GRID, {"cells": {"size 4": {"size": 4}}}, "(size 16 is gone)"),
+        (GRID, {"cells": CELLS | {"size 4": {"size": 5}}}, "(size 4: size 4 -> 5)"),
+        (GRID, {"seeds": (1,)}, "(seed 0 is gone)"),
+        (GRID, {"objectives": {"val/acc1": "max"}}, "(objective val/acc1 max, macs min -> val/acc1 max)"),
+        (GRID, {"objectives": {"macs": "min", "val/acc1": "max"}}, "macs min -> macs min, val/acc1 max)"),
+        (GRID, {"objectives": {"val/acc1": "min", "macs": "min"}}, "-> val/acc1 min, macs min)"),
+        (GRID, {"settings": SETTINGS | {"model.optim.lr": 0.1}}, "(model.optim.lr 1e-05 -> 0.1)"),
+        (GRID, {"settings": {"data.name": None}}, "lr 1e-05 -> unset; model.design.depth [1, 2] -> unset)"),
+        (GRID, {"settings": SETTINGS | {"data.path": "digits"}}, "(data.path unset -> digits)"),
+        (GRID, {"settings": SETTINGS | MANY}, "and 27 more"),
+        (ADAM, {"cells": ADAM.cells | {"adam": {"name": "adam"}}}, "Adam_seed-0 would have another folder"),
+        (SEARCH, {"cells": {"trial 1": {}}}, "(n_trials 3 -> 1)"),
+        (SEARCH, {"search": SAMPLED | {"sampler": "random", "space": OTHER_SPACE}},
+         "(sampler tpe -> random; space.lr.low 0.1 -> 0.2)"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
-)
-def test_any_other_change_is_refused_with_the_difference(change, said):
-    assert said in difference(GRID, replace(GRID, **change))
-
-
-def test_a_search_may_grow_and_not_shrink():
-    cells = dict(SEARCH.cells)
-    refuse_other(SEARCH, replace(SEARCH, cells=cells | {"trial 4": {}}), "--folder 'sweeps/macro'")
-    del cells["trial 2"], cells["trial 3"]
-    assert "(n_trials 3 -> 1)" in difference(SEARCH, replace(SEARCH, cells=cells))
-
-
-def test_the_difference_between_searches_is_told_by_its_setting():
-    other = {"sampler": "random", "pruner": "none", "space": SPACE | {"lr": {"low": 0.2, "high": 1.0}}}
-    said = difference(SEARCH, replace(SEARCH, search=other))
-    assert "(sampler tpe -> random; space.lr.low 0.1 -> 0.2)" in said
-
-
-def test_an_addition_that_would_move_the_folder_of_a_run_is_refused():
-    before = replace(GRID, cells={"Adam": {"name": "Adam"}})
-    said = difference(before, replace(before, cells={"Adam": {"name": "Adam"}, "adam": {"name": "adam"}}))
-    assert "Adam_seed-0 would have another folder" in said
-
-
-def test_many_and_long_differences_stay_one_short_line():
-    many = {f"model.setting_{number}": "x" * 500 for number in range(30)}
-    message = difference(GRID, replace(GRID, settings=SETTINGS | many))
-    assert "and 27 more" in message
-    assert len(message) < 450
-    assert "\n" not in message
+)  # fmt: skip
+def test_any_other_change_is_refused_with_the_difference(before, change, said):
+    parts = [f"{WHERE}: it holds another sweep (", said, "undo the change, or give another --folder."]
+    assert_refused(parts, refuse_other, before, replace(before, **change), WHERE)
 
 
 def keys(names, seeds=(0,)):
@@ -140,22 +105,10 @@ def test_every_cell_has_the_first_seed_before_any_has_the_next():
     assert [(point.seed, point.cell) for point in points.values()] == [(3, "a"), (3, "b"), (1, "a"), (1, "b")]
 
 
-@pytest.mark.parametrize(
-    ("value", "flag"),
-    [
-        (4, "--x=4"),
-        (True, "--x=true"),
-        (None, "--x=null"),
-        (1e-05, "--x=1e-05"),
-        ("auto", "--x=auto"),
-        ("", "--x="),
-        ([3, 4], "--x=[3, 4]"),
-        (["conv", "attention"], '--x=["conv", "attention"]'),
-        ({"betas": [0.9, 0.99]}, '--x={"betas": [0.9, 0.99]}'),
-    ],
-)
-def test_a_value_is_written_as_fit_reads_it(value, flag):
-    assert as_flags({"x": value}) == [flag]
+def test_a_value_is_written_as_fit_reads_it():
+    values = {"a": 4, "b": True, "c": None, "d": 1e-05, "e": "auto", "f": "", "g": ["conv", 3], "h": {"betas": [0.9]}}
+    flags = ["4", "true", "null", "1e-05", "auto", "", '["conv", 3]', '{"betas": [0.9]}']
+    assert as_flags(values) == [f"--{name}={text}" for name, text in zip(values, flags, strict=True)]
 
 
 def test_the_best_checkpoint_is_the_best_in_the_first_metric():

@@ -28,12 +28,12 @@ def cube(effects=EFFECTS, noise=0.002, seeds=_SEEDS, draw=0, interaction=0.0):
     cells = []
     for values in product(*LEVELS.values()):
         choices = dict(zip(LEVELS, values, strict=True))
-        short = {flag.split(".")[-1]: value for flag, value in choices.items()}
-        second = {flag.split(".")[-1] for flag, value in choices.items() if value == LEVELS[flag][1]}
-        mean = 0.94 + sum(effects.get(name, 0.0) for name in short if name in second)
-        mean += interaction * ({"patch_size", "stages"} <= second)
+        second = {flag.split(".")[-1]: value == LEVELS[flag][1] for flag, value in choices.items()}
+        mean = 0.94 + sum(effects.get(name, 0.0) for name, is_second in second.items() if is_second)
+        mean += interaction * (second["patch_size"] and second["stages"])
         runs = [done(choices, seed, mean + offsets[seed] + rng.normal(0, noise), rng) for seed in seeds]
-        cells.append(Cell(", ".join(f"{name} {value}" for name, value in short.items()), choices, tuple(runs)))
+        name = ", ".join(f"{short} {value}" for short, value in zip(second, values, strict=True))
+        cells.append(Cell(name, choices, tuple(runs)))
     return Results("macro cube on digits", "grid", {"val/acc1": "max"}, tuple(cells))
 
 
@@ -119,12 +119,10 @@ def at(run, state):
     """The run as it is in another state."""
     if state == "done":
         return run
-    if state == "failed":
-        error = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
-        return replace(run, state=state, summary=None, curves={}, error=error)
-    if state == "running":
-        return replace(run, state=state, summary=None, curves={key: curve[:4] for key, curve in run.curves.items()})
-    return replace(run, state=state, summary=None, curves={}, folder=None)
+    error = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB" if state == "failed" else None
+    curves = {key: curve[:4] for key, curve in run.curves.items()} if state == "running" else {}
+    folder = None if state == "waiting" else run.folder
+    return replace(run, state=state, summary=None, curves=curves, folder=folder, error=error)
 
 
 def unfinished():
@@ -157,9 +155,8 @@ def search(trials=20, objectives=None):
 def listed():
     """A recipe and what is changed in it: no product."""
     recipes = {"base": {}, "Mixup": {"model.mix.mixup": 0.8}, "averaged": {"model.ema.decay": 0.99}}
-    rng = np.random.default_rng(0)
     gains = {"base": 0.0, "Mixup": -0.015, "averaged": 0.0005}
-    cells = []
+    rng, cells = np.random.default_rng(0), []
     for name, choices in recipes.items():
         runs = [done(choices, seed, 0.95 + gains[name] + rng.normal(0, 0.001), rng) for seed in _SEEDS]
         cells.append(Cell(name, choices, tuple(runs)))

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -74,18 +74,13 @@ def test_only_a_real_effect_or_interaction_is_significant():
 
 def smallest_p(draws, spread, seeds=3):
     """Corrected and raw smallest p of all six tests of 2 x 2 x 2 cubes without any effect."""
-    rng = np.random.default_rng(0)
-    cells = np.array(list(product((0, 1), repeat=3)))
-    index = {tuple(cell): i for i, cell in enumerate(cells)}
-    steps = np.eye(3, dtype=int)
-    pairs = [[(index[tuple(c)], index[tuple(c - s)]) for c in cells if c @ s] for s in steps]
-    quads = [
-        [[index[tuple(c - i * s - j * t)] for j in (0, 1) for i in (0, 1)] for c in cells if c @ s and c @ t]
-        for s, t in combinations(steps, 2)
-    ]
+    rng, cells = np.random.default_rng(0), np.arange(8).reshape(2, 2, 2)
+    pairs = [[cells.take(i, axis) for i in (1, 0)] for axis in range(3)]
+    quads = [[cells.take(j, t).take(i, s) for j in (1, 0) for i in (1, 0)] for s, t in combinations(range(3), 2)]
+    groups = [np.reshape(group, (len(group), -1)).T for group in pairs + quads]
     for _ in range(draws):
         values = np.array([rng.normal(0, scale, seeds) for scale in spread])
-        tests = [estimate(values, np.array(groups), variances=cell_variances(values)) for groups in pairs + quads]
+        tests = [estimate(values, group, variances=cell_variances(values)) for group in groups]
         found = corrected(tests)
         yield min(one.p_corrected for one in found), min(one.p for one in found)
 
@@ -105,12 +100,11 @@ def test_without_effects_at_most_one_cube_in_twenty_makes_any_claim(spread, unco
 def test_runs_that_are_missing_neither_bias_an_effect_nor_crash():
     whole = cube(effects={"patch_size": -0.02, "stages": 0.03, "stage1": 0.01}, noise=0.0)
     lost = iter(np.random.default_rng(1).choice(["failed", "done", "running", "done"], size=24))
-    found = gains(with_runs(whole, lambda run: at(run, next(lost))))
-    known = {text: one for text, one in found.items() if one.mean is not None}
-    expected = {"patch_size 16 instead of 4": -2, "stages 4 instead of 3": 3, "stage1 attention instead of conv": 1}
+    found = gains(with_runs(whole, lambda run: at(run, next(lost)))).values()
+    known = [(one, mean) for one, mean in zip(found, (-2, 3, 1), strict=True) if one.mean is not None]
     assert len(known) >= 2
-    for text, one in known.items():
-        assert one.mean == pytest.approx(expected[text])
+    for one, mean in known:
+        assert one.mean == pytest.approx(mean)
         assert 0 < one.pairs < one.planned == 12
 
 
@@ -122,18 +116,14 @@ def test_a_level_that_always_fails_has_no_effect_but_the_others_do():
     assert found["stages 4 instead of 3"].pairs == 6
 
 
-def without_a():
-    """A list that is a product, whose rows leave one level out."""
-    whole = sweep(SQUARE, kind="list")
-    bare = (replace(cell, choices={k: v for k, v in cell.choices.items() if v != "a"}) for cell in whole.cells)
-    return replace(whole, cells=tuple(bare))
+def square(kind, change):
+    """Four cells whose choices are changed by a function."""
+    whole = sweep(SQUARE, kind)
+    return replace(whole, cells=tuple(replace(cell, choices=change(cell.choices)) for cell in whole.cells))
 
 
-def tied():
-    """A grid of which two choices always change together."""
-    whole = sweep(SQUARE)
-    cells = (replace(cell, choices={**cell.choices, "model.z": cell.choices["model.x"] * 2}) for cell in whole.cells)
-    return replace(whole, cells=tuple(cells))
+TIED = square("grid", lambda choices: {**choices, "model.z": choices["model.x"] * 2})  # two always change together
+WITHOUT_A = square("list", lambda choices: {flag: level for flag, level in choices.items() if level != "a"})
 
 
 @pytest.mark.parametrize(
@@ -141,8 +131,8 @@ def tied():
     [
         (sweep({("a",): {0: 90.0}, ("b",): {0: 91.25}, ("c",): {0: 94.0}}),
          {"x b instead of a": 1.25, "x c instead of a": 4.0}),
-        (tied(), {"x, z b, bb instead of a, aa": 1.0, "y d instead of c": 2.0}),
-        (without_a(), {"y d instead of c": 2.0, "x b instead of default": 1.0}),
+        (TIED, {"x, z b, bb instead of a, aa": 1.0, "y d instead of c": 2.0}),
+        (WITHOUT_A, {"y d instead of c": 2.0, "x b instead of default": 1.0}),
         (sweep({("a", "c"): {0: 90.0}, ("b", "d"): {0: 91.0}, ("b", "e"): {0: 92.0}}),
          {"b, d instead of a, c": 1.0, "b, e instead of a, c": 2.0}),
         (search(), {}),
@@ -163,8 +153,7 @@ def test_a_list_that_is_no_product_is_compared_with_its_first_row():
 def test_costs_are_geometric_means_of_ratios():
     results = with_speed(cube())
     found = costs(results)
-    rates = [rate["eager"] for rate in results.speed["cells"].values()]
-    logs = np.log(rates)
+    logs = np.log([rate["eager"] for rate in results.speed["cells"].values()])
     assert found["inference_eager"].mean == pytest.approx(np.exp(logs[4:].mean() - logs[:4].mean()))
     assert found["params"].mean == pytest.approx(6.01 / 0.5, rel=0.01)
 

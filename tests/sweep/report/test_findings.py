@@ -10,35 +10,23 @@ from shvit_pl.sweep.report.findings import best_first, findings_of, pareto_front
 from tests.sweep.report.sweeps import cube, nothing_done, search, with_speed, with_summaries
 
 
-def one_not_compiled():
-    results = with_speed(cube())
-    results.speed["cells"][results.cells[0].name]["compiled"] = None
-    return results
-
-
-def best_trials_measured():
-    results = with_speed(search())
-    for cell in results.cells[8:]:
-        del results.speed["cells"][cell.name]
-    return results
-
-
-@pytest.mark.parametrize(
-    ("results", "key", "drawn"),
-    [
-        (with_speed(cube()), "inference_compiled", 8),
-        (with_speed(cube(), compiled=False), "inference_eager", 8),
-        (one_not_compiled(), "inference_eager", 8),
-        (cube(), "images_per_second", 8),
-        (best_trials_measured(), "images_per_second", 16),
-    ],
-    ids=["compiled", "eager", "one not compiled", "not measured", "only the best measured"],
-)
-def test_throughput_is_what_all_cells_have_compiled_or_eager_inference_or_training(results, key, drawn):
+def assert_across(results, key, drawn=8):
     plane = findings_of(results).plane
     assert plane.across.key == key
     assert "batch" in plane.conditions
     assert (len(plane.rows), plane.left_out) == (drawn, "")
+
+
+def test_throughput_is_what_all_cells_have_compiled_or_eager_inference_or_training():
+    results, some = with_speed(cube()), with_speed(search())
+    assert_across(results, "inference_compiled")
+    results.speed["cells"][results.cells[0].name]["compiled"] = None
+    assert_across(results, "inference_eager")
+    assert_across(with_speed(cube(), compiled=False), "inference_eager")
+    assert_across(cube(), "images_per_second")
+    for cell in some.cells[8:]:
+        del some.speed["cells"][cell.name]
+    assert_across(some, "images_per_second", drawn=16)
 
 
 def test_cells_that_cannot_be_drawn_are_counted():

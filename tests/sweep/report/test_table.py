@@ -7,10 +7,6 @@ from shvit_pl.sweep.report.table import Spread, make_table, quantity
 from tests.sweep.report.sweeps import cube, listed, unfinished, with_speed, with_summaries
 
 
-def texts(table, header):
-    return next(column.text for column in table.columns if column.header == header)
-
-
 def test_a_row_has_choices_by_their_last_component_and_the_mean_over_seeds():
     row = make_table(cube()).rows[6]
     accuracies = [run.summary["metrics"]["val/acc1"] for run in row.cell.runs]
@@ -20,17 +16,18 @@ def test_a_row_has_choices_by_their_last_component_and_the_mean_over_seeds():
     assert row.show(quantity("val/acc1")) == f"{100 * mean:.2f} ± {100 * sd:.2f}"
 
 
-def test_only_choices_that_vary_are_columns():
+def test_only_choices_that_vary_are_columns_and_a_lists_row_goes_by_its_name():
     cells = tuple(replace(cell, choices={**cell.choices, "data.path": "digits"}) for cell in cube().cells)
     table = make_table(replace(cube(), cells=cells))
     assert "path" not in table.rows[0].levels
     assert table.constants == {"data.path": "digits"}
+    assert [row.label for row in make_table(listed()).rows] == ["1: base", "2: Mixup", "3: averaged"]
 
 
 def test_failed_and_waiting_runs_do_not_count():
     table = make_table(unfinished())
     row, single = table.rows[1], table.rows[4]
-    assert texts(table, "runs done")[1] == "2 of 3, 1 failed"
+    assert next(column.text[1] for column in table.columns if column.header == "runs done") == "2 of 3, 1 failed"
     accuracies = [run.summary["metrics"]["val/acc1"] for run in row.cell.runs if run.state == "done"]
     assert row.values["val/acc1"].mean == pytest.approx(statistics.mean(accuracies))
     assert single.values["val/acc1"].sd is None
@@ -62,7 +59,3 @@ def test_any_objective_is_a_column():
 def test_a_spread_that_rounds_to_nothing_is_not_shown_as_zero():
     assert Spread({0: 1091.7, 1: 1092.1, 2: 1092.2}).show(quantity("peak_memory_mb")) == "1092"
     assert Spread({0: 1091.4, 1: 1092.0, 2: 1092.6}).show(quantity("peak_memory_mb")) == "1092 ± 1"
-
-
-def test_a_lists_row_goes_by_its_name():
-    assert [row.label for row in make_table(listed()).rows] == ["1: base", "2: Mixup", "3: averaged"]

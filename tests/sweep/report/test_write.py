@@ -31,13 +31,11 @@ CHARTS = {f"figures/{name}.png" for name in ("accuracy_over_speed", "curves")}
 def test_any_state_of_a_sweep_can_be_reported(results, expected, tmp_path):
     written = write_report(findings_of(results), tmp_path / "sweep")
     assert {str(path.relative_to(tmp_path / "sweep")) for path in written} == expected
-    for path in written:
-        assert path.is_file()
-        if path.suffix == ".png":
-            picture = Image.open(path)
-            assert picture.width == 960
-            assert 300 <= picture.height <= 800
-            assert len(picture.convert("RGB").getcolors(1 << 20)) > 20  # something is drawn
+    assert all(path.is_file() for path in written)
+    for picture in (Image.open(path) for path in written if path.suffix == ".png"):
+        assert picture.width == 960
+        assert 300 <= picture.height <= 800
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 20  # something is drawn
 
 
 def test_a_file_is_replaced_at_once_or_not_at_all(tmp_path):
