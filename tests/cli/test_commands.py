@@ -15,7 +15,7 @@ from shvit_pl.deploy import optimization
 from shvit_pl.models import create_model
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import content, fit, metrics, only_run, weights
-from tests.data.opening import open_dataset
+from tests.data.pictures import open_dataset
 
 
 def best(run):

@@ -9,7 +9,7 @@ import torch
 
 from shvit_pl.cli import main
 from tests.cli.runs import QUICK, files_up_to, fit
-from tests.data.opening import open_dataset
+from tests.data.pictures import open_dataset
 
 
 @pytest.fixture

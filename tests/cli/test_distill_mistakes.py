@@ -8,7 +8,7 @@ import torch
 
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import cache_teacher, files_up_to, fit, only_run
-from tests.data.opening import open_dataset
+from tests.data.pictures import open_dataset
 from tests.teachers.makers import shaken, stored
 
 D = "--model.distill."

@@ -1,10 +1,12 @@
-"""Pictures for the tests, as they are stored, and datasets of them."""
+"""Pictures for the tests, as they are stored, datasets of them, and datasets that the tests look into."""
 
 from io import BytesIO
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Image
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 from PIL import Image as PILImage
+
+from shvit_pl.data.opening import open_source
 
 AB = ClassLabel(names=["a", "b"])
 
@@ -36,3 +38,8 @@ def stored_rows(images, labels, feature=AB):
     """A dataset of encoded images, given as bytes (or None); broken ones carry their row's number as a name."""
     stored = [image and {"bytes": image, "path": f"{number}.png"} for number, image in enumerate(images)]
     return Dataset.from_dict({"image": stored, "label": labels}, features=Features(image=Image(), label=feature))
+
+
+def open_dataset(path, name=None):
+    """All splits, of stored rows."""
+    return DatasetDict(open_source(path, name).splits)

@@ -1,6 +1,5 @@
 """Every config in `cli_configs/data/` opens a stand-in for its dataset, with the real clients on a loopback Hub."""
 
-import pytest
 import yaml
 
 from shvit_pl import HFImageDataModule
@@ -8,14 +7,6 @@ from shvit_pl.cli import main
 from shvit_pl.command_line.config_files import shipped_configs
 from tests.data import standins
 
-REPOS = {
-    "uoft-cs/cifar10": standins.cifar10,
-    "uoft-cs/cifar100": standins.cifar100,
-    "johnowhitaker/imagenette2-320": standins.imagenette,
-    "ethz/food101": standins.food101,
-    "timm/oxford-iiit-pet": standins.oxford_pets,
-    "ILSVRC/imagenet-1k": standins.imagenet1k,
-}
 HELD_OUT = "no validation split: 20% of 'train' held out (seed 0)"
 VALIDATION = "validation on the split 'validation'"
 EXPECTED = {  # classes, training images, validation images, where they come from
@@ -31,14 +22,10 @@ QUICK = ["--model.design.name=tiny", "--data.image_size=64", "--data.batch_size=
 QUICK += ["--trainer.max_steps=1", "--trainer.limit_val_batches=1", "--trainer.enable_checkpointing=false"]
 
 
-@pytest.fixture
-def stand_ins(hub):
-    for repo, files in REPOS.items():
+def test_every_config_names_its_command_and_opens_a_stand_in_for_its_dataset_and_gives_batches(hub):
+    for repo, files in standins.DATASETS.items():
         hub.commit(repo, files(), gated=repo == "ILSVRC/imagenet-1k")
     hub.repo("ILSVRC/imagenet-1k", "datasets").members.add("user")
-
-
-def test_every_config_names_its_command_and_opens_a_stand_in_for_its_dataset_and_gives_batches(stand_ins):
     found = {}
     for path in (shipped_configs() / "data").glob("*.yaml"):
         lines, settings = path.read_text().splitlines(), yaml.safe_load(path.read_text())
@@ -56,7 +43,7 @@ def test_every_config_names_its_command_and_opens_a_stand_in_for_its_dataset_and
 
 
 def test_a_config_trains_by_its_command_and_classes_that_no_training_image_has_are_named(hub, capsys):
-    hub.commit("uoft-cs/cifar100", standins.cifar100())
+    hub.commit("uoft-cs/cifar100", standins.DATASETS["uoft-cs/cifar100"]())
     assert main(["fit", "--config=s1.yaml", "--config=data/cifar100.yaml", *QUICK]) == 0
     hub.commit("me/sparse", standins.splits_of("a", "b", "c", train=[0, 1] * 10))
     assert main(["fit", "--config=s1.yaml", *QUICK, "--data.path=me/sparse"]) == 0

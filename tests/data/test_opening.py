@@ -11,7 +11,7 @@ from PIL import Image as PILImage
 
 from shvit_pl import hub_errors
 from tests.data import pictures
-from tests.data.opening import open_dataset
+from tests.data.pictures import open_dataset
 from tests.hub_server import HubServer
 
 

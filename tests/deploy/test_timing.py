@@ -1,4 +1,4 @@
-"""Models are measured in turns; peaks are those of a product and a copy; what operators read and write is counted."""
+"""Models are measured in turns, or as the official script does; peaks, memory and bytes are counted."""
 
 from copy import deepcopy
 
@@ -6,20 +6,34 @@ import pytest
 import torch
 from torch import nn
 
-from shvit_pl.deploy import timing
-from shvit_pl.deploy.timing import Rate, Traffic, bytes_moved, images_per_second, peaks
+from shvit_pl.deploy import benchmark, timing
+from shvit_pl.deploy.benchmark import officially_timed, peak_memory
+from shvit_pl.deploy.timing import Rate, Traffic, Work, bytes_moved, images_per_second, peaks
 from shvit_pl.models.blocks import SelfAttention
 
+MEGABYTE = 1_000_000
 
-def test_models_take_turns_after_a_warm_up_and_rates_are_images_by_the_time_of_their_calls(monkeypatch):
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only the measured calls move."""
+
     class Clock:
         now = 0.0
 
-        def perf_counter(self):
+        def time(self):
             return self.now
 
-    clock, calls, reports = Clock(), [], []
-    monkeypatch.setattr(timing, "time", clock)
+        perf_counter = time
+
+    clock = Clock()
+    for module in (timing, benchmark):
+        monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_models_take_turns_after_a_warm_up_and_rates_are_images_by_the_time_of_their_calls(clock):
+    calls, reports = [], []
 
     def model(name, seconds):
         def forward(images):
@@ -43,6 +57,26 @@ def test_models_take_turns_after_a_warm_up_and_rates_are_images_by_the_time_of_t
     warm_up = calls[: reports[0][3] - 10]
     assert {name for name, *_ in warm_up} == {"a", "b", "c"}
     assert all(inference and size == len(images[name]) for name, size, inference in calls)
+
+
+def test_the_official_timing_is_the_batch_over_the_mean_after_a_warm_up(clock):
+    durations = iter([5.0] * 2 + [1.0, 2.0, 3.0])
+
+    def call():
+        clock.now += next(durations)
+
+    assert officially_timed(Work(call, 4, torch.device("cpu")), warm_up=10, seconds=6).rounds == (4 / 2.0,)
+
+
+def test_what_a_call_holds_at_once_is_counted_and_what_it_gives_back_is_not():
+    def call():
+        first = torch.empty(3 * MEGABYTE, dtype=torch.uint8)
+        del first
+        second = torch.empty(2 * MEGABYTE, dtype=torch.uint8)
+        third = torch.empty(2 * MEGABYTE, dtype=torch.uint8)
+        del second, third
+
+    assert 4 * MEGABYTE <= peak_memory(call, torch.device("cpu")) < 4.01 * MEGABYTE
 
 
 def test_half_of_the_rounds_lie_between_the_quartiles():

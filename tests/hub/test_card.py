@@ -8,6 +8,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
+from PIL import Image
 
 from shvit_pl.cli import main
 from shvit_pl.hub.card import Target, write_card
@@ -38,11 +39,10 @@ def test_the_metadata_and_a_dataset_and_weights_of_the_hub_are_linked(own):
     assert data.datasets is data.base_model is None
     metrics = [round(summary["metrics"][f"val/{name}"], 5) for name in ("acc1", "acc5")]
     assert [round(result.metric_value, 5) for result in data.eval_results] == metrics
-    edit(own / "summary.json", dataset={**summary["dataset"], "path": "somebody/pets", "commit": "0" * 40})
-    edit(own / "summary.json", init_repo="timm/shvit_s1.in1k")
+    dataset = {**summary["dataset"], "path": "somebody/pets", "commit": "0" * 40}
+    edit(own / "summary.json", dataset=dataset, init_repo="timm/shvit_s1.in1k")
     card = card_of(own)
-    assert card.data.datasets == ["somebody/pets"]
-    assert card.data.base_model == "timm/shvit_s1.in1k"
+    assert (card.data.datasets, card.data.base_model) == (["somebody/pets"], "timm/shvit_s1.in1k")
     assert card.data.to_dict()["base_model_relation"] == "finetune"
     assert card.data.eval_results[0].dataset_revision == "0" * 40
     assert "](https://huggingface.co/datasets/somebody/pets)" in card.text
@@ -69,11 +69,8 @@ def test_a_teacher_is_named_with_its_license(teacher, words, ended, tmp_path):
     edit(run / "summary.json", teacher=f"{teacher}, 1.0 M parameters; top-1 93.0% on 256 validation images")
     of_model(run, distill={"teacher": teacher, "objective": "hard", "alpha": 0.5, "tau": 1.0, "weights": None})
     text = card_of(run).text
-    assert "## Teacher" in text
-    assert f"`{teacher}`" in text
-    assert words in text
-    assert "top-1 93.0%" in text
-    assert "their mean as a single classifier" in text
+    for part in ("## Teacher", f"`{teacher}`", words, "top-1 93.0%", "their mean as a single classifier"):
+        assert part in text
 
 
 def test_without_teacher_sweep_or_figures_the_card_does_not_speak_of_them(own):
@@ -82,26 +79,28 @@ def test_without_teacher_sweep_or_figures_the_card_does_not_speak_of_them(own):
     assert not [word for word in ("teacher", "sweep", "figures/") if word in text]
 
 
-def test_the_papers_model_stands_beside_with_its_own_conditions(ended, tmp_path):
-    text = card_of(with_summary_of(ended, tmp_path / "s2", name="s2")).text
-    assert "the paper's SHViT-S2" in text
-    assert "75.2% on ImageNet-1k" in text
-    assert "ImageNet-1k, 224 pixels, 300 epochs" in text
-    assert "The network is the paper's" in text
-    changed = card_of(with_summary_of(ended, tmp_path / "s3", name="s3", partial_ratio=0.4)).text
-    assert "s3, changed" in changed
-    assert "was changed from the paper's" in changed
-    assert "77.4% on ImageNet-1k" in changed
+OURS = ("import shvit_pl", "The paper has no such model")
+S2 = (
+    "the paper's SHViT-S2",
+    "75.2% on ImageNet-1k",
+    "ImageNet-1k, 224 pixels, 300 epochs",
+    "The network is the paper's",
+)
+S3 = ("s3, changed", "was changed from the paper's", "77.4% on ImageNet-1k")
 
 
-def test_networks_of_our_own_say_that_they_need_this_package(ended, own, tmp_path):
-    ours = card_of(own)
-    assert ours.text.count("import shvit_pl.models  # registers the architecture") == 2
-    assert "transformers" not in ours.data.tags
-    assert "The paper has no such model" in ours.text
-    timms = card_of(with_summary_of(ended, tmp_path / "s1", name="s1"))
-    assert "import shvit_pl" not in timms.text
-    assert "transformers" in timms.data.tags
+@pytest.mark.parametrize(
+    ("design", "words", "is_timms"),
+    [({"name": "s2"}, S2, True), ({"name": "s3", "partial_ratio": 0.4}, S3, False), ({"name": "tiny"}, OURS, False)],
+    ids=str,
+)
+def test_the_papers_model_stands_beside_and_networks_of_our_own_need_this_package(
+    design, words, is_timms, ended, tmp_path
+):
+    card = card_of(with_summary_of(ended, tmp_path / "run", **design))
+    assert all(part in card.text for part in words)
+    assert card.text.count("import shvit_pl.models  # registers the architecture") == (0 if is_timms else 2)
+    assert ("transformers" in card.data.tags) == is_timms
 
 
 def test_results_are_of_the_weights_that_are_pushed_and_of_a_run_without_validation_there_are_none(own):
@@ -136,8 +135,6 @@ def test_names_of_classes_and_data_break_no_table_and_run_no_html(own):
 
 def test_the_code_on_the_card_runs(ended, hub, tmp_path):
     """As it stands there, for an image of digits."""
-    from PIL import Image
-
     run = with_design(ended, tmp_path / "run", name="s1")
     assert main(["push", str(run), f"--repo-id={REPO}"]) == 0
     text = hub.repo(REPO).files["README.md"].decode()

@@ -7,12 +7,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from safetensors import safe_open
 
 from shvit_pl.cli import main
+from shvit_pl.hub.upload import PublicNames, public_name
 from tests.hub.runs import edit, files, quick_fit, with_design
+
+HOME = str(Path.home())
+AS_OPENED = [{"init_from": "/home/jane doe/best one.ckpt"}, {"teacher": "~/runs/t"}, {"path": "/data"}]
+SWEEP = [{}, [{"data.path": "/data/cats"}, {"data.path": "/data/dogs"}]]
 
 
 def written(run, folder, *flags):
@@ -33,7 +39,6 @@ def test_config_and_weights_are_timms_with_labels_and_preprocessing_and_nothing_
     assert (seen["mean"], seen["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     with safe_open(folder / "model.safetensors", "pt") as content:
         keys = list(content.keys())
-        assert all(content.get_tensor(key).is_contiguous() for key in keys)
     assert keys
     assert not [key for key in keys if re.search(r"ema|optim|teacher|metrics|^model\.", key)]
     assert not [name for name in files(folder) if name.endswith((".ckpt", ".bin", ".pth", ".pt"))]
@@ -81,3 +86,63 @@ def test_no_path_of_the_machine_is_in_any_file(image_folder, tmp_path, monkeypat
     assert config["data"]["path"] == "pets"
     assert config["model"]["init_from"] == "best.ckpt"
     assert json.loads((folder / "summary.json").read_text())["command"].startswith("shvit-pl fit --data.path pets ")
+
+
+# ---- paths, and the names that stand for them
+
+
+@pytest.mark.parametrize(
+    ("text", "public"),
+    [
+        ("/data/pets", "pets"),
+        ("/home/jane doe/data set/pets", "pets"),
+        ("../../secret/pets", "pets"),
+        ("~/pets", "pets"),
+        ("C:\\Users\\jane\\pets", "pets"),
+        (HOME, "folder"),
+        ("runs/teacher/version_0", "runs/teacher/version_0"),
+        ("timm/shvit_s1.in1k", "timm/shvit_s1.in1k"),
+        ("hf-hub:user/name@v2", "hf-hub:user/name@v2"),
+        ("see https://example.org/a/b/c", "see https://example.org/a/b/c"),
+        ("61 images/s at 64 px", "61 images/s at 64 px"),
+        ("rand-m9-mstd0.5-inc1", "rand-m9-mstd0.5-inc1"),
+    ],
+)
+def test_a_setting_that_is_a_path_becomes_its_last_part_and_others_stay(text, public):
+    assert PublicNames({})({"a": [text]}) == {"a": [public]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence", "public"),
+    [
+        (AS_OPENED, "9 tensors from /home/jane doe/best one.ckpt; done", "9 tensors from best one.ckpt; done"),
+        (AS_OPENED, f"{HOME}/runs/t, 1.0 M parameters", "t, 1.0 M parameters"),
+        (AS_OPENED, "my/data/pets, 61 images/s", "my/data/pets, 61 images/s"),
+        (AS_OPENED, "from /data/pets on", "from data/pets on"),
+        ({"trainer": {"default_root_dir": "/"}}, "61 images / s", "61 images / s"),
+        (SWEEP, "| path /data/dogs | 0.9 |", "| path dogs | 0.9 |"),
+    ],
+)
+def test_in_a_sentence_the_paths_of_the_settings_are_known_as_given_and_as_opened(settings, sentence, public):
+    assert PublicNames(settings)(sentence) == public
+
+
+def test_what_lies_below_the_working_directory_becomes_relative_to_it_but_not_below_the_root(monkeypatch):
+    teacher = str(Path.cwd() / "runs/teacher")
+    names = PublicNames({"model": {"distill": {"teacher": teacher}}})
+    assert names(teacher) == "runs/teacher"
+    assert names(f"from {teacher}/version_0 on") == "from runs/teacher/version_0 on"
+    monkeypatch.chdir("/")
+    assert public_name(f"{HOME}/pets") == "pets"
+
+
+def test_words_of_a_command():
+    command = "shvit-pl fit --data.path='/home/jane doe/pets' --model.init_from /data/x.pth --model.optim.lr 0.1"
+    public = "shvit-pl fit --data.path=pets --model.init_from x.pth --model.optim.lr 0.1"
+    assert PublicNames({}).command(command) == public
+
+
+def test_names_of_classes_stay_as_they_are():
+    """In Open Images they look like paths."""
+    settings = {"classes": ["/m/01yrx", "/m/0bt9lr"], "model": {"class_names": ["/m/01yrx"]}, "path": "/data/oi"}
+    assert PublicNames(settings)(settings) == {**settings, "path": "oi"}

@@ -15,7 +15,7 @@ from shvit_pl.cli import main
 from shvit_pl.deploy.export import difference
 from shvit_pl.deploy.options import FORMATS
 from shvit_pl.models.open_network import open_network
-from tests.deploy.export.networks import pictures, read_metadata
+from tests.deploy.export.conftest import pictures, read_metadata
 
 
 def outputs_of(file, images):

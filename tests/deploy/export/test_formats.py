@@ -12,8 +12,8 @@ from shvit_pl.deploy.export import Graph
 from shvit_pl.deploy.options import FORMATS
 from shvit_pl.deploy.passes import fused
 from shvit_pl.models import create_model
+from tests.deploy.export.conftest import pictures, read_metadata
 from tests.deploy.export.mil import Program
-from tests.deploy.export.networks import pictures, read_metadata
 from tests.hub.runs import lively, network
 
 MULTI_HEAD = {"name": "tiny", "patch_size": 4, "stages": 4, "mixers": ("multi_head",) * 4}

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from shvit_pl.cli import main
-from tests.deploy.export.networks import read_metadata
+from tests.deploy.export.conftest import read_metadata
 
 pytestmark = pytest.mark.slow
 

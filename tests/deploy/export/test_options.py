@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from shvit_pl.cli import main
 from shvit_pl.command_line import parser
 from shvit_pl.command_line.parser import read_options
 from shvit_pl.deploy.options import ExportOptions
 from shvit_pl.errors import UserError
+from tests.refusals import refusal, refused
 
 
 def options(*args):
@@ -17,35 +17,31 @@ def options(*args):
 
 
 @pytest.mark.parametrize(
-    ("flags", "parts"),
+    ("flags", "words"),
     [
-        ("--format=tflite", ["--format tflite: allowed are onnx, torch-export, coreml, executorch"]),
-        ("--format=torch-export --opset=18", ["--opset", "only with --format onnx", "torch-export"]),
-        ("--format=coreml --int8", ["--int8", "only with --format onnx", "coreml"]),
-        ("--format=onnx --opset=7", ["--opset 7", "from 18 to 23"]),
-        ("--format=executorch --dtype=fp16", ["--dtype fp16", "executorch is written in fp32"]),
-        ("--format=onnx --int8 --dtype=fp16", ["--int8", "made from fp32"]),
-        ("--format=onnx --int8_tolerance=1", ["--int8_tolerance 1", "only with --int8"]),
-        ("--format=onnx --data=digits", ["--data digits", "only with --int8"]),
-        ("--format=onnx --pretrained", ["--pretrained", "timm:NAME"]),
-        ("--format=onnx --batch_size=0", ["--batch_size 0", "from 1"]),
-        ("--format=onnx --image_size=-1", ["--image_size -1", "from 1"]),
-        ("--format=onnx --tolerance=-1", ["--tolerance -1", "from 0"]),
-        ("--format=onnx --output=a.pt", ["--output 'a.pt'", "ends in .onnx"]),
-        ("--format=onnx --output=no/a.onnx", ["--output 'no/a.onnx'", "there is no folder 'no'"]),
-        ("--format=onnx --output=folder.onnx", ["--output 'folder.onnx'", "something else is there"]),
-        ("--format=onnx --weights=best", ["--weights best", "allowed are raw, ema"]),
-        ("", ["give --format"]),
+        ("--format=tflite", "--format tflite: allowed are onnx, torch-export, coreml, executorch"),
+        ("--format=torch-export --opset=18", "--opset ... only with --format onnx ... torch-export"),
+        ("--format=coreml --int8", "--int8 ... only with --format onnx ... coreml"),
+        ("--format=onnx --opset=7", "--opset 7 ... from 18 to 23"),
+        ("--format=executorch --dtype=fp16", "--dtype fp16 ... executorch is written in fp32"),
+        ("--format=onnx --int8 --dtype=fp16", "--int8 ... made from fp32"),
+        ("--format=onnx --int8_tolerance=1", "--int8_tolerance 1 ... only with --int8"),
+        ("--format=onnx --data=digits", "--data digits ... only with --int8"),
+        ("--format=onnx --pretrained", "--pretrained ... timm:NAME"),
+        ("--format=onnx --batch_size=0", "--batch_size 0 ... from 1"),
+        ("--format=onnx --image_size=-1", "--image_size -1 ... from 1"),
+        ("--format=onnx --tolerance=-1", "--tolerance -1 ... from 0"),
+        ("--format=onnx --output=a.pt", "--output 'a.pt' ... ends in .onnx"),
+        ("--format=onnx --output=no/a.onnx", "--output 'no/a.onnx' ... there is no folder 'no'"),
+        ("--format=onnx --output=folder.onnx", "--output 'folder.onnx' ... something else is there"),
+        ("--format=onnx --weights=best", "--weights best ... allowed are raw, ema"),
+        ("", "give --format"),
     ],
 )
-def test_a_mistake_is_refused_with_flag_value_and_what_is_allowed(flags, parts):
+def test_a_mistake_is_refused_with_flag_value_and_what_is_allowed(flags, words):
     Path("folder.onnx").mkdir()
-    with pytest.raises(UserError) as caught:
+    with refused(words):
         options("tiny", *flags.split())
-    message = str(caught.value)
-    assert all(text in message for text in parts), message
-    assert "\n" not in message
-    assert len(message) < 400
 
 
 def test_all_mistakes_are_listed_at_once():
@@ -65,11 +61,7 @@ def test_all_mistakes_are_listed_at_once():
     ],
 )
 def test_the_command_answers_in_one_line_and_writes_nothing(flags, message, capsys):
-    assert main(["export", *flags.split(), "--format=onnx"]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.startswith("shvit-pl export: error: ")
-    assert error.count("\n") == 1
+    assert message in refusal(capsys, "export", *flags.split(), "--format=onnx")
     assert os.listdir() == []
 
 
@@ -78,9 +70,8 @@ def test_the_command_answers_in_one_line_and_writes_nothing(flags, message, caps
 )
 def test_each_format_names_its_extra(format_, packages, monkeypatch, capsys):
     monkeypatch.setattr(parser, "find_spec", lambda name: None)
-    assert main(["export", "tiny", "--format", format_]) == 2
     message = f"--format {format_} needs {packages}, of an extra: pip install 'shvit-pl[{format_}]'"
-    assert message in capsys.readouterr().err
+    assert message in refusal(capsys, "export", "tiny", "--format", format_)
 
 
 def test_the_file_is_named_after_the_network():
