@@ -11,7 +11,7 @@ from shvit_pl.analysis.attention_layers import attention_layers, head_similarity
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.hub.upload import save_weights
 from shvit_pl.models.open_network import open_network
-from shvit_pl.runs.finished_run import FinishedRun
+from shvit_pl.runs.folder import FinishedRun
 from tests.analysis.studies import facts, files, heads, rows
 
 FIGURES = [f"figures/{name}.png" for name in ("change", "heat_maps", "maps", "similarity")]

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from shvit_pl.callbacks.measuring import advice, peak_memory
-from shvit_pl.cores import cores_of_process
+from shvit_pl.callbacks.summary import peak_memory
+from shvit_pl.callbacks.throughput import advice
+from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.dataset import RowReader
 from shvit_pl.modules.classification import ClassificationModule
@@ -79,7 +80,7 @@ def test_the_advice_is_of_the_runs_own_settings(device, workers, devices, said):
 
 CHILD = """
 import json, numpy, torch
-from shvit_pl.callbacks.measuring import peak_memory
+from shvit_pl.callbacks.summary import peak_memory
 device = torch.device("cpu")
 before, _ = peak_memory(device)
 numpy.ones(300_000_000, numpy.uint8)  # held for a moment

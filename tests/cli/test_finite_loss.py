@@ -4,7 +4,7 @@ import pytest
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from shvit_pl import ClassificationModule
-from shvit_pl.callbacks.finite_loss import _NO_STEP
+from shvit_pl.callbacks.run_identity import _NO_STEP
 from shvit_pl.modules.config import OptimConfig
 from shvit_pl.modules.optim import make_schedule
 from tests.cli.runs import content, fit, only_run

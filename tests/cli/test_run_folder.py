@@ -8,7 +8,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from shvit_pl import ClassificationModule
 from shvit_pl.callbacks import figures
-from shvit_pl.data.batch_transform import denormalize
+from shvit_pl.data.transforms import denormalize
 from shvit_pl.designs.cost import cost
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import cache_teacher, content, fit, metrics

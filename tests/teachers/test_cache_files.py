@@ -12,8 +12,7 @@ import pytest
 
 from shvit_pl import HFImageDataModule
 from shvit_pl.modules.config import MixConfig
-from shvit_pl.teachers.cache import TeacherCache, begin, missing
-from shvit_pl.teachers.cache_manifest import plan
+from shvit_pl.teachers.cache import TeacherCache, begin, missing, plan
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import identity_of
 from tests.conftest import refusal

@@ -10,7 +10,7 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.hub.upload import save_weights
 from shvit_pl.models.open_network import open_network
-from shvit_pl.runs.finished_run import FinishedRun
+from shvit_pl.runs.folder import FinishedRun
 from tests.deploy.benchmark.small import QUICK, TINY, benchmark
 from tests.hub.runs import quick_fit
 
