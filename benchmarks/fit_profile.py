@@ -25,9 +25,8 @@ from benchmarks.images import photograph, write_images
 from benchmarks.report import environment, publish, table
 from benchmarks.runs import fit
 from benchmarks.step_times import StepTimes
-from shvit_pl.data.batch_transform import PlannedCrop
 from shvit_pl.data.config import DataConfig
-from shvit_pl.data.transforms import train_transform
+from shvit_pl.data.transforms import PlannedCrop, train_transform
 from shvit_pl.models import create_model
 from shvit_pl.modules.optim import Average, clip_adaptively
 

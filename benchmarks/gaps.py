@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmarks.report import table
 from benchmarks.shares import onnx_shares, shares
 from shvit_pl.compat import inductor_compile
-from shvit_pl.deploy.benchmark.cells import Cell, TrainStep
+from shvit_pl.deploy.benchmark import Cell, TrainStep
 from shvit_pl.deploy.measuring import torch_dtype
 from shvit_pl.deploy.optimization import Recipe, optimize, recipes
 from shvit_pl.deploy.passes import fused, rewrite

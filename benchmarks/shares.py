@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from shvit_pl.deploy.onnx_runtime import save
+from shvit_pl.deploy.formats import save_onnx
 
 _CALLS = 5
 _KINDS = {  # what the names of operators and kernels contain
@@ -43,7 +43,7 @@ def onnx_shares(model: nn.Module, images: Tensor) -> dict[str, float]:
     """The same of a network in ONNX Runtime, by its own profiler."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        save(model, images.cpu().contiguous(), path, dynamic=False)
+        save_onnx(model, images.cpu().contiguous(), path, dynamic=False)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"

@@ -17,8 +17,7 @@ from jsonargparse import auto_cli
 
 from benchmarks.gaps import gap, gap_table
 from benchmarks.report import environment, publish, table
-from shvit_pl.deploy.benchmark.cells import plan
-from shvit_pl.deploy.benchmark.measure import Measured, measure
+from shvit_pl.deploy.benchmark import Measured, measure, plan
 from shvit_pl.deploy.measuring import chosen_device, device_name
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.display.words import counted

@@ -3,8 +3,6 @@
 The names below are imported when first used, so `import shvit_pl` costs nothing.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from shvit_pl import __version__
-from shvit_pl.errors import UserError, did_you_mean, system_error
+from shvit_pl.errors import UserError, did_you_mean
 
 
 class Command(NamedTuple):
@@ -26,9 +26,7 @@ COMMANDS = {
     "validate": Command(_FIT, "measure a checkpoint on the validation images"),
     "test": Command(_FIT, "measure a checkpoint on the test images"),
     "predict": Command(_FIT, "write predictions.csv for a dataset or a folder of images", "--output"),
-    "cache-teacher": Command(
-        "fit.command:run", "run a teacher once, and store its logits for fit", "--model.distill.cache"
-    ),
+    "cache-teacher": Command(_FIT, "run a teacher once, and store its logits for fit", "--model.distill.cache"),
     "sweep": Command(
         "sweep.command:run", "run fit for every cell and seed of a sweep file, and compare them", "--folder"
     ),
@@ -45,7 +43,7 @@ COMMANDS = {
         "look into networks: what their heads, their time and their stages are worth",
         "--output",
     ),
-    "designs": Command("designs.table:run", "print the named designs with parameters, MACs and token grids"),
+    "designs": Command("designs.command:run", "print the named designs with parameters, MACs and token grids"),
 }
 
 
@@ -53,7 +51,9 @@ def main(args: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 2 for a user's mistake."""
     args = sys.argv[1:] if args is None else args
     if not args or args[0] in ("-h", "--help"):
-        print(_help())
+        width = max(map(len, COMMANDS)) + 2
+        rows = "\n".join(f"  {name:<{width}}{command.help}" for name, command in COMMANDS.items())
+        print(f"usage: shvit-pl COMMAND [options]\n\n{rows}\n\nshvit-pl COMMAND --help shows a command's options.")
         return 0 if args else 2
     if args[0] == "--version":
         print(f"shvit-pl {__version__}")
@@ -71,9 +71,8 @@ def _run(name: str, args: list[str]) -> int:
         getattr(import_module(f"shvit_pl.{module}"), function)(args)
         sys.stdout.flush()
     except UserError as error:
-        return _refuse(
-            name, str(error).rsplit("UserError: ", 1)[-1].strip()
-        )  # from a worker process it comes with the traceback
+        message = str(error).rsplit("UserError: ", 1)[-1]  # from a worker process it comes with the traceback
+        return _refuse(name, message.strip())
     except BrokenPipeError:  # the reader has left, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -82,7 +81,10 @@ def _run(name: str, args: list[str]) -> int:
     except OSError as error:
         if error.errno is None:  # a library's own, not the system's
             raise
-        return _refuse(name, system_error(error, COMMANDS[name].writes))
+        where = f"{error.filename}: " if error.filename else ""
+        return _refuse(
+            name, f"{where}{error.strerror}; make room or get access, or give another {COMMANDS[name].writes}."
+        )
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -97,12 +99,6 @@ def _refuse(name: str, message: str) -> int:
     for line in message.splitlines():  # a line for each mistake
         print(f"shvit-pl {name}: error: {line}", file=sys.stderr)
     return 2
-
-
-def _help() -> str:
-    width = max(map(len, COMMANDS)) + 2
-    rows = "\n".join(f"  {name:<{width}}{command.help}" for name, command in COMMANDS.items())
-    return f"usage: shvit-pl COMMAND [options]\n\n{rows}\n\nshvit-pl COMMAND --help shows a command's options."
 
 
 if __name__ == "__main__":

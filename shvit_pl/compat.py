@@ -1,8 +1,12 @@
-"""Private API of other libraries, collected so that an upgrade that breaks one breaks a test of this file."""
+"""Private API of other libraries, collected so that an upgrade that breaks one breaks a test of this file.
+
+And what only newer versions of Python have.
+"""
 
 from __future__ import annotations
 
 import ast
+import os
 from argparse import Action, ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -21,6 +25,14 @@ if TYPE_CHECKING:
     from torch.profiler import profile
 
 
+def cores_of_process() -> int:
+    """Return the number of cores that this process may use, on a shared machine fewer than there are.
+
+    This is `os.process_cpu_count` of Python 3.13.
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def parser_actions(parser: ArgumentParser) -> list[Action]:
     """Return the options of a parser; argparse has no public list of them."""
     return parser._actions
@@ -29,11 +41,7 @@ def parser_actions(parser: ArgumentParser) -> list[Action]:
 def trainer_parameters(method: str, file: Path | None = None) -> dict[str, tuple[str, str]]:
     """Return default (empty without one) and documentation of each parameter of a method of Lightning's Trainer.
 
-    They are read from the source, as importing it takes four seconds.
-
-    Args:
-        method: The method's name.
-        file: Another file with a class `Trainer`.
+    They are read from the source, as importing it takes four seconds; `file` is another one with a class `Trainer`.
     """
     if file is None:
         spec = find_spec("lightning")  # imports nothing

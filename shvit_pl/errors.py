@@ -32,12 +32,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{[*begun, *near][0]}'?)" if near else ""
 
 
-def system_error(error: OSError, flag: str) -> str:
-    """Return one line on an error of the system, such as a full disk, and the flag to write elsewhere."""
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror}; make room or get access, or give another {flag}."
-
-
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message, or its name where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

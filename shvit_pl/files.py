@@ -1,12 +1,15 @@
-"""Atomic writing of files and folders, and rows as CSV."""
+"""Atomic writing of files and folders, rows as CSV, and a check for access."""
 
 import csv
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+
+from shvit_pl.errors import UserError
 
 
 @contextmanager
@@ -71,3 +74,16 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV, as text."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def check_writable(flag: str, folder: str) -> None:
+    """Raise `UserError` when nothing can be written into a flag's folder, or the folder can't be made."""
+    if not folder:
+        raise UserError(f"{flag} '': give a folder, such as runs.")
+    there = Path(folder).absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise UserError(f"{flag} {folder!r}: {there} is a file; give a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{flag} {folder!r}: no access to write into {there}; give another folder.")

@@ -45,11 +45,6 @@ def hub_reachable() -> bool:
     return True
 
 
-def use_cache_if_unreachable() -> None:
-    """Restrict the Hub's clients to their local cache where the Hub does not answer."""
-    hub_reachable()
-
-
 def why_unreachable() -> str:
     """Return why the Hub can't be asked, as the second half of a sentence."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:
@@ -63,12 +58,7 @@ def token_page() -> str:
 
 
 def why_no_model(error: BaseException, repo: str) -> str:
-    """Explain why the Hub's client does not give a model, and what to do about it.
-
-    Args:
-        error: The client's.
-        repo: `user/name`, or `user/name@revision`.
-    """
+    """Explain the client's error for `user/name` or `user/name@revision`, a model, and what to do about it."""
     name, _, revision = repo.partition("@")
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__  # the client found nothing in its cache after this error

@@ -1,21 +1,15 @@
 """`shvit-pl push`: a run, or the best one of a sweep, becomes a model page on the Hub."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
-from shvit_pl.command_line.parser import read_options
+from shvit_pl.command_line.parser import check_extra, read_options
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
-from shvit_pl.runs.finished_run import FinishedRun, SweepChoice, Weights
+from shvit_pl.runs.folder import FinishedRun, SweepChoice, Weights
 from shvit_pl.sweep.plan.definition import SWEEP
-
-if TYPE_CHECKING:
-    from shvit_pl.hub.card import Target
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,7 @@ class PushOptions:
     """where --dry_run writes them (default: hub in the folder)"""
 
     def __post_init__(self) -> None:
-        from shvit_pl.hub.access import check_branch, check_repo_id
+        from shvit_pl.hub.upload import check_branch, check_repo_id
 
         check_repo_id(self.repo_id, "--repo_id")
         check_branch(self.revision)
@@ -50,8 +44,6 @@ class PushOptions:
         folder = Path(self.folder).expanduser()
         if not (folder / SWEEP).is_file():
             return FinishedRun.open(folder, self.weights), None
-        from shvit_pl.command_line.checks import check_extra
-
         check_extra("push of a sweep", "sweep")
         from shvit_pl.sweep.finish import best_run
 
@@ -71,33 +63,32 @@ def run(args: list[str]) -> None:
     from shvit_pl.command_line.quiet import quiet
 
     quiet()
-    from shvit_pl.hub.access import check_access
-    from shvit_pl.hub.upload import Target, push
+    if options.dry_run:
+        _write(options)
+        return
+    from shvit_pl.hub import upload
     from shvit_pl.hub_errors import HubError
 
-    target = Target(options.repo_id, options.revision, options.public)
-    if options.dry_run:
-        _write(options, target)
-        return
     try:
-        account = check_access(options.repo_id)  # before anything slow
+        account = upload.check_access(options.repo_id)  # before anything slow
         finished, sweep = options.open()
         print(f"pushing {finished.folder} to {options.repo_id} as {account}", flush=True)
-        push(finished, target, sweep)
+        upload.push(finished, upload.Target(options.repo_id, options.revision, options.public), sweep)
     except HubError as error:
         raise UserError(f"{error} Fix this and run the same command again.") from error
 
 
-def _write(options: PushOptions, target: Target) -> None:
+def _write(options: PushOptions) -> None:
     from shvit_pl.deploy.measuring import holds_results
-    from shvit_pl.hub.upload import is_ours, write_files
+    from shvit_pl.hub import upload
 
     finished, sweep = options.open()
     folder = Path(options.output or Path(options.folder) / "hub").expanduser()
-    holds_results(folder, is_ours)  # raises where it holds others
+    holds_results(folder, upload.is_ours)  # raises where it holds others
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
-        write_files(finished, partial, target, sweep)
+        target = upload.Target(options.repo_id, options.revision, options.public)
+        upload.write_files(finished, partial, target, sweep)
     print(f"{folder}: files of a push to {options.repo_id}")
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         print(f"{decimal(path.stat().st_size):>9}  {path.relative_to(folder).as_posix()}")

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
 
 
 def run_seed() -> int:
@@ -32,7 +31,7 @@ def seed_cpu(*key: int) -> None:
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
     """Draw by the key within the block; outside of a loader's worker, the states before it are restored."""
-    if get_worker_info() is not None:
+    if torch.utils.data.get_worker_info() is not None:
         seed_all(*key)
         yield
         return

@@ -7,7 +7,7 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from shvit_pl import HFImageDataModule
 from shvit_pl.cli import main
-from shvit_pl.data.batch_transform import denormalize
+from shvit_pl.data.transforms import denormalize
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from shvit_pl.analysis.attention_layers import AttentionLayer, recorded_maps, sample_similarity, without_prefix
 from shvit_pl.analysis.heads_subject import Subject
-from shvit_pl.data.batch_transform import denormalize
+from shvit_pl.data.transforms import denormalize
 from shvit_pl.errors import UserError
 
 

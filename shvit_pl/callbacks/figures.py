@@ -12,13 +12,11 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
 from shvit_pl.callbacks.progress import epochs_done
-from shvit_pl.data.batch_transform import denormalize
-from shvit_pl.data.dataset import IGNORED
+from shvit_pl.data import dataset, transforms
 from shvit_pl.display.plots import as_png
 from shvit_pl.modules.classification import ClassificationModule
-from shvit_pl.runs.folder import FIGURES
-from shvit_pl.runs.loggers import run_folder
-from shvit_pl.runs.metrics import EMA
+from shvit_pl.runs.folder import EMA, FIGURES
+from shvit_pl.runs.writing import run_folder
 
 _MOST_INPUTS = 32
 _MOST_LABELS = 30  # with more classes, axis labels and numbers would not be readable
@@ -50,14 +48,14 @@ class RunFigures(L.Callback):
             if folder is not None and (folder / FIGURES / "inputs.png").exists():  # drawn by the interrupted run
                 return
             data = trainer.datamodule  # type: ignore[attr-defined]
-            images = denormalize(batch["image"], data.mean, data.std)
+            images = transforms.denormalize(batch["image"], data.mean, data.std)
             _save(trainer, "inputs", draw_inputs(images, batch["label"], list(pl_module.class_names or [])))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin a confusion matrix."""
         if isinstance(pl_module, ClassificationModule):
             matrix = MulticlassConfusionMatrix(
-                len(pl_module.class_names or []), ignore_index=IGNORED, validate_args=False
+                len(pl_module.class_names or []), ignore_index=dataset.IGNORED, validate_args=False
             )
             self._confusion = matrix.to(pl_module.device)
 

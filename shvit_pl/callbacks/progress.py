@@ -1,18 +1,26 @@
-"""The progress of a run: one bar for all of it, and one line per epoch."""
+"""Output of a run: one bar for all of it, a line per epoch, and tables at start and end."""
 
 import time
 from datetime import timedelta
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ProgressBar
+from rich import box
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
+from rich.table import Table
 
-from shvit_pl.callbacks.measuring import Throughput, find_callback
+from shvit_pl.callbacks.summary import RunSummary, run_facts
+from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.display.terminal import new_progress
+from shvit_pl.display.words import counted
+from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
+from shvit_pl.runs.writing import run_folder
 
 
 def epochs_done(trainer: L.Trainer) -> float:
@@ -32,11 +40,7 @@ _SECONDS = 60.0  # between two lines where there is no bar
 
 
 class RunProgress(ProgressBar):
-    """A bar with images/s and the time left on a terminal, else a line a minute; a line per epoch everywhere.
-
-    Args:
-        plain: No bar, not even on a terminal.
-    """
+    """A bar with images/s and the time left on a terminal, else or if `plain` a line a minute; and a line per epoch."""
 
     def __init__(self, plain: bool = False) -> None:
         super().__init__()
@@ -94,13 +98,13 @@ class RunProgress(ProgressBar):
             shown = [f"{key} {metrics[key]:.4f}" for key in _SHOWN if key in metrics]
             self.print("  ".join([f"epoch {epoch_of(trainer, epochs_done(trainer))}", *shown, _rate(trainer)]))
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         """End the bar."""
-        self._end()
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave the terminal as it was."""
-        self._end()
+    on_exception = teardown = on_train_end
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the bar of `validate`."""
@@ -116,21 +120,15 @@ class RunProgress(ProgressBar):
         """Begin the bar of `test`."""
         self._begin("test", sum(trainer.num_test_batches))
 
-    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         """Advance by one batch."""
         self._advance()
+
+    on_predict_batch_end = on_test_batch_end
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the bar of `predict`."""
         self._begin("predict", sum(trainer.num_predict_batches))
-
-    def on_predict_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """Advance by one batch."""
-        self._advance()
-
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """End the bar."""
-        self._end()
 
     def _begin(self, what: str, total: float, completed: int = 0) -> None:
         if self.plain or not (self._enabled and self.console.is_terminal):
@@ -143,12 +141,110 @@ class RunProgress(ProgressBar):
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=1, rate=rate)
 
-    def _end(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
 
 def _rate(trainer: L.Trainer) -> str:
     throughput = find_callback(trainer, Throughput)
     return f"{throughput.images_per_second:.0f} images/s" if throughput and throughput.seconds else ""
+
+
+_MOST_CLASSES = 20  # that are listed
+
+
+class RunReport(L.Callback):
+    """Tables, or `plain` lines for log files, of what a run is about to do, and of its result with the next steps."""
+
+    def __init__(self, plain: bool = False) -> None:
+        self.plain = plain
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the table at the start, and a warning of classes without images."""
+        if not trainer.is_global_zero or not isinstance(pl_module, ClassificationModule):
+            return
+        facts = run_facts(trainer, pl_module)
+        _show("run", _start_rows(facts, trainer, pl_module), self.plain)
+        counts = facts["dataset"]["images_per_class"] or []
+        empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
+        if empty:
+            names = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+            print(
+                f"warning: {len(empty)} of {len(counts)} classes have no training image and can't be learned: {names}"
+            )
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the table at the end."""
+        summary = find_callback(trainer, RunSummary)
+        if trainer.is_global_zero and summary is not None:
+            _show("result", _end_rows(trainer, summary), self.plain)
+            written = checkpoint_of_run(run_folder(trainer) or Path())
+            if written is not None:
+                print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {written}")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Print how to go on, where there is a checkpoint."""
+        last = (run_folder(trainer) or Path()) / CHECKPOINTS / LAST
+        if trainer.is_global_zero and last.is_file():
+            print(f"the run stopped; the same command goes on with --ckpt_path {last}")
+
+
+def _show(title: str, rows: dict[str, str], plain: bool) -> None:
+    if plain:
+        print("\n".join(f"{title}: {name or 'note'}: {value}" for name, value in rows.items()))
+        return
+    table = Table(box=box.SIMPLE, show_header=False, title=title, title_justify="left", title_style="bold")
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console().print(table, highlight=False, soft_wrap=True)
+
+
+def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: ClassificationModule) -> dict[str, str]:
+    design, dataset, size = facts["design"], facts["dataset"], facts["dataset"]["image_size"]
+    grids = ", ".join(f"{side}x{side}" for side in module.design.grids(size))
+
+    images, counts = "streamed", dataset["images_per_class"]
+    if dataset["train_images"] is not None:
+        images = f"{dataset['train_images']} training and {dataset['validation_images']} validation images"
+    classes = f"{len(facts['classes'])} classes"
+    if counts and len(counts) > _MOST_CLASSES:
+        classes += f" of {min(counts)} to {max(counts)} training images"
+    elif counts:
+        each = ", ".join(f"{name}: {count}" for name, count in zip(facts["classes"], counts, strict=True))
+        classes += f"; training images of each: {each}"
+    version = f"{dataset['path']} at {dataset['commit'][:7]}" if dataset["commit"] else str(dataset["path"])
+
+    length = counted(facts["steps"], "step")
+    if (facts["epochs"] or 0) > 0:
+        length = f"{counted(facts['epochs'], 'epoch')}, {length}"
+    rate, schedule = module.config.optim.name, module.schedule
+    if schedule is not None:
+        rate += f", peak lr {schedule.peak:.2g}, {counted(schedule.warmup, f'warm-up {schedule.interval}')}"
+        rate += " (a fifth of the run, which is shorter than warmup_epochs)" if schedule.warmup_shrunk else ""
+    return {
+        "design": f"{design['name']}: patch {design['patch_size']}, {module.design.stages} stages, "
+        f"{', '.join(design['mixers'])}; tokens {grids} at {size} px",
+        "cost": f"{facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} MMACs",
+        "weights": facts["init"] if trainer.ckpt_path is None else f"those of {trainer.ckpt_path}",
+        **({"teacher": facts["teacher"]} if facts["teacher"] else {}),
+        "data": f"{version}: {images}, {classes}",
+        "": dataset["validation"],
+        "schedule": f"{length} of {facts['global_batch']} images; {rate}",
+        "device": f"{facts['device']}, {facts['precision']}, seed {facts['seed']}",
+        "folder": str(run_folder(trainer) or "none"),
+    }
+
+
+def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
+    throughput = find_callback(trainer, Throughput)
+    rows = {name: f"{value:.4f}" for name, value in summary.best.items()}
+    if summary.best_epoch is None:
+        rows[summary.monitor] = "not measured: there was no validation, so there is no best.ckpt"
+    else:
+        rows["best epoch"] = epoch_of(trainer, summary.best_epoch + 1).strip()
+    if summary.broken_images(trainer):
+        rows["broken images"] = f"{summary.broken_images(trainer)}, skipped; see the warnings"
+    rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training" if throughput else ""
+    if throughput is not None and throughput.data_wait is not None:
+        rows["data wait"] = f"{throughput.data_wait:.0%} of the time"
+    rows["folder"] = str(run_folder(trainer) or "none")
+    return rows

@@ -1,10 +1,13 @@
-"""The settings and results of a finished run: `summary.json`, and TensorBoard's HPARAMS page."""
+"""The settings and results of a finished run: `summary.json`, TensorBoard's HPARAMS page, and a push to the Hub."""
 
 import os
 import platform
+import shlex
+import sys
 import time
 from dataclasses import asdict
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +15,16 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from shvit_pl.callbacks.measuring import Throughput, find_callback, peak_memory, reset_peak_memory
+from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.display.words import counted
+from shvit_pl.errors import UserError, one_line
 from shvit_pl.models.network_names import local_file, repo_of
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.randomness import run_seed
-from shvit_pl.runs.folder import BEST, CHECKPOINTS, write_summary
-from shvit_pl.runs.loggers import run_folder
-from shvit_pl.runs.metrics import better
+from shvit_pl.runs.folder import BEST, CHECKPOINTS, FinishedRun, better, write_summary
+from shvit_pl.runs.writing import run_folder
 
 _DATASET = ("path", "name", "revision", "train_fraction", "streaming", "image_size")
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmetrics", "datasets")
@@ -63,8 +66,9 @@ class RunSummary(L.Callback):
         self._since = time.perf_counter()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin to watch the memory."""
-        reset_peak_memory(trainer.strategy.root_device)
+        """Begin to watch the memory of a GPU; the peak of a process can't be reset."""
+        if (device := trainer.strategy.root_device).type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the metrics of the best epoch."""
@@ -165,3 +169,44 @@ def repo_of_weights(init_from: str | None) -> str | None:
 
 def _validation_metrics(trainer: L.Trainer) -> dict[str, float]:
     return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+
+
+def peak_memory(device: torch.device) -> tuple[float | None, str]:
+    """Return the peak memory in MB (10**6 bytes; None where the system has no count), and where it was held."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 1e6, 1), "allocated on the GPU"
+    status, peak = Path("/proc/self/status"), None
+    if status.is_file():  # on Linux, getrusage would begin with the peak of the process that started this one
+        peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        peak = int(peaks[0]) * 1024 if peaks else None
+    elif find_spec("resource") is not None:  # Windows has none
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return None if peak is None else round(peak / 1e6, 1), "resident in the process"
+
+
+class PushToHub(L.Callback):
+    """Push of the run to `user/name` once its summary and figures are written, on the first rank.
+
+    A failure of the Hub does not fail the run: the message names the command that repeats the push.
+    """
+
+    def __init__(self, repo_id: str, public: bool = False) -> None:
+        self.repo_id = repo_id
+        self.public = public
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Push and print the address, or the reason for a failure and the command that repeats the push."""
+        folder = run_folder(trainer)
+        if folder is None or not trainer.is_global_zero:
+            return
+        from shvit_pl.hub.upload import Target, push
+
+        try:
+            push(FinishedRun.open(folder), Target(self.repo_id, public=self.public))
+        except (UserError, OSError) as error:  # of the Hub, or of a disk that is full
+            again = ["shvit-pl", "push", str(folder), "--repo-id", self.repo_id, *(["--public"] * self.public)]
+            print(
+                f"not pushed: {one_line(error)} The run is complete; push it with: {shlex.join(again)}", file=sys.stderr
+            )

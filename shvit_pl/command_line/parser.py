@@ -1,13 +1,12 @@
 """A command's flags from a dataclass, and answers to mistakes in one line, with the nearest name that exists."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -54,6 +53,12 @@ _TYPE_NAMES = {
     "list": "a list such as [a, b]",
     "str": "text",
     "tuple": "a list such as [1, 2]",
+}
+_PACKAGES = {  # of extras
+    "sweep": ("optuna", "scipy"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "coreml": ("coremltools",),
+    "executorch": ("executorch",),
 }
 
 
@@ -114,7 +119,7 @@ def read_options(
 
 
 def own_args(
-    options: type[DataclassInstance], args: Sequence[str], positional: Sequence[str] = ()
+    options: type["DataclassInstance"], args: Sequence[str], positional: Sequence[str] = ()
 ) -> Iterator[tuple[str, str | None]]:
     """Yield each argument as the field that takes it (empty for none) and its text (None where a value is missing)."""
     hints, places, left = get_type_hints(options), list(positional), list(args)
@@ -184,7 +189,7 @@ def _element(hint: Any) -> tuple[Any, int | None]:
     return members[0], None if members[-1] is Ellipsis else len(members)
 
 
-def _parser(options: type[DataclassInstance], positional: Sequence[str] = (), **about: Any) -> ArgumentParser:
+def _parser(options: type["DataclassInstance"], positional: Sequence[str] = (), **about: Any) -> ArgumentParser:
     """Make a parser of single values and of the help; without `positional`, every field is an optional flag."""
     classes = [kind for kind in reversed(options.__mro__) if is_dataclass(kind)]  # inherited fields have their own help
     params = [param for kind in classes for param in docstring_parser.parse_from_object(kind).params]
@@ -276,7 +281,13 @@ def _allowed(text: str) -> str:
     """Return what a wrong value's message allows: the choices, or the types, or both."""
     literals = re.findall(r"Literal\[([^\]]+)\]", text)
     choices = list(dict.fromkeys(choice.strip(" '\"") for group in literals for choice in group.split(",")))
-    types = " or ".join(_types(text, only_subtypes=bool(choices)))
+    union = re.search(r"Subtypes: \[(.*?)\] Errors:", text)  # members of a union are listed
+    names = re.findall(r"<class '([\w.]+)'>", union[1]) if union else []
+    if not choices:
+        classes = [name for name in names if name.startswith("lightning.")]
+        names = re.findall(r"Expected an? <class '(\w+)'>", text) + classes
+    known = dict.fromkeys(_TYPE_NAMES.get(name, f"a {name.rsplit('.', 1)[-1]}") for name in names)
+    types = " or ".join(known)
     if not choices:
         return f"allowed is {types}" if types else text
     got = re.search(r"(?:Got|Given) value: (\S+)", text)
@@ -285,16 +296,13 @@ def _allowed(text: str) -> str:
     return f"allowed are {', '.join(choices)}{listed}{f' or {types}' if types else ''}{hint}"
 
 
-def _types(text: str, only_subtypes: bool) -> dict[str, None]:
-    """Return the types in a message: the members of a union where they are listed, and the expected ones."""
-    union = re.search(r"Subtypes: \[(.*?)\] Errors:", text)
-    names = re.findall(r"<class '([\w.]+)'>", union[1]) if union else []
-    if not only_subtypes:
-        classes = [name for name in names if name.startswith("lightning.")]
-        names = re.findall(r"Expected an? <class '(\w+)'>", text) + classes
-    return dict.fromkeys(_TYPE_NAMES.get(name, f"a {name.rsplit('.', 1)[-1]}") for name in names)
-
-
 def option_names(parser: ArgumentParser) -> set[str]:
     """Return all dotted option names of a parser."""
     return {option.lstrip("-") for action in parser_actions(parser) for option in action.option_strings}
+
+
+def check_extra(command: str, extra: str) -> None:
+    """Raise `UserError` where an extra's packages, which `command` needs, are not installed."""
+    missing = [name for name in _PACKAGES[extra] if find_spec(name) is None]
+    if missing:
+        raise UserError(f"{command} needs {', '.join(missing)}, of an extra: pip install 'shvit-pl[{extra}]'.")

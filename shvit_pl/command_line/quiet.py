@@ -47,14 +47,10 @@ def quiet() -> None:
         datasets.disable_progress_bars()
         disable_progress_bars()
     threading.excepthook = _of_a_thread
-    warnings.showwarning = _in_one_line  # type: ignore[assignment]
+    # in one line: a user can act on what a warning says, not on where it was raised
+    warnings.showwarning = lambda message, *_: print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
     for message in _WARNED:
         warnings.filterwarnings("ignore", message=message)
-
-
-def _in_one_line(message: Warning | str, *_: object) -> None:
-    """Format a warning as one line: a user can act on what it says, not on where it was raised."""
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _of_a_thread(args: threading.ExceptHookArgs) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from shvit_pl.cores import cores_of_process
-from shvit_pl.errors import UserError
+from shvit_pl.compat import cores_of_process
+from shvit_pl.errors import UserError, refuse
 
 EMBEDDED = "digits"
 THREE_AUGMENT = "3a"
@@ -97,9 +97,7 @@ class DataConfig:
     """workers, or device: resize crops, flip and jitter there, with the same draws, for busy workers."""
 
     def __post_init__(self) -> None:
-        mistakes = [*self._out_of_range(), *self._contradictions()]
-        if mistakes:
-            raise UserError("\n".join(mistakes))
+        refuse([*self._out_of_range(), *self._contradictions()])
 
     @property
     def side(self) -> int:

@@ -18,18 +18,13 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from timm.data import Mixup
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, Mixup
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from shvit_pl.data.batch_transform import BatchTransform, collate_planned, normalize
+from shvit_pl.data import loaders, transforms, views
 from shvit_pl.data.config import DataConfig
-from shvit_pl.data.dataset import ImageDataset, RowReader
-from shvit_pl.data.loaders import Batch, EpochLoader, EvalSampler, StreamLoader, TrainSampler, process, workers_for
-from shvit_pl.data.opening import check_commit
+from shvit_pl.data.dataset import EvalStream, ImageDataset, RowReader, TrainStream
 from shvit_pl.data.rows import ChosenRows, choose_rows, class_counts, stream_rows
-from shvit_pl.data.streaming import EvalStream, TrainStream
-from shvit_pl.data.views import RangeSampler, Replay, ReplayDataset, ReplaySampler, check_replay
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed
 
@@ -56,7 +51,7 @@ class HFImageDataModule(L.LightningDataModule):
         self.held_out = True  # False: validate and test on all rows of data that was not trained on
         self.broken: dict[str, BrokenImages] = {}
         self.streams = False
-        self._replay: Replay | None = None
+        self._replay: views.Replay | None = None
         self._chosen: ChosenRows | None = None
 
     # ---- what there is
@@ -101,19 +96,23 @@ class HFImageDataModule(L.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raise `UserError` when a training that goes on would see another version."""
-        if self.trainer is not None and self.trainer.state.fn == "fit":
-            check_commit(self.config.path, state_dict["commit"], self.chosen.commit)
+        before, now = state_dict["commit"], self.chosen.commit
+        if self.trainer is not None and self.trainer.state.fn == "fit" and now != before:
+            raise UserError(
+                f"data.path {self.config.path!r}: the interrupted run saw the commit {before}, and now it is {now}. Go "
+                f"on with --data.revision {before} --allow_changes true, or start a new run."
+            )
 
     # ---- loaders
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[loaders.Batch]:
         """Load a new permutation every epoch, without its last, smaller batch: BatchNorm needs more than one image."""
         config, rows = self.config, self._counted("train")
         reader = RowReader.of(config, self.chosen, train=True)
-        collate: Any = collate_planned if config.augment_on == "device" else default_collate
+        collate: Any = transforms.collate_planned if config.augment_on == "device" else default_collate
         if self.streams:
             stream = TrainStream(rows, reader, self.seed, config.shuffle_buffer, config.batch_size)
-            return StreamLoader(
+            return loaders.StreamLoader(
                 stream,
                 steps=config.steps_per_epoch or 1,
                 progress=lambda: self._batches("total"),
@@ -121,10 +120,13 @@ class HFImageDataModule(L.LightningDataModule):
                 **self._options(stream.shards),
             )
         dataset = ImageDataset(rows, reader, training=True)
-        sampler: Sampler[Any] = TrainSampler(rows, self.seed, config.repeats)
+        sampler: Sampler[Any] = loaders.TrainSampler(rows, self.seed, config.repeats)
         if self._replay is not None:
-            dataset, sampler = ReplayDataset(rows, reader, self._replay), ReplaySampler(self._replay, self.seed)
-        return EpochLoader(
+            dataset, sampler = (
+                views.ReplayDataset(rows, reader, self._replay),
+                views.ReplaySampler(self._replay, self.seed),
+            )
+        return loaders.EpochLoader(
             dataset,
             sampler=sampler,
             progress=lambda: self._batches("current"),
@@ -133,46 +135,46 @@ class HFImageDataModule(L.LightningDataModule):
             **self._options(),
         )
 
-    def train_on(self, replay: Replay) -> None:
+    def train_on(self, replay: views.Replay) -> None:
         """Train on kept views instead of drawing new ones; raises `UserError` for a stream and an odd batch size.
 
         Batches also hold `mix`, by which their images are mixed in pairs, and `teacher`: what is kept of them.
         """
-        check_replay(self.config)
+        views.check_replay(self.config)
         self._replay = replay
 
-    def views_dataloader(self, replay: Replay, ranges: dict[int, range]) -> DataLoader[Batch]:
+    def views_dataloader(self, replay: views.Replay, ranges: dict[int, range]) -> DataLoader[loaders.Batch]:
         """Load the training images of these slots, in their order, shared out over processes by the ranges' numbers."""
         reader = RowReader.of(self.config, self.chosen, train=True)
-        dataset = ReplayDataset(self._counted("train"), reader, replay)
+        dataset = views.ReplayDataset(self._counted("train"), reader, replay)
         options = {**self._options(), "batch_size": None}  # the sampler makes batches
-        sampler = RangeSampler(ranges, self.config.batch_size)
+        sampler = views.RangeSampler(ranges, self.config.batch_size)
         return DataLoader(dataset, sampler=sampler, collate_fn=default_collate, **options)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[loaders.Batch]:
         """Load the validation images in their order."""
         return self._eval_loader("validate")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[loaders.Batch]:
         """Load the split `test`, or the validation images where there is none."""
         return self._eval_loader("test")
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
+    def predict_dataloader(self) -> DataLoader[loaders.Batch]:
         """Load the split `test`, else `validation`, else the only one; labels are not needed."""
         return self._eval_loader("predict")
 
-    def _eval_loader(self, stage: str) -> DataLoader[Batch]:
+    def _eval_loader(self, stage: str) -> DataLoader[loaders.Batch]:
         if self.streams:
             stream = EvalStream(self._counted(stage), RowReader.of(self.config, self.chosen, train=False))
             return DataLoader(stream, **self._options(stream.shards))
         dataset = self.evaluated(stage)
-        return DataLoader(dataset, sampler=EvalSampler(dataset.rows), **self._options())
+        return DataLoader(dataset, sampler=loaders.EvalSampler(dataset.rows), **self._options())
 
     def evaluated(self, stage: str = "validate") -> ImageDataset:
         """Return a stage's images as they are evaluated, indexed by `Draw`; not of a stream."""
         return ImageDataset(self._counted(stage), RowReader.of(self.config, self.chosen, train=False))
 
-    def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[Batch]:
+    def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[loaders.Batch]:
         """Yield batches of up to so many images, not augmented but normalized, on the CPU; the same in every process.
 
         They are evenly spaced, as data may be sorted by class; of a stream, they are the first.
@@ -183,12 +185,12 @@ class HFImageDataModule(L.LightningDataModule):
             rows = [rows[index] for index in spaced]
         items = [reader.read(row, "") for row in islice(rows, most)]
         for batch in (default_collate(items[start : start + 64]) for start in range(0, len(items), 64)):
-            yield {**batch, "image": normalize(batch["image"], self.mean, self.std)}
+            yield {**batch, "image": transforms.normalize(batch["image"], self.mean, self.std)}
 
     def _counted(self, stage: str) -> Any:
         """Return the stage's rows, whose broken images are counted from now on."""
         rows = self.chosen.by_stage[stage]
-        total = None if self.streams else -(-len(rows) // process()[0])
+        total = None if self.streams else -(-len(rows) // loaders.process()[0])
         self.broken.setdefault(stage, BrokenImages(total))
         return rows
 
@@ -205,7 +207,7 @@ class HFImageDataModule(L.LightningDataModule):
         }
 
     def _workers(self) -> int:
-        return workers_for(self.config.num_workers, self._device())
+        return loaders.workers_for(self.config.num_workers, self._device())
 
     @property
     def stream_workers(self) -> int:
@@ -217,7 +219,7 @@ class HFImageDataModule(L.LightningDataModule):
 
     # ---- batches
 
-    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_before_batch_transfer(self, batch: loaders.Batch, dataloader_idx: int) -> loaders.Batch:
         """Count and name broken images."""
         stage = self.trainer.state.stage if self.trainer is not None else None
         name = "validate" if stage == "sanity_check" else getattr(stage, "value", "")
@@ -228,14 +230,14 @@ class HFImageDataModule(L.LightningDataModule):
             batch["key"] = keys if "mix" in batch else hash(tuple(keys))
         return batch
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: loaders.Batch, dataloader_idx: int) -> loaders.Batch:
         """Finish the batch on the device."""
         precision: Any = nullcontext
         step: tuple[int, ...] = (run_seed(),)
         if (trainer := self.trainer) is not None:
             precision = trainer.precision_plugin.train_step_context
             step += trainer.current_epoch, self._batches("current"), trainer.global_rank  # as in `StepSeed`
-        return BatchTransform(self.config, self.mean, self.std, self.mixup, precision)(batch, step)
+        return transforms.BatchTransform(self.config, self.mean, self.std, self.mixup, precision)(batch, step)
 
     def _batches(self, span: Literal["current", "total"]) -> int:
         """Return the number of training batches that this epoch, or the run, has had already."""

@@ -12,7 +12,7 @@ from timm.data.distributed_sampler import RepeatAugSampler
 from torch import distributed
 from torch.utils.data import DataLoader, DistributedSampler
 
-from shvit_pl.cores import cores_of_process
+from shvit_pl.compat import cores_of_process
 
 Batch = dict[str, Any]
 Progress = Callable[[], int]

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from timm.data import Mixup
-from timm.data.mixup import cutmix_bbox_and_lam
+from timm.data.mixup import Mixup, cutmix_bbox_and_lam
 from torch import Tensor
 from torch.nn.functional import one_hot
 

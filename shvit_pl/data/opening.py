@@ -8,13 +8,12 @@ from typing import Any
 import datasets
 from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
 from datasets.info import DatasetInfosDict
-from huggingface_hub import constants
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub import constants, errors
 
 from shvit_pl.compat import at_cached_commit
 from shvit_pl.data.config import EMBEDDED
 from shvit_pl.errors import UserError, did_you_mean, first_line
-from shvit_pl.hub_errors import hub_reachable, use_cache_if_unreachable, why_no_dataset, why_unreachable
+from shvit_pl.hub_errors import hub_reachable, why_no_dataset, why_unreachable
 
 _DIGITS = Path(__file__).with_name("digits.parquet")
 _FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
@@ -97,7 +96,7 @@ def _open_folder(folder: Path, name: str | None, streaming: bool) -> dict[str, A
 
 def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool) -> Opened:
     """Open a dataset of the Hub, from there or from the local cache, in the requested version."""
-    use_cache_if_unreachable()
+    hub_reachable()  # else the clients read their cache
     try:
         builder = _right_version(datasets.load_dataset_builder(path, name, revision=revision), path, revision)
         if streaming:
@@ -123,15 +122,6 @@ def _right_version(builder: datasets.DatasetBuilder, path: str, revision: str | 
         f"data.revision {branch!r}: the local cache of {path!r} does not hold it, but the commit {builder.hash}, and "
         f"{why_unreachable()}. Run it once where the Hub can be reached, or give that commit."
     )
-
-
-def check_commit(path: str, before: str, now: str | None) -> None:
-    """Raise `UserError` when a dataset of the Hub is at another commit than an interrupted run saw."""
-    if now != before:
-        raise UserError(
-            f"data.path {path!r}: the interrupted run saw the commit {before}, and now it is {now}. Go on with "
-            f"--data.revision {before} --allow_changes true, or start a new run."
-        )
 
 
 # ---- why something can't be opened
@@ -193,7 +183,9 @@ def _hub_refusal(error: Exception, path: str, name: str | None, revision: str | 
         return UserError(f"data.path {path!r}: {refused}")
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, LocalEntryNotFoundError) and cause.__cause__ is not None:  # neither there nor in the cache
+        if (
+            isinstance(cause, errors.LocalEntryNotFoundError) and cause.__cause__ is not None
+        ):  # neither there nor in the cache
             failure = first_line(cause.__cause__)
             return UserError(f"data.path {path!r}: the Hub does not answer as it should ({failure}). Try again later.")
         cause = cause.__cause__ or cause.__context__

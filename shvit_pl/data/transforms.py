@@ -1,17 +1,198 @@
-"""Augmentation in the workers, on uint8 tensors; normalization comes later, on the device."""
+"""Transformation of images: augmented in the workers or on the device, where a batch is normalized, erased and mixed.
 
+With `augment_on` device, a worker decodes, draws all parameters by the image's key in the same order as the
+augmentation in the workers does, and cuts the crop out; the device resizes, flips and changes colors. So an image is
+the same as from the workers alone, up to rounding (of the color jitter, and of a GPU's resizing), whatever its batch.
+
+A plan is the numbers `(7,)`: whether to flip (1 or 0), the factors of brightness, contrast and saturation, and the
+order in which these three (0, 1, 2) are changed.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from PIL import Image, ImageOps
+from timm.data import IMAGENET_DEFAULT_MEAN, Mixup
 from timm.data.auto_augment import RandAugment, auto_augment_transform, rand_augment_transform
-from timm.data.constants import IMAGENET_DEFAULT_MEAN
+from timm.data.random_erasing import RandomErasing
 from torch import Tensor
+from torch.utils.data import default_collate
 from torchvision.transforms import ColorJitter, InterpolationMode, v2
 
 from shvit_pl.data.config import THREE_AUGMENT, DataConfig, Resize
+from shvit_pl.data.loaders import Batch
+from shvit_pl.data.mixing import mix_images, mix_targets, to_device
+from shvit_pl.randomness import seed_all, seed_cpu, seeded
 
 _BICUBIC = InterpolationMode.BICUBIC
+_UNCHANGED = torch.tensor([0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 2.0])
+_LARGEST_CROP = 4  # times the result's pixels: a larger one is resized by the worker, as sending it would cost more
+
+Triple = tuple[float, ...]  # one number per channel
+
+
+@dataclass(frozen=True)
+class BatchTransform:
+    """From a batch on the device to what the step sees: `image` and, of a training batch, `target`.
+
+    All randomness comes from keys: erasing from those of the batch's images, mixing from the step's.
+    """
+
+    config: DataConfig
+    """Side of the images, and probability of erasing."""
+    mean: Triple
+    """Mean of the normalization, per channel."""
+    std: Triple
+    """Standard deviation of the normalization, per channel."""
+    mixup: Mixup | None = None
+    """Mixup and CutMix of training batches."""
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """The step's precision, in which timm makes the mixed targets."""
+
+    def __call__(self, batch: Batch, step: tuple[int, ...] = ()) -> Batch:
+        """Transform a batch; `step` is the key of its mixing.
+
+        Images `(B, 3, S, S)` are float32; `target` is `(B, classes)` if mixed, else the labels `(B,)`.
+        """
+        pixels = augmented(batch, self.config.side) if "plan" in batch else batch["image"]
+        images = normalize(pixels, self.mean, self.std)
+        if "key" not in batch:  # not for training
+            return {**batch, "image": images}
+        labels, mix = batch["label"], batch.get("mix")
+        if self.config.erasing:
+            by_key: Any = erase if mix is None else erase_each
+            images = by_key(images, self.config.erasing, batch["key"])
+        targets = labels
+        if mix is not None:  # drawn before, as of kept views
+            images = mix_images(images, mix)
+            targets = labels if self.mixup is None else mix_targets(labels, mix, self.mixup)
+        elif self.mixup is not None:
+            with seeded(*step), self.precision():
+                images, targets = self.mixup(images, labels)
+        return {**batch, "image": images, "target": targets}
+
+
+def normalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
+    """Return normalized float32 of uint8 `(B, 3, H, W)`, on the same device."""
+    pixels = v2.functional.to_dtype(images, torch.float32, scale=True)
+    return v2.functional.normalize(pixels, _on(images.device, mean), _on(images.device, std), inplace=True)
+
+
+def denormalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
+    """Return the inverse of `normalize`, as float32 in [0, 1]."""
+    shape = (1, -1, 1, 1)
+    return (images * images.new_tensor(std).view(shape) + images.new_tensor(mean).view(shape)).clamp(0, 1)
+
+
+@lru_cache(maxsize=16)
+def _on(device: torch.device, values: Triple) -> Any:
+    """Make the tensor once for each device, as the program waits for the copy."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
+
+
+# ---- erasing
+
+
+def erase(images: Tensor, probability: float, key: int) -> Tensor:
+    """Replace a random rectangle by noise in some of the normalized images `(B, 3, S, S)`, in place, by timm.
+
+    `key` seeds all generators; the training step then seeds anew.
+    """
+    seed_all(key)
+    return RandomErasing(probability, mode="pixel", device=images.device)(images)
+
+
+def erase_each(images: Tensor, probability: float, keys: Sequence[int]) -> Tensor:
+    """Erase as `erase` does, but every image by a key of its own, and with the same noise on every device."""
+    eraser = RandomErasing(probability, mode="pixel", device="cpu")
+    written: list[tuple[Tensor, Any, Tensor]] = []  # image, place in it, and noise
+    with seeded():  # the states from before are restored
+        for image, key in zip(images, keys, strict=True):
+            seed_cpu(key)
+            eraser(_Recorder(image, written))
+    if not written:
+        return images
+    noise = to_device(torch.cat([pixels.flatten() for _, _, pixels in written]), images.device)  # one copy for all
+    parts = torch.split(noise, [pixels.numel() for _, _, pixels in written])
+    for (image, place, pixels), part in zip(written, parts, strict=True):
+        image[place] = part.view(pixels.shape)
+    return images
+
+
+class _Recorder:
+    """Stand-in for an image before timm's eraser, which keeps what would be written into it."""
+
+    def __init__(self, image: Tensor, written: list[tuple[Tensor, Any, Tensor]]) -> None:
+        self.size, self.dtype = image.size, image.dtype
+        self._image, self._written = image, written
+
+    def __setitem__(self, place: Any, pixels: Tensor) -> None:
+        self._written.append((self._image, place, pixels))
+
+
+# ---- augmentation on the device
+
+
+class PlannedCrop:
+    """The worker's part: uint8 `(3, H, W)` to a crop `(3, h, w)` and its plan; `size` is the final side in pixels."""
+
+    def __init__(self, size: int, color_jitter: float) -> None:
+        self._crop = RandomResizedCrop(size)
+        self._jitter = ColorJitter(color_jitter, color_jitter, color_jitter) if color_jitter else None
+
+    def __call__(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw, and cut the crop out."""
+        box = self._crop.make_params([image])
+        plan = _UNCHANGED.clone()
+        plan[0] = torch.rand(1) < 0.5
+        if self._jitter is not None:
+            jitter = self._jitter
+            order, *factors, _ = ColorJitter.get_params(jitter.brightness, jitter.contrast, jitter.saturation, None)
+            plan[1:4] = torch.tensor(factors)
+            plan[4:] = order[order < 3]
+        if box["height"] * box["width"] > _LARGEST_CROP * self._crop.size[0] ** 2:
+            return self._crop.transform(image, box), plan
+        return v2.functional.crop_image(image, **box).contiguous(), plan
+
+
+def collate_planned(items: list[dict[str, Any]]) -> Batch:
+    """Return a batch: all crops' bytes in one row (`image`), heights and widths (`sides`), and `plan` `(B, 7)`."""
+    crops = [item["image"] for item in items]
+    others = [{key: value for key, value in item.items() if key not in ("image", "plan")} for item in items]
+    return {
+        **default_collate(others),
+        "image": torch.cat([crop.flatten() for crop in crops]),
+        "sides": [(crop.shape[1], crop.shape[2]) for crop in crops],
+        "plan": torch.stack([item.get("plan", _UNCHANGED) for item in items]),  # broken images have none
+    }
+
+
+def augmented(batch: Batch, size: int) -> Tensor:
+    """Return the images of such a batch, uint8 `(B, 3, size, size)`, on its device.
+
+    Brightness, contrast and saturation change as PIL does it, each to whole numbers.
+    """
+    crops = torch.split(batch["image"], [3 * height * width for height, width in batch["sides"]])
+    images = [resized(crop.view(3, *sides), [size, size]) for crop, sides in zip(crops, batch["sides"], strict=True)]
+    plan = batch["plan"].view(-1, 7, 1, 1, 1)
+    pixels = torch.stack(images)
+    pixels = torch.where(plan[:, 0] > 0, pixels.flip(-1), pixels).float()
+    kinds = torch.arange(3, device=plan.device).view(3, 1, 1, 1)
+    for kind in plan[:, 4:].unbind(1):  # (B, 1, 1, 1)
+        factor = (plan[:, 1:4] * (kind[:, None] == kinds)).sum(1)
+        gray = v2.functional.rgb_to_grayscale(pixels).round()
+        mean = gray.mean((1, 2, 3), keepdim=True).round()
+        unsaturated = mean * (kind == 1) + gray * (kind == 2)  # of brightness: black
+        pixels = torch.lerp(unsaturated.expand_as(pixels), pixels, factor).clamp(0, 255).floor()
+    return pixels.byte()
+
+
+# ---- augmentation in the workers, on uint8
 
 
 def eval_transform(size: int, crop_pct: float, resize: Resize = "crop") -> v2.Compose:

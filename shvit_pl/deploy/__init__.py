@@ -1,7 +1,5 @@
 """Speed of trained networks, their fastest equal form, and their export to other programs."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

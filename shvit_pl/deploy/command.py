@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from shvit_pl.command_line.checks import check_extra
-from shvit_pl.command_line.parser import read_options
+from shvit_pl.command_line.parser import check_extra, read_options
 from shvit_pl.deploy.options import AVERAGED, BenchmarkOptions, ExportOptions
 from shvit_pl.errors import UserError
 
@@ -25,28 +24,30 @@ def benchmark(args: list[str]) -> None:
     from shvit_pl.command_line.quiet import quiet
 
     quiet()
-    from shvit_pl.deploy.benchmark import accuracy, cells, measure, results
-    from shvit_pl.deploy.measuring import chosen_device, machine, num_threads, write_results
+    from shvit_pl.deploy import benchmark_report as report
+    from shvit_pl.deploy import measuring
+    from shvit_pl.deploy.benchmark import measure, plan
     from shvit_pl.models.open_network import open_network
     from shvit_pl.models.weights import NoAverageError
 
-    device = chosen_device(options.device)
+    device = measuring.chosen_device(options.device)
     official_on_cpu = options.protocol == "official" and device.type == "cpu"
-    with num_threads(1 if official_on_cpu else options.threads):
-        conditions = options.conditions | machine(device)
+    with measuring.num_threads(1 if official_on_cpu else options.threads):
+        conditions = options.conditions | measuring.machine(device)
         try:
             opened = {name: open_network(name, AVERAGED[options.weights]) for name in options.models}
         except NoAverageError as error:
             raise UserError(f"--weights ema: {error}") from error
-        groups = cells.plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
-        earlier = results.begin(options, conditions, groups)
-        measured, skipped = measure.measure(groups, opened, options, device)
-        rows = [results.make_row(item) for item in measured]
-        results.print_table(rows, conditions, earlier)
-        rows = [row | accuracy.columns(opened[row["model"]], row["image_size"]) for row in rows]
-        facts = results.environment(conditions, opened, measured, skipped, ["shvit-pl", *args])
-        figures = accuracy.draw(rows, conditions)
-        write_results(Path(options.output).expanduser(), (results.TABLE, rows), (results.ENVIRONMENT, facts), figures)
+        groups = plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
+        earlier = report.begin(options, conditions, groups)
+        measured, skipped = measure(groups, opened, options, device)
+        rows = [report.make_row(item, opened[item.cell.model]) for item in measured]
+        report.print_table(rows, conditions, earlier)
+        facts = report.environment(conditions, opened, measured, skipped, ["shvit-pl", *args])
+        figures = report.draw(rows, conditions)
+        measuring.write_results(
+            Path(options.output).expanduser(), (report.TABLE, rows), (report.ENVIRONMENT, facts), figures
+        )
     print(f"written: {Path(options.output).expanduser()}")
 
 
@@ -64,7 +65,7 @@ def export(args: list[str]) -> None:
     from shvit_pl.command_line.quiet import quiet
 
     quiet()
-    from shvit_pl.deploy.export.export import export as export_network
+    from shvit_pl.deploy.export import export as export_network
     from shvit_pl.models.open_network import open_network
 
     export_network(open_network(options.network, AVERAGED[options.weights], options.pretrained), options)

@@ -5,15 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from shvit_pl.data.batch_transform import normalize
-from shvit_pl.data.config import COLUMN_SETTINGS, EMBEDDED, ROW_SETTINGS
-from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.data.loaders import Draw
+from shvit_pl.data import config, datamodule, loaders, transforms
 from shvit_pl.models.open_network import OpenedNetwork
 
-_WHICH_IMAGES = (*ROW_SETTINGS, *COLUMN_SETTINGS, "exif_rotation")  # settings that choose the images
+_WHICH_IMAGES = (*config.ROW_SETTINGS, *config.COLUMN_SETTINGS, "exif_rotation")  # settings that choose the images
 
 
 class RealImages:
@@ -33,10 +29,10 @@ class RealImages:
     def __init__(
         self, opened: OpenedNetwork, image_size: int, path: str | None, normalized: bool, held_out: bool = True
     ) -> None:
-        settings: dict[str, Any] = {"path": path or EMBEDDED}
+        settings: dict[str, Any] = {"path": path or config.EMBEDDED}
         if not path and opened.origin == "checkpoint" and opened.data is not None:
             settings = {key: opened.data[key] for key in _WHICH_IMAGES}
-        self.data = HFImageDataModule(
+        self.data = datamodule.HFImageDataModule(
             **settings,
             image_size=image_size,
             crop_pct=opened.crop_pct,
@@ -68,11 +64,13 @@ class RealImages:
 
     def batches(self, rows: Sequence[int], size: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Give validation images by number, in batches `(size, 3, S, S)`, and labels; `IGNORED` where one is broken."""
-        draws: Any = [Draw(row) for row in rows]
+        draws: Any = [loaders.Draw(row) for row in rows]
         dataset = self.data.evaluated()
-        for batch in DataLoader(dataset, size, sampler=draws, num_workers=workers, generator=torch.Generator()):
+        for batch in torch.utils.data.DataLoader(
+            dataset, size, sampler=draws, num_workers=workers, generator=torch.Generator()
+        ):
             self.data.broken["validate"].count(batch["broken"])
-            yield normalize(batch["image"], self.data.mean, self.data.std), batch["label"]
+            yield transforms.normalize(batch["image"], self.data.mean, self.data.std), batch["label"]
 
     def training(self, most: int) -> Iterator[Tensor]:
         """Give single training images `(1, 3, S, S)`, evenly spaced and not augmented."""

@@ -4,8 +4,6 @@ Benchmark, macro, runtime, heads and the sweep's speed share this file, `flags` 
 (measurements in turns).
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import re
@@ -20,10 +18,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from shvit_pl import __version__
-from shvit_pl.command_line.checks import check_writable
 from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.files import replacing, write_rows
+from shvit_pl.files import check_writable, replacing, write_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -128,12 +125,7 @@ def short_reason(error: Exception) -> str:
 def holds_results(folder: Path, are_ours: Callable[[Path], bool]) -> bool:
     """Return whether there are earlier results in the folder of `--output`, which may be missing or empty.
 
-    Args:
-        folder: The folder.
-        are_ours: Returns whether a folder's files are results of the same command, which may be replaced.
-
-    Raises:
-        UserError: where nothing can be written, and where other files are in the folder.
+    Raises `UserError` where nothing can be written, and for files that are not results of the same command.
     """
     check_writable("--output", str(folder))
     if not folder.exists() or not any(folder.iterdir()):
@@ -147,7 +139,7 @@ def write_results(
     folder: Path,
     table: tuple[str, Sequence[Mapping[str, Any]]],
     facts: tuple[str, Mapping[str, Any]],
-    figures: Mapping[str, Figure],
+    figures: Mapping[str, "Figure"],
     dpi: int = 160,
 ) -> None:
     """Write the folder of a measurement at once; earlier results in it are replaced.

@@ -1,7 +1,5 @@
 """The fastest equal network for one shape of images: recipes are compiled, checked, and measured in turns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -12,13 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from shvit_pl.command_line.checks import check_extra
+from shvit_pl.command_line.parser import check_extra
 from shvit_pl.compat import inductor_compile
-from shvit_pl.deploy.onnx_runtime import onnx_network
+from shvit_pl.deploy import formats, timing
 from shvit_pl.deploy.passes import Pass, attention_over_tokens, depthwise_as_sum, fused, pointwise_as_linear, rewrite
-from shvit_pl.deploy.timing import images_per_second
 
 Network = Callable[[Tensor], Tensor]
 _ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}  # relative error of any image's logits
@@ -48,7 +44,7 @@ class Optimized(nn.Module):
     layout: torch.memory_format
     """Memory format of images that it takes without a copy."""
 
-    def __init__(self, network: Network, recipe: Recipe, example: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, network: Network, recipe: "Recipe", example: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
         self.recipe, self.layout = recipe.name, recipe.layout
         self._network = network
@@ -68,7 +64,7 @@ class Optimized(nn.Module):
 
     def _part(self, images: Tensor) -> Tensor:
         missing = self._shape[0] - len(images)
-        whole = F.pad(images, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else images
+        whole = nn.functional.pad(images, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else images
         whole = whole.to(self._dtype).contiguous(memory_format=self.layout)
         with torch.autocast(images.device.type, enabled=False):  # the network's own dtype is used
             return self._network(whole)[: len(images)].to(images.dtype)
@@ -98,7 +94,7 @@ def optimize(model: nn.Module, example: Tensor, dtype: torch.dtype = torch.float
     images = noise.to(example.device, dtype)
     networks, refused = _compile_equal(model, images)
     batches = {recipe: images.contiguous(memory_format=recipe.layout) for recipe in networks}
-    rates = images_per_second(networks, batches, rounds=7, seconds=seconds)
+    rates = timing.images_per_second(networks, batches, rounds=7, seconds=seconds)
     fastest = max(rates, key=lambda recipe: rates[recipe].median)
     optimized = Optimized(networks[fastest], fastest, example, dtype)
     optimized.rates, optimized.refused = {recipe.name: rate.median for recipe, rate in rates.items()}, refused
@@ -112,7 +108,7 @@ def _check_images(images: Tensor) -> None:
         )
 
 
-def _compile_equal(model: nn.Module, images: Tensor) -> tuple[dict[Recipe, Network], dict[str, str]]:
+def _compile_equal(model: nn.Module, images: Tensor) -> tuple[dict["Recipe", Network], dict[str, str]]:
     """Return the networks of all recipes that compile to an equal one, and why others don't."""
     others = images.flip(-1)  # detects a network that returns the logits of its first call again
     precise = "cpu" if images.device.type == "mps" else images.device  # MPS has no float64
@@ -168,7 +164,7 @@ class Recipe:
                 if images.dtype != torch.float32:
                     raise ValueError(f"ONNX Runtime computes in float32 here, not in {images.dtype}")
                 check_extra("it", "onnx")
-                return onnx_network(deepcopy(model), images)
+                return formats.onnx_network(deepcopy(model), images)
             rewritten = rewrite(deepcopy(model), *self.passes).to(memory_format=torch.channels_last)
             network = _frozen(rewritten, images, self.tuned)
             return _replayed(network, images) if self.replayed else network

@@ -1,18 +1,16 @@
 """The flags of the commands that measure and export, their types and checks, and the formats; read without torch."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, refuse
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 FormatName = Literal["onnx", "torch-export", "coreml", "executorch"]
@@ -46,9 +44,7 @@ class CheckedOptions:
     """Options whose mistakes are all found at once."""
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for all mistakes, a line each."""
-        if mistakes := list(self.mistakes()):
-            raise UserError("\n".join(mistakes))
+        refuse(self.mistakes())
 
     def mistakes(self) -> Iterator[str]:
         """Give a message for each value that is impossible or contradicts another one."""
@@ -183,8 +179,8 @@ class Format:
 
     suffix: str
     """Suffix of the files."""
-    module: str
-    """Name of its module, which has `save`, `load` and `describe`."""
+    name: str
+    """Its name in `formats`, which has `save_NAME`, `load_NAME` and `describe_NAME`."""
     extra: str | None
     """Extra of this package that it needs."""
     dynamic: bool
@@ -194,9 +190,13 @@ class Format:
     runs_as: str
     """Program that runs the files."""
 
-    def load_module(self) -> Any:
-        """Return the module that writes and reads the format."""
-        return import_module(f"shvit_pl.deploy.{self.module}")
+    def load_module(self) -> SimpleNamespace:
+        """Return `save`, `load` and `describe` of the format."""
+        from shvit_pl.deploy import formats
+
+        return SimpleNamespace(
+            **{part: getattr(formats, f"{part}_{self.name}") for part in ("save", "load", "describe")}
+        )
 
     @property
     def runs_here(self) -> bool:
@@ -205,10 +205,10 @@ class Format:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", "onnx_runtime", "onnx", True, ("fp32", "fp16"), "onnxruntime"),
-    "torch-export": Format(".pt2", "export.torch_export", None, True, ("fp32", "fp16"), "torch"),
-    "coreml": Format(".mlpackage", "export.coreml_format", "coreml", False, ("fp16", "fp32"), "CoreML"),
-    "executorch": Format(".pte", "export.executorch_format", "executorch", False, ("fp32",), "the ExecuTorch runtime"),
+    "onnx": Format(".onnx", "onnx", "onnx", True, ("fp32", "fp16"), "onnxruntime"),
+    "torch-export": Format(".pt2", "torch_export", None, True, ("fp32", "fp16"), "torch"),
+    "coreml": Format(".mlpackage", "coreml", "coreml", False, ("fp16", "fp32"), "CoreML"),
+    "executorch": Format(".pte", "executorch", "executorch", False, ("fp32",), "the ExecuTorch runtime"),
 }
 
 

@@ -8,7 +8,6 @@ import torch
 from timm.models import get_pretrained_cfg
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from shvit_pl.models import SHViT
 from shvit_pl.models.blocks import SelfAttention
@@ -48,9 +47,7 @@ def fused(model: nn.Module) -> nn.Module:
 def rewrite(model: nn.Module, *passes: Pass) -> nn.Module:
     """Replace, in place, every layer that a pass has a faster form of; the first pass that has one wins.
 
-    Args:
-        model: Fused, in evaluation mode; not a layer that itself has another form.
-        passes: `attention_over_tokens`, `pointwise_as_linear`, `depthwise_as_sum`.
+    The model is fused, in evaluation mode, and no layer that itself has another form.
     """
     for name, layer in list(model.named_children()):
         faster = next((form for layer_pass in passes if (form := layer_pass(layer)) is not None), None)
@@ -112,7 +109,7 @@ class _Depthwise(nn.Module):
         self.stride = conv.stride
 
     def forward(self, maps: Tensor) -> Tensor:
-        pixels = F.pad(maps.permute(_PIXELS), (0, 0, 1, 1, 1, 1))
+        pixels = nn.functional.pad(maps.permute(_PIXELS), (0, 0, 1, 1, 1, 1))
         height, width = maps.shape[-2:]
         total = self.bias
         for place, weight in enumerate(self.weight):
@@ -146,11 +143,11 @@ class _Attention(nn.Module):
         attended, rest = torch.split(maps.permute(_PIXELS).flatten(1, 2), self.split, dim=-1)  # (B, N, C)
         variance, mean = torch.var_mean(attended.float(), dim=(1, 2), keepdim=True, correction=0)
         normed = ((attended - mean) * torch.rsqrt(variance + self.eps)).to(attended.dtype)
-        parts = torch.split(F.linear(normed, self.qkv_weight, self.qkv_bias), self.qkv_split, dim=-1)
+        parts = torch.split(nn.functional.linear(normed, self.qkv_weight, self.qkv_bias), self.qkv_split, dim=-1)
         q, k, v = (
             part.reshape(*part.shape[:2], self.num_heads, -1).transpose(1, 2) for part in parts
         )  # (B, heads, N, C)
         mixed = (q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
         joined = torch.cat([mixed.transpose(1, 2).flatten(2), rest], dim=-1).relu()
-        projected = F.linear(joined, self.proj.weight, self.proj.bias)
+        projected = nn.functional.linear(joined, self.proj.weight, self.proj.bias)
         return projected.reshape(len(maps), height, width, -1).permute(_MAPS)

@@ -11,11 +11,9 @@ The macro cube (patch size x stages x stage-1 mixer) goes around any design, by 
   parameters stay within 2 %, and attention's extra MACs are its price, which grows with the square of the tokens.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.design import PATCH_SIZES, Design, Mixer, SingleHead, one_of
@@ -59,7 +57,7 @@ class DesignConfig:
     """A second classifier for distillation (DeiT): a pair of logits in training, their mean in evaluation."""
 
     @classmethod
-    def from_design(cls, design: Design) -> DesignConfig:
+    def from_design(cls, design: Design) -> Self:
         """Return what resolves to a design, apart from the image size that it is meant for."""
         for name, named in NAMED.items():
             if replace(named, drop_path=design.drop_path, image_size=design.image_size) == design:
@@ -69,7 +67,15 @@ class DesignConfig:
 
     def resolve(self) -> Design:
         """Return the design; raises `UserError` for unknown names, impossible values and contradictions."""
-        self._check_types()
+        one_of("name", self.name, tuple(NAMED))
+        for field in ("mixers", "embed_dim", "depth"):
+            if not isinstance(getattr(self, field), list | tuple | None):
+                raise UserError(f"{field} {getattr(self, field)!r}: allowed is a list, one entry per stage.")
+        for field in ("local_conv", "distilled"):
+            if not isinstance(getattr(self, field), bool | None):
+                raise UserError(f"{field} {getattr(self, field)!r}: allowed are True and False.")
+        if self.stage1 is not None:
+            one_of("stage1", self.stage1, get_args(Stage1))
         base = NAMED[self.name]
         stages = self._stage_count(base)
         patch_size = base.patch_size if self.patch_size is None else self.patch_size
@@ -89,17 +95,6 @@ class DesignConfig:
         names = {field.name for field in fields(Design)}
         changes = {key: value for key, value in asdict(self).items() if key in names and value is not None}
         return replace(design, **changes)
-
-    def _check_types(self) -> None:
-        one_of("name", self.name, tuple(NAMED))
-        for field in ("mixers", "embed_dim", "depth"):
-            if not isinstance(getattr(self, field), list | tuple | None):
-                raise UserError(f"{field} {getattr(self, field)!r}: allowed is a list, one entry per stage.")
-        for field in ("local_conv", "distilled"):
-            if not isinstance(getattr(self, field), bool | None):
-                raise UserError(f"{field} {getattr(self, field)!r}: allowed are True and False.")
-        if self.stage1 is not None:
-            one_of("stage1", self.stage1, get_args(Stage1))
 
     def _stage_count(self, base: Design) -> int:
         """Return `stages`, else the length of the lists if all are given, else the base's; every list must agree."""
@@ -137,7 +132,10 @@ def _macro_cell(
     base: Design, patch_size: int, stages: int, embed_dim: tuple[int, ...] | None, depth: tuple[int, ...] | None
 ) -> Design:
     """Return `base` at another patch size and number of stages; `embed_dim` and `depth` override the rule."""
-    per_stage = {field: _stretch(getattr(base, field), stages) for field in ("mixers", "qk_dim", "num_heads")}
+    per_stage = {field: getattr(base, field) for field in ("mixers", "qk_dim", "num_heads")}
+    for field, value in per_stage.items():
+        if not isinstance(value, int):  # cut, or its last entry repeated
+            per_stage[field] = (value + value[-1:] * stages)[:stages]
     step = base.embed_dim[-1] - base.embed_dim[-2] if base.stages > 1 else 0
     further = tuple(base.embed_dim[-1] + step * i for i in range(1, stages - base.stages + 1))
     widths = embed_dim or (base.embed_dim + further)[:stages]
@@ -147,11 +145,6 @@ def _macro_cell(
     if embed_dim or (patch_size, stages) == (base.patch_size, base.stages):
         return replace(base, embed_dim=widths, **changes)
     return _rescaled(base, widths, tuple(changes.items()))
-
-
-def _stretch(value: Any, stages: int) -> Any:
-    """Return a per-stage setting for another number of stages: cut, or its last entry repeated."""
-    return value if isinstance(value, int) else (value + value[-1:] * stages)[:stages]
 
 
 def _shared_depth(depth: tuple[int, ...], stages: int) -> tuple[int, ...]:

@@ -4,8 +4,6 @@ MACs are those that `torch.utils.flop_counter` counts (half its FLOPs): convolut
 BatchNorm or activations. The paper's "FLOPs" are the same MACs (Table 2).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,10 +20,10 @@ class Cost:
     params: int = 0
     macs: int = 0
 
-    def __add__(self, other: Cost) -> Cost:
+    def __add__(self, other: "Cost") -> "Cost":
         return Cost(self.params + other.params, self.macs + other.macs)
 
-    def times(self, number: int) -> Cost:
+    def times(self, number: int) -> "Cost":
         """Return the cost of so many alike."""
         return Cost(self.params * number, self.macs * number)
 

@@ -59,10 +59,9 @@ class PaperRow:
 
 
 def paper_row(summary: Mapping[str, Any]) -> PaperRow | None:
-    """Return the paper's row of the network that a run trained, distilled or not as the run was; `None` for none.
+    """Return the paper's row of the network that a run with this `summary.json` trained; `None` for none.
 
-    Args:
-        summary: The run's `summary.json`. Of several rows the one of its image size is chosen, else the first.
+    Of several rows the one of its image size is chosen, else the first.
     """
     return row_of(design_of(summary), summary["dataset"]["image_size"], bool(summary["teacher"]))
 

@@ -1,35 +1,25 @@
-"""Progress bars and tables on a terminal."""
+"""progress.Progress bars and tables on a terminal."""
 
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from rich import box
+from rich import box, progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 _WIDTH = 160  # characters where there is no terminal
 
 
-def new_progress(console: Console, *more: ProgressColumn) -> Progress:
+def new_progress(console: Console, *more: progress.ProgressColumn) -> progress.Progress:
     """Return bars with name, count, time and time left, then the columns `more`; hidden where there is no terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=16),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=16),
+        progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("left"),
         *more,
         console=console,
         transient=True,
@@ -38,13 +28,9 @@ def new_progress(console: Console, *more: ProgressColumn) -> Progress:
 
 
 class Bars:
-    """Bars on a terminal; elsewhere a line for each task that begins.
+    """Bars on a terminal, with columns `more`; elsewhere a line for each task that begins."""
 
-    Args:
-        more: Further columns of the bars.
-    """
-
-    def __init__(self, *more: ProgressColumn) -> None:
+    def __init__(self, *more: progress.ProgressColumn) -> None:
         self.console = Console(highlight=False, soft_wrap=True)
         self._bars = new_progress(self.console, *more)
 
@@ -57,13 +43,13 @@ class Bars:
     ) -> None:
         self._bars.stop()
 
-    def begin(self, name: str, total: int, done: int) -> TaskID:
+    def begin(self, name: str, total: int, done: int) -> progress.TaskID:
         """Return a bar of `total` steps, of which some are done; it is hidden when all are."""
         if done < total:
             self.begins(name)
         return self._bars.add_task(name, total=total, completed=done, visible=done < total)
 
-    def advance(self, bar: TaskID) -> None:
+    def advance(self, bar: progress.TaskID) -> None:
         """Advance a bar by one step."""
         self._bars.advance(bar)
 

@@ -4,20 +4,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import Callback
+import lightning as L
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.filesize import decimal
 
 from shvit_pl.callbacks.progress import RunProgress
-from shvit_pl.command_line.checks import check_writable
 from shvit_pl.errors import UserError
+from shvit_pl.files import check_writable
 from shvit_pl.fit.lightning_cli import ShvitCLI
 from shvit_pl.modules.classification import ClassificationModule, make_mixup
 from shvit_pl.modules.distillation import DistillationModule
-from shvit_pl.runs.claim import claim
-from shvit_pl.teachers.cache import TeacherCacher, begin, begun, missing
-from shvit_pl.teachers.cache_manifest import FLAG, NAME, Manifest
+from shvit_pl.runs.writing import claim
+from shvit_pl.teachers.cache import FLAG, NAME, Manifest, TeacherCacher, begin, begun, missing
 from shvit_pl.teachers.teacher import Teacher
 
 
@@ -88,7 +87,7 @@ class CacheCLI(ShvitCLI):
     def _loggers(self, config: Any) -> list[Logger] | bool:
         return False
 
-    def _callbacks(self, config: Any) -> list[Callback]:
+    def _callbacks(self, config: Any) -> list[L.Callback]:
         return [RunProgress(plain=self.options.plain)]
 
 

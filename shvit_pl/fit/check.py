@@ -12,10 +12,7 @@ from shvit_pl.command_line.parser import option_names, shortened
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.designs.cost import cost
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.fit.lightning_cli import ShvitCLI
-from shvit_pl.fit.options import FitOptions, read_flags
-from shvit_pl.fit.resume import training_settings
-from shvit_pl.modules.metrics import validation_metrics
+from shvit_pl.fit import lightning_cli, options, resume
 
 # further settings that change a new run, or what is measured of it; a resumed run may change them
 _FRESH_RUN_SETTINGS = (
@@ -51,7 +48,7 @@ class FitCheck:
 
     def __init__(self) -> None:
         quiet()
-        self._cli = ShvitCLI(["fit"], exit_on_error=False)
+        self._cli = lightning_cli.ShvitCLI(["fit"], exit_on_error=False)
 
     @property
     def trainer(self) -> Any:
@@ -59,7 +56,7 @@ class FitCheck:
         return self._cli.config.trainer
 
     @property
-    def options(self) -> FitOptions:
+    def options(self) -> options.FitOptions:
         """The run's options, by the flags that were read last."""
         return self._cli.options
 
@@ -75,20 +72,18 @@ class FitCheck:
         """
         cli = self._cli
         try:
-            cli.parse_arguments(cli.parser, read_flags([*flags, "--ckpt_path=null"]))
+            cli.parse_arguments(cli.parser, options.read_flags([*flags, "--ckpt_path=null"]))
             if cli.options.push_to is not None:
                 raise UserError(
                     f"push_to {cli.options.push_to!r}: the runs of a sweep are not pushed one by one. Leave it out, "
                     "and push the best of them at the end: shvit-pl push SWEEP_FOLDER --repo-id USER/NAME."
                 )
-            if cli.options.push_public:
-                raise UserError("push_public True: it belongs to --push_to user/name; leave it out.")
             cli.before_instantiate_classes()
         except ArgumentError as error:
             raise UserError(shortened(error.message or str(error), cli.parser)) from error
         except MisconfigurationException as error:
             raise UserError(f"trainer: {one_line(error)}") from error
-        return training_settings(cli.config) | {name: cli.config[name] for name in _FRESH_RUN_SETTINGS}
+        return resume.training_settings(cli.config) | {name: cli.config[name] for name in _FRESH_RUN_SETTINGS}
 
     def open(self, flags: Sequence[str]) -> Planned:
         """Open data, weights and teacher as a run with these flags would.
@@ -102,8 +97,6 @@ class FitCheck:
         cli.open_inputs()
         model, data, trainer, classes = cli.model, cli.datamodule, self.trainer, len(cli.model.class_names or ())
         costs = cost(model.design, classes, data.config.side)
-        logged = validation_metrics(classes, averaged=model.config.ema.decay > 0)
-
         batch_size = data.config.batch_size
         whole = data.config.steps_per_epoch if data.config.streaming else (data.rows("train") or 0) // batch_size
         batches = _limited(whole or 0, trainer.limit_train_batches)
@@ -119,7 +112,7 @@ class FitCheck:
             data.config.side,
             trained=int(steps * batch_size),
             validated=int(validations * validated),
-            metrics=tuple(logged) if trainer.limit_val_batches != 0 else (),
+            metrics=tuple(model.validation_metrics()) if trainer.limit_val_batches != 0 else (),
         )
 
 

@@ -4,60 +4,35 @@ import os
 import shlex
 from collections.abc import Sequence
 from inspect import signature
+from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+import torch
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
+from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from shvit_pl.callbacks.checkpoints import checkpoints
-from shvit_pl.callbacks.figures import RunFigures
-from shvit_pl.callbacks.finite_loss import FiniteLoss
-from shvit_pl.callbacks.inference import PredictionWriter, PublishedAccuracy
-from shvit_pl.callbacks.measuring import Throughput
-from shvit_pl.callbacks.progress import RunProgress
-from shvit_pl.callbacks.report import RunReport
-from shvit_pl.callbacks.run_identity import LastValidation, OwnFolder, Requeue, RunSettings, StepSeed
-from shvit_pl.callbacks.summary import RunSummary
-from shvit_pl.command_line.checks import check_writable
+from shvit_pl.callbacks import figures, inference, progress, summary, throughput
+from shvit_pl.callbacks import run_identity as identity
 from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.data.config import DATASET_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory
-from shvit_pl.deploy.optimize_callback import OptimizedNetwork
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, error_prefix, one_line
-from shvit_pl.fit.options import (
-    NOT_FLAGS,
-    FitOptions,
-    add_settings,
-    check_flags,
-    check_monitors,
-    expand_home,
-    read_flags,
-    run_name,
-)
-from shvit_pl.fit.resume import (
-    find_last,
-    refuse_changes,
-    refuse_done,
-    set_defaults,
-    settings_of_weights,
-    training_settings,
-)
-from shvit_pl.fit.trainer import SaveFitConfig, Trainer
-from shvit_pl.hub.push_callback import PushToHub, check_push
-from shvit_pl.models.checkpoint import LAST_RUN, read_checkpoint
+from shvit_pl.errors import UserError, error_prefix, first_line, one_line
+from shvit_pl.files import check_writable, replacing
+from shvit_pl.fit import options, resume
+from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.modules.classification import ClassificationModule
-from shvit_pl.modules.distillation import make_module
-from shvit_pl.modules.metrics import validation_metrics
-from shvit_pl.runs.claim import claim
+from shvit_pl.modules.distillation import DistillationModule
 from shvit_pl.runs.folder import interrupted_run
-from shvit_pl.runs.loggers import resumed_loggers, run_loggers
+from shvit_pl.runs.writing import claim, resumed_loggers, run_loggers
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
@@ -91,7 +66,7 @@ class ShvitCLI(LightningCLI):
             seed_everything_default=0,
             parser_class=Parser,
             parser_kwargs={"prog": f"shvit-pl {name}", "description": None, "exit_on_error": exit_on_error},
-            args=read_flags(flags),
+            args=options.read_flags(flags),
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -99,18 +74,18 @@ class ShvitCLI(LightningCLI):
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the flags of run, module and data, then the trainer's."""
-        parser.add_class_arguments(FitOptions)
-        skip = NOT_FLAGS & signature(getattr(L.Trainer, self.command)).parameters.keys()
+        parser.add_class_arguments(options.FitOptions)
+        skip = options.NOT_FLAGS & signature(getattr(L.Trainer, self.command)).parameters.keys()
         self.run_arguments: list[str] = parser.add_method_arguments(L.Trainer, self.command, skip=skip)
-        add_settings(parser)
+        options.add_settings(parser)
         parser.add_class_arguments(Trainer, "trainer", instantiate=False)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
         super().parse_arguments(parser, args)
         self.checkpoint = self.trained_on = None
-        self.options = check_flags(self.config, self.command)
-        expand_home(self.config)
+        self.options = options.check_flags(self.config, self.command)
+        options.expand_home(self.config)
         if self.command == "fit":
             self._find_checkpoint()
         else:
@@ -118,7 +93,9 @@ class ShvitCLI(LightningCLI):
 
     def _find_checkpoint(self) -> None:
         if self.config.ckpt_path == LAST_RUN:
-            self.config.ckpt_path = find_last(os.path.join(self.config.trainer.default_root_dir, run_name(self.config)))
+            self.config.ckpt_path = resume.find_last(
+                os.path.join(self.config.trainer.default_root_dir, options.run_name(self.config))
+            )
         if self.config.ckpt_path is not None:
             self.checkpoint = read_checkpoint(self.config.ckpt_path)
 
@@ -126,14 +103,14 @@ class ShvitCLI(LightningCLI):
         """Parse again with the settings of a checkpoint as defaults, but not those of a dataset that is not used."""
         settings: dict[str, Any] | None
         if self.config.ckpt_path is None and self.config.model.init_from is not None:
-            settings = settings_of_weights(self.config.model.init_from, self.command)
+            settings = resume.settings_of_weights(self.config.model.init_from, self.command)
         else:
             settings = self.checkpoint = read_checkpoint(self.config.ckpt_path)
         if settings is None:
             return
         self.trained_on = settings["data"].get("path", "")
         own = {f"data.{key}": parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}
-        set_defaults(parser, settings, of_checkpoint=self.checkpoint is not None)
+        resume.set_defaults(parser, settings, of_checkpoint=self.checkpoint is not None)
         super().parse_arguments(parser, args)
         if self.config.data.path != settings["data"].get("path"):
             parser.set_defaults(own)
@@ -146,20 +123,21 @@ class ShvitCLI(LightningCLI):
                 design = DesignConfig(**self.config.model.design.as_dict())
                 self.config.data.image_size = design.resolve().image_size
         if self.command == "fit" and self.checkpoint:
-            saved = self.checkpoint["callbacks"].get(RunSettings.__name__, {}).get("settings")
+            saved = self.checkpoint["callbacks"].get(identity.RunSettings.__name__, {}).get("settings")
             if saved is not None:
-                refuse_changes(saved, training_settings(self.config), allowed=self.config.allow_changes)
+                resume.refuse_changes(saved, resume.training_settings(self.config), allowed=self.config.allow_changes)
 
     def instantiate_classes(self) -> None:
         """Make module and data, and the parts of the trainer."""
         self.config_init = self.parser.instantiate(self.config)
-        self.model = make_module(self.config_init.model)
+        config = self.config_init.model
+        self.model = (ClassificationModule if config.distill.teacher is None else DistillationModule)(config)
         self.datamodule = HFImageDataModule(**vars(self.config_init.data))
 
     def run(self) -> None:
         """Open the data and run the command."""
-        if self.command == "fit":
-            check_push(self.options.push_to, self.options.push_public, self.config.trainer)
+        if self.command == "fit" and self.options.push_to is not None:
+            options.check_push(self.options.push_to, self.config.trainer)
         self.trainer = self.instantiate_trainer()
         arguments = {name: self.config_init[name] for name in self.run_arguments}
         getattr(self.trainer, self.command)(self.model, datamodule=self.datamodule, **arguments)
@@ -194,10 +172,9 @@ class ShvitCLI(LightningCLI):
             print(f"{data.config.path}: {data.chosen.note}")
         model.use_data(data, self.command)
         if fits:
-            logged = validation_metrics(len(model.class_names or ()), averaged=model.config.ema.decay > 0)
-            check_monitors(self.options.monitor, config.trainer.callbacks, logged)
+            options.check_monitors(self.options.monitor, config.trainer.callbacks, model.validation_metrics())
             if self.checkpoint:
-                refuse_done(config.ckpt_path, self.checkpoint["loops"], config.trainer.max_epochs)
+                resume.refuse_done(config.ckpt_path, self.checkpoint["loops"], config.trainer.max_epochs)
             else:
                 model.load_initial_weights()
         elif not self.checkpoint:
@@ -210,31 +187,36 @@ class ShvitCLI(LightningCLI):
         if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
             claim(folder)
             return resumed_loggers(folder, self.checkpoint["step"])
-        return run_loggers(config.trainer.default_root_dir, run_name(self.config))
+        return run_loggers(config.trainer.default_root_dir, options.run_name(self.config))
 
-    def _callbacks(self, config: Any) -> list[Callback]:
+    def _callbacks(self, config: Any) -> list[L.Callback]:
         """Make the command's callbacks, in the order in which they are called."""
-        options, trainer = self.options, config.trainer
-        callbacks: list[Callback] = [Throughput()]
+        chosen, trainer = self.options, config.trainer
+        callbacks: list[L.Callback] = [throughput.Throughput()]
         if trainer.enable_progress_bar is not False:
-            callbacks.append(RunProgress(plain=options.plain))
+            callbacks.append(progress.RunProgress(plain=chosen.plain))
         if self.command != "fit":
-            if options.optimize:
-                callbacks.append(OptimizedNetwork())
+            if chosen.optimize:
+                callbacks.append(inference.OptimizedNetwork())
             if self.command == "predict":
-                callbacks.append(PredictionWriter(options.output))
+                callbacks.append(inference.PredictionWriter(chosen.output))
             if self.command == "validate" and not self.checkpoint:
-                callbacks.append(PublishedAccuracy(config.model.init_from))
+                callbacks.append(inference.PublishedAccuracy(config.model.init_from))
             return callbacks
-        settings = training_settings(self.config)
-        callbacks += [StepSeed(), FiniteLoss(), RunSettings(settings, options.allow_changes)]
-        callbacks += [RunSummary(self.command_line, options.monitor, settings), RunFigures()]
-        callbacks += [RunReport(options.plain), LastValidation(), Requeue(), OwnFolder()]
-        if options.push_to is not None:  # once all others have written
-            callbacks.append(PushToHub(options.push_to, options.push_public))
+        settings = resume.training_settings(self.config)
+        callbacks += [identity.StepSeed(), identity.FiniteLoss(), identity.RunSettings(settings, chosen.allow_changes)]
+        callbacks += [summary.RunSummary(self.command_line, chosen.monitor, settings), figures.RunFigures()]
+        callbacks += [
+            progress.RunReport(chosen.plain),
+            identity.LastValidation(),
+            identity.Requeue(),
+            identity.OwnFolder(),
+        ]
+        if chosen.push_to is not None:  # once all others have written
+            callbacks.append(summary.PushToHub(chosen.push_to, chosen.push_public))
         if trainer.enable_checkpointing is not False:
-            monitor = options.monitor if trainer.limit_val_batches != 0 else None
-            callbacks += checkpoints(monitor, options.checkpoint_every_n_steps)
+            monitor = chosen.monitor if trainer.limit_val_batches != 0 else None
+            callbacks += identity.checkpoints(monitor, chosen.checkpoint_every_n_steps)
         return callbacks
 
 
@@ -261,3 +243,82 @@ def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
             "data.batch_size: more than the device's memory holds. Lower it (--trainer.accumulate_grad_batches keeps "
             "the global batch) or data.image_size, or set --model.grad_checkpointing true."
         ) from error
+
+
+class Trainer(L.Trainer):
+    """Lightning's Trainer; runs are kept in `runs/`, and checkpoints are written atomically.
+
+    The `limit_*_batches` are declared anew because Lightning's own annotation makes the command line read `1` (one
+    batch) as `1.0` (all batches).
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        max_epochs: int | None = 10,
+        default_root_dir: str = "runs",
+        log_every_n_steps: PositiveInt = 10,
+        check_val_every_n_epoch: PositiveInt | None = 1,
+        accumulate_grad_batches: PositiveInt = 1,
+        gradient_clip_val: NonNegativeFloat | None = None,
+        enable_model_summary: bool = False,
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        limit_predict_batches: int | float | None = None,
+        plugins: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins] if plugins else []
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
+        super().__init__(
+            *args,
+            max_epochs=max_epochs,
+            default_root_dir=default_root_dir,
+            log_every_n_steps=log_every_n_steps,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            accumulate_grad_batches=accumulate_grad_batches,
+            gradient_clip_val=gradient_clip_val,
+            enable_model_summary=enable_model_summary,
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            limit_predict_batches=limit_predict_batches,
+            plugins=plugins,
+            **kwargs,
+        )
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Atomic writing in the checkpoint's folder; Lightning's goes through the system's temporary folder."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write atomically; raises `UserError` when the disk is full, with the old file as it was."""
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for leftover in path.parent.glob(".*.ckpt*"):  # of a run that was killed while it wrote
+                leftover.unlink()
+            with replacing(path) as partial, partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
+            reason = getattr(error.__cause__ or error.__context__ or error, "strerror", None) or first_line(error)
+            raise UserError(
+                f"checkpoint {path}: can't be written ({reason}). An earlier one is as it was; make room or give "
+                "another --trainer.default_root_dir."
+            ) from error
+
+
+class SaveFitConfig(SaveConfigCallback):
+    """`config.yaml` in the folder of a fit; other commands leave no folder."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Nothing yet: data and weights may still be refused."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save before the first step."""
+        if trainer.loggers:
+            super().setup(trainer, pl_module, "fit")

@@ -12,11 +12,11 @@ from jsonargparse.typing import PositiveInt
 
 from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
-from shvit_pl.cores import cores_of_process
+from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import DataConfig
 from shvit_pl.errors import UserError, did_you_mean, refuse
 from shvit_pl.modules.config import ClassificationConfig
-from shvit_pl.runs.metrics import EMA, Monitor
+from shvit_pl.runs.folder import EMA, Monitor
 
 NOT_FLAGS = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
 _LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
@@ -52,6 +52,8 @@ class FitOptions:
             raise UserError(f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes.")
         if output.is_dir() or not output.parent.is_dir():
             raise UserError(f"output {self.output!r}: allowed is a file's name in a folder that exists.")
+        if self.push_public and self.push_to is None:
+            raise UserError("push_public True: it belongs to --push_to user/name; leave it out.")
 
 
 def add_settings(parser: ArgumentParser) -> None:
@@ -130,12 +132,8 @@ def _contradictions(config: Any, command: str) -> Iterator[str]:
 
 def _trainer_mistakes(config: Any) -> Iterator[str]:
     """Yield what is wrong with the seed and the trainer, beyond its flags' types."""
-    trainer, seed, epochs, steps = (
-        config.trainer,
-        config.seed_everything,
-        config.trainer.max_epochs,
-        config.trainer.max_steps,
-    )
+    trainer, seed = config.trainer, config.seed_everything
+    epochs, steps = trainer.max_epochs, trainer.max_steps
     if type(seed) is not int or not 0 <= seed < 2**32:
         yield f"seed_everything {seed}: allowed are whole numbers from 0 to {2**32 - 1}."
     if epochs is not None and epochs < 1 and (epochs != -1 or steps == -1):
@@ -162,9 +160,8 @@ def _trainer_mistakes(config: Any) -> Iterator[str]:
     accelerator, devices = trainer.accelerator, trainer.devices
     if accelerator in ("gpu", "cuda") and not gpu:
         yield f"trainer.accelerator {accelerator}: torch finds no GPU here; allowed are cpu and auto."
-    on_cpu = accelerator == "cpu" or (
-        accelerator == "auto" and not gpu
-    )  # Lightning would start any number of processes
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not gpu)
+    # Lightning would start any number of processes
     if on_cpu and devices != "auto" and not (str(devices).isdecimal() and 1 <= int(devices) <= cores):
         yield f"trainer.devices {devices}: on a CPU, allowed are 1 to {cores} (its cores), or auto."
 
@@ -180,3 +177,20 @@ def check_monitors(monitor: str, callbacks: Any, logged: list[str]) -> None:
             raise UserError(
                 f"{flag} {name}: not logged here{did_you_mean(name, known)}; logged are {', '.join(known)}."
             )
+
+
+def check_push(repo_id: str, trainer: Namespace) -> None:
+    """Raise `UserError` at the start of a fit whose end could not be pushed."""
+    for flag, writes in (
+        ("logger False", trainer.logger is not False),
+        ("enable_checkpointing False", trainer.enable_checkpointing is not False),
+        ("fast_dev_run", not trainer.fast_dev_run),
+    ):
+        if not writes:
+            raise UserError(f"push_to {repo_id!r}: with trainer.{flag} there is nothing to push; leave one out.")
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from shvit_pl.hub.upload import check_access, check_repo_id
+
+    check_repo_id(repo_id, "push_to")
+    rank_zero_only(check_access)(repo_id)

@@ -16,8 +16,7 @@ from shvit_pl.designs.named import NAMED, timm_name
 from shvit_pl.designs.published import IMAGENET_SIZE, row_of
 from shvit_pl.display.words import counted, in_markdown, joined
 from shvit_pl.models.network_names import is_path, repo_of
-from shvit_pl.runs.finished_run import FinishedRun, SweepChoice
-from shvit_pl.runs.folder import FIGURES
+from shvit_pl.runs.folder import FIGURES, FinishedRun, SweepChoice
 
 _TASK = "image-classification"
 _METRICS = {"acc1": "top-1", "acc5": "top-5", "loss": "cross-entropy"}

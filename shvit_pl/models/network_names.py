@@ -12,12 +12,11 @@ from typing import Any, Literal
 
 import timm
 from huggingface_hub import HfApi, try_to_load_from_cache
-from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from shvit_pl.designs.named import NAMED
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.hub_errors import hub_reachable
-from shvit_pl.runs.folder import checkpoint_of_run, run_with_checkpoint
+from shvit_pl.runs.folder import checkpoint_of_run, newest_runs
 
 HUB = ("hf-hub:", "hf_hub:")  # timm's prefixes of a repo
 FOLDER = "local-dir:"  # timm's prefix of a folder
@@ -54,7 +53,7 @@ class NetworkName:
         if self.kind == "hub":
             commit = commit_of(self.place)
             return {"repo": self.place, **({"commit": commit} if commit else {})}
-        model = split_model_name_tag(self.place)[0]
+        model = timm.models.split_model_name_tag(self.place)[0]
         if weights is not None:
             return {"timm": model, "weights": _file_hash(weights)}
         cfg = self.pretrained_settings()
@@ -64,9 +63,9 @@ class NetworkName:
     def settings(self) -> dict[str, Any]:
         """Return timm's settings for its own model; raises `UserError` for a tag that it doesn't have."""
         try:
-            cfg = get_pretrained_cfg(self.place)
+            cfg = timm.models.get_pretrained_cfg(self.place)
         except RuntimeError as error:
-            model = split_model_name_tag(self.place)[0]
+            model = timm.models.split_model_name_tag(self.place)[0]
             known = ", ".join(timm.list_pretrained(f"{model}.*")) or "none"
             raise UserError(f"{self.name!r}: timm has no such weights of {model}; there are {known}.") from error
         return cfg.to_dict() if cfg else {}
@@ -75,7 +74,7 @@ class NetworkName:
         """Return timm's settings for its own model; raises `UserError` where timm has no weights of it."""
         cfg = self.settings()
         if not any(cfg.get(key) for key in ("hf_hub_id", "url", "file")):
-            hint = did_you_mean(split_model_name_tag(self.place)[0], timm.list_models(pretrained=True))
+            hint = did_you_mean(timm.models.split_model_name_tag(self.place)[0], timm.list_models(pretrained=True))
             raise UserError(
                 f"{self.name!r}: timm has no pretrained weights of it. Give a file of weights, or another model, such "
                 f"as regnety_160.deit_in1k{hint}."
@@ -91,7 +90,7 @@ def find_network(name: str) -> NetworkName:
     """
     if name.startswith(TIMM):
         model = name.removeprefix(TIMM)
-        if not is_model(split_model_name_tag(model)[0]):
+        if not timm.models.is_model(timm.models.split_model_name_tag(model)[0]):
             hint = did_you_mean(model.split(".")[0], timm.list_models())
             raise UserError(
                 f"{name!r}: timm {timm.__version__} has no model of this name{hint}; timm.list_models() has them all."
@@ -124,7 +123,7 @@ def find_network(name: str) -> NetworkName:
 
 def is_model_of_timm(name: str) -> bool:
     """Return whether a name is that of a model of timm, with or without a tag, but without a prefix."""
-    return "/" not in name and is_model(split_model_name_tag(name)[0])
+    return "/" not in name and timm.models.is_model(timm.models.split_model_name_tag(name)[0])
 
 
 def repo_of(source: str) -> str:
@@ -164,7 +163,7 @@ def local_file(source: str | Path) -> Path | None:
         raise UserError(f"{name!r}: no such file or folder. Give a file, a run folder or the name of a Hub repo.")
     saved = _weights_of_timm(path) if (path / "config.json").is_file() else [path / "model.safetensors"]
     file = next((file for file in saved if file.is_file()), None) or checkpoint_of_run(path)
-    if file is None and (run := run_with_checkpoint(path)):
+    if file is None and (run := next(filter(checkpoint_of_run, newest_runs(path)), None)):
         raise UserError(f"{name!r}: a folder of runs. Give one, such as {run}.")
     if file is None:
         raise UserError(

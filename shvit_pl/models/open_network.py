@@ -8,11 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import timm
 import yaml
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
-from timm.data import ImageNetInfo, infer_imagenet_subset
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import is_model, load_model_config_from_hf
+from huggingface_hub import errors, hf_hub_download
 from torch import Tensor, nn
 
 from shvit_pl.compat import load_timm_config
@@ -20,13 +16,19 @@ from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design, design_of
 from shvit_pl.designs.named import NAMED, TIMM_NAMES
 from shvit_pl.errors import UserError, error_prefix, one_line
-from shvit_pl.hub_errors import use_cache_if_unreachable, why_no_model
-from shvit_pl.models.checkpoint import read_checkpoint
+from shvit_pl.hub_errors import hub_reachable, why_no_model
 from shvit_pl.models.network_names import FOLDER, Kind, NetworkName, find_network, local_file, repo_of
 from shvit_pl.models.shvit import ENTRY_POINT, SHViT, build_network
-from shvit_pl.models.weights import LoadReport, NoAverageError, load_state, load_weights, read_tensors, tensors_in
-from shvit_pl.runs.finished_run import FinishedRun
-from shvit_pl.runs.folder import CONFIG
+from shvit_pl.models.weights import (
+    LoadReport,
+    NoAverageError,
+    load_state,
+    load_weights,
+    read_checkpoint,
+    read_tensors,
+    tensors_in,
+)
+from shvit_pl.runs.folder import CONFIG, FinishedRun
 
 _CLASSIFIERS = ("head", "fc", "classifier", "head.fc", "head.l")  # names in files, where timm's own isn't there
 _SHVITS = {ENTRY_POINT: None, **{timm_name: NAMED[name] for name, timm_name in TIMM_NAMES.items()}}
@@ -44,9 +46,9 @@ class OpenedNetwork:
     """Kind of its name; `hub` also for a folder of a repo's files."""
     image_size: int
     """Side in pixels of the images that it is made for."""
-    mean: Sequence[float] = IMAGENET_DEFAULT_MEAN
+    mean: Sequence[float] = timm.data.IMAGENET_DEFAULT_MEAN
     """Mean of its normalization, per channel, for pixels from 0 to 1."""
-    std: Sequence[float] = IMAGENET_DEFAULT_STD
+    std: Sequence[float] = timm.data.IMAGENET_DEFAULT_STD
     """Standard deviation of its normalization."""
     crop_pct: float = 0.875
     """Share of the image that is left by the center crop, as in `eval_transform`."""
@@ -190,8 +192,8 @@ def _read_config(source: NetworkName) -> tuple[dict[str, Any], str, dict[str, An
     try:
         if source.kind == "folder":
             return load_timm_config(Path(source.place))
-        use_cache_if_unreachable()
-        return load_model_config_from_hf(source.place)
+        hub_reachable()  # else the clients read their cache
+        return timm.models.load_model_config_from_hf(source.place)
     except (KeyError, TypeError, AttributeError, JSONDecodeError) as error:
         raise _foreign(source, "it does not say which network of timm it is") from error
     except Exception as error:  # of the Hub's client
@@ -233,10 +235,10 @@ def class_names(cfg: Mapping[str, Any], classes: int) -> tuple[list[str] | None,
     if names:
         texts = cfg.get("label_descriptions") or {}
         return list(map(str, names)), [str(texts.get(name, name)) for name in names]
-    subset = infer_imagenet_subset({"num_classes": classes})
+    subset = timm.data.infer_imagenet_subset({"num_classes": classes})
     if subset is None:
         return None, None
-    info = ImageNetInfo(subset)
+    info = timm.data.ImageNetInfo(subset)
     return info.label_names(), info.label_descriptions()
 
 
@@ -248,7 +250,7 @@ def _data_of_run(source: NetworkName) -> dict[str, Any]:
             repo, _, revision = source.place.partition("@")
             path = Path(hf_hub_download(repo, CONFIG, revision=revision or None))
         return dict(yaml.safe_load(path.read_text())["data"])
-    except (EntryNotFoundError, OSError):
+    except (errors.EntryNotFoundError, OSError):
         return {}
 
 
@@ -263,7 +265,7 @@ def _open_saved(source: NetworkName, averaged: bool | None) -> OpenedNetwork:
     _refuse_average(source, averaged)
     cfg, architecture, arguments = _read_config(source)
     if architecture not in _SHVITS:
-        if not is_model(architecture):
+        if not timm.is_model(architecture):
             raise UserError(
                 f"{source.name!r}: its network {architecture!r} is not known to timm {timm.__version__}. Give another, "
                 "or install the version that it was made with."
@@ -287,7 +289,11 @@ def _refuse_average(source: NetworkName, averaged: bool | None) -> None:
 
 
 def _open_timm(
-    source: NetworkName, averaged: bool | None, pretrained: bool, weights: str | None, changes: Mapping[str, Any]
+    source: NetworkName,
+    averaged: bool | None,
+    pretrained: bool,
+    weights: str | None,
+    changes: Mapping[str, Any],
 ) -> OpenedNetwork:
     name = source.name
     if weights is not None:
@@ -307,7 +313,7 @@ def _open_timm(
 def _create(source: NetworkName, model_name: str, repo: str, pretrained: bool = True, **changes: Any) -> Any:
     """Build a network by timm's own loading, with the classifier that it was trained with."""
     if pretrained:
-        use_cache_if_unreachable()
+        hub_reachable()  # else the clients read their cache
     try:
         return timm.create_model(model_name, pretrained=pretrained, **changes)
     except Exception as error:

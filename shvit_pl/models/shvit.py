@@ -1,9 +1,7 @@
 """The network: a stem, stages of blocks and one or two classifiers, built from a `Design`, also through timm."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, fields, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from timm.layers import calculate_drop_path_rates, get_device_dtype
@@ -12,7 +10,6 @@ from timm.models.shvit import Conv2dNorm, NormLinear
 from timm.models.shvit import SHViT as TimmSHViT
 from torch import nn
 from torch.fx import Proxy
-from torch.nn import functional as F
 
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design
@@ -98,7 +95,7 @@ class SHViT(TimmSHViT):
         """
         x = self.flatten(self.global_pool(x))  # (B, C)
         if self.drop_rate > 0:
-            x = F.dropout(x, p=self.drop_rate, training=self.training)
+            x = nn.functional.dropout(x, p=self.drop_rate, training=self.training)
         if pre_logits:
             return x
         if self.head_dist is None:
@@ -109,7 +106,7 @@ class SHViT(TimmSHViT):
             return pair
         return (first + second) / 2
 
-    def merge_heads(self) -> SHViT:
+    def merge_heads(self) -> Self:
         """Fold both classifiers into one, in place, such that eval outputs stay: `head.bn` neutral, `head.l` merged."""
         if self.head_dist is None:
             return self

@@ -1,4 +1,4 @@
-"""Weights from a Hub repo, safetensors, an official `.pth` or a checkpoint of ours, loaded into a SHViT."""
+"""Weights from a Hub repo, safetensors, an official `.pth` or a checkpoint of ours, whose settings are read too."""
 
 import argparse
 import re
@@ -14,10 +14,12 @@ from timm.models import load_state_dict_from_hf
 from timm.models.shvit import NormLinear
 from torch import Tensor
 
-from shvit_pl.errors import UserError
-from shvit_pl.hub_errors import use_cache_if_unreachable, why_no_model
-from shvit_pl.models.network_names import local_file, repo_of
+from shvit_pl.designs.config import DesignConfig
+from shvit_pl.errors import UserError, one_line
+from shvit_pl.hub_errors import hub_reachable, why_no_model
+from shvit_pl.models.network_names import HUB, local_file, repo_of
 from shvit_pl.models.shvit import SHViT, merged_classifier
+from shvit_pl.runs.folder import BEST, CHECKPOINTS
 
 _HEADS = ("head", "head_dist")
 
@@ -74,20 +76,17 @@ def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> Lo
     """
     name = str(source)
     path = local_file(name)
-    state = _read_hub(name, averaged) if path is None else read_tensors(name, path, averaged)
+    if path is not None:
+        state = read_tensors(name, path, averaged)
+    elif averaged:
+        raise NoAverageError(f"{name!r}: a Hub repo holds one set of weights, none of them averaged.")
+    else:
+        hub_reachable()  # else the clients read their cache
+        try:
+            state = load_state_dict_from_hf(repo_of(name), weights_only=True)
+        except Exception as error:
+            raise UserError(f"{name!r}: {why_no_model(error, repo_of(name))}") from error
     return load_state(model, {_timm_key(key): value for key, value in state.items()}, source)
-
-
-def _read_hub(source: str, averaged: bool) -> dict[str, Tensor]:
-    if averaged:
-        raise NoAverageError(f"{source!r}: a Hub repo holds one set of weights, none of them averaged.")
-    repo = repo_of(source)
-    use_cache_if_unreachable()
-    try:
-        state: dict[str, Tensor] = load_state_dict_from_hf(repo, weights_only=True)
-    except Exception as error:
-        raise UserError(f"{source!r}: {why_no_model(error, repo)}") from error
-    return state
 
 
 def _timm_key(key: str) -> str:
@@ -216,4 +215,66 @@ def _unreadable(name: str, problem: str) -> UserError:
     return UserError(
         f"{name!r}: not a readable file of weights ({problem}). Give a whole .safetensors, .pth or .ckpt file, or the "
         "name of a Hub repo."
+    )
+
+
+LAST_RUN = "last"  # instead of a file, for fit: the last checkpoint of the newest run
+_CONTENTS = {
+    "model": "hyper_parameters",
+    "data": "datamodule_hyper_parameters",
+    "step": "global_step",
+    "loops": "loops",
+    "callbacks": "callbacks",
+}
+_OF_TRAINING = ("state_dict", "optimizer_states", "lr_schedulers")  # needed too; Lightning reads them
+
+
+def read_checkpoint(path: str | None, flag: str = "ckpt_path ", weights: bool = False) -> dict[str, Any]:
+    """Return a checkpoint's `model`, `data`, `step`, `loops` and `callbacks`; raises `UserError` for any other file.
+
+    Args:
+        path: The file.
+        flag: The flag that names it, for messages.
+        weights: Return its `state_dict` too, which stays mapped to the file.
+    """
+    if path is None:
+        raise UserError(
+            "ckpt_path: which checkpoint? Give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt, or weights alone, as of a "
+            "Hub repo: --model.init_from hf-hub:USER/NAME."
+        )
+    if not Path(path).is_file():
+        raise UserError(f"{flag}{path!r}: {_why_no_file(path)}")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # whatever torch runs into in a file that is something else, or cut short
+        raise _no_checkpoint(flag, path, "it can't be read") from error
+    checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
+    for key in (*_CONTENTS.values(), *_OF_TRAINING):
+        if key not in checkpoint:
+            raise _no_checkpoint(flag, path, f"it has no {key}")
+    contents = {name: checkpoint[key] for name, key in _CONTENTS.items()}
+    try:
+        DesignConfig(**contents["model"]["design"])
+        contents["model"]["class_names"], contents["data"]["path"]
+    except (LookupError, TypeError) as error:
+        raise _no_checkpoint(flag, path, f"in its settings, {one_line(error)}") from error
+    return {**contents, "weights": checkpoint["state_dict"]} if weights else contents
+
+
+def _why_no_file(path: str) -> str:
+    if path.startswith(HUB):
+        return f"a Hub repo holds weights and no state of a training. Take them by --model.init_from {path}."
+    if path == LAST_RUN:
+        return "that is for shvit-pl fit. Give the file, such as RUN_FOLDER/checkpoints/last.ckpt."
+    best = Path(path) / CHECKPOINTS / BEST
+    if path and best.is_file():
+        return f"a folder. Give --ckpt_path {best}."
+    problem = "a folder" if path and Path(path).is_dir() else "no such file"
+    return f"{problem}. Give a run's checkpoints/best.ckpt or last.ckpt; weights of a Hub repo: --model.init_from."
+
+
+def _no_checkpoint(flag: str, path: str, reason: str) -> UserError:
+    return UserError(
+        f"{flag}{path!r}: not a whole checkpoint of this shvit-pl ({reason}). Give a run's checkpoints/best.ckpt "
+        "or last.ckpt; weights of another program go in by --model.init_from."
     )

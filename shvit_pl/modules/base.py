@@ -11,21 +11,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim import Optimizer
 
 from shvit_pl.designs.published import paper_weight_decay
 from shvit_pl.errors import UserError, one_line
+from shvit_pl.modules import optim
 from shvit_pl.modules.config import ClassificationConfig
-from shvit_pl.modules.optim import (
-    Schedule,
-    check_optimizer,
-    clip_adaptively,
-    make_optimizer,
-    make_schedule,
-    place_steps,
-)
 
 _GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas", "eps", "fused", "foreach")
 
@@ -34,22 +25,19 @@ class TrainedModule(L.LightningModule):
     """A network `model`, once it is built, with its moving average `ema`, and how they are trained.
 
     A `feature_projection` learns with the network, but has no average.
-
-    Args:
-        config: All settings.
     """
 
     model: nn.Module | None
     ema: ModelEmaV3 | None
     feature_projection: nn.Module | None
-    schedule: Schedule | None = None
+    schedule: optim.Schedule | None = None
 
     memory_format = torch.contiguous_format
     _largest_batch = 0  # images of an evaluated batch
 
     def __init__(self, config: ClassificationConfig) -> None:
         super().__init__()
-        check_optimizer(config.optim)
+        optim.check_optimizer(config.optim)
         self.config = config
         self.model = self.ema = self.feature_projection = None
 
@@ -86,7 +74,7 @@ class TrainedModule(L.LightningModule):
             return network(images)
         number = len(images)  # a smaller last batch is padded: another size would be compiled for once more
         self._largest_batch = max(self._largest_batch, number)
-        return network(F.pad(images, (0,) * 7 + (self._largest_batch - number,)))[:number]
+        return network(nn.functional.pad(images, (0,) * 7 + (self._largest_batch - number,)))[:number]
 
     def _prepared(self, images: Tensor) -> Tensor:
         return images.to(self.dtype).contiguous(memory_format=self.memory_format)
@@ -106,7 +94,7 @@ class TrainedModule(L.LightningModule):
         """Apply this run's optimizer settings: a checkpoint brings back those that it was saved with."""
         for group, settings in zip(self.trainer.optimizers[0].param_groups, self._group_settings, strict=True):
             group.update(settings)
-        place_steps(self.trainer.optimizers[0])
+        optim.place_steps(self.trainer.optimizers[0])
         for config in self.trainer.lr_scheduler_configs:
             scheduler: Any = config.scheduler
             scheduler.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
@@ -115,7 +103,7 @@ class TrainedModule(L.LightningModule):
 
     def configure_gradient_clipping(
         self,
-        optimizer: Optimizer,
+        optimizer: torch.optim.Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
@@ -125,7 +113,7 @@ class TrainedModule(L.LightningModule):
             # Lightning leaves the unscaling of 16 bits to the step of a fused optimizer
             if self._scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
                 self._scaler.unscale_(optimizer)
-            clip_adaptively(self.model.parameters(), self.config.optim.agc)
+            optim.clip_adaptively(self.model.parameters(), self.config.optim.agc)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     @property
@@ -136,7 +124,7 @@ class TrainedModule(L.LightningModule):
         self,
         epoch: int,
         batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
         optimizer_closure: Any = None,
     ) -> None:
         """Take one step, and update the average before any checkpoint of that step."""
@@ -149,11 +137,18 @@ class TrainedModule(L.LightningModule):
         """Make the optimizer of the network, and its schedule."""
         assert self.model is not None
         config = self.config.optim
-        steps = self._total_steps()
+        try:
+            steps = self.trainer.estimated_stepping_batches
+        except (MisconfigurationException, ValueError) as error:  # limits and intervals that don't fit the data
+            raise UserError(f"trainer: {one_line(error)}") from error
+        if not isfinite(steps):
+            raise UserError(
+                "trainer.max_epochs -1: the learning rate falls to the run's end; give max_epochs or max_steps."
+            )
         steps_per_epoch = max(1.0, self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        self.schedule = make_schedule(config, self.global_batch, steps, steps / steps_per_epoch)
+        self.schedule = optim.make_schedule(config, self.global_batch, int(steps), steps / steps_per_epoch)
         fused = self._scaler is None or not self.trainer.gradient_clip_val  # Lightning clips no fused one in 16 bits
-        optimizer, scheduler = make_optimizer(
+        optimizer, scheduler = optim.make_optimizer(
             self.model, config, self.schedule, self.weight_decay, self.feature_projection, fused=fused
         )
         self._group_settings = [
@@ -173,17 +168,6 @@ class TrainedModule(L.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         batch = data.hparams.batch_size if data is not None else 1
         return int(batch * self.trainer.world_size * self.trainer.accumulate_grad_batches)
-
-    def _total_steps(self) -> int:
-        try:
-            steps = self.trainer.estimated_stepping_batches
-        except (MisconfigurationException, ValueError) as error:  # limits and intervals that don't fit the data
-            raise UserError(f"trainer: {one_line(error)}") from error
-        if not isfinite(steps):
-            raise UserError(
-                "trainer.max_epochs -1: the learning rate falls to the run's end; give max_epochs or max_steps."
-            )
-        return int(steps)
 
     def _lr(self) -> Tensor:
         """Return the learning rate as a tensor on the CPU: logging a number would wait for a copy to the device."""

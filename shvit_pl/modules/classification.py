@@ -1,4 +1,4 @@
-"""Image classification with a SHViT."""
+"""Image classification with a SHViT, and its metrics."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,24 +8,25 @@ import torch
 from timm.data import Mixup
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
 
+from shvit_pl.data import dataset, loaders, mixing
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.data.loaders import Batch
-from shvit_pl.data.mixing import MixupOfEach
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.network_names import local_file
 from shvit_pl.models.weights import LoadReport, NoAverageError
-from shvit_pl.modules.base import TrainedModule
+from shvit_pl.modules import base, optim
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
-from shvit_pl.modules.metrics import make_metrics, update
-from shvit_pl.modules.optim import make_average
-from shvit_pl.runs.metrics import EMA
+from shvit_pl.runs.folder import EMA
+
+NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0); leave it out."
+_TOP_5_ABOVE = 5  # classes; with so few, acc5 would always be 1
 
 
-class ClassificationModule(TrainedModule):
+class ClassificationModule(base.TrainedModule):
     """A SHViT, its loss, its metrics and its optimizer.
 
     The network is built once the classes are known: from `class_names`, or from the data module at the start of a run.
@@ -64,12 +65,7 @@ class ClassificationModule(TrainedModule):
             self.use_data(data, stage)
 
     def use_data(self, data: HFImageDataModule, stage: str) -> None:
-        """Check that this model fits to opened data, and take its classes; raises `UserError` where it doesn't.
-
-        Args:
-            data: After its `setup`.
-            stage: fit, validate, test or predict.
-        """
+        """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
         self.check_image_size(data.config.side)
         self.config.mix.check_batch_size(data.config.batch_size)
         if data.class_names is not None:
@@ -83,11 +79,9 @@ class ClassificationModule(TrainedModule):
             self.design.check_image_size(side)
 
     def expect(self, hparams: dict[str, Any], averaged: bool = False) -> None:
-        """Take a checkpoint's classes; raises `UserError` when it does not fit to this model.
+        """Take the classes in a checkpoint's settings; raises `UserError` when it does not fit to this model.
 
-        Args:
-            hparams: The checkpoint's settings.
-            averaged: Its averaged weights are wanted.
+        With `averaged`, its averaged weights are wanted.
         """
         there, here = asdict(DesignConfig(**hparams["design"]).resolve()), asdict(self.design)
         differences = [f"{key} is {there[key]} there and {here[key]} here" for key in here if here[key] != there[key]]
@@ -131,7 +125,7 @@ class ClassificationModule(TrainedModule):
             classes, smoothing = len(self.class_names), self.config.label_smoothing
             self.model = build_network(self.design, num_classes=classes)
             self.model.set_grad_checkpointing(self.config.grad_checkpointing)
-            self.ema = make_average(self.config.ema, self.model)
+            self.ema = optim.make_average(self.config.ema, self.model)
             self.mixup = self._make_mixup()
             self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
             self.metrics = make_metrics(classes, averaged=self.ema is not None)
@@ -189,7 +183,7 @@ class ClassificationModule(TrainedModule):
                 "another classifier with shvit-pl fit."
             )
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: loaders.Batch, dataloader_idx: int) -> loaders.Batch:
         """Mix the training batches of loaders that aren't our data module's, which does it itself."""
         if self.mixup is None or not self.trainer.training:
             return batch
@@ -197,7 +191,7 @@ class ClassificationModule(TrainedModule):
             images, targets = self.mixup(batch["image"], batch["label"])
         return {**batch, "image": images, "target": targets}
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: loaders.Batch, batch_idx: int) -> Tensor:
         """Return the loss; each classifier of a dual head learns from the labels."""
         images, targets = batch["image"], batch.get("target", batch["label"])
         logits = self(images)
@@ -206,15 +200,20 @@ class ClassificationModule(TrainedModule):
         self.log_dict({"train/loss": loss, "train/lr": self._lr()}, batch_size=len(images))
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def validation_metrics(self) -> list[str]:
+        """Return the names of what a validation logs."""
+        names = ["val/acc1", "val/loss"] + (["val/acc5"] if len(self.class_names or ()) > _TOP_5_ABOVE else [])
+        return names + ([f"{name}{EMA}" for name in names] if self.config.ema.decay > 0 else [])
+
+    def validation_step(self, batch: loaders.Batch, batch_idx: int) -> Tensor:
         """Update the metrics under `val/`; returns the logits for callbacks."""
         return self._evaluate(batch, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def test_step(self, batch: loaders.Batch, batch_idx: int) -> Tensor:
         """Update the metrics under `test/`; returns the logits for callbacks."""
         return self._evaluate(batch, "test")
 
-    def _evaluate(self, batch: Batch, stage: str) -> Tensor:
+    def _evaluate(self, batch: loaders.Batch, stage: str) -> Tensor:
         logits = self(batch["image"])
         self._measure(stage, logits, batch["label"])
         if self.ema is not None:
@@ -227,7 +226,7 @@ class ClassificationModule(TrainedModule):
         update(metrics, logits, labels)
         self.log_dict(dict(metrics.items()), batch_size=len(labels))
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: loaders.Batch, batch_idx: int) -> dict[str, Any]:
         """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
         averaged = self.config.use_ema
         if averaged and self.ema is None:
@@ -237,14 +236,11 @@ class ClassificationModule(TrainedModule):
         return {"file": [batch["file"][index] for index in whole], "probabilities": probabilities[whole]}
 
 
-NO_AVERAGE = "model.use_ema true: the checkpoint has no averaged weights (model.ema.decay was 0); leave it out."
-
-
 def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup | None:
     """Make the mixing of images `(B, 3, S, S)`, in place, and of labels `(B,)` to targets `(B, classes)`."""
     if not config.active:
         return None
-    mixup = Mixup if config.mode == "batch" else MixupOfEach
+    mixup = Mixup if config.mode == "batch" else mixing.MixupOfEach
     return mixup(
         mixup_alpha=config.mixup,
         cutmix_alpha=config.cutmix,
@@ -260,3 +256,30 @@ def check_number_of_classes(flag: str, class_names: Sequence[str]) -> None:
     """Raise `UserError` for fewer than two classes."""
     if len(class_names) < 2:
         raise UserError(f"{flag}: classification needs two classes or more, and there is {len(class_names) or 'none'}.")
+
+
+def make_metrics(classes: int, averaged: bool) -> nn.ModuleDict:
+    """Make `loss`, `acc1` and (above five classes) `acc5` for `val` and `test`; with `averaged` for both weights."""
+    options: dict[str, Any] = {"average": "micro", "ignore_index": dataset.IGNORED, "validate_args": False}
+    metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, **options), "loss": MeanMetric()}
+    if classes > _TOP_5_ABOVE:
+        metrics["acc5"] = MulticlassAccuracy(classes, top_k=5, **options)
+    collection = MetricCollection(metrics, compute_groups=False)
+    endings = ("", EMA) if averaged else ("",)
+    return nn.ModuleDict(
+        {
+            f"{stage}{ending}": collection.clone(prefix=f"{stage}/", postfix=ending)
+            for stage in ("val", "test")
+            for ending in endings
+        }
+    )
+
+
+def update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
+    """Count a batch: logits `(B, classes)`, labels `(B,)`, where `IGNORED` does not count."""
+    for name, metric in metrics.items(keep_base=True):
+        if name == "loss":
+            losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=dataset.IGNORED)
+            metric.update(losses, weight=labels != dataset.IGNORED)
+        else:
+            metric.update(logits, labels)

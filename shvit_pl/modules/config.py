@@ -1,6 +1,6 @@
 """The settings of a classification, in one place for flags, module and checkpoint; read without torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from math import inf, isfinite
 from typing import Any, Literal, Self
@@ -42,18 +42,18 @@ class OptimConfig:
     """Further arguments of the optimizer, such as {betas: [0.9, 0.95]}."""
 
     def __post_init__(self) -> None:
-        refuse(self._mistakes())
-
-    def _mistakes(self) -> Iterator[str]:
+        mistakes = []
         for flag in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "agc"):
             value = getattr(self, flag)
             if value != "auto" and not (isfinite(value) and (value > 0 or (flag != "lr" and value == 0))):
-                yield f"model.optim.{flag} {value}: allowed is a finite number {'above' if flag == 'lr' else 'from'} 0."
+                least = "above" if flag == "lr" else "from"
+                mistakes.append(f"model.optim.{flag} {value}: allowed is a finite number {least} 0.")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            yield f"model.optim.layer_decay {self.layer_decay}: allowed is above 0 and at most 1."
+            mistakes.append(f"model.optim.layer_decay {self.layer_decay}: allowed is above 0 and at most 1.")
         for key in ("lr", "weight_decay", "layer_decay"):
             if key in self.options:
-                yield f"model.optim.options {self.options}: {key} has a flag, --model.optim.{key}."
+                mistakes.append(f"model.optim.options {self.options}: {key} has a flag, --model.optim.{key}.")
+        refuse(mistakes)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Image classification with labels and a teacher."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -9,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.loaders import Batch
@@ -17,12 +14,23 @@ from shvit_pl.errors import UserError
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.randomness import seeded
-from shvit_pl.teachers.cache import TeacherCache, dense
-from shvit_pl.teachers.cache_manifest import Manifest, plan
+from shvit_pl.teachers.cache import Manifest, TeacherCache, dense, plan
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import Teacher, TeacherCheck, check_teacher, identity_of
 
 _PROJECTION = "feature_projection"
+
+
+@dataclass(frozen=True)
+class StudentOutput:
+    """The student's outputs for a batch of B images and C classes."""
+
+    logits: Tensor
+    """`(B, C)`, as evaluated; detached."""
+    label_logits: Tensor
+    """`(B, C)`, float32, compared with the labels."""
+    distill_output: Tensor
+    """`(B, C)`, or features `(B, F)`, float32, compared with the teacher's."""
 
 
 class DistillationModule(ClassificationModule):
@@ -150,29 +158,12 @@ class DistillationModule(ClassificationModule):
         return StudentOutput(logits.float().detach(), logits.float(), features.float())
 
 
-@dataclass(frozen=True)
-class StudentOutput:
-    """The student's outputs for a batch of B images and C classes."""
-
-    logits: Tensor
-    """`(B, C)`, as evaluated; detached."""
-    label_logits: Tensor
-    """`(B, C)`, float32, compared with the labels."""
-    distill_output: Tensor
-    """`(B, C)`, or features `(B, F)`, float32, compared with the teacher's."""
-
-
-def make_module(config: ClassificationConfig) -> ClassificationModule:
-    """Make a `DistillationModule` where a teacher is named, else a `ClassificationModule`."""
-    return ClassificationModule(config) if config.distill.teacher is None else DistillationModule(config)
-
-
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def hard(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the cross-entropy of the student's logits `(B, C)` with the teacher's top class."""
-    return F.cross_entropy(student, teacher.argmax(dim=1))
+    return nn.functional.cross_entropy(student, teacher.argmax(dim=1))
 
 
 def soft(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
@@ -188,13 +179,13 @@ def soft(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
 
 def soft_batchmean(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
     """Return `soft` divided by B alone, as the divergence is defined, and timm computes it."""
-    ours, theirs = (F.log_softmax(logits / tau, dim=1) for logits in (student, teacher))
-    return F.kl_div(ours, theirs, reduction="batchmean", log_target=True) * tau**2
+    ours, theirs = (nn.functional.log_softmax(logits / tau, dim=1) for logits in (student, teacher))
+    return nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True) * tau**2
 
 
 def feature(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the mean squared difference of pooled features `(B, F)`, as in timm's `FeatureDistillationTask`."""
-    return F.mse_loss(student, teacher)
+    return nn.functional.mse_loss(student, teacher)
 
 
 def make_objective(config: DistillConfig) -> Distance:

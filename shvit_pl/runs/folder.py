@@ -1,4 +1,4 @@
-"""The run folder and its `summary.json`.
+"""The run folder: its files, its metrics, and a run that ended well, read from it.
 
 `<default_root_dir>/<name>/version_<k>/` holds `config.yaml`, `summary.json`, `metrics.csv`, `events.out.tfevents.*`,
 `figures/` and `checkpoints/{best,last}.ckpt`.
@@ -6,9 +6,16 @@
 
 import json
 import os
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self, get_args
 
+import yaml
+
+from shvit_pl.designs.cost import Cost, cost
+from shvit_pl.designs.design import Design, design_of
+from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import read_rows, write_whole
 
 SUMMARY = "summary.json"
@@ -17,6 +24,16 @@ METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
 BEST, LAST = "best.ckpt", "last.ckpt"
 FIGURES = "figures"
+
+EMA = "_ema"  # ends the names of metrics that the averaged weights reach
+Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
+MONITORS: tuple[Monitor, ...] = get_args(Monitor)
+Weights = Literal["raw", "ema"]
+
+
+def better(metric: str) -> Literal["min", "max"]:
+    """Return the direction that is better: a loss should be low, all else high."""
+    return "min" if "loss" in metric else "max"
 
 
 def interrupted_run(checkpoint: str) -> Path | None:
@@ -40,20 +57,11 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def finished_run(folder: Path) -> Path | None:
     """Return the newest run folder `version_<k>` in `folder` whose run ended well, if there is one."""
-    return next((run for run in _newest_first(folder) if (run / SUMMARY).is_file()), None)
+    return next((run for run in newest_runs(folder) if (run / SUMMARY).is_file()), None)
 
 
-def newest_run(folder: Path) -> Path | None:
-    """Return the newest run folder `version_<k>` in `folder`, if there is one."""
-    return next(iter(_newest_first(folder)), None)
-
-
-def run_with_checkpoint(folder: Path) -> Path | None:
-    """Return the newest run folder `version_<k>` in `folder` that has a checkpoint, if there is one."""
-    return next((run for run in _newest_first(folder) if checkpoint_of_run(run)), None)
-
-
-def _newest_first(folder: Path) -> list[Path]:
+def newest_runs(folder: Path) -> list[Path]:
+    """Return the run folders `version_<k>` in `folder`, the newest first."""
     numbered = [run for run in folder.glob("version_*") if run.name[8:].isdecimal()]
     return sorted(numbered, key=lambda run: int(run.name[8:]), reverse=True)
 
@@ -65,7 +73,7 @@ def checkpoint_of_run(folder: Path) -> Path | None:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint of the newest run folder in `folder` that has one and has not ended well, if any."""
-    for run in _newest_first(folder):
+    for run in newest_runs(folder):
         files = [path for name in (LAST, "hpc_ckpt_*.ckpt") for path in (run / CHECKPOINTS).glob(name)]  # or by SLURM
         if files and not (run / SUMMARY).exists():
             return max(files, key=os.path.getmtime)
@@ -81,3 +89,138 @@ def read_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:
                 if name.startswith("val/") and value and (row.get("epoch") or "").isdecimal():
                     curves.setdefault(name, {})[int(row["epoch"]) + 1] = float(value)
     return {name: sorted(values.items()) for name, values in curves.items()}
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run folder, read once."""
+
+    folder: Path
+    summary: dict[str, Any]
+    """Content of `summary.json`."""
+    config: dict[str, Any]
+    """Content of `config.yaml`."""
+    checkpoint: Path
+    """`best.ckpt`, or `last.ckpt` of a run without validation."""
+    averaged: bool
+    """Use the averaged weights instead of the weights themselves."""
+
+    @classmethod
+    def open(cls, folder: Path, weights: Weights | None = None) -> Self:
+        """Read the folder of a run that ended well; `weights` are by default those that the monitored metric is of.
+
+        Raises `UserError` for any other folder, and for weights that the run does not have.
+        """
+        if not folder.is_dir():
+            raise UserError(f"{str(folder)!r}: no such folder. Give a run folder, such as runs/s1/version_0.")
+        if not (folder / CONFIG).is_file():
+            newest = finished_run(folder)
+            advice = f"give {newest}" if newest else "give one, such as runs/s1/version_0"
+            raise UserError(f"{str(folder)!r}: no run folder of shvit-pl fit (it has no {CONFIG}); {advice}.")
+        if not (folder / SUMMARY).is_file():
+            raise UserError(
+                f"{str(folder)!r}: this run has not ended (it has no {SUMMARY}). Wait for its end, or go on with it: "
+                "the same shvit-pl fit with --ckpt_path last."
+            )
+        checkpoint = checkpoint_of_run(folder)
+        if checkpoint is None:
+            raise UserError(
+                f"{str(folder)!r}: the run has no checkpoint ({CHECKPOINTS}/{BEST} or last.ckpt), so it has no "
+                "weights. Give the folder of a run that kept them."
+            )
+        try:
+            run = cls._read(checkpoint, None if weights is None else weights == "ema")
+            has_average = bool(run.config["model"]["ema"]["decay"])
+        except (ValueError, yaml.YAMLError, LookupError, TypeError) as error:
+            problem = f"its {CONFIG} or {SUMMARY} is damaged ({one_line(error)[:120]})"
+            raise UserError(f"{str(folder)!r}: {problem}.") from error
+        if run.averaged and not has_average:
+            raise UserError("--weights ema: the run has no averaged weights (its model.ema.decay was 0); leave it out.")
+        return run
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Path, averaged: bool | None = None) -> Self | None:
+        """Read the run that wrote a checkpoint; None if it has not ended well, or the file lies elsewhere."""
+        files = (checkpoint.parent.parent / name for name in (CONFIG, SUMMARY))
+        return cls._read(checkpoint, averaged) if all(file.is_file() for file in files) else None
+
+    @classmethod
+    def _read(cls, checkpoint: Path, averaged: bool | None) -> Self:
+        folder = checkpoint.parent.parent
+        config: dict[str, Any] = yaml.safe_load((folder / CONFIG).read_text())
+        summary = read_summary(folder)
+        monitored = summary["monitor"].endswith(EMA)
+        return cls(folder, summary, config, checkpoint, monitored if averaged is None else averaged)
+
+    @cached_property
+    def design(self) -> Design:
+        """The design that was trained."""
+        return design_of(self.summary)
+
+    @cached_property
+    def evaluated_design(self) -> Design:
+        """The design with one classifier, as it is used after training."""
+        return replace(self.design, distilled=False)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Cost of the evaluated network at the run's image size."""
+        return cost(self.evaluated_design, len(self.class_names), self.image_size)
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """Facts on the dataset."""
+        facts: dict[str, Any] = self.summary["dataset"]
+        return facts
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+        return int(self.dataset["image_size"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, index by index."""
+        return [str(name) for name in self.summary["classes"]]
+
+    @property
+    def distillation(self) -> dict[str, Any] | None:
+        """Settings of the teacher; None of a run without one."""
+        settings: dict[str, Any] = self.config["model"].get("distill") or {}
+        return settings if settings.get("teacher") is not None else None
+
+    @property
+    def is_best(self) -> bool:
+        """True if the weights are those of the best epoch."""
+        return self.checkpoint.name == BEST
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Validation metrics of the chosen weights, by `acc1`, `acc5` and `loss`."""
+        return self.results.get(self.averaged, {})
+
+    @cached_property
+    def results(self) -> dict[bool, dict[str, float]]:
+        """Validation metrics by whether the weights are averaged, the chosen ones first; without those never measured.
+
+        Each by `acc1`, `acc5` and `loss`.
+        """
+        metrics: dict[str, float] = self.summary["metrics" if self.is_best else "last_metrics"]
+        results = {}
+        for averaged in (self.averaged, not self.averaged):
+            names = [name for name in metrics if name.endswith(EMA) == averaged]
+            if names:
+                results[averaged] = {name.removeprefix("val/").removesuffix(EMA): metrics[name] for name in names}
+        return results
+
+
+@dataclass(frozen=True)
+class SweepChoice:
+    """The choice of a run as the best of a sweep."""
+
+    reason: str
+    """The choice of the run, in a sentence."""
+    table: str
+    """The sweep's `results.md`."""
+    choices: list[dict[str, Any]]
+    """Flags and values of all cells."""

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from shvit_pl.command_line.checks import check_extra
-from shvit_pl.command_line.parser import read_options
+from shvit_pl.command_line.parser import check_extra, read_options
 from shvit_pl.sweep.options import read_sweep_options
 
 

@@ -9,9 +9,7 @@ from rich.console import Console
 
 from shvit_pl.display.terminal import new_progress
 from shvit_pl.errors import UserError
-from shvit_pl.runs.finished_run import SweepChoice
-from shvit_pl.runs.folder import SUMMARY
-from shvit_pl.runs.metrics import better
+from shvit_pl.runs.folder import SUMMARY, SweepChoice, better
 from shvit_pl.sweep.engine.reading import read_results, results_of
 from shvit_pl.sweep.engine.sweep_study import SPEED, SweepStudy
 from shvit_pl.sweep.plan.definition import SWEEP, Definition, monitor, value_of
@@ -74,7 +72,7 @@ def _measure(
     summaries: dict[str, dict[str, Any]], folder: Path, device: str | None, plain: bool
 ) -> dict[str, Any] | None:
     """Measure inference speed by cell; None where another process does, as two at a time would slow each other down."""
-    from shvit_pl.runs.claim import claim, release  # torch, which `report` does without
+    from shvit_pl.runs.writing import claim, release  # torch, which `report` does without
     from shvit_pl.sweep.speed import measure_speed
 
     try:

@@ -18,9 +18,7 @@ Match = tuple[list[int], str]
 class KnownNames:
     """Finds the class that a name means: its exact name, then its description, then one of the names in that.
 
-    Args:
-        names: Class names, index by index.
-        descriptions: Comma-separated other names, index by index.
+    Names are given index by index, and so are descriptions, comma-separated other names.
     """
 
     def __init__(self, names: Sequence[str], descriptions: Sequence[str] | None = None) -> None:

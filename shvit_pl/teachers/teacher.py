@@ -9,12 +9,10 @@ from math import sqrt
 from typing import Any, Self
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.models.network_names import TIMM, NetworkName, find_network, is_model_of_timm, local_path
-from shvit_pl.models.open_network import OpenedNetwork, open_network, weights_file
+from shvit_pl.models import network_names, open_network
 from shvit_pl.models.weights import NoAverageError
 from shvit_pl.teachers.classes import KnownNames, mapped_classes, match_classes, read_class_map
 from shvit_pl.teachers.config import DistillConfig
@@ -48,7 +46,7 @@ class Teacher:
     ) -> None:
         class_map = None if config.class_map is None else read_class_map(config.class_map)
         with _flags_in_errors(config):
-            network = open_network(_find(config), config.use_ema, pretrained=True, weights=config.weights)
+            network = open_network.open_network(_find(config), config.use_ema, pretrained=True, weights=config.weights)
         self.source, self.size = config.source, config.teacher_size or network.image_size
         self.device, self.precision = torch.device("cpu"), "fp32"
         self._config, self._network = config, network.model.requires_grad_(False)
@@ -121,7 +119,7 @@ class Teacher:
         """Return the images `(B, 3, size, size)` in the teacher's resolution and normalization."""
         images = images.float()
         if images.shape[-2:] != (self.size, self.size):
-            images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
+            images = nn.functional.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
         return torch.addcmul(self._shift, images, self._scale)
 
 
@@ -158,7 +156,7 @@ def identity_of(config: DistillConfig) -> dict[str, str]:
         UserError: for a source that isn't there.
     """
     with _flags_in_errors(config):
-        weights = _find(config).identity(None if config.weights is None else weights_file(config.weights))
+        weights = _find(config).identity(None if config.weights is None else open_network.weights_file(config.weights))
     class_map = None if config.class_map is None else read_class_map(config.class_map)
     return {
         **weights,
@@ -169,10 +167,10 @@ def identity_of(config: DistillConfig) -> dict[str, str]:
     }
 
 
-def _find(config: DistillConfig) -> NetworkName:
+def _find(config: DistillConfig) -> network_names.NetworkName:
     """Find what the teacher's name means; a name of timm needs no prefix, and comes before files and folders."""
     name = config.source
-    source = find_network(f"{TIMM}{name}" if is_model_of_timm(name) else name)
+    source = network_names.find_network(f"{network_names.TIMM}{name}" if network_names.is_model_of_timm(name) else name)
     if source.kind == "design":
         raise UserError(f"{name!r}: a design, without weights. Train it with shvit-pl fit, and give its run folder.")
     if source.kind == "timm" and config.weights is None and source.settings().get("num_classes") == 0:
@@ -190,13 +188,16 @@ def _flags_in_errors(config: DistillConfig) -> Iterator[None]:
     except UserError as error:
         if str(error).startswith("weights "):
             raise UserError(f"model.distill.{error}") from error
-        file = is_model_of_timm(config.source.removeprefix(TIMM)) or local_path(config.source).is_file()
+        file = (
+            network_names.is_model_of_timm(config.source.removeprefix(network_names.TIMM))
+            or network_names.local_path(config.source).is_file()
+        )
         hint = " Weights of a model of timm go in by --model.distill.weights." if file and not config.weights else ""
         raise UserError(f"model.distill.teacher {error}{hint}") from error
 
 
 @torch.no_grad()
-def probe(network: OpenedNetwork, config: DistillConfig) -> tuple[int, int]:
+def probe(network: open_network.OpenedNetwork, config: DistillConfig) -> tuple[int, int]:
     """Return a network's numbers of classes and of pooled features (0 for none), from its answer to an empty image.
 
     Raises:

@@ -9,7 +9,7 @@ from shvit_pl.analysis.attention_layers import AttentionLayer
 from shvit_pl.analysis.attention_maps import AttentionRecorder, TokenGrid, token_grid
 from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_subject import open_subject
-from shvit_pl.data.batch_transform import denormalize
+from shvit_pl.data.transforms import denormalize
 
 VIT = AttentionLayer("blocks.0.attn", 3, "", -1, 64)
 

@@ -1,28 +1,18 @@
 """Published weights on somebody's ImageNet: the comparison that is printed."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from shvit_pl.callbacks.inference import PublishedAccuracy
 
 
-class Data:
-    """As much of ImageNet's validation as the callback asks for."""
-
-    def __init__(self, classes, images):
-        self.class_names = ["name"] * classes
-        self.images = images
-
-    def rows(self, stage):
-        return {"validate": self.images}[stage]
-
-
-class Ran:
-    """A trainer that has validated."""
-
-    def __init__(self, acc1, data, limit):
-        self.limit_val_batches = limit
-        self.callback_metrics, self.datamodule = {"val/acc1": torch.tensor(acc1)}, data
+def ran(acc1, classes, images, limit):
+    """As much of a trainer that has validated as the callback asks for."""
+    data = SimpleNamespace(class_names=["name"] * classes, rows={"validate": images}.get)
+    metrics = {"val/acc1": torch.tensor(acc1)}
+    return SimpleNamespace(limit_val_batches=limit, callback_metrics=metrics, datamodule=data)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +28,7 @@ class Ran:
     ],
 )
 def test_it_compares_on_all_of_imagenet_alone(source, acc1, classes, images, limit, said, capsys):
-    PublishedAccuracy(source).on_validation_end(Ran(acc1, Data(classes, images), limit), None)
+    PublishedAccuracy(source).on_validation_end(ran(acc1, classes, images, limit), None)
     printed = capsys.readouterr().out
     assert said in printed if said else not printed
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from shvit_pl import HFImageDataModule, load_weights
+from shvit_pl.callbacks import inference
 from shvit_pl.cli import main
-from shvit_pl.deploy import optimization, optimize_callback
+from shvit_pl.deploy import optimization
 from shvit_pl.models import create_model
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import content, fit, metrics, only_run, weights
@@ -135,7 +136,7 @@ def test_optimized_predictions_and_metrics_stay(run, tmp_path, capsys, monkeypat
 
     monkeypatch.setattr(optimization, "inductor_compile", uncompiled)
     monkeypatch.setattr(optimization, "recipes", lambda device: [optimization.Recipe("convolutions")])
-    monkeypatch.setattr(optimize_callback, "optimize", partial(optimization.optimize, seconds=0.01))
+    monkeypatch.setattr(inference, "optimize", partial(optimization.optimize, seconds=0.01))
     for flags in (["--optimize"], []):
         assert main(["predict", best(run), *small, "--model.use_ema=true", *flags]) == 0
         found.append(predictions(tmp_path / "predictions.csv"))

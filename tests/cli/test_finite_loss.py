@@ -4,7 +4,7 @@ import pytest
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from shvit_pl import ClassificationModule
-from shvit_pl.callbacks.finite_loss import _NO_STEP
+from shvit_pl.callbacks.run_identity import _NO_STEP
 from shvit_pl.modules.config import OptimConfig
 from shvit_pl.modules.optim import make_schedule
 from tests.cli.runs import content, fit, only_run
@@ -32,26 +32,26 @@ def assert_finite(checkpoint):
     assert all(tensor.isfinite().all() for tensor in tensors)
 
 
-@pytest.mark.parametrize(("step", "value"), [(2, float("nan")), (9, float("inf"))])
-def test_the_run_stops_and_names_step_rate_and_the_last_good_checkpoint(step, value, loss_at, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("step", "value", "flags", "good"),
+    [(2, float("nan"), ["--checkpoint_every_n_steps=1"], 2), (9, float("inf"), [], 8)],
+    ids=["checkpoints of steps", "of epochs"],
+)
+def test_the_run_stops_and_names_step_rate_and_the_last_good_checkpoint(
+    step, value, flags, good, loss_at, tmp_path, capsys
+):
+    """All steps after that one are as bad: the first is named."""
     loss_at(step, value)
-    assert fit(*FLAGS, "--checkpoint_every_n_steps=1") == 2
+    assert fit(*FLAGS, *flags) == 2
     run, schedule = only_run(tmp_path), make_schedule(OptimConfig(lr=8e-3, warmup_epochs=1), 16, 16, 2.0)
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert f"not a finite number at step {step} (learning rate {schedule.peak * schedule(step):.3g}" in error
     assert f"{run.relative_to(tmp_path)}/checkpoints/last.ckpt" in error
     assert "Lower --model.optim.lr" in error
-    assert content(run)["global_step"] == step  # the last whole step before
+    assert content(run)["global_step"] == good
     assert_finite(content(run))
     assert not (run / "summary.json").exists()
-
-
-def test_without_step_checkpoints_the_epochs_one_stays_and_the_first_of_bad_steps_is_named(loss_at, tmp_path, capsys):
-    loss_at(9, float("nan"))  # all steps after it are as bad
-    assert fit(*FLAGS) == 2
-    assert content(only_run(tmp_path))["global_step"] == 8
-    assert "at step 9 " in capsys.readouterr().err
 
 
 def test_the_device_is_waited_for_every_log_every_n_steps_only(monkeypatch):

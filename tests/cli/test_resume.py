@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stdout
-from io import StringIO
 
 import pytest
 import torch
@@ -17,8 +15,8 @@ from shvit_pl.callbacks.run_identity import RunSettings
 from shvit_pl.errors import UserError
 from shvit_pl.modules.config import OptimConfig
 from shvit_pl.modules.optim import make_schedule
-from shvit_pl.runs.claim import claim
 from shvit_pl.runs.folder import read_summary
+from shvit_pl.runs.writing import claim
 from tests.cli.runs import EVERYTHING, QUICK, assert_same, content, fit, metrics, only_run, stopped, weights
 
 FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=7", "--checkpoint_every_n_steps=2"]
@@ -97,39 +95,16 @@ def test_a_stopped_run_ends_with_its_own_exit_code_and_says_how_to_go_on(number,
 CUT = ["--checkpoint_every_n_steps=1", "--trainer.limit_val_batches=1", "--ckpt_path=last"]
 
 
-@pytest.fixture(scope="module")
-def begun(tmp_path_factory):
-    """What is left of a run that was to go on from nothing and was stopped in its second epoch; what it printed."""
-    root, printed = tmp_path_factory.mktemp("stopped"), StringIO()
-    with redirect_stdout(printed):
-        stopped(1, 1, *CUT, f"--trainer.default_root_dir={root}")
-    return root, printed.getvalue()
-
-
-@pytest.fixture
-def cut(begun, tmp_path):
-    """A copy of the stopped run, where the next one looks for it."""
-    shutil.copytree(begun[0], tmp_path / "runs")
-    return tmp_path / "runs" / "tiny" / "version_0"
-
-
-def test_last_looks_past_a_run_without_a_checkpoint_and_says_what_it_takes(begun, cut, capsys):
-    assert "a new one begins" in begun[1]
-    (cut.parent / "version_1").mkdir()
-    (cut / "metrics.csv").write_text("a,b\n1,2\n")  # other columns than this run's
-    assert fit(*CUT) == 0
-    assert "going on from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out
-    assert metrics(cut, "step")
-
-
 def hold(folder, held, released):
     claim(folder)
     held.set()
     released.wait()
 
 
-def test_a_run_that_is_still_going_on_is_not_resumed(cut, capsys):
-    processes = multiprocessing.get_context("fork")  # which need not import all of it again
+def test_last_is_the_newest_run_with_a_checkpoint_and_not_resumed_while_it_is_going_on(tmp_path, capsys):
+    stopped(1, 1, *CUT)
+    assert "a new one begins" in capsys.readouterr().out
+    cut, processes = only_run(tmp_path), multiprocessing.get_context("fork")  # which need not import all of it again
     held, released = processes.Event(), processes.Event()
     other = processes.Process(target=hold, args=(cut, held, released))
     other.start()
@@ -138,7 +113,11 @@ def test_a_run_that_is_still_going_on_is_not_resumed(cut, capsys):
     assert "is still going on" in capsys.readouterr().err
     released.set()
     other.join()
+    (cut.parent / "version_1").mkdir()
+    (cut / "metrics.csv").write_text("a,b\n1,2\n")  # other columns than this run's
     assert fit(*CUT) == 0
+    assert "going on from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out
+    assert metrics(cut, "step")
 
 
 WORSENING = ["--monitor=val/loss", "--checkpoint_every_n_steps=1"]

@@ -8,7 +8,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from shvit_pl import ClassificationModule
 from shvit_pl.callbacks import figures
-from shvit_pl.data.batch_transform import denormalize
+from shvit_pl.data.transforms import denormalize
 from shvit_pl.designs.cost import cost
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import cache_teacher, content, fit, metrics
@@ -29,30 +29,22 @@ def test_it_holds_exactly_these_files(folder):
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     events = {name for name in files if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
-    assert files - events == {
-        "config.yaml",
-        "summary.json",
-        "metrics.csv",
-        "checkpoints/best.ckpt",
-        "checkpoints/last.ckpt",
-        "figures/inputs.png",
-        "figures/curves.png",
-        "figures/confusion_matrix.png",
-    }
+    checkpoints = {f"checkpoints/{name}.ckpt" for name in ("best", "last")}
+    drawn = {f"figures/{name}.png" for name in ("inputs", "curves", "confusion_matrix")}
+    assert files - events - checkpoints - drawn == {"config.yaml", "summary.json", "metrics.csv"}
+    assert checkpoints | drawn < files
 
 
 def test_the_summary_says_what_happened(folder):
     summary = read_summary(folder)
     module = ClassificationModule.load_from_checkpoint(folder / summary["best_checkpoint"], map_location="cpu")
     expected = cost(module.design, 10, 64)
-    assert summary["design"]["name"] == "tiny"
-    assert tuple(summary["design"]["embed_dim"]) == module.design.embed_dim
-    assert (summary["params"], summary["macs"]) == (expected.params, expected.macs)
-    assert summary["params"] == sum(p.numel() for p in module.model.parameters())
+    assert summary.items() >= {"epochs": 2, "steps_trained": 8, "global_batch": 16, "seed": 3}.items()
+    assert summary.items() >= {"precision": "32-true", "teacher": None, "classes": DIGITS}.items()
+    assert summary.items() >= {"params": expected.params, "macs": expected.macs}.items()
+    assert expected.params == sum(p.numel() for p in module.model.parameters())
+    assert (summary["design"]["name"], tuple(summary["design"]["embed_dim"])) == ("tiny", module.design.embed_dim)
     assert (summary["dataset"]["path"], summary["dataset"]["revision"]) == ("digits", None)
-    assert summary["classes"] == DIGITS
-    assert (summary["epochs"], summary["steps_trained"], summary["global_batch"], summary["seed"]) == (2, 8, 16, 3)
-    assert (summary["precision"], summary["teacher"]) == ("32-true", None)
     names = {f"val/{name}{of}" for name in ("acc1", "acc5", "loss") for of in ("", "_ema")}
     assert set(summary["metrics"]) == names
     assert summary["wall_seconds"] > 0

@@ -11,10 +11,10 @@ from timm.data.random_erasing import RandomErasing
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.callbacks.measuring import advice
-from shvit_pl.data import datamodule
-from shvit_pl.data.batch_transform import BatchTransform, PlannedCrop, collate_planned, denormalize, erase, normalize
+from shvit_pl.callbacks.throughput import advice
+from shvit_pl.data import transforms
 from shvit_pl.data.config import DataConfig
+from shvit_pl.data.transforms import BatchTransform, PlannedCrop, collate_planned, denormalize, erase, normalize
 from shvit_pl.randomness import seed_all, seeded
 from tests.data import pictures
 
@@ -61,7 +61,7 @@ def test_training_batches_are_erased_and_mixed_by_their_keys_and_others_are_not(
 
 def test_a_steps_mixing_is_drawn_by_what_the_step_is_seeded_by(monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "4")
-    monkeypatch.setattr(datamodule, "BatchTransform", lambda *settings: lambda batch, step: step)
+    monkeypatch.setattr(transforms, "BatchTransform", lambda *settings: lambda batch, step: step)
     progress = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=9)))
     plugin = SimpleNamespace(train_step_context=None)
     data = HFImageDataModule()

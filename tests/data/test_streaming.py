@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset, Image
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.data import streaming
+from shvit_pl.data import loaders
 from shvit_pl.data.loaders import Draw
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import QUICK, assert_same, fit, needs_two_cores, only_run, stopped, weights
@@ -68,7 +68,7 @@ def test_a_pass_holds_every_image_once_and_several_workers_share_out_the_shards(
 def test_processes_share_the_stream_out(shards, stored, replicas, monkeypatch):
     seen = Counter()
     for rank in range(replicas):
-        monkeypatch.setattr(streaming, "process", lambda rank=rank: (replicas, rank))
+        monkeypatch.setattr(loaders, "process", lambda rank=rank: (replicas, rank))
         stream = streamed(shards, batch_size=2).train_dataloader().dataset
         seen.update(stream.reader.read(row, "row")["image"].sum().item() for row in stream.rows)
     assert seen == stored
@@ -78,7 +78,7 @@ def test_processes_share_the_stream_out(shards, stored, replicas, monkeypatch):
 def test_evaluation_counts_every_image_once_and_every_process_gets_as_many(shards, replicas, workers, monkeypatch):
     counted, lengths = 0, set()
     for rank in range(replicas):
-        monkeypatch.setattr(streaming, "process", lambda rank=rank: (replicas, rank))
+        monkeypatch.setattr(loaders, "process", lambda rank=rank: (replicas, rank))
         labels = torch.cat([batch["label"] for batch in streamed(shards, num_workers=workers).val_dataloader()])
         counted += int((labels >= 0).sum())
         lengths.add(len(labels))

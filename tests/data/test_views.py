@@ -8,9 +8,9 @@ from timm.data.random_erasing import RandomErasing
 
 from shvit_pl.data import loaders
 from shvit_pl.data import views as views_file
-from shvit_pl.data.batch_transform import erase_each
 from shvit_pl.data.loaders import TrainSampler
 from shvit_pl.data.mixing import decode_mix, draw_mix, encode_mix, mix_images, mix_targets
+from shvit_pl.data.transforms import erase_each
 from shvit_pl.data.views import RangeSampler, ReplaySampler, Views
 from shvit_pl.randomness import seed_cpu, seeded
 

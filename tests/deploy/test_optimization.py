@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from shvit_pl.command_line import checks
+from shvit_pl.command_line import parser
 from shvit_pl.deploy import optimize
 from shvit_pl.deploy.optimization import NotCompiledError, Recipe, compiled, recipes
 from shvit_pl.deploy.passes import fused
@@ -160,6 +160,6 @@ def test_onnx_runtime_needs_float32_and_its_extra(monkeypatch):
     model, onnx = fused(small()), next(recipe for recipe in recipes(torch.device("cpu")) if recipe.onnx)
     with pytest.raises(NotCompiledError, match=r"not in torch\.bfloat16"):
         onnx.make(model, IMAGES.bfloat16())
-    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    monkeypatch.setattr(parser, "find_spec", lambda name: None)
     with pytest.raises(NotCompiledError, match=r"pip install 'shvit-pl\[onnx\]'"):
         onnx.make(model, IMAGES)

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from shvit_pl.deploy import timing
-from shvit_pl.deploy.benchmark import measure
-from shvit_pl.deploy.benchmark.measure import officially_timed, peak_memory
+from shvit_pl.deploy import benchmark, timing
+from shvit_pl.deploy.benchmark import officially_timed, peak_memory
 from shvit_pl.deploy.timing import Rate, Traffic, Work, bytes_moved, images_per_second, peaks
 from shvit_pl.models.blocks import SelfAttention
 
@@ -28,7 +27,7 @@ def clock(monkeypatch):
         perf_counter = time
 
     clock = Clock()
-    for module in (timing, measure):
+    for module in (timing, benchmark):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

@@ -7,7 +7,7 @@ import networkx
 
 from tests.docs.pages import ROOT
 
-GROUND = {"errors", "files", "hub_errors", "randomness", "cores", "compat"}
+GROUND = {"errors", "files", "hub_errors", "randomness", "compat"}
 
 
 def test_the_picture_is_that_of_the_code():

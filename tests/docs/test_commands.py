@@ -12,7 +12,7 @@ from shvit_pl.analysis.command import STUDIES
 from shvit_pl.cli import COMMANDS
 from shvit_pl.command_line.config_files import find_config
 from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
-from shvit_pl.designs.table import DesignsOptions
+from shvit_pl.designs.command import DesignsOptions
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.push import PushOptions
 from shvit_pl.sweep.command import ReportOptions

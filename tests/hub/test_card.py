@@ -12,7 +12,7 @@ from PIL import Image
 
 from shvit_pl.cli import main
 from shvit_pl.hub.card import Target, write_card
-from shvit_pl.runs.finished_run import FinishedRun
+from shvit_pl.runs.folder import FinishedRun
 from tests.hub.runs import edit, with_design, with_summary_of
 
 REPO = "user/digits"

@@ -9,10 +9,10 @@ import pytest
 from huggingface_hub import HfApi
 
 from shvit_pl.cli import main
-from shvit_pl.hub.access import check_token
+from shvit_pl.hub.upload import check_token
 from shvit_pl.hub_errors import hub_errors
 from shvit_pl.push import PushOptions
-from shvit_pl.runs.finished_run import FinishedRun
+from shvit_pl.runs.folder import FinishedRun
 from tests.hub.runs import edit, files
 from tests.refusals import refusal, refused
 

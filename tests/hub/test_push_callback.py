@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 from jsonargparse import Namespace
 
+from shvit_pl.callbacks.summary import PushToHub
 from shvit_pl.cli import main
-from shvit_pl.hub.push_callback import PushToHub, check_push
-from shvit_pl.runs.loggers import RunTensorBoardLogger
+from shvit_pl.fit.options import check_push
+from shvit_pl.runs.writing import RunTensorBoardLogger
 from tests.cli.runs import QUICK as RUN
 from tests.cli.runs import fit, needs_two_cores, only_run
 from tests.refusals import refused
@@ -47,7 +48,6 @@ def test_a_hub_that_fails_keeps_the_run_and_names_the_command_that_pushes_it(end
     ("repo_id", "trainer", "words"),
     [
         ("digits", {}, "use user/name"),
-        (None, {}, "belongs to --push_to"),
         ("user/digits", {"logger": False}, "nothing to push"),
         ("user/digits", {"enable_checkpointing": False}, "nothing to push"),
         ("user/digits", {"fast_dev_run": True}, "nothing to push"),
@@ -56,7 +56,7 @@ def test_a_hub_that_fails_keeps_the_run_and_names_the_command_that_pushes_it(end
 def test_what_could_not_be_pushed_is_refused(repo_id, trainer, words):
     flags = Namespace(**{"logger": None, "enable_checkpointing": None, "fast_dev_run": False, **trainer})
     with refused(words):
-        check_push(repo_id, public=True, trainer=flags)
+        check_push(repo_id, flags)
 
 
 def test_the_token_is_checked_before_the_data_is_opened(hub, tmp_path, capsys, monkeypatch):

@@ -12,7 +12,7 @@ from timm.models import save_for_hf
 from shvit_pl.hub.upload import save_weights
 from shvit_pl.models import create_model
 from shvit_pl.models.open_network import open_network
-from shvit_pl.runs.finished_run import FinishedRun
+from shvit_pl.runs.folder import FinishedRun
 from tests.conftest import perturb_, refusal
 from tests.hub.runs import edit, network
 

@@ -10,7 +10,7 @@ from torch._dynamo.utils import counters
 from shvit_pl import ClassificationModule
 from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import fit
+from tests.cli.runs import fit, only_run, weights
 from tests.modules.students import batch_of
 
 MIXED = [
@@ -57,8 +57,6 @@ def test_mixing_drop_path_average_and_a_short_last_batch_compile_nothing_anew_an
     assert fit(*MIXED, "--model.compile=false") == 0
     compiled, plain = (read_summary(tmp_path / "runs" / "tiny" / f"version_{number}")["metrics"] for number in (0, 1))
     assert compiled == pytest.approx(plain, rel=1e-3)
-    checkpoint = tmp_path / "runs" / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
-    assert main(["validate", f"--ckpt_path={checkpoint}", "--model.compile=false"]) == 0
 
 
 def test_a_filled_up_batch_has_the_answers_of_its_own_images(graphs):
@@ -74,9 +72,16 @@ def test_a_filled_up_batch_has_the_answers_of_its_own_images(graphs):
 
 
 @pytest.mark.slow
-def test_the_default_backend_compiles_two_graphs_too():
+def test_the_default_backend_compiles_two_graphs_too_and_the_checkpoint_needs_no_compiler(tmp_path, capsys):
     torch._dynamo.reset()
     counters.clear()
     assert fit(*MIXED) == 0
     assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]
+    assert "CUDA" not in capsys.readouterr().err
+    run = only_run(tmp_path)
+    assert not [key for key in weights(run, "best") if "_orig_mod" in key]
+    assert main(["validate", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", "--model.compile=false"]) == 0
+    printed = capsys.readouterr().out
+    for name, value in read_summary(run)["metrics"].items():
+        assert "loss" in name or str(value)[:6] in printed

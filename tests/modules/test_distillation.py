@@ -126,34 +126,21 @@ def test_the_teacher_sees_the_mixed_and_erased_pixels_that_the_student_sees(mode
     assert max((targets > 0.02).sum(1).max() for targets in watch.targets) == 2  # mixed
 
 
-def test_the_students_first_weights_and_batches_are_the_same_with_any_teacher_and_without(teacher, tmp_path):
+def test_first_weights_and_batches_are_the_same_without_a_teacher_with_any_and_with_a_projection(teacher, tmp_path):
     other = stored(shaken("test_vit"), tmp_path / "vit.safetensors")
-    configs = [
-        DistillConfig(**teacher[1]),
-        DistillConfig("test_vit", weights=other, check=False),
-        DistillConfig(**teacher[1], objective="soft", compile=False),
-    ]
-    watches = []
-    for config in [None, *configs]:
-        L.seed_everything(5, verbose=False)
-        settings = {"design": DUAL}
-        module = ClassificationModule(**settings) if config is None else DistillationModule(distill=config, **settings)
-        watches.append(Watch())
-        train(module, 3, callbacks=[watches[-1]])
-    plain = watches[0]
-    for watch in watches[1:]:
-        assert all(torch.equal(tensor, watch.weights[key]) for key, tensor in plain.weights.items())
-        assert all(torch.equal(*both) for both in zip(plain.given, watch.given, strict=True))
-
-
-def test_a_projection_does_not_change_the_students_first_weights(teacher):
-    watches = []
-    for objective in ("soft", "feature"):
-        L.seed_everything(5, verbose=False)
-        watches.append(Watch())
-        config = DistillConfig(**teacher[1], objective=objective, heads="single" if objective == "soft" else None)
-        train(DistillationModule(distill=config, design=TINY), 1, callbacks=[watches[-1]])
-    assert all(torch.equal(tensor, watches[1].weights[key]) for key, tensor in watches[0].weights.items())
+    dual = [DistillConfig(**teacher[1]), DistillConfig("test_vit", weights=other, check=False)]
+    dual.append(DistillConfig(**teacher[1], objective="soft"))
+    for design, configs in ((DUAL, dual), (TINY, [DistillConfig(**teacher[1], objective="feature")])):
+        watches = []
+        for config in [None, *configs]:
+            L.seed_everything(5, verbose=False)
+            distilled = config and DistillationModule(distill=config, design=design)
+            watches.append(Watch())
+            train(distilled or ClassificationModule(design=design), callbacks=[watches[-1]])
+        plain, *others = watches
+        for watch in others:
+            assert all(torch.equal(tensor, watch.weights[key]) for key, tensor in plain.weights.items())
+            assert all(torch.equal(*both) for both in zip(plain.given, watch.given, strict=True))
 
 
 def test_the_teacher_is_in_no_optimizer_average_state_dict_or_checkpoint(teacher, tmp_path):
@@ -164,33 +151,26 @@ def test_the_teacher_is_in_no_optimizer_average_state_dict_or_checkpoint(teacher
     ours += [tensor for group in module.trainer.optimizers[0].param_groups for tensor in group["params"]]
     assert not theirs & set(map(id, ours))
     assert module.state_dict().keys() == plain.state_dict().keys()
-    (small, expected), (large, found) = (
-        saved(plain, tmp_path / "plain.ckpt"),
-        saved(module, tmp_path / "distilled.ckpt"),
-    )
+    small, expected = saved(plain, tmp_path / "plain.ckpt")
+    large, found = saved(module, tmp_path / "distilled.ckpt")
     assert found["state_dict"].keys() == expected["state_dict"].keys()
     assert found.keys() - expected.keys() == {"feature_projection"}
     assert len(found["optimizer_states"][0]["state"]) == len(expected["optimizer_states"][0]["state"])
     assert abs(large.stat().st_size - small.stat().st_size) < 4000
 
 
-@pytest.mark.parametrize("objective", ["hard", "feature"])
-def test_training_leaves_the_teacher_as_it_was(objective, teacher):
-    module = train(DistillationModule(distill=DistillConfig(**teacher[1], objective=objective), design=TINY))
-    network = module.train().teacher._network
-    assert not any(part.training for part in network.modules())
-    assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.parameters())
-    for key, tensor in teacher[0].state_dict().items():  # statistics of BatchNorm too
-        assert torch.equal(network.state_dict()[key], tensor), key
-
-
-@pytest.mark.parametrize("names", [None, CLASSES], ids=["of the data", "given"])
-@pytest.mark.parametrize("objective", ["hard", "feature"])
-def test_from_python_a_distillation_trains_and_comes_back_from_its_checkpoint(names, objective, teacher, tmp_path):
+@pytest.mark.parametrize(("objective", "names"), [("hard", None), ("feature", CLASSES)])
+def test_a_distillation_from_python_leaves_its_teacher_and_comes_back_from_its_checkpoint(
+    objective, names, teacher, tmp_path
+):
     config = DistillConfig(**teacher[1], objective=objective)
     settings = {"design": TINY, "class_names": names, "ema": EMA, "channels_last": False}  # auto asks the trainer
     module = train(DistillationModule(distill=config, **settings))
-    assert module.class_names == CLASSES
+    assert module.class_names == CLASSES  # of the data, if not given
+    network = module.train().teacher._network
+    assert all(parameter.grad is None for parameter in network.parameters())
+    for key, tensor in teacher[0].state_dict().items():  # statistics of BatchNorm too
+        assert torch.equal(network.state_dict()[key], tensor), key
     path, _ = saved(module, tmp_path / "run.ckpt")
     images = batch_of()["image"]
     for kind in (DistillationModule, ClassificationModule):
@@ -198,10 +178,12 @@ def test_from_python_a_distillation_trains_and_comes_back_from_its_checkpoint(na
         assert getattr(again, "teacher", None) is None
         assert torch.equal(again.eval()(images), module.eval()(images))
     assert DistillationModule.load_from_checkpoint(path).config.distill == config
-    single = create_model("tiny", num_classes=10)
-    report = load_weights(single, path)
-    assert not report.reinitialized
-    torch.testing.assert_close(single.eval()(images), module(images))
+    for averaged, network in ((False, module), (True, module.ema.module)):  # into a model of one head
+        single = create_model("tiny", num_classes=10)
+        report = load_weights(single, path, averaged=averaged)
+        assert not report.reinitialized
+        assert not {key for key in report.unexpected if not key.startswith("head_dist")}
+        torch.testing.assert_close(single.eval()(images), network.eval()(images))
 
 
 def test_a_projection_learns_with_the_student_and_comes_back_when_a_run_goes_on(teacher, tmp_path):

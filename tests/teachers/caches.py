@@ -9,8 +9,7 @@ import torch
 from shvit_pl import HFImageDataModule
 from shvit_pl.modules.classification import make_mixup
 from shvit_pl.modules.config import MixConfig
-from shvit_pl.teachers.cache import TeacherCacher
-from shvit_pl.teachers.cache_manifest import plan
+from shvit_pl.teachers.cache import TeacherCacher, plan
 from shvit_pl.teachers.config import DistillConfig
 
 MIX = MixConfig(mixup=0.8, cutmix=1.0)

@@ -11,12 +11,14 @@ import datasets
 import pytest
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.errors import UserError
 from shvit_pl.modules.config import MixConfig
-from shvit_pl.teachers.cache import TeacherCache, begin, missing
-from shvit_pl.teachers.cache_manifest import plan
+from shvit_pl.teachers.cache import TeacherCache, begin, missing, plan
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.teacher import identity_of
+from tests.conftest import refusal
 from tests.data.pictures import encoded, photo
 from tests.teachers.caches import CONFIG, ask, network, opened, planned
+from tests.teachers.makers import TEN, shaken, stored
 
 
 def in_a_process(script, **environment):
@@ -50,7 +52,7 @@ def test_an_interrupted_cache_is_refused_then_completed_as_if_it_had_not_been(ca
         ask(interrupted, folder, data, manifest)
     left = missing(folder, manifest)
     assert 0 < len(left) < len(manifest.shards)
-    with pytest.raises(UserError, match=f"not whole, {len(manifest.shards) - len(left)} of {len(manifest.shards)}"):
+    with refusal(f"not whole, {len(manifest.shards) - len(left)} of {len(manifest.shards)}"):
         TeacherCache(folder, planned(data))
     (folder / f"{left[0].name}.partial").mkdir()
     (folder / f"{left[0].name}.partial" / "half.arrow").write_bytes(b"of a killed process")
@@ -75,7 +77,7 @@ def test_a_damaged_shard_is_written_anew(damage, cache, tmp_path):
         for source, target in ((first, folder / "kept"), (last, first), (folder / "kept", last)):
             source.rename(target)
     assert missing(folder, cache[1])
-    with pytest.raises(UserError, match="not whole"):
+    with refusal("not whole"):
         TeacherCache(folder, planned(opened()))
     ask(net, folder, opened(), begin(folder, planned(opened())))
     assert files_of(folder) == files_of(cache[0])
@@ -94,25 +96,24 @@ def test_a_stale_cache_is_refused_and_what_differs_is_named(cache):
         (planned(data, replace(CONFIG, views=3)), "model.distill.views 2 there, 3 here"),
     ):
         for refused in (TeacherCache, begin):
-            with pytest.raises(UserError, match="cache-teacher") as error:
+            with refusal("cache-teacher", difference):
                 refused(cache[0], other)
-            assert difference in str(error.value)
 
 
 def test_what_is_no_cache_is_refused(cache, tmp_path):
     wanted = planned(opened())
-    with pytest.raises(UserError, match="no such folder"):
+    with refusal("no such folder"):
         TeacherCache(tmp_path / "nowhere", wanted)
     (tmp_path / "notes.txt").write_text("mine")
     for refused in (TeacherCache, begin):
-        with pytest.raises(UserError, match="no cache"):
+        with refusal("no cache"):
             refused(tmp_path, wanted)
     whole = (cache[0] / "manifest.json").read_text()
     changed = whole.replace(f'"views": {cache[1].views},', '"views": 1,')
     assert changed != whole
     for manifest in ('{"name": "of a web page"}', changed):
         (tmp_path / "manifest.json").write_text(manifest)
-        with pytest.raises(UserError, match=r"manifest\.json can't be read"):
+        with refusal("manifest.json can't be read"):
             TeacherCache(tmp_path, wanted)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
@@ -141,10 +142,19 @@ ask(network(), {str(folder)!r}, data, begin({str(folder)!r}, planned(data)))
 
 
 @pytest.mark.slow
-def test_the_settings_are_the_same_in_every_process():
-    script = "from tests.teachers.caches import opened, planned; print(planned(opened()).settings)"
-    there = in_a_process(script, PYTHONHASHSEED="5").stdout.splitlines()[-1]
-    assert there == str(planned(opened()).settings)
+def test_settings_and_the_teachers_identity_are_the_same_in_every_process(tmp_path):
+    weights = stored(shaken("test_resnet"), tmp_path / "resnet.safetensors")
+    config = DistillConfig("test_resnet", weights=weights, class_map={name: n for n, name in enumerate(TEN)})
+    script = f"""
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.teacher import identity_of
+print(identity_of({config!r}))
+from tests.teachers.caches import opened, planned
+print(planned(opened()).settings)
+"""
+    there = in_a_process(script, PYTHONHASHSEED="5").stdout.splitlines()
+    assert there[0] == str(identity_of(config))
+    assert there[-1] == str(planned(opened()).settings)
 
 
 def folder_of_images(folder, changed=None):

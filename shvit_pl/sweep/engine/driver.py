@@ -16,7 +16,7 @@ from pathlib import Path
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from shvit_pl.cores import cores_of_process
+from shvit_pl.compat import cores_of_process
 from shvit_pl.errors import one_line
 from shvit_pl.runs.folder import finished_run, read_curves, read_summary
 from shvit_pl.sweep.engine.reading import Place, Status, read_status

@@ -10,9 +10,9 @@ from statistics import mean
 
 from optuna.trial import FrozenTrial, TrialState
 
-from shvit_pl.command_line.checks import check_writable
 from shvit_pl.errors import UserError
-from shvit_pl.runs.folder import CONFIG, newest_run, read_curves
+from shvit_pl.files import check_writable
+from shvit_pl.runs.folder import CONFIG, newest_runs, read_curves
 from shvit_pl.sweep.engine.storage import JOURNAL, hide_password, open_storage
 from shvit_pl.sweep.engine.sweep_study import COMMAND, CURVES, DONE, ERROR, RUN, SPEED, SUMMARY, SweepStudy, is_fault
 from shvit_pl.sweep.plan.definition import RUNS, SWEEP, Definition, Direction, Point, read_record
@@ -203,7 +203,8 @@ def read_results(study: SweepStudy, definition: Definition, folder: Path) -> Res
         if trial is None:
             runs[point.cell].append(Run(point.seed, "waiting", None, {}, None, ""))
             continue
-        attrs, state, newest = trial.user_attrs, _STATES[trial.state], newest_run(folder / RUNS / key)
+        attrs, state = trial.user_attrs, _STATES[trial.state]
+        newest = next(iter(newest_runs(folder / RUNS / key)), None)
         curves = attrs.get(CURVES) or (read_curves(newest) if newest is not None else {})
         where = attrs.get(RUN) or (str(newest.relative_to(folder)) if newest is not None else None)
         error = attrs.get(ERROR) if state == "failed" else None

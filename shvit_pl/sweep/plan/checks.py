@@ -8,7 +8,7 @@ from typing import NamedTuple
 from shvit_pl.command_line.parser import SECTIONS, nearest_option
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.fit.check import FitCheck, Planned
-from shvit_pl.runs.metrics import EMA, MONITORS
+from shvit_pl.runs.folder import EMA, MONITORS
 from shvit_pl.sweep.options import own_flags
 from shvit_pl.sweep.plan.definition import Definition, as_flags, short_names
 from shvit_pl.sweep.plan.sweep_file import IN_FILE, SweepFile, examples

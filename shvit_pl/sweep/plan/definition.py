@@ -18,7 +18,7 @@ import yaml
 from shvit_pl.command_line.config_files import read_config
 from shvit_pl.errors import UserError
 from shvit_pl.files import write_whole
-from shvit_pl.runs.metrics import MONITORS
+from shvit_pl.runs.folder import MONITORS
 
 Kind = Literal["grid", "list", "search"]
 Direction = Literal["min", "max"]

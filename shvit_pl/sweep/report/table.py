@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shvit_pl.designs.published import PaperRow, paper_row
 from shvit_pl.display.words import shown
-from shvit_pl.runs.metrics import EMA
+from shvit_pl.runs.folder import EMA
 from shvit_pl.sweep.plan.definition import Direction, short_names, value_of
 from shvit_pl.sweep.results import Cell, Results, Run
 

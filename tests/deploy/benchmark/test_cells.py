@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shvit_pl.deploy.benchmark.cells import Cell, TrainStep, deployed, inference_call, official_call
+from shvit_pl.deploy.benchmark import Cell, TrainStep, deployed, inference_call, official_call
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
 from shvit_pl.models.open_network import OpenedNetwork, open_network

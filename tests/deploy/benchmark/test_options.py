@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shvit_pl.deploy.benchmark.cells import plan
+from shvit_pl.deploy.benchmark import plan
 from shvit_pl.deploy.measuring import chosen_device
 from shvit_pl.errors import UserError
 from tests.deploy.benchmark.small import options

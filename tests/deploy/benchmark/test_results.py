@@ -8,9 +8,18 @@ from pathlib import Path
 import pytest
 import timm
 
-from shvit_pl.deploy.benchmark.accuracy import IMAGENET, PEERS, draw, known_accuracy
-from shvit_pl.deploy.benchmark.cells import plan
-from shvit_pl.deploy.benchmark.results import ENVIRONMENT, TABLE, check_output, ratio, read_earlier
+from shvit_pl.deploy.benchmark import plan
+from shvit_pl.deploy.benchmark_report import (
+    ENVIRONMENT,
+    IMAGENET,
+    PEERS,
+    TABLE,
+    check_output,
+    draw,
+    known_accuracy,
+    ratio,
+    read_earlier,
+)
 from shvit_pl.deploy.measuring import write_results
 from shvit_pl.models.open_network import open_network
 from tests.deploy.benchmark.small import options

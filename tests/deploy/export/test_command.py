@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from shvit_pl.cli import main
-from shvit_pl.deploy.export.export import difference
+from shvit_pl.deploy.export import difference
 from shvit_pl.deploy.options import FORMATS
 from shvit_pl.models.open_network import open_network
 from tests.deploy.export.conftest import pictures, read_metadata
@@ -97,8 +97,8 @@ def test_the_help_of_export_and_benchmark_and_a_missing_extra_wait_for_no_torch(
     code = """
 import sys
 from shvit_pl.cli import main
-from shvit_pl.command_line import checks
-checks.find_spec = lambda name: None
+from shvit_pl.command_line import parser
+parser.find_spec = lambda name: None
 assert main(["export", "--help"]) == main(["benchmark", "--help"]) == 0
 assert main(["export", "tiny", "--format=onnx"]) == 2
 assert "torch" not in sys.modules

@@ -8,7 +8,7 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from shvit_pl.cli import main
-from shvit_pl.deploy.export.export import Graph
+from shvit_pl.deploy.export import Graph
 from shvit_pl.deploy.options import FORMATS
 from shvit_pl.deploy.passes import fused
 from shvit_pl.models import create_model

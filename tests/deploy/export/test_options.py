@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shvit_pl.command_line import checks
+from shvit_pl.command_line import parser
 from shvit_pl.command_line.parser import read_options
 from shvit_pl.deploy.options import ExportOptions
 from shvit_pl.errors import UserError
@@ -69,7 +69,7 @@ def test_the_command_answers_in_one_line_and_writes_nothing(flags, message, caps
     ("format_", "packages"), [("onnx", "onnx, onnxruntime, onnxscript"), ("coreml", "coremltools"), ("executorch",) * 2]
 )
 def test_each_format_names_its_extra(format_, packages, monkeypatch, capsys):
-    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    monkeypatch.setattr(parser, "find_spec", lambda name: None)
     message = f"--format {format_} needs {packages}, of an extra: pip install 'shvit-pl[{format_}]'"
     assert message in refusal(capsys, "export", "tiny", "--format", format_)
 

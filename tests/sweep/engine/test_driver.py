@@ -1,6 +1,6 @@
 """Runs get their share of the machine."""
 
-from shvit_pl.cores import cores_of_process
+from shvit_pl.compat import cores_of_process
 
 
 def test_gpus_go_round_and_cores_are_shared(sweep, monkeypatch):

@@ -1,20 +1,15 @@
-"""The images per second of a training, its waits for data, and the most memory that it held."""
+"""The images per second of a training, and its waits for data."""
 
-import sys
 import time
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning as L
 import torch
 
-from shvit_pl.cores import cores_of_process
+from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import EMBEDDED, DataConfig
 
 _Callback = TypeVar("_Callback", bound=L.Callback)
-
-
 _WARN_ABOVE = 0.2  # share of the time
 
 
@@ -142,24 +137,3 @@ def advice(share: float, config: DataConfig, workers: int, device: str, devices:
         lighter.append(f"store images no larger than about {2 * config.side} pixels a side")
     others = f" Else: {'; '.join(lighter)}." if lighter else ""
     return f"data wait: {share:.0%} of the time {who} waited for images. {where}{others}"
-
-
-def reset_peak_memory(device: torch.device) -> None:
-    """Reset the peak of a GPU; that of a process can't be reset."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_memory(device: torch.device) -> tuple[float | None, str]:
-    """Return the peak memory in MB (10**6 bytes; None where the system has no count), and where it was held."""
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 1e6, 1), "allocated on the GPU"
-    status, peak = Path("/proc/self/status"), None
-    if status.is_file():  # on Linux, getrusage would begin with the peak of the process that started this one
-        peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        peak = int(peaks[0]) * 1024 if peaks else None
-    elif find_spec("resource") is not None:  # Windows has none
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return None if peak is None else round(peak / 1e6, 1), "resident in the process"

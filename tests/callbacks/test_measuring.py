@@ -1,18 +1,23 @@
-"""A run says which share of its time it waits for images, and above a fifth what to change."""
+"""What a run measures of itself: the share of its time that it waits for images, and its peak memory."""
 
-import csv
+import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
-from shvit_pl.callbacks.measuring import advice
-from shvit_pl.cores import cores_of_process
+from shvit_pl.callbacks.summary import peak_memory
+from shvit_pl.callbacks.throughput import advice
+from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.dataset import RowReader
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import fit
+from tests.cli.runs import fit, metrics, only_run
 
 LOADING = DataConfig(path="photos")
 LONGER = "--trainer.limit_train_batches=6"
@@ -28,16 +33,11 @@ def slow(monkeypatch, kind, method, seconds):
     monkeypatch.setattr(kind, method, slowly)
 
 
-def logged(folder):
-    rows = list(csv.DictReader((folder / "metrics.csv").open()))
-    return [float(row["train/data_wait"]) for row in rows if row.get("train/data_wait")]
-
-
 def test_a_slow_decoder_is_waited_for_and_the_run_says_so(monkeypatch, tmp_path, capsys):
     slow(monkeypatch, RowReader, "read", 0.03)  # half a second for a batch
     assert fit(LONGER) == 0
-    folder = tmp_path / "runs" / "tiny" / "version_0"
-    shares = [read_summary(folder)["data_wait"], *logged(folder)]
+    folder = only_run(tmp_path)
+    shares = [read_summary(folder)["data_wait"], *map(float, metrics(folder, "train/data_wait"))]
     assert len(shares) == 1 + 2
     assert all(0.5 < share < 1 for share in shares)
     out = capsys.readouterr().out
@@ -50,14 +50,14 @@ def test_a_slow_network_and_a_slow_validation_are_no_waiting(monkeypatch, tmp_pa
     slow(monkeypatch, ClassificationModule, "validation_step", 0.3)
     validating = ["--trainer.val_check_interval=2", "--trainer.limit_val_batches=2"]
     assert fit(LONGER, "--trainer.max_epochs=1", *validating) == 0
-    share = read_summary(tmp_path / "runs" / "tiny" / "version_0")["data_wait"]
+    share = read_summary(only_run(tmp_path))["data_wait"]
     assert 0 < share < 0.2
     assert "waited for images" not in capsys.readouterr().out
 
 
 def test_a_run_of_one_step_knows_nothing_of_it(tmp_path):
     assert fit("--trainer.max_steps=1") == 0
-    assert read_summary(tmp_path / "runs" / "tiny" / "version_0")["data_wait"] is None
+    assert read_summary(only_run(tmp_path))["data_wait"] is None
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,26 @@ def test_the_advice_is_of_the_runs_own_settings(device, workers, devices, said):
     assert "about 448 pixels a side" in line
     assert "--data.auto_augment" not in line
     assert "--data.auto_augment null" in advice(0.43, replace(LOADING, auto_augment="3a"), workers, device, devices)
+
+
+CHILD = """
+import json, numpy, torch
+from shvit_pl.callbacks.summary import peak_memory
+device = torch.device("cpu")
+before, _ = peak_memory(device)
+numpy.ones(300_000_000, numpy.uint8)  # held for a moment
+print(json.dumps([before, *peak_memory(device)]))
+"""
+
+
+@pytest.mark.slow  # the child imports everything
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the system may count differently")
+def test_it_is_the_processes_own_peak_and_not_its_parents():
+    held = np.ones(400_000_000, np.uint8)
+    child = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
+    before, after, of_what = json.loads(child.stdout)
+    assert of_what == "resident in the process"
+    assert 290 < after - before < 310
+    parents, _ = peak_memory(torch.device("cpu"))
+    assert len(held) / 1e6 < parents
+    assert before < parents - 200

@@ -1,10 +1,12 @@
-"""One export: converted under a temporary name, run, compared, and only then put in its place."""
+"""One export: converted under a temporary name, run, compared, perhaps quantized, and only then put in its place."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,13 +15,12 @@ from torch import Tensor, nn
 from shvit_pl import __version__
 from shvit_pl.command_line.quiet import silenced
 from shvit_pl.data.config import EMBEDDED
-from shvit_pl.deploy.export import int8
+from shvit_pl.deploy import formats, measuring, passes, timing
 from shvit_pl.deploy.images import RealImages, in_batches
-from shvit_pl.deploy.measuring import torch_dtype
 from shvit_pl.deploy.options import ExportOptions
-from shvit_pl.deploy.passes import check_size, fused
+from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.files import replacing, size
+from shvit_pl.files import remove, replacing, size
 from shvit_pl.models.open_network import OpenedNetwork
 
 _COMPARED = 64  # images
@@ -95,7 +96,7 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
             written then.
     """
     opened = replace(opened, image_size=options.image_size or opened.image_size)
-    check_size(opened, opened.image_size)
+    passes.check_size(opened, opened.image_size)
     if options.int8 and opened.fresh:
         raise UserError(
             f"--int8: the weights of {opened.name!r} are fresh, so its accuracy means nothing; give a run folder, a "
@@ -108,7 +109,7 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
         verified = f"saved, not run: {options.spec.runs_as} runs on macOS only"
         if options.spec.runs_here:
             verified = _verify(opened, options, images, partial)
-        measured = int8.replace_by_int8(opened, options, partial) if options.int8 else []
+        measured = replace_by_int8(opened, options, partial) if options.int8 else []
         with silenced():
             details = options.spec.load_module().describe(partial)
     print()
@@ -137,9 +138,9 @@ def _convert(opened: OpenedNetwork, options: ExportOptions, images: RealImages, 
     elif options.spec.dynamic:
         arguments = {"dynamic": options.batch is None, **({"opset": options.opset} if options.opset else {})}
     # CoreML's converter chooses the precision itself
-    dtype = torch.float32 if options.format == "coreml" else torch_dtype(options.graph_dtype)
+    dtype = torch.float32 if options.format == "coreml" else measuring.torch_dtype(options.graph_dtype)
     (example,) = in_batches(images.validation(2)[0], [options.batch or 2])
-    graph = _graph(opened, options, fused(opened.model), dtype)
+    graph = _graph(opened, options, passes.fused(opened.model), dtype)
     with _converter_errors("the converter can't write this network", options):
         options.spec.load_module().save(graph, example, path, _metadata(opened, options), **arguments)
 
@@ -211,3 +212,90 @@ def _report(opened: OpenedNetwork, options: ExportOptions, details: Sequence[str
     yield "output", f"{'probabilities' if options.softmax else 'logits'}; {labels}"
     for line in details:
         yield "", line
+
+
+_CALIBRATION = 128  # images
+# Convolutions are nearly all of the work. Attention's products, GroupNorm, softmax and the classifier stay in float:
+# they are little work, and rounding costs them most.
+_QUANTIZED = ["Conv"]
+_BATCH = 8  # images, when speed is measured
+_MAX_IMAGES = 1000  # of validation
+_TOLERANCE = 1.0  # points of top-1
+
+
+def replace_by_int8(opened: OpenedNetwork, options: ExportOptions, path: Path) -> list[str]:
+    """Replace a verified `.onnx` file by its int8 version; return lines about accuracy and speed.
+
+    Raises:
+        UserError: when it costs more than `--int8_tolerance`, or the images are not of the network's classes.
+    """
+    images = RealImages(opened, opened.image_size, options.data, normalized=not options.normalize)
+    if not images.known:
+        raise UserError(
+            f"--int8: the classes of {images.path!r} are not those of {opened.name!r}, so top-1 means nothing; give "
+            "its dataset by --data."
+        )
+    print(f"quantizing with {_CALIBRATION} training images of {images.path}", flush=True)
+    new = path.with_name(f"{path.stem}_int8{path.suffix}")
+    try:
+        with silenced():
+            _quantize(path, new, images.training(_CALIBRATION))
+        lines = _compared(path, new, images, options)
+        new.replace(path)
+    finally:
+        remove(new)
+    return lines
+
+
+def _quantize(source: Path, path: Path, images: Iterable[Tensor]) -> None:
+    """Write an int8 version of an `.onnx` file: weights per channel, activations calibrated with `(1, 3, S, S)`."""
+    import onnx
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    batches = ({"images": batch.numpy()} for batch in images)
+    reader: Any = SimpleNamespace(get_next=lambda: next(batches, None))
+    with TemporaryDirectory(prefix="shvit_pl_int8_") as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            path,
+            reader,
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_QUANTIZED,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    model.metadata_props.extend(onnx.load(source).metadata_props)
+    model.metadata_props.add(key="quantized", value="int8: convolutions")
+    onnx.save(model, path)
+
+
+@torch.inference_mode()
+def _compared(before: Path, after: Path, images: RealImages, options: ExportOptions) -> list[str]:
+    """Return lines about accuracy, agreement and speed; raise `UserError` where int8 costs too much."""
+    networks = [formats.OnnxNetwork(before), formats.OnnxNetwork(after)]
+    pictures, labels = images.validation(_MAX_IMAGES)
+    batch, number = options.batch or _BATCH, len(pictures)
+    batches = in_batches(pictures, [batch] * -(-number // batch))
+    classes = [torch.cat([network(part).argmax(-1) for part in batches])[:number] for network in networks]
+    old, new = (100 * (predicted == labels).float().mean().item() for predicted in classes)
+    agreeing = int((classes[0] == classes[1]).sum())
+    allowed = _TOLERANCE if options.int8_tolerance is None else options.int8_tolerance
+    if old - new > allowed:
+        raise UserError(
+            f"--int8: top-1 falls from {old:.2f} to {new:.2f} % on {number} validation images of {images.path} "
+            f"(allowed are {allowed:g} points, by --int8_tolerance). Nothing was written to {str(options.path)!r}."
+        )
+    rates = timing.images_per_second(dict(enumerate(networks)), batches[0], rounds=5)
+    return [
+        f"int8: top-1 {new:.2f} % (float {old:.2f} %) on {number} validation images of {images.path}; the same class "
+        f"on {agreeing}",
+        f"int8: {rates[1].median:.0f} images/s (float {rates[0].median:.0f}), {size(after) / 1e6:.1f} MB (float "
+        f"{size(before) / 1e6:.1f}); batches of {batch}, {counted(torch.get_num_threads(), 'thread')}, "
+        f"{measuring.processor()}",
+    ]

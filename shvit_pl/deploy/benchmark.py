@@ -1,0 +1,377 @@
+"""A benchmark's cells: which networks in which ways, in groups that are compared; each built, and measured in turns."""
+
+import gc
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from typing import Any, Literal
+
+import torch
+from rich.progress import TextColumn
+from timm.loss import SoftTargetCrossEntropy
+from timm.utils import ModelEmaV3, adaptive_clip_grad
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from shvit_pl.compat import allocations, limited_recompiles
+from shvit_pl.deploy import formats, measuring, optimization, passes, timing
+from shvit_pl.deploy.options import PAPER_BATCH, BenchmarkOptions
+from shvit_pl.designs.cost import Cost, cost
+from shvit_pl.display.terminal import Bars
+from shvit_pl.errors import UserError
+from shvit_pl.models import SHViT
+from shvit_pl.models.open_network import OpenedNetwork
+from shvit_pl.modules import optim
+from shvit_pl.modules.classification import make_mixup
+from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
+
+ONNX = "onnx"
+_COMPILE_MODE = {"compiled": None, "optimized": None}  # of torch.compile; the other modes have its names
+# of the paper's training
+_MIX = MixConfig(mixup=0.8, cutmix=1.0)
+_EMA = EmaConfig(decay=0.99996, warmup_power=0.0)
+_SMOOTHING, _WEIGHT_DECAY, _CLIP = 0.1, 0.025, 0.02
+_STEPS, _EPOCHS = 1000, 300.0  # of the schedule; every step has the learning rate of its first
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the table."""
+
+    model: str
+    """The network's name as it was given."""
+    runtime: str
+    """The program that computes: torch or onnx."""
+    mode: str
+    """The way to run torch; empty for onnx."""
+    dtype: str
+    """The number type."""
+    batch_size: int
+    """Images per batch."""
+    image_size: int
+    """Side of the images in pixels."""
+    image_size_asked: int | Literal["own"] = "own"
+    """The side asked for; cells of the same one, and of the same batch size, are compared."""
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.mode or self.runtime}, {self.dtype}, batch {self.batch_size}, {self.image_size} px"
+
+
+Group = tuple[Cell, ...]  # measured in turns, and compared
+
+
+def plan(options: BenchmarkOptions, sizes: Mapping[str, int], device: str) -> list[Group]:
+    """Return the groups of a benchmark's cells, some of which may fail when they are built.
+
+    Args:
+        options: The flags.
+        sizes: Own image size of each model.
+        device: Type of the device.
+    """
+    official = ("fp16 autocast" if device == "cuda" and not options.train else "fp32",)
+    ways = []  # runtime, mode and dtype
+    for runtime in options.runtime:
+        if runtime == ONNX:
+            ways.append((ONNX, "", "fp32"))
+        else:
+            by_mode = {mode: official if mode == "official" else options.dtypes for mode in options.modes}
+            ways += [("torch", mode, dtype) for mode, dtypes in by_mode.items() for dtype in dtypes]
+    return [
+        tuple(Cell(name, *way, batch, size or sizes[name], size or "own") for name in options.models for way in ways)
+        for batch in options.batch_size or (PAPER_BATCH[device],)
+        for size in options.image_size or (None,)
+    ]
+
+
+def deployed(opened: OpenedNetwork, pixels: int) -> tuple[nn.Module, Cost]:
+    """Return the fused network on the CPU, and its cost: of ours in closed form, BatchNorm not fused, else counted."""
+    model = passes.fused(passes.at_size(opened, pixels))
+    if isinstance(opened.model, SHViT):
+        return model, cost(opened.model.design, opened.model.num_classes, pixels)
+    counter: Any = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model(torch.zeros(1, 3, pixels, pixels))
+    return model, Cost(sum(parameter.numel() for parameter in model.parameters()), counter.get_total_flops() // 2)
+
+
+def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
+    """Return a call that makes a forward pass of a cell and returns the logits `(B, classes)`.
+
+    Args:
+        cell: The way to run the network.
+        model: In evaluation mode, fused, on the CPU; it stays as it is.
+        images: A batch `(B, 3, S, S)` in float32 and NCHW, on the device.
+    """
+    if cell.runtime == ONNX:
+        session, batch = formats.onnx_network(model, images), images.cpu()
+        return lambda: session(batch)
+    if cell.mode == "official":
+        return official_call(model, images)
+    images = images.to(measuring.torch_dtype(cell.dtype), memory_format=torch.channels_last)
+    network: Any = deepcopy(model).to(images.device)
+    if cell.mode == "optimized":
+        network = optimization.optimize(network, images, images.dtype)
+    else:
+        network = network.to(images.dtype).to(memory_format=torch.channels_last)
+        if cell.mode != "eager":
+            network = optimization.compiled(network, images, _COMPILE_MODE.get(cell.mode, cell.mode))
+    if isinstance(network, optimization.Optimized):
+        images = images.contiguous(memory_format=network.layout)
+
+    @torch.inference_mode()
+    def call() -> Tensor:
+        return network(images)
+
+    return call
+
+
+def official_call(model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
+    """Return a call of the network as `speed_test.py` of the official code runs it (github.com/ysj9909/SHViT).
+
+    It is traced and takes NCHW images: on a GPU under fp16 autocast, on a CPU in fp32. The arguments are those of
+    `inference_call`.
+    """
+    device = images.device
+    with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # tracing is deprecated, but the official way
+        network: Any = torch.jit.trace(deepcopy(model).to(device), images)  # type: ignore[no-untyped-call]
+
+    def call() -> Tensor:
+        with torch.no_grad(), torch.autocast("cuda", torch.float16, enabled=device.type == "cuda"):
+            return network(images)
+
+    return call
+
+
+class TrainStep:
+    """A whole training step per call: Mixup or CutMix, forward, backward, adaptive clipping, AdamW, moving average.
+
+    `official` trains as the official `engine.py`: float32 in NCHW, tensor by tensor, the loss read in every step.
+    `optimized` trains as `fit`: channels-last, compiled, with optimizer, clipping and average of all tensors at once.
+    The other modes train as timm's script with its best flags: channels-last, its clipping and its average.
+
+    Args:
+        cell: The way to train; bf16 is autocast.
+        model: The network, not fused, on the CPU; it is trained in place.
+        images: A batch `(B, 3, S, S)` in float32 and NCHW, on the device.
+
+    Raises:
+        UserError: for a batch that can't be mixed.
+    """
+
+    def __init__(self, cell: Cell, model: nn.Module, images: Tensor) -> None:
+        if len(images) % 2:
+            raise UserError("Mixup and CutMix mix images in pairs, so the batch must be even")
+        self.is_official = cell.mode == "official"
+        self.is_ours = cell.mode == "optimized"
+        self.is_bf16 = cell.dtype == "bf16"
+        layout = torch.contiguous_format if self.is_official else torch.channels_last
+        self.images = images.to(memory_format=layout)
+        self.model = model.train().to(images.device).to(memory_format=layout)
+        self.network: Any = self.model
+        if cell.mode not in ("official", "eager"):
+            self.network = torch.compile(self.model, dynamic=False, mode=_COMPILE_MODE.get(cell.mode, cell.mode))
+        classes = int(getattr(model, "num_classes"))  # noqa: B009 (a module's attributes are typed as tensors)
+        self.labels = torch.randint(classes, (len(images),), device=images.device)
+        self.mixup = make_mixup(_MIX, classes, _SMOOTHING)
+        self.criterion = SoftTargetCrossEntropy()
+        config = OptimConfig(name="adamw", options={"foreach": False} if self.is_official else {})
+        schedule = optim.make_schedule(config, len(images), _STEPS, _EPOCHS)
+        self.optimizer = optim.make_optimizer(self.model, config, schedule, _WEIGHT_DECAY, fused=self.is_ours)[0]
+        own = optim.make_average(_EMA, self.model) if self.is_ours else None
+        self.ema = own or ModelEmaV3(self.model, decay=_EMA.decay, foreach=not self.is_official)
+        self.scaler = torch.amp.GradScaler(enabled=self.is_official and images.device.type == "cuda")
+
+    def __call__(self) -> Tensor:
+        """Make one step; return the loss, a scalar."""
+        assert self.mixup is not None
+        images, targets = self.mixup(self.images.clone(), self.labels)  # mixed in place
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.is_bf16):
+            logits = self.network(images)
+        loss: Tensor = self.criterion(logits.float(), targets)
+        if self.is_official:
+            loss.item()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        clip = optim.clip_adaptively if self.is_ours else adaptive_clip_grad
+        clip(self.model.parameters(), clip_factor=_CLIP)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.ema.update(self.model)
+        return loss.detach()
+
+
+PEAK_OF = {
+    "cuda": "allocated on the GPU for the network and one call, with its CUDA graph; without images and other networks",
+    "cpu": "allocated by torch in one call; without weights, images and the libraries' own buffers",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measured cell."""
+
+    cell: Cell
+    """The cell that was measured."""
+    rate: timing.Rate
+    """Images per second in every block."""
+    ratio: float
+    """The median over the median of the group's first cell."""
+    memory: int | None
+    """Peak memory in bytes, as in `PEAK_OF`; None where the device has no such number."""
+    cost: Cost
+    """Parameters and MACs."""
+
+
+def measure(
+    groups: Sequence[Group], opened: Mapping[str, OpenedNetwork], options: BenchmarkOptions, device: torch.device
+) -> tuple[list[Measured], dict[str, str]]:
+    """Measure all groups, one after the other, with a progress bar.
+
+    Returns:
+        The measured cells, and the reasons why others could not be measured, by cell or network.
+
+    Raises:
+        UserError: where no cell could be measured.
+    """
+    builder, measured = _Builder(opened, device, options.train), list[Measured]()
+    with _Steps(groups, options.rounds) as steps:
+        for group in groups:
+            try:
+                measured += _measure_group(group, builder, options, steps)
+            finally:
+                builder.images.cache_clear()
+                torch.compiler.reset()  # frees compiled networks
+                gc.collect()
+    if not measured:
+        what, reason = next(iter(builder.skipped.items()))
+        raise UserError(f"nothing could be measured: {what}: {reason}")
+    return measured, builder.skipped
+
+
+class _Steps(Bars):
+    """A progress bar of everything that is built and measured."""
+
+    def __init__(self, groups: Sequence[Group], rounds: int) -> None:
+        super().__init__(TextColumn("{task.fields[now]}"))
+        self.total = sum(map(len, groups)) * (1 + rounds)
+        self._bar = self._bars.add_task("benchmark", total=self.total, now="")
+
+    def step(self, what: str, *_: int) -> None:
+        """Advance by one step, in which something is built or measured."""
+        self._bars.update(self._bar, advance=1, now=what, total=self.total)
+
+
+def _measure_group(group: Group, builder: "_Builder", options: BenchmarkOptions, steps: _Steps) -> list[Measured]:
+    built: dict[Cell, tuple[timing.Work, int | None]] = {}
+    with limited_recompiles(len(group) + 8):  # else torch runs further networks eagerly, and only warns
+        for cell in group:
+            steps.begins(f"building {cell}")
+            steps.step(f"building {cell}")
+            what = f"{cell.model}, {cell.image_size} px"  # a refusal of the network is printed once
+            try:
+                builder.deployed(cell.model, cell.image_size)
+                what = str(cell)
+                built[cell] = builder.build(cell)
+            except Exception as error:  # networks, compilers and devices have errors of their own
+                if builder.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                if what not in builder.skipped:
+                    steps.say(f"skipped: {what}: {measuring.short_reason(error)}")
+                builder.skipped[what] = measuring.short_reason(error)
+        steps.total -= (len(group) - len(built)) * options.rounds
+        if options.protocol == "interleaved":
+            all_work = {cell: work for cell, (work, _) in built.items()}
+            rates = timing.side_by_side(all_work, options.rounds, options.block_seconds, steps.step)
+        else:
+            rates = {}
+            for cell, (work, _) in built.items():
+                steps.step(f"measuring {cell}")
+                rates[cell] = officially_timed(work, options.warm_up_seconds, options.block_seconds)
+    first = next(iter(rates.values())).median if rates else 1.0
+    return [
+        Measured(cell, rate, rate.median / first, built[cell][1], builder.deployed(cell.model, cell.image_size)[1])
+        for cell, rate in rates.items()
+    ]
+
+
+class _Builder:
+    """A builder of cells, one by one, and the reasons why it could not build some."""
+
+    def __init__(self, opened: Mapping[str, OpenedNetwork], device: torch.device, train: bool) -> None:
+        self.opened, self.device, self.train = opened, device, train
+        self.skipped: dict[str, str] = {}
+        self.deployed = cache(lambda name, pixels: deployed(opened[name], pixels))
+        self.images = cache(lambda batch, pixels: torch.randn(batch, 3, pixels, pixels).to(device))
+
+    def build(self, cell: Cell) -> tuple[timing.Work, int | None]:
+        """Return a call of a cell that has run once, and its peak memory in bytes, as in `PEAK_OF`."""
+        images = self.images(cell.batch_size, cell.image_size)  # before memory is watched
+        before = reserved_memory(self.device)
+        call: Callable[[], Tensor]
+        if self.train:
+            call = TrainStep(cell, passes.at_size(self.opened[cell.model], cell.image_size), images)
+        else:
+            call = inference_call(cell, self.deployed(cell.model, cell.image_size)[0], images)
+        call()
+        if cell.runtime == ONNX:  # torch sees none of its memory
+            return timing.Work(call, cell.batch_size, self.device), None
+        return timing.Work(call, cell.batch_size, self.device), peak_memory(call, self.device, before) or None
+
+
+def reserved_memory(device: torch.device) -> int:
+    """Return the bytes that torch has taken from a GPU and needs; 0 elsewhere."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_reserved(device)
+
+
+def peak_memory(call: Callable[[], object], device: torch.device, before: int = 0) -> int | None:
+    """Return the peak memory of one call in bytes, as in `PEAK_OF`; None where the device has no such number.
+
+    Args:
+        call: The call, which is made once, apart from its timing.
+        device: The device that computes.
+        before: What `reserved_memory` returned before the network was built.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the memory of a CUDA graph shows only in what is reserved
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_reserved(device) - before
+    if device.type != "cpu":
+        return None
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler warns that there is no GPU
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    return max(accumulate(allocations(profiler), initial=0))
+
+
+def officially_timed(work: timing.Work, warm_up: float, seconds: float) -> timing.Rate:
+    """Time as `speed_test.py` of the official code does: batch size over the mean time of a batch.
+
+    Args:
+        work: The call; the device is waited for after every one.
+        warm_up: Seconds of warm-up; the script has 10.
+        seconds: Seconds of batches; the script has 60.
+    """
+    start = time.time()
+    while time.time() - start < warm_up:
+        work.call()
+    timing.wait_for(work.device)
+    taken, count = 0.0, 0
+    while taken < seconds:
+        start = time.time()
+        work.call()
+        timing.wait_for(work.device)
+        taken += time.time() - start
+        count += 1
+    return timing.Rate((work.images * count / taken,))

@@ -1,1 +1,0 @@
-"""Speed of networks, measured in turns: `shvit-pl benchmark`."""

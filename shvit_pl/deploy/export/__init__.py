@@ -1,1 +1,0 @@
-"""Networks as files that other programs run: `shvit-pl export`."""
