@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
 
-from shvit_pl.callbacks.measuring import Throughput, find_callback
+from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.display.terminal import new_progress
 
 

@@ -8,9 +8,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from shvit_pl.callbacks.measuring import Throughput, find_callback
 from shvit_pl.callbacks.progress import epoch_of
 from shvit_pl.callbacks.summary import RunSummary, run_facts
+from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.display.words import counted
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run

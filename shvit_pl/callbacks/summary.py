@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from shvit_pl.callbacks.measuring import Throughput, find_callback, peak_memory, reset_peak_memory
+from shvit_pl.callbacks.throughput import Throughput, find_callback, peak_memory, reset_peak_memory
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.display.words import counted

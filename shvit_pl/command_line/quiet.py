@@ -53,12 +53,12 @@ def quiet() -> None:
 
 
 def _in_one_line(message: Warning | str, *_: object) -> None:
-    """Format a warning as one line: a user can act on what it says, not on where it was raised."""
+    """Print a warning as one line: a user can act on what it says, not on where it was raised."""
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _of_a_thread(args: threading.ExceptHookArgs) -> None:
-    """TensorBoard writes in a thread of its own, and raises a full disk's error again where it is called."""
+    """Ignore a full disk in the thread of TensorBoard, which raises the error again where it is called."""
     if not isinstance(args.exc_value, OSError):
         threading.__excepthook__(args)
 

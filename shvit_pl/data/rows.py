@@ -71,12 +71,8 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool) -> ChosenRows:
 
 def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRows:
     """Choose the rows of a training, and those that are held out from it."""
-    train, wanted, fraction, seed = (
-        config.train_split,
-        config.validation_split,
-        config.train_fraction,
-        config.split_seed,
-    )
+    train, wanted = config.train_split, config.validation_split
+    fraction, seed = config.train_fraction, config.split_seed
     _check_split(splits, "data.train_split", train)
     if wanted is not None:
         _check_split(splits, "data.validation_split", wanted)

@@ -47,10 +47,8 @@ def help_parser(command: str) -> ArgumentParser:
     flags = {f"--{name}": each for name, each in trainer_parameters(method).items() if name not in NOT_FLAGS}
     _add_group(parser, f"Lightning's {method}", flags)
     add_settings(parser)
-    own, trainer = (
-        trainer_parameters("__init__", Path(__file__).with_name("trainer.py")),
-        trainer_parameters("__init__"),
-    )
+    own = trainer_parameters("__init__", Path(__file__).with_name("trainer.py"))
+    trainer = trainer_parameters("__init__")
     with_our_defaults = {f"--trainer.{name}": (own.get(name, each)[0], each[1]) for name, each in trainer.items()}
     _add_group(parser, "Lightning's trainer", with_our_defaults)
     return parser

@@ -17,11 +17,11 @@ from shvit_pl.callbacks.checkpoints import checkpoints
 from shvit_pl.callbacks.figures import RunFigures
 from shvit_pl.callbacks.finite_loss import FiniteLoss
 from shvit_pl.callbacks.inference import PredictionWriter, PublishedAccuracy
-from shvit_pl.callbacks.measuring import Throughput
 from shvit_pl.callbacks.progress import RunProgress
 from shvit_pl.callbacks.report import RunReport
 from shvit_pl.callbacks.run_identity import LastValidation, OwnFolder, Requeue, RunSettings, StepSeed
 from shvit_pl.callbacks.summary import RunSummary
+from shvit_pl.callbacks.throughput import Throughput
 from shvit_pl.command_line.checks import check_writable
 from shvit_pl.command_line.parser import OneLineErrors
 from shvit_pl.command_line.quiet import quiet

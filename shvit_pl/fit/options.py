@@ -130,12 +130,8 @@ def _contradictions(config: Any, command: str) -> Iterator[str]:
 
 def _trainer_mistakes(config: Any) -> Iterator[str]:
     """Yield what is wrong with the seed and the trainer, beyond its flags' types."""
-    trainer, seed, epochs, steps = (
-        config.trainer,
-        config.seed_everything,
-        config.trainer.max_epochs,
-        config.trainer.max_steps,
-    )
+    trainer, seed = config.trainer, config.seed_everything
+    epochs, steps = trainer.max_epochs, trainer.max_steps
     if type(seed) is not int or not 0 <= seed < 2**32:
         yield f"seed_everything {seed}: allowed are whole numbers from 0 to {2**32 - 1}."
     if epochs is not None and epochs < 1 and (epochs != -1 or steps == -1):
@@ -162,9 +158,8 @@ def _trainer_mistakes(config: Any) -> Iterator[str]:
     accelerator, devices = trainer.accelerator, trainer.devices
     if accelerator in ("gpu", "cuda") and not gpu:
         yield f"trainer.accelerator {accelerator}: torch finds no GPU here; allowed are cpu and auto."
-    on_cpu = accelerator == "cpu" or (
-        accelerator == "auto" and not gpu
-    )  # Lightning would start any number of processes
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not gpu)
+    # Lightning would start any number of processes
     if on_cpu and devices != "auto" and not (str(devices).isdecimal() and 1 <= int(devices) <= cores):
         yield f"trainer.devices {devices}: on a CPU, allowed are 1 to {cores} (its cores), or auto."
 

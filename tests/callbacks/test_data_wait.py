@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from shvit_pl.callbacks.measuring import advice
+from shvit_pl.callbacks.throughput import advice
 from shvit_pl.cores import cores_of_process
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.dataset import RowReader

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from shvit_pl.callbacks.measuring import peak_memory
+from shvit_pl.callbacks.throughput import peak_memory
 
 CHILD = """
 import json, numpy, torch
-from shvit_pl.callbacks.measuring import peak_memory
+from shvit_pl.callbacks.throughput import peak_memory
 device = torch.device("cpu")
 before, _ = peak_memory(device)
 numpy.ones(300_000_000, numpy.uint8)  # held for a moment

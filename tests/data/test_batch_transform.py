@@ -11,7 +11,7 @@ from timm.data.random_erasing import RandomErasing
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.callbacks.measuring import advice
+from shvit_pl.callbacks.throughput import advice
 from shvit_pl.data import datamodule
 from shvit_pl.data.batch_transform import BatchTransform, PlannedCrop, collate_planned, denormalize, erase, normalize
 from shvit_pl.data.config import DataConfig

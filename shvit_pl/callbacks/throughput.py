@@ -4,7 +4,7 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import lightning as L
 import torch
@@ -67,11 +67,10 @@ class Throughput(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Take the time that the batch was waited for; a GPU that was busy all the while has lost nothing."""
         loading = getattr(trainer.train_dataloader, "waited", 0.0)
-        busy = self._stepped is not None and not self._stepped.query()  # type: ignore[no-untyped-call]  # it does not wait
-        self._wait, self._loading = (
-            0.0 if busy else max(0.0, loading - self._loading),
-            loading,
-        )  # a new loader begins at 0
+        event: Any = self._stepped
+        busy = event is not None and not event.query()  # which does not wait
+        self._wait = 0.0 if busy else max(0.0, loading - self._loading)  # a new loader begins at 0
+        self._loading = loading
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -112,7 +111,8 @@ class Throughput(L.Callback):
 
 def find_callback(trainer: L.Trainer, kind: type[_Callback]) -> _Callback | None:
     """Return the trainer's callback of this class; None without one."""
-    return next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)  # type: ignore[attr-defined]
+    callbacks: list[L.Callback] = cast(Any, trainer).callbacks  # which Lightning doesn't declare
+    return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
 
 def advice(share: float, config: DataConfig, workers: int, device: str, devices: int = 1) -> str:
