@@ -52,7 +52,7 @@ class PushOptions:
 
 
 def run(args: list[str]) -> None:
-    """Run the command; its help and its mistakes in flags wait for no heavy import."""
+    """Run the command; its help waits for no heavy import."""
     options = read_options(
         PushOptions,
         args[1:],

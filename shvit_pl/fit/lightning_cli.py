@@ -316,7 +316,7 @@ class SaveFitConfig(SaveConfigCallback):
     """`config.yaml` in the folder of a fit; other commands leave no folder."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Nothing yet: data and weights may still be refused."""
+        """Do nothing yet: data and weights may still be refused."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save before the first step."""

@@ -106,7 +106,8 @@ class DistillationModule(ClassificationModule):
         if self.teacher is None and self.cache is None:
             raise UserError("model.distill: without an HFImageDataModule there is no teacher; give fit its datamodule.")
         if self.teacher is not None:
-            self.measure_teacher(self.trainer.datamodule, self.trainer.strategy.root_device)  # type: ignore[attr-defined]
+            trainer: Any = self.trainer
+            self.measure_teacher(trainer.datamodule, trainer.strategy.root_device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the projection apart: the state dict is the student's."""

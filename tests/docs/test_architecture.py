@@ -11,7 +11,7 @@ GROUND = {"errors", "files", "hub_errors", "randomness", "compat"}
 
 
 def test_the_picture_is_that_of_the_code():
-    code = grimp.build_graph("shvit_pl", exclude_type_checking_imports=True)
+    code = grimp.build_graph("shvit_pl", exclude_type_checking_imports=True, cache_dir=None)
     imports = networkx.DiGraph()
     for module in code.modules - {"shvit_pl"}:
         for imported in code.find_modules_directly_imported_by(module) - {"shvit_pl"}:
