@@ -111,7 +111,7 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
             verified = _verify(opened, options, images, partial)
         measured = replace_by_int8(opened, options, partial) if options.int8 else []
         with silenced():
-            details = options.spec.load_module().describe(partial)
+            details = formats.CONVERTERS[options.format].describe(partial)
     print()
     for name, text in _report(opened, options, [*details, *measured]):
         print(f"  {name:<11}{text}")
@@ -142,7 +142,7 @@ def _convert(opened: OpenedNetwork, options: ExportOptions, images: RealImages, 
     (example,) = in_batches(images.validation(2)[0], [options.batch or 2])
     graph = _graph(opened, options, passes.fused(opened.model), dtype)
     with _converter_errors("the converter can't write this network", options):
-        options.spec.load_module().save(graph, example, path, _metadata(opened, options), **arguments)
+        formats.CONVERTERS[options.format].save(graph, example, path, _metadata(opened, options), **arguments)
 
 
 def _metadata(opened: OpenedNetwork, options: ExportOptions) -> dict[str, str]:
@@ -183,7 +183,7 @@ def _verify(opened: OpenedNetwork, options: ExportOptions, images: RealImages, p
     if options.batch is not None:
         sizes = [options.batch] * max(1, len(pictures) // options.batch)
     with _converter_errors(f"{options.spec.runs_as} can't run the file", options):
-        exported = options.spec.load_module().load(path)
+        exported = formats.CONVERTERS[options.format].load(path)
         original = _graph(opened, options, opened.model, torch.float32)
         largest, relative, agreeing = difference(original, exported, in_batches(pictures, sizes))
     allowed = f"{options.allowed_difference:.0e}"

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
@@ -179,8 +178,6 @@ class Format:
 
     suffix: str
     """Suffix of the files."""
-    name: str
-    """Its name in `formats`, which has `save_NAME`, `load_NAME` and `describe_NAME`."""
     extra: str | None
     """Extra of this package that it needs."""
     dynamic: bool
@@ -190,14 +187,6 @@ class Format:
     runs_as: str
     """Program that runs the files."""
 
-    def load_module(self) -> SimpleNamespace:
-        """Return `save`, `load` and `describe` of the format."""
-        from shvit_pl.deploy import formats
-
-        return SimpleNamespace(
-            **{part: getattr(formats, f"{part}_{self.name}") for part in ("save", "load", "describe")}
-        )
-
     @property
     def runs_here(self) -> bool:
         """False for CoreML elsewhere than on macOS."""
@@ -205,10 +194,10 @@ class Format:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", "onnx", "onnx", True, ("fp32", "fp16"), "onnxruntime"),
-    "torch-export": Format(".pt2", "torch_export", None, True, ("fp32", "fp16"), "torch"),
-    "coreml": Format(".mlpackage", "coreml", "coreml", False, ("fp16", "fp32"), "CoreML"),
-    "executorch": Format(".pte", "executorch", "executorch", False, ("fp32",), "the ExecuTorch runtime"),
+    "onnx": Format(".onnx", "onnx", True, ("fp32", "fp16"), "onnxruntime"),
+    "torch-export": Format(".pt2", None, True, ("fp32", "fp16"), "torch"),
+    "coreml": Format(".mlpackage", "coreml", False, ("fp16", "fp32"), "CoreML"),
+    "executorch": Format(".pte", "executorch", False, ("fp32",), "the ExecuTorch runtime"),
 }
 
 

@@ -11,7 +11,8 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from shvit_pl.cli import main
-from shvit_pl.hub.card import Target, write_card
+from shvit_pl.hub.card import write_card
+from shvit_pl.hub.target import Target
 from shvit_pl.runs.folder import FinishedRun
 from tests.hub.runs import edit, with_design, with_summary_of
 

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from shvit_pl.cli import main
-from shvit_pl.hub.upload import check_token
+from shvit_pl.hub.target import check_token
 from shvit_pl.hub_errors import hub_errors
 from shvit_pl.push import PushOptions
 from shvit_pl.runs.folder import FinishedRun

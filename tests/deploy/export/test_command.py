@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import onnxruntime
@@ -91,20 +89,3 @@ def test_half_precision(format_, plain_run):
 def test_a_model_of_timm_is_exported():
     assert main(["export", "timm:resnet10t", "--format=torch-export", "--image_size=64"]) == 0
     assert Path("resnet10t.pt2").is_file()
-
-
-def test_the_help_of_export_and_benchmark_and_a_missing_extra_wait_for_no_torch():
-    code = """
-import sys
-from shvit_pl.cli import main
-from shvit_pl.command_line import parser
-parser.find_spec = lambda name: None
-assert main(["export", "--help"]) == main(["benchmark", "--help"]) == 0
-assert main(["export", "tiny", "--format=onnx"]) == 2
-assert "torch" not in sys.modules
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--int8_tolerance" in done.stdout
-    assert "--protocol" in done.stdout
-    assert os.listdir() == []
