@@ -97,11 +97,7 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
     """
     opened = replace(opened, image_size=options.image_size or opened.image_size)
     passes.check_size(opened, opened.image_size)
-    if options.int8 and opened.fresh:
-        raise UserError(
-            f"--int8: the weights of {opened.name!r} are fresh, so its accuracy means nothing; give a run folder, a "
-            "checkpoint or a Hub repo."
-        )
+    own_images = _own_images(opened, options) if options.int8 else None
     images = RealImages(opened, opened.image_size, EMBEDDED, normalized=not options.normalize)
     print(f"converting {opened.name} ({options.graph_dtype}, {opened.image_size} px) to {options.format}", flush=True)
     with replacing(options.path) as partial:
@@ -109,7 +105,7 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
         verified = f"saved, not run: {options.spec.runs_as} runs on macOS only"
         if options.spec.runs_here:
             verified = _verify(opened, options, images, partial)
-        measured = replace_by_int8(opened, options, partial) if options.int8 else []
+        measured = [] if own_images is None else _replace_by_int8(own_images, options, partial)
         with silenced():
             details = formats.CONVERTERS[options.format].describe(partial)
     print()
@@ -223,18 +219,27 @@ _MAX_IMAGES = 1000  # of validation
 _TOLERANCE = 1.0  # points of top-1
 
 
-def replace_by_int8(opened: OpenedNetwork, options: ExportOptions, path: Path) -> list[str]:
-    """Replace a verified `.onnx` file by its int8 version; return lines about accuracy and speed.
-
-    Raises:
-        UserError: when it costs more than `--int8_tolerance`, or the images are not of the network's classes.
-    """
+def _own_images(opened: OpenedNetwork, options: ExportOptions) -> RealImages:
+    """Open the images for int8; raises `UserError` where the network's accuracy on them means nothing."""
+    if opened.fresh:
+        raise UserError(
+            f"--int8: the weights of {opened.name!r} are fresh, so its accuracy means nothing; give a run folder, a "
+            "checkpoint or a Hub repo."
+        )
     images = RealImages(opened, opened.image_size, options.data, normalized=not options.normalize)
     if not images.known:
         raise UserError(
             f"--int8: the classes of {images.path!r} are not those of {opened.name!r}, so top-1 means nothing; give "
             "its dataset by --data."
         )
+    return images
+
+
+def _replace_by_int8(images: RealImages, options: ExportOptions, path: Path) -> list[str]:
+    """Replace a verified `.onnx` file by its int8 version; return lines about accuracy and speed.
+
+    Raises `UserError` when it costs more than `--int8_tolerance`.
+    """
     print(f"quantizing with {_CALIBRATION} training images of {images.path}", flush=True)
     new = path.with_name(f"{path.stem}_int8{path.suffix}")
     try:

@@ -31,14 +31,11 @@ class Request:
         return self.headers.get("authorization", "").removeprefix("Bearer ") or None
 
     def json(self):
-        """Return the body."""
         return json.loads(self.body or b"{}")
 
 
 @dataclass(frozen=True)
 class Response:
-    """An answer."""
-
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
     status: int = 200
@@ -143,13 +140,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._request()
             message = f"error {fault.status} on demand"
             return self._send(HubError(fault.status, message=message, headers=fault.headers).response)
-        if not fault.cut:
+        if fault.cut:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)) // 2)
+        else:
             self._request()
             self.hub.closing.wait()
-        elif self.command in ("POST", "PUT"):
-            self.rfile.read(int(self.headers.get("Content-Length", 2)) // 2)
-        else:
-            self._send(self._answer(), half=True)
         self.close_connection = True
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -188,13 +183,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return body
 
-    def _send(self, response, half=False):
+    def _send(self, response):
         self.send_response(response.status)
         for name, value in {**response.headers, "Content-Length": str(len(response.body))}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(response.body[: len(response.body) // 2] if half else response.body)
+            self.wfile.write(response.body)
 
     def log_message(self, *_):
         """Print nothing: the tests' output is theirs."""

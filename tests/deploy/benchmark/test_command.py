@@ -1,5 +1,7 @@
 """What a benchmark prints and leaves behind."""
 
+import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -9,13 +11,17 @@ from shvit_pl.cli import main
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.models.open_network import open_network
-from tests.deploy.benchmark.small import QUICK, TINY, benchmark
-from tests.hub.runs import quick_fit
+
+TINY = ["tiny", "--device=cpu", "--batch-size=2", "--image-size=64"]
+QUICK = ["--blocks=5", "--seconds=0.002"]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return quick_fit(tmp_path_factory.mktemp("benchmarked"))
+def benchmark(*flags, models=TINY, quick=QUICK):
+    """The rows and `environment.json` of a short `shvit-pl benchmark`, by default of `tiny` at 64 pixels."""
+    assert main(["benchmark", *models, *quick, *flags]) == 0
+    with Path("benchmark/benchmark.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return rows, json.loads(Path("benchmark/environment.json").read_text())
 
 
 def test_every_way_to_run_a_network_is_a_row_with_a_ratio_to_the_first(capsys):
@@ -87,21 +93,11 @@ def test_steps_of_training_are_measured(capsys):
     assert "training steps on" in capsys.readouterr().out
 
 
-def test_the_official_protocol_is_one_mean_with_one_thread(capsys, monkeypatch):
-    monkeypatch.setattr("tests.deploy.benchmark.small.QUICK", ["--warm-up=0.01", "--seconds=0.01"])
-    (row,), facts = benchmark("--protocol=official")
+def test_the_official_protocol_is_one_mean_with_one_thread(capsys):
+    (row,), facts = benchmark("--protocol=official", quick=["--warm-up=0.01", "--seconds=0.01"])
     assert (row["mode"], row["images_per_second_q1"], row["ms_q3"]) == ("official", "", "")
     assert "the script's are 10 s and 60 s" in capsys.readouterr().out
     assert facts["conditions"]["threads"] == 1
-
-
-def test_ctrl_c_leaves_nothing_behind(monkeypatch):
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("shvit_pl.deploy.timing.seconds_per_call", stop)
-    assert main(["benchmark", *TINY, "--mode=eager"]) == 130
-    assert list(Path().iterdir()) == []
 
 
 @pytest.mark.gpu
