@@ -97,10 +97,13 @@ def describe_onnx(path: Path) -> list[str]:
     import onnx
 
     model = onnx.load(path, load_external_data=False)
-    kinds = Counter(node.op_type for node in model.graph.node)
-    most = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(4))
+    most = _counted(Counter(node.op_type for node in model.graph.node).most_common(4))
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return [f"opset {opset}, {len(model.graph.node)} operators ({most}, ...); labels in its metadata_props"]
+
+
+def _counted(kinds: list[tuple[str, int]]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in kinds)
 
 
 # ---- torch.export: a `.pt2` file, which AOTInductor compiles
@@ -211,7 +214,7 @@ def describe_coreml(path: Path) -> list[str]:
     (function,) = spec.mlProgram.functions.values()
     operations = next(iter(function.block_specializations.values())).operations
     kinds = Counter(operation.type for operation in operations if operation.type != "const")
-    most = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(4))
+    most = _counted(kinds.most_common(4))
     weights = sum(file.stat().st_size for file in (path / "Data/com.apple.CoreML/weights").iterdir())
     kind = spec.description.input[0].type.WhichOneof("Type")
     outputs = ", ".join(output.name for output in spec.description.output)
@@ -260,7 +263,7 @@ def describe_executorch(path: Path) -> list[str]:
     plan = executorch_plan(path.read_bytes())
     calls = [instruction.instr_args for instruction in plan.chains[0].instructions]
     outside = Counter(plan.operators[call.op_index].name for call in calls if hasattr(call, "op_index"))
-    names = ", ".join(f"{number} {name.removeprefix('aten::')}" for name, number in outside.most_common())
+    names = _counted(outside.most_common()).replace("aten::", "")
     return [
         f"{len(plan.delegates)} pieces by XNNPACK; outside of them {names or 'nothing'}",
         f"labels in its method {_METHOD}",

@@ -25,7 +25,7 @@ def benchmark(*flags, models=TINY, quick=QUICK):
 
 
 def test_every_way_to_run_a_network_is_a_row_with_a_ratio_to_the_first(capsys):
-    rows, facts = benchmark("--mode=official,eager", "--runtime=torch,onnx", "--threads=2")
+    rows, facts = benchmark("--mode=official,eager", "--runtime=torch,onnx")
     ways = [(row["runtime"], row["mode"], row["dtype"]) for row in rows]
     assert ways == [("torch", "official", "fp32"), ("torch", "eager", "fp32"), ("onnx", "", "fp32")]
     first, expected = float(rows[0]["images_per_second"]), cost(resolve_design("tiny"), 1000, 64)
@@ -37,14 +37,13 @@ def test_every_way_to_run_a_network_is_a_row_with_a_ratio_to_the_first(capsys):
         assert float(row["ms_q1"]) == pytest.approx(2000 / float(row["images_per_second_q3"]), rel=1e-4)
         assert (int(row["params"]), int(row["macs"])) == (expected.params, expected.macs)
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("2 threads", "official", "eager", "onnx", "ratio", "written: benchmark"))
+    assert all(word in printed for word in ("1 thread", "official", "eager", "onnx", "ratio", "written: benchmark"))
     under = facts["conditions"]
-    assert (under["threads"], under["blocks"], under["seconds"]) == (2, 5, float(QUICK[1].split("=")[1]))
+    assert (under["threads"], under["blocks"], under["seconds"]) == (1, 5, 0.002)
     assert (under["torch"], under["device_type"], under["task"]) == (torch.__version__, "cpu", "infer")
     folded = "BatchNorm and residuals fused by fuse()"
     expected = {"origin": "design", "own_image_size": 128, "weights": "fresh", "folded": folded}
     assert facts["models"]["tiny"] == expected
-    assert torch.get_num_threads() == 1  # as before
 
 
 def test_ratios_are_within_a_batch_and_an_image_size_and_what_cant_run_is_skipped_with_its_reason(capsys):
@@ -56,13 +55,14 @@ def test_ratios_are_within_a_batch_and_an_image_size_and_what_cant_run_is_skippe
     assert list(facts["skipped"]) == ["tiny, 16 px"]
 
 
-@pytest.mark.parametrize(("weights", "kept"), [("raw", "trained"), ("ema", "averaged")])
-def test_a_run_folder_is_measured_at_its_size_with_its_accuracy_and_the_chosen_weights(run, weights, kept):
+@pytest.mark.parametrize(("weights", "kept", "threads"), [("raw", "trained", 1), ("ema", "averaged", 2)])
+def test_a_run_folder_is_measured_at_its_size_with_its_accuracy_weights_and_threads(run, weights, kept, threads):
     models = [str(run), "--device=cpu", "--batch-size=2"]
-    (row,), facts = benchmark("--mode=eager", f"--weights={weights}", models=models)
+    (row,), facts = benchmark("--mode=eager", f"--weights={weights}", f"--threads={threads}", models=models)
     assert (row["image_size"], row["image_size_asked"], row["top1_dataset"]) == ("64", "own", "digits")
     assert 0 <= float(row["top1"]) <= 100
-    assert facts["models"][str(run)]["weights"] == kept
+    assert (facts["models"][str(run)]["weights"], facts["conditions"]["threads"]) == (kept, threads)
+    assert torch.get_num_threads() == 1  # as before
     assert Path("benchmark/accuracy.png").read_bytes()[:4] == b"\x89PNG"
 
 
