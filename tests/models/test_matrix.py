@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 
-from shvit_pl.designs.named import NAMED
+from shvit_pl.designs.design import NAMED
 from shvit_pl.models import create_model
 from tests.conftest import perturb_
 from tests.designs import CUBE_BASES
