@@ -10,7 +10,7 @@ from shvit_pl import ClassificationModule
 from shvit_pl.callbacks.run_identity import RunSettings
 from shvit_pl.errors import UserError
 from shvit_pl.modules.config import OptimConfig
-from shvit_pl.modules.optim import make_schedule
+from shvit_pl.modules.optim_and_ema import make_schedule
 from shvit_pl.runs.folder import read_summary
 from shvit_pl.runs.writing import claim
 from tests.cli.runs import EVERYTHING, assert_same, content, fit, metrics, only_run, stopped, weights
