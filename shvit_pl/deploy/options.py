@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 
-from shvit_pl.errors import UserError, refuse
+from shvit_pl.errors import refuse
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 FormatName = Literal["onnx", "torch-export", "coreml", "executorch"]
@@ -65,10 +65,7 @@ class MeasuringOptions(CheckedOptions):
 
     def mistakes(self) -> Iterator[str]:
         """Give a message for each mistake."""
-        try:
-            output_folder(self.output)
-        except UserError as error:
-            yield str(error)
+        yield from output_mistakes(self.output)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,10 +247,7 @@ class ExportOptions(CheckedOptions):
             yield f"--dtype {self.graph_dtype}: {self.format} is written in {' or '.join(self.spec.dtypes)} here."
         elif self.int8 and self.dtype == "fp16":
             yield f"--int8 --dtype {self.dtype}: int8 is made from fp32; leave out --dtype."
-        try:
-            check_of_timm("--pretrained", self.pretrained, self.network)
-        except UserError as error:
-            yield str(error)
+        yield from mistakes_of_timm("--pretrained", self.pretrained, self.network)
         path, flag = self.path, f"--output {str(self.path)!r}"
         if path.suffix != self.spec.suffix:
             yield f"{flag}: a file of {self.format} ends in {self.spec.suffix}."
@@ -296,16 +290,15 @@ class ExportOptions(CheckedOptions):
         return Path(self.network.split(":")[-1].split("/")[-1].split("@")[0] + ending)
 
 
-def output_folder(value: str) -> str:
-    """Return the value of `--output`; raises `UserError` where it is empty, or a folder that can't be replaced."""
-    if not value:
-        raise UserError("--output '': give a folder, such as benchmark.")
-    if Path.cwd().is_relative_to(Path(value).expanduser().resolve()):
-        raise UserError(f"--output {value!r}: the command runs inside this folder; give a new one, such as benchmark.")
-    return value
+def output_mistakes(folder: str) -> Iterator[str]:
+    """Give a message where `--output` is empty, or a folder that can't be replaced."""
+    if not folder:
+        yield "--output '': give a folder, such as benchmark."
+    elif Path.cwd().is_relative_to(Path(folder).expanduser().resolve()):
+        yield f"--output {folder!r}: the command runs inside this folder; give a new one, such as benchmark."
 
 
-def check_of_timm(flag: str, value: object, network: str) -> None:
-    """Raise `UserError` where a flag that belongs to models of timm is given with another network."""
+def mistakes_of_timm(flag: str, value: object, network: str) -> Iterator[str]:
+    """Give a message where a flag that belongs to models of timm is given with another network."""
     if value and not network.startswith("timm:"):
-        raise UserError(f"{flag}: only for models of timm (timm:NAME); a run or a repo has weights of its own.")
+        yield f"{flag}: only for models of timm (timm:NAME); a run or a repo has weights of its own."
