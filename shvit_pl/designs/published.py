@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.designs.design import Design, Fingerprint, design_of, fingerprint
+from shvit_pl.designs.design import Design, Fingerprint, design_of
 from shvit_pl.files import read_rows
 
 FILE = Path(__file__).with_name("published.csv")
@@ -68,7 +68,7 @@ def paper_row(summary: Mapping[str, Any]) -> PaperRow | None:
 
 def row_of(design: Design, image_size: int, distilled: bool = False) -> PaperRow | None:
     """Return the paper's row of a design, that of this image size if it has several; `None` where it has none."""
-    rows = _rows().get((fingerprint(design), distilled), {})
+    rows = _rows().get((design.fingerprint, distilled), {})
     return rows.get(image_size) or next(iter(rows.values()), None)
 
 
@@ -87,7 +87,7 @@ def _rows() -> dict[tuple[Fingerprint, bool], dict[int, PaperRow]]:
         figures = {name: float(line[name]) if line[name] else None for name in ("params_m", "gpu", "cpu", "onnx")}
         conditions = f"ImageNet-1k, {side} pixels, {_TRAINING[line['conditions']]}; {_DEVICES}"
         row = PaperRow(line["source"], side, float(line["top1"]), conditions=conditions, **figures)
-        rows.setdefault((fingerprint(design), line["distilled"] == "yes"), {})[side] = row
+        rows.setdefault((design.fingerprint, line["distilled"] == "yes"), {})[side] = row
     return rows
 
 

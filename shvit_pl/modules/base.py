@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from shvit_pl.designs.published import paper_weight_decay
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.modules import optim
+from shvit_pl.modules import optim_and_ema as optim
 from shvit_pl.modules.config import ClassificationConfig
 
 _GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas", "eps", "fused", "foreach")

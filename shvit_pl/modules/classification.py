@@ -18,7 +18,8 @@ from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.network_names import local_file
 from shvit_pl.models.weights import LoadReport, NoAverageError
-from shvit_pl.modules import base, optim
+from shvit_pl.modules import base
+from shvit_pl.modules import optim_and_ema as optim
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
 from shvit_pl.runs.folder import EMA
 

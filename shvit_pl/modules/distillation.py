@@ -14,9 +14,10 @@ from shvit_pl.errors import UserError
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.randomness import seeded
+from shvit_pl.teachers.accuracy import TeacherCheck, check_teacher
 from shvit_pl.teachers.cache import Manifest, TeacherCache, dense, plan
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import Teacher, TeacherCheck, check_teacher, identity_of
+from shvit_pl.teachers.teacher import Teacher, identity_of
 
 _PROJECTION = "feature_projection"
 

@@ -13,7 +13,7 @@ from shvit_pl.analysis.macro_report import ratio, sentences
 from shvit_pl.cli import main
 from shvit_pl.deploy.timing import Rate, images_per_second
 from shvit_pl.designs.cost import cost, cost_parts
-from shvit_pl.designs.named import NAMED
+from shvit_pl.designs.design import NAMED
 from tests.analysis.studies import colors, facts, rows
 
 SMALL = ["--device=cpu", "--batch_size=1", "--image_size=64", "--repeats=5"]

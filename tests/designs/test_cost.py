@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
-from shvit_pl.designs.named import NAMED
+from shvit_pl.designs.design import NAMED
 from shvit_pl.models import create_model
 from tests.designs import CUBE_BASES
 

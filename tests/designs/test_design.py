@@ -6,8 +6,7 @@ import json
 import pytest
 
 from shvit_pl.designs.config import DesignConfig, resolve_design
-from shvit_pl.designs.design import Design, design_of, fingerprint
-from shvit_pl.designs.named import NAMED
+from shvit_pl.designs.design import NAMED, Design, design_of
 from tests.conftest import refusal
 
 MISTAKES = [
@@ -124,13 +123,13 @@ OTHER = [
 
 @pytest.mark.parametrize(("changes", "same"), [*((each, True) for each in SAME), *((each, False) for each in OTHER)])
 def test_just_what_changes_the_network_counts(changes, same):
-    assert (fingerprint(dataclasses.replace(S1, **changes)) == fingerprint(S1)) is same
+    assert (dataclasses.replace(S1, **changes).fingerprint == S1.fingerprint) is same
 
 
 def test_all_of_attention_is_left_out_where_there_is_none():
     plain = resolve_design("s3_no_attention")
     changed = dataclasses.replace(plain, partial_ratio=0.5, qk_dim=32, single_head="bottleneck", local_conv=False)
-    assert fingerprint(changed) == fingerprint(plain)
+    assert changed.fingerprint == plain.fingerprint
 
 
 def test_a_summarys_design_is_the_runs():

@@ -7,8 +7,7 @@ import timm
 import torch
 from timm.models import save_for_hf
 
-from shvit_pl.designs.design import Design
-from shvit_pl.designs.named import TIMM_NAMES
+from shvit_pl.designs.design import TIMM_NAMES, Design
 from shvit_pl.models import SHViT, create_model
 from tests.conftest import perturb_
 

@@ -7,8 +7,9 @@ from timm.models import save_for_hf
 from torch import nn
 
 from shvit_pl.data.datamodule import HFImageDataModule
+from shvit_pl.teachers.accuracy import TeacherCheck, check_teacher
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import TeacherCheck, check_teacher, computes_in_bf16, identity_of
+from shvit_pl.teachers.teacher import computes_in_bf16, identity_of
 from tests.conftest import refusal
 from tests.hub.runs import network as network_of
 from tests.teachers.makers import DIGITS, as_seen_by, opened, shaken, some_images, stored

@@ -15,7 +15,14 @@ from shvit_pl import ClassificationModule
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
 from shvit_pl.modules.config import OptimConfig
-from shvit_pl.modules.optim import check_optimizer, clip_adaptively, make_optimizer, make_schedule, peak_lr, place_steps
+from shvit_pl.modules.optim_and_ema import (
+    check_optimizer,
+    clip_adaptively,
+    make_optimizer,
+    make_schedule,
+    peak_lr,
+    place_steps,
+)
 from tests.conftest import perturb_
 from tests.modules.students import CLASSES, TINY
 
