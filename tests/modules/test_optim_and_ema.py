@@ -24,7 +24,7 @@ from shvit_pl.modules.optim_and_ema import (
     place_steps,
 )
 from tests.conftest import perturb_
-from tests.modules.students import CLASSES, TINY
+from tests.modules.conftest import CLASSES, TINY
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 OFFICIAL = json.loads((GOLDEN / "lr_schedule.json").read_text())
@@ -177,11 +177,11 @@ def test_further_arguments_reach_the_optimizer_and_wrong_ones_are_refused():
         optimizer_of(model, OptimConfig(name="sgd", options={"bettas": 1}))
 
 
-# whichever comes first compiles for half a minute; the others are kron with other defaults
-SLOW = {"kron": pytest.mark.slow, "kronc": pytest.mark.full, "kronw": pytest.mark.full}
+# whichever comes first compiles for half a minute
+FULL = dict.fromkeys(("kron", "kronc", "kronw"), pytest.mark.full)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in list_optimizers()])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=FULL.get(name, ())) for name in list_optimizers()])
 def test_any_timm_optimizer_takes_a_step_or_is_refused_by_its_name(name):
     model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     before = [parameter.clone() for parameter in model.parameters()]
