@@ -9,7 +9,6 @@ import yaml
 from shvit_pl.errors import UserError, did_you_mean
 
 _PACKAGE = Path(__file__).parents[1]
-_FLAGS = ("--config", "-c")
 
 
 def shipped_configs() -> Path:
@@ -46,17 +45,17 @@ def find_config(name: str, near: Path | None = None, flag: str = "--config") -> 
 
 
 def with_found_configs(args: list[str]) -> list[str]:
-    """Replace the values of `--config` by the paths that `find_config` finds, and check what is in them."""
-    paths = list(args)
-    for position, arg in enumerate(args):
-        flag, equals, value = arg.partition("=")
-        if flag in _FLAGS and equals:
-            read_config(path := find_config(value))
-            paths[position] = f"{flag}={path}"
-        elif arg in _FLAGS and position + 1 < len(args) and not args[position + 1].startswith("-"):
-            paths[position + 1] = find_config(args[position + 1])
-            read_config(paths[position + 1])
-    return paths
+    """Replace each config by `--config=` and the path that `find_config` finds, and check what is in it."""
+    left, words = list(args), list[str]()
+    while left:
+        flag, equals, name = left.pop(0).partition("=")
+        if flag in ("-c", "--config") and (equals or (left and not left[0].startswith("-"))):
+            path = find_config(name if equals else left.pop(0))
+            read_config(path)
+            words.append(f"--config={path}")
+        else:
+            words.append(f"{flag}{equals}{name}")
+    return words
 
 
 def read_config(path: str) -> dict[Any, Any]:
