@@ -51,9 +51,11 @@ class PaperRow:
     params_m: float | None
     """Parameters in millions."""
     gpu: float | None
-    """Images per second on a GPU, as below."""
+    """Images per second on a GPU."""
     cpu: float | None
+    """Images per second on a CPU, by torch."""
     onnx: float | None
+    """Images per second on a CPU, by ONNX Runtime."""
     conditions: str
     """Data, training and devices."""
 

@@ -66,11 +66,7 @@ def open_journal(folder: Path) -> JournalStorage:
 
 
 class KernelLock:
-    """A lock that the system releases when its holder dies; Optuna's own locks then stay for half a minute.
-
-    Args:
-        journal: The file that is locked for writing.
-    """
+    """A lock that the system releases when its holder dies; Optuna's own locks then stay for half a minute."""
 
     def __init__(self, journal: Path) -> None:
         self.journal = journal

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
 from itertools import product
@@ -41,7 +41,7 @@ class Point:
     key: str
     """Name of the point in the study, and of its run folder."""
     cell: str
-    choices: dict[str, Any] = field(hash=False)
+    choices: dict[str, Any]
     """Flags and values; empty where a search samples them."""
     seed: int
 
