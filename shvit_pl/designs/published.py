@@ -89,6 +89,7 @@ def _rows() -> dict[tuple[Fingerprint, bool], dict[int, PaperRow]]:
         figures = {name: float(line[name]) if line[name] else None for name in ("params_m", "gpu", "cpu", "onnx")}
         conditions = f"ImageNet-1k, {side} pixels, {_TRAINING[line['conditions']]}; {_DEVICES}"
         row = PaperRow(line["source"], side, float(line["top1"]), conditions=conditions, **figures)
+        # S4 and the macro study's (b) have rows of several image sizes
         rows.setdefault((design.fingerprint, line["distilled"] == "yes"), {})[side] = row
     return rows
 
