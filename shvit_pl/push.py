@@ -12,7 +12,7 @@ from shvit_pl.files import replacing
 from shvit_pl.hub.target import Target, branch_mistakes, check_access, name_mistakes
 from shvit_pl.hub_errors import HubError
 from shvit_pl.runs.folder import FinishedRun, SweepChoice, Weights
-from shvit_pl.sweep.plan.definition import SWEEP
+from shvit_pl.sweep.definition import SWEEP
 
 
 @dataclass(frozen=True)

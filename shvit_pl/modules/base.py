@@ -95,7 +95,7 @@ class TrainedModule(L.LightningModule):
             group.update(settings)
         optim.place_steps(self.trainer.optimizers[0])
         for config in self.trainer.lr_scheduler_configs:
-            scheduler: Any = config.scheduler
+            scheduler: Any = config.scheduler  # its state holds the peaks of the run that was saved
             scheduler.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
             for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
                 group["lr"] = group["initial_lr"] * factor(scheduler.last_epoch)

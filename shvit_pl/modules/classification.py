@@ -195,7 +195,7 @@ class ClassificationModule(base.TrainedModule):
     def training_step(self, batch: loaders.Batch, batch_idx: int) -> Tensor:
         """Return the loss; each classifier of a dual head learns from the labels."""
         images, targets = batch["image"], batch.get("target", batch["label"])
-        logits = self(images)
+        logits = self(images)  # (B, classes), or a pair of them
         heads = logits if isinstance(logits, tuple) else (logits,)
         loss = torch.stack([self.criterion(head.float(), targets) for head in heads]).mean()
         self.log_dict({"train/loss": loss, "train/lr": self._lr()}, batch_size=len(images))
