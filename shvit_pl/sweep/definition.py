@@ -192,7 +192,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     where = f"--folder {str(folder)!r}"
     if not (folder / SWEEP).is_file():
         raise UserError(f"{where}: not a sweep folder (no {SWEEP}); give the folder of a sweep.")
-    record = read_config(str(folder / SWEEP))
+    record = read_config(str(folder / SWEEP), "--folder")
     if record.keys() != {"command", "study", "storage", "definition"}:
         raise UserError(f"{where}: its {SWEEP} is not the record of a sweep. Give another folder, or rename the file.")
     return record

@@ -8,7 +8,7 @@ from torch import nn
 
 from shvit_pl.deploy import benchmark, timing
 from shvit_pl.deploy.benchmark import officially_timed, peak_memory
-from shvit_pl.deploy.timing import Rate, Traffic, Work, bytes_moved, images_per_second, peaks
+from shvit_pl.deploy.timing import Rate, Work, bytes_moved, counted_bytes, images_per_second, peaks
 from shvit_pl.models.blocks import SelfAttention
 
 MEGABYTE = 1_000_000
@@ -95,9 +95,9 @@ def test_the_peaks_are_those_of_a_product_and_a_copy(monkeypatch):
 
 
 def traffic_of(work):
-    with torch.no_grad(), Traffic() as traffic:
+    with counted_bytes() as moved:
         work()
-    return traffic.bytes
+    return moved()
 
 
 def test_layers_move_their_inputs_outputs_and_weights():

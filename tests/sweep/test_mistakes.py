@@ -107,6 +107,7 @@ def test_a_storage_for_one_worker_or_that_is_not_there(storage, parts, tmp_path)
         ("my.yaml", None, ["--folder 'my.yaml'", "is a file"]),
         ("my.yaml/sweep", None, ["--folder 'my.yaml/sweep'", "is a file"]),
         ("mine", None, ["--folder 'mine'", "its sweep.yaml is not the record of a sweep", "another folder"]),
+        ("torn", None, ["--folder 'torn/sweep.yaml'", "not YAML"]),
         ("there", "mine", ["--folder 'there'", "not in the study of --storage and --study", "give neither"]),
         ("shared", None, ["give --storage postgresql://user@host/database --study shared", "or another --folder"]),
         pytest.param(
@@ -116,10 +117,11 @@ def test_a_storage_for_one_worker_or_that_is_not_there(storage, parts, tmp_path)
     ],
 )  # fmt: skip
 def test_a_folder_that_is_no_sweeps_or_another_ones(folder, study, parts, other_sweep, tmp_path):
-    for name in ("version_0", "mine", "shared"):
+    for name in ("version_0", "mine", "torn", "shared"):
         (tmp_path / name).mkdir()
     (tmp_path / "version_0" / "config.yaml").touch()
     (tmp_path / "mine" / "sweep.yaml").write_text(GRID)
+    (tmp_path / "torn" / "sweep.yaml").write_text("command: [a")
     (tmp_path / "locked").mkdir(mode=0o555)
     write_record(tmp_path / "shared", other_sweep, "shared", "postgresql://user@host/database", COMMAND)
     before = set(tmp_path.rglob("*"))
