@@ -69,17 +69,17 @@ def test_the_training_crop_is_torchvisions_on_pil_under_the_same_seed(size):
         assert_pils_pixels(seeded(transform, pil_to_tensor(picture), seed), seeded(reference, picture, seed))
 
 
-@pytest.mark.parametrize(
-    ("name", "jitter"),
-    [
-        (RANDAUGMENT, 0.3),
-        ("rand-m7-n3-p0.7", 0.0),
-        ("rand-m6-n2-tweights-inc1", 0.0),
-        ("3a", 0.0),
-        ("3a", 0.3),
-        (None, 0.4),
-    ],
-)
+COLORS = [
+    (RANDAUGMENT, 0.3),
+    ("rand-m7-n3-p0.7", 0),
+    ("rand-m6-n2-tweights-inc1", 0),
+    ("3a", 0),
+    ("3a", 0.3),
+    (None, 0.4),
+]
+
+
+@pytest.mark.parametrize(("name", "jitter"), COLORS)
 def test_colors_change_exactly_as_in_timms_training_transform(name, jitter):
     options = {"auto_augment": name, "color_jitter": jitter or None, "interpolation": "bicubic"}
     _, reference, _ = create_transform(96, is_training=True, separate=True, **options)
