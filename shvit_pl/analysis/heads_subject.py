@@ -11,7 +11,7 @@ from torch import Tensor
 from shvit_pl.analysis.attention_layers import AttentionLayer, attention_layers
 from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.study import device_errors
-from shvit_pl.data.dataset import IGNORED
+from shvit_pl.data.decoding import IGNORED
 from shvit_pl.data.loaders import workers_for
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.deploy.measuring import chosen_device

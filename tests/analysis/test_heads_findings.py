@@ -1,6 +1,5 @@
 """The paper's scores, which head is called important, and the paper's numbers beside the networks that they are of."""
 
-import json
 from statistics import mean
 from types import SimpleNamespace
 
@@ -137,9 +136,8 @@ def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_sa
 
 @pytest.mark.usefixtures("no_figures")
 def test_weights_of_ones_own_are_measured_by_the_labels():
-    changes = {"num_heads": 6, "num_classes": 10}
-    torch.save(timm.create_model("deit_tiny_patch16_224", img_size=32, **changes).state_dict(), "own.pth")
-    flags = ["--checkpoint=own.pth", f"--model_kwargs={json.dumps(changes)}", "--image_size=32", "--labels=dataset"]
+    torch.save(timm.create_model("deit_tiny_patch16_224", img_size=32, num_classes=10).state_dict(), "own.pth")
+    flags = ["--checkpoint=own.pth", "--model_kwargs={num_classes: 10}", "--image_size=32", "--labels=dataset"]
     assert heads(DEIT, "--data=digits", "--images=2", "--ablation_images=2", *flags) == 0
     layers = rows("heads/layers.csv")
     assert {row["score"] for row in layers} == {"top-1"}
@@ -150,7 +148,7 @@ def test_weights_of_ones_own_are_measured_by_the_labels():
     assert heads("timm:vit_small_patch16_224", "--data=digits", flags[0]) == 2  # of another network
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_swin_at_its_own_size_stands_beside_the_paper():
     assert heads("timm:swin_tiny_patch4_window7_224", "--data=digits", "--images=2", "--ablation_images=1") == 0
     layers = rows("heads/layers.csv")

@@ -10,14 +10,7 @@ from shvit_pl.data.datamodule import BrokenImages
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit, only_run
-from tests.data.pictures import encoded, open_dataset, photo, stored_rows
-
-
-def ready(stage="fit", **settings):
-    data = HFImageDataModule(**{"image_size": 32, "batch_size": 4, "num_workers": 0, **settings})
-    data.held_out = stage == "fit"
-    data.setup(stage)
-    return data
+from tests.data.pictures import encoded, open_dataset, photo, ready, stored_rows
 
 
 def test_the_embedded_digits_are_scikit_learns_and_normalization_is_imagenets():
@@ -82,7 +75,7 @@ def with_broken(folder, number, count, image=b"torn"):
 
 def test_few_broken_images_of_a_run_are_named_once_and_counted(tmp_path, capsys, caplog):
     path = with_broken(tmp_path, 5, 320)
-    whole = ["--trainer.limit_train_batches=1000", "--trainer.limit_val_batches=1000", "--data.num_workers=1"]
+    whole = ["--trainer.limit_train_batches=1000", "--trainer.limit_val_batches=1000"]
     assert fit(*whole, f"--data.path={path}") == 0
     assert caplog.text.count("5.png") == 1
     summary = read_summary(only_run(tmp_path))

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 import pytest
-from datasets import ClassLabel, DatasetDict, Image, List, Value, load_dataset
+from datasets import ClassLabel, Image, List, Value, load_dataset
 from PIL import Image as PILImage
 
 from shvit_pl import HFImageDataModule
@@ -11,7 +11,7 @@ from shvit_pl.cli import main
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.views import Views
 from shvit_pl.errors import UserError
-from tests.data.pictures import AB, rows
+from tests.data.pictures import AB, images, parquet, ready, rows, saved
 from tests.refusals import refused
 
 STREAM = {"streaming": True, "steps_per_epoch": 3}
@@ -82,35 +82,6 @@ def test_what_a_cache_of_a_teacher_can_not_train_is_refused(settings, words):
 
 
 # ---- data; each case writes something into a folder and returns its path
-
-
-def saved(train, **splits):
-    """Write splits as `save_to_disk` does."""
-
-    def write(folder):
-        DatasetDict(train=train, **splits).save_to_disk(folder / "data")
-        return folder / "data"
-
-    return write
-
-
-def parquet(train, **splits):
-    def write(folder):
-        for name, split in {"train": train, **splits}.items():
-            split.to_parquet(folder / f"{name}.parquet")
-        return folder
-
-    return write
-
-
-def images(*names):
-    def write(folder):
-        for name in names:
-            (folder / name).parent.mkdir(exist_ok=True)
-            PILImage.new("RGB", (8, 8)).save(folder / name)
-        return folder
-
-    return write
 
 
 def text(name, content=""):
@@ -209,4 +180,4 @@ DIGITS = [
 def test_what_is_wrong_with_the_data_or_not_there(write, settings, words, tmp_path):
     path = {"path": str(write(tmp_path))} if write else {}
     with refused(words):
-        HFImageDataModule(**{"image_size": 32, "batch_size": 4, "num_workers": 0, **path, **settings}).setup("fit")
+        ready(**path, **settings)

@@ -9,8 +9,7 @@ from timm.data.random_erasing import RandomErasing
 from shvit_pl.data import loaders
 from shvit_pl.data import views as views_file
 from shvit_pl.data.loaders import TrainSampler
-from shvit_pl.data.mixing import decode_mix, draw_mix, encode_mix, mix_images, mix_targets
-from shvit_pl.data.transforms import erase_each
+from shvit_pl.data.transforms import decode_mix, draw_mix, encode_mix, erase_each, mix_images, mix_targets
 from shvit_pl.data.views import RangeSampler, ReplaySampler, Views
 from shvit_pl.randomness import seed_cpu, seeded
 
@@ -37,8 +36,8 @@ def encoded(mixes):
 def test_mixing_is_timms_on_batches_of_two_seeded_alike(settings):
     torch.manual_seed(0)
     images, labels = torch.randn(120, 3, 24, 24), torch.randint(0, 7, (120,))
-    mixup = Mixup(**settings, num_classes=7, label_smoothing=0.1)
-    mixes = encoded([mix for pair in range(60) for mix in draw_mix(mixup, 24, (5, pair))])
+    mixup, of_two = (Mixup(**settings, num_classes=n, label_smoothing=part) for n, part in ((7, 0.1), (2, 0.0)))
+    mixes = encoded([mix for pair in range(60) for mix in draw_mix(of_two, 24, (5, pair))])
     mixed, targets = mix_images(images, mixes), mix_targets(labels, mixes, mixup)
     for pair in range(60):
         two = slice(2 * pair, 2 * pair + 2)

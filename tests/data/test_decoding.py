@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from shvit_pl.data.dataset import BrokenImage, decode
+from shvit_pl.data.decoding import BrokenImage, decode
 from tests.data.pictures import encoded, photo
 
 

@@ -4,20 +4,13 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
-from shvit_pl import HFImageDataModule
-from shvit_pl.data.rows import divide, encode_labels, label_column
-from tests.data.pictures import rows
+from shvit_pl.data.splits import divide, encode_labels, label_column
+from tests.data.pictures import ready, rows
 from tests.refusals import refused
 
 AB, ABC = ClassLabel(names=["a", "b"]), ClassLabel(names=["a", "b", "c"])
 HELD_OUT = "no validation split: 20% of 'train' held out (seed 0)"
 ON_VAL = "validation on the split 'val'"
-
-
-def ready(**settings):
-    data = HFImageDataModule(image_size=32, batch_size=4, num_workers=0, **settings)
-    data.setup("fit")
-    return data
 
 
 def counts(data):
