@@ -33,7 +33,6 @@ def cases(quick, rare):
 
 FOUND = cases(  # heads of the layers
     [
-        ("deit_tiny_patch16_224", 64, "img_size depth", [3, 3]),
         ("cait_xxs24_224", 64, "img_size depth", [4] * 4),  # two of them of class attention
         ("swinv2_tiny_window8_256", 64, "img_size depths", [3, 3, 6, 6]),
         ("pvt_v2_b0", 64, "", [1, 1, 2, 2, 5, 5, 8, 8]),
@@ -273,9 +272,6 @@ def test_ablations_lack_each_head_and_then_all_others(network):
             with without_heads(model, layer, [other for other in range(layer.heads) if other != head]):
                 assert torch.equal(logits[1, head], model(batch))
             assert not torch.equal(logits[0, head], whole)
-        assert len({tuple(each.flatten().tolist()) for each in logits.flatten(0, 1)}) == 2 * layer.heads or (
-            layer.heads == 2  # to remove one of two is to leave the other one
-        )
         if layer.heads == 1:  # the only head alone is the whole layer
             assert torch.equal(logits[1, 0], whole)
     assert len(passes) == sum(2 * layer.heads for layer in layers)

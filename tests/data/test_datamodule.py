@@ -31,7 +31,7 @@ def test_a_folder_of_images_gives_the_folder_names_as_classes(image_folder):
         assert image.argmax(0).flatten().mode().values == (0 if name == "red" else 2)
 
 
-def test_training_images_depend_on_seed_and_epoch_and_not_on_workers_and_an_epoch_sees_every_image_once():
+def test_training_images_depend_on_seed_and_epoch_and_not_on_workers():
     def images(workers, epoch, seed=0):
         data = ready(batch_size=8, augment="shift", num_workers=workers, train_fraction=0.05)
         data.seed = seed
@@ -43,12 +43,6 @@ def test_training_images_depend_on_seed_and_epoch_and_not_on_workers_and_an_epoc
     assert torch.equal(images(workers=2, epoch=0), reference)
     assert not torch.equal(images(workers=0, epoch=1), reference)
     assert not torch.equal(images(workers=0, epoch=0, seed=1), reference)
-    sampler, orders = ready().train_dataloader().sampler, []
-    for epoch in range(2):
-        sampler.set_epoch(epoch)
-        orders.append([draw.row for draw in sampler])
-    assert sorted(orders[0]) == sorted(orders[1]) == list(range(1437))
-    assert orders[0] != orders[1]
 
 
 def test_a_sample_of_images_to_validate_with_is_evenly_spaced_and_normalized():

@@ -1,8 +1,6 @@
 """Which images are drawn, in which order, in one process and in many, from stored rows and from streams."""
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,8 +11,7 @@ from datasets import Dataset, Image
 
 from shvit_pl.data import loaders
 from shvit_pl.data.loaders import Draw, EvalSampler, TrainSampler
-from shvit_pl.runs.folder import read_summary
-from tests.cli.runs import QUICK, assert_same, fit, needs_two_cores, only_run, stopped, weights
+from tests.cli.runs import assert_same, fit, stopped, weights
 from tests.data.pictures import open_dataset, ready
 
 OFFICIAL = json.loads((Path(__file__).parents[1] / "golden" / "repeated_aug_sampler.json").read_text())
@@ -174,22 +171,6 @@ def test_a_broken_image_of_a_stream_is_replaced_and_named(shards, workers):
     assert all((batch["label"] >= 0).all() for batch in batches)
 
 
-FLAGS = ["--data.streaming=true", "--data.steps_per_epoch=3", "--trainer.limit_train_batches=null"]
-
-
-@needs_two_cores
-@pytest.mark.full
-def test_two_processes_end_together_on_shards_that_do_not_divide(shards, tmp_path):
-    flags = [*FLAGS, f"--data.path={shards}", "--trainer.limit_val_batches=1.0"]
-    ddp = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
-    command = [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *flags, *ddp]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    summary = read_summary(only_run(tmp_path))
-    assert (summary["steps_trained"], summary["epochs_trained"]) == (6, 2)
-    assert (summary["last_metrics"]["val/acc1"] * VALIDATION) % 1 == pytest.approx(0, abs=1e-4)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_interrupted_stream_goes_on_at_its_next_batch(shards, workers, monkeypatch):
     """In its epoch of 5 batches, with the same images, augmented alike."""
@@ -206,7 +187,8 @@ def test_an_interrupted_stream_goes_on_at_its_next_batch(shards, workers, monkey
 
 
 def test_a_streamed_run_resumes_exactly(shards, tmp_path):
-    flags = [*FLAGS, f"--data.path={shards}", "--checkpoint_every_n_steps=1"]
+    flags = ["--data.streaming=true", "--data.steps_per_epoch=3", "--trainer.limit_train_batches=null"]
+    flags += [f"--data.path={shards}", "--checkpoint_every_n_steps=1"]
     assert fit(*flags, "--trainer.default_root_dir=whole") == 0
     stopped(1, 1, *flags)
     assert fit(*flags, "--ckpt_path=last") == 0
