@@ -28,7 +28,7 @@ from benchmarks.step_times import StepTimes
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.transforms import PlannedCrop, train_transform
 from shvit_pl.models import create_model
-from shvit_pl.modules.optim import Average, clip_adaptively
+from shvit_pl.modules.optim_and_ema import Average, clip_adaptively
 
 _PACKAGES = ("torch", "torchvision", "timm", "datasets", "lightning")
 _RECIPE = ["--config=s1.yaml", "--config=recipes/imagenet_300e.yaml", "--data.repeats=1"]

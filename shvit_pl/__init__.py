@@ -1,4 +1,4 @@
-"""SHViT with Lightning: train, sweep, distil, benchmark and ship the Single-Head Vision Transformer.
+"""SHViT with Lightning: train, sweep, distill, benchmark and ship the Single-Head Vision Transformer.
 
 The names below are imported when first used, so `import shvit_pl` costs nothing.
 """

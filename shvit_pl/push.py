@@ -9,7 +9,7 @@ from shvit_pl.command_line.parser import check_extra, read_options
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
 from shvit_pl.runs.folder import FinishedRun, SweepChoice, Weights
-from shvit_pl.sweep.plan.definition import SWEEP
+from shvit_pl.sweep.definition import SWEEP
 
 
 @dataclass(frozen=True)

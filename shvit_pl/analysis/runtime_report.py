@@ -16,7 +16,6 @@ from shvit_pl.analysis import study
 from shvit_pl.analysis.command import RuntimeOptions
 from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Scope, Shares, measure
 from shvit_pl.deploy.measuring import origin
-from shvit_pl.designs.named import timm_name
 from shvit_pl.designs.published import row_at
 from shvit_pl.display import plots
 from shvit_pl.display.terminal import narrow_table, table_console
@@ -102,7 +101,7 @@ def paper_bar(opened: OpenedNetwork, pixels: int, scope: Scope = "attention") ->
     """Return the paper's bar of a network's attention at a side in pixels; `None` where the paper has none."""
     model, at_paper_size = opened.model, pixels == opened.image_size
     if isinstance(model, SHViT):
-        at_paper_size = timm_name(model.design) is not None and row_at(model.design, pixels) is not None
+        at_paper_size = model.design.timm_name is not None and row_at(model.design, pixels) is not None
     for bar in paper_bars() if at_paper_size and scope == "attention" else ():  # it has nothing of whole networks
         if fnmatch(opened.name, bar.networks) if bar.networks else isinstance(model, SHViT | TimmSHViT):
             return bar

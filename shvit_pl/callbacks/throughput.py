@@ -62,11 +62,10 @@ class Throughput(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Take the time that the batch was waited for; a GPU that was busy all the while has lost nothing."""
         loading = getattr(trainer.train_dataloader, "waited", 0.0)
-        busy = self._stepped is not None and not self._stepped.query()  # type: ignore[no-untyped-call]  # it does not wait
-        self._wait, self._loading = (
-            0.0 if busy else max(0.0, loading - self._loading),
-            loading,
-        )  # a new loader begins at 0
+        # `query` does not wait
+        busy = self._stepped is not None and not self._stepped.query()  # type: ignore[no-untyped-call]
+        self._wait = 0.0 if busy else max(0.0, loading - self._loading)  # a new loader begins at 0
+        self._loading = loading
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -107,7 +106,8 @@ class Throughput(L.Callback):
 
 def find_callback(trainer: L.Trainer, kind: type[_Callback]) -> _Callback | None:
     """Return the trainer's callback of this class; None without one."""
-    return next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)  # type: ignore[attr-defined]
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, kind)), None)
 
 
 def advice(share: float, config: DataConfig, workers: int, device: str, devices: int = 1) -> str:

@@ -1,17 +1,19 @@
 """A command's flags from a dataclass, and answers to mistakes in one line, with the nearest name that exists."""
 
 import argparse
+import json
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ArgumentParser, set_parsing_settings
+import yaml
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from shvit_pl.command_line.config_files import plain
 from shvit_pl.compat import parser_actions
@@ -158,7 +160,8 @@ def _unknown(others: Sequence[str], known: set[str]) -> list[str]:
         elif _is_flag(arg):
             messages.append(f"{flag}: no such flag{nearest_option(flag.lstrip('-').replace('-', '_'), known, '--')}")
         elif "=" in before or not _is_flag(before):
-            messages.append(f"{arg}: no flag takes this; leave it out")
+            meant = f" (did you mean '--{flag}'?)" if flag in known else "; leave it out"
+            messages.append(f"{arg}: no flag takes this{meant}")
     return messages
 
 
@@ -208,34 +211,84 @@ def _parser(options: type["DataclassInstance"], positional: Sequence[str] = (), 
     return parser
 
 
-class OneLineErrors(ArgumentParser):
-    """A parser whose errors are one line on stderr, exit code 2."""
+def parse_flags(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """Return the settings by all that the parser accepts, and a message for each mistake in types and names.
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print the message, and what may have been meant, and exit."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        print(f"{self.prog.replace(' [options]', '')}: error: {shortened(message, self)}", file=sys.stderr)
-        self.exit(2)
+    The parser raises at the first mistake; what it names is left out of flags and configs to find the next.
+
+    Raises:
+        UserError: for a mistake that can't be left out, with those before it.
+    """
+    words, mistakes = _without_flag(args, "print_config"), list[str]()  # it would end the process
+    while True:
+        try:
+            config = parser.parse_args(words)
+            if mistakes or len(words) == len(args):
+                return config, list(dict.fromkeys(mistakes))
+            left = list(args)
+        except argparse.ArgumentError as error:
+            unknown = error.message.partition("nrecognized arguments: ")[2].split()
+            mistakes += _unknown(unknown, option_names(parser)) or [shortened(error.message, parser)]
+            left = [word for word in words if word not in unknown] if unknown else _without(words, mistakes[-1])
+            if left == words:
+                raise UserError("\n".join(dict.fromkeys(mistakes))) from error
+        words = left
+
+
+def _without(words: Sequence[str], message: str) -> list[str]:
+    """Return a command line without the setting that a message begins with: in a config, else in flags."""
+    name, left = re.split(r"[: ]", message)[0].lstrip("-"), list(words)
+    for position, word in enumerate(words):
+        flag, _, config = word.partition("=")
+        if flag == "--config" and config:
+            settings = yaml.safe_load(config if config.startswith("{") else Path(config).read_text(encoding="utf-8"))
+            pruned = _pruned(settings, name)
+            if pruned != settings:
+                left[position] = f"--config={json.dumps(pruned, default=str)}"
+                return left
+    return _without_flag(words, name)
+
+
+def _without_flag(words: Sequence[str], name: str) -> list[str]:
+    """Return a command line without a flag and, unless it is a section's, those of its parts, with their values."""
+    pattern = re.compile(rf"--{re.escape(name)}({'=' if name in SECTIONS else r'[=.+]'}|$)")
+    left, is_value = list[str](), False
+    for word in words:
+        drop = is_value if not _is_flag(word) else pattern.match(word) is not None
+        is_value = drop and _is_flag(word) and "=" not in word
+        if not drop:
+            left.append(word)
+    return left
+
+
+def _pruned(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return nested settings without one, by its dotted name."""
+    key, _, rest = name.partition(".")
+    kept = {each: value for each, value in settings.items() if each != key}
+    return kept | ({key: _pruned(settings[key], rest)} if rest and isinstance(settings.get(key), Mapping) else {})
 
 
 def shortened(message: str, parser: ArgumentParser) -> str:
     """Shorten one of jsonargparse's messages, and add a suggestion for an unknown key or value."""
     text = " ".join(message.split())
     text = re.sub(r"Parser key \"([^\"]+)\":", r"\1:", text)
-    text = text.replace("typing.", "").replace('in "<unicode string>", ', "")
+    text = re.sub(r"NestedArg\(key='[^']*', val='?(.*?)'?\)", r"\1", text)
+    text = text.replace("typing.", "").replace('in "<unicode string>", ', "").removeprefix("argument ")
     if section := re.match(r"([\w.]+): Unable to load config '([^']*)'", text):
         return no_section(section[1], section[2])
-    if incomplete := re.match(r"([\w.]+): .*Problem with given class_path '([^']+)': (.*?) - Expected", text):
-        return f"{incomplete[1]} {incomplete[2]}: {incomplete[3]}"
+    if of_class := re.match(r"([\w.]+): .*?Problem with given class_path '([^']+)': (.*?) - [A-Z]", text):
+        name, kind, problem = of_class.groups()
+        problem = re.sub(r"Option '(.+)' is not accepted", r"\1: no such setting", problem)
+        problem = shortened(problem.replace("the following arguments are required", "required"), parser)
+        return f"{name} {kind}: {problem}; see shvit-pl fit --{name}.help {kind}"
+    if unknown_class := re.match(r"(--[\w.]+\.help): Expected a dot import path string: (.*)", text):
+        return f"{unknown_class[1]} {unknown_class[2]}: no such class; give a class of Lightning's, or an import path"
+    if printing := re.match(r'Invalid option "(.*)" for (--\w+)', text):
+        return f"{printing[2]} {printing[1]}: not available; leave the value out"
     if number := re.match(r"([\w.]+): .*?Not of type (\w+): (.*)$", text):
         return _wrong_number(number[1], number[2], number[3])
     if wrong_value := re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text):
         return f"{wrong_value[1]} {wrong_value[2]}: {_allowed(text)}"
-    if dash := re.search(r"nrecognized arguments: ([\u2013\u2014]\S*)", text):
-        return _long_dash(dash[1])
-    if flag := re.search(r"nrecognized arguments: (-{0,2}([\w.+-]+))", text):
-        return f"{flag[1]}: no such flag{nearest_option(flag[2], option_names(parser), '--')}"
     if key := re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", text):
         name = ".".join(filter(None, key.groups()))
         return f"{name}: no such setting{nearest_option(name, option_names(parser))}"
@@ -268,6 +321,7 @@ def no_section(name: str, value: Any) -> str:
 
 def nearest_option(name: str, options: set[str], dashes: str = "") -> str:
     """Return a hint at an option, whose name may lack its section, as in `lr`, or be another program's."""
+    options = options - SECTIONS.keys()
     by_last = {option.rsplit(".", 1)[-1]: option for option in sorted(options)}
     meant = _ELSEWHERE.get(name) or by_last.get(name)
     if meant in options:
@@ -281,11 +335,9 @@ def _allowed(text: str) -> str:
     """Return what a wrong value's message allows: the choices, or the types, or both."""
     literals = re.findall(r"Literal\[([^\]]+)\]", text)
     choices = list(dict.fromkeys(choice.strip(" '\"") for group in literals for choice in group.split(",")))
-    union = re.search(r"Subtypes: \[(.*?)\] Errors:", text)  # members of a union are listed
-    names = re.findall(r"<class '([\w.]+)'>", union[1]) if union else []
-    if not choices:
-        classes = [name for name in names if name.startswith("lightning.")]
-        names = re.findall(r"Expected an? <class '(\w+)'>", text) + classes
+    members = re.search(r"Subtypes: \[(.*?)\] Errors:|Expected an? (.*?)\. Got value", text)  # of a union, or one type
+    found = re.finditer(r"<class '([\w.]+)'>|\b(dict|list|tuple)\[", members[0] if members else "")
+    names = [each[1] or each[2] for each in found if each[1] or not choices]
     known = dict.fromkeys(_TYPE_NAMES.get(name, f"a {name.rsplit('.', 1)[-1]}") for name in names)
     types = " or ".join(known)
     if not choices:

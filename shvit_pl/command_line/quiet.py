@@ -29,7 +29,6 @@ _WARNED = (
     r".*Experiment logs directory .* exists and is not empty.*",
     r".*does not have many workers.*",
     r".*Checkpoint directory .* exists and is not empty.*",
-    r".*LightningCLI's args parameter is intended.*",
     r".*Be aware that when using `ckpt_path`.*",
     r".*predict returned None.*",
     r".*overridden `on_after_batch_transfer` in both.*",  # ours of the data module, which mixes too, is meant

@@ -111,17 +111,19 @@ class DataConfig:
         """True if the device can do this augmentation; timm's policies are for PIL images."""
         return self.augment == "crop" and self.auto_augment is None
 
-    def check_batch_size(self, images: int) -> None:
-        """Raise `UserError` where so many training images make no batch."""
+    def check_batch_size(self, images: int, processes: int = 1) -> None:
+        """Raise `UserError` where so many training images, shared by processes, make no batch in each."""
         if images < 2:
             raise UserError(
                 f"data.validation_fraction {self.validation_fraction}: with data.train_fraction {self.train_fraction} "
                 f"it leaves {images} image to train on, and BatchNorm needs 2 or more."
             )
-        if images < self.batch_size:
+        share = -(-images // processes)  # the sampler fills up
+        if share < self.batch_size:
+            each = f" for each of {processes} processes" if processes > 1 else ""
             raise UserError(
-                f"data.batch_size {self.batch_size}: there are only {images} training images; allowed are 2 to "
-                f"{images}."
+                f"data.batch_size {self.batch_size}: there are only {share} training images{each}; allowed are 2 to "
+                f"{share}."
             )
 
     def _out_of_range(self) -> Iterator[str]:

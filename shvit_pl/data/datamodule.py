@@ -67,7 +67,7 @@ class HFImageDataModule(L.LightningDataModule):
         if stage == "fit" and self.streams and self.trainer is not None:
             self.trainer.limit_train_batches = config.steps_per_epoch or 1
         elif stage == "fit" and not self.streams:
-            config.check_batch_size(len(self.chosen.by_stage["train"]))
+            config.check_batch_size(len(self.chosen.by_stage["train"]), loaders.process()[0])
 
     @property
     def chosen(self) -> ChosenRows:

@@ -27,7 +27,7 @@ from shvit_pl.display.terminal import Bars
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork
-from shvit_pl.modules import optim
+from shvit_pl.modules import optim_and_ema as optim
 from shvit_pl.modules.classification import make_mixup
 from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
 

@@ -1,7 +1,6 @@
 """`shvit-pl designs`: the named designs, or the macro cube around one, with their costs."""
 
 from dataclasses import dataclass
-from itertools import product
 
 from jsonargparse.typing import PositiveInt
 from rich import box
@@ -10,7 +9,8 @@ from rich.table import Table
 from shvit_pl.command_line.parser import read_options
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
-from shvit_pl.designs.named import NAMED
+from shvit_pl.designs.cube import CELLS
+from shvit_pl.designs.design import NAMED
 from shvit_pl.display.terminal import table_console
 
 _SHORT = {"single_head": "single", "multi_head": "multi"}
@@ -43,12 +43,7 @@ def run(args: list[str]) -> None:
             f"macro cube around {cube}: patch_size x stages x stage1\n"
             "held equal: MACs, where stage1 is conv; attention changes the mixer alone, and adds its own cost"
         )
-        rows = {
-            f"{patch_size} x {stages} x {stage1}": resolve_design(
-                cube, patch_size=patch_size, stages=stages, stage1=stage1
-            )
-            for patch_size, stages, stage1 in product((4, 16), (3, 4), ("conv", "attention"))
-        }
+        rows = {" x ".join(map(str, cell.values())): resolve_design(cube, **cell) for cell in CELLS}
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
     for column in ("design", "patch", "widths", "blocks", "mixers", "px", "tokens"):
         table.add_column(column)

@@ -1,26 +1,11 @@
-"""From the settings of a user (`model.design.*`, `create_model(...)`) to one validated design.
-
-The macro cube (patch size x stages x stage-1 mixer) goes around any design, by one rule:
-
-* `stages`: the number of blocks stays. A stage more takes half of the last stage's blocks and goes on with the step in
-  width between the last two stages; a stage less hands its blocks to the one before it.
-* `patch_size`, `stages`: all widths are then multiplied by one factor, and rounded to multiples of 4, such that MACs
-  at the design's image size equal the base's (within 2.5 % around S1-S4 and tiny). Equal parameters instead would cost
-  16 times the MACs at patch size 4.
-* `stage1`: changes the mixer of the first stage and nothing else, as in the paper's step from (b) to (b'') in Fig. 2:
-  parameters stay within 2 %, and attention's extra MACs are its price, which grows with the square of the tokens.
-"""
+"""From the settings of a user (`model.design.*`, `create_model(...)`) to one validated design."""
 
 from dataclasses import asdict, dataclass, fields, replace
-from functools import lru_cache
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
-from shvit_pl.designs.cost import cost
-from shvit_pl.designs.design import PATCH_SIZES, Design, Mixer, SingleHead, one_of
-from shvit_pl.designs.named import NAMED
+from shvit_pl.designs.cube import Stage1, macro_cell
+from shvit_pl.designs.design import NAMED, PATCH_SIZES, Design, Mixer, SingleHead, one_of
 from shvit_pl.errors import UserError, did_you_mean
-
-Stage1 = Literal["conv", "attention"]
 
 
 @dataclass(frozen=True)
@@ -81,20 +66,16 @@ class DesignConfig:
         patch_size = base.patch_size if self.patch_size is None else self.patch_size
         one_of("patch_size", patch_size, PATCH_SIZES)
         embed_dim, depth = (None if value is None else tuple(value) for value in (self.embed_dim, self.depth))
-        design = _macro_cell(base, patch_size, stages, embed_dim, depth)
-        if self.stage1 is not None:
-            if self.mixers and (self.mixers[0] == "conv") != (self.stage1 == "conv"):
-                raise UserError(
-                    f"stage1 {self.stage1!r}: mixers {list(self.mixers)} has {self.mixers[0]!r} for the first stage; "
-                    "give one of the two."
-                )
-            first: Mixer = "conv"
-            if self.stage1 == "attention":  # of the kind of the later stages
-                first = next((mixer for mixer in design.mixers if mixer != "conv"), "single_head")
-            design = replace(design, mixers=(first, *design.mixers[1:]))
+        if self.stage1 is not None and self.mixers and (self.mixers[0] == "conv") != (self.stage1 == "conv"):
+            raise UserError(
+                f"stage1 {self.stage1!r}: mixers {list(self.mixers)} has {self.mixers[0]!r} for the first stage; "
+                "give one of the two."
+            )
+        cell = macro_cell(base, patch_size, stages, self.stage1, embed_dim, depth)
         names = {field.name for field in fields(Design)}
-        changes = {key: value for key, value in asdict(self).items() if key in names and value is not None}
-        return replace(design, **changes)
+        return replace(
+            cell, **{key: value for key, value in asdict(self).items() if key in names and value is not None}
+        )
 
     def _stage_count(self, base: Design) -> int:
         """Return `stages`, else the length of the lists if all are given, else the base's; every list must agree."""
@@ -120,74 +101,3 @@ def resolve_design(name: str, **changes: Any) -> Design:
             hint = did_you_mean(key, known)
             raise UserError(f"{key}: a design has no such field{hint}; allowed are {', '.join(known)}.")
     return DesignConfig(name, **changes).resolve()
-
-
-# ---- the macro cube
-
-_WIDTH_STEP = 4  # so that four heads divide every width
-_TOLERANCE = 0.05  # of MACs; a further distance is refused
-
-
-def _macro_cell(
-    base: Design, patch_size: int, stages: int, embed_dim: tuple[int, ...] | None, depth: tuple[int, ...] | None
-) -> Design:
-    """Return `base` at another patch size and number of stages; `embed_dim` and `depth` override the rule."""
-    per_stage = {field: getattr(base, field) for field in ("mixers", "qk_dim", "num_heads")}
-    for field, value in per_stage.items():
-        if not isinstance(value, int):  # cut, or its last entry repeated
-            per_stage[field] = (value + value[-1:] * stages)[:stages]
-    step = base.embed_dim[-1] - base.embed_dim[-2] if base.stages > 1 else 0
-    further = tuple(base.embed_dim[-1] + step * i for i in range(1, stages - base.stages + 1))
-    widths = embed_dim or (base.embed_dim + further)[:stages]
-    image_size = max(base.image_size, patch_size * 2 ** (stages - 1))  # a further stage may need larger images
-    depth = depth or _shared_depth(base.depth, stages)
-    changes = dict(patch_size=patch_size, image_size=image_size, depth=depth, **per_stage)
-    if embed_dim or (patch_size, stages) == (base.patch_size, base.stages):
-        return replace(base, embed_dim=widths, **changes)
-    return _rescaled(base, widths, tuple(changes.items()))
-
-
-def _shared_depth(depth: tuple[int, ...], stages: int) -> tuple[int, ...]:
-    blocks = list(depth)
-    while len(blocks) > stages:
-        blocks[-2:] = [blocks[-2] + blocks[-1]]
-    while len(blocks) < stages:
-        last = blocks.pop()
-        if last < 2:
-            raise UserError(
-                f"stages {stages}: the base's depth {list(depth)} has too few blocks in its last stage to share; "
-                f"give depth with {stages} entries."
-            )
-        blocks += [last - last // 2, last // 2]
-    return tuple(blocks)
-
-
-@lru_cache(maxsize=256)
-def _rescaled(base: Design, widths: tuple[int, ...], changes: tuple[tuple[str, Any], ...]) -> Design:
-    """Return the design whose widths are nearest to equal MACs with `base`, of 281 that are tried."""
-    settings = dict(changes)
-    target = cost(base).macs
-    expected = settings["patch_size"] / base.patch_size  # widths and tokens change MACs about alike
-    first_step = max(_WIDTH_STEP, settings["patch_size"] // 2)  # the stem halves the first width
-    steps = (first_step, *(_WIDTH_STEP,) * (len(widths) - 1))
-    candidates = {
-        tuple(max(1, round(width * factor / step)) * step for width, step in zip(widths, steps, strict=True))
-        for factor in (expected * 1.005**exponent for exponent in range(-140, 141))  # half to twice the expected one
-    }
-    best, distance, refused = None, _TOLERANCE, ""
-    for dims in sorted(candidates):
-        try:
-            design = replace(base, embed_dim=dims, **settings)
-        except UserError as error:  # such as heads that do not divide this width
-            refused = f" Refused: {error}"
-            continue
-        off = abs(cost(design).macs / target - 1)
-        if off < distance:
-            best, distance = design, off
-    if best is None:
-        raise UserError(
-            f"patch_size {settings['patch_size']}, stages {len(widths)}: no multiple of the widths {list(widths)} "
-            f"comes within {_TOLERANCE:.0%} of the base's {target / 1e6:.0f} MMACs; give embed_dim with {len(widths)} "
-            f"entries.{refused}"
-        )
-    return best

@@ -1,7 +1,7 @@
-"""A SHViT design: the macro and micro choices as one frozen, validated description."""
+"""A SHViT design: the macro and micro choices as one frozen, validated description; and the designs with a name."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import floor
 from typing import Any, Literal, get_args
 
@@ -9,6 +9,8 @@ from shvit_pl.errors import UserError, did_you_mean
 
 Mixer = Literal["conv", "single_head", "multi_head"]
 SingleHead = Literal["partial", "full", "bottleneck"]
+
+Fingerprint = tuple[Any, ...]
 
 PATCH_SIZES = (4, 8, 16)
 PAPER_RATIO = 3 / 14  # r of section 3.1, printed rounded, as 1/4.67
@@ -72,13 +74,40 @@ class Design:
         halvings = self.patch_size.bit_length() - 2
         return tuple(self.embed_dim[0] // 2**i for i in range(halvings, -1, -1))
 
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """A hashable description that is equal for designs that compute the same, apart from their classifiers.
+
+        Left out is what does not change it: the image size that the design is meant for, stochastic depth, and
+        settings of attention where there is none. A `partial_ratio` counts by the channels that it leaves.
+        """
+        stages: list[Fingerprint] = []
+        for stage, mixer in enumerate(self.mixers):
+            size = self.embed_dim[stage], self.depth[stage]
+            if mixer == "conv":
+                stages.append((mixer, *size))
+                continue
+            # multi_head with one head is the same network as single_head, so the mixer's name is left out
+            bottleneck = mixer == "single_head" and self.single_head == "bottleneck"
+            attention = self.attended(stage), bottleneck, self.heads(stage), self.qk(stage)
+            stages.append((*size, *attention, self.local_conv))
+        return self.patch_size, *stages
+
+    @property
+    def timm_name(self) -> str | None:
+        """Name of the network at timm, where timm has it: S1 to S4 with one classifier."""
+        if self.distilled:
+            return None
+        same = (name for ours, name in TIMM_NAMES.items() if NAMED[ours].fingerprint == self.fingerprint)
+        return next(same, None)
+
     def heads(self, stage: int) -> int:
         """Return the heads of the attention in `stage`."""
-        return at_stage(self.num_heads, stage) if self.mixers[stage] == "multi_head" else 1
+        return _at_stage(self.num_heads, stage) if self.mixers[stage] == "multi_head" else 1
 
     def qk(self, stage: int) -> int:
         """Return the query (and key) channels per head in `stage`."""
-        return at_stage(self.qk_dim, stage)
+        return _at_stage(self.qk_dim, stage)
 
     def attended(self, stage: int) -> int:
         """Return the channels that the attention of `stage` works on: floor(r * C), as in the official widths.
@@ -137,7 +166,7 @@ class Design:
                 )
 
 
-def at_stage(value: int | Sequence[int], stage: int) -> int:
+def _at_stage(value: int | Sequence[int], stage: int) -> int:
     """Return one stage's entry of a setting that is one number for all stages or one per stage."""
     return value if isinstance(value, int) else value[stage]
 
@@ -160,31 +189,52 @@ def _check_range(field: str, value: Any, allowed: str, ok: bool) -> None:
         raise UserError(f"{field} {shown}: allowed is {allowed}.")
 
 
-# ---- equality of networks
-
-Fingerprint = tuple[Any, ...]
-
-
-def fingerprint(design: Design) -> Fingerprint:
-    """Return a hashable description that is equal for designs that compute the same, apart from their classifiers.
-
-    Left out is what does not change it: the image size that the design is meant for, stochastic depth, and settings of
-    attention where there is none. A `partial_ratio` counts by the channels that it leaves.
-    """
-    stages: list[Fingerprint] = []
-    for stage, mixer in enumerate(design.mixers):
-        size = design.embed_dim[stage], design.depth[stage]
-        if mixer == "conv":
-            stages.append((mixer, *size))
-            continue
-        # multi_head with one head is the same network as single_head, so the mixer's name is left out
-        bottleneck = mixer == "single_head" and design.single_head == "bottleneck"
-        heads, attended, qk_dim = design.heads(stage), design.attended(stage), design.qk(stage)
-        stages.append((*size, attended, bottleneck, heads, qk_dim, design.local_conv))
-    return design.patch_size, *stages
-
-
 def design_of(summary: Mapping[str, Any]) -> Design:
     """Return the design in a run's `summary.json`."""
     names = {field.name for field in fields(Design)}
     return Design(**{key: value for key, value in summary["design"].items() if key in names})
+
+
+# ---- the designs with a name: the paper's S1-S4, its macro study and Table 6, and our `tiny`
+#
+# What the paper leaves open (facts it does not print, so several choices fit) and what we chose:
+#
+# * Macro study (Fig. 2): attention heads and widths, FFN ratio and downsampling. Ours: plain MetaFormer blocks (one
+#   token mixer and an FFN of ratio 2), SHViT's own downsampling, queries and keys half as wide as the values.
+# * Table 6, "MHSA": heads and widths. Ours: 4 heads over all channels, 16 query and key channels per head as in SHSA.
+
+_SHVIT: tuple[Mixer, ...] = ("conv", "single_head", "single_head")
+_MULTI: tuple[Mixer, ...] = ("conv", "multi_head", "multi_head")
+_CONV: tuple[Mixer, ...] = ("conv", "conv", "conv")
+
+_S3 = Design(embed_dim=(192, 352, 448), depth=(3, 5, 5), mixers=_SHVIT)
+_MACRO_B = Design((128, 256, 384), depth=(2, 4, 2), mixers=_MULTI, num_heads=(4, 8, 12), local_conv=False)
+
+NAMED: dict[str, Design] = {
+    # Table 1
+    "s1": Design(embed_dim=(128, 224, 320), depth=(2, 4, 5), mixers=_SHVIT),
+    "s2": Design(embed_dim=(128, 308, 448), depth=(2, 4, 5), mixers=_SHVIT),
+    "s3": _S3,
+    "s4": Design(embed_dim=(224, 336, 448), depth=(4, 7, 6), mixers=_SHVIT, image_size=256),
+    # Figure 2: (a), (b) and (b''); (b') is (b) at 256 pixels
+    "macro_a": Design(
+        embed_dim=(24, 48, 184, 368),
+        depth=(1, 1, 4, 2),
+        mixers=("conv", "conv", "multi_head", "multi_head"),
+        patch_size=4,
+        qk_dim=23,
+        num_heads=(1, 1, 4, 8),
+        local_conv=False,
+    ),
+    "macro_b": _MACRO_B,
+    "macro_b_attn": replace(_MACRO_B, mixers=("multi_head",) * 3),
+    # Table 6, on S3
+    "s3_mhsa": replace(_S3, mixers=_MULTI),
+    "s3_no_attention": replace(_S3, mixers=_CONV),
+    "s3_ratio_1_8": replace(_S3, partial_ratio=1 / 8),
+    "s3_ratio_1_2": replace(_S3, partial_ratio=1 / 2),
+    # ours, not the paper's: for tests and quick studies
+    "tiny": Design(embed_dim=(80, 112, 160), depth=(1, 2, 2), mixers=_SHVIT, image_size=128),
+}
+
+TIMM_NAMES = {"s1": "shvit_s1", "s2": "shvit_s2", "s3": "shvit_s3", "s4": "shvit_s4"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.designs.design import Design, Fingerprint, design_of, fingerprint
+from shvit_pl.designs.design import Design, Fingerprint, design_of
 from shvit_pl.files import read_rows
 
 FILE = Path(__file__).with_name("published.csv")
@@ -51,9 +51,11 @@ class PaperRow:
     params_m: float | None
     """Parameters in millions."""
     gpu: float | None
-    """Images per second on a GPU, as below."""
+    """Images per second on a GPU."""
     cpu: float | None
+    """Images per second on a CPU, by torch."""
     onnx: float | None
+    """Images per second on a CPU, by ONNX Runtime."""
     conditions: str
     """Data, training and devices."""
 
@@ -68,7 +70,7 @@ def paper_row(summary: Mapping[str, Any]) -> PaperRow | None:
 
 def row_of(design: Design, image_size: int, distilled: bool = False) -> PaperRow | None:
     """Return the paper's row of a design, that of this image size if it has several; `None` where it has none."""
-    rows = _rows().get((fingerprint(design), distilled), {})
+    rows = _rows().get((design.fingerprint, distilled), {})
     return rows.get(image_size) or next(iter(rows.values()), None)
 
 
@@ -87,7 +89,8 @@ def _rows() -> dict[tuple[Fingerprint, bool], dict[int, PaperRow]]:
         figures = {name: float(line[name]) if line[name] else None for name in ("params_m", "gpu", "cpu", "onnx")}
         conditions = f"ImageNet-1k, {side} pixels, {_TRAINING[line['conditions']]}; {_DEVICES}"
         row = PaperRow(line["source"], side, float(line["top1"]), conditions=conditions, **figures)
-        rows.setdefault((fingerprint(design), line["distilled"] == "yes"), {})[side] = row
+        # S4 and the macro study's (b) have rows of several image sizes
+        rows.setdefault((design.fingerprint, line["distilled"] == "yes"), {})[side] = row
     return rows
 
 

@@ -14,7 +14,7 @@ COLORS = (
 )  # fmt: skip
 QUIET = "#8a8f98"
 
-# of Okabe and Ito, which the color-blind can tell apart, and their grey
+# of Okabe and Ito, which the color-blind can tell apart, and their gray
 BLACK, ORANGE, SKY, GREEN, YELLOW = "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILION, PURPLE, GRAY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 

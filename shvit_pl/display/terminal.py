@@ -1,4 +1,4 @@
-"""progress.Progress bars and tables on a terminal."""
+"""Progress bars and tables on a terminal."""
 
 from collections.abc import Sequence
 from types import TracebackType

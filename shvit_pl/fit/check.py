@@ -1,14 +1,13 @@
 """A check of `fit`'s flags without a run: the settings, and the size of the run."""
 
 import math
-from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from shvit_pl.command_line.parser import option_names, shortened
+from shvit_pl.command_line.parser import option_names
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.designs.cost import cost
 from shvit_pl.errors import UserError, one_line
@@ -48,7 +47,7 @@ class FitCheck:
 
     def __init__(self) -> None:
         quiet()
-        self._cli = lightning_cli.ShvitCLI(["fit"], exit_on_error=False)
+        self._cli = lightning_cli.ShvitCLI(["fit"])
 
     @property
     def trainer(self) -> Any:
@@ -79,8 +78,6 @@ class FitCheck:
                     "and push the best of them at the end: shvit-pl push SWEEP_FOLDER --repo-id USER/NAME."
                 )
             cli.before_instantiate_classes()
-        except ArgumentError as error:
-            raise UserError(shortened(error.message or str(error), cli.parser)) from error
         except MisconfigurationException as error:
             raise UserError(f"trainer: {one_line(error)}") from error
         return resume.training_settings(cli.config) | {name: cli.config[name] for name in _FRESH_RUN_SETTINGS}
@@ -105,14 +102,15 @@ class FitCheck:
             steps = min(steps, trainer.max_steps * trainer.accumulate_grad_batches)
         validations = steps / batches / (trainer.check_val_every_n_epoch or 1)
         images = data.rows("validate") or 0
-        validated = min(images, batch_size * _limited(images, trainer.limit_val_batches))
+        validates = trainer.limit_val_batches != 0
+        most = batch_size * _limited(math.ceil(images / batch_size), trainer.limit_val_batches) if validates else 0
         return Planned(
             costs.params,
             costs.macs,
             data.config.side,
             trained=int(steps * batch_size),
-            validated=int(validations * validated),
-            metrics=tuple(model.validation_metrics()) if trainer.limit_val_batches != 0 else (),
+            validated=int(validations * min(images, most)),
+            metrics=tuple(model.validation_metrics()) if validates else (),
         )
 
 

@@ -13,13 +13,13 @@ import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from shvit_pl.callbacks import figures, inference, progress, summary, throughput
 from shvit_pl.callbacks import run_identity as identity
-from shvit_pl.command_line.parser import OneLineErrors
+from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.data.config import DATASET_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
@@ -35,10 +35,6 @@ from shvit_pl.runs.folder import interrupted_run
 from shvit_pl.runs.writing import claim, resumed_loggers, run_loggers
 
 
-class Parser(OneLineErrors, LightningArgumentParser):
-    """LightningCLI's parser, with errors in one line."""
-
-
 class ShvitCLI(LightningCLI):
     """LightningCLI with this package's module, data, run folder, callbacks and errors.
 
@@ -46,14 +42,13 @@ class ShvitCLI(LightningCLI):
 
     Args:
         args: The command's name, and its flags.
-        exit_on_error: End the process at a mistake in flags, else raise `ArgumentError`.
     """
 
     command = ""  # the trainer's method, where it isn't called as the command
     checkpoint: dict[str, Any] | None = None
     trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
 
-    def __init__(self, args: Sequence[str], exit_on_error: bool = True) -> None:
+    def __init__(self, args: Sequence[str]) -> None:
         name, *flags = args
         self.command = self.command or name
         self.command_line = shlex.join(["shvit-pl", *args])
@@ -63,14 +58,16 @@ class ShvitCLI(LightningCLI):
             trainer_class=Trainer,
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},
-            seed_everything_default=0,
-            parser_class=Parser,
-            parser_kwargs={"prog": f"shvit-pl {name}", "description": None, "exit_on_error": exit_on_error},
+            parser_kwargs={"prog": f"shvit-pl {name}", "description": None, "exit_on_error": False},
             args=options.read_flags(flags),
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the seed; Lightning's may be true or false, too."""
+        parser.add_argument("--seed_everything", type=int, default=0, help="Seed of the run.")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the flags of run, module and data, then the trainer's."""
@@ -80,11 +77,11 @@ class ShvitCLI(LightningCLI):
         options.add_settings(parser)
         parser.add_class_arguments(Trainer, "trainer", instantiate=False)
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
-        super().parse_arguments(parser, args)
+        self.config, mistakes = parse_flags(parser, args)
         self.checkpoint = self.trained_on = None
-        self.options = options.check_flags(self.config, self.command)
+        self.options = options.check_flags(self.config, self.command, mistakes)
         options.expand_home(self.config)
         if self.command == "fit":
             self._find_checkpoint()
@@ -99,7 +96,7 @@ class ShvitCLI(LightningCLI):
         if self.config.ckpt_path is not None:
             self.checkpoint = read_checkpoint(self.config.ckpt_path)
 
-    def _take_defaults(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+    def _take_defaults(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse again with the settings of a checkpoint as defaults, but not those of a dataset that is not used."""
         settings: dict[str, Any] | None
         if self.config.ckpt_path is None and self.config.model.init_from is not None:
@@ -111,10 +108,10 @@ class ShvitCLI(LightningCLI):
         self.trained_on = settings["data"].get("path", "")
         own = {f"data.{key}": parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}
         resume.set_defaults(parser, settings, of_checkpoint=self.checkpoint is not None)
-        super().parse_arguments(parser, args)
+        self.config = parser.parse_args(args)
         if self.config.data.path != settings["data"].get("path"):
             parser.set_defaults(own)
-            super().parse_arguments(parser, args)
+            self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
         """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""

@@ -1,6 +1,7 @@
 """The flags of fit, validate, test and predict besides model and data, and checks of all."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -84,15 +85,20 @@ def expand_home(config: Any) -> None:
         config.model.distill.cache = os.path.expanduser(config.model.distill.cache)
 
 
-def check_flags(config: Any, command: str) -> FitOptions:
+def check_flags(config: Any, command: str, mistakes: Sequence[str] = ()) -> FitOptions:
     """Return the run's options; raises `UserError` for all values that are impossible or contradict others.
 
     Lightning would answer many of these with a traceback, or late, or not at all.
+
+    Args:
+        config: All settings.
+        command: The command's name.
+        mistakes: In settings that were left out; what contradicts these is not added.
     """
     for name in SECTIONS:
         if not isinstance(config.get(name), Namespace):
             raise UserError(f"{no_section(name, config.get(name))}.")
-    mistakes = [*_contradictions(config, command), *_trainer_mistakes(config)]
+    more = [*_contradictions(config, command), *_trainer_mistakes(config)]
     run = {each.name: config[each.name] for each in fields(FitOptions)}
     for make in (
         partial(FitOptions, **run),
@@ -102,8 +108,9 @@ def check_flags(config: Any, command: str) -> FitOptions:
         try:
             make()
         except UserError as error:
-            mistakes += str(error).splitlines()
-    refuse(mistakes)
+            more += str(error).splitlines()
+    left_out = {re.split(r"[: ]", mistake)[0].rpartition(".")[2].lstrip("-") for mistake in mistakes}
+    refuse([*mistakes, *(line for line in more if not any(name in line for name in left_out))])
     return FitOptions(**run)
 
 
@@ -134,7 +141,7 @@ def _trainer_mistakes(config: Any) -> Iterator[str]:
     """Yield what is wrong with the seed and the trainer, beyond its flags' types."""
     trainer, seed = config.trainer, config.seed_everything
     epochs, steps = trainer.max_epochs, trainer.max_steps
-    if type(seed) is not int or not 0 <= seed < 2**32:
+    if not 0 <= seed < 2**32:
         yield f"seed_everything {seed}: allowed are whole numbers from 0 to {2**32 - 1}."
     if epochs is not None and epochs < 1 and (epochs != -1 or steps == -1):
         yield f"trainer.max_epochs {epochs}: allowed are whole numbers from 1, or -1 together with max_steps."

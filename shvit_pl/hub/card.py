@@ -11,8 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 
 from shvit_pl.designs.cost import cost
-from shvit_pl.designs.design import Design, fingerprint
-from shvit_pl.designs.named import NAMED, timm_name
+from shvit_pl.designs.design import NAMED, Design
 from shvit_pl.designs.published import IMAGENET_SIZE, row_of
 from shvit_pl.display.words import counted, in_markdown, joined
 from shvit_pl.models.network_names import is_path, repo_of
@@ -60,7 +59,7 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
         percent="{:.1%}".format,
         wrapped=_wrapped,
     )
-    in_timm = timm_name(run.evaluated_design)
+    in_timm = run.evaluated_design.timm_name
     dataset_repo = run.dataset["path"] if run.dataset["commit"] else None  # other images are local
     text = environment.get_template("card.md.j2").render(
         run=run,
@@ -191,7 +190,7 @@ def _comparison(run: FinishedRun) -> dict[str, Any]:
     """Return the run's design next to the paper's that it is, or was changed from: values by quantity, and titles."""
     name = run.summary["design"]["name"]
     base = NAMED[name]
-    same = fingerprint(base) == fingerprint(run.design)
+    same = base.fingerprint == run.design.fingerprint
     row = row_of(base, run.image_size, distilled=bool(run.summary["teacher"]))
     ours = _facts(run.evaluated_design, len(run.class_names), run.image_size)
     theirs = _facts(base, IMAGENET_SIZE[0], base.image_size) if row else dict.fromkeys(ours, "")

@@ -93,7 +93,7 @@ def save_weights(run: FinishedRun, folder: Path) -> None:
     Two classifiers are merged into one, exactly. S1 to S4 are saved under timm's own names. Raises `UserError` for a
     checkpoint that is not whole.
     """
-    content = read_checkpoint(str(run.checkpoint), weights=True)
+    content = read_checkpoint(str(run.checkpoint), flag="", weights=True)
     data = content["data"]
     squashed = data["resize"] == "squash"
     save_for_hf(

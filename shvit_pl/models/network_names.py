@@ -13,7 +13,7 @@ from typing import Any, Literal
 import timm
 from huggingface_hub import HfApi, try_to_load_from_cache
 
-from shvit_pl.designs.named import NAMED
+from shvit_pl.designs.design import NAMED
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.hub_errors import hub_reachable
 from shvit_pl.runs.folder import checkpoint_of_run, newest_runs

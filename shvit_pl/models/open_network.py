@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from shvit_pl.compat import load_timm_config
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.designs.design import Design, design_of
-from shvit_pl.designs.named import NAMED, TIMM_NAMES
+from shvit_pl.designs.design import NAMED, TIMM_NAMES, Design, design_of
 from shvit_pl.errors import UserError, error_prefix, one_line
 from shvit_pl.hub_errors import hub_reachable, why_no_model
 from shvit_pl.models.network_names import FOLDER, Kind, NetworkName, find_network, local_file, repo_of

@@ -13,7 +13,6 @@ from torch.fx import Proxy
 
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design
-from shvit_pl.designs.named import timm_name
 from shvit_pl.errors import UserError
 from shvit_pl.models.blocks import Stage
 
@@ -191,7 +190,7 @@ def build_network(design: Design, *, pretrained: bool = False, **kwargs: Any) ->
         kwargs["pretrained_cfg_overlay"] = {**sizes, **(kwargs.get("pretrained_cfg_overlay") or {})}
     model: SHViT = build_model_with_cfg(
         SHViT,
-        timm_name(design) or ENTRY_POINT,
+        design.timm_name or ENTRY_POINT,
         pretrained,
         design=design,
         feature_cfg={"out_indices": tuple(range(design.stages)), "flatten_sequential": True},
@@ -204,6 +203,6 @@ def build_network(design: Design, *, pretrained: bool = False, **kwargs: Any) ->
 
 def _record_design(model: Any) -> None:
     """Let timm save the network under its own name where it has that very network, else with its whole design."""
-    name = timm_name(model.design)
+    name = model.design.timm_name
     model._model_args = {} if name else asdict(model.design)
     model.pretrained_cfg = {**model.pretrained_cfg, "architecture": name or ENTRY_POINT}

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from shvit_pl.designs.published import paper_weight_decay
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.modules import optim
+from shvit_pl.modules import optim_and_ema as optim
 from shvit_pl.modules.config import ClassificationConfig
 
 _GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas", "eps", "fused", "foreach")
@@ -96,7 +96,7 @@ class TrainedModule(L.LightningModule):
             group.update(settings)
         optim.place_steps(self.trainer.optimizers[0])
         for config in self.trainer.lr_scheduler_configs:
-            scheduler: Any = config.scheduler
+            scheduler: Any = config.scheduler  # its state holds the peaks of the run that was saved
             scheduler.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
             for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
                 group["lr"] = group["initial_lr"] * factor(scheduler.last_epoch)

@@ -19,7 +19,8 @@ from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.network_names import local_file
 from shvit_pl.models.weights import LoadReport, NoAverageError
-from shvit_pl.modules import base, optim
+from shvit_pl.modules import base
+from shvit_pl.modules import optim_and_ema as optim
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
 from shvit_pl.runs.folder import EMA
 
@@ -195,7 +196,7 @@ class ClassificationModule(base.TrainedModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss; each classifier of a dual head learns from the labels."""
         images, targets = batch["image"], batch.get("target", batch["label"])
-        logits = self(images)
+        logits = self(images)  # (B, classes), or a pair of them
         heads = logits if isinstance(logits, tuple) else (logits,)
         loss = torch.stack([self.criterion(head.float(), targets) for head in heads]).mean()
         self.log_dict({"train/loss": loss, "train/lr": self._lr()}, batch_size=len(images))

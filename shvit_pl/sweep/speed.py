@@ -12,7 +12,7 @@ from shvit_pl.deploy.measuring import device_name
 from shvit_pl.deploy.optimization import NotCompiledError, compiled
 from shvit_pl.deploy.options import PAPER_BATCH
 from shvit_pl.deploy.timing import Progress, images_per_second
-from shvit_pl.designs.design import Fingerprint, design_of, fingerprint
+from shvit_pl.designs.design import Fingerprint, design_of
 from shvit_pl.models import SHViT
 
 _LAYOUT = torch.channels_last
@@ -47,7 +47,7 @@ def measure_speed(
     measured, models = {}, dict[_Key, nn.Module]()
     for name, summary in cells.items():
         design, classes = design_of(summary), len(summary["classes"])
-        measured[name] = key = fingerprint(design), classes, summary["dataset"]["image_size"]
+        measured[name] = key = design.fingerprint, classes, summary["dataset"]["image_size"]
         if key not in models:
             model: nn.Module = SHViT(replace(design, distilled=False), num_classes=classes).eval().fuse()
             models[key] = model.to(where).to(memory_format=_LAYOUT)

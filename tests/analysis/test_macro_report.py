@@ -12,7 +12,7 @@ from shvit_pl.analysis.macro_roofline import Load, MeasuredDesign, MeasuredPart,
 from shvit_pl.cli import main
 from shvit_pl.deploy.timing import Rate, images_per_second
 from shvit_pl.designs.cost import cost, cost_parts
-from shvit_pl.designs.named import NAMED
+from shvit_pl.designs.design import NAMED
 from tests.analysis.studies import colors, facts, files, rows
 
 PEAKS = Peaks(flops=1e12, bytes=1e11)  # ridge 10

@@ -9,7 +9,7 @@ import pytest
 from shvit_pl.analysis.command import STUDIES
 from shvit_pl.cli import COMMANDS, main
 from shvit_pl.command_line.config_files import shipped_configs
-from shvit_pl.designs.named import NAMED
+from shvit_pl.designs.design import NAMED
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit, only_run, printed
 

@@ -49,39 +49,42 @@ def difference(first, second, but="no such key"):
 
 
 @pytest.fixture(scope="module")
-def frozen(tmp_path_factory):
-    root = tmp_path_factory.mktemp("ddp")
-    return fit_in_two_processes(root, *FROZEN, "--trainer.limit_val_batches=1000", "--data.batch_size=8")
+def taught(tmp_path_factory, run):
+    """The flags of a distillation, and its run in two processes, each with a teacher."""
+    flags, root = [f"--model.distill.teacher={run}", "--model.distill.objective=hard"], tmp_path_factory.mktemp("ddp")
+    whole = ["--trainer.limit_val_batches=1000", "--data.batch_size=8"]
+    return flags, fit_in_two_processes(root, *FROZEN, *whole, *flags)
 
 
-def test_two_processes_share_one_run_folder_and_validate_every_image_once(frozen, capsys):
-    summary = read_summary(frozen)
+def test_two_processes_share_one_run_folder_and_validate_every_image_once(taught, capsys):
+    folder = taught[1]
+    summary = read_summary(folder)
     assert (summary["global_batch"], summary["steps_trained"]) == (16, 4)
-    assert [folder.name for folder in frozen.parent.iterdir()] == ["version_0"]
-    assert {path.name for path in (frozen / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     accuracy = summary["last_metrics"]["val/acc1"]
     assert summary["dataset"]["validation_images"] == 365  # odd: one process has an image more
-    assert main(["validate", f"--ckpt_path={frozen / 'checkpoints' / 'last.ckpt'}"]) == 0
+    assert main(["validate", f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"]) == 0
     assert str(accuracy)[:8] in capsys.readouterr().out
     assert round(accuracy * 365, 3) == round(accuracy * 365)
 
 
 def assert_two_equal_one(two, tmp_path, *flags):
-    """With BatchNorm frozen: of the same global batch, and not of one process's images alone."""
-    for batch in (16, 8):
-        assert fit(*FROZEN, f"--data.batch_size={batch}", *flags) == 0
-    whole, half = (tmp_path / "runs" / "tiny" / f"version_{number}" for number in (0, 1))
-    assert read_summary(two)["teacher"] == read_summary(whole)["teacher"]
-    assert difference(weights(whole), weights(two)) < 1e-5
-    assert difference(weights(half), weights(two)) > 1e-3
+    """With BatchNorm frozen, of the same global batch."""
+    assert fit(*FROZEN, "--data.batch_size=16", *flags) == 0
+    assert read_summary(two)["teacher"] == read_summary(only_run(tmp_path))["teacher"]
+    assert difference(weights(only_run(tmp_path)), weights(two)) < 1e-5
 
 
-def test_with_batchnorm_frozen_two_processes_equal_one_of_the_same_global_batch(frozen, tmp_path):
-    assert_two_equal_one(frozen, tmp_path)
+def test_with_batchnorm_frozen_two_processes_equal_one_and_not_one_with_half_the_images(taught, tmp_path):
+    flags, two = taught
+    assert_two_equal_one(two, tmp_path, *flags)
+    assert fit(*FROZEN, "--data.batch_size=8", "--run_name=half", *flags) == 0
+    assert difference(weights(tmp_path / "runs" / "half" / "version_0"), weights(two)) > 1e-3
 
 
-@pytest.mark.parametrize("objective", ["hard", "feature", pytest.param("soft_batchmean", marks=pytest.mark.full)])
-def test_two_processes_with_a_teacher_each_equal_one(objective, run, tmp_path):
+@pytest.mark.parametrize("objective", ["feature", pytest.param("soft_batchmean", marks=pytest.mark.full)])
+def test_two_processes_with_another_objective_equal_one(objective, run, tmp_path):
     flags = [f"--model.distill.teacher={run}", f"--model.distill.objective={objective}"]
     if objective == "feature":
         flags.append("--model.design.embed_dim=[80,112,96]")  # with a projection
@@ -90,15 +93,15 @@ def test_two_processes_with_a_teacher_each_equal_one(objective, run, tmp_path):
 
 
 def test_two_processes_on_a_cache_equal_one_and_write_the_cache_that_one_writes(run, tmp_path):
-    flags = cache_flags(run, tmp_path / "one", *MIXED)
-    assert cache_teacher(*FROZEN, *flags) == 0
-    two = fit_in_two_processes(tmp_path / "two", *FROZEN, "--data.batch_size=8", *flags)
-    assert_two_equal_one(two, tmp_path, *flags)
-    printed = run_in_two_processes("cache-teacher", *FROZEN, *cache_flags(run, tmp_path / "both", *MIXED))
+    flags = cache_flags(run, tmp_path / "both", *MIXED)
+    printed = run_in_two_processes("cache-teacher", *FROZEN, *flags)
     for line in ("teacher: ", "files to write", "complete: "):
         assert printed.count(line) == 1
+    assert cache_teacher(*FROZEN, *cache_flags(run, tmp_path / "one", *MIXED)) == 0
     assert_same(answers(tmp_path / "both"), answers(tmp_path / "one"))
     assert not list((tmp_path / "both").glob("*.partial"))
+    two = fit_in_two_processes(tmp_path / "two", *FROZEN, "--data.batch_size=8", *flags)
+    assert_two_equal_one(two, tmp_path, *flags)
 
 
 def test_with_live_batchnorm_two_processes_equal_one_that_accumulates_their_half_batches(tmp_path, monkeypatch):

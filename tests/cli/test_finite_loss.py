@@ -6,7 +6,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from shvit_pl import ClassificationModule
 from shvit_pl.callbacks.run_identity import _NO_STEP
 from shvit_pl.modules.config import OptimConfig
-from shvit_pl.modules.optim import make_schedule
+from shvit_pl.modules.optim_and_ema import make_schedule
 from tests.cli.runs import content, fit, only_run
 
 FLAGS = ["--trainer.limit_train_batches=8", "--trainer.log_every_n_steps=4", "--trainer.limit_val_batches=1"]

@@ -80,6 +80,13 @@ def test_mistakes_of_all_sections_are_listed_at_once(check):
         assert allowed in line
 
 
+def test_a_wrong_type_is_listed_with_impossible_values_but_not_with_what_follows_from_it(check):
+    with pytest.raises(UserError) as refused:
+        check.settings(["--model.ema.decay=high", "--monitor=val/acc1_ema", "--data.batch_size=1", "--run_nme=a"])
+    lines = [line.split(":")[0] for line in str(refused.value).splitlines()]
+    assert lines == ["model.ema.decay high", "--run_nme", "data.batch_size 1"]
+
+
 @pytest.mark.parametrize("name", ["", "../elsewhere", 300 * "x", "a\0b"])
 def test_a_run_name_is_the_name_of_a_folder(name):
     with pytest.raises(UserError, match=r"run_name '.*folder's name, up to 200 characters"):

@@ -62,7 +62,7 @@ TRAINER = [
     (["--trainer.logger=wandb"], ["trainer.logger wandb", "true or false"]),
     (["--trainer.callbacks=EarlyStopping"], ["trainer.callbacks", "EarlyStopping", "required: monitor"]),
     ([CALLBACK], ["EarlyStopping val/acc", "not logged", "val/acc1"]),
-    (["--seed_everything=true"], ["seed_everything True", "from 0"]),
+    (["--seed_everything=true"], ["seed_everything", "whole number"]),
     (["--config=s9.yaml"], ["--config 's9.yaml'", "no such file", "s1.yaml"]),
     (["--config", "--plain=true"], ["--config", "expected one argument"]),
     (["--config=."], ["--config '.'", "a folder"]),

@@ -12,7 +12,7 @@ from timm.models._hub import save_for_hf
 
 from shvit_pl.cli import main
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.designs.named import NAMED
+from shvit_pl.designs.design import NAMED
 from shvit_pl.models import create_model, load_weights
 from shvit_pl.models.open_network import read_pretrained
 from shvit_pl.runs.folder import CONFIG

@@ -30,7 +30,7 @@ def run(tmp_path, *flags):
 
 
 def test_layered_on_a_design_the_recipe_takes_its_own_paper_values():
-    """Of the weight decay, auto is the paper's: tests/modules/test_optim.py."""
+    """Of the weight decay, auto is the paper's: tests/modules/test_optim_and_ema.py."""
     check, names = FitCheck(), ("model.design.name", "data.image_size", "model.optim.weight_decay", "model.optim.lr")
     for design, size in PAPER.items():
         settings = check.settings([f"--config={design}.yaml", "--config=recipes/imagenet_300e.yaml"])

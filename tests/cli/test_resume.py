@@ -2,10 +2,6 @@
 
 import multiprocessing
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -14,10 +10,10 @@ from shvit_pl import ClassificationModule
 from shvit_pl.callbacks.run_identity import RunSettings
 from shvit_pl.errors import UserError
 from shvit_pl.modules.config import OptimConfig
-from shvit_pl.modules.optim import make_schedule
+from shvit_pl.modules.optim_and_ema import make_schedule
 from shvit_pl.runs.folder import read_summary
 from shvit_pl.runs.writing import claim
-from tests.cli.runs import EVERYTHING, QUICK, assert_same, content, fit, metrics, only_run, stopped, weights
+from tests.cli.runs import EVERYTHING, assert_same, content, fit, metrics, only_run, stopped, weights
 
 FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=7", "--checkpoint_every_n_steps=2"]
 SLOW, FULL = pytest.mark.slow, pytest.mark.full
@@ -69,27 +65,6 @@ def test_the_last_checkpoint_is_the_last_epochs_however_rarely_it_is_validated(r
     last = content(only_run(tmp_path))
     assert (last["epoch"], last["global_step"]) == (2, 12)
     assert content(only_run(tmp_path), "best")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_ends_with_its_own_exit_code_and_says_how_to_go_on(number, code, tmp_path):
-    often = ["--checkpoint_every_n_steps=1", "--trainer.max_epochs=200", "--data.num_workers=1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *often],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
-    )
-    while not list(tmp_path.rglob("last.ckpt")):
-        time.sleep(0.05)
-        assert process.poll() is None
-    process.send_signal(number)
-    out, error = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "Detected" not in error
-    assert "goes on with --ckpt_path" in out
 
 
 CUT = ["--checkpoint_every_n_steps=1", "--trainer.limit_val_batches=1", "--ckpt_path=last"]

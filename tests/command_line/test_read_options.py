@@ -1,4 +1,4 @@
-"""A dataclass as a command's flags: types, switches, lists, positions, help, and all mistakes at once."""
+"""A dataclass as a command's flags, and jsonargparse's flags: types, lists, help, and all mistakes at once."""
 
 import subprocess
 import sys
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pytest
+from jsonargparse import ActionConfigFile, ArgumentParser
 from jsonargparse.typing import ClosedUnitInterval, PositiveInt, restricted_number_type
 
-from shvit_pl.command_line.parser import own_args, read_options
+from shvit_pl.command_line.config_files import with_found_configs
+from shvit_pl.command_line.parser import own_args, parse_flags, read_options
 from shvit_pl.errors import UserError
 
 ThreadsInt = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", 4096)])
@@ -166,6 +168,66 @@ def test_reading_leaves_other_flags_as_they_were():
         *[("threads", "2"), ("", "--model.lr"), ("", "-1"), ("", "-c"), ("", "a.yaml"), ("train", "true")],
         ("dtype", "bf16"),
     ]
+
+
+class Callback:
+    """As Lightning's: a flag takes one, or a list of them."""
+
+
+class Stopping(Callback):
+    def __init__(self, monitor: str, patience: int = 3):
+        """Take what `--callbacks.help` shows."""
+
+
+@pytest.fixture
+def parser():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("-c", "--config", action=ActionConfigFile)
+    parser.add_argument("--callbacks", type=list[Callback] | Callback | None)
+    parser.add_argument("--depth", type=tuple[int, ...] | None)
+    parser.add_class_arguments(Options, "data")
+    return parser
+
+
+STOPPING = f"{__name__}.Stopping"
+LISTED = f"callbacks {STOPPING}: "
+HELP = f"; see shvit-pl fit --callbacks.help {STOPPING}"
+
+
+@pytest.mark.parametrize(
+    ("args", "messages"),
+    [
+        (["--data.threads=two"], ["data.threads two: allowed is a whole number"]),
+        (["--data.threads"], ["--data.threads: expected one argument"]),
+        (["--depth=[1, x]"], ["depth [1, 'x']: allowed is a list such as [1, 2] or null"]),
+        (["--data=cpu"], ["data cpu: this is a section; set what is in it, such as data.path"]),
+        (["--callbacks=Stoping"], ["callbacks Stoping: allowed is a list such as [a, b] or a Callback or null"]),
+        ([f"--callbacks={STOPPING}"], [f"{LISTED}required: monitor{HELP}"]),
+        ([f"--callbacks={STOPPING}", "--callbacks.patince=3"], [f"{LISTED}patince: no such setting{HELP}"]),
+        (["--callbacks.help=Stop"], [
+            "--callbacks.help Stop: no such class; give a class of Lightning's, or an import path",
+        ]),
+        (["--print_config=all"], ["--print_config all: not available; leave the value out"]),
+        (["--data.seconds", "fast", "--data.devise", "cpu", "--data.share=2", "more"], [
+            "data.seconds fast: allowed is a number",
+            "data.share 2: allowed are numbers from 0 to 1",
+            "--data.devise: no such flag (did you mean '--data.device'?)",
+            "more: no flag takes this; leave it out",
+        ]),
+        (["-c", "mine.yaml", "--data.seconds=fast", "--print_config"], [
+            "data.share 3: allowed are numbers from 0 to 1",
+            "data.device gpu: allowed are cpu, cuda (did you mean 'cpu'?)",
+            "data.seconds fast: allowed is a number",
+            "data.sharp: no such setting (did you mean 'data.share'?)",
+        ]),
+    ],
+)  # fmt: skip
+def test_mistakes_in_flags_and_configs_are_left_out_and_listed(args, messages, parser, tmp_path):
+    (tmp_path / "mine.yaml").write_text("data: {share: 3, device: gpu, sharp: 1, train: true}")
+    config, mistakes = parse_flags(parser, with_found_configs([*args, "--data.models=[a]"]))
+    assert mistakes == messages
+    assert config.data.models == ("a",)
+    assert (config.data.seconds, config.data.share, config.data.train) == (0.5, 0.5, "-c" in args)
 
 
 def test_reading_needs_no_torch():

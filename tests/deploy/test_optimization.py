@@ -99,7 +99,7 @@ def test_a_network_that_is_not_equal_is_not_given(model, dtype, change, monkeypa
         optimize(model, IMAGES, dtype)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize(("name", "dtype"), [("s1", torch.bfloat16), ("s4", torch.float32)], ids=str)
 def test_the_papers_networks_keep_their_logits(name, dtype):
     model = perturb_(create_model(name)).eval()

@@ -7,6 +7,7 @@ import pytest
 from tests.docs.pages import NEEDS, PAGES, README, ROOT, blocks, page_name, run_page
 
 RUN = [page for page in PAGES if page != README and any(not block.needs for block in blocks(page))]
+IN_CI = ("docs/training.md", "docs/python.md")  # the main job by command and from Python; the others in `full`
 FOLDERS = [ROOT, ROOT / "shvit_pl", ROOT / "cli_configs"]
 
 
@@ -15,8 +16,11 @@ def test_the_pages_are_found():
     assert len(RUN) >= 8
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", RUN, ids=page_name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow if page_name(page) in IN_CI else pytest.mark.full) for page in RUN],
+    ids=page_name,
+)
 def test_its_code_runs_in_order(page, tmp_path_factory):
     run_page(page, tmp_path_factory.mktemp("tools"))
 
