@@ -2,9 +2,9 @@
 
 The way of an image: `open_source` opens a dataset as stored rows or as a stream; `choose_rows` finds the columns of
 images and labels, and divides the rows into training and validation. A sampler draws rows, each with a key for its
-random numbers; a worker's `RowReader` decodes the row's image and augments it on the CPU, as uint8. The batch is
-collated and copied to the device, where `BatchTransform` normalizes, erases and mixes it, so that the step sees `image`
-and `target`:
+random numbers; a worker's `RowReader` decodes the row's image and augments it on the CPU, as uint8 (with `augment_on`
+device, it only crops it). The batch is collated and copied to the device, where `BatchTransform` finishes the
+augmentation, normalizes, erases and mixes, so that the step sees `image` and `target`:
 
     opening.open_source -> splits.choose_rows -> loaders.ImageDataset -> decoding.RowReader
     -> transforms.train_transform -> collate -> transforms.BatchTransform -> step
