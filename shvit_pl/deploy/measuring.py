@@ -1,8 +1,4 @@
-"""The conditions of a measurement (device, threads, number type, machine), and the folder of its results.
-
-Benchmark, macro, runtime, heads and the sweep's speed share this file, `flags` (the options) and `timing`
-(measurements in turns).
-"""
+"""The conditions of a measurement (device, threads, number type, machine), and the folder of its results."""
 
 import json
 import platform

@@ -132,9 +132,11 @@ def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwor
         averaged = run is not None and run.averaged
     if averaged and not model["ema"]["decay"]:
         raise NoAverageError(f"{source.name!r}: it has no averaged weights (its model.ema.decay was 0).")
+    network = _evaluated(DesignConfig(**model["design"]).resolve(), len(model["class_names"]))
+    _check_whole(load_state(network, tensors_in(str(file), {"state_dict": content["weights"]}, averaged), str(file)))
     return OpenedNetwork(
         source.name,
-        network_of_checkpoint(file, content, averaged),
+        network,
         "checkpoint",
         data["image_size"],
         crop_pct=data["crop_pct"],
@@ -144,18 +146,6 @@ def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwor
         checkpoint=file,
         data=data,
     )
-
-
-def network_of_checkpoint(checkpoint: Path, content: dict[str, Any], averaged: bool) -> SHViT:
-    """Build the network of a checkpoint of ours, in evaluation mode; two classifiers are merged into one, exactly.
-
-    `content` is what `read_checkpoint` returns, with weights. Raises `UserError` for a checkpoint that is not whole.
-    """
-    settings, name = content["model"], str(checkpoint)
-    model = _evaluated(DesignConfig(**settings["design"]).resolve(), len(settings["class_names"]))
-    state = tensors_in(name, {"state_dict": content["weights"]}, averaged)
-    _check_whole(load_state(model, state, name))
-    return model
 
 
 def _check_whole(report: LoadReport) -> None:

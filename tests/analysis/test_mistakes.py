@@ -66,7 +66,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(args, words, capsys):
 
 
 def test_devices_that_can_not_be_timed_are_refused(monkeypatch):
-    """Others: tests/deploy/benchmark/test_options.py."""
+    """Others: tests/deploy/test_options.py."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert measured_device("auto").type == "cpu"

@@ -31,9 +31,9 @@ def test_the_finished_run_is_pushed_with_all_that_it_wrote(hub, tmp_path, capsys
     assert "hf-hub:user/digits" in capsys.readouterr().out
 
 
-def test_a_hub_that_fails_keeps_the_run_and_names_the_command_that_pushes_it(ended, hub, capsys):
+def test_a_hub_that_fails_keeps_the_run_and_names_the_command_that_pushes_it(run, hub, capsys):
     hub.fail(500, "/commit/", times=99)
-    logger = RunTensorBoardLogger(ended.parent.parent, name=ended.parent.name, version=ended.name)
+    logger = RunTensorBoardLogger(run.parent.parent, name=run.parent.name, version=run.name)
     trainer = SimpleNamespace(loggers=[logger], is_global_zero=True)
     PushToHub("user/digits", public=True).on_fit_end(trainer, None)  # raises nothing, so the fit ends well
     err = capsys.readouterr().err
