@@ -11,6 +11,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from shvit_pl.command_line.parser import read_options
 from shvit_pl.deploy import options as deploy
 from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.runs.folder import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ class HeadsOptions(deploy.CheckedOptions):
     """timm:NAME with the weights of this file."""
     model_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of timm:NAME, such as '{num_heads: 6}'."""
-    weights: deploy.Weights | None = None
+    weights: Weights | None = None
     """Weights of a run (default: those that its --monitor tracked)."""
     image_size: PositiveInt | None = None
     """Side in pixels (default: the network's own)."""

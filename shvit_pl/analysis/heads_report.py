@@ -27,7 +27,7 @@ from shvit_pl.analysis.heads_subject import Subject, open_subject
 from shvit_pl.analysis.study import check_output, rounded
 from shvit_pl.deploy.measuring import device_name, machine
 from shvit_pl.display.plots import BLUE, VERMILION, as_png, caption_height, write_caption
-from shvit_pl.display.terminal import Bars, narrow_table, table_console
+from shvit_pl.display.terminal import announce, narrow_table, new_progress, table_console
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing, write_rows
 from shvit_pl.runs.folder import FIGURES, SUMMARY
@@ -57,12 +57,14 @@ def study(subject: Subject, command: Sequence[str]) -> None:
     print(_describe(subject), flush=True)
     recorder, scores = AttentionRecorder(subject), Scores()
     passes = sum(2 * layer.heads for layer in subject.layers)
-    with Bars() as bars:
-        bar = bars.begin("comparing attention maps", subject.number_of_batches(subject.compared_rows), 0)
+    with new_progress() as bars:
+        announce(bars, step := "comparing attention maps")
+        bar = bars.add_task(step, total=subject.number_of_batches(subject.compared_rows))
         for images, _ in subject.batches(subject.compared_rows):
             recorder.add(images)
             bars.advance(bar)
-        bar = bars.begin("leaving out heads", passes * subject.number_of_batches(subject.scored_rows), 0)
+        announce(bars, step := "leaving out heads")
+        bar = bars.add_task(step, total=passes * subject.number_of_batches(subject.scored_rows))
         for images, labels in subject.batches(subject.scored_rows):
             _add_scores(scores, subject, images, labels, lambda: bars.advance(bar))
     findings = Findings(subject, recorder, scores)
