@@ -40,7 +40,7 @@ COMMANDS = {
     ),
     "analyze": Command(
         "analysis.command:run",
-        "look into networks: what their heads, their time and their stages are worth",
+        "analyze networks: attention heads, time by operation, cost by stage",
         "--output",
     ),
     "designs": Command("designs.command:run", "print the named designs with parameters, MACs and token grids"),

@@ -127,9 +127,40 @@ def allocations(profiler: profile) -> list[int]:
     return [event.nbytes() for event in sorted(events, key=lambda event: (event.start_ns(), event.nbytes()))]
 
 
-def storage_id(tensor: Tensor) -> int:
-    """Return what identifies a tensor's storage; its public address is 0 for all empty storages."""
-    return int(tensor.untyped_storage()._cdata)
+@contextmanager
+def observed_operators(observe: Callable[[list[Tensor], list[Tensor], bool], None]) -> Iterator[None]:
+    """Call `observe` after each of ATen's operators, with the tensors that it read and gave, and whether it is a view.
+
+    torch's dispatch modes, its search for tensors in arguments, what an operator's schema tells and what identifies a
+    storage have no public names; the public address of all empty storages is 0.
+    """
+    from torch import Tensor
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    def tensors(values: Any) -> list[Tensor]:
+        return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+    def storages(values: list[Tensor]) -> set[int]:
+        return {tensor.untyped_storage()._cdata for tensor in values}
+
+    class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            read, given = tensors((args, kwargs)), tensors(result)
+            observe(read, given, not func._schema.is_mutable and storages(given) <= storages(read))
+            return result
+
+    with Observer():  # type: ignore[no-untyped-call]
+        yield
+
+
+def executorch_plan(content: bytes) -> Any:
+    """Return the execution plan of the method `forward` in a `.pte` file; ExecuTorch's own reader is not public."""
+    from executorch.exir._serialize._program import deserialize_pte_binary
+
+    program: Any = deserialize_pte_binary(content).program
+    return next(plan for plan in program.execution_plan if plan.name == "forward")
 
 
 def vector_norms(vectors: list[Tensor]) -> list[Tensor]:

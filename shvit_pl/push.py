@@ -1,15 +1,18 @@
 """`shvit-pl push`: a run, or the best one of a sweep, becomes a model page on the Hub."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.filesize import decimal
 
 from shvit_pl.command_line.parser import check_extra, read_options
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, refuse
 from shvit_pl.files import replacing
+from shvit_pl.hub.target import Target, branch_mistakes, check_access, name_mistakes
+from shvit_pl.hub_errors import HubError
 from shvit_pl.runs.folder import FinishedRun, SweepChoice, Weights
-from shvit_pl.sweep.plan.definition import SWEEP
+from shvit_pl.sweep.definition import SWEEP
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,18 @@ class PushOptions:
     """where --dry_run writes them (default: hub in the folder)"""
 
     def __post_init__(self) -> None:
-        from shvit_pl.hub.upload import check_branch, check_repo_id
+        refuse(self._mistakes())
 
-        check_repo_id(self.repo_id, "--repo_id")
-        check_branch(self.revision)
+    def _mistakes(self) -> Iterator[str]:
+        yield from name_mistakes(self.repo_id, "--repo_id")
+        yield from branch_mistakes(self.revision)
         if self.output is not None and not self.dry_run:
-            raise UserError(f"--output {self.output!r}: it belongs to --dry_run; leave it out.")
+            yield f"--output {self.output!r}: it belongs to --dry_run; leave it out."
+
+    @property
+    def target(self) -> Target:
+        """The repository."""
+        return Target(self.repo_id, self.revision, self.public)
 
     def open(self) -> tuple[FinishedRun, SweepChoice | None]:
         """Open the run, or the best run of the sweep with the reason for the choice."""
@@ -66,14 +75,13 @@ def run(args: list[str]) -> None:
     if options.dry_run:
         _write(options)
         return
-    from shvit_pl.hub import upload
-    from shvit_pl.hub_errors import HubError
+    from shvit_pl.hub.upload import push
 
     try:
-        account = upload.check_access(options.repo_id)  # before anything slow
+        account = check_access(options.repo_id)  # before anything slow
         finished, sweep = options.open()
         print(f"pushing {finished.folder} to {options.repo_id} as {account}", flush=True)
-        upload.push(finished, upload.Target(options.repo_id, options.revision, options.public), sweep)
+        push(finished, options.target, sweep)
     except HubError as error:
         raise UserError(f"{error} Fix this and run the same command again.") from error
 
@@ -87,8 +95,7 @@ def _write(options: PushOptions) -> None:
     holds_results(folder, upload.is_ours)  # raises where it holds others
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
-        target = upload.Target(options.repo_id, options.revision, options.public)
-        upload.write_files(finished, partial, target, sweep)
+        upload.write_files(finished, partial, options.target, sweep)
     print(f"{folder}: files of a push to {options.repo_id}")
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         print(f"{decimal(path.stat().st_size):>9}  {path.relative_to(folder).as_posix()}")

@@ -15,6 +15,7 @@ from timm.models import save_for_hf
 from torch.profiler import ProfilerActivity, profile
 
 from shvit_pl import compat
+from shvit_pl.deploy.formats import save_executorch
 
 
 def test_parser_actions_are_its_options():
@@ -84,9 +85,19 @@ def test_allocations_are_in_order():
     assert compat.allocations(profiler) == [1000, -1000]
 
 
-def test_views_share_a_storage_id():
-    values = torch.zeros(2, 3)
-    assert compat.storage_id(values.t()) == compat.storage_id(values) != compat.storage_id(values.clone())
+def test_operators_are_observed_with_their_tensors_and_views_are_told_from_what_writes():
+    seen = []
+    x, y = torch.zeros(2, 3), torch.zeros(0, 3)
+    with compat.observed_operators(lambda read, given, is_view: seen.append((len(read), len(given), is_view))):
+        (x.t(), x.split(1), x.add_(1), torch.cat([x, y]), y.clone())
+    assert seen == [(1, 1, True), (1, 2, True), (1, 1, False), (2, 1, False), (1, 1, False)]
+
+
+@pytest.mark.slow
+def test_the_plan_of_an_executorch_program(tmp_path):
+    save_executorch(torch.nn.Flatten(), torch.zeros(1, 3, 4, 4), tmp_path / "a.pte")
+    plan = compat.executorch_plan((tmp_path / "a.pte").read_bytes())
+    assert (plan.name, len(plan.inputs), len(plan.outputs)) == ("forward", 1, 1)
 
 
 def test_many_tensors_are_clipped_and_copied_at_once():

@@ -1,5 +1,6 @@
 """`shvit-pl analyze`: the studies and their options, checked before anything slow is imported."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from shvit_pl.command_line.parser import read_options
 from shvit_pl.deploy import options as deploy
 from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.runs.folder import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class RuntimeOptions(PassesOptions):
 
 
 @dataclass(frozen=True)
-class HeadsOptions:
+class HeadsOptions(deploy.CheckedOptions):
     """Options of the heads study."""
 
     network: str
@@ -62,7 +64,7 @@ class HeadsOptions:
     """timm:NAME with the weights of this file."""
     model_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of timm:NAME, such as '{num_heads: 6}'."""
-    weights: deploy.Weights | None = None
+    weights: Weights | None = None
     """Weights of a run (default: those that its --monitor tracked)."""
     image_size: PositiveInt | None = None
     """Side in pixels (default: the network's own)."""
@@ -90,20 +92,20 @@ class HeadsOptions:
     output: str = "heads"
     """Folder of the results; earlier ones are replaced."""
 
-    def __post_init__(self) -> None:
+    def mistakes(self) -> Iterator[str]:
+        """Give a message for each mistake."""
         for flag in ("pretrained", "checkpoint", "model_kwargs"):
-            deploy.check_of_timm(f"--{flag}", getattr(self, flag), self.network)
-        if self.checkpoint is not None and self.pretrained:
-            raise UserError(
-                f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
-            )
-        if self.checkpoint is not None and not Path(self.checkpoint).expanduser().is_file():
-            raise UserError(f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file.")
+            yield from deploy.mistakes_of_timm(f"--{flag}", getattr(self, flag), self.network)
+        if self.checkpoint is not None and self.network.startswith("timm:"):
+            if self.pretrained:
+                yield f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
+            elif not Path(self.checkpoint).expanduser().is_file():
+                yield f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file."
         if self.image is not None and self.image >= self.images:
-            raise UserError(f"--image {self.image}: allowed are 0 to {self.images - 1}, those of --images.")
+            yield f"--image {self.image}: allowed are 0 to {self.images - 1}, those of --images."
         if self.data == "":
-            raise UserError("--data '': give a dataset, such as digits.")
-        deploy.output_folder(self.output)
+            yield "--data '': give a dataset, such as digits."
+        yield from deploy.output_mistakes(self.output)
 
 
 class Study(NamedTuple):

@@ -201,7 +201,8 @@ class PushToHub(L.Callback):
         folder = run_folder(trainer)
         if folder is None or not trainer.is_global_zero:
             return
-        from shvit_pl.hub.upload import Target, push
+        from shvit_pl.hub.target import Target
+        from shvit_pl.hub.upload import push
 
         try:
             push(FinishedRun.open(folder), Target(self.repo_id, public=self.public))

@@ -58,36 +58,36 @@ def with_found_configs(args: list[str]) -> list[str]:
     return words
 
 
-def read_config(path: str) -> dict[Any, Any]:
+def read_config(path: str, flag: str = "--config") -> dict[Any, Any]:
     """Return the settings in a YAML file; raises `UserError` where there are none, or one appears twice."""
     try:
         text = Path(path).read_text(encoding="utf-8")
         tree, settings = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except UnicodeDecodeError as error:
-        raise UserError(f"--config {path!r}: not a text file; give a YAML file.") from error
+        raise UserError(f"{flag} {path!r}: not a text file; give a YAML file.") from error
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
         where = f", line {mark.line + 1}" if mark is not None else ""
         problem = "a tab, where YAML indents by spaces" if r"'\t'" in problem else problem.splitlines()[0]
-        raise UserError(f"--config {path!r}{where}: not YAML ({problem}).") from error
+        raise UserError(f"{flag} {path!r}{where}: not YAML ({problem}).") from error
     if tree is None:
-        raise UserError(f"--config {path!r}: the file is empty; write settings into it, or leave it out.")
+        raise UserError(f"{flag} {path!r}: the file is empty; write settings into it, or leave it out.")
     if not isinstance(tree, yaml.MappingNode):
-        raise UserError(f"--config {path!r}: allowed are settings such as `model: {{design: {{name: s1}}}}`.")
-    _check_keys(path, tree)
+        raise UserError(f"{flag} {path!r}: allowed are settings such as `model: {{design: {{name: s1}}}}`.")
+    _check_keys(f"{flag} {path!r}", tree)
     return dict(settings)
 
 
-def _check_keys(path: str, tree: yaml.MappingNode, prefix: str = "") -> None:
+def _check_keys(file: str, tree: yaml.MappingNode, prefix: str = "") -> None:
     """Raise `UserError` for a key that appears twice (YAML would take the second), or an empty section."""
     seen: set[str] = set()
     for key, value in tree.value:
-        name, where = f"{prefix}{key.value}", f"--config {path!r}, line {key.start_mark.line + 1}"
+        name, where = f"{prefix}{key.value}", f"{file}, line {key.start_mark.line + 1}"
         if name in seen:
             raise UserError(f"{where}: {name} appears twice; keep one of the two.")
         seen.add(name)
         if isinstance(value, yaml.MappingNode):
-            _check_keys(path, value, f"{name}.")
+            _check_keys(file, value, f"{name}.")
         elif not prefix and name in ("model", "data", "trainer") and not value.value:
             raise UserError(f"{where}: {name} is empty; leave it out, or indent its settings below it.")
 

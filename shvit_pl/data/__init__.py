@@ -1,1 +1,1 @@
-"""Data: opening any image dataset, and the normalization that model, export and card read from here."""
+"""Data: from any image dataset to batches on the device."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shvit_pl.compat import cores_of_process
-from shvit_pl.errors import UserError, refuse
+from shvit_pl.errors import UserError, out_of_range, refuse
 
 EMBEDDED = "digits"
 THREE_AUGMENT = "3a"
@@ -111,22 +111,24 @@ class DataConfig:
         """True if the device can do this augmentation; timm's policies are for PIL images."""
         return self.augment == "crop" and self.auto_augment is None
 
-    def check_batch_size(self, images: int) -> None:
-        """Raise `UserError` where so many training images make no batch."""
+    def check_batch_size(self, images: int, processes: int = 1) -> None:
+        """Raise `UserError` where so many training images, shared by processes, make no batch in each."""
         if images < 2:
             raise UserError(
                 f"data.validation_fraction {self.validation_fraction}: with data.train_fraction {self.train_fraction} "
                 f"it leaves {images} image to train on, and BatchNorm needs 2 or more."
             )
-        if images < self.batch_size:
+        share = -(-images // processes)  # the sampler fills up
+        if share < self.batch_size:
+            each = f" for each of {processes} processes" if processes > 1 else ""
             raise UserError(
-                f"data.batch_size {self.batch_size}: there are only {images} training images; allowed are 2 to "
-                f"{images}."
+                f"data.batch_size {self.batch_size}: there are only {share} training images{each}; allowed are 2 to "
+                f"{share}."
             )
 
     def _out_of_range(self) -> Iterator[str]:
         most = max(32, 4 * cores_of_process())
-        for flag, ok, allowed in (
+        ranges = (
             ("batch_size", self.batch_size >= 2, "2 or more (BatchNorm)"),
             ("image_size", self.image_size == "auto" or self.image_size >= 1, "1 or more, or auto"),
             ("crop_pct", 0 < self.crop_pct <= 1, "above 0 and at most 1"),
@@ -139,9 +141,8 @@ class DataConfig:
             ("shuffle_buffer", self.shuffle_buffer >= 1, "1 or more"),
             ("prefetch", self.prefetch >= 1, "1 batch per worker, or more"),
             ("num_workers", self.num_workers is None or 0 <= self.num_workers <= most, f"0 to {most}"),
-        ):
-            if not ok:
-                yield f"data.{flag} {getattr(self, flag)}: allowed is {allowed}."
+        )
+        yield from out_of_range("data", self, ranges)
         policy = self.auto_augment  # timm would ignore the parts that it doesn't know
         if policy is not None and policy != THREE_AUGMENT and not _RAND_AUGMENT.fullmatch(policy):
             yield (

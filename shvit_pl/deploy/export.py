@@ -97,11 +97,7 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
     """
     opened = replace(opened, image_size=options.image_size or opened.image_size)
     passes.check_size(opened, opened.image_size)
-    if options.int8 and opened.fresh:
-        raise UserError(
-            f"--int8: the weights of {opened.name!r} are fresh, so its accuracy means nothing; give a run folder, a "
-            "checkpoint or a Hub repo."
-        )
+    own_images = _own_images(opened, options) if options.int8 else None
     images = RealImages(opened, opened.image_size, EMBEDDED, normalized=not options.normalize)
     print(f"converting {opened.name} ({options.graph_dtype}, {opened.image_size} px) to {options.format}", flush=True)
     with replacing(options.path) as partial:
@@ -109,9 +105,9 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
         verified = f"saved, not run: {options.spec.runs_as} runs on macOS only"
         if options.spec.runs_here:
             verified = _verify(opened, options, images, partial)
-        measured = replace_by_int8(opened, options, partial) if options.int8 else []
+        measured = [] if own_images is None else _replace_by_int8(own_images, options, partial)
         with silenced():
-            details = options.spec.load_module().describe(partial)
+            details = formats.CONVERTERS[options.format].describe(partial)
     print()
     for name, text in _report(opened, options, [*details, *measured]):
         print(f"  {name:<11}{text}")
@@ -142,7 +138,7 @@ def _convert(opened: OpenedNetwork, options: ExportOptions, images: RealImages, 
     (example,) = in_batches(images.validation(2)[0], [options.batch or 2])
     graph = _graph(opened, options, passes.fused(opened.model), dtype)
     with _converter_errors("the converter can't write this network", options):
-        options.spec.load_module().save(graph, example, path, _metadata(opened, options), **arguments)
+        formats.CONVERTERS[options.format].save(graph, example, path, _metadata(opened, options), **arguments)
 
 
 def _metadata(opened: OpenedNetwork, options: ExportOptions) -> dict[str, str]:
@@ -183,7 +179,7 @@ def _verify(opened: OpenedNetwork, options: ExportOptions, images: RealImages, p
     if options.batch is not None:
         sizes = [options.batch] * max(1, len(pictures) // options.batch)
     with _converter_errors(f"{options.spec.runs_as} can't run the file", options):
-        exported = options.spec.load_module().load(path)
+        exported = formats.CONVERTERS[options.format].load(path)
         original = _graph(opened, options, opened.model, torch.float32)
         largest, relative, agreeing = difference(original, exported, in_batches(pictures, sizes))
     allowed = f"{options.allowed_difference:.0e}"
@@ -223,18 +219,27 @@ _MAX_IMAGES = 1000  # of validation
 _TOLERANCE = 1.0  # points of top-1
 
 
-def replace_by_int8(opened: OpenedNetwork, options: ExportOptions, path: Path) -> list[str]:
-    """Replace a verified `.onnx` file by its int8 version; return lines about accuracy and speed.
-
-    Raises:
-        UserError: when it costs more than `--int8_tolerance`, or the images are not of the network's classes.
-    """
+def _own_images(opened: OpenedNetwork, options: ExportOptions) -> RealImages:
+    """Open the images for int8; raises `UserError` where the network's accuracy on them means nothing."""
+    if opened.fresh:
+        raise UserError(
+            f"--int8: the weights of {opened.name!r} are fresh, so its accuracy means nothing; give a run folder, a "
+            "checkpoint or a Hub repo."
+        )
     images = RealImages(opened, opened.image_size, options.data, normalized=not options.normalize)
     if not images.known:
         raise UserError(
             f"--int8: the classes of {images.path!r} are not those of {opened.name!r}, so top-1 means nothing; give "
             "its dataset by --data."
         )
+    return images
+
+
+def _replace_by_int8(images: RealImages, options: ExportOptions, path: Path) -> list[str]:
+    """Replace a verified `.onnx` file by its int8 version; return lines about accuracy and speed.
+
+    Raises `UserError` when it costs more than `--int8_tolerance`.
+    """
     print(f"quantizing with {_CALIBRATION} training images of {images.path}", flush=True)
     new = path.with_name(f"{path.stem}_int8{path.suffix}")
     try:

@@ -1,4 +1,4 @@
-"""The formats of exports: `save_NAME` writes a file, `load_NAME` opens it, and `describe_NAME` returns lines about it.
+"""The formats of exports, each with functions that write a file, open it, and describe it.
 
 CoreML is converted anywhere and runs on macOS only; elsewhere the tests evaluate the saved program.
 """
@@ -6,16 +6,17 @@ CoreML is converted anywhere and runs on macOS only; elsewhere the tests evaluat
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torchvision.transforms.v2.functional import to_pil_image
 
+from shvit_pl.compat import executorch_plan
 from shvit_pl.errors import UserError
 
 # ---- ONNX: one file, weights and labels in it
@@ -91,18 +92,18 @@ def onnx_network(model: nn.Module, images: Tensor) -> OnnxNetwork:
         return OnnxNetwork(path, images.device)
 
 
-load_onnx = OnnxNetwork
-
-
 def describe_onnx(path: Path) -> list[str]:
     """Return further lines about a file."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
-    kinds = Counter(node.op_type for node in model.graph.node)
-    most = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(4))
+    most = _counted(Counter(node.op_type for node in model.graph.node).most_common(4))
     opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return [f"opset {opset}, {len(model.graph.node)} operators ({most}, ...); labels in its metadata_props"]
+
+
+def _counted(kinds: list[tuple[str, int]]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in kinds)
 
 
 # ---- torch.export: a `.pt2` file, which AOTInductor compiles
@@ -205,9 +206,6 @@ class CoreMLNetwork(nn.Module):
         return torch.tensor([[probabilities[name] for name in names]])
 
 
-load_coreml = CoreMLNetwork
-
-
 def describe_coreml(path: Path) -> list[str]:
     """Return further lines about a package."""
     import coremltools as ct
@@ -216,7 +214,7 @@ def describe_coreml(path: Path) -> list[str]:
     (function,) = spec.mlProgram.functions.values()
     operations = next(iter(function.block_specializations.values())).operations
     kinds = Counter(operation.type for operation in operations if operation.type != "const")
-    most = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(4))
+    most = _counted(kinds.most_common(4))
     weights = sum(file.stat().st_size for file in (path / "Data/com.apple.CoreML/weights").iterdir())
     kind = spec.description.input[0].type.WhichOneof("Type")
     outputs = ", ".join(output.name for output in spec.description.output)
@@ -260,19 +258,32 @@ class ExecuTorchNetwork(nn.Module):
         return outputs.clone()  # the program uses its memory again
 
 
-load_executorch = ExecuTorchNetwork
-
-
 def describe_executorch(path: Path) -> list[str]:
     """Return how much of a file XNNPACK computes, and what is left to ExecuTorch's own operators."""
-    from executorch.exir._serialize._program import deserialize_pte_binary
-
-    program: Any = deserialize_pte_binary(path.read_bytes()).program
-    plan = next(plan for plan in program.execution_plan if plan.name == "forward")
+    plan = executorch_plan(path.read_bytes())
     calls = [instruction.instr_args for instruction in plan.chains[0].instructions]
     outside = Counter(plan.operators[call.op_index].name for call in calls if hasattr(call, "op_index"))
-    names = ", ".join(f"{number} {name.removeprefix('aten::')}" for name, number in outside.most_common())
+    names = _counted(outside.most_common()).replace("aten::", "")
     return [
         f"{len(plan.delegates)} pieces by XNNPACK; outside of them {names or 'nothing'}",
         f"labels in its method {_METHOD}",
     ]
+
+
+class Converter(NamedTuple):
+    """The functions of a format."""
+
+    save: Callable[..., None]
+    """Writes a network, for an example batch, to a file with metadata; some take further arguments."""
+    load: Callable[[Path], nn.Module]
+    """Opens a file as a network `(B, 3, S, S)` to `(B, classes)`."""
+    describe: Callable[[Path], list[str]]
+    """Returns further lines about a file."""
+
+
+CONVERTERS = {
+    "onnx": Converter(save_onnx, OnnxNetwork, describe_onnx),
+    "torch-export": Converter(save_torch_export, load_torch_export, describe_torch_export),
+    "coreml": Converter(save_coreml, CoreMLNetwork, describe_coreml),
+    "executorch": Converter(save_executorch, ExecuTorchNetwork, describe_executorch),
+}

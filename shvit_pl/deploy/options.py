@@ -5,17 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 
-from shvit_pl.errors import UserError, refuse
+from shvit_pl.errors import refuse
+from shvit_pl.runs.folder import Weights
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 FormatName = Literal["onnx", "torch-export", "coreml", "executorch"]
 Mode = Literal["official", "eager", "compiled", "reduce-overhead", "max-autotune", "optimized"]
-Weights = Literal["raw", "ema"]
 
 AVERAGED = {None: None, "raw": False, "ema": True}  # value of --weights: take the moving average?
 PAPER_BATCH = {"cuda": 256, "cpu": 16, "mps": 16}  # images, the default of --batch_size
@@ -66,10 +65,7 @@ class MeasuringOptions(CheckedOptions):
 
     def mistakes(self) -> Iterator[str]:
         """Give a message for each mistake."""
-        try:
-            output_folder(self.output)
-        except UserError as error:
-            yield str(error)
+        yield from output_mistakes(self.output)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,8 +175,6 @@ class Format:
 
     suffix: str
     """Suffix of the files."""
-    name: str
-    """Its name in `formats`, which has `save_NAME`, `load_NAME` and `describe_NAME`."""
     extra: str | None
     """Extra of this package that it needs."""
     dynamic: bool
@@ -190,14 +184,6 @@ class Format:
     runs_as: str
     """Program that runs the files."""
 
-    def load_module(self) -> SimpleNamespace:
-        """Return `save`, `load` and `describe` of the format."""
-        from shvit_pl.deploy import formats
-
-        return SimpleNamespace(
-            **{part: getattr(formats, f"{part}_{self.name}") for part in ("save", "load", "describe")}
-        )
-
     @property
     def runs_here(self) -> bool:
         """False for CoreML elsewhere than on macOS."""
@@ -205,10 +191,10 @@ class Format:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", "onnx", "onnx", True, ("fp32", "fp16"), "onnxruntime"),
-    "torch-export": Format(".pt2", "torch_export", None, True, ("fp32", "fp16"), "torch"),
-    "coreml": Format(".mlpackage", "coreml", "coreml", False, ("fp16", "fp32"), "CoreML"),
-    "executorch": Format(".pte", "executorch", "executorch", False, ("fp32",), "the ExecuTorch runtime"),
+    "onnx": Format(".onnx", "onnx", True, ("fp32", "fp16"), "onnxruntime"),
+    "torch-export": Format(".pt2", None, True, ("fp32", "fp16"), "torch"),
+    "coreml": Format(".mlpackage", "coreml", False, ("fp16", "fp32"), "CoreML"),
+    "executorch": Format(".pte", "executorch", False, ("fp32",), "the ExecuTorch runtime"),
 }
 
 
@@ -261,10 +247,7 @@ class ExportOptions(CheckedOptions):
             yield f"--dtype {self.graph_dtype}: {self.format} is written in {' or '.join(self.spec.dtypes)} here."
         elif self.int8 and self.dtype == "fp16":
             yield f"--int8 --dtype {self.dtype}: int8 is made from fp32; leave out --dtype."
-        try:
-            check_of_timm("--pretrained", self.pretrained, self.network)
-        except UserError as error:
-            yield str(error)
+        yield from mistakes_of_timm("--pretrained", self.pretrained, self.network)
         path, flag = self.path, f"--output {str(self.path)!r}"
         if path.suffix != self.spec.suffix:
             yield f"{flag}: a file of {self.format} ends in {self.spec.suffix}."
@@ -307,16 +290,15 @@ class ExportOptions(CheckedOptions):
         return Path(self.network.split(":")[-1].split("/")[-1].split("@")[0] + ending)
 
 
-def output_folder(value: str) -> str:
-    """Return the value of `--output`; raises `UserError` where it is empty, or a folder that can't be replaced."""
-    if not value:
-        raise UserError("--output '': give a folder, such as benchmark.")
-    if Path.cwd().is_relative_to(Path(value).expanduser().resolve()):
-        raise UserError(f"--output {value!r}: the command runs inside this folder; give a new one, such as benchmark.")
-    return value
+def output_mistakes(folder: str) -> Iterator[str]:
+    """Give a message where `--output` is empty, or a folder that can't be replaced."""
+    if not folder:
+        yield "--output '': give a folder, such as benchmark."
+    elif Path.cwd().is_relative_to(Path(folder).expanduser().resolve()):
+        yield f"--output {folder!r}: the command runs inside this folder; give a new one, such as benchmark."
 
 
-def check_of_timm(flag: str, value: object, network: str) -> None:
-    """Raise `UserError` where a flag that belongs to models of timm is given with another network."""
+def mistakes_of_timm(flag: str, value: object, network: str) -> Iterator[str]:
+    """Give a message where a flag that belongs to models of timm is given with another network."""
     if value and not network.startswith("timm:"):
-        raise UserError(f"{flag}: only for models of timm (timm:NAME); a run or a repo has weights of its own.")
+        yield f"{flag}: only for models of timm (timm:NAME); a run or a repo has weights of its own."

@@ -8,19 +8,17 @@ import math
 import time
 import timeit
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import Tensor
 
-from shvit_pl.compat import storage_id
+from shvit_pl.compat import observed_operators
 
 Name = TypeVar("Name", bound=Hashable)
 Progress = Callable[[str, int, int], None]  # the present step, steps done, steps in all
@@ -152,39 +150,19 @@ def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     return 2 * side**3 * rates["product"].median, 2 * source.nbytes * rates["copy"].median
 
 
-class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A counter of the bytes that ATen's operators read and write inside the block, without gradients.
+@contextmanager
+def counted_bytes() -> Iterator[Callable[[], int]]:
+    """Count what ATen's operators read and write in the block, without gradients; yields the bytes counted so far.
 
     Every operator reads its input tensors and writes its output tensors: weights, feature maps, scores and products of
     attention, copies, residual additions. Views move nothing. This is the traffic if no cache keeps anything between
     two operators; copies inside an operator are not seen.
     """
+    total = 0
 
-    bytes: int
-    """Bytes counted so far."""
+    def count(read: list[Tensor], written: list[Tensor], is_view: bool) -> None:
+        nonlocal total
+        total += 0 if is_view else sum(tensor.nbytes for tensor in (*read, *written))
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.bytes = 0
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Call an operator and count what it moves."""
-        result = func(*args, **(kwargs or {}))
-        read, written = _tensors((args, kwargs)), _tensors(result)
-        is_view = {storage_id(tensor) for tensor in written} <= {storage_id(tensor) for tensor in read}
-        if func._schema.is_mutable or not is_view:
-            self.bytes += sum(tensor.nbytes for tensor in (*read, *written))
-        return result
-
-
-def bytes_moved(model: nn.Module, images: Tensor) -> int:
-    """Return the bytes that a forward pass on images `(B, 3, S, S)` reads and writes, as `Traffic` counts them."""
-    with torch.no_grad(), Traffic() as traffic:
-        model(images)
-    return traffic.bytes
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    with torch.no_grad(), observed_operators(count):
+        yield lambda: total

@@ -56,7 +56,7 @@ def cost_parts(design: Design, num_classes: int = 1000, image_size: int | None =
     grids = design.grids(side)
     stem, inputs = Cost(), 3
     for outputs in design.stem_dim:
-        side = -(-side // 2)
+        side = -(-side // 2)  # rounded up: padding 1 and stride 2
         stem += _conv(inputs, outputs, side**2, kernel=3)
         inputs = outputs
     parts = [Part("stem", "stem", grids[0] ** 2, inputs, stem)]

@@ -51,9 +51,11 @@ class PaperRow:
     params_m: float | None
     """Parameters in millions."""
     gpu: float | None
-    """Images per second on a GPU, as below."""
+    """Images per second on a GPU."""
     cpu: float | None
+    """Images per second on a CPU, by torch."""
     onnx: float | None
+    """Images per second on a CPU, by ONNX Runtime."""
     conditions: str
     """Data, training and devices."""
 
@@ -87,6 +89,7 @@ def _rows() -> dict[tuple[Fingerprint, bool], dict[int, PaperRow]]:
         figures = {name: float(line[name]) if line[name] else None for name in ("params_m", "gpu", "cpu", "onnx")}
         conditions = f"ImageNet-1k, {side} pixels, {_TRAINING[line['conditions']]}; {_DEVICES}"
         row = PaperRow(line["source"], side, float(line["top1"]), conditions=conditions, **figures)
+        # S4 and the macro study's (b) have rows of several image sizes
         rows.setdefault((design.fingerprint, line["distilled"] == "yes"), {})[side] = row
     return rows
 

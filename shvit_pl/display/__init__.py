@@ -1,1 +1,1 @@
-"""Output shared by all rooms: tables, progress bars and plots."""
+"""Output shared by all commands: tables, progress bars and plots."""

@@ -102,14 +102,15 @@ class FitCheck:
             steps = min(steps, trainer.max_steps * trainer.accumulate_grad_batches)
         validations = steps / batches / (trainer.check_val_every_n_epoch or 1)
         images = data.rows("validate") or 0
-        validated = min(images, batch_size * _limited(images, trainer.limit_val_batches))
+        validates = trainer.limit_val_batches != 0
+        most = batch_size * _limited(math.ceil(images / batch_size), trainer.limit_val_batches) if validates else 0
         return Planned(
             costs.params,
             costs.macs,
             data.config.side,
             trained=int(steps * batch_size),
-            validated=int(validations * validated),
-            metrics=tuple(model.validation_metrics()) if trainer.limit_val_batches != 0 else (),
+            validated=int(validations * min(images, most)),
+            metrics=tuple(model.validation_metrics()) if validates else (),
         )
 
 

@@ -195,7 +195,7 @@ def check_push(repo_id: str, trainer: Namespace) -> None:
             raise UserError(f"push_to {repo_id!r}: with trainer.{flag} there is nothing to push; leave one out.")
     from lightning.pytorch.utilities import rank_zero_only
 
-    from shvit_pl.hub.upload import check_access, check_repo_id
+    from shvit_pl.hub.target import check_access, name_mistakes
 
-    check_repo_id(repo_id, "push_to")
+    refuse(name_mistakes(repo_id, "push_to"))
     rank_zero_only(check_access)(repo_id)

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from shvit_pl.designs.cost import cost
 from shvit_pl.designs.design import NAMED, Design
 from shvit_pl.designs.published import IMAGENET_SIZE, row_of
 from shvit_pl.display.words import counted, in_markdown, joined
+from shvit_pl.hub.target import Target
 from shvit_pl.models.network_names import is_path, repo_of
 from shvit_pl.runs.folder import FIGURES, FinishedRun, SweepChoice
 
@@ -23,28 +24,6 @@ _MIXERS = {"conv": "convolution", "single_head": "single head", "multi_head": "m
 _MAX_CLASSES = 30  # a longer list would fill the page
 _LINE_WIDTH = 92  # characters of code that fit on the page without scrolling
 _REPO = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-
-
-@dataclass(frozen=True)
-class Target:
-    """A repository of the Hub to push to."""
-
-    repo_id: str
-    """`user/name`; created if it does not exist."""
-    revision: str | None = None
-    """A branch other than main; created if it does not exist."""
-    public: bool = False
-    """Make the repository public; otherwise a new one is private, and an existing one stays as it is."""
-
-    @property
-    def name(self) -> str:
-        """The repository's name without its owner."""
-        return self.repo_id.split("/")[-1]
-
-    @property
-    def source(self) -> str:
-        """The name by which timm and this package load it."""
-        return f"hf-hub:{self.repo_id}" + (f"@{self.revision}" if self.revision else "")
 
 
 def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:

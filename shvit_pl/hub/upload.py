@@ -1,4 +1,4 @@
-"""A push: names and permissions are checked, and a run becomes the files of a model repository, in one commit."""
+"""A push: a run becomes the files of a model repository, without paths of the machine, in one commit."""
 
 import getpass
 import json
@@ -14,16 +14,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from huggingface_hub import HfApi, constants, errors, utils
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from huggingface_hub import HfApi, constants
 from timm.models import save_for_hf
 
-from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub.card import Target, write_card
-from shvit_pl.hub_errors import OFFLINE, HubError, hub_errors, hub_reachable, patience, token_page
-from shvit_pl.models.network_names import repo_of
-from shvit_pl.models.open_network import network_of_checkpoint
-from shvit_pl.models.weights import read_checkpoint
+from shvit_pl.hub.card import write_card
+from shvit_pl.hub.target import Target
+from shvit_pl.hub_errors import hub_errors, patience
+from shvit_pl.models.open_network import open_network
 from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY, FinishedRun, SweepChoice, write_summary
 
 _FIGURES = ("curves.png", "confusion_matrix.png")  # inputs.png shows training images, which may not be ours to publish
@@ -93,22 +90,21 @@ def save_weights(run: FinishedRun, folder: Path) -> None:
     Two classifiers are merged into one, exactly. S1 to S4 are saved under timm's own names. Raises `UserError` for a
     checkpoint that is not whole.
     """
-    content = read_checkpoint(str(run.checkpoint), weights=True)
-    data = content["data"]
-    squashed = data["resize"] == "squash"
+    opened = open_network(str(run.checkpoint), run.averaged)
+    squashed = opened.resize == "squash"
     save_for_hf(
-        network_of_checkpoint(run.checkpoint, content, run.averaged),
+        opened.model,
         str(folder),
         safe_serialization=True,
         data_config={
-            "input_size": (3, data["image_size"], data["image_size"]),
+            "input_size": (3, opened.image_size, opened.image_size),
             "interpolation": "bicubic",
             "crop_mode": "squash" if squashed else "center",
-            "crop_pct": 1.0 if squashed else data["crop_pct"],  # squashed images are not cropped
-            "mean": IMAGENET_DEFAULT_MEAN,  # the only normalization of our data module
-            "std": IMAGENET_DEFAULT_STD,
+            "crop_pct": 1.0 if squashed else opened.crop_pct,  # squashed images are not cropped
+            "mean": opened.mean,
+            "std": opened.std,
         },
-        model_config={"label_names": list(content["model"]["class_names"]), "pretrained_cfg": {"tag": ""}},
+        model_config={"label_names": opened.class_names, "pretrained_cfg": {"tag": ""}},
     )
     config = json.loads((folder / "config.json").read_text())
     config["model_args"].pop("num_classes")  # transformers fails where timm repeats it there
@@ -182,63 +178,3 @@ def _is_outside(text: str) -> bool:
         return False
     path = Path(text)
     return path.is_absolute() or bool(PureWindowsPath(text).drive) or text.startswith("~") or ".." in path.parts
-
-
-# ---- checks before a push
-
-
-def check_repo_id(repo_id: str, flag: str) -> None:
-    """Raise `UserError` for an invalid name of a repository."""
-    name, _, revision = repo_of(repo_id).removeprefix("https://huggingface.co/").partition("@")
-    if name != repo_id:
-        branch = f", and --revision {revision}" if revision else ""
-        raise UserError(f"{flag} {repo_id!r}: give {name}{branch}.")
-    try:
-        utils.validate_repo_id(repo_id)
-    except errors.HFValidationError as error:
-        raise UserError(f"{flag} {repo_id!r}: not a repository name ({one_line(error)[:160]}).") from error
-    if "/" not in repo_id:
-        raise UserError(f"{flag} {repo_id!r}: missing owner; use user/name.")
-
-
-def check_branch(revision: str | None) -> None:
-    """Raise `UserError` for an invalid name of a branch, by git's rules."""
-    name = revision or "main"
-    odd = name == "HEAD" or name.startswith("refs/") or name.endswith((".", "/", ".lock")) or ".." in name
-    if odd or not re.fullmatch(r"\w[\w./-]*", name):
-        raise UserError(f"--revision {revision!r}: not a branch name; use one such as v2.")
-
-
-def check_access(repo_id: str) -> str:
-    """Return the account whose token is in use, after checking that it may write to a repository of this name.
-
-    Raises:
-        HubError: without a token, with one that is not accepted or may not write there, or without a connection.
-    """
-    if constants.HF_HUB_OFFLINE:
-        raise HubError(OFFLINE)
-    if not hub_reachable():
-        raise HubError(f"the Hub ({constants.ENDPOINT}) can't be reached from here.")
-    with hub_errors(repo_id):
-        account = HfApi().whoami()
-    check_token(account, repo_id)
-    return str(account["name"])
-
-
-def check_token(account: Mapping[str, Any], repo_id: str) -> None:
-    """Raise `HubError` if a token may not write to `user/name`, which may not exist yet; `account` is from `whoami`."""
-    user, (owner, repo) = account["name"], repo_id.split("/")
-    token = (account.get("auth") or {}).get("accessToken") or {}
-    scopes = (token.get("fineGrained") or {}).get("scoped") or []
-    may_write = any("repo.write" in scope.get("permissions", ()) for scope in scopes)
-    if token.get("role") == "read" or (token.get("role") == "fineGrained" and not may_write):
-        raise HubError(
-            f"the token of {user!r} can only read. Create one that can write at {token_page()}, and set it by hf auth "
-            "login or HF_TOKEN."
-        )
-    roles = {org["name"]: org.get("roleInOrg") for org in account.get("orgs") or ()} | {user: "admin"}
-    if roles.get(owner, "read") == "read":
-        raise HubError(
-            f"repository {repo_id!r}: the token belongs to {user!r}, which can't write to repositories of {owner!r}. "
-            f"Use {user}/{repo}, or log in to an account that can: hf auth login."
-        )

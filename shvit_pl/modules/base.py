@@ -11,7 +11,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from shvit_pl.designs.published import paper_weight_decay
 from shvit_pl.errors import UserError, one_line
@@ -48,7 +47,7 @@ class TrainedModule(L.LightningModule):
             self.ema.eval()
         if self.config.freeze_bn:
             for module in self.modules():
-                if isinstance(module, _BatchNorm):
+                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm):
                     module.eval()
         return self
 
@@ -96,7 +95,7 @@ class TrainedModule(L.LightningModule):
             group.update(settings)
         optim.place_steps(self.trainer.optimizers[0])
         for config in self.trainer.lr_scheduler_configs:
-            scheduler: Any = config.scheduler
+            scheduler: Any = config.scheduler  # its state holds the peaks of the run that was saved
             scheduler.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
             for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
                 group["lr"] = group["initial_lr"] * factor(scheduler.last_epoch)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.data.loaders import Batch
+from shvit_pl.data.transforms import Batch
 from shvit_pl.errors import UserError
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
@@ -127,7 +127,7 @@ class DistillationModule(ClassificationModule):
         images, targets = batch["image"], batch.get("target", batch["label"])
         teacher_logits, teacher_target = self._teacher_forward(images, batch)
         student = self._student_forward(images)
-        task = self.criterion(student.label_logits, targets)
+        task = self.criterion(student.label_logits, targets)  # classes (B,), or mixed labels (B, C)
         distill = self.objective(student.distill_output, teacher_target)
         loss = (1 - self.config.distill.alpha) * task + self.config.distill.alpha * distill
         agreement = (student.logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).float().mean()
@@ -152,11 +152,11 @@ class DistillationModule(ClassificationModule):
             first, second = outputs if isinstance(outputs, tuple) else (outputs, outputs)
             return StudentOutput((first + second).detach() / 2, first.float(), second.float())
         assert self.model is not None
-        maps = self.model.forward_features(self._prepared(images))
+        maps = self.model.forward_features(self._prepared(images))  # (B, width, H, W)
         logits: Any = self.model.forward_head(maps)
-        features: Any = self.model.forward_head(maps, pre_logits=True)
+        features: Any = self.model.forward_head(maps, pre_logits=True)  # (B, width)
         if self.feature_projection is not None:
-            features = self.feature_projection(features)
+            features = self.feature_projection(features)  # (B, F)
         return StudentOutput(logits.float().detach(), logits.float(), features.float())
 
 

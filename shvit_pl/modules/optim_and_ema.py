@@ -47,7 +47,7 @@ class Schedule:
     def __call__(self, count: int) -> float:
         """Return the learning rate of step or epoch `count`, as a multiple of the peak."""
         by_epoch = self.interval == "epoch"
-        done = max(count - 1, 0) if by_epoch else count
+        done = max(count - 1, 0) if by_epoch else count  # the official scheduler lags one epoch behind
         if done < self.warmup:
             lr = self.warmup_lr + (self.peak - self.warmup_lr) * done / self.warmup
         else:

@@ -10,14 +10,13 @@ from rich.console import Console
 from shvit_pl.display.terminal import new_progress
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import SUMMARY, SweepChoice, better
-from shvit_pl.sweep.engine.reading import read_results, results_of
+from shvit_pl.sweep.definition import SWEEP, Definition, monitor, value_of
+from shvit_pl.sweep.engine.reading import Cell, Results, Run, read_results, results_of
 from shvit_pl.sweep.engine.sweep_study import SPEED, SweepStudy
-from shvit_pl.sweep.plan.definition import SWEEP, Definition, monitor, value_of
 from shvit_pl.sweep.report.findings import best_first, findings_of
 from shvit_pl.sweep.report.table import run_value
 from shvit_pl.sweep.report.text import summary_lines
 from shvit_pl.sweep.report.write import PAGE, cells_markdown, write_report
-from shvit_pl.sweep.results import Cell, Results, Run
 
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
 
@@ -25,13 +24,7 @@ _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
 def finish(study: SweepStudy, definition: Definition, folder: Path, speed: bool, gpu: str | None, plain: bool) -> None:
     """Report; where `speed` is set and cells lack their inference speed, measure it and report again.
 
-    Args:
-        study: The sweep's study.
-        definition: The sweep's definition, as recorded.
-        folder: The sweep folder.
-        speed: Measure inference speed.
-        gpu: The number of the GPU that measures; None for the first, or the CPU where there is none.
-        plain: No progress bar.
+    The GPU with the number `gpu` measures; without one the first, or the CPU.
     """
     results = read_results(study, definition, folder)
     summaries = summaries_to_measure(results) if speed else {}

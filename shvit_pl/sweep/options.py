@@ -5,17 +5,11 @@ from __future__ import annotations
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from shvit_pl.command_line.parser import read_options
 from shvit_pl.errors import UserError
-
-if TYPE_CHECKING:  # mypy takes no type that a function makes
-    NonNegativeInt = int
-    PositiveInt = int
-    PositiveFloat = float
-else:
-    from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 
 @dataclass(frozen=True)

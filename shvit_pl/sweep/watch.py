@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from shvit_pl.sweep.definition import LOGS
 from shvit_pl.sweep.engine.reading import RunStatus, Status
-from shvit_pl.sweep.plan.definition import LOGS
 
 _ROWS = 12  # runs in the table
 
@@ -20,9 +20,7 @@ _ROWS = 12  # runs in the table
 class LiveTable:
     """A context manager that shows what runs, what is done, what failed, the best so far, and the time left.
 
-    Args:
-        folder: The sweep folder, whose logs have the last line of each run.
-        plain: Lines instead of a table, also on a terminal.
+    With `plain` it prints lines instead of a table, also on a terminal.
     """
 
     def __init__(self, folder: Path, plain: bool = False) -> None:

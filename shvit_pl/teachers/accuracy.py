@@ -1,4 +1,4 @@
-"""A teacher's accuracy on labeled images: is it any better than guessing?"""
+"""A teacher's accuracy on labeled images, which must be better than guessing."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -22,10 +22,10 @@ from timm.data import Mixup
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from shvit_pl.data import loaders, mixing
+from shvit_pl.data import transforms
 from shvit_pl.data.config import ROW_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.data.rows import ChosenRows, class_indices
+from shvit_pl.data.splits import ChosenRows, class_indices
 from shvit_pl.data.views import Columns, Views, check_stored, place_of, slots_of_view
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
@@ -94,12 +94,6 @@ class Manifest:
         logit = 2 + np.dtype(index_type(self.classes)).itemsize  # float16, and its class
         return self.views * self.slots * (_SLOT + min(self.top_k, self.classes) * logit)
 
-    def save(self, folder: Path) -> None:
-        """Write it into the folder, atomically."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / NAME) as partial:
-            partial.write_text(json.dumps({**asdict(self), "sha256": _digest(asdict(self))}, indent=2) + "\n")
-
     def differences(self, here: "Manifest") -> str:
         """Return how another manifest's settings differ, in words; empty where they don't."""
         settings, origin = json.loads(json.dumps([here.settings, here.origin]))  # as this one was read
@@ -112,26 +106,6 @@ class Manifest:
 def index_type(classes: int) -> str:
     """Return the integer type that numbers so many classes."""
     return "int16" if classes <= np.iinfo(np.int16).max + 1 else "int32"
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest in a folder; raises `UserError` where there is no folder, or no manifest in it."""
-    if not folder.is_dir():
-        raise UserError(f"{FLAG} {str(folder)!r}: no such folder. Write it with shvit-pl cache-teacher.")
-    try:
-        held = json.loads((folder / NAME).read_text())
-        if held.pop("sha256") != _digest(held):
-            raise ValueError("changed by hand")
-        return Manifest(**held)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{FLAG} {str(folder)!r}: this folder is no cache (there is no {NAME}). Give one that shvit-pl "
-            "cache-teacher has written."
-        ) from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(
-            f"{FLAG} {str(folder)!r}: its {NAME} can't be read. Write the cache anew with shvit-pl cache-teacher."
-        ) from error
 
 
 def _digest(content: dict[str, Any]) -> str:
@@ -302,7 +276,23 @@ def begun(folder: str | Path, manifest: Manifest) -> Manifest | None:
 
 
 def _same_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    held = read_manifest(folder)
+    """Read the manifest in a folder; raises `UserError` where there is none, or one of other settings."""
+    if not folder.is_dir():
+        raise UserError(f"{FLAG} {str(folder)!r}: no such folder. Write it with shvit-pl cache-teacher.")
+    try:
+        content = json.loads((folder / NAME).read_text())
+        if content.pop("sha256") != _digest(content):
+            raise ValueError("changed by hand")
+        held = Manifest(**content)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{FLAG} {str(folder)!r}: this folder is no cache (there is no {NAME}). Give one that shvit-pl "
+            "cache-teacher has written."
+        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{FLAG} {str(folder)!r}: its {NAME} can't be read. Write the cache anew with shvit-pl cache-teacher."
+        ) from error
     if differences := held.differences(manifest):
         raise UserError(
             f"{FLAG} {str(folder)!r}: it holds answers of other settings ({differences}). Set these as they were, or "
@@ -335,9 +325,13 @@ def _open(folder: Path, shard: Shard, manifest: Manifest) -> Dataset | None:
 def begin(folder: str | Path, manifest: Manifest) -> Manifest:
     """Prepare the folder for answers; returns the manifest with the layout of its files, and raises as `begun`."""
     held = begun(folder, manifest)
-    if held is None:
-        manifest.save(Path(folder))
-    return held or manifest
+    if held is not None:
+        return held
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    content = asdict(manifest)
+    with replacing(Path(folder) / NAME) as partial:
+        partial.write_text(json.dumps({**content, "sha256": _digest(content)}, indent=2) + "\n")
+    return manifest
 
 
 class TeacherCacher(L.LightningModule):
@@ -371,26 +365,26 @@ class TeacherCacher(L.LightningModule):
         self.views = Views(len(rows), config.repeats, config.side, mixup, manifest.views)
         self._parts: list[Columns] = []  # answers of the shard that is being filled
 
-    def predict_dataloader(self) -> DataLoader[loaders.Batch]:
+    def predict_dataloader(self) -> DataLoader[transforms.Batch]:
         """Load the slots of the missing shards, in their order."""
         datasets.disable_progress_bars()  # one for every shard, across Lightning's
         self.data.trainer = self.trainer  # it chooses workers by the device
         shards = {shard.number: shard.slots for shard in missing(self.folder, self.manifest)}
         return self.data.views_dataloader(self.views, shards)
 
-    def on_before_batch_transfer(self, batch: loaders.Batch, dataloader_idx: int) -> loaders.Batch:
+    def on_before_batch_transfer(self, batch: transforms.Batch, dataloader_idx: int) -> transforms.Batch:
         """Count broken images, and go on as in training."""
         self.data.broken["train"].count(batch["broken"])
         return self.data.on_before_batch_transfer(batch, dataloader_idx)
 
-    def on_after_batch_transfer(self, batch: loaders.Batch, dataloader_idx: int) -> loaders.Batch:
+    def on_after_batch_transfer(self, batch: transforms.Batch, dataloader_idx: int) -> transforms.Batch:
         """Prepare images as in training."""
         return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
-    def predict_step(self, batch: loaders.Batch, batch_idx: int) -> int:
+    def predict_step(self, batch: transforms.Batch, batch_idx: int) -> int:
         """Ask the teacher, and write a shard with its last batch; returns the number of answers."""
         logits = self.answer(batch["image"])
-        lam, box = mixing.decode_mix(batch["mix"].cpu().numpy())
+        lam, box = transforms.decode_mix(batch["mix"].cpu().numpy())  # (B,), and (B, 4) of CutMix's rectangle
         columns = {"row": batch["row"].cpu().numpy(), "key": batch["draw"].cpu().numpy(), "lam": lam, "box": box}
         columns |= pack(logits, self.manifest.top_k, self.manifest.tau)
         self._parts.append(columns)

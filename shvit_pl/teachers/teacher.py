@@ -1,4 +1,4 @@
-"""The teacher of a distillation: any trained classifier, asked on the student's images."""
+"""A teacher of distillation: any trained classifier, asked on the student's images."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +45,9 @@ class Teacher:
     ) -> None:
         class_map = None if config.class_map is None else read_class_map(config.class_map)
         with _flags_in_errors(config):
-            network = open_network.open_network(_find(config), config.use_ema, pretrained=True, weights=config.weights)
+            network = open_network.open_network(
+                _find(config), config.use_ema, pretrained=True, weights=config.weights, resample=True
+            )
         self.source, self.size = config.source, config.teacher_size or network.image_size
         self.device, self.precision = torch.device("cpu"), "fp32"
         self._config, self._network = config, network.model.requires_grad_(False)
@@ -56,10 +58,11 @@ class Teacher:
         else:
             columns, self._match_note = mapped_classes(class_map, classes, known, class_names)
         self.columns = None if columns == list(range(classes)) else torch.tensor(columns)
+        # x * std_s + mean_s are the student's pixels; less mean_t and over std_t they are the teacher's: (1, 3, 1, 1)
         mean_s, std_s, mean_t, std_t = (
             torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std, network.mean, network.std)
         )
-        self._scale, self._shift = std_s / std_t, (mean_s - mean_t) / std_t  # from the student's images to its own
+        self._scale, self._shift = std_s / std_t, (mean_s - mean_t) / std_t
         self._classify: Callable[[Tensor], Tensor] = self._network
         self._describe: Callable[[Tensor], tuple[Tensor, Tensor]] = partial(logits_and_features, self._network)
         if config.compile:

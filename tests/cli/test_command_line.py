@@ -25,10 +25,15 @@ def imported_by(code):
 
 
 def test_torch_is_not_imported_before_it_is_needed():
-    """Neither by the package, nor by any command's help, nor by a report."""
-    commands = [["--help"], ["designs"], *([name, "--help"] for name in ("push", *LIGHT))]
-    commands += [["analyze", study, "--help"] for study in STUDIES]
-    code = "from shvit_pl.cli import main" + "".join(f"\nassert main({command}) == 0" for command in commands)
+    """Neither by the package, nor by any command's help, nor for mistakes in its flags, nor by a report."""
+    helps = [["--help"], ["designs"], *([name, "--help"] for name in ("push", *LIGHT))]
+    helps += [["analyze", study, "--help"] for study in STUDIES]
+    mistakes = [["push", "run", "--repo-id=digits"], ["export", "s1", "--format=no"], ["benchmark", "s1", "--mode=no"]]
+    without_extras = [["export", "s1", "--format=onnx"], ["benchmark", "s1", "--runtime=onnx"]]
+    code = "from shvit_pl.cli import main"
+    code += "".join(f"\nassert main({command}) == 0" for command in helps)
+    code += "\nfrom shvit_pl.command_line import parser\nparser.find_spec = lambda name: None"
+    code += "".join(f"\nassert main({command}) == 2" for command in [*mistakes, *without_extras])
     for modules, heavy in ((imported_by(code), {"numpy"}), (imported_by("import shvit_pl.sweep.finish"), set())):
         assert "shvit_pl" in modules
         assert not {"torch", "lightning", "timm", "datasets", *heavy} & set(modules)

@@ -1,7 +1,7 @@
 """The catalog of users' mistakes: each is one short line with the flag, its value, what is allowed or what to do.
 
 Exit code 2, before anything slow happens, and nothing is left behind. Mistakes that other parts decide on are tested
-with those: test_fit_check.py, tests/designs/test_design.py, tests/data/test_config.py, tests/data/test_mistakes.py.
+with those: test_fit_check.py, tests/designs/test_design.py, tests/data/test_mistakes.py.
 """
 
 import pytest

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import product
 
 import pytest
 
@@ -61,17 +62,13 @@ def test_a_design_is_frozen_and_lists_become_tuples():
     assert hash(design) == hash(dataclasses.replace(design))
 
 
-@pytest.mark.parametrize("ratio", [3 / 14, 1 / 4.67])
-def test_the_papers_ratio_gives_the_official_partial_widths_exact_or_rounded(ratio):
+def test_the_papers_ratios_give_the_official_partial_widths_exact_or_rounded():
     official = {"s1": (48, 68), "s2": (66, 96), "s3": (75, 96), "s4": (72, 96)}
-    for name, widths in official.items():
+    for ratio, (name, widths) in product((3 / 14, 1 / 4.67), official.items()):
         design = resolve_design(name, partial_ratio=ratio)
         assert (design.attended(1), design.attended(2)) == widths
-
-
-def test_table_6_ratios_give_the_widths_of_the_rebuilt_models():
-    assert [NAMED["s3_ratio_1_8"].attended(stage) for stage in (1, 2)] == [44, 56]
-    assert [NAMED["s3_ratio_1_2"].attended(stage) for stage in (1, 2)] == [176, 224]
+    table_6 = {"s3_ratio_1_8": [44, 56], "s3_ratio_1_2": [176, 224]}  # of the rebuilt models
+    assert {name: [NAMED[name].attended(stage) for stage in (1, 2)] for name in table_6} == table_6
 
 
 def test_what_a_config_does_not_name_stays_as_in_the_base_and_it_holds_any_design():
@@ -83,22 +80,8 @@ def test_what_a_config_does_not_name_stays_as_in_the_base_and_it_holds_any_desig
             assert dataclasses.replace(found, image_size=design.image_size) == changed
 
 
-def test_stage1_attention_is_the_kind_of_the_other_stages():
-    assert resolve_design("s1", stage1="attention").mixers == ("single_head",) * 3
-    assert resolve_design("macro_b", stage1="attention") == NAMED["macro_b_attn"]
-    assert resolve_design("s3_no_attention", stage1="attention").mixers == ("single_head", "conv", "conv")
-
-
-def test_explicit_lists_override_the_rule_of_the_cube():
-    design = resolve_design("s1", patch_size=4, stages=4, embed_dim=(24, 48, 96, 192), depth=(1, 1, 2, 1))
-    assert (design.embed_dim, design.depth, design.patch_size) == ((24, 48, 96, 192), (1, 1, 2, 1), 4)
-    mixers = ("conv", "conv", "multi_head", "single_head")
-    assert resolve_design("s1", stages=4, mixers=mixers).mixers == mixers
-
-
 # ---- when two designs are the same network
 
-S1 = resolve_design("s1")
 SAME = [
     {"image_size": 128},
     {"drop_path": 0.1},
@@ -119,17 +102,20 @@ OTHER = [
     {"single_head": "bottleneck"},
     {"single_head": "full"},
 ]
+NO_ATTENTION = {"partial_ratio": 0.5, "qk_dim": 32, "single_head": "bottleneck", "local_conv": False}
 
 
-@pytest.mark.parametrize(("changes", "same"), [*((each, True) for each in SAME), *((each, False) for each in OTHER)])
-def test_just_what_changes_the_network_counts(changes, same):
-    assert (dataclasses.replace(S1, **changes).fingerprint == S1.fingerprint) is same
-
-
-def test_all_of_attention_is_left_out_where_there_is_none():
-    plain = resolve_design("s3_no_attention")
-    changed = dataclasses.replace(plain, partial_ratio=0.5, qk_dim=32, single_head="bottleneck", local_conv=False)
-    assert changed.fingerprint == plain.fingerprint
+@pytest.mark.parametrize(
+    ("name", "changes", "same"),
+    [
+        *(("s1", changes, True) for changes in SAME),
+        *(("s1", changes, False) for changes in OTHER),
+        ("s3_no_attention", NO_ATTENTION, True),
+    ],
+)
+def test_just_what_changes_the_network_counts(name, changes, same):
+    design = NAMED[name]
+    assert (dataclasses.replace(design, **changes).fingerprint == design.fingerprint) is same
 
 
 def test_a_summarys_design_is_the_runs():

@@ -4,16 +4,8 @@ import shutil
 
 import pytest
 
-from tests.hub.runs import quick_fit
-
-
-@pytest.fixture(scope="session")
-def ended(tmp_path_factory):
-    """The folder of a run of two steps on the digits, with averaged weights."""
-    return quick_fit(tmp_path_factory.mktemp("ended"))
-
 
 @pytest.fixture
-def own(ended, tmp_path):
-    """A copy of it, to be changed."""
-    return shutil.copytree(ended, tmp_path / "runs" / "tiny" / "version_0")
+def own(run, tmp_path):
+    """A copy of the folder of a run, to be changed."""
+    return shutil.copytree(run, tmp_path / "runs" / "tiny" / "version_0")

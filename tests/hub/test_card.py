@@ -11,7 +11,8 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from shvit_pl.cli import main
-from shvit_pl.hub.card import Target, write_card
+from shvit_pl.hub.card import write_card
+from shvit_pl.hub.target import Target
 from shvit_pl.runs.folder import FinishedRun
 from tests.hub.runs import edit, with_design, with_summary_of
 
@@ -64,8 +65,8 @@ def test_whoever_repeats_the_command_does_not_push(push, own):
         ("runs/teacher/version_0", "it was trained with shvit-pl too"),
     ],
 )
-def test_a_teacher_is_named_with_its_license(teacher, words, ended, tmp_path):
-    run = with_summary_of(ended, tmp_path / "run", name="tiny", distilled=True)
+def test_a_teacher_is_named_with_its_license(teacher, words, run, tmp_path):
+    run = with_summary_of(run, tmp_path / "run", name="tiny", distilled=True)
     edit(run / "summary.json", teacher=f"{teacher}, 1.0 M parameters; top-1 93.0% on 256 validation images")
     of_model(run, distill={"teacher": teacher, "objective": "hard", "alpha": 0.5, "tau": 1.0, "weights": None})
     text = card_of(run).text
@@ -75,6 +76,7 @@ def test_a_teacher_is_named_with_its_license(teacher, words, ended, tmp_path):
 
 def test_without_teacher_sweep_or_figures_the_card_does_not_speak_of_them(own):
     shutil.rmtree(own / "figures")
+    edit(own / "summary.json", command="shvit-pl fit")  # its folder is called so
     text = card_of(own).text
     assert not [word for word in ("teacher", "sweep", "figures/") if word in text]
 
@@ -95,9 +97,9 @@ S3 = ("s3, changed", "was changed from the paper's", "77.4% on ImageNet-1k")
     ids=str,
 )
 def test_the_papers_model_stands_beside_and_networks_of_our_own_need_this_package(
-    design, words, is_timms, ended, tmp_path
+    design, words, is_timms, run, tmp_path
 ):
-    card = card_of(with_summary_of(ended, tmp_path / "run", **design))
+    card = card_of(with_summary_of(run, tmp_path / "run", **design))
     assert all(part in card.text for part in words)
     assert card.text.count("import shvit_pl.models  # registers the architecture") == (0 if is_timms else 2)
     assert ("transformers" in card.data.tags) == is_timms
@@ -133,9 +135,9 @@ def test_names_of_classes_and_data_break_no_table_and_run_no_html(own):
     assert "<td>&lt;b&gt;|pets, 1437 images" in html
 
 
-def test_the_code_on_the_card_runs(ended, hub, tmp_path):
+def test_the_code_on_the_card_runs(run, hub, tmp_path):
     """As it stands there, for an image of digits."""
-    run = with_design(ended, tmp_path / "run", name="s1")
+    run = with_design(run, tmp_path / "run", name="s1")
     assert main(["push", str(run), f"--repo-id={REPO}"]) == 0
     text = hub.repo(REPO).files["README.md"].decode()
     Image.new("RGB", (80, 60), (200, 30, 90)).save("image.jpg")

@@ -26,8 +26,8 @@ def written(run, folder, *flags):
     return folder
 
 
-def test_config_and_weights_are_timms_with_labels_and_preprocessing_and_nothing_else(ended, tmp_path):
-    folder = written(ended, tmp_path / "hub")
+def test_config_and_weights_are_timms_with_labels_and_preprocessing_and_nothing_else(run, tmp_path):
+    folder = written(run, tmp_path / "hub")
     config = json.loads((folder / "config.json").read_text())
     assert config["architecture"] == "shvit_pl"
     assert config["label_names"] == [str(digit) for digit in range(10)]
@@ -53,9 +53,9 @@ def test_squashed_images_are_not_cropped(own, tmp_path):
     assert (seen["crop_pct"], seen["crop_mode"]) == (1.0, "squash")
 
 
-def test_networks_that_timm_has_are_saved_under_its_names(ended, tmp_path):
+def test_networks_that_timm_has_are_saved_under_its_names(run, tmp_path):
     """Also with two classifiers, stochastic depth, and the ratio as the paper prints it; all four: test_elsewhere."""
-    run = with_design(ended, tmp_path / "run", name="s1", distilled=True, drop_path=0.1, partial_ratio=1 / 4.67)
+    run = with_design(run, tmp_path / "run", name="s1", distilled=True, drop_path=0.1, partial_ratio=1 / 4.67)
     folder = written(run, tmp_path / "hub")
     config = json.loads((folder / "config.json").read_text())
     assert config["architecture"] == "shvit_s1"

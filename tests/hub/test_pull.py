@@ -1,4 +1,4 @@
-"""Weights from a Hub repo, wherever weights are taken: in training, to measure, to predict, from Python, to teach."""
+"""Weights from a Hub repo, in Python and in commands; to predict: tests/cli/test_pretrained.py."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from shvit_pl.models import create_model, load_weights
 from shvit_pl.models.network_names import commit_of
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
-from tests.cli.saved import DATA, NAMES, save
+from tests.cli.saved import DATA, save
 from tests.conftest import perturb_
 from tests.data import standins
 from tests.hub_server.in_process import forget
@@ -67,21 +67,6 @@ def test_a_run_starts_from_a_repo_and_says_so(model, capsys):
     assert read_summary(Path("runs/tiny/version_0"))["init_repo"] == "user/name"
     assert repo_of_weights("saved") is None  # a folder
     assert repo_of_weights("user/name@v1") == "user/name"
-
-
-def test_validate_and_predict_need_no_flag_of_the_design(model, image_folder, capsys):
-    message = refusal(capsys, "validate", "--model.init_from=hf-hub:user/name", *DATA)
-    assert "class 0, class 1" in message  # the repo's own names, which the digits don't have
-    assert main(["predict", "--model.init_from=hf-hub:user/name", f"--data.path={image_folder}"]) == 0
-    assert "weights only, no run is resumed" in capsys.readouterr().out
-    labels = {line.split(",")[1] for line in Path("predictions.csv").read_text().splitlines()[1:]}
-    assert labels <= set(NAMES)
-
-
-def test_a_run_learns_from_a_repo_of_ours(model, capsys):
-    Path("map.yaml").write_text("".join(f"'{digit}': class {digit}\n" for digit in range(10)))
-    flags = ["--model.distill.teacher=hf-hub:user/name", "--model.distill.class_map=map.yaml"]
-    assert fit(*flags, "--model.distill.check=false", *ONE) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -102,10 +102,10 @@ def test_a_dry_run_writes_what_a_push_would_and_needs_no_hub(own, tmp_path, caps
 @pytest.mark.parametrize(
     "names", [["thesis.txt", "model.safetensors"], ["README.md"], ["config.yaml", "summary.json", "metrics.csv"]]
 )
-def test_a_dry_run_spares_a_folder_with_other_files(names, ended, tmp_path, capsys):
+def test_a_dry_run_spares_a_folder_with_other_files(names, run, tmp_path, capsys):
     (mine := tmp_path / "mine").mkdir()
     for name in names:
         (mine / name).write_text("mine")
-    assert push(ended, "--dry-run", f"--output={mine}") == 2
+    assert push(run, "--dry-run", f"--output={mine}") == 2
     assert "it holds other files" in capsys.readouterr().err
     assert {path.name: path.read_text() for path in mine.iterdir()} == dict.fromkeys(names, "mine")

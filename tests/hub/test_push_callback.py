@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from jsonargparse import Namespace
+from lightning.pytorch.utilities import rank_zero_only
 
 from shvit_pl.callbacks.summary import PushToHub
 from shvit_pl.cli import main
@@ -21,6 +22,10 @@ QUICK = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer
 TO = "--push_to=user/digits"
 
 
+def logger_of(run):
+    return RunTensorBoardLogger(run.parent.parent, name=run.parent.name, version=run.name)
+
+
 def test_the_finished_run_is_pushed_with_all_that_it_wrote(hub, tmp_path, capsys):
     assert fit(*QUICK, TO) == 0
     repo, run = hub.repo("user/digits"), only_run(tmp_path)
@@ -31,10 +36,9 @@ def test_the_finished_run_is_pushed_with_all_that_it_wrote(hub, tmp_path, capsys
     assert "hf-hub:user/digits" in capsys.readouterr().out
 
 
-def test_a_hub_that_fails_keeps_the_run_and_names_the_command_that_pushes_it(ended, hub, capsys):
+def test_a_hub_that_fails_keeps_the_run_and_names_the_command_that_pushes_it(run, hub, capsys):
     hub.fail(500, "/commit/", times=99)
-    logger = RunTensorBoardLogger(ended.parent.parent, name=ended.parent.name, version=ended.name)
-    trainer = SimpleNamespace(loggers=[logger], is_global_zero=True)
+    trainer = SimpleNamespace(loggers=[logger_of(run)], is_global_zero=True)
     PushToHub("user/digits", public=True).on_fit_end(trainer, None)  # raises nothing, so the fit ends well
     err = capsys.readouterr().err
     command = next(line for line in err.splitlines() if "not pushed" in line).split("push it with: ")[1]
@@ -68,8 +72,16 @@ def test_the_token_is_checked_before_the_data_is_opened(hub, tmp_path, capsys, m
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_process_that_is_not_the_first_asks_and_pushes_nothing(run, hub, monkeypatch):
+    trainer = SimpleNamespace(loggers=[logger_of(run)], is_global_zero=False)
+    PushToHub("user/digits").on_fit_end(trainer, None)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    check_push("user/digits", Namespace(logger=None, enable_checkpointing=None, fast_dev_run=False))
+    assert hub.requests == []
+
+
 @needs_two_cores
-@pytest.mark.slow
+@pytest.mark.full
 def test_of_two_processes_one_pushes(hub, tmp_path):
     two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
     command = [sys.executable, "-m", "shvit_pl.cli", "fit", *RUN, *QUICK, *two, TO]

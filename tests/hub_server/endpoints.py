@@ -205,8 +205,6 @@ def commit(hub, request, kind, repo, revision):
     header, *operations = [json.loads(line) for line in request.body.splitlines()]
     with hub.lock:
         parent = commit_at(found, revision)
-        if header["value"].get("parentCommit") not in (None, parent.id):
-            raise HubError(412, message="A commit has happened since. Please refresh and try again.")
         files = dict(parent.files)
         for operation in operations:
             change(hub, files, operation["key"], operation["value"])

@@ -23,7 +23,7 @@ class Fault:
     status: int = 0
     """The status to answer with; 0 for no answer."""
     cut: bool = False
-    """Close the connection in the middle, of the upload or of the answer."""
+    """Close the connection in the middle of the upload, or without an answer."""
     times: int = 1
     headers: Mapping[str, str] = field(default_factory=dict)
     """What else to answer with, such as Retry-After."""
@@ -100,7 +100,7 @@ class HubServer:
         return self._add(Fault(path))
 
     def cut(self, path, times=1):
-        """Close the connection of the next requests that match, in the middle of the upload or of the answer."""
+        """Close the connection of the next requests that match, in the middle of the upload, or without answer."""
         return self._add(Fault(path, cut=True, times=times))
 
     def _add(self, fault):

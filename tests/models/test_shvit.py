@@ -7,7 +7,8 @@ import timm
 import torch
 from timm.models import save_for_hf
 
-from shvit_pl.designs.design import TIMM_NAMES, Design
+from shvit_pl.designs.config import resolve_design
+from shvit_pl.designs.design import TIMM_NAMES
 from shvit_pl.models import SHViT, create_model
 from tests.conftest import perturb_
 
@@ -36,26 +37,12 @@ def test_weights_travel_both_ways_and_outputs_equal_timms(name, changes, timm_na
     torch.testing.assert_close(ours(image), theirs(image), rtol=0, atol=1e-5)
 
 
-def test_equal_neighboring_widths_still_downsample():
-    model = create_model("tiny", embed_dim=(64, 64, 64))
-    features = model.forward_intermediates(torch.randn(1, 3, 128, 128), intermediates_only=True)
+def test_a_design_is_a_network_without_timms_builder_and_equal_neighboring_widths_still_downsample():
+    model = SHViT(resolve_design("tiny", embed_dim=(64, 64, 64)), num_classes=3)
+    image = torch.randn(2, 3, 128, 128)
+    assert model(image).shape == (2, 3)
+    features = model.forward_intermediates(image, intermediates_only=True)
     assert [f.shape[-1] for f in features] == [8, 4, 2]
-
-
-def test_timm_rebuilds_every_design_from_what_it_saves(tmp_path):
-    model = tiny(patch_size=4, stages=4, stage1="attention")
-    save_for_hf(model, tmp_path, safe_serialization=True)
-    rebuilt = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
-    image = torch.randn(1, 3, 128, 128)
-    assert rebuilt.design == model.design
-    torch.testing.assert_close(rebuilt(image), model(image))
-
-
-def test_networks_are_built_by_timms_entry_point_or_from_a_resolved_design():
-    model = timm.create_model("shvit_pl", name="tiny", patch_size=4, num_classes=7)
-    assert (model.design.patch_size, model.num_classes) == (4, 7)
-    model = SHViT(Design(embed_dim=(64, 96), depth=(1, 1), mixers=("conv", "single_head")), num_classes=3)
-    assert model(torch.randn(2, 3, 64, 64)).shape == (2, 3)
 
 
 def test_drop_path_drops_in_training_alone_and_grows_with_depth():
@@ -85,10 +72,13 @@ def test_a_distilled_design_gives_a_pair_in_training_and_its_mean_in_eval():
     assert [logits.shape for logits in model(image)] == [(4, 3), (4, 3)]
 
 
-@pytest.mark.parametrize(("name", "architecture"), [("tiny", "shvit_pl"), ("s1", "shvit_s1")])
+@pytest.mark.parametrize(
+    ("name", "changes", "architecture"),
+    [("tiny", {"stage1": "attention"}, "shvit_pl"), ("s1", {}, "shvit_s1")],
+)
 @torch.no_grad()
-def test_merged_classifiers_give_the_mean_and_are_saved_as_one(name, architecture, tmp_path):
-    model = perturb_(create_model(name, num_classes=10, distilled=True, drop_path=0.1)).eval()
+def test_merged_classifiers_give_the_mean_and_timm_rebuilds_any_design_as_saved(name, changes, architecture, tmp_path):
+    model = perturb_(create_model(name, num_classes=10, distilled=True, drop_path=0.1, **changes)).eval()
     image = torch.randn(2, 3, 128, 128)
     before = model(image)
     assert before.std() > 0.1
@@ -100,4 +90,5 @@ def test_merged_classifiers_give_the_mean_and_are_saved_as_one(name, architectur
     assert json.loads((tmp_path / "config.json").read_text())["architecture"] == architecture
     rebuilt = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     assert (type(rebuilt) is timm.models.shvit.SHViT) == (name == "s1")
+    assert getattr(rebuilt, "design", merged.design) == merged.design
     torch.testing.assert_close(rebuilt(image), before, rtol=0, atol=1e-6)

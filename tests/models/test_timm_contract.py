@@ -39,10 +39,11 @@ def gradients(model):
 def test_symbolic_tracing_and_scripting_keep_the_outputs_and_every_weight_learns(changes):
     model = build(changes)
     with torch.no_grad():
-        expected, traced = model(IMAGES), torch.fx.symbolic_trace(model)
+        expected, traced, scripted = model(IMAGES), torch.fx.symbolic_trace(model), torch.jit.script(model)
         assert expected.std() > 0.1
-        for other in (traced, torch.jit.script(model), torch.jit.script(traced)):
+        for other in (traced, scripted, torch.jit.script(traced)):
             torch.testing.assert_close(other(IMAGES), expected, rtol=1e-5, atol=1e-6)
+        assert isinstance(scripted.train()(IMAGES), torch.Tensor)  # of two classifiers always the mean
     assert all(gradient is not None for gradient in gradients(torch.fx.symbolic_trace(model.train())))
 
 
@@ -60,15 +61,23 @@ def test_each_of_timms_extractors_gives_every_stage(changes, kind):
     assert model.feature_info.reduction() == list(design.strides)
 
 
-@torch.no_grad()
-def test_torchvisions_extractor_gives_any_node_by_timms_rules_of_tracing():
-    model = build(SMALL)
+@every_design
+def test_features_taken_by_timms_rules_of_tracing_are_the_networks_train_it_and_are_scripted(changes):
+    model = build(changes)
     rules = {"leaf_modules": get_notrace_modules(), "autowrap_functions": get_notrace_functions()}
-    _, nodes = get_graph_node_names(model, tracer_kwargs=rules)
-    extractor = create_feature_extractor(model, ["stages.1", nodes[-1]], tracer_kwargs=rules)
-    features = extractor(IMAGES)
-    torch.testing.assert_close(features[nodes[-1]], model(IMAGES))
-    torch.testing.assert_close(features["stages.1"], model.forward_intermediates(IMAGES, intermediates_only=True)[1])
+    rules["param_shapes_constant"] = True
+    train_nodes, nodes = get_graph_node_names(model, tracer_kwargs=rules)
+    heads = [name for name in train_nodes if name in ("head.l", "head_dist.l")]
+    taken = {"eval_return_nodes": ["stages.1", nodes[-1]], "train_return_nodes": heads}
+    extractor = create_feature_extractor(model, **taken, tracer_kwargs=rules)
+    with torch.no_grad():
+        features = extractor(IMAGES)
+        torch.testing.assert_close(features[nodes[-1]], model(IMAGES))
+        stage = model.forward_intermediates(IMAGES, intermediates_only=True)[1]
+        torch.testing.assert_close(features["stages.1"], stage)
+        torch.testing.assert_close(torch.jit.script(extractor)(IMAGES), features)
+    sum(logits.square().sum() for logits in extractor.train()(IMAGES).values()).backward()
+    assert all(weight.grad is not None for weight in model.parameters())
 
 
 @every_design
@@ -121,10 +130,3 @@ def test_pooling_and_classifier_can_be_taken_off_or_left_out(changes):
     assert bare(IMAGES).shape == whole
     assert model.prune_intermediate_layers([0]) == [0]
     assert model(IMAGES).shape[1] == design.embed_dim[0]
-
-
-def test_scripting_a_network_with_two_classifiers_always_gives_their_mean():
-    model = build(DESIGNS["two classifiers"])
-    expected, scripted = model(IMAGES), torch.jit.script(model)
-    torch.testing.assert_close(scripted(IMAGES), expected)
-    assert isinstance(scripted.train()(IMAGES), torch.Tensor)

@@ -11,7 +11,7 @@ from shvit_pl import ClassificationModule
 from shvit_pl.modules.config import EmaConfig, MixConfig
 from tests.cli.runs import assert_same
 from tests.conftest import perturb_
-from tests.modules.students import CLASSES, TINY, batch_of, logged_by, train
+from tests.modules.conftest import CLASSES, TINY, batch_of, logged_by, train
 
 
 def module_of(**settings):
@@ -46,28 +46,22 @@ def test_with_mixing_the_network_sees_mixed_images_and_learns_both_labels(mix):
     torch.testing.assert_close(module.training_step(steps[0], 0), F.cross_entropy(module(images), targets))
 
 
-def test_the_average_follows_timms_rule_after_every_step_and_averages_buffers_too():
+def test_the_average_follows_timms_rule_after_every_step_is_not_trained_and_is_evaluated_too():
     module = ClassificationModule(design=TINY, class_names=CLASSES, ema=EmaConfig(decay=0.9))
-    reference = ModelEmaV3(module.model, decay=0.9, use_warmup=True)
-    seen = []
+    reference, decays = ModelEmaV3(module.model, decay=0.9, use_warmup=True), []
 
     class Follow(L.Callback):
         def on_train_batch_end(self, trainer, pl_module, *args):
             reference.update(pl_module.model, step=trainer.global_step)
-            seen.append(reference.get_decay(trainer.global_step))
+            decays.append(reference.get_decay(trainer.global_step))
 
-    train(module, steps=6, callbacks=[Follow()])
+    train(module, 6, limit_val_batches=2, callbacks=[Follow()])
     averaged, weights = module.ema.module.state_dict(), module.model.state_dict()
     assert_same(reference.module.state_dict(), averaged)
-    assert seen[0] == 0.0  # the first step replaces the fresh weights
-    assert seen == sorted(seen)
-    statistic = "stages.0.blocks.0.conv.m.bn.running_mean"
+    assert decays[0] == 0.0  # the first step replaces the fresh weights
+    assert decays == sorted(decays)
+    statistic = "stages.0.blocks.0.conv.m.bn.running_mean"  # buffers are averaged too
     assert not torch.equal(averaged[statistic], weights[statistic])
-
-
-def test_the_average_is_evaluated_in_addition_and_not_trained():
-    settings = {"design": TINY, "class_names": CLASSES, "ema": EmaConfig(decay=0.99)}
-    module = train(ClassificationModule(**settings), 20, limit_val_batches=2)
     trained = {id(p) for group in module.trainer.optimizers[0].param_groups for p in group["params"]}
     assert trained == {id(parameter) for parameter in module.model.parameters()}
     assert not any(parameter.requires_grad for parameter in module.ema.parameters())
@@ -75,7 +69,7 @@ def test_the_average_is_evaluated_in_addition_and_not_trained():
     data = module.trainer.datamodule
     metrics = module.trainer.validate(module, data, verbose=False)[0]
     plain = ClassificationModule(design=TINY, class_names=CLASSES)
-    plain.model.load_state_dict(module.ema.module.state_dict())
+    plain.model.load_state_dict(averaged)
     trainer = L.Trainer(accelerator="cpu", limit_val_batches=2, logger=False, enable_checkpointing=False)
     alone = trainer.validate(plain, data, verbose=False)[0]
     for name in ("loss", "acc1", "acc5"):

@@ -4,9 +4,10 @@ import lightning as L
 import pytest
 import torch
 
-from shvit_pl import ClassificationModule, DistillationModule, DistillConfig, UserError, create_model, load_weights
+from shvit_pl import ClassificationModule, DistillationModule, DistillConfig, create_model, load_weights
 from shvit_pl.modules.config import EmaConfig, MixConfig
-from tests.modules.students import CLASSES, TINY, batch_of, digits, student_of, train
+from tests.conftest import refusal
+from tests.modules.conftest import CLASSES, TINY, batch_of, digits, student_of, train
 from tests.teachers.makers import shaken, stored
 
 DUAL = {**TINY, "distilled": True}
@@ -26,28 +27,22 @@ def saved(module, path):
 
 
 @pytest.mark.parametrize(
-    ("config", "heads"),
-    [({}, 2), ({"heads": "dual"}, 2), ({"heads": "single"}, 1), ({"objective": "feature"}, 1)],
+    ("config", "heads", "refused"),
+    [
+        ({}, 2, "false: model.distill.heads dual needs"),
+        ({"heads": "dual"}, 2, "false: model.distill.heads dual needs"),
+        ({"heads": "single"}, 1, "true: the second classifier would learn nothing"),
+        ({"objective": "feature"}, 1, "true: the second classifier would learn nothing"),
+    ],
     ids=str,
 )
-def test_the_student_has_as_many_classifiers_as_the_distillation_asks_for(config, heads):
-    module = DistillationModule(distill=DistillConfig("t", **config), design=TINY, class_names=CLASSES)
+def test_the_student_has_as_many_classifiers_as_the_distillation_asks_for(config, heads, refused):
+    settings = {"distill": DistillConfig("t", **config), "class_names": CLASSES}
+    module = DistillationModule(design=TINY, **settings)
     assert (module.model.head_dist is not None) == (heads == 2)
     assert module.hparams["design"]["distilled"] == (True if heads == 2 else module.config.design.distilled)
-
-
-@pytest.mark.parametrize(
-    ("config", "distilled", "said"),
-    [
-        ({}, False, "model.design.distilled false: model.distill.heads dual needs"),
-        ({"heads": "single"}, True, "model.design.distilled true: the second classifier would learn nothing"),
-        ({"objective": "feature"}, True, "model.design.distilled true: the second classifier would learn nothing"),
-    ],
-    ids=["dual", "single", "feature"],
-)
-def test_a_design_that_contradicts_the_heads_is_refused(config, distilled, said):
-    with pytest.raises(UserError, match=said):
-        DistillationModule(distill=DistillConfig("t", **config), design={**TINY, "distilled": distilled})
+    with refusal(f"model.design.distilled {refused}"):
+        DistillationModule(design={**TINY, "distilled": heads == 1}, **settings)
 
 
 def test_labels_teach_the_first_head_and_the_teacher_the_second(teacher):
@@ -94,13 +89,10 @@ class Watch(L.Callback):
     """Keeps what the data gave, what the student saw and what the teacher saw, and the student's first weights."""
 
     def __init__(self):
-        self.given, self.targets, self.student, self.teacher, self.weights, self.projection = [], [], [], [], {}, {}
+        self.given, self.targets, self.student, self.teacher, self.weights = [], [], [], [], {}
 
     def on_train_start(self, trainer, module):
-        self.weights = {key: value.clone() for key, value in module.model.state_dict().items()}
-        if module.feature_projection is not None:
-            state = module.feature_projection.state_dict(prefix="feature_projection.")
-            self.projection = {key: value.clone() for key, value in state.items()}
+        self.weights = {key: value.clone() for key, value in module.state_dict().items()}
         module.model.register_forward_pre_hook(lambda _, args: self.student.append(args[0].clone()))
         teacher = getattr(module, "teacher", None)
         if teacher is not None:
@@ -143,41 +135,34 @@ def test_first_weights_and_batches_are_the_same_without_a_teacher_with_any_and_w
             assert all(torch.equal(*both) for both in zip(plain.given, watch.given, strict=True))
 
 
-def test_the_teacher_is_in_no_optimizer_average_state_dict_or_checkpoint(teacher, tmp_path):
-    plain = train(ClassificationModule(design=DUAL, ema=EMA))
-    module = train(DistillationModule(distill=DistillConfig(**teacher[1]), design=TINY, ema=EMA))
-    theirs = {id(tensor) for tensor in module.teacher._network.state_dict(keep_vars=True).values()}
-    ours = [*module.parameters(), *module.buffers(), *module.ema.parameters()]
-    ours += [tensor for group in module.trainer.optimizers[0].param_groups for tensor in group["params"]]
-    assert not theirs & set(map(id, ours))
-    assert module.state_dict().keys() == plain.state_dict().keys()
-    small, expected = saved(plain, tmp_path / "plain.ckpt")
-    large, found = saved(module, tmp_path / "distilled.ckpt")
-    assert found["state_dict"].keys() == expected["state_dict"].keys()
-    assert found.keys() - expected.keys() == {"feature_projection"}
-    assert len(found["optimizer_states"][0]["state"]) == len(expected["optimizer_states"][0]["state"])
-    assert abs(large.stat().st_size - small.stat().st_size) < 4000
-
-
-@pytest.mark.parametrize(("objective", "names"), [("hard", None), ("feature", CLASSES)])
-def test_a_distillation_from_python_leaves_its_teacher_and_comes_back_from_its_checkpoint(
-    objective, names, teacher, tmp_path
+@pytest.mark.parametrize(("objective", "design", "names"), [("hard", DUAL, None), ("feature", TINY, CLASSES)])
+def test_the_teacher_leaves_no_trace_is_left_alone_and_the_student_comes_back(
+    objective, design, names, teacher, tmp_path
 ):
     config = DistillConfig(**teacher[1], objective=objective)
-    settings = {"design": TINY, "class_names": names, "ema": EMA, "channels_last": False}  # auto asks the trainer
-    module = train(DistillationModule(distill=config, **settings))
+    settings = {"ema": EMA, "channels_last": False}  # auto asks the trainer
+    plain = train(ClassificationModule(design=design, **settings))
+    module = train(DistillationModule(distill=config, design=TINY, class_names=names, **settings))
     assert module.class_names == CLASSES  # of the data, if not given
     network = module.train().teacher._network
+    ours = [*module.parameters(), *module.buffers(), *module.ema.parameters()]
+    ours += [tensor for group in module.trainer.optimizers[0].param_groups for tensor in group["params"]]
+    assert not {id(tensor) for tensor in network.state_dict(keep_vars=True).values()} & set(map(id, ours))
     assert all(parameter.grad is None for parameter in network.parameters())
     for key, tensor in teacher[0].state_dict().items():  # statistics of BatchNorm too
         assert torch.equal(network.state_dict()[key], tensor), key
-    path, _ = saved(module, tmp_path / "run.ckpt")
+    path, content = saved(module, tmp_path / "run.ckpt")
+    expected = saved(plain, tmp_path / "plain.ckpt")[1]
+    assert content["state_dict"].keys() == expected["state_dict"].keys()
+    assert content.keys() - expected.keys() == {"feature_projection"}
+    further = len(content["feature_projection"])  # weight and bias learn too
+    assert len(content["optimizer_states"][0]["state"]) == len(expected["optimizer_states"][0]["state"]) + further
     images = batch_of()["image"]
     for kind in (DistillationModule, ClassificationModule):
         again = kind.load_from_checkpoint(path, map_location="cpu")
         assert getattr(again, "teacher", None) is None
+        assert again.config.distill == config
         assert torch.equal(again.eval()(images), module.eval()(images))
-    assert DistillationModule.load_from_checkpoint(path).config.distill == config
     for averaged, network in ((False, module), (True, module.ema.module)):  # into a model of one head
         single = create_model("tiny", num_classes=10)
         report = load_weights(single, path, averaged=averaged)
@@ -192,7 +177,7 @@ def test_a_projection_learns_with_the_student_and_comes_back_when_a_run_goes_on(
     path, content = saved(module, tmp_path / "half.ckpt")
     assert not any("feature_projection" in key for key in content["state_dict"])
     assert set(content["feature_projection"]) == {"feature_projection.weight", "feature_projection.bias"}
-    assert not any(torch.equal(tensor, first.projection[key]) for key, tensor in content["feature_projection"].items())
+    assert not any(torch.equal(tensor, first.weights[key]) for key, tensor in content["feature_projection"].items())
     module = train(DistillationModule(distill=config, design=TINY, ema=EMA), 3, ckpt_path=path, callbacks=[second])
     assert module.trainer.global_step == 3
-    assert all(torch.equal(tensor, second.projection[key]) for key, tensor in content["feature_projection"].items())
+    assert all(torch.equal(tensor, second.weights[key]) for key, tensor in content["feature_projection"].items())

@@ -11,10 +11,10 @@ from timm.data import Mixup
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from shvit_pl import ClassificationModule
-from shvit_pl.data.mixing import MixupOfEach
+from shvit_pl.data.transforms import MixupOfEach
 from shvit_pl.modules.classification import make_mixup
 from shvit_pl.modules.config import MixConfig
-from tests.cli.runs import fit
+from tests.cli.runs import EVERYTHING, fit
 
 aten = torch.ops.aten
 READ_BACK = {
@@ -27,18 +27,14 @@ READ_BACK = {
 COPIED = {aten.lift_fresh.default, aten.scalar_tensor.default}  # torch.tensor(number), torch.where(mask, 1, 0)
 
 RECIPE = [
+    *EVERYTHING,
     "--model.design.depth=[1,1,1]",
-    "--model.design.drop_path=0.2",
-    "--model.ema.decay=0.9",
-    "--model.optim.agc=0.02",
-    "--data.erasing=0.5",
-    "--data.auto_augment=rand-m9-mstd0.5-inc1",
+    "--data.num_workers=0",
     "--trainer.log_every_n_steps=100",
     "--trainer.max_epochs=1",
-    "--trainer.limit_train_batches=4",
     "--trainer.limit_val_batches=1",
 ]
-BOTH = ["--model.mix.mixup=0.8", "--model.mix.cutmix=1.0"]
+UNMIXED = ["--model.mix.mixup=0", "--model.mix.cutmix=0"]
 
 
 class Waiting(TorchDispatchMode):
@@ -86,10 +82,10 @@ def waiting(monkeypatch):
 @pytest.mark.parametrize(
     "more",
     [
-        BOTH,
-        [*BOTH, "--model.mix.mode=elem"],
-        [*BOTH, "--model.mix.mode=pair"],
-        ["--trainer.precision=bf16-mixed", "--model.freeze_bn=true", "--trainer.accumulate_grad_batches=2"],
+        [],
+        ["--model.mix.mode=elem"],
+        ["--model.mix.mode=pair"],
+        [*UNMIXED, "--trainer.precision=bf16-mixed", "--model.freeze_bn=true", "--trainer.accumulate_grad_batches=2"],
     ],
     ids=["batch", "elem", "pair", "bf16"],
 )
@@ -107,7 +103,7 @@ def test_a_step_that_reads_its_loss_and_timms_own_mixing_of_single_images_are_fo
     monkeypatch.setattr(ClassificationModule, "training_step", training_step)
     monkeypatch.setattr(MixupOfEach, "__call__", Mixup.__call__)
     monkeypatch.setattr(MixupOfEach, "_mix_elem", Mixup._mix_elem)
-    assert fit(*RECIPE, "--model.mix.mixup=0.8", "--model.mix.mode=elem") == 0
+    assert fit(*RECIPE, "--model.mix.cutmix=0", "--model.mix.mode=elem") == 0
     found = [func for func, _ in waiting.found]
     assert (len(found), found.count("aten._local_scalar_dense.default")) == (3 + 3, 3)
 

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
 
 import pytest
 import torch
@@ -12,9 +11,8 @@ from torch import nn
 
 from shvit_pl import DistillationModule, DistillConfig
 from shvit_pl.modules.config import MixConfig
-from shvit_pl.modules.distillation import feature, hard, make_objective, soft, soft_batchmean
-from shvit_pl.teachers.config import Objective
-from tests.modules.students import TINY, batch_of, logged_by, student_of
+from shvit_pl.modules.distillation import hard, make_objective, soft, soft_batchmean
+from tests.modules.conftest import TINY, batch_of, logged_by, student_of
 
 OFFICIAL = json.loads((Path(__file__).parents[1] / "golden" / "distillation_loss.json").read_text())
 
@@ -49,21 +47,16 @@ def test_the_loss_of_a_step_is_the_official_codes(case):
     assert loss.item() == pytest.approx(case["loss"], abs=1e-6)
 
 
-@pytest.mark.parametrize("tau", [1.0, 4.0])
-def test_soft_batchmean_is_timms_task_and_as_many_times_soft_as_there_are_classes(teacher, tau):
+def test_soft_batchmean_is_timms_task(teacher):
     model, named = teacher
-    batch, found = batch_of(), {}
-    for objective in ("soft", "soft_batchmean"):
-        config = DistillConfig(**named, objective=objective, tau=tau, heads="single")
-        module, logged = student_of(config)
-        module.eval().training_step({**batch}, 0)
-        found[objective] = logged["train/loss_distill"]
+    batch, student = batch_of(), {"tau": 4.0, "heads": "single"}
+    module, logged = student_of(DistillConfig(**named, **student, objective="soft_batchmean"))
+    module.eval().training_step({**batch}, 0)
     task = LogitDistillationTask(
-        module.model, model, nn.CrossEntropyLoss(), task_loss_weight=0.5, temperature=tau, verbose=False
+        module.model, model, nn.CrossEntropyLoss(), task_loss_weight=0.5, temperature=4.0, verbose=False
     )
     theirs = task.eval()(batch["image"], batch["label"])
-    torch.testing.assert_close(found["soft_batchmean"], theirs["kd_loss"])
-    torch.testing.assert_close(10 * found["soft"], theirs["kd_loss"])
+    torch.testing.assert_close(logged["train/loss_distill"], theirs["kd_loss"])
 
 
 @pytest.mark.parametrize("width", [160, 96], ids=["projected", "of the teacher's width"])
@@ -99,17 +92,3 @@ def test_soft_is_the_divergence_by_its_definition_at_any_temperature(tau):
     for objective, classes in ((soft_batchmean, 1), (soft, 7)):
         torch.testing.assert_close(objective(student + shift, teacher - shift, tau), tau**2 * divergence / classes)
         assert objective(teacher, teacher, tau).item() == pytest.approx(0, abs=1e-12 * max(1, tau**2))
-
-
-def test_feature_is_the_mean_squared_difference():
-    ours, theirs = some_logits()
-    assert feature(theirs, theirs) == 0
-    torch.testing.assert_close(feature(ours, theirs), ((ours - theirs) ** 2).sum() / 35)
-
-
-@pytest.mark.parametrize("name", get_args(Objective))
-def test_the_gradient_is_the_students_alone(name):
-    student, teacher = (logits.requires_grad_() for logits in some_logits())
-    make_objective(DistillConfig("t", objective=name, tau=2.0))(student, teacher.detach()).backward()
-    assert student.grad.abs().sum() > 0
-    assert teacher.grad is None

@@ -14,34 +14,27 @@ from torch import nn
 from shvit_pl import ClassificationModule
 from shvit_pl.errors import UserError
 from shvit_pl.models import create_model
+from shvit_pl.modules import optim_and_ema as optim
 from shvit_pl.modules.config import OptimConfig
-from shvit_pl.modules.optim_and_ema import (
-    check_optimizer,
-    clip_adaptively,
-    make_optimizer,
-    make_schedule,
-    peak_lr,
-    place_steps,
-)
 from tests.conftest import perturb_
-from tests.modules.students import CLASSES, TINY
+from tests.modules.conftest import CLASSES, TINY
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 OFFICIAL = json.loads((GOLDEN / "lr_schedule.json").read_text())
 
 
 def rates(config, global_batch=512, total=100, epochs=10.0):
-    schedule = make_schedule(config, global_batch, total, epochs)
+    schedule = optim.make_schedule(config, global_batch, total, epochs)
     return schedule, [schedule.peak * schedule(step) for step in range(total + 1)]
 
 
-def optimizer_of(model, config, weight_decay=0.3):
-    check_optimizer(config)
-    return make_optimizer(model, config, make_schedule(config, 512, 100, 10.0), weight_decay)
+def optimizer_of(model, config, fused=True):
+    optim.check_optimizer(config)
+    return optim.make_optimizer(model, config, optim.make_schedule(config, 512, 100, 10.0), 0.3, fused=fused)
 
 
 def test_warm_up_is_linear_and_the_cosine_ends_at_min_lr():
-    assert peak_lr(OptimConfig(lr=1e-3), 2048) == pytest.approx(4e-3)  # it is stated for a global batch of 512
+    assert optim.peak_lr(OptimConfig(lr=1e-3), 2048) == pytest.approx(4e-3)  # it is stated for a global batch of 512
     schedule, lr = rates(OptimConfig(lr=1e-3, warmup_epochs=1, warmup_lr=1e-6, min_lr=1e-5))
     assert (schedule.warmup, schedule.warmup_shrunk) == (10, False)
     expected = {0: 1e-6, 5: (1e-6 + 1e-3) / 2, 10: 1e-3, 55: (1e-3 + 1e-5) / 2, 100: 1e-5}
@@ -53,8 +46,8 @@ def test_by_epoch_the_rate_is_the_official_codes_in_every_epoch(official):
     settings = {name: official[name] for name in ("warmup_epochs", "warmup_lr", "min_lr")}
     config = OptimConfig(lr=official["peak_lr"], interval="epoch", **settings)
     model = torch.nn.Linear(2, 2)
-    schedule = make_schedule(config, 512, total_steps=official["epochs"] * 7, epochs=official["epochs"])
-    optimizer, scheduler = make_optimizer(model, config, schedule, 0.0)
+    schedule = optim.make_schedule(config, 512, total_steps=official["epochs"] * 7, epochs=official["epochs"])
+    optimizer, scheduler = optim.make_optimizer(model, config, schedule, 0.0)
     used = []
     for _ in range(official["epochs"]):
         used.append(optimizer.param_groups[0]["lr"])
@@ -121,17 +114,17 @@ def test_adaptive_clipping_is_the_official_codes():
     parameters = [torch.nn.Parameter(torch.tensor(values)) for values in golden["params"]]
     for parameter, gradient in zip(parameters, golden["grads"], strict=True):
         parameter.grad = torch.tensor(gradient)
-    clip_adaptively(parameters, golden["clip_factor"], golden["eps"])
+    optim.clip_adaptively(parameters, golden["clip_factor"], golden["eps"])
     for parameter, expected in zip(parameters, golden["clipped"], strict=True):
         torch.testing.assert_close(parameter.grad, torch.tensor(expected))
-    clip_adaptively([torch.nn.Parameter(torch.ones(3))], 0.02)  # without a gradient there is nothing to clip
+    optim.clip_adaptively([torch.nn.Parameter(torch.ones(3))], 0.02)  # without a gradient there is nothing to clip
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-9, 1e-6, 1e-3, 1.0, 1e6])
 def test_adaptive_clipping_is_timms_bit_for_bit(scale):
     ours, theirs = (with_gradients(create_model("tiny", num_classes=10), scale) for _ in range(2))
     before = [parameter.grad.clone() for parameter in ours[1:]]
-    clip_adaptively(ours, 0.02)
+    optim.clip_adaptively(ours, 0.02)
     adaptive_clip_grad(theirs, 0.02)
     assert ours[0].grad is None
     for mine, other in zip(ours[1:], theirs[1:], strict=True):
@@ -177,11 +170,11 @@ def test_further_arguments_reach_the_optimizer_and_wrong_ones_are_refused():
         optimizer_of(model, OptimConfig(name="sgd", options={"bettas": 1}))
 
 
-# whichever comes first compiles for half a minute; the others are kron with other defaults
-SLOW = {"kron": pytest.mark.slow, "kronc": pytest.mark.full, "kronw": pytest.mark.full}
+# whichever comes first compiles for half a minute
+FULL = dict.fromkeys(("kron", "kronc", "kronw"), pytest.mark.full)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in list_optimizers()])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=FULL.get(name, ())) for name in list_optimizers()])
 def test_any_timm_optimizer_takes_a_step_or_is_refused_by_its_name(name):
     model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
     before = [parameter.clone() for parameter in model.parameters()]
@@ -207,7 +200,7 @@ def test_any_timm_optimizer_takes_a_step_or_is_refused_by_its_name(name):
 def stepped(model, config, optimizer=None, steps=3, fused=True):
     """The optimizer after some steps on fixed gradients."""
     if optimizer is None:
-        optimizer, _ = make_optimizer(model, config, make_schedule(config, 512, 100, 10.0), 0.3, fused=fused)
+        optimizer, _ = optimizer_of(model, config, fused)
     for step in range(steps):
         for number, parameter in enumerate(model.parameters()):
             parameter.grad = torch.full_like(parameter, 0.1 + step - number % 3)
@@ -228,10 +221,10 @@ def test_the_fused_optimizer_does_what_the_plain_one_does(name):
 def test_a_checkpoint_of_the_other_kind_of_step_goes_on(fused):
     model, config = nn.Linear(3, 2), OptimConfig()
     state = stepped(model, config, fused=not fused).state_dict()
-    optimizer, _ = make_optimizer(model, config, make_schedule(config, 512, 100, 10.0), 0.3, fused=fused)
+    optimizer, _ = optimizer_of(model, config, fused)
     optimizer.load_state_dict(state)
     for group in optimizer.param_groups:
         group["fused"] = fused
-    place_steps(optimizer)
+    optim.place_steps(optimizer)
     stepped(model, config, optimizer, steps=1)
     assert {float(each["step"]) for each in optimizer.state.values()} == {4.0}

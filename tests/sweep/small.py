@@ -1,12 +1,18 @@
 """Sweeps of small runs through the command, on the embedded digits, and refusals."""
 
 import io
-from contextlib import redirect_stdout
+import subprocess
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
+from types import SimpleNamespace
 
 import pytest
 
 from shvit_pl.cli import main
 from shvit_pl.errors import UserError
+from shvit_pl.fit.check import FitCheck
+from shvit_pl.sweep import start
+from shvit_pl.sweep.engine import driver
 from shvit_pl.sweep.engine.storage import open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
 
@@ -24,13 +30,41 @@ LONGEST = 430  # characters of a message
 PATCHES = "base: s1.yaml\ngrid: {model.design.patch_size: [16, 8]}\n"
 
 
+class InProcess:
+    """A run in this process, which has imported everything; it has ended when it has started."""
+
+    def __init__(self, command, stdout, **_):
+        with redirect_stdout(stdout), redirect_stderr(stdout):
+            self.returncode = main(command[3:])  # after `python -m shvit_pl.cli`
+
+    def poll(self):
+        return self.returncode
+
+
+def call(command, **_):
+    with io.StringIO() as output:
+        return subprocess.CompletedProcess(command, InProcess(command, output).returncode, output.getvalue(), "")
+
+
+IN_PROCESS = SimpleNamespace(Popen=InProcess, run=call, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT)
+
+
 def sweep(folder, text, *flags):
-    """Run a sweep in this process, with its file beside its folder; returns the exit code, and what it printed."""
+    """Run a sweep and its fits in this process, with its file beside its folder; returns exit code and output."""
     file = folder.parent / f"{folder.name}.yaml"
     file.write_text(text)
-    with redirect_stdout(io.StringIO()) as printed:
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(driver, "subprocess", IN_PROCESS)
+        patch.setattr(start, "subprocess", IN_PROCESS)
+        patch.setattr(start, "FitCheck", fit_check)
         code = main(["sweep", f"--config={file}", f"--folder={folder}", *FLAGS, *flags])
     return code, printed.getvalue()
+
+
+@cache
+def fit_check():
+    """The checks of `fit`: a parser takes a second to build, and serves all tests."""
+    return FitCheck()
 
 
 def trials(folder):

@@ -1,5 +1,7 @@
-"""Sweeps through the command: ordinary runs, commands that repeat, and what happens when it is given again."""
+"""Sweeps through the command, with real fits in this process: grids, lists, searches, and the same command again."""
 
+import json
+import math
 import re
 import shlex
 import shutil
@@ -8,9 +10,11 @@ import tempfile
 import pytest
 import torch
 import yaml
+from optuna.trial import TrialState
 
 from shvit_pl.cli import main
 from shvit_pl.runs.folder import read_summary
+from shvit_pl.sweep.finish import best_run
 from tests.sweep.small import PATCHES, files, sweep, trials
 
 pytestmark = pytest.mark.slow  # real fits; the engine's own tests are quick
@@ -30,6 +34,11 @@ def done(tmp_path_factory):
 
 def test_each_run_is_an_ordinary_one_by_a_command_that_is_printed_stored_and_logged(done, capsys):
     folder, printed = done
+    assert f"sweep: 2 runs (2 cells, seeds 0) in {folder}, 1 at a time" in printed
+    assert re.search(r"patch_size 16, seed 0: val/acc1 0\.\d+, params 1\.\d+e\+06 in 0:\d\d:\d\d  \(1 left, ", printed)
+    assert re.search(r"patch_size 8, seed 0: val/acc1 0\.\d+, params .* \(0 left\)", printed)
+    assert "\x1b" not in printed
+    assert f"report: {folder / 'report.html'}" in printed
     begun = re.findall(r"^(patch_size \d+), seed 0 begins: (.*)$", printed, re.MULTILINE)
     assert [name for name, _ in begun] == ["patch_size 16", "patch_size 8"]
     assert {path.name for path in (folder / "runs").iterdir()} == set(NAMES.values())
@@ -45,9 +54,9 @@ def test_each_run_is_an_ordinary_one_by_a_command_that_is_printed_stored_and_log
         assert summary["command"] == command
         logged = (folder / "logs" / f"{name}.log").read_text().splitlines()[0]
         assert logged.endswith(shlex.join(trial.user_attrs["command"]))
-        flags = ["--trainer.limit_val_batches=2", "--data.num_workers=0"]
-        assert main(["validate", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", *flags]) == 0
-        assert f"{summary['metrics']['val/acc1']:.4f}"[:5] in capsys.readouterr().out
+    flags = ["--trainer.limit_val_batches=2", "--data.num_workers=0"]
+    assert main(["validate", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", *flags]) == 0
+    assert f"{summary['metrics']['val/acc1']:.4f}"[:5] in capsys.readouterr().out
 
 
 def test_a_stored_command_repeats_the_run_bit_for_bit(done, tmp_path):
@@ -62,16 +71,7 @@ def test_a_stored_command_repeats_the_run_bit_for_bit(done, tmp_path):
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_a_sweep_tells_how_far_it_is_in_plain_lines(done):
-    folder, printed = done
-    assert f"sweep: 2 runs (2 cells, seeds 0) in {folder}, 1 at a time" in printed
-    assert re.search(r"patch_size 16, seed 0: val/acc1 0\.\d+, params 1\.\d+e\+06 in 0:\d\d:\d\d  \(1 left, ", printed)
-    assert re.search(r"patch_size 8, seed 0: val/acc1 0\.\d+, params .* \(0 left\)", printed)
-    assert "\x1b" not in printed
-    assert f"report: {folder / 'report.html'}" in printed
-
-
-def test_the_same_command_again_starts_nothing(done):
+def test_the_same_command_again_starts_nothing_and_a_changed_one_is_refused_with_the_difference(done, capsys):
     folder, _ = done
     before = files(folder / "runs") | files(folder / "logs")
     code, printed = sweep(folder, TWO)
@@ -80,24 +80,17 @@ def test_the_same_command_again_starts_nothing(done):
     assert "begins" not in printed
     assert files(folder / "runs") | files(folder / "logs") == before
     assert len(trials(folder)) == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "flags", "said"),
-    [
-        (TWO, ["--model.optim.lr=0.5"], "(model.optim.lr 0.008 -> 0.5)"),
-        (TWO, ["--trainer.callbacks=LearningRateMonitor"], "(trainer.callbacks None -> "),
-        (PATCHES, [], "(objective val/acc1 max, params min -> val/acc1 max)"),
-        (TWO.replace("16, 8", "16, 8, 4"), ["--model.optim.lr=0.5"], "(model.optim.lr 0.008 -> 0.5)"),
-    ],
-)
-def test_a_changed_sweep_is_refused_with_the_difference(text, flags, said, done, capsys):
-    folder, _ = done
     before = files(folder)
-    assert sweep(folder, text, *flags)[0] == 2
+    changed = ["--model.optim.lr=0.5", "--trainer.callbacks=LearningRateMonitor"]
+    assert sweep(folder, TWO.replace("16, 8", "16, 8, 4"), *changed)[0] == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert f"--folder {str(folder)!r}: it holds another sweep {said}" in message
+    for part in (
+        f"--folder {str(folder)!r}: it holds another sweep (",
+        "lr 0.008 -> 0.5",
+        "trainer.callbacks None -> ",
+    ):
+        assert part in message
     assert files(folder) == before
 
 
@@ -105,15 +98,12 @@ def test_added_points_are_run_also_in_a_folder_that_was_moved(done, tmp_path):
     folder = tmp_path / "moved"
     shutil.copytree(done[0], folder)
     before = files(folder / "runs")
-    code, printed = sweep(folder, TWO.replace("16, 8", "16, 4, 8"))
+    added = f"{TWO.replace('16, 8', '16, 4, 8')}seeds: [0, 1]\n"
+    code, printed = sweep(folder, added, "--workers=2")
     assert code == 0
-    assert "1 of them are new" in printed
-    assert re.findall(r"^(.*) begins", printed, re.MULTILINE) == ["patch_size 4, seed 0"]
-    code, printed = sweep(folder, f"{TWO.replace('16, 8', '16, 4, 8')}seeds: [0, 1]\n", "--workers=2")
-    assert code == 0
-    assert "3 of them are new" in printed
+    assert "4 of them are new" in printed
     begun = sorted(re.findall(r"^(.*) begins", printed, re.MULTILINE))
-    assert begun == [f"patch_size {size}, seed 1" for size in (16, 4, 8)]
+    assert begun == ["patch_size 16, seed 1", "patch_size 4, seed 0", "patch_size 4, seed 1", "patch_size 8, seed 1"]
     assert before.items() <= files(folder / "runs").items()
     assert read_summary(folder / "runs" / "patch_size-4_seed-1" / "version_0")["seed"] == 1
 
@@ -132,7 +122,7 @@ def test_rows_of_a_list_win_over_flags_and_these_over_configs(tmp_path):
     assert [run["data"]["augment"] for run in runs] == ["shift", "none"]
 
 
-def test_a_dry_run_tells_costs_and_time_and_leaves_nothing(done, tmp_path, monkeypatch):
+def test_a_dry_run_shows_costs_and_time_and_leaves_nothing(done, tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     code, printed = sweep(tmp_path / "dry", f"{TWO}seeds: [0, 1]\n", "--dry-run", "--trainer.limit_train_batches=1")
@@ -146,3 +136,75 @@ def test_a_dry_run_tells_costs_and_time_and_leaves_nothing(done, tmp_path, monke
     assert "4 runs (2 cells, seeds 0, 1): about 0:" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dry.yaml", "temporary"]
     assert not any((tmp_path / "temporary").iterdir())
+
+
+def test_a_sweep_is_pushed_with_its_table_from_where_its_best_run_is(done, hub, tmp_path, capsys):
+    folder = tmp_path / "small"
+    shutil.copytree(done[0], folder)
+    assert main(["push", str(folder), "--repo-id=user/small"]) == 0
+    pushed = hub.repo("user/small").files
+    best, choice = best_run(folder)
+    assert json.loads(pushed["summary.json"])["metrics"] == read_summary(best)["metrics"]
+    card = pushed["README.md"].decode()
+    for part in ("## Selected from a sweep", "| no. | patch_size |", choice.reason):
+        assert part in card
+    assert not any(str(path) in card for path in (folder, done[0]))
+    for path in folder.rglob("summary.json"):
+        path.unlink()
+    capsys.readouterr()
+    assert main(["push", str(folder), "--repo-id=user/small", "--dry-run"]) == 2
+    assert "is not on this machine" in capsys.readouterr().err
+
+
+SPACE = """
+  space:
+    model.optim.lr: {low: 1.0e-4, high: 1.0e-2, log: true}
+    model.design.partial_ratio: {low: 0.1, high: 0.5}
+    data.augment: [none, shift]
+objective: {val/acc1: max, params: min}
+"""
+
+
+def search(folder, text, *flags):
+    """Run a search; returns the printed text, and its trials, each with its run folder."""
+    code, printed = sweep(folder, f"base: s1.yaml\nsearch:\n{text}", *flags)
+    assert code == 0
+    return printed, [(trial, folder / trial.user_attrs["run"]) for trial in trials(folder)]
+
+
+def test_trials_have_what_was_sampled_and_their_objectives_and_a_search_goes_on_with_more(tmp_path):
+    printed, before = search(tmp_path / "grown", f"  n_trials: 2{SPACE}")
+    assert f"sweep: 2 trials in {tmp_path / 'grown'}" in printed
+    printed, after = search(tmp_path / "grown", f"  n_trials: 4{SPACE}")
+    assert "2 of them are new" in printed
+    assert [trial.params for trial, _ in after][:2] == [trial.params for trial, _ in before]
+    assert len({trial.params["model.optim.lr"] for trial, _ in after}) == len(after) == 4
+    assert len({trial.values[1] for trial, _ in after}) > 1
+    for trial, run in after:
+        assert trial.state == TrialState.COMPLETE
+        summary, config = read_summary(run), yaml.safe_load((run / "config.yaml").read_text())
+        assert trial.values == [summary["metrics"]["val/acc1"], summary["params"]]
+        assert summary["design"]["partial_ratio"] == trial.params["model.design.partial_ratio"]
+        assert config["model"]["optim"]["lr"] == trial.params["model.optim.lr"]
+        assert config["data"]["augment"] == trial.params["data.augment"]
+
+
+def test_the_median_pruner_ends_runs_of_absurd_learning_rates(tmp_path):
+    """The seventh of 7 learning rates from 1e-4 to 10 is absurd; Optuna prunes after five whole runs."""
+    space = "  space:\n    model.optim.lr: {low: 1.0e-4, high: 10.0, log: true}\nobjective: val/loss\n"
+    flags = ["--trainer.max_epochs=3", "--model.optim.warmup_epochs=0"]
+    printed, found = search(tmp_path / "pruned", f"  n_trials: 7\n  pruner: median\n{space}", *flags)
+    pruned = [trial for trial, _ in found if trial.state == TrialState.PRUNED]
+    assert printed.count("(pruned)") == len(pruned)
+    for trial, run in found:
+        summary, epochs = read_summary(run), list(trial.intermediate_values)
+        assert epochs == list(range(1, len(epochs) + 1))
+        assert (len(epochs), summary["epochs_trained"]) == (summary["steps_trained"] / 3,) * 2
+        assert (len(epochs) < 3) == (trial in pruned)
+        assert all(math.isfinite(value) for value in trial.intermediate_values.values())
+        assert min(trial.intermediate_values.values()) == pytest.approx(trial.values[0])
+        for path in ("config.yaml", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+            assert (run / path).is_file()
+    absurd = [trial for trial, _ in found[5:] if trial.params["model.optim.lr"] > 1]
+    assert absurd
+    assert all(trial in pruned and len(trial.intermediate_values) == 1 for trial in absurd)

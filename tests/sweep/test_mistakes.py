@@ -1,6 +1,6 @@
 """Mistakes through the command: each is one short line, before anything starts, and leaves nothing.
 
-Most are in plan/test_sweep_file, plan/test_checks and test_options, where they are found.
+Most are in test_sweep_file, test_checks and test_options, where they are found.
 """
 
 import os
@@ -11,35 +11,17 @@ import pytest
 import torch
 
 from shvit_pl.cli import main
+from shvit_pl.sweep import start
+from shvit_pl.sweep.definition import Definition, write_record
 from shvit_pl.sweep.engine.reading import find_place
 from shvit_pl.sweep.engine.storage import open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.options import Options
-from shvit_pl.sweep.plan.definition import Definition, write_record
 from shvit_pl.sweep.start import slots
-from tests.sweep.plan.test_sweep_file import BASE, GRID
-from tests.sweep.small import LONGEST, assert_refused
+from tests.sweep.small import LONGEST, assert_refused, fit_check
+from tests.sweep.test_sweep_file import BASE, GRID
 
 COMMAND = ["shvit-pl", "sweep"]
-
-
-@pytest.fixture
-def refused(capsys, tmp_path):
-    """Runs a command that is refused in one line, before anything has begun; returns the line."""
-
-    def refused(args, parts):
-        before = set(tmp_path.rglob("*"))
-        assert main(args) == 2
-        printed = capsys.readouterr()
-        line = re.fullmatch(rf"shvit-pl {args[0]}: error: (.+)\n", printed.err)
-        assert line, printed.err
-        assert len(line[1]) < LONGEST
-        assert all(part in printed.err for part in parts), printed.err
-        assert "sweep: " not in printed.out
-        assert set(tmp_path.rglob("*")) == before
-        return printed.err
-
-    return refused
 
 
 @pytest.fixture
@@ -53,53 +35,56 @@ def other_sweep(tmp_path):
     return definition
 
 
-@pytest.mark.parametrize(
-    ("flags", "parts"),
-    [
-        (["--config=wrong.yaml"], ["--config 'wrong.yaml': gird: no such key", "did you mean 'grid'"]),
-        (["--config=stages.yaml"], ["model.design.stages 9", "give depth"]),
-        (["--config=my.yaml", "--wokers=3"], ["--wokers", "did you mean '--workers'"]),
-        (["--config=my.yaml", "--workers=0"], ["--workers 0", "from 1"]),
-        (["--config=my.yaml", "--folder=there"], ["it holds another sweep (", "patch_size", "give another --folder"]),
-        (["--config=my.yaml", "--folder=there", "--dry-run"], ["--folder 'there'", "another sweep ("]),
-        (["--config=stages.yaml", "--folder=there"], ["it holds another sweep"]),  # before cells that can't run
-        pytest.param(
-            ["--config=my.yaml", "--folder=/proc/sweep"], ["--folder", "/proc"],
-            marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody can write into"),
-        ),
-        (["--config=there/sweep.yaml"], ["the record of a sweep", "it was started by: shvit-pl sweep"]),
-    ],
-    ids=lambda value: " ".join(value),
-)  # fmt: skip
-def test_a_mistake_is_one_line_and_leaves_nothing(flags, parts, other_sweep, refused, tmp_path):
-    (tmp_path / "wrong.yaml").write_text(f"{BASE}gird: {{data.batch_size: [8]}}\nseeds: [0]\n")
-    (tmp_path / "stages.yaml").write_text(f"{BASE}grid: {{model.design.stages: [9]}}\n")
-    refused(["sweep", "--model.design.name=tiny", "--data.num_workers=0", *flags], parts)
-
-
-def test_a_password_is_in_no_message(other_sweep, refused, monkeypatch):
-    monkeypatch.setenv("PGPASSWORD", "another")  # and so it is what it was when this test has ended
-    args = ["sweep", "--config=my.yaml", "--storage=postgresql://nobody:secret@localhost:1/x"]
-    assert "secret" not in refused(args, ["--storage postgresql://nobody@localhost:1/x"])
-    assert os.environ["PGPASSWORD"] == "secret"  # where the runs find it
+def refused(args, parts, folder, capsys):
+    """A command is refused in one line, before anything has begun; returns the line."""
+    before = set(folder.rglob("*"))
+    assert main(args) == 2
+    printed = capsys.readouterr()
+    line = re.fullmatch(rf"shvit-pl {args[0]}: error: (.+)\n", printed.err)
+    assert line, printed.err
+    assert len(line[1]) < LONGEST
+    assert all(part in line[1] for part in parts), line[1]
+    assert "sweep: " not in printed.out
+    assert set(folder.rglob("*")) == before
+    return line[1]
 
 
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        ([], ["folder"]),
-        (["--folder=none"], ["--folder 'none'", "not a sweep folder"]),
-        (["--folder=."], ["--folder '.'", "not a sweep folder"]),
-        (["--folder=there", "--strage=x"], ["--strage", "did you mean '--storage'"]),
-        (["--folder=there", "--storage=nonsense"], ["--storage nonsense", "postgresql://"]),
-        (["--folder=empty"], ["--folder 'empty'", "study 'empty'"]),
+        ("sweep --config=wrong.yaml", ["--config 'wrong.yaml': gird: no such key", "did you mean 'grid'"]),
+        ("sweep --config=my.yaml --wokers=3", ["--wokers", "did you mean '--workers'"]),
+        ("sweep --config=my.yaml --workers=0", ["--workers 0", "from 1"]),
+        ("sweep --config=my.yaml --folder=there", ["it holds another sweep (", "patch_size", "another --folder"]),
+        ("sweep --config=my.yaml --folder=there --dry-run", ["--folder 'there'", "another sweep ("]),
+        ("sweep --config=stages.yaml --folder=there", ["it holds another sweep"]),  # before cells that can't run
+        pytest.param(
+            "sweep --config=my.yaml --folder=/proc/sweep", ["--folder", "/proc"],
+            marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody can write into"),
+        ),
+        ("sweep --config=there/sweep.yaml", ["the record of a sweep", "it was started by: shvit-pl sweep"]),
+        ("report", ["folder"]),
+        ("report --folder=none", ["--folder 'none'", "not a sweep folder"]),
+        ("report --folder=.", ["--folder '.'", "not a sweep folder"]),
+        ("report --folder=there --strage=x", ["--strage", "did you mean '--storage'"]),
+        ("report --folder=there --storage=nonsense", ["--storage nonsense", "postgresql://"]),
+        ("report --folder=empty", ["--folder 'empty'", "study 'empty'"]),
     ],
-    ids=str,
-)
-def test_a_mistake_with_a_report(args, parts, other_sweep, refused, tmp_path):
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_leaves_nothing(args, parts, other_sweep, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(start, "FitCheck", fit_check)
+    (tmp_path / "wrong.yaml").write_text(f"{BASE}gird: {{data.batch_size: [8]}}\nseeds: [0]\n")
+    (tmp_path / "stages.yaml").write_text(f"{BASE}grid: {{model.design.stages: [9]}}\n")
     (tmp_path / "empty").mkdir()
     write_record(tmp_path / "empty", other_sweep, "empty", None, COMMAND)
-    refused(["report", *args], parts)
+    refused(args.split(), parts, tmp_path, capsys)
+
+
+def test_a_password_is_in_no_message(other_sweep, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PGPASSWORD", "another")  # and so it is what it was when this test has ended
+    args = ["sweep", "--config=my.yaml", "--storage=postgresql://nobody:secret@localhost:1/x"]
+    assert "secret" not in refused(args, ["--storage postgresql://nobody@localhost:1/x"], tmp_path, capsys)
+    assert os.environ["PGPASSWORD"] == "secret"  # where the runs find it
 
 
 @pytest.mark.parametrize(
@@ -122,6 +107,7 @@ def test_a_storage_for_one_worker_or_that_is_not_there(storage, parts, tmp_path)
         ("my.yaml", None, ["--folder 'my.yaml'", "is a file"]),
         ("my.yaml/sweep", None, ["--folder 'my.yaml/sweep'", "is a file"]),
         ("mine", None, ["--folder 'mine'", "its sweep.yaml is not the record of a sweep", "another folder"]),
+        ("torn", None, ["--folder 'torn/sweep.yaml'", "not YAML"]),
         ("there", "mine", ["--folder 'there'", "not in the study of --storage and --study", "give neither"]),
         ("shared", None, ["give --storage postgresql://user@host/database --study shared", "or another --folder"]),
         pytest.param(
@@ -131,10 +117,11 @@ def test_a_storage_for_one_worker_or_that_is_not_there(storage, parts, tmp_path)
     ],
 )  # fmt: skip
 def test_a_folder_that_is_no_sweeps_or_another_ones(folder, study, parts, other_sweep, tmp_path):
-    for name in ("version_0", "mine", "shared"):
+    for name in ("version_0", "mine", "torn", "shared"):
         (tmp_path / name).mkdir()
     (tmp_path / "version_0" / "config.yaml").touch()
     (tmp_path / "mine" / "sweep.yaml").write_text(GRID)
+    (tmp_path / "torn" / "sweep.yaml").write_text("command: [a")
     (tmp_path / "locked").mkdir(mode=0o555)
     write_record(tmp_path / "shared", other_sweep, "shared", "postgresql://user@host/database", COMMAND)
     before = set(tmp_path.rglob("*"))

@@ -1,9 +1,15 @@
-"""The command line of `sweep`: its own flags, the configs, and what is left for `fit`."""
+"""The command line of `sweep`: its own flags, the configs, what is left for `fit`, and the extra that it needs."""
+
+import subprocess
+import sys
 
 import pytest
 
 from shvit_pl.sweep.options import Options, read_sweep_options
+from tests.sweep.engine.launch import ROOT
 from tests.sweep.small import assert_refused
+
+WITHOUT = "import sys; sys.modules |= dict.fromkeys({}); from shvit_pl.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def test_what_is_not_the_sweeps_own_is_left_for_fit_in_its_order():
@@ -49,10 +55,24 @@ def test_an_impossible_missing_or_wrong_value_is_refused(args, part):
     assert_refused([part], read_sweep_options, args)
 
 
-def test_the_help_names_every_option(capsys):
-    with pytest.raises(SystemExit) as stop:
-        read_sweep_options(["--help"])
-    printed = capsys.readouterr().out
-    assert stop.value.code == 0
-    for flag in ("--folder", "--workers", "--gpus", "--per_gpu", "--retries", "--storage", "--study", "--dry_run"):
-        assert flag in printed
+@pytest.mark.parametrize(
+    ("packages", "args"),
+    [
+        (["scipy"], ["sweep", "--config=my.yaml"]),
+        (["optuna", "scipy"], ["report", "--folder=."]),
+        (["optuna"], ["sweep", "--help"]),
+    ],
+    ids=str,
+)
+def test_without_the_extra_a_command_names_what_to_install_and_the_help_is_there(packages, args, tmp_path):
+    command = [sys.executable, "-c", WITHOUT.format(packages), *args]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    if "--help" in args:
+        assert done.returncode == 0
+        for flag in ("--folder", "--workers", "--gpus", "--per_gpu", "--retries", "--storage", "--study", "--dry_run"):
+            assert flag in done.stdout
+    else:
+        assert done.returncode == 2
+        message = f"{args[0]} needs {', '.join(packages)}, of an extra: pip install 'shvit-pl[sweep]'."
+        assert done.stderr == f"shvit-pl {args[0]}: error: {message}\n"
+        assert not any(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from shvit_pl.sweep.processes import is_alive, this_process
-from tests.sweep.engine.processes import processes_of, wait_until
+from tests.sweep.engine.launch import processes_of, wait_until
 
 PARENT = """
 import signal, subprocess, sys, time
@@ -28,13 +28,10 @@ def test_a_child_dies_with_its_parent(tmp_path, before, alarm):
     assert wait_until(lambda: not processes_of(tmp_path), 3)
 
 
-def test_a_process_is_alive_when_it_has_ended_or_its_number_is_anothers():
+def test_a_process_lives_until_it_has_ended_and_of_another_machine_nothing_is_known():
     assert is_alive(this_process())
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     assert is_alive({**this_process(), "pid": ended.pid}) is False
-    assert is_alive({**this_process(), "started": "1"}) is False
-
-
-def test_nothing_is_known_of_another_machine():
+    assert is_alive({**this_process(), "started": "1"}) is False  # its number is another's
     assert is_alive({**this_process(), "machine": "another", "pid": 2**30}) is None

@@ -7,12 +7,11 @@ import pytest
 from shvit_pl.command_line.config_files import find_config, shipped_configs
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.published import paper_row
-from shvit_pl.fit.check import FitCheck
-from shvit_pl.sweep.plan.checks import check_flags, define, open_cells
-from shvit_pl.sweep.plan.definition import as_flags
-from shvit_pl.sweep.plan.sweep_file import examples, pick_sweep_file, read_sweep_file
+from shvit_pl.sweep.definition import as_flags
+from shvit_pl.sweep.start import check_flags, define, open_cells
+from shvit_pl.sweep.sweep_file import examples, pick_sweep_file, read_sweep_file
 from tests.designs.test_published import summary
-from tests.sweep.small import assert_refused
+from tests.sweep.small import assert_refused, fit_check
 
 NAMES = sorted(path.stem for path in (shipped_configs() / "sweeps").glob("*.yaml"))
 TEACHER_SWEEP = "distillation"  # by a teacher that has to be trained before
@@ -28,11 +27,6 @@ PAPER = {
 MICRO = [name for name in PAPER if name != "macro_paper"]
 
 
-@pytest.fixture(scope="module")
-def fit():
-    return FitCheck()
-
-
 def read(name, *layers):
     """A shipped sweep file, and the flags that its runs begin with."""
     path, further = pick_sweep_file([f"sweeps/{name}.yaml", *layers])
@@ -40,19 +34,20 @@ def read(name, *layers):
     return file, [f"--config={config}" for config in (*file.base, *further)]
 
 
-def opened(name, fit, *flags):
+def opened(name, *flags):
     """The cells of a shipped sweep, opened on the embedded digits."""
+    fit = fit_check()
     file, base = read(name)
     check_flags(file, flags, fit)
     definition = define(file, [*base, *flags], fit)
     return definition, open_cells(definition, file, [*base, *flags], fit)
 
 
-def settings_by_row(name, fit, *layers, flags=()):
+def settings_by_row(name, *layers, flags=()):
     """The settings of `fit` for each cell, or for each example of a search."""
     file, base = read(name, *layers)
     rows = examples(file.search["space"]) if file.search else file.cells.values()
-    return [fit.settings([*base, *flags, *as_flags(row)]) for row in rows]
+    return [fit_check().settings([*base, *flags, *as_flags(row)]) for row in rows]
 
 
 def design(settings):
@@ -72,29 +67,42 @@ def test_a_sweep_begins_with_its_command_and_names_configs_that_exist(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != TEACHER_SWEEP])
-def test_every_cell_opens_on_the_embedded_digits(name, fit):
-    definition, cells = opened(name, fit)
+def test_every_cell_opens_on_the_embedded_digits_and_a_micro_ablation_for_any_design(name):
+    definition, cells = opened(name)
     assert definition.settings["data.path"] == "digits"
     assert len(cells) >= 3
     assert all(cell.planned.params > 0 and cell.planned.trained > 0 for cell in cells)
     assert set(definition.objectives) <= {*cells[0].planned.metrics, "params", "macs"}
     if definition.kind != "search":
         assert [cell.name for cell in cells] == list(definition.cells)
+    if name in MICRO:
+        _, cells = opened(name, "--model.design.name=tiny")
+        assert len({cell.planned.params for cell in cells}) == 3
+        assert all(cell.planned.params < 2e6 for cell in cells)
 
 
-def test_a_teacher_that_was_not_trained_is_named_before_anything_starts(fit):
-    assert_refused(["model.distill.teacher 'runs/teacher/version_0'"], opened, TEACHER_SWEEP, fit)
+def test_a_teacher_that_was_not_trained_is_named_before_anything_starts():
+    assert_refused(["model.distill.teacher 'runs/teacher/version_0'"], opened, TEACHER_SWEEP)
 
 
 @pytest.mark.slow
-def test_every_cell_opens_with_its_teacher(fit, run):
-    definition, cells = opened(TEACHER_SWEEP, fit, f"--model.distill.teacher={run}", "--data.image_size=64")
+def test_every_cell_opens_with_its_teacher(run):
+    definition, cells = opened(TEACHER_SWEEP, f"--model.distill.teacher={run}", "--data.image_size=64")
     assert [cell.name for cell in cells] == list(definition.cells)
 
 
+def test_one_row_has_no_teacher_and_the_others_have_the_chosen_one():
+    chosen = {"--model.distill.teacher=t": "t", "--config=distill/regnety_160.yaml": "regnety_160.deit_in1k"}
+    for flag, teacher in chosen.items():
+        rows = settings_by_row(TEACHER_SWEEP, flags=[flag])
+        assert [row["model.distill.teacher"] for row in rows] == [None, teacher, teacher]
+        assert [row["model.distill.objective"] for row in rows[1:]] == ["hard", "soft"]
+        assert rows[2]["model.distill.tau"] == 3
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_fit_accepts_every_row_with_the_imagenet_recipe_and_the_papers_are_among_them(name, fit):
-    rows = settings_by_row(name, fit, RECIPE)
+def test_fit_accepts_every_row_with_the_imagenet_recipe_and_the_papers_are_among_them(name):
+    rows = settings_by_row(name, RECIPE)
     assert len(rows) >= 3
     for settings in rows:
         assert resolve_design(**design(settings))
@@ -103,25 +111,6 @@ def test_fit_accepts_every_row_with_the_imagenet_recipe_and_the_papers_are_among
     if name in PAPER:
         found = [paper_row(summary(image_size=one["data.image_size"], **design(one))) for one in rows]
         assert [row.source for row in found] == PAPER[name]
-
-
-@pytest.mark.parametrize("layers", [(), (RECIPE,)], ids=["digits", "imagenet"])
-def test_the_macro_studys_rows_have_the_papers_sizes_on_any_data(layers, fit):
-    sizes = [settings["data.image_size"] for settings in settings_by_row("macro_paper", fit, *layers)]
-    assert sizes == [224, 224, 256, 224]
-
-
-@pytest.mark.parametrize("name", MICRO)
-def test_a_micro_ablation_is_of_any_design(name, fit):
-    _, cells = opened(name, fit, "--model.design.name=tiny")
-    assert len({cell.planned.params for cell in cells}) == 3
-    assert all(cell.planned.params < 2e6 for cell in cells)
-
-
-def test_one_row_has_no_teacher_and_the_others_have_the_chosen_one(fit):
-    chosen = {"--model.distill.teacher=t": "t", "--config=distill/regnety_160.yaml": "regnety_160.deit_in1k"}
-    for flag, teacher in chosen.items():
-        rows = settings_by_row(TEACHER_SWEEP, fit, flags=[flag])
-        assert [row["model.distill.teacher"] for row in rows] == [None, teacher, teacher]
-        assert [row["model.distill.objective"] for row in rows[1:]] == ["hard", "soft"]
-        assert rows[2]["model.distill.tau"] == 3
+    if name == "macro_paper":  # whose rows have the paper's sizes on any data
+        for each in (rows, settings_by_row(name)):
+            assert [settings["data.image_size"] for settings in each] == [224, 224, 256, 224]

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from shvit_pl.sweep.definition import LOGS, Point
 from shvit_pl.sweep.engine.reading import RunStatus, Status
-from shvit_pl.sweep.plan.definition import LOGS, Point
 from shvit_pl.sweep.watch import LiveTable
 
 A, B, C = (Point(f"{name}_seed-0", name, {}, 0) for name in "abc")
@@ -31,19 +31,18 @@ def printed(capsys, tmp_path):
     return printed
 
 
-def test_a_command_is_printed_once_it_is_known_and_once(printed):
+def test_begin_and_end_are_printed_once_the_command_as_soon_as_it_is_known_and_what_is_left(printed):
     known = replace(RUNS, running=(RUNS.running[0], RunStatus(B, 2.0, f"{COMMAND} b")))
-    assert printed(START, RUNS, RUNS, known, known) == [f"{name}, seed 0 begins: {COMMAND} {name}" for name in "ab"]
-
-
-def test_an_end_is_printed_once_with_what_is_left(printed):
+    begun = [f"{name}, seed 0 begins: {COMMAND} {name}" for name in "abc"]
+    assert printed(START, RUNS, RUNS, known, known) == begun[:2]
     one = replace(RUNS, ended=(DONE,), running=(), seconds_left=122.0)
     all_of_them = replace(START, ended=(DONE, PRUNED), failed=(FAILED,))
-    assert printed(START, RUNS, one, one, all_of_them)[1:] == [
+    assert printed(START, RUNS, one, one, all_of_them) == [
+        begun[0],
         "a, seed 0: val/acc1 0.5123 in 0:01:01  (2 left, about 0:02:02)",
-        f"c, seed 0 begins: {COMMAND} c",
+        begun[2],
         "c, seed 0: val/acc1 0.25 in 0:00:30 (pruned)  (0 left)",
-        f"b, seed 0 begins: {COMMAND} b",
+        begun[1],
         "b, seed 0: failed: no memory  (0 left)",
     ]
 

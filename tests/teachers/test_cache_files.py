@@ -17,19 +17,14 @@ from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import identity_of
 from tests.conftest import refusal
 from tests.data.pictures import encoded, photo
-from tests.teachers.caches import CONFIG, ask, network, opened, planned
+from tests.teachers.conftest import CONFIG, digits, network, planned, write
 from tests.teachers.makers import TEN, shaken, stored
 
 
-def in_a_process(script, **environment):
-    root, variables = Path(__file__).parents[2], {**os.environ, **environment}
-    return subprocess.run([sys.executable, "-c", script], cwd=root, env=variables, capture_output=True, text=True)
-
-
 def test_the_size_is_estimated_before_anything_is_written(tmp_path):
-    data = opened(train_fraction=1.0, augment="none", auto_augment=None, erasing=0.0, repeats=1)
+    data = digits(train_fraction=1.0, augment="none", auto_augment=None, erasing=0.0, repeats=1)
     wide = replace(planned(data, replace(CONFIG, top_k=9)), shard_slots=50_000)
-    ask(lambda images: images.mean(1).flatten(1)[:, :10], tmp_path, data, begin(tmp_path, wide), MixConfig())
+    write(tmp_path, lambda images: images.mean(1).flatten(1)[:, :10], data, wide, MixConfig())
     real = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
     assert wide.estimate() == pytest.approx(real, rel=0.1)
 
@@ -39,35 +34,33 @@ def files_of(folder):
 
 
 def test_an_interrupted_cache_is_refused_then_completed_as_if_it_had_not_been(cache, tmp_path):
-    folder, net = tmp_path / "cache", network()
-    data, batches = opened(), iter(range(5))
+    folder, net, data, batches = tmp_path / "cache", network(), digits(), iter(range(5))
 
     def interrupted(images):
         if next(batches, None) is None:
             raise RuntimeError("cut off")
         return net(images)
 
-    manifest = begin(folder, planned(data))
+    manifest = planned(data)
     with pytest.raises(RuntimeError, match="cut off"):
-        ask(interrupted, folder, data, manifest)
+        write(folder, interrupted, data, manifest)
     left = missing(folder, manifest)
     assert 0 < len(left) < len(manifest.shards)
     with refusal(f"not whole, {len(manifest.shards) - len(left)} of {len(manifest.shards)}"):
-        TeacherCache(folder, planned(data))
+        TeacherCache(folder, manifest)
     (folder / f"{left[0].name}.partial").mkdir()
     (folder / f"{left[0].name}.partial" / "half.arrow").write_bytes(b"of a killed process")
-    ask(net, folder, opened(), begin(folder, replace(planned(data), shard_slots=1000)))
+    write(folder, net, digits(), replace(manifest, shard_slots=1000))  # those that it was begun with count
     assert missing(folder, manifest) == []
     assert not list(folder.glob("*.partial"))
     assert files_of(folder) == files_of(cache[0])
-    TeacherCache(folder, planned(data))
+    TeacherCache(folder, manifest)
 
 
 @pytest.mark.parametrize("damage", ["cut short", "deleted", "swapped"])
 def test_a_damaged_shard_is_written_anew(damage, cache, tmp_path):
-    folder, net = tmp_path / "cache", network()
-    shutil.copytree(cache[0], folder)
-    first, last = (folder / cache[1].shards[place].name for place in (0, -1))
+    folder, manifest = shutil.copytree(cache[0], tmp_path / "cache"), cache[1]
+    first, last = (folder / manifest.shards[place].name for place in (0, -1))
     (data,) = first.glob("*.arrow")
     if damage == "cut short":
         data.write_bytes(data.read_bytes()[:-200])
@@ -76,20 +69,20 @@ def test_a_damaged_shard_is_written_anew(damage, cache, tmp_path):
     else:
         for source, target in ((first, folder / "kept"), (last, first), (folder / "kept", last)):
             source.rename(target)
-    assert missing(folder, cache[1])
+    assert missing(folder, manifest)
     with refusal("not whole"):
-        TeacherCache(folder, planned(opened()))
-    ask(net, folder, opened(), begin(folder, planned(opened())))
+        TeacherCache(folder, manifest)
+    write(folder, network(), digits(), manifest)
     assert files_of(folder) == files_of(cache[0])
 
 
 def test_a_stale_cache_is_refused_and_what_differs_is_named(cache):
-    data = opened()
+    data = digits()
     for other, difference in (
-        (planned(opened(erasing=0.1)), "data.erasing 0.5 there, 0.1 here"),
-        (planned(opened(image_size=40)), "data.image_size 32 there, 40 here"),
-        (planned(opened(train_fraction=0.2)), "other data.rows, data.train_fraction 0.1 there, 0.2 here"),
-        (planned(opened(split_seed=1)), "data.split_seed 0 there, 1 here"),
+        (planned(digits(erasing=0.1)), "data.erasing 0.5 there, 0.1 here"),
+        (planned(digits(image_size=40)), "data.image_size 32 there, 40 here"),
+        (planned(digits(train_fraction=0.2)), "other data.rows, data.train_fraction 0.1 there, 0.2 here"),
+        (planned(digits(split_seed=1)), "data.split_seed 0 there, 1 here"),
         (planned(data, weights="abc"), "teacher.weights None there, abc here"),
         (planned(data, mix=MixConfig(mixup=0.8)), "model.mix.cutmix 1.0 there, 0.0 here"),
         (planned(data, replace(CONFIG, tau=1.0)), "model.distill.tau 2.0 there, 1.0 here"),
@@ -101,60 +94,50 @@ def test_a_stale_cache_is_refused_and_what_differs_is_named(cache):
 
 
 def test_what_is_no_cache_is_refused(cache, tmp_path):
-    wanted = planned(opened())
+    folder, manifest, _ = cache
     with refusal("no such folder"):
-        TeacherCache(tmp_path / "nowhere", wanted)
+        TeacherCache(tmp_path / "nowhere", manifest)
     (tmp_path / "notes.txt").write_text("mine")
     for refused in (TeacherCache, begin):
         with refusal("no cache"):
-            refused(tmp_path, wanted)
-    whole = (cache[0] / "manifest.json").read_text()
-    changed = whole.replace(f'"views": {cache[1].views},', '"views": 1,')
+            refused(tmp_path, manifest)
+    whole = (folder / "manifest.json").read_text()
+    changed = whole.replace(f'"views": {manifest.views},', '"views": 1,')
     assert changed != whole
-    for manifest in ('{"name": "of a web page"}', changed):
-        (tmp_path / "manifest.json").write_text(manifest)
+    for content in ('{"name": "of a web page"}', changed):
+        (tmp_path / "manifest.json").write_text(content)
         with refusal("manifest.json can't be read"):
-            TeacherCache(tmp_path, wanted)
+            TeacherCache(tmp_path, manifest)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.slow
-def test_a_killed_writer_leaves_only_whole_shards(tmp_path):
-    folder = tmp_path / "cache"
+def test_a_killed_process_leaves_whole_shards_and_every_process_has_the_same_settings_and_identity(tmp_path):
+    weights = stored(shaken("test_resnet"), tmp_path / "resnet.safetensors")
+    config = DistillConfig("test_resnet", weights=weights, class_map={name: n for n, name in enumerate(TEN)})
+    folder, data = tmp_path / "cache", digits()
     script = f"""
 import os
-from shvit_pl.teachers.cache import begin
-from tests.teachers.caches import ask, network, opened, planned
+from shvit_pl.teachers.config import DistillConfig
+from shvit_pl.teachers.teacher import identity_of
+from tests.teachers.conftest import digits, network, planned, write
 import shvit_pl.teachers.cache as cache
-save, data, left = cache.Dataset.save_to_disk, opened(), iter(range(2))
+save, data, left = cache.Dataset.save_to_disk, digits(), iter(range(2))
+print(identity_of({config!r}), planned(data).settings, sep="\\n", flush=True)
 def killed(rows, path):
     save(rows, path)
     next(left, None) is None and os.kill(os.getpid(), 9)
 cache.Dataset.save_to_disk = killed
-ask(network(), {str(folder)!r}, data, begin({str(folder)!r}, planned(data)))
+write({str(folder)!r}, network(), data, planned(data))
 """
-    assert in_a_process(script).returncode == -9
-    data = opened()
+    root, variables = Path(__file__).parents[2], {**os.environ, "PYTHONHASHSEED": "5"}
+    there = subprocess.run([sys.executable, "-c", script], cwd=root, env=variables, capture_output=True, text=True)
+    assert there.returncode == -9, there.stderr
+    assert there.stdout.splitlines()[:2] == [str(identity_of(config)), str(planned(data).settings)]
     assert len(missing(folder, planned(data))) == len(planned(data).shards) - 2
-    ask(network(), folder, data, begin(folder, planned(data)))
+    write(folder, network(), data, planned(data))
     TeacherCache(folder, planned(data))
     assert not list(folder.glob("*.partial"))
-
-
-@pytest.mark.slow
-def test_settings_and_the_teachers_identity_are_the_same_in_every_process(tmp_path):
-    weights = stored(shaken("test_resnet"), tmp_path / "resnet.safetensors")
-    config = DistillConfig("test_resnet", weights=weights, class_map={name: n for n, name in enumerate(TEN)})
-    script = f"""
-from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import identity_of
-print(identity_of({config!r}))
-from tests.teachers.caches import opened, planned
-print(planned(opened()).settings)
-"""
-    there = in_a_process(script, PYTHONHASHSEED="5").stdout.splitlines()
-    assert there[0] == str(identity_of(config))
-    assert there[-1] == str(planned(opened()).settings)
 
 
 def folder_of_images(folder, changed=None):

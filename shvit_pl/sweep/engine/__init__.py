@@ -1,1 +1,1 @@
-"""What runs the points of a sweep: a driver, its workers, and their attempts."""
+"""Running the points of a sweep: drivers, the study that they share, and reading its results."""

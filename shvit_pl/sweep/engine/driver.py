@@ -19,11 +19,11 @@ from optuna.trial import FrozenTrial, TrialState
 from shvit_pl.compat import cores_of_process
 from shvit_pl.errors import one_line
 from shvit_pl.runs.folder import finished_run, read_curves, read_summary
+from shvit_pl.sweep.definition import LOGS, RUNS, Definition, Point, as_flags, monitor, value_of
 from shvit_pl.sweep.engine.reading import Place, Status, read_status
 from shvit_pl.sweep.engine.storage import retry_while_unavailable
 from shvit_pl.sweep.engine.sweep_study import BEAT, COMMAND, CURVES, ERROR, KEY, LOST, RUN, SUMMARY, SweepStudy
 from shvit_pl.sweep.options import Options
-from shvit_pl.sweep.plan.definition import LOGS, RUNS, Definition, Point, as_flags, monitor, value_of
 from shvit_pl.sweep.processes import describe_exit, kill_on_parent_exit, this_process
 
 _POLL = 0.2  # seconds between two looks at the runs and the study
@@ -63,13 +63,7 @@ class _Run:
 
 
 class Driver:
-    """Runs the points of a sweep, here and beside drivers on other machines.
-
-    Args:
-        study: The sweep's study.
-        launch: Settings of the runs.
-        options: Retries, heartbeat, and whether to wait for the runs of others.
-    """
+    """Runs the points of a sweep, here and beside drivers on other machines."""
 
     def __init__(self, study: SweepStudy, launch: Launch, options: Options) -> None:
         self.study, self.launch, self.options = study, launch, options
@@ -91,7 +85,7 @@ class Driver:
                     check()
                     status = retry_while_unavailable(partial(self._look, definition))
                     show(status)
-                    if status.left == 0 or not (self.options.wait or status.waiting or self._runs):
+                    if status.left == 0 or not (self.options.wait or status.left > len(status.running) or self._runs):
                         return status
                     for slot in range(len(self.launch.slots)):
                         if slot not in self._runs:

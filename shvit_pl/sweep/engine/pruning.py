@@ -17,9 +17,9 @@ class PruneTrial(L.Callback):
     Args:
         folder: The sweep folder.
         storage: URL of the study's database; None for the journal in the folder.
-        study: Name of the study.
-        trial: Number of the run's trial in it.
-        metric: The metric of the validation images that is reported.
+        study: The study's name.
+        trial: The trial's number in it.
+        metric: The metric that is reported.
         pruner: none, median or halving.
     """
 

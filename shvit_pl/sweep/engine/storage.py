@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from fcntl import LOCK_EX, lockf
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +13,11 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from shvit_pl.errors import UserError, first_line
+
+try:
+    from fcntl import LOCK_EX, lockf
+except ImportError:  # not on Windows
+    lockf = None  # type: ignore[assignment]
 
 JOURNAL = "study.journal"
 _PATIENCE = 300.0  # seconds that a database may be unavailable
@@ -58,19 +62,17 @@ def open_journal(folder: Path) -> JournalStorage:
     """Open the journal of a sweep folder, and create it where there is none."""
     path = folder / JOURNAL
     try:
+        if lockf is None:
+            raise OSError("Windows has other locks")
         with path.with_suffix(".lock").open("a") as file:
             lockf(file, LOCK_EX)
-    except OSError:  # some network file systems have no locks
+    except OSError:  # as on some network file systems
         return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
     return JournalStorage(JournalFileBackend(str(path), lock_obj=KernelLock(path)))  # type: ignore[arg-type]
 
 
 class KernelLock:
-    """A lock that the system releases when its holder dies; Optuna's own locks then stay for half a minute.
-
-    Args:
-        journal: The file that is locked for writing.
-    """
+    """A lock that the system releases when its holder dies; Optuna's own locks then stay for half a minute."""
 
     def __init__(self, journal: Path) -> None:
         self.journal = journal

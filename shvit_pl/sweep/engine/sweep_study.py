@@ -19,8 +19,8 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from shvit_pl.sweep.definition import Definition, Direction, Point, refuse_other
 from shvit_pl.sweep.engine.storage import retry_while_unavailable
-from shvit_pl.sweep.plan.definition import Definition, Direction, Point, refuse_other
 from shvit_pl.sweep.processes import is_alive
 
 # attributes of the study
@@ -54,13 +54,7 @@ _PRUNERS: dict[str, type[BasePruner]] = {
 
 
 class SweepStudy:
-    """A study, seen as the points of a sweep.
-
-    Args:
-        storage: Where it lives.
-        name: Its name.
-        directions: Directions of its objectives, to create it where it is missing.
-    """
+    """A study, seen as the points of a sweep; with the directions of its objectives, it is created if it is missing."""
 
     def __init__(self, storage: BaseStorage, name: str, directions: Sequence[Direction] | None = None) -> None:
         self.storage = storage
@@ -106,13 +100,7 @@ class SweepStudy:
         return by_key
 
     def suggest(self, number: int, search: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """Let the sampler choose a running trial's flags: a whole number where both ends of a range are.
-
-        Args:
-            number: The trial's.
-            search: Name of the sampler, and the space.
-            seed: The sampler's.
-        """
+        """Let the sampler choose a running trial's flags: a whole number where both ends of a range are."""
         sampler = search["sampler"] or ("tpe" if len(self.optuna_study.directions) == 1 else "nsga2")
         self.optuna_study.sampler = _SAMPLERS[sampler](seed=seed)
         trial, choices = self._trial(number), dict[str, Any]()

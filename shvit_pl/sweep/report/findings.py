@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from shvit_pl.display.words import counted, join_distinct, joined, wrap_if_present
-from shvit_pl.sweep.plan.definition import Direction
+from shvit_pl.sweep.definition import Direction
+from shvit_pl.sweep.engine.reading import Results
 from shvit_pl.sweep.report.comparisons import Effect, compare
 from shvit_pl.sweep.report.table import INFERENCE, TRAINING, Quantity, Row, Table, make_table, quantity
-from shvit_pl.sweep.results import Results
 
 _MOST_CURVES = 12  # more lines can't be told apart
 _ACCURACY = (

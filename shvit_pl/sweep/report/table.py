@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from shvit_pl.designs.published import PaperRow, paper_row
 from shvit_pl.display.words import shown
 from shvit_pl.runs.folder import EMA
-from shvit_pl.sweep.plan.definition import Direction, short_names, value_of
-from shvit_pl.sweep.results import Cell, Results, Run
+from shvit_pl.sweep.definition import Direction, short_names, value_of
+from shvit_pl.sweep.engine.reading import Cell, Results, Run
 
 ACCURACY = "val/acc1"
 TRAINING = "images_per_second"

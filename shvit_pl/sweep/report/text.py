@@ -8,10 +8,10 @@ from rich.text import Text
 
 from shvit_pl.display.terminal import table_console
 from shvit_pl.display.words import counted, listed, wrap_if_present
+from shvit_pl.sweep.engine.reading import Results
 from shvit_pl.sweep.report.comparisons import Effect, Estimate
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.table import Quantity, Row, quantity
-from shvit_pl.sweep.results import Results
 
 _BEST_TRIALS = 3  # of a search
 _LUCK = "The best of many trials is partly luck: repeat it with other seeds before you rely on it."

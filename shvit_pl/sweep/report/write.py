@@ -12,12 +12,12 @@ from shvit_pl.display.plots import color
 from shvit_pl.display.words import counted, in_markdown
 from shvit_pl.files import write_whole
 from shvit_pl.runs.folder import FIGURES
-from shvit_pl.sweep.plan.definition import COSTS
+from shvit_pl.sweep.definition import COSTS
+from shvit_pl.sweep.engine.reading import Run
 from shvit_pl.sweep.report.figures import draw_pngs, draw_svgs
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.table import INFERENCE, Row, quantity, run_value
 from shvit_pl.sweep.report.text import answer, certainty, is_finished, progress
-from shvit_pl.sweep.results import Run
 
 PAGE = "report.html"
 _MOST_LEVELS = 12  # of a choice that the page's table is filtered by
@@ -26,12 +26,7 @@ _MOST_LEVELS = 12  # of a choice that the page's table is filtered by
 def write_report(findings: Findings, folder: Path) -> list[Path]:
     """Write the page, the tables and the figures of a sweep, finished or not; each file atomically.
 
-    Args:
-        findings: The sweep's results so far, in numbers.
-        folder: The sweep folder; links in the page are relative to it.
-
-    Returns:
-        The files: `report.html`, `results.csv`, `results.md`, and of `figures/*.png` those that there is data for.
+    Links in the page are relative to `folder`. Of `figures/*.png`, those are written that there is data for.
     """
     texts = {PAGE: page_html(findings), "results.csv": runs_csv(findings), "results.md": cells_markdown(findings)}
     files = {name: text.encode() for name, text in texts.items()}

@@ -1,5 +1,7 @@
 """What a benchmark prints and leaves behind."""
 
+import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -9,17 +11,21 @@ from shvit_pl.cli import main
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.models.open_network import open_network
-from tests.deploy.benchmark.small import QUICK, TINY, benchmark
-from tests.hub.runs import quick_fit
+
+TINY = ["tiny", "--device=cpu", "--batch-size=2", "--image-size=64"]
+QUICK = ["--blocks=5", "--seconds=0.002"]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return quick_fit(tmp_path_factory.mktemp("benchmarked"))
+def benchmark(*flags, models=TINY, quick=QUICK):
+    """The rows and `environment.json` of a short `shvit-pl benchmark`, by default of `tiny` at 64 pixels."""
+    assert main(["benchmark", *models, *quick, *flags]) == 0
+    with Path("benchmark/benchmark.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return rows, json.loads(Path("benchmark/environment.json").read_text())
 
 
 def test_every_way_to_run_a_network_is_a_row_with_a_ratio_to_the_first(capsys):
-    rows, facts = benchmark("--mode=official,eager", "--runtime=torch,onnx", "--threads=2")
+    rows, facts = benchmark("--mode=official,eager", "--runtime=torch,onnx")
     ways = [(row["runtime"], row["mode"], row["dtype"]) for row in rows]
     assert ways == [("torch", "official", "fp32"), ("torch", "eager", "fp32"), ("onnx", "", "fp32")]
     first, expected = float(rows[0]["images_per_second"]), cost(resolve_design("tiny"), 1000, 64)
@@ -31,32 +37,32 @@ def test_every_way_to_run_a_network_is_a_row_with_a_ratio_to_the_first(capsys):
         assert float(row["ms_q1"]) == pytest.approx(2000 / float(row["images_per_second_q3"]), rel=1e-4)
         assert (int(row["params"]), int(row["macs"])) == (expected.params, expected.macs)
     printed = capsys.readouterr().out
-    assert all(word in printed for word in ("2 threads", "official", "eager", "onnx", "ratio", "written: benchmark"))
+    assert all(word in printed for word in ("1 thread", "official", "eager", "onnx", "ratio", "written: benchmark"))
     under = facts["conditions"]
-    assert (under["threads"], under["blocks"], under["seconds"]) == (2, 5, float(QUICK[1].split("=")[1]))
+    assert (under["threads"], under["blocks"], under["seconds"]) == (1, 5, 0.002)
     assert (under["torch"], under["device_type"], under["task"]) == (torch.__version__, "cpu", "infer")
     folded = "BatchNorm and residuals fused by fuse()"
     expected = {"origin": "design", "own_image_size": 128, "weights": "fresh", "folded": folded}
     assert facts["models"]["tiny"] == expected
-    assert torch.get_num_threads() == 1  # as before
 
 
 def test_ratios_are_within_a_batch_and_an_image_size_and_what_cant_run_is_skipped_with_its_reason(capsys):
-    sizes = ["--batch-size=1,2", "--image-size=16,64,128"]
+    sizes = ["--batch-size=1,2", "--image-size=16,64"]
     rows, facts = benchmark("--mode=eager", models=["tiny", *sizes, "--device=cpu"])
     cells = [(row["batch_size"], row["image_size"], row["ratio"]) for row in rows]
-    assert cells == [("1", "64", "1.0"), ("1", "128", "1.0"), ("2", "64", "1.0"), ("2", "128", "1.0")]
+    assert cells == [("1", "64", "1.0"), ("2", "64", "1.0")]
     assert "skipped: tiny, 16 px: image_size 16: this design halves" in " ".join(capsys.readouterr().out.split())
     assert list(facts["skipped"]) == ["tiny, 16 px"]
 
 
-@pytest.mark.parametrize(("weights", "kept"), [("raw", "trained"), ("ema", "averaged")])
-def test_a_run_folder_is_measured_at_its_size_with_its_accuracy_and_the_chosen_weights(run, weights, kept):
+@pytest.mark.parametrize(("weights", "kept", "threads"), [("raw", "trained", 1), ("ema", "averaged", 2)])
+def test_a_run_folder_is_measured_at_its_size_with_its_accuracy_weights_and_threads(run, weights, kept, threads):
     models = [str(run), "--device=cpu", "--batch-size=2"]
-    (row,), facts = benchmark("--mode=eager", f"--weights={weights}", models=models)
+    (row,), facts = benchmark("--mode=eager", f"--weights={weights}", f"--threads={threads}", models=models)
     assert (row["image_size"], row["image_size_asked"], row["top1_dataset"]) == ("64", "own", "digits")
     assert 0 <= float(row["top1"]) <= 100
-    assert facts["models"][str(run)]["weights"] == kept
+    assert (facts["models"][str(run)]["weights"], facts["conditions"]["threads"]) == (kept, threads)
+    assert torch.get_num_threads() == 1  # as before
     assert Path("benchmark/accuracy.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -87,21 +93,11 @@ def test_steps_of_training_are_measured(capsys):
     assert "training steps on" in capsys.readouterr().out
 
 
-def test_the_official_protocol_is_one_mean_with_one_thread(capsys, monkeypatch):
-    monkeypatch.setattr("tests.deploy.benchmark.small.QUICK", ["--warm-up=0.01", "--seconds=0.01"])
-    (row,), facts = benchmark("--protocol=official")
+def test_the_official_protocol_is_one_mean_with_one_thread(capsys):
+    (row,), facts = benchmark("--protocol=official", quick=["--warm-up=0.01", "--seconds=0.01"])
     assert (row["mode"], row["images_per_second_q1"], row["ms_q3"]) == ("official", "", "")
     assert "the script's are 10 s and 60 s" in capsys.readouterr().out
     assert facts["conditions"]["threads"] == 1
-
-
-def test_ctrl_c_leaves_nothing_behind(monkeypatch):
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("shvit_pl.deploy.timing.seconds_per_call", stop)
-    assert main(["benchmark", *TINY, "--mode=eager"]) == 130
-    assert list(Path().iterdir()) == []
 
 
 @pytest.mark.gpu

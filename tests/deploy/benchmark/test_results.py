@@ -22,12 +22,12 @@ from shvit_pl.deploy.benchmark_report import (
 )
 from shvit_pl.deploy.measuring import write_results
 from shvit_pl.models.open_network import open_network
-from tests.deploy.benchmark.small import options
+from tests.deploy.test_options import options
 from tests.refusals import refused
 
 UNDER = {"task": "infer", "device": "a device", "threads": 1, "torch": "2"}
 KEY = {"model": "a", "runtime": "torch", "mode": "eager", "dtype": "fp32", "batch_size": 2, "image_size": 64}
-GROUPS = plan(options("a", "--batch_size=2", "--mode=eager,official"), {"a": 64}, "cpu")
+GROUPS = plan(options("benchmark", "a", "--batch_size=2", "--mode=eager,official"), {"a": 64}, "cpu")
 PEER = "timm:mobilenetv3_small_100"
 
 
@@ -68,8 +68,8 @@ def test_only_accuracies_of_the_same_dataset_share_a_picture():
 @pytest.fixture
 def earlier():
     """A folder of a benchmark with one row."""
-    table = (TABLE, [KEY | {"images_per_second": 2.0}])
-    write_results(Path("earlier"), table, (ENVIRONMENT, {"conditions": UNDER}), {})
+    tables = {TABLE: [KEY | {"images_per_second": 2.0}]}
+    write_results(Path("earlier"), tables, (ENVIRONMENT, {"conditions": UNDER}), {})
     return "earlier"
 
 
@@ -79,7 +79,7 @@ def test_ratios_to_an_earlier_benchmark_are_row_by_row(earlier):
     assert [ratio(row, found) for row in rows] == [1.5, None]
     assert read_earlier(None, UNDER, GROUPS) is None
     with refused("none of these rows ... there it is a, torch, eager, fp32, 2, 64"):
-        read_earlier(earlier, UNDER, plan(options("a", "--batch_size=3"), {"a": 64}, "cpu"))
+        read_earlier(earlier, UNDER, plan(options("benchmark", "a", "--batch_size=3"), {"a": 64}, "cpu"))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Small runs to export, images for them, and what is written into exported files."""
+"""A small run to export, images for it, and what is written into exported files."""
 
 import json
 
@@ -6,21 +6,14 @@ import pytest
 import torch
 
 from shvit_pl.data.datamodule import HFImageDataModule
-from tests.hub.runs import quick_fit, with_design
+from tests.hub.runs import with_design
 
 
 @pytest.fixture(scope="session")
-def plain_run(tmp_path_factory):
-    """The folder of a run on the digits."""
-    root = tmp_path_factory.mktemp("export_plain")
-    return with_design(quick_fit(root / "fit"), root / "run", name="tiny", depth=(1, 1, 1))
-
-
-@pytest.fixture(scope="session")
-def distilled_run(plain_run, tmp_path_factory):
-    """The folder of such a run with two classifiers."""
-    folder = tmp_path_factory.mktemp("export_dual") / "run"
-    return with_design(plain_run, folder, name="tiny", depth=(1, 1, 1), distilled=True)
+def dual_run(run, tmp_path_factory):
+    """The folder of a run on the digits with two classifiers."""
+    folder = tmp_path_factory.mktemp("export") / "run"
+    return with_design(run, folder, name="tiny", depth=(1, 1, 1), distilled=True)
 
 
 def pictures(number, side):

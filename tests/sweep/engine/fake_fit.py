@@ -1,12 +1,7 @@
 """The `fit` of these tests: takes its flags and a second, goes on from its last checkpoint, leaves a run folder.
 
-It writes a line to the ledger when it starts, and when its summary is there. FAKE_FIT in the environment is JSON:
-
-    ledger: the file
-    seconds: how long a run takes
-    trouble: raise, usage or die: what happens to runs
-    of: ... whose name contains this
-    times: ... so many times
+It writes a line to the sweep's ledger when it starts, and when its summary is there. Beside the ledger is what it does:
+how many seconds it takes, and for the beginning of a run's name its trouble (raise, usage or die), and how often.
 """
 
 import fcntl
@@ -19,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from shvit_pl.runs.folder import write_summary
-from tests.sweep.engine.processes import wait_until
 
 STEPS = 10
 SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_PROCID", "SLURM_NTASKS")
@@ -27,17 +21,18 @@ SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_PROCID", "SLURM_NTASK
 
 def main():
     flags = dict(arg.removeprefix("--").split("=", 1) for arg in sys.argv[1:])
-    asked = {"seconds": 1.0, "trouble": None, "of": "", "times": 1000, **json.loads(os.environ["FAKE_FIT"])}
-    ledger, key = Path(asked["ledger"]), flags["run_name"]
-    folder = Path(flags["trainer.default_root_dir"]) / key / "version_0"
+    key, runs = flags["run_name"], Path(flags["trainer.default_root_dir"])
+    ledger = runs.parent.with_suffix(".ledger")
+    asked = json.loads(ledger.with_suffix(".asked").read_text())
+    folder = runs / key / "version_0"
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
-        note(
-            ledger, "start" if wait_until(lambda: locks(file), 0.5) else "overlap", key
-        )  # one that is killed may linger
+        is_alone = any(locks(file) for _ in range(25))  # one that is killed may linger
+        note(ledger, "start" if is_alone else "overlap", key)
         starts = [line for line in map(json.loads, ledger.read_text().splitlines()) if line["key"] == key]
-        if asked["trouble"] and asked["of"] in key and len(starts) <= asked["times"]:
-            get_into(asked["trouble"])
+        trouble, times = asked["trouble"].get(key.partition("_")[0], ("", 0))
+        if len(starts) <= times:
+            get_into(trouble)
         seconds = train(folder, asked["seconds"])
         write_summary(folder, summary(flags, seconds))
     note(ledger, "done", key)
@@ -48,15 +43,15 @@ def locks(file):
     with suppress(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
+    time.sleep(0.02)
     return False
 
 
 def note(ledger, event, key):
     """Add a line at once: many processes write here."""
     seen = {name: os.environ[name] for name in SHOWN if name in os.environ}
-    line = {"event": event, "key": key, "environment": seen}
     with ledger.open("ab", buffering=0) as file:
-        file.write((json.dumps(line) + "\n").encode())
+        file.write((json.dumps({"event": event, "key": key, "environment": seen}) + "\n").encode())
 
 
 def get_into(trouble):

@@ -1,27 +1,36 @@
-"""The driver of a sweep as a process of its own, on points whose `fit` is the one of these tests.
+"""The driver of a sweep, in this process or one of its own, on points whose `fit` is the one of these tests.
+
+A sweep's processes are found as a system's administrator would: by its folder in their command lines.
 
 `report` runs all of it, as the command does; without, what is above the engine (the report, torch) is left out.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from optuna.trial import TrialState
+
+from shvit_pl.sweep.definition import Definition
 from shvit_pl.sweep.engine.driver import Driver, Launch
 from shvit_pl.sweep.engine.reading import Place
 from shvit_pl.sweep.engine.storage import open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.options import Options
-from shvit_pl.sweep.plan.definition import Definition
 from shvit_pl.sweep.processes import kill_on_parent_exit
 from shvit_pl.sweep.watch import LiveTable
 
 ROOT = Path(__file__).parents[3]
-FAKE = (sys.executable, str(Path(__file__).with_name("fake_fit.py")))
+FAKE = ("env", f"PYTHONPATH={ROOT}", sys.executable, str(Path(__file__).with_name("fake_fit.py")))
 STUDY = "numbers"
+RUN = "--run_name="  # in the command line of a run
 
 
 @dataclass
@@ -37,7 +46,8 @@ class Sweep:
     heartbeat: float = 0.5
     wait: bool = True
     report: bool = False
-    trouble: dict[str, object] = field(default_factory=dict)
+    seconds: float = 1.0
+    trouble: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @property
     def definition(self):
@@ -58,12 +68,15 @@ class Sweep:
         lines = [json.loads(line) for line in self.ledger.read_text().splitlines()] if self.ledger.exists() else []
         return [line for line in lines if event in (None, line["event"])]
 
-    def study(self):
-        return SweepStudy(open_storage(Path(self.folder), self.storage), STUDY)
+    def log(self, number):
+        return (Path(self.folder) / "logs" / f"lr-{number}_seed-0.log").read_text()
 
-    def start(self, **environment):
+    def study(self):
+        return SweepStudy(open_storage(Path(self.folder), self.storage), STUDY, ["max"])
+
+    def start(self):
         """Start a driver; what it prints is added to `output`."""
-        trouble = json.dumps({"ledger": str(self.ledger), **self.trouble})
+        self._ask()
         with self.output.open("a") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "tests.sweep.engine.launch", json.dumps(asdict(self))],
@@ -71,8 +84,67 @@ class Sweep:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=kill_on_parent_exit(),  # should the tests be killed
-                env={**os.environ, "PYTHONPATH": str(ROOT), "FAKE_FIT": trouble, **environment},
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
+
+    def run(self):
+        """Run a driver in this process; returns its exit code."""
+        self._ask()
+        try:
+            return main(self)
+        except SystemExit as stop:
+            return stop.code
+
+    def _ask(self):
+        self.ledger.with_suffix(".asked").write_text(json.dumps({"seconds": self.seconds, "trouble": self.trouble}))
+
+
+def processes_of(folder, kind=""):
+    """Ids of the living processes of a sweep, of one kind or all."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        with suppress(OSError):
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            is_dead = (entry / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+            if f"{folder}" in command and kind in command and not is_dead:
+                found.append(int(entry.name))
+    return found
+
+
+def kill(process):
+    """Kill a process if it is there."""
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def wait_until(condition, seconds=20.0):
+    """Whether it came to be so in that time."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def assert_done_once(sweep):
+    """Every point is done exactly once, says the study, the folders and the ledger; nothing runs, nothing is torn."""
+    points = sweep.definition.points
+    trials = sweep.study().trials()
+    complete = Counter(trial.user_attrs["key"] for trial in trials if trial.state == TrialState.COMPLETE)
+    assert complete == dict.fromkeys(points, 1)
+    assert not [trial for trial in trials if not trial.state.is_finished()]
+    summaries = [path.parts[-3] for path in Path(sweep.folder).glob("runs/*/version_*/summary.json")]
+    assert sorted(summaries) == sorted(points)
+    assert set(Counter(line["key"] for line in sweep.lines("done")).values()) == {1}
+    assert sweep.lines("overlap") == []
+    assert wait_until(lambda: not processes_of(sweep.folder), 5), "orphans"
+    if sweep.storage is None:
+        journal = (Path(sweep.folder) / "study.journal").read_bytes()
+        assert journal.endswith(b"\n")
+        assert all(json.loads(line) for line in journal.splitlines())
 
 
 def main(sweep):
@@ -85,7 +157,7 @@ def main(sweep):
 
         return run_sweep(sweep.definition, launch, options, ["shvit-pl", "sweep"])
     place.folder.mkdir(parents=True, exist_ok=True)
-    study = SweepStudy(open_storage(place.folder, place.storage), STUDY, ["max"])
+    study = sweep.study()
     study.record(sweep.definition, "--folder")
     study.forgive()
     with LiveTable(place.folder, plain=True) as table:

@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.sweep.results import Cell, Results, Run
+from shvit_pl.sweep.engine.reading import Cell, Results, Run
 
 LEVELS = {
     "model.design.patch_size": (4, 16),

@@ -7,9 +7,7 @@ from scipy.stats import binomtest, t
 
 from shvit_pl.sweep.report.comparisons import Estimate, cell_variances, compare, corrected, estimate
 from shvit_pl.sweep.report.table import make_table
-from tests.sweep.report.sweeps import at, cube, listed, search, sweep, with_runs, with_speed
-
-SQUARE = {("a", "c"): {0: 90.0}, ("b", "c"): {0: 91.0}, ("a", "d"): {0: 92.0}, ("b", "d"): {0: 93.0}}
+from tests.sweep.report.sweeps import at, cube, search, sweep, with_runs, with_speed
 
 
 def effects(results):
@@ -56,11 +54,6 @@ def test_p_values_are_corrected_as_holm_does_and_only_those_that_are_known_count
     assert [one.is_significant for one in found] == [True, False, False, True, False]
     assert [one.tests for one in found] == [4, 4, 4, 4, 0]
     assert found[4].p_corrected is None
-
-
-def test_one_seed_makes_no_interval_and_no_claim():
-    for one in gains(cube(effects={"patch_size": -0.5}, seeds=(7,))).values():
-        assert (one.low, one.high, one.p, one.is_significant) == (None, None, None, False)
 
 
 def test_only_a_real_effect_or_interaction_is_significant():
@@ -118,7 +111,7 @@ def test_a_level_that_always_fails_has_no_effect_but_the_others_do():
 
 def square(kind, change):
     """Four cells whose choices are changed by a function."""
-    whole = sweep(SQUARE, kind)
+    whole = sweep({("a", "c"): {0: 90.0}, ("b", "c"): {0: 91.0}, ("a", "d"): {0: 92.0}, ("b", "d"): {0: 93.0}}, kind)
     return replace(whole, cells=tuple(replace(cell, choices=change(cell.choices)) for cell in whole.cells))
 
 
@@ -145,17 +138,11 @@ def test_each_level_is_compared_with_the_first_where_the_choices_can_be_told_apa
     assert [one.mean for one in found.values()] == pytest.approx(list(expected.values()))
 
 
-def test_a_list_that_is_no_product_is_compared_with_its_first_row():
-    found = {name: one.gains["val/acc1"].is_significant for name, one in effects(listed()).items()}
-    assert found == {"Mixup instead of base": True, "averaged instead of base": False}
-
-
 def test_costs_are_geometric_means_of_ratios():
     results = with_speed(cube())
-    found = costs(results)
     logs = np.log([rate["eager"] for rate in results.speed["cells"].values()])
-    assert found["inference_eager"].mean == pytest.approx(np.exp(logs[4:].mean() - logs[:4].mean()))
-    assert found["params"].mean == pytest.approx(6.01 / 0.5, rel=0.01)
+    found = costs(results)["inference_eager"].mean
+    assert found == pytest.approx(np.exp(logs[4:].mean() - logs[:4].mean()))
 
 
 def test_the_interval_of_a_cost_is_that_of_its_logarithms():

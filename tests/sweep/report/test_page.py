@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import cache, partial
 
 import pytest
 
@@ -9,6 +10,8 @@ from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.write import page_html
 from tests.sweep.report.sweeps import cube, nothing_done, search, unfinished, validated_once, with_runs, with_speed
 
+webdriver = pytest.importorskip("selenium.webdriver", reason="the page's tests need selenium")
+Select = pytest.importorskip("selenium.webdriver.support.ui").Select
 POINTS = "#chart-points .wide [id^=point-]:not([id$=number])"
 EVIL = "<script>document.title = 'pwned'</script><img src=x onerror=\"document.title = 'pwned'\">"
 BROWSER_FLAGS = (
@@ -17,45 +20,73 @@ BROWSER_FLAGS = (
 )  # fmt: skip
 
 
+def one_lost():
+    """A cube with a cell whose throughput is unknown."""
+    first, *rest = cube().cells
+    lost = tuple(replace(run, summary={**run.summary, "images_per_second": None}) for run in first.runs)
+    return replace(cube(), cells=(replace(first, runs=lost), *rest))
+
+
+def evil(kind):
+    """A sweep whose every text is an attack."""
+
+    def attack(run):
+        dataset = {**run.summary["dataset"], "path": EVIL}
+        summary = {**run.summary, "dataset": dataset, "device": EVIL, "metrics": {**run.summary["metrics"], EVIL: 1.0}}
+        return replace(run, summary=summary, folder="javascript:alert(1)", command=EVIL, error=EVIL)
+
+    results, cells = with_runs(cube(), attack), []
+    for number, cell in enumerate(results.cells):
+        choices = {**cell.choices, f"data.{EVIL}": f"{EVIL} {number % 2}"}
+        cells.append(replace(cell, name=f"{EVIL} {cell.name}", choices=choices))
+    return replace(results, title=EVIL, kind=kind, cells=tuple(cells))
+
+
+SWEEPS = {
+    "cube": lambda: with_speed(cube()),
+    "unfinished": unfinished,
+    "nothing": nothing_done,
+    "search": lambda: search(trials=30),
+    "once": lambda: validated_once(cube()),
+    "lost": one_lost,
+    **{f"evil {kind}": partial(evil, kind) for kind in ("grid", "list", "search")},
+}
+
+
 @pytest.fixture(scope="module")
-def chrome(tmp_path_factory):
-    """A driver of headless Chromium with a profile of its own; skips where there is none."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="the page's tests need selenium")
+def opened(tmp_path_factory):
+    """Opens the page of a sweep at a width in headless Chromium; skips where there is none."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (browser and driver):
         pytest.skip("the page's tests need chromium and chromedriver on the PATH")
-    options = webdriver.ChromeOptions()
+    options, pages = webdriver.ChromeOptions(), tmp_path_factory.mktemp("pages")
     options.binary_location = browser
     for flag in (*BROWSER_FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
 
+    @cache
+    def written(name):
+        page = pages / f"{name}.html"
+        page.write_text(page_html(findings_of(SWEEPS[name]())))
+        return page.as_uri()
 
-@pytest.fixture
-def opened(chrome, tmp_path):
-    """Opens the page of a sweep at a width."""
-
-    def opened(results, width=1280, dark=False):
-        page = tmp_path / "report.html"
-        page.write_text(page_html(findings_of(results)))
+    def opened(name, width=1280, dark=False):
         size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": False}
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        chrome.get(page.as_uri())  # returns when all is loaded
+        chrome.get(written(name))  # returns when all is loaded
         return chrome
 
-    return opened
+    yield opened
+    chrome.quit()
 
 
 def click(chrome, element):
-    from selenium.webdriver import ActionChains
-
     chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-    ActionChains(chrome).move_to_element(element).click().perform()
+    webdriver.ActionChains(chrome).move_to_element(element).click().perform()
 
 
 def found(chrome, selector):
@@ -72,18 +103,19 @@ def column(chrome, header):
     )
 
 
-@pytest.mark.parametrize(
-    "results",
-    [with_speed(cube()), unfinished(), nothing_done(), search()],
-    ids=["cube", "unfinished", "none", "search"],
-)
-def test_the_page_makes_no_error_and_no_request_and_a_phone_shows_it_whole(opened, results):
-    chrome = opened(results, width=390)
+@pytest.mark.parametrize("name", ["cube", "unfinished", "nothing", "search", "once"])
+def test_the_page_makes_no_error_and_no_request_and_a_phone_shows_it_whole(opened, name):
+    chrome = opened(name, width=390)
     assert chrome.get_log("browser") == []
     assert chrome.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)") == []
     assert chrome.execute_script("return document.documentElement.scrollWidth") <= 390
     assert chrome.execute_script(_OVERLAPS) == []
     assert chrome.execute_script(_CUT_OFF) == []
+    epochs = chrome.execute_script(
+        "return [...document.querySelectorAll('#chart-curves .wide [id^=xtick] text')].map((e) => e.textContent)"
+    )
+    assert bool(epochs) == (name != "nothing")
+    assert all(epoch.isdecimal() for epoch in epochs)
     chrome.execute_script("open(1)")
     left, right = chrome.execute_script(
         "const box = document.querySelector('dialog[open]').getBoundingClientRect(); return [box.left, box.right]"
@@ -112,7 +144,7 @@ return [...document.querySelectorAll(".chart")].flatMap((chart) => {
 
 
 def test_a_point_names_its_cell_and_a_click_shows_its_runs(opened):
-    chrome = opened(with_speed(cube()))
+    chrome = opened("cube")
     title = found(chrome, "#chart-points .wide [id='point-5'] title")[0].get_attribute("textContent")
     assert title == "5: 16 · 3 · conv\ntop-1 (%): 92.82 ± 0.39\ncompiled inference images/s: 1940"
     points = found(chrome, POINTS)
@@ -129,26 +161,22 @@ def test_a_point_names_its_cell_and_a_click_shows_its_runs(opened):
 
 
 def test_a_row_opens_the_same_panel_by_mouse_and_by_keyboard(opened):
-    from selenium.webdriver.common.keys import Keys
-
-    chrome = opened(unfinished())
+    chrome = opened("unfinished")
     click(chrome, found(chrome, "#table tbody tr")[1].find_elements("css selector", "td")[2])
     (panel,) = found(chrome, "dialog[open]")
     assert "OutOfMemoryError" in panel.text
-    panel.send_keys(Keys.ESCAPE)
+    panel.send_keys(webdriver.Keys.ESCAPE)
     assert found(chrome, "dialog[open]") == []
-    found(chrome, "#table .open")[4].send_keys(Keys.ENTER)
+    found(chrome, "#table .open")[4].send_keys(webdriver.Keys.ENTER)
     assert found(chrome, "dialog[open]")[0].get_attribute("id") == "cell-5"
 
 
 def test_a_header_sorts_by_number_and_then_the_other_way_and_unknown_values_last(opened):
-    from selenium.webdriver.common.keys import Keys
-
-    chrome = opened(unfinished())
+    chrome = opened("unfinished")
     headers = found(chrome, "#table th")
     header = next(one for one in headers if one.text.startswith("training images/s"))
     for order in ("ascending", "descending"):
-        header.find_element("css selector", "button").send_keys(Keys.ENTER)
+        header.find_element("css selector", "button").send_keys(webdriver.Keys.ENTER)
         assert [one.get_attribute("aria-sort") for one in headers if one != header] == ["none"] * (len(headers) - 1)
         assert header.get_attribute("aria-sort") == order
         texts = column(chrome, "training images/s")
@@ -157,12 +185,14 @@ def test_a_header_sorts_by_number_and_then_the_other_way_and_unknown_values_last
         assert rates == sorted(rates, reverse=order == "descending")
     click(chrome, next(one for one in found(chrome, "#table th button") if one.text.startswith("top-1 (%)")))
     assert column(chrome, "top-1 (%)")[-3:] == ["", "", ""]
+    assert chrome.execute_script(  # a head's arrow stays with its last word
+        "return [...document.querySelectorAll('#table th button')].every("
+        "(e) => getComputedStyle(e, '::after').content.startsWith('\"\\u00a0'))"
+    )
 
 
 def test_text_and_choices_filter_the_cells(opened):
-    from selenium.webdriver.support.ui import Select
-
-    chrome = opened(with_speed(cube()))
+    chrome = opened("cube")
     Select(found(chrome, "select[data-choice=patch_size]")[0]).select_by_visible_text("16")
     assert column(chrome, "patch_size") == ["16"] * 4
     found(chrome, "#find")[0].send_keys("attention")
@@ -171,45 +201,26 @@ def test_text_and_choices_filter_the_cells(opened):
 
 
 def test_a_click_on_a_name_hides_its_curve_and_another_shows_it_again(opened):
-    first, *rest = cube().cells
-    lost = tuple(replace(run, summary={**run.summary, "images_per_second": None}) for run in first.runs)
-    chrome = opened(replace(cube(), cells=(replace(first, runs=lost), *rest)))
+    chrome = opened("lost")
     assert "Drawn are 7 of 8 cells with a run that is done" in found(chrome, "main")[0].text
     parts = found(chrome, "#chart-curves .wide [id^='curve-3-']")
     assert [part.is_displayed() for part in parts] == [True, True]
-    name = found(chrome, "[data-curve='3']")[0]
     for shown in (False, True):
-        click(chrome, name)
+        click(chrome, found(chrome, "[data-curve='3']")[0])
         assert [part.is_displayed() for part in parts] == [shown, shown]
     assert all(part.is_displayed() for part in found(chrome, "#chart-curves .wide [id^='curve-']"))
 
 
 def test_the_best_curves_of_many_are_shown_first(opened):
-    chrome = opened(search(trials=30))
+    chrome = opened("search")
     shown = [one for one in found(chrome, "#chart-curves .wide [id$='-line']") if one.is_displayed()]
     assert len(shown) == len(found(chrome, "[data-curve][aria-pressed=true]")) == 12
 
 
-def evil():
-    """A sweep whose every text is an attack."""
-
-    def attack(run):
-        dataset = {**run.summary["dataset"], "path": EVIL}
-        summary = {**run.summary, "dataset": dataset, "device": EVIL, "metrics": {**run.summary["metrics"], EVIL: 1.0}}
-        return replace(run, summary=summary, folder="javascript:alert(1)", command=EVIL, error=EVIL)
-
-    results, cells = with_runs(cube(), attack), []
-    for number, cell in enumerate(results.cells):
-        choices = {**cell.choices, f"data.{EVIL}": f"{EVIL} {number % 2}"}
-        cells.append(replace(cell, name=f"{EVIL} {cell.name}", choices=choices))
-    return replace(results, title=EVIL, cells=tuple(cells))
-
-
 @pytest.mark.parametrize("kind", ["grid", "list", "search"])
 def test_no_text_of_a_sweep_runs_as_a_script(opened, kind):
-    chrome = opened(replace(evil(), kind=kind))
+    chrome = opened(f"evil {kind}")
     click(chrome, found(chrome, POINTS)[0])
-    assert found(chrome, "dialog[open]")
     assert chrome.title == EVIL
     assert found(chrome, "img") == []
     assert EVIL in found(chrome, "dialog[open] code")[0].text
@@ -217,25 +228,9 @@ def test_no_text_of_a_sweep_runs_as_a_script(opened, kind):
     assert chrome.get_log("browser") == []
 
 
-@pytest.mark.parametrize(
-    ("results", "width"), [(validated_once(cube()), 1280), (cube(), 390)], ids=["one epoch", "ten epochs"]
-)
-def test_epochs_are_whole_numbers_and_a_heads_arrow_stays_with_its_last_word(opened, results, width):
-    chrome = opened(results, width=width)
-    ticks = chrome.execute_script(
-        "return [...document.querySelectorAll('#chart-curves .wide [id^=xtick] text')].map((e) => e.textContent)"
-    )
-    assert ticks
-    assert all(tick.isdecimal() for tick in ticks)
-    assert chrome.execute_script(
-        "return [...document.querySelectorAll('#table th button')].every("
-        "(e) => getComputedStyle(e, '::after').content.startsWith('\"\\u00a0'))"
-    )
-
-
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_all_text_stands_out_in_light_and_dark(opened, dark):
-    chrome = opened(unfinished(), dark=dark)
+    chrome = opened("unfinished", dark=dark)
     ground = chrome.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (luminance(ground) < 0.1) is dark
     for text, own, below in chrome.execute_script(_COLORS):

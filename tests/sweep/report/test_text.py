@@ -1,8 +1,8 @@
 from dataclasses import replace
 
+from shvit_pl.sweep.engine.reading import Results
 from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.text import answer, is_finished, progress
-from shvit_pl.sweep.results import Results
 from tests.sweep.report.sweeps import at, cube, listed, nothing_done, search, unfinished, with_runs, with_speed
 
 TWO = {"val/acc1": "max", "images_per_second": "max"}
@@ -97,15 +97,12 @@ def test_a_list_goes_by_the_names_of_its_rows():
     assert [one.partition(":")[0] for one in found] == ["middle instead of small", "large instead of small"]
 
 
-def test_failed_and_missing_runs_are_named():
+def test_failed_and_missing_runs_are_named_and_without_a_comparison_there_is_a_reason():
     failed = with_runs(cube(), lambda run: at(run, "failed"))
     half = replace(cube(), cells=(*cube().cells[:4], *failed.cells[4:]))
     assert sentences(failed) == ["No run succeeded."]
     assert sentences(half)[0] == "patch_size 16 instead of 4: top-1 unknown (every pair has a failed run)."
     assert "from 5 of 12 pairs" in sentences(unfinished())[1]
-
-
-def test_without_a_comparison_there_is_a_reason():
     for empty in (nothing_done(), Results("none", "grid", {}, ())):
         assert sentences(empty) == ["No run has finished yet."]
     single = replace(cube(), cells=cube().cells[:1])
@@ -116,4 +113,3 @@ def test_progress_counts_every_state():
     assert progress(unfinished()) == "12 of 24 runs done, 1 failed, 2 running, 9 waiting"
     assert [is_finished(results) for results in (unfinished(), cube())] == [False, True]
     assert progress(replace(cube(), cells=cube(seeds=(0,)).cells[:1])) == "1 of 1 run done"
-    assert sentences(search(trials=1))[0].startswith("Best of 1 trial in")

@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from shvit_pl.display.plots import color
+from shvit_pl.sweep.engine.reading import Results
 from shvit_pl.sweep.report.figures import draw_pngs
 from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.text import summary_lines
 from shvit_pl.sweep.report.write import cells_markdown, runs_csv, write_report
-from shvit_pl.sweep.results import Results
 from tests.sweep.report.sweeps import cube, listed, nothing_done, search, unfinished, validated_once, with_speed
 
 TEXTS = {"report.html", "results.csv", "results.md"}

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from shvit_pl.analysis.study import ReadyNetwork, in_turns
-from shvit_pl.deploy.timing import Rate, Traffic, images_per_second
+from shvit_pl.deploy.timing import Rate, counted_bytes, images_per_second
 from shvit_pl.designs.cost import Operation, Part, cost_parts
 from shvit_pl.designs.design import Design
 from shvit_pl.models import SHViT
@@ -176,8 +176,8 @@ def watched(model: nn.Module, read: Callable[[], Reading]) -> Iterator[list[tupl
 
 
 def bytes_of_places(network: ReadyNetwork) -> Mapping[Place, int]:
-    """Return the bytes that each place reads and writes in one pass, as `Traffic` counts them."""
-    with torch.no_grad(), Traffic() as traffic, watched(network.model, lambda: traffic.bytes) as readings:
+    """Return the bytes that each place reads and writes in one pass, as `counted_bytes` counts."""
+    with counted_bytes() as moved_so_far, watched(network.model, moved_so_far) as readings:
         network.model(network.images)
     moved = Counter[Place]()
     for place, before, after in readings:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shvit_pl.sweep.plan.definition import COSTS, short_names
-from shvit_pl.sweep.plan.sweep_file import MONITORS, examples, pick_sweep_file, read_objectives, read_sweep_file
+from shvit_pl.sweep.definition import COSTS, short_names
+from shvit_pl.sweep.sweep_file import MONITORS, examples, pick_sweep_file, read_objectives, read_sweep_file
 from tests.sweep.small import assert_refused
 
 BASE = "base: s1.yaml\n"
@@ -16,17 +16,14 @@ SPACE = "search: {space: {lr: %s}}\n"
 MISTAKES = {
     "gird: {data.batch_size: [8]}\n": ["no sweep file", "did you mean 'grid'"],
     f"{BASE}gird: {{data.batch_size: [8]}}\n": ["gird: no such key", "did you mean 'grid'"],
-    f"{GRID}seed: [1]\n": ["seed: no such key", "did you mean 'seeds'"],
+    f"{GRID}seed: [1]\n": ["seed: no such key", "did you mean 'seeds'", "allowed are base, grid"],
     f"{BASE}seeds: [1]\n": ["give one of grid, list and search", "none of them"],
     f"{GRID}list: {{a: {{}}}}\n": ["give one of", "grid and list"],
-    f"{GRID}data: {{path: digits}}\n": ["data: no such key", "allowed are base, grid"],
     "base: s9.yaml\ngrid: {data.batch_size: [8]}\n": ["base 's9.yaml'", "no such file", "did you mean 's"],
     "base: {name: s1}\ngrid: {data.batch_size: [8]}\n": ["base {'name': 's1'}", "a config of fit, or a list of them"],
-    "base:\ngrid: {data.batch_size: [8]}\n": ["base None", "a config of fit"],
     "base: [1]\ngrid: {data.batch_size: [8]}\n": ["base [1]", "a config of fit"],
     "base: my.yaml\ngrid: {data.batch_size: [8]}\n": ["base 'my.yaml'", "a sweep file", "a config of fit"],
     "grid:\n": ["grid is empty", "give flags and their values"],
-    "grid: [model.design.patch_size]\n": ["grid is empty"],
     "grid: {data.batch_size: []}\n": ["grid: data.batch_size []", "a list of values"],
     "grid: {data.batch_size: 8}\n": ["grid: data.batch_size 8", "a list of values"],
     "grid: {data.batch_size: [8, '8']}\n": ["grid: data.batch_size [8, '8']", "twice"],
@@ -39,7 +36,6 @@ MISTAKES = {
     "list: {a: 8}\n": ["list: a: 8", "flags and their values"],
     "list: {a: {data: {batch_size: 8}}}\n": ["a: data is a section", "data.batch_size: 8"],
     "search: {n_trials: 3}\n": ["search: give a space"],
-    "search:\n": ["search: give a space"],
     "search: {space: [model.optim.lr]}\n": ["search: give a space"],
     "search: {n_trails: 3, space: {}}\n": ["n_trails: no such key", "did you mean 'n_trials'"],
     f"search: {{n_trials: 0, space: {{lr: {RATE}}}}}\n": ["n_trials 0", "from 1"],
@@ -84,7 +80,6 @@ MISTAKES = {
 }  # fmt: skip
 LONG = "/data/sets/of/many/kinds/and/of/a/long/path/images"
 PATCHES = "grid: {model.design.patch_size: [4, 16]}\n"
-SEARCH = "search: {space: {model.optim.lr: {low: 0.1, high: 1}}}\n"
 
 
 def read(text, path="my.yaml"):
@@ -105,36 +100,30 @@ def test_a_file_that_is_no_sweep_is_refused_in_one_short_line(text, parts):
 
 def test_what_is_left_out_has_a_default():
     file = read(PATCHES)
-    assert (file.kind, len(file.cells), file.search) == ("grid", 2, None)
+    assert (file.kind, len(file.cells), file.search, file.varied) == ("grid", 2, None, ["model.design.patch_size"])
     assert (file.base, file.seeds, file.objectives) == ((), (0,), {"val/acc1": "max"})
     assert read(f"{PATCHES}seeds: [7, 3]").seeds == (7, 3)
-    file = read(SEARCH)
+    file = read("search: {space: {model.optim.lr: {low: 0.1, high: 1}}}")
     assert (len(file.cells), file.search["sampler"], file.search["pruner"]) == (20, "", "none")
+    assert file.varied == ["model.optim.lr"]
 
 
 def test_a_list_has_named_rows_and_one_may_change_nothing():
-    rows = cells("list: {as it is: , 4: {model.design.patch_size: 4}}")
-    assert rows == {"as it is": {}, "4": {"model.design.patch_size": 4}}
+    file = read("list: {as it is: , 4: {model.design.patch_size: 4}, b: {model.optim.lr: 0.1}}")
+    assert file.cells == {"as it is": {}, "4": {"model.design.patch_size": 4}, "b": {"model.optim.lr": 0.1}}
+    assert file.varied == ["model.design.patch_size", "model.optim.lr"]
     assert list(cells('list: {"two\\n lines": {data.batch_size: 8}}')) == ["two lines"]
 
 
-def test_a_base_is_found_here_then_beside_the_sweep_file_then_among_the_shipped(tmp_path):
+def test_a_base_is_found_here_then_beside_the_sweep_file_then_among_the_shipped_which_keep_their_names(tmp_path):
+    for name in ("s1.yaml", "cli_configs/s1.yaml", "s1", "data/cifar10.yaml"):  # so that commands repeat elsewhere
+        assert read(f"base: {name}\n{PATCHES}").base == (name,)
     (tmp_path / "sweeps").mkdir()
     for path in ("mine.yaml", "sweeps/mine.yaml", "sweeps/s1.yaml"):
         (tmp_path / path).write_text("data: {batch_size: 8}\n")
     file = read(f"base: [mine.yaml, s1.yaml, s2.yaml]\n{PATCHES}", "sweeps/my.yaml")
     assert file.base == ("mine.yaml", "sweeps/s1.yaml", "s2.yaml")
     assert read(f"base: mine.yaml\n{PATCHES}").base == ("mine.yaml",)
-
-
-@pytest.mark.parametrize("name", ["s1.yaml", "cli_configs/s1.yaml", "s1", "data/cifar10.yaml"])
-def test_a_shipped_base_keeps_its_name_so_that_commands_repeat_elsewhere(name):
-    assert read(f"base: {name}\n{PATCHES}").base == (name,)
-
-
-def test_the_sweep_file_is_picked_from_all_configs_wherever_it_stands():
-    read(PATCHES)
-    assert pick_sweep_file(["s1.yaml", "my.yaml", "data/digits.yaml"]) == ("my.yaml", ["s1.yaml", "data/digits.yaml"])
 
 
 @pytest.mark.parametrize(
@@ -147,17 +136,11 @@ def test_the_sweep_file_is_picked_from_all_configs_wherever_it_stands():
     ],
     ids=str,
 )
-def test_other_configs_are_refused(configs, parts):
+def test_the_one_sweep_file_is_picked_from_all_configs_and_others_are_refused(configs, parts):
     read(PATCHES)
     read(PATCHES, "other.yaml")
+    assert pick_sweep_file(["s1.yaml", "my.yaml", "data/digits.yaml"]) == ("my.yaml", ["s1.yaml", "data/digits.yaml"])
     assert_refused(parts, pick_sweep_file, configs)
-
-
-def test_the_flags_that_a_sweep_varies_are_those_of_all_rows():
-    rows = "list: {a: {data.batch_size: 8}, b: {model.optim.lr: 0.1}}"
-    assert read(rows).varied == ["data.batch_size", "model.optim.lr"]
-    assert read(PATCHES).varied == ["model.design.patch_size"]
-    assert read(SEARCH).varied == ["model.optim.lr"]
 
 
 def test_an_objective_has_a_direction_which_is_low_of_a_loss_and_a_cost():
@@ -168,10 +151,10 @@ def test_an_objective_has_a_direction_which_is_low_of_a_loss_and_a_cost():
         assert read_objectives(name, "") == {name: "min" if low else "max"}
 
 
-@pytest.mark.parametrize(("pruner", "objective"), [("median", "val/loss"), ("none", "[val/acc1, macs]")])
-def test_a_pruner_follows_a_metric_and_none_needs_none(pruner, objective):
-    text = f"search: {{pruner: {pruner}, space: {{lr: {RATE}}}}}\nobjective: {objective}\n"
-    assert read(text).search["pruner"] == pruner
+def test_a_pruner_follows_a_metric_and_none_needs_none():
+    for pruner, objective in (("median", "val/loss"), ("none", "[val/acc1, macs]")):
+        text = f"search: {{pruner: {pruner}, space: {{lr: {RATE}}}}}\nobjective: {objective}\n"
+        assert read(text).search["pruner"] == pruner
 
 
 def test_ends_short_ranges_of_whole_numbers_and_choices_can_be_tried_before():
@@ -182,13 +165,10 @@ def test_ends_short_ranges_of_whole_numbers_and_choices_can_be_tried_before():
     assert examples({"c": {"low": 1, "high": 500}}) == [{"c": 1}, {"c": 500}]
 
 
-def test_a_grid_has_every_combination_in_the_order_of_the_file():
+def test_a_grid_has_every_combination_in_the_files_order_and_flags_that_end_alike_keep_what_tells_them_apart():
     found = cells("grid: {model.design.patch_size: [4, 16], model.design.stages: [3, 4]}")
     assert list(found) == [f"patch_size {size}, stages {stages}" for size in (4, 16) for stages in (3, 4)]
     assert found["patch_size 16, stages 3"] == {"model.design.patch_size": 16, "model.design.stages": 3}
-
-
-def test_flags_that_end_alike_keep_what_tells_them_apart():
     flags = ["model.design.name", "model.optim.name", "data.path"]
     assert list(short_names(flags).values()) == ["design.name", "optim.name", "path"]
     found = cells("grid: {model.design.name: [s1, s2], model.optim.name: [adamw]}")

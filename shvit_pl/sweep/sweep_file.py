@@ -13,7 +13,7 @@ from shvit_pl.command_line.config_files import find_config, flat, read_config
 from shvit_pl.command_line.parser import SECTIONS, no_section
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.runs.folder import MONITORS, better
-from shvit_pl.sweep.plan.definition import COSTS, Direction, Kind, digest, short_names, written
+from shvit_pl.sweep.definition import COSTS, Direction, Kind, digest, short_names, written
 
 KINDS: tuple[Kind, ...] = ("grid", "list", "search")
 _KEYS = ("base", *KINDS, "seeds", "objective")

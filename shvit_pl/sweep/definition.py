@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
 from itertools import product
@@ -41,7 +41,7 @@ class Point:
     key: str
     """Name of the point in the study, and of its run folder."""
     cell: str
-    choices: dict[str, Any] = field(hash=False)
+    choices: dict[str, Any]
     """Flags and values; empty where a search samples them."""
     seed: int
 
@@ -192,7 +192,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     where = f"--folder {str(folder)!r}"
     if not (folder / SWEEP).is_file():
         raise UserError(f"{where}: not a sweep folder (no {SWEEP}); give the folder of a sweep.")
-    record = read_config(str(folder / SWEEP))
+    record = read_config(str(folder / SWEEP), "--folder")
     if record.keys() != {"command", "study", "storage", "definition"}:
         raise UserError(f"{where}: its {SWEEP} is not the record of a sweep. Give another folder, or rename the file.")
     return record

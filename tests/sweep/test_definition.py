@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import asdict, replace
+from string import ascii_letters, digits
 
 import pytest
 import yaml
 
-from shvit_pl.sweep.plan.definition import Definition, as_flags, monitor, refuse_other, value_of
+from shvit_pl.sweep.definition import Definition, as_flags, monitor, refuse_other, value_of
 from tests.sweep.small import assert_refused
 
 CELLS = {"size 4": {"size": 4}, "size 16": {"size": 16}}
@@ -84,25 +85,20 @@ def keys(names, seeds=(0,)):
     return list(replace(GRID, cells={name: {} for name in names}, seeds=seeds).points)
 
 
-def test_folders_are_different_and_safe_for_odd_names():
+def test_a_folder_reads_as_its_cell_and_is_safe_and_its_own_also_where_a_file_system_ignores_case():
+    assert keys(["patch_size 4, stages 3"], (0, 7)) == ["patch_size-4_stages-3_seed-0", "patch_size-4_stages-3_seed-7"]
     found = keys(ODD)
     assert len({key.lower() for key in found}) == len(ODD)
     for key in found:
-        assert set(key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,-")
+        assert set(key) <= {*ascii_letters, *digits, *"_.,-"}
         assert len(key) < 150
         assert key[0] not in ".-"
 
 
-def test_an_ordinary_folder_reads_as_its_cell_and_differs_where_a_file_system_ignores_case():
-    assert keys(["patch_size 4, stages 3"], (0, 7)) == ["patch_size-4_stages-3_seed-0", "patch_size-4_stages-3_seed-7"]
-    assert len({key.lower() for key in keys(["Adam", "adam", "ADAM"])}) == 3
-
-
 def test_every_cell_has_the_first_seed_before_any_has_the_next():
     assert list(GRID.points) == ["size-4_seed-0", "size-16_seed-0", "size-4_seed-1", "size-16_seed-1"]
-    assert GRID.points["size-16_seed-1"].choices == {"size": 16}
-    points = replace(GRID, cells={"a": {}, "b": {}}, seeds=(3, 1)).points
-    assert [(point.seed, point.cell) for point in points.values()] == [(3, "a"), (3, "b"), (1, "a"), (1, "b")]
+    points = replace(GRID, seeds=(3, 1)).points.values()
+    assert [(point.seed, point.choices["size"]) for point in points] == [(3, 4), (3, 16), (1, 4), (1, 16)]
 
 
 def test_a_value_is_written_as_fit_reads_it():
@@ -111,11 +107,8 @@ def test_a_value_is_written_as_fit_reads_it():
     assert as_flags(values) == [f"--{name}={text}" for name, text in zip(values, flags, strict=True)]
 
 
-def test_the_best_checkpoint_is_the_best_in_the_first_metric():
+def test_the_best_checkpoint_is_the_best_in_the_first_metric_and_a_value_is_of_it_or_a_cost():
     assert monitor({"macs": "min", "val/loss": "min", "val/acc1": "max"}) == "val/loss"
     assert monitor({"macs": "min"}) == "val/acc1"
-
-
-def test_a_value_is_that_of_the_best_epoch_or_a_cost():
     values = [value_of(SUMMARY, objective) for objective in ("val/acc1", "params", "val/acc1_ema", "peak_memory_mb")]
     assert values == [0.9, 1000.0, None, None]

@@ -1,1 +1,0 @@
-"""What a sweep file asks for, checked."""
