@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 
 from shvit_pl.errors import refuse
+from shvit_pl.runs.folder import Weights
 
 Dtype = Literal["fp32", "bf16", "fp16"]
 FormatName = Literal["onnx", "torch-export", "coreml", "executorch"]
 Mode = Literal["official", "eager", "compiled", "reduce-overhead", "max-autotune", "optimized"]
-Weights = Literal["raw", "ema"]
 
 AVERAGED = {None: None, "raw": False, "ema": True}  # value of --weights: take the moving average?
 PAPER_BATCH = {"cuda": 256, "cpu": 16, "mps": 16}  # images, the default of --batch_size

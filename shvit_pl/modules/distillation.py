@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.data.loaders import Batch
+from shvit_pl.data.transforms import Batch
 from shvit_pl.errors import UserError
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig

@@ -90,6 +90,7 @@ def folder(tmp_path_factory, run):
     resnet = timm.create_model("test_resnet", num_classes=10)
     save_file(resnet.state_dict(), root / "resnet.safetensors")
     save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), root / "none.safetensors")
+    save_file(timm.create_model("test_vit", img_size=64).state_dict(), root / "vit_64.safetensors")
     for name in ("text.pth", "text.ckpt"):
         (root / name).write_text("no weights")
     torch.save({"epoch": 3}, root / "empty.pth")
@@ -127,6 +128,12 @@ def folder(tmp_path_factory, run):
         ("timm:test_resnet", {"weights": "text.pth"}, ["weights 'text.pth'", "not a readable file of weights"]),
         ("timm:test_resnet", {"weights": "empty.pth"}, ["holds no tensors"]),
         ("timm:test_vit", {"weights": "resnet.safetensors"}, ["not weights of 'test_vit'"]),
+        ("timm:test_vit", {"weights": "vit_64.safetensors"}, ["pos_embed is 1x17x64", "1x101x64 in 'test_vit'"]),
+        (
+            "timm:test_resnet",
+            {"weights": "resnet.safetensors", "model_kwargs": {"num_classes": 5}},
+            ["fc.weight is 10x", "5x", "the classes that they are for"],
+        ),
         ("timm:test_resnet", {"weights": "none.safetensors"}, ["not weights of 'test_resnet'", "fc.weight"]),
         ("timm:test_resnet", {"weights": "resnet.safetensors", "averaged": True}, ["no averaged weights"]),
         ("user/repo", {}, ["Hub cannot be reached"]),
