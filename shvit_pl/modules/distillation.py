@@ -44,12 +44,7 @@ class DistillationModule(ClassificationModule):
     Logged in addition: `train/loss_task`, `train/loss_distill`, and `train/agreement`,
     the share of the batch where student and teacher have the same top class.
 
-    Args:
-        config: All settings.
-        settings: Fields of the config instead, as for `ClassificationModule`.
-
-    Raises:
-        UserError: for a design that contradicts `distill.heads`.
+    Settings are given as to `ClassificationModule`; a design that contradicts `distill.heads` is a `UserError`.
     """
 
     teacher: Teacher | None = None
