@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmarks.images import HEIGHT, WIDTH, photograph
 from benchmarks.report import environment, publish, table
-from shvit_pl.data.dataset import decode
+from shvit_pl.data.decoding import decode
 
 _OPTIONAL = ("simplejpeg", "torchcodec")  # measured where they are installed
 Decoder = Callable[[bytes], Any]

@@ -11,6 +11,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from shvit_pl.command_line.parser import read_options
 from shvit_pl.deploy import options as deploy
 from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.runs.folder import Weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,8 @@ class HeadsOptions(deploy.CheckedOptions):
     """timm:NAME with the weights of this file."""
     model_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of timm:NAME, such as '{num_heads: 6}'."""
-    weights: deploy.Weights | None = None
-    """Weights of a run (default: those that its --monitor tracked)."""
+    weights: Weights | None = None
+    """Weights of a run, raw or ema (default: those that its --monitor selected)."""
     image_size: PositiveInt | None = None
     """Side in pixels (default: the network's own)."""
     data: str | None = None
@@ -95,10 +96,11 @@ class HeadsOptions(deploy.CheckedOptions):
         """Give a message for each mistake."""
         for flag in ("pretrained", "checkpoint", "model_kwargs"):
             yield from deploy.mistakes_of_timm(f"--{flag}", getattr(self, flag), self.network)
-        if self.checkpoint is not None and self.pretrained:
-            yield f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
-        elif self.checkpoint is not None and not Path(self.checkpoint).expanduser().is_file():
-            yield f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file."
+        if self.checkpoint is not None and self.network.startswith("timm:"):
+            if self.pretrained:
+                yield f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
+            elif not Path(self.checkpoint).expanduser().is_file():
+                yield f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file."
         if self.image is not None and self.image >= self.images:
             yield f"--image {self.image}: allowed are 0 to {self.images - 1}, those of --images."
         if self.data == "":

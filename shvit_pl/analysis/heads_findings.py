@@ -155,8 +155,20 @@ class Findings:
 
     @property
     def differences(self) -> list[str]:
-        """Differences between this study and the paper's of the same network."""
-        return differences_from_paper(self.subject, self.scores.images)
+        """Differences between this study and the paper's of the same network, in words."""
+        subject, scored = self.subject, self.scores.images
+        opened, images = subject.opened, subject.images
+        is_imagenet = (len(images.class_names), images.rows) == IMAGENET_SIZE
+        few = is_imagenet and scored < IMAGENET_SIZE[1]
+        differences = (
+            ("the weights are fresh, not trained", opened.fresh),
+            ("the weights are not those of the authors", not opened.fresh and opened.name not in _AUTHORS_WEIGHTS),
+            (f"the images are from {subject.data}, not ImageNet", not is_imagenet),
+            (f"the images have {subject.image_size} px, not {_PIXELS}", subject.image_size != _PIXELS),
+            (f"heads were left out on {scored} images, not {IMAGENET_SIZE[1]}", few),
+            ("the agreement with the intact network is measured, not top-1", not self.is_paper_score),
+        )
+        return [text for text, differs in differences if differs]
 
     @property
     def paper_note(self) -> str:
@@ -273,19 +285,3 @@ def _paper_name(model: nn.Module) -> str:
             return "Fig. 4: Swin-T of half the width"
         return "Fig. 4: Swin-T" if (model.embed_dim, heads) == (96, [3, 6, 12, 24]) else ""
     return ""
-
-
-def differences_from_paper(subject: Subject, scored_images: int) -> list[str]:
-    """Return how a study, with top-1 on so many images, differs from the paper's of the same network, in words."""
-    opened, images = subject.opened, subject.images
-    is_imagenet = (len(images.class_names), images.rows) == IMAGENET_SIZE
-    few = is_imagenet and scored_images < IMAGENET_SIZE[1]
-    differences = (
-        ("the weights are fresh, not trained", opened.fresh),
-        ("the weights are not those of the authors", not opened.fresh and opened.name not in _AUTHORS_WEIGHTS),
-        (f"the images are from {subject.data}, not ImageNet", not is_imagenet),
-        (f"the images have {subject.image_size} px, not {_PIXELS}", subject.image_size != _PIXELS),
-        (f"heads were left out on {scored_images} images, not {IMAGENET_SIZE[1]}", few),
-        ("the agreement with the intact network is measured, not top-1", subject.reference.labels == "network"),
-    )
-    return [text for text, differs in differences if differs]

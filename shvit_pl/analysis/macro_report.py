@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 
 from shvit_pl.analysis import study
 from shvit_pl.analysis.command import MacroOptions
-from shvit_pl.analysis.macro import Load, MeasuredDesign, MeasuredPart, Peaks, measure
+from shvit_pl.analysis.macro_roofline import Load, MeasuredDesign, MeasuredPart, Peaks, measure
 from shvit_pl.deploy.measuring import origin, torch_dtype
 from shvit_pl.deploy.timing import peaks
 from shvit_pl.designs.cost import OPERATIONS

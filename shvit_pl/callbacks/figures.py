@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
 from shvit_pl.callbacks.progress import epochs_done
-from shvit_pl.data import dataset, transforms
+from shvit_pl.data import decoding, transforms
 from shvit_pl.display.plots import as_png
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.runs.folder import EMA, FIGURES
@@ -55,7 +55,7 @@ class RunFigures(L.Callback):
         """Begin a confusion matrix."""
         if isinstance(pl_module, ClassificationModule):
             matrix = MulticlassConfusionMatrix(
-                len(pl_module.class_names or []), ignore_index=dataset.IGNORED, validate_args=False
+                len(pl_module.class_names or []), ignore_index=decoding.IGNORED, validate_args=False
             )
             self._confusion = matrix.to(pl_module.device)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shvit_pl.compat import cores_of_process
-from shvit_pl.errors import UserError, refuse
+from shvit_pl.errors import UserError, out_of_range, refuse
 
 EMBEDDED = "digits"
 THREE_AUGMENT = "3a"
@@ -128,7 +128,7 @@ class DataConfig:
 
     def _out_of_range(self) -> Iterator[str]:
         most = max(32, 4 * cores_of_process())
-        for flag, ok, allowed in (
+        ranges = (
             ("batch_size", self.batch_size >= 2, "2 or more (BatchNorm)"),
             ("image_size", self.image_size == "auto" or self.image_size >= 1, "1 or more, or auto"),
             ("crop_pct", 0 < self.crop_pct <= 1, "above 0 and at most 1"),
@@ -141,9 +141,8 @@ class DataConfig:
             ("shuffle_buffer", self.shuffle_buffer >= 1, "1 or more"),
             ("prefetch", self.prefetch >= 1, "1 batch per worker, or more"),
             ("num_workers", self.num_workers is None or 0 <= self.num_workers <= most, f"0 to {most}"),
-        ):
-            if not ok:
-                yield f"data.{flag} {getattr(self, flag)}: allowed is {allowed}."
+        )
+        yield from out_of_range("data", self, ranges)
         policy = self.auto_augment  # timm would ignore the parts that it doesn't know
         if policy is not None and policy != THREE_AUGMENT and not _RAND_AUGMENT.fullmatch(policy):
             yield (

@@ -2,11 +2,12 @@
 
 The way of an image: `open_source` opens a dataset as stored rows or as a stream; `choose_rows` finds the columns of
 images and labels, and divides the rows into training and validation. A sampler draws rows, each with a key for its
-random numbers; a worker's `RowReader` decodes the row's image and augments it on the CPU, as uint8. The batch is
-collated and copied to the device, where `BatchTransform` normalizes, erases and mixes it, so that the step sees `image`
-and `target`:
+random numbers; a worker's `RowReader` decodes the row's image and augments it on the CPU, as uint8 (with `augment_on`
+device, it only crops it). The batch is collated and copied to the device, where `BatchTransform` finishes the
+augmentation, normalizes, erases and mixes, so that the step sees `image` and `target`:
 
-    open_source -> choose_rows -> ImageDataset (RowReader: decode, train_transform) -> collate -> BatchTransform -> step
+    opening.open_source -> splits.choose_rows -> loaders.ImageDataset -> decoding.RowReader
+    -> transforms.train_transform -> collate -> transforms.BatchTransform -> step
 """
 
 import logging
@@ -23,8 +24,8 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 
 from shvit_pl.data import loaders, transforms, views
 from shvit_pl.data.config import DataConfig
-from shvit_pl.data.dataset import EvalStream, ImageDataset, RowReader, TrainStream
-from shvit_pl.data.rows import ChosenRows, choose_rows, class_counts, stream_rows
+from shvit_pl.data.decoding import RowReader
+from shvit_pl.data.splits import ChosenRows, choose_rows, class_counts, stream_rows
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed
 
@@ -105,13 +106,13 @@ class HFImageDataModule(L.LightningDataModule):
 
     # ---- loaders
 
-    def train_dataloader(self) -> DataLoader[loaders.Batch]:
+    def train_dataloader(self) -> DataLoader[transforms.Batch]:
         """Load a new permutation every epoch, without its last, smaller batch: BatchNorm needs more than one image."""
         config, rows = self.config, self._counted("train")
         reader = RowReader.of(config, self.chosen, train=True)
         collate: Any = transforms.collate_planned if config.augment_on == "device" else default_collate
         if self.streams:
-            stream = TrainStream(rows, reader, self.seed, config.shuffle_buffer, config.batch_size)
+            stream = loaders.TrainStream(rows, reader, self.seed, config.shuffle_buffer, config.batch_size)
             return loaders.StreamLoader(
                 stream,
                 steps=config.steps_per_epoch or 1,
@@ -119,7 +120,7 @@ class HFImageDataModule(L.LightningDataModule):
                 collate_fn=collate,
                 **self._options(stream.shards),
             )
-        dataset = ImageDataset(rows, reader, training=True)
+        dataset = loaders.ImageDataset(rows, reader, training=True)
         sampler: Sampler[Any] = loaders.TrainSampler(rows, self.seed, config.repeats)
         if self._replay is not None:
             dataset, sampler = (
@@ -143,7 +144,7 @@ class HFImageDataModule(L.LightningDataModule):
         views.check_replay(self.config)
         self._replay = replay
 
-    def views_dataloader(self, replay: views.Replay, ranges: dict[int, range]) -> DataLoader[loaders.Batch]:
+    def views_dataloader(self, replay: views.Replay, ranges: dict[int, range]) -> DataLoader[transforms.Batch]:
         """Load the training images of these slots, in their order, shared out over processes by the ranges' numbers."""
         reader = RowReader.of(self.config, self.chosen, train=True)
         dataset = views.ReplayDataset(self._counted("train"), reader, replay)
@@ -151,30 +152,30 @@ class HFImageDataModule(L.LightningDataModule):
         sampler = views.RangeSampler(ranges, self.config.batch_size)
         return DataLoader(dataset, sampler=sampler, collate_fn=default_collate, **options)
 
-    def val_dataloader(self) -> DataLoader[loaders.Batch]:
+    def val_dataloader(self) -> DataLoader[transforms.Batch]:
         """Load the validation images in their order."""
         return self._eval_loader("validate")
 
-    def test_dataloader(self) -> DataLoader[loaders.Batch]:
+    def test_dataloader(self) -> DataLoader[transforms.Batch]:
         """Load the split `test`, or the validation images where there is none."""
         return self._eval_loader("test")
 
-    def predict_dataloader(self) -> DataLoader[loaders.Batch]:
+    def predict_dataloader(self) -> DataLoader[transforms.Batch]:
         """Load the split `test`, else `validation`, else the only one; labels are not needed."""
         return self._eval_loader("predict")
 
-    def _eval_loader(self, stage: str) -> DataLoader[loaders.Batch]:
+    def _eval_loader(self, stage: str) -> DataLoader[transforms.Batch]:
         if self.streams:
-            stream = EvalStream(self._counted(stage), RowReader.of(self.config, self.chosen, train=False))
+            stream = loaders.EvalStream(self._counted(stage), RowReader.of(self.config, self.chosen, train=False))
             return DataLoader(stream, **self._options(stream.shards))
         dataset = self.evaluated(stage)
         return DataLoader(dataset, sampler=loaders.EvalSampler(dataset.rows), **self._options())
 
-    def evaluated(self, stage: str = "validate") -> ImageDataset:
+    def evaluated(self, stage: str = "validate") -> loaders.ImageDataset:
         """Return a stage's images as they are evaluated, indexed by `Draw`; not of a stream."""
-        return ImageDataset(self._counted(stage), RowReader.of(self.config, self.chosen, train=False))
+        return loaders.ImageDataset(self._counted(stage), RowReader.of(self.config, self.chosen, train=False))
 
-    def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[loaders.Batch]:
+    def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[transforms.Batch]:
         """Yield batches of up to so many images, not augmented but normalized, on the CPU; the same in every process.
 
         They are evenly spaced, as data may be sorted by class; of a stream, they are the first.
@@ -219,7 +220,7 @@ class HFImageDataModule(L.LightningDataModule):
 
     # ---- batches
 
-    def on_before_batch_transfer(self, batch: loaders.Batch, dataloader_idx: int) -> loaders.Batch:
+    def on_before_batch_transfer(self, batch: transforms.Batch, dataloader_idx: int) -> transforms.Batch:
         """Count and name broken images."""
         stage = self.trainer.state.stage if self.trainer is not None else None
         name = "validate" if stage == "sanity_check" else getattr(stage, "value", "")
@@ -230,7 +231,7 @@ class HFImageDataModule(L.LightningDataModule):
             batch["key"] = keys if "mix" in batch else hash(tuple(keys))
         return batch
 
-    def on_after_batch_transfer(self, batch: loaders.Batch, dataloader_idx: int) -> loaders.Batch:
+    def on_after_batch_transfer(self, batch: transforms.Batch, dataloader_idx: int) -> transforms.Batch:
         """Finish the batch on the device."""
         precision: Any = nullcontext
         step: tuple[int, ...] = (run_seed(),)

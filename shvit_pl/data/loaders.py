@@ -1,20 +1,24 @@
-"""Samplers and loaders whose draws depend on seed, epoch and position alone, and that go on where the trainer stands.
+"""Samplers, datasets and loaders: draws depend on seed, epoch and position alone, and go on where the trainer stands.
 
 Neither workers, nor their number, nor a resume change what is drawn.
 """
 
 from collections.abc import Callable, Iterator, Sized
-from itertools import islice
+from itertools import count, islice
 from time import perf_counter
 from typing import Any, NamedTuple
 
+import torch
+from datasets import Dataset, IterableDataset
+from datasets.distributed import split_dataset_by_node
 from timm.data.distributed_sampler import RepeatAugSampler
 from torch import distributed
 from torch.utils.data import DataLoader, DistributedSampler
 
 from shvit_pl.compat import cores_of_process
+from shvit_pl.data.decoding import Item, RowReader
+from shvit_pl.data.transforms import Batch
 
-Batch = dict[str, Any]
 Progress = Callable[[], int]
 
 
@@ -81,6 +85,128 @@ class EvalSampler(DistributedSampler[Any]):
         """Yield the draws of this process."""
         for position in range(self.rank, self.total_size, self.num_replicas):
             yield Draw(position % self.rows, counted=position < self.rows)
+
+
+# ---- stored rows
+
+
+class ImageDataset(torch.utils.data.Dataset[Item]):
+    """Map-style rows, indexed by `Draw`.
+
+    In training, a broken image is replaced by the next whole one, for the batch to keep its size.
+    """
+
+    def __init__(self, rows: Dataset, reader: RowReader, training: bool = False) -> None:
+        self.rows = rows
+        self.reader = reader
+        self.training = training
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, draw: Draw) -> Item:
+        if not draw.counted:
+            return self.reader.placeholder()
+        item = self._read(draw.row, draw.key)
+        if not self.training:
+            return item
+        broken, index = item["broken"], draw.row
+        while item["broken"] and (index := (index + 1) % len(self.rows)) != draw.row:
+            item = self._read(index, draw.key)
+        return {**item, "broken": broken, "key": hash(draw.key)}
+
+    def _read(self, index: int, key: tuple[int, ...]) -> Item:
+        return self.reader.read(self.rows[index], f"row {index}", key)
+
+
+# ---- streams
+
+_MAX_IN_A_ROW = 100  # broken images: far more than a run bears
+
+
+def _worker() -> tuple[int, int]:
+    """Return the number of the loader's workers, and this one's number."""
+    info = torch.utils.data.get_worker_info()
+    return (info.num_workers, info.id) if info is not None else (1, 0)
+
+
+class _Stream(torch.utils.data.IterableDataset[Item]):
+    rows: IterableDataset
+
+    @property
+    def shards(self) -> int:
+        """Parts of the stream that workers of this process can read at the same time."""
+        return int(self.rows.num_shards)
+
+
+class TrainStream(_Stream):
+    """An endless, shuffled stream of training items, shared out over processes and workers.
+
+    Shards are shuffled, and rows within a `buffer`, anew in every pass. Where the shards do not divide by the
+    processes, each process reads all rows and keeps its share.
+    """
+
+    def __init__(self, rows: IterableDataset, reader: RowReader, seed: int, buffer: int, batch_size: int) -> None:
+        replicas, self.rank = process()
+        self.rows = split_dataset_by_node(rows.shuffle(seed=seed, buffer_size=buffer), self.rank, replicas)
+        self.reader = reader
+        self.seed = seed
+        self.batch_size = batch_size
+        self._done = 0
+
+    def begin_at(self, batches: int) -> None:
+        """Leave out batches that the run has had, as many per worker; their rows are read again, but not decoded."""
+        self._done = batches
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield items forever; a broken image is replaced by the next whole one."""
+        workers, worker = _worker()
+        start = self._done // workers * self.batch_size  # workers give batches in turns
+        broken: list[tuple[tuple[int, ...], Item]] = []
+        for position, row in islice(enumerate(self._passes()), start, None):
+            key = (self.seed, self.rank, worker, position)
+            item = self.reader.read(row, f"row {position} of worker {worker}", key)
+            if item["broken"] and len(broken) < _MAX_IN_A_ROW:
+                broken.append((key, item))
+                continue
+            for its_key, its_item in broken:
+                yield {**self.reader.read(row, "", its_key), "broken": its_item["broken"], "key": hash(its_key)}
+            broken.clear()
+            yield {**item, "key": hash(key)}
+
+    def _passes(self) -> Iterator[dict[str, Any]]:
+        """Yield rows forever; nothing if there are none."""
+        for number in count():
+            self.rows.set_epoch(number)
+            rows = iter(self.rows)
+            first = next(rows, None)
+            if first is None:
+                return
+            yield first
+            yield from rows
+
+
+class EvalStream(_Stream):
+    """A stream of evaluated items, each once over all processes, which get equally many.
+
+    Every process reads all rows, and decodes its share.
+    """
+
+    def __init__(self, rows: IterableDataset, reader: RowReader) -> None:
+        self.rows = rows
+        self.reader = reader
+        self.replicas, self.rank = process()
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items of this process and worker, and one to fill up where others have one more."""
+        _, worker = _worker()
+        position = -1
+        for position, row in enumerate(self.rows):
+            if position % self.replicas == self.rank:
+                yield self.reader.read(row, f"row {position} of worker {worker}")
+        rest = (position + 1) % self.replicas
+        if rest and self.rank >= rest:
+            yield self.reader.placeholder()
 
 
 # ---- loaders

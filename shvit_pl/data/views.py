@@ -14,9 +14,9 @@ from timm.data import Mixup
 from torch.utils.data import DistributedSampler
 
 from shvit_pl.data.config import DataConfig
-from shvit_pl.data.dataset import ImageDataset, Item, RowReader
-from shvit_pl.data.loaders import Draw, TrainSampler, process
-from shvit_pl.data.mixing import NOT_MIXED, draw_mix, encode_mix
+from shvit_pl.data.decoding import Item, RowReader
+from shvit_pl.data.loaders import Draw, ImageDataset, TrainSampler, process
+from shvit_pl.data.transforms import NOT_MIXED, draw_mix, encode_mix
 from shvit_pl.errors import UserError
 
 Columns = dict[str, NDArray[Any]]
@@ -169,8 +169,8 @@ class RangeSampler(DistributedSampler[list[int]]):
 class ReplayDataset(ImageDataset):
     """Rows indexed by slot, many at a time.
 
-    An item is that of a training image, with `slot`, `row`, `draw` (its key), `mix` (see `mixing`), and `teacher`: what
-    else the views keep of it.
+    An item is that of a training image, with `slot`, `row`, `draw` (its key), `mix` (see `transforms`), and `teacher`:
+    what else the views keep of it.
     """
 
     def __init__(self, rows: Dataset, reader: RowReader, replay: Replay) -> None:

@@ -23,7 +23,7 @@ from shvit_pl.compat import allocations, limited_recompiles
 from shvit_pl.deploy import formats, measuring, optimization, passes, timing
 from shvit_pl.deploy.options import PAPER_BATCH, BenchmarkOptions
 from shvit_pl.designs.cost import Cost, cost
-from shvit_pl.display.terminal import Bars
+from shvit_pl.display.terminal import announce, new_progress
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork
@@ -241,7 +241,8 @@ def measure(
         UserError: where no cell could be measured.
     """
     builder, measured = _Builder(opened, device, options.train), list[Measured]()
-    with _Steps(groups, options.rounds) as steps:
+    steps = _Steps(groups, options.rounds)
+    with steps.bars:
         for group in groups:
             try:
                 measured += _measure_group(group, builder, options, steps)
@@ -255,24 +256,24 @@ def measure(
     return measured, builder.skipped
 
 
-class _Steps(Bars):
+class _Steps:
     """A progress bar of everything that is built and measured."""
 
     def __init__(self, groups: Sequence[Group], rounds: int) -> None:
-        super().__init__(TextColumn("{task.fields[now]}"))
+        self.bars = new_progress(None, TextColumn("{task.fields[now]}"))
         self.total = sum(map(len, groups)) * (1 + rounds)
-        self._bar = self._bars.add_task("benchmark", total=self.total, now="")
+        self._bar = self.bars.add_task("benchmark", total=self.total, now="")
 
     def step(self, what: str, *_: int) -> None:
         """Advance by one step, in which something is built or measured."""
-        self._bars.update(self._bar, advance=1, now=what, total=self.total)
+        self.bars.update(self._bar, advance=1, now=what, total=self.total)
 
 
 def _measure_group(group: Group, builder: "_Builder", options: BenchmarkOptions, steps: _Steps) -> list[Measured]:
     built: dict[Cell, tuple[timing.Work, int | None]] = {}
     with limited_recompiles(len(group) + 8):  # else torch runs further networks eagerly, and only warns
         for cell in group:
-            steps.begins(f"building {cell}")
+            announce(steps.bars, f"building {cell}")
             steps.step(f"building {cell}")
             what = f"{cell.model}, {cell.image_size} px"  # a refusal of the network is printed once
             try:
@@ -283,7 +284,7 @@ def _measure_group(group: Group, builder: "_Builder", options: BenchmarkOptions,
                 if builder.device.type == "cuda":
                     torch.cuda.empty_cache()
                 if what not in builder.skipped:
-                    steps.say(f"skipped: {what}: {measuring.short_reason(error)}")
+                    steps.bars.console.print(f"skipped: {what}: {measuring.short_reason(error)}", markup=False)
                 builder.skipped[what] = measuring.short_reason(error)
         steps.total -= (len(group) - len(built)) * options.rounds
         if options.protocol == "interleaved":

@@ -15,7 +15,7 @@ from shvit_pl.deploy.benchmark import PEAK_OF, Group, Measured
 from shvit_pl.deploy.measuring import holds_results, machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.designs.published import IMAGENET_SIZE, TIMM_TOP1, paper_row
+from shvit_pl.designs.published import IMAGENET_SIZE, TIMM_TOP1, row_at
 from shvit_pl.display import plots, terminal
 from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError, one_line
@@ -249,11 +249,8 @@ def known_accuracy(opened: OpenedNetwork, pixels: int) -> Accuracy | None:
     if opened.origin == "timm":
         return _peers().get((opened.name.removeprefix(TIMM).split(".")[0], pixels))
     if opened.origin == "design":
-        design = {"design": vars(resolve_design(opened.name)), "teacher": None, "dataset": {"image_size": pixels}}
-        row = paper_row(design)
-        if row is None or row.image_size != pixels:
-            return None
-        return Accuracy(row.top1, IMAGENET, f"the paper, {row.source}")
+        row = row_at(resolve_design(opened.name), pixels)
+        return None if row is None else Accuracy(row.top1, IMAGENET, f"the paper, {row.source}")
     if pixels != opened.image_size:
         return None
     if opened.checkpoint is not None:

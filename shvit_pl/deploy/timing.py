@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import Tensor
 
 from shvit_pl.compat import observed_operators
 
@@ -166,10 +166,3 @@ def counted_bytes() -> Iterator[Callable[[], int]]:
 
     with torch.no_grad(), observed_operators(count):
         yield lambda: total
-
-
-def bytes_moved(model: nn.Module, images: Tensor) -> int:
-    """Return the bytes that a forward pass on images `(B, 3, S, S)` reads and writes, as `counted_bytes` counts."""
-    with counted_bytes() as moved:
-        model(images)
-    return moved()

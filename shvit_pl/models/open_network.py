@@ -30,6 +30,8 @@ from shvit_pl.models.weights import (
 from shvit_pl.runs.folder import CONFIG, FinishedRun
 
 _CLASSIFIERS = ("head", "fc", "classifier", "head.fc", "head.l")  # names in files, where timm's own isn't there
+_RESAMPLED = ("pos_embed", "relative_position_bias_table")  # by timm, where the images have another size
+_DROPPED = ("head.weight", "fc.weight", "classifier.weight")  # by timm, where the classes are others
 _SHVITS = {ENTRY_POINT: None, **{timm_name: NAMED[name] for name, timm_name in TIMM_NAMES.items()}}
 
 
@@ -81,6 +83,7 @@ def open_network(
     image_size: int | None = None,
     weights: str | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
+    resample: bool = False,
 ) -> OpenedNetwork:
     """Open a network by name.
 
@@ -90,8 +93,9 @@ def open_network(
             it has them).
         pretrained: Load timm's weights of its own model.
         image_size: Side in pixels that a model of timm is built for, where it must know that (a ViT).
-        weights: File of weights for a model of timm, which resamples them to the network's size.
+        weights: File of weights for a model of timm.
         model_kwargs: Changes of a model of timm, such as `num_heads`.
+        resample: Let timm resample those weights where they are for images of another size.
 
     Raises:
         UserError: for a name of nothing, and for weights that can't be had.
@@ -99,7 +103,7 @@ def open_network(
     source = find_network(name) if isinstance(name, str) else name
     if source.kind == "timm":
         size = {} if image_size is None else {"img_size": image_size}
-        return _open_timm(source, averaged, pretrained, weights, {**size, **(model_kwargs or {})})
+        return _open_timm(source, averaged, pretrained, weights, {**size, **(model_kwargs or {})}, resample)
     if weights is not None:
         raise UserError(
             f"weights {weights!r}: it belongs to a model of timm, and {source.name!r} comes with its weights. Give a "
@@ -283,11 +287,12 @@ def _open_timm(
     pretrained: bool,
     weights: str | None,
     changes: Mapping[str, Any],
+    resample: bool,
 ) -> OpenedNetwork:
     name = source.name
     if weights is not None:
         name = f"{name} ({Path(weights).name})"
-        model = _create_with_weights(source, weights, averaged, changes)
+        model = _create_with_weights(source, weights, averaged, changes, resample)
     else:
         repo = source.place
         if pretrained:
@@ -312,7 +317,9 @@ def _create(source: NetworkName, model_name: str, repo: str, pretrained: bool = 
         raise UserError(f"{source.name!r}: {problem}. Give another network.") from error
 
 
-def _create_with_weights(source: NetworkName, weights: str, averaged: bool | None, changes: Mapping[str, Any]) -> Any:
+def _create_with_weights(
+    source: NetworkName, weights: str, averaged: bool | None, changes: Mapping[str, Any], resample: bool
+) -> Any:
     file = weights_file(weights)
     with error_prefix("weights "):
         state = read_tensors(weights, file, averaged)
@@ -325,7 +332,18 @@ def _create_with_weights(source: NetworkName, weights: str, averaged: bool | Non
             "of the network that they are of."
         ) from error
     model.pretrained_cfg.pop("state_dict")
+    for key, here in model.state_dict().items():
+        there = state.get(key, here)
+        if there.shape != here.shape and key.endswith(_DROPPED if resample else _DROPPED + _RESAMPLED):
+            raise UserError(
+                f"weights {weights!r}: {key} is {_shape(there)} in the file and {_shape(here)} in {source.place!r}. "
+                "Give the image size and the classes that they are for, or the name of the network that they are of."
+            )
     return model
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))
 
 
 def weights_file(weights: str) -> Path:

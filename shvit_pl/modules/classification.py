@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from shvit_pl.data import dataset, loaders, mixing
 from shvit_pl.data.datamodule import HFImageDataModule
+from shvit_pl.data.decoding import IGNORED
+from shvit_pl.data.transforms import Batch, MixupOfEach
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models import SHViT, build_network, load_weights
@@ -184,7 +185,7 @@ class ClassificationModule(base.TrainedModule):
                 "another classifier with shvit-pl fit."
             )
 
-    def on_after_batch_transfer(self, batch: loaders.Batch, dataloader_idx: int) -> loaders.Batch:
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Mix the training batches of loaders that aren't our data module's, which does it itself."""
         if self.mixup is None or not self.trainer.training:
             return batch
@@ -192,7 +193,7 @@ class ClassificationModule(base.TrainedModule):
             images, targets = self.mixup(batch["image"], batch["label"])
         return {**batch, "image": images, "target": targets}
 
-    def training_step(self, batch: loaders.Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss; each classifier of a dual head learns from the labels."""
         images, targets = batch["image"], batch.get("target", batch["label"])
         logits = self(images)  # (B, classes), or a pair of them
@@ -206,15 +207,15 @@ class ClassificationModule(base.TrainedModule):
         names = ["val/acc1", "val/loss"] + (["val/acc5"] if len(self.class_names or ()) > _TOP_5_ABOVE else [])
         return names + ([f"{name}{EMA}" for name in names] if self.config.ema.decay > 0 else [])
 
-    def validation_step(self, batch: loaders.Batch, batch_idx: int) -> Tensor:
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Update the metrics under `val/`; returns the logits for callbacks."""
         return self._evaluate(batch, "val")
 
-    def test_step(self, batch: loaders.Batch, batch_idx: int) -> Tensor:
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Update the metrics under `test/`; returns the logits for callbacks."""
         return self._evaluate(batch, "test")
 
-    def _evaluate(self, batch: loaders.Batch, stage: str) -> Tensor:
+    def _evaluate(self, batch: Batch, stage: str) -> Tensor:
         logits = self(batch["image"])
         self._measure(stage, logits, batch["label"])
         if self.ema is not None:
@@ -227,7 +228,7 @@ class ClassificationModule(base.TrainedModule):
         update(metrics, logits, labels)
         self.log_dict(dict(metrics.items()), batch_size=len(labels))
 
-    def predict_step(self, batch: loaders.Batch, batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
         averaged = self.config.use_ema
         if averaged and self.ema is None:
@@ -241,7 +242,7 @@ def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup
     """Make the mixing of images `(B, 3, S, S)`, in place, and of labels `(B,)` to targets `(B, classes)`."""
     if not config.active:
         return None
-    mixup = Mixup if config.mode == "batch" else mixing.MixupOfEach
+    mixup = Mixup if config.mode == "batch" else MixupOfEach
     return mixup(
         mixup_alpha=config.mixup,
         cutmix_alpha=config.cutmix,
@@ -261,7 +262,7 @@ def check_number_of_classes(flag: str, class_names: Sequence[str]) -> None:
 
 def make_metrics(classes: int, averaged: bool) -> nn.ModuleDict:
     """Make `loss`, `acc1` and (above five classes) `acc5` for `val` and `test`; with `averaged` for both weights."""
-    options: dict[str, Any] = {"average": "micro", "ignore_index": dataset.IGNORED, "validate_args": False}
+    options: dict[str, Any] = {"average": "micro", "ignore_index": IGNORED, "validate_args": False}
     metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, **options), "loss": MeanMetric()}
     if classes > _TOP_5_ABOVE:
         metrics["acc5"] = MulticlassAccuracy(classes, top_k=5, **options)
@@ -280,7 +281,7 @@ def update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
     """Count a batch: logits `(B, classes)`, labels `(B,)`, where `IGNORED` does not count."""
     for name, metric in metrics.items(keep_base=True):
         if name == "loss":
-            losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=dataset.IGNORED)
-            metric.update(losses, weight=labels != dataset.IGNORED)
+            losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=IGNORED)
+            metric.update(losses, weight=labels != IGNORED)
         else:
             metric.update(logits, labels)

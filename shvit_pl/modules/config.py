@@ -6,7 +6,7 @@ from math import inf, isfinite
 from typing import Any, Literal, Self
 
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, refuse
+from shvit_pl.errors import UserError, out_of_range, refuse
 from shvit_pl.teachers.config import DistillConfig
 
 Interval = Literal["step", "epoch"]
@@ -78,9 +78,7 @@ class MixConfig:
             ("prob", 0 <= self.prob <= 1, "from 0 to 1"),
             ("switch_prob", 0 <= self.switch_prob <= 1, "from 0 to 1"),
         )
-        refuse(
-            f"model.mix.{flag} {getattr(self, flag)}: allowed is {allowed}." for flag, ok, allowed in ranges if not ok
-        )
+        refuse(out_of_range("model.mix", self, ranges))
 
     @property
     def active(self) -> bool:
@@ -111,9 +109,7 @@ class EmaConfig:
             ("decay", 0 <= self.decay < 1, "0 (no average) to below 1, such as 0.9999"),
             ("warmup_power", 0 <= self.warmup_power <= 1, "from 0 (no warm-up) to 1"),
         )
-        refuse(
-            f"model.ema.{flag} {getattr(self, flag)}: allowed is {allowed}." for flag, ok, allowed in ranges if not ok
-        )
+        refuse(out_of_range("model.ema", self, ranges))
 
 
 @dataclass(frozen=True)

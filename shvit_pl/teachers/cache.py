@@ -22,10 +22,10 @@ from timm.data import Mixup
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from shvit_pl.data import loaders, mixing
+from shvit_pl.data import transforms
 from shvit_pl.data.config import ROW_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.data.rows import ChosenRows, class_indices
+from shvit_pl.data.splits import ChosenRows, class_indices
 from shvit_pl.data.views import Columns, Views, check_stored, place_of, slots_of_view
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
@@ -125,11 +125,8 @@ def _changed(there: dict[str, Any], here: dict[str, Any]) -> dict[str, str]:
 def plan(config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], data: HFImageDataModule) -> Manifest:
     """Return the manifest of the cache that these settings need; raises `UserError` for a stream.
 
-    Args:
-        config: Views, logits and temperature.
-        teacher: The teacher's identity (weights, input size, class map, precision, ...), as JSON.
-        mix: The settings of Mixup and CutMix.
-        data: After `setup("fit")`.
+    `teacher` is its identity as JSON (weights, input size, class map, ...), `mix` the settings of Mixup and CutMix, and
+    `data` has been set up to fit.
     """
     check_stored(data.config)
     rows, classes = len(data.chosen.by_stage["train"]), len(data.class_names or ())
@@ -365,26 +362,26 @@ class TeacherCacher(L.LightningModule):
         self.views = Views(len(rows), config.repeats, config.side, mixup, manifest.views)
         self._parts: list[Columns] = []  # answers of the shard that is being filled
 
-    def predict_dataloader(self) -> DataLoader[loaders.Batch]:
+    def predict_dataloader(self) -> DataLoader[transforms.Batch]:
         """Load the slots of the missing shards, in their order."""
         datasets.disable_progress_bars()  # one for every shard, across Lightning's
         self.data.trainer = self.trainer  # it chooses workers by the device
         shards = {shard.number: shard.slots for shard in missing(self.folder, self.manifest)}
         return self.data.views_dataloader(self.views, shards)
 
-    def on_before_batch_transfer(self, batch: loaders.Batch, dataloader_idx: int) -> loaders.Batch:
+    def on_before_batch_transfer(self, batch: transforms.Batch, dataloader_idx: int) -> transforms.Batch:
         """Count broken images, and go on as in training."""
         self.data.broken["train"].count(batch["broken"])
         return self.data.on_before_batch_transfer(batch, dataloader_idx)
 
-    def on_after_batch_transfer(self, batch: loaders.Batch, dataloader_idx: int) -> loaders.Batch:
+    def on_after_batch_transfer(self, batch: transforms.Batch, dataloader_idx: int) -> transforms.Batch:
         """Prepare images as in training."""
         return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
-    def predict_step(self, batch: loaders.Batch, batch_idx: int) -> int:
+    def predict_step(self, batch: transforms.Batch, batch_idx: int) -> int:
         """Ask the teacher, and write a shard with its last batch; returns the number of answers."""
         logits = self.answer(batch["image"])
-        lam, box = mixing.decode_mix(batch["mix"].cpu().numpy())  # (B,), and (B, 4) of CutMix's rectangle
+        lam, box = transforms.decode_mix(batch["mix"].cpu().numpy())  # (B,), and (B, 4) of CutMix's rectangle
         columns = {"row": batch["row"].cpu().numpy(), "key": batch["draw"].cpu().numpy(), "lam": lam, "box": box}
         columns |= pack(logits, self.manifest.top_k, self.manifest.tau)
         self._parts.append(columns)

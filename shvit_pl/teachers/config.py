@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from shvit_pl.errors import UserError
+from shvit_pl.errors import out_of_range, refuse
 
 Objective = Literal["hard", "soft", "soft_batchmean", "feature"]
 Heads = Literal["dual", "single"]
@@ -49,7 +49,7 @@ class DistillConfig:
     """Logits of an answer in the cache; the rest of the probability is spread over the other classes."""
 
     def __post_init__(self) -> None:
-        for flag, ok, allowed in (
+        ranges = (
             ("teacher", self.teacher != "", "a timm model, a checkpoint, a run folder or a Hub repo"),
             ("alpha", 0 <= self.alpha <= 1, "from 0 (labels alone) to 1 (the teacher alone)"),
             ("tau", 0.01 <= self.tau <= 1000, "from 0.01 to 1000; the paper's is 1"),
@@ -57,25 +57,25 @@ class DistillConfig:
             ("cache", self.cache != "", "a folder"),
             ("views", 1 <= self.views <= 1000, "1 to 1000"),
             ("top_k", self.top_k >= 1, "1 or more"),
-        ):
-            if not ok:
-                raise UserError(f"model.distill.{flag} {getattr(self, flag)!r}: allowed is {allowed}.")
+        )
+        mistakes = list(out_of_range("model.distill", self, ranges))
         changed = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
         if self.teacher is None and changed:
-            raise UserError(
+            mistakes.append(
                 f"model.distill.{changed[0]} {getattr(self, changed[0])!r}: there is no teacher. Name one with "
                 "--model.distill.teacher, or leave this out."
             )
         if self.objective == "feature" and self.heads == "dual":
-            raise UserError(
-                "model.distill.heads dual: features are taught before the classifiers. Leave it out, or set "
+            mistakes.append(
+                "model.distill.heads dual: the objective feature trains no second classifier. Leave it out, or set "
                 "--model.distill.objective soft."
             )
         if self.cache is not None and self.objective == "feature":
-            raise UserError(
+            mistakes.append(
                 f"model.distill.cache {self.cache!r}: it holds logits, and the objective is feature. Leave the cache "
                 "out, or set --model.distill.objective soft."
             )
+        refuse(mistakes)
 
     @property
     def source(self) -> str:

@@ -45,7 +45,9 @@ class Teacher:
     ) -> None:
         class_map = None if config.class_map is None else read_class_map(config.class_map)
         with _flags_in_errors(config):
-            network = open_network.open_network(_find(config), config.use_ema, pretrained=True, weights=config.weights)
+            network = open_network.open_network(
+                _find(config), config.use_ema, pretrained=True, weights=config.weights, resample=True
+            )
         self.source, self.size = config.source, config.teacher_size or network.image_size
         self.device, self.precision = torch.device("cpu"), "fp32"
         self._config, self._network = config, network.model.requires_grad_(False)

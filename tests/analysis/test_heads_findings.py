@@ -1,6 +1,5 @@
 """The paper's scores, which head is called important, and the paper's numbers beside the networks that they are of."""
 
-import json
 from statistics import mean
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from shvit_pl.analysis.command import HeadsOptions
-from shvit_pl.analysis.heads_findings import LayerResult, differences_from_paper, paper_heads
+from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores, paper_heads
 from shvit_pl.analysis.heads_report import study
 from shvit_pl.analysis.heads_subject import Reference, Subject, open_subject
 from shvit_pl.models.open_network import OpenedNetwork
@@ -75,7 +74,7 @@ def subject(name=DEIT, fresh=False, images=IMAGENET, pixels=224, labels="dataset
     ],
 )
 def test_each_difference_from_the_paper_is_named(changes, scored, expected):
-    assert differences_from_paper(subject(**changes), scored) == expected
+    assert Findings(subject(**changes), None, Scores(images=scored)).differences == expected
 
 
 def deit(heads, **options):
@@ -127,6 +126,7 @@ def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_sa
         similarity = float(row["similarity_pct"]) - float(row["paper_similarity_pct"])
         assert float(row["similarity_pct_less_paper"]) == pytest.approx(similarity)
         assert row["paper_without_one_change"] != ""
+        assert "printed" in row["paper_confidence"]
         assert row["without_one_change_less_paper"] == row["one_alone_change_less_paper"] == ""  # of agreement
     differs = "; ".join(facts("heads/summary.json")["paper"]["not_the_same_study"])
     printed = " ".join(capsys.readouterr().out.split())
@@ -137,9 +137,8 @@ def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_sa
 
 @pytest.mark.usefixtures("no_figures")
 def test_weights_of_ones_own_are_measured_by_the_labels():
-    changes = {"num_heads": 6, "num_classes": 10}
-    torch.save(timm.create_model("deit_tiny_patch16_224", img_size=32, **changes).state_dict(), "own.pth")
-    flags = ["--checkpoint=own.pth", f"--model_kwargs={json.dumps(changes)}", "--image_size=32", "--labels=dataset"]
+    torch.save(timm.create_model("deit_tiny_patch16_224", img_size=32, num_classes=10).state_dict(), "own.pth")
+    flags = ["--checkpoint=own.pth", "--model_kwargs={num_classes: 10}", "--image_size=32", "--labels=dataset"]
     assert heads(DEIT, "--data=digits", "--images=2", "--ablation_images=2", *flags) == 0
     layers = rows("heads/layers.csv")
     assert {row["score"] for row in layers} == {"top-1"}
@@ -148,12 +147,3 @@ def test_weights_of_ones_own_are_measured_by_the_labels():
             assert float(row[f"{name}_less_paper"]) == pytest.approx(float(row[name]) - float(row[f"paper_{name}"]))
     assert "the weights are not those of the authors" in facts("heads/summary.json")["paper"]["not_the_same_study"]
     assert heads("timm:vit_small_patch16_224", "--data=digits", flags[0]) == 2  # of another network
-
-
-@pytest.mark.slow
-def test_swin_at_its_own_size_stands_beside_the_paper():
-    assert heads("timm:swin_tiny_patch4_window7_224", "--data=digits", "--images=2", "--ablation_images=1") == 0
-    layers = rows("heads/layers.csv")
-    assert [int(row["heads"]) for row in layers] == [3, 3, 6, 6, *[12] * 6, 24, 24]
-    assert all("digitized" in row["paper_confidence"] for row in layers)
-    assert len(rows("heads/heads.csv")) == 138

@@ -64,7 +64,7 @@ def test_layers_have_the_scores_of_their_best_heads_and_the_summary_has_the_sett
     assert summary["command"][:3] == ["shvit-pl", "analyze", "heads"]
     assert (settings["network"], settings["weights"], settings["data"]) == (str(multi_head_run), "trained", "digits")
     assert (settings["images"], settings["ablation_images"], settings["labels"]) == (6, 90, "dataset")
-    assert settings["torch"] == torch.__version__
+    assert summary["environment"]["torch"] == torch.__version__
     assert (summary["score"]["name"], summary["paper"]) == ("top-1", None)
     assert len(summary["layers"]) == len(layers) == 4
 
@@ -79,10 +79,10 @@ def test_all_files_are_there_and_figures_are_pictures_on_white(studied):
         assert min(pixels.shape[:2]) > 300
 
 
-def test_it_prints_what_it_measures_and_what_it_found_and_replaces_earlier_results(multi_head_run, capsys):
-    assert heads(multi_head_run) == 0
-    before = rows("heads/layers.csv")
-    capsys.readouterr()
+def test_it_prints_what_it_measures_and_found_and_replaces_earlier_results(studied, multi_head_run, capsys):
+    Path("heads/figures").mkdir(parents=True)
+    for name in ("layers.csv", "figures/of_another_study.png"):
+        Path("heads", name).write_text("earlier")
     assert heads(multi_head_run, "--image=5", "--vectorize=query") == 0
     printed = capsys.readouterr().out
     for text in (
@@ -95,7 +95,8 @@ def test_it_prints_what_it_measures_and_what_it_found_and_replaces_earlier_resul
         "written: heads",
     ):
         assert text in printed
-    assert rows("heads/layers.csv")[0]["similarity_pct"] != before[0]["similarity_pct"]
+    assert files("heads") == files(studied)
+    assert rows("heads/layers.csv")[0]["similarity_pct"] != rows(studied / "layers.csv")[0]["similarity_pct"]
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -122,24 +123,25 @@ def test_a_design_with_single_heads_has_maps_and_no_similarity():
 
 
 @pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize("stopped_at", [0, 1])
-def test_a_study_that_is_stopped_leaves_earlier_results_as_they_were(stopped_at, monkeypatch, capsys):
-    """While maps are compared, and while heads are left out; a folder with files of others is refused."""
-    assert heads(*VIT, "--data=digits") == 0
+def test_a_study_that_is_stopped_leaves_earlier_results_and_the_files_of_others_are_kept(monkeypatch, capsys):
+    """Stopped while maps are compared, and while heads are left out."""
+    study = [*VIT, "--data=digits"]
+    assert heads(*study) == 0
     before = {name: Path("heads", name).read_bytes() for name in files("heads")}
-    load, calls = RealImages.batches, []
+    load = RealImages.batches
+    for stopped_at in (0, 1):
+        calls = []
 
-    def stop(self, *args):
-        calls.append(1)
-        if len(calls) > stopped_at:
-            raise KeyboardInterrupt
-        return load(self, *args)
+        def stop(self, *args, calls=calls, stopped_at=stopped_at):
+            calls.append(1)
+            if len(calls) > stopped_at:
+                raise KeyboardInterrupt
+            return load(self, *args)
 
-    monkeypatch.setattr(RealImages, "batches", stop)
-    assert heads(*VIT, "--data=digits", "--query=0,0") == 130
-    assert before == {name: Path("heads", name).read_bytes() for name in files("heads")}
-    path = Path("heads", ["mine.txt", "figures/mine.txt"][stopped_at])
-    path.write_text("mine")
-    assert heads(*VIT) == 2
+        monkeypatch.setattr(RealImages, "batches", stop)
+        assert heads(*study, "--query=0,0") == 130
+        assert before == {name: Path("heads", name).read_bytes() for name in files("heads")}
+    Path("heads/figures/mine.txt").write_text("mine")
+    assert heads(*study) == 2
     assert "--output 'heads': it holds other files; give a new folder." in capsys.readouterr().err
-    assert path.read_text() == "mine"
+    assert Path("heads/figures/mine.txt").read_text() == "mine"

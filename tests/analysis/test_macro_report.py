@@ -2,69 +2,50 @@
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 
-from shvit_pl.analysis import macro, macro_report
-from shvit_pl.analysis.macro import Load, MeasuredDesign, MeasuredPart, Peaks
+from shvit_pl.analysis import macro_report, macro_roofline
 from shvit_pl.analysis.macro_report import ratio, sentences
+from shvit_pl.analysis.macro_roofline import Load, MeasuredDesign, MeasuredPart, Peaks
 from shvit_pl.cli import main
 from shvit_pl.deploy.timing import Rate, images_per_second
 from shvit_pl.designs.cost import cost, cost_parts
 from shvit_pl.designs.design import NAMED
-from tests.analysis.studies import colors, facts, rows
+from tests.analysis.studies import colors, facts, files, rows
 
-SMALL = ["--device=cpu", "--batch_size=1", "--image_size=64", "--repeats=5"]
 PEAKS = Peaks(flops=1e12, bytes=1e11)  # ridge 10
 
 
-@pytest.fixture
-def _briefly(monkeypatch):
-    """Measure briefly, and no peaks."""
-    monkeypatch.setattr(macro, "images_per_second", partial(images_per_second, rounds=3, seconds=0.01))
+def test_a_run_and_a_design_side_by_side_add_up_and_lie_below_the_ridge_as_the_peaks_say(
+    short_run, monkeypatch, capsys
+):
+    """Measured briefly; the peaks: tests/deploy/test_timing.py."""
+    monkeypatch.setattr(macro_roofline, "images_per_second", partial(images_per_second, rounds=3, seconds=0.01))
     monkeypatch.setattr(macro_report, "peaks", lambda device, dtype: (1e11, 1e10))
-
-
-@pytest.mark.parametrize("has_true_peaks", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_two_designs_side_by_side_add_up(has_true_peaks, request, capsys):
-    if not has_true_peaks:
-        request.getfixturevalue("_briefly")
-    assert main(["analyze", "macro", *SMALL]) == 0
+    run = str(short_run)
+    assert main(["analyze", "macro", run, "tiny", "--device=cpu", "--batch_size=1", "--repeats=5"]) == 0
     printed, found = capsys.readouterr().out, facts("macro/macro.json")
-    for name in ("macro_a", "macro_b"):
+    for name, classes, pixels in ((run, 10, 64), ("tiny", 1000, 128)):  # each at its own size
         own = [row for row in rows("macro/macro.csv") if row["design"] == name]
-        assert sum(int(row["macs"]) for row in own) == cost(NAMED[name], 1000, 64).macs
+        assert sum(int(row["macs"]) for row in own) == cost(NAMED["tiny"], classes, pixels).macs
         for column in ("macs_percent", "time_percent"):
             assert sum(float(row[column]) for row in own) == pytest.approx(100, abs=0.05)
-        whole = found["designs"][name]
-        milliseconds = 1000 / whole["images_per_second"]
+        design = found["designs"][name]
+        milliseconds = 1000 / design["images_per_second"]
         assert sum(float(row["milliseconds"]) for row in own) == pytest.approx(milliseconds, rel=1e-3)
-        assert whole["whole"]["milliseconds"] == pytest.approx(milliseconds)
-        assert sum(stage["bytes"] for stage in whole["stages"].values()) == sum(int(row["bytes"]) for row in own)
-    assert {file.name for file in Path("macro").iterdir()} == {"macro.csv", "macro.json", "macro.png"}
+        assert design["whole"]["milliseconds"] == pytest.approx(milliseconds)
+        assert sum(stage["bytes"] for stage in design["stages"].values()) == sum(int(row["bytes"]) for row in own)
+        for stage in design["stages"].values():
+            assert stage["below_the_ridge"] == (stage["flop"] / stage["bytes"] < 10)
+            assert stage["gflop_per_second"] == pytest.approx(stage["flop"] / stage["milliseconds"] / 1e6)
+    assert files("macro") == ["macro.csv", "macro.json", "macro.png"]
     assert colors("macro/macro.png") >= 6
-    for sentence in found["findings"]:
-        assert sentence in printed
-    assert "ridge at" in printed
-    peaks = found["peaks"]
-    assert peaks["ridge"] == pytest.approx(peaks["flop_per_second"] / peaks["bytes_per_second"])
-
-
-@pytest.mark.usefixtures("_briefly")
-def test_stages_are_below_the_ridge_as_the_peaks_say_and_a_run_is_taken_at_its_own_size(multi_head_run):
-    run = str(multi_head_run)
-    assert main(["analyze", "macro", run, "--threads=2", "--device=cpu", "--batch_size=1", "--repeats=5"]) == 0
-    found = facts("macro/macro.json")
+    assert all(text in printed for text in [*found["findings"], "ridge at 10.0"])
     assert found["peaks"] == {"flop_per_second": 1e11, "bytes_per_second": 1e10, "ridge": 10}
-    for stage in found["designs"][run]["stages"].values():
-        assert stage["below_the_ridge"] == (stage["flop"] / stage["bytes"] < 10)
-        assert stage["gflop_per_second"] == pytest.approx(stage["flop"] / stage["milliseconds"] / 1e6)
     under = found["conditions"]
-    assert (under["threads"], under["image_size"], under["batch_size"]) == (2, {run: 64}, 1)
-    assert under["torch"] == torch.__version__
-    assert torch.get_num_threads() == 1  # as before
+    assert (under["image_size"], under["batch_size"]) == ({run: 64, "tiny": 128}, 1)
 
 
 @pytest.mark.gpu

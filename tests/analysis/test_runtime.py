@@ -9,22 +9,10 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from shvit_pl.analysis import runtime
 from shvit_pl.analysis.attention_layers import unfused
 from shvit_pl.analysis.command import RuntimeOptions
-from shvit_pl.analysis.runtime import (
-    KINDS,
-    MARK,
-    OPERATORS,
-    AttentionPart,
-    attention_parts,
-    kind_of,
-    marked,
-    measure,
-    operator_times,
-    part_words,
-    scaled,
-    summed_up,
-)
+from shvit_pl.analysis.runtime import KINDS, AttentionPart, attention_parts, marked, measure
 from shvit_pl.analysis.study import make_ready, measured_device
 from shvit_pl.models import create_model
 from shvit_pl.models.open_network import open_network
@@ -62,10 +50,10 @@ CHAINS = [
 
 
 def test_an_operator_has_the_kind_of_the_first_known_name_and_none_is_of_two_kinds():
-    assert [(chain, kind_of(chain)) for chain, _ in CHAINS] == CHAINS
-    names = Counter(name for names in OPERATORS.values() for name in names.split())
+    assert [(chain, runtime.kind_of(chain)) for chain, _ in CHAINS] == CHAINS
+    names = Counter(name for names in runtime.OPERATORS.values() for name in names.split())
     assert [name for name, number in names.items() if number > 1] == []
-    assert set(OPERATORS) == set(KINDS) - {"other"}
+    assert set(runtime.OPERATORS) == set(KINDS) - {"other"}
     assert sum(hasattr(torch.ops.aten, name) for name in names) > 0.8 * len(names)
 
 
@@ -78,20 +66,16 @@ NETWORKS = [
     ("maxvit_pico_rw_256", {"img_size": 64}, "22 x PartitionAttentionCl up to its FFN"),
     ("resnet18", {}, ""),
     ("resnest14d", {}, ""),  # its split attention has no queries
-]
-
-
-OURS = [
     ("tiny", {}, "4 x SelfAttention with its residual"),
     ("tiny", {"single_head": "bottleneck"}, "4 x BottleneckAttention with its residual"),
     ("tiny", {"mixers": ("conv",) * 3}, ""),
 ]
 
 
-@pytest.mark.parametrize(("name", "changes", "words"), [*NETWORKS, *OURS], ids=str)
+@pytest.mark.parametrize(("name", "changes", "words"), NETWORKS, ids=str)
 def test_the_attention_of_timms_networks_and_ours_is_found(name, changes, words):
     create = create_model if name == "tiny" else timm.create_model
-    assert part_words(attention_parts(create(name, **changes))) == words
+    assert runtime.part_words(attention_parts(create(name, **changes))) == words
 
 
 @pytest.mark.parametrize(("name", "changes", "_"), NETWORKS[:3], ids=str)
@@ -119,7 +103,7 @@ def operators(model):
     """How often each operator was called between the marks."""
     with marked(attention_parts(model)), profile() as profiler:
         model(torch.zeros(1, 3, 64, 64))
-    return Counter(event.name for event in profiler.events() if MARK in callers(event))
+    return Counter(event.name for event in profiler.events() if runtime.MARK in callers(event))
 
 
 def callers(event):
@@ -131,7 +115,7 @@ def test_shares_have_a_sum_of_a_hundred_and_nothing_is_dropped():
     first = {("aten::mm", "matrix product"): 50, ("aten::add", "elementwise"): 30, ("?", "other"): 20}
     second = {("aten::mm", "matrix product"): 80, ("aten::add", "elementwise"): 20}
     third = {("aten::mm", "matrix product"): 60, ("aten::add", "elementwise"): 30, ("?", "other"): 10}
-    shares = summed_up([first, second, third], "all")
+    shares = runtime.summed_up([first, second, third], "all")
     assert shares.percent["matrix product"] == pytest.approx(60)
     assert shares.percent["other"] == pytest.approx(10)
     assert sum(shares.percent[kind] for kind in KINDS) == pytest.approx(100)
@@ -143,7 +127,7 @@ def test_shares_have_a_sum_of_a_hundred_and_nothing_is_dropped():
 
 
 def test_the_median_of_all_but_products_stays():
-    percent = scaled(np.array([60, 20, 0, 10, 0, 0]))
+    percent = runtime.scaled(np.array([60, 20, 0, 10, 0, 0]))
     assert percent[0] == 60
     assert percent[1] == pytest.approx(2 * percent[3])
     assert sum(percent) == pytest.approx(100)
@@ -169,9 +153,9 @@ def test_hardly_anything_is_of_no_known_kind(name, scope):
 
 
 def test_the_time_is_that_of_the_operators_between_the_marks(deit):
-    assert operator_times(deit) == {}
+    assert runtime.operator_times(deit) == {}
     with marked([AttentionPart(deit.model.blocks[0].attn.proj)]):
-        times = operator_times(deit)
+        times = runtime.operator_times(deit)
     assert {("aten::linear", "matrix product"), ("aten::addmm", "matrix product")} <= set(times)
     assert not any("softmax" in name for name, _ in times)
     assert all(time > 0 for time in times.values())

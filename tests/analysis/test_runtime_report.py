@@ -1,23 +1,24 @@
 """What `analyze runtime` prints and leaves behind, and which bar of the paper's Fig. 7 stands beside which network."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from shvit_pl.analysis.runtime_report import paper_bar, paper_bars
 from shvit_pl.cli import main
 from shvit_pl.models.open_network import open_network
-from tests.analysis.studies import colors, facts, rows
+from tests.analysis.studies import colors, facts, files, rows
 
-OWN_SIZE = ["--device=cpu", "--batch_size=1", "--repeats=5"]
-SMALL = [*OWN_SIZE, "--image_size=64"]
+DEIT = "timm:deit_tiny_patch16_224"
 
 
-def test_shares_add_up_and_stand_beside_the_papers(capsys):
-    networks = ["timm:deit_tiny_patch16_224", "tiny"]
-    assert main(["analyze", "runtime", *networks, *OWN_SIZE]) == 0
-    for name in networks:
+def study(*flags):
+    assert main(["analyze", "runtime", *flags, "--device=cpu", "--batch_size=1", "--repeats=5"]) == 0
+    return facts("runtime/runtime.json")
+
+
+def test_shares_stand_beside_the_papers_with_conditions_and_operators_and_replace_earlier_ones(capsys):
+    study(DEIT, "tiny")
+    for name in (DEIT, "tiny"):
         own = {row["kind"]: row for row in rows("runtime/runtime.csv") if row["network"] == name}
         percent = {kind: float(row["percent"]) for kind, row in own.items()}
         bound = percent.pop("memory-bound")
@@ -28,51 +29,33 @@ def test_shares_add_up_and_stand_beside_the_papers(capsys):
         else:
             difference = percent["reshape"] - float(own["reshape"]["paper_percent"])
             assert float(own["reshape"]["difference"]) == pytest.approx(difference, abs=0.002)
-    assert {file.name for file in Path("runtime").iterdir()} == {"runtime.csv", "runtime.json", "runtime.png"}
     assert colors("runtime/runtime.png") >= 6
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("paper: MHSA, DeiT-T", "difference", "fused attention is switched off"))
     assert "the attention part of the blocks" in printed
-
-
-def test_conditions_and_operators_are_written_earlier_results_replaced_and_other_files_kept(
-    tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    out = tmp_path / "out"
-    assert main(["analyze", "runtime", "tiny", "--output=~/out", *SMALL]) == 0
-    flags = ["--output=out", "--scope=network", "--threads=2", "--dtype=bf16", *SMALL]
-    assert main(["analyze", "runtime", "tiny", *flags]) == 0
-    found = facts(out / "runtime.json")
+    found = study("tiny", "--image_size=64", "--scope=network", "--threads=2", "--dtype=bf16")
     under, network = found["conditions"], found["networks"]["tiny"]
     assert (under["scope"], under["threads"], under["dtype"]) == ("network", 2, "bf16")
     assert (under["batch_size"], under["image_size"], under["repeats"]) == (1, {"tiny": 64}, 5)
     assert (under["device_type"], under["torch"]) == ("cpu", torch.__version__)
     assert network["measured"] == "the whole network"
     assert sum(operator["percent"] for operator in network["operators"]) == pytest.approx(100)
-    assert [str(row["percent"]) for row in found["rows"]] == [row["percent"] for row in rows(out / "runtime.csv")]
+    assert [str(row["percent"]) for row in found["rows"]] == [row["percent"] for row in rows("runtime/runtime.csv")]
+    assert files("runtime") == ["runtime.csv", "runtime.json", "runtime.png"]
     assert torch.get_num_threads() == 1  # as before
-    assert colors(out / "runtime.png") >= 5
-    (out / "mine.txt").write_text("kept")
-    capsys.readouterr()
-    assert main(["analyze", "runtime", "tiny", "--output=out", *SMALL]) == 2
-    assert "--output 'out': it holds other files; give a new folder." in capsys.readouterr().err
-    assert (out / "mine.txt").read_text() == "kept"
 
 
 @pytest.mark.gpu
 def test_a_gpus_kernels_are_sorted():
-    assert main(["analyze", "runtime", "s1", "timm:deit_tiny_patch16_224", "--batch_size=8", "--repeats=5"]) == 0
+    assert main(["analyze", "runtime", "s1", DEIT, "--batch_size=8", "--repeats=5"]) == 0
     assert facts("runtime/runtime.json")["conditions"]["device"] == torch.cuda.get_device_name()
     assert all(float(row["percent"]) < 1 for row in rows("runtime/runtime.csv") if row["kind"] == "other")
 
 
-SUMS = {"window MHSA": 49.5, "MHSA": 30.1, "SHSA": 24.5}  # memory-bound, as printed
-
-
 def test_the_papers_bars_add_up_to_the_printed_sums():
+    sums = {"window MHSA": 49.5, "MHSA": 30.1, "SHSA": 24.5}  # memory-bound
     for bar in paper_bars():
-        assert bar.percent["memory-bound"] == pytest.approx(SUMS[bar.attention])
+        assert bar.percent["memory-bound"] == pytest.approx(sums[bar.attention])
         assert bar.percent["memory-bound"] + bar.percent["matrix product"] == pytest.approx(100)
 
 
@@ -80,15 +63,12 @@ def test_the_papers_bars_add_up_to_the_printed_sums():
     ("name", "attention_by_pixels"),
     [
         ("timm:swin_tiny_patch4_window7_224", {224: "window MHSA"}),
-        ("timm:deit_tiny_patch16_224", {224: "MHSA", 96: None}),
+        (DEIT, {224: "MHSA", 96: None}),
         ("timm:shvit_s2", {224: "SHSA", 64: None}),
         ("s2", {224: "SHSA", 64: None}),
         ("s4", {256: "SHSA", 384: "SHSA"}),
         ("tiny", {128: None}),
-        ("s3_ratio_1_2", {224: None}),
-        ("s3_mhsa", {224: None}),
-        ("s3_no_attention", {224: None}),
-        ("timm:resnet18", {224: None}),
+        *((name, {224: None}) for name in ("s3_ratio_1_2", "s3_mhsa", "s3_no_attention", "timm:resnet18")),
     ],
 )
 def test_a_network_of_the_paper_has_the_bar_of_its_attention_at_the_papers_image_sizes(name, attention_by_pixels):

@@ -14,7 +14,7 @@ from shvit_pl.callbacks.summary import peak_memory
 from shvit_pl.callbacks.throughput import advice
 from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import DataConfig
-from shvit_pl.data.dataset import RowReader
+from shvit_pl.data.decoding import RowReader
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit, metrics, only_run
@@ -88,7 +88,7 @@ print(json.dumps([before, *peak_memory(device)]))
 """
 
 
-@pytest.mark.slow  # the child imports everything
+@pytest.mark.full  # the child imports everything
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the system may count differently")
 def test_it_is_the_processes_own_peak_and_not_its_parents():
     held = np.ones(400_000_000, np.uint8)

@@ -1,4 +1,4 @@
-"""Pictures for the tests, as they are stored, datasets of them, and datasets that the tests look into."""
+"""Pictures for the tests, as they are stored, datasets of them, and data modules that are ready."""
 
 from io import BytesIO
 
@@ -6,6 +6,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 from PIL import Image as PILImage
 
+from shvit_pl import HFImageDataModule
 from shvit_pl.data.opening import open_source
 
 AB = ClassLabel(names=["a", "b"])
@@ -38,6 +39,49 @@ def stored_rows(images, labels, feature=AB):
     """A dataset of encoded images, given as bytes (or None); broken ones carry their row's number as a name."""
     stored = [image and {"bytes": image, "path": f"{number}.png"} for number, image in enumerate(images)]
     return Dataset.from_dict({"image": stored, "label": labels}, features=Features(image=Image(), label=feature))
+
+
+# ---- what writes a dataset into a folder, and returns its path
+
+
+def saved(train, **splits):
+    """Splits as `save_to_disk` writes them."""
+
+    def write(folder):
+        DatasetDict(train=train, **splits).save_to_disk(folder / "data")
+        return folder / "data"
+
+    return write
+
+
+def parquet(train, **splits):
+    def write(folder):
+        for name, split in {"train": train, **splits}.items():
+            split.to_parquet(folder / f"{name}.parquet")
+        return folder
+
+    return write
+
+
+def images(*names):
+    def write(folder):
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            PILImage.new("RGB", (8, 8)).save(folder / name)
+        return folder
+
+    return write
+
+
+# ---- what is opened
+
+
+def ready(stage="fit", **settings):
+    """A data module after its `setup`."""
+    data = HFImageDataModule(**{"image_size": 32, "batch_size": 4, "num_workers": 0, **settings})
+    data.held_out = stage == "fit"
+    data.setup(stage)
+    return data
 
 
 def open_dataset(path, name=None):

@@ -10,14 +10,7 @@ from shvit_pl.data.datamodule import BrokenImages
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit, only_run
-from tests.data.pictures import encoded, open_dataset, photo, stored_rows
-
-
-def ready(stage="fit", **settings):
-    data = HFImageDataModule(**{"image_size": 32, "batch_size": 4, "num_workers": 0, **settings})
-    data.held_out = stage == "fit"
-    data.setup(stage)
-    return data
+from tests.data.pictures import encoded, open_dataset, photo, ready, stored_rows
 
 
 def test_the_embedded_digits_are_scikit_learns_and_normalization_is_imagenets():
@@ -38,7 +31,7 @@ def test_a_folder_of_images_gives_the_folder_names_as_classes(image_folder):
         assert image.argmax(0).flatten().mode().values == (0 if name == "red" else 2)
 
 
-def test_training_images_depend_on_seed_and_epoch_and_not_on_workers_and_an_epoch_sees_every_image_once():
+def test_training_images_depend_on_seed_and_epoch_and_not_on_workers():
     def images(workers, epoch, seed=0):
         data = ready(batch_size=8, augment="shift", num_workers=workers, train_fraction=0.05)
         data.seed = seed
@@ -50,12 +43,6 @@ def test_training_images_depend_on_seed_and_epoch_and_not_on_workers_and_an_epoc
     assert torch.equal(images(workers=2, epoch=0), reference)
     assert not torch.equal(images(workers=0, epoch=1), reference)
     assert not torch.equal(images(workers=0, epoch=0, seed=1), reference)
-    sampler, orders = ready().train_dataloader().sampler, []
-    for epoch in range(2):
-        sampler.set_epoch(epoch)
-        orders.append([draw.row for draw in sampler])
-    assert sorted(orders[0]) == sorted(orders[1]) == list(range(1437))
-    assert orders[0] != orders[1]
 
 
 def test_a_sample_of_images_to_validate_with_is_evenly_spaced_and_normalized():
@@ -82,7 +69,7 @@ def with_broken(folder, number, count, image=b"torn"):
 
 def test_few_broken_images_of_a_run_are_named_once_and_counted(tmp_path, capsys, caplog):
     path = with_broken(tmp_path, 5, 320)
-    whole = ["--trainer.limit_train_batches=1000", "--trainer.limit_val_batches=1000", "--data.num_workers=1"]
+    whole = ["--trainer.limit_train_batches=1000", "--trainer.limit_val_batches=1000"]
     assert fit(*whole, f"--data.path={path}") == 0
     assert caplog.text.count("5.png") == 1
     summary = read_summary(only_run(tmp_path))

@@ -1,175 +1,183 @@
-"""Every mistake in the data is one message that says what is wrong, where, and what to do."""
+"""Every mistake in settings or data is one message that says what is wrong, where, and what to do."""
+
+from dataclasses import asdict
 
 import pytest
-from datasets import ClassLabel, DatasetDict, Image, List, Value, load_dataset
+from datasets import ClassLabel, Image, List, Value, load_dataset
 from PIL import Image as PILImage
 
 from shvit_pl import HFImageDataModule
+from shvit_pl.cli import main
+from shvit_pl.data.config import DataConfig
+from shvit_pl.data.views import Views
 from shvit_pl.errors import UserError
-from tests.data.pictures import AB, rows
+from tests.data.pictures import AB, images, parquet, ready, rows, saved
+from tests.refusals import refused
 
-
-def two_images():
-    return rows([0, 1] * 6, mask=([PILImage.new("L", (8, 8))] * 12, Image()))
-
-
-def validated(validation):
-    return DatasetDict(train=rows([0, 1] * 6), validation=validation)
-
-
-def renamed(*names):
-    return validated(rows([0, 1], ClassLabel(names=list(names))))
-
-
-def unnamed():
-    """Indices beyond the names, as parquet files from elsewhere can hold them."""
-    data = rows([0, 1, 2] * 4, Value("int64"))
-    data.info.features["label"] = AB
-    return data
-
-
-IN_THE_ROWS = {
-    "labels are fractions": (rows([0.5, 1.5] * 6, Value("float32")), {}, "data.label_column 'label': it holds float32"),
-    "labels are lists": (
-        rows([[0], [1]] * 6, List(Value("int64"))),
-        {"label_column": "label"},
-        "data.label_column 'label': it holds List",
+STREAM = {"streaming": True, "steps_per_epoch": 3}
+SETTINGS = [
+    ({"batch_size": 1}, "data.batch_size 1: allowed is 2 or more"),
+    ({"image_size": 0}, "data.image_size 0: allowed is 1 or more, or auto"),
+    ({"crop_pct": 1.5}, "data.crop_pct 1.5: allowed is above 0 and at most 1"),
+    ({"train_fraction": 0.0}, "data.train_fraction 0.0: allowed is above 0"),
+    ({"validation_fraction": 1.0}, "data.validation_fraction 1.0: allowed is above 0 and below 1"),
+    ({"split_seed": -1}, "data.split_seed -1: allowed is 0 or more"),
+    ({"color_jitter": -0.1}, "data.color_jitter -0.1: allowed is 0 (none) or more"),
+    ({"erasing": 2.0}, "data.erasing 2.0: allowed is from 0 (never) to 1 (always)"),
+    ({"repeats": 0}, "data.repeats 0: allowed is 1 (none) or more"),
+    ({"shuffle_buffer": 0}, "data.shuffle_buffer 0: allowed is 1 or more"),
+    ({"prefetch": 0}, "data.prefetch 0: allowed is 1 batch per worker"),
+    ({"num_workers": -1}, "data.num_workers -1: allowed is 0 to"),
+    ({"num_workers": 100_000}, "data.num_workers 100000: allowed is 0 to"),
+    ({"steps_per_epoch": 3}, "data.steps_per_epoch 3: only for --data.streaming true"),
+    ({"streaming": True}, "data.steps_per_epoch None: a stream has no length"),
+    ({"streaming": True, "steps_per_epoch": 0}, "data.steps_per_epoch 0: a stream has no length"),
+    ({**STREAM, "train_fraction": 0.5}, "data.train_fraction 0.5: streaming requires 1. Set --data.streaming false."),
+    ({**STREAM, "repeats": 3}, "data.repeats 3: streaming requires 1"),
+    ({"augment_on": "device", "augment": "shift"}, "data.augment_on device: data.augment shift works in the workers"),
+    ({"augment_on": "device", "augment": "none"}, "data.augment_on device: data.augment none works in the workers"),
+    ({"augment_on": "device", "auto_augment": "3a"}, "data.augment_on device: data.auto_augment 3a works in the work"),
+    *(
+        ({"auto_augment": name}, f"data.auto_augment {name!r}: allowed are timm's 'rand-...', such as 'rand-m9-mstd0.5")
+        for name in ("", "rand9", "rand-m9.5", "rand-foo", "rand-m", "augmix", "3b", "original", "rand-n0", "rand-m999")
     ),
-    "labels are images": (two_images(), {"image_column": "image", "label_column": "mask"}, "it holds Image"),
-    "labels without a name": (unnamed(), {}, "split 'train' has the label 2, but only 2 classes have names"),
-    "some rows without a label": (rows([0, 1, -1] * 4), {}, "split 'train' has rows without a label"),
-    "some texts missing": (rows(["a", "b", None] * 4, Value("string")), {}, "has rows without a label"),
-    "no row with a label": (rows([-1] * 12), {}, "no row of the split 'train' has a label"),
-    "only validation has labels": (
-        DatasetDict(train=rows([-1] * 12), validation=rows([0, 1])),
-        {},
-        "data.train_split 'train': no row of it has a label; the splits with labels are validation",
-    ),
-    "validation has no labels": (
-        validated(rows([-1] * 4)),
-        {"validation_split": "validation"},
-        "data.validation_split 'validation': no row of it has a label",
-    ),
-    "other classes": (
-        renamed("a", "c"),
-        {},
-        "'train' and 'validation' have different classes (2 and 2; not shared: b, c)",
-    ),
-    "more classes": (renamed("a", "b", "c"), {}, "different classes (2 and 3; not shared: c)"),
-    "another order": (renamed("b", "a"), {}, "not shared: their order"),
-    "an unknown text": (
-        DatasetDict(train=rows(["a", "b"] * 6, Value("string")), validation=rows(["a", "d"], Value("string"))),
-        {},
-        "different classes (2 and 2; not shared: b, d)",
-    ),
-    "two columns of images": (two_images(), {}, "data.image_column: several columns hold images (image, mask)"),
-    "two columns of labels": (
-        rows([0, 1] * 6, species=([0, 1] * 6, AB)),
-        {},
-        "data.label_column: several columns hold class labels (label, species)",
-    ),
-    "no column of images": (rows([0, 1] * 6).remove_columns("image"), {}, "data.image_column: no column holds images"),
-}
+]
 
 
-def refusal(**settings):
+@pytest.mark.parametrize(("settings", "words"), SETTINGS, ids=str)
+def test_settings_are_checked_before_anything_is_opened(settings, words):
+    with refused(words):
+        HFImageDataModule(**settings)
+
+
+def test_all_mistakes_are_named_at_once_and_the_command_prints_a_line_for_each(capsys):
     with pytest.raises(UserError) as error:
-        HFImageDataModule(**{"image_size": 32, "batch_size": 4, "num_workers": 0, **settings}).setup("fit")
-    assert "\n" not in str(error.value)
-    return str(error.value)
+        DataConfig(batch_size=1, erasing=2.0, auto_augment="foo", steps_per_epoch=3)
+    flags = [line.split()[0] for line in str(error.value).splitlines()]
+    assert flags == ["data.batch_size", "data.erasing", "data.auto_augment", "data.steps_per_epoch"]
+    assert main(["fit", "--data.batch_size=1", "--data.erasing=2"]) == 2
+    first, second = capsys.readouterr().err.splitlines()[-2:]
+    assert first.startswith("shvit-pl fit: error: data.batch_size 1: ")
+    assert second.startswith("shvit-pl fit: error: data.erasing 2.0: ")
 
 
-@pytest.mark.parametrize("mistake", IN_THE_ROWS)
-def test_a_mistake_in_the_rows(mistake, tmp_path):
-    data, settings, said = IN_THE_ROWS[mistake]
-    data.save_to_disk(tmp_path / "data")
-    message = refusal(path=str(tmp_path / "data"), **settings)
-    assert said in message
-    assert len(message) < 250
+def test_settings_are_kept_as_plain_values_and_auto_is_a_size_of_the_command_line():
+    assert dict(HFImageDataModule(batch_size=8).hparams) == asdict(DataConfig(batch_size=8))
+    with refused("data.image_size auto: from Python, give the side in pixels"):
+        HFImageDataModule(image_size="auto").setup("fit")
 
 
-def images(folder, *names):
-    """A folder of these images."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        (folder / name).parent.mkdir(exist_ok=True)
-        PILImage.new("RGB", (8, 8)).save(folder / name)
-    return folder
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"augment_on": "device"}, "data.augment_on device: a teacher's answers ... model.distill.cache"),
+        ({"batch_size": 31}, "data.batch_size 31: a teacher's answers are kept for pairs ... allowed are 30 and 32"),
+        (STREAM, "data.streaming true: a teacher's answers ... model.distill.cache"),
+    ],
+    ids=str,
+)
+def test_what_a_cache_of_a_teacher_can_not_train_is_refused(settings, words):
+    with refused(words):
+        HFImageDataModule(image_size=16, **settings).train_on(Views(40, repeats=1, size=16, mixup=None, views=1))
 
 
-def written(file, content=""):
-    file.write_text(content)
-    return file
+# ---- data; each case writes something into a folder and returns its path
 
 
-def no_rows(folder):
-    rows([]).to_parquet(folder / "train.parquet")
-    return folder / "train.parquet"
-
-
-def validated_on(validation):
+def text(name, content=""):
     def write(folder):
-        rows([0, 1] * 6).to_parquet(folder / "train.parquet")
-        validation.to_parquet(folder / "validation.parquet")
-        return folder
+        (folder / name).write_text(content)
+        return folder / name
 
     return write
 
 
 def classes_in_another_order(folder):
-    validated_on(rows([0, 1], ClassLabel(names=["b", "a"])))(folder)
+    parquet(TWELVE, validation=named("b", "a"))(folder)
     load_dataset(str(folder))  # which reads both with the names of the first, and remembers that
     return folder
 
 
 def several_configurations(folder):
     header = "\n".join(f"- config_name: {name}\n  data_dir: {name}" for name in ("small", "large"))
-    written(folder / "README.md", f"---\nconfigs:\n{header}\n---\n")
-    return images(folder, "small/1.png", "large/1.png")
+    text("README.md", f"---\nconfigs:\n{header}\n---\n")(folder)
+    return images("small/1.png", "large/1.png")(folder)
 
 
-@pytest.mark.parametrize(
-    ("write", "settings", "said"),
-    [
-        (lambda folder: images(folder / "images"), {}, "this folder can't be opened as a dataset"),
-        (lambda folder: images(folder, "1.png", "2.png"), {}, "no labels. Sort them into one folder per class"),
-        (lambda folder: images(folder, "cat/1.png", "cat/2.png"), {}, "one folder per class, two classes or more"),
-        (lambda folder: written(folder / "images.zip"), {}, "files may be .parquet, .arrow; for images give their"),
-        (lambda folder: written(folder / "images.txt"), {}, "files may be .parquet, .arrow; for images give their"),
-        (lambda folder: written(folder / "a.parquet", "no"), {}, "can't be opened as parquet"),
-        (no_rows, {}, "has no rows"),
-        (validated_on(rows([])), {}, "has no rows"),
-        (classes_in_another_order, {}, "'train' and 'validation' have different classes"),
-        (several_configurations, {}, "several configurations (small, large)"),
-        (lambda folder: images(folder, "cat/1.png"), {"revision": "v1"}, "data.revision 'v1': only datasets of"),
-    ],
-)
-def test_a_mistake_in_the_path(write, settings, said, tmp_path):
-    assert said in refusal(path=str(write(tmp_path)), **settings)
+def named(*names):
+    return rows([0, 1], ClassLabel(names=list(names)))
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        *(({"path": path}, f"data.path {path!r}: no such file or folder.") for path in ("./nothing", "~/a/b", "a/b/c")),
-        ({"path": ""}, "data.path '': allowed are digits, a folder of images,"),
-        ({"name": "foo"}, "data.name 'foo': 'digits' has no configurations"),
-        ({"image_column": "img"}, "data.image_column 'img': no such column (did you mean 'image'?)"),
-        ({"label_column": "lable"}, "data.label_column 'lable': no such column (did you mean 'label'?)"),
-        ({"image_column": "label"}, "data.image_column 'label': it holds ClassLabel"),
-        ({"train_split": "trian"}, "data.train_split 'trian': no such split (did you mean 'train'?)"),
-        ({"validation_split": "trian"}, "data.validation_split 'trian': no such split (did you mean 'train'?)"),
-        ({"validation_split": "train"}, "data.validation_split 'train': this is the training split"),
-        ({"train_fraction": 0.0001}, "data.train_fraction 0.0001: of 1437 images this leaves one side without any"),
-        ({"validation_fraction": 0.9999}, "data.validation_fraction 0.9999: of 1797 images this leaves one side"),
-        (
-            {"validation_fraction": 0.999},
-            "data.validation_fraction 0.999: with data.train_fraction 1.0 it leaves 1 image",
-        ),
-        ({"batch_size": 5000}, "data.batch_size 5000: there are only 1437 training images; allowed are 2 to 1437."),
-        ({"streaming": True, "steps_per_epoch": 3}, "data.streaming: 'digits' has no validation split"),
-    ],
-    ids=str,
-)
-def test_what_does_not_fit_to_the_digits_or_is_not_there(settings, said):
-    assert refusal(**settings).startswith(said)
+def texts(*labels):
+    return rows(list(labels), Value("string"))
+
+
+TWELVE = rows([0, 1] * 6)
+TWO_IMAGES = rows([0, 1] * 6, mask=([PILImage.new("L", (8, 8))] * 12, Image()))
+BEYOND_THE_NAMES = rows([0, 1, 2] * 4, Value("int64"))
+BEYOND_THE_NAMES.info.features["label"] = AB  # as parquet files from elsewhere can have it
+MASKS = {"image_column": "image", "label_column": "mask"}
+DATA = [
+    (saved(rows([0.5, 1.5] * 6, Value("float32"))), {}, "data.label_column 'label': it holds float32"),
+    (saved(rows([[0], [1]] * 6, List(Value("int64")))), {"label_column": "label"}, "'label': it holds List"),
+    (saved(TWO_IMAGES), MASKS, "it holds Image"),
+    (saved(BEYOND_THE_NAMES), {}, "split 'train' has the label 2, but only 2 classes have names"),
+    (saved(rows([0, 1, -1] * 4)), {}, "split 'train' has rows without a label"),
+    (saved(texts(*["a", "b", None] * 4)), {}, "has rows without a label"),
+    (saved(rows([-1] * 12)), {}, "no row of the split 'train' has a label"),
+    (
+        saved(rows([-1] * 12), validation=rows([0, 1])),
+        {},
+        "data.train_split 'train': no row of it has a label; the splits with labels are validation",
+    ),
+    (
+        saved(TWELVE, validation=rows([-1] * 4)),
+        {"validation_split": "validation"},
+        "data.validation_split 'validation': no row of it has a label",
+    ),
+    (saved(TWELVE, validation=named("a", "c")), {}, "'train' and 'validation' ... (2 and 2; not shared: b, c)"),
+    (saved(TWELVE, validation=named("a", "b", "c")), {}, "different classes (2 and 3; not shared: c)"),
+    (saved(TWELVE, validation=named("b", "a")), {}, "not shared: their order"),
+    (saved(texts(*"ab" * 6), validation=texts("a", "d")), {}, "different classes (2 and 2; not shared: b, d)"),
+    (saved(TWO_IMAGES), {}, "data.image_column: several columns hold images (image, mask)"),
+    (
+        saved(rows([0, 1] * 6, species=([0, 1] * 6, AB))),
+        {},
+        "data.label_column: several columns hold class labels (label, species)",
+    ),
+    (saved(TWELVE.remove_columns("image")), {}, "data.image_column: no column holds images"),
+    (images(), {}, "this folder can't be opened as a dataset"),
+    (images("1.png", "2.png"), {}, "no labels. Sort them into one folder per class"),
+    (images("cat/1.png", "cat/2.png"), {}, "one folder per class, two classes or more"),
+    (text("images.zip"), {}, "files may be .parquet, .arrow; for images give their"),
+    (text("images.txt"), {}, "files may be .parquet, .arrow; for images give their"),
+    (text("a.parquet", "no"), {}, "can't be opened as parquet"),
+    (lambda folder: parquet(rows([]))(folder) / "train.parquet", {}, "has no rows"),
+    (parquet(TWELVE, validation=rows([])), {}, "has no rows"),
+    (classes_in_another_order, {}, "'train' and 'validation' have different classes"),
+    (several_configurations, {}, "several configurations (small, large)"),
+    (images("cat/1.png"), {"revision": "v1"}, "data.revision 'v1': only datasets of"),
+]
+DIGITS = [
+    *(({"path": path}, f"data.path {path!r}: no such file or folder.") for path in ("./nothing", "~/a/b", "a/b/c")),
+    ({"path": ""}, "data.path '': allowed are digits, a folder of images,"),
+    ({"name": "foo"}, "data.name 'foo': 'digits' has no configurations"),
+    ({"image_column": "img"}, "data.image_column 'img': no such column (did you mean 'image'?)"),
+    ({"label_column": "lable"}, "data.label_column 'lable': no such column (did you mean 'label'?)"),
+    ({"image_column": "label"}, "data.image_column 'label': it holds ClassLabel"),
+    ({"train_split": "trian"}, "data.train_split 'trian': no such split (did you mean 'train'?)"),
+    ({"validation_split": "trian"}, "data.validation_split 'trian': no such split (did you mean 'train'?)"),
+    ({"validation_split": "train"}, "data.validation_split 'train': this is the training split"),
+    ({"train_fraction": 0.0001}, "data.train_fraction 0.0001: of 1437 images this leaves one side without any"),
+    ({"validation_fraction": 0.9999}, "data.validation_fraction 0.9999: of 1797 images this leaves one side"),
+    ({"validation_fraction": 0.999}, "data.validation_fraction 0.999: with data.train_fraction 1.0 it leaves 1 image"),
+    ({"batch_size": 5000}, "data.batch_size 5000: there are only 1437 training images; allowed are 2 to 1437."),
+    (STREAM, "data.streaming: 'digits' has no validation split"),
+]
+
+
+@pytest.mark.parametrize(("write", "settings", "words"), [*DATA, *((None, *case) for case in DIGITS)])
+def test_what_is_wrong_with_the_data_or_not_there(write, settings, words, tmp_path):
+    path = {"path": str(write(tmp_path))} if write else {}
+    with refused(words):
+        ready(**path, **settings)

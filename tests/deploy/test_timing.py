@@ -8,7 +8,7 @@ from torch import nn
 
 from shvit_pl.deploy import benchmark, timing
 from shvit_pl.deploy.benchmark import officially_timed, peak_memory
-from shvit_pl.deploy.timing import Rate, Work, bytes_moved, counted_bytes, images_per_second, peaks
+from shvit_pl.deploy.timing import Rate, Work, counted_bytes, images_per_second, peaks
 from shvit_pl.models.blocks import SelfAttention
 
 MEGABYTE = 1_000_000
@@ -105,8 +105,9 @@ def test_layers_move_their_inputs_outputs_and_weights():
     images, maps = torch.zeros(5, 3, 4, 4), 5 * 8 * 16
     convolution = 5 * 3 * 16 + maps + 8 * 3 * 9 + 8
     linear = maps + 5 * 2 + 2 * 8 * 16 + 2
-    assert bytes_moved(model, images) == 4 * (convolution + 2 * maps + linear)
-    assert bytes_moved(deepcopy(model).bfloat16(), images.bfloat16()) == 2 * (convolution + 2 * maps + linear)
+    assert traffic_of(lambda: model(images)) == 4 * (convolution + 2 * maps + linear)
+    half, half_images = deepcopy(model).bfloat16(), images.bfloat16()
+    assert traffic_of(lambda: half(half_images)) == 2 * (convolution + 2 * maps + linear)
     mixer = SelfAttention(dim=32, attended=8, qk_dim=4).eval()
     few, many = (traffic_of(lambda side=side: mixer(torch.zeros(1, 32, side, side))) for side in (8, 16))
     assert many - few > 5 * 4 * (16**4 - 8**4)  # scores: written by the product, read and written by scale and softmax

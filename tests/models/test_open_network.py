@@ -29,7 +29,7 @@ def assert_same(model, other):
     torch.testing.assert_close(logits(model), logits(other), rtol=1e-4, atol=1e-5)
 
 
-def test_a_run_or_its_checkpoint_gives_the_weights_asked_for_or_those_it_monitored(run, tmp_path):
+def test_a_run_or_its_checkpoint_gives_the_weights_asked_for_those_it_monitored_or_its_last(run, tmp_path):
     best = run / "checkpoints" / "best.ckpt"
     plain, average = network(best), network(best, averaged=True)
     assert (logits(plain) - logits(average)).abs().max() > 1e-3
@@ -43,12 +43,8 @@ def test_a_run_or_its_checkpoint_gives_the_weights_asked_for_or_those_it_monitor
         assert_same(opened.model, average if weights == "averaged" else plain)
         assert (opened.origin, opened.weights, opened.image_size) == ("checkpoint", weights, 64)
         assert opened.class_names == [str(digit) for digit in range(10)]
-
-
-def test_a_run_without_a_best_checkpoint_gives_its_last(run, tmp_path):
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    last = shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "run" / "checkpoints")
-    assert_same(open_network("run").model, network(last))
+    (tmp_path / "monitored" / "checkpoints" / "best.ckpt").unlink()
+    assert_same(open_network("monitored", averaged=False).model, network(run / "checkpoints" / "last.ckpt"))
 
 
 def test_two_classifiers_become_their_mean(run, tmp_path):
@@ -94,6 +90,7 @@ def folder(tmp_path_factory, run):
     resnet = timm.create_model("test_resnet", num_classes=10)
     save_file(resnet.state_dict(), root / "resnet.safetensors")
     save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), root / "none.safetensors")
+    save_file(timm.create_model("test_vit", img_size=64).state_dict(), root / "vit_64.safetensors")
     for name in ("text.pth", "text.ckpt"):
         (root / name).write_text("no weights")
     torch.save({"epoch": 3}, root / "empty.pth")
@@ -131,6 +128,12 @@ def folder(tmp_path_factory, run):
         ("timm:test_resnet", {"weights": "text.pth"}, ["weights 'text.pth'", "not a readable file of weights"]),
         ("timm:test_resnet", {"weights": "empty.pth"}, ["holds no tensors"]),
         ("timm:test_vit", {"weights": "resnet.safetensors"}, ["not weights of 'test_vit'"]),
+        ("timm:test_vit", {"weights": "vit_64.safetensors"}, ["pos_embed is 1x17x64", "1x101x64 in 'test_vit'"]),
+        (
+            "timm:test_resnet",
+            {"weights": "resnet.safetensors", "model_kwargs": {"num_classes": 5}},
+            ["fc.weight is 10x", "5x", "the classes that they are for"],
+        ),
         ("timm:test_resnet", {"weights": "none.safetensors"}, ["not weights of 'test_resnet'", "fc.weight"]),
         ("timm:test_resnet", {"weights": "resnet.safetensors", "averaged": True}, ["no averaged weights"]),
         ("user/repo", {}, ["Hub cannot be reached"]),

@@ -11,7 +11,7 @@ from timm.data import Mixup
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from shvit_pl import ClassificationModule
-from shvit_pl.data.mixing import MixupOfEach
+from shvit_pl.data.transforms import MixupOfEach
 from shvit_pl.modules.classification import make_mixup
 from shvit_pl.modules.config import MixConfig
 from tests.cli.runs import EVERYTHING, fit

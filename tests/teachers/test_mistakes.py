@@ -6,6 +6,7 @@ import pytest
 from timm.models import save_for_hf
 from torch import nn
 
+from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import probe
@@ -62,7 +63,7 @@ def test_a_mistake_is_one_message_with_the_next_step(config, parts, folder, run,
         ({"cache": ""}, "cache '': allowed is a folder"),
         ({"teacher": None, "alpha": 0.3}, "alpha 0.3: there is no teacher"),
         ({"teacher": None, "cache": "c"}, "cache 'c': there is no teacher"),
-        ({"heads": "dual", "objective": "feature"}, "heads dual: features are taught before the classifiers"),
+        ({"heads": "dual", "objective": "feature"}, "heads dual: the objective feature trains no second"),
         ({"cache": "c", "objective": "feature"}, "cache 'c': it holds logits"),
     ],
     ids=str,
@@ -70,6 +71,12 @@ def test_a_mistake_is_one_message_with_the_next_step(config, parts, folder, run,
 def test_a_setting_that_can_not_be_is_refused(settings, message):
     with refusal(f"model.distill.{message}"):
         DistillConfig(**{"teacher": "t", **settings})
+
+
+def test_all_wrong_settings_are_said_at_once():
+    with pytest.raises(UserError) as refused:
+        DistillConfig(teacher="t", alpha=2.0, tau=0.0)
+    assert [line.split()[0] for line in str(refused.value).splitlines()] == ["model.distill.alpha", "model.distill.tau"]
 
 
 class Pair(nn.Conv2d):

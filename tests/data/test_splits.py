@@ -4,28 +4,17 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
-from shvit_pl import HFImageDataModule
-from shvit_pl.data.rows import divide, encode_labels, label_column
-from shvit_pl.errors import UserError
-from tests.data.pictures import rows
+from shvit_pl.data.splits import divide, encode_labels, label_column
+from tests.data.pictures import ready, rows
+from tests.refusals import refused
 
-
-def ready(**settings):
-    data = HFImageDataModule(image_size=32, batch_size=4, num_workers=0, **settings)
-    data.setup("fit")
-    return data
-
-
-def saved(folder, splits, **settings):
-    DatasetDict(splits).save_to_disk(folder)
-    return ready(path=str(folder), **settings)
+AB, ABC = ClassLabel(names=["a", "b"]), ClassLabel(names=["a", "b", "c"])
+HELD_OUT = "no validation split: 20% of 'train' held out (seed 0)"
+ON_VAL = "validation on the split 'val'"
 
 
 def counts(data):
     return data.rows("train"), data.rows("validate"), data.rows("test")
-
-
-HELD_OUT = "no validation split: 20% of 'train' held out (seed 0)"
 
 
 def test_the_validation_share_is_stratified_seeded_and_named_and_a_train_fraction_keeps_it():
@@ -34,7 +23,7 @@ def test_the_validation_share_is_stratified_seeded_and_named_and_a_train_fractio
 
     first, few = ready(), ready(train_fraction=0.1)
     assert (counts(first), counts(few)) == ((1437, 360, 360), (144, 360, 360))
-    assert "20% of 'train' held out (seed 0)" in first.chosen.note
+    assert HELD_OUT in first.chosen.note
     assert validated(first) == validated(few) != validated(ready(split_seed=1))
     assert np.bincount(validated(first)).min() >= 34
 
@@ -42,13 +31,13 @@ def test_the_validation_share_is_stratified_seeded_and_named_and_a_train_fractio
 @pytest.mark.parametrize(
     ("splits", "settings", "expected", "note"),
     [
-        ({"train": [0, 1] * 6, "val": [0, 1] * 2}, {}, (12, 4, 4), "validation on the split 'val'"),
+        ({"train": [0, 1] * 6, "val": [0, 1] * 2}, {}, (12, 4, 4), ON_VAL),
         ({"train": [0, 1] * 10, "test": [0, 1] * 3}, {}, (16, 4, 6), HELD_OUT),
         (
             {"train": [0, 1] * 6, "val": [0, 1], "test": [-1] * 3},
             {},
             (12, 2, 2),
-            "validation on the split 'val'; the split 'test' has no labels and is left out",
+            f"{ON_VAL}; the split 'test' has no labels and is left out",
         ),
         (
             {"train": [0, 1] * 10, "validation": [-1] * 3},
@@ -57,31 +46,31 @@ def test_the_validation_share_is_stratified_seeded_and_named_and_a_train_fractio
             f"{HELD_OUT}; the split 'validation' has no labels and is left out",
         ),
         (
-            {"train": [0], "validation": [0], "full": [0, 1] * 6, "held": [0, 1] * 2},
-            {"train_split": "full", "validation_split": "held"},
+            {"train": [0], "validation": [0], "full": [0, 1] * 6, "val": [0, 1] * 2},
+            {"train_split": "full", "validation_split": "val"},
             (12, 4, 4),
-            "validation on the split 'held'",
+            ON_VAL,
         ),
+        ({"train": [0, 1] * 10, "unlabeled": [-1, 0] * 3}, {}, (16, 4, 4), HELD_OUT),  # what is not used may be wrong
     ],
-    ids=["val", "test", "test without labels", "validation without labels", "named"],
 )
 def test_which_splits_are_used_and_why(splits, settings, expected, note, tmp_path):
-    data = saved(tmp_path, {name: rows(labels) for name, labels in splits.items()}, **settings)
+    DatasetDict({name: rows(labels) for name, labels in splits.items()}).save_to_disk(tmp_path)
+    data = ready(path=str(tmp_path), **settings)
     assert counts(data) == expected
     assert data.chosen.note == note
 
 
-def test_a_split_that_is_not_used_may_hold_anything_and_a_column_of_labels_is_chosen_by_name(tmp_path):
-    others = {"unlabeled": rows([-1, 0] * 3), "extra": rows([2], ClassLabel(names=list("xyz")))}
-    data = saved(tmp_path / "extra", {"train": rows([0, 1] * 10), **others})
-    assert (*counts(data), data.class_names) == (16, 4, 4, ["a", "b"])
+def test_a_column_of_labels_is_chosen_by_name_and_other_splits_may_have_other_classes(tmp_path):
     fine = rows([0, 1] * 6, fine=([0, 1] * 6, ClassLabel(names=["x", "y"])))
-    assert saved(tmp_path / "fine", {"train": fine}, label_column="fine").class_names == ["x", "y"]
+    extra = rows([2], ABC, fine=([2], ABC))
+    DatasetDict(train=fine, extra=extra).save_to_disk(tmp_path)
+    assert ready(path=str(tmp_path), label_column="fine").class_names == ["x", "y"]
 
 
 @pytest.mark.parametrize("seed", [0, 7])
 def test_the_division_is_the_stratified_one_of_datasets_where_no_class_has_one_image_alone(seed):
-    data = rows([0] * 31 + [1] * 17 + [2] * 9, ClassLabel(names=list("abc")))
+    data = rows([0] * 31 + [1] * 17 + [2] * 9, ABC)
     parts = data.train_test_split(test_size=0.3, seed=seed, stratify_by_column="label")
     for ours, theirs in zip(divide(data, 0.3, "label", seed), (parts["train"], parts["test"]), strict=True):
         assert ours._indices.equals(theirs._indices)
@@ -127,12 +116,10 @@ def test_validation_may_lack_a_class_that_only_texts_name():
 
 
 @pytest.mark.parametrize(
-    ("labels", "feature"),
-    [([-1] * 3, ClassLabel(names=["a", "b"])), ([None] * 3, Value("string")), ([-1] * 3, Value("int64"))],
-    ids=str,
+    ("labels", "feature"), [([-1] * 3, AB), ([None] * 3, Value("string")), ([-1] * 3, Value("int64"))], ids=str
 )
 def test_a_split_without_labels_is_left_out(labels, feature):
-    splits = DatasetDict(train=labeled([0, 1], ClassLabel(names=["a", "b"])), test=labeled(labels, feature))
+    splits = DatasetDict(train=labeled([0, 1], AB), test=labeled(labels, feature))
     encoded, names = encode_labels(splits, "label")
     assert (list(encoded), names) == (["train"], ["a", "b"])
 
@@ -140,5 +127,5 @@ def test_a_split_without_labels_is_left_out(labels, feature):
 def test_a_plain_column_called_label_is_taken_unless_another_calls_itself_one():
     kinds = {"image": Image(), "label": Value("string"), "caption": Value("string")}
     assert label_column(Features(kinds)) == "label"
-    with pytest.raises(UserError, match=r"several columns hold class labels \(label, coarse_label\)"):
+    with refused("several columns hold class labels (label, coarse_label)"):
         label_column(Features({**kinds, "coarse_label": Value("string")}))
