@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from shvit_pl import optimize
 from shvit_pl.command_line import parser
 from shvit_pl.compat import limited_recompiles
-from shvit_pl.deploy import optimization, optimize
+from shvit_pl.deploy import optimization
 from shvit_pl.deploy.optimization import NotCompiledError, Recipe, compiled, recipes
 from shvit_pl.deploy.passes import fused
 from shvit_pl.models import create_model
