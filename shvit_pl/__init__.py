@@ -8,7 +8,9 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shvit_pl.analysis.attention_layers import head_similarity as head_similarity
     from shvit_pl.data.datamodule import HFImageDataModule as HFImageDataModule
+    from shvit_pl.deploy.optimization import optimize as optimize
     from shvit_pl.designs.config import DesignConfig as DesignConfig
     from shvit_pl.designs.design import Design as Design
     from shvit_pl.errors import UserError as UserError
@@ -31,7 +33,9 @@ _HOMES = {
     "SHViT": "shvit_pl.models",
     "UserError": "shvit_pl.errors",
     "create_model": "shvit_pl.models",
+    "head_similarity": "shvit_pl.analysis.attention_layers",
     "load_weights": "shvit_pl.models",
+    "optimize": "shvit_pl.deploy.optimization",
 }
 
 __all__ = list(_HOMES)

@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, constants, errors, get_session, get_token
 from shvit_pl.errors import UserError, one_line
 
 OFFLINE = "HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it."
+TOKEN_PAGE = f"{constants.ENDPOINT}/settings/tokens"
 _ANSWER_S = 5.0
 _QUESTION_S = 3.0
 _PATIENCE_S = 60.0  # the client alone would wait for ever
@@ -50,11 +51,6 @@ def why_unreachable() -> str:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:
         return "HF_HUB_OFFLINE is set"
     return f"the Hub cannot be reached ({constants.ENDPOINT})"
-
-
-def token_page() -> str:
-    """Return the page on which the Hub's tokens are made."""
-    return f"{constants.ENDPOINT}/settings/tokens"
 
 
 def why_no_model(error: BaseException, repo: str) -> str:
@@ -95,7 +91,7 @@ def _why_refused(
         obstacle = "the account of this token has no access" if get_token() else "there is no token"
         return (
             f"a gated {kind}, and {obstacle}. Ask for access at {page}, and set HF_TOKEN to a token of the account "
-            f"that has it ({token_page()})."
+            f"that has it ({TOKEN_PAGE})."
         )
     if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         return (
@@ -108,7 +104,7 @@ def _why_refused(
     if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403):
         return (
             f"the Hub does not let this token read it ({error.response.status_code}). Set HF_TOKEN to one that may "
-            f"({token_page()}), or unset it for what is public."
+            f"({TOKEN_PAGE}), or unset it for what is public."
         )
     return None
 
@@ -129,7 +125,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         yield
     except errors.LocalTokenNotFoundError as error:
         raise HubError(
-            f"there is no token for the Hub. Make one that may write at {token_page()}, then: hf auth login (or set "
+            f"there is no token for the Hub. Make one that may write at {TOKEN_PAGE}, then: hf auth login (or set "
             "HF_TOKEN)."
         ) from error
     except errors.HfHubHTTPError as error:
@@ -149,8 +145,8 @@ def _why_not_pushed(error: errors.HfHubHTTPError, repo_id: str) -> str:
     status = error.response.status_code
     details = f" ({' '.join(error.server_message.split())[:120]})" if error.server_message else ""
     reason, advice = {
-        401: ("the Hub does not accept the token", f"Log in again (hf auth login), or set HF_TOKEN: {token_page()}"),
-        403: (f"the Hub does not let this token write to {repo_id!r}", f"Make one that may at {token_page()}"),
+        401: ("the Hub does not accept the token", f"Log in again (hf auth login), or set HF_TOKEN: {TOKEN_PAGE}"),
+        403: (f"the Hub does not let this token write to {repo_id!r}", f"Make one that may at {TOKEN_PAGE}"),
         404: (f"the Hub has no {repo_id!r}, or does not show it to this token", "Check the name"),
     }.get(status, (f"the Hub refuses the push ({status})", "Its page says more"))
     return f"{reason}{details}. {advice}."

@@ -96,10 +96,11 @@ class HeadsOptions(deploy.CheckedOptions):
         """Give a message for each mistake."""
         for flag in ("pretrained", "checkpoint", "model_kwargs"):
             yield from deploy.mistakes_of_timm(f"--{flag}", getattr(self, flag), self.network)
-        if self.checkpoint is not None and self.pretrained:
-            yield f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
-        elif self.checkpoint is not None and not Path(self.checkpoint).expanduser().is_file():
-            yield f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file."
+        if self.checkpoint is not None and self.network.startswith("timm:"):
+            if self.pretrained:
+                yield f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
+            elif not Path(self.checkpoint).expanduser().is_file():
+                yield f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file."
         if self.image is not None and self.image >= self.images:
             yield f"--image {self.image}: allowed are 0 to {self.images - 1}, those of --images."
         if self.data == "":

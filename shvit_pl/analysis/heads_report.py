@@ -1,9 +1,6 @@
 """`shvit-pl analyze heads`: record maps, measure top-1 without heads, print, draw and write what they show."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -25,11 +22,10 @@ from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores
 from shvit_pl.analysis.heads_subject import Subject, open_subject
 from shvit_pl.analysis.study import check_output, rounded
-from shvit_pl.deploy.measuring import device_name, machine
-from shvit_pl.display.plots import BLUE, VERMILION, as_png, caption_height, write_caption
+from shvit_pl.deploy import measuring
+from shvit_pl.display.plots import BLUE, VERMILION, caption_height, write_caption
 from shvit_pl.display.terminal import announce, narrow_table, new_progress, table_console
 from shvit_pl.errors import UserError
-from shvit_pl.files import replacing, write_rows
 from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 
@@ -78,7 +74,7 @@ def _describe(subject: Subject) -> str:
     token = f", class token {'kept' if options.class_token == 'keep' else 'dropped'}" if subject.prefix_tokens else ""
     return (
         f"{opened.name}, {opened.weights} weights, {subject.image_size} px: {heads} heads in {len(subject.layers)} "
-        f"layers\non {device_name(subject.device)}, torch {torch.__version__}\n"
+        f"layers\non {measuring.device_name(subject.device)}, torch {torch.__version__}\n"
         f"data: {subject.images.path}, {subject.images.data.chosen.note}\n"
         f"similarity on {len(subject.compared_rows)} of its validation images: cosine of {compared}{token}\n"
         f"heads left out on {len(subject.scored_rows)} of {subject.images.rows}: {subject.reference.sentence}"
@@ -132,16 +128,11 @@ def _cells(findings: Findings, layer: LayerResult) -> Iterator[str]:
 
 def _write(findings: Findings, folder: Path, command: Sequence[str]) -> None:
     """Replace the folder at once by tables, summary and figures."""
-    with replacing(folder) as new:
-        (new / FIGURES).mkdir(parents=True)
-        heads = [_head_row(findings, layer, head) for layer in findings.layers for head in range(layer.heads)]
-        write_rows(new / _HEADS, heads, line_end="\n")
-        layers = [_layer_row(findings, layer) for layer in findings.layers]
-        write_rows(new / _LAYERS, layers, line_end="\n")
-        summary = {**_summary(findings, command), "layers": layers}
-        (new / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
-        for name, figure in draw_figures(findings).items():
-            (new / FIGURES / f"{name}.png").write_bytes(as_png(figure))
+    heads = [_head_row(findings, layer, head) for layer in findings.layers for head in range(layer.heads)]
+    layers = [_layer_row(findings, layer) for layer in findings.layers]
+    summary = {**_summary(findings, command), "layers": layers}
+    figures = {f"{FIGURES}/{name}.png": figure for name, figure in draw_figures(findings).items()}
+    measuring.write_results(folder, {_HEADS: heads, _LAYERS: layers}, (SUMMARY, summary), figures)
 
 
 def _head_row(findings: Findings, layer: LayerResult, head: int) -> Row:
@@ -198,10 +189,8 @@ def _from_1(head: int | None) -> int | None:
 def _summary(findings: Findings, command: Sequence[str]) -> dict[str, Any]:
     """Return the content of `summary.json` but for the layers; settings are what the numbers depend on."""
     subject, paper, options = findings.subject, findings.paper, findings.subject.options
-    conditions = machine(subject.device)
     return {
-        "command": list(command),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        **measuring.origin(command),
         "settings": {
             "network": subject.opened.name,
             "weights": subject.opened.weights,
@@ -213,11 +202,8 @@ def _summary(findings: Findings, command: Sequence[str]) -> dict[str, Any]:
             "ablation_images": len(subject.scored_rows),
             "labels": subject.reference.labels,
             **{name: getattr(options, name) for name in _SETTINGS},
-            "device": device_name(subject.device),
-            "torch": torch.__version__,
-            **{name: version(name) for name in ("shvit-pl", "timm", "torchvision")},
         },
-        "environment": {name: conditions[name] for name in ("python", "system", "threads", "device_type")},
+        "environment": measuring.machine(subject.device),
         "network": {"origin": subject.opened.origin, "layers": len(subject.layers)},
         "data": {"validation": subject.images.data.chosen.note, "classes": len(subject.images.class_names)},
         "score": {

@@ -148,8 +148,8 @@ def write(
     folder: Path, study: str, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], figure: Figure
 ) -> None:
     """Write a CSV, a JSON (facts and rows) and a picture, all named after the study; earlier ones are replaced."""
-    table, content = (f"{study}.csv", rows), (f"{study}.json", {**facts, "rows": list(rows)})
-    measuring.write_results(folder, table, content, {f"{study}.png": figure}, dpi=200)
+    tables, content = {f"{study}.csv": rows}, (f"{study}.json", {**facts, "rows": list(rows)})
+    measuring.write_results(folder, tables, content, {f"{study}.png": figure}, dpi=200)
     print(f"written: {folder}")
 
 

@@ -46,7 +46,7 @@ def benchmark(args: list[str]) -> None:
         facts = report.environment(conditions, opened, measured, skipped, ["shvit-pl", *args])
         figures = report.draw(rows, conditions)
         measuring.write_results(
-            Path(options.output).expanduser(), (report.TABLE, rows), (report.ENVIRONMENT, facts), figures
+            Path(options.output).expanduser(), {report.TABLE: rows}, (report.ENVIRONMENT, facts), figures
         )
     print(f"written: {Path(options.output).expanduser()}")
 

@@ -16,7 +16,7 @@ import torch
 from shvit_pl import __version__
 from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.files import check_writable, replacing, write_rows
+from shvit_pl.files import check_writable, replacing, write_rows, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,7 +133,7 @@ def holds_results(folder: Path, are_ours: Callable[[Path], bool]) -> bool:
 
 def write_results(
     folder: Path,
-    table: tuple[str, Sequence[Mapping[str, Any]]],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
     facts: tuple[str, Mapping[str, Any]],
     figures: Mapping[str, "Figure"],
     dpi: int = 160,
@@ -142,16 +142,17 @@ def write_results(
 
     Args:
         folder: The folder.
-        table: Name of a CSV file, and its rows, at least one.
+        tables: Rows, at least one, by the name of their CSV file.
         facts: Name of a JSON file, and its content.
-        figures: Pictures by file name.
+        figures: Pictures by file name, which may have a folder.
         dpi: Resolution of the pictures.
     """
     from shvit_pl.display.plots import as_png
 
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
-        write_rows(partial / table[0], table[1])
+        for name, rows in tables.items():
+            write_rows(partial / name, rows)
         (partial / facts[0]).write_text(json.dumps(facts[1], indent=2) + "\n")
         for name, figure in figures.items():
-            (partial / name).write_bytes(as_png(figure, dpi=dpi))
+            write_whole(partial / name, as_png(figure, dpi=dpi))

@@ -203,12 +203,8 @@ class ShvitCLI(LightningCLI):
         settings = resume.training_settings(self.config)
         callbacks += [identity.StepSeed(), identity.FiniteLoss(), identity.RunSettings(settings, chosen.allow_changes)]
         callbacks += [summary.RunSummary(self.command_line, chosen.monitor, settings), figures.RunFigures()]
-        callbacks += [
-            progress.RunReport(chosen.plain),
-            identity.LastValidation(),
-            identity.Requeue(),
-            identity.OwnFolder(),
-        ]
+        callbacks += [progress.RunReport(chosen.plain), identity.LastValidation()]
+        callbacks += [identity.Requeue(), identity.OwnFolder()]
         if chosen.push_to is not None:  # once all others have written
             callbacks.append(summary.PushToHub(chosen.push_to, chosen.push_public))
         if trainer.enable_checkpointing is not False:

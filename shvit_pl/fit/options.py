@@ -78,11 +78,9 @@ def run_name(config: Any) -> str:
 
 def expand_home(config: Any) -> None:
     """Expand `~` in paths: the shell leaves it alone in `--flag=~/folder`, and so does YAML."""
-    config.trainer.default_root_dir = os.path.expanduser(config.trainer.default_root_dir)
-    if config.ckpt_path is not None:
-        config.ckpt_path = os.path.expanduser(config.ckpt_path)
-    if config.model.distill.cache is not None:
-        config.model.distill.cache = os.path.expanduser(config.model.distill.cache)
+    for name in ("trainer.default_root_dir", "ckpt_path", "model.distill.cache"):
+        if config[name] is not None:
+            config[name] = os.path.expanduser(config[name])
 
 
 def check_flags(config: Any, command: str, mistakes: Sequence[str] = ()) -> FitOptions:

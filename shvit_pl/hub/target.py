@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import HfApi, constants, errors, utils
 
 from shvit_pl.errors import one_line
-from shvit_pl.hub_errors import OFFLINE, HubError, hub_errors, hub_reachable, token_page
+from shvit_pl.hub_errors import OFFLINE, TOKEN_PAGE, HubError, hub_errors, hub_reachable
 
 _PREFIX = re.compile(r"hf[-_]hub:|https://huggingface\.co/")
 
@@ -82,7 +82,7 @@ def check_token(account: Mapping[str, Any], repo_id: str) -> None:
     may_write = any("repo.write" in scope.get("permissions", ()) for scope in scopes)
     if token.get("role") == "read" or (token.get("role") == "fineGrained" and not may_write):
         raise HubError(
-            f"the token of {user!r} can only read. Create one that can write at {token_page()}, and set it by hf auth "
+            f"the token of {user!r} can only read. Create one that can write at {TOKEN_PAGE}, and set it by hf auth "
             "login or HF_TOKEN."
         )
     roles = {org["name"]: org.get("roleInOrg") for org in account.get("orgs") or ()} | {user: "admin"}

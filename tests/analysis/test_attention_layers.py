@@ -10,7 +10,7 @@ import timm
 import torch
 from torch.nn import functional as F
 
-from shvit_pl.analysis import head_similarity
+from shvit_pl import head_similarity
 from shvit_pl.analysis.attention_layers import (
     AttentionLayer,
     ablations,

@@ -64,7 +64,7 @@ def test_layers_have_the_scores_of_their_best_heads_and_the_summary_has_the_sett
     assert summary["command"][:3] == ["shvit-pl", "analyze", "heads"]
     assert (settings["network"], settings["weights"], settings["data"]) == (str(multi_head_run), "trained", "digits")
     assert (settings["images"], settings["ablation_images"], settings["labels"]) == (6, 90, "dataset")
-    assert settings["torch"] == torch.__version__
+    assert summary["environment"]["torch"] == torch.__version__
     assert (summary["score"]["name"], summary["paper"]) == ("top-1", None)
     assert len(summary["layers"]) == len(layers) == 4
 

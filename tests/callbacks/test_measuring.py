@@ -88,7 +88,7 @@ print(json.dumps([before, *peak_memory(device)]))
 """
 
 
-@pytest.mark.slow  # the child imports everything
+@pytest.mark.full  # the child imports everything
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the system may count differently")
 def test_it_is_the_processes_own_peak_and_not_its_parents():
     held = np.ones(400_000_000, np.uint8)

@@ -89,22 +89,17 @@ def metrics(folder, name):
     return [row[name] for row in csv.DictReader((folder / "metrics.csv").open()) if row[name]]
 
 
-def stop_at(monkeypatch, epoch, batch):
-    """Let the run end as if by Ctrl-C before this batch."""
+def stopped(epoch, batch, *flags):
+    """`fit`, ended as if by Ctrl-C before this batch."""
+    original = StepSeed.on_train_batch_start
 
     def stop(self, trainer, pl_module, data, batch_idx):
         if (trainer.current_epoch, batch_idx) == (epoch, batch):
             raise KeyboardInterrupt
         original(self, trainer, pl_module, data, batch_idx)
 
-    original = StepSeed.on_train_batch_start
-    monkeypatch.setattr(StepSeed, "on_train_batch_start", stop)
-
-
-def stopped(epoch, batch, *flags):
-    """`fit`, ended as if by Ctrl-C before this batch."""
     with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, epoch, batch)
+        patch.setattr(StepSeed, "on_train_batch_start", stop)
         assert fit(*flags) == 130
 
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from shvit_pl.cli import main
+from shvit_pl.models.weights import read_checkpoint
+from tests.conftest import refusal
 
 MORE = "--trainer.max_epochs=3"
 CHANGED = ["--allow_changes=true", MORE]
@@ -45,31 +47,35 @@ def of_two_processes(content):
 
 
 NOT_WHOLE = {
-    "weights": ("fit", lambda content: content["state_dict"]),
-    "no optimizer": ("fit", without("optimizer_states")),
-    "no progress": ("fit", without("loops")),
-    "a list": ("validate", lambda content: [1, 2]),
-    "no weights": ("validate", without("state_dict")),
-    "no data": ("validate", without("datamodule_hyper_parameters")),
-    "other design": ("validate", with_hyper_parameters(design={"name": "tiny", "wings": 2})),
-    "no classes": ("validate", without("hyper_parameters", "class_names")),
+    "weights": lambda content: content["state_dict"],
+    "no optimizer": without("optimizer_states"),
+    "no progress": without("loops"),
+    "a list": lambda content: [1, 2],
+    "no weights": without("state_dict"),
+    "no data": without("datamodule_hyper_parameters"),
+    "other design": with_hyper_parameters(design={"name": "tiny", "wings": 2}),
+    "no classes": without("hyper_parameters", "class_names"),
 }
 
 
-@pytest.mark.parametrize(("command", "change"), NOT_WHOLE.values(), ids=NOT_WHOLE)
-def test_a_file_that_is_no_whole_checkpoint_of_ours(command, change, last, refused):
+@pytest.mark.parametrize("change", NOT_WHOLE.values(), ids=NOT_WHOLE)
+def test_a_file_that_is_no_whole_checkpoint_of_ours(change, last):
     edit(last, change)
-    words = "ckpt_path 'last.ckpt': not a whole checkpoint", "Give a run's checkpoints/best.ckpt or last.ckpt"
-    refused(["--ckpt_path=last.ckpt"], *words, command=command)
+    with refusal("ckpt_path 'last.ckpt': not a whole checkpoint", "Give a run's checkpoints/best.ckpt or last.ckpt"):
+        read_checkpoint("last.ckpt")
 
 
 def test_a_checkpoint_that_was_cut_short_or_is_not_there(last, refused):
     content = last.read_bytes()
     for size in (0, 5000, -1000):
         last.write_bytes(content[:size])
-        refused(["--ckpt_path=last.ckpt"], "ckpt_path 'last.ckpt'", "can't be read")
+        with refusal("ckpt_path 'last.ckpt'", "can't be read"):
+            read_checkpoint("last.ckpt")
     for path, words in (("nothing.ckpt", "no such file"), (".", "a folder")):
-        refused([f"--ckpt_path={path}"], f"ckpt_path '{path}': {words}", "last.ckpt")
+        with refusal(f"ckpt_path '{path}': {words}", "last.ckpt"):
+            read_checkpoint(path)
+    for command in ("fit", "validate"):
+        refused(["--ckpt_path=last.ckpt"], "can't be read", command=command)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,11 @@ def test_every_config_is_short_and_begins_with_its_command(config):
         assert all(word in comment for word in ("val/acc1", "cores", "min"))
 
 
-@pytest.mark.parametrize("config", DESIGNS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(path, marks=[pytest.mark.slow] if path.name in ("s2.yaml", "s3.yaml") else []) for path in DESIGNS],
+    ids=lambda path: path.name,
+)
 def test_every_config_trains_as_it_is_for_a_step(config, tmp_path):
     few = ["--data.batch_size=2", "--data.num_workers=0", "--trainer.max_steps=1", "--trainer.limit_val_batches=1"]
     assert {"s1.yaml", "s2.yaml", "s3.yaml", "s4.yaml"} <= {path.name for path in DESIGNS}

@@ -19,7 +19,6 @@ STREAM = ["--data.streaming=true", "--data.steps_per_epoch=2", "--trainer.limit_
 STREAM += ["--data.path=stream"]
 
 MISTAKES = [
-    ("fit", [*UNCHECKED, f"{D}alpha=2"], ["model.distill.alpha 2.0", "from 0 (labels alone) to 1"]),
     ("fit", [*UNCHECKED, f"{D}class_map={{a: 1}}"], ["model.distill.class_map", "'a' is no class of the data"]),
     ("fit", [*UNCHECKED, f"{D}cache=gone"], ["model.distill.cache 'gone'", "no such folder", "shvit-pl cache-teacher"]),
     ("fit", [*UNCHECKED, f"{D}cache=text.ckpt"], ["model.distill.cache 'text.ckpt'", "cache-teacher"]),
@@ -92,4 +91,4 @@ def test_a_teacher_whose_answers_are_not_numbers(here, line):
 
 def test_a_setting_of_a_teacher_is_checked_in_other_commands_too(run, refused):
     best = f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}"
-    refused([best, f"{D}alpha=2"], "model.distill.alpha 2.0", command="validate")
+    refused([best, f"{D}alpha=2"], "model.distill.alpha 2.0", "from 0 (labels alone) to 1", command="validate")

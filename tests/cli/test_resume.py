@@ -15,8 +15,9 @@ from shvit_pl.runs.folder import read_summary
 from shvit_pl.runs.writing import claim
 from tests.cli.runs import EVERYTHING, assert_same, content, fit, metrics, only_run, stopped, weights
 
+FULL = pytest.mark.full
 FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=7", "--checkpoint_every_n_steps=2"]
-SLOW, FULL = pytest.mark.slow, pytest.mark.full
+FLAGS += ["--trainer.log_every_n_steps=1"]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("epoch", "batch"),
-    [(1, 4), *(pytest.param(*at, marks=SLOW) for at in ((0, 5), (1, 0))), pytest.param(1, 6, marks=FULL)],
+    [(1, 4), pytest.param(1, 0, marks=pytest.mark.slow), *(pytest.param(*at, marks=FULL) for at in ((0, 5), (1, 6)))],
 )
 def test_a_run_stopped_at_any_step_resumes_exactly(epoch, batch, whole, tmp_path):
     stopped(epoch, batch, *FLAGS)
@@ -56,7 +57,8 @@ def assert_resumes_as(whole, tmp_path):
     assert_same(weights(whole), weights(cut))
     assert_same(weights(whole, "best"), weights(cut, "best"))
     assert read_summary(cut)["metrics"] == read_summary(whole)["metrics"]
-    assert metrics(cut, "step") == metrics(whole, "step")
+    for name in ("step", "train/lr", "val/acc1_ema"):
+        assert metrics(cut, name) == metrics(whole, name)
 
 
 @pytest.mark.parametrize("rare", ["--trainer.check_val_every_n_epoch=2", "--trainer.val_check_interval=3"])
@@ -123,18 +125,20 @@ def assert_best_is_of_the_first_epoch(root):
     assert content(folder, "best")["epoch"] == read_summary(folder)["best_epoch"] == 0
 
 
-@pytest.mark.parametrize("interval", ["step", "epoch"])
-def test_the_rate_in_force_is_the_schedules_also_after_a_resume(interval, tmp_path):
-    epochs, batches = 4, 3
-    flags = [f"--trainer.max_epochs={epochs}", f"--trainer.limit_train_batches={batches}"]
-    flags += ["--trainer.limit_val_batches=1", "--trainer.log_every_n_steps=1", "--checkpoint_every_n_steps=1"]
-    flags += [f"--model.optim.interval={interval}"]
-    stopped(2, 1, *flags)
-    assert fit(*flags, "--ckpt_path=last") == 0
+def assert_follows_schedule(folder, interval, epochs, batches):
     schedule = make_schedule(OptimConfig(lr=8e-3, warmup_epochs=1, interval=interval), 16, epochs * batches, epochs)
     counts = [step if interval == "step" else step // batches for step in range(epochs * batches)]
-    logged = list(map(float, metrics(only_run(tmp_path), "train/lr")))
+    logged = list(map(float, metrics(folder, "train/lr")))
     assert logged == pytest.approx([schedule.peak * schedule(count) for count in counts])
+
+
+def test_the_rate_in_force_is_the_schedules_also_by_epochs_and_after_a_resume(whole, tmp_path):
+    assert_follows_schedule(whole, "step", epochs=2, batches=7)  # resumed: above
+    flags = ["--trainer.max_epochs=3", "--trainer.limit_train_batches=2", "--trainer.log_every_n_steps=1"]
+    flags += ["--trainer.limit_val_batches=1", "--checkpoint_every_n_steps=1", "--model.optim.interval=epoch"]
+    stopped(2, 1, *flags)
+    assert fit(*flags, "--ckpt_path=last") == 0
+    assert_follows_schedule(only_run(tmp_path), "epoch", epochs=3, batches=2)
 
 
 def test_what_was_changed_on_resuming_is_in_force_in_a_folder_of_its_own(short_run, tmp_path, capsys):

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 
@@ -16,82 +15,84 @@ from tests.cli.runs import EVERYTHING, QUICK, assert_same, content, fit, metrics
 
 pytestmark = pytest.mark.slow
 
-
-def start(*flags, **options):
-    """A run in a process of its own, and its folder."""
-    command = [sys.executable, "-m", "shvit_pl.cli", "fit", *QUICK, *flags]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+OFTEN = "--checkpoint_every_n_steps=1"
+FORKSERVER = multiprocessing.get_context("forkserver")  # its processes have imported everything already
+FORKSERVER.set_forkserver_preload(["shvit_pl.fit.lightning_cli"])
 
 
-def wait_until(condition, process):
+def start(printed, *flags, **environment):
+    """A run in a process of its own, which prints into this file."""
+    process = FORKSERVER.Process(target=run_printing, args=(printed, [*QUICK, *flags], environment))
+    process.start()
+    return process
+
+
+def run_printing(printed, flags, environment):
+    multiprocessing.set_start_method("fork", force=True)  # of its workers, as in the command; they end with it
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as at a terminal: jobs in the background ignore it
+    for stream in (1, 2):
+        os.dup2(os.open(printed, os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
+    sys.exit(main(["fit", *flags]))
+
+
+def wait_until(condition, process, printed):
     while not condition():
         time.sleep(0.05)
-        assert process.poll() is None, process.stdout.read()
+        assert process.is_alive(), printed.read_text()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_ends_with_its_own_exit_code_and_says_how_to_go_on(number, code, tmp_path):
-    often = ["--checkpoint_every_n_steps=1", "--trainer.max_epochs=200", "--data.num_workers=1"]
-    as_if_at_a_terminal = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # jobs ignore it
-    process = start(*often, **as_if_at_a_terminal)
-    wait_until(lambda: list(tmp_path.rglob("last.ckpt")), process)
-    process.send_signal(number)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "Detected" not in printed
-    assert "goes on with --ckpt_path" in printed
+    printed = tmp_path / "printed"
+    process = start(printed, OFTEN, "--trainer.max_epochs=200", "--data.num_workers=1")
+    wait_until(lambda: list(tmp_path.rglob("last.ckpt")), process, printed)
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode == code
+    assert "Detected" not in printed.read_text()
+    assert "goes on with --ckpt_path" in printed.read_text()
 
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
-SCONTROL = """#!/bin/sh
-echo "$@" >> $(dirname $0)/asked
-"""
 
 
 def test_a_job_that_slurm_requeues_goes_on_exactly(tmp_path):
     """With a `scontrol` that notes what it is asked: there is no SLURM here."""
-    asked, run = tmp_path / "bin" / "asked", tmp_path / "runs" / "tiny" / "version_0"
-    asked.parent.mkdir()
-    (asked.parent / "scontrol").write_text(SCONTROL)
-    (asked.parent / "scontrol").chmod(0o755)
-    environment = {**os.environ, **JOB, "PATH": f"{asked.parent}:{os.environ['PATH']}"}
-    flags = [*EVERYTHING, "--trainer.limit_train_batches=25", "--trainer.log_every_n_steps=1"]
-    job = start(*flags, "--ckpt_path=last", env=environment)
-    wait_until(lambda: (run / "metrics.csv").exists() and len(metrics(run, "step")) >= 5, job)
-    job.send_signal(signal.SIGUSR1)
-    wait_until(asked.exists, job)
+    scontrol, run, printed = tmp_path / "bin" / "scontrol", tmp_path / "runs" / "tiny" / "version_0", tmp_path / "out"
+    asked = scontrol.with_name("asked")
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n')
+    scontrol.chmod(0o755)
+    environment = {**JOB, "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
+    flags = [*EVERYTHING, "--trainer.limit_train_batches=15", "--trainer.log_every_n_steps=1"]
+    job = start(printed, *flags, "--ckpt_path=last", **environment)
+    wait_until(lambda: (run / "metrics.csv").exists() and len(metrics(run, "step")) >= 3, job, printed)
+    os.kill(job.pid, signal.SIGUSR1)
+    wait_until(asked.exists, job, printed)
     steps = len(metrics(run, "step"))
-    wait_until(lambda: len(metrics(run, "step")) >= steps + 2, job)  # the scheduler leaves the job some time
+    wait_until(lambda: len(metrics(run, "step")) >= steps + 2, job, printed)  # the scheduler leaves it some time
     job.kill()
-    job.wait()
+    job.join()
     assert asked.read_text() == "requeue 7\n"
     assert not (run / "checkpoints" / "last.ckpt").exists()  # the signal came within the first epoch
-    again = start(*flags, "--ckpt_path=last", env=environment)
-    assert again.communicate(timeout=240)[0].count("result") == 1
+    printed.unlink()
+    start(printed, *flags, "--ckpt_path=last", **environment).join(240)
+    assert printed.read_text().count("result") == 1
     assert fit(*flags, "--trainer.default_root_dir=whole") == 0
     whole = tmp_path / "whole" / "tiny" / "version_0"
     assert_same(weights(whole), weights(run))
     assert metrics(whole, "step") == metrics(run, "step")
 
 
-OFTEN = [*QUICK, *EVERYTHING, "--data.num_workers=0", "--trainer.max_epochs=3", "--trainer.limit_train_batches=8"]
-OFTEN += ["--trainer.limit_val_batches=1", "--checkpoint_every_n_steps=1", "--trainer.enable_progress_bar=false"]
+LONGER = [*EVERYTHING, "--data.num_workers=0", "--trainer.max_epochs=3", "--trainer.limit_train_batches=8"]
+LONGER += ["--trainer.limit_val_batches=1", OFTEN, "--trainer.enable_progress_bar=false"]
 KILLS = 3
 
 
-def fork(root):
-    """The run, or its continuation, in a process that has imported everything already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["shvit_pl.fit.lightning_cli"])
-    flags = [*OFTEN, "--ckpt_path=last", f"--trainer.default_root_dir={root}"]
-    process = context.Process(target=main, args=(["fit", *flags],))
-    process.start()
-    return process
-
-
-def kill_while_it_writes(root, after, delay):
+def kill_while_it_writes(process, last, after, delay):
     """Let a run make `after` more checkpoints, and kill it `delay` seconds later; False when it ended before."""
-    process, seen, last = fork(root), set(), root / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
+    seen = set()
     while len(seen) <= after and process.is_alive():
         if last.exists():
             seen.add(last.stat().st_mtime_ns)
@@ -103,19 +104,17 @@ def kill_while_it_writes(root, after, delay):
 
 
 def test_a_run_that_is_killed_again_and_again_ends_exactly(tmp_path):
-    assert main(["fit", *OFTEN, f"--trainer.default_root_dir={tmp_path / 'whole'}"]) == 0
-    draw, cut = random.Random(0), tmp_path / "cut"
-    folder, steps = cut / "tiny" / "version_0", []
+    assert fit(*LONGER, "--trainer.default_root_dir=whole") == 0
+    draw, folder, steps = random.Random(0), tmp_path / "runs" / "tiny" / "version_0", []
     for _ in range(KILLS):
-        assert kill_while_it_writes(cut, after=draw.randint(1, 3), delay=draw.uniform(0, 0.05))
+        process, last = start(tmp_path / "printed", *LONGER, "--ckpt_path=last"), folder / "checkpoints" / "last.ckpt"
+        assert kill_while_it_writes(process, last, after=draw.randint(1, 3), delay=draw.uniform(0, 0.05))
         steps.append(content(folder)["global_step"])
     assert steps == sorted(steps)
     assert steps[0] < steps[-1] < 24
     (folder / "checkpoints" / ".best.ckpt.partial").write_bytes(b"of a process that was killed")
-    last = fork(cut)
-    last.join()
-    assert last.exitcode == 0
-    assert [path.name for path in (cut / "tiny").iterdir()] == ["version_0"]
+    assert fit(*LONGER, "--ckpt_path=last") == 0
+    assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
     assert list(folder.rglob(".*")) == []
     whole = tmp_path / "whole" / "tiny" / "version_0"
     assert_same(weights(whole), weights(folder))

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from jsonargparse import Namespace
+from lightning.pytorch.utilities import rank_zero_only
 
 from shvit_pl.callbacks.summary import PushToHub
 from shvit_pl.cli import main
@@ -19,6 +20,10 @@ from tests.refusals import refused
 
 QUICK = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2")
 TO = "--push_to=user/digits"
+
+
+def logger_of(run):
+    return RunTensorBoardLogger(run.parent.parent, name=run.parent.name, version=run.name)
 
 
 def test_the_finished_run_is_pushed_with_all_that_it_wrote(hub, tmp_path, capsys):
@@ -33,8 +38,7 @@ def test_the_finished_run_is_pushed_with_all_that_it_wrote(hub, tmp_path, capsys
 
 def test_a_hub_that_fails_keeps_the_run_and_names_the_command_that_pushes_it(run, hub, capsys):
     hub.fail(500, "/commit/", times=99)
-    logger = RunTensorBoardLogger(run.parent.parent, name=run.parent.name, version=run.name)
-    trainer = SimpleNamespace(loggers=[logger], is_global_zero=True)
+    trainer = SimpleNamespace(loggers=[logger_of(run)], is_global_zero=True)
     PushToHub("user/digits", public=True).on_fit_end(trainer, None)  # raises nothing, so the fit ends well
     err = capsys.readouterr().err
     command = next(line for line in err.splitlines() if "not pushed" in line).split("push it with: ")[1]
@@ -68,8 +72,16 @@ def test_the_token_is_checked_before_the_data_is_opened(hub, tmp_path, capsys, m
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_process_that_is_not_the_first_asks_and_pushes_nothing(run, hub, monkeypatch):
+    trainer = SimpleNamespace(loggers=[logger_of(run)], is_global_zero=False)
+    PushToHub("user/digits").on_fit_end(trainer, None)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    check_push("user/digits", Namespace(logger=None, enable_checkpointing=None, fast_dev_run=False))
+    assert hub.requests == []
+
+
 @needs_two_cores
-@pytest.mark.slow
+@pytest.mark.full
 def test_of_two_processes_one_pushes(hub, tmp_path):
     two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
     command = [sys.executable, "-m", "shvit_pl.cli", "fit", *RUN, *QUICK, *two, TO]

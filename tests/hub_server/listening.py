@@ -20,12 +20,10 @@ class Request:
 
     @property
     def path(self):
-        """The path, still quoted."""
-        return urlsplit(self.target).path
+        return urlsplit(self.target).path  # still quoted
 
     @property
     def token(self):
-        """The token that the client shows."""
         return self.headers.get("authorization", "").removeprefix("Bearer ") or None
 
     def json(self):
@@ -40,7 +38,6 @@ class Response:
 
 
 def in_json(data, status=200, headers=None):
-    """Return an answer in JSON."""
     return Response(json.dumps(data).encode(), {"Content-Type": "application/json", **(headers or {})}, status)
 
 
@@ -78,7 +75,6 @@ def route(method, path):
 
 
 def answer(hub, request):
-    """Return what the Hub answers."""
     method = "GET" if request.method == "HEAD" else request.method
     for wanted, pattern, function in _ROUTES:
         if wanted == method and (match := pattern.fullmatch(request.path)):
@@ -173,4 +169,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(response.body)
 
     def log_message(self, *_):
-        """Print nothing: the tests' output is theirs."""
+        """Print nothing."""

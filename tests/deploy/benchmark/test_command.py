@@ -47,10 +47,10 @@ def test_every_way_to_run_a_network_is_a_row_with_a_ratio_to_the_first(capsys):
 
 
 def test_ratios_are_within_a_batch_and_an_image_size_and_what_cant_run_is_skipped_with_its_reason(capsys):
-    sizes = ["--batch-size=1,2", "--image-size=16,64,128"]
+    sizes = ["--batch-size=1,2", "--image-size=16,64"]
     rows, facts = benchmark("--mode=eager", models=["tiny", *sizes, "--device=cpu"])
     cells = [(row["batch_size"], row["image_size"], row["ratio"]) for row in rows]
-    assert cells == [("1", "64", "1.0"), ("1", "128", "1.0"), ("2", "64", "1.0"), ("2", "128", "1.0")]
+    assert cells == [("1", "64", "1.0"), ("2", "64", "1.0")]
     assert "skipped: tiny, 16 px: image_size 16: this design halves" in " ".join(capsys.readouterr().out.split())
     assert list(facts["skipped"]) == ["tiny, 16 px"]
 

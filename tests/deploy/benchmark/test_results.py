@@ -68,8 +68,8 @@ def test_only_accuracies_of_the_same_dataset_share_a_picture():
 @pytest.fixture
 def earlier():
     """A folder of a benchmark with one row."""
-    table = (TABLE, [KEY | {"images_per_second": 2.0}])
-    write_results(Path("earlier"), table, (ENVIRONMENT, {"conditions": UNDER}), {})
+    tables = {TABLE: [KEY | {"images_per_second": 2.0}]}
+    write_results(Path("earlier"), tables, (ENVIRONMENT, {"conditions": UNDER}), {})
     return "earlier"
 
 

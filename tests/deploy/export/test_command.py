@@ -101,14 +101,14 @@ def test_the_difference_shows_a_mismatch(change, is_within):
 
 
 @pytest.mark.slow
-def test_int8_is_smaller_and_its_costs_are_printed(dual_run, capfd):
+def test_int8_is_smaller_and_its_costs_are_printed(run, capfd):
     flags = ["--format=onnx", "--output=a.onnx", "--int8", "--int8_tolerance=100"]
-    assert main(["export", str(dual_run), *flags]) == 0
+    assert main(["export", str(run), *flags]) == 0
     printed, noise = capfd.readouterr()
     assert noise == ""
     accuracies = re.search(r"int8: top-1 (\S+) % \(float (\S+) %\) on 360 validation images of digits", printed)
     assert all(0 <= float(number) <= 100 for number in accuracies.groups())
-    rates = re.search(r"int8: (\d+) images/s \(float (\d+)\), (\S+) MB \(float (\S+) MB\)", printed)
+    rates = re.search(r"int8: (\d+) images/s \(float (\d+)\), (\S+) MB \(float (\S+)\);", printed)
     assert all(float(number) > 0 for number in rates.groups())
     assert float(rates[3]) < 0.5 * float(rates[4])
     assert Path("a.onnx").stat().st_size == pytest.approx(1e6 * float(rates[3]), abs=1e5)
