@@ -1,6 +1,5 @@
 """What top-1 is measured against, and which networks and flags are refused."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -44,11 +43,10 @@ def test_labels_are_the_datasets_only_where_the_network_predicts_them(changes, c
 def test_imagenet_is_known_by_its_ids_and_by_its_descriptions():
     info = ImageNetInfo("imagenet-1k")
     ids, texts = info.label_names(), info.label_descriptions()
-    opened = replace(network(names=ids), descriptions=texts)
     for same in (ids, texts, [text.split(",")[0].upper() for text in texts]):
-        assert same_classes(opened, same)
+        assert same_classes(ids, same)
     for other in (texts[::-1], [*texts[:-2], texts[-1], texts[-2]], [f"class {number}" for number in range(1000)]):
-        assert not same_classes(opened, other)
+        assert not same_classes(ids, other)
 
 
 @pytest.mark.parametrize(
