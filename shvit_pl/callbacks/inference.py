@@ -93,13 +93,11 @@ class PublishedAccuracy(L.Callback):
             return
         measured = 100 * float(trainer.callback_metrics["val/acc1"])
         if abs(measured - self.expected) <= _CLOSE:
-            print(
-                f"measured: {measured:.2f} %, as published ({self.expected:.2f} %): this copy of ImageNet is in order"
-            )
+            print(f"measured: {measured:.2f} %, published: {self.expected:.2f} %; this copy of ImageNet is correct")
         else:
             print(
-                f"measured: {measured:.2f} %, and {self.expected:.2f} % is published: look at the images, at the order "
-                "of their classes, and at data.image_size and data.crop_pct"
+                f"measured: {measured:.2f} %, published: {self.expected:.2f} %; check the images, the order of the "
+                "classes, data.image_size and data.crop_pct"
             )
 
 
