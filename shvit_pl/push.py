@@ -20,19 +20,19 @@ class PushOptions:
     """The flags of `shvit-pl push`."""
 
     folder: str
-    """a run folder, such as runs/s1/version_0, or a sweep folder"""
+    """A run folder, such as runs/s1/version_0, or a sweep folder."""
     repo_id: str
-    """the repository, user/name; private when it is new"""
+    """The repository, user/name; private when it is new."""
     public: bool = False
-    """show it to everybody"""
+    """Show it to everybody."""
     revision: str | None = None
-    """a branch other than main; made if it is not there"""
+    """A branch other than main; made if it is not there."""
     weights: Weights | None = None
-    """which weights (default: those that the run's --monitor watched)"""
+    """Weights of a run, raw or ema (default: those that its --monitor selected)."""
     dry_run: bool = False
-    """write the files here, and push nothing"""
+    """Write the files here, and push nothing."""
     output: str | None = None
-    """where --dry_run writes them (default: hub in the folder)"""
+    """Where --dry_run writes them (default: hub in the folder)."""
 
     def __post_init__(self) -> None:
         refuse(self._mistakes())

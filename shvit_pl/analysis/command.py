@@ -65,7 +65,7 @@ class HeadsOptions(deploy.CheckedOptions):
     model_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of timm:NAME, such as '{num_heads: 6}'."""
     weights: Weights | None = None
-    """Weights of a run (default: those that its --monitor tracked)."""
+    """Weights of a run, raw or ema (default: those that its --monitor selected)."""
     image_size: PositiveInt | None = None
     """Side in pixels (default: the network's own)."""
     data: str | None = None

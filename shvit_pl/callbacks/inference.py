@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import ModelEmaV3
 
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
-from shvit_pl.designs.published import IMAGENET_SIZE, TIMM_TOP1
+from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1
 from shvit_pl.errors import UserError
 from shvit_pl.models.network_names import repo_of
 from shvit_pl.modules.classification import ClassificationModule
@@ -93,13 +93,11 @@ class PublishedAccuracy(L.Callback):
             return
         measured = 100 * float(trainer.callback_metrics["val/acc1"])
         if abs(measured - self.expected) <= _CLOSE:
-            print(
-                f"measured: {measured:.2f} %, as published ({self.expected:.2f} %): this copy of ImageNet is in order"
-            )
+            print(f"measured: {measured:.2f} %, published: {self.expected:.2f} %; this copy of ImageNet is correct")
         else:
             print(
-                f"measured: {measured:.2f} %, and {self.expected:.2f} % is published: look at the images, at the order "
-                "of their classes, and at data.image_size and data.crop_pct"
+                f"measured: {measured:.2f} %, published: {self.expected:.2f} %; check the images, the order of the "
+                "classes, data.image_size and data.crop_pct"
             )
 
 

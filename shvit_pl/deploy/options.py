@@ -87,7 +87,7 @@ class BenchmarkOptions(MeasuringOptions):
     train: bool = False
     """Measure training steps: mixing, forward, backward, clipping, AdamW, moving average."""
     weights: Weights | None = None
-    """Weights of checkpoints (default: those of their run's monitored metric)."""
+    """Weights of runs, raw or ema (default: those that their --monitor selected)."""
     output: str = "benchmark"
     """Folder of the results; an earlier benchmark under the same conditions is replaced."""
     compare: str | None = None
@@ -209,7 +209,7 @@ class ExportOptions(CheckedOptions):
     output: str | None = None
     """File to write (default: model in a run folder, else the network's name here)."""
     weights: Weights | None = None
-    """Weights of a run (default: those of its monitored metric)."""
+    """Weights of a run, raw or ema (default: those that its --monitor selected)."""
     pretrained: bool = False
     """Take timm's weights for timm:NAME."""
     image_size: PositiveInt | None = None

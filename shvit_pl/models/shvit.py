@@ -177,12 +177,9 @@ def shvit_pl(pretrained: bool = False, **kwargs: Any) -> SHViT:
 
 
 def build_network(design: Design, *, pretrained: bool = False, **kwargs: Any) -> SHViT:
-    """Build a design through timm, under timm's own name where timm has this very network.
+    """Build a design through timm, under timm's own name where timm has this very network, which has weights there.
 
-    Args:
-        design: The architecture.
-        pretrained: Load the weights that timm has of it.
-        kwargs: Keyword arguments of `SHViT` and of timm's builder.
+    `kwargs` are those of `SHViT` and of timm's builder.
     """
     if kwargs.get("pretrained_cfg") is None:
         side, grid = design.image_size, design.grids(design.image_size)[-1]

@@ -232,10 +232,7 @@ _OF_TRAINING = ("state_dict", "optimizer_states", "lr_schedulers")  # needed too
 def read_checkpoint(path: str | None, flag: str = "ckpt_path ", weights: bool = False) -> dict[str, Any]:
     """Return a checkpoint's `model`, `data`, `step`, `loops` and `callbacks`; raises `UserError` for any other file.
 
-    Args:
-        path: The file.
-        flag: The flag that names it, for messages.
-        weights: Return its `state_dict` too, which stays mapped to the file.
+    The `flag` that names the file is for messages; with `weights`, its `state_dict` comes too, mapped to the file.
     """
     if path is None:
         raise UserError(

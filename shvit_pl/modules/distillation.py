@@ -44,12 +44,7 @@ class DistillationModule(ClassificationModule):
     Logged in addition: `train/loss_task`, `train/loss_distill`, and `train/agreement`,
     the share of the batch where student and teacher have the same top class.
 
-    Args:
-        config: All settings.
-        settings: Fields of the config instead, as for `ClassificationModule`.
-
-    Raises:
-        UserError: for a design that contradicts `distill.heads`.
+    Settings are given as to `ClassificationModule`; a design that contradicts `distill.heads` is a `UserError`.
     """
 
     teacher: Teacher | None = None
@@ -169,18 +164,12 @@ def hard(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def soft(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
-    """Return the Kullback-Leibler divergence times `tau` squared, divided by B times C as in the official code.
-
-    Args:
-        student: Logits `(B, C)`.
-        teacher: Logits `(B, C)`.
-        tau: Temperature.
-    """
+    """Return `soft_batchmean` divided by C too, as in the official code."""
     return soft_batchmean(student, teacher, tau) / student.shape[1]
 
 
 def soft_batchmean(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
-    """Return `soft` divided by B alone, as the divergence is defined, and timm computes it."""
+    """Return the Kullback-Leibler divergence of logits `(B, C)` at temperature tau, times tau^2 / B, as timm does."""
     ours, theirs = (nn.functional.log_softmax(logits / tau, dim=1) for logits in (student, teacher))
     return nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True) * tau**2
 

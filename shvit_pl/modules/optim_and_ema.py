@@ -93,13 +93,8 @@ def make_optimizer(
 ) -> tuple[Optimizer, LambdaLR]:
     """Make the optimizer, without weight decay of 1-D parameters, and the scheduler to step once per interval.
 
-    Args:
-        model: The network.
-        config: Settings.
-        schedule: Learning rate.
-        weight_decay: Weight decay in force.
-        extra_module: Learns too, at the peak rate and without decay.
-        fused: Use one kernel for all parameters, where the optimizer has it.
+    An `extra_module` learns too, at the peak rate and without decay; `fused` uses one kernel for all parameters, where
+    the optimizer has it.
     """
     kind = get_optimizer_info(config.name).opt_class
     has_fused = isinstance(kind, type) and issubclass(kind, _FUSED)  # torch has these on every device

@@ -125,11 +125,8 @@ def _changed(there: dict[str, Any], here: dict[str, Any]) -> dict[str, str]:
 def plan(config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], data: HFImageDataModule) -> Manifest:
     """Return the manifest of the cache that these settings need; raises `UserError` for a stream.
 
-    Args:
-        config: Views, logits and temperature.
-        teacher: The teacher's identity (weights, input size, class map, precision, ...), as JSON.
-        mix: The settings of Mixup and CutMix.
-        data: After `setup("fit")`.
+    `teacher` is its identity as JSON (weights, input size, class map, ...), `mix` the settings of Mixup and CutMix, and
+    `data` has been set up to fit.
     """
     check_stored(data.config)
     rows, classes = len(data.chosen.by_stage["train"]), len(data.class_names or ())

@@ -29,7 +29,7 @@ def assert_same(model, other):
     torch.testing.assert_close(logits(model), logits(other), rtol=1e-4, atol=1e-5)
 
 
-def test_a_run_or_its_checkpoint_gives_the_weights_asked_for_or_those_it_monitored(run, tmp_path):
+def test_a_run_or_its_checkpoint_gives_the_weights_asked_for_those_it_monitored_or_its_last(run, tmp_path):
     best = run / "checkpoints" / "best.ckpt"
     plain, average = network(best), network(best, averaged=True)
     assert (logits(plain) - logits(average)).abs().max() > 1e-3
@@ -43,12 +43,8 @@ def test_a_run_or_its_checkpoint_gives_the_weights_asked_for_or_those_it_monitor
         assert_same(opened.model, average if weights == "averaged" else plain)
         assert (opened.origin, opened.weights, opened.image_size) == ("checkpoint", weights, 64)
         assert opened.class_names == [str(digit) for digit in range(10)]
-
-
-def test_a_run_without_a_best_checkpoint_gives_its_last(run, tmp_path):
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    last = shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "run" / "checkpoints")
-    assert_same(open_network("run").model, network(last))
+    (tmp_path / "monitored" / "checkpoints" / "best.ckpt").unlink()
+    assert_same(open_network("monitored", averaged=False).model, network(run / "checkpoints" / "last.ckpt"))
 
 
 def test_two_classifiers_become_their_mean(run, tmp_path):

@@ -67,24 +67,19 @@ def test_it_stays_in_eval_mode_and_is_no_part_of_the_module_that_holds_it(weight
     assert not module.teacher.logits_and_features(some_images())[1].is_inference()
 
 
-def test_bf16_answers_are_float32_and_near_those_in_fp32(weights):
-    exact, rough = (teacher_of(weights, teacher_precision=precision) for precision in ("fp32", "bf16"))
-    answers = rough.logits(some_images())
-    assert answers.dtype == torch.float32
-    assert not torch.equal(answers, exact.logits(some_images()))
-    torch.testing.assert_close(answers, exact.logits(some_images()), rtol=0.1, atol=0.1)
-    assert "bf16" in rough.note
-    expected = exact.logits(some_images())
+@pytest.mark.parametrize(("in_bf16", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_auto_is_bf16_just_where_the_device_computes_in_it_and_its_answers_are_float32(
+    in_bf16, precision, weights, monkeypatch
+):
+    monkeypatch.setattr("shvit_pl.teachers.teacher.computes_in_bf16", lambda device: in_bf16)
+    auto, explicit, exact = (teacher_of(weights, teacher_precision=choice) for choice in ("auto", precision, "fp32"))
+    answers, expected = auto.logits(some_images()), exact.logits(some_images())
+    assert (auto.precision, precision in auto.note, answers.dtype) == (precision, True, torch.float32)
+    assert torch.equal(answers, explicit.logits(some_images()))
+    assert torch.equal(answers, expected) is not in_bf16
+    torch.testing.assert_close(answers, expected, rtol=0.1, atol=0.1)
     with torch.autocast("cpu", torch.bfloat16):  # the student's
         assert torch.equal(exact.logits(some_images()), expected)
-
-
-@pytest.mark.parametrize(("in_bf16", "precision"), [(True, "bf16"), (False, "fp32")])
-def test_auto_is_bf16_just_where_the_device_computes_in_it(in_bf16, precision, weights, monkeypatch):
-    monkeypatch.setattr("shvit_pl.teachers.teacher.computes_in_bf16", lambda device: in_bf16)
-    auto, explicit = (teacher_of(weights, teacher_precision=choice) for choice in ("auto", precision))
-    assert auto.precision == precision
-    assert torch.equal(auto.logits(some_images()), explicit.logits(some_images()))
 
 
 def test_a_cpu_computes_in_bf16_where_it_has_an_instruction_for_it(monkeypatch):
@@ -152,6 +147,7 @@ def test_a_trained_teacher_passes_and_its_accuracy_is_reported(run, batches):
     assert (check.images, check.top1 > 0.4) == (128, True)
     assert f"top-1 {check.top1:.1%} on 128 validation images" in str(check)
     assert "\n" not in str(check)
+    assert TeacherCheck("t", 0.5, 0.2, 400).threshold == pytest.approx(0.2 + 2 * 0.02)  # two standard errors above
 
 
 def test_a_teacher_that_guesses_is_refused_with_the_likely_reasons(run, weights, batches):
@@ -173,7 +169,3 @@ def test_images_without_a_label_are_not_counted(run, batches):
     for uniform in (nothing, {**first, "label": torch.full_like(first["label"], 3)}):  # these can't show anything
         with refusal("model.distill.check: ", "model.distill.check false"):
             check_teacher(teacher, [uniform] * 4)
-
-
-def test_the_threshold_is_two_standard_errors_above_the_majority():
-    assert TeacherCheck("t", 0.5, 0.2, 400).threshold == pytest.approx(0.2 + 2 * 0.02)

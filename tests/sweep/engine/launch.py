@@ -63,10 +63,10 @@ class Sweep:
     def output(self):
         return Path(f"{self.folder}.out")
 
-    def lines(self, event=None):
-        """What the runs wrote into the ledger."""
-        lines = [json.loads(line) for line in self.ledger.read_text().splitlines()] if self.ledger.exists() else []
-        return [line for line in lines if event in (None, line["event"])]
+    def lines(self, event):
+        """What the runs wrote into the ledger about one kind of event."""
+        text = self.ledger.read_text() if self.ledger.exists() else ""
+        return [line for line in map(json.loads, text.splitlines()) if line["event"] == event]
 
     def log(self, number):
         return (Path(self.folder) / "logs" / f"lr-{number}_seed-0.log").read_text()

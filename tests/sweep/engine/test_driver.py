@@ -1,6 +1,5 @@
 """The driver: shares of the machine, runs that fail, what is stopped or killed; every point is done exactly once."""
 
-import os
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +9,7 @@ from time import monotonic, sleep
 import pytest
 
 from shvit_pl.compat import cores_of_process
-from shvit_pl.sweep.engine.sweep_study import ERROR, KEY, LOST, OWNER, is_fault
+from shvit_pl.sweep.engine.sweep_study import ERROR, KEY, OWNER, is_fault
 from shvit_pl.sweep.processes import this_process
 from shvit_pl.sweep.watch import LiveTable
 from tests.sweep.engine.launch import RUN, assert_done_once, kill, processes_of, wait_until
@@ -71,24 +70,6 @@ def done(sweep):
 def running(sweep, count):
     """Whether so many runs have begun to train."""
     return wait_until(lambda: len(list(Path(sweep.folder).glob("runs/*/*/checkpoints/last.ckpt"))) >= count, 60)
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_all_and_the_same_command_goes_on(sweep):
-    sweep.points, sweep.report, sweep.seconds = 4, True, 4
-    driver = sweep.start()
-    assert running(sweep, 3)
-    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does, to all processes of the command
-    assert driver.wait(20) == 130
-    assert processes_of(sweep.folder) == []
-    assert sweep.output.read_text().endswith("stopped: 4 of 4 runs are left; the same command goes on with them\n")
-    stopped = [trial.user_attrs for trial in sweep.study().trials() if trial.state.is_finished()]
-    assert stopped
-    assert {(facts[LOST], facts[ERROR]) for facts in stopped} == {(True, "interrupted")}
-    sweep.report, sweep.retries = False, 0
-    assert sweep.run() == 0
-    assert_done_once(sweep)
-    assert sum("going on from" in sweep.log(number) for number in range(4)) >= 3
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -1,7 +1,8 @@
-"""Real fits, by the command as a user gives it: a fit and the driver are killed; nothing is done twice."""
+"""Real fits, by the command as a user gives it: a fit is killed, all is stopped; nothing is done twice."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import yaml
 from optuna.trial import TrialState
 
 from shvit_pl.runs.folder import read_summary
-from shvit_pl.sweep.engine.sweep_study import LOST
+from shvit_pl.sweep.engine.sweep_study import ERROR, LOST
 from tests.sweep import small
 from tests.sweep.engine.launch import ROOT, RUN, kill, processes_of, wait_until
 
@@ -24,8 +25,8 @@ def start(folder):
     (folder.parent / "rates.yaml").write_text(yaml.safe_dump(SWEEP))
     command = [sys.executable, "-m", "shvit_pl.cli", "sweep", "--config=rates.yaml", f"--folder={folder}", *FLAGS]
     with (folder.parent / "out.txt").open("a") as output:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.Popen(command, cwd=folder.parent, stdout=output, stderr=output, env=environment)
+        where = {"cwd": folder.parent, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+        return subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, **where)
 
 
 def midway(folder, but=()):
@@ -45,20 +46,24 @@ def midway(folder, but=()):
 
 
 @pytest.mark.slow
-def test_real_fits_that_are_killed_go_on_and_each_is_done_once(tmp_path):
+def test_real_fits_that_are_killed_or_stopped_by_ctrl_c_go_on_and_each_is_done_once(tmp_path):
     folder = tmp_path / "rates"
     driver = start(folder)
     first, process = midway(folder)
     kill(process)
     second, _ = midway(folder, {first})
-    kill(driver.pid)
-    driver.wait()
-    assert wait_until(lambda: not processes_of(folder), 10)
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does, to all processes of the command
+    assert driver.wait(60) == 130
+    assert processes_of(folder) == []
+    printed = (tmp_path / "out.txt").read_text()
+    assert printed.endswith("stopped: 2 of 2 runs are left; the same command goes on with them\n")
+    lost = [trial.user_attrs for trial in small.trials(folder) if trial.user_attrs.get(LOST)]
+    assert lost
+    assert {each[ERROR] for each in lost} == {"interrupted"}
     assert start(folder).wait(300) == 0
     trials = small.trials(folder)
     done = sorted(trial.user_attrs["key"] for trial in trials if trial.state == TrialState.COMPLETE)
     assert done == sorted([first, second]) == sorted(run.name for run in folder.glob("runs/*"))
-    assert any(trial.user_attrs.get(LOST) for trial in trials)  # the killed driver's
     for name in done:
         assert [version.name for version in (folder / "runs" / name).iterdir()] == ["version_0"]
         summary = read_summary(folder / "runs" / name / "version_0")

@@ -12,20 +12,17 @@ from shvit_pl.sweep.report.table import Spread, make_table, quantity
 from tests.sweep.report.sweeps import cube, nothing_done, search, unfinished, with_speed, with_summaries
 
 
-def test_a_row_has_choices_by_their_last_component_and_the_mean_over_seeds():
-    row = make_table(cube()).rows[6]
+def test_a_row_has_choices_by_their_last_component_means_over_seeds_its_speed_and_the_papers_row():
+    results = with_speed(cube())
+    first, *_, paper, _, row = make_table(results).rows[:7]
     accuracies = [run.summary["metrics"]["val/acc1"] for run in row.cell.runs]
     mean, sd = statistics.mean(accuracies), statistics.stdev(accuracies)
     assert row.levels == {"patch_size": "16", "stages": "4", "stage1": "conv"}
     assert (row.values["val/acc1"].mean, row.values["val/acc1"].sd) == pytest.approx((mean, sd))
     assert row.show(quantity("val/acc1")) == f"{100 * mean:.2f} ± {100 * sd:.2f}"
-
-
-def test_only_choices_that_vary_are_columns():
-    cells = tuple(replace(cell, choices={**cell.choices, "data.path": "digits"}) for cell in cube().cells)
-    table = make_table(replace(cube(), cells=cells))
-    assert "path" not in table.rows[0].levels
-    assert table.constants == {"data.path": "digits"}
+    assert row.values["inference_eager"].mean == results.speed["cells"][row.cell.name]["eager"]
+    assert paper.paper.source == "Table 2: SHViT-S1"
+    assert first.paper is None
 
 
 def test_failed_and_waiting_runs_do_not_count():
@@ -38,26 +35,17 @@ def test_failed_and_waiting_runs_do_not_count():
     assert "±" not in single.show(quantity("val/acc1"))
 
 
-def test_inference_speed_and_the_papers_row_are_the_cells():
-    results = with_speed(cube())
-    first, *_, row = make_table(results).rows[:5]
-    assert row.values["inference_eager"].mean == results.speed["cells"][row.cell.name]["eager"]
-    assert row.paper.source == "Table 2: SHViT-S1"
-    assert first.paper is None
-
-
 @pytest.mark.parametrize("missing", [None, float("nan")])
-def test_a_quantity_that_no_run_has_is_left_out(missing):
-    table = make_table(with_summaries(cube(), peak_memory_mb=missing))
-    assert "peak_memory_mb" not in {one.key for one in table.quantities}
-    assert "peak_memory_mb" not in table.rows[0].values
-
-
-def test_any_objective_is_a_column():
-    results = replace(cube(), objectives={"val/loss": "min", "wall_seconds": "min"})
-    keys = [one.key for one in make_table(results).quantities]
+def test_columns_are_choices_that_vary_all_objectives_and_quantities_that_a_run_has(missing):
+    results = with_summaries(cube(), peak_memory_mb=missing)
+    cells = tuple(replace(cell, choices={**cell.choices, "data.path": "digits"}) for cell in results.cells)
+    table = make_table(replace(results, cells=cells, objectives={"val/loss": "min", "wall_seconds": "min"}))
+    assert "path" not in table.rows[0].levels
+    assert table.constants == {"data.path": "digits"}
+    keys = [one.key for one in table.quantities]
     assert keys[:3] == ["val/acc1", "val/acc1_ema", "val/loss"]
     assert "wall_seconds" in keys
+    assert "peak_memory_mb" not in {*keys, *table.rows[0].values}
 
 
 def test_a_spread_that_rounds_to_nothing_is_not_shown_as_zero():
@@ -123,27 +111,17 @@ def test_the_best_come_front_after_front(points, directions, most, order):
     assert best_first(points, directions, most) == order
 
 
-def conditions(**values):
-    """The conditions of a cube with these values in every summary."""
-    return findings_of(with_summaries(cube(), **values)).conditions
-
-
-def test_images_that_limited_batches_left_out_are_not_claimed():
-    whole = conditions(epochs_trained=10, steps_trained=220, global_batch=64)
-    assert whole["training"].startswith("10 epochs, 220 steps, 14080 images seen, 1 x cpu (2 threads), batch 64")
-    limited = conditions(epochs_trained=1, steps_trained=2, global_batch=16, device="1 x cpu (1 thread)")
+def test_conditions_claim_no_images_that_limited_batches_left_out_and_read_as_on_the_axis():
+    limits = {"epochs_trained": 1, "steps_trained": 2, "global_batch": 16, "device": "1 x cpu (1 thread)"}
+    limited = findings_of(with_summaries(cube(), **limits)).conditions
     assert limited["training"] == (
         "1 epoch, 2 steps, 32 images seen, fewer than there are, 1 x cpu (1 thread), batch 16, 32-true"
     )
-
-
-def test_a_setting_reads_alike_in_the_list_and_on_the_axis():
+    whole = findings_of(with_summaries(cube(), epochs_trained=10, steps_trained=220, global_batch=64)).conditions
+    assert whole["training"].startswith("10 epochs, 220 steps, 14080 images seen, 1 x cpu (2 threads), batch 64")
+    assert "the number of runs that shared the machine is unknown" in whole["training images/s"]
     for results, key in ((with_speed(cube()), "inference speed"), (cube(), "training")):
         found = findings_of(results)
         assert found.plane.conditions
         assert found.plane.conditions in found.conditions[key]
-
-
-def test_before_a_run_ends_there_are_no_conditions():
-    assert "the number of runs that shared the machine is unknown" in conditions()["training images/s"]
     assert findings_of(nothing_done()).conditions == {}
