@@ -15,7 +15,7 @@ from shvit_pl.deploy.benchmark import Cell, TrainStep
 from shvit_pl.deploy.measuring import torch_dtype
 from shvit_pl.deploy.optimization import Recipe, optimize, recipes
 from shvit_pl.deploy.passes import fused, rewrite
-from shvit_pl.deploy.timing import bytes_moved, peaks
+from shvit_pl.deploy.timing import counted_bytes, peaks
 from shvit_pl.designs.cost import cost
 from shvit_pl.models import create_model
 
@@ -35,8 +35,10 @@ def gap(row: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     images_of_layers = images.to(dtype).contiguous(memory_format=torch.channels_last)
     passes = row["images_per_second"] * (1 + _BACKWARD * row["train"])
     flops = 2 * cost(model.design).macs * passes
-    traffic = bytes_moved(fused(create_model(row["model"]).eval()).to(device, dtype), images_of_layers)
-    traffic *= passes / row["batch"]
+    plain = fused(create_model(row["model"]).eval()).to(device, dtype)
+    with counted_bytes() as moved:
+        plain(images_of_layers)
+    traffic = moved() * passes / row["batch"]
     most_flops, most_bytes = peaks(device, dtype)
     way, rates, spent = _training(row, model, images) if row["train"] else _inference(model, images, dtype)
     return {

@@ -26,6 +26,7 @@ from shvit_pl.deploy import measuring
 from shvit_pl.display.plots import BLUE, VERMILION, caption_height, write_caption
 from shvit_pl.display.terminal import announce, narrow_table, new_progress, table_console
 from shvit_pl.errors import UserError
+from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 
 _HEADS, _LAYERS = "heads.csv", "layers.csv"
@@ -34,17 +35,13 @@ _COMPARED = ("similarity %", "without one", "one alone")
 Row = dict[str, Any]
 
 
-def run(options: HeadsOptions, command: Sequence[str]) -> None:
-    """Run the study as a command; `command` is the command line."""
-    study(open_subject(options), command)
-
-
-def study(subject: Subject, command: Sequence[str]) -> None:
+def run(options: HeadsOptions, command: Sequence[str], opened: OpenedNetwork | None = None) -> None:
     """Measure, print what was found, and write it into the folder, with the command line `command`.
 
-    Raises:
-        UserError: for what does not fit together, before the folder is touched.
+    `opened` is the network, where it is open already. Raises `UserError` for what does not fit together, before the
+    folder is touched.
     """
+    subject = open_subject(options, opened)
     folder = check_output(subject.options.output, _HEADS, _LAYERS, SUMMARY, f"{FIGURES}/*.png")
     trial = AttentionRecorder(subject)  # refuses a query that is not in the grid
     trial.add(torch.zeros(1, 3, subject.image_size, subject.image_size, device=subject.device))

@@ -1,6 +1,6 @@
 """The subject of a study: a network, its attention layers, its images, and the targets of its predictions."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,9 +18,8 @@ from shvit_pl.deploy.measuring import chosen_device
 from shvit_pl.deploy.options import AVERAGED
 from shvit_pl.deploy.passes import check_size
 from shvit_pl.errors import UserError
-from shvit_pl.models.open_network import OpenedNetwork, open_network
+from shvit_pl.models.open_network import OpenedNetwork, class_names, open_network
 from shvit_pl.randomness import seeded
-from shvit_pl.teachers.classes import KnownNames
 
 Labels = Literal["dataset", "network"]
 
@@ -169,16 +168,23 @@ def choose_reference(opened: OpenedNetwork, images: RealImages, labels: Labels |
         return Reference("network", f"the network has {classes} classes, and {images.path} has {data_classes}")
     if opened.class_names is None:
         return Reference("network", "the names of the network's classes are not known")
-    if not same_classes(opened, images.class_names):
+    if not same_classes(opened.class_names, images.class_names):
         return Reference("network", f"the network's classes are not those of {images.path}")
     return Reference("dataset")
 
 
-def same_classes(opened: OpenedNetwork, data_names: Sequence[str]) -> bool:
-    """Return whether names are those of the network's classes in their order; a few may be unknown, none another's.
+def same_classes(names: list[str], data_names: list[str]) -> bool:
+    """Return whether two lists of the same length name the same classes in the same order.
 
-    ImageNet's may be ids in one and descriptions in the other.
+    ImageNet's may be ids in one and descriptions in the other, so both are names of a class. A few names may be
+    unknown, but none may be another class's.
     """
-    known = KnownNames(opened.class_names or (), opened.descriptions)
-    found = [known.find(name) for name in data_names]
-    return found.count(None) < len(found) / 10 and all(index in (None, place) for place, index in enumerate(found))
+    known_names, descriptions = class_names({}, len(names))
+    texts = descriptions if descriptions and known_names == names else [""] * len(names)
+    known = [{_plain(part) for part in (name, text, *text.split(","))} for name, text in zip(names, texts, strict=True)]
+    elsewhere = [name for name, own in zip(map(_plain, data_names), known, strict=True) if name not in own]
+    return len(elsewhere) < len(names) / 10 and not set(elsewhere) & set().union(*known)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

@@ -60,7 +60,7 @@ class DistillConfig:
         )
         mistakes = list(out_of_range("model.distill", self, ranges))
         changed = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
-        if self.teacher is None and changed:
+        if self.teacher is None and changed and not mistakes:
             mistakes.append(
                 f"model.distill.{changed[0]} {getattr(self, changed[0])!r}: there is no teacher. Name one with "
                 "--model.distill.teacher, or leave this out."

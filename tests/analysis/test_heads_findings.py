@@ -11,8 +11,8 @@ from torch import nn
 
 from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores, paper_heads
-from shvit_pl.analysis.heads_report import study
-from shvit_pl.analysis.heads_subject import Reference, Subject, open_subject
+from shvit_pl.analysis.heads_report import run
+from shvit_pl.analysis.heads_subject import Reference, Subject
 from shvit_pl.models.open_network import OpenedNetwork
 from tests.analysis.studies import facts, heads, rows
 
@@ -48,7 +48,11 @@ def test_a_layer_has_the_score_of_its_best_head_and_the_spread_of_its_images():
     assert (layer((60,), (70,)).similarity, layer((60,), (70,)).spread) == (None, None)
 
 
-IMAGENET = SimpleNamespace(path="imagenet", rows=50_000, class_names=["x"] * 1000)
+def data_of(rows, classes):
+    return SimpleNamespace(path="imagenet", rows=rows, class_names=["x"] * classes)
+
+
+IMAGENET = data_of(50_000, 1000)
 
 
 def subject(name=DEIT, fresh=False, images=IMAGENET, pixels=224, labels="dataset"):
@@ -63,11 +67,7 @@ def subject(name=DEIT, fresh=False, images=IMAGENET, pixels=224, labels="dataset
         ({"name": f"{DEIT}.fb_in1k"}, 50_000, []),
         ({"fresh": True}, 50_000, ["the weights are fresh, not trained"]),
         ({"name": "timm:vit_tiny_patch16_224"}, 50_000, ["the weights are not those of the authors"]),
-        (
-            {"images": SimpleNamespace(path="imagenet", rows=360, class_names=["x"] * 10)},
-            50_000,
-            ["the images are from imagenet, not ImageNet"],
-        ),
+        ({"images": data_of(rows=360, classes=10)}, 50_000, ["the images are from imagenet, not ImageNet"]),
         ({"pixels": 64}, 50_000, ["the images have 64 px, not 224"]),
         ({}, 1000, ["heads were left out on 1000 images, not 50000"]),
         ({"labels": "network"}, 50_000, ["the agreement with the intact network is measured, not top-1"]),
@@ -118,7 +118,7 @@ def test_other_networks_have_no_numbers_of_the_paper(name, changes):
 def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_same(capsys):
     opened = OpenedNetwork("deit-6", deit(6, img_size=32).eval(), "timm", 32, fresh=True)
     options = HeadsOptions("deit-6", data="digits", images=2, ablation_images=2, batch_size=2, device="cpu")
-    study(open_subject(options, opened), ["test"])
+    run(options, ["test"], opened)
     layers = rows("heads/layers.csv")
     assert [float(row["paper_similarity_pct"]) for row in layers[:3]] == [63.9, 57.7, 34.8]
     assert [row["paper_most_important_head"] for row in layers[:8]] == ["5", "3", "1", "4", "2", "5", "2", ""]

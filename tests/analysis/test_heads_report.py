@@ -141,6 +141,7 @@ def test_a_study_that_is_stopped_leaves_earlier_results_and_the_files_of_others_
         monkeypatch.setattr(RealImages, "batches", stop)
         assert heads(*study, "--query=0,0") == 130
         assert before == {name: Path("heads", name).read_bytes() for name in files("heads")}
+    Path("heads/figures").mkdir(exist_ok=True)
     Path("heads/figures/mine.txt").write_text("mine")
     assert heads(*study) == 2
     assert "--output 'heads': it holds other files; give a new folder." in capsys.readouterr().err

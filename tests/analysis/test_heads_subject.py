@@ -1,6 +1,5 @@
 """What top-1 is measured against, and which networks and flags are refused."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,8 +7,8 @@ import timm
 from timm.data import ImageNetInfo
 
 from shvit_pl.analysis.command import HeadsOptions
-from shvit_pl.analysis.heads_report import study
-from shvit_pl.analysis.heads_subject import choose_reference, open_subject, same_classes
+from shvit_pl.analysis.heads_report import run
+from shvit_pl.analysis.heads_subject import choose_reference, same_classes
 from shvit_pl.models.open_network import OpenedNetwork
 from tests.refusals import refused
 
@@ -44,11 +43,10 @@ def test_labels_are_the_datasets_only_where_the_network_predicts_them(changes, c
 def test_imagenet_is_known_by_its_ids_and_by_its_descriptions():
     info = ImageNetInfo("imagenet-1k")
     ids, texts = info.label_names(), info.label_descriptions()
-    opened = replace(network(names=ids), descriptions=texts)
     for same in (ids, texts, [text.split(",")[0].upper() for text in texts]):
-        assert same_classes(opened, same)
+        assert same_classes(ids, same)
     for other in (texts[::-1], [*texts[:-2], texts[-1], texts[-2]], [f"class {number}" for number in range(1000)]):
-        assert not same_classes(opened, other)
+        assert not same_classes(ids, other)
 
 
 @pytest.mark.parametrize(
@@ -74,21 +72,12 @@ def test_options_that_contradict_each_other_are_refused(options, words):
         ({"image": 900, "images": 1000}, "--image 900: allowed are 0 to 359"),
         ({"query": (2, 0), "image_size": 64}, "--query 2,0: ... 0 to 1 at 64 px"),
         ({"labels": "dataset"}, "--labels dataset: ... 1000 classes ... 'digits' has 10 ... --data"),
-        ({"device": "tpu"}, "--device 'tpu': allowed are auto, cpu"),
         ({"data": "no/such/folder"}, "--data 'no/such/folder': no such file"),
         ({"image_size": 32}, "image_size 32: ... 64 pixels or more"),
-        ({"network": "tinny"}, "did you mean 'tiny'"),
-        ({"network": "timm:deit_tiny"}, "'timm:deit_tiny' ... did you mean"),
-        ({"network": "no/such/run"}, "no such file"),
-        (
-            {"network": "timm:vit_tiny_patch16_224", "model_kwargs": {"num_classes": 0}},
-            "not a classifier ... num_classes",
-        ),
-        ({"network": "timm:resnet18"}, "no attention heads found ... timm:deit_tiny"),
-        ({"network": "s3_no_attention"}, "no attention heads found"),
+        ({"network": "timm:resnet18", "model_kwargs": {"num_classes": 0}}, "not a classifier ... num_classes"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_anything_is_written(options, words, tmp_path):
     with refused(words):
-        study(open_subject(HeadsOptions(**{"network": "tiny", "device": "cpu", **options})), [])
+        run(HeadsOptions(**{"network": "tiny", "device": "cpu", **options}), [])
     assert list(tmp_path.iterdir()) == []

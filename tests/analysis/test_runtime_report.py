@@ -33,16 +33,15 @@ def test_shares_stand_beside_the_papers_with_conditions_and_operators_and_replac
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("paper: MHSA, DeiT-T", "difference", "fused attention is switched off"))
     assert "the attention part of the blocks" in printed
-    found = study("tiny", "--image_size=64", "--scope=network", "--threads=2", "--dtype=bf16")
+    found = study("tiny", "--image_size=64", "--scope=network", "--dtype=bf16")
     under, network = found["conditions"], found["networks"]["tiny"]
-    assert (under["scope"], under["threads"], under["dtype"]) == ("network", 2, "bf16")
+    assert (under["scope"], under["dtype"]) == ("network", "bf16")
     assert (under["batch_size"], under["image_size"], under["repeats"]) == (1, {"tiny": 64}, 5)
     assert (under["device_type"], under["torch"]) == ("cpu", torch.__version__)
     assert network["measured"] == "the whole network"
     assert sum(operator["percent"] for operator in network["operators"]) == pytest.approx(100)
     assert [str(row["percent"]) for row in found["rows"]] == [row["percent"] for row in rows("runtime/runtime.csv")]
     assert files("runtime") == ["runtime.csv", "runtime.json", "runtime.png"]
-    assert torch.get_num_threads() == 1  # as before
 
 
 @pytest.mark.gpu

@@ -116,6 +116,7 @@ TWELVE = rows([0, 1] * 6)
 TWO_IMAGES = rows([0, 1] * 6, mask=([PILImage.new("L", (8, 8))] * 12, Image()))
 BEYOND_THE_NAMES = rows([0, 1, 2] * 4, Value("int64"))
 BEYOND_THE_NAMES.info.features["label"] = AB  # as parquet files from elsewhere can have it
+NAMED = {"validation_split": "validation"}
 MASKS = {"image_column": "image", "label_column": "mask"}
 DATA = [
     (saved(rows([0.5, 1.5] * 6, Value("float32"))), {}, "data.label_column 'label': it holds float32"),
@@ -125,26 +126,14 @@ DATA = [
     (saved(rows([0, 1, -1] * 4)), {}, "split 'train' has rows without a label"),
     (saved(texts(*["a", "b", None] * 4)), {}, "has rows without a label"),
     (saved(rows([-1] * 12)), {}, "no row of the split 'train' has a label"),
-    (
-        saved(rows([-1] * 12), validation=rows([0, 1])),
-        {},
-        "data.train_split 'train': no row of it has a label; the splits with labels are validation",
-    ),
-    (
-        saved(TWELVE, validation=rows([-1] * 4)),
-        {"validation_split": "validation"},
-        "data.validation_split 'validation': no row of it has a label",
-    ),
+    (saved(rows([-1] * 12), validation=rows([0, 1])), {}, "'train': no row of it has a label; ... are validation"),
+    (saved(TWELVE, validation=rows([-1] * 4)), NAMED, "data.validation_split 'validation': no row of it has a label"),
     (saved(TWELVE, validation=named("a", "c")), {}, "'train' and 'validation' ... (2 and 2; not shared: b, c)"),
     (saved(TWELVE, validation=named("a", "b", "c")), {}, "different classes (2 and 3; not shared: c)"),
     (saved(TWELVE, validation=named("b", "a")), {}, "not shared: their order"),
     (saved(texts(*"ab" * 6), validation=texts("a", "d")), {}, "different classes (2 and 2; not shared: b, d)"),
     (saved(TWO_IMAGES), {}, "data.image_column: several columns hold images (image, mask)"),
-    (
-        saved(rows([0, 1] * 6, species=([0, 1] * 6, AB))),
-        {},
-        "data.label_column: several columns hold class labels (label, species)",
-    ),
+    (saved(rows([0, 1] * 6, species=([0, 1] * 6, AB))), {}, "several columns hold class labels (label, species)"),
     (saved(TWELVE.remove_columns("image")), {}, "data.image_column: no column holds images"),
     (images(), {}, "this folder can't be opened as a dataset"),
     (images("1.png", "2.png"), {}, "no labels. Sort them into one folder per class"),

@@ -11,6 +11,8 @@ from tests.refusals import refused
 AB, ABC = ClassLabel(names=["a", "b"]), ClassLabel(names=["a", "b", "c"])
 HELD_OUT = "no validation split: 20% of 'train' held out (seed 0)"
 ON_VAL = "validation on the split 'val'"
+LEFT_OUT = "; the split '{}' has no labels and is left out"
+FULL = {"train_split": "full", "validation_split": "val"}
 
 
 def counts(data):
@@ -33,24 +35,9 @@ def test_the_validation_share_is_stratified_seeded_and_named_and_a_train_fractio
     [
         ({"train": [0, 1] * 6, "val": [0, 1] * 2}, {}, (12, 4, 4), ON_VAL),
         ({"train": [0, 1] * 10, "test": [0, 1] * 3}, {}, (16, 4, 6), HELD_OUT),
-        (
-            {"train": [0, 1] * 6, "val": [0, 1], "test": [-1] * 3},
-            {},
-            (12, 2, 2),
-            f"{ON_VAL}; the split 'test' has no labels and is left out",
-        ),
-        (
-            {"train": [0, 1] * 10, "validation": [-1] * 3},
-            {},
-            (16, 4, 4),
-            f"{HELD_OUT}; the split 'validation' has no labels and is left out",
-        ),
-        (
-            {"train": [0], "validation": [0], "full": [0, 1] * 6, "val": [0, 1] * 2},
-            {"train_split": "full", "validation_split": "val"},
-            (12, 4, 4),
-            ON_VAL,
-        ),
+        ({"train": [0, 1] * 6, "val": [0, 1], "test": [-1] * 3}, {}, (12, 2, 2), ON_VAL + LEFT_OUT.format("test")),
+        ({"train": [0, 1] * 10, "validation": [-1] * 3}, {}, (16, 4, 4), HELD_OUT + LEFT_OUT.format("validation")),
+        ({"train": [0], "validation": [0], "full": [0, 1] * 6, "val": [0, 1] * 2}, FULL, (12, 4, 4), ON_VAL),
         ({"train": [0, 1] * 10, "unlabeled": [-1, 0] * 3}, {}, (16, 4, 4), HELD_OUT),  # what is not used may be wrong
     ],
 )

@@ -50,6 +50,14 @@ def test_the_metadata_and_a_dataset_and_weights_of_the_hub_are_linked(own):
     assert "fine-tuned from [`timm/shvit_s1.in1k`]" in card.text
 
 
+@pytest.mark.parametrize(("limit", "is_part"), [(None, False), (1.0, False), (1, True), (0.5, True)])
+def test_a_part_of_the_validation_images_is_called_so(limit, is_part, own):
+    config = yaml.safe_load((own / "config.yaml").read_text())
+    edit(own / "config.yaml", trainer={**config["trainer"], "limit_val_batches": limit})
+    text = card_of(own).text
+    assert ("top-1** on some of its" in text, "Measured on part of the" in text) == (is_part, is_part)
+
+
 @pytest.mark.parametrize("push", ["--push_to user/digits --push_public true", "--push_to=user/digits"])
 def test_whoever_repeats_the_command_does_not_push(push, own):
     edit(own / "summary.json", command=f"shvit-pl fit --config s1.yaml {push} --data.batch_size 16")

@@ -61,14 +61,10 @@ def test_public_is_asked_for_and_shown(own, hub, capsys):
     assert push(own) == 0
     assert hub.repo(REPO).private
     assert "private; --public shows it" in capsys.readouterr().out
-    for _ in range(2):
-        assert push(own, "--public") == 0
+    for flags in (["--public"], []):  # what is public stays so
+        assert push(own, *flags) == 0
         assert not hub.repo(REPO).private
         assert "(public)" in capsys.readouterr().out
-    assert push(own, "--public", repo="user/open") == 0
-    assert push(own, repo="user/open") == 0  # what is public stays so, and it is said
-    assert not hub.repo("user/open").private
-    assert "user/open (public)" in capsys.readouterr().out
 
 
 def test_the_card_and_the_commit_say_which_weights(own, hub):

@@ -55,7 +55,7 @@ def settled(design, side):
         ("onnx", SMALL, 64),
         ("torch-export", SMALL, 64),
         pytest.param("coreml", SMALL, 64, marks=slow),
-        pytest.param("executorch", SMALL, 64, marks=slow),
+        pytest.param("executorch", SMALL, 64, marks=full),
         pytest.param("onnx", S1, 224, marks=slow),
         *[pytest.param(format_, S1, 224, marks=full) for format_ in ("torch-export", "coreml", "executorch")],
     ],
@@ -87,7 +87,7 @@ def test_a_file_of_pixels_to_probabilities_gives_those_of_the_network(format_, d
     [
         ("coreml", ["--softmax", "--normalize"], ("outputs classLabel", "of imageType")),
         ("coreml", ["--dtype=fp32"], ("of multiArrayType",)),
-        ("executorch", [], ("pieces by XNNPACK; outside of them",)),
+        ("executorch", [], ("pieces by XNNPACK; outside of them", "2 native_group_norm")),
     ],
     ids=str,
 )
