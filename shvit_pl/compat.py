@@ -38,15 +38,14 @@ def parser_actions(parser: ArgumentParser) -> list[Action]:
     return parser._actions
 
 
-def trainer_parameters(method: str, file: Path | None = None) -> dict[str, tuple[str, str]]:
+def trainer_parameters(method: str) -> dict[str, tuple[str, str]]:
     """Return default (empty without one) and documentation of each parameter of a method of Lightning's Trainer.
 
-    They are read from the source, as importing it takes four seconds; `file` is another one with a class `Trainer`.
+    They are read from the source, as importing it takes four seconds.
     """
-    if file is None:
-        spec = find_spec("lightning")  # imports nothing
-        folder = Path(((spec and spec.submodule_search_locations) or [""])[0])
-        file = folder / "pytorch" / "trainer" / "trainer.py"
+    spec = find_spec("lightning")  # imports nothing
+    folder = Path(((spec and spec.submodule_search_locations) or [""])[0])
+    file = folder / "pytorch" / "trainer" / "trainer.py"
     trainer = next(node for node in ast.parse(file.read_text()).body if getattr(node, "name", "") == "Trainer")
     function: Any = next(node for node in ast.iter_child_nodes(trainer) if getattr(node, "name", "") == method)
     names = [*function.args.args, *function.args.kwonlyargs]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from shvit_pl.analysis.attention_maps import AttentionRecorder
 from shvit_pl.analysis.heads_subject import Subject
-from shvit_pl.designs.published import IMAGENET_SIZE
+from shvit_pl.designs.paper_results import IMAGENET_SIZE
 from shvit_pl.files import read_rows
 
 LITTLE = 1.0  # points of top-1: a layer that loses no more with one head alone has heads to spare

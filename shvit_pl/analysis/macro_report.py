@@ -16,7 +16,7 @@ from shvit_pl.analysis.macro_roofline import Load, MeasuredDesign, MeasuredPart,
 from shvit_pl.deploy.measuring import origin, torch_dtype
 from shvit_pl.deploy.timing import peaks
 from shvit_pl.designs.cost import OPERATIONS
-from shvit_pl.designs.published import row_at
+from shvit_pl.designs.paper_results import row_at
 from shvit_pl.display import plots
 from shvit_pl.display.terminal import narrow_table, table_console
 from shvit_pl.display.words import counted

@@ -16,7 +16,7 @@ from shvit_pl.analysis import study
 from shvit_pl.analysis.command import RuntimeOptions
 from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Scope, Shares, measure
 from shvit_pl.deploy.measuring import origin
-from shvit_pl.designs.published import row_at
+from shvit_pl.designs.paper_results import row_at
 from shvit_pl.display import plots
 from shvit_pl.display.terminal import narrow_table, table_console
 from shvit_pl.files import read_rows

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import ModelEmaV3
 
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
-from shvit_pl.designs.published import IMAGENET_SIZE, TIMM_TOP1
+from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1
 from shvit_pl.errors import UserError
 from shvit_pl.models.network_names import repo_of
 from shvit_pl.modules.classification import ClassificationModule

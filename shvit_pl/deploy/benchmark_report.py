@@ -15,7 +15,7 @@ from shvit_pl.deploy.benchmark import PEAK_OF, Group, Measured
 from shvit_pl.deploy.measuring import holds_results, machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.designs.published import IMAGENET_SIZE, TIMM_TOP1, row_at
+from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1, row_at
 from shvit_pl.display import plots, terminal
 from shvit_pl.display.words import counted
 from shvit_pl.errors import UserError, one_line

@@ -3,12 +3,12 @@
 import re
 from argparse import SUPPRESS
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import fields
 
 from jsonargparse import ArgumentParser
 
 from shvit_pl.compat import trainer_parameters
-from shvit_pl.fit.options import NOT_FLAGS, FitOptions, add_settings
+from shvit_pl.fit.options import NOT_FLAGS, FitOptions, TrainerOptions, add_settings
 
 _DESCRIPTIONS = {
     "fit": "Train a SHViT, or go on with --ckpt_path.",
@@ -47,10 +47,10 @@ def help_parser(command: str) -> ArgumentParser:
     flags = {f"--{name}": each for name, each in trainer_parameters(method).items() if name not in NOT_FLAGS}
     _add_group(parser, f"Lightning's {method}", flags)
     add_settings(parser)
-    own = trainer_parameters("__init__", Path(__file__).with_name("lightning_cli.py"))
+    own = {field.name: str(field.default) for field in fields(TrainerOptions)}
     trainer = trainer_parameters("__init__")
-    with_our_defaults = {f"--trainer.{name}": (own.get(name, each)[0], each[1]) for name, each in trainer.items()}
-    _add_group(parser, "Lightning's trainer", with_our_defaults)
+    flags = {f"--trainer.{name}": (own.get(name, default), text) for name, (default, text) in trainer.items()}
+    _add_group(parser, "Lightning's trainer", flags)
     return parser
 
 

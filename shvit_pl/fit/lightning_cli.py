@@ -3,14 +3,14 @@
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import fields
 from inspect import signature
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any
+from typing import Any, get_type_hints
 
 import lightning as L
 import torch
-from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -55,7 +55,6 @@ class ShvitCLI(LightningCLI):
         super().__init__(
             ClassificationModule,
             HFImageDataModule,
-            trainer_class=Trainer,
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": f"shvit-pl {name}", "description": None, "exit_on_error": False},
@@ -75,7 +74,11 @@ class ShvitCLI(LightningCLI):
         skip = options.NOT_FLAGS & signature(getattr(L.Trainer, self.command)).parameters.keys()
         self.run_arguments: list[str] = parser.add_method_arguments(L.Trainer, self.command, skip=skip)
         options.add_settings(parser)
-        parser.add_class_arguments(Trainer, "trainer", instantiate=False)
+        own = {field.name: field.default for field in fields(options.TrainerOptions)}
+        parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, skip=set(own))
+        types = get_type_hints(options.TrainerOptions)
+        for flag, default in own.items():
+            parser.add_argument(f"--trainer.{flag}", type=types[flag], default=default)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
@@ -147,6 +150,11 @@ class ShvitCLI(LightningCLI):
             kwargs["logger"] = self._loggers(config)
         if self.command == "predict" and config.trainer.devices == "auto":
             kwargs["devices"] = 1  # one file, one writer
+        plugins = config.trainer.plugins or []
+        plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins.append(AtomicCheckpointIO())
+        kwargs["plugins"] = plugins
         self.trainer_defaults = {"callbacks": self._callbacks(config)}
         try:
             return super().instantiate_trainer(**kwargs)
@@ -236,51 +244,6 @@ def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
             "data.batch_size: more than the device's memory holds. Lower it (--trainer.accumulate_grad_batches keeps "
             "the global batch) or data.image_size, or set --model.grad_checkpointing true."
         ) from error
-
-
-class Trainer(L.Trainer):
-    """Lightning's Trainer; runs are kept in `runs/`, and checkpoints are written atomically.
-
-    The `limit_*_batches` are declared anew because Lightning's own annotation makes the command line read `1` (one
-    batch) as `1.0` (all batches).
-    """
-
-    def __init__(
-        self,
-        *args: Any,
-        max_epochs: int | None = 10,
-        default_root_dir: str = "runs",
-        log_every_n_steps: PositiveInt = 10,
-        check_val_every_n_epoch: PositiveInt | None = 1,
-        accumulate_grad_batches: PositiveInt = 1,
-        gradient_clip_val: NonNegativeFloat | None = None,
-        enable_model_summary: bool = False,
-        limit_train_batches: int | float | None = None,
-        limit_val_batches: int | float | None = None,
-        limit_test_batches: int | float | None = None,
-        limit_predict_batches: int | float | None = None,
-        plugins: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins] if plugins else []
-        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-            plugins.append(AtomicCheckpointIO())
-        super().__init__(
-            *args,
-            max_epochs=max_epochs,
-            default_root_dir=default_root_dir,
-            log_every_n_steps=log_every_n_steps,
-            check_val_every_n_epoch=check_val_every_n_epoch,
-            accumulate_grad_batches=accumulate_grad_batches,
-            gradient_clip_val=gradient_clip_val,
-            enable_model_summary=enable_model_summary,
-            limit_train_batches=limit_train_batches,
-            limit_val_batches=limit_val_batches,
-            limit_test_batches=limit_test_batches,
-            limit_predict_batches=limit_predict_batches,
-            plugins=plugins,
-            **kwargs,
-        )
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
 from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
@@ -55,6 +55,26 @@ class FitOptions:
             raise UserError(f"output {self.output!r}: allowed is a file's name in a folder that exists.")
         if self.push_public and self.push_to is None:
             raise UserError("push_public True: it belongs to --push_to user/name; leave it out.")
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """Those flags of Lightning's trainer that have another default or type.
+
+    Lightning's own types of the limits make the command line read `1` (one batch) as `1.0` (all batches).
+    """
+
+    max_epochs: int | None = 10
+    default_root_dir: str = "runs"
+    log_every_n_steps: PositiveInt = 10
+    check_val_every_n_epoch: PositiveInt | None = 1
+    accumulate_grad_batches: PositiveInt = 1
+    gradient_clip_val: NonNegativeFloat | None = None
+    enable_model_summary: bool = False
+    limit_train_batches: int | float | None = None
+    limit_val_batches: int | float | None = None
+    limit_test_batches: int | float | None = None
+    limit_predict_batches: int | float | None = None
 
 
 def add_settings(parser: ArgumentParser) -> None:

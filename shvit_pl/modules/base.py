@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from shvit_pl.designs.published import paper_weight_decay
+from shvit_pl.designs.paper_results import paper_weight_decay
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.modules import optim_and_ema as optim
 from shvit_pl.modules.config import ClassificationConfig

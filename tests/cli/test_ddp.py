@@ -63,7 +63,7 @@ def fit_in_two_processes(root, *flags):
     return root / "tiny" / "version_0"
 
 
-@pytest.mark.parametrize("objective", ["feature", "soft_batchmean"])
+@pytest.mark.parametrize("objective", ["feature", pytest.param("soft_batchmean", marks=pytest.mark.full)])
 def test_two_processes_with_another_objective_equal_one(objective, run, tmp_path):
     flags = [f"--model.distill.teacher={run}", f"--model.distill.objective={objective}"]
     if objective == "feature":

@@ -6,11 +6,11 @@ import pytest
 
 from shvit_pl.command_line.config_files import find_config, shipped_configs
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.designs.published import paper_row
+from shvit_pl.designs.paper_results import paper_row
 from shvit_pl.sweep.definition import as_flags
 from shvit_pl.sweep.start import check_flags, define, open_cells
 from shvit_pl.sweep.sweep_file import examples, pick_sweep_file, read_sweep_file
-from tests.designs.test_published import summary
+from tests.designs.test_paper_results import summary
 from tests.sweep.small import assert_refused, fit_check
 
 NAMES = sorted(path.stem for path in (shipped_configs() / "sweeps").glob("*.yaml"))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from shvit_pl.designs.published import PaperRow, paper_row
+from shvit_pl.designs.paper_results import PaperRow, paper_row
 from shvit_pl.display.words import shown
 from shvit_pl.runs.folder import EMA
 from shvit_pl.sweep.definition import Direction, short_names, value_of

@@ -8,7 +8,7 @@ import pytest
 
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
-from shvit_pl.designs.published import FILE, paper_row
+from shvit_pl.designs.paper_results import FILE, paper_row
 
 LINES = list(csv.DictReader(FILE.open(newline="")))
 

@@ -1,4 +1,4 @@
-"""The paper's numbers of a design: `published.csv` (its tables and figures on ImageNet-1k), and weight decays."""
+"""The paper's numbers of a design: `paper_results.csv` (its tables and figures on ImageNet-1k), and weight decays."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.design import Design, Fingerprint, design_of
 from shvit_pl.files import read_rows
 
-FILE = Path(__file__).with_name("published.csv")
+FILE = Path(__file__).with_name("paper_results.csv")
 
 _DEVICES = "images/s: GPU A100, batch 256; CPU and ONNX Xeon Gold 5218R, batch 16, one thread"
 _TRAINING = {
