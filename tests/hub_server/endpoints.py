@@ -29,14 +29,12 @@ def readable(hub, request, kind, repo_id):
 
 
 def writable(hub, request, kind, repo_id):
-    """Return a repository that the client may write to."""
     repo = readable(hub, request, kind, repo_id)
     check_write(hub, request, repo.owner)
     return repo
 
 
 def check_write(hub, request, owner):
-    """Refuse a client that may not write to the repositories of `owner`."""
     account = account_of(hub, request)
     if account is None:
         raise HubError(401, message="Invalid username or password.")
@@ -45,14 +43,12 @@ def check_write(hub, request, owner):
 
 
 def check_gate(hub, request, repo):
-    """Refuse a client that has not been let into a gated repository."""
     account = account_of(hub, request)
     if repo.gated and not repo.open_to(account):
         raise HubError(403 if account else 401, "GatedRepo", f"Access to {repo.id} is restricted.")
 
 
 def commit_at(repo, revision):
-    """Return the commit of a revision, or the Hub's refusal."""
     try:
         return repo.at(revision)
     except KeyError:
@@ -102,7 +98,6 @@ def paths_info(hub, request, kind, repo, revision):
 
 
 def list_rows(files):
-    """Return every folder and file as the Hub lists them."""
     folders = sorted({str(parent) for path in files for parent in PurePosixPath(path).parents} - {"."})
     rows = [{"type": "directory", "oid": git_hash(b""), "size": 0, "path": name} for name in folders]
     for path, content in files.items():
@@ -226,7 +221,6 @@ def change(hub, files, key, value):
 
 @route("POST", "/{prefix}{repo}\\.git/info/lfs/objects/batch")
 def batch(hub, request, prefix, repo):
-    """Answer where to upload which of the files; those that are there already need none."""
     writable(hub, request, prefix.strip("/") or "models", repo)
     rows = [{"oid": file["oid"], "size": file["size"]} for file in request.json()["objects"]]
     for row in rows:

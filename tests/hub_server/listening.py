@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass(frozen=True)
 class Request:
-    """One request of a client, read to its end; names of headers are in lower case."""
+    """A request of a client, read to its end; names of headers are in lower case."""
 
     method: str
     target: str

@@ -42,12 +42,10 @@ class Repo:
 
     @property
     def owner(self):
-        """The name before the slash."""
         return self.id.split("/")[0]
 
     @property
     def files(self):
-        """The files on `main`."""
         return self.at("main").files
 
     def at(self, revision):
@@ -55,20 +53,17 @@ class Repo:
         return self.commits[self.branches.get(revision, revision)]
 
     def add(self, commit, branch="main"):
-        """Put a commit on a branch, in one step."""
         self.commits[commit.id] = commit
         self.branches[branch] = commit.id
         return commit
 
     def history(self):
-        """Return the commits on `main`, newest first."""
         found = [self.at("main")]
         while found[-1].parent is not None:
             found.append(self.commits[found[-1].parent])
         return found
 
     def open_to(self, account):
-        """Return true for the owner and for who has been let in."""
         return account is not None and account.name in {self.owner, *self.members}
 
 
@@ -78,10 +73,8 @@ def is_large(path, sample):
 
 
 def sha256(content):
-    """Return the hash by which the large file storage knows a file."""
     return hashlib.sha256(content).hexdigest()
 
 
 def git_hash(content):
-    """Return the hash by which git knows a file."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

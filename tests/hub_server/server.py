@@ -31,7 +31,6 @@ class Fault:
     """Set once it has struck."""
 
     def strikes(self, request):
-        """Return true if this request is to fail, and count it."""
         if self.times <= 0 or not re.search(self.path, request):
             return False
         self.times -= 1
@@ -71,13 +70,11 @@ class HubServer:
             self._listener.stop()
 
     def account(self, name, write=True):
-        """Return a token of an account."""
         token = f"hf_{name}{'' if write else '_read'}"
         self.accounts[token] = Account(name, write)
         return token
 
     def create(self, repo_id, kind="models", private=False):
-        """Return a repository, which is made if needed."""
         return self.repos.setdefault((kind, repo_id), Repo(repo_id, private))
 
     def commit(self, repo_id, files, kind="datasets", branch="main", gated=False):

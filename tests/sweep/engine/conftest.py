@@ -30,8 +30,13 @@ def sweep(tmp_path):
 
 @pytest.fixture(params=["journal", "postgresql"])
 def storage(request):
-    """The journal, or a fresh database."""
-    return None if request.param == "journal" else request.getfixturevalue("postgres").new_database()
+    """The journal, or a fresh database, dropped with what is still connected to it."""
+    if request.param == "journal":
+        yield None
+    else:
+        postgres = request.getfixturevalue("postgres")
+        yield (url := postgres.new_database())
+        postgres.execute(f'DROP DATABASE "{url.rpartition("/")[2]}" WITH (FORCE)')
 
 
 class Postgres:
@@ -58,9 +63,13 @@ class Postgres:
     def new_database(self):
         """The URL of a new database."""
         name = uuid.uuid4().hex
-        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
+        self.execute(f'CREATE DATABASE "{name}"')
         return self._url(name)
+
+    def execute(self, statement):
+        """Execute a statement outside transactions."""
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(statement)
 
     def _answers(self):
         with suppress(psycopg.OperationalError), psycopg.connect(self._url("postgres")):
