@@ -1,6 +1,6 @@
 """Fixed augmented views of the training images, the same for every batch size, number of processes and run's seed.
 
-They are drawn (`Views`) when a teacher answers them, and replayed from where the answers are kept.
+They are drawn (`Views`) when a teacher's logits are cached, and replayed from that cache.
 """
 
 from collections.abc import Iterator, Sequence
@@ -102,12 +102,12 @@ def check_replay(config: DataConfig) -> None:
     size = config.batch_size
     if config.augment_on != "workers":
         raise UserError(
-            f"data.augment_on {config.augment_on}: a teacher's answers are kept for images as the workers make them. "
+            f"data.augment_on {config.augment_on}: a teacher's logits are cached for images as the workers make them. "
             "Leave it out, or leave out model.distill.cache."
         )
     if size % 2:
         raise UserError(
-            f"data.batch_size {size}: a teacher's answers are kept for pairs of images; allowed are {size - 1 or 2} "
+            f"data.batch_size {size}: a teacher's logits are cached for pairs of images; allowed are {size - 1 or 2} "
             f"and {size + 1}."
         )
 
@@ -116,7 +116,7 @@ def check_stored(config: DataConfig) -> None:
     """Raise `UserError` for a stream, which has no rows to keep anything for."""
     if config.streaming:
         raise UserError(
-            "data.streaming true: a teacher's answers are kept for rows, which a stream does not have. Set "
+            "data.streaming true: a teacher's logits are cached for rows, which a stream does not have. Set "
             "--data.streaming false, or leave out model.distill.cache."
         )
 
