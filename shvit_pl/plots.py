@@ -27,11 +27,6 @@ def color(number: int) -> str:
     return COLORS[(number - 1) % len(COLORS)]
 
 
-def is_dashed(number: int) -> bool:
-    """Return whether the cell shares its color with one before it."""
-    return (number - 1) // len(COLORS) % 2 == 1
-
-
 def as_png(figure: Figure, dpi: int = 160) -> bytes:
     """Return a figure as the content of a file; `dpi` are pixels per inch."""
     buffer = BytesIO()

@@ -4,7 +4,6 @@ import functools
 import os
 import tempfile
 import time
-from contextlib import contextmanager
 
 # what a user, a scheduler or a launcher may have set, and what would change a run, a message or where files land
 _USERS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "MPL", "JSONARGPARSE_", "LC_", "XDG_", "TORCH_HOME")
@@ -37,7 +36,6 @@ import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from shvit_pl.errors import UserError  # noqa: E402
 from tests.cli.runs import fit  # noqa: E402
 
 # most of a parser's cost, and a process builds many here: they read the sources of the same classes again and again
@@ -110,17 +108,6 @@ def short_run(tmp_path_factory):
         assert fit(f"--trainer.default_root_dir={root}") == 0
 
     return once_per_session(tmp_path_factory, "short", train) / "tiny" / "version_0"
-
-
-@contextmanager
-def refusal(*parts, error=UserError):
-    """Expect a mistake of the user's: one short line with these parts."""
-    with pytest.raises(error) as refused:
-        yield
-    message = str(refused.value)
-    assert all(part in message for part in parts), message
-    assert "\n" not in message
-    assert len(message) < 600
 
 
 def perturb_(model, seed=0):

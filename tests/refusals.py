@@ -9,11 +9,12 @@ from shvit_pl.errors import UserError
 
 
 @contextmanager
-def refused(words):
-    """Expect a `UserError` of one short line with these words; ` ... ` stands for anything between them."""
-    with pytest.raises(UserError) as error:
-        yield error
-    check_message(str(error.value), words)
+def refused(*words, error=UserError):
+    """Expect an error of one short line with these words; ` ... ` stands for anything between them."""
+    with pytest.raises(error) as raised:
+        yield raised
+    for part in words or [""]:
+        check_message(str(raised.value), part)
 
 
 def refusal(capsys, *args):

@@ -92,13 +92,10 @@ class PublishedAccuracy(L.Callback):
         if self.expected is None or not is_imagenet or trainer.limit_val_batches != 1.0:
             return
         measured = 100 * float(trainer.callback_metrics["val/acc1"])
+        verdict = "check the images, the order of the classes, data.image_size and data.crop_pct"
         if abs(measured - self.expected) <= _CLOSE:
-            print(f"measured: {measured:.2f} %, published: {self.expected:.2f} %; this copy of ImageNet is correct")
-        else:
-            print(
-                f"measured: {measured:.2f} %, published: {self.expected:.2f} %; check the images, the order of the "
-                "classes, data.image_size and data.crop_pct"
-            )
+            verdict = "this copy of ImageNet is correct"
+        print(f"measured: {measured:.2f} %, published: {self.expected:.2f} %; {verdict}")
 
 
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}  # how Lightning's names of precisions begin

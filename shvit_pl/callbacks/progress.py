@@ -106,28 +106,19 @@ class RunProgress(ProgressBar):
     on_exception = teardown = on_train_end
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin the bar of `validate`."""
-        if trainer.state.fn == "validate":
-            self._begin("validate", sum(trainer.num_val_batches))
+        """Begin the bar of `validate`, `test` or `predict`."""
+        batches = {"validate": "num_val_batches", "test": "num_test_batches", "predict": "num_predict_batches"}
+        if (command := trainer.state.fn) in batches:
+            self._begin(command.value, sum(getattr(trainer, batches[command])))
+
+    on_test_start = on_predict_start = on_validation_start
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """Advance by one batch."""
-        if trainer.state.fn == "validate":
+        """Advance by one batch; the bar of a fit counts training batches only."""
+        if trainer.state.fn != "fit":
             self._advance()
 
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin the bar of `test`."""
-        self._begin("test", sum(trainer.num_test_batches))
-
-    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
-        """Advance by one batch."""
-        self._advance()
-
-    on_predict_batch_end = on_test_batch_end
-
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin the bar of `predict`."""
-        self._begin("predict", sum(trainer.num_predict_batches))
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
     def _begin(self, what: str, total: float, completed: int = 0) -> None:
         if self.plain or not (self._enabled and self.console.is_terminal):

@@ -156,7 +156,7 @@ def _unknown(others: Sequence[str], known: set[str]) -> list[str]:
     for before, arg in zip(("", *others), others, strict=False):
         flag = arg.partition("=")[0]
         if arg[0:1] in ("\u2013", "\u2014"):
-            messages.append(_long_dash(arg))
+            messages.append(f"{arg}: this begins with a long dash; flags begin with two hyphens")
         elif _is_flag(arg):
             messages.append(f"{flag}: no such flag{nearest_option(flag.lstrip('-').replace('-', '_'), known, '--')}")
         elif "=" in before or not _is_flag(before):
@@ -308,10 +308,6 @@ def _wrong_number(name: str, number_type: str, text: str) -> str:
     if not limits:
         return f"{name}{shown}: allowed is {_TYPE_NAMES['int' if whole else 'float']}"
     return f"{name}{shown}: allowed are {'whole numbers' if whole else 'numbers'} {limits}"
-
-
-def _long_dash(arg: str) -> str:
-    return f"{arg}: this begins with a long dash; flags begin with two hyphens"
 
 
 def no_section(name: str, value: Any) -> str:

@@ -47,21 +47,11 @@ class FitCheck:
 
     def __init__(self) -> None:
         quiet()
-        self._cli = lightning_cli.ShvitCLI(["fit"])
-
-    @property
-    def trainer(self) -> Any:
-        """The trainer's settings, by the flags that were read last."""
-        return self._cli.config.trainer
-
-    @property
-    def options(self) -> options.FitOptions:
-        """The run's options, by the flags that were read last."""
-        return self._cli.options
+        self.cli = lightning_cli.ShvitCLI(["fit"])  # with the settings by the flags that were read last
 
     def flags(self) -> set[str]:
         """Return all flags of `fit`."""
-        return option_names(self._cli.parser)
+        return option_names(self.cli.parser)
 
     def settings(self, flags: Sequence[str]) -> dict[str, Any]:
         """Return the flat settings that change the course of a training, as flags set them.
@@ -69,7 +59,7 @@ class FitCheck:
         Raises:
             UserError: for mistakes in the flags.
         """
-        cli = self._cli
+        cli = self.cli
         try:
             cli.parse_arguments(cli.parser, options.read_flags([*flags, "--ckpt_path=null"]))
             if cli.options.push_to is not None:
@@ -89,10 +79,10 @@ class FitCheck:
             UserError: for a mistake in the flags, or in what they name.
         """
         self.settings(flags)
-        cli = self._cli
+        cli = self.cli
         cli.instantiate_classes()
         cli.open_inputs()
-        model, data, trainer, classes = cli.model, cli.datamodule, self.trainer, len(cli.model.class_names or ())
+        model, data, trainer, classes = cli.model, cli.datamodule, cli.config.trainer, len(cli.model.class_names or ())
         costs = cost(model.design, classes, data.config.side)
         batch_size = data.config.batch_size
         whole = data.config.steps_per_epoch if data.config.streaming else (data.rows("train") or 0) // batch_size

@@ -25,8 +25,7 @@ def run(args: list[str]) -> None:
     if not {"-h", "--help"}.isdisjoint(flags):
         help_parser(command).print_help()
         return
-    from shvit_pl.fit.cache_teacher import CacheCLI
-    from shvit_pl.fit.lightning_cli import ShvitCLI, run_as
+    from shvit_pl.fit.lightning_cli import CacheCLI, ShvitCLI, run_as
 
     run_as(CacheCLI if command == "cache-teacher" else ShvitCLI, args)
 

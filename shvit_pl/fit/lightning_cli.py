@@ -1,9 +1,9 @@
-"""`fit`, `validate`, `test` and `predict`: LightningCLI with one fixed module and one data module."""
+"""LightningCLI with this package's module and data: `fit`, `validate`, `test`, `predict` and `cache-teacher`."""
 
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from inspect import signature
 from pathlib import Path
 from signal import SIGTERM
@@ -11,11 +11,12 @@ from typing import Any, get_type_hints
 
 import lightning as L
 import torch
-from lightning.fabric.plugins import CheckpointIO
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from rich.filesize import decimal
 
 from shvit_pl.callbacks import figures, inference, progress, summary, throughput
 from shvit_pl.callbacks import run_identity as identity
@@ -29,10 +30,12 @@ from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_lin
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
-from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.modules.classification import ClassificationModule, make_mixup
 from shvit_pl.modules.distillation import DistillationModule
 from shvit_pl.runs.folder import interrupted_run
 from shvit_pl.runs.writing import claim, resumed_loggers, run_loggers
+from shvit_pl.teachers import cache
+from shvit_pl.teachers.teacher import Teacher
 
 
 class ShvitCLI(LightningCLI):
@@ -219,6 +222,82 @@ class ShvitCLI(LightningCLI):
             monitor = chosen.monitor if trainer.limit_val_batches != 0 else None
             callbacks += identity.checkpoints(monitor, chosen.checkpoint_every_n_steps)
         return callbacks
+
+
+class CacheCLI(ShvitCLI):
+    """A command with all flags of `fit` that writes the teacher's logits to `model.distill.cache`."""
+
+    command = "fit"
+    planned: cache.Manifest
+
+    def run(self) -> None:
+        """Run the teacher for the missing files."""
+        self.trainer, model = self.instantiate_trainer(), self.model
+        assert isinstance(model, DistillationModule)
+        folder = Path(str(model.config.distill.cache))
+        manifest = self.planned if model.teacher is None else self._begin(model, model.teacher, folder)
+        try:
+            if model.teacher is not None:
+                mixup = make_mixup(model.config.mix, classes=2, label_smoothing=0.0)
+                cacher = cache.TeacherCacher(model.teacher.logits, self.datamodule, mixup, folder, manifest)
+                self.trainer.predict(cacher, return_predictions=False)
+        finally:
+            files, left = len(manifest.shards), len(cache.missing(folder, manifest))
+            unfinished = f"{files - left} of {files} files are there; the same command goes on"
+            _show(unfinished if left else "complete: train with the same flags by shvit-pl fit")
+
+    def _begin(self, model: DistillationModule, teacher: Teacher, folder: Path) -> cache.Manifest:
+        """Measure the teacher, and prepare the folder."""
+        model.measure_teacher(self.datamodule, self.trainer.strategy.root_device)
+        check = str(model.teacher_check or "not checked")
+        manifest = cache.begin(folder, replace(self.planned, check=check, precision=teacher.precision))
+        if manifest.precision != teacher.precision:
+            raise UserError(
+                f"{cache.FLAG} {str(folder)!r}: it was begun in {manifest.precision}, and here the teacher computes in "
+                f"{teacher.precision}. Complete it on a device as before, or write another folder."
+            )
+        claim(folder, cache.NAME, cache.FLAG)
+        size = f"{manifest.views} views of {manifest.slots} images: {decimal(manifest.estimate())}"
+        left = len(cache.missing(folder, manifest))
+        _show(f"teacher: {model.teacher_note}")
+        _show(f"{size} in {folder}; {left} of {len(manifest.shards)} files to write")
+        epochs = self.config.trainer.max_epochs
+        if 0 < (epochs or 0) < manifest.views:
+            _show(f"note: {epochs} epochs read {epochs} of these views; --model.distill.views {epochs} would do")
+        return manifest
+
+    def _find_checkpoint(self) -> None:
+        if self.config.ckpt_path is not None:
+            raise UserError(f"ckpt_path {self.config.ckpt_path}: cache-teacher trains nothing; leave it out.")
+
+    def open_inputs(self) -> None:
+        """Open the data, and the teacher unless the folder is complete."""
+        if not isinstance(self.model, DistillationModule) or self.model.config.distill.cache is None:
+            raise UserError(
+                "model.distill: cache-teacher needs a teacher and a folder. Give --model.distill.teacher and "
+                "--model.distill.cache FOLDER, with all other flags as for shvit-pl fit."
+            )
+        folder = self.model.config.distill.cache
+        check_writable(cache.FLAG, folder)
+        self.datamodule.setup("fit")
+        ClassificationModule.use_data(self.model, self.datamodule, "fit")
+        self.planned = self.model.planned_cache(self.datamodule)
+        held = cache.begun(folder, self.planned)
+        if held is None or cache.missing(folder, held):
+            self.model.open_teacher(self.datamodule)
+        else:
+            self.planned = held
+
+    def _loggers(self, config: Any) -> list[Logger] | bool:
+        return False
+
+    def _callbacks(self, config: Any) -> list[L.Callback]:
+        return [progress.RunProgress(plain=self.options.plain)]
+
+
+@rank_zero_only
+def _show(line: str) -> None:
+    print(line, flush=True)
 
 
 def run_as(kind: type[ShvitCLI], args: list[str]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from shvit_pl.command_line.parser import read_options
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, refuse
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Options:
 
     def __post_init__(self) -> None:
         """Raise `UserError` for an empty folder, and GPUs that are no numbers."""
-        if self.folder == "":
-            raise UserError("--folder '': give a folder, such as sweeps/macro.")
+        mistakes = ["--folder '': give a folder, such as sweeps/macro."] if self.folder == "" else []
         if not all(map(str.isdecimal, self.gpu_numbers)):
-            raise UserError(f"--gpus {self.gpus!r}: allowed are numbers, such as 0,1,2.")
+            mistakes.append(f"--gpus {self.gpus!r}: allowed are numbers, such as 0,1,2.")
+        refuse(mistakes)
 
     @property
     def gpu_numbers(self) -> list[str]:

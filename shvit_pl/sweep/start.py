@@ -15,7 +15,6 @@ from typing import NamedTuple
 import torch
 from optuna.exceptions import StorageInternalError
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from shvit_pl.command_line.parser import SECTIONS, nearest_option
@@ -70,7 +69,7 @@ def start(options: Options, configs: Sequence[str], flags: Sequence[str], comman
     fit = FitCheck()
     check_flags(file, flags, fit)
     definition = define(file, base, fit)
-    launch = Launch(place, base, slots(options, fit.trainer.devices))
+    launch = Launch(place, base, slots(options, fit.cli.config.trainer.devices))
     recorded = place.recorded()
     for before, where in recorded:
         refuse_other(before, definition, where)
@@ -112,7 +111,7 @@ def check_flags(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> None:
 
 def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
     """Return the definition of a sweep; raises `UserError` for flags that `fit` refuses, and runs without a folder."""
-    settings, trainer = fit.settings(base), fit.trainer
+    settings, trainer = fit.settings(base), fit.cli.config.trainer
     for name, refused in (("fast_dev_run", bool(trainer.fast_dev_run)), ("logger", trainer.logger is False)):
         if refused:
             where = f"trainer.{name} {trainer[name]}"
@@ -252,7 +251,7 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch)
     for column in ("cell", "M params", "MMACs", "px", "images/s", "a run takes"):
         table.add_column(column, justify="left" if column == "cell" else "right")
     total = 0.0
-    with new_progress(Console()) as bars:
+    with new_progress() as bars:
         for cell in bars.track(cells, description="measuring a few steps of each cell"):
             begin, rate = _measure([*launch.program, *cell.flags], cell.name)
             plan = cell.planned

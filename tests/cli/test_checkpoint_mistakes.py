@@ -7,7 +7,7 @@ import torch
 
 from shvit_pl.cli import main
 from shvit_pl.models.weights import read_checkpoint
-from tests.conftest import refusal
+from tests import refusals
 
 MORE = "--trainer.max_epochs=3"
 CHANGED = ["--allow_changes=true", MORE]
@@ -61,7 +61,8 @@ NOT_WHOLE = {
 @pytest.mark.parametrize("change", NOT_WHOLE.values(), ids=NOT_WHOLE)
 def test_a_file_that_is_no_whole_checkpoint_of_ours(change, last):
     edit(last, change)
-    with refusal("ckpt_path 'last.ckpt': not a whole checkpoint", "Give a run's checkpoints/best.ckpt or last.ckpt"):
+    words = "ckpt_path 'last.ckpt': not a whole checkpoint"
+    with refusals.refused(words, "Give a run's checkpoints/best.ckpt or last.ckpt"):
         read_checkpoint("last.ckpt")
 
 
@@ -69,10 +70,10 @@ def test_a_checkpoint_that_was_cut_short_or_is_not_there(last, refused):
     content = last.read_bytes()
     for size in (0, 5000, -1000):
         last.write_bytes(content[:size])
-        with refusal("ckpt_path 'last.ckpt'", "can't be read"):
+        with refusals.refused("ckpt_path 'last.ckpt'", "can't be read"):
             read_checkpoint("last.ckpt")
     for path, words in (("nothing.ckpt", "no such file"), (".", "a folder")):
-        with refusal(f"ckpt_path '{path}': {words}", "last.ckpt"):
+        with refusals.refused(f"ckpt_path '{path}': {words}", "last.ckpt"):
             read_checkpoint(path)
     for command in ("fit", "validate"):
         refused(["--ckpt_path=last.ckpt"], "can't be read", command=command)

@@ -36,7 +36,7 @@ def test_an_image_size_of_auto_is_that_of_the_design_with_all_its_changes(change
 
 def test_switches_of_fit_need_no_value_and_take_a_hyphen(check):
     check.settings(["--allow-changes", "--plain", "--run-name", "a"])
-    options = check.options
+    options = check.cli.options
     assert (options.allow_changes, options.plain, options.run_name) == (True, True, "a")
 
 
@@ -56,6 +56,7 @@ OUT_OF_RANGE = {
     "trainer.overfit_batches 2": "--data.train_fraction",
     "trainer.devices 99999": "allowed are 1 to",
     "run_name '..'": "a folder's name",
+    "push_public True": "--push_to user/name",
     "model.optim.lr inf": "a finite number above 0",
     "model.optim.min_lr nan": "a finite number from 0",
     "model.optim.agc -1.0": "from 0",

@@ -8,7 +8,7 @@ import pytest
 
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import NAMED, Design, design_of
-from tests.conftest import refusal
+from tests.refusals import refused
 
 MISTAKES = [
     ({"name": "s9"}, ["name", "s9", "s1, s2"]),
@@ -42,7 +42,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("changes", "said"), MISTAKES, ids=lambda value: str(value)[:40])
 def test_a_mistake_is_one_error_that_names_field_value_and_what_is_allowed(changes, said):
-    with refusal(*said, error=ValueError):
+    with refused(*said, error=ValueError):
         resolve_design(**{"name": "s1", **changes})
 
 

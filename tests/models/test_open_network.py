@@ -13,8 +13,9 @@ from shvit_pl.hub.upload import save_weights
 from shvit_pl.models import create_model
 from shvit_pl.models.open_network import open_network
 from shvit_pl.runs.folder import FinishedRun
-from tests.conftest import perturb_, refusal
+from tests.conftest import perturb_
 from tests.hub.runs import edit, network
+from tests.refusals import refused
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 TEN = [f"thing {number}" for number in range(10)]
@@ -158,5 +159,5 @@ def folder(tmp_path_factory, run):
 def test_a_mistake_is_one_message_with_what_is_wrong(name, settings, parts, folder, monkeypatch):
     monkeypatch.chdir(folder)
     named = [] if "averaged" in settings else [repr(settings.get("weights", name))]
-    with refusal(*parts, *named):
+    with refused(*parts, *named):
         open_network(name, **settings)

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from shvit_pl import load_weights
 from shvit_pl.models import create_model
 from shvit_pl.models.weights import NoAverageError, read_tensors
-from tests.conftest import perturb_, refusal
+from tests.conftest import perturb_
+from tests.refusals import refused
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 KEYS = json.loads((GOLDEN / "official_state_dict_keys.json").read_text())
@@ -96,7 +97,7 @@ def test_a_source_that_cannot_be_read_is_one_clear_error_and_runs_nothing(tmp_pa
     reasons = {path.name: "not a readable file of weights" for path in tmp_path.iterdir()}
     reasons |= {"nothing.pth": "no such file", ".": "a folder", "": "no such file", "u/name": "Hub cannot be reached"}
     for source, reason in reasons.items():
-        with refusal(repr(source), reason):
+        with refused(repr(source), reason):
             load_weights(create_model("tiny"), source)
     assert not (tmp_path / "made").exists()
 

@@ -6,8 +6,8 @@ import torch
 
 from shvit_pl import ClassificationModule, DistillationModule, DistillConfig, create_model, load_weights
 from shvit_pl.modules.config import EmaConfig, MixConfig
-from tests.conftest import refusal
 from tests.modules.conftest import CLASSES, TINY, batch_of, digits, student_of, train
+from tests.refusals import refused
 from tests.teachers.makers import shaken, stored
 
 DUAL = {**TINY, "distilled": True}
@@ -27,7 +27,7 @@ def saved(module, path):
 
 
 @pytest.mark.parametrize(
-    ("config", "heads", "refused"),
+    ("config", "heads", "wrong"),
     [
         ({}, 2, "false: model.distill.heads dual needs"),
         ({"heads": "dual"}, 2, "false: model.distill.heads dual needs"),
@@ -36,12 +36,12 @@ def saved(module, path):
     ],
     ids=str,
 )
-def test_the_student_has_as_many_classifiers_as_the_distillation_asks_for(config, heads, refused):
+def test_the_student_has_as_many_classifiers_as_the_distillation_asks_for(config, heads, wrong):
     settings = {"distill": DistillConfig("t", **config), "class_names": CLASSES}
     module = DistillationModule(design=TINY, **settings)
     assert (module.model.head_dist is not None) == (heads == 2)
     assert module.hparams["design"]["distilled"] == (True if heads == 2 else module.config.design.distilled)
-    with refusal(f"model.design.distilled {refused}"):
+    with refused(f"model.design.distilled {wrong}"):
         DistillationModule(design={**TINY, "distilled": heads == 1}, **settings)
 
 

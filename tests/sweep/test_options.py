@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from shvit_pl.errors import UserError
 from shvit_pl.sweep.options import Options, read_sweep_options
 from tests.sweep.engine.launch import ROOT
 from tests.sweep.small import assert_refused
@@ -53,6 +54,11 @@ def test_an_option_may_be_written_in_any_usual_way(args, options):
 )
 def test_an_impossible_missing_or_wrong_value_is_refused(args, part):
     assert_refused([part], read_sweep_options, args)
+
+
+def test_all_impossible_values_are_listed():
+    with pytest.raises(UserError, match=r"--folder '': .*\n--gpus 'x': "):
+        Options(folder="", gpus="x")
 
 
 @pytest.mark.parametrize(

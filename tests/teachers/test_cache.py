@@ -8,7 +8,7 @@ from lightning.fabric.utilities import move_data_to_device
 
 from shvit_pl.data import views
 from shvit_pl.teachers.cache import TeacherCache, compress_logits, expand_logits
-from tests.conftest import refusal
+from tests.refusals import refused
 from tests.teachers.conftest import CONFIG, digits, network, planned
 
 
@@ -45,7 +45,7 @@ def test_large_logits_fit_into_half_precision_and_all_classes_may_be_kept():
         assert cached["indices"].shape == (2, 4)
         distance = (logits - logits.amax(1)[:, None]) / 1e6
         torch.testing.assert_close(expand_logits(cached, 4), distance, atol=1e-3, rtol=0)
-    with refusal("not finite"):
+    with refused("not finite"):
         compress_logits(torch.tensor([[0.0, float("nan")]]), 1, 1.0)
 
 

@@ -15,8 +15,8 @@ from shvit_pl.modules.config import MixConfig
 from shvit_pl.teachers.cache import TeacherCache, begin, missing, plan
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import identity_of
-from tests.conftest import refusal
 from tests.data.pictures import encoded, photo
+from tests.refusals import refused
 from tests.teachers.conftest import CONFIG, digits, network, planned, write
 from tests.teachers.makers import TEN, shaken, stored
 
@@ -46,7 +46,7 @@ def test_an_interrupted_cache_is_refused_then_completed_as_if_it_had_not_been(ca
         write(folder, interrupted, data, manifest)
     left = missing(folder, manifest)
     assert 0 < len(left) < len(manifest.shards)
-    with refusal(f"incomplete, {len(manifest.shards) - len(left)} of {len(manifest.shards)}"):
+    with refused(f"incomplete, {len(manifest.shards) - len(left)} of {len(manifest.shards)}"):
         TeacherCache(folder, manifest)
     (folder / f".0_{left[0].name}").mkdir()
     (folder / f".0_{left[0].name}" / "half.arrow").write_bytes(b"of a killed process")
@@ -70,7 +70,7 @@ def test_a_damaged_shard_is_written_again(damage, cache, tmp_path):
         for source, target in ((first, folder / "kept"), (last, first), (folder / "kept", last)):
             source.rename(target)
     assert missing(folder, manifest)
-    with refusal("incomplete"):
+    with refused("incomplete"):
         TeacherCache(folder, manifest)
     write(folder, network(), digits(), manifest)
     assert files_of(folder) == files_of(cache[0])
@@ -88,23 +88,23 @@ def test_a_stale_cache_is_refused_and_what_differs_is_named(cache):
         (planned(data, replace(CONFIG, tau=1.0)), "model.distill.tau 2.0 there, 1.0 here"),
         (planned(data, replace(CONFIG, views=3)), "model.distill.views 2 there, 3 here"),
     ):
-        for refused in (TeacherCache, begin):
-            with refusal("cache-teacher", difference):
-                refused(cache[0], other)
+        for opens in (TeacherCache, begin):
+            with refused("cache-teacher", difference):
+                opens(cache[0], other)
 
 
 def test_what_is_no_cache_is_refused(cache, tmp_path):
     folder, manifest, _ = cache
-    with refusal("no such folder"):
+    with refused("no such folder"):
         TeacherCache(tmp_path / "nowhere", manifest)
     (tmp_path / "notes.txt").write_text("mine")
-    for refused in (TeacherCache, begin):
-        with refusal("no cache"):
-            refused(tmp_path, manifest)
+    for opens in (TeacherCache, begin):
+        with refused("no cache"):
+            opens(tmp_path, manifest)
     whole = (folder / "manifest.json").read_text()
     for content in ('{"name": "of a web page"}', "[]", whole[:-20]):
         (tmp_path / "manifest.json").write_text(content)
-        with refusal("manifest.json can't be read"):
+        with refused("manifest.json can't be read"):
             TeacherCache(tmp_path, manifest)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 

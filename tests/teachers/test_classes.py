@@ -7,8 +7,8 @@ import torch
 from timm.data import ImageNetInfo
 
 from shvit_pl.teachers.classes import KnownNames, mapped_classes, match_classes, read_class_map
-from tests.conftest import refusal
 from tests.data.standins import IMAGENETTE
+from tests.refusals import refused
 from tests.teachers.makers import TEN, as_seen_by, opened, shaken, some_images, stored
 
 INFO = ImageNetInfo()
@@ -40,7 +40,7 @@ def test_classes_are_matched_by_name_else_by_position(wanted, columns, note):
     ],
 )
 def test_classes_that_do_not_fit_are_refused(classes, known, wanted, said):
-    with refusal("model.distill.teacher 't'", *said):
+    with refused("model.distill.teacher 't'", *said):
         match_classes("t", classes, known, wanted)
 
 
@@ -55,7 +55,7 @@ def test_imagenet_is_known_by_synsets_and_by_words():
 def test_a_word_that_two_classes_have_is_not_known():
     assert INFO.label_descriptions().count("crane") == 2
     assert IMAGENET.find("crane") is None
-    with refusal("'crane'"):
+    with refused("'crane'"):
         match_classes("t", 1000, IMAGENET, ["tench", "crane"])
 
 
@@ -79,7 +79,7 @@ def test_a_class_map_is_by_index_or_name():
     ],
 )
 def test_a_class_map_that_does_not_fit_is_refused(given, known, said):
-    with refusal("model.distill.class_map", said):
+    with refused("model.distill.class_map", said):
         mapped_classes(given, 3, known, ["a", "b"])
 
 
@@ -93,7 +93,7 @@ def test_a_class_map_may_be_a_file(tmp_path):
 def test_a_file_without_a_class_map_is_refused(content, tmp_path):
     if content is not None:
         (tmp_path / "map.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with refusal("model.distill.class_map 'map.yaml'"):
+    with refused("model.distill.class_map 'map.yaml'"):
         read_class_map("map.yaml")
 
 

@@ -6,9 +6,10 @@ from timm.models import save_for_hf
 from shvit_pl.models import create_model
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import identity_of
-from tests.conftest import perturb_, refusal
+from tests.conftest import perturb_
 from tests.data.standins import IMAGENETTE
 from tests.hub_server.in_process import forget
+from tests.refusals import refused
 from tests.teachers.makers import TEN, as_seen_by, opened, shaken, some_images
 
 
@@ -61,5 +62,5 @@ def test_other_weights_in_a_repo_are_another_identity_and_a_missing_one_is_refus
         ("user/missing", "no such repo of a model on the Hub"),
         ("user/other", "does not say which network of timm"),
     ):
-        with refusal(f"model.distill.teacher {name!r}: ", reason):
+        with refused(f"model.distill.teacher {name!r}: ", reason):
             opened(teacher=name)

@@ -10,7 +10,7 @@ from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import probe
-from tests.conftest import refusal
+from tests.refusals import refused
 from tests.teachers.makers import opened, shaken, stored
 
 TEACHER, WEIGHTS = "model.distill.teacher", "model.distill.weights"
@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
 def test_a_mistake_is_one_message_with_the_next_step(config, parts, folder, run, monkeypatch):
     monkeypatch.chdir(folder)
     config = {**config, "teacher": config["teacher"].replace("RUN", str(run))}
-    with refusal("model.distill.", *parts):
+    with refused("model.distill.", *parts):
         opened(**config)
 
 
@@ -69,14 +69,14 @@ def test_a_mistake_is_one_message_with_the_next_step(config, parts, folder, run,
     ids=str,
 )
 def test_a_setting_that_can_not_be_is_refused(settings, message):
-    with refusal(f"model.distill.{message}"):
+    with refused(f"model.distill.{message}"):
         DistillConfig(**{"teacher": "t", **settings})
 
 
 def test_all_wrong_settings_are_said_at_once():
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError) as raised:
         DistillConfig(teacher="t", alpha=2.0, tau=0.0)
-    assert [line.split()[0] for line in str(refused.value).splitlines()] == ["model.distill.alpha", "model.distill.tau"]
+    assert [line.split()[0] for line in str(raised.value).splitlines()] == ["model.distill.alpha", "model.distill.tau"]
 
 
 class Pair(nn.Conv2d):
@@ -94,7 +94,7 @@ class Pair(nn.Conv2d):
     ids=["pair", "map", "single output"],
 )
 def test_a_network_that_is_no_classifier_is_refused(model, problem):
-    with refusal("model.distill.teacher 't': not a classifier", problem):
+    with refused("model.distill.teacher 't': not a classifier", problem):
         probe(OpenedNetwork("t", model, "timm", 32), DistillConfig("t"))
 
 
@@ -102,5 +102,5 @@ def test_a_network_without_pooled_features_teaches_only_by_its_logits():
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
     network = OpenedNetwork("t", model, "timm", 32)
     assert probe(network, DistillConfig("t")) == (4, 0)
-    with refusal("model.distill.objective 'feature': ", "gives no pooled features"):
+    with refused("model.distill.objective 'feature': ", "gives no pooled features"):
         probe(network, DistillConfig("t", objective="feature"))

@@ -10,8 +10,8 @@ from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.teachers.accuracy import TeacherCheck, check_teacher
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import computes_in_bf16, identity_of
-from tests.conftest import refusal
 from tests.hub.runs import network as network_of
+from tests.refusals import refused
 from tests.teachers.makers import DIGITS, as_seen_by, opened, shaken, some_images, stored
 
 
@@ -154,7 +154,7 @@ def test_a_teacher_that_guesses_is_refused_with_the_likely_reasons(run, weights,
     shifted = {name: (place + 1) % 10 for place, name in enumerate(DIGITS)}
     for teacher in (teacher_of(weights), opened(teacher=str(run), class_names=DIGITS, class_map=shifted)):
         reasons = ("order of classes", "untrained weights", "model.distill.check false")
-        with refusal(f"model.distill.teacher '{teacher.source}'", *reasons):
+        with refused(f"model.distill.teacher '{teacher.source}'", *reasons):
             check_teacher(teacher, batches)
 
 
@@ -167,5 +167,5 @@ def test_images_without_a_label_are_not_counted(run, batches):
     kept = {"image": first["image"][:8], "label": first["label"][:8]}
     assert check_teacher(teacher, [unlabeled, nothing, *others]) == check_teacher(teacher, [kept, *others])
     for uniform in (nothing, {**first, "label": torch.full_like(first["label"], 3)}):  # these can't show anything
-        with refusal("model.distill.check: ", "model.distill.check false"):
+        with refused("model.distill.check: ", "model.distill.check false"):
             check_teacher(teacher, [uniform] * 4)

@@ -19,7 +19,6 @@ from shvit_pl.sweep.report.table import Factor, Quantity, Table
 
 _SIGNS = {2: (1, -1), 4: (1, -1, -1, 1)}
 _CONFIDENCE = 0.95
-_SAME = 0.005  # of a ratio that is shown as 1.00
 Array = NDArray[np.float64]
 Groups = NDArray[np.int_]
 
@@ -90,11 +89,6 @@ class Ratio:
         if self.low is None or self.high is None:
             return False
         return not round(self.low, self.places) <= 1 <= round(self.high, self.places)
-
-    @property
-    def is_same(self) -> bool:
-        """The whole interval is 1 to the digits that are shown."""
-        return all(value is not None and abs(value - 1) <= _SAME for value in (self.mean, self.low, self.high))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.plots import COLORS, QUIET, as_png, color, is_dashed
+from shvit_pl.plots import COLORS, QUIET, as_png, color
 from shvit_pl.sweep.report.comparisons import Effect
 from shvit_pl.sweep.report.findings import Curve, Findings, Plane
 from shvit_pl.sweep.report.table import Quantity, Row
@@ -117,7 +117,9 @@ def _draw_curves(curves: Sequence[Curve], quantity: Quantity, width: float) -> F
     figure = Figure(figsize=(width, 4.2), layout="constrained")
     axes = figure.subplots()
     for one in curves:
-        own, style, gid = color(one.row.number), "--" if is_dashed(one.row.number) else "-", f"curve-{one.row.number}"
+        number = one.row.number
+        style = "--" if (number - 1) // len(COLORS) % 2 else "-"  # where a cell before has the same color
+        own, gid = color(number), f"curve-{number}"
         line: dict[str, Any] = {"label": one.row.label, "linewidth": 1.5, "markersize": 4}
         axes.plot(one.epochs, one.mean, f"o{style}", color=own, gid=f"{gid}-line", **line)
         axes.fill_between(one.epochs, one.low, one.high, color=own, alpha=0.15, linewidth=0, gid=f"{gid}-band")

@@ -101,7 +101,7 @@ def _cost_sentences(effect: Effect, costs: list[Quantity]) -> list[str]:
         times, spread = f"{ratio.mean:.{ratio.places}f} times the {cost.name}", ""
         if ratio.low is None or ratio.high is None:
             start, spread = "With unknown noise:", "without quartiles" if cost.is_inference else "one seed"
-        elif ratio.is_same:
+        elif all(abs(value - 1) <= 0.005 for value in (ratio.mean, ratio.low, ratio.high)):  # shown as 1.00
             start, times = "It has the same", cost.name
         else:
             start = "It costs" if cost.direction == "min" else "It reaches"
