@@ -111,14 +111,9 @@ def find_callback(trainer: L.Trainer, kind: type[_Callback]) -> _Callback | None
 
 
 def advice(share: float, config: DataConfig, workers: int, device: str, devices: int = 1) -> str:
-    """Return one line: the time that was waited, and what to change in this run's own settings.
+    """Return one line: the share of the time that was waited, and what to change in this run's own settings.
 
-    Args:
-        share: Of the training's time, from 0 to 1.
-        config: The data module's settings.
-        workers: Processes that load, per device.
-        device: cpu, cuda, ...
-        devices: Devices of this machine that train.
+    `workers` are the processes that load, per device, and `devices` those of this machine that train.
     """
     cores = cores_of_process() // devices or 1
     who = "the training" if device == "cpu" else "the device"

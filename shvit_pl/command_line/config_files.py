@@ -20,13 +20,7 @@ def shipped_configs() -> Path:
 def find_config(name: str, near: Path | None = None, flag: str = "--config") -> str:
     """Return the path of a config: the file `name`, or the shipped one (`s1.yaml`, `cli_configs/s1.yaml`, `s1`).
 
-    Args:
-        name: As the user gives it.
-        near: A folder to look into before the shipped ones.
-        flag: The flag, for the message.
-
-    Raises:
-        UserError: with the shipped names, when there is neither.
+    The folder `near` comes before the shipped ones. For a missing one, raises `UserError` with `flag` and their names.
     """
     if Path(name).is_file():
         return name

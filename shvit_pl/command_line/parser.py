@@ -214,10 +214,8 @@ def _parser(options: type["DataclassInstance"], positional: Sequence[str] = (), 
 def parse_flags(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, list[str]]:
     """Return the settings by all that the parser accepts, and a message for each mistake in types and names.
 
-    The parser raises at the first mistake; what it names is left out of flags and configs to find the next.
-
-    Raises:
-        UserError: for a mistake that can't be left out, with those before it.
+    The parser raises at the first mistake; what it names is left out of flags and configs to find the next. Raises
+    `UserError` for a mistake that can't be left out, with those before it.
     """
     words, mistakes = _without_flag(args, "print_config"), list[str]()  # it would end the process
     while True:

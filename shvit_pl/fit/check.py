@@ -54,11 +54,7 @@ class FitCheck:
         return option_names(self.cli.parser)
 
     def settings(self, flags: Sequence[str]) -> dict[str, Any]:
-        """Return the flat settings that change the course of a training, as flags set them.
-
-        Raises:
-            UserError: for mistakes in the flags.
-        """
+        """Return the flat settings that change the course of a training, by flags; raises `UserError` for mistakes."""
         cli = self.cli
         try:
             cli.parse_arguments(cli.parser, options.read_flags([*flags, "--ckpt_path=null"]))
@@ -73,11 +69,7 @@ class FitCheck:
         return resume.training_settings(cli.config) | {name: cli.config[name] for name in _FRESH_RUN_SETTINGS}
 
     def open(self, flags: Sequence[str]) -> Planned:
-        """Open data, weights and teacher as a run with these flags would.
-
-        Raises:
-            UserError: for a mistake in the flags, or in what they name.
-        """
+        """Open data, weights and teacher as a run with these flags would; raises `UserError` for mistakes in them."""
         self.settings(flags)
         cli = self.cli
         cli.instantiate_classes()

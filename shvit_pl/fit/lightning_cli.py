@@ -41,10 +41,7 @@ from shvit_pl.teachers.teacher import Teacher
 class ShvitCLI(LightningCLI):
     """LightningCLI with this package's module, data, run folder, callbacks and errors.
 
-    Making one reads the flags and makes module and data; `run` opens the data and runs the command.
-
-    Args:
-        args: The command's name, and its flags.
+    Making one of a command's name and flags makes module and data; `run` opens the data and runs the command.
     """
 
     command = ""  # the trainer's method, where it isn't called as the command

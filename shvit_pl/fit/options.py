@@ -109,12 +109,8 @@ def expand_home(config: Any) -> None:
 def check_flags(config: Any, command: str, mistakes: Sequence[str] = ()) -> FitOptions:
     """Return the run's options; raises `UserError` for all values that are impossible or contradict others.
 
-    Lightning would answer many of these with a traceback, or late, or not at all.
-
-    Args:
-        config: All settings.
-        command: The command's name.
-        mistakes: In settings that were left out; what contradicts these is not added.
+    Lightning would answer many of these with a traceback, or late, or not at all. `mistakes` are those in settings that
+    were left out; what contradicts these is not added.
     """
     for name in SECTIONS:
         if not isinstance(config.get(name), Namespace):

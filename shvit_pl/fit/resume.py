@@ -62,12 +62,9 @@ def training_settings(config: Any) -> dict[str, Any]:
 
 
 def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool = False) -> None:
-    """Raise `UserError` with the difference when a resumed run has other settings than the interrupted one.
+    """Raise `UserError` with the difference when a resumed run has other flat settings than the interrupted one.
 
-    Args:
-        before: Flat settings of the interrupted run.
-        now: Flat settings of this one.
-        allowed: Refuse only changes of the parameters, or of how the optimizer groups them.
+    With `allowed`, refuse only changes of the parameters, or of how the optimizer groups them.
     """
     compared = [*before, *(name for name in now if name not in before)]
     if allowed:
@@ -112,12 +109,9 @@ def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
 
 
 def set_defaults(parser: LightningArgumentParser, settings: Mapping[str, Any], of_checkpoint: bool) -> None:
-    """Make settings a command's defaults, except those that only a training has.
+    """Make settings, by `model` and `data`, a command's defaults, except those that only a training has.
 
-    Args:
-        parser: The command's parser.
-        settings: By `model` and `data`; what the command has no flag for is left out.
-        of_checkpoint: They come from the checkpoint that is measured.
+    What the command has no flag for is left out. `of_checkpoint`: they come from the checkpoint that is measured.
     """
     known = {action.dest for action in parser_actions(parser)}
     parser.set_defaults({key: value for key, value in flat(settings) if key in known})

@@ -89,8 +89,7 @@ def _measure(
 def best_run(folder: Path) -> tuple[Path, SweepChoice]:
     """Return the folder of a sweep's best run, and the text and table about the sweep for its card.
 
-    Raises:
-        UserError: where no run has ended, or the best one is on another machine.
+    Raises `UserError` where no run has ended, or the best one is on another machine.
     """
     results = results_of(folder)
     picked = pick(results)

@@ -56,11 +56,7 @@ class Options:
 
 
 def read_sweep_options(args: Sequence[str]) -> tuple[Options, list[str], list[str]]:
-    """Split the command line of `sweep`.
-
-    Returns:
-        The options; the values of `--config`; what is left for `fit`.
-    """
+    """Split the command line of `sweep` into its options, the values of `--config`, and what is left for `fit`."""
     rest: list[str] = []
     options = read_options(
         Options,

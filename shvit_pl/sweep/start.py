@@ -54,8 +54,7 @@ _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without
 def start(options: Options, configs: Sequence[str], flags: Sequence[str], command: Sequence[str]) -> None:
     """Start the sweep that the one sweep file among `configs` describes; `flags` are for `fit`.
 
-    Raises:
-        UserError: for a mistake, before anything is started or written.
+    Raises `UserError` for a mistake, before anything is started or written.
     """
     if (storage := options.storage) is not None:
         hidden = hide_password(storage)
@@ -170,10 +169,8 @@ def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit
 def slots(options: Options, devices: object) -> list[str | None]:
     """Return the GPU of each run that goes on at a time, as CUDA_VISIBLE_DEVICES names it; None for no own GPU.
 
-    `devices` is the value of --trainer.devices, of each run.
-
-    Raises:
-        UserError: for GPUs that are not there, and more workers than they have room for.
+    `devices` is the value of --trainer.devices, of each run. Raises `UserError` for GPUs that are not there, and more
+    workers than they have room for.
     """
     if str(devices) not in ("auto", "1", "-1"):
         if (options.workers or 1) > 1 or options.gpus is not None:
@@ -244,8 +241,7 @@ def run_sweep(definition: Definition, launch: Launch, options: Options, command:
 def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch) -> None:
     """Print the cells of a sweep (of a search, the ends of its ranges), their costs, and the time that runs will take.
 
-    Raises:
-        UserError: with its last line, for a cell whose first steps fail.
+    Raises `UserError` with its last line, for a cell whose first steps fail.
     """
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("cell", "M params", "MMACs", "px", "images/s", "a run takes"):
@@ -270,8 +266,7 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch)
 def _measure(command: Sequence[str], name: str) -> tuple[float, float]:
     """Run a few steps of `fit` in a temporary folder.
 
-    Returns:
-        The seconds beside the steps (imports, opening the data, writing), and the images per second in training.
+    Returns the seconds beside the steps (imports, opening the data, writing), and the images per second in training.
     """
     with tempfile.TemporaryDirectory() as root:
         length = [f"--trainer.max_steps={_STEPS}", "--trainer.max_epochs=-1"]  # an epoch may have fewer

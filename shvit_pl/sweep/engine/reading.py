@@ -203,9 +203,8 @@ class Place:
 def find_place(folder: Path, storage: str | None, study: str | None) -> Place:
     """Return the place of a sweep; without `study`, the study is that of the folder's sweep, or has the folder's name.
 
-    Raises:
-        UserError: for a folder that can't be written or is a run's, a storage that can't be reached, or a folder whose
-            sweep is in another study.
+    Raises `UserError` for a folder that can't be written or is a run's, a storage that can't be reached, or a folder
+    whose sweep is in another study.
     """
     check_writable("--folder", str(folder))
     if (folder / CONFIG).is_file():
@@ -227,8 +226,7 @@ def find_place(folder: Path, storage: str | None, study: str | None) -> Place:
 def results_of(folder: Path, storage: str | None = None) -> Results:
     """Return the results of the sweep in a folder; `storage` is used instead of the URL in sweep.yaml.
 
-    Raises:
-        UserError: for any other folder, or a missing study.
+    Raises `UserError` for any other folder, or a missing study.
     """
     record = read_record(folder)
     place = Place(folder, hide_password(storage) if storage else record["storage"], record["study"])

@@ -29,8 +29,7 @@ _Result = TypeVar("_Result")
 def open_storage(folder: Path, storage: str | None) -> BaseStorage:
     """Open the journal of a sweep folder, or the database at the URL `storage`.
 
-    Raises:
-        UserError: for a database that can't be reached or is unsafe for several workers.
+    Raises `UserError` for a database that can't be reached or is unsafe for several workers.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if storage is None:

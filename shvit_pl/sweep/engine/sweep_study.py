@@ -77,8 +77,7 @@ class SweepStudy:
     def record(self, definition: Definition, where: str) -> int:
         """Store what defines the sweep, and return the number of its new points.
 
-        Raises:
-            UserError: where the study is of another sweep; `where` is the flag that names it.
+        Raises `UserError` where the study is of another sweep; `where` is the flag that names it.
         """
         before = self.definition()
         if before is not None:
