@@ -32,7 +32,7 @@ from shvit_pl.fit import options, resume
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.modules.classification import ClassificationModule, make_mixup
 from shvit_pl.modules.distillation import DistillationModule
-from shvit_pl.runs.folder import interrupted_run
+from shvit_pl.runs.folder import interrupted_run, last_checkpoint
 from shvit_pl.runs.writing import claim, resumed_loggers, run_loggers
 from shvit_pl.teachers import cache
 from shvit_pl.teachers.teacher import Teacher
@@ -93,9 +93,10 @@ class ShvitCLI(LightningCLI):
 
     def _find_checkpoint(self) -> None:
         if self.config.ckpt_path == LAST_RUN:
-            self.config.ckpt_path = resume.find_last(
-                os.path.join(self.config.trainer.default_root_dir, options.run_name(self.config))
-            )
+            runs = Path(self.config.trainer.default_root_dir, options.run_name(self.config))
+            last, begins = last_checkpoint(runs), f"no interrupted run with a checkpoint in {runs}: a new one begins"
+            _show(begins if last is None else f"going on from {last}")
+            self.config.ckpt_path = None if last is None else str(last)
         if self.config.ckpt_path is not None:
             self.checkpoint = read_checkpoint(self.config.ckpt_path)
 

@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.utilities import rank_zero_only
 
 from shvit_pl.command_line.config_files import flat, plain
 from shvit_pl.compat import parser_actions
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models.open_network import read_pretrained
-from shvit_pl.runs.folder import interrupted_run, last_checkpoint
+from shvit_pl.runs.folder import interrupted_run
 from shvit_pl.teachers.config import DistillConfig
 
 # settings that change the course of a training, besides all of model.* and data.*
@@ -41,14 +39,6 @@ _FREE = (  # may change at any time
     "model.use_ema",
     "model.distill.check",
 )
-
-
-def find_last(runs: str) -> str | None:
-    """Return and print the checkpoint of `--ckpt_path last` in a folder of runs; None for a new run."""
-    checkpoint = last_checkpoint(Path(runs))
-    begins = f"no interrupted run with a checkpoint in {runs}: a new one begins"
-    rank_zero_only(print)(begins if checkpoint is None else f"going on from {checkpoint}")
-    return None if checkpoint is None else str(checkpoint)
 
 
 def training_settings(config: Any) -> dict[str, Any]:
