@@ -113,12 +113,12 @@ class RunProgress(ProgressBar):
 
     on_test_start = on_predict_start = on_validation_start
 
-    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         """Advance by one batch; the bar of a fit counts training batches only."""
         if trainer.state.fn != "fit":
             self._advance()
 
-    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
+    on_validation_batch_end = on_predict_batch_end = on_test_batch_end
 
     def _begin(self, what: str, total: float, completed: int = 0) -> None:
         if self.plain or not (self._enabled and self.console.is_terminal):
