@@ -210,13 +210,12 @@ def checkpoints(monitor: str | None, every_n_steps: int | None) -> list[L.Callba
     """
     callbacks: list[L.Callback] = []
     if monitor is not None:
-        mode = better(monitor)
-        after_validation: dict[str, Any] = {"monitor": monitor, "mode": mode, "save_on_train_epoch_end": False}
-        callbacks.append(RunCheckpoint(filename="best", enable_version_counter=False, **after_validation))
+        best: dict[str, Any] = {"filename": "best", "monitor": monitor, "mode": better(monitor)}
+        callbacks.append(RunCheckpoint(save_on_train_epoch_end=False, enable_version_counter=False, **best))
     callbacks.append(RunCheckpoint(filename="last", save_on_train_epoch_end=True, enable_version_counter=False))
     if every_n_steps is not None:
-        often = WithinEpochs(filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False)
-        callbacks.append(often)
+        last = WithinEpochs(filename="last", every_n_train_steps=every_n_steps, enable_version_counter=False)
+        callbacks.append(last)
     return callbacks
 
 

@@ -7,7 +7,6 @@ import sys
 import time
 from dataclasses import asdict
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +178,7 @@ def peak_memory(device: torch.device) -> tuple[float | None, str]:
     if status.is_file():  # on Linux, getrusage would begin with the peak of the process that started this one
         peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
         peak = int(peaks[0]) * 1024 if peaks else None
-    elif find_spec("resource") is not None:  # Windows has none
+    elif sys.platform != "win32":  # which has none
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,7 +1,6 @@
 """The flags of fit, validate, test and predict besides model and data, and checks of all."""
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -126,7 +125,7 @@ def check_flags(config: Any, command: str, mistakes: Sequence[str] = ()) -> FitO
             make()
         except UserError as error:
             more += str(error).splitlines()
-    left_out = {re.split(r"[: ]", mistake)[0].rpartition(".")[2].lstrip("-") for mistake in mistakes}
+    left_out = {mistake.replace(":", " ").split()[0].rpartition(".")[2].lstrip("-") for mistake in mistakes}
     refuse([*mistakes, *(line for line in more if not any(name in line for name in left_out))])
     return FitOptions(**run)
 
