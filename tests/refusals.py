@@ -9,12 +9,12 @@ from shvit_pl.errors import UserError
 
 
 @contextmanager
-def refused(*words, error=UserError):
+def refused(*words, error=UserError, longest=450):
     """Expect an error of one short line with these words; ` ... ` stands for anything between them."""
     with pytest.raises(error) as raised:
         yield raised
     for part in words or [""]:
-        check_message(str(raised.value), part)
+        check_message(str(raised.value), part, longest)
 
 
 def refusal(capsys, *args):
@@ -27,7 +27,7 @@ def refusal(capsys, *args):
     return message
 
 
-def check_message(message, words=""):
+def check_message(message, words="", longest=450):
     assert all(part in message for part in words.split(" ... ")), message
     assert "\n" not in message
-    assert len(message) < 450
+    assert len(message) < longest

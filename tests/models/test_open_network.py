@@ -159,5 +159,5 @@ def folder(tmp_path_factory, run):
 def test_a_mistake_is_one_message_with_what_is_wrong(name, settings, parts, folder, monkeypatch):
     monkeypatch.chdir(folder)
     named = [] if "averaged" in settings else [repr(settings.get("weights", name))]
-    with refused(*parts, *named):
+    with refused(*parts, *named, longest=600):
         open_network(name, **settings)
