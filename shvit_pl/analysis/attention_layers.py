@@ -6,16 +6,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from shvit_pl.analysis.command import Vectorize
 from shvit_pl.errors import UserError
 
-Vectorize = Literal["map", "query"]
 _MAPS = ("attn_drop", "softmax")  # modules that attention maps pass, the last one of them first
 
 
@@ -210,11 +210,11 @@ def ablations(
 def without_heads(model: nn.Module, layer: AttentionLayer, heads: Collection[int]) -> Iterator[None]:
     """Set the outputs of some heads (from 0) to zero for a while: in the input of the layer's projection (sec. 2.2)."""
 
-    def silence(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def set_to_zero(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         outputs = inputs[0].clone()
         for head in heads:
             outputs.narrow(layer.dim, head * layer.width, layer.width).zero_()
         return outputs, *inputs[1:]
 
-    with model.get_submodule(f"{layer.name}.proj").register_forward_pre_hook(silence):
+    with model.get_submodule(f"{layer.name}.proj").register_forward_pre_hook(set_to_zero):
         yield

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
+from timm.models import SwinTransformer, VisionTransformer
 from torch import Tensor, nn
 
 from shvit_pl.analysis.attention_maps import AttentionRecorder

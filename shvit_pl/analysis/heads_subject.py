@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from shvit_pl.analysis.attention_layers import AttentionLayer, attention_layers
-from shvit_pl.analysis.command import HeadsOptions
+from shvit_pl.analysis.command import HeadsOptions, Labels
 from shvit_pl.analysis.study import device_errors
 from shvit_pl.data.decoding import IGNORED
 from shvit_pl.data.loaders import workers_for
@@ -20,8 +19,6 @@ from shvit_pl.deploy.passes import check_size
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork, class_names, open_network
 from shvit_pl.randomness import seeded
-
-Labels = Literal["dataset", "network"]
 
 
 @dataclass(frozen=True)

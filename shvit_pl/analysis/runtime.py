@@ -14,12 +14,12 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from shvit_pl.analysis.attention_layers import unfused
+from shvit_pl.analysis.command import Scope
 from shvit_pl.analysis.study import ReadyNetwork, in_turns
 from shvit_pl.deploy.timing import quartiles
 from shvit_pl.errors import UserError
 
 Kind = Literal["matrix product", "elementwise", "normalization", "copy", "reshape", "other"]
-Scope = Literal["attention", "network"]
 Times = dict[tuple[str, Kind], float]  # microseconds by operator and kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)

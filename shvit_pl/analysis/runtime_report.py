@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from timm.models.shvit import SHViT as TimmSHViT
 
 from shvit_pl.analysis import study
-from shvit_pl.analysis.command import RuntimeOptions
-from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Scope, Shares, measure
+from shvit_pl.analysis.command import RuntimeOptions, Scope
+from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Shares, measure
 from shvit_pl.deploy.measuring import origin
 from shvit_pl.designs.paper_results import row_at
 from shvit_pl.display import plots

@@ -290,12 +290,12 @@ def augmented(batch: Batch, size: int) -> Tensor:
     """
     crops = torch.split(batch["image"], [3 * height * width for height, width in batch["sides"]])
     images = [resized(crop.view(3, *sides), [size, size]) for crop, sides in zip(crops, batch["sides"], strict=True)]
-    plan = batch["plan"].view(-1, 7, 1, 1, 1)
+    plan = batch["plan"].view(-1, 7, 1, 1, 1)  # plan[:, i] is (B, 1, 1, 1), as one number per image
     pixels = torch.stack(images)
     pixels = torch.where(plan[:, 0] > 0, pixels.flip(-1), pixels).float()
     kinds = torch.arange(3, device=plan.device).view(3, 1, 1, 1)
     for kind in plan[:, 4:].unbind(1):  # (B, 1, 1, 1)
-        factor = (plan[:, 1:4] * (kind[:, None] == kinds)).sum(1)
+        factor = (plan[:, 1:4] * (kind[:, None] == kinds)).sum(1)  # (B, 1, 1, 1): that of each image's kind
         gray = v2.functional.rgb_to_grayscale(pixels).round()
         mean = gray.mean((1, 2, 3), keepdim=True).round()
         unsaturated = mean * (kind == 1) + gray * (kind == 2)  # of brightness: black

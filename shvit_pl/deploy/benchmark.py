@@ -117,12 +117,11 @@ def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[],
     network: Any = deepcopy(model).to(images.device)
     if cell.mode == "optimized":
         network = optimization.optimize(network, images, images.dtype)
+        images = images.contiguous(memory_format=network.layout)
     else:
         network = network.to(images.dtype).to(memory_format=torch.channels_last)
         if cell.mode != "eager":
             network = optimization.compiled(network, images, _COMPILE_MODE.get(cell.mode, cell.mode))
-    if isinstance(network, optimization.Optimized):
-        images = images.contiguous(memory_format=network.layout)
 
     @torch.inference_mode()
     def call() -> Tensor:

@@ -90,7 +90,7 @@ def _read_rates(flag: str, folder: Path, ours: Mapping[str, Any]) -> Rates:
         rates = {_key(row): float(row["images_per_second"]) for row in read_rows(folder / TABLE)}
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = one_line(error)[:120]
-        raise UserError(f"{flag}: no whole benchmark is there ({reason}). Give another folder.") from error
+        raise UserError(f"{flag}: no complete benchmark is there ({reason}). Give another folder.") from error
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     if names:
         listed = "; ".join(f"{name} is {theirs.get(name)} there and {ours.get(name)} here" for name in names[:3])

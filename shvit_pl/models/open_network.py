@@ -15,7 +15,7 @@ from shvit_pl.compat import load_timm_config
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import NAMED, TIMM_NAMES, Design, design_of
 from shvit_pl.errors import UserError, error_prefix, one_line
-from shvit_pl.hub_errors import hub_reachable, why_no_model
+from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
 from shvit_pl.models.network_names import FOLDER, Kind, NetworkName, find_network, local_file, repo_of
 from shvit_pl.models.shvit import ENTRY_POINT, SHViT, build_network
 from shvit_pl.models.weights import (
@@ -150,7 +150,7 @@ def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwor
 
 def _check_whole(report: LoadReport) -> None:
     if report.reinitialized:
-        raise UserError(f"{report.source!r}: not whole, it lacks {', '.join(report.reinitialized)}.")
+        raise UserError(f"{report.source!r}: incomplete, it lacks {', '.join(report.reinitialized)}.")
 
 
 # ---- a Hub repo, or a folder of the same files
@@ -185,7 +185,7 @@ def _read_config(source: NetworkName) -> tuple[dict[str, Any], str, dict[str, An
     try:
         if source.kind == "folder":
             return load_timm_config(Path(source.place))
-        hub_reachable()  # else the clients read their cache
+        go_offline_if_unreachable()
         return timm.models.load_model_config_from_hf(source.place)
     except (KeyError, TypeError, AttributeError, JSONDecodeError) as error:
         raise _foreign(source, "it does not say which network of timm it is") from error
@@ -307,7 +307,7 @@ def _open_timm(
 def _create(source: NetworkName, model_name: str, repo: str, pretrained: bool = True, **changes: Any) -> Any:
     """Build a network by timm's own loading, with the classifier that it was trained with."""
     if pretrained:
-        hub_reachable()  # else the clients read their cache
+        go_offline_if_unreachable()
     try:
         return timm.create_model(model_name, pretrained=pretrained, **changes)
     except Exception as error:

@@ -226,7 +226,7 @@ def dense(answers: dict[str, Tensor], classes: int) -> Tensor:
 class TeacherCache:
     """Views with the teacher's answers to them, as `data.train_on` takes them (a `Replay`).
 
-    Raises `UserError` when the folder has no cache of this manifest, or it is not whole.
+    Raises `UserError` when the folder has no cache of this manifest, or it is incomplete.
     """
 
     manifest: Manifest
@@ -241,8 +241,8 @@ class TeacherCache:
         whole = [rows for rows in shards if rows is not None]
         if len(whole) < len(shards):
             raise UserError(
-                f"{FLAG} {str(folder)!r}: it is not whole, {len(whole)} of {len(shards)} files are there. Run shvit-pl "
-                "cache-teacher with the same settings to complete it."
+                f"{FLAG} {str(folder)!r}: it is incomplete, {len(whole)} of {len(shards)} files are there. Run "
+                "shvit-pl cache-teacher with the same settings to complete it."
             )
         self.manifest, self.slots, self.views = held, held.slots, held.views
         self._rows = concatenate_datasets(whole).with_format("arrow")

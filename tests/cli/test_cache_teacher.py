@@ -93,7 +93,7 @@ def test_an_incomplete_cache_is_not_called_complete_is_refused_and_then_complete
         printed = capsys.readouterr().out
         assert "files are there; the same command goes on" in printed
         assert "complete: train" not in printed
-    said = "model.distill.cache 'cut': it is not whole, 1 of 3 files are there"
+    said = "model.distill.cache 'cut': it is incomplete, 1 of 3 files are there"
     refused(flags, said, "Run shvit-pl cache-teacher with the same settings")
     (first,) = (path for path in (tmp_path / "cut").iterdir() if path.is_dir())
     before = times(first)

@@ -46,7 +46,7 @@ def test_an_interrupted_cache_is_refused_then_completed_as_if_it_had_not_been(ca
         write(folder, interrupted, data, manifest)
     left = missing(folder, manifest)
     assert 0 < len(left) < len(manifest.shards)
-    with refusal(f"not whole, {len(manifest.shards) - len(left)} of {len(manifest.shards)}"):
+    with refusal(f"incomplete, {len(manifest.shards) - len(left)} of {len(manifest.shards)}"):
         TeacherCache(folder, manifest)
     (folder / f"{left[0].name}.partial").mkdir()
     (folder / f"{left[0].name}.partial" / "half.arrow").write_bytes(b"of a killed process")
@@ -70,7 +70,7 @@ def test_a_damaged_shard_is_written_anew(damage, cache, tmp_path):
         for source, target in ((first, folder / "kept"), (last, first), (folder / "kept", last)):
             source.rename(target)
     assert missing(folder, manifest)
-    with refusal("not whole"):
+    with refusal("incomplete"):
         TeacherCache(folder, manifest)
     write(folder, network(), digits(), manifest)
     assert files_of(folder) == files_of(cache[0])
