@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from shvit_pl.analysis.command import Vectorize
@@ -180,7 +179,7 @@ def sample_similarity(maps: Tensor, vectorize: Vectorize = "map") -> Tensor:
     if maps.ndim != 4:
         raise UserError(f"maps of shape {tuple(maps.shape)}: expected (N, heads, queries, keys).")
     vectors = maps.flatten(2).unsqueeze(2) if vectorize == "map" else maps  # a whole map is the vector of one query
-    unit = F.normalize(vectors.float(), dim=-1)
+    unit = nn.functional.normalize(vectors.float(), dim=-1)
     heads, vectors_per_head = unit.shape[1:3]
     cosines = torch.einsum("nhqk,ngqk->nhg", unit, unit) / vectors_per_head
     return (cosines.sum(-1) - cosines.diagonal(dim1=-2, dim2=-1)) / (heads - 1)

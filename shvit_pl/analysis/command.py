@@ -41,7 +41,6 @@ class MacroOptions(PassesOptions):
     models: tuple[str, ...] = ("macro_a", "macro_b")  # of Fig. 2
     """A design (s1), run folder, checkpoint or Hub repo of ours."""
     output: str = "macro"
-    """Folder of the results; earlier ones are replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,6 @@ class RuntimeOptions(PassesOptions):
     scope: Scope = "attention"
     """Measure the attention of the blocks (all but their FFNs), or the whole network."""
     output: str = "runtime"
-    """Folder of the results; earlier ones are replaced."""
 
 
 @dataclass(frozen=True)

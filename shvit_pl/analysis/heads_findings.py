@@ -128,12 +128,6 @@ class Findings:
         return self.layers[0].intact
 
     @property
-    def title(self) -> str:
-        """Network, weights, data."""
-        subject = self.subject
-        return f"{subject.name}, {subject.opened.weights} weights, {subject.data}, {subject.image_size} px"
-
-    @property
     def measured(self) -> str:
         """Number of images, and the intact network's score or why it has none."""
         reference, images = self.subject.reference, self.scores.images

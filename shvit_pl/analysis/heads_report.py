@@ -9,7 +9,6 @@ import torch
 from matplotlib import colormaps, colors, patches, patheffects, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from shvit_pl.analysis.attention_layers import ablations
 from shvit_pl.analysis.attention_maps import AttentionRecorder
@@ -81,7 +80,7 @@ def _describe(subject: Subject) -> str:
 
 
 def _add_scores(
-    scores: Scores, subject: Subject, images: Tensor, labels: Tensor, progress: Callable[[], object]
+    scores: Scores, subject: Subject, images: torch.Tensor, labels: torch.Tensor, progress: Callable[[], object]
 ) -> None:
     """Add the matching predictions of a batch: images `(B, 3, S, S)`, labels `(B,)`; `progress` ends a pass."""
     model = subject.opened.model
@@ -232,7 +231,9 @@ def draw_figures(findings: Findings) -> dict[str, Figure]:
 
 def _captioned(findings: Findings, width: float, height: float, *sentences: str) -> Figure:
     """Return an empty figure with a caption, for which it is higher than `height`, in inches."""
-    caption = [findings.title, *sentences]
+    subject = findings.subject
+    title = f"{subject.name}, {subject.opened.weights} weights, {subject.data}, {subject.image_size} px"
+    caption = [title, *sentences]
     figure = Figure(figsize=(width, height + caption_height(caption, width)), layout="constrained")
     write_caption(figure, caption)
     return figure

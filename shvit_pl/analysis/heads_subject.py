@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from shvit_pl.analysis.attention_layers import AttentionLayer, attention_layers
 from shvit_pl.analysis.command import HeadsOptions, Labels
@@ -86,7 +85,7 @@ class Subject:
         """Number of tokens before those of the image, such as the class token."""
         return int(getattr(self.opened.model, "num_prefix_tokens", 0))
 
-    def batches(self, rows: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, rows: list[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield images `(B, 3, S, S)` on the device and labels `(B,)`, without broken images."""
         workers = workers_for(None, self.device.type)
         for images, labels in self.images.batches(rows, self.options.batch_size, workers):

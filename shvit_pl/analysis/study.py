@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
 
 from shvit_pl.analysis.command import PassesOptions
 from shvit_pl.deploy import measuring
@@ -29,9 +28,9 @@ class ReadyNetwork:
 
     opened: OpenedNetwork
     """The network as it was opened, which stays as it is."""
-    model: nn.Module
+    model: torch.nn.Module
     """A fused copy in evaluation mode."""
-    images: Tensor
+    images: torch.Tensor
     """A random batch `(B, 3, S, S)`."""
 
     @property

@@ -123,10 +123,8 @@ class HFImageDataModule(L.LightningDataModule):
         dataset = loaders.ImageDataset(rows, reader, training=True)
         sampler: Sampler[Any] = loaders.TrainSampler(rows, self.seed, config.repeats)
         if self._replay is not None:
-            dataset, sampler = (
-                views.ReplayDataset(rows, reader, self._replay),
-                views.ReplaySampler(self._replay, self.seed),
-            )
+            dataset = views.ReplayDataset(rows, reader, self._replay)
+            sampler = views.ReplaySampler(self._replay, self.seed)
         return loaders.EpochLoader(
             dataset,
             sampler=sampler,

@@ -183,9 +183,7 @@ def _hub_refusal(error: Exception, path: str, name: str | None, revision: str | 
         return UserError(f"data.path {path!r}: {refused}")
     cause: BaseException | None = error
     while cause is not None:
-        if (
-            isinstance(cause, errors.LocalEntryNotFoundError) and cause.__cause__ is not None
-        ):  # neither there nor in the cache
+        if isinstance(cause, errors.LocalEntryNotFoundError) and cause.__cause__ is not None:  # nor in the cache
             failure = first_line(cause.__cause__)
             return UserError(f"data.path {path!r}: the Hub does not answer as it should ({failure}). Try again later.")
         cause = cause.__cause__ or cause.__context__

@@ -23,8 +23,6 @@ from timm.data.auto_augment import RandAugment, auto_augment_transform, rand_aug
 from timm.data.mixup import cutmix_bbox_and_lam
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
-from torch.nn.functional import one_hot
-from torch.utils.data import default_collate
 from torchvision.transforms import ColorJitter, InterpolationMode, v2
 
 from shvit_pl.data.config import THREE_AUGMENT, DataConfig, Resize
@@ -188,7 +186,7 @@ def mix_images(images: Tensor, mix: Tensor) -> Tensor:
 def mix_targets(labels: Tensor, mix: Tensor, mixup: Mixup) -> Tensor:
     """Return the targets `(B, classes)` of labels `(B,)` mixed by `mix_images`, as timm's `mixup_target` gives them."""
     classes, smoothing = mixup.num_classes, mixup.label_smoothing
-    targets = one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+    targets = torch.nn.functional.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
     return _neighbors(targets).lerp(targets, _lambda(mix)[:, None])
 
 
@@ -276,7 +274,7 @@ def collate_planned(items: list[dict[str, Any]]) -> Batch:
     crops = [item["image"] for item in items]
     others = [{key: value for key, value in item.items() if key not in ("image", "plan")} for item in items]
     return {
-        **default_collate(others),
+        **torch.utils.data.default_collate(others),
         "image": torch.cat([crop.flatten() for crop in crops]),
         "sides": [(crop.shape[1], crop.shape[2]) for crop in crops],
         "plan": torch.stack([item.get("plan", _UNCHANGED) for item in items]),  # broken images have none

@@ -16,7 +16,6 @@ from rich.progress import TextColumn
 from timm.loss import SoftTargetCrossEntropy
 from timm.utils import ModelEmaV3, adaptive_clip_grad
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from shvit_pl.compat import allocations, limited_recompiles
@@ -350,7 +349,7 @@ def peak_memory(call: Callable[[], object], device: torch.device, before: int = 
     if device.type != "cpu":
         return None
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler warns that there is no GPU
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()
     return max(accumulate(allocations(profiler), initial=0))
 
