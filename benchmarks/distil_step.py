@@ -1,4 +1,4 @@
-"""Images per second of a training step of S1: without a teacher, with its answers from a cache, and with it online.
+"""Images per second of a training step of S1: without a teacher, with its logits from a cache, and with it online.
 
 The teacher is a RegNetY-160 with random weights. Everything is `shvit-pl fit` on generated JPEGs with the paper's
 augmentation, in interleaved rounds; loading is in, the first step is not.

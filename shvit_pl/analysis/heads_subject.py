@@ -13,11 +13,11 @@ from shvit_pl.data.decoding import IGNORED
 from shvit_pl.data.loaders import workers_for
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.deploy.measuring import chosen_device
-from shvit_pl.deploy.options import AVERAGED
 from shvit_pl.deploy.passes import check_size
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork, class_names, open_network
 from shvit_pl.randomness import seeded
+from shvit_pl.runs.folder import AVERAGED
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,15 @@ def open_subject(options: HeadsOptions, opened: OpenedNetwork | None = None) -> 
         UserError: for what is not there, or does not fit together.
     """
     device = chosen_device(options.device)
-    network = options.network, AVERAGED[options.weights], options.pretrained, options.image_size
     with seeded(0):
-        opened = opened or open_network(*network, options.checkpoint, options.model_kwargs)
+        opened = opened or open_network(
+            options.network,
+            averaged=AVERAGED[options.weights],
+            pretrained=options.pretrained,
+            image_size=options.image_size,
+            weights=options.checkpoint,
+            model_kwargs=options.model_kwargs,
+        )
     if not opened.model.num_classes:
         raise UserError(
             f"{opened.name!r}: not a classifier (it has no classes, only features). Give a network that was trained "

@@ -1,6 +1,6 @@
 """Fixed augmented views of the training images, the same for every batch size, number of processes and run's seed.
 
-They are drawn (`Views`) when a teacher's predictions for them are cached, and replayed from the cache.
+They are drawn (`Views`) when a teacher's logits are cached, and replayed from that cache.
 """
 
 from collections.abc import Iterator, Sequence
@@ -98,26 +98,25 @@ class Replay(Protocol):
 
 
 def check_replay(config: DataConfig) -> None:
-    """Raise `UserError` for settings that can't train on cached predictions."""
+    """Raise `UserError` for settings that can't train on cached logits."""
     check_stored(config)
     size = config.batch_size
     if config.augment_on != "workers":
         raise UserError(
-            f"data.augment_on {config.augment_on}: cached predictions need augmentation in the workers. Leave it "
-            "out, or leave out model.distill.cache."
+            f"data.augment_on {config.augment_on}: cached logits need augmentation in the workers. "
+            "Leave it out, or leave out model.distill.cache."
         )
     if size % 2:
         raise UserError(
-            f"data.batch_size {size}: cached predictions need an even batch; allowed are {size - 1 or 2} and "
-            f"{size + 1}."
+            f"data.batch_size {size}: cached logits need an even batch; allowed are {size - 1 or 2} and {size + 1}."
         )
 
 
 def check_stored(config: DataConfig) -> None:
-    """Raise `UserError` for streaming, where cached predictions can't be matched to rows."""
+    """Raise `UserError` for streaming, where cached logits can't be matched to rows."""
     if config.streaming:
         raise UserError(
-            "data.streaming true: cached predictions belong to rows, which a stream does not have. Set "
+            "data.streaming true: cached logits belong to rows, which a stream does not have. Set "
             "--data.streaming false, or leave out model.distill.cache."
         )
 

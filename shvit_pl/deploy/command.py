@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from shvit_pl.command_line.parser import check_extra, read_options
-from shvit_pl.deploy.options import AVERAGED, BenchmarkOptions, ExportOptions
+from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
 from shvit_pl.errors import UserError
+from shvit_pl.runs.folder import AVERAGED
 
 
 def benchmark(args: list[str]) -> None:
@@ -68,4 +69,4 @@ def export(args: list[str]) -> None:
     from shvit_pl.deploy.export import export as export_network
     from shvit_pl.models.open_network import open_network
 
-    export_network(open_network(options.network, AVERAGED[options.weights], options.pretrained), options)
+    export_network(open_network(options.network, AVERAGED[options.weights], pretrained=options.pretrained), options)

@@ -16,7 +16,6 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 FormatName = Literal["onnx", "torch-export", "coreml", "executorch"]
 Mode = Literal["official", "eager", "compiled", "reduce-overhead", "max-autotune", "optimized"]
 
-AVERAGED = {None: None, "raw": False, "ema": True}  # value of --weights: take the moving average?
 PAPER_BATCH = {"cuda": 256, "cpu": 16, "mps": 16}  # images, the default of --batch_size
 # Fusing and other orders of summation move float32 by about 1e-6 of the largest output; float16 rounds every layer's
 # output to 11 bits, which a hundred layers in a row add up. A wrong operator or weight moves far more.

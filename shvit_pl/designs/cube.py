@@ -1,7 +1,7 @@
 """The macro cube (patch size x stages x stage-1 mixer), which goes around any design by one rule.
 
-* `stages`: the number of blocks stays. A stage more takes half of the last stage's blocks and goes on with the step in
-  width between the last two stages; a stage less hands its blocks to the one before it.
+* `stages`: the number of blocks stays. One more stage takes half of the last stage's blocks and goes on with the step
+  in width between the last two stages; one stage less hands its blocks to the one before it.
 * `patch_size`, `stages`: all widths are then multiplied by one factor, and rounded to multiples of 4, such that MACs
   at the design's image size equal the base's (within 2.5 % around S1-S4 and tiny). Equal parameters instead would cost
   16 times the MACs at patch size 4.

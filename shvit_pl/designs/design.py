@@ -189,10 +189,10 @@ def _check_range(field: str, value: Any, allowed: str, ok: bool) -> None:
         raise UserError(f"{field} {shown}: allowed is {allowed}.")
 
 
-def design_of(summary: Mapping[str, Any]) -> Design:
-    """Return the design in a run's `summary.json`."""
+def design_of(settings: Mapping[str, Any]) -> Design:
+    """Return the design of settings among others, such as those in a run's `summary.json`."""
     names = {field.name for field in fields(Design)}
-    return Design(**{key: value for key, value in summary["design"].items() if key in names})
+    return Design(**{key: value for key, value in settings.items() if key in names})
 
 
 # ---- the designs with a name: the paper's S1-S4, its macro study and Table 6, and our `tiny`

@@ -65,7 +65,7 @@ def paper_row(summary: Mapping[str, Any]) -> PaperRow | None:
 
     Of several rows the one of its image size is chosen, else the first.
     """
-    return row_of(design_of(summary), summary["dataset"]["image_size"], bool(summary["teacher"]))
+    return row_of(design_of(summary["design"]), summary["dataset"]["image_size"], bool(summary["teacher"]))
 
 
 def row_of(design: Design, image_size: int, distilled: bool = False) -> PaperRow | None:

@@ -197,7 +197,7 @@ def _pretrained(source: NetworkName, cfg: dict[str, Any], architecture: str, arg
     try:
         if architecture not in _SHVITS:
             raise ValueError(f"it is a {architecture}, and what is needed is a SHViT")
-        design = _SHVITS[architecture] or design_of({"design": arguments})  # without timm's additional arguments
+        design = _SHVITS[architecture] or design_of(arguments)  # without timm's additional arguments
         own, classes = [str(name) for name in cfg.get("label_names") or ()] or None, int(cfg["num_classes"])
         names, descriptions = class_names(cfg, classes)
         labels = own or descriptions
@@ -209,12 +209,12 @@ def _pretrained(source: NetworkName, cfg: dict[str, Any], architecture: str, arg
             _evaluated(design, classes),
             "hub",
             data["image_size"],
-            tuple(cfg["mean"]),
-            tuple(cfg["std"]),
-            data["crop_pct"],
-            data.get("resize", "crop"),
-            labels,
-            descriptions,
+            mean=tuple(cfg["mean"]),
+            std=tuple(cfg["std"]),
+            crop_pct=data["crop_pct"],
+            resize=data.get("resize", "crop"),
+            class_names=labels,
+            descriptions=descriptions,
             data=data,
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -368,9 +368,15 @@ def _classes_in(state: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> int:
 def _opened_timm(name: str, model: Any) -> OpenedNetwork:
     """Return a network of timm in evaluation mode, with what its settings say of it."""
     cfg = model.pretrained_cfg
-    size, mean, std = int(cfg["input_size"][-1]), tuple(cfg["mean"]), tuple(cfg["std"])
     names, descriptions = class_names(cfg, model.num_classes)
-    model.eval()
     return OpenedNetwork(
-        name, model, "timm", size, mean, std, float(cfg["crop_pct"]), class_names=names, descriptions=descriptions
+        name,
+        model.eval(),
+        "timm",
+        int(cfg["input_size"][-1]),
+        mean=tuple(cfg["mean"]),
+        std=tuple(cfg["std"]),
+        crop_pct=float(cfg["crop_pct"]),
+        class_names=names,
+        descriptions=descriptions,
     )

@@ -225,7 +225,7 @@ class ClassificationModule(base.TrainedModule):
     def _measure(self, name: str, logits: Tensor, labels: Tensor) -> None:
         metrics = self.metrics[name]
         assert isinstance(metrics, MetricCollection)
-        update(metrics, logits, labels)
+        metrics.update(logits, labels)
         self.log_dict(dict(metrics.items()), batch_size=len(labels))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def check_number_of_classes(flag: str, class_names: Sequence[str]) -> None:
 def make_metrics(classes: int, averaged: bool) -> nn.ModuleDict:
     """Make `loss`, `acc1` and (above five classes) `acc5` for `val` and `test`; with `averaged` for both weights."""
     options: dict[str, Any] = {"average": "micro", "ignore_index": IGNORED, "validate_args": False}
-    metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, **options), "loss": MeanMetric()}
+    metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, **options), "loss": CrossEntropy()}
     if classes > _TOP_5_ABOVE:
         metrics["acc5"] = MulticlassAccuracy(classes, top_k=5, **options)
     collection = MetricCollection(metrics, compute_groups=False)
@@ -277,11 +277,10 @@ def make_metrics(classes: int, averaged: bool) -> nn.ModuleDict:
     )
 
 
-def update(metrics: MetricCollection, logits: Tensor, labels: Tensor) -> None:
-    """Count a batch: logits `(B, classes)`, labels `(B,)`, where `IGNORED` does not count."""
-    for name, metric in metrics.items(keep_base=True):
-        if name == "loss":
-            losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=IGNORED)
-            metric.update(losses, weight=labels != IGNORED)
-        else:
-            metric.update(logits, labels)
+class CrossEntropy(MeanMetric):
+    """The mean cross-entropy of logits `(B, classes)` and labels `(B,)`, where `IGNORED` does not count."""
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:  # type: ignore[override]
+        """Count a batch."""
+        losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=IGNORED)
+        super().update(losses, weight=labels != IGNORED)

@@ -15,7 +15,7 @@ from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.randomness import seeded
 from shvit_pl.teachers.accuracy import TeacherCheck, check_teacher
-from shvit_pl.teachers.cache import Manifest, TeacherCache, dense, plan
+from shvit_pl.teachers.cache import Manifest, TeacherCache, expand_logits, plan
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import Teacher, identity_of
 
@@ -133,7 +133,7 @@ class DistillationModule(ClassificationModule):
     def _teacher_forward(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the teacher's logits `(B, C)`, and what the objective compares with: these, or features `(B, F)`."""
         if self.cache is not None:
-            logits = dense(batch["teacher"], len(self.class_names or ()))
+            logits = expand_logits(batch["teacher"], len(self.class_names or ()))
             return logits, logits
         assert self.teacher is not None
         if self.config.distill.objective == "feature":

@@ -29,6 +29,7 @@ EMA = "_ema"  # ends the names of metrics that the averaged weights reach
 Monitor = Literal["val/acc1", "val/acc1_ema", "val/acc5", "val/acc5_ema", "val/loss", "val/loss_ema"]
 MONITORS: tuple[Monitor, ...] = get_args(Monitor)
 Weights = Literal["raw", "ema"]
+AVERAGED: dict[Weights | None, bool | None] = {None: None, "raw": False, "ema": True}  # take the moving average?
 
 
 def better(metric: str) -> Literal["min", "max"]:
@@ -129,7 +130,7 @@ class FinishedRun:
                 "weights. Give the folder of a run that kept them."
             )
         try:
-            run = cls._read(checkpoint, None if weights is None else weights == "ema")
+            run = cls._read(checkpoint, AVERAGED[weights])
             has_average = bool(run.config["model"]["ema"]["decay"])
         except (ValueError, yaml.YAMLError, LookupError, TypeError) as error:
             problem = f"its {CONFIG} or {SUMMARY} is damaged ({one_line(error)[:120]})"
@@ -155,7 +156,7 @@ class FinishedRun:
     @cached_property
     def design(self) -> Design:
         """The design that was trained."""
-        return design_of(self.summary)
+        return design_of(self.summary["design"])
 
     @cached_property
     def evaluated_design(self) -> Design:

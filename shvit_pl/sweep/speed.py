@@ -46,7 +46,7 @@ def measure_speed(
     batch = batch or PAPER_BATCH[where.type]
     measured, models = {}, dict[_Key, nn.Module]()
     for name, summary in cells.items():
-        design, classes = design_of(summary), len(summary["classes"])
+        design, classes = design_of(summary["design"]), len(summary["classes"])
         measured[name] = key = design.fingerprint, classes, summary["dataset"]["image_size"]
         if key not in models:
             model: nn.Module = SHViT(replace(design, distilled=False), num_classes=classes).eval().fuse()

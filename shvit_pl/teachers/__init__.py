@@ -1,1 +1,1 @@
-"""Teachers for knowledge distillation: where they come from, how they are asked, and their answers on the disk."""
+"""Teachers for knowledge distillation: opening them, running them, and caching their logits."""

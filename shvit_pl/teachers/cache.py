@@ -1,8 +1,7 @@
-"""A cache of a teacher's answers to views of the training images: its manifest, how it is written, and opened."""
+"""A cache of a teacher's logits for views of the training images: its manifest, writing and opening."""
 
 import json
 import platform
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -28,7 +27,7 @@ from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.splits import ChosenRows, class_indices
 from shvit_pl.data.views import Columns, Views, check_stored, place_of, slots_of_view
 from shvit_pl.errors import UserError
-from shvit_pl.files import replacing
+from shvit_pl.files import remove, replacing, write_whole
 from shvit_pl.teachers.config import DistillConfig
 
 FLAG = "model.distill.cache"
@@ -44,7 +43,7 @@ _SLOT = 4 + 3 * 4 + 4 + 4 * 2 + 4  # bytes of row, key, lambda, rectangle and ta
 
 
 class Shard(NamedTuple):
-    """A folder of answers: its position among all, its name, and its slots, counted through all views."""
+    """A folder of cached logits: its position among all, its name, and its slots, counted through all views."""
 
     number: int
     name: str
@@ -53,7 +52,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """The description of a cache, written before its first answer."""
+    """The description of a cache, written before its first shard."""
 
     settings: dict[str, Any]
     """Settings that the predictions depend on, by readable names; another value makes a cache stale."""
@@ -64,7 +63,7 @@ class Manifest:
     views: int
     """Number of views."""
     top_k: int
-    """Logits of an answer."""
+    """Logits kept per image."""
     tau: float
     """Temperature at which the other logits keep their probability."""
     origin: dict[str, Any] = field(default_factory=dict)
@@ -106,10 +105,6 @@ class Manifest:
 def index_type(classes: int) -> str:
     """Return the integer type that numbers so many classes."""
     return "int16" if classes <= np.iinfo(np.int16).max + 1 else "int32"
-
-
-def _digest(content: dict[str, Any]) -> str:
-    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _changed(there: dict[str, Any], here: dict[str, Any]) -> dict[str, str]:
@@ -173,11 +168,11 @@ def rows_hash(chosen: ChosenRows) -> str:
     return digest.hexdigest()
 
 
-# ---- answers
+# ---- logits
 
 
-def pack(logits: Tensor, top_k: int, tau: float) -> Columns:
-    """Keep the largest logits of each answer.
+def compress_logits(logits: Tensor, top_k: int, tau: float) -> Columns:
+    """Keep the largest logits of each image.
 
     They are kept as their distance from the largest: the softmax is the same, and half precision holds them however
     large they are. The others are kept as one logit, the same for each of them, that leaves them the probability at
@@ -211,20 +206,21 @@ def pack(logits: Tensor, top_k: int, tau: float) -> Columns:
     }
 
 
-def dense(answers: dict[str, Tensor], classes: int) -> Tensor:
-    """Return float32 logits `(B, classes)` of the answers in a batch (`batch["teacher"]`).
+def expand_logits(compressed: dict[str, Tensor], classes: int) -> Tensor:
+    """Return float32 logits `(B, classes)` of a batch's cached ones (`batch["teacher"]`).
 
-    The kept logits are at their classes (less the largest, see `pack`), and the others share the tail's probability.
+    The kept logits are at their classes (less the largest, see `compress_logits`), and the others share the tail's
+    probability.
     """
-    logits, tail = answers["logits"].view(torch.float16), answers["tail"].view(torch.float32)
-    return tail[:, None].repeat(1, classes).scatter(1, answers["indices"].long(), logits.float())
+    logits, tail = compressed["logits"].view(torch.float16), compressed["tail"].view(torch.float32)
+    return tail[:, None].repeat(1, classes).scatter(1, compressed["indices"].long(), logits.float())
 
 
 # ---- opening
 
 
 class TeacherCache:
-    """Views with the teacher's answers to them, as `data.train_on` takes them (a `Replay`).
+    """Views with the teacher's logits for them, as `data.train_on` takes them (a `Replay`).
 
     Raises `UserError` when the folder has no cache of this manifest, or it is incomplete.
     """
@@ -248,7 +244,7 @@ class TeacherCache:
         self._rows = concatenate_datasets(whole).with_format("arrow")
 
     def read(self, slots: Sequence[int]) -> Columns:
-        """Return these slots' `row`, `key`, `lam`, `box`, and for `dense` `indices`, `logits` and `tail`.
+        """Return these slots' `row`, `key`, `lam`, `box`, and for `expand_logits` `indices`, `logits` and `tail`.
 
         Logits are given as the integers of their bits, see `Replay`.
         """
@@ -277,23 +273,20 @@ def _same_manifest(folder: Path, manifest: Manifest) -> Manifest:
     if not folder.is_dir():
         raise UserError(f"{FLAG} {str(folder)!r}: no such folder. Write it with shvit-pl cache-teacher.")
     try:
-        content = json.loads((folder / NAME).read_text())
-        if content.pop("sha256") != _digest(content):
-            raise ValueError("changed by hand")
-        held = Manifest(**content)
+        held = Manifest(**json.loads((folder / NAME).read_text()))
     except FileNotFoundError as error:
         raise UserError(
             f"{FLAG} {str(folder)!r}: this folder is no cache (there is no {NAME}). Give one that shvit-pl "
             "cache-teacher has written."
         ) from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise UserError(
-            f"{FLAG} {str(folder)!r}: its {NAME} can't be read. Write the cache anew with shvit-pl cache-teacher."
+            f"{FLAG} {str(folder)!r}: its {NAME} can't be read. Write the cache again with shvit-pl cache-teacher."
         ) from error
     if differences := held.differences(manifest):
         raise UserError(
-            f"{FLAG} {str(folder)!r}: it holds answers of other settings ({differences}). Set these as they were, or "
-            "write another folder with shvit-pl cache-teacher."
+            f"{FLAG} {str(folder)!r}: it was written with other settings ({differences}). Set these as they were, "
+            "or write another folder with shvit-pl cache-teacher."
         )
     return held
 
@@ -320,15 +313,11 @@ def _open(folder: Path, shard: Shard, manifest: Manifest) -> Dataset | None:
 
 
 def begin(folder: str | Path, manifest: Manifest) -> Manifest:
-    """Prepare the folder for answers; returns the manifest with the layout of its files, and raises as `begun`."""
+    """Prepare the folder for shards; returns the manifest with the layout of its files, and raises as `begun`."""
     held = begun(folder, manifest)
-    if held is not None:
-        return held
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    content = asdict(manifest)
-    with replacing(Path(folder) / NAME) as partial:
-        partial.write_text(json.dumps({**content, "sha256": _digest(content)}, indent=2) + "\n")
-    return manifest
+    if held is None:
+        write_whole(Path(folder) / NAME, (json.dumps(asdict(manifest), indent=2) + "\n").encode())
+    return held or manifest
 
 
 class TeacherCacher(L.LightningModule):
@@ -337,8 +326,8 @@ class TeacherCacher(L.LightningModule):
     Several processes share out the shards by their numbers, and do not wait for each other.
 
     Args:
-        answer: The teacher: from mixed, normalized images `(B, 3, S, S)` on the device to logits `(B, classes)`. A
-            module is moved to the device.
+        teacher_logits: From mixed, normalized images `(B, 3, S, S)` on the device to logits `(B, classes)`. A module is
+            moved to the device.
         data: After `setup("fit")`.
         mixup: The run's, but for two classes and without label smoothing; None mixes nothing.
         folder: Folder of the cache.
@@ -347,7 +336,7 @@ class TeacherCacher(L.LightningModule):
 
     def __init__(
         self,
-        answer: Callable[[Tensor], Tensor],
+        teacher_logits: Callable[[Tensor], Tensor],
         data: HFImageDataModule,
         mixup: Mixup | None,
         folder: str | Path,
@@ -355,12 +344,12 @@ class TeacherCacher(L.LightningModule):
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # more processes than shards are fine
-        self.answer = answer
+        self.teacher_logits = teacher_logits
         self.data = data
         self.folder, self.manifest = Path(folder), manifest
         rows, config = data.chosen.by_stage["train"], data.config
         self.views = Views(len(rows), config.repeats, config.side, mixup, manifest.views)
-        self._parts: list[Columns] = []  # answers of the shard that is being filled
+        self._parts: list[Columns] = []  # of the shard that is being filled
 
     def predict_dataloader(self) -> DataLoader[transforms.Batch]:
         """Load the slots of the missing shards, in their order."""
@@ -379,11 +368,11 @@ class TeacherCacher(L.LightningModule):
         return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
     def predict_step(self, batch: transforms.Batch, batch_idx: int) -> int:
-        """Ask the teacher, and write a shard with its last batch; returns the number of answers."""
-        logits = self.answer(batch["image"])
+        """Run the teacher, and write a shard with its last batch; returns the number of images."""
+        logits = self.teacher_logits(batch["image"])
         lam, box = transforms.decode_mix(batch["mix"].cpu().numpy())  # (B,), and (B, 4) of CutMix's rectangle
         columns = {"row": batch["row"].cpu().numpy(), "key": batch["draw"].cpu().numpy(), "lam": lam, "box": box}
-        columns |= pack(logits, self.manifest.top_k, self.manifest.tau)
+        columns |= compress_logits(logits, self.manifest.top_k, self.manifest.tau)
         self._parts.append(columns)
         shard = next(shard for shard in self.manifest.shards if int(batch["slot"][-1]) in shard.slots)
         if sum(len(part["row"]) for part in self._parts) == len(shard.slots):  # batches end where shards do
@@ -403,8 +392,8 @@ class TeacherCacher(L.LightningModule):
             "logits": List(Value("float16"), length=top_k),
             "tail": Value("float32"),
         }
-        whole, partial = self.folder / shard.name, self.folder / f"{shard.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)  # of an interrupted writer
-        Dataset.from_dict(columns, features=Features(features)).save_to_disk(str(partial))
-        shutil.rmtree(whole, ignore_errors=True)  # a damaged one
-        partial.rename(whole)
+        target = self.folder / shard.name
+        for leftover in (target, *self.folder.glob(f".*_{shard.name}")):  # damaged, and of interrupted writers
+            remove(leftover)
+        with replacing(target) as partial:
+            Dataset.from_dict(columns, features=Features(features)).save_to_disk(str(partial))

@@ -42,11 +42,11 @@ class DistillConfig:
     """Measure the teacher on some validation images before the first step, and stop if it is no better than always
     predicting the most frequent class."""
     cache: str | None = None
-    """Folder of the teacher's answers that `shvit-pl cache-teacher` has written; the teacher is then not run."""
+    """Folder of the teacher's logits that `shvit-pl cache-teacher` has written; the teacher is then not run."""
     views: int = 10
     """Augmented views of each image in the cache; epoch e trains on view e modulo views."""
     top_k: int = 20
-    """Logits of an answer in the cache; the rest of the probability is spread over the other classes."""
+    """Logits per image in the cache; the rest of the probability is spread over the other classes."""
 
     def __post_init__(self) -> None:
         ranges = (

@@ -1,4 +1,4 @@
-"""A teacher of distillation: any trained classifier, asked on the student's images."""
+"""A teacher of distillation: any trained classifier, run on the student's images."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -150,7 +150,7 @@ def computes_in_bf16(device: torch.device) -> bool:
 
 
 def identity_of(config: DistillConfig) -> dict[str, str]:
-    """Return what a teacher's answers depend on beside the images and the data's class names, without building it.
+    """Return what a teacher's logits depend on besides the images and the data's class names, without building it.
 
     These are its weights (`NetworkName.identity`), size, precision and class map.
 
@@ -200,7 +200,7 @@ def _flags_in_errors(config: DistillConfig) -> Iterator[None]:
 
 @torch.no_grad()
 def probe(network: open_network.OpenedNetwork, config: DistillConfig) -> tuple[int, int]:
-    """Return a network's numbers of classes and of pooled features (0 for none), from its answer to an empty image.
+    """Return a network's numbers of classes and of pooled features (0 for none), by running it on an empty image.
 
     Raises:
         UserError: unless it is a classifier of images of its size, with features where the objective needs them.

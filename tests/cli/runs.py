@@ -57,7 +57,7 @@ def cache_flags(teacher, folder, *more):
     return [*names, *few, "--model.distill.teacher_precision=fp32", *more]
 
 
-def answers(folder):
+def columns(folder):
     """All columns of all shards of a cache."""
     shards = sorted(path for path in folder.iterdir() if path.is_dir())
     tables = [load_from_disk(str(shard)).with_format("torch")[:] for shard in shards]

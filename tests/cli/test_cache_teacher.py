@@ -11,7 +11,7 @@ from shvit_pl import DistillationModule, DistillConfig
 from shvit_pl.runs.folder import read_summary
 from shvit_pl.teachers import teacher as teacher_module
 from shvit_pl.teachers.teacher import Teacher
-from tests.cli.runs import EVERYTHING, answers, assert_same, cache_flags, cache_teacher, fit, only_run, stopped, weights
+from tests.cli.runs import EVERYTHING, assert_same, cache_flags, cache_teacher, columns, fit, only_run, stopped, weights
 
 CLASSES = [str(number) for number in range(10)]
 
@@ -50,7 +50,7 @@ def test_what_it_writes_and_where_is_printed_and_a_second_time_it_writes_nothing
 
 
 @pytest.mark.parametrize("name", ["plain", "mixed"])
-def test_a_run_on_a_cache_gets_the_answers_that_its_teacher_gives_to_its_images_and_resumes_exactly(
+def test_a_run_on_a_cache_gets_the_logits_that_its_teacher_gives_for_its_images_and_resumes_exactly(
     name, caches, run, tmp_path, monkeypatch
 ):
     (folder, flags), seen, ask = caches[name], [], DistillationModule._teacher_forward
@@ -100,7 +100,7 @@ def test_an_incomplete_cache_is_not_called_complete_is_refused_and_then_complete
     assert cache_teacher(*flags) == 0
     assert "2 of 3 files to write" in capsys.readouterr().out
     assert times(first) == before
-    assert_same(answers(tmp_path / "cut"), answers(caches["mixed"][0]))
+    assert_same(columns(tmp_path / "cut"), columns(caches["mixed"][0]))
 
 
 def test_a_cache_of_other_settings_is_refused_and_not_written_over(caches, refused):
@@ -113,12 +113,12 @@ def test_a_cache_of_other_settings_is_refused_and_not_written_over(caches, refus
         ("--model.distill.teacher_precision=bf16", "teacher.precision fp32 there, bf16 here"),
         ("--model.distill.use_ema=true", "teacher.averaged False there, True here"),
     ):
-        refused([*flags, change], f"model.distill.cache '{folder}': it holds answers of other settings", words)
+        refused([*flags, change], f"model.distill.cache '{folder}': it was written with other settings", words)
     refused([*flags, "--data.erasing=0.25"], "data.erasing 0.0 there", command="cache-teacher")
     assert times(folder) == before
 
 
-def test_what_changes_no_answer_may_be_changed_and_another_teacher_is_refused(caches, run, tmp_path, refused):
+def test_what_changes_no_logit_may_be_changed_and_another_teacher_is_refused(caches, run, tmp_path, refused):
     flags = [*caches["plain"][1], "--model.distill.teacher=moved"]
     shutil.copytree(run, tmp_path / "moved")
     free = ["--model.distill.alpha=0.9", "--model.distill.heads=single", "--model.optim.lr=0.001"]

@@ -79,7 +79,7 @@ def test_two_processes_on_a_cache_equal_one_and_write_the_cache_that_one_writes(
     for line in ("teacher: ", "files to write", "complete: "):
         assert printed.count(line) == 1
     assert runs.cache_teacher(*FROZEN, *runs.cache_flags(run, tmp_path / "one", *MIXED)) == 0
-    runs.assert_same(runs.answers(tmp_path / "both"), runs.answers(tmp_path / "one"))
+    runs.assert_same(runs.columns(tmp_path / "both"), runs.columns(tmp_path / "one"))
     assert not list((tmp_path / "both").glob("*.partial"))
     two = fit_in_two_processes(tmp_path / "two", *FROZEN, "--data.batch_size=8", *flags)
     assert_two_equal_one(two, tmp_path, *flags)

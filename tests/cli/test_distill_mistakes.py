@@ -81,7 +81,7 @@ def test_a_full_disk_leaves_a_cache_that_can_be_completed(here, line, refused):
     assert fit(*flags) == 0
 
 
-def test_a_teacher_whose_answers_are_not_numbers(here, line):
+def test_a_teacher_whose_logits_are_not_numbers(here, line):
     model = shaken("test_resnet")
     torch.nn.init.constant_(model.get_classifier().bias, torch.nan)
     stored(model, here / "resnet.safetensors")

@@ -121,4 +121,4 @@ def test_just_what_changes_the_network_counts(name, changes, same):
 def test_a_summarys_design_is_the_runs():
     design = resolve_design("macro_a", drop_path=0.1)
     listed = json.loads(json.dumps(dataclasses.asdict(design)))  # as in the file: lists, no tuples
-    assert design_of({"design": {"name": "macro_a", **listed}}) == design
+    assert design_of({"name": "macro_a", **listed}) == design

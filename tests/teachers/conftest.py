@@ -38,21 +38,22 @@ def network():
     return net.eval()
 
 
-def write(folder, answer, data, manifest, mix=MIX):
+def write(folder, teacher_logits, data, manifest, mix=MIX):
     """Begin a cache, or go on with it; returns its manifest."""
     manifest = begin(folder, manifest)
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
-    trainer.predict(TeacherCacher(answer, data, make_mixup(mix, 2, 0.0), folder, manifest), return_predictions=False)
+    cacher = TeacherCacher(teacher_logits, data, make_mixup(mix, 2, 0.0), folder, manifest)
+    trainer.predict(cacher, return_predictions=False)
     return manifest
 
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
     """A whole cache, what it was planned as, and the teacher's input of every slot."""
-    folder, data, net, seen = tmp_path_factory.mktemp("answers") / "cache", digits(), network(), []
+    folder, data, net, seen = tmp_path_factory.mktemp("logits") / "cache", digits(), network(), []
 
-    def answer(images):
+    def teacher_logits(images):
         seen.append(images.clone())
         return net(images)
 
-    return folder, write(folder, answer, data, planned(data)), torch.cat(seen)
+    return folder, write(folder, teacher_logits, data, planned(data)), torch.cat(seen)

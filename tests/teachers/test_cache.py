@@ -1,4 +1,4 @@
-"""A teacher's cached answers are those that it would give to the very pixels that the student sees."""
+"""A teacher's cached logits are its own for the very pixels that the student sees."""
 
 import lightning as L
 import numpy as np
@@ -7,13 +7,13 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 
 from shvit_pl.data import views
-from shvit_pl.teachers.cache import TeacherCache, dense, pack
+from shvit_pl.teachers.cache import TeacherCache, compress_logits, expand_logits
 from tests.conftest import refusal
 from tests.teachers.conftest import CONFIG, digits, network, planned
 
 
 def kept(logits, top_k, tau=1.0):
-    columns = pack(logits, top_k, tau)
+    columns = compress_logits(logits, top_k, tau)
     bits = {"logits": columns["logits"].view(np.int16), "tail": columns["tail"].view(np.int32)}
     return {name: torch.from_numpy(column) for name, column in {**columns, **bits}.items()}
 
@@ -22,38 +22,39 @@ def kept(logits, top_k, tau=1.0):
 def test_the_tail_keeps_its_probability_and_the_order_stays(tau):
     torch.manual_seed(0)
     logits = 4 * torch.randn(64, 100)
-    answers = kept(logits, 5, tau)
-    ours, theirs = (dense(answers, 100) / tau).softmax(1), (logits / tau).softmax(1)
+    cached = kept(logits, 5, tau)
+    ours, theirs = (expand_logits(cached, 100) / tau).softmax(1), (logits / tau).softmax(1)
     top = logits.topk(5).indices
-    assert torch.equal(answers["indices"].long(), top)
+    assert torch.equal(cached["indices"].long(), top)
     torch.testing.assert_close(ours.gather(1, top), theirs.gather(1, top), atol=1e-5, rtol=5e-3)
     torch.testing.assert_close(1 - ours.gather(1, top).sum(1), 1 - theirs.gather(1, top).sum(1), atol=1e-3, rtol=1e-2)
     rest = ours.scatter(1, top, float("nan"))
     rest = rest[~rest.isnan()].view(64, 95)
     torch.testing.assert_close(rest.amax(1), rest.amin(1))
-    assert torch.equal(dense(answers, 100).argmax(1), logits.argmax(1))
+    assert torch.equal(expand_logits(cached, 100).argmax(1), logits.argmax(1))
 
 
 def test_large_logits_fit_into_half_precision_and_all_classes_may_be_kept():
     logits = torch.tensor([[1e6, 1e6 - 3, -1e6, 0.0], [-2e5, -2e5 + 1, -2e5 - 2, -2e5]])
     for top_k in (2, 3, 4):
-        answer = dense(kept(logits, top_k), 4)
-        assert answer.isfinite().all()
-        torch.testing.assert_close(answer.softmax(1)[:, :2], logits.softmax(1)[:, :2], atol=0.08, rtol=0)
+        expanded = expand_logits(kept(logits, top_k), 4)
+        assert expanded.isfinite().all()
+        torch.testing.assert_close(expanded.softmax(1)[:, :2], logits.softmax(1)[:, :2], atol=0.08, rtol=0)
     for top_k in (4, 20):
-        answers = kept(logits / 1e6, top_k)
-        assert answers["indices"].shape == (2, 4)
-        torch.testing.assert_close(dense(answers, 4), (logits - logits.amax(1)[:, None]) / 1e6, atol=1e-3, rtol=0)
+        cached = kept(logits / 1e6, top_k)
+        assert cached["indices"].shape == (2, 4)
+        distance = (logits - logits.amax(1)[:, None]) / 1e6
+        torch.testing.assert_close(expand_logits(cached, 4), distance, atol=1e-3, rtol=0)
     with refusal("not finite"):
-        pack(torch.tensor([[0.0, float("nan")]]), 1, 1.0)
+        compress_logits(torch.tensor([[0.0, float("nan")]]), 1, 1.0)
 
 
 def test_indices_are_as_wide_as_the_classes_need():
     for classes, dtype in ((1000, torch.int16), (32768, torch.int16), (32769, torch.int32)):
         logits = torch.zeros(1, classes)
         logits[0, -1] = 1
-        answers = kept(logits, 2)
-        assert (answers["indices"].dtype, answers["indices"][0, 0]) == (dtype, classes - 1)
+        cached = kept(logits, 2)
+        assert (cached["indices"].dtype, cached["indices"][0, 0]) == (dtype, classes - 1)
 
 
 # ---- a whole cache
@@ -67,8 +68,8 @@ def epoch(data, number):
         yield data.on_after_batch_transfer(data.on_before_batch_transfer(batch, 0), 0)
 
 
-def check_answers(batch, seen, net):
-    """The student's pixels are the teacher's, and its answers are those of now, less the largest logit."""
+def check_logits(batch, seen, net):
+    """The student's pixels are the teacher's, and the cached logits are those of now, less the largest logit."""
     images = batch["image"]
     assert torch.equal(images, seen[batch["slot"]])
     with torch.inference_mode():
@@ -76,11 +77,11 @@ def check_answers(batch, seen, net):
     kept = batch["teacher"]["indices"].long()
     distance = online - online.amax(1, keepdim=True)
     torch.testing.assert_close(
-        dense(batch["teacher"], 10).gather(1, kept), distance.gather(1, kept), atol=1e-4, rtol=2**-10
+        expand_logits(batch["teacher"], 10).gather(1, kept), distance.gather(1, kept), atol=1e-4, rtol=2**-10
     )
-    assert torch.equal(dense(batch["teacher"], 10).argmax(1), online.argmax(1))
+    assert torch.equal(expand_logits(batch["teacher"], 10).argmax(1), online.argmax(1))
     tail = 1 - (online / CONFIG.tau).softmax(1).gather(1, kept).sum(1)
-    cached_tail = 1 - (dense(batch["teacher"], 10) / CONFIG.tau).softmax(1).gather(1, kept).sum(1)
+    cached_tail = 1 - (expand_logits(batch["teacher"], 10) / CONFIG.tau).softmax(1).gather(1, kept).sum(1)
     torch.testing.assert_close(cached_tail, tail, atol=1e-3, rtol=1e-3)
 
 
@@ -91,12 +92,12 @@ def training_on(cache, **settings):
 
 
 @pytest.mark.parametrize(("workers", "batch_size", "number"), [(0, 32, 0), (2, 18, 3)])
-def test_cached_answers_are_online_ones_for_every_sample_of_an_epoch(cache, workers, batch_size, number):
+def test_cached_logits_are_online_ones_for_every_sample_of_an_epoch(cache, workers, batch_size, number):
     _, manifest, seen = cache
     data = training_on(cache, seed=number, num_workers=workers, batch_size=batch_size)
     slots, net = [], network()
     for batch in epoch(data, number):
-        check_answers(batch, seen, net)
+        check_logits(batch, seen, net)
         slots += batch["slot"].tolist()
     assert len(set(slots)) == len(slots) == manifest.slots // batch_size * batch_size
     assert {slot // manifest.slots for slot in slots} == {number % manifest.views}
@@ -108,12 +109,12 @@ def test_views_are_mixed_erased_and_differ(cache):
     assert first.min() < -2.7  # noise of erased rectangles goes below black
 
 
-def test_two_processes_train_on_the_cached_answers_without_overlap(cache, monkeypatch):
+def test_two_processes_train_on_the_cached_logits_without_overlap(cache, monkeypatch):
     slots, net = [], network()
     for rank in range(2):
         monkeypatch.setattr(views, "process", lambda rank=rank: (2, rank))
         for batch in epoch(training_on(cache, seed=3, batch_size=16), 1):
-            check_answers(batch, cache[2], net)
+            check_logits(batch, cache[2], net)
             slots += batch["slot"].tolist()
     assert len(set(slots)) == len(slots) >= cache[1].slots - 2 * 16
 
@@ -150,7 +151,7 @@ class Student(L.LightningModule):
     def training_step(self, batch, batch_idx):
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)  # of the check alone
-        check_answers(batch, self.seen, self.net[0])
+        check_logits(batch, self.seen, self.net[0])
         torch.set_default_dtype(before)
         self.slots.append(batch["slot"].tolist())
         return self.weight.float()

@@ -48,17 +48,17 @@ def test_an_interrupted_cache_is_refused_then_completed_as_if_it_had_not_been(ca
     assert 0 < len(left) < len(manifest.shards)
     with refusal(f"incomplete, {len(manifest.shards) - len(left)} of {len(manifest.shards)}"):
         TeacherCache(folder, manifest)
-    (folder / f"{left[0].name}.partial").mkdir()
-    (folder / f"{left[0].name}.partial" / "half.arrow").write_bytes(b"of a killed process")
+    (folder / f".0_{left[0].name}").mkdir()
+    (folder / f".0_{left[0].name}" / "half.arrow").write_bytes(b"of a killed process")
     write(folder, net, digits(), replace(manifest, shard_slots=1000))  # those that it was begun with count
     assert missing(folder, manifest) == []
-    assert not list(folder.glob("*.partial"))
+    assert not list(folder.glob(".*"))
     assert files_of(folder) == files_of(cache[0])
     TeacherCache(folder, manifest)
 
 
 @pytest.mark.parametrize("damage", ["cut short", "deleted", "swapped"])
-def test_a_damaged_shard_is_written_anew(damage, cache, tmp_path):
+def test_a_damaged_shard_is_written_again(damage, cache, tmp_path):
     folder, manifest = shutil.copytree(cache[0], tmp_path / "cache"), cache[1]
     first, last = (folder / manifest.shards[place].name for place in (0, -1))
     (data,) = first.glob("*.arrow")
@@ -102,9 +102,7 @@ def test_what_is_no_cache_is_refused(cache, tmp_path):
         with refusal("no cache"):
             refused(tmp_path, manifest)
     whole = (folder / "manifest.json").read_text()
-    changed = whole.replace(f'"views": {manifest.views},', '"views": 1,')
-    assert changed != whole
-    for content in ('{"name": "of a web page"}', changed):
+    for content in ('{"name": "of a web page"}', "[]", whole[:-20]):
         (tmp_path / "manifest.json").write_text(content)
         with refusal("manifest.json can't be read"):
             TeacherCache(tmp_path, manifest)
@@ -137,7 +135,7 @@ write({str(folder)!r}, network(), data, planned(data))
     assert len(missing(folder, planned(data))) == len(planned(data).shards) - 2
     write(folder, network(), data, planned(data))
     TeacherCache(folder, planned(data))
-    assert not list(folder.glob("*.partial"))
+    assert not list(folder.glob(".*"))
 
 
 def folder_of_images(folder, changed=None):

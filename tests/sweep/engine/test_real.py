@@ -50,8 +50,8 @@ def test_real_fits_that_are_killed_or_stopped_by_ctrl_c_go_on_and_each_is_done_o
     folder = tmp_path / "rates"
     driver = start(folder)
     first, process = midway(folder)
-    kill(process)
     second, _ = midway(folder, {first})
+    kill(process)
     os.killpg(driver.pid, signal.SIGINT)  # as a terminal does, to all processes of the command
     assert driver.wait(60) == 130
     assert processes_of(folder) == []
