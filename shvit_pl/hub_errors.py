@@ -30,7 +30,7 @@ class HubError(UserError):
 
 @lru_cache(maxsize=1)
 def hub_reachable() -> bool:
-    """Return whether the Hub answers anything within 5 seconds, by the client's own way through proxies.
+    """Return whether the Hub responds within 5 seconds, through the client's own proxy settings.
 
     If not, the Hub clients are switched to their local cache, instead of waiting for every client's retries.
     """
@@ -47,12 +47,12 @@ def hub_reachable() -> bool:
 
 
 def go_offline_if_unreachable() -> None:
-    """Let the Hub clients read their local cache where the Hub does not answer; it is asked once per process."""
+    """Let the Hub clients read their local cache where the Hub can't be reached, which is tested once per process."""
     hub_reachable()
 
 
 def why_unreachable() -> str:
-    """Return why the Hub can't be asked, as the second half of a sentence."""
+    """Return why the Hub can't be used, as the second half of a sentence."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:
         return "HF_HUB_OFFLINE is set"
     return f"the Hub cannot be reached ({constants.ENDPOINT})"
@@ -78,11 +78,11 @@ def why_no_model(error: BaseException, repo: str) -> str:
 
 
 def why_no_dataset(dataset: str, revision: str | None) -> str | None:
-    """Ask the Hub why it does not give a dataset; returns None if it would give it, or can't be asked."""
+    """Return why the Hub refuses a dataset; None where it does not, or can't be reached."""
     try:
         if HfApi().dataset_info(dataset, revision=revision, timeout=_DATASET_TIMEOUT_S).gated:
             HfApi().auth_check(dataset, repo_type="dataset")
-    except Exception as error:  # other errors leave the question open: the failed request's own error says more
+    except Exception as error:  # of other errors, that of the failed request is clearer
         return _why_refused(error, "dataset", dataset, revision)
     return None
 

@@ -147,8 +147,7 @@ STUDIES = {
 def run(args: list[str]) -> None:
     """Run one study; `args` begin with the command's own name.
 
-    Raises:
-        UserError: for an unknown study, and for what the study itself refuses.
+    Raises `UserError` for an unknown study, and for what the study itself refuses.
     """
     if len(args) == 1:
         raise UserError(f"which study? Allowed are {', '.join(STUDIES)}; shvit-pl analyze --help describes them.")

@@ -44,11 +44,7 @@ class Shares:
 
 
 def measure(networks: Sequence[ReadyNetwork], scope: Scope, repeats: int) -> list[Shares]:
-    """Profile passes of all networks in turns, `repeats` of each.
-
-    Raises:
-        UserError: for a network without attention, if that is what is to be measured.
-    """
+    """Profile `repeats` passes of each network, in turns; raises `UserError` where one has nothing in the scope."""
 
     def profiled(network: ReadyNetwork) -> Times:
         parts = [AttentionPart(network.model)] if scope == "network" else attention_parts(network.model)

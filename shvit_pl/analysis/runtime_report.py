@@ -44,8 +44,7 @@ _SCOPES = {
 def run(options: RuntimeOptions, command: Sequence[str]) -> None:
     """Measure, print a table, and write the results, with the command line `command`.
 
-    Raises:
-        UserError: for what is not here or can't be measured, before anything is written.
+    Raises `UserError` for what is not here or can't be measured, before anything is written.
     """
     folder = study.check_output(options.output, "runtime.csv", "runtime.json", "runtime.png")
     with study.ready_networks(options, open_network, torch.contiguous_format) as (networks, conditions):

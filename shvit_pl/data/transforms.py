@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from timm.data import IMAGENET_DEFAULT_MEAN, Mixup
-from timm.data.auto_augment import RandAugment, auto_augment_transform, rand_augment_transform
+from timm.data import IMAGENET_DEFAULT_MEAN, Mixup, RandAugment, auto_augment_transform, rand_augment_transform
 from timm.data.mixup import cutmix_bbox_and_lam
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
@@ -362,7 +361,7 @@ def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
 
 
 class RandomResizedCrop(v2.RandomResizedCrop):
-    """Torchvision's, with the pixels' channels kept together in memory: its kernel and PIL want them so."""
+    """Torchvision's, with the pixels' channels kept together in memory, as its kernel and PIL need them."""
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Crop and resize `(3, H, W)`."""

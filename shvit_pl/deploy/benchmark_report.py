@@ -66,8 +66,7 @@ def check_output(folder: Path, ours: Mapping[str, Any]) -> None:
 def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
     """Read the images per second of the benchmark in the folder of `--compare`; None without the flag.
 
-    Raises:
-        UserError: for a folder without a benchmark, for other conditions, and where it has none of these cells.
+    Raises `UserError` for a folder without a benchmark, for other conditions, and where it has none of these cells.
     """
     if folder is None:
         return None
@@ -215,13 +214,7 @@ def environment(
         "for official in float32 and NCHW",
         "task": _TASKS[under["task"]],
     }
-    return {
-        "conditions": under,
-        "explained": explained,
-        "models": models,
-        "skipped": skipped,
-        **origin(command),
-    }
+    return {"conditions": under, "explained": explained, "models": models, "skipped": skipped, **origin(command)}
 
 
 # ---- known accuracies, and their picture over throughput
