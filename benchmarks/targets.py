@@ -20,7 +20,7 @@ from benchmarks.report import environment, publish, table
 from shvit_pl.deploy.benchmark import Measured, measure, plan
 from shvit_pl.deploy.measuring import chosen_device, device_name
 from shvit_pl.deploy.options import BenchmarkOptions
-from shvit_pl.display.words import counted
+from shvit_pl.display import counted
 from shvit_pl.models.open_network import open_network
 
 MODELS = ("s1", "s4")

@@ -1,6 +1,6 @@
 """The exception for a user's mistake, and the parts of its messages."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
@@ -37,6 +37,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = get_close_matches(word, known, n=3, cutoff=0.6)
     begun = [other for other in known if other in near and other.startswith(word)]
     return f" (did you mean '{[*begun, *near][0]}'?)" if near else ""
+
+
+def first_few(texts: Sequence[str]) -> str:
+    """Join the first three texts, and count the others: `a; b; c; and 2 more`."""
+    return "; ".join([*texts[:3], *([f"and {len(texts) - 3} more"] if len(texts) > 3 else [])])
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception, then the one that it was raised from or while handling, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def first_line(error: BaseException) -> str:

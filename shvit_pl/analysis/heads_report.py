@@ -23,10 +23,10 @@ from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores
 from shvit_pl.analysis.heads_subject import Subject, open_subject
 from shvit_pl.analysis.study import check_output, rounded
 from shvit_pl.deploy import measuring
-from shvit_pl.display.plots import BLUE, VERMILION, caption_height, write_caption
-from shvit_pl.display.terminal import announce, narrow_table, new_progress, table_console
+from shvit_pl.display import announce, narrow_table, new_progress, table_console
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork
+from shvit_pl.plots import BLUE, VERMILION, caption_height, write_caption
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 
 _HEADS, _LAYERS = "heads.csv", "layers.csv"

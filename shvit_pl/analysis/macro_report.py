@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from shvit_pl import plots
 from shvit_pl.analysis import study
 from shvit_pl.analysis.command import MacroOptions
 from shvit_pl.analysis.macro_roofline import Load, MeasuredDesign, MeasuredPart, Peaks, measure
@@ -17,9 +18,7 @@ from shvit_pl.deploy.measuring import origin, torch_dtype
 from shvit_pl.deploy.timing import peaks
 from shvit_pl.designs.cost import OPERATIONS
 from shvit_pl.designs.paper_results import row_at
-from shvit_pl.display import plots
-from shvit_pl.display.terminal import narrow_table, table_console
-from shvit_pl.display.words import counted
+from shvit_pl.display import counted, narrow_table, table_console
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network

@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from timm.models.shvit import SHViT as TimmSHViT
 
+from shvit_pl import plots
 from shvit_pl.analysis import study
 from shvit_pl.analysis.command import RuntimeOptions
 from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Scope, Shares, measure
 from shvit_pl.deploy.measuring import origin
 from shvit_pl.designs.paper_results import row_at
-from shvit_pl.display import plots
-from shvit_pl.display.terminal import narrow_table, table_console
+from shvit_pl.display import narrow_table, table_console
 from shvit_pl.files import read_rows
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network

@@ -13,8 +13,8 @@ from torchvision.utils import make_grid
 
 from shvit_pl.callbacks.progress import epochs_done
 from shvit_pl.data import decoding, transforms
-from shvit_pl.display.plots import as_png
 from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.plots import as_png
 from shvit_pl.runs.folder import EMA, FIGURES
 from shvit_pl.runs.writing import run_folder
 

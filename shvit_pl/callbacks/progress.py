@@ -16,8 +16,7 @@ from rich.table import Table
 
 from shvit_pl.callbacks.summary import RunSummary, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
-from shvit_pl.display.terminal import new_progress
-from shvit_pl.display.words import counted
+from shvit_pl.display import counted, new_progress
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
 from shvit_pl.runs.writing import run_folder

@@ -115,15 +115,15 @@ class LastValidation(L.Callback):
 
 
 class Requeue(L.Callback):
-    """Lightning's answer to SLURM's signal (save, requeue), put off until the step is complete.
+    """Lightning's reaction to SLURM's signal (save, requeue), put off until the step is complete.
 
     Within a step the checkpoint would hold half of it. Processes get the signal at different times, and so agree every
     `log_every_n_steps` steps.
     """
 
     def __init__(self) -> None:
-        self._answer: Callable[..., Any] | None = None
-        self._asked = False
+        self._handler: Callable[..., Any] | None = None
+        self._signaled = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the place of Lightning's handler."""
@@ -131,29 +131,29 @@ class Requeue(L.Callback):
         if not (isinstance(environment, SLURMEnvironment) and environment.auto_requeue and environment.requeue_signal):
             return
         handler = signal.getsignal(environment.requeue_signal)
-        self._answer = handler if callable(handler) else None
+        self._handler = handler if callable(handler) else None
         signal.signal(environment.requeue_signal, self._note)
 
     def _note(self, signum: int, frame: Any) -> None:
-        self._asked = True
+        self._signaled = True
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and requeue where it was asked for."""
-        if self._answer is None or before_validation(trainer, batch_idx):
+        """Save and requeue after the signal."""
+        if self._handler is None or before_validation(trainer, batch_idx):
             return
         alone = trainer.world_size == 1
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if not alone and (batch_idx + 1) % every:
             return
-        if not (self._asked if alone else trainer.strategy.reduce_boolean_decision(self._asked, all=False)):
+        if not (self._signaled if alone else trainer.strategy.reduce_boolean_decision(self._signaled, all=False)):
             return
-        self._asked = False
+        self._signaled = False
         # Lightning writes into the root, where any later job would take the file
         folder = run_folder(trainer)
         with root_folder(trainer, str(folder / CHECKPOINTS) if folder is not None else trainer.default_root_dir):
-            self._answer(signal.SIGUSR1, None)
+            self._handler(signal.SIGUSR1, None)
 
 
 # ---- checkpoints

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
-from shvit_pl.display.words import counted
+from shvit_pl.display import counted
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.models.network_names import local_file, repo_of
 from shvit_pl.modules.classification import ClassificationModule

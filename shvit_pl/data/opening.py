@@ -12,7 +12,7 @@ from huggingface_hub import constants, errors
 
 from shvit_pl.compat import at_cached_commit
 from shvit_pl.data.config import EMBEDDED
-from shvit_pl.errors import UserError, did_you_mean, first_line
+from shvit_pl.errors import UserError, causes, did_you_mean, first_line
 from shvit_pl.hub_errors import hub_reachable, why_no_dataset, why_unreachable
 
 _DIGITS = Path(__file__).with_name("digits.parquet")
@@ -181,13 +181,9 @@ def _hub_refusal(error: Exception, path: str, name: str | None, revision: str | 
         )
     if refused := why_no_dataset(path, revision):
         return UserError(f"data.path {path!r}: {refused}")
-    cause: BaseException | None = error
-    while cause is not None:
-        if (
-            isinstance(cause, errors.LocalEntryNotFoundError) and cause.__cause__ is not None
-        ):  # neither there nor in the cache
+    for cause in causes(error):
+        if isinstance(cause, errors.LocalEntryNotFoundError) and cause.__cause__ is not None:  # nor is it in the cache
             failure = first_line(cause.__cause__)
             return UserError(f"data.path {path!r}: the Hub does not answer as it should ({failure}). Try again later.")
-        cause = cause.__cause__ or cause.__context__
     _check_configuration(path, name, revision)
     return UserError(f"data.path {path!r}: this dataset of the Hub can't be opened ({_reason(error)}).")

@@ -23,7 +23,7 @@ from shvit_pl.compat import allocations, limited_recompiles
 from shvit_pl.deploy import formats, measuring, optimization, passes, timing
 from shvit_pl.deploy.options import PAPER_BATCH, BenchmarkOptions
 from shvit_pl.designs.cost import Cost, cost
-from shvit_pl.display.terminal import announce, new_progress
+from shvit_pl.display import announce, new_progress
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork

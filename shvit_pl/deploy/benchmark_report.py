@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from shvit_pl import plots
 from shvit_pl.deploy.benchmark import PEAK_OF, Group, Measured
 from shvit_pl.deploy.measuring import holds_results, machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1, row_at
-from shvit_pl.display import plots, terminal
-from shvit_pl.display.words import counted
-from shvit_pl.errors import UserError, one_line
+from shvit_pl.display import counted, narrow_table, table_console
+from shvit_pl.errors import UserError, first_few, one_line
 from shvit_pl.files import read_rows
 from shvit_pl.models import SHViT
 from shvit_pl.models.network_names import TIMM, repo_of
@@ -93,9 +93,8 @@ def _read_rates(flag: str, folder: Path, ours: Mapping[str, Any]) -> Rates:
         raise UserError(f"{flag}: no whole benchmark is there ({reason}). Give another folder.") from error
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     if names:
-        listed = "; ".join(f"{name} is {theirs.get(name)} there and {ours.get(name)} here" for name in names[:3])
-        more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
-        raise UserError(f"{flag}: it holds a benchmark under other conditions: {listed}{more}. Give another folder.")
+        listed = first_few([f"{name} is {theirs.get(name)} there and {ours.get(name)} here" for name in names])
+        raise UserError(f"{flag}: it holds a benchmark under other conditions: {listed}. Give another folder.")
     return rates
 
 
@@ -140,12 +139,12 @@ def _significant(value: float) -> float:
 
 def print_table(rows: Sequence[Row], conditions: Mapping[str, Any], earlier: Rates | None) -> None:
     """Print the rows, grouped by what is compared, with the ratios to an earlier benchmark's rates if there is one."""
-    table = terminal.narrow_table(_TEXTS, [*_NUMBERS, *["earlier"] * (earlier is not None)])
+    table = narrow_table(_TEXTS, [*_NUMBERS, *["earlier"] * (earlier is not None)])
     for _, group in groupby(rows, lambda row: (row["batch_size"], row["image_size_asked"])):
         for row in group:
             table.add_row(*_table_cells(row), *([] if earlier is None else [_number(ratio(row, earlier))]))
         table.add_section()
-    terminal.table_console().print(table)
+    table_console().print(table)
     own = {row["image_size"] for row in rows if row["image_size_asked"] == "own"}
     note = "; each network at its own image size, which is part of the difference" if len(own) > 1 else ""
     print(f"ratio: images/s relative to the first row with the same batch and image size{note}")

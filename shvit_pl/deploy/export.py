@@ -18,7 +18,7 @@ from shvit_pl.data.config import EMBEDDED
 from shvit_pl.deploy import formats, measuring, passes, timing
 from shvit_pl.deploy.images import RealImages, in_batches
 from shvit_pl.deploy.options import ExportOptions
-from shvit_pl.display.words import counted
+from shvit_pl.display import counted
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import remove, replacing, size
 from shvit_pl.models.open_network import OpenedNetwork

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from shvit_pl import __version__
-from shvit_pl.display.words import counted
+from shvit_pl.display import counted
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import check_writable, replacing, write_rows, write_whole
 
@@ -147,7 +147,7 @@ def write_results(
         figures: Pictures by file name, which may have a folder.
         dpi: Resolution of the pictures.
     """
-    from shvit_pl.display.plots import as_png
+    from shvit_pl.plots import as_png
 
     with replacing(folder) as partial:
         partial.mkdir(parents=True)

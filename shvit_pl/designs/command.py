@@ -11,7 +11,7 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.cube import CELLS
 from shvit_pl.designs.design import NAMED
-from shvit_pl.display.terminal import table_console
+from shvit_pl.display import table_console
 
 _SHORT = {"single_head": "single", "multi_head": "multi"}
 

@@ -25,7 +25,7 @@ from shvit_pl.data.config import DATASET_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, error_prefix, first_line, one_line
+from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
@@ -229,9 +229,8 @@ def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
     except MisconfigurationException as error:  # Lightning's word for a user's mistake
         raise UserError(f"trainer: {one_line(error)}") from error
     except (ModuleNotFoundError, ValueError) as error:
-        cause: BaseException | None = error  # jsonargparse wraps a missing package, of a logger for example
-        while cause is not None and not isinstance(cause, ModuleNotFoundError):
-            cause = cause.__cause__ or cause.__context__
+        # jsonargparse wraps a missing package, of a logger for example
+        cause = next((each for each in causes(error) if isinstance(each, ModuleNotFoundError)), None)
         if cause is None or isinstance(error, UserError):
             raise
         raise UserError(one_line(cause)) from error

@@ -13,7 +13,7 @@ from timm.models import get_pretrained_cfg, is_model, split_model_name_tag
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.design import NAMED, Design
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, row_of
-from shvit_pl.display.words import counted, in_markdown, joined
+from shvit_pl.display import counted, in_markdown, joined
 from shvit_pl.hub.target import Target
 from shvit_pl.models.network_names import is_path, repo_of
 from shvit_pl.runs.folder import FIGURES, FinishedRun, SweepChoice

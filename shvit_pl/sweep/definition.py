@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from shvit_pl.command_line.config_files import read_config
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, first_few
 from shvit_pl.files import write_whole
 from shvit_pl.runs.folder import MONITORS
 
@@ -28,8 +28,7 @@ COSTS: dict[str, Direction] = {
 SWEEP = "sweep.yaml"  # the record of a sweep folder
 RUNS = "runs"  # each point's run folder, by its key
 LOGS = "logs"  # the output of each run
-_MOST_DIFFERENCES = 3  # in a message
-_VALUE_LENGTH = 30  # characters of a value in it
+_VALUE_LENGTH = 30  # characters of a value in a message
 _FOLDER_LENGTH = 120  # characters of a folder's name, before it is cut
 _UNSET = "unset"
 
@@ -131,11 +130,9 @@ def refuse_other(before: Definition, now: Definition, where: str) -> None:
     `where` is the flag that says where the one before is recorded, and its value.
     """
     if differences := list(_differences(before, now)):
-        hidden = len(differences) - _MOST_DIFFERENCES
-        more = f"; and {hidden} more" if hidden > 0 else ""
         raise UserError(
-            f"{where}: it holds another sweep ({'; '.join(differences[:_MOST_DIFFERENCES])}{more}). Choices, seeds and "
-            f"trials may be added, nothing else changed: undo the change, or give another {where.split()[0]}."
+            f"{where}: it holds another sweep ({first_few(differences)}). Choices, seeds and trials may be added, "
+            f"nothing else changed: undo the change, or give another {where.split()[0]}."
         )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from shvit_pl.display.terminal import new_progress
+from shvit_pl.display import new_progress
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import SUMMARY, SweepChoice, better
 from shvit_pl.sweep.definition import SWEEP, Definition, monitor, value_of

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from shvit_pl.command_line.parser import SECTIONS, nearest_option
-from shvit_pl.display.terminal import new_progress, table_console
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.display import new_progress, table_console
+from shvit_pl.errors import UserError, did_you_mean, first_few
 from shvit_pl.fit.check import FitCheck, Planned
 from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
 from shvit_pl.sweep.definition import LOGS, Definition, as_flags, refuse_other, short_names, write_record
@@ -47,8 +47,7 @@ _SET_BY_SWEEP = {
     "trainer.fast_dev_run": "each run keeps its run folder",
     "trainer.num_nodes": "each run uses one machine; several machines share a sweep by --storage",
 }
-_SHOWN = 3  # mistakes in a message
-_LONGEST = 110  # characters of one of several
+_LONGEST = 330  # characters of the mistakes in a message
 _STEPS = 6  # of each cell in a dry run
 _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
 
@@ -161,13 +160,11 @@ def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit
     if failed == len(cells) and len(mistakes) == 1:
         raise UserError(next(iter(mistakes)))
     if failed:
-        longest = _LONGEST * _SHOWN // min(_SHOWN, len(mistakes))
-        texts = []
-        for mistake, (first, *others) in list(mistakes.items())[:_SHOWN]:
+        texts, longest = list[str](), _LONGEST // min(3, len(mistakes))
+        for mistake, (first, *others) in mistakes.items():
             more = f" (and {len(others)} more)" if others else ""
             texts.append(shorten(f"{first}{more}: {mistake.rstrip('.')}", longest, placeholder=" ..."))
-        hidden = f"; and {len(mistakes) - _SHOWN} more" if len(mistakes) > _SHOWN else ""
-        raise UserError(f"{failed} of {len(cells)} cells can't run. {'; '.join(texts)}{hidden}.")
+        raise UserError(f"{failed} of {len(cells)} cells can't run. {first_few(texts)}.")
     return opened
 
 
@@ -214,7 +211,7 @@ def run_sweep(definition: Definition, launch: Launch, options: Options, command:
     study = SweepStudy(open_storage(folder, place.storage), place.study, list(definition.objectives.values()))
     added = study.record(definition, place.flag)
     write_record(folder, definition, place.study, place.storage, command)
-    again = study.forgive()
+    again = study.reset_faults()
     status = read_status(study, definition, options.retries)
     print(f"sweep: {definition.counted} in {folder}, {len(launch.slots)} at a time", flush=True)
     if 0 < added < status.total:

@@ -32,12 +32,12 @@ class PruneTrial(L.Callback):
         """Report the metric; between two epochs, ask the pruner whether to go on."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        hopeless, epoch = False, trainer.current_epoch + 1
+        prune, epoch = False, trainer.current_epoch + 1
         with suppress(StorageInternalError, UserError):  # a database that is unavailable for a while
             if trainer.is_global_zero:
                 if self._opened is None:
                     self._opened = SweepStudy(open_storage(Path(self.folder), self.storage), self.study)
                 value = trainer.callback_metrics[self.metric].item()
-                hopeless = self._opened.report(self.trial, value, epoch, self.pruner) and epoch != trainer.max_epochs
-        if trainer.strategy.broadcast(hopeless):
+                prune = self._opened.report(self.trial, value, epoch, self.pruner) and epoch != trainer.max_epochs
+        if trainer.strategy.broadcast(prune):
             trainer.should_stop = True

@@ -25,7 +25,7 @@ from shvit_pl.sweep.processes import is_alive
 
 # attributes of the study
 _DEFINITION = "definition"
-_FORGIVEN = "forgiven"  # numbers of failed trials that do not count any more
+_IGNORED = "ignored"  # numbers of failed trials that do not count any more
 SPEED = "speed"  # inference speed of the cells
 
 # attributes of a trial
@@ -41,7 +41,7 @@ LOST = "lost"  # its driver died or was stopped: no failure of the run itself
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, *DONE)
-_LOOKS = 4  # in the grace time at least, before a driver is taken for dead
+_CHECKS = 4  # in the grace time at least, before a driver is taken for dead
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "tpe": partial(TPESampler, constant_liar=True),  # parallel trials count as bad until their values are known
@@ -66,8 +66,8 @@ class SweepStudy:
                 storage=storage, study_name=name, directions=ways, load_if_exists=True
             )
         self._study_id = storage.get_study_id_from_name(name)
-        self._heard: dict[int, tuple[Any, float]] = {}  # by running trial: its last beat, seconds of silence since
-        self._listened = time.monotonic()
+        self._beats: dict[int, tuple[Any, float]] = {}  # by running trial: its last beat, seconds of silence since
+        self._checked = time.monotonic()
 
     def definition(self) -> Definition | None:
         """Return the sweep's definition; None for a new study."""
@@ -163,13 +163,13 @@ class SweepStudy:
     def end_abandoned(self, grace: float) -> None:
         """End the trials of drivers that are dead, or, where that can't be told, silent for `grace` seconds."""
         trials, now = self.trials((TrialState.RUNNING,)), time.monotonic()
-        # while we were stopped, or the database was unavailable, nobody could be heard
-        listened, self._listened = min(now - self._listened, grace / _LOOKS), now
+        # while we were stopped, or the database was unavailable, no beat could arrive
+        elapsed, self._checked = min(now - self._checked, grace / _CHECKS), now
         for trial in trials:
             owner, beat = trial.user_attrs.get(OWNER), trial.user_attrs.get(BEAT)
-            before, silence = self._heard.get(trial.number, (beat, -listened))
-            silence = silence + listened if beat == before else 0.0
-            self._heard[trial.number] = beat, silence
+            before, silence = self._beats.get(trial.number, (beat, -elapsed))
+            silence = silence + elapsed if beat == before else 0.0
+            self._beats[trial.number] = beat, silence
             alive = None if owner is None else is_alive(owner)
             if alive is False or (alive is None and silence > grace):
                 gone = f"the sweep that ran it on {owner['host'] if owner else 'an unknown host'} is gone"
@@ -195,16 +195,16 @@ class SweepStudy:
 
     def has_failed(self, trials: Sequence[FrozenTrial], retries: int) -> bool:
         """Return whether a point is given up."""
-        forgiven = self.optuna_study.user_attrs.get(_FORGIVEN, [])
-        return sum(is_fault(trial) and trial.number not in forgiven for trial in trials) > retries
+        ignored = self.optuna_study.user_attrs.get(_IGNORED, [])
+        return sum(is_fault(trial) and trial.number not in ignored for trial in trials) > retries
 
-    def forgive(self) -> int:
-        """Give failed points another chance, unless a trial runs; returns the number of these points."""
+    def reset_faults(self) -> int:
+        """Let failed points be tried again, unless a trial runs; returns the number of these points."""
         by_key = self.trials_by_key()
         if self.trials((TrialState.RUNNING,)):
             return 0
         faults = [trial.number for trials in by_key.values() for trial in trials if is_fault(trial)]
-        self.optuna_study.set_user_attr(_FORGIVEN, faults)
+        self.optuna_study.set_user_attr(_IGNORED, faults)
         ended = [trials for trials in by_key.values() if not any(trial.state in _LIVE for trial in trials)]
         return sum(any(map(is_fault, trials)) for trials in ended)
 

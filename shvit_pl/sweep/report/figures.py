@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.display.plots import COLORS, QUIET, as_png, color, is_dashed
+from shvit_pl.plots import COLORS, QUIET, as_png, color, is_dashed
 from shvit_pl.sweep.report.comparisons import Effect
 from shvit_pl.sweep.report.findings import Curve, Findings, Plane
 from shvit_pl.sweep.report.table import Quantity, Row

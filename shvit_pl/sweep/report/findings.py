@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shvit_pl.display.words import counted, join_distinct, joined, wrap_if_present
+from shvit_pl.display import counted, join_distinct, joined, wrap_if_present
 from shvit_pl.sweep.definition import Direction
 from shvit_pl.sweep.engine.reading import Results
 from shvit_pl.sweep.report.comparisons import Effect, compare

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shvit_pl.designs.paper_results import PaperRow, paper_row
-from shvit_pl.display.words import shown
+from shvit_pl.display import shown
 from shvit_pl.runs.folder import EMA
 from shvit_pl.sweep.definition import Direction, short_names, value_of
 from shvit_pl.sweep.engine.reading import Cell, Results, Run

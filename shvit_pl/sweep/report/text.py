@@ -6,8 +6,7 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from shvit_pl.display.terminal import table_console
-from shvit_pl.display.words import counted, listed, wrap_if_present
+from shvit_pl.display import counted, listed, table_console, wrap_if_present
 from shvit_pl.sweep.engine.reading import Results
 from shvit_pl.sweep.report.comparisons import Effect, Estimate
 from shvit_pl.sweep.report.findings import Findings
@@ -18,7 +17,7 @@ _LUCK = "The best of many trials is partly luck: repeat it with other seeds befo
 
 
 def summary_lines(findings: Findings) -> list[str]:
-    """Return the cells as a table for a terminal, the progress of the sweep, and the answer."""
+    """Return the cells as a table for a terminal, the progress of the sweep, and the conclusions."""
     shown = [column for column in findings.table.columns if column.kind != "paper"]  # a terminal is too narrow for it
     table = RichTable(box=box.SIMPLE)
     for column in shown:
@@ -29,7 +28,7 @@ def summary_lines(findings: Findings) -> list[str]:
     with console.capture() as capture:
         console.print(table)
     lines = [line.rstrip() for line in capture.get().splitlines() if line.strip()]
-    return [*lines, f"{progress(findings.results)}.", *answer(findings)]
+    return [*lines, f"{progress(findings.results)}.", *conclusions(findings)]
 
 
 def progress(results: Results) -> str:
@@ -44,7 +43,7 @@ def is_finished(results: Results) -> bool:
     return not any(run.state in ("running", "waiting") for cell in results.cells for run in cell.runs)
 
 
-def answer(findings: Findings) -> list[str]:
+def conclusions(findings: Findings) -> list[str]:
     """Return a paragraph for each main effect, and one for each interaction; for a search, its best trials."""
     results, table, effects = findings.results, findings.table, findings.effects
     if not any(cell.done for cell in results.cells):

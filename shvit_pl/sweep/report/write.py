@@ -8,16 +8,16 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from shvit_pl.display.plots import color
-from shvit_pl.display.words import counted, in_markdown
+from shvit_pl.display import counted, in_markdown
 from shvit_pl.files import write_whole
+from shvit_pl.plots import color
 from shvit_pl.runs.folder import FIGURES
 from shvit_pl.sweep.definition import COSTS
 from shvit_pl.sweep.engine.reading import Run
 from shvit_pl.sweep.report.figures import draw_pngs, draw_svgs
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.table import INFERENCE, Row, quantity, run_value
-from shvit_pl.sweep.report.text import answer, certainty, is_finished, progress
+from shvit_pl.sweep.report.text import certainty, conclusions, is_finished, progress
 
 PAGE = "report.html"
 _MOST_LEVELS = 12  # of a choice that the page's table is filtered by
@@ -57,14 +57,14 @@ def runs_csv(findings: Findings) -> str:
 
 
 def cells_markdown(findings: Findings) -> str:
-    """Return the answer, a table with a row per cell, and the conditions, for a paper or a card."""
+    """Return the conclusions, a table with a row per cell, and the conditions, for a paper or a card."""
     columns = findings.table.columns
     head = [column.header for column in columns]
     body = zip(*(column.text for column in columns), strict=True)
     parts = [
         f"# {in_markdown(findings.results.title)}",
         f"{progress(findings.results)}.",
-        "\n".join(f"- {in_markdown(sentence)}" for sentence in answer(findings)),
+        "\n".join(f"- {in_markdown(sentence)}" for sentence in conclusions(findings)),
         "\n".join(f"| {' | '.join(map(in_markdown, line))} |" for line in [head, ["---"] * len(head), *body]),
         "Mean ± standard deviation over seeds.",
         "\n".join(f"- {name}: {in_markdown(text)}" for name, text in findings.conditions.items()),
@@ -92,7 +92,7 @@ def page_html(findings: Findings) -> str:
         filters=[factor for factor in table.factors if len(factor.levels) <= _MOST_LEVELS],
         is_listed=any(not one.contrasts[0].factor.header for one in findings.effects),
         best_curves=findings.best_curves,
-        sentences=answer(findings),
+        sentences=conclusions(findings),
         progress=progress(findings.results),
         is_finished=is_finished(findings.results),
         charts=charts,

@@ -159,7 +159,7 @@ def main(sweep):
     place.folder.mkdir(parents=True, exist_ok=True)
     study = sweep.study()
     study.record(sweep.definition, "--folder")
-    study.forgive()
+    study.reset_faults()
     with LiveTable(place.folder, plain=True) as table:
         status = Driver(study, launch, options).drive(sweep.definition, table.show)
     return 1 if status.failed else 0

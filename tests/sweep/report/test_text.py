@@ -2,14 +2,14 @@ from dataclasses import replace
 
 from shvit_pl.sweep.engine.reading import Results
 from shvit_pl.sweep.report.findings import findings_of
-from shvit_pl.sweep.report.text import answer, is_finished, progress
+from shvit_pl.sweep.report.text import conclusions, is_finished, progress
 from tests.sweep.report.sweeps import at, cube, listed, nothing_done, search, unfinished, with_runs, with_speed
 
 TWO = {"val/acc1": "max", "images_per_second": "max"}
 
 
 def sentences(results):
-    return answer(findings_of(results))
+    return conclusions(findings_of(results))
 
 
 def test_a_paragraph_has_what_a_choice_brings_and_then_what_it_costs():

@@ -5,7 +5,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from shvit_pl.display.plots import color
+from shvit_pl.plots import color
 from shvit_pl.sweep.engine.reading import Results
 from shvit_pl.sweep.report.figures import draw_pngs
 from shvit_pl.sweep.report.findings import findings_of

@@ -1,1 +1,0 @@
-"""Output shared by all commands: tables, progress bars and plots."""
