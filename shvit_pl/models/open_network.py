@@ -257,9 +257,8 @@ def _open_saved(source: NetworkName, averaged: bool | None) -> OpenedNetwork:
                 "or install the version that it was made with."
             )
         prefix = FOLDER if source.kind == "folder" else "hf-hub:"
-        return replace(
-            _opened_timm(source.name, _create(source, f"{prefix}{source.place}", source.place)), origin="hub"
-        )
+        model = _create(source, f"{prefix}{source.place}", source.place)
+        return replace(_opened_timm(source.name, model), origin="hub")
     network = _pretrained(source, cfg, architecture, arguments).network
     assert isinstance(network.model, SHViT)
     _check_complete(weight_files.load_weights(network.model, source.name))

@@ -159,17 +159,12 @@ def soft_batchmean(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor
     return nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True) * tau**2
 
 
-def feature(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean squared difference of pooled features `(B, F)`, as in timm's `FeatureDistillationTask`."""
-    return nn.functional.mse_loss(student, teacher)
-
-
 def make_objective(config: DistillConfig) -> Distance:
     """Return the loss, a scalar, of the student's and the teacher's outputs, both float32."""
     by_name: dict[str, Distance] = {
         "hard": hard,
         "soft": partial(soft, tau=config.tau),
         "soft_batchmean": partial(soft_batchmean, tau=config.tau),
-        "feature": feature,
+        "feature": nn.functional.mse_loss,  # of pooled features (B, F), as in timm's FeatureDistillationTask
     }
     return by_name[config.objective]
