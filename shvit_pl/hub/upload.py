@@ -19,7 +19,7 @@ from timm.models import save_for_hf
 
 from shvit_pl.hub.card import write_card
 from shvit_pl.hub.target import Target
-from shvit_pl.hub_errors import hub_errors, patience
+from shvit_pl.hub_errors import hub_errors, push_timeout
 from shvit_pl.models.open_network import open_network
 from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY, FinishedRun, SweepChoice, write_summary
 
@@ -43,7 +43,7 @@ def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> 
             api.create_repo(repo, private=not target.public, exist_ok=True)
             if branch is not None:
                 api.create_branch(repo, branch=branch, exist_ok=True)
-            before = api.model_info(repo, revision=branch, timeout=patience())
+            before = api.model_info(repo, revision=branch, timeout=push_timeout())
             weights = "averaged" if run.averaged else "raw"
             commit = api.upload_folder(
                 repo_id=repo,
@@ -63,7 +63,7 @@ def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> 
 def write_files(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:
     """Write everything that is pushed of a run, and nothing else, into an empty folder.
 
-    Raises `UserError` for a checkpoint that is not whole.
+    Raises `UserError` for an incomplete checkpoint.
     """
     save_weights(run, folder)
     names = PublicNames([run.config, sweep.choices if sweep else []])
@@ -87,8 +87,8 @@ def is_ours(folder: Path) -> bool:
 def save_weights(run: FinishedRun, folder: Path) -> None:
     """Write `model.safetensors` and timm's `config.json` of a run's weights into a folder.
 
-    Two classifiers are merged into one, exactly. S1 to S4 are saved under timm's own names. Raises `UserError` for a
-    checkpoint that is not whole.
+    Two classifiers are merged into one, exactly. S1 to S4 are saved under timm's own names. Raises `UserError` for an
+    incomplete checkpoint.
     """
     opened = open_network(str(run.checkpoint), run.averaged)
     squashed = opened.resize == "squash"
