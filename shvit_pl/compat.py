@@ -1,7 +1,4 @@
-"""Private API of other libraries, collected so that an upgrade that breaks one breaks a test of this file.
-
-And what only newer versions of Python have.
-"""
+"""Private API of other libraries, in one place for one test to find what an upgrade breaks; and one of Python 3.13."""
 
 from __future__ import annotations
 
@@ -26,10 +23,7 @@ if TYPE_CHECKING:
 
 
 def cores_of_process() -> int:
-    """Return the number of cores that this process may use, on a shared machine fewer than there are.
-
-    This is `os.process_cpu_count` of Python 3.13.
-    """
+    """Return the number of cores that this process may use; Python 3.13 has `os.process_cpu_count`."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -39,10 +33,7 @@ def parser_actions(parser: ArgumentParser) -> list[Action]:
 
 
 def trainer_parameters(method: str) -> dict[str, tuple[str, str]]:
-    """Return default (empty without one) and documentation of each parameter of a method of Lightning's Trainer.
-
-    They are read from the source, as importing it takes four seconds.
-    """
+    """Return default ('' for none) and help of a Trainer method's parameters; importing it would take four seconds."""
     spec = find_spec("lightning")  # imports nothing
     folder = Path(((spec and spec.submodule_search_locations) or [""])[0])
     file = folder / "pytorch" / "trainer" / "trainer.py"
@@ -61,25 +52,17 @@ def trainer_parameters(method: str) -> dict[str, tuple[str, str]]:
 
 
 def load_timm_config(folder: Path) -> tuple[dict[str, Any], str, dict[str, Any]]:
-    """Read the settings, the architecture and its arguments from a folder's config.json.
-
-    timm makes the same reader public for a Hub repo, but not for a folder.
-    """
+    """Read settings, architecture and arguments from a folder's config.json; timm makes that public for repos alone."""
     from timm.models._hub import load_model_config_from_path
 
-    config: tuple[dict[str, Any], str, dict[str, Any]] = load_model_config_from_path(folder)
-    return config
+    return load_model_config_from_path(folder)
 
 
 def at_cached_commit(builder: Any, repo: str, commit: str | None) -> Any:
-    """Return a builder of the local cache for the same dataset at another commit; None if the cache lacks that.
+    """Return a builder of the local cache for the dataset at another commit (None: any); None if the cache lacks that.
 
-    When the Hub does not answer, `datasets` takes the newest version in its cache, and has no public way to choose.
-
-    Args:
-        builder: What `load_dataset_builder` gave; returned as it is where it doesn't come from the cache alone.
-        repo: The dataset's id.
-        commit: The version; None takes any.
+    Offline, `datasets` takes the newest version in its cache, and has no public way to choose. A builder that is not of
+    the cache is returned as it is.
     """
     from datasets.packaged_modules.cache.cache import Cache
 
@@ -93,30 +76,24 @@ def at_cached_commit(builder: Any, repo: str, commit: str | None) -> Any:
 def stratified_indices(
     labels: NDArray[np.int64], sizes: tuple[int, int], generator: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the indices of both parts as `Dataset.train_test_split(stratify_by_column=...)` chooses them.
-
-    That takes 40 seconds for the labels of a million rows, as it reads them one by one; this takes half a second.
-    """
+    """Return the indices of `Dataset.train_test_split(stratify_by_column=...)`, which takes 40 s for a million rows."""
     from datasets.utils.stratify import stratified_shuffle_split_generate_indices
 
-    first, second = next(stratified_shuffle_split_generate_indices(labels, *sizes, rng=generator))
-    return first, second
+    return next(stratified_shuffle_split_generate_indices(labels, *sizes, rng=generator))
 
 
 def inductor_compile(graph: fx.GraphModule, images: Tensor, options: Mapping[str, Any]) -> Callable[[Tensor], Tensor]:
     """Compile for one shape without the checks of each call, which `torch.compile` always makes."""
     import torch
 
-    network: Callable[[Tensor], Tensor] = torch._inductor.compile(graph, [images], options=dict(options))
-    return network
+    return torch._inductor.compile(graph, [images], options=dict(options))
 
 
 def limited_recompiles(limit: int) -> AbstractContextManager[None]:
     """Raise beyond `limit` compilations of one function, for a while; torch would run it uncompiled, with a warning."""
     from torch._dynamo import config
 
-    patched: AbstractContextManager[None] = config.patch(recompile_limit=limit, fail_on_recompile_limit_hit=True)
-    return patched
+    return config.patch(recompile_limit=limit, fail_on_recompile_limit_hit=True)
 
 
 def allocations(profiler: profile) -> list[int]:
@@ -130,8 +107,7 @@ def allocations(profiler: profile) -> list[int]:
 def observed_operators(observe: Callable[[list[Tensor], list[Tensor], bool], None]) -> Iterator[None]:
     """Call `observe` after each of ATen's operators, with the tensors that it read and gave, and whether it is a view.
 
-    torch's dispatch modes, its search for tensors in arguments, what an operator's schema tells and what identifies a
-    storage have no public names; the public address of all empty storages is 0.
+    Dispatch modes, the search for tensors, operators' schemas and what identifies a storage have no public names.
     """
     from torch import Tensor
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -158,8 +134,8 @@ def executorch_plan(content: bytes) -> Any:
     """Return the execution plan of the method `forward` in a `.pte` file; ExecuTorch's own reader is not public."""
     from executorch.exir._serialize._program import deserialize_pte_binary
 
-    program: Any = deserialize_pte_binary(content).program
-    return next(plan for plan in program.execution_plan if plan.name == "forward")
+    plans = deserialize_pte_binary(content).program.execution_plan
+    return next(plan for plan in plans if plan.name == "forward")
 
 
 def vector_norms(vectors: list[Tensor]) -> list[Tensor]:
@@ -179,10 +155,7 @@ def copy_tensors(targets: list[Tensor], sources: list[Tensor]) -> None:
 def clip_to_norms(
     gradients: list[Tensor], norms: list[Tensor], weight_norms: list[Tensor], clip_factor: float, eps: float
 ) -> None:
-    """Scale gradients down, in place, to `clip_factor` times the norms of their weights; both lists of norms change.
-
-    Each operation is one for all tensors; torch has none that are public.
-    """
+    """Scale gradients down, in place, to `clip_factor` times the norms of their weights; both lists of norms change."""
     import torch
 
     torch._foreach_clamp_min_(weight_norms, eps)

@@ -23,8 +23,7 @@ class Cost:
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(self.params + other.params, self.macs + other.macs)
 
-    def times(self, number: int) -> "Cost":
-        """Return the cost of so many alike."""
+    def __mul__(self, number: int) -> "Cost":
         return Cost(self.params * number, self.macs * number)
 
 
@@ -66,12 +65,12 @@ def cost_parts(design: Design, num_classes: int = 1000, image_size: int | None =
             merging = _downsample(design.embed_dim[stage - 1], dim, grids[stage - 1] ** 2, tokens)
             parts.append(Part(name, "downsampling", tokens, dim, merging))
         if design.local_conv or not attends:
-            parts.append(Part(name, "depthwise", tokens, dim, _depthwise(dim, tokens).times(depth)))
+            parts.append(Part(name, "depthwise", tokens, dim, _depthwise(dim, tokens) * depth))
         if attends:
-            parts.append(Part(name, "attention", tokens, dim, _attention(design, stage, tokens).times(depth)))
-        parts.append(Part(name, "ffn", tokens, dim, _ffn(dim, tokens).times(depth)))
+            parts.append(Part(name, "attention", tokens, dim, _attention(design, stage, tokens) * depth))
+        parts.append(Part(name, "ffn", tokens, dim, _ffn(dim, tokens) * depth))
     head = Cost(2 * dim + dim * num_classes + num_classes, dim * num_classes)  # BatchNorm and linear layer
-    return [*parts, Part("head", "head", 1, dim, head.times(2 if design.distilled else 1))]
+    return [*parts, Part("head", "head", 1, dim, head * (2 if design.distilled else 1))]
 
 
 def _conv(inputs: int, outputs: int, tokens: int, kernel: int = 1, groups: int = 1) -> Cost:

@@ -63,7 +63,7 @@ def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> 
 def write_files(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:
     """Write everything that is pushed of a run, and nothing else, into an empty folder.
 
-    Raises `UserError` for a checkpoint that is not whole.
+    Raises `UserError` for an incomplete checkpoint.
     """
     save_weights(run, folder)
     names = PublicNames([run.config, sweep.choices if sweep else []])
@@ -87,8 +87,8 @@ def is_ours(folder: Path) -> bool:
 def save_weights(run: FinishedRun, folder: Path) -> None:
     """Write `model.safetensors` and timm's `config.json` of a run's weights into a folder.
 
-    Two classifiers are merged into one, exactly. S1 to S4 are saved under timm's own names. Raises `UserError` for a
-    checkpoint that is not whole.
+    Two classifiers are merged into one, exactly. S1 to S4 are saved under timm's own names. Raises `UserError` for an
+    incomplete checkpoint.
     """
     opened = open_network(str(run.checkpoint), run.averaged)
     squashed = opened.resize == "squash"

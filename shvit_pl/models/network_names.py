@@ -174,7 +174,7 @@ def local_file(source: str | Path) -> Path | None:
 
 
 def local_path(name: str) -> Path:
-    """Return the path that a name stands for, whether there is anything or not."""
+    """Return the path that a name stands for, which may not exist."""
     return Path(name.removeprefix(FOLDER)).expanduser()
 
 

@@ -1,4 +1,4 @@
-"""Networks opened by name, with what is known of them: their images, their classes, the run that trained them."""
+"""Networks opened by name, with their images, their classes and the run that trained them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +16,9 @@ from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import NAMED, TIMM_NAMES, Design, design_of
 from shvit_pl.errors import UserError, error_prefix, one_line
 from shvit_pl.hub_errors import hub_reachable, why_no_model
+from shvit_pl.models import weights as weight_files
 from shvit_pl.models.network_names import FOLDER, Kind, NetworkName, find_network, local_file, repo_of
 from shvit_pl.models.shvit import ENTRY_POINT, SHViT, build_network
-from shvit_pl.models.weights import (
-    LoadReport,
-    NoAverageError,
-    load_state,
-    load_weights,
-    read_checkpoint,
-    read_tensors,
-    tensors_in,
-)
 from shvit_pl.runs.folder import CONFIG, FinishedRun
 
 _CLASSIFIERS = ("head", "fc", "classifier", "head.fc", "head.l")  # names in files, where timm's own isn't there
@@ -37,7 +29,7 @@ _SHVITS = {ENTRY_POINT: None, **{timm_name: NAMED[name] for name, timm_name in T
 
 @dataclass(frozen=True)
 class OpenedNetwork:
-    """A network and what is known of it."""
+    """A network with its images, classes and origin."""
 
     name: str
     """The name that it was opened by, with the file of its weights."""
@@ -125,15 +117,16 @@ def _evaluated(design: Design, classes: int) -> SHViT:
 
 def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwork:
     file = Path(source.place)
-    content = read_checkpoint(str(file), flag="", weights=True)
+    content = weight_files.read_checkpoint(str(file), flag="", weights=True)
     model, data = content["model"], content["data"]
     if averaged is None:
         run = FinishedRun.of_checkpoint(file)
         averaged = run is not None and run.averaged
     if averaged and not model["ema"]["decay"]:
-        raise NoAverageError(f"{source.name!r}: it has no averaged weights (its model.ema.decay was 0).")
+        raise weight_files.NoAverageError(f"{source.name!r}: it has no averaged weights (its model.ema.decay was 0).")
     network = _evaluated(DesignConfig(**model["design"]).resolve(), len(model["class_names"]))
-    _check_whole(load_state(network, tensors_in(str(file), {"state_dict": content["weights"]}, averaged), str(file)))
+    state = weight_files.tensors_in(str(file), {"state_dict": content["weights"]}, averaged)
+    _check_complete(weight_files.load_state(network, state, str(file)))
     return OpenedNetwork(
         source.name,
         network,
@@ -148,7 +141,7 @@ def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwor
     )
 
 
-def _check_whole(report: LoadReport) -> None:
+def _check_complete(report: weight_files.LoadReport) -> None:
     if report.reinitialized:
         raise UserError(f"{report.source!r}: incomplete, it lacks {', '.join(report.reinitialized)}.")
 
@@ -264,18 +257,17 @@ def _open_saved(source: NetworkName, averaged: bool | None) -> OpenedNetwork:
                 "or install the version that it was made with."
             )
         prefix = FOLDER if source.kind == "folder" else "hf-hub:"
-        return replace(
-            _opened_timm(source.name, _create(source, f"{prefix}{source.place}", source.place)), origin="hub"
-        )
+        model = _create(source, f"{prefix}{source.place}", source.place)
+        return replace(_opened_timm(source.name, model), origin="hub")
     network = _pretrained(source, cfg, architecture, arguments).network
     assert isinstance(network.model, SHViT)
-    _check_whole(load_weights(network.model, source.name))
+    _check_complete(weight_files.load_weights(network.model, source.name))
     return network
 
 
 def _refuse_average(source: NetworkName, averaged: bool | None) -> None:
     if averaged:
-        raise NoAverageError(f"{source.name!r}: it holds one set of weights, none of them averaged.")
+        raise weight_files.NoAverageError(f"{source.name!r}: it holds one set of weights, none of them averaged.")
 
 
 # ---- a model of timm
@@ -322,7 +314,7 @@ def _create_with_weights(
 ) -> Any:
     file = weights_file(weights)
     with error_prefix("weights "):
-        state = read_tensors(weights, file, averaged)
+        state = weight_files.read_tensors(weights, file, averaged)
     overlay = {"state_dict": state, "num_classes": _classes_in(state, source.settings()), "label_offset": 0}
     try:  # timm maps the keys of the authors' own files to its own
         model = timm.create_model(source.place, pretrained=True, pretrained_cfg_overlay=overlay, **changes)
@@ -366,7 +358,7 @@ def _classes_in(state: Mapping[str, Tensor], cfg: Mapping[str, Any]) -> int:
 
 
 def _opened_timm(name: str, model: Any) -> OpenedNetwork:
-    """Return a network of timm in evaluation mode, with what its settings say of it."""
+    """Return a network of timm in evaluation mode, with its settings."""
     cfg = model.pretrained_cfg
     names, descriptions = class_names(cfg, model.num_classes)
     return OpenedNetwork(

@@ -12,7 +12,7 @@ from torch import nn
 from torch.fx import Proxy
 
 from shvit_pl.designs.config import DesignConfig, resolve_design
-from shvit_pl.designs.design import Design
+from shvit_pl.designs.design import Design, design_of
 from shvit_pl.errors import UserError
 from shvit_pl.models.blocks import Stage
 
@@ -169,10 +169,8 @@ def shvit_pl(pretrained: bool = False, **kwargs: Any) -> SHViT:
     """Build any design for timm: a `name` with changes as for `create_model`, or all fields of a `Design`."""
     complete, changes = ({field.name for field in fields(kind)} for kind in (Design, DesignConfig))
     choices = {key: kwargs.pop(key) for key in complete | changes if key in kwargs}
-    if complete <= choices.keys():  # as timm recorded them
-        design = Design(**{key: choices[key] for key in complete})
-    else:
-        design = resolve_design(**{"name": "s1", **choices})
+    recorded = complete <= choices.keys()  # by timm
+    design = design_of(choices) if recorded else resolve_design(**{"name": "s1", **choices})
     return build_network(design, pretrained=pretrained, **kwargs)
 
 

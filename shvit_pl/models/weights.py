@@ -213,8 +213,8 @@ def _tensors(state: Any, prefix: str = "") -> dict[str, Tensor]:
 
 def _unreadable(name: str, problem: str) -> UserError:
     return UserError(
-        f"{name!r}: not a readable file of weights ({problem}). Give a whole .safetensors, .pth or .ckpt file, or the "
-        "name of a Hub repo."
+        f"{name!r}: not a readable file of weights ({problem}). Give a complete .safetensors, .pth or .ckpt file, or "
+        "the name of a Hub repo."
     )
 
 
@@ -272,6 +272,6 @@ def _why_no_file(path: str) -> str:
 
 def _no_checkpoint(flag: str, path: str, reason: str) -> UserError:
     return UserError(
-        f"{flag}{path!r}: not a whole checkpoint of this shvit-pl ({reason}). Give a run's checkpoints/best.ckpt "
+        f"{flag}{path!r}: not a complete checkpoint of this shvit-pl ({reason}). Give a run's checkpoints/best.ckpt "
         "or last.ckpt; weights of another program go in by --model.init_from."
     )

@@ -52,7 +52,7 @@ class TrainedModule(L.LightningModule):
         return self
 
     def apply_memory_format(self) -> None:
-        """Put network and average into the memory format asked for, or the one that the device computes fastest in."""
+        """Put network and average into the memory format of the settings, or the device's fastest."""
         wanted, trainer = self.config.channels_last, self._trainer
         if wanted == "auto":  # convolutions are faster channels-last on a CPU, and on a GPU's tensor cores
             device = trainer.strategy.root_device.type if trainer is not None else ""
@@ -158,8 +158,8 @@ class TrainedModule(L.LightningModule):
     @property
     def weight_decay(self) -> float:
         """Weight decay in force."""
-        asked = self.config.optim.weight_decay
-        return paper_weight_decay(self.config.design.name) if asked == "auto" else float(asked)
+        value = self.config.optim.weight_decay
+        return paper_weight_decay(self.config.design.name) if value == "auto" else float(value)
 
     @property
     def global_batch(self) -> int:

@@ -1,7 +1,7 @@
 """Image classification with labels and a teacher."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -14,24 +14,11 @@ from shvit_pl.errors import UserError
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.randomness import seeded
-from shvit_pl.teachers.accuracy import TeacherCheck, check_teacher
 from shvit_pl.teachers.cache import Manifest, TeacherCache, expand_logits, plan
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import Teacher, identity_of
+from shvit_pl.teachers.teacher import Teacher, TeacherCheck, check_teacher, identity_of, logits_and_features
 
 _PROJECTION = "feature_projection"
-
-
-@dataclass(frozen=True)
-class StudentOutput:
-    """The student's outputs for a batch of B images and C classes."""
-
-    logits: Tensor
-    """`(B, C)`, as evaluated; detached."""
-    label_logits: Tensor
-    """`(B, C)`, float32, compared with the labels."""
-    distill_output: Tensor
-    """`(B, C)`, or features `(B, F)`, float32, compared with the teacher's."""
 
 
 class DistillationModule(ClassificationModule):
@@ -121,11 +108,11 @@ class DistillationModule(ClassificationModule):
         """Return the loss from labels and teacher."""
         images, targets = batch["image"], batch.get("target", batch["label"])
         teacher_logits, teacher_target = self._teacher_forward(images, batch)
-        student = self._student_forward(images)
-        task = self.criterion(student.label_logits, targets)  # classes (B,), or mixed labels (B, C)
-        distill = self.objective(student.distill_output, teacher_target)
+        logits, label_logits, student_output = self._student_forward(images)
+        task = self.criterion(label_logits, targets)  # classes (B,), or mixed labels (B, C)
+        distill = self.objective(student_output, teacher_target)
         loss = (1 - self.config.distill.alpha) * task + self.config.distill.alpha * distill
-        agreement = (student.logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).float().mean()
+        agreement = (logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).float().mean()
         values = {"train/loss": loss, "train/loss_task": task, "train/loss_distill": distill}
         self.log_dict({**values, "train/agreement": agreement, "train/lr": self._lr()}, batch_size=len(images))
         return loss
@@ -141,18 +128,16 @@ class DistillationModule(ClassificationModule):
         logits = self.teacher.logits(images)
         return logits, logits
 
-    def _student_forward(self, images: Tensor) -> StudentOutput:
+    def _student_forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits `(B, C)` as evaluated and for the labels, and logits or features `(B, F)` for the teacher."""
         if self.config.distill.objective != "feature":
             outputs = self(images)
             first, second = outputs if isinstance(outputs, tuple) else (outputs, outputs)
-            return StudentOutput((first + second).detach() / 2, first.float(), second.float())
-        assert self.model is not None
-        maps = self.model.forward_features(self._prepared(images))  # (B, width, H, W)
-        logits: Any = self.model.forward_head(maps)
-        features: Any = self.model.forward_head(maps, pre_logits=True)  # (B, width)
+            return (first + second).detach() / 2, first.float(), second.float()
+        logits, features = logits_and_features(self.model, self._prepared(images))  # (B, C), (B, width)
         if self.feature_projection is not None:
             features = self.feature_projection(features)  # (B, F)
-        return StudentOutput(logits.float().detach(), logits.float(), features.float())
+        return logits.detach(), logits.float(), features.float()
 
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -174,17 +159,12 @@ def soft_batchmean(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor
     return nn.functional.kl_div(ours, theirs, reduction="batchmean", log_target=True) * tau**2
 
 
-def feature(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean squared difference of pooled features `(B, F)`, as in timm's `FeatureDistillationTask`."""
-    return nn.functional.mse_loss(student, teacher)
-
-
 def make_objective(config: DistillConfig) -> Distance:
     """Return the loss, a scalar, of the student's and the teacher's outputs, both float32."""
     by_name: dict[str, Distance] = {
         "hard": hard,
         "soft": partial(soft, tau=config.tau),
         "soft_batchmean": partial(soft_batchmean, tau=config.tau),
-        "feature": feature,
+        "feature": nn.functional.mse_loss,  # of pooled features (B, F), as in timm's FeatureDistillationTask
     }
     return by_name[config.objective]

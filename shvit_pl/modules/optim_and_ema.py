@@ -16,7 +16,7 @@ from shvit_pl.compat import clip_to_norms, copy_tensors, vector_norms
 from shvit_pl.errors import UserError, did_you_mean, one_line
 from shvit_pl.modules.config import EmaConfig, Interval, OptimConfig
 
-REFERENCE_BATCH = 512  # the global batch that `lr` is stated for, as in the official code
+_REFERENCE_BATCH = 512  # the global batch that `lr` is stated for, as in the official code
 _GPU_ONLY = ("bnb", "fused")  # optimizers that can't even be made on a CPU, where their checkpoints may be measured
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 
@@ -68,19 +68,14 @@ def check_optimizer(config: OptimConfig) -> None:
         _create([nn.Parameter(torch.zeros(2, 2))], config, lr=config.lr)  # zeros: no random number is drawn
 
 
-def peak_lr(config: OptimConfig, global_batch: int) -> float:
-    """Return the peak learning rate in force: `lr` times the global batch over 512."""
-    return config.lr * global_batch / REFERENCE_BATCH
-
-
 def make_schedule(config: OptimConfig, global_batch: int, total_steps: int, epochs: float) -> Schedule:
-    """Return the schedule of a run; a warm-up longer than a fifth of the run shrinks to a fifth."""
+    """Return the schedule of a run: a peak for its global batch, and a warm-up of at most a fifth of it."""
     total = total_steps if config.interval == "step" else max(1, round(epochs))
-    asked = round(total * config.warmup_epochs / max(epochs, 1e-9))
-    warmup = min(asked, total // 5)
-    peak = peak_lr(config, global_batch)
+    wanted = round(total * config.warmup_epochs / max(epochs, 1e-9))
+    warmup = min(wanted, total // 5)
+    peak = config.lr * global_batch / _REFERENCE_BATCH
     warmup_lr, min_lr = min(config.warmup_lr, peak), min(config.min_lr, peak)  # a tiny batch has a tiny peak
-    return Schedule(peak, total, warmup, warmup_lr, min_lr, config.interval, warmup_shrunk=warmup < asked)
+    return Schedule(peak, total, warmup, warmup_lr, min_lr, config.interval, warmup_shrunk=warmup < wanted)
 
 
 def make_optimizer(
@@ -136,12 +131,7 @@ def clip_adaptively(parameters: Iterable[nn.Parameter], clip_factor: float, eps:
     """Scale the gradient of each unit down to a share of its weights' norm, in place: timm's `adaptive_clip_grad`.
 
     timm takes eight operations for each parameter; here most of them are one for all. The results are the same, bit for
-    bit on a CPU.
-
-    Args:
-        parameters: Those without a gradient are left out.
-        clip_factor: Largest norm of a gradient, as a share.
-        eps: Lower bound of the weights' norm, so that zeros can learn.
+    bit on a CPU. `eps` is the least norm of weights that counts, so that zeros can learn.
     """
     learning = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [parameter.grad for parameter in learning if parameter.grad is not None]

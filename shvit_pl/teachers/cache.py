@@ -10,13 +10,12 @@ from math import log
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import datasets
 import lightning as L
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from datasets import Dataset, Features, List, Value, concatenate_datasets, load_from_disk
+from datasets import Dataset, Features, List, Value, concatenate_datasets, disable_progress_bars, load_from_disk
 from timm.data import Mixup
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -57,11 +56,9 @@ class Manifest:
     settings: dict[str, Any]
     """Settings that the predictions depend on, by readable names; another value makes a cache stale."""
     classes: int
-    """Number of classes."""
     slots: int
     """Slots of a view."""
     views: int
-    """Number of views."""
     top_k: int
     """Logits kept per image."""
     tau: float
@@ -91,7 +88,7 @@ class Manifest:
     def estimate(self) -> int:
         """Return the bytes of the whole cache's columns; its files take a few percent more."""
         logit = 2 + np.dtype(index_type(self.classes)).itemsize  # float16, and its class
-        return self.views * self.slots * (_SLOT + min(self.top_k, self.classes) * logit)
+        return self.views * self.slots * (_SLOT + self.top_k * logit)
 
     def differences(self, here: "Manifest") -> str:
         """Return how another manifest's settings differ, in words; empty where they don't."""
@@ -172,16 +169,11 @@ def rows_hash(chosen: ChosenRows) -> str:
 
 
 def compress_logits(logits: Tensor, top_k: int, tau: float) -> Columns:
-    """Keep the largest logits of each image.
+    """Keep the `top_k` largest logits of each image, of `(B, classes)`.
 
     They are kept as their distance from the largest: the softmax is the same, and half precision holds them however
     large they are. The others are kept as one logit, the same for each of them, that leaves them the probability at
     temperature `tau` that they had.
-
-    Args:
-        logits: `(B, classes)`.
-        top_k: Number to keep.
-        tau: Temperature of the softmax.
 
     Returns:
         `indices` and float16 `logits` `(B, k)`, the largest first, and float32 `tail` `(B,)`; k is `top_k`, but all
@@ -353,7 +345,7 @@ class TeacherCacher(L.LightningModule):
 
     def predict_dataloader(self) -> DataLoader[transforms.Batch]:
         """Load the slots of the missing shards, in their order."""
-        datasets.disable_progress_bars()  # one for every shard, across Lightning's
+        disable_progress_bars()  # one for every shard, across Lightning's
         self.data.trainer = self.trainer  # it chooses workers by the device
         shards = {shard.number: shard.slots for shard in missing(self.folder, self.manifest)}
         return self.data.views_dataloader(self.views, shards)

@@ -1,9 +1,9 @@
-"""A teacher of distillation: any trained classifier, run on the student's images."""
+"""A teacher of distillation: any trained classifier, run on the student's images, and its accuracy on labeled ones."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
@@ -46,10 +46,9 @@ class Teacher:
         class_map = None if config.class_map is None else read_class_map(config.class_map)
         with _flags_in_errors(config):
             network = open_network.open_network(
-                _find(config), config.use_ema, pretrained=True, weights=config.weights, resample=True
+                _find(config), averaged=config.use_ema, pretrained=True, weights=config.weights, resample=True
             )
         self.source, self.size = config.source, config.teacher_size or network.image_size
-        self.device, self.precision = torch.device("cpu"), "fp32"
         self._config, self._network = config, network.model.requires_grad_(False)
         classes, self.feature_dim = probe(network, config)
         known = KnownNames(network.class_names, network.descriptions) if network.class_names else None
@@ -87,13 +86,9 @@ class Teacher:
         return self
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return logits of the data's classes.
+        """Return float32 logits `(B, classes of the data)`, constants for autograd.
 
-        Args:
-            images: `(B, 3, S, S)` on the teacher's device, normalized for the student.
-
-        Returns:
-            float32 `(B, classes of the data)`, constants for autograd.
+        The images `(B, 3, S, S)` are on the teacher's device, and normalized for the student.
         """
         with self._inference():
             logits = self._classify(self._own_view(images))
@@ -152,10 +147,8 @@ def computes_in_bf16(device: torch.device) -> bool:
 def identity_of(config: DistillConfig) -> dict[str, str]:
     """Return what a teacher's logits depend on besides the images and the data's class names, without building it.
 
-    These are its weights (`NetworkName.identity`), size, precision and class map.
-
-    Raises:
-        UserError: for a source that isn't there.
+    These are its weights (`NetworkName.identity`), size, precision and class map; raises `UserError` for a source that
+    isn't there.
     """
     with _flags_in_errors(config):
         weights = _find(config).identity(None if config.weights is None else open_network.weights_file(config.weights))
@@ -241,4 +234,77 @@ def _no_classifier(name: str, problem: str) -> str:
     return (
         f"{name!r}: not a classifier ({problem}). Give a network that was trained to classify, such as "
         "regnety_160.deit_in1k."
+    )
+
+
+# ---- accuracy
+
+
+@dataclass(frozen=True)
+class TeacherCheck:
+    """A teacher's top-1 accuracy on so many labeled images, and the share of their most frequent class."""
+
+    source: str
+    top1: float
+    majority: float
+    images: int
+
+    @property
+    def threshold(self) -> float:
+        """Top-1 that a teacher must exceed, m + 2 sqrt(m (1 - m) / n)."""
+        return self.majority + 2 * (self.majority * (1 - self.majority) / self.images) ** 0.5
+
+    def __str__(self) -> str:
+        return (
+            f"top-1 {self.top1:.1%} on {self.images} validation images (always predicting the most frequent class: "
+            f"{self.majority:.1%})"
+        )
+
+
+def check_teacher(teacher: Teacher, batches: Iterable[dict[str, Any]]) -> TeacherCheck:
+    """Measure a teacher on labeled batches, and refuse one that is no better than guessing.
+
+    Guessing is to predict always the most frequent class: of n images, the top-1 is then that class's share m, with a
+    standard error of sqrt(m (1 - m) / n). Refused is a top-1 of at most m + 2 standard errors.
+
+    Args:
+        teacher: On its device.
+        batches: `image` `(B, 3, S, S)`, normalized for the student, and `label` `(B,)`, where -1 is not counted. They
+            should hold all classes: the first images of data that are sorted by class prove nothing.
+
+    Raises:
+        UserError: as above, and for images that can't show anything: none with a label, or too few of too few classes.
+    """
+    labels, correct = [], 0
+    for batch in batches:
+        known = batch["label"] >= 0
+        label = batch["label"][known].cpu()
+        if len(label):
+            predicted = teacher.logits(batch["image"][known].to(teacher.device)).argmax(dim=1)
+            correct += int((predicted.cpu() == label).sum())
+            labels.append(label)
+    if not labels:
+        raise _inconclusive("none of the validation images has a label")
+    counts = torch.cat(labels).bincount()
+    images = int(counts.sum())
+    check = TeacherCheck(teacher.source, correct / images, int(counts.max()) / images, images)
+    if check.threshold >= 1:
+        raise _inconclusive(
+            f"of {images} validation images, {check.majority:.1%} are of one class, so that no teacher could be "
+            "distinguished from one that always predicts it"
+        )
+    if check.top1 <= check.threshold:
+        raise UserError(
+            f"model.distill.teacher {check.source!r}: top-1 {check.top1:.1%} on {images} validation images, not above "
+            f"{check.threshold:.1%} (always predicting the most frequent class gives {check.majority:.1%}). Likely "
+            "reasons: another order of classes (--model.distill.class_map), untrained weights "
+            "(--model.distill.weights), other data (--data.path), another size (--model.distill.teacher_size) or "
+            "normalization. To skip this check, set --model.distill.check false."
+        )
+    return check
+
+
+def _inconclusive(problem: str) -> UserError:
+    return UserError(
+        f"model.distill.check: {problem}. Give validation images of all classes, or set --model.distill.check false."
     )

@@ -61,7 +61,7 @@ NOT_WHOLE = {
 @pytest.mark.parametrize("change", NOT_WHOLE.values(), ids=NOT_WHOLE)
 def test_a_file_that_is_no_whole_checkpoint_of_ours(change, last):
     edit(last, change)
-    with refusal("ckpt_path 'last.ckpt': not a whole checkpoint", "Give a run's checkpoints/best.ckpt or last.ckpt"):
+    with refusal("ckpt_path 'last.ckpt': not a complete checkpoint", "Give a run's checkpoints/best.ckpt or last.ckpt"):
         read_checkpoint("last.ckpt")
 
 

@@ -72,7 +72,7 @@ def test_folders_that_are_no_finished_run_and_damaged_files(own):
         ((), "repo_id"),
         (("--repo_id", REPO, "--weights", "emma"), "allowed are raw, ema"),
         (("--repo_id", REPO, "--privat"), "no such flag"),
-        (("--repo_id", REPO, "--dry-run"), "not a whole checkpoint"),
+        (("--repo_id", REPO, "--dry-run"), "not a complete checkpoint"),
     ],
 )
 def test_the_command_refuses_flags_and_half_a_checkpoint(flags, words, own, capsys):

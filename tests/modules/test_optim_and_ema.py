@@ -34,7 +34,7 @@ def optimizer_of(model, config, fused=True):
 
 
 def test_warm_up_is_linear_and_the_cosine_ends_at_min_lr():
-    assert optim.peak_lr(OptimConfig(lr=1e-3), 2048) == pytest.approx(4e-3)  # it is stated for a global batch of 512
+    assert rates(OptimConfig(lr=1e-3), 2048)[0].peak == pytest.approx(4e-3)  # it is stated for a global batch of 512
     schedule, lr = rates(OptimConfig(lr=1e-3, warmup_epochs=1, warmup_lr=1e-6, min_lr=1e-5))
     assert (schedule.warmup, schedule.warmup_shrunk) == (10, False)
     expected = {0: 1e-6, 5: (1e-6 + 1e-3) / 2, 10: 1e-3, 55: (1e-3 + 1e-5) / 2, 100: 1e-5}

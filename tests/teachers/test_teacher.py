@@ -1,4 +1,4 @@
-"""A teacher answers as its network would in its own pipeline, knows the data, and is nothing but a teacher."""
+"""A teacher gives the logits of its network in its own pipeline, knows the data, and is nothing but a teacher."""
 
 import lightning as L
 import pytest
@@ -7,9 +7,8 @@ from timm.models import save_for_hf
 from torch import nn
 
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.teachers.accuracy import TeacherCheck, check_teacher
 from shvit_pl.teachers.config import DistillConfig
-from shvit_pl.teachers.teacher import computes_in_bf16, identity_of
+from shvit_pl.teachers.teacher import TeacherCheck, check_teacher, computes_in_bf16, identity_of
 from tests.conftest import refusal
 from tests.hub.runs import network as network_of
 from tests.teachers.makers import DIGITS, as_seen_by, opened, shaken, some_images, stored
