@@ -14,9 +14,9 @@ from shvit_pl.errors import UserError, one_line
 
 OFFLINE = "HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it."
 TOKEN_PAGE = f"{constants.ENDPOINT}/settings/tokens"
-_ANSWER_S = 5.0
-_QUESTION_S = 3.0
-_PATIENCE_S = 60.0  # the client alone would wait for ever
+_REACHABLE_TIMEOUT_S = 5.0
+_DATASET_TIMEOUT_S = 3.0
+_PUSH_TIMEOUT_S = 60.0  # the client alone would wait forever
 _NOUNS = {"model": "repo of a model", "dataset": "dataset"}
 _ALTERNATIVES = {
     "model": "a file, a run folder or a Hub repo",
@@ -30,14 +30,14 @@ class HubError(UserError):
 
 @lru_cache(maxsize=1)
 def hub_reachable() -> bool:
-    """Return whether the Hub answers anything within 5 seconds, by the client's own way through proxies.
+    """Return whether the Hub responds within 5 seconds, through the client's own proxy settings.
 
     If not, the Hub clients are switched to their local cache, instead of waiting for every client's retries.
     """
     if constants.HF_HUB_OFFLINE:
         return False
     try:
-        get_session().head(constants.ENDPOINT, timeout=_ANSWER_S)
+        get_session().head(constants.ENDPOINT, timeout=_REACHABLE_TIMEOUT_S)
     except Exception:  # of the client's HTTP library, of the system, of a malformed proxy address
         constants.HF_HUB_OFFLINE = True
         if "datasets" in sys.modules:  # it copied the setting when it was imported
@@ -46,8 +46,13 @@ def hub_reachable() -> bool:
     return True
 
 
+def go_offline_if_unreachable() -> None:
+    """Let the Hub clients read their local cache where the Hub can't be reached, which is tested once per process."""
+    hub_reachable()
+
+
 def why_unreachable() -> str:
-    """Return why the Hub can't be asked, as the second half of a sentence."""
+    """Return why the Hub can't be used, as the second half of a sentence."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:
         return "HF_HUB_OFFLINE is set"
     return f"the Hub cannot be reached ({constants.ENDPOINT})"
@@ -73,11 +78,11 @@ def why_no_model(error: BaseException, repo: str) -> str:
 
 
 def why_no_dataset(dataset: str, revision: str | None) -> str | None:
-    """Ask the Hub why it does not give a dataset; returns None if it would give it, or can't be asked."""
+    """Return why the Hub refuses a dataset; None where it does not, or can't be reached."""
     try:
-        if HfApi().dataset_info(dataset, revision=revision, timeout=_QUESTION_S).gated:
+        if HfApi().dataset_info(dataset, revision=revision, timeout=_DATASET_TIMEOUT_S).gated:
             HfApi().auth_check(dataset, repo_type="dataset")
-    except Exception as error:  # other errors leave the question open: the failed request's own error says more
+    except Exception as error:  # of other errors, that of the failed request is clearer
         return _why_refused(error, "dataset", dataset, revision)
     return None
 
@@ -119,8 +124,8 @@ def _why_later(error: BaseException) -> str | None:
 
 @contextmanager
 def hub_errors(repo_id: str) -> Iterator[None]:
-    """Limit the Hub's silence during a push, and turn every error of the push into a `HubError`."""
-    get_session().timeout = patience()
+    """Set the timeout of a push's requests, and turn every error of the push into a `HubError`."""
+    get_session().timeout = push_timeout()
     try:
         yield
     except errors.LocalTokenNotFoundError as error:
@@ -135,7 +140,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
     except errors.HTTPError as error:
         problem = f"the connection to the Hub broke ({one_line(error)[:120]})."
         if "Timeout" in type(error).__name__:  # the classes belong to the client's HTTP library, whichever it is
-            problem = f"the Hub has not answered for {patience():g} seconds (HF_HUB_DOWNLOAD_TIMEOUT changes that)."
+            problem = f"the Hub has not answered for {push_timeout():g} seconds (HF_HUB_DOWNLOAD_TIMEOUT changes that)."
         raise HubError(problem) from error
     except (OSError, RuntimeError, ValueError) as error:  # of the system, of uploads, of the card's metadata
         raise HubError(f"the push failed ({one_line(error)[:160]}).") from error
@@ -152,6 +157,6 @@ def _why_not_pushed(error: errors.HfHubHTTPError, repo_id: str) -> str:
     return f"{reason}{details}. {advice}."
 
 
-def patience() -> float:
-    """Return the seconds that the Hub may be silent during a push."""
-    return float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _PATIENCE_S)
+def push_timeout() -> float:
+    """Return the seconds after which a request of a push without an answer fails."""
+    return float(os.environ.get("HF_HUB_DOWNLOAD_TIMEOUT") or _PUSH_TIMEOUT_S)

@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from shvit_pl.command_line.parser import check_extra, read_options
-from shvit_pl.errors import UserError, refuse
+from shvit_pl.deploy.options import CheckedOptions
+from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
 from shvit_pl.hub.target import Target, branch_mistakes, check_access, name_mistakes
 from shvit_pl.hub_errors import HubError
@@ -16,7 +17,7 @@ from shvit_pl.sweep.definition import SWEEP
 
 
 @dataclass(frozen=True)
-class PushOptions:
+class PushOptions(CheckedOptions):
     """The flags of `shvit-pl push`."""
 
     folder: str
@@ -34,10 +35,8 @@ class PushOptions:
     output: str | None = None
     """Where --dry_run writes them (default: hub in the folder)."""
 
-    def __post_init__(self) -> None:
-        refuse(self._mistakes())
-
-    def _mistakes(self) -> Iterator[str]:
+    def mistakes(self) -> Iterator[str]:
+        """Give a message for each mistake."""
         yield from name_mistakes(self.repo_id, "--repo_id")
         yield from branch_mistakes(self.revision)
         if self.output is not None and not self.dry_run:

@@ -6,16 +6,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from shvit_pl.analysis.command import Vectorize
 from shvit_pl.errors import UserError
 
-Vectorize = Literal["map", "query"]
 _MAPS = ("attn_drop", "softmax")  # modules that attention maps pass, the last one of them first
 
 
@@ -180,7 +179,7 @@ def sample_similarity(maps: Tensor, vectorize: Vectorize = "map") -> Tensor:
     if maps.ndim != 4:
         raise UserError(f"maps of shape {tuple(maps.shape)}: expected (N, heads, queries, keys).")
     vectors = maps.flatten(2).unsqueeze(2) if vectorize == "map" else maps  # a whole map is the vector of one query
-    unit = F.normalize(vectors.float(), dim=-1)
+    unit = nn.functional.normalize(vectors.float(), dim=-1)
     heads, vectors_per_head = unit.shape[1:3]
     cosines = torch.einsum("nhqk,ngqk->nhg", unit, unit) / vectors_per_head
     return (cosines.sum(-1) - cosines.diagonal(dim1=-2, dim2=-1)) / (heads - 1)
@@ -210,11 +209,11 @@ def ablations(
 def without_heads(model: nn.Module, layer: AttentionLayer, heads: Collection[int]) -> Iterator[None]:
     """Set the outputs of some heads (from 0) to zero for a while: in the input of the layer's projection (sec. 2.2)."""
 
-    def silence(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def set_to_zero(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         outputs = inputs[0].clone()
         for head in heads:
             outputs.narrow(layer.dim, head * layer.width, layer.width).zero_()
         return outputs, *inputs[1:]
 
-    with model.get_submodule(f"{layer.name}.proj").register_forward_pre_hook(silence):
+    with model.get_submodule(f"{layer.name}.proj").register_forward_pre_hook(set_to_zero):
         yield

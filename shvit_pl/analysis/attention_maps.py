@@ -126,6 +126,7 @@ class TokenGrid:
         token = down % self.window * self.window + right % self.window + self.prefix
         by_window = maps.reshape(images, -1, *maps.shape[1:])  # (images, windows, heads, queries, keys)
         number = by_window.shape[1] // 2 if self.middle_window else window[0] * self.across + window[1]
+        # the query's part of the map, laid out as the window that it sees: (images, heads, keys, keys)
         seen = by_window[:, number, :, token, self.prefix :].reshape(images, -1, self.keys, self.keys)
         if self.middle_window or self.across == 1:
             return seen

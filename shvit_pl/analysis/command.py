@@ -13,6 +13,10 @@ from shvit_pl.deploy import options as deploy
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.runs.folder import Weights
 
+Labels = Literal["dataset", "network"]
+Scope = Literal["attention", "network"]
+Vectorize = Literal["map", "query"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PassesOptions(deploy.MeasuringOptions):
@@ -37,7 +41,6 @@ class MacroOptions(PassesOptions):
     models: tuple[str, ...] = ("macro_a", "macro_b")  # of Fig. 2
     """A design (s1), run folder, checkpoint or Hub repo of ours."""
     output: str = "macro"
-    """Folder of the results; earlier ones are replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +49,9 @@ class RuntimeOptions(PassesOptions):
 
     models: tuple[str, ...] = ("timm:swin_tiny_patch4_window7_224", "timm:deit_tiny_patch16_224", "s2")  # of Fig. 7
     """A design (s1), run folder, checkpoint, Hub repo or timm:NAME."""
-    scope: Literal["attention", "network"] = "attention"
+    scope: Scope = "attention"
     """Measure the attention of the blocks (all but their FFNs), or the whole network."""
     output: str = "runtime"
-    """Folder of the results; earlier ones are replaced."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,11 @@ class HeadsOptions(deploy.CheckedOptions):
     """Validation images for similarity and maps (default: the paper's 128)."""
     ablation_images: PositiveInt | None = None
     """Validation images for top-1 (default: all)."""
-    vectorize: Literal["map", "query"] = "map"
+    vectorize: Vectorize = "map"
     """Cosine of whole maps, or mean cosine of their rows, one per query (default: map)."""
     class_token: Literal["keep", "drop"] = "keep"
     """Keep or drop the class token's row and column of the maps (default: keep)."""
-    labels: Literal["dataset", "network"] | None = None
+    labels: Labels | None = None
     """Measure top-1 against the dataset's labels, or against the intact network's predictions (default: the dataset's
     where its classes are the network's)."""
     query: tuple[NonNegativeInt, NonNegativeInt] | None = None
@@ -145,8 +147,7 @@ STUDIES = {
 def run(args: list[str]) -> None:
     """Run one study; `args` begin with the command's own name.
 
-    Raises:
-        UserError: for an unknown study, and for what the study itself refuses.
+    Raises `UserError` for an unknown study, and for what the study itself refuses.
     """
     if len(args) == 1:
         raise UserError(f"which study? Allowed are {', '.join(STUDIES)}; shvit-pl analyze --help describes them.")

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
+from timm.models import SwinTransformer, VisionTransformer
 from torch import Tensor, nn
 
 from shvit_pl.analysis.attention_maps import AttentionRecorder
@@ -127,12 +126,6 @@ class Findings:
     def intact(self) -> float:
         """Top-1 of the whole network in percent."""
         return self.layers[0].intact
-
-    @property
-    def title(self) -> str:
-        """Network, weights, data."""
-        subject = self.subject
-        return f"{subject.name}, {subject.opened.weights} weights, {subject.data}, {subject.image_size} px"
 
     @property
     def measured(self) -> str:

@@ -1,20 +1,14 @@
 """`shvit-pl analyze heads`: record maps, measure top-1 without heads, print, draw and write what they show."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib import colormaps
+from matplotlib import colormaps, colors, patches, patheffects, ticker
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
 from shvit_pl.analysis.attention_layers import ablations
 from shvit_pl.analysis.attention_maps import AttentionRecorder
@@ -61,7 +55,11 @@ def run(options: HeadsOptions, command: Sequence[str], opened: OpenedNetwork | N
         for images, labels in subject.batches(subject.scored_rows):
             _add_scores(scores, subject, images, labels, lambda: bars.advance(bar))
     findings = Findings(subject, recorder, scores)
-    _write(findings, folder, command)
+    heads = [_head_row(findings, layer, head) for layer in findings.layers for head in range(layer.heads)]
+    layers = [_layer_row(findings, layer) for layer in findings.layers]
+    summary = {**_summary(findings, command), "layers": layers}
+    figures = {f"{FIGURES}/{name}.png": figure for name, figure in draw_figures(findings).items()}
+    measuring.write_results(folder, {_HEADS: heads, _LAYERS: layers}, (SUMMARY, summary), figures)
     _print_findings(findings)
     print(f"written: {folder}")
 
@@ -82,7 +80,7 @@ def _describe(subject: Subject) -> str:
 
 
 def _add_scores(
-    scores: Scores, subject: Subject, images: Tensor, labels: Tensor, progress: Callable[[], object]
+    scores: Scores, subject: Subject, images: torch.Tensor, labels: torch.Tensor, progress: Callable[[], object]
 ) -> None:
     """Add the matching predictions of a batch: images `(B, 3, S, S)`, labels `(B,)`; `progress` ends a pass."""
     model = subject.opened.model
@@ -124,15 +122,6 @@ def _cells(findings: Findings, layer: LayerResult) -> Iterator[str]:
 
 
 # ---- files
-
-
-def _write(findings: Findings, folder: Path, command: Sequence[str]) -> None:
-    """Replace the folder at once by tables, summary and figures."""
-    heads = [_head_row(findings, layer, head) for layer in findings.layers for head in range(layer.heads)]
-    layers = [_layer_row(findings, layer) for layer in findings.layers]
-    summary = {**_summary(findings, command), "layers": layers}
-    figures = {f"{FIGURES}/{name}.png": figure for name, figure in draw_figures(findings).items()}
-    measuring.write_results(folder, {_HEADS: heads, _LAYERS: layers}, (SUMMARY, summary), figures)
 
 
 def _head_row(findings: Findings, layer: LayerResult, head: int) -> Row:
@@ -242,7 +231,9 @@ def draw_figures(findings: Findings) -> dict[str, Figure]:
 
 def _captioned(findings: Findings, width: float, height: float, *sentences: str) -> Figure:
     """Return an empty figure with a caption, for which it is higher than `height`, in inches."""
-    caption = [findings.title, *sentences]
+    subject = findings.subject
+    title = f"{subject.name}, {subject.opened.weights} weights, {subject.data}, {subject.image_size} px"
+    caption = [title, *sentences]
     figure = Figure(figsize=(width, height + caption_height(caption, width)), layout="constrained")
     write_caption(figure, caption)
     return figure
@@ -305,8 +296,8 @@ def _over_layers(findings: Findings, *sentences: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _integers() -> MaxNLocator:
-    return MaxNLocator(nbins=24, integer=True, min_n_ticks=1)
+def _integers() -> ticker.MaxNLocator:
+    return ticker.MaxNLocator(nbins=24, integer=True, min_n_ticks=1)
 
 
 # ---- the whole ablation, layer by head; both count from 1
@@ -319,6 +310,7 @@ def _draw_heat_maps(findings: Findings) -> Figure:
     layers, heads = len(findings.layers), max(layer.heads for layer in findings.layers)
     modes = list(_MODES) if heads > 1 else ["without"]
     what = f"change of {findings.subject.reference.short_score} in points, {findings.measured}"
+    rim = [patheffects.withStroke(linewidth=3.4, foreground="white")]  # parts a frame from any color
     height = 0.3 + len(modes) * (0.9 + 0.32 * heads)
     figure = _captioned(findings, max(6.0, 2.0 + 0.62 * layers), height, what, _marks_note(findings))
     for axes, mode in zip(figure.subplots(len(modes), 1, squeeze=False)[:, 0], modes, strict=True):
@@ -334,7 +326,12 @@ def _draw_heat_maps(findings: Findings) -> Figure:
         axes.tick_params(length=0, labelsize=8)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(_integers())
-        _mark_heads(axes, findings)
+        for layer in findings.layers:
+            for head, color in ((layer.important, _IMPORTANT), (layer.redundant, _REDUNDANT)):
+                if head is not None:
+                    corner = (layer.number - 0.43, head + 0.6)
+                    box = patches.Rectangle(corner, 0.86, 0.8, fill=False, ec=color, lw=1.6, path_effects=rim)
+                    axes.add_patch(box)
         if values.size <= _MOST_NUMBERS:
             for (head, column), value in np.ndenumerate(values):
                 color = "white" if value < (low + high) / 2 else "black"
@@ -346,16 +343,6 @@ def _draw_heat_maps(findings: Findings) -> Figure:
 def _marks_note(findings: Findings) -> str:
     any_marked = any((layer.important, layer.redundant) != (None, None) for layer in findings.layers)
     return "most important head of a layer framed orange, most redundant blue" if any_marked else ""
-
-
-def _mark_heads(axes: Axes, findings: Findings) -> None:
-    """Draw boxes in the cells of the extreme heads, with a white rim that parts them from any color."""
-    rim = [withStroke(linewidth=3.4, foreground="white")]
-    for layer in findings.layers:
-        for head, color in ((layer.important, _IMPORTANT), (layer.redundant, _REDUNDANT)):
-            if head is not None:
-                corner = (layer.number - 0.43, head + 0.6)
-                axes.add_patch(Rectangle(corner, 0.86, 0.8, fill=False, ec=color, lw=1.6, path_effects=rim))
 
 
 # ---- attention of one query, layer by head
@@ -392,13 +379,13 @@ def _draw_map(axes: Axes, findings: Findings, layer: LayerResult, head: int) -> 
     extent, opacity = (left, left + _SIDE, top + _SIDE, top), None
     if maps.drawn_image is not None:
         axes.imshow(maps.drawn_image.mean(0).numpy(), cmap="gray", vmin=0, vmax=1, extent=extent)
-        opacity = 0.85 * Normalize()(picture).filled(0.0)  # attention hides the image
+        opacity = 0.85 * colors.Normalize()(picture).filled(0.0)  # attention hides the image
     axes.imshow(picture, cmap=_COLORS, alpha=opacity, interpolation="none", extent=extent)
     color = {layer.important: _IMPORTANT, layer.redundant: _REDUNDANT}.get(head)
     edge, width = color or "0.6", 2.2 if color else 0.5
-    axes.add_patch(Rectangle((left, top), _SIDE, _SIDE, fill=False, zorder=3, ec=edge, lw=width))
+    axes.add_patch(patches.Rectangle((left, top), _SIDE, _SIDE, fill=False, zorder=3, ec=edge, lw=width))
     down, right = own.query
-    rim = [withStroke(linewidth=1.4, foreground="white")]
+    rim = [patheffects.withStroke(linewidth=1.4, foreground="white")]
     axes.plot(left + right * _SIDE, top + down * _SIDE, "o", ms=3.5, mfc="none", mec="black", mew=0.6, path_effects=rim)
 
 

@@ -3,25 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
-from torch import Tensor
 
 from shvit_pl.analysis.attention_layers import AttentionLayer, attention_layers
-from shvit_pl.analysis.command import HeadsOptions
+from shvit_pl.analysis.command import HeadsOptions, Labels
 from shvit_pl.analysis.study import device_errors
 from shvit_pl.data.decoding import IGNORED
 from shvit_pl.data.loaders import workers_for
+from shvit_pl.deploy import measuring, passes
 from shvit_pl.deploy.images import RealImages
-from shvit_pl.deploy.measuring import chosen_device
-from shvit_pl.deploy.passes import check_size
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork, class_names, open_network
 from shvit_pl.randomness import seeded
 from shvit_pl.runs.folder import AVERAGED
-
-Labels = Literal["dataset", "network"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ class Subject:
         """Number of tokens before those of the image, such as the class token."""
         return int(getattr(self.opened.model, "num_prefix_tokens", 0))
 
-    def batches(self, rows: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, rows: list[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield images `(B, 3, S, S)` on the device and labels `(B,)`, without broken images."""
         workers = workers_for(None, self.device.type)
         for images, labels in self.images.batches(rows, self.options.batch_size, workers):
@@ -111,10 +106,9 @@ def _short_name(name: str) -> str:
 def open_subject(options: HeadsOptions, opened: OpenedNetwork | None = None) -> Subject:
     """Open network (where it is not open yet) and data; fresh weights are drawn by seed 0, to be the same every time.
 
-    Raises:
-        UserError: for what is not there, or does not fit together.
+    Raises `UserError` for what is not there, or does not fit together.
     """
-    device = chosen_device(options.device)
+    device = measuring.chosen_device(options.device)
     with seeded(0):
         opened = opened or open_network(
             options.network,
@@ -130,7 +124,7 @@ def open_subject(options: HeadsOptions, opened: OpenedNetwork | None = None) -> 
             "to classify, or one with a classifier by --model_kwargs '{num_classes: 1000}'."
         )
     size = options.image_size or opened.image_size
-    check_size(opened, size)
+    passes.check_size(opened, size)
     with device_errors(f"{opened.name!r}, an image of {size} pixels", "--image_size or --device"):
         opened.model.to(device)
         layers = attention_layers(opened.model, torch.zeros(1, 3, size, size, device=device))
@@ -155,8 +149,7 @@ def _evenly_spaced(rows: int, most: int) -> list[int]:
 def choose_reference(opened: OpenedNetwork, images: RealImages, labels: Labels | None) -> Reference:
     """Choose what top-1 is measured against, by default the dataset's labels where its classes are the network's.
 
-    Raises:
-        UserError: where labels were asked for that the network can't predict.
+    Raises `UserError` where labels were asked for that the network can't predict.
     """
     classes, data_classes = int(opened.model.num_classes), len(images.class_names)  # type: ignore[arg-type]
     if labels == "network":

@@ -14,8 +14,7 @@ from shvit_pl import plots
 from shvit_pl.analysis import study
 from shvit_pl.analysis.command import MacroOptions
 from shvit_pl.analysis.macro_roofline import Load, MeasuredDesign, MeasuredPart, Peaks, measure
-from shvit_pl.deploy.measuring import origin, torch_dtype
-from shvit_pl.deploy.timing import peaks
+from shvit_pl.deploy import measuring, timing
 from shvit_pl.designs.cost import OPERATIONS
 from shvit_pl.designs.paper_results import row_at
 from shvit_pl.display import counted, narrow_table, table_console
@@ -43,12 +42,11 @@ _EXPLAINED = {
 def run(options: MacroOptions, command: Sequence[str]) -> None:
     """Measure, print a table and what it shows, and write the results, with the command line `command`.
 
-    Raises:
-        UserError: for what is not here or can't be measured, before anything is written.
+    Raises `UserError` for what is not here or can't be measured, before anything is written.
     """
     folder = study.check_output(options.output, "macro.csv", "macro.json", "macro.png")
     with study.ready_networks(options, _open_design, torch.channels_last) as (networks, conditions):
-        limits = Peaks(*peaks(networks[0].images.device, torch_dtype(options.dtype)))
+        limits = Peaks(*timing.peaks(networks[0].images.device, measuring.torch_dtype(options.dtype)))
         print(
             f"peaks, measured: {limits.flops / 1e9:.0f} GFLOP/s (matrix product), {limits.bytes / 1e9:.1f} GB/s "
             f"(copy); ridge at {limits.ridge:.1f} FLOP per byte",
@@ -64,7 +62,7 @@ def run(options: MacroOptions, command: Sequence[str]) -> None:
         "peaks": {"flop_per_second": limits.flops, "bytes_per_second": limits.bytes, "ridge": limits.ridge},
         "designs": {design.name: _facts(design, limits) for design in designs},
         "ratios": [ratio(designs[0], other) for other in designs[1:]],
-        **origin(command),
+        **measuring.origin(command),
         "findings": text,
     }
     rows = [_row(design, part) for design in designs for part in design.parts]

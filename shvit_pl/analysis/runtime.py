@@ -14,12 +14,12 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from shvit_pl.analysis.attention_layers import unfused
+from shvit_pl.analysis.command import Scope
 from shvit_pl.analysis.study import ReadyNetwork, in_turns
 from shvit_pl.deploy.timing import quartiles
 from shvit_pl.errors import UserError
 
 Kind = Literal["matrix product", "elementwise", "normalization", "copy", "reshape", "other"]
-Scope = Literal["attention", "network"]
 Times = dict[tuple[str, Kind], float]  # microseconds by operator and kind
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -44,11 +44,7 @@ class Shares:
 
 
 def measure(networks: Sequence[ReadyNetwork], scope: Scope, repeats: int) -> list[Shares]:
-    """Profile passes of all networks in turns, `repeats` of each.
-
-    Raises:
-        UserError: for a network without attention, if that is what is to be measured.
-    """
+    """Profile `repeats` passes of each network, in turns; raises `UserError` where one has nothing in the scope."""
 
     def profiled(network: ReadyNetwork) -> Times:
         parts = [AttentionPart(network.model)] if scope == "network" else attention_parts(network.model)

@@ -14,8 +14,8 @@ from timm.models.shvit import SHViT as TimmSHViT
 
 from shvit_pl import plots
 from shvit_pl.analysis import study
-from shvit_pl.analysis.command import RuntimeOptions
-from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Scope, Shares, measure
+from shvit_pl.analysis.command import RuntimeOptions, Scope
+from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Shares, measure
 from shvit_pl.deploy.measuring import origin
 from shvit_pl.designs.paper_results import row_at
 from shvit_pl.display import narrow_table, table_console
@@ -44,8 +44,7 @@ _SCOPES = {
 def run(options: RuntimeOptions, command: Sequence[str]) -> None:
     """Measure, print a table, and write the results, with the command line `command`.
 
-    Raises:
-        UserError: for what is not here or can't be measured, before anything is written.
+    Raises `UserError` for what is not here or can't be measured, before anything is written.
     """
     folder = study.check_output(options.output, "runtime.csv", "runtime.json", "runtime.png")
     with study.ready_networks(options, open_network, torch.contiguous_format) as (networks, conditions):

@@ -9,13 +9,10 @@ from typing import Any, TypeVar
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
 
 from shvit_pl.analysis.command import PassesOptions
-from shvit_pl.deploy import measuring
+from shvit_pl.deploy import measuring, passes, timing
 from shvit_pl.deploy.options import PAPER_BATCH
-from shvit_pl.deploy.passes import at_size, fused
-from shvit_pl.deploy.timing import wait_for
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork
 
@@ -29,9 +26,9 @@ class ReadyNetwork:
 
     opened: OpenedNetwork
     """The network as it was opened, which stays as it is."""
-    model: nn.Module
+    model: torch.nn.Module
     """A fused copy in evaluation mode."""
-    images: Tensor
+    images: torch.Tensor
     """A random batch `(B, 3, S, S)`."""
 
     @property
@@ -48,7 +45,7 @@ class ReadyNetwork:
         """Do one forward pass, and wait for it."""
         with torch.inference_mode():
             self.model(self.images)
-        wait_for(self.images.device)
+        timing.wait_for(self.images.device)
 
 
 @contextmanager
@@ -76,11 +73,7 @@ def ready_networks(
 
 
 def measured_device(name: str) -> torch.device:
-    """Return the device of a name; `auto` is the CPU on a Mac.
-
-    Raises:
-        UserError: for mps, whose operations can't be timed one by one, and for a device that is not here.
-    """
+    """Return the device of a name, `auto` the CPU on a Mac; raises `UserError` for mps and for one that is not here."""
     device = measuring.chosen_device(name)
     if device.type == "mps" and name != "auto":
         raise UserError(f"--device {name}: its operations can't be timed one by one; allowed are cpu and cuda.")
@@ -95,7 +88,7 @@ def make_ready(
     batch = options.batch_size or PAPER_BATCH[device.type]
     with device_errors(f"{opened.name}, {batch} images of {pixels} pixels in {options.dtype}"):
         dtype = measuring.torch_dtype(options.dtype)
-        model = fused(at_size(opened, pixels)).to(device, dtype).to(memory_format=memory_format)
+        model = passes.fused(passes.at_size(opened, pixels)).to(device, dtype).to(memory_format=memory_format)
         images = torch.randn(batch, 3, pixels, pixels).to(device, dtype, memory_format=memory_format)
         network = ReadyNetwork(opened, model, images)
         network.call()
@@ -131,8 +124,7 @@ def condition_words(conditions: Mapping[str, Any], where: str = "") -> str:
 def check_output(output: str, *results: str) -> Path:
     """Return the folder `output`, which may be missing, empty, or hold files of the patterns `results` only.
 
-    Raises:
-        UserError: where nothing can be written, and where other files are in it.
+    Raises `UserError` where nothing can be written, and where other files are in it.
     """
     folder = Path(output).expanduser()
 

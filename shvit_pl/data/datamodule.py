@@ -55,7 +55,7 @@ class HFImageDataModule(L.LightningDataModule):
         self._replay: views.Replay | None = None
         self._chosen: ChosenRows | None = None
 
-    # ---- what there is
+    # ---- the dataset
 
     def setup(self, stage: str) -> None:
         """Open the dataset, choose columns and splits; raises `UserError` for what is not there or ambiguous."""
@@ -96,7 +96,7 @@ class HFImageDataModule(L.LightningDataModule):
         return {"commit": self.chosen.commit} if self.chosen.commit else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raise `UserError` when a training that goes on would see another version."""
+        """Raise `UserError` when a resumed training would read another version."""
         before, now = state_dict["commit"], self.chosen.commit
         if self.trainer is not None and self.trainer.state.fn == "fit" and now != before:
             raise UserError(
@@ -123,10 +123,8 @@ class HFImageDataModule(L.LightningDataModule):
         dataset = loaders.ImageDataset(rows, reader, training=True)
         sampler: Sampler[Any] = loaders.TrainSampler(rows, self.seed, config.repeats)
         if self._replay is not None:
-            dataset, sampler = (
-                views.ReplayDataset(rows, reader, self._replay),
-                views.ReplaySampler(self._replay, self.seed),
-            )
+            dataset = views.ReplayDataset(rows, reader, self._replay)
+            sampler = views.ReplaySampler(self._replay, self.seed)
         return loaders.EpochLoader(
             dataset,
             sampler=sampler,

@@ -29,7 +29,7 @@ _ROTATED_BY_TORCHVISION = (b"\xff\xd8", b"\x89PNG")  # JPEG and PNG; it leaves t
 class RowReader:
     """Makes an item of one row: `image` uint8 `(3, S, S)`, `file`, `broken` and, where there is a label, `label`.
 
-    `broken` is empty, or says why the image could not be decoded; then the image is black and the label `IGNORED`.
+    `broken` is empty, or the reason why the image can't be decoded; then the image is black and the label `IGNORED`.
     """
 
     image_column: str
@@ -90,8 +90,7 @@ def decode(image: dict[str, Any] | None, where: str, exif_rotation: bool = False
     kept, also of gray ones, which PIL would clip to white. With `exif_rotation` the image is turned as its EXIF data
     say; ImageNet's figures are without, as in `ImageFolder`.
 
-    Raises:
-        BrokenImage: for an image without bytes, and for one that can't be decoded to its end; names `where`.
+    Raises `BrokenImage` for an image without bytes, and for one that can't be decoded to its end; names `where`.
     """
     data, path = (image or {}).get("bytes"), (image or {}).get("path")
     if data is None and path:
@@ -112,7 +111,7 @@ def decode(image: dict[str, Any] | None, where: str, exif_rotation: bool = False
         picture: Image.Image = Image.open(BytesIO(data))
         picture.load()
         if exif_rotation:
-            with suppress(Exception):  # a broken EXIF or XMP block turns nothing
+            with suppress(Exception):  # a broken EXIF or XMP block rotates nothing
                 picture = ImageOps.exif_transpose(picture)
         if picture.mode.startswith("I;16"):
             picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))

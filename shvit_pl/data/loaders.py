@@ -1,4 +1,4 @@
-"""Samplers, datasets and loaders: draws depend on seed, epoch and position alone, and go on where the trainer stands.
+"""Samplers, datasets and loaders: draws depend on seed, epoch and position alone, and resume at the trainer's position.
 
 Neither workers, nor their number, nor a resume change what is drawn.
 """
@@ -121,7 +121,7 @@ class ImageDataset(torch.utils.data.Dataset[Item]):
 
 # ---- streams
 
-_MAX_IN_A_ROW = 100  # broken images: far more than a run bears
+_MAX_IN_A_ROW = 100  # broken images: far more than a run tolerates
 
 
 def _worker() -> tuple[int, int]:

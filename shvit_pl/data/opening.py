@@ -13,7 +13,7 @@ from huggingface_hub import constants, errors
 from shvit_pl.compat import at_cached_commit
 from shvit_pl.data.config import EMBEDDED
 from shvit_pl.errors import UserError, causes, did_you_mean, first_line
-from shvit_pl.hub_errors import hub_reachable, why_no_dataset, why_unreachable
+from shvit_pl.hub_errors import go_offline_if_unreachable, hub_reachable, why_no_dataset, why_unreachable
 
 _DIGITS = Path(__file__).with_name("digits.parquet")
 _FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
@@ -96,7 +96,7 @@ def _open_folder(folder: Path, name: str | None, streaming: bool) -> dict[str, A
 
 def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool) -> Opened:
     """Open a dataset of the Hub, from there or from the local cache, in the requested version."""
-    hub_reachable()  # else the clients read their cache
+    go_offline_if_unreachable()
     try:
         builder = _right_version(datasets.load_dataset_builder(path, name, revision=revision), path, revision)
         if streaming:

@@ -242,8 +242,7 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
     The classes are those of the first split; labels that are no `ClassLabel` may be fewer in the others. A split wholly
     without labels (none, or -1 throughout), as the test split of ImageNet, is left out.
 
-    Raises:
-        UserError: when a split has labels for some rows only, or other classes than the first, or none has labels.
+    Raises `UserError` when a split has labels for some rows only, or other classes than the first, or none has labels.
     """
     names = {name: own for name, split in splits.items() if (own := _class_names(name, split, column))}
     if not names:

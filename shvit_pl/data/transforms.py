@@ -18,13 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from timm.data import IMAGENET_DEFAULT_MEAN, Mixup
-from timm.data.auto_augment import RandAugment, auto_augment_transform, rand_augment_transform
+from timm.data import IMAGENET_DEFAULT_MEAN, Mixup, RandAugment, auto_augment_transform, rand_augment_transform
 from timm.data.mixup import cutmix_bbox_and_lam
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
-from torch.nn.functional import one_hot
-from torch.utils.data import default_collate
 from torchvision.transforms import ColorJitter, InterpolationMode, v2
 
 from shvit_pl.data.config import THREE_AUGMENT, DataConfig, Resize
@@ -188,7 +185,7 @@ def mix_images(images: Tensor, mix: Tensor) -> Tensor:
 def mix_targets(labels: Tensor, mix: Tensor, mixup: Mixup) -> Tensor:
     """Return the targets `(B, classes)` of labels `(B,)` mixed by `mix_images`, as timm's `mixup_target` gives them."""
     classes, smoothing = mixup.num_classes, mixup.label_smoothing
-    targets = one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+    targets = torch.nn.functional.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
     return _neighbors(targets).lerp(targets, _lambda(mix)[:, None])
 
 
@@ -276,7 +273,7 @@ def collate_planned(items: list[dict[str, Any]]) -> Batch:
     crops = [item["image"] for item in items]
     others = [{key: value for key, value in item.items() if key not in ("image", "plan")} for item in items]
     return {
-        **default_collate(others),
+        **torch.utils.data.default_collate(others),
         "image": torch.cat([crop.flatten() for crop in crops]),
         "sides": [(crop.shape[1], crop.shape[2]) for crop in crops],
         "plan": torch.stack([item.get("plan", _UNCHANGED) for item in items]),  # broken images have none
@@ -290,12 +287,12 @@ def augmented(batch: Batch, size: int) -> Tensor:
     """
     crops = torch.split(batch["image"], [3 * height * width for height, width in batch["sides"]])
     images = [resized(crop.view(3, *sides), [size, size]) for crop, sides in zip(crops, batch["sides"], strict=True)]
-    plan = batch["plan"].view(-1, 7, 1, 1, 1)
+    plan = batch["plan"].view(-1, 7, 1, 1, 1)  # plan[:, i] is (B, 1, 1, 1), as one number per image
     pixels = torch.stack(images)
     pixels = torch.where(plan[:, 0] > 0, pixels.flip(-1), pixels).float()
     kinds = torch.arange(3, device=plan.device).view(3, 1, 1, 1)
     for kind in plan[:, 4:].unbind(1):  # (B, 1, 1, 1)
-        factor = (plan[:, 1:4] * (kind[:, None] == kinds)).sum(1)
+        factor = (plan[:, 1:4] * (kind[:, None] == kinds)).sum(1)  # (B, 1, 1, 1): that of each image's kind
         gray = v2.functional.rgb_to_grayscale(pixels).round()
         mean = gray.mean((1, 2, 3), keepdim=True).round()
         unsaturated = mean * (kind == 1) + gray * (kind == 2)  # of brightness: black
@@ -364,7 +361,7 @@ def _posterize(image: Image.Image, bits: int, **_: Any) -> Image.Image:
 
 
 class RandomResizedCrop(v2.RandomResizedCrop):
-    """Torchvision's, with the pixels' channels kept together in memory: its kernel and PIL want them so."""
+    """Torchvision's, with the pixels' channels kept together in memory, as its kernel and PIL need them."""
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
         """Crop and resize `(3, H, W)`."""

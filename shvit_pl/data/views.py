@@ -52,6 +52,7 @@ class Views:
 
     def read(self, slots: Sequence[int]) -> Columns:
         """Draw `row` and `key` of the images in n slots, and by what they are mixed: `lam` `(n,)`, `box` `(n, 4)`."""
+        # view, draw, half and pair are (n,); slot 2p + half of a view is its draw p + half * slots/2
         view, draw = place_of(np.asarray(slots), self.slots)
         half, pair = divmod(draw, self.slots // 2)
         mixes = [NOT_MIXED] * len(view)
@@ -97,26 +98,25 @@ class Replay(Protocol):
 
 
 def check_replay(config: DataConfig) -> None:
-    """Raise `UserError` for settings that can't train on kept views."""
+    """Raise `UserError` for settings that can't train on cached logits."""
     check_stored(config)
     size = config.batch_size
     if config.augment_on != "workers":
         raise UserError(
-            f"data.augment_on {config.augment_on}: a teacher's logits are cached for images as the workers make them. "
+            f"data.augment_on {config.augment_on}: cached logits need augmentation in the workers. "
             "Leave it out, or leave out model.distill.cache."
         )
     if size % 2:
         raise UserError(
-            f"data.batch_size {size}: a teacher's logits are cached for pairs of images; allowed are {size - 1 or 2} "
-            f"and {size + 1}."
+            f"data.batch_size {size}: cached logits need an even batch; allowed are {size - 1 or 2} and {size + 1}."
         )
 
 
 def check_stored(config: DataConfig) -> None:
-    """Raise `UserError` for a stream, which has no rows to keep anything for."""
+    """Raise `UserError` for streaming, where cached logits can't be matched to rows."""
     if config.streaming:
         raise UserError(
-            "data.streaming true: a teacher's logits are cached for rows, which a stream does not have. Set "
+            "data.streaming true: cached logits belong to rows, which a stream does not have. Set "
             "--data.streaming false, or leave out model.distill.cache."
         )
 
@@ -170,7 +170,7 @@ class ReplayDataset(ImageDataset):
     """Rows indexed by slot, many at a time.
 
     An item is that of a training image, with `slot`, `row`, `draw` (its key), `mix` (see `transforms`), and `teacher`:
-    what else the views keep of it.
+    the other columns of its slot.
     """
 
     def __init__(self, rows: Dataset, reader: RowReader, replay: Replay) -> None:

@@ -12,11 +12,10 @@ from itertools import accumulate
 from typing import Any, Literal
 
 import torch
-from rich.progress import TextColumn
+from rich.progress import Progress, TextColumn
 from timm.loss import SoftTargetCrossEntropy
 from timm.utils import ModelEmaV3, adaptive_clip_grad
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from shvit_pl.compat import allocations, limited_recompiles
@@ -117,12 +116,11 @@ def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[],
     network: Any = deepcopy(model).to(images.device)
     if cell.mode == "optimized":
         network = optimization.optimize(network, images, images.dtype)
+        images = images.contiguous(memory_format=network.layout)
     else:
         network = network.to(images.dtype).to(memory_format=torch.channels_last)
         if cell.mode != "eager":
             network = optimization.compiled(network, images, _COMPILE_MODE.get(cell.mode, cell.mode))
-    if isinstance(network, optimization.Optimized):
-        images = images.contiguous(memory_format=network.layout)
 
     @torch.inference_mode()
     def call() -> Tensor:
@@ -241,11 +239,12 @@ def measure(
         UserError: where no cell could be measured.
     """
     builder, measured = _Builder(opened, device, options.train), list[Measured]()
-    steps = _Steps(groups, options.rounds)
-    with steps.bars:
+    bars = new_progress(None, TextColumn("{task.fields[now]}"))
+    bars.add_task("benchmark", total=sum(map(len, groups)) * (1 + options.rounds), now="")
+    with bars:
         for group in groups:
             try:
-                measured += _measure_group(group, builder, options, steps)
+                measured += _measure_group(group, builder, options, bars)
             finally:
                 builder.images.cache_clear()
                 torch.compiler.reset()  # frees compiled networks
@@ -256,25 +255,17 @@ def measure(
     return measured, builder.skipped
 
 
-class _Steps:
-    """A progress bar of everything that is built and measured."""
+def _measure_group(group: Group, builder: "_Builder", options: BenchmarkOptions, bars: Progress) -> list[Measured]:
+    (bar,) = bars.tasks
 
-    def __init__(self, groups: Sequence[Group], rounds: int) -> None:
-        self.bars = new_progress(None, TextColumn("{task.fields[now]}"))
-        self.total = sum(map(len, groups)) * (1 + rounds)
-        self._bar = self.bars.add_task("benchmark", total=self.total, now="")
+    def step(what: str, *_: int) -> None:
+        bars.update(bar.id, advance=1, now=what)
 
-    def step(self, what: str, *_: int) -> None:
-        """Advance by one step, in which something is built or measured."""
-        self.bars.update(self._bar, advance=1, now=what, total=self.total)
-
-
-def _measure_group(group: Group, builder: "_Builder", options: BenchmarkOptions, steps: _Steps) -> list[Measured]:
     built: dict[Cell, tuple[timing.Work, int | None]] = {}
     with limited_recompiles(len(group) + 8):  # else torch runs further networks eagerly, and only warns
         for cell in group:
-            announce(steps.bars, f"building {cell}")
-            steps.step(f"building {cell}")
+            announce(bars, f"building {cell}")
+            step(f"building {cell}")
             what = f"{cell.model}, {cell.image_size} px"  # a refusal of the network is printed once
             try:
                 builder.deployed(cell.model, cell.image_size)
@@ -284,16 +275,16 @@ def _measure_group(group: Group, builder: "_Builder", options: BenchmarkOptions,
                 if builder.device.type == "cuda":
                     torch.cuda.empty_cache()
                 if what not in builder.skipped:
-                    steps.bars.console.print(f"skipped: {what}: {measuring.short_reason(error)}", markup=False)
+                    bars.console.print(f"skipped: {what}: {measuring.short_reason(error)}", markup=False)
                 builder.skipped[what] = measuring.short_reason(error)
-        steps.total -= (len(group) - len(built)) * options.rounds
+        bars.update(bar.id, total=(bar.total or 0) - (len(group) - len(built)) * options.rounds)
         if options.protocol == "interleaved":
             all_work = {cell: work for cell, (work, _) in built.items()}
-            rates = timing.side_by_side(all_work, options.rounds, options.block_seconds, steps.step)
+            rates = timing.side_by_side(all_work, options.rounds, options.block_seconds, step)
         else:
             rates = {}
             for cell, (work, _) in built.items():
-                steps.step(f"measuring {cell}")
+                step(f"measuring {cell}")
                 rates[cell] = officially_timed(work, options.warm_up_seconds, options.block_seconds)
     first = next(iter(rates.values())).median if rates else 1.0
     return [
@@ -351,7 +342,7 @@ def peak_memory(call: Callable[[], object], device: torch.device, before: int = 
     if device.type != "cpu":
         return None
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler warns that there is no GPU
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         call()
     return max(accumulate(allocations(profiler), initial=0))
 

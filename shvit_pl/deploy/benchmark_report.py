@@ -66,8 +66,7 @@ def check_output(folder: Path, ours: Mapping[str, Any]) -> None:
 def read_earlier(folder: str | None, ours: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
     """Read the images per second of the benchmark in the folder of `--compare`; None without the flag.
 
-    Raises:
-        UserError: for a folder without a benchmark, for other conditions, and where it has none of these cells.
+    Raises `UserError` for a folder without a benchmark, for other conditions, and where it has none of these cells.
     """
     if folder is None:
         return None
@@ -90,7 +89,7 @@ def _read_rates(flag: str, folder: Path, ours: Mapping[str, Any]) -> Rates:
         rates = {_key(row): float(row["images_per_second"]) for row in read_rows(folder / TABLE)}
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = one_line(error)[:120]
-        raise UserError(f"{flag}: no whole benchmark is there ({reason}). Give another folder.") from error
+        raise UserError(f"{flag}: no complete benchmark is there ({reason}). Give another folder.") from error
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     if names:
         listed = first_few([f"{name} is {theirs.get(name)} there and {ours.get(name)} here" for name in names])
@@ -215,13 +214,7 @@ def environment(
         "for official in float32 and NCHW",
         "task": _TASKS[under["task"]],
     }
-    return {
-        "conditions": under,
-        "explained": explained,
-        "models": models,
-        "skipped": skipped,
-        **origin(command),
-    }
+    return {"conditions": under, "explained": explained, "models": models, "skipped": skipped, **origin(command)}
 
 
 # ---- known accuracies, and their picture over throughput

@@ -133,11 +133,6 @@ def exported(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgra
     return torch.export.export(model, (pair,), dynamic_shapes=({0: Dim("batch")},), strict=False)
 
 
-def load_torch_export(path: Path) -> nn.Module:
-    """Return the network of a file."""
-    return torch.export.load(path).module()
-
-
 def describe_torch_export(path: Path) -> list[str]:
     """Return further lines about a file."""
     nodes = [node for node in torch.export.load(path).graph.nodes if node.op == "call_function"]
@@ -283,7 +278,7 @@ class Converter(NamedTuple):
 
 CONVERTERS = {
     "onnx": Converter(save_onnx, OnnxNetwork, describe_onnx),
-    "torch-export": Converter(save_torch_export, load_torch_export, describe_torch_export),
+    "torch-export": Converter(save_torch_export, lambda path: torch.export.load(path).module(), describe_torch_export),
     "coreml": Converter(save_coreml, CoreMLNetwork, describe_coreml),
     "executorch": Converter(save_executorch, ExecuTorchNetwork, describe_executorch),
 }

@@ -227,7 +227,7 @@ def _compiling() -> Iterator[None]:
 
 @torch.no_grad()  # weights are frozen only where no gradient can be asked for
 def _frozen(model: nn.Module, images: Tensor, tuned: bool) -> Network:
-    """Compile with the weights as constants, laid out as the device's kernels want them, and run once.
+    """Compile with the weights as constants, in the layout that the device's kernels take, and run once.
 
     The result skips torch's checks of its input, which cost more than some layers: give it batches of exactly this
     shape, dtype and layout. Where `tuned`, the compiler measures kernels of its own against the libraries'.

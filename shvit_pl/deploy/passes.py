@@ -128,6 +128,7 @@ class _Attention(nn.Module):
         self.split = attention.split
         self.qkv_split = attention.qkv_split
         self.eps = attention.pre_norm.eps
+        # scale * (W (gamma * x + beta) + b) = (scale * W * gamma) x + scale * (W beta + b)
         weight, bias = attention.qkv.weight.detach().double().flatten(1), _bias(attention.qkv).double()
         bias = bias + weight @ attention.pre_norm.bias.detach().double()
         weight = weight * attention.pre_norm.weight.detach().double()

@@ -142,10 +142,7 @@ def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     side = _MATRIX_SIDE.get(device.type, _SMALL_SIDE)
     matrix = torch.randn(side, side, device=device).to(dtype)
     source, target = (torch.zeros(_COPIED_NUMBERS, device=device) for _ in range(2))
-    work = {
-        "product": Work(lambda: matrix @ matrix, 1, device),
-        "copy": Work(lambda: target.copy_(source), 1, device),
-    }
+    work = {"product": Work(lambda: matrix @ matrix, 1, device), "copy": Work(lambda: target.copy_(source), 1, device)}
     rates = side_by_side(work, rounds=5, seconds=0.3)
     return 2 * side**3 * rates["product"].median, 2 * source.nbytes * rates["copy"].median
 

@@ -61,8 +61,7 @@ def branch_mistakes(revision: str | None) -> Iterator[str]:
 def check_access(repo_id: str) -> str:
     """Return the account whose token is in use, after checking that it may write to a repository of this name.
 
-    Raises:
-        HubError: without a token, with one that is not accepted or may not write there, or without a connection.
+    Raises `HubError` without a token, with one that is not accepted or may not write there, or without a connection.
     """
     if constants.HF_HUB_OFFLINE:
         raise HubError(OFFLINE)

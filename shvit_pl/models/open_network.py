@@ -15,7 +15,7 @@ from shvit_pl.compat import load_timm_config
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import NAMED, TIMM_NAMES, Design, design_of
 from shvit_pl.errors import UserError, error_prefix, one_line
-from shvit_pl.hub_errors import hub_reachable, why_no_model
+from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
 from shvit_pl.models import weights as weight_files
 from shvit_pl.models.network_names import FOLDER, Kind, NetworkName, find_network, local_file, repo_of
 from shvit_pl.models.shvit import ENTRY_POINT, SHViT, build_network
@@ -178,7 +178,7 @@ def _read_config(source: NetworkName) -> tuple[dict[str, Any], str, dict[str, An
     try:
         if source.kind == "folder":
             return load_timm_config(Path(source.place))
-        hub_reachable()  # else the clients read their cache
+        go_offline_if_unreachable()
         return timm.models.load_model_config_from_hf(source.place)
     except (KeyError, TypeError, AttributeError, JSONDecodeError) as error:
         raise _foreign(source, "it does not say which network of timm it is") from error
@@ -299,7 +299,7 @@ def _open_timm(
 def _create(source: NetworkName, model_name: str, repo: str, pretrained: bool = True, **changes: Any) -> Any:
     """Build a network by timm's own loading, with the classifier that it was trained with."""
     if pretrained:
-        hub_reachable()  # else the clients read their cache
+        go_offline_if_unreachable()
     try:
         return timm.create_model(model_name, pretrained=pretrained, **changes)
     except Exception as error:

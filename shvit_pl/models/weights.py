@@ -16,7 +16,7 @@ from torch import Tensor
 
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.hub_errors import hub_reachable, why_no_model
+from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
 from shvit_pl.models.network_names import HUB, local_file, repo_of
 from shvit_pl.models.shvit import SHViT, merged_classifier
 from shvit_pl.runs.folder import BEST, CHECKPOINTS
@@ -81,7 +81,7 @@ def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> Lo
     elif averaged:
         raise NoAverageError(f"{name!r}: a Hub repo holds one set of weights, none of them averaged.")
     else:
-        hub_reachable()  # else the clients read their cache
+        go_offline_if_unreachable()
         try:
             state = load_state_dict_from_hf(repo_of(name), weights_only=True)
         except Exception as error:

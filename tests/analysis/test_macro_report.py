@@ -6,10 +6,11 @@ from functools import partial
 import pytest
 import torch
 
-from shvit_pl.analysis import macro_report, macro_roofline
+from shvit_pl.analysis import macro_roofline
 from shvit_pl.analysis.macro_report import ratio, sentences
 from shvit_pl.analysis.macro_roofline import Load, MeasuredDesign, MeasuredPart, Peaks
 from shvit_pl.cli import main
+from shvit_pl.deploy import timing
 from shvit_pl.deploy.timing import Rate, images_per_second
 from shvit_pl.designs.cost import cost, cost_parts
 from shvit_pl.designs.design import NAMED
@@ -23,7 +24,7 @@ def test_a_run_and_a_design_side_by_side_add_up_and_lie_below_the_ridge_as_the_p
 ):
     """Measured briefly; the peaks: tests/deploy/test_timing.py."""
     monkeypatch.setattr(macro_roofline, "images_per_second", partial(images_per_second, rounds=3, seconds=0.01))
-    monkeypatch.setattr(macro_report, "peaks", lambda device, dtype: (1e11, 1e10))
+    monkeypatch.setattr(timing, "peaks", lambda device, dtype: (1e11, 1e10))
     run = str(short_run)
     assert main(["analyze", "macro", run, "tiny", "--device=cpu", "--batch_size=1", "--repeats=5"]) == 0
     printed, found = capsys.readouterr().out, facts("macro/macro.json")

@@ -41,7 +41,7 @@ def test_repeated_augmentation_takes_a_new_permutation_every_epoch_and_seed_also
     sampler = TrainSampler(range(1000), seed=0, repeats=3)
     epochs = [rows_of(sampler, epoch) for epoch in range(3)]
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert len(set().union(*epochs)) > 256  # the official code shows one process the same 256 images for ever
+    assert len(set().union(*epochs)) > 256  # the official code shows one process the same 256 images forever
     assert rows_of(TrainSampler(range(1000), seed=1, repeats=3)) != epochs[0]
     draws = list(sampler)
     assert draws[0].row == draws[1].row

@@ -70,9 +70,9 @@ def test_settings_are_kept_as_plain_values_and_auto_is_a_size_of_the_command_lin
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"augment_on": "device"}, "data.augment_on device: a teacher's logits ... model.distill.cache"),
-        ({"batch_size": 31}, "data.batch_size 31: a teacher's logits are cached for pairs ... allowed are 30 and 32"),
-        (STREAM, "data.streaming true: a teacher's logits ... model.distill.cache"),
+        ({"augment_on": "device"}, "data.augment_on device: cached logits need ... model.distill.cache"),
+        ({"batch_size": 31}, "data.batch_size 31: cached logits need an even batch; allowed are 30 and 32"),
+        (STREAM, "data.streaming true: cached logits belong to rows ... model.distill.cache"),
     ],
     ids=str,
 )

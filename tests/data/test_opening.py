@@ -87,7 +87,7 @@ def test_a_proxy_is_used_and_a_hub_that_says_nothing_is_out_of_reach(monkeypatch
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(hub_errors, "_ANSWER_S", 0.2)
+    monkeypatch.setattr(hub_errors, "_REACHABLE_TIMEOUT_S", 0.2)
     with monkeypatch.context() as patch:
         patch.setenv("no_proxy", "")
         with HubServer() as proxy:

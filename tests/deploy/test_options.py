@@ -109,7 +109,7 @@ def test_other_devices_are_refused(monkeypatch):
         ("benchmark tiny --image-size=8 --device=cpu", "sides of 64 pixels or more"),
         ("benchmark tiny --train --batch-size=3 --image-size=64 --device=cpu", "the batch must be even"),
         ("benchmark tiny --device=tpu", "--device 'tpu'"),
-        ("benchmark tiny --compare=nowhere", "no whole benchmark is there"),
+        ("benchmark tiny --compare=nowhere", "no complete benchmark is there"),
         ("export tiny --format=onnx --int8", "--int8: the weights of 'tiny' are fresh"),
         ("export tiny --format=onnx --image_size=32", "sides of 64 pixels or more"),
         ("export no/such/run --format=onnx", "no such file"),

@@ -194,7 +194,7 @@ class Driver:
 
     @contextmanager
     def _faults_recorded(self, number: int, log: Path) -> Iterator[None]:
-        """Fail a trial for whatever is raised, so that its point is not tried for ever, and the others go on."""
+        """Fail a trial for whatever is raised, so that its point is not tried forever, and the others go on."""
         try:
             yield
         except StorageInternalError:

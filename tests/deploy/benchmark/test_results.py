@@ -85,7 +85,7 @@ def test_ratios_to_an_earlier_benchmark_are_row_by_row(earlier):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        *[(content, "no whole benchmark") for content in ("", "{", '{"conditions": 3}')],
+        *[(content, "no complete benchmark") for content in ("", "{", '{"conditions": 3}')],
         (json.dumps({"conditions": UNDER | {"device": "another"}}), "other conditions: device is another there and a "),
         (
             json.dumps({"conditions": UNDER | {"threads": 9, "torch": 1, "task": 0, "a": 0}}),
