@@ -15,7 +15,7 @@ from itertools import product
 from typing import Any, Literal
 
 from shvit_pl.designs.cost import cost
-from shvit_pl.designs.design import Design, Mixer
+from shvit_pl.designs.design import ATTENTION, Design, Mixer
 from shvit_pl.errors import UserError
 
 Stage1 = Literal["conv", "attention"]
@@ -60,7 +60,7 @@ def macro_cell(
         return design
     first: Mixer = "conv"
     if stage1 == "attention":  # of the kind of the later stages
-        first = next((mixer for mixer in design.mixers if mixer != "conv"), "single_head")
+        first = next((mixer for mixer in design.mixers if mixer in ATTENTION), "single_head")
     return replace(design, mixers=(first, *design.mixers[1:]))
 
 

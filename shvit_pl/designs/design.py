@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from shvit_pl.errors import UserError, did_you_mean
 
 Mixer = Literal["conv", "single_head", "multi_head"]
+ATTENTION = ("single_head", "multi_head")
 SingleHead = Literal["partial", "full", "bottleneck"]
 
 Fingerprint = tuple[Any, ...]
@@ -87,10 +88,10 @@ class Design:
             if mixer == "conv":
                 stages.append((mixer, *size))
                 continue
-            # multi_head with one head is the same network as single_head, so the mixer's name is left out
+            name = "attention" if mixer in ATTENTION else mixer  # multi_head with one head is the same as single_head
             bottleneck = mixer == "single_head" and self.single_head == "bottleneck"
             attention = self.attended(stage), bottleneck, self.heads(stage), self.qk(stage)
-            stages.append((*size, *attention, self.local_conv))
+            stages.append((name, *size, *attention, self.local_conv))
         return self.patch_size, *stages
 
     @property

@@ -118,6 +118,12 @@ def test_just_what_changes_the_network_counts(name, changes, same):
     assert (dataclasses.replace(design, **changes).fingerprint == design.fingerprint) is same
 
 
+def test_a_mixer_that_is_no_attention_is_a_network_of_its_own():
+    design = dataclasses.replace(NAMED["s1"])
+    object.__setattr__(design, "mixers", ("conv", "pooling", "pooling"))  # a name that somebody will add
+    assert design.fingerprint != NAMED["s1"].fingerprint
+
+
 def test_a_summarys_design_is_the_runs():
     design = resolve_design("macro_a", drop_path=0.1)
     listed = json.loads(json.dumps(dataclasses.asdict(design)))  # as in the file: lists, no tuples
