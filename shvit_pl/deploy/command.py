@@ -17,7 +17,7 @@ def benchmark(args: list[str]) -> None:
         description="Measure networks in turns: milliseconds, images per second, memory, and ratios to the first.",
         epilog="Lists have commas. Modes: official (traced, as speed_test.py of the official code), eager (fused, "
         "channels-last), compiled (the same by torch.compile; reduce-overhead and max-autotune are its modes), "
-        "optimized (shvit_pl.deploy.optimize).",
+        "optimized (shvit_pl.optimize).",
         positional=["models"],
     )
     if "onnx" in options.runtime:
