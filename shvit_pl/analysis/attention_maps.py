@@ -1,7 +1,5 @@
 """Recording of attention maps: how similar the heads' are, and what a query attends to in the image."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from math import isqrt
 
@@ -110,7 +108,7 @@ class TokenGrid:
     middle_window: bool = False
     """The windows can't be put together: the middle one stands for all."""
 
-    def same_place(self, row: int, column: int, other: TokenGrid) -> tuple[int, int]:
+    def same_place(self, row: int, column: int, other: "TokenGrid") -> tuple[int, int]:
         """Return the query at the same place of the image as `row` and `column` in another layer's grid."""
         row, column = ((2 * place + 1) * self.side // (2 * other.side) for place in (row, column))
         return row, column

@@ -1,7 +1,5 @@
 """Results of a heads study: layer by layer in percent and points, beside the paper's Figs. 3 and 4, in sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -49,7 +47,7 @@ class LayerResult:
     """Top-1 with each head alone in its layer."""
     image: float = 0.0
     """Points that one image is."""
-    paper: PaperLayer | None = None
+    paper: "PaperLayer | None" = None
     """The paper's numbers of the layer."""
 
     @property
@@ -137,7 +135,7 @@ class Findings:
         return f"{on}: top-1 of the intact network {self.intact:.2f} %"
 
     @cached_property
-    def paper(self) -> PaperHeads | None:
+    def paper(self) -> "PaperHeads | None":
         """The paper's numbers of this network."""
         return paper_heads(self.subject.opened.model)
 

@@ -9,8 +9,7 @@ import torch
 from shvit_pl.analysis.attention_layers import AttentionLayer, attention_layers
 from shvit_pl.analysis.command import HeadsOptions, Labels
 from shvit_pl.analysis.study import device_errors
-from shvit_pl.data.decoding import IGNORED
-from shvit_pl.data.loaders import workers_for
+from shvit_pl.data import decoding, loaders
 from shvit_pl.deploy import measuring, passes
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.errors import UserError
@@ -86,9 +85,9 @@ class Subject:
 
     def batches(self, rows: list[int]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield images `(B, 3, S, S)` on the device and labels `(B,)`, without broken images."""
-        workers = workers_for(None, self.device.type)
+        workers = loaders.workers_for(None, self.device.type)
         for images, labels in self.images.batches(rows, self.options.batch_size, workers):
-            whole = labels != IGNORED
+            whole = labels != decoding.IGNORED
             if whole.any():
                 yield images[whole].to(self.device), labels[whole].to(self.device)
 

@@ -1,7 +1,5 @@
 """Cost of each part of a design: MACs and receptive field in closed form, bytes operator by operator, and time."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,7 +53,7 @@ class Load:
     seconds: float = 0.0
     """Time without instruments."""
 
-    def __add__(self, other: Load) -> Load:
+    def __add__(self, other: "Load") -> "Load":
         return Load(self.flops + other.flops, self.bytes + other.bytes, self.seconds + other.seconds)
 
     @property

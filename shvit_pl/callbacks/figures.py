@@ -4,7 +4,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -136,5 +135,5 @@ def _save(trainer: L.Trainer, name: str, figure: Figure) -> None:
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     (folder / FIGURES / f"{name}.png").write_bytes(as_png(figure, dpi=120))
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
+        if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
             logger.experiment.add_figure(name, figure, trainer.global_step)

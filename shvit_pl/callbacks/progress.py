@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ProgressBar
 from rich import box
 from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
@@ -38,7 +37,7 @@ _SHOWN = ("train/loss", "val/loss", "val/acc1", "val/acc1_ema")
 _SECONDS = 60.0  # between two lines where there is no bar
 
 
-class RunProgress(ProgressBar):
+class RunProgress(L.pytorch.callbacks.ProgressBar):
     """A bar with images/s and the time left on a terminal, else or if `plain` a line a minute; and a line per epoch."""
 
     def __init__(self, plain: bool = False) -> None:

@@ -12,7 +12,6 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from torch import Tensor
 
 from shvit_pl.compat import cluster_environment, root_folder
 from shvit_pl.data.datamodule import HFImageDataModule
@@ -230,7 +229,7 @@ class FiniteLoss(L.Callback):
     """
 
     def __init__(self) -> None:
-        self._first: Tensor | None = None
+        self._first: torch.Tensor | None = None
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -12,7 +12,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.datamodule import HFImageDataModule
@@ -32,10 +31,7 @@ _LIBRARIES = ("shvit-pl", "torch", "torchvision", "lightning", "timm", "torchmet
 class RunSummary(L.Callback):
     """The validation metrics of the best epoch; at the end of a fit, `summary.json` and TensorBoard's hyperparameters.
 
-    Args:
-        command: The command line that started the run.
-        monitor: The metric that the best epoch is the best in.
-        settings: Flat settings, which TensorBoard shows with the metrics as `best/val/acc1` and so on.
+    `command` is the command line, and `settings` are flat: TensorBoard shows them with metrics such as `best/val/acc1`.
     """
 
     best_epoch: int | None = None
@@ -84,7 +80,7 @@ class RunSummary(L.Callback):
         if folder is not None and trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
             write_summary(folder, self._summary(trainer, pl_module))
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
+            if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
                 logger.log_hyperparams(self.settings, {f"best/{name}": value for name, value in self.best.items()})
 
     @staticmethod

@@ -76,16 +76,9 @@ def read_options(
 ) -> T:
     """Read a command's flags into a frozen dataclass, whose fields are the flags and their docstrings the help.
 
-    A `bool` needs no value, a `tuple` takes a list with commas, and `-` in a flag's name stands for `_`.
-
-    Args:
-        options: The dataclass; its `__post_init__` checks rules across fields.
-        args: What follows the command.
-        command: The command's name, such as `analyze heads`.
-        description: Of the command, for its help.
-        epilog: Text below the help.
-        positional: Fields that need no flag; one that is a tuple takes all that is left.
-        rest: Takes the arguments that no field does; None refuses them.
+    A `bool` needs no value, a `tuple` takes a list with commas, and `-` in a flag's name stands for `_`. `positional`
+    are fields that need no flag; one that is a tuple takes all that is left. `rest` takes the arguments that no field
+    does; None refuses them.
 
     Raises:
         UserError: for all mistakes in `args`, a line each.

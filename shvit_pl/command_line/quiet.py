@@ -53,7 +53,7 @@ def quiet() -> None:
 
 
 def _of_a_thread(args: threading.ExceptHookArgs) -> None:
-    """TensorBoard writes in a thread of its own, and raises a full disk's error again where it is called."""
+    """Ignore a full disk in the thread of TensorBoard, which raises the error again where it is called."""
     if not isinstance(args.exc_value, OSError):
         threading.__excepthook__(args)
 

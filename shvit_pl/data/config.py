@@ -41,7 +41,7 @@ _RAND_AUGMENT = re.compile(rf"rand(-(m(\d|10)|n[1-9]|p(0(\.\d+)?|1)|mstd{_FLOAT}
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The images and how they become batches; raises `UserError` with all mistakes, a line each."""
+    """Data and augmentation."""
 
     path: str = EMBEDDED
     """digits (embedded), a folder of images, a folder or file of parquet or arrow, or the id of a Hub dataset."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import datasets
 from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
-from datasets.info import DatasetInfosDict
 from huggingface_hub import constants, errors
 
 from shvit_pl.compat import at_cached_commit
@@ -77,7 +76,7 @@ def _open_folder(folder: Path, name: str | None, streaming: bool) -> dict[str, A
             splits = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
             return {split: rows.to_iterable_dataset() if streaming else rows for split, rows in splits.items()}
         builder = datasets.load_dataset_builder(path, name)
-        declared = any(info.features for info in DatasetInfosDict.from_directory(path).values())
+        declared = any(info.features for info in datasets.info.DatasetInfosDict.from_directory(path).values())
         if declared or builder.name not in _FILE_BUILDERS.values():
             return datasets.load_dataset(path, name, streaming=streaming)
         # each split by itself: together, they would all be read with the class names of the first

@@ -68,10 +68,7 @@ Group = tuple[Cell, ...]  # measured in turns, and compared
 def plan(options: BenchmarkOptions, sizes: Mapping[str, int], device: str) -> list[Group]:
     """Return the groups of a benchmark's cells, some of which may fail when they are built.
 
-    Args:
-        options: The flags.
-        sizes: Own image size of each model.
-        device: Type of the device.
+    `sizes` are the models' own image sizes, `device` is the type of the device.
     """
     official = ("fp16 autocast" if device == "cuda" and not options.train else "fp32",)
     ways = []  # runtime, mode and dtype
@@ -102,10 +99,8 @@ def deployed(opened: OpenedNetwork, pixels: int) -> tuple[nn.Module, Cost]:
 def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[], Tensor]:
     """Return a call that makes a forward pass of a cell and returns the logits `(B, classes)`.
 
-    Args:
-        cell: The way to run the network.
-        model: In evaluation mode, fused, on the CPU; it stays as it is.
-        images: A batch `(B, 3, S, S)` in float32 and NCHW, on the device.
+    The model, in evaluation mode, fused and on the CPU, stays as it is; images are `(B, 3, S, S)` in float32 and NCHW,
+    on the device.
     """
     if cell.runtime == ONNX:
         session, batch = formats.onnx_network(model, images), images.cpu()
@@ -328,10 +323,7 @@ def reserved_memory(device: torch.device) -> int:
 def peak_memory(call: Callable[[], object], device: torch.device, before: int = 0) -> int | None:
     """Return the peak memory of one call in bytes, as in `PEAK_OF`; None where the device has no such number.
 
-    Args:
-        call: The call, which is made once, apart from its timing.
-        device: The device that computes.
-        before: What `reserved_memory` returned before the network was built.
+    `before` is what `reserved_memory` returned before the network was built.
     """
     if device.type == "cuda":
         torch.cuda.empty_cache()  # the memory of a CUDA graph shows only in what is reserved
@@ -350,10 +342,7 @@ def peak_memory(call: Callable[[], object], device: torch.device, before: int = 
 def officially_timed(work: timing.Work, warm_up: float, seconds: float) -> timing.Rate:
     """Time as `speed_test.py` of the official code does: batch size over the mean time of a batch.
 
-    Args:
-        work: The call; the device is waited for after every one.
-        warm_up: Seconds of warm-up; the script has 10.
-        seconds: Seconds of batches; the script has 60.
+    The device is waited for after every batch. The script has 10 seconds of warm-up and 60 of batches.
     """
     start = time.time()
     while time.time() - start < warm_up:

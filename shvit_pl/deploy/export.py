@@ -25,10 +25,11 @@ from shvit_pl.models.open_network import OpenedNetwork
 
 _COMPARED = 64  # images
 _USE = {  # a line of Python that runs a file
-    "onnx": "import onnxruntime as ort; ort.InferenceSession({path!r}).run(None, {{'images': {images}.numpy()}})",
+    "onnx": "import onnxruntime, torch; "
+    "onnxruntime.InferenceSession({path!r}).run(None, {{'images': {images}.numpy()}})",
     "torch-export": "import torch; torch.export.load({path!r}).module()({images})",
-    "coreml": "import PIL.Image, coremltools as ct; ct.models.MLModel({path!r}).predict({{'images': {images}}})",
-    "executorch": "from executorch.runtime import Runtime; "
+    "coreml": "import PIL.Image, torch, coremltools as ct; ct.models.MLModel({path!r}).predict({{'images': {images}}})",
+    "executorch": "import torch; from executorch.runtime import Runtime; "
     "Runtime.get().load_program({path!r}).load_method('forward').execute([{images}])",
 }
 

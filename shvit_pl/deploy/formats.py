@@ -32,13 +32,7 @@ def save_onnx(
 ) -> None:
     """Write an `.onnx` file with the input `images`, the output `outputs` and the metadata as its `metadata_props`.
 
-    Args:
-        model: In evaluation mode: images to outputs.
-        example: A batch `(B, 3, S, S)`.
-        path: The file.
-        metadata: Texts to keep.
-        opset: Version of ONNX's operators.
-        dynamic: Take batches of any size instead of B.
+    The model is in evaluation mode, the example a batch `(B, 3, S, S)`; a dynamic file takes batches of any size.
     """
     pair = example[:1].expand(2, -1, -1, -1).contiguous() if dynamic else example  # one image would fix the size
     program = torch.onnx.export(
@@ -120,12 +114,9 @@ def save_torch_export(
 
 
 def exported(model: nn.Module, example: Tensor, dynamic: bool) -> ExportedProgram:
-    """Return the program of a model; a dynamic batch is traced with two images, as one image would fix the size.
+    """Return the program of a model in evaluation mode, for a batch `(B, 3, S, S)` or, if dynamic, of any size.
 
-    Args:
-        model: In evaluation mode: images to outputs.
-        example: A batch `(B, 3, S, S)`; for a dynamic batch its B does not matter.
-        dynamic: Take batches of any size instead of B.
+    A dynamic batch is traced with two images, as one image would fix the size.
     """
     if not dynamic:
         return torch.export.export(model, (example,), strict=False)
@@ -153,16 +144,10 @@ def save_coreml(
     pixels: bool = False,
     classes: list[str] | None = None,
 ) -> None:
-    """Write an `.mlpackage` for batches as large as the example, with user-defined metadata.
+    """Write an `.mlpackage`, a folder, for batches as large as the example `(B, 3, S, S)`, with user-defined metadata.
 
-    Args:
-        model: In evaluation mode: images to outputs.
-        example: A batch `(B, 3, S, S)`.
-        path: The package, a folder.
-        metadata: Texts to keep.
-        half: Compute in float16.
-        pixels: Take an image of CoreML, whose bytes are divided by 255; B must be 1.
-        classes: Names of the outputs, which are probabilities: the package is a classifier.
+    `half` computes in float16. With `pixels` it takes an image of CoreML, whose bytes are divided by 255; B must be 1.
+    `classes` are names of the outputs, which are probabilities: the package is a classifier.
     """
     import coremltools as ct
 

@@ -140,12 +140,8 @@ def write_results(
 ) -> None:
     """Write the folder of a measurement at once; earlier results in it are replaced.
 
-    Args:
-        folder: The folder.
-        tables: Rows, at least one, by the name of their CSV file.
-        facts: Name of a JSON file, and its content.
-        figures: Pictures by file name, which may have a folder.
-        dpi: Resolution of the pictures.
+    `tables` are rows by the name of their CSV file, `facts` name and content of a JSON file, `figures` pictures by file
+    name, which may have a folder.
     """
     from shvit_pl.plots import as_png
 

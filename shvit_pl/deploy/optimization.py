@@ -194,16 +194,9 @@ def recipes(device: torch.device) -> tuple[Recipe, ...]:
 def compiled(
     model: nn.Module, images: Tensor, mode: str | None = None, backend: str | Callable[..., Any] = "inductor"
 ) -> nn.Module:
-    """Compile by `torch.compile`, for batches of exactly this shape `(B, 3, S, S)`, and run once.
+    """Compile a model in evaluation mode by `torch.compile`, for batches of exactly this shape `(B, 3, S, S)`.
 
-    Args:
-        model: In evaluation mode.
-        images: A batch.
-        mode: Mode of `torch.compile`, such as reduce-overhead.
-        backend: Backend of `torch.compile`.
-
-    Raises:
-        NotCompiledError: where the compiler fails, or is missing.
+    It is run once. Raises `NotCompiledError` where the compiler fails, or is missing.
     """
     with _compiling():
         # Export gives it a `forward` of its own: `torch.compile` keeps eight versions of the one that all networks of

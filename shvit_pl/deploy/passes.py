@@ -4,9 +4,8 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, cast
 
+import timm
 import torch
-from timm.models import get_pretrained_cfg
-from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
 from shvit_pl.models import SHViT
@@ -22,7 +21,7 @@ def at_size(opened: OpenedNetwork, pixels: int) -> nn.Module:
     check_size(opened, pixels)
     if opened.origin != "timm" or pixels == opened.image_size:
         return deepcopy(opened.model)
-    is_fixed = get_pretrained_cfg(opened.name.removeprefix(TIMM)).fixed_input_size
+    is_fixed = timm.models.get_pretrained_cfg(opened.name.removeprefix(TIMM)).fixed_input_size
     return open_network(opened.name, image_size=pixels).model if is_fixed else deepcopy(opened.model)
 
 
@@ -38,7 +37,7 @@ def fused(model: nn.Module) -> nn.Module:
     Ours merge two classifiers and fold BatchNorm and the residuals of depthwise convolutions; timm's also merge
     branches for training (RepVGG, FastViT).
     """
-    copy: Any = reparameterize_model(deepcopy(model).eval(), inplace=True)
+    copy: Any = timm.utils.model.reparameterize_model(deepcopy(model).eval(), inplace=True)
     for step in ("merge_heads", "fuse"):
         copy = getattr(copy, step)() if hasattr(copy, step) else copy
     return copy.eval().requires_grad_(False)

@@ -18,8 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
-from shvit_pl.callbacks import figures, inference, progress, summary, throughput
-from shvit_pl.callbacks import run_identity as identity
+from shvit_pl.callbacks import figures, inference, progress, run_identity, summary, throughput
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.data.config import DATASET_SETTINGS
@@ -124,7 +123,7 @@ class ShvitCLI(LightningCLI):
                 design = DesignConfig(**self.config.model.design.as_dict())
                 self.config.data.image_size = design.resolve().image_size
         if self.command == "fit" and self.checkpoint:
-            saved = self.checkpoint["callbacks"].get(identity.RunSettings.__name__, {}).get("settings")
+            saved = self.checkpoint["callbacks"].get(run_identity.RunSettings.__name__, {}).get("settings")
             if saved is not None:
                 resume.refuse_changes(saved, resume.training_settings(self.config), allowed=self.config.allow_changes)
 
@@ -210,15 +209,19 @@ class ShvitCLI(LightningCLI):
                 callbacks.append(inference.PublishedAccuracy(config.model.init_from))
             return callbacks
         settings = resume.training_settings(self.config)
-        callbacks += [identity.StepSeed(), identity.FiniteLoss(), identity.RunSettings(settings, chosen.allow_changes)]
+        callbacks += [
+            run_identity.StepSeed(),
+            run_identity.FiniteLoss(),
+            run_identity.RunSettings(settings, chosen.allow_changes),
+        ]
         callbacks += [summary.RunSummary(self.command_line, chosen.monitor, settings), figures.RunFigures()]
-        callbacks += [progress.RunReport(chosen.plain), identity.LastValidation()]
-        callbacks += [identity.Requeue(), identity.OwnFolder()]
+        callbacks += [progress.RunReport(chosen.plain), run_identity.LastValidation()]
+        callbacks += [run_identity.Requeue(), run_identity.OwnFolder()]
         if chosen.push_to is not None:  # once all others have written
             callbacks.append(summary.PushToHub(chosen.push_to, chosen.push_public))
         if trainer.enable_checkpointing is not False:
             monitor = chosen.monitor if trainer.limit_val_batches != 0 else None
-            callbacks += identity.checkpoints(monitor, chosen.checkpoint_every_n_steps)
+            callbacks += run_identity.checkpoints(monitor, chosen.checkpoint_every_n_steps)
         return callbacks
 
 

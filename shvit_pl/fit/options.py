@@ -24,7 +24,7 @@ _LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
 
 @dataclass(frozen=True)
 class FitOptions:
-    """The run: where it writes, what it watches, how it goes on."""
+    """The run."""
 
     run_name: str | None = None
     """Folder of the run (default: the design)."""

@@ -9,7 +9,6 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrai
 from timm.models.shvit import Conv2dNorm, NormLinear
 from timm.models.shvit import SHViT as TimmSHViT
 from torch import nn
-from torch.fx import Proxy
 
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design, design_of
@@ -82,7 +81,7 @@ class SHViT(TimmSHViT):
         """
         if not torch.jit.is_scripting():
             tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[no-untyped-call]
-            if not (tracing or isinstance(x, Proxy)):  # torch.fx's stand-in for a tensor has no numbers yet
+            if not (tracing or isinstance(x, torch.fx.Proxy)):  # torch.fx's stand-in for a tensor has no numbers yet
                 self.design.check_image_size(min(x.shape[-2:]))
         return self.stages(self.patch_embed(x))
 

@@ -19,8 +19,7 @@ from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models import SHViT, build_network, load_weights
 from shvit_pl.models.network_names import local_file
 from shvit_pl.models.weights import LoadReport, NoAverageError
-from shvit_pl.modules import base
-from shvit_pl.modules import optim_and_ema as optim
+from shvit_pl.modules import base, optim_and_ema
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
 from shvit_pl.runs.folder import EMA
 
@@ -127,7 +126,7 @@ class ClassificationModule(base.TrainedModule):
             classes, smoothing = len(self.class_names), self.config.label_smoothing
             self.model = build_network(self.design, num_classes=classes)
             self.model.set_grad_checkpointing(self.config.grad_checkpointing)
-            self.ema = optim.make_average(self.config.ema, self.model)
+            self.ema = optim_and_ema.make_average(self.config.ema, self.model)
             self.mixup = self._make_mixup()
             self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
             self.metrics = make_metrics(classes, averaged=self.ema is not None)

@@ -114,7 +114,7 @@ class EmaConfig:
 
 @dataclass(frozen=True)
 class ClassificationConfig:
-    """The network, and how it learns."""
+    """Model and training recipe."""
 
     design: DesignConfig = field(default_factory=DesignConfig)
     """The design of the network."""
@@ -125,7 +125,7 @@ class ClassificationConfig:
     ema: EmaConfig = field(default_factory=EmaConfig)
     """Moving average of the weights."""
     distill: DistillConfig = field(default_factory=DistillConfig)
-    """The teacher, and how to learn from it."""
+    """Knowledge distillation."""
     label_smoothing: float = 0.1
     """Share of the target spread over all classes."""
     freeze_bn: bool = False

@@ -165,7 +165,7 @@ class Average(ModelEmaV3):
     """timm's average, updated in two operations on all tensors, without making two state dicts in every step."""
 
     def apply_update_(self, model: nn.Module, decay: float) -> None:
-        """Move all floating-point tensors towards the model's, and copy the others."""
+        """Move all floating-point tensors toward the model's, and copy the others."""
         ours, theirs = ([*network.parameters(), *network.buffers()] for network in (self.module, model))
         pairs = list(zip(ours, theirs, strict=True))
         moved = [pair for pair in pairs if pair[0].is_floating_point()]

@@ -1,7 +1,5 @@
 """The definition of a sweep: its cells, points and objectives, as its folder and its study record them."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex
@@ -11,7 +9,7 @@ from functools import cached_property
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
 
@@ -82,7 +80,7 @@ class Definition:
         return "none" if self.search is None else str(self.search["pruner"])
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Definition:
+    def from_dict(cls, stored: Mapping[str, Any]) -> Self:
         """Return the definition from its stored fields."""
         return cls(**{**stored, "seeds": tuple(stored["seeds"])})
 

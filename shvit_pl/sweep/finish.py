@@ -13,9 +13,8 @@ from shvit_pl.runs.folder import SUMMARY, SweepChoice, better
 from shvit_pl.sweep.definition import SWEEP, Definition, monitor, value_of
 from shvit_pl.sweep.engine.reading import Cell, Results, Run, read_results, results_of
 from shvit_pl.sweep.engine.sweep_study import SPEED, SweepStudy
+from shvit_pl.sweep.report import table, text
 from shvit_pl.sweep.report.findings import best_first, findings_of
-from shvit_pl.sweep.report.table import run_value
-from shvit_pl.sweep.report.text import summary_lines
 from shvit_pl.sweep.report.write import PAGE, cells_markdown, write_report
 
 _MOST_OF_A_SEARCH = 8  # trials whose inference speed is measured: the best ones
@@ -45,7 +44,7 @@ def report_on(folder: str, storage: str | None) -> None:
 def _report(results: Results, folder: Path) -> None:
     findings = findings_of(results)
     write_report(findings, folder)
-    print("\n".join(summary_lines(findings)))
+    print("\n".join(text.summary_lines(findings)))
     print(f"report: {folder / PAGE}")
 
 
@@ -56,7 +55,7 @@ def summaries_to_measure(results: Results) -> dict[str, dict[str, Any]]:
     if results.kind != "search":
         return known
     names, objectives = list(known), results.objectives
-    reached = np.array([[run_value(first[name], key) for key in objectives] for name in names], dtype=float)
+    reached = np.array([[table.run_value(first[name], key) for key in objectives] for name in names], dtype=float)
     best = best_first(reached, tuple(objectives.values()), _MOST_OF_A_SEARCH)
     return {names[index]: known[names[index]] for index in best}
 

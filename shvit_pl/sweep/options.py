@@ -1,7 +1,5 @@
 """The flags of `sweep` itself; all others are flags of `fit`."""
 
-from __future__ import annotations
-
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

@@ -18,7 +18,6 @@ import torch
 from datasets import Dataset, Features, List, Value, concatenate_datasets, disable_progress_bars, load_from_disk
 from timm.data import Mixup
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from shvit_pl.data import transforms
 from shvit_pl.data.config import ROW_SETTINGS
@@ -343,7 +342,7 @@ class TeacherCacher(L.LightningModule):
         self.views = Views(len(rows), config.repeats, config.side, mixup, manifest.views)
         self._parts: list[Columns] = []  # of the shard that is being filled
 
-    def predict_dataloader(self) -> DataLoader[transforms.Batch]:
+    def predict_dataloader(self) -> torch.utils.data.DataLoader[transforms.Batch]:
         """Load the slots of the missing shards, in their order."""
         disable_progress_bars()  # one for every shard, across Lightning's
         self.data.trainer = self.trainer  # it chooses workers by the device

@@ -153,7 +153,7 @@ def test_a_teacher_that_guesses_is_refused_with_the_likely_reasons(run, weights,
     shifted = {name: (place + 1) % 10 for place, name in enumerate(DIGITS)}
     for teacher in (teacher_of(weights), opened(teacher=str(run), class_names=DIGITS, class_map=shifted)):
         reasons = ("order of classes", "untrained weights", "model.distill.check false")
-        with refused(f"model.distill.teacher '{teacher.source}'", *reasons):
+        with refused(f"model.distill.teacher '{teacher.source}'", *reasons, longest=600):  # with the run's path
             check_teacher(teacher, batches)
 
 

@@ -14,13 +14,7 @@ from shvit_pl.sweep.engine.sweep_study import SweepStudy
 class PruneTrial(L.Callback):
     """Ends a run that the pruner stops; its run folder is complete, with fewer steps than planned.
 
-    Args:
-        folder: The sweep folder.
-        storage: URL of the study's database; None for the journal in the folder.
-        study: The study's name.
-        trial: The trial's number in it.
-        metric: The metric that is reported.
-        pruner: none, median or halving.
+    The study, by its name, is in the database `storage` or, for None, in the journal of the sweep `folder`.
     """
 
     def __init__(self, folder: str, storage: str | None, study: str, trial: int, metric: str, pruner: str) -> None:

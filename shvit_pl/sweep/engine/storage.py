@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import optuna
-from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
@@ -122,7 +121,7 @@ def retry_while_unavailable(action: Callable[[], _Result]) -> _Result:
     while True:
         try:
             return action()
-        except StorageInternalError as error:
+        except optuna.exceptions.StorageInternalError as error:
             if time.monotonic() > until:
                 raise UserError("--storage: unavailable for too long; repeat the command once it is back.") from error
             time.sleep(1)

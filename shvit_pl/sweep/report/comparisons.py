@@ -12,8 +12,7 @@ from math import exp, floor, log10, prod
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import sem
-from scipy.stats import t as student
+from scipy import stats
 
 from shvit_pl.sweep.report.table import Factor, Quantity, Table
 
@@ -245,13 +244,13 @@ def estimate(values: Array, groups: Groups, planned: int = 0, variances: Array |
     known = Estimate(mean, seeds=len(means), pairs=int(np.isfinite(paired).sum()), planned=planned)
     if len(means) < 2 or np.ptp(means) <= 1e-9 * np.abs(means).max():
         return known
-    freedom, error = len(means) - 1, sem(means)
+    freedom, error = len(means) - 1, stats.sem(means)
     parts = variances[groups].ravel() / len(groups) ** 2 / len(means) if variances is not None else np.zeros(1)
     if parts.sum() > 0:
         freedom = parts.sum() ** 2 / (parts**2 / freedom).sum()  # Welch and Satterthwaite
         error = parts.sum() ** 0.5
-    low, high = student.interval(_CONFIDENCE, freedom, loc=mean, scale=error)
-    return replace(known, low=float(low), high=float(high), p=2 * float(student.sf(abs(mean) / error, freedom)))
+    low, high = stats.t.interval(_CONFIDENCE, freedom, loc=mean, scale=error)
+    return replace(known, low=float(low), high=float(high), p=2 * float(stats.t.sf(abs(mean) / error, freedom)))
 
 
 def cell_variances(values: Array) -> Array | None:

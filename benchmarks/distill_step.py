@@ -51,7 +51,7 @@ def main(
         ways = {"no teacher": flags, "cached teacher": cached, f"online {TEACHER}": taught}
         rates = _measure({name: [*way, f"--trainer.max_steps={steps}"] for name, way in ways.items()}, rounds)
     title = "A training step with a teacher"
-    publish(out / "distil_step", title, _describe(rates, batch_size), environment(_PACKAGES), rates=rates)
+    publish(out / "distill_step", title, _describe(rates, batch_size), environment(_PACKAGES), rates=rates)
 
 
 def _teacher(root: Path) -> list[str]:

@@ -52,7 +52,7 @@ def main(
         f"{image_size} pixels, students with {fraction:.0%} of the training images, {seeds} seeds, mean +- stdev; "
         "`train/loss_distill` as first and last logged, median of the seeds."
     )
-    publish(out / "distil_digits", "Distillation", text, environment(_PACKAGES), runs=found)
+    publish(out / "distill_digits", "Distillation", text, environment(_PACKAGES), runs=found)
 
 
 def _runs(fraction: float, steps: int, seed: int, size: str) -> dict[str, Run]:
