@@ -33,6 +33,7 @@ def slow(monkeypatch, kind, method, seconds):
     monkeypatch.setattr(kind, method, slowly)
 
 
+@pytest.mark.slow
 def test_a_slow_decoder_is_waited_for_and_the_run_says_so(monkeypatch, tmp_path, capsys):
     slow(monkeypatch, RowReader, "read", 0.03)  # half a second for a batch
     assert fit(LONGER) == 0
@@ -45,6 +46,7 @@ def test_a_slow_decoder_is_waited_for_and_the_run_says_so(monkeypatch, tmp_path,
     assert f"{shares[0]:.0%} of the time" in out.split("result")[1]
 
 
+@pytest.mark.slow
 def test_a_slow_network_and_a_slow_validation_are_no_waiting(monkeypatch, tmp_path, capsys):
     slow(monkeypatch, ClassificationModule, "training_step", 1.0)
     slow(monkeypatch, ClassificationModule, "validation_step", 0.3)

@@ -126,6 +126,7 @@ def test_the_best_checkpoint_is_that_of_the_monitored_metric(tmp_path):
     assert best_epoch == averaged.index(max(averaged)) == summary["best_epoch"]
 
 
+@pytest.mark.slow
 def test_optimized_predictions_and_metrics_stay(run, tmp_path, capsys, monkeypatch):
     """With all but the compiler itself, which tests/deploy/test_optimization.py runs."""
     sizes, found, measured, small = [], [], [], ["--data.batch_size=50", "--trainer.limit_predict_batches=3"]

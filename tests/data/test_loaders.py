@@ -186,6 +186,7 @@ def test_an_interrupted_stream_goes_on_at_its_next_batch(shards, workers, monkey
             assert torch.equal(ours["key"], theirs["key"])
 
 
+@pytest.mark.slow
 def test_a_streamed_run_resumes_exactly(shards, tmp_path):
     flags = ["--data.streaming=true", "--data.steps_per_epoch=3", "--trainer.limit_train_batches=null"]
     flags += [f"--data.path={shards}", "--checkpoint_every_n_steps=1"]

@@ -41,6 +41,7 @@ def graphs(monkeypatch):
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 def test_mixing_drop_path_average_and_a_short_last_batch_compile_nothing_anew_and_metrics_stay(graphs):
     settings = {"ema": EmaConfig(decay=0.9), "mix": MixConfig(mixup=0.8, cutmix=1.0), "optim": OptimConfig(agc=0.02)}
     metrics = []

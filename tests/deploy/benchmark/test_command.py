@@ -24,6 +24,7 @@ def benchmark(*flags, models=TINY, quick=QUICK):
     return rows, json.loads(Path("benchmark/environment.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_way_to_run_a_network_is_a_row_with_a_ratio_to_the_first(capsys):
     rows, facts = benchmark("--mode=official,eager", "--runtime=torch,onnx")
     ways = [(row["runtime"], row["mode"], row["dtype"]) for row in rows]
