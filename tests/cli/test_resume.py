@@ -132,6 +132,7 @@ def assert_follows_schedule(folder, interval, epochs, batches):
     assert logged == pytest.approx([schedule.peak * schedule(count) for count in counts])
 
 
+@pytest.mark.slow
 def test_the_rate_in_force_is_the_schedules_also_by_epochs_and_after_a_resume(whole, tmp_path):
     assert_follows_schedule(whole, "step", epochs=2, batches=7)  # resumed: above
     flags = ["--trainer.max_epochs=3", "--trainer.limit_train_batches=2", "--trainer.log_every_n_steps=1"]

@@ -59,6 +59,7 @@ def is_half(file, model):
     return Path(file).stat().st_size < 0.7 * 4 * sum(parameter.numel() for parameter in model.parameters())
 
 
+@pytest.mark.slow
 def test_a_model_of_timm_is_exported():
     flags = ["--format=torch-export", "--image_size=64", "--dtype=fp16"]
     assert main(["export", "timm:resnet10t", *flags]) == 0
