@@ -33,7 +33,7 @@ class PushOptions(CheckedOptions):
     dry_run: bool = False
     """Write the files here, and push nothing."""
     output: str | None = None
-    """Where --dry_run writes them (default: hub in the folder)."""
+    """Folder of --dry_run's files (default: hub in the folder)."""
 
     def mistakes(self) -> Iterator[str]:
         """Give a message for each mistake."""

@@ -30,7 +30,7 @@ class Options:
     study: str | None = None
     """Name of the study in that database (default: the folder's name)."""
     heartbeat: PositiveFloat = 10.0
-    """Seconds between a worker's signs of life; after six without one, others take its run over."""
+    """Heartbeat interval in seconds; a run is taken over after six missed heartbeats."""
     wait: bool = True
     """Stay until runs of other machines have ended too, to take them over if need be (default: true)."""
     speed: bool = True

@@ -63,7 +63,7 @@ class Manifest:
     tau: float
     """Temperature at which the other logits keep their probability."""
     origin: dict[str, Any] = field(default_factory=dict)
-    """Where the images came from; only explains why rows differ."""
+    """Origin of the images; only explains why rows differ."""
     shard_slots: int = 50_000
     """Slots of a shard."""
     check: str = ""

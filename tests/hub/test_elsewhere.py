@@ -112,7 +112,7 @@ def test_other_designs_load_the_same_way_once_this_package_is_imported(run, hub,
 
 
 def predicted(run, folder):
-    """What `shvit-pl predict` says of the images in a folder: label and probability by path."""
+    """Label and probability by path, as `shvit-pl predict` gives them for the images in a folder."""
     checkpoint = run / "checkpoints/best.ckpt"
     assert main(["predict", f"--ckpt_path={checkpoint}", f"--data.path={folder}", "--data.num_workers=0"]) == 0
     with open("predictions.csv", newline="") as file:

@@ -33,7 +33,7 @@ def student_of(config, design=TINY, **settings):
 
 
 def logged_by(module):
-    """What the module logs from now on, outside of a trainer."""
+    """The values that the module logs from now on, outside of a trainer."""
     logged = {}
     module.log_dict = lambda values, **options: logged.update(values)
     module._lr = lambda: 0.0

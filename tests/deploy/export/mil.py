@@ -35,7 +35,7 @@ class Program(nn.Module):
 
 
 def _value(values, known):
-    """What a variable, or each of several, holds: computed before, or stored."""
+    """The value of a variable, or of each of several: computed before, or stored."""
     if isinstance(values, list | tuple):
         return [_value(one, known) for one in values]
     if values is None or values.name in known:

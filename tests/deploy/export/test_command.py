@@ -55,7 +55,7 @@ def test_a_fixed_batch_another_opset_and_half_precision(dual_run, capsys):
 
 
 def is_half(file, model):
-    """Whether a file has half of the weights' size, and the graph."""
+    """True if a file has half of the weights' size, and the graph."""
     return Path(file).stat().st_size < 0.7 * 4 * sum(parameter.numel() for parameter in model.parameters())
 
 

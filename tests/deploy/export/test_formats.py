@@ -31,7 +31,7 @@ slow, full = pytest.mark.slow, pytest.mark.full
 
 
 def load(format_, path):
-    """What runs a file: for CoreML, which runs on macOS only, an evaluation of the saved program."""
+    """The program that runs a file: for CoreML, which runs on macOS only, an evaluation of the saved program."""
     return CONVERTERS[format_].load(path) if FORMATS[format_].runs_here else Program(path)
 
 
