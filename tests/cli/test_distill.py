@@ -36,10 +36,14 @@ def test_table_and_summary_say_who_teaches_and_how_well(distilled):
     assert "".join(f"teacher{note}data".split()) in "".join(printed.split())  # wherever lines are folded
 
 
-def test_losses_and_agreement_are_logged_at_every_step(distilled):
-    for name in ("loss", "loss_task", "loss_distill", "agreement"):
-        assert len(metrics(distilled[0], f"train/{name}")) == 6
-    assert len(set(metrics(distilled[0], "train/loss_distill"))) == 6
+def test_both_losses_and_the_agreement_are_logged_at_every_step(distilled):
+    names = ("loss", "loss_task", "loss_distill", "agreement")
+    rows = list(zip(*(map(float, metrics(distilled[0], f"train/{name}")) for name in names), strict=True))
+    assert len(rows) == 6
+    for loss, task, distill, agreement in rows:
+        assert loss == pytest.approx((task + distill) / 2, rel=1e-5)
+        assert 0 <= agreement <= 1
+    assert len({distill for _, _, distill, _ in rows}) == 6
 
 
 def test_a_distilled_checkpoint_is_used_without_its_teacher_and_without_flags(distilled, capsys, tmp_path):
