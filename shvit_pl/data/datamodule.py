@@ -25,11 +25,11 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 from shvit_pl.data import loaders, transforms, views
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.decoding import RowReader
+from shvit_pl.data.folders import BROKEN_SHARE
 from shvit_pl.data.splits import ChosenRows, choose_rows, class_counts, stream_rows
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed
 
-_BROKEN_SHARE = 0.01  # of its images, a dataset may have broken
 _FIRST_OF_STREAM = 100  # of these first images, a single broken one is not yet a share
 _log = logging.getLogger("shvit_pl")
 
@@ -262,10 +262,10 @@ class BrokenImages:
         new = [reason for reason in dict.fromkeys(reasons) if reason and reason not in self.reasons]
         self.reasons.update(dict.fromkeys(new))
         total = self.total if self.total is not None else max(self._seen, _FIRST_OF_STREAM)
-        if len(self.reasons) > _BROKEN_SHARE * total:
+        if len(self.reasons) > BROKEN_SHARE * total:
             raise UserError(
                 f"data.path: {len(self.reasons)} of {total} images can't be decoded, and more than "
-                f"{_BROKEN_SHARE:.0%} stops a run: "
+                f"{BROKEN_SHARE:.0%} stops a run: "
                 f"{'; '.join(reason.rstrip('.') for reason in list(self.reasons)[:3])}. Repair or remove them."
             )
         for reason in new:

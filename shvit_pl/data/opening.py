@@ -1,21 +1,27 @@
 """Opening a dataset: the embedded digits, a local folder or file, or a dataset of the Hugging Face Hub."""
 
 import errno
+from collections.abc import Mapping
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
 from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
-from huggingface_hub import constants, errors
+from huggingface_hub import constants, errors, metadata_load
 
 from shvit_pl.compat import at_cached_commit
 from shvit_pl.data.config import EMBEDDED
+from shvit_pl.data.folders import SPLITS, read_images
 from shvit_pl.errors import UserError, causes, did_you_mean, first_line
 from shvit_pl.hub_errors import go_offline_if_unreachable, hub_reachable, why_no_dataset, why_unreachable
 
 _DIGITS = Path(__file__).with_name("digits.parquet")
 _FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
+_TABLES = (".csv", ".tsv", ".jsonl", ".json")
+_NAMES_OF_PATHS = ("file_name", "filename", "file", "image", "image_path", "path", "filepath")  # columns, in this order
 _FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -28,17 +34,29 @@ class Opened:
     """By name; datasets of rows, or streams of them."""
     commit: str | None = None
     """The version of a dataset of the Hub."""
+    files: str = ""
+    """What became of the files of a folder of images, in a line."""
 
 
-def open_source(path: str, name: str | None = None, revision: str | None = None, streaming: bool = False) -> Opened:
+def open_source(
+    path: str,
+    name: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+    sort: bool = True,
+    image_column: str | None = None,
+) -> Opened:
     """Open all splits of a dataset.
 
     Args:
         path: `digits` (embedded), a folder of images (class folders, or `train/` and `validation/` with class folders),
-            a folder or file of parquet or arrow, a folder written by `save_to_disk`, or a Hub id `user/dataset`.
+            a folder or file of parquet or arrow, a table (CSV, TSV, JSON) of paths and labels, a folder written by
+            `save_to_disk`, or a Hub id `user/dataset`.
         name: The configuration of a dataset that has several.
         revision: Branch, tag or commit of a Hub dataset; `main` by default.
         streaming: Read rows as they come, and store nothing.
+        sort: Look for splits and classes in a folder of images; otherwise all images are in one split.
+        image_column: A column that holds images, or paths relative to the file.
     """
     if not path:
         raise UserError("data.path '': allowed are digits, a folder of images, a file of parquet, or a Hub dataset.")
@@ -51,46 +69,99 @@ def open_source(path: str, name: str | None = None, revision: str | None = None,
         raise UserError(f"data.revision {revision!r}: only datasets of the Hub have revisions, and {path!r} is local.")
     if name is not None and location.is_file():
         raise UserError(f"data.name {name!r}: {path!r} has no configurations; leave it out.")
-    read = _open_file if location.is_file() else _open_folder
-    return Opened(read(location, name, streaming))
-
-
-def _open_file(path: Path, _: str | None, streaming: bool) -> dict[str, Any]:
-    builder = _FILE_BUILDERS.get(path.suffix)
-    if builder is None:
-        raise UserError(
-            f"data.path {str(path)!r}: files may be {', '.join(_FILE_BUILDERS)}; for images give their folder."
-        )
+    if location.is_file():
+        return Opened(_open_file(location, streaming, image_column))
     try:
-        return datasets.load_dataset(builder, data_files={"train": str(path)}, streaming=streaming)
+        return _open_folder(location, name, streaming, sort, image_column)
     except _FAILURES as error:
+        if isinstance(error, UserError):
+            raise
         _check_cache(error)
-        raise UserError(f"data.path {str(path)!r}: it can't be opened as {builder} ({_reason(error)}).") from error
-
-
-def _open_folder(folder: Path, name: str | None, streaming: bool) -> dict[str, Any]:
-    path = str(folder)
-    try:
-        if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
-            saved = datasets.load_from_disk(path)
-            splits = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
-            return {split: rows.to_iterable_dataset() if streaming else rows for split, rows in splits.items()}
-        builder = datasets.load_dataset_builder(path, name)
-        declared = any(info.features for info in datasets.info.DatasetInfosDict.from_directory(path).values())
-        if declared or builder.name not in _FILE_BUILDERS.values():
-            return datasets.load_dataset(path, name, streaming=streaming)
-        # each split by itself: together, they would all be read with the class names of the first
-        return {
-            str(split): datasets.load_dataset(builder.name, data_files=files, split="train", streaming=streaming)
-            for split, files in (builder.config.data_files or {}).items()
-        }
-    except _FAILURES as error:
-        _check_cache(error)
-        _check_configuration(path, name, None)
+        _check_configuration(escape(path), name, None)
         raise UserError(
             f"data.path {path!r}: this folder can't be opened as a dataset ({_reason(error)}). Give a folder of "
             "images sorted into class folders, of parquet files, or one written by save_to_disk."
         ) from error
+
+
+def _open_file(path: Path, streaming: bool, image_column: str | None) -> dict[str, Any]:
+    kind = "a table" if path.suffix in _TABLES else _FILE_BUILDERS.get(path.suffix)
+    if kind is None:
+        allowed = ", ".join((*_FILE_BUILDERS, *_TABLES))
+        raise UserError(f"data.path {str(path)!r}: files may be {allowed}; for images give their folder.")
+    try:
+        if path.suffix in _TABLES:
+            rows = _with_paths(_read_table(path), path.parent, image_column)
+            return {"train": rows.to_iterable_dataset() if streaming else rows}
+        data = datasets.load_dataset(kind, data_files={"train": escape(str(path))}, streaming=streaming)
+        return data if streaming else {"train": _with_paths(data["train"], path.parent, image_column)}
+    except (*_FAILURES, pd.errors.ParserError) as error:
+        _check_cache(error)
+        raise UserError(f"data.path {str(path)!r}: it can't be opened as {kind} ({_reason(error)}).") from error
+
+
+def _read_table(path: Path) -> datasets.Dataset:
+    """Read a table; in CSV, all is text but columns of whole numbers, so that neither '007' nor 'NA' is lost."""
+    if path.suffix in (".jsonl", ".json"):
+        frame = pd.read_json(path, lines=path.suffix == ".jsonl", dtype=False, convert_dates=False)
+    else:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+        separator = max(",", ";", "\t", key=header.count)
+        frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        for column in frame:
+            if frame[column].str.fullmatch(r"0|-?[1-9]\d{0,17}").all():
+                frame[column] = frame[column].astype(int)
+    return datasets.Dataset.from_pandas(frame, preserve_index=False)
+
+
+def _with_paths(rows: datasets.Dataset, base: Path, wanted: str | None) -> datasets.Dataset:
+    """Make the text column of paths, `wanted` or one of a usual name, images; relative paths begin at `base`."""
+    texts = [name for name, feature in rows.features.items() if getattr(feature, "dtype", "") in ("string", "large_string")]
+    known = [] if any(isinstance(feature, datasets.Image) for feature in rows.features.values()) else _NAMES_OF_PATHS
+    column = next((name for name in (wanted, *known) if name in texts), None)
+    if column is None:
+        return rows
+    paths = [path and str(base.absolute() / Path(path).expanduser()) for path in rows[column][:]]
+    images = rows.remove_columns(column).add_column(column, paths).cast_column(column, datasets.Image(decode=False))
+    return images.select_columns(rows.column_names)
+
+
+def _open_folder(folder: Path, name: str | None, streaming: bool, sort: bool, image_column: str | None) -> Opened:
+    splits: Mapping[str, Any]
+    if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
+        saved = datasets.load_from_disk(str(folder))
+        splits = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
+        splits = {split: _with_paths(rows, folder, image_column) for split, rows in splits.items()}
+        return Opened(_streamed(splits) if streaming else splits)
+    card = (metadata_load(folder / "README.md") or {}) if (folder / "README.md").is_file() else {}
+    if "configs" not in card and name is None and (found := read_images(folder, sort)):
+        tables = _metadata(folder) if sort and not found.classes else {}
+        if tables:
+            return Opened({split: _open_file(path, streaming, image_column)["train"] for split, path in tables.items()})
+        return Opened(_streamed(found.splits) if streaming else found.splits, files=found.files)
+    path = escape(str(folder))
+    builder = datasets.load_dataset_builder(path, name)
+    if not card.keys().isdisjoint(("configs", "dataset_info")) or builder.name not in _FILE_BUILDERS.values():
+        return Opened(datasets.load_dataset(path, name, streaming=streaming))
+    # each split by itself: together, they would all be read with the class names of the first
+    return Opened({
+        str(split): datasets.load_dataset(builder.name, data_files=files, split="train", streaming=streaming)
+        for split, files in (builder.config.data_files or {}).items()
+    })
+
+
+def _metadata(folder: Path) -> dict[str, Path]:
+    """Return the tables of paths and labels beside images in no class folders, as `datasets` names them, by split."""
+    places = {folder: "train"} | {
+        place: SPLITS[place.name.lower()] for place in folder.iterdir() if place.name.lower() in SPLITS
+    }
+    paths = [(split, place / f"metadata{ending}") for place, split in places.items() for ending in _TABLES]
+    return {split: path for split, path in paths if path.is_file()}
+
+
+def _streamed(splits: Mapping[str, datasets.Dataset]) -> dict[str, datasets.IterableDataset]:
+    return {split: rows.to_iterable_dataset() for split, rows in splits.items()}
 
 
 def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool) -> Opened:

@@ -37,6 +37,8 @@ class ChosenRows:
     """A sentence about where the evaluated rows come from."""
     commit: str | None = None
     """The version of a dataset of the Hub."""
+    files: str = ""
+    """What became of the files of a folder of images, in a line."""
 
 
 # ---- stored rows
@@ -48,19 +50,21 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool) -> ChosenRows:
     With `held_out`, the data is what the model trained on, of which a part may be held out; otherwise all rows of the
     evaluated split count. Raises `UserError` for what is not there, or ambiguous.
     """
-    opened = open_source(config.path, config.name, config.revision)
+    sort = stage != "predict" or config.validation_split is not None
+    opened = open_source(config.path, config.name, config.revision, sort=sort, image_column=config.image_column)
     splits = DatasetDict(opened.splits)
+    origin = {"commit": opened.commit, "files": opened.files}
     image = image_column(next(iter(splits.values())).features, config.image_column)
     splits = splits.cast_column(image, Image(decode=False))
     if stage != "predict" and (stage == "fit" or held_out):
-        return replace(_trained_on(splits, image, config), commit=opened.commit)
+        return replace(_trained_on(splits, image, config), **origin)
     # the split of the stage's name, else another one for evaluation, else the only one
     names = (*_VALIDATION_NAMES, "test") if stage == "validate" else ("test", *_VALIDATION_NAMES)
     split = config.validation_split or next((name for name in names if name in splits), None) or next(iter(splits))
     _check_split(splits, "data.validation_split", split)
     rows = splits[split]
     chosen = ChosenRows(
-        {stage: rows}, image, note=f"all {len(rows)} images of the split '{split}'", commit=opened.commit
+        {stage: rows}, image, note=f"all {len(rows)} images of the split '{split}'", **origin
     )
     if stage == "predict":
         return chosen
@@ -140,7 +144,9 @@ def class_indices(rows: Dataset, label: str) -> NDArray[np.int64]:
 
 def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     """Open the dataset as a stream; raises `UserError` where it doesn't name its classes or has no validation split."""
-    opened = open_source(config.path, config.name, config.revision, streaming=True)
+    opened = open_source(
+        config.path, config.name, config.revision, streaming=True, image_column=config.image_column
+    )
     splits, train = IterableDatasetDict(opened.splits), config.train_split
     _check_split(splits, "data.train_split", train)
     features = splits[train].features
@@ -175,7 +181,7 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
         tested = validation if first[label] in (None, -1) else "test"
     rows = {"train": by_stage[train], "validate": by_stage[validation], "test": by_stage[tested]}
     note = f"{'test' if stage == 'test' else 'validation'} on the split '{tested}', streamed"
-    return ChosenRows(rows, image, label, list(features[label].names), note, opened.commit)
+    return ChosenRows(rows, image, label, list(features[label].names), note, opened.commit, opened.files)
 
 
 def _check_split(splits: Mapping[str, Any], flag: str, name: str) -> None:
