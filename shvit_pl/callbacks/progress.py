@@ -217,6 +217,7 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
         **({"teacher": facts["teacher"]} if facts["teacher"] else {}),
         "data": f"{version}: {images}, {classes}",
         "": dataset["validation"],
+        **({"files": dataset["files"]} if dataset["files"] else {}),
         "schedule": f"{length} of {facts['global_batch']} images; {rate}",
         "device": f"{facts['device']}, {facts['precision']}, seed {facts['seed']}",
         "folder": str(run_folder(trainer) or "none"),

@@ -142,6 +142,7 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
             "validation_images": data.rows("validate"),
             "images_per_class": data.images_per_class(),
             "validation": data.chosen.note,
+            "files": data.chosen.files or None,
         },
         "classes": classes,
         "epochs": trainer.max_epochs,

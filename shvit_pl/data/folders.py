@@ -54,8 +54,9 @@ def read_images(folder: Path, sort: bool = True) -> FolderImages | None:
     Links are followed. A class is the folder below the root or the split, whatever is below it. With `sort` false,
     neither splits nor classes are looked for, and images of formats that can't be read are among the rows.
 
-    Returns None for a folder without images, and for one of tables or archives with a few images beside; raises `UserError` where folders can be read in two ways, and where more
-    than 1 % of the images are of formats that can't be read.
+    Returns None for a folder without images, and for one of tables or archives with a few images beside; raises
+    `UserError` where folders can be read in two ways, and where more than 1 % of the images are of formats that can't
+    be read.
     """
     names, left_out = _sorted_files(folder)
     if not sort:
@@ -153,8 +154,8 @@ def _by_split(folder: Path, names: Sequence[str]) -> dict[str, dict[str, str | N
         wrong = neither or list(splits)
         kind = "that are neither split nor class" if neither else "of the same split"
         raise UserError(
-            f"data.path {str(folder)!r}: folders {kind} ({_first(wrong)}). Give one folder per class, or one each called "
-            "train, validation and test with the classes' folders in them; rename or remove others."
+            f"data.path {str(folder)!r}: folders {kind} ({_first(wrong)}). Give one folder per class, or one each "
+            "called train, validation and test with the classes' folders in them; rename or remove others."
         )
     if not splits and all(top.lower() in SPLITS for top in tops):
         return {"train": dict.fromkeys(names)}

@@ -77,7 +77,7 @@ def open_source(
         if isinstance(error, UserError):
             raise
         _check_cache(error)
-        _check_configuration(escape(path), name, None)
+        _check_configuration(path, name, None)
         raise UserError(
             f"data.path {path!r}: this folder can't be opened as a dataset ({_reason(error)}). Give a folder of "
             "images sorted into class folders, of parquet files, or one written by save_to_disk."
@@ -117,7 +117,9 @@ def _read_table(path: Path) -> datasets.Dataset:
 
 def _with_paths(rows: datasets.Dataset, base: Path, wanted: str | None) -> datasets.Dataset:
     """Make the text column of paths, `wanted` or one of a usual name, images; relative paths begin at `base`."""
-    texts = [name for name, feature in rows.features.items() if getattr(feature, "dtype", "") in ("string", "large_string")]
+    texts = [
+        name for name, feature in rows.features.items() if getattr(feature, "dtype", "") in ("string", "large_string")
+    ]
     known = [] if any(isinstance(feature, datasets.Image) for feature in rows.features.values()) else _NAMES_OF_PATHS
     column = next((name for name in (wanted, *known) if name in texts), None)
     if column is None:
@@ -136,28 +138,33 @@ def _open_folder(folder: Path, name: str | None, streaming: bool, sort: bool, im
         return Opened(_streamed(splits) if streaming else splits)
     card = (metadata_load(folder / "README.md") or {}) if (folder / "README.md").is_file() else {}
     if "configs" not in card and name is None and (found := read_images(folder, sort)):
-        tables = _metadata(folder) if sort and not found.classes else {}
-        if tables:
-            return Opened({split: _open_file(path, streaming, image_column)["train"] for split, path in tables.items()})
+        tables = {split: _open_file(path, streaming, image_column)["train"] for split, path in _metadata(folder)}
+        labeled = any("label" in column.lower() for rows in tables.values() for column in rows.features)
+        if sort and tables and (labeled or not found.classes):
+            return Opened(tables)
         return Opened(_streamed(found.splits) if streaming else found.splits, files=found.files)
-    path = escape(str(folder))
+    path = str(folder)
+    if escape(path) != path:
+        raise UserError(f"data.path {path!r}: datasets would read *, ? and [ in it as a pattern; rename the folder.")
     builder = datasets.load_dataset_builder(path, name)
     if not card.keys().isdisjoint(("configs", "dataset_info")) or builder.name not in _FILE_BUILDERS.values():
         return Opened(datasets.load_dataset(path, name, streaming=streaming))
     # each split by itself: together, they would all be read with the class names of the first
-    return Opened({
-        str(split): datasets.load_dataset(builder.name, data_files=files, split="train", streaming=streaming)
-        for split, files in (builder.config.data_files or {}).items()
-    })
+    return Opened(
+        {
+            str(split): datasets.load_dataset(builder.name, data_files=files, split="train", streaming=streaming)
+            for split, files in (builder.config.data_files or {}).items()
+        }
+    )
 
 
-def _metadata(folder: Path) -> dict[str, Path]:
-    """Return the tables of paths and labels beside images in no class folders, as `datasets` names them, by split."""
+def _metadata(folder: Path) -> list[tuple[str, Path]]:
+    """Return the tables of paths and labels beside images, as `datasets` names them, with their splits."""
     places = {folder: "train"} | {
         place: SPLITS[place.name.lower()] for place in folder.iterdir() if place.name.lower() in SPLITS
     }
     paths = [(split, place / f"metadata{ending}") for place, split in places.items() for ending in _TABLES]
-    return {split: path for split, path in paths if path.is_file()}
+    return [(split, path) for split, path in paths if path.is_file()]
 
 
 def _streamed(splits: Mapping[str, datasets.Dataset]) -> dict[str, datasets.IterableDataset]:

@@ -53,7 +53,7 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool) -> ChosenRows:
     sort = stage != "predict" or config.validation_split is not None
     opened = open_source(config.path, config.name, config.revision, sort=sort, image_column=config.image_column)
     splits = DatasetDict(opened.splits)
-    origin = {"commit": opened.commit, "files": opened.files}
+    origin: dict[str, Any] = {"commit": opened.commit, "files": opened.files}
     image = image_column(next(iter(splits.values())).features, config.image_column)
     splits = splits.cast_column(image, Image(decode=False))
     if stage != "predict" and (stage == "fit" or held_out):
@@ -63,12 +63,10 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool) -> ChosenRows:
     split = config.validation_split or next((name for name in names if name in splits), None) or next(iter(splits))
     _check_split(splits, "data.validation_split", split)
     rows = splits[split]
-    chosen = ChosenRows(
-        {stage: rows}, image, note=f"all {len(rows)} images of the split '{split}'", **origin
-    )
+    chosen = ChosenRows({stage: rows}, image, note=f"all {len(rows)} images of the split '{split}'", **origin)
     if stage == "predict":
         return chosen
-    label = label_column(rows.features, config.label_column)
+    label = label_column(rows.features, image, config.label_column)
     encoded, classes = encode_labels(DatasetDict({stage: rows}), label)
     return replace(chosen, by_stage=dict(encoded), label_column=label, class_names=classes)
 
@@ -84,49 +82,60 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
         raise UserError(_SPLIT_IS_TRAINED.format(wanted))
     used = (train, wanted or _validation_name(splits, train), "test")
     splits = DatasetDict({name: splits[name] for name in used if name in splits and len(splits[name])})
-    label = label_column(splits[train].features, config.label_column)
+    label = label_column(splits[train].features, image, config.label_column)
     labeled, classes = encode_labels(splits, label)
     for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
         if name is not None and name not in labeled:
             raise UserError(
                 f"{flag} {name!r}: no row of it has a label; the splits with labels are {', '.join(labeled)}."
             )
+    trained = class_counts(labeled[train], label, len(classes))
+    for name, split in labeled.items():  # as of other class folders in each
+        counts = class_counts(split, label, len(classes))
+        unknown = [each for each, some, count in zip(classes, trained, counts, strict=True) if count and not some]
+        if unknown:
+            raise UserError(
+                f"data.path: the split {name!r} has {len(unknown)} classes of which there is no training image "
+                f"({', '.join(unknown[:5])}). Give all splits the same classes."
+            )
     validation = wanted or _validation_name(labeled, train)
     if validation is not None:
         rows, held_out, note = labeled[train], labeled[validation], f"validation on the split '{validation}'"
-        trained, validated = (class_counts(part, label, len(classes)) for part in (rows, held_out))
-        unknown = [name for name, some, count in zip(classes, trained, validated, strict=True) if count and not some]
-        if unknown:  # as of other class folders in each split
-            raise UserError(
-                f"data.path: the validation images have {len(unknown)} classes of which there is no training image "
-                f"({', '.join(unknown[:5])}). Give both splits the same classes."
-            )
     else:
         share = config.validation_fraction
         rows, held_out = divide(labeled[train], share, label, seed)
         note = f"no validation split: {share:.0%} of '{train}' held out (seed {seed})"
     if fraction < 1:
-        _, rows = divide(rows, fraction, label, seed, flag="data.train_fraction")
+        _, rows = divide(rows, fraction, label, seed, flag="data.train_fraction", trained=1)
     note += "".join(f"; the split '{name}' has no labels and is left out" for name in splits if name not in labeled)
     by_stage = {"train": rows, "validate": held_out, "test": labeled.get("test", held_out)}
     return ChosenRows(by_stage, image, label, classes, note)
 
 
 def divide(
-    rows: Dataset, fraction: float, label: str, seed: int, flag: str = "data.validation_fraction"
+    rows: Dataset, fraction: float, label: str, seed: int, flag: str = "data.validation_fraction", trained: int = 0
 ) -> tuple[Dataset, Dataset]:
-    """Divide rows at random, the second part being `fraction` of them, with each class's share kept where possible."""
+    """Divide rows at random, the second part being `fraction` of them, with each class's share kept where possible.
+
+    `trained` is the part to train on, 0 or 1, to which classes of a single image go.
+    """
     held_out = ceil(fraction * len(rows))
     if round(fraction * len(rows)) < 1 or held_out == len(rows):
         raise UserError(f"{flag} {fraction}: of {len(rows)} images this leaves one side without any; give another.")
     labels = class_indices(rows, label)
-    counts = np.unique(labels, return_counts=True)[1]
-    if counts.min() < 2 or len(counts) > min(held_out, len(rows) - held_out):
-        parts = rows.train_test_split(test_size=fraction, seed=seed)
-        return parts["train"], parts["test"]
-    sizes = len(rows) - held_out, held_out
-    first, second = stratified_indices(labels, sizes, np.random.default_rng(seed))
-    return rows.select(first), rows.select(second)
+    is_single = np.bincount(labels)[labels] == 1
+    sizes = [len(rows) - held_out, held_out]
+    sizes[trained] -= int(is_single.sum())
+    if sizes[trained] < 1:  # nearly all classes have a single image
+        is_single, sizes = np.zeros_like(is_single), [len(rows) - held_out, held_out]
+    others, generator = np.flatnonzero(~is_single), np.random.default_rng(seed)
+    if len(np.unique(labels[others])) <= min(sizes):
+        parts = [others[part] for part in stratified_indices(labels[others], (sizes[0], sizes[1]), generator)]
+    else:
+        drawn = others[generator.permutation(len(others))]
+        parts = [drawn[sizes[1] :], drawn[: sizes[1]]]
+    parts[trained] = np.concatenate([parts[trained], np.flatnonzero(is_single)])
+    return rows.select(parts[0]), rows.select(parts[1])
 
 
 def class_counts(rows: Dataset, label: str, classes: int) -> list[int]:
@@ -144,9 +153,7 @@ def class_indices(rows: Dataset, label: str) -> NDArray[np.int64]:
 
 def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     """Open the dataset as a stream; raises `UserError` where it doesn't name its classes or has no validation split."""
-    opened = open_source(
-        config.path, config.name, config.revision, streaming=True, image_column=config.image_column
-    )
+    opened = open_source(config.path, config.name, config.revision, streaming=True, image_column=config.image_column)
     splits, train = IterableDatasetDict(opened.splits), config.train_split
     _check_split(splits, "data.train_split", train)
     features = splits[train].features
@@ -154,7 +161,8 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
         raise UserError(
             f"data.streaming: the columns of {config.path!r} are not known before it is read; set streaming false."
         )
-    image, label = image_column(features, config.image_column), label_column(features, config.label_column)
+    image = image_column(features, config.image_column)
+    label = label_column(features, image, config.label_column)
     if not isinstance(features[label], ClassLabel):
         raise UserError(
             f"data.label_column {label!r}: a stream must name its classes (ClassLabel), and this column holds "
@@ -211,7 +219,7 @@ def image_column(features: Features, wanted: str | None = None) -> str:
     return column
 
 
-def label_column(features: Features, wanted: str | None = None) -> str:
+def label_column(features: Features, image: str, wanted: str | None = None) -> str:
     """Return the column of labels: `wanted`, the only `ClassLabel`, or `label`; raises `UserError` otherwise.
 
     Without any `ClassLabel`, `label` is meant as long as no other column calls itself one, as `coarse_label` does.
@@ -219,7 +227,7 @@ def label_column(features: Features, wanted: str | None = None) -> str:
     candidates = [column for column, feature in features.items() if isinstance(feature, ClassLabel)]
     if not candidates and isinstance(features.get("label"), Value):
         candidates = [column for column in features if "label" in column.lower()]
-    if wanted is None and list(features) == [image_column(features)]:
+    if wanted is None and list(features) == [image]:
         raise UserError(
             "data.path: the images have no labels. Sort them into one folder per class, two classes or more, in every "
             "split."

@@ -174,7 +174,7 @@ class ShvitCLI(LightningCLI):
             data.held_out = data.config.path == self.trained_on
         data.setup(self.command)
         if not fits:
-            print(f"{data.config.path}: {data.chosen.note}")
+            print("; ".join(filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))))
         model.use_data(data, self.command)
         if fits:
             options.check_monitors(self.options.monitor, config.trainer.callbacks, model.validation_metrics())

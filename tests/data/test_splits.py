@@ -113,6 +113,6 @@ def test_a_split_without_labels_is_left_out(labels, feature):
 
 def test_a_plain_column_called_label_is_taken_unless_another_calls_itself_one():
     kinds = {"image": Image(), "label": Value("string"), "caption": Value("string")}
-    assert label_column(Features(kinds)) == "label"
+    assert label_column(Features(kinds), "image") == "label"
     with refused("several columns hold class labels (label, coarse_label)"):
-        label_column(Features({**kinds, "coarse_label": Value("string")}))
+        label_column(Features({**kinds, "coarse_label": Value("string")}), "image")

@@ -1,0 +1,175 @@
+"""What a folder of images means: folders give split and class, files' names never do, and every file is counted."""
+
+import pytest
+from PIL import Image as PILImage
+
+from shvit_pl.data.opening import open_source
+from tests.data import pictures
+from tests.data.pictures import ready
+from tests.refusals import refused
+
+
+def png(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PILImage.new("RGB", (8, 8)).save(path, format="PNG")
+
+
+def folder(root, *names):
+    """Images by these names; those that end in a text's ending hold text."""
+    for name in names:
+        if name.endswith((".txt", ".csv", ".json", ".xml", ".md")):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text("1")
+        else:
+            png(root / name)
+    return root
+
+
+def opened(path):
+    """The classes, the names of each split's images with their class, and the account of files."""
+    source = open_source(str(path))
+    (classes,) = {tuple(rows.features["label"].names) for rows in source.splits.values()}
+    splits = {
+        split: [(row["image"]["path"].removeprefix(f"{path}/"), classes[row["label"]]) for row in rows]
+        for split, rows in source.splits.items()
+    }
+    return classes, splits, source.files
+
+
+PAIR = ("cat/1.png", "dog/2.png")
+FLAT = [f"{name}/{file}.png" for name in ("cat", "dog") for file in ("1", "test 1", "train_3", "validation")]
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (["Training/cat/1.png", "Training/dog/2.png", "Testing/cat/3.png"], {"train": 2, "test": 1}),
+        (["Train/cat/1.png", "Train/dog/2.png", "Val/cat/3.png"], {"train": 2, "validation": 1}),
+        (["train/cat/1.png", "train/dog/2.png", "DEV/cat/3.png"], {"train": 2, "validation": 1}),
+        (["train/cat/a/1.png", "train/dog/b/2.png", "valid/cat/3.png"], {"train": 2, "validation": 1}),
+        (FLAT, {"train": 8}),
+        (["train/" + name for name in FLAT], {"train": 8}),
+    ],
+)
+def test_splits_are_folders_of_class_folders_by_strict_names_in_any_case(names, splits, tmp_path):
+    classes, found, files = opened(folder(tmp_path, *names))
+    assert {split: len(rows) for split, rows in found.items()} == splits
+    assert classes == ("cat", "dog")
+    assert all(label in name for rows in found.values() for name, label in rows)
+    assert files == f"{len(names)} images used"
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (["bus/1.png", "car/2.png", "train/3.png"], ("bus", "car", "train")),
+        (["valid/1.png", "invalid/2.png"], ("invalid", "valid")),
+        (["contest/1.png", "test/2.png", "devices/3.png"], ("contest", "devices", "test")),
+        (["cat/indoor/1.png", "cat/outdoor/2.png", "dog/indoor/3.png"], ("cat", "dog")),
+        (["cat/a/b/1.png", "dog/2.png"], ("cat", "dog")),
+        (["train/cat/indoor/1.png", "train/dog/indoor/2.png"], ("cat", "dog")),
+        (["e\u0301/1.png", "z/1.png"], ("z", "\u00e9")),
+    ],
+)
+def test_a_class_is_the_folder_below_the_root_or_the_split(names, classes, tmp_path):
+    known, found, _ = opened(folder(tmp_path, *names))
+    assert (known, len(found["train"])) == (classes, len(names))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["Train/cat/1.png", "more/cat/2.png"], "folders that are neither split nor class (more)"),
+        (["train_set/cat/1.png", "test_set/cat/2.png"], "neither split nor class (test_set, train_set)"),
+        (["train2017/cat/1.png", "val2017/cat/2.png"], "neither split nor class (train2017, val2017)"),
+        (["train/cat/1.png", "Training/cat/2.png"], "folders of the same split (Training, train)"),
+        (["train/1.png", "test/2.png"], "the images have no labels. Sort them into one folder per class"),
+        (["1.png", "train_3.png"], "the images have no labels"),
+        (["train/cat/1.png", "train/dog/2.png", "test/eel/3.png"], "the split 'test' has 1 classes ... (eel)"),
+        ([*PAIR, "dog/3.HEIC"], "1 of 3 images are of a format that can't be read, by their endings (dog/3.HEIC)"),
+        ([*PAIR, "dog/3.png.bak"], "can't be read, by their endings (dog/3.png.bak)"),
+    ],
+)
+def test_what_can_be_read_in_two_ways_or_not_at_all_is_refused(names, words, tmp_path):
+    with refused(words):
+        ready(path=str(folder(tmp_path, *names)))
+
+
+@pytest.mark.parametrize(
+    ("names", "left_out"),
+    [
+        (["stray.png"], "1 outside the class folders (stray.png)"),
+        (["cat/deeper/3.png"], ""),
+        (["cat/1.txt", "dog/2.txt"], "2 not an image (cat/1.txt, dog/2.txt)"),
+        (["cat/1.csv"], "1 not an image (cat/1.csv)"),
+        (["cat/1.json"], "1 not an image (cat/1.json)"),
+        (["cat/1.xml"], "1 not an image (cat/1.xml)"),
+        (["metadata.csv"], "1 not an image (metadata.csv)"),
+        (
+            [".cache/1.png", "cat/._1.png", "__MACOSX/cat/1.png"],
+            "3 hidden (.cache/1.png, __MACOSX/cat/1.png, cat/._1.png)",
+        ),
+        ([f"{n}.md" for n in range(5)], "5 not an image (0.md, 1.md, 2.md, ...)"),
+        (["cat/3", "dog/4.JPEG"], ""),
+    ],
+)
+def test_every_file_is_used_or_named_with_the_reason(names, left_out, tmp_path):
+    classes, found, files = opened(folder(tmp_path, *PAIR, *names))
+    used = len(found["train"])
+    assert classes == ("cat", "dog")
+    assert files.startswith(f"{used} images used" + (f"; left out: {left_out}" if left_out else ""))
+    assert len(PAIR) + len(names) == used + sum(int(word) for word in left_out.split() if word.isdecimal())
+
+
+def test_links_are_followed_and_a_loop_is_not(tmp_path):
+    folder(tmp_path / "elsewhere", "1.png")
+    root = folder(tmp_path / "data", *PAIR)
+    (root / "eel").symlink_to(tmp_path / "elsewhere")
+    (root / "cat" / "up").symlink_to(root)
+    assert opened(root)[1]["train"] == [("cat/1.png", "cat"), ("dog/2.png", "dog"), ("eel/1.png", "eel")]
+
+
+@pytest.mark.parametrize("name", ["set [v2]", "set v*", "{a,b}", "a?b"])
+def test_a_path_is_literal(name, tmp_path):
+    folder(tmp_path / "set v", *PAIR, "eel/3.png")
+    folder(tmp_path / "a", *PAIR, "eel/3.png")
+    folder(tmp_path / name, *PAIR)
+    assert opened(tmp_path / name)[0] == ("cat", "dog")
+    for image in (tmp_path / name).glob("*/*.png"):
+        image.unlink()
+    pictures.rows([0, 1]).to_parquet(tmp_path / name / "rows.parquet")
+    assert len(open_source(str(tmp_path / name / "rows.parquet")).splits["train"]) == 2
+    if name != "{a,b}":
+        with refused("datasets would read *, ? and [ in it as a pattern; rename the folder"):
+            open_source(str(tmp_path / name))
+
+
+def test_to_predict_nothing_is_a_split_and_all_images_count(tmp_path):
+    root = folder(tmp_path, "1.png", "test 1.png", "train/2.png", "train/cat/3.png", "val/dog/4.png", "5.HEIC")
+    data = ready("predict", path=str(root))
+    assert (data.rows("predict"), data.chosen.files) == (6, "6 images used")
+    (root / "5.HEIC").unlink()
+    assert ready("predict", path=str(root), validation_split="train").rows("predict") == 1
+
+
+# ---- tables of paths
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "labels"),
+    [
+        ("t.csv", "path,label\n1.png,b\ndeep/2.png,a\n", ["b", "a"]),
+        ("t.csv", "\ufefffile_name;label\n1.png;007\ndeep/2.png;NA\n", ["007", "NA"]),
+        ("t.tsv", "filename\tlabel\n1.png\t10\n{root}/deep/2.png\t9\n", ["10", "9"]),
+        ("t.jsonl", '{"image": "1.png", "label": "b"}\n{"image": "deep/2.png", "label": "a"}\n', ["b", "a"]),
+        ("metadata.csv", "file_name,label\n1.png,b\ndeep/2.png,a\n", ["b", "a"]),
+    ],
+)
+def test_a_table_of_paths_and_labels_is_a_dataset(name, content, labels, tmp_path, monkeypatch):
+    folder(tmp_path, "1.png", "deep/2.png")
+    (tmp_path / name).write_text(content.replace("{root}", str(tmp_path)))
+    monkeypatch.chdir("/")
+    data = ready("validate", path=str(tmp_path if name == "metadata.csv" else tmp_path / name))
+    (batch,) = data.val_dataloader()
+    assert list(batch["broken"]) == ["", ""]
+    assert [data.class_names[label] for label in batch["label"]] == labels
