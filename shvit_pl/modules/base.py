@@ -1,4 +1,4 @@
-"""Training of every module: optimizer, schedule, clipping, moving average, frozen BatchNorm."""
+"""Training of every module: optimizer, schedule, clipping, moving average, BatchNorm's statistics."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -32,6 +32,7 @@ class TrainedModule(L.LightningModule):
     schedule: optim.Schedule | None = None
 
     memory_format = torch.contiguous_format
+    _statistics: "YoungStatistics | None" = None
     _largest_batch = 0  # images of an evaluated batch
 
     def __init__(self, config: ClassificationConfig) -> None:
@@ -99,6 +100,18 @@ class TrainedModule(L.LightningModule):
             scheduler.base_lrs = [settings["initial_lr"] for settings in self._group_settings]
             for group, factor in zip(scheduler.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
                 group["lr"] = group["initial_lr"] * factor(scheduler.last_epoch)
+        assert self.model is not None
+        self._statistics = YoungStatistics(self.model)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Remember BatchNorm's statistics before the forward pass, as long as they are young."""
+        if self._statistics is not None:
+            self._statistics.before_batch()
+
+    def on_after_backward(self) -> None:
+        """Correct BatchNorm's statistics, which the backward pass wants as they were."""
+        if self._statistics is not None:
+            self._statistics.after_batch()
 
     def configure_gradient_clipping(
         self,
@@ -171,3 +184,44 @@ class TrainedModule(L.LightningModule):
     def _lr(self) -> Tensor:
         """Return the learning rate as a tensor on the CPU: logging a number would wait for a copy to the device."""
         return torch.tensor(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+
+
+class YoungStatistics:
+    """Running statistics of BatchNorm without the mean 0 and variance 1 that a fresh layer begins with.
+
+    After t batches, those still have a share of (1 - momentum)^t: 35 % after ten. Here the share is removed as Adam
+    removes it from its averages: batch t moves the statistics by momentum / (1 - (1 - momentum)^t). A layer with
+    learned statistics, and one in evaluation mode, stays as it is. The weights don't depend on it.
+    """
+
+    _LAST_SHARE = 1e-4  # of the initial statistics, below which nothing is corrected
+
+    def __init__(self, network: nn.Module) -> None:
+        norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        tracked = [norm for norm in norms if norm.num_batches_tracked is not None and norm.momentum]
+        counts = torch.stack([norm.num_batches_tracked for norm in tracked]).tolist() if tracked else []
+        self._batches = {
+            norm: count for norm, count in zip(tracked, counts, strict=True) if count > 0 or _is_initial(norm)
+        }
+        self._before: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def before_batch(self) -> None:
+        """Copy the statistics of the layers that are corrected, `(C,)` each."""
+        self._batches = {
+            norm: count for norm, count in self._batches.items() if (1 - norm.momentum) ** count > self._LAST_SHARE
+        }
+        training = [norm for norm in self._batches if norm.training]
+        self._before = [(norm, norm.running_mean.clone(), norm.running_var.clone()) for norm in training]
+
+    def after_batch(self) -> None:
+        """Move the statistics as far as this batch's share of all batches so far."""
+        for norm, mean, variance in self._before:
+            self._batches[norm] += 1
+            further = 1 / (1 - (1 - norm.momentum) ** self._batches[norm])
+            norm.running_mean.copy_(mean.lerp_(norm.running_mean, further))
+            norm.running_var.copy_(variance.lerp_(norm.running_var, further))
+        self._before = []
+
+
+def _is_initial(norm: nn.Module) -> bool:
+    return bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())
