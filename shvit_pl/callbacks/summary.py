@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from shvit_pl.callbacks.run_identity import RunCheckpoint
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
@@ -94,8 +95,8 @@ class RunSummary(L.Callback):
 
     def _summary(self, trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
         throughput = find_callback(trainer, Throughput)
-        checkpoint = trainer.checkpoint_callback
-        best_path = getattr(checkpoint, "best_model_path", "")
+        ours = (each for each in trainer.checkpoint_callbacks if isinstance(each, RunCheckpoint) and each.monitor)
+        best_path = getattr(next(ours, None), "best_model_path", "")
         peak, peak_of = peak_memory(trainer.strategy.root_device)
         return {
             **run_facts(trainer, module),
