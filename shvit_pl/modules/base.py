@@ -197,13 +197,14 @@ class YoungStatistics:
     _LAST_SHARE = 1e-4  # of the initial statistics, below which nothing is corrected
 
     def __init__(self, network: nn.Module) -> None:
-        norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        kinds = nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm
+        norms: list[Any] = [module for module in network.modules() if isinstance(module, kinds)]
         tracked = [norm for norm in norms if norm.num_batches_tracked is not None and norm.momentum]
         counts = torch.stack([norm.num_batches_tracked for norm in tracked]).tolist() if tracked else []
-        self._batches = {
+        self._batches: dict[Any, int] = {
             norm: count for norm, count in zip(tracked, counts, strict=True) if count > 0 or _is_initial(norm)
         }
-        self._before: list[tuple[nn.Module, Tensor, Tensor]] = []
+        self._before: list[tuple[Any, Tensor, Tensor]] = []
 
     def before_batch(self) -> None:
         """Copy the statistics of the layers that are corrected, `(C,)` each."""
@@ -223,5 +224,5 @@ class YoungStatistics:
         self._before = []
 
 
-def _is_initial(norm: nn.Module) -> bool:
+def _is_initial(norm: Any) -> bool:
     return bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())
