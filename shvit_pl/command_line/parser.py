@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from difflib import get_close_matches
@@ -37,6 +38,7 @@ SECTIONS = {
     "data": "data.path",
     "trainer": "trainer.max_epochs",
 }
+_FLAGS_OF_FILES = {".ckpt": "ckpt_path", ".yaml": "config", ".yml": "config"}
 # flags by the names that other programs give them
 _ELSEWHERE = {
     "dataset": "data.path",
@@ -76,9 +78,9 @@ def read_options(
 ) -> T:
     """Read a command's flags into a frozen dataclass, whose fields are the flags and their docstrings the help.
 
-    A `bool` needs no value, a `tuple` takes a list with commas, and `-` in a flag's name stands for `_`. `positional`
-    are fields that need no flag; one that is a tuple takes all that is left. `rest` takes the arguments that no field
-    does; None refuses them.
+    A `bool` needs no value, a `tuple` takes a list with commas, a `list` its flag several times, and `-` in a flag's
+    name stands for `_`. `positional` are fields that need no flag; one that is a tuple takes all that is left. `rest`
+    takes the arguments that no field does; None refuses them.
 
     Raises:
         UserError: for all mistakes in `args`, a line each.
@@ -88,24 +90,23 @@ def read_options(
         about = {"prog": f"shvit-pl {command}", "description": description, "epilog": epilog}
         _parser(options, positional, **about).print_help()
         raise SystemExit(0)
-    texts: dict[str, list[str]] = {}
-    others: list[str] = []
-    for name, text in own_args(options, args, positional):
-        if not name:
-            others.append(str(text))
-        else:  # of a flag, the last one counts; None is a missing value
-            texts[name] = [*(texts.get(name, []) if name in positional else []), *([] if text is None else [text])]
     hints, parser, values = get_type_hints(options), _parser(options), dict[str, Any]()
-    mistakes = _unknown(others, set(hints)) if rest is None else []
+    texts = defaultdict[str, list[str | None]](list)
+    for name, text in own_args(options, args, positional):
+        texts[name].append(text)
+    others = [str(text) for text in texts.pop("", [])]
+    mistakes = _unknown(others, set(hints), "" if positional else next(iter(hints))) if rest is None else []
     for name in texts:
+        is_several = name in positional or get_origin(hints[name]) is list
         try:
-            values[name] = _value(parser, name, hints[name], texts[name])
+            values[name] = _value(parser, name, hints[name], texts[name] if is_several else texts[name][-1:])
         except UserError as error:
             mistakes.append(f"{'' if name in positional else '--'}{error}")
-    missing = [each.name for each in fields(options) if _is_required(each) and each.name not in texts]
-    if missing:
-        names = ", ".join(name if name in positional else f"--{name}" for name in missing)
-        mistakes.append(f"give {names}; see --help")
+    missing = {each.name for each in fields(options) if _is_required(each)} - texts.keys()
+    for action in parser_actions(parser):
+        if action.dest in missing:
+            name = action.dest.upper() if action.dest in positional else f"--{action.dest}"
+            mistakes.append(f"give {name}: {str(action.help)[0].lower()}{str(action.help)[1:]}")
     if mistakes:
         raise UserError("\n".join(mistakes))
     if rest is not None:
@@ -116,12 +117,15 @@ def read_options(
 def own_args(
     options: type["DataclassInstance"], args: Sequence[str], positional: Sequence[str] = ()
 ) -> Iterator[tuple[str, str | None]]:
-    """Yield each argument as the field that takes it (empty for none) and its text (None where a value is missing)."""
+    """Yield each argument as the field that takes it (empty for none) and its text (None where a value is missing).
+
+    argparse has no switches before a word that may be true, false or an argument of its own, and no values as `-1,3`.
+    """
     hints, places, left = get_type_hints(options), list(positional), list(args)
     while left:
         arg = left.pop(0)
         flag, equals, text = arg.partition("=")
-        name = flag[2:].replace("-", "_") if flag.startswith("--") else ""
+        name = flag[2:].replace("-", "_") if flag.startswith("--") else {"-c": "config"}.get(flag, "")
         if name not in hints:
             takes = bool(places) and not _is_flag(arg)
             yield places[0] if takes else "", arg
@@ -130,7 +134,8 @@ def own_args(
         elif equals:
             yield name, text
         elif hints[name] is bool:
-            yield name, left.pop(0) if left and left[0] in ("true", "false") else "true"
+            has_value = left and (left[0] in ("true", "false") or not (places or _is_flag(left[0])))
+            yield name, left.pop(0) if has_value else "true"
         else:
             yield name, left.pop(0) if left and not _is_flag(left[0]) else None
 
@@ -143,29 +148,36 @@ def _is_required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def _unknown(others: Sequence[str], known: set[str]) -> list[str]:
-    """Return a message for each argument that no field takes, but not for the values of unknown flags."""
+def _unknown(others: Sequence[str], known: set[str], first: str = "") -> list[str]:
+    """Return a message for each argument that no field takes, but not for the values of unknown flags.
+
+    A word alone may be meant for the flag that files of its kind belong to, or for the `first` one.
+    """
     messages = []
     for before, arg in zip(("", *others), others, strict=False):
-        flag = arg.partition("=")[0]
+        flag, of_word = arg.partition("=")[0], _FLAGS_OF_FILES.get(Path(arg).suffix, first)
         if arg[0:1] in ("\u2013", "\u2014"):
             messages.append(f"{arg}: this begins with a long dash; flags begin with two hyphens")
         elif _is_flag(arg):
             messages.append(f"{flag}: no such flag{nearest_option(flag.lstrip('-').replace('-', '_'), known, '--')}")
         elif "=" in before or not _is_flag(before):
-            meant = f" (did you mean '--{flag}'?)" if flag in known else "; leave it out"
-            messages.append(f"{arg}: no flag takes this{meant}")
+            meant = flag if flag in known else f"{of_word} {arg}" if of_word in known else ""
+            hint = f" (did you mean '--{meant}'?)" if meant else "; leave it out"
+            messages.append(f"{arg}: no flag takes this{hint}")
     return messages
 
 
-def _value(parser: ArgumentParser, name: str, hint: Any, texts: list[str]) -> Any:
+def _value(parser: ArgumentParser, name: str, hint: Any, texts: Sequence[str | None]) -> Any:
     """Return a field's value; raises `UserError`, with the field's name, where it isn't allowed."""
-    if not texts:
+    given = [text for text in texts if text is not None]
+    if len(given) < len(texts):
         raise UserError(f"{name}: expected one argument")
+    if get_origin(hint) is list:
+        return given
     _, size = _element(hint)
-    words = texts[-1:] if size == 1 else texts if len(texts) > 1 else [word.strip() for word in texts[0].split(",")]
+    words = given[-1:] if size == 1 else given if len(given) > 1 else [word.strip() for word in given[0].split(",")]
     if size is not None and len(words) != size:
-        raise UserError(f"{name} {texts[0]}: give {size} values with commas")
+        raise UserError(f"{name} {given[0]}: give {size} values with commas")
     values = []
     for word in words:
         try:
@@ -179,7 +191,7 @@ def _element(hint: Any) -> tuple[Any, int | None]:
     """Return the type of a field's single values, and how many there are: None for a tuple of any length."""
     if get_origin(hint) in (Union, UnionType):
         hint = Union[tuple(member for member in get_args(hint) if member is not NoneType)]  # noqa: UP007
-    if get_origin(hint) is not tuple:
+    if get_origin(hint) not in (tuple, list):
         return hint, 1
     members = get_args(hint)
     return members[0], None if members[-1] is Ellipsis else len(members)

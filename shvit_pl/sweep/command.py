@@ -8,14 +8,14 @@ from shvit_pl.sweep.options import read_sweep_options
 
 def run(args: list[str]) -> None:
     """Run the command; its help, and mistakes in its flags, need no heavy import."""
-    options, configs, flags = read_sweep_options(args[1:])
+    options, flags = read_sweep_options(args[1:])
     check_extra("sweep", "sweep")
     from shvit_pl.command_line.quiet import quiet
 
     quiet()
     from shvit_pl.sweep.start import start
 
-    start(options, configs, flags, ["shvit-pl", *args])
+    start(options, flags, ["shvit-pl", *args])
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ReportOptions:
     """The flags of `shvit-pl report`."""
 
     folder: str
-    """The sweep folder."""
+    """The sweep folder, such as sweeps/macro."""
     storage: str | None = None
     """URL of the study's database (default: the one in sweep.yaml)."""
 

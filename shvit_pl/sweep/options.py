@@ -1,19 +1,20 @@
 """The flags of `sweep` itself; all others are flags of `fit`."""
 
-from argparse import ArgumentError, ArgumentParser
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from shvit_pl.command_line.parser import read_options
-from shvit_pl.errors import UserError, refuse
+from shvit_pl.errors import refuse
 
 
 @dataclass(frozen=True)
 class Options:
     """Flags of `shvit-pl sweep`."""
 
+    config: list[str] = field(default_factory=list)
+    """The sweep file, which has grid, list or search; several --config are configs of fit too, later ones win."""
     folder: str | None = None
     """The sweep folder: study, runs, report (default: sweeps/NAME of the sweep file)."""
     workers: PositiveInt | None = None
@@ -53,28 +54,17 @@ class Options:
         return [number.strip() for number in self.gpus.split(",")] if self.gpus is not None else []
 
 
-def read_sweep_options(args: Sequence[str]) -> tuple[Options, list[str], list[str]]:
-    """Split the command line of `sweep` into its options, the values of `--config`, and what is left for `fit`."""
+def read_sweep_options(args: Sequence[str]) -> tuple[Options, list[str]]:
+    """Split the command line of `sweep` into its options and what is left for `fit`."""
     rest: list[str] = []
     options = read_options(
         Options,
         args,
         command="sweep",
-        description="Run fit once for every cell and seed of a sweep file (--config my.yaml; it has grid, list or "
-        "search), and write a page that compares them.",
+        description="Run fit once for every cell and seed of a sweep file (--config my.yaml), and write a page that "
+        "compares them.",
         epilog="--wait false and --speed false turn these off. All flags of fit are accepted too, and further --config "
         "for it: shvit-pl fit --help.",
         rest=rest,
     )
-    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--config", "-c", action="append", default=[])
-    try:
-        known, flags = parser.parse_known_args(rest)
-    except ArgumentError as error:
-        raise UserError(f"--config: {error.message}") from error
-    return options, known.config, flags
-
-
-def own_flags() -> set[str]:
-    """Return the names of sweep's own flags."""
-    return {each.name for each in fields(Options)} | {"config"}
+    return options, rest

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from textwrap import shorten
@@ -28,7 +28,7 @@ from shvit_pl.sweep.engine.reading import find_place, read_status
 from shvit_pl.sweep.engine.storage import hide_password, open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.finish import finish
-from shvit_pl.sweep.options import Options, own_flags
+from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.processes import describe_exit
 from shvit_pl.sweep.sweep_file import IN_FILE, SweepFile, examples, pick_sweep_file, read_sweep_file
 from shvit_pl.sweep.watch import LiveTable, duration
@@ -51,8 +51,8 @@ _STEPS = 6  # of each cell in a dry run
 _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
 
 
-def start(options: Options, configs: Sequence[str], flags: Sequence[str], command: Sequence[str]) -> None:
-    """Start the sweep that the one sweep file among `configs` describes; `flags` are for `fit`.
+def start(options: Options, flags: Sequence[str], command: Sequence[str]) -> None:
+    """Start the sweep that the one sweep file among the configs describes; `flags` are for `fit`.
 
     Raises `UserError` for a mistake, before anything is started or written.
     """
@@ -60,7 +60,7 @@ def start(options: Options, configs: Sequence[str], flags: Sequence[str], comman
         hidden = hide_password(storage)
         options, command = replace(options, storage=hidden), [arg.replace(storage, hidden) for arg in command]
     check_strays(flags)
-    path, layers = pick_sweep_file(configs)
+    path, layers = pick_sweep_file(options.config)
     file = read_sweep_file(path)
     base = [*(f"--config={config}" for config in (*file.base, *layers)), *flags]
     folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()
@@ -101,7 +101,7 @@ def check_flags(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> None:
             if prefix == config:
                 hint = nearest_option(name, known)
                 raise UserError(f"{config}{name}: no such flag of fit{hint}; see shvit-pl fit --help.")
-            own = [f"--{flag}" for flag in own_flags()]
+            own = [f"--{flag.name}" for flag in fields(Options)]
             hint = did_you_mean(f"--{name}", own) or nearest_option(name, known, "--")
             raise UserError(f"--{name}: no such flag of sweep or fit{hint}; see shvit-pl sweep --help and fit --help.")
         if prefix == "--" and file.kind != "list" and name in file.varied:

@@ -87,6 +87,7 @@ def test_flags_set_fields(args, changed):
         (["--device", "cud"], "--device cud: allowed are cpu, cuda (did you mean 'cuda'?)"),
         (["--query=3"], "--query 3: give 2 values with commas"),
         (["--train=maybe"], "--train maybe: allowed is true or false"),
+        (["--query", "-1"], "--query -1: give 2 values with commas"),
         (["--thread=3"], "--thread: no such flag (did you mean '--threads'?)"),
         (["\u2013train"], "\u2013train: this begins with a long dash; flags begin with two hyphens"),
         (["--train", "--device=cuda"], "--train: not on cuda"),
@@ -107,7 +108,7 @@ def test_all_mistakes_are_listed_at_once():
         "--threads 0: allowed are whole numbers from 1 to 4096",
         "--share 7: allowed are numbers from 0 to 1",
         "--device gpu: allowed are cpu, cuda (did you mean 'cpu'?)",
-        "give models; see --help",
+        "give MODELS: networks to measure.",
     ]
 
 
@@ -117,6 +118,8 @@ class Named:
     """A run folder."""
     repo_id: str
     """The repository."""
+    public: bool = False
+    """Show it."""
 
 
 def test_required_flags_and_single_positions():
@@ -124,10 +127,15 @@ def test_required_flags_and_single_positions():
         return read_options(Named, args, command="push", description="Push.", positional=["folder"])
 
     assert read_named("runs/a", "--repo-id", "user/name") == Named("runs/a", "user/name")
-    with pytest.raises(UserError, match="give folder, --repo_id; see --help"):
+    assert read_named("--public", "runs/a", "--repo-id=user/name") == Named("runs/a", "user/name", public=True)
+    with pytest.raises(UserError, match=r"give FOLDER: a run folder.\ngive --repo_id: the repository."):
         read_named()
-    with pytest.raises(UserError, match="more: no flag takes this"):
+    with pytest.raises(UserError, match="more: no flag takes this; leave it out"):
         read_named("runs/a", "more", "--repo_id=user/name")
+    with pytest.raises(UserError, match="--public maybe: allowed is true or false"):
+        read_named("runs/a", "--public", "maybe", "--repo_id=user/name")
+    with pytest.raises(UserError, match=r"runs/a: no flag takes this \(did you mean '--folder runs/a'"):
+        read_options(Named, ["runs/a"], command="report", description="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +215,7 @@ HELP = f"; see shvit-pl fit --callbacks.help {STOPPING}"
         (["--callbacks.help=Stop"], [
             "--callbacks.help Stop: no such class; give a class of Lightning's, or an import path",
         ]),
+        (["tiny.yaml"], ["tiny.yaml: no flag takes this (did you mean '--config tiny.yaml'?)"]),
         (["--print_config=all"], ["--print_config all: not available; leave the value out"]),
         (["--data.seconds", "fast", "--data.devise", "cpu", "--data.share=2", "more"], [
             "data.seconds fast: allowed is a number",
