@@ -31,6 +31,15 @@ def error_prefix(prefix: str) -> Iterator[None]:
         raise UserError(f"{prefix}{error}") from error
 
 
+@contextmanager
+def collected(mistakes: list[str]) -> Iterator[None]:
+    """Add the lines of a `UserError` to `mistakes` instead of raising it."""
+    try:
+        yield
+    except UserError as error:
+        mistakes += str(error).splitlines()
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the known word that begins with `word` or is nearest, or an empty string."""
     known = list(known)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -107,16 +108,15 @@ def open_subject(options: HeadsOptions, opened: OpenedNetwork | None = None) -> 
 
     Raises `UserError` for what is not there, or does not fit together.
     """
-    device = measuring.chosen_device(options.device)
+
+    def open_one(name: str) -> OpenedNetwork:
+        averaged, pretrained, size = AVERAGED[options.weights], options.pretrained, options.image_size
+        return opened or open_network(name, averaged, pretrained, size, options.checkpoint, options.model_kwargs)
+
     with seeded(0):
-        opened = opened or open_network(
-            options.network,
-            averaged=AVERAGED[options.weights],
-            pretrained=options.pretrained,
-            image_size=options.image_size,
-            weights=options.checkpoint,
-            model_kwargs=options.model_kwargs,
-        )
+        choose = partial(measuring.chosen_device, options.device)
+        device, networks = measuring.opened_on(choose, [options.network], open_one)
+    opened = networks[options.network]
     if not opened.model.num_classes:
         raise UserError(
             f"{opened.name!r}: not a classifier (it has no classes, only features). Give a network that was trained "

@@ -57,9 +57,9 @@ def ready_networks(
     Yields:
         The networks, and the conditions of their measurement, which are printed.
     """
-    device = measured_device(options.device)
+    device, opened = measuring.opened_on(lambda: measured_device(options.device), options.models, open_network)
     with measuring.num_threads(options.threads):
-        networks = [make_ready(open_network(name), options, device, memory_format) for name in options.models]
+        networks = [make_ready(network, options, device, memory_format) for network in opened.values()]
         conditions = {
             "batch_size": len(networks[0].images),
             "image_size": {network.name: network.pixels for network in networks},

@@ -18,7 +18,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from shvit_pl.command_line.config_files import plain
 from shvit_pl.compat import parser_actions
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -102,16 +102,22 @@ def read_options(
             values[name] = _value(parser, name, hints[name], texts[name] if is_several else texts[name][-1:])
         except UserError as error:
             mistakes.append(f"{'' if name in positional else '--'}{error}")
-    missing = {each.name for each in fields(options) if _is_required(each)} - texts.keys()
+    required = {each.name for each in fields(options) if _is_required(each)}
     for action in parser_actions(parser):
-        if action.dest in missing:
+        if action.dest in required - texts.keys():
             name = action.dest.upper() if action.dest in positional else f"--{action.dest}"
             mistakes.append(f"give {name}: {str(action.help)[0].lower()}{str(action.help)[1:]}")
-    if mistakes:
-        raise UserError("\n".join(mistakes))
     if rest is not None:
         rest += others
-    return options(**values)
+    absent = required - values.keys()
+    if all(get_origin(hints[name]) is tuple for name in absent):  # what other values contradict can be told
+        more = list[str]()
+        with collected(more):
+            result = options(**dict.fromkeys(absent, ()), **values)
+        wrong = [f"--{name}" for name in texts.keys() - values.keys()]
+        mistakes += [mistake for mistake in more if not any(flag in mistake for flag in wrong)]
+    refuse(mistakes)
+    return result
 
 
 def own_args(

@@ -34,6 +34,7 @@ from tests.refusals import refusal, refused
         ("heads", "--query=-1,2", "--query -1: ... from 0"),
         ("heads", "--vectorize=rows", "--vectorize ... rows ... map, query"),
         ("heads", "--head=1", "--head: no such flag"),
+        ("heads", "--weights=ema", "--weights ema: only for a run"),
     ],
 )
 def test_flags_are_checked_before_anything_is_opened(study, flag, words):
@@ -45,10 +46,13 @@ def test_flags_are_checked_before_anything_is_opened(study, flag, words):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["head"], "did you mean 'heads'"),
+        (["head"], "shvit-pl analyze: error: 'head': allowed are heads ... did you mean 'heads'"),
         ([""], "allowed are heads"),
-        (["heads", "s3_no_attention"], "no attention heads found"),
-        (["runtime", "timm:resnet18"], "no known attention layers; give --scope network"),
+        (["heads", "s3_no_attention"], "shvit-pl analyze heads: error: no attention heads found"),
+        (
+            ["runtime", "timm:resnet18"],
+            "shvit-pl analyze runtime: error: ... no known attention layers; give --sc",
+        ),
         (["runtime", "timm:deit_tiny_patch16_224", "--image_size=10"], "can't"),
         (["macro", "tiny", "--image_size=8"], "sides of 64 pixels or more"),
         (["macro", "timm:shvit_s1"], "Give a design (shvit-pl designs lists them) ... runtime takes models of timm"),

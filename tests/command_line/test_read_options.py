@@ -11,9 +11,9 @@ from jsonargparse.typing import ClosedUnitInterval, PositiveInt, restricted_numb
 
 from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.parser import own_args, parse_flags, read_options
+from shvit_pl.deploy.options import Pixels
 from shvit_pl.errors import UserError
 
-ThreadsInt = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", 4096)])
 Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
 
 
@@ -25,7 +25,7 @@ class Options:
     """Number types, 50% of them short."""
     batch_size: tuple[PositiveInt, ...] | None = None
     """Images (default: the paper's)."""
-    threads: ThreadsInt | None = None
+    threads: Pixels | None = None
     """Threads of a CPU."""
     share: ClosedUnitInterval = 0.5
     """Share of the images."""
