@@ -224,7 +224,7 @@ def parse_flags(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace,
     The parser raises at the first mistake; what it names is left out of flags and configs to find the next. Raises
     `UserError` for a mistake that can't be left out, with those before it.
     """
-    words, mistakes = _without_flag(args, "print_config"), list[str]()  # it would end the process
+    words, mistakes = without_flag(args, "print_config"), list[str]()  # it would end the process
     while True:
         try:
             config = parser.parse_args(words)
@@ -251,10 +251,10 @@ def _without(words: Sequence[str], message: str) -> list[str]:
             if pruned != settings:
                 left[position] = f"--config={json.dumps(pruned, default=str)}"
                 return left
-    return _without_flag(words, name)
+    return without_flag(words, name)
 
 
-def _without_flag(words: Sequence[str], name: str) -> list[str]:
+def without_flag(words: Sequence[str], name: str) -> list[str]:
     """Return a command line without a flag and, unless it is a section's, those of its parts, with their values."""
     pattern = re.compile(rf"--{re.escape(name)}({'=' if name in SECTIONS else r'[=.+]'}|$)")
     left, is_value = list[str](), False
