@@ -15,7 +15,6 @@ class Command(NamedTuple):
     function: str
     """`module:name` in this package; called with the command's name and all that follows."""
     help: str
-    """One line."""
     writes: str = "--trainer.default_root_dir"
     """The flag for the folder or file that it writes."""
     parts: tuple[str, ...] = ()

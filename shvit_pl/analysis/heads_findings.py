@@ -22,7 +22,6 @@ class Scores:
     """Counts of matching predictions."""
 
     images: int = 0
-    """Images that were counted."""
     intact: int = 0
     """Matching predictions of the whole network."""
     matching: dict[str, Tensor] = field(default_factory=dict)
@@ -36,7 +35,6 @@ class LayerResult:
     number: int
     """From 1, in the order of execution."""
     name: str
-    """Path of the module."""
     intact: float
     """Top-1 of the whole network."""
     similarities: Tensor
@@ -48,7 +46,6 @@ class LayerResult:
     image: float = 0.0
     """Points that one image is."""
     paper: "PaperLayer | None" = None
-    """The paper's numbers of the layer."""
 
     @property
     def heads(self) -> int:
@@ -102,9 +99,7 @@ class Findings:
     """A study that is done."""
 
     subject: Subject
-    """The network, its images and the options."""
     maps: AttentionRecorder
-    """Recorded attention maps."""
     scores: Scores
     """Counts of matching predictions."""
 
@@ -241,13 +236,11 @@ class PaperHeads:
     """The paper's numbers of a network."""
 
     network: str
-    """Figure and network."""
     top1: float
     """Top-1 of the whole network, in percent."""
     confidence: str
     """Accuracy of the numbers, in words."""
     layers: tuple[PaperLayer, ...]
-    """Layers one by one."""
 
 
 def paper_heads(model: nn.Module) -> PaperHeads | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,15 +50,12 @@ class Subject:
     """A network on a device, with its images and the options of its study."""
 
     options: HeadsOptions
-    """Options of the command."""
     opened: OpenedNetwork
     """The network; its model is on `device`."""
     layers: list[AttentionLayer]
-    """Its attention layers, in the order of execution."""
     images: RealImages
     """Images as the network takes them."""
     image_size: int
-    """Side of the images in pixels."""
     reference: Reference
     """Targets of top-1."""
     compared_rows: list[int]
@@ -67,7 +63,6 @@ class Subject:
     scored_rows: list[int]
     """Numbers of the validation images for top-1, evenly spaced."""
     device: torch.device
-    """The device that computes."""
 
     @property
     def name(self) -> str:
@@ -114,8 +109,9 @@ def open_subject(options: HeadsOptions, opened: OpenedNetwork | None = None) -> 
         return opened or open_network(name, averaged, pretrained, size, options.checkpoint, options.model_kwargs)
 
     with seeded(0):
-        choose = partial(measuring.chosen_device, options.device)
-        device, networks = measuring.opened_on(choose, [options.network], open_one)
+        device, networks = measuring.opened_on(
+            lambda: measuring.chosen_device(options.device), [options.network], open_one
+        )
     opened = networks[options.network]
     if not opened.model.num_classes:
         raise UserError(

@@ -46,7 +46,7 @@ def run(options: MacroOptions, command: Sequence[str]) -> None:
     """
     folder = study.check_output(options.output, "macro.csv", "macro.json", "macro.png")
     with study.ready_networks(options, _open_design, torch.channels_last) as (networks, conditions):
-        limits = Peaks(*timing.peaks(networks[0].images.device, measuring.torch_dtype(options.dtype)))
+        limits = Peaks(*timing.peaks(networks[0].images.device, measuring.DTYPES[options.dtype]))
         print(
             f"peaks, measured: {limits.flops / 1e9:.0f} GFLOP/s (matrix product), {limits.bytes / 1e9:.1f} GB/s "
             f"(copy); ridge at {limits.ridge:.1f} FLOP per byte",

@@ -72,11 +72,9 @@ class MeasuredPart:
     """A part of a design and its load."""
 
     part: Part
-    """The part, from `cost_parts`."""
     receptive_field: int
     """Side in pixels of what its output sees."""
     load: Load
-    """Its load for a batch."""
     shares: Quartiles
     """Its share of the time: quartiles over the passes, scaled such that the medians of all parts add up to 1."""
 
@@ -86,13 +84,9 @@ class MeasuredDesign:
     """A design, part by part."""
 
     name: str
-    """Its name on the command line."""
     design: Design
-    """The design."""
     pixels: int
-    """Side of the images."""
     batch_size: int
-    """Images of a batch."""
     rate: Rate
     """Speed of the whole network without instruments, in images/s."""
     parts: tuple[MeasuredPart, ...]

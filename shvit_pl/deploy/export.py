@@ -135,7 +135,7 @@ def _convert(opened: OpenedNetwork, options: ExportOptions, images: RealImages, 
     elif options.spec.dynamic:
         arguments = {"dynamic": options.batch is None, **({"opset": options.opset} if options.opset else {})}
     # CoreML's converter chooses the precision itself
-    dtype = torch.float32 if options.format == "coreml" else measuring.torch_dtype(options.graph_dtype)
+    dtype = torch.float32 if options.format == "coreml" else measuring.DTYPES[options.graph_dtype]
     (example,) = in_batches(images.validation(2)[0], [options.batch or 2])
     graph = _graph(opened, options, passes.fused(opened.model), dtype)
     with _converter_errors("the converter can't write this network", options):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DEVICES = re.compile(r"cpu|mps|cuda(:(\d|[1-9]\d))?")
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LIBRARIES = ("timm", "triton", "onnxruntime", "numpy")
 _MAX_REASON = 200  # characters
 
@@ -90,11 +90,6 @@ def num_threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """Return torch's type of fp32, bf16 or fp16."""
-    return _DTYPES[name]
 
 
 def machine(device: torch.device) -> dict[str, Any]:

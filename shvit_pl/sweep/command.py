@@ -1,8 +1,9 @@
-"""`shvit-pl sweep`: `fit` for every point of a sweep file, each exactly once, and a page that compares them."""
+"""`shvit-pl sweep`: `fit` for every point of a sweep file, each exactly once, and a report that compares them."""
 
 from dataclasses import dataclass
 
 from shvit_pl.command_line.parser import check_extra, read_options
+from shvit_pl.errors import refuse
 from shvit_pl.sweep.options import read_sweep_options
 
 
@@ -26,6 +27,9 @@ class ReportOptions:
     """The sweep folder, such as sweeps/macro."""
     storage: str | None = None
     """URL of the study's database (default: the one in sweep.yaml)."""
+
+    def __post_init__(self) -> None:
+        refuse(["--folder '': give the folder of a sweep, such as sweeps/macro."] if self.folder == "" else [])
 
 
 def report(args: list[str]) -> None:
