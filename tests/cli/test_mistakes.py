@@ -101,7 +101,7 @@ OTHER = [
     ("validate", [], "--ckpt_path"),
     ("test", ["--ckpt_path=nothing.ckpt"], "no such file"),
     ("test", ["--ckpt_path="], "no such file"),
-    ("validate", ["--ckpt_path=last"], "that is for shvit-pl fit"),
+    ("validate", ["--ckpt_path=last"], "only shvit-pl fit takes last"),
     ("designs", ["--cube=s11"], "did you mean 's1'"),
     ("designs", ["--cubee=s1"], "did you mean '--cube'"),
     ("designs", ["--image_size=small"], "image_size small"),
