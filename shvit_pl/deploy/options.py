@@ -204,7 +204,7 @@ class ExportOptions(CheckedOptions):
     network: str
     """A run folder, a checkpoint, a Hub repo (hf-hub:user/name), a design, or timm:NAME."""
     format: FormatName
-    """Format to write."""
+    """File format, such as onnx."""
     output: str | None = None
     """File to write (default: model in a run folder, else the network's name here)."""
     weights: Weights | None = None

@@ -230,16 +230,11 @@ _CONTENTS = {
 _OF_TRAINING = ("state_dict", "optimizer_states", "lr_schedulers")  # needed too; Lightning reads them
 
 
-def read_checkpoint(path: str | None, flag: str = "ckpt_path ", weights: bool = False) -> dict[str, Any]:
+def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) -> dict[str, Any]:
     """Return a checkpoint's `model`, `data`, `step`, `loops` and `callbacks`; raises `UserError` for any other file.
 
     The `flag` that names the file is for messages; with `weights`, its `state_dict` comes too, mapped to the file.
     """
-    if path is None:
-        raise UserError(
-            "ckpt_path: missing. Give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt, or weights only: --model.init_from "
-            "hf-hub:USER/NAME."
-        )
     if not Path(path).is_file():
         raise UserError(f"{flag}{path!r}: {_why_no_file(path)}")
     try:

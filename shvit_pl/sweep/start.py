@@ -5,8 +5,9 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from functools import reduce
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from textwrap import shorten
@@ -17,9 +18,9 @@ from optuna.exceptions import StorageInternalError
 from rich import box
 from rich.table import Table
 
-from shvit_pl.command_line.parser import SECTIONS, nearest_option
+from shvit_pl.command_line.parser import SECTIONS, nearest_option, without_flag
 from shvit_pl.display import new_progress, table_console
-from shvit_pl.errors import UserError, did_you_mean, first_few
+from shvit_pl.errors import UserError, collect, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
 from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
 from shvit_pl.sweep.definition import LOGS, Definition, as_flags, refuse_other, short_names, write_record
@@ -28,7 +29,7 @@ from shvit_pl.sweep.engine.reading import find_place, read_status
 from shvit_pl.sweep.engine.storage import hide_password, open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.finish import finish
-from shvit_pl.sweep.options import Options, own_flags
+from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.processes import describe_exit
 from shvit_pl.sweep.sweep_file import IN_FILE, SweepFile, examples, pick_sweep_file, read_sweep_file
 from shvit_pl.sweep.watch import LiveTable, duration
@@ -46,66 +47,72 @@ _SET_BY_SWEEP = {
     "trainer.fast_dev_run": "each run keeps its run folder",
     "trainer.num_nodes": "each run uses one machine; several machines share a sweep by --storage",
 }
-_LONGEST = 330  # characters of the mistakes in a message
+_NAME_LENGTH = 80  # characters of a cell's name in a message
 _STEPS = 6  # of each cell in a dry run
 _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
 
 
-def start(options: Options, configs: Sequence[str], flags: Sequence[str], command: Sequence[str]) -> None:
-    """Start the sweep that the one sweep file among `configs` describes; `flags` are for `fit`.
+def start(options: Options, flags: Sequence[str], command: Sequence[str]) -> None:
+    """Start the sweep that the one sweep file among the configs describes; `flags` are for `fit`.
 
-    Raises `UserError` for a mistake, before anything is started or written.
+    Raises `UserError` for all mistakes, before anything is started or written.
     """
     if (storage := options.storage) is not None:
         hidden = hide_password(storage)
         options, command = replace(options, storage=hidden), [arg.replace(storage, hidden) for arg in command]
-    check_strays(flags)
-    path, layers = pick_sweep_file(configs)
-    file = read_sweep_file(path)
-    base = [*(f"--config={config}" for config in (*file.base, *layers)), *flags]
+    file, layers, mistakes, fit = SweepFile(), list[str](), list[str](), FitCheck()
+    with collect(mistakes):
+        path, layers = pick_sweep_file(options.config)
+        file, of_file = read_sweep_file(path)
+        mistakes += of_file
+    wrong = dict(flag_mistakes(file, flags, fit))
+    mistakes += wrong.values()
     folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()
-    place = find_place(folder, options.storage, options.study)
-    fit = FitCheck()
-    check_flags(file, flags, fit)
-    definition = define(file, base, fit)
-    launch = Launch(place, base, slots(options, fit.cli.config.trainer.devices))
-    recorded = place.recorded()
-    for before, where in recorded:
-        refuse_other(before, definition, where)
-    unchecked = all(before.cells != definition.cells for before, _ in recorded)
-    opened = open_cells(definition, file, base, fit) if unchecked or options.dry_run else []
+    with collect(mistakes):
+        place = find_place(folder, options.storage, options.study)
+        recorded = place.recorded()
+    base = reduce(without_flag, wrong, [*(f"--config={config}" for config in (*file.base, *layers)), *flags])
+    with collect(of_base := list[str]()):
+        definition = define(file, base, fit)
+    with collect(mistakes):
+        gpus = slots(options, fit.cli.config.trainer.devices)
+    mistakes += of_base
+    are_new, opened = True, list[OpenedCell]()
+    if not mistakes:
+        are_new = all(before.cells != definition.cells for before, _ in recorded)
+        with collect(mistakes):
+            for before, where in recorded:
+                refuse_other(before, definition, where)
+    if are_new or options.dry_run:
+        with collect(mistakes):
+            opened = open_cells(file, base, fit, wrong, of_base)
+    refuse(mistakes)
+    launch = Launch(place, base, gpus)
     if options.dry_run:
         dry_run(definition, opened, launch)
     else:
         run_sweep(definition, launch, options, command)
 
 
-def check_strays(flags: Sequence[str]) -> None:
-    """Raise `UserError` for what is neither a flag nor the value of the flag before it."""
-    for before, arg in zip(("", *flags), flags, strict=False):
-        if not arg.startswith("-") and (not before.startswith("-") or "=" in before):
-            advice = f"give it as --config {arg}" if arg.endswith((".yaml", ".yml")) else "give it after its flag"
-            raise UserError(f"{arg}: an argument without a flag; {advice}.")
-
-
-def check_flags(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> None:
-    """Raise `UserError` for a flag that neither `sweep` nor `fit` has, or that the sweep itself sets or varies."""
+def flag_mistakes(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> Iterator[tuple[str, str]]:
+    """Yield the flags that neither `sweep` nor `fit` has, or that the sweep itself sets or varies, and the messages."""
     names = [arg.partition("=")[0].removeprefix("--").rstrip("+") for arg in flags if arg.startswith("--")]
     config, known = f"--config {str(file.path)!r}: ", fit.flags()
     groups = known - SECTIONS.keys()  # such as trainer.callbacks, whose settings are flags too
     for prefix, name in [*(("--", name) for name in names), *((config, name) for name in file.varied)]:
         reason = _SET_BY_SWEEP.get(name) or ("set in the sweep file" if name in IN_FILE else None)
         if reason is not None:
-            raise UserError(f"{prefix}{name}: not to be set here; {reason}.")
-        if name not in known and not any(name.startswith(f"{flag}.") for flag in groups):
+            yield name, f"{prefix}{name}: can't be set here; {reason}."
+        elif name not in known and not any(name.startswith(f"{flag}.") for flag in groups):
             if prefix == config:
                 hint = nearest_option(name, known)
-                raise UserError(f"{config}{name}: no such flag of fit{hint}; see shvit-pl fit --help.")
-            own = [f"--{flag}" for flag in own_flags()]
+                yield name, f"{config}{name}: no such flag of fit{hint}; see shvit-pl fit --help."
+                continue
+            own = [f"--{flag.name}" for flag in fields(Options)]
             hint = did_you_mean(f"--{name}", own) or nearest_option(name, known, "--")
-            raise UserError(f"--{name}: no such flag of sweep or fit{hint}; see shvit-pl sweep --help and fit --help.")
-        if prefix == "--" and file.kind != "list" and name in file.varied:
-            raise UserError(f"--{name}: {file.path} varies it; leave one of the two out.")
+            yield name, f"--{name}: no such flag of sweep or fit{hint}; see shvit-pl sweep --help and fit --help."
+        elif prefix == "--" and file.kind != "list" and name in file.varied:
+            yield name, f"--{name}: {file.path} varies it; leave one of the two out."
 
 
 def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
@@ -126,26 +133,29 @@ class OpenedCell(NamedTuple):
     """A cell that `fit` accepts; its name (for a search, the values that are tried), and the flags of its runs."""
 
     name: str
-    flags: tuple[str, ...]
+    flags: Sequence[str]
     planned: Planned
 
 
-def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit: FitCheck) -> list[OpenedCell]:
+def open_cells(
+    file: SweepFile, base: Sequence[str], fit: FitCheck, wrong: Iterable[str] = (), known: Sequence[str] = ()
+) -> list[OpenedCell]:
     """Open data, weights and teacher of every cell as its runs would; raises one `UserError` for all that fail.
 
-    For a search, each choice and the ends of each range are opened, and all whole numbers of a short one.
+    For a search, each choice and the ends of each range are opened, and all whole numbers of a short one. Flags that
+    are `wrong` are left out, and the mistakes that are `known`.
     """
-    cells = definition.cells
+    cells = file.cells
     if file.search is not None:
         names, tried = short_names(file.search["space"]), examples(file.search["space"])
         cells = {", ".join(f"{names[flag]} {value}" for flag, value in row.items()): row for row in tried}
     opened: list[OpenedCell] = []
     mistakes: dict[str, list[str]] = {}  # and the cells that have them
     for name, choices in cells.items():
-        flags = (*base, *as_flags(choices))
+        flags = reduce(without_flag, wrong, [*base, *as_flags(choices)])
         try:
             planned = fit.open(flags)
-            for objective in definition.objectives:
+            for objective in file.objectives:
                 if objective in MONITORS and objective not in planned.metrics:
                     logged = f"logged are {', '.join(planned.metrics)}" if planned.metrics else "there is no validation"
                     average = "; an average is kept with --model.ema.decay" if objective.endswith(EMA) else ""
@@ -154,16 +164,16 @@ def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit
         except UserError as error:
             for line in str(error).splitlines():
                 mistakes.setdefault(line, []).append(name)
-    failed = len(cells) - len(opened)
-    if failed == len(cells) and len(mistakes) == 1:
-        raise UserError(next(iter(mistakes)))
-    if failed:
-        texts, longest = list[str](), _LONGEST // min(3, len(mistakes))
-        for mistake, (first, *others) in mistakes.items():
-            more = f" (and {len(others)} more)" if others else ""
-            texts.append(shorten(f"{first}{more}: {mistake.rstrip('.')}", longest, placeholder=" ..."))
-        raise UserError(f"{failed} of {len(cells)} cells can't run. {first_few(texts)}.")
+    refuse(_of_cells(line, names, len(cells)) for line, names in mistakes.items() if line not in known)
     return opened
+
+
+def _of_cells(mistake: str, names: Sequence[str], count: int) -> str:
+    """Return a mistake with the number of its cells and the name of the first; as it is where all cells have it."""
+    if len(names) == count:
+        return mistake
+    first = shorten(names[0], _NAME_LENGTH, placeholder=" ...")
+    return f"{len(names)} of {count} cells can't run{', such as' if len(names) > 1 else ':'} {first}: {mistake}"
 
 
 def slots(options: Options, devices: object) -> list[str | None]:
@@ -180,13 +190,13 @@ def slots(options: Options, devices: object) -> list[str | None]:
     count = torch.cuda.device_count()
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     available = {str(number): (visible or list(map(str, range(count))))[number] for number in range(count)}
-    gpus = options.gpu_numbers or list(available)
-    for gpu in gpus:
-        if gpus.count(gpu) > 1:
-            raise UserError(f"--gpus {options.gpus}: {gpu} appears twice; --per_gpu 2 gives it two workers.")
-        if gpu not in available:
-            allowed = f"allowed are {', '.join(available)}" if available else "torch finds no GPU here; leave it out"
-            raise UserError(f"--gpus {options.gpus}: {allowed}.")
+    gpus, mistakes = options.gpu_numbers or list(available), list[str]()
+    if len(set(gpus)) < len(gpus):
+        mistakes.append(f"--gpus {options.gpus}: one appears twice; --per_gpu 2 gives each two workers.")
+    if not set(gpus) <= available.keys():
+        allowed = f"allowed are {', '.join(available)}" if available else "torch finds no GPU here; leave it out"
+        mistakes.append(f"--gpus {options.gpus}: {allowed}.")
+    refuse(mistakes)
     room = max(1, len(gpus) * options.per_gpu)
     workers = options.workers or room
     if gpus and workers > room:

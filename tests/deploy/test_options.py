@@ -27,7 +27,7 @@ def options(command, *args):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("benchmark", "give models; see --help"),
+        ("benchmark", "give MODELS: a design (s1), run folder, checkpoint, Hub repo"),
         ("benchmark tiny --batch-size=0", "--batch_size 0: allowed are whole numbers from 1 to 1048576"),
         ("benchmark tiny --batch-size=1,two", "--batch_size two"),
         ("benchmark tiny --dtype=fp31", "did you mean 'fp32'"),
@@ -69,7 +69,7 @@ def options(command, *args):
         ("export tiny --format=onnx --output=no/a.onnx", "--output 'no/a.onnx' ... there is no folder 'no'"),
         ("export tiny --format=onnx --output=folder.onnx", "--output 'folder.onnx' ... something else is there"),
         ("export tiny --format=onnx --weights=best", "--weights best ... allowed are raw, ema"),
-        ("export tiny", "give --format"),
+        ("export tiny", "give --format: file format, such as onnx."),
     ],
 )
 def test_a_mistake_is_refused_with_flag_value_and_what_is_allowed(line, words):
