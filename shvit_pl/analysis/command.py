@@ -98,7 +98,7 @@ class HeadsOptions(deploy.CheckedOptions):
         """Give a message for each mistake."""
         for flag in ("pretrained", "checkpoint", "model_kwargs"):
             yield from deploy.mistakes_of_timm(f"--{flag}", getattr(self, flag), self.network)
-        if self.checkpoint is not None and self.network.startswith("timm:"):
+        if self.checkpoint is not None:
             if self.pretrained:
                 yield f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
             elif not Path(self.checkpoint).expanduser().is_file():

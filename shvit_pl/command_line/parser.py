@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType, UnionType
@@ -18,7 +17,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from shvit_pl.command_line.config_files import plain
 from shvit_pl.compat import parser_actions
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.errors import UserError, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -42,8 +41,11 @@ _FLAGS_OF_FILES = {".ckpt": "ckpt_path", ".yaml": "config", ".yml": "config"}
 # flags by the names that other programs give them
 _ELSEWHERE = {
     "dataset": "data.path",
+    "design": "model.design.name",
+    "dropout": "model.design.drop_path",
     "epochs": "trainer.max_epochs",
     "gpus": "trainer.devices",
+    "optimizer": "model.optim.name",
     "output_dir": "trainer.default_root_dir",
     "resume": "ckpt_path",
     "workers": "data.num_workers",
@@ -56,7 +58,7 @@ _TYPE_NAMES = {
     "int": "a whole number",
     "list": "a list such as [a, b]",
     "str": "text",
-    "tuple": "a list such as [1, 2]",
+    "tuple": "a list of whole numbers such as [1, 2]",
 }
 _PACKAGES = {  # of extras
     "sweep": ("optuna", "scipy"),
@@ -291,7 +293,7 @@ def shortened(message: str, parser: ArgumentParser) -> str:
     if number := re.match(r"([\w.]+): .*?Not of type (\w+): (.*)$", text):
         return _wrong_number(number[1], number[2], number[3])
     if wrong_value := re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text):
-        return f"{wrong_value[1]} {wrong_value[2]}: {_allowed(text)}"
+        return f"{wrong_value[1]} {wrong_value[2] or repr('')}: {_allowed(text)}"
     if key := re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", text):
         name = ".".join(filter(None, key.groups()))
         return f"{name}: no such setting{nearest_option(name, option_names(parser))}"
@@ -321,13 +323,14 @@ def no_section(name: str, value: Any) -> str:
 def nearest_option(name: str, options: set[str], dashes: str = "") -> str:
     """Return a hint at an option, whose name may lack its section, as in `lr`, or be another program's."""
     options = options - SECTIONS.keys()
-    by_last = {option.rsplit(".", 1)[-1]: option for option in sorted(options)}
-    meant = _ELSEWHERE.get(name) or by_last.get(name)
-    if meant in options:
-        return f" (did you mean '{dashes}{meant}'?)"
-    if matches := get_close_matches(name, options, n=1) or get_close_matches(name, by_last, n=1):
-        return f" (did you mean '{dashes}{by_last.get(matches[0], matches[0])}'?)"
-    return ""
+    parts = [each.rpartition(".") for each in sorted(options, key=lambda each: (-each.count("."), each))]
+    section, _, last = name.rpartition(".")
+    near = nearest(section, {each for each, _, _ in parts})
+    meant = _ELSEWHERE.get(name)
+    for known in ({each[2]: each for each in parts if each[0] == near}, {each[2]: each for each in parts}):
+        if meant not in options and (found := nearest(last, known)):
+            meant = "".join(known[found])
+    return f" (did you mean '{dashes}{meant}'?)" if meant in options else ""
 
 
 def _allowed(text: str) -> str:

@@ -299,5 +299,9 @@ def output_mistakes(folder: str) -> Iterator[str]:
 
 def mistakes_of_timm(flag: str, value: object, network: str) -> Iterator[str]:
     """Give a message where a flag that belongs to models of timm is given with another network."""
-    if value and not network.startswith("timm:"):
+    if not value:
+        return
+    from shvit_pl.models.network_names import is_model_of_timm
+
+    if not is_model_of_timm(network):
         yield f"{flag}: only for models of timm (timm:NAME); a run or a repo has weights of its own."
