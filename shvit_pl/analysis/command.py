@@ -100,11 +100,10 @@ class HeadsOptions(deploy.CheckedOptions):
             yield from deploy.mistakes_of_timm(f"--{flag}", getattr(self, flag), self.network)
         if self.checkpoint is None:
             yield from deploy.mistakes_of_weights(self.weights, self.network)
-        if self.checkpoint is not None and self.network.startswith("timm:"):
-            if self.pretrained:
-                yield f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
-            elif not Path(self.checkpoint).expanduser().is_file():
-                yield f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file."
+        elif self.pretrained:
+            yield f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
+        elif not Path(self.checkpoint).expanduser().is_file():
+            yield f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file."
         if self.image is not None and self.image >= self.images:
             yield f"--image {self.image}: allowed are 0 to {self.images - 1}, those of --images."
         if self.data == "":

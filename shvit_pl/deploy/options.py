@@ -304,11 +304,17 @@ def output_mistakes(folder: str) -> Iterator[str]:
 
 def mistakes_of_weights(weights: Weights | None, *networks: str) -> Iterator[str]:
     """Give a message where weights of a run are asked for, and none of the networks may be one."""
-    if weights and all(name in NAMED or name.startswith("timm:") for name in networks):
+    if weights and all(name in NAMED or _is_of_timm(name) for name in networks):
         yield f"--weights {weights}: only for a run or a checkpoint; leave it out with {', '.join(networks)}."
+
+
+def _is_of_timm(network: str) -> bool:
+    from shvit_pl.models.network_names import is_model_of_timm  # imports torch, which few flags need
+
+    return is_model_of_timm(network)
 
 
 def mistakes_of_timm(flag: str, value: object, network: str) -> Iterator[str]:
     """Give a message where a flag that belongs to models of timm is given with another network."""
-    if value and not network.startswith("timm:"):
+    if value and not _is_of_timm(network):
         yield f"{flag}: only for models of timm (timm:NAME); a run or a repo has weights of its own."

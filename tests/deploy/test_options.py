@@ -66,6 +66,7 @@ def options(command, *args):
         ("export tiny --format=onnx --int8_tolerance=1", "--int8_tolerance 1 ... only with --int8"),
         ("export tiny --format=onnx --data=digits", "--data digits ... only with --int8"),
         ("export tiny --format=onnx --pretrained", "--pretrained ... timm:NAME"),
+        ("export test_vit --format=onnx --pretrained --opset=3", "--opset 3"),  # a model of timm without prefix
         ("export tiny --format=onnx --batch_size=0", "--batch_size 0 ... from 1"),
         ("export tiny --format=onnx --image_size=-1", "--image_size -1 ... from 1"),
         ("export tiny --format=onnx --tolerance=-1", "--tolerance -1 ... from 0"),

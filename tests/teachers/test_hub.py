@@ -59,7 +59,7 @@ def test_other_weights_in_a_repo_are_another_identity_and_a_missing_one_is_refus
     assert not torch.equal(*answers)
     hub.commit("user/other", {"config.json": b'{"architectures": ["ViT"]}'}, kind="models")
     for name, reason in (  # more in tests/hub/test_pull.py
-        ("user/missing", "no such repo of a model on the Hub"),
+        ("user/missing", "no such model repo on the Hub"),
         ("user/other", "does not say which network of timm"),
     ):
         with refused(f"model.distill.teacher {name!r}: ", reason):
