@@ -96,13 +96,14 @@ class HeadsOptions(deploy.CheckedOptions):
 
     def mistakes(self) -> Iterator[str]:
         """Give a message for each mistake."""
-        for flag in ("pretrained", "checkpoint", "model_kwargs"):
-            yield from deploy.mistakes_of_timm(f"--{flag}", getattr(self, flag), self.network)
+        own = ("pretrained", "checkpoint", "model_kwargs")
+        foreign = [line for flag in own for line in deploy.mistakes_of_timm(flag, getattr(self, flag), self.network)]
+        yield from foreign
         if self.checkpoint is None:
             yield from deploy.mistakes_of_weights(self.weights, self.network)
         elif self.pretrained:
             yield f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
-        elif not Path(self.checkpoint).expanduser().is_file():
+        elif not (foreign or Path(self.checkpoint).expanduser().is_file()):
             yield f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file."
         if self.image is not None and self.image >= self.images:
             yield f"--image {self.image}: allowed are 0 to {self.images - 1}, those of --images."

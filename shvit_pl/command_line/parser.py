@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from shvit_pl.command_line.config_files import plain
 from shvit_pl.compat import parser_actions
-from shvit_pl.errors import UserError, collected, did_you_mean, nearest, refuse
+from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, nearest, refuse
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -100,10 +100,8 @@ def read_options(
     mistakes = _unknown(others, set(hints), "" if positional else next(iter(hints))) if rest is None else []
     for name in texts:
         is_several = name in positional or get_origin(hints[name]) is list
-        try:
+        with collected(mistakes), error_prefix("" if name in positional else "--"):
             values[name] = _value(parser, name, hints[name], texts[name] if is_several else texts[name][-1:])
-        except UserError as error:
-            mistakes.append(f"{'' if name in positional else '--'}{error}")
     required = {each.name for each in fields(options) if _is_required(each)}
     for action in parser_actions(parser):
         if action.dest in required - texts.keys():
@@ -157,10 +155,7 @@ def _is_required(field: Field[Any]) -> bool:
 
 
 def _unknown(others: Sequence[str], known: set[str], first: str = "") -> list[str]:
-    """Return a message for each argument that no field takes, but not for the values of unknown flags.
-
-    A word alone may be meant for the flag that files of its kind belong to, or for the `first` one.
-    """
+    """Return messages for what no field takes; a word may be for the flag of files of its kind, or the `first` one."""
     messages = []
     for before, arg in zip(("", *others), others, strict=False):
         flag, of_word = arg.partition("=")[0], _FLAGS_OF_FILES.get(Path(arg).suffix, first)

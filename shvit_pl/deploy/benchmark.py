@@ -52,7 +52,6 @@ class Cell:
     dtype: str
     batch_size: int
     image_size: int
-    """Side of the images in pixels."""
     image_size_asked: int | Literal["own"] = "own"
     """The side asked for; cells of the same one, and of the same batch size, are compared."""
 

@@ -177,7 +177,6 @@ class Format:
     """A file format of exports."""
 
     suffix: str
-    """Suffix of the files."""
     extra: str | None
     """Extra of this package that it needs."""
     dynamic: bool
@@ -250,7 +249,7 @@ class ExportOptions(CheckedOptions):
             yield f"--dtype {self.graph_dtype}: {self.format} is written in {' or '.join(self.spec.dtypes)} here."
         elif self.int8 and self.dtype == "fp16":
             yield f"--int8 --dtype {self.dtype}: int8 is made from fp32; leave out --dtype."
-        yield from mistakes_of_timm("--pretrained", self.pretrained, self.network)
+        yield from mistakes_of_timm("pretrained", self.pretrained, self.network)
         yield from mistakes_of_weights(self.weights, self.network)
         path, flag = self.path, f"--output {str(self.path)!r}"
         if path.suffix != self.spec.suffix:
@@ -317,4 +316,4 @@ def _is_of_timm(network: str) -> bool:
 def mistakes_of_timm(flag: str, value: object, network: str) -> Iterator[str]:
     """Give a message where a flag that belongs to models of timm is given with another network."""
     if value and not _is_of_timm(network):
-        yield f"{flag}: only for models of timm (timm:NAME); a run or a repo has weights of its own."
+        yield f"--{flag}: only for models of timm (timm:NAME); a run or a repo has weights of its own."

@@ -42,7 +42,6 @@ def options(command, *args):
         ("benchmark tiny --train --dtype=fp16", "fp32 or bf16"),
         ("benchmark tiny --blocks=2", "--blocks 2: allowed are whole numbers from 5"),
         ("benchmark tiny --seconds=0", "--seconds 0: allowed are numbers above 0"),
-        ("benchmark tiny --threads=0", f"--threads 0: allowed are whole numbers from 1 to {cores_of_process()}"),
         ("benchmark tiny --threads=999", f"--threads 999: allowed are whole numbers from 1 to {cores_of_process()}"),
         ("benchmark tiny --warm-up=3", "--warm_up: only with --protocol official"),
         (
