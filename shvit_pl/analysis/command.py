@@ -118,9 +118,7 @@ class Study(NamedTuple):
     options: type[HeadsOptions | MacroOptions | RuntimeOptions]
     """Its flags; the first one is given by position."""
     help: str
-    """Line in the list of studies."""
     description: str
-    """Text of its own help."""
 
 
 STUDIES = {
