@@ -32,9 +32,9 @@ class Options:
     study: str | None = None
     """Name of the study in the database (default: the folder's name)."""
     heartbeat: PositiveFloat = 10.0
-    """Seconds between two heartbeats of a worker; after six missed ones, others take over its run."""
+    """Heartbeat interval in seconds; after six missed heartbeats, another worker takes over the run."""
     wait: bool = True
-    """Wait for the runs of other machines to end, and take them over if they are lost (default: true)."""
+    """At the end, wait for the runs of other machines, and take over lost ones (default: true)."""
     speed: bool = True
     """Measure inference speed when all runs are done (default: true)."""
     dry_run: bool = False

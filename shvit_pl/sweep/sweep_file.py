@@ -63,7 +63,7 @@ def pick_sweep_file(configs: Sequence[str]) -> tuple[str, list[str]]:
         raise UserError(f"{flag}: {len(sweeps)} of these are sweep files; give one, and configs of fit.")
     record = next((str(content["command"]) for content in contents.values() if "definition" in content), None)
     if record is not None:
-        raise UserError(f"{flag}: the record of a sweep, not a sweep file; it was started by: {record}")
+        raise UserError(f"{flag}: the record of a sweep, not a sweep file; its command was: {record}")
     keys = (str(key) for content in contents.values() for key in content)
     hint = next(filter(None, (did_you_mean(key, KINDS) for key in keys)), "")
     raise UserError(f"{flag}: no sweep file (with grid, list or search{hint}); give one, such as {_SHIPPED}.")
@@ -77,7 +77,7 @@ def read_sweep_file(path: str) -> tuple[SweepFile, list[str]]:
     cells: dict[str, dict[str, Any]] = {}
     search, section = None, content[kinds[0]] if kinds else None
     if len(kinds) != 1:
-        mistakes.append(f"give one of grid, list and search; it has {' and '.join(kinds) or 'none of them'}.")
+        mistakes.append(f"give one of grid, list and search; there is {' and '.join(kinds) or 'none'}.")
     elif kinds == ["grid"]:
         cells = _read_grid(section, mistakes)
     elif kinds == ["list"]:

@@ -39,8 +39,8 @@ FILES = {
 BASES = {
     "bad.yaml": ["data.batchsize", "did you mean 'data.batch_size'"],
     "[s1.yaml, low.yaml]": ["model.optim.lr 0", "above 0"],
-    "dev.yaml": ["trainer.fast_dev_run True", "keeps its run folder"],
-    "nolog.yaml": ["trainer.logger False", "keeps its run folder"],
+    "dev.yaml": ["trainer.fast_dev_run True", "the sweep needs the run folder"],
+    "nolog.yaml": ["trainer.logger False", "the sweep needs the run folder"],
 }
 
 # flags beside a good sweep file
@@ -48,14 +48,14 @@ FLAGS = {
     "--wokers=3": ["--wokers", "no such flag of sweep or fit", "did you mean '--workers'"],
     "--epochs=3": ["--epochs", "did you mean '--trainer.max_epochs'"],
     "--data.batch_size=many": ["data.batch_size many", "a whole number"],
-    "--model.design.patch_size=4": ["--model.design.patch_size", "my.yaml varies it"],
-    "--run_name=mine": ["--run_name", "named after its point"],
+    "--model.design.patch_size=4": ["--model.design.patch_size", "my.yaml varies it too"],
+    "--run_name=mine": ["--run_name", "named after its cell and seed"],
     "--push_to=user/best": ["--push_to", "pushes the best run"],
-    "--ckpt_path=last": ["--ckpt_path", "resume by themselves"],
+    "--ckpt_path=last": ["--ckpt_path", "resumed automatically"],
     "--seed_everything=3": ["--seed_everything", "set by seeds in the sweep file"],
     "--monitor=val/loss": ["--monitor", "set by objective in the sweep file"],
     "--trainer.default_root_dir=x": ["--trainer.default_root_dir", "set by --folder"],
-    "--trainer.logger=false": ["--trainer.logger", "keeps its run folder"],
+    "--trainer.logger=false": ["--trainer.logger", "the sweep needs the run folder"],
     "--trainer.num_nodes=2": ["--trainer.num_nodes", "--storage"],
     "--seeds=[1,2]": ["--seeds", "set in the sweep file"],
     "--n_trials=9": ["--n_trials", "set in the sweep file"],

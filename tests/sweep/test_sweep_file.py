@@ -17,7 +17,7 @@ SPACE = "search: {space: {lr: %s}}\n"
 MISTAKES = {
     "gird: {data.batch_size: [8]}\n": ["no sweep file", "did you mean 'grid'"],
     f"{GRID}seed: [1]\n": ["seed: no such key", "did you mean 'seeds'", "allowed are base, grid"],
-    f"{BASE}seeds: [1]\n": ["give one of grid, list and search", "none of them"],
+    f"{BASE}seeds: [1]\n": ["give one of grid, list and search", "there is none"],
     f"{GRID}list: {{a: {{}}}}\n": ["give one of", "grid and list"],
     "base: s9.yaml\ngrid: {data.batch_size: [8]}\n": ["base 's9.yaml'", "no such file", "did you mean 's"],
     "base: {name: s1}\ngrid: {data.batch_size: [8]}\n": ["base {'name': 's1'}", "a config of fit, or a list of them"],

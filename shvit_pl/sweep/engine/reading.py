@@ -240,7 +240,7 @@ def results_of(folder: Path, storage: str | None = None) -> Results:
     study = place.existing_study()
     if study is None:
         where = place.storage or f"its {JOURNAL}"
-        missing = f"there is no study {place.study!r} in {where}"
+        missing = f"no study {place.study!r} in {where}"
         raise UserError(f"--folder {str(folder)!r}: {missing}; give another --storage.")
     return read_results(study, study.definition() or Definition.from_dict(record["definition"]), folder)
 
