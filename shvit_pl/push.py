@@ -39,8 +39,8 @@ class PushOptions(CheckedOptions):
         """Give a message for each mistake."""
         yield from name_mistakes(self.repo_id, "--repo_id")
         yield from branch_mistakes(self.revision)
-        if not self.folder:
-            yield "folder '': give that of a run or sweep, such as runs/s1/version_0."
+        if not (self.folder and Path(self.folder).expanduser().is_dir()):
+            yield f"folder {self.folder!r}: no such folder; give that of a run or sweep, such as runs/s1/version_0."
         if self.output is not None and not self.dry_run:
             yield f"--output {self.output!r}: only for --dry_run; leave it out."
         elif self.output == "":

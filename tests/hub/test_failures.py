@@ -92,18 +92,18 @@ def test_the_command_refuses_flags_and_half_a_checkpoint(flags, words, own, caps
         *(({"revision": name}, "not a branch name") for name in ("", "my branch", "refs/pr/1", "v2/", "HEAD", "a..b")),
         ({"output": "there"}, "only for --dry_run"),
         ({"output": "", "dry_run": True}, "--output '': give a folder"),
-        ({"folder": ""}, "folder '': give that of a run or sweep"),
+        *(({"folder": name}, f"folder {name!r}: no such folder") for name in ("", "nowhere")),
     ],
     ids=str,
 )
 def test_options(options, words):
     with refused(words):
-        PushOptions(**{"folder": "run", "repo_id": REPO, **options})
+        PushOptions(**{"folder": ".", "repo_id": REPO, **options})
 
 
 def test_all_mistakes_are_listed_at_once():
     with pytest.raises(UserError) as caught:
-        PushOptions("run", "digits", revision="HEAD", output="there")
+        PushOptions(".", "digits", revision="HEAD", output="there")
     assert [line.split()[0] for line in str(caught.value).splitlines()] == ["--repo_id", "--revision", "--output"]
 
 
