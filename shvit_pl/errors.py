@@ -15,6 +15,15 @@ def refuse(mistakes: Iterable[str]) -> None:
         raise UserError("\n".join(lines))
 
 
+@contextmanager
+def collect(mistakes: list[str]) -> Iterator[None]:
+    """Add the lines of a `UserError` to `mistakes`, instead of raising it."""
+    try:
+        yield
+    except UserError as error:
+        mistakes += str(error).splitlines()
+
+
 def out_of_range(section: str, config: object, ranges: Iterable[tuple[str, bool, str]]) -> Iterator[str]:
     """Yield a message for each setting whose value isn't allowed; `ranges`: its name, is it right, what is allowed."""
     for name, is_right, allowed in ranges:
@@ -24,19 +33,35 @@ def out_of_range(section: str, config: object, ranges: Iterable[tuple[str, bool,
 
 @contextmanager
 def error_prefix(prefix: str) -> Iterator[None]:
-    """Put a prefix, such as a flag or its section, before the message of a `UserError`."""
+    """Put a prefix, such as a flag or its section, before each line of a `UserError`."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{prefix}{error}") from error
+        raise UserError("\n".join(f"{prefix}{line}" for line in str(error).splitlines())) from error
+
+
+@contextmanager
+def collected(mistakes: list[str]) -> Iterator[None]:
+    """Add the lines of a `UserError` to `mistakes` instead of raising it."""
+    try:
+        yield
+    except UserError as error:
+        mistakes += str(error).splitlines()
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the known word that begins with `word` or is nearest, or an empty string."""
-    known = list(known)
-    near = get_close_matches(word, known, n=3, cutoff=0.6)
-    begun = [other for other in known if other in near and other.startswith(word)]
-    return f" (did you mean '{[*begun, *near][0]}'?)" if near else ""
+    """Return `` (did you mean 'x'?)`` for the known word that is like `word`, or an empty string."""
+    meant = nearest(word, known)
+    return f" (did you mean '{meant}'?)" if meant else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that begins with `word`, has its letters in another order, or differs by few of them."""
+    near = get_close_matches(word, list(known), n=3, cutoff=0.6)
+    begun = [other for other in near if other.startswith(word)]
+    swapped = [other for other in near if sorted(other) == sorted(word)]
+    same_start = [other for other in get_close_matches(word, near, cutoff=0.75) if other[:1] == word[:1]]
+    return next(iter([*begun, *swapped, *get_close_matches(word, near, cutoff=0.8), *same_start]), None)
 
 
 def first_few(texts: Sequence[str]) -> str:

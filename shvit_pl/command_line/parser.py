@@ -3,9 +3,9 @@
 import argparse
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from types import NoneType, UnionType
@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from shvit_pl.command_line.config_files import plain
 from shvit_pl.compat import parser_actions
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, nearest, refuse
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -37,11 +37,15 @@ SECTIONS = {
     "data": "data.path",
     "trainer": "trainer.max_epochs",
 }
+_FLAGS_OF_FILES = {".ckpt": "ckpt_path", ".yaml": "config", ".yml": "config"}
 # flags by the names that other programs give them
 _ELSEWHERE = {
     "dataset": "data.path",
+    "design": "model.design.name",
+    "dropout": "model.design.drop_path",
     "epochs": "trainer.max_epochs",
     "gpus": "trainer.devices",
+    "optimizer": "model.optim.name",
     "output_dir": "trainer.default_root_dir",
     "resume": "ckpt_path",
     "workers": "data.num_workers",
@@ -54,7 +58,7 @@ _TYPE_NAMES = {
     "int": "a whole number",
     "list": "a list such as [a, b]",
     "str": "text",
-    "tuple": "a list such as [1, 2]",
+    "tuple": "a list of whole numbers such as [1, 2]",
 }
 _PACKAGES = {  # of extras
     "sweep": ("optuna", "scipy"),
@@ -76,9 +80,9 @@ def read_options(
 ) -> T:
     """Read a command's flags into a frozen dataclass, whose fields are the flags and their docstrings the help.
 
-    A `bool` needs no value, a `tuple` takes a list with commas, and `-` in a flag's name stands for `_`. `positional`
-    are fields that need no flag; one that is a tuple takes all that is left. `rest` takes the arguments that no field
-    does; None refuses them.
+    A `bool` needs no value, a `tuple` takes a list with commas, a `list` its flag several times, and `-` in a flag's
+    name stands for `_`. `positional` are fields that need no flag; one that is a tuple takes all that is left. `rest`
+    takes the arguments that no field does; None refuses them.
 
     Raises:
         UserError: for all mistakes in `args`, a line each.
@@ -88,40 +92,46 @@ def read_options(
         about = {"prog": f"shvit-pl {command}", "description": description, "epilog": epilog}
         _parser(options, positional, **about).print_help()
         raise SystemExit(0)
-    texts: dict[str, list[str]] = {}
-    others: list[str] = []
-    for name, text in own_args(options, args, positional):
-        if not name:
-            others.append(str(text))
-        else:  # of a flag, the last one counts; None is a missing value
-            texts[name] = [*(texts.get(name, []) if name in positional else []), *([] if text is None else [text])]
     hints, parser, values = get_type_hints(options), _parser(options), dict[str, Any]()
-    mistakes = _unknown(others, set(hints)) if rest is None else []
+    texts = defaultdict[str, list[str | None]](list)
+    for name, text in own_args(options, args, positional):
+        texts[name].append(text)
+    others = [str(text) for text in texts.pop("", [])]
+    mistakes = _unknown(others, set(hints), "" if positional else next(iter(hints))) if rest is None else []
     for name in texts:
-        try:
-            values[name] = _value(parser, name, hints[name], texts[name])
-        except UserError as error:
-            mistakes.append(f"{'' if name in positional else '--'}{error}")
-    missing = [each.name for each in fields(options) if _is_required(each) and each.name not in texts]
-    if missing:
-        names = ", ".join(name if name in positional else f"--{name}" for name in missing)
-        mistakes.append(f"give {names}; see --help")
-    if mistakes:
-        raise UserError("\n".join(mistakes))
+        is_several = name in positional or get_origin(hints[name]) is list
+        with collected(mistakes), error_prefix("" if name in positional else "--"):
+            values[name] = _value(parser, name, hints[name], texts[name] if is_several else texts[name][-1:])
+    required = {each.name for each in fields(options) if _is_required(each)}
+    for action in parser_actions(parser):
+        if action.dest in required - texts.keys():
+            name = action.dest.upper() if action.dest in positional else f"--{action.dest}"
+            mistakes.append(f"give {name}: {str(action.help)[0].lower()}{str(action.help)[1:]}")
     if rest is not None:
         rest += others
-    return options(**values)
+    absent = required - values.keys()
+    if all(get_origin(hints[name]) is tuple for name in absent):  # what other values contradict can be told
+        more = list[str]()
+        with collected(more):
+            result = options(**dict.fromkeys(absent, ()), **values)
+        wrong = [f"--{name}" for name in texts.keys() - values.keys()]
+        mistakes += [mistake for mistake in more if not any(flag in mistake for flag in wrong)]
+    refuse(mistakes)
+    return result
 
 
 def own_args(
     options: type["DataclassInstance"], args: Sequence[str], positional: Sequence[str] = ()
 ) -> Iterator[tuple[str, str | None]]:
-    """Yield each argument as the field that takes it (empty for none) and its text (None where a value is missing)."""
+    """Yield each argument as the field that takes it (empty for none) and its text (None where a value is missing).
+
+    argparse has no switches before a word that may be true, false or an argument of its own, and no values as `-1,3`.
+    """
     hints, places, left = get_type_hints(options), list(positional), list(args)
     while left:
         arg = left.pop(0)
         flag, equals, text = arg.partition("=")
-        name = flag[2:].replace("-", "_") if flag.startswith("--") else ""
+        name = flag[2:].replace("-", "_") if flag.startswith("--") else {"-c": "config"}.get(flag, "")
         if name not in hints:
             takes = bool(places) and not _is_flag(arg)
             yield places[0] if takes else "", arg
@@ -130,7 +140,8 @@ def own_args(
         elif equals:
             yield name, text
         elif hints[name] is bool:
-            yield name, left.pop(0) if left and left[0] in ("true", "false") else "true"
+            has_value = left and (left[0] in ("true", "false") or not (places or _is_flag(left[0])))
+            yield name, left.pop(0) if has_value else "true"
         else:
             yield name, left.pop(0) if left and not _is_flag(left[0]) else None
 
@@ -143,29 +154,33 @@ def _is_required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def _unknown(others: Sequence[str], known: set[str]) -> list[str]:
-    """Return a message for each argument that no field takes, but not for the values of unknown flags."""
+def _unknown(others: Sequence[str], known: set[str], first: str = "") -> list[str]:
+    """Return messages for what no field takes; a word may be for the flag of files of its kind, or the `first` one."""
     messages = []
     for before, arg in zip(("", *others), others, strict=False):
-        flag = arg.partition("=")[0]
+        flag, of_word = arg.partition("=")[0], _FLAGS_OF_FILES.get(Path(arg).suffix, first)
         if arg[0:1] in ("\u2013", "\u2014"):
             messages.append(f"{arg}: this begins with a long dash; flags begin with two hyphens")
         elif _is_flag(arg):
             messages.append(f"{flag}: no such flag{nearest_option(flag.lstrip('-').replace('-', '_'), known, '--')}")
         elif "=" in before or not _is_flag(before):
-            meant = f" (did you mean '--{flag}'?)" if flag in known else "; leave it out"
-            messages.append(f"{arg}: no flag takes this{meant}")
+            meant = flag if flag in known else f"{of_word} {arg}" if of_word in known else ""
+            hint = f" (did you mean '--{meant}'?)" if meant else "; leave it out"
+            messages.append(f"{arg}: no flag takes this{hint}")
     return messages
 
 
-def _value(parser: ArgumentParser, name: str, hint: Any, texts: list[str]) -> Any:
+def _value(parser: ArgumentParser, name: str, hint: Any, texts: Sequence[str | None]) -> Any:
     """Return a field's value; raises `UserError`, with the field's name, where it isn't allowed."""
-    if not texts:
+    given = [text for text in texts if text is not None]
+    if len(given) < len(texts):
         raise UserError(f"{name}: expected one argument")
+    if get_origin(hint) is list:
+        return given
     _, size = _element(hint)
-    words = texts[-1:] if size == 1 else texts if len(texts) > 1 else [word.strip() for word in texts[0].split(",")]
+    words = given[-1:] if size == 1 else given if len(given) > 1 else [word.strip() for word in given[0].split(",")]
     if size is not None and len(words) != size:
-        raise UserError(f"{name} {texts[0]}: give {size} values with commas")
+        raise UserError(f"{name} {given[0]}: give {size} values with commas")
     values = []
     for word in words:
         try:
@@ -179,7 +194,7 @@ def _element(hint: Any) -> tuple[Any, int | None]:
     """Return the type of a field's single values, and how many there are: None for a tuple of any length."""
     if get_origin(hint) in (Union, UnionType):
         hint = Union[tuple(member for member in get_args(hint) if member is not NoneType)]  # noqa: UP007
-    if get_origin(hint) is not tuple:
+    if get_origin(hint) not in (tuple, list):
         return hint, 1
     members = get_args(hint)
     return members[0], None if members[-1] is Ellipsis else len(members)
@@ -210,7 +225,7 @@ def parse_flags(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace,
     The parser raises at the first mistake; what it names is left out of flags and configs to find the next. Raises
     `UserError` for a mistake that can't be left out, with those before it.
     """
-    words, mistakes = _without_flag(args, "print_config"), list[str]()  # it would end the process
+    words, mistakes = without_flag(args, "print_config"), list[str]()  # it would end the process
     while True:
         try:
             config = parser.parse_args(words)
@@ -237,10 +252,10 @@ def _without(words: Sequence[str], message: str) -> list[str]:
             if pruned != settings:
                 left[position] = f"--config={json.dumps(pruned, default=str)}"
                 return left
-    return _without_flag(words, name)
+    return without_flag(words, name)
 
 
-def _without_flag(words: Sequence[str], name: str) -> list[str]:
+def without_flag(words: Sequence[str], name: str) -> list[str]:
     """Return a command line without a flag and, unless it is a section's, those of its parts, with their values."""
     pattern = re.compile(rf"--{re.escape(name)}({'=' if name in SECTIONS else r'[=.+]'}|$)")
     left, is_value = list[str](), False
@@ -279,7 +294,7 @@ def shortened(message: str, parser: ArgumentParser) -> str:
     if number := re.match(r"([\w.]+): .*?Not of type (\w+): (.*)$", text):
         return _wrong_number(number[1], number[2], number[3])
     if wrong_value := re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text):
-        return f"{wrong_value[1]} {wrong_value[2]}: {_allowed(text)}"
+        return f"{wrong_value[1]} {wrong_value[2] or repr('')}: {_allowed(text)}"
     if key := re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", text):
         name = ".".join(filter(None, key.groups()))
         return f"{name}: no such setting{nearest_option(name, option_names(parser))}"
@@ -309,13 +324,14 @@ def no_section(name: str, value: Any) -> str:
 def nearest_option(name: str, options: set[str], dashes: str = "") -> str:
     """Return a hint at an option, whose name may lack its section, as in `lr`, or be another program's."""
     options = options - SECTIONS.keys()
-    by_last = {option.rsplit(".", 1)[-1]: option for option in sorted(options)}
-    meant = _ELSEWHERE.get(name) or by_last.get(name)
-    if meant in options:
-        return f" (did you mean '{dashes}{meant}'?)"
-    if matches := get_close_matches(name, options, n=1) or get_close_matches(name, by_last, n=1):
-        return f" (did you mean '{dashes}{by_last.get(matches[0], matches[0])}'?)"
-    return ""
+    parts = [each.rpartition(".") for each in sorted(options, key=lambda each: (-each.count("."), each))]
+    section, _, last = name.rpartition(".")
+    near = nearest(section, {each for each, _, _ in parts})
+    meant = _ELSEWHERE.get(name)
+    for known in ({each[2]: each for each in parts if each[0] == near}, {each[2]: each for each in parts}):
+        if meant not in options and (found := nearest(last, known)):
+            meant = "".join(known[found])
+    return f" (did you mean '{dashes}{meant}'?)" if meant in options else ""
 
 
 def _allowed(text: str) -> str:

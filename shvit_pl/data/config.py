@@ -86,15 +86,15 @@ class DataConfig:
     steps_per_epoch: int | None = None
     """Batches per process that make an epoch of a stream."""
     shuffle_buffer: int = 2000
-    """Rows of a stream among which the next is drawn."""
+    """Rows of a stream in the buffer that is shuffled."""
     batch_size: int = 64
     """Images per step and device."""
     num_workers: int | None = None
-    """Processes that decode (default: none when training on a CPU, else one per core, 8 at most)."""
+    """Worker processes that load images (default: none when training on a CPU, else one per core, 8 at most)."""
     prefetch: int = 2
-    """Batches that each of them has ready."""
+    """Batches that each worker loads ahead."""
     augment_on: Literal["workers", "device"] = "workers"
-    """workers, or device: resize crops, flip and jitter there, with the same draws, for busy workers."""
+    """Where training images are cropped, flipped and jittered: workers, or device, where workers are too slow."""
 
     def __post_init__(self) -> None:
         refuse([*self._out_of_range(), *self._contradictions()])

@@ -10,8 +10,9 @@ from shvit_pl.command_line.parser import read_options
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.cube import CELLS
-from shvit_pl.designs.design import NAMED
+from shvit_pl.designs.design import NAMED, field_mistakes
 from shvit_pl.display import table_console
+from shvit_pl.errors import refuse
 
 _SHORT = {"single_head": "single", "multi_head": "multi"}
 
@@ -26,6 +27,10 @@ class DesignsOptions:
     """Side in pixels at which MACs and grids are stated (default: each design's own)."""
     num_classes: PositiveInt = 1000
     """Classes of the classifier that is counted."""
+
+    def __post_init__(self) -> None:
+        if self.cube is not None:
+            refuse(field_mistakes({"cube": self.cube}, cube=NAMED).values())
 
 
 def run(args: list[str]) -> None:

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self, get_args
 
 from shvit_pl.designs.cube import Stage1, macro_cell
-from shvit_pl.designs.design import NAMED, PATCH_SIZES, Design, Mixer, SingleHead, one_of
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.designs.design import LISTS, NAMED, Design, Mixer, SingleHead, field_mistakes
+from shvit_pl.errors import UserError, did_you_mean, refuse
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,15 @@ class DesignConfig:
     patch_size: int | None = None
     """Stride of the stem: 4, 8 or 16. Widths are rescaled to the base's MACs."""
     stages: int | None = None
-    """Number of stages. Blocks are shared out and widths rescaled to the base's MACs."""
+    """Number of stages. The base's last blocks are split or merged, and widths rescaled to its MACs."""
     stage1: Stage1 | None = None
     """Mixer of the first stage: conv or attention. Nothing else changes."""
     mixers: tuple[Mixer, ...] | None = None
     """Token mixer of each stage: conv (the depthwise convolution alone), single_head (SHSA) or multi_head (MHSA)."""
     embed_dim: tuple[int, ...] | None = None
-    """Width of each stage; overrides the rescaling."""
+    """Channels of each stage, instead of rescaled ones."""
     depth: tuple[int, ...] | None = None
-    """Blocks of each stage; overrides the sharing out."""
+    """Blocks of each stage, instead of the base's."""
     partial_ratio: float | None = None
     """Share of the channels that single-head attention sees (paper: 3/14, printed as 1/4.67)."""
     single_head: SingleHead | None = None
@@ -52,45 +52,31 @@ class DesignConfig:
 
     def resolve(self) -> Design:
         """Return the design; raises `UserError` for unknown names, impossible values and contradictions."""
-        one_of("name", self.name, tuple(NAMED))
-        for field in ("mixers", "embed_dim", "depth"):
-            if not isinstance(getattr(self, field), list | tuple | None):
-                raise UserError(f"{field} {getattr(self, field)!r}: allowed is a list, one entry per stage.")
-        for field in ("local_conv", "distilled"):
-            if not isinstance(getattr(self, field), bool | None):
-                raise UserError(f"{field} {getattr(self, field)!r}: allowed are True and False.")
-        if self.stage1 is not None:
-            one_of("stage1", self.stage1, get_args(Stage1))
-        base = NAMED[self.name]
-        stages = self._stage_count(base)
-        patch_size = base.patch_size if self.patch_size is None else self.patch_size
-        one_of("patch_size", patch_size, PATCH_SIZES)
-        embed_dim, depth = (None if value is None else tuple(value) for value in (self.embed_dim, self.depth))
-        if self.stage1 is not None and self.mixers and (self.mixers[0] == "conv") != (self.stage1 == "conv"):
-            raise UserError(
-                f"stage1 {self.stage1!r}: mixers {list(self.mixers)} has {self.mixers[0]!r} for the first stage; "
-                "give one of the two."
-            )
-        cell = macro_cell(base, patch_size, stages, self.stage1, embed_dim, depth)
-        names = {field.name for field in fields(Design)}
-        return replace(
-            cell, **{key: value for key, value in asdict(self).items() if key in names and value is not None}
-        )
-
-    def _stage_count(self, base: Design) -> int:
-        """Return `stages`, else the length of the lists if all are given, else the base's; every list must agree."""
-        lists = {field: value for field in ("embed_dim", "depth", "mixers") if (value := getattr(self, field))}
-        complete = len(lists) == 3 and self.stages is None
-        stages = len(lists["embed_dim"]) if complete else base.stages if self.stages is None else self.stages
-        if type(stages) is not int or stages < 1:
-            raise UserError(f"stages {stages}: allowed are whole numbers from 1.")
-        for field, value in lists.items():
-            if len(value) != stages:
-                raise UserError(
-                    f"{field} {list(value)}: it has {len(value)} entries for {stages} stages; give one per stage, "
-                    f"or set stages to {len(value)}."
+        given = {field: value for field, value in asdict(self).items() if value is not None}
+        wrong = field_mistakes(given, name=tuple(NAMED), stage1=get_args(Stage1))
+        mistakes, stages = list(wrong.values()), 0
+        if not wrong.keys() & {"name", "stages", *LISTS}:
+            base, lists = NAMED[self.name], {field: given[field] for field in LISTS if field in given}
+            # the stages are as many as asked for, else as the lists have if all are given, else as the base's
+            stages = self.stages or (len(given["embed_dim"]) if len(lists) == len(LISTS) else base.stages)
+            mistakes += [
+                f"{field} {list(value)}: it has {len(value)} entries for {stages} stages; give one per stage, or set "
+                f"stages to {len(value)}."
+                for field, value in lists.items()
+                if len(value) != stages
+            ]
+        if self.stage1 and self.mixers and not wrong.keys() & {"stage1", "mixers"}:
+            first = self.mixers[0]
+            if (first == "conv") != (self.stage1 == "conv"):
+                mistakes.append(
+                    f"stage1 {self.stage1!r}: mixers {list(self.mixers)} has {first!r} for the first stage; give one "
+                    "of the two."
                 )
-        return stages
+        refuse(mistakes)
+        embed_dim, depth = (None if value is None else tuple(value) for value in (self.embed_dim, self.depth))
+        cell = macro_cell(base, self.patch_size or base.patch_size, stages, self.stage1, embed_dim, depth)
+        names = {field.name for field in fields(Design)}
+        return replace(cell, **{key: value for key, value in given.items() if key in names})
 
 
 def resolve_design(name: str, **changes: Any) -> Design:

@@ -40,7 +40,7 @@ def macro_cell(
     """Return `base` at another place of the cube; `embed_dim` and `depth` override the rule.
 
     Raises:
-        UserError: for too few blocks to share out, and where no widths come near the base's MACs.
+        UserError: for too few blocks to split, and where no widths come near the base's MACs.
     """
     per_stage = {field: getattr(base, field) for field in ("mixers", "qk_dim", "num_heads")}
     for field, value in per_stage.items():
@@ -72,7 +72,7 @@ def _shared_depth(depth: tuple[int, ...], stages: int) -> tuple[int, ...]:
         last = blocks.pop()
         if last < 2:
             raise UserError(
-                f"stages {stages}: the base's depth {list(depth)} has too few blocks in its last stage to share; "
+                f"stages {stages}: the base's depth {list(depth)} has too few blocks in its last stage to split; "
                 f"give depth with {stages} entries."
             )
         blocks += [last - last // 2, last // 2]

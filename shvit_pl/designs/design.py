@@ -1,11 +1,11 @@
 """A SHViT design: the macro and micro choices as one frozen, validated description; and the designs with a name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import floor
 from typing import Any, Literal, get_args
 
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.errors import UserError, did_you_mean, refuse
 
 Mixer = Literal["conv", "single_head", "multi_head"]
 ATTENTION = ("single_head", "multi_head")
@@ -13,8 +13,20 @@ SingleHead = Literal["partial", "full", "bottleneck"]
 
 Fingerprint = tuple[Any, ...]
 
-PATCH_SIZES = (4, 8, 16)
 PAPER_RATIO = 3 / 14  # r of section 3.1, printed rounded, as 1/4.67
+LISTS = ("embed_dim", "depth", "mixers")
+_PER_STAGE = (*LISTS, "qk_dim", "num_heads")
+_CHOICES: dict[str, Collection[Any]] = {
+    "patch_size": (4, 8, 16),
+    "single_head": get_args(SingleHead),
+    "mixers": get_args(Mixer),
+    "local_conv": (True, False),
+    "distilled": (True, False),
+}
+_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "partial_ratio": ("is a number above 0, at most 1", lambda value: 0 < value <= 1),
+    "drop_path": ("is a number from 0 to below 1", lambda value: 0 <= value < 1),
+}
 
 
 @dataclass(frozen=True)
@@ -44,19 +56,13 @@ class Design:
     """Side in pixels that the design is meant for; its costs are stated at this size."""
 
     def __post_init__(self) -> None:
-        for field in ("embed_dim", "depth", "mixers", "qk_dim", "num_heads"):
+        for field in _PER_STAGE:
             value = getattr(self, field)
             if isinstance(value, list):  # YAML and JSON have no tuples
                 object.__setattr__(self, field, tuple(value))
-        one_of("patch_size", self.patch_size, PATCH_SIZES)
-        one_of("single_head", self.single_head, get_args(SingleHead))
-        for mixer in self.mixers:
-            one_of("mixers", mixer, get_args(Mixer))
-        ratio, rate = self.partial_ratio, self.drop_path
-        _check_range("partial_ratio", ratio, "a number above 0, at most 1", _is_number(ratio) and 0 < ratio <= 1)
-        _check_range("drop_path", rate, "a number from 0 to below 1", _is_number(rate) and 0 <= rate < 1)
-        self._check_stages()
-        self._check_widths()
+        refuse(field_mistakes(vars(self)).values())
+        refuse(self._length_mistakes())
+        refuse(self._width_mistakes())
         self.check_image_size(self.image_size)
 
     @property
@@ -133,38 +139,35 @@ class Design:
                 "Give larger images, fewer stages or a smaller patch_size."
             )
 
-    def _check_stages(self) -> None:
-        if not self.embed_dim:
-            raise UserError("embed_dim (): a design has one stage or more.")
-        for field in ("embed_dim", "depth", "mixers", "qk_dim", "num_heads"):
+    def _length_mistakes(self) -> Iterator[str]:
+        for field in _PER_STAGE[1:]:
             value = getattr(self, field)
-            entries = value if isinstance(value, tuple) else (value,) * self.stages
-            if len(entries) != self.stages:
-                raise UserError(
+            if isinstance(value, tuple) and len(value) != self.stages:
+                yield (
                     f"{field} {list(value)}: it has {len(value)} entries where embed_dim {list(self.embed_dim)} "
                     f"has {self.stages}; give one per stage."
                 )
-            if field != "mixers":
-                _check_range(field, value, "whole numbers from 1", all(type(n) is int and n > 0 for n in entries))
 
-    def _check_widths(self) -> None:
+    def _width_mistakes(self) -> Iterator[str]:
         divisor = self.patch_size // 2
         if self.embed_dim[0] % divisor:
-            raise UserError(
+            yield (
                 f"embed_dim {list(self.embed_dim)}: the first width is halved {divisor.bit_length() - 1} times in the "
                 f"stem of patch_size {self.patch_size}, so it must be a multiple of {divisor}."
             )
         for stage, dim in enumerate(self.embed_dim):
             if self.mixers[stage] == "multi_head" and dim % self.heads(stage):
-                raise UserError(
+                yield (
                     f"num_heads {self.heads(stage)}: it must divide the width {dim} of stage {stage + 1}; "
                     f"embed_dim is {list(self.embed_dim)}."
                 )
+                break
             if self.mixers[stage] != "conv" and self.attended(stage) < 1:
-                raise UserError(
+                yield (
                     f"partial_ratio {self.partial_ratio}: it leaves no channel of the {dim} in stage {stage + 1} to "
                     f"attend to; {1 / dim:.4f} or more is allowed."
                 )
+                break
 
 
 def _at_stage(value: int | Sequence[int], stage: int) -> int:
@@ -172,22 +175,30 @@ def _at_stage(value: int | Sequence[int], stage: int) -> int:
     return value if isinstance(value, int) else value[stage]
 
 
-def one_of(field: str, value: Any, allowed: Sequence[Any]) -> None:
-    """Raise `UserError` when `value` is not among the allowed ones."""
-    if value not in allowed:
-        names = [name for name in allowed if isinstance(name, str)]
-        hint = did_you_mean(value, names) if isinstance(value, str) else ""
-        raise UserError(f"{field} {value!r}: allowed are {', '.join(map(str, allowed))}{hint}.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check_range(field: str, value: Any, allowed: str, ok: bool) -> None:
-    if not ok:
-        shown = list(value) if isinstance(value, tuple) else value
-        raise UserError(f"{field} {shown}: allowed is {allowed}.")
+def field_mistakes(settings: Mapping[str, Any], **choices: Collection[Any]) -> dict[str, str]:
+    """Return a message for each field of a design whose value is never allowed; `choices` are those of more fields."""
+    mistakes, choices = {}, _CHOICES | choices
+    for field, value in settings.items():
+        is_list = field in _PER_STAGE and isinstance(value, list | tuple)
+        entries, allowed = value if is_list else (value,), ""
+        if field in LISTS and not (is_list and value):
+            allowed = "is a list, one entry per stage"
+        elif field in choices:
+            for value in entries:
+                if value not in choices[field]:
+                    hint = did_you_mean(str(value), map(str, choices[field]))
+                    allowed = f"are {', '.join(map(str, choices[field]))}{hint}"
+                    break
+        elif field in (*_PER_STAGE, "stages"):
+            is_whole = (isinstance(entry, int) and entry is not True and entry > 0 for entry in entries)
+            allowed = "" if all(is_whole) else "are whole numbers from 1"
+        elif field in _RANGES:
+            text, is_inside = _RANGES[field]
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            allowed = "" if is_number and is_inside(value) else text
+        if allowed:
+            mistakes[field] = f"{field} {list(value) if isinstance(value, tuple) else value!r}: allowed {allowed}."
+    return mistakes
 
 
 def design_of(settings: Mapping[str, Any]) -> Design:

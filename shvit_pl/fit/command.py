@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser
 from shvit_pl.compat import trainer_parameters
 from shvit_pl.fit.options import NOT_FLAGS, FitOptions, TrainerOptions, add_settings
 
+_CHECKPOINT = {"fit": "Checkpoint to resume; last is the newest of an interrupted run, or a new run if there is none."}
 _DESCRIPTIONS = {
     "fit": "Train a SHViT, or go on with --ckpt_path.",
     "validate": "Measure a checkpoint on the validation images.",
@@ -44,6 +45,7 @@ def help_parser(command: str) -> ArgumentParser:
     parser.add_class_arguments(FitOptions)
     method = "fit" if command == "cache-teacher" else command
     flags = {f"--{name}": each for name, each in trainer_parameters(method).items() if name not in NOT_FLAGS}
+    flags["--ckpt_path"] = "", _CHECKPOINT.get(method, "Checkpoint of a run: checkpoints/best.ckpt or last.ckpt.")
     _add_group(parser, f"Lightning's {method}", flags)
     add_settings(parser)
     own = {field.name: str(field.default) for field in fields(TrainerOptions)}
@@ -57,6 +59,7 @@ def _add_group(parser: ArgumentParser, title: str, flags: Mapping[str, tuple[str
     """Add flags, each with its default and its documentation, of which the first sentence is shown."""
     group = parser.add_argument_group(title)
     for flag, (default, text) in flags.items():
+        text = text.removeprefix("Defaults to ``None``. ")
         sentence = re.sub(r":\w+:`([^`]*)`", r"\1", text.partition(". ")[0]).replace("``", "").removesuffix(".")
         note = "" if default in ("", "None") else f" (default: {default})"
         name = flag.rpartition(".")[2].lstrip("-").upper()

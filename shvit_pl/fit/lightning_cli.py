@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 import lightning as L
 import torch
+from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
@@ -18,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
-from shvit_pl.callbacks import figures, inference, progress, run_identity, summary, throughput
+from shvit_pl.callbacks import inference, progress, run_figures, run_identity, summary, throughput
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.data.config import DATASET_SETTINGS
@@ -43,20 +44,20 @@ class ShvitCLI(LightningCLI):
     Making one of a command's name and flags makes module and data; `run` opens the data and runs the command.
     """
 
-    command = ""  # the trainer's method, where it isn't called as the command
+    command = ""  # the trainer's method, where it isn't called as the command is
     checkpoint: dict[str, Any] | None = None
     trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
 
     def __init__(self, args: Sequence[str]) -> None:
-        name, *flags = args
-        self.command = self.command or name
+        self.name, *flags = args
+        self.command = self.command or self.name
         self.command_line = shlex.join(["shvit-pl", *args])
         super().__init__(
             ClassificationModule,
             HFImageDataModule,
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"prog": f"shvit-pl {name}", "description": None, "exit_on_error": False},
+            parser_kwargs={"prog": f"shvit-pl {self.name}", "description": None, "exit_on_error": False},
             args=options.read_flags(flags),
             run=False,
             auto_configure_optimizers=False,
@@ -83,7 +84,7 @@ class ShvitCLI(LightningCLI):
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
         self.config, mistakes = parse_flags(parser, args)
         self.checkpoint = self.trained_on = None
-        self.options = options.check_flags(self.config, self.command, mistakes)
+        self.options = options.check_flags(self.config, self.name, mistakes, args)
         options.expand_home(self.config)
         if self.command == "fit":
             self._find_checkpoint()
@@ -169,7 +170,7 @@ class ShvitCLI(LightningCLI):
         if fits and not self.checkpoint:
             model.check_initial_weights()
         if self.checkpoint:
-            model.expect(self.checkpoint["model"], averaged=not fits and config.model.use_ema)
+            model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
         if self.trained_on is not None:
             data.held_out = data.config.path == self.trained_on
         data.setup(self.command)
@@ -186,7 +187,7 @@ class ShvitCLI(LightningCLI):
             model.take_weights()
             print(f"weights only, no run is resumed: {model.init_note}")
 
-    def _loggers(self, config: Any) -> list[Logger] | bool:
+    def _loggers(self, config: Namespace) -> list[Logger] | bool:
         if self.command != "fit" or config.trainer.fast_dev_run:
             return False
         if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
@@ -194,7 +195,7 @@ class ShvitCLI(LightningCLI):
             return resumed_loggers(folder, self.checkpoint["step"])
         return run_loggers(config.trainer.default_root_dir, options.run_name(self.config))
 
-    def _callbacks(self, config: Any) -> list[L.Callback]:
+    def _callbacks(self, config: Namespace) -> list[L.Callback]:
         """Make the command's callbacks, in the order in which they are called."""
         chosen, trainer = self.options, config.trainer
         callbacks: list[L.Callback] = [throughput.Throughput()]
@@ -214,7 +215,7 @@ class ShvitCLI(LightningCLI):
             run_identity.FiniteLoss(),
             run_identity.RunSettings(settings, chosen.allow_changes),
         ]
-        callbacks += [summary.RunSummary(self.command_line, chosen.monitor, settings), figures.RunFigures()]
+        callbacks += [summary.RunSummary(self.command_line, chosen.monitor, settings), run_figures.RunFigures()]
         callbacks += [progress.RunReport(chosen.plain), run_identity.LastValidation()]
         callbacks += [run_identity.Requeue(), run_identity.OwnFolder()]
         if chosen.push_to is not None:  # once all others have written
@@ -267,18 +268,10 @@ class CacheCLI(ShvitCLI):
             _show(f"note: {epochs} epochs read {epochs} of these views; --model.distill.views {epochs} would do")
         return manifest
 
-    def _find_checkpoint(self) -> None:
-        if self.config.ckpt_path is not None:
-            raise UserError(f"ckpt_path {self.config.ckpt_path}: cache-teacher trains nothing; leave it out.")
-
     def open_inputs(self) -> None:
         """Open the data, and the teacher unless the folder is complete."""
-        if not isinstance(self.model, DistillationModule) or self.model.config.distill.cache is None:
-            raise UserError(
-                "model.distill: cache-teacher needs a teacher and a folder. Give --model.distill.teacher and "
-                "--model.distill.cache FOLDER, with all other flags as for shvit-pl fit."
-            )
-        folder = self.model.config.distill.cache
+        assert isinstance(self.model, DistillationModule)
+        folder = str(self.model.config.distill.cache)
         check_writable(cache.FLAG, folder)
         self.datamodule.setup("fit")
         ClassificationModule.use_data(self.model, self.datamodule, "fit")
@@ -289,10 +282,10 @@ class CacheCLI(ShvitCLI):
         else:
             self.planned = held
 
-    def _loggers(self, config: Any) -> list[Logger] | bool:
+    def _loggers(self, config: Namespace) -> list[Logger] | bool:
         return False
 
-    def _callbacks(self, config: Any) -> list[L.Callback]:
+    def _callbacks(self, config: Namespace) -> list[L.Callback]:
         return [progress.RunProgress(plain=self.options.plain)]
 
 

@@ -1,9 +1,9 @@
 """The flags of fit, validate, test and predict besides model and data, and checks of all."""
 
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
 from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import DataConfig
-from shvit_pl.errors import UserError, did_you_mean, refuse
-from shvit_pl.modules.config import ClassificationConfig
+from shvit_pl.designs.config import DesignConfig
+from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, refuse
+from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
 from shvit_pl.runs.folder import EMA, Monitor
 
 NOT_FLAGS = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
@@ -39,7 +40,7 @@ class FitOptions:
     push_to: str | None = None
     """A Hub repo, user/name, for the finished run."""
     push_public: bool = False
-    """Show a new Hub repo to everybody."""
+    """Make a new Hub repo public."""
     optimize: bool = False
     """Compile for speed, except in fit."""
     plain: bool = False
@@ -93,50 +94,77 @@ def read_flags(args: Sequence[str]) -> list[str]:
     )
 
 
-def run_name(config: Any) -> str:
+def run_name(config: Namespace) -> str:
     """Return the name of the folder of a run's versions: as asked for, or the design's."""
     return str(config.run_name or config.model.design.name)
 
 
-def expand_home(config: Any) -> None:
+def expand_home(config: Namespace) -> None:
     """Expand `~` in paths: the shell leaves it alone in `--flag=~/folder`, and so does YAML."""
     for name in ("trainer.default_root_dir", "ckpt_path", "model.distill.cache"):
         if config[name] is not None:
             config[name] = os.path.expanduser(config[name])
 
 
-def check_flags(config: Any, command: str, mistakes: Sequence[str] = ()) -> FitOptions:
+def check_flags(config: Namespace, command: str, mistakes: Sequence[str], words: Sequence[str]) -> FitOptions:
     """Return the run's options; raises `UserError` for all values that are impossible or contradict others.
 
     Lightning would answer many of these with a traceback, or late, or not at all. `mistakes` are those in settings that
-    were left out; what contradicts these is not added.
+    were left out; what contradicts these is not added. `words` are the command line.
     """
     for name in SECTIONS:
         if not isinstance(config.get(name), Namespace):
             raise UserError(f"{no_section(name, config.get(name))}.")
-    more = [*_contradictions(config, command), *_trainer_mistakes(config)]
+    flags = {word.partition("=")[0] for word in words}
+    more = [*_contradictions(config, command, flags), *_trainer_mistakes(config)]
     run = {each.name: config[each.name] for each in fields(FitOptions)}
-    for make in (
-        partial(FitOptions, **run),
-        partial(ClassificationConfig.from_dict, config.model.as_dict()),
-        partial(DataConfig, **config.data.as_dict()),
-    ):
-        try:
-            make()
-        except UserError as error:
-            more += str(error).splitlines()
-    left_out = {mistake.replace(":", " ").split()[0].rpartition(".")[2].lstrip("-") for mistake in mistakes}
-    refuse([*mistakes, *(line for line in more if not any(name in line for name in left_out))])
+    with collected(more):
+        FitOptions(**run)
+    with collected(more):
+        ClassificationConfig.from_dict(config.model.as_dict())
+    with collected(more):
+        DataConfig(**config.data.as_dict())
+    if command not in _LIMITS:  # these take what is not given from a checkpoint
+        from shvit_pl.modules.optim_and_ema import check_optimizer  # here, for --help to do without torch
+
+        with collected(more):
+            check_optimizer(OptimConfig(**config.model.optim.as_dict()))
+        with collected(more):
+            MixConfig(**config.model.mix.as_dict()).check_batch_size(config.data.batch_size)
+        with collected(more):
+            with error_prefix("model.design."):
+                design = DesignConfig(**config.model.design.as_dict()).resolve()
+            with error_prefix("data."):
+                side = config.data.image_size
+                design.check_image_size(design.image_size if side == "auto" else side)
+    left_out = {re.split("[: ]", mistake)[0].rpartition(".")[2].lstrip("-") for mistake in mistakes}
+    related = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in left_out) or "$^")
+    refuse(dict.fromkeys([*mistakes, *(line for line in more if not related.search(line))]))
     return FitOptions(**run)
 
 
-def _contradictions(config: Any, command: str) -> Iterator[str]:
+def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> Iterator[str]:
     """Yield what is wrong in several sections at once, or with the command."""
     model, trainer, example = config.model, config.trainer, "--model.ema.decay 0.9999, for example"
-    if command != "fit":
+    path, source = config.ckpt_path, model.init_from
+    if command in _LIMITS:
         if trainer[limit := f"limit_{_LIMITS[command]}_batches"] == 0:
             yield f"trainer.{limit} 0: {command} would do nothing; leave it out."
+        if path is None and source is None:
+            yield (
+                "ckpt_path: give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt or, for weights without a run, such as "
+                "those of a Hub repo, --model.init_from hf-hub:USER/NAME."
+            )
+        if path is not None and source is not None and "--model.init_from" in flags:  # a config may have it of its fit
+            yield f"ckpt_path {path!r}: model.init_from {source!r} gives other weights; leave out one of the two."
     else:
+        if command == "cache-teacher" and None in (model.distill.teacher, model.distill.cache):
+            yield (
+                "model.distill: cache-teacher needs a teacher and a folder. Give --model.distill.teacher and "
+                "--model.distill.cache FOLDER, with all other flags as for shvit-pl fit."
+            )
+        if command == "cache-teacher" and path is not None:
+            yield f"ckpt_path {path}: cache-teacher trains nothing; leave it out."
         if config.optimize:
             yield "optimize true: for validate, test and predict; fit compiles with --model.compile true."
         if config.monitor.endswith(EMA) and model.ema.decay == 0:
@@ -153,7 +181,7 @@ def _contradictions(config: Any, command: str) -> Iterator[str]:
         )
 
 
-def _trainer_mistakes(config: Any) -> Iterator[str]:
+def _trainer_mistakes(config: Namespace) -> Iterator[str]:
     """Yield what is wrong with the seed and the trainer, beyond its flags' types."""
     trainer, seed = config.trainer, config.seed_everything
     epochs, steps = trainer.max_epochs, trainer.max_steps

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from shvit_pl.command_line.config_files import flat, plain
@@ -41,12 +42,11 @@ _FREE = (  # may change at any time
 )
 
 
-def training_settings(config: Any) -> dict[str, Any]:
+def training_settings(config: Namespace) -> dict[str, Any]:
     """Return the flat settings that determine the course of a fit: `{"model.optim.lr": 0.001, ...}`."""
     settings = {"seed_everything": config.seed_everything, "monitor": config.monitor}
     for section in ("model", "data"):
-        values = config[section].as_dict() if hasattr(config[section], "as_dict") else dict(config[section])
-        settings.update(flat(values, f"{section}."))
+        settings.update(flat(config[section].as_dict(), f"{section}."))
     settings.update({f"trainer.{name}": plain(config.trainer[name]) for name in _TRAINER})
     return {name: value for name, value in settings.items() if name not in _FREE}
 
@@ -81,8 +81,8 @@ def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> 
     if max_epochs is None or not 0 < max_epochs <= done or (max_epochs == done and interrupted_run(path)):
         return
     raise UserError(
-        f"ckpt_path {path!r}: its {done} epochs are all that trainer.max_epochs {max_epochs} asks for. Train longer "
-        f"with --trainer.max_epochs {done + 1} --allow_changes true, or leave ckpt_path out for a new run."
+        f"ckpt_path {path!r}: trained for {done} epochs, and trainer.max_epochs is {max_epochs}. Train longer with "
+        f"--trainer.max_epochs {done + 1} --allow_changes true, or leave ckpt_path out for a new run."
     )
 
 

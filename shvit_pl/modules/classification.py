@@ -1,6 +1,5 @@
 """Image classification with a SHViT, and its metrics."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,9 +14,9 @@ from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.decoding import IGNORED
 from shvit_pl.data.transforms import Batch, MixupOfEach
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, error_prefix
+from shvit_pl.errors import UserError, error_prefix, first_few
 from shvit_pl.models import SHViT, build_network, load_weights
-from shvit_pl.models.network_names import local_file
+from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.weights import LoadReport, NoAverageError
 from shvit_pl.modules import base, optim_and_ema
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
@@ -56,7 +55,6 @@ class ClassificationModule(base.TrainedModule):
         self.mixup: Mixup | None = None
         self.save_hyperparameters(asdict(config), logger=False)
         if self.class_names is not None:
-            check_number_of_classes("model.class_names", self.class_names)
             self.configure_model()
 
     def setup(self, stage: str) -> None:
@@ -70,7 +68,8 @@ class ClassificationModule(base.TrainedModule):
         self.check_image_size(data.config.side)
         self.config.mix.check_batch_size(data.config.batch_size)
         if data.class_names is not None:
-            self._adopt_classes(data.class_names)
+            asked = stage == "fit" and self.config.class_names is not None  # elsewhere, it may be a checkpoint's
+            self._adopt_classes(data.class_names, f"data.path {data.config.path!r}", asked=asked)
         if stage == "fit":
             data.mixup = self._make_mixup()
 
@@ -79,17 +78,18 @@ class ClassificationModule(base.TrainedModule):
         with error_prefix("data."):
             self.design.check_image_size(side)
 
-    def expect(self, hparams: dict[str, Any], averaged: bool = False) -> None:
+    def expect(self, hparams: dict[str, Any], resumed: bool = True, averaged: bool = False) -> None:
         """Take the classes in a checkpoint's settings; raises `UserError` when it does not fit to this model.
 
-        With `averaged`, its averaged weights are wanted.
+        It is `resumed`, or else only measured; with `averaged`, its averaged weights are wanted.
         """
+        new_run = ", or start a new run with --model.init_from" if resumed else ""
         there, here = asdict(DesignConfig(**hparams["design"]).resolve()), asdict(self.design)
         differences = [f"{key} is {there[key]} there and {here[key]} here" for key in here if here[key] != there[key]]
         if differences:
             raise UserError(
-                f"ckpt_path: the checkpoint is of another model.design ({'; '.join(differences)}). Go on with the "
-                "design that it was trained with, or start a new run with --model.init_from."
+                f"ckpt_path: the checkpoint is of another model.design ({'; '.join(differences)}). "
+                f"{'Give the same design' if resumed else 'Leave model.design out'}{new_run}."
             )
         theirs, ours = hparams.get("ema", {}).get("decay", 0), self.config.ema.decay
         if averaged and not theirs:
@@ -97,25 +97,28 @@ class ClassificationModule(base.TrainedModule):
         if bool(theirs) != bool(ours):
             holds = f"averaged weights (its decay was {theirs})" if theirs else "no averaged weights"
             raise UserError(
-                f"model.ema.decay {ours}: the checkpoint holds {holds}. Leave model.ema as it was, or start a new run "
-                "with --model.init_from."
+                f"model.ema.decay {ours}: the checkpoint holds {holds}. "
+                f"{'Give the same decay' if resumed else 'Leave model.ema out'}{new_run}."
             )
         if not hparams["class_names"]:
-            raise UserError(
-                "ckpt_path: the checkpoint does not name its classes. Give one that shvit-pl fit has written."
-            )
-        self._adopt_classes(hparams["class_names"])
+            raise UserError("ckpt_path: the checkpoint has no class names. Give one written by shvit-pl fit.")
+        self._adopt_classes(hparams["class_names"], "the checkpoint", asked=True)
 
-    def _adopt_classes(self, class_names: list[str]) -> None:
-        check_number_of_classes("data.path", class_names)
+    def _adopt_classes(self, class_names: list[str], source: str, asked: bool) -> None:
+        """Take the classes of a source; those that were `asked` for by a flag must be the same."""
+        if len(class_names) < 2:
+            raise UserError(
+                f"{source}: classification needs two classes or more, and there is {len(class_names) or 'none'}."
+            )
         if self.class_names is None:
             self.class_names = self.hparams["class_names"] = class_names
-        ours = self.class_names
-        if list(class_names) != list(ours):
+        ours, theirs = (f"{len(names)} classes ({first_few(names)})" for names in (self.class_names, class_names))
+        if list(class_names) != list(self.class_names):
             raise UserError(
-                f"data.path: the data has {len(class_names)} classes ({', '.join(class_names[:3])}, ...), the model "
-                f"{len(ours)} ({', '.join(ours[:3])}, ...), and they must be the same. Give the data that the model "
-                "was trained on, or start a new run with --model.init_from."
+                f"model.class_names: it names {ours}, and {source} has {theirs}. Leave it out to take those."
+                if asked
+                else f"{source}: it has {theirs}, the model {ours}, and they must be the same. Give the data that the "
+                "model was trained on, or train another model with shvit-pl fit."
             )
 
     def configure_model(self) -> None:
@@ -152,10 +155,10 @@ class ClassificationModule(base.TrainedModule):
         self.init_note = checkpoint.get("init_note")
 
     def check_initial_weights(self) -> None:
-        """Raise `UserError` when `init_from` names a file that is not there."""
+        """Raise `UserError` when `init_from` names nothing that can be its weights."""
         if self.config.init_from is not None:
             with error_prefix("model.init_from "):
-                local_file(self.config.init_from)
+                find_weights(self.config.init_from)
 
     def load_initial_weights(self) -> LoadReport | None:
         """Load the weights of `init_from`, once; raises `UserError` when they are of another design."""
@@ -251,12 +254,6 @@ def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup
         label_smoothing=label_smoothing,
         num_classes=classes,
     )
-
-
-def check_number_of_classes(flag: str, class_names: Sequence[str]) -> None:
-    """Raise `UserError` for fewer than two classes."""
-    if len(class_names) < 2:
-        raise UserError(f"{flag}: classification needs two classes or more, and there is {len(class_names) or 'none'}.")
 
 
 def make_metrics(classes: int, averaged: bool) -> nn.ModuleDict:

@@ -6,7 +6,7 @@ from math import inf, isfinite
 from typing import Any, Literal, Self
 
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, out_of_range, refuse
+from shvit_pl.errors import UserError, collected, out_of_range, refuse
 from shvit_pl.teachers.config import DistillConfig
 
 Interval = Literal["step", "epoch"]
@@ -148,6 +148,8 @@ class ClassificationConfig:
         mistakes = []
         if not 0 <= self.label_smoothing < 1:
             mistakes.append(f"model.label_smoothing {self.label_smoothing}: allowed is from 0 to below 1.")
+        if self.class_names is not None and len(self.class_names) < 2:
+            mistakes.append(f"model.class_names {self.class_names}: classification needs two classes or more.")
         if distill.objective == "feature" and self.compile:
             mistakes.append(
                 "model.compile true: the objective feature reads the student's features, which are not compiled. Leave "
@@ -171,12 +173,13 @@ class ClassificationConfig:
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
         """Make a config of settings whose sections may be plain dicts, as a checkpoint holds them."""
         sections: dict[str, Any] = {each.name: each.default_factory for each in fields(cls)}
-        values, mistakes = dict(settings), []
+        values, mistakes = dict(settings), list[str]()
         for name, value in settings.items():
             if name in sections and isinstance(value, Mapping):
-                try:
+                values[name] = sections[name]()  # in place of a wrong one
+                with collected(mistakes):
                     values[name] = sections[name](**value)
-                except UserError as error:
-                    mistakes += str(error).splitlines()
+        with collected(mistakes):
+            config = cls(**values)
         refuse(mistakes)
-        return cls(**values)
+        return config

@@ -1,21 +1,22 @@
-"""`shvit-pl sweep`: `fit` for every point of a sweep file, each exactly once, and a page that compares them."""
+"""`shvit-pl sweep`: `fit` for every point of a sweep file, each exactly once, and a report that compares them."""
 
 from dataclasses import dataclass
 
 from shvit_pl.command_line.parser import check_extra, read_options
+from shvit_pl.errors import refuse
 from shvit_pl.sweep.options import read_sweep_options
 
 
 def run(args: list[str]) -> None:
     """Run the command; its help, and mistakes in its flags, need no heavy import."""
-    options, configs, flags = read_sweep_options(args[1:])
+    options, flags = read_sweep_options(args[1:])
     check_extra("sweep", "sweep")
     from shvit_pl.command_line.quiet import quiet
 
     quiet()
     from shvit_pl.sweep.start import start
 
-    start(options, configs, flags, ["shvit-pl", *args])
+    start(options, flags, ["shvit-pl", *args])
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,12 @@ class ReportOptions:
     """The flags of `shvit-pl report`."""
 
     folder: str
-    """The sweep folder."""
+    """The sweep folder, such as sweeps/macro."""
     storage: str | None = None
     """URL of the study's database (default: the one in sweep.yaml)."""
+
+    def __post_init__(self) -> None:
+        refuse(["--folder '': give the folder of a sweep, such as sweeps/macro."] if self.folder == "" else [])
 
 
 def report(args: list[str]) -> None:

@@ -1,48 +1,54 @@
 """The flags of `sweep` itself; all others are flags of `fit`."""
 
-from argparse import ArgumentError, ArgumentParser
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from shvit_pl.command_line.parser import read_options
-from shvit_pl.errors import UserError, refuse
+from shvit_pl.errors import refuse
 
 
 @dataclass(frozen=True)
 class Options:
     """Flags of `shvit-pl sweep`."""
 
+    config: list[str] = field(default_factory=list)
+    """The sweep file, which has grid, list or search; other --config are configs of fit, later ones win."""
     folder: str | None = None
-    """The sweep folder: study, runs, report (default: sweeps/NAME of the sweep file)."""
+    """Folder of the sweep, with its study, runs and report (default: sweeps/NAME of the sweep file)."""
     workers: PositiveInt | None = None
-    """Runs at a time (default: one per GPU, or one on a CPU)."""
+    """Number of parallel runs (default: one per GPU, or one on a CPU)."""
     gpus: str | None = None
-    """GPUs to hand out one by one, such as 0,1,2 (default: all that are visible)."""
+    """GPUs to use, such as 0,1,2; each worker gets one (default: all that are visible)."""
     per_gpu: PositiveInt = 1
-    """Workers on each GPU."""
+    """Workers per GPU."""
     retries: NonNegativeInt = 1
-    """Number of times that a run which fails is tried again."""
+    """Retries of a failed run."""
     storage: str | None = None
-    """URL of a database for many machines, such as postgresql://user@host/database (default: a journal file in the
+    """URL of a database for several machines, such as postgresql://user@host/database (default: a journal file in the
     sweep folder)."""
     study: str | None = None
-    """Name of the study in that database (default: the folder's name)."""
+    """Name of the study in the database (default: the folder's name)."""
     heartbeat: PositiveFloat = 10.0
-    """Heartbeat interval in seconds; a run is taken over after six missed heartbeats."""
+    """Heartbeat interval in seconds; after six missed heartbeats, another worker takes over the run."""
     wait: bool = True
-    """Stay until runs of other machines have ended too, to take them over if need be (default: true)."""
+    """At the end, wait for the runs of other machines, and take over lost ones (default: true)."""
     speed: bool = True
-    """Measure inference when all runs are done (default: true)."""
+    """Measure inference speed when all runs are done (default: true)."""
     dry_run: bool = False
-    """Print the runs with their cost and time, and start nothing."""
+    """Print the cells with their cost and estimated time, without running them."""
     plain: bool = False
     """Plain lines for log files instead of a live table."""
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for an empty folder, and GPUs that are no numbers."""
-        mistakes = ["--folder '': give a folder, such as sweeps/macro."] if self.folder == "" else []
+        """Raise `UserError` for empty names, a storage that is no database's URL, and GPUs that are no numbers."""
+        mistakes = [*storage_mistakes(self.storage)]
+        if self.folder == "":
+            mistakes.append("--folder '': give a folder, such as sweeps/macro.")
+        if self.study == "":
+            mistakes.append("--study '': give a name, such as macro, or leave it out for the folder's name.")
         if not all(map(str.isdecimal, self.gpu_numbers)):
             mistakes.append(f"--gpus {self.gpus!r}: allowed are numbers, such as 0,1,2.")
         refuse(mistakes)
@@ -53,28 +59,29 @@ class Options:
         return [number.strip() for number in self.gpus.split(",")] if self.gpus is not None else []
 
 
-def read_sweep_options(args: Sequence[str]) -> tuple[Options, list[str], list[str]]:
-    """Split the command line of `sweep` into its options, the values of `--config`, and what is left for `fit`."""
+def storage_mistakes(storage: str | None) -> Iterator[str]:
+    """Yield what is wrong with the URL of a database, without its password."""
+    shown = re.sub(":[^:/@]*@", "@", storage or "")
+    if storage is not None and "://" not in storage:
+        allowed = "a database's URL, such as postgresql://user@host/database"
+        yield f"--storage {shown!r}: allowed is {allowed}; give one, or leave it out."
+    elif shown.startswith("sqlite"):
+        reason = "SQLite can give one trial to two workers"
+        yield f"--storage {shown}: {reason}; leave it out (a journal file), or give postgresql://USER@HOST/DATABASE."
+    elif shown.startswith("postgres:"):
+        yield f"--storage {shown}: write postgresql{shown.removeprefix('postgres')}."
+
+
+def read_sweep_options(args: Sequence[str]) -> tuple[Options, list[str]]:
+    """Split the command line of `sweep` into its options and what is left for `fit`."""
     rest: list[str] = []
     options = read_options(
         Options,
         args,
         command="sweep",
-        description="Run fit once for every cell and seed of a sweep file (--config my.yaml; it has grid, list or "
-        "search), and write a page that compares them.",
-        epilog="--wait false and --speed false turn these off. All flags of fit are accepted too, and further --config "
-        "for it: shvit-pl fit --help.",
+        description="Run fit for every cell and seed of a sweep file (--config my.yaml), and write a report that "
+        "compares the cells.",
+        epilog="All flags of fit are accepted too, and apply to every run: shvit-pl fit --help.",
         rest=rest,
     )
-    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--config", "-c", action="append", default=[])
-    try:
-        known, flags = parser.parse_known_args(rest)
-    except ArgumentError as error:
-        raise UserError(f"--config: {error.message}") from error
-    return options, known.config, flags
-
-
-def own_flags() -> set[str]:
-    """Return the names of sweep's own flags."""
-    return {each.name for each in fields(Options)} | {"config"}
+    return options, rest

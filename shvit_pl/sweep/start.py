@@ -5,8 +5,9 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from functools import reduce
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from textwrap import shorten
@@ -17,9 +18,9 @@ from optuna.exceptions import StorageInternalError
 from rich import box
 from rich.table import Table
 
-from shvit_pl.command_line.parser import SECTIONS, nearest_option
+from shvit_pl.command_line.parser import SECTIONS, nearest_option, without_flag
 from shvit_pl.display import new_progress, table_console
-from shvit_pl.errors import UserError, did_you_mean, first_few
+from shvit_pl.errors import UserError, collect, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
 from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
 from shvit_pl.sweep.definition import LOGS, Definition, as_flags, refuse_other, short_names, write_record
@@ -28,84 +29,90 @@ from shvit_pl.sweep.engine.reading import find_place, read_status
 from shvit_pl.sweep.engine.storage import hide_password, open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.finish import finish
-from shvit_pl.sweep.options import Options, own_flags
+from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.processes import describe_exit
 from shvit_pl.sweep.sweep_file import IN_FILE, SweepFile, examples, pick_sweep_file, read_sweep_file
 from shvit_pl.sweep.watch import LiveTable, duration
 
-# flags that the sweep sets for each run, and where a user sets them instead
+# flags that the sweep sets for each run, and the reason or what to set instead
 _SET_BY_SWEEP = {
     "seed_everything": "set by seeds in the sweep file",
     "monitor": "set by objective in the sweep file",
-    "run_name": "each run is named after its point",
+    "run_name": "each run is named after its cell and seed",
     "trainer.default_root_dir": "set by --folder",
-    "ckpt_path": "interrupted runs resume by themselves",
+    "ckpt_path": "interrupted runs are resumed automatically",
     "plain": "runs write to log files",
     "push_to": "shvit-pl push SWEEP_FOLDER pushes the best run",
-    "trainer.logger": "each run keeps its run folder",
-    "trainer.fast_dev_run": "each run keeps its run folder",
-    "trainer.num_nodes": "each run uses one machine; several machines share a sweep by --storage",
+    "trainer.logger": "the sweep needs the run folder",
+    "trainer.fast_dev_run": "the sweep needs the run folder",
+    "trainer.num_nodes": "each run uses one machine; --storage shares a sweep between machines",
 }
-_LONGEST = 330  # characters of the mistakes in a message
+_NAME_LENGTH = 80  # characters of a cell's name in a message
 _STEPS = 6  # of each cell in a dry run
 _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
 
 
-def start(options: Options, configs: Sequence[str], flags: Sequence[str], command: Sequence[str]) -> None:
-    """Start the sweep that the one sweep file among `configs` describes; `flags` are for `fit`.
+def start(options: Options, flags: Sequence[str], command: Sequence[str]) -> None:
+    """Start the sweep that the one sweep file among the configs describes; `flags` are for `fit`.
 
-    Raises `UserError` for a mistake, before anything is started or written.
+    Raises `UserError` for all mistakes, before anything is started or written.
     """
     if (storage := options.storage) is not None:
         hidden = hide_password(storage)
         options, command = replace(options, storage=hidden), [arg.replace(storage, hidden) for arg in command]
-    check_strays(flags)
-    path, layers = pick_sweep_file(configs)
-    file = read_sweep_file(path)
-    base = [*(f"--config={config}" for config in (*file.base, *layers)), *flags]
+    file, layers, mistakes, fit = SweepFile(), list[str](), list[str](), FitCheck()
+    with collect(mistakes):
+        path, layers = pick_sweep_file(options.config)
+        file, of_file = read_sweep_file(path)
+        mistakes += of_file
+    wrong = dict(flag_mistakes(file, flags, fit))
+    mistakes += wrong.values()
     folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()
-    place = find_place(folder, options.storage, options.study)
-    fit = FitCheck()
-    check_flags(file, flags, fit)
-    definition = define(file, base, fit)
-    launch = Launch(place, base, slots(options, fit.cli.config.trainer.devices))
-    recorded = place.recorded()
-    for before, where in recorded:
-        refuse_other(before, definition, where)
-    unchecked = all(before.cells != definition.cells for before, _ in recorded)
-    opened = open_cells(definition, file, base, fit) if unchecked or options.dry_run else []
+    with collect(mistakes):
+        place = find_place(folder, options.storage, options.study)
+        recorded = place.recorded()
+    base = reduce(without_flag, wrong, [*(f"--config={config}" for config in (*file.base, *layers)), *flags])
+    with collect(of_base := list[str]()):
+        definition = define(file, base, fit)
+    with collect(mistakes):
+        gpus = slots(options, fit.cli.config.trainer.devices)
+    mistakes += of_base
+    are_new, opened = True, list[OpenedCell]()
+    if not mistakes:
+        are_new = all(before.cells != definition.cells for before, _ in recorded)
+        with collect(mistakes):
+            for before, where in recorded:
+                refuse_other(before, definition, where)
+    if are_new or options.dry_run:
+        with collect(mistakes):
+            opened = open_cells(file, base, fit, wrong, of_base)
+    refuse(mistakes)
+    launch = Launch(place, base, gpus)
     if options.dry_run:
         dry_run(definition, opened, launch)
     else:
         run_sweep(definition, launch, options, command)
 
 
-def check_strays(flags: Sequence[str]) -> None:
-    """Raise `UserError` for what is neither a flag nor the value of the flag before it."""
-    for before, arg in zip(("", *flags), flags, strict=False):
-        if not arg.startswith("-") and (not before.startswith("-") or "=" in before):
-            advice = f"give it as --config {arg}" if arg.endswith((".yaml", ".yml")) else "give it after its flag"
-            raise UserError(f"{arg}: an argument without a flag; {advice}.")
-
-
-def check_flags(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> None:
-    """Raise `UserError` for a flag that neither `sweep` nor `fit` has, or that the sweep itself sets or varies."""
+def flag_mistakes(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> Iterator[tuple[str, str]]:
+    """Yield the flags that neither `sweep` nor `fit` has, or that the sweep itself sets or varies, and the messages."""
     names = [arg.partition("=")[0].removeprefix("--").rstrip("+") for arg in flags if arg.startswith("--")]
     config, known = f"--config {str(file.path)!r}: ", fit.flags()
     groups = known - SECTIONS.keys()  # such as trainer.callbacks, whose settings are flags too
     for prefix, name in [*(("--", name) for name in names), *((config, name) for name in file.varied)]:
         reason = _SET_BY_SWEEP.get(name) or ("set in the sweep file" if name in IN_FILE else None)
         if reason is not None:
-            raise UserError(f"{prefix}{name}: not to be set here; {reason}.")
-        if name not in known and not any(name.startswith(f"{flag}.") for flag in groups):
+            yield name, f"{prefix}{name}: can't be set here; {reason}."
+        elif name not in known and not any(name.startswith(f"{flag}.") for flag in groups):
             if prefix == config:
                 hint = nearest_option(name, known)
-                raise UserError(f"{config}{name}: no such flag of fit{hint}; see shvit-pl fit --help.")
-            own = [f"--{flag}" for flag in own_flags()]
+                yield name, f"{config}{name}: no such flag of fit{hint}; see shvit-pl fit --help."
+                continue
+            own = [f"--{flag.name}" for flag in fields(Options)]
             hint = did_you_mean(f"--{name}", own) or nearest_option(name, known, "--")
-            raise UserError(f"--{name}: no such flag of sweep or fit{hint}; see shvit-pl sweep --help and fit --help.")
-        if prefix == "--" and file.kind != "list" and name in file.varied:
-            raise UserError(f"--{name}: {file.path} varies it; leave one of the two out.")
+            yield name, f"--{name}: no such flag of sweep or fit{hint}; see shvit-pl sweep --help and fit --help."
+        elif prefix == "--" and file.kind != "list" and name in file.varied:
+            yield name, f"--{name}: {file.path} varies it too; remove one of the two."
 
 
 def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
@@ -114,7 +121,7 @@ def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
     for name, refused in (("fast_dev_run", bool(trainer.fast_dev_run)), ("logger", trainer.logger is False)):
         if refused:
             where = f"trainer.{name} {trainer[name]}"
-            raise UserError(f"{where}: a run of a sweep keeps its run folder; leave it out of base.")
+            raise UserError(f"{where}: the sweep needs the run folder; leave it out.")
     varied = tuple(f"{flag}." for flag in ("seed_everything", "monitor", *file.varied))
     fixed = {name: value for name, value in settings.items() if not f"{name}.".startswith(varied)}
     # values as they come back from the study
@@ -126,26 +133,29 @@ class OpenedCell(NamedTuple):
     """A cell that `fit` accepts; its name (for a search, the values that are tried), and the flags of its runs."""
 
     name: str
-    flags: tuple[str, ...]
+    flags: Sequence[str]
     planned: Planned
 
 
-def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit: FitCheck) -> list[OpenedCell]:
+def open_cells(
+    file: SweepFile, base: Sequence[str], fit: FitCheck, wrong: Iterable[str] = (), known: Sequence[str] = ()
+) -> list[OpenedCell]:
     """Open data, weights and teacher of every cell as its runs would; raises one `UserError` for all that fail.
 
-    For a search, each choice and the ends of each range are opened, and all whole numbers of a short one.
+    For a search, each choice and the ends of each range are opened, and all whole numbers of a short one. Flags that
+    are `wrong` are left out, and the mistakes that are `known`.
     """
-    cells = definition.cells
+    cells = file.cells
     if file.search is not None:
         names, tried = short_names(file.search["space"]), examples(file.search["space"])
         cells = {", ".join(f"{names[flag]} {value}" for flag, value in row.items()): row for row in tried}
     opened: list[OpenedCell] = []
     mistakes: dict[str, list[str]] = {}  # and the cells that have them
     for name, choices in cells.items():
-        flags = (*base, *as_flags(choices))
+        flags = reduce(without_flag, wrong, [*base, *as_flags(choices)])
         try:
             planned = fit.open(flags)
-            for objective in definition.objectives:
+            for objective in file.objectives:
                 if objective in MONITORS and objective not in planned.metrics:
                     logged = f"logged are {', '.join(planned.metrics)}" if planned.metrics else "there is no validation"
                     average = "; an average is kept with --model.ema.decay" if objective.endswith(EMA) else ""
@@ -154,16 +164,16 @@ def open_cells(definition: Definition, file: SweepFile, base: Sequence[str], fit
         except UserError as error:
             for line in str(error).splitlines():
                 mistakes.setdefault(line, []).append(name)
-    failed = len(cells) - len(opened)
-    if failed == len(cells) and len(mistakes) == 1:
-        raise UserError(next(iter(mistakes)))
-    if failed:
-        texts, longest = list[str](), _LONGEST // min(3, len(mistakes))
-        for mistake, (first, *others) in mistakes.items():
-            more = f" (and {len(others)} more)" if others else ""
-            texts.append(shorten(f"{first}{more}: {mistake.rstrip('.')}", longest, placeholder=" ..."))
-        raise UserError(f"{failed} of {len(cells)} cells can't run. {first_few(texts)}.")
+    refuse(_of_cells(line, names, len(cells)) for line, names in mistakes.items() if line not in known)
     return opened
+
+
+def _of_cells(mistake: str, names: Sequence[str], count: int) -> str:
+    """Return a mistake with the number of its cells and the name of the first; as it is where all cells have it."""
+    if len(names) == count:
+        return mistake
+    first = shorten(names[0], _NAME_LENGTH, placeholder=" ...")
+    return f"{len(names)} of {count} cells can't run{', such as' if len(names) > 1 else ':'} {first}: {mistake}"
 
 
 def slots(options: Options, devices: object) -> list[str | None]:
@@ -174,19 +184,19 @@ def slots(options: Options, devices: object) -> list[str | None]:
     """
     if str(devices) not in ("auto", "1", "-1"):
         if (options.workers or 1) > 1 or options.gpus is not None:
-            advice = "each run takes several devices; leave out --workers and --gpus"
+            advice = "each run uses several devices; leave out --workers and --gpus"
             raise UserError(f"--trainer.devices {devices}: {advice}.")
         return [None]
     count = torch.cuda.device_count()
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     available = {str(number): (visible or list(map(str, range(count))))[number] for number in range(count)}
-    gpus = options.gpu_numbers or list(available)
-    for gpu in gpus:
-        if gpus.count(gpu) > 1:
-            raise UserError(f"--gpus {options.gpus}: {gpu} appears twice; --per_gpu 2 gives it two workers.")
-        if gpu not in available:
-            allowed = f"allowed are {', '.join(available)}" if available else "torch finds no GPU here; leave it out"
-            raise UserError(f"--gpus {options.gpus}: {allowed}.")
+    gpus, mistakes = options.gpu_numbers or list(available), list[str]()
+    if len(set(gpus)) < len(gpus):
+        mistakes.append(f"--gpus {options.gpus}: one appears twice; --per_gpu 2 gives each two workers.")
+    if not set(gpus) <= available.keys():
+        allowed = f"allowed are {', '.join(available)}" if available else "torch finds no GPU here; leave it out"
+        mistakes.append(f"--gpus {options.gpus}: {allowed}.")
+    refuse(mistakes)
     room = max(1, len(gpus) * options.per_gpu)
     workers = options.workers or room
     if gpus and workers > room:
@@ -213,7 +223,7 @@ def run_sweep(definition: Definition, launch: Launch, options: Options, command:
     if 0 < added < status.total:
         print(f"{added} of them are new")
     if again:
-        print(f"{again} failed runs are tried again")
+        print(f"retrying {again} failed runs")
     if status.left == 0:
         print("all runs are done")
     try:
@@ -222,19 +232,19 @@ def run_sweep(definition: Definition, launch: Launch, options: Options, command:
     except (KeyboardInterrupt, Terminated) as stop:
         try:
             status = read_status(study, definition, options.retries)
-            left = f"{status.left} of {status.total} runs are left"
+            left = f"{status.left} of {status.total} runs left"
         except StorageInternalError:
-            left = "some runs may be left, the database is unavailable"
-        print(f"stopped: {left}; the same command goes on with them", flush=True)
+            left = "the database is unavailable, some runs may be left"
+        print(f"stopped: {left}; repeat the command to continue", flush=True)
         raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
     gpu = next(iter(options.gpu_numbers), None)
     finish(study, definition, folder, options.speed and status.left == 0, gpu, options.plain)
     if status.left:
-        print(f"{status.left} runs go on in other processes; update the report: shvit-pl report --folder {folder}")
+        print(f"{status.left} runs are still running in other processes; then run shvit-pl report --folder {folder}")
     if status.failed:
         failed = status.failed[0]
-        print(f"{len(status.failed)} of {status.total} runs failed, such as {failed.point.key}: {failed.error}")
-        print(f"see {folder / LOGS}; the same command tries them again")
+        print(f"{len(status.failed)} of {status.total} runs failed, for example {failed.point.key}: {failed.error}")
+        print(f"see {folder / LOGS}; repeat the command to retry them")
         raise SystemExit(1)
 
 
@@ -244,11 +254,11 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch)
     Raises `UserError` with its last line, for a cell whose first steps fail.
     """
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("cell", "M params", "MMACs", "px", "images/s", "a run takes"):
+    for column in ("cell", "M params", "MMACs", "px", "images/s", "time per run"):
         table.add_column(column, justify="left" if column == "cell" else "right")
     total = 0.0
     with new_progress() as bars:
-        for cell in bars.track(cells, description="measuring a few steps of each cell"):
+        for cell in bars.track(cells, description=f"measuring {_STEPS} steps of each cell"):
             begin, rate = _measure([*launch.program, *cell.flags], cell.name)
             plan = cell.planned
             seconds = begin + (plan.trained + _VALIDATION * plan.validated) / rate
@@ -258,9 +268,9 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch)
     table_console().print(table)
     whole, workers = total / len(cells) * len(definition.points), len(launch.slots)
     print(f"{definition.counted}: about {duration(whole)} one after the other")
-    print(f"with --workers {workers}: {duration(whole / workers)}, if they do not slow each other down")
-    print(f"estimated from {_STEPS} steps of each cell, a validation image taken as a third of a training image")
-    print("nothing was run")
+    print(f"with --workers {workers}: {duration(whole / workers)}, if they don't slow each other down")
+    print(f"estimated from {_STEPS} steps of each cell; a validation image counts as a third of a training image")
+    print("no run was started")
 
 
 def _measure(command: Sequence[str], name: str) -> tuple[float, float]:
@@ -278,7 +288,7 @@ def _measure(command: Sequence[str], name: str) -> tuple[float, float]:
         run = finished_run(Path(root) / "run")
         if run is None:
             error = describe_exit(done.stdout + done.stderr, done.returncode)
-            raise UserError(f"{name}: its first steps fail: {error}")
+            raise UserError(f"{name}: the first steps failed: {error}")
         summary = read_summary(run)
     rate = summary["images_per_second"]
     return max(0.0, wall - summary["steps_trained"] * summary["global_batch"] / rate), rate

@@ -83,7 +83,7 @@ def test_a_checkpoint_that_was_cut_short_or_is_not_there(last, refused):
     ("change", "flags", "words"),
     [
         (without("state_dict", "model.head.l.bias"), CHANGED, "the checkpoint's tensors are not this model's"),
-        (with_hyper_parameters(class_names=None), CHANGED, "does not name its classes"),
+        (with_hyper_parameters(class_names=None), CHANGED, "has no class names"),
         (of_two_processes, [MORE], "the interrupted run had 2 processes, this one has 1"),
         (without("callbacks", "RunSettings", "settings", "model.freeze_bn"), [], "model.freeze_bn unset -> False"),
     ],
@@ -102,8 +102,8 @@ def test_weights_that_a_run_began_with_need_not_be_there_to_measure_it(last):
 OTHERS = [
     (["--model.optim.lr=1e-5"], ["model.optim.lr 0.008 -> 1e-05", "--allow_changes true"]),
     (["--data.batch_size=8", "--seed_everything=3"], ["seed_everything 0 -> 3", "data.batch_size 16 -> 8"]),
-    ([], ["its 2 epochs are all", "--trainer.max_epochs 3 --allow_changes true"]),
-    (["--trainer.max_epochs=1", "--allow_changes=true"], ["its 2 epochs are all", "--trainer.max_epochs 3"]),
+    ([], ["trained for 2 epochs", "--trainer.max_epochs 3 --allow_changes true"]),
+    (["--trainer.max_epochs=1", "--allow_changes=true"], ["trained for 2 epochs", "--trainer.max_epochs 3"]),
     ([*CHANGED, "--model.optim.name=sgd"], ["model.optim.name adamw -> sgd", "--model.init_from"]),
     ([*CHANGED, "--model.optim.layer_decay=0.9"], ["model.optim.layer_decay None -> 0.9", "--model.init_from"]),
     ([*CHANGED, "--model.ema.decay=0.9"], ["model.ema.decay 0.9", "no averaged weights", "--model.init_from"]),
@@ -123,7 +123,12 @@ def test_mistakes_in_measuring_a_checkpoint(last, refused):
     for command, flag, words in (
         *((command, "--model.use_ema=true", none) for command in ("validate", "predict")),
         ("test", "--model.ema.decay=0.9", "model.ema.decay 0.9: the checkpoint holds no averaged weights"),
-        ("validate", "--model.design.name=s1", "another model.design"),
+        ("validate", "--model.design.name=s1", "here). Leave model.design out."),
+        (
+            "test",
+            "--model.class_names=[a,b]",
+            "model.class_names: it names 2 classes (a; b), and the checkpoint has",
+        ),
     ):
         refused(["--ckpt_path=last.ckpt", flag], words, command=command)
 

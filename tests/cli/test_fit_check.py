@@ -66,6 +66,8 @@ OUT_OF_RANGE = {
     "model.mix.prob 2.0": "from 0 to 1",
     "model.ema.decay 1.0": "below 1",
     "data.batch_size 1": "2 or more",
+    "model.design.patch_size 5": "4, 8, 16",
+    "model.design.stages 0": "from 1",
 }
 
 

@@ -22,7 +22,8 @@ NAMES_AND_TYPES = [
     (["--model.design=s2"], ["model.design s2", "section", "model.design.name"]),
     (["--model.design.stage1=cnv"], ["model.design.stage1 cnv", "conv, attention", "did you mean 'conv'"]),
     (["--model.design.patch_size=big"], ["model.design.patch_size big", "whole number"]),
-    (["--model.design.embed_dim=80"], ["model.design.embed_dim 80", "a list such as"]),
+    (["--model.design.embed_dim=80"], ["model.design.embed_dim 80", "a list of whole numbers such as"]),
+    (["--monitor="], ["monitor ''", "val/acc1, "]),
     (["--model.optim.lr=nan"], ["model.optim.lr nan", "a number"]),
     (["--model.optim.weight_decay=atuo"], ["model.optim.weight_decay atuo", "auto or a number"]),
     (["--model.optim.options=momentum"], ["model.optim.options momentum", "a mapping such as"]),
@@ -68,7 +69,7 @@ MODEL = [
     (["--monitor=val/acc"], ["monitor val/acc", "val/acc1", "val/loss"]),
     (["--model.label_smoothing=1.5"], ["model.label_smoothing 1.5", "below 1"]),
     (["--model.class_names=[one]"], ["model.class_names", "two classes or more"]),
-    (["--model.class_names=[a,b]"], ["10 classes", "the model 2 (a, b, ...)"]),
+    (["--model.class_names=[a,b]"], ["model.class_names", "2 classes (a; b)", "digits' has 10 classes"]),
 ]
 TRAINER = [
     (["--trainer.max_epochs=-1"], ["trainer.max_epochs -1", "together with max_steps"]),
@@ -101,7 +102,12 @@ OTHER = [
     ("validate", [], "--ckpt_path"),
     ("test", ["--ckpt_path=nothing.ckpt"], "no such file"),
     ("test", ["--ckpt_path="], "no such file"),
-    ("validate", ["--ckpt_path=last"], "that is for shvit-pl fit"),
+    ("validate", ["--ckpt_path=last"], "only shvit-pl fit takes last"),
+    (
+        "test",
+        ["--ckpt_path=a.ckpt", "--model.init_from=b.pth"],
+        "'a.ckpt': model.init_from 'b.pth' gives other",
+    ),
     ("designs", ["--cube=s11"], "did you mean 's1'"),
     ("designs", ["--cubee=s1"], "did you mean '--cube'"),
     ("designs", ["--image_size=small"], "image_size small"),

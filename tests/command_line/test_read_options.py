@@ -11,9 +11,9 @@ from jsonargparse.typing import ClosedUnitInterval, PositiveInt, restricted_numb
 
 from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.parser import own_args, parse_flags, read_options
+from shvit_pl.deploy.options import Pixels
 from shvit_pl.errors import UserError
 
-ThreadsInt = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", 4096)])
 Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
 
 
@@ -25,7 +25,7 @@ class Options:
     """Number types, 50% of them short."""
     batch_size: tuple[PositiveInt, ...] | None = None
     """Images (default: the paper's)."""
-    threads: ThreadsInt | None = None
+    threads: Pixels | None = None
     """Threads of a CPU."""
     share: ClosedUnitInterval = 0.5
     """Share of the images."""
@@ -87,6 +87,8 @@ def test_flags_set_fields(args, changed):
         (["--device", "cud"], "--device cud: allowed are cpu, cuda (did you mean 'cuda'?)"),
         (["--query=3"], "--query 3: give 2 values with commas"),
         (["--train=maybe"], "--train maybe: allowed is true or false"),
+        (["--query", "-1"], "--query -1: give 2 values with commas"),
+        (["--stage=3"], "--stage: no such flag"),
         (["--thread=3"], "--thread: no such flag (did you mean '--threads'?)"),
         (["\u2013train"], "\u2013train: this begins with a long dash; flags begin with two hyphens"),
         (["--train", "--device=cuda"], "--train: not on cuda"),
@@ -106,8 +108,8 @@ def test_all_mistakes_are_listed_at_once():
         "--out: no such flag",
         "--threads 0: allowed are whole numbers from 1 to 4096",
         "--share 7: allowed are numbers from 0 to 1",
-        "--device gpu: allowed are cpu, cuda (did you mean 'cpu'?)",
-        "give models; see --help",
+        "--device gpu: allowed are cpu, cuda",
+        "give MODELS: networks to measure.",
     ]
 
 
@@ -117,6 +119,8 @@ class Named:
     """A run folder."""
     repo_id: str
     """The repository."""
+    public: bool = False
+    """Show it."""
 
 
 def test_required_flags_and_single_positions():
@@ -124,10 +128,15 @@ def test_required_flags_and_single_positions():
         return read_options(Named, args, command="push", description="Push.", positional=["folder"])
 
     assert read_named("runs/a", "--repo-id", "user/name") == Named("runs/a", "user/name")
-    with pytest.raises(UserError, match="give folder, --repo_id; see --help"):
+    assert read_named("--public", "runs/a", "--repo-id=user/name") == Named("runs/a", "user/name", public=True)
+    with pytest.raises(UserError, match=r"give FOLDER: a run folder.\ngive --repo_id: the repository."):
         read_named()
-    with pytest.raises(UserError, match="more: no flag takes this"):
+    with pytest.raises(UserError, match="more: no flag takes this; leave it out"):
         read_named("runs/a", "more", "--repo_id=user/name")
+    with pytest.raises(UserError, match="--public maybe: allowed is true or false"):
+        read_named("runs/a", "--public", "maybe", "--repo_id=user/name")
+    with pytest.raises(UserError, match=r"runs/a: no flag takes this \(did you mean '--folder runs/a'"):
+        read_options(Named, ["runs/a"], command="report", description="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +208,7 @@ HELP = f"; see shvit-pl fit --callbacks.help {STOPPING}"
     [
         (["--data.threads=two"], ["data.threads two: allowed is a whole number"]),
         (["--data.threads"], ["--data.threads: expected one argument"]),
-        (["--depth=[1, x]"], ["depth [1, 'x']: allowed is a list such as [1, 2] or null"]),
+        (["--depth=[1, x]"], ["depth [1, 'x']: allowed is a list of whole numbers such as [1, 2] or null"]),
         (["--data=cpu"], ["data cpu: this is a section; set what is in it, such as data.path"]),
         (["--callbacks=Stoping"], ["callbacks Stoping: allowed is a list such as [a, b] or a Callback or null"]),
         ([f"--callbacks={STOPPING}"], [f"{LISTED}required: monitor{HELP}"]),
@@ -207,6 +216,7 @@ HELP = f"; see shvit-pl fit --callbacks.help {STOPPING}"
         (["--callbacks.help=Stop"], [
             "--callbacks.help Stop: no such class; give a class of Lightning's, or an import path",
         ]),
+        (["tiny.yaml"], ["tiny.yaml: no flag takes this (did you mean '--config tiny.yaml'?)"]),
         (["--print_config=all"], ["--print_config all: not available; leave the value out"]),
         (["--data.seconds", "fast", "--data.devise", "cpu", "--data.share=2", "more"], [
             "data.seconds fast: allowed is a number",
@@ -216,7 +226,7 @@ HELP = f"; see shvit-pl fit --callbacks.help {STOPPING}"
         ]),
         (["-c", "mine.yaml", "--data.seconds=fast", "--print_config"], [
             "data.share 3: allowed are numbers from 0 to 1",
-            "data.device gpu: allowed are cpu, cuda (did you mean 'cpu'?)",
+            "data.device gpu: allowed are cpu, cuda",
             "data.seconds fast: allowed is a number",
             "data.sharp: no such setting (did you mean 'data.share'?)",
         ]),

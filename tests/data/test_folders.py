@@ -83,7 +83,7 @@ def test_a_class_is_the_folder_below_the_root_or_the_split(names, classes, tmp_p
         (["train_set/cat/1.png", "test_set/cat/2.png"], "neither split nor class (test_set, train_set)"),
         (["train2017/cat/1.png", "val2017/cat/2.png"], "neither split nor class (train2017, val2017)"),
         (["train/cat/1.png", "Training/cat/2.png"], "folders of the same split (Training, train)"),
-        (["train/1.png", "test/2.png"], "the images have no labels. Sort them into one folder per class"),
+        (["train/1.png", "test/2.png"], "the images have no labels. Sort the images into one folder per class"),
         (["1.png", "train_3.png"], "the images have no labels"),
         (["train/cat/1.png", "train/dog/2.png", "test/eel/3.png"], "the split 'test' has 1 classes ... (eel)"),
         ([*PAIR, "dog/3.HEIC"], "1 of 3 images are of a format that can't be read, by their endings (dog/3.HEIC)"),

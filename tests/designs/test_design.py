@@ -34,9 +34,10 @@ MISTAKES = [
     ({"stage1": "cnv"}, ["stage1", "cnv", "conv, attention"]),
     ({"mixers": "conv"}, ["mixers", "conv", "a list"]),
     ({"embed_dim": 128}, ["embed_dim", "128", "a list"]),
-    ({"distilled": "false"}, ["distilled", "false", "True and False"]),
+    ({"distilled": "false"}, ["distilled", "false", "True, False"]),
     ({"name": ["s1"]}, ["name", "s1, s2"]),
     ({"name": "tiny", "stages": 5}, ["stages 5", "depth"]),
+    ({"embed_dim": ()}, ["embed_dim []", "a list"]),
 ]
 
 
@@ -44,6 +45,13 @@ MISTAKES = [
 def test_a_mistake_is_one_error_that_names_field_value_and_what_is_allowed(changes, said):
     with refused(*said, error=ValueError):
         resolve_design(**{"name": "s1", **changes})
+
+
+def test_all_mistakes_are_named_at_once():
+    changes = {"patch_size": 5, "drop_path": 2, "depth": (1, 2), "stage1": "conv", "mixers": ("single_head",) * 3}
+    with pytest.raises(ValueError, match="patch_size 5") as error:
+        resolve_design("s1", **changes)
+    assert [line.split()[0] for line in str(error.value).splitlines()] == ["patch_size", "drop_path", "depth", "stage1"]
 
 
 @pytest.mark.parametrize("name", NAMED)

@@ -1,11 +1,12 @@
-"""Mistakes that `fit` finds in a sweep's flags and cells: each is one short line, before anything starts."""
+"""Mistakes in a sweep's flags and cells: each is one short line, all are found at once, before anything starts."""
 
 from pathlib import Path
 
 import pytest
 
-from shvit_pl.sweep.start import check_flags, check_strays, define, open_cells
-from shvit_pl.sweep.sweep_file import read_sweep_file
+from shvit_pl.errors import UserError
+from shvit_pl.sweep import start
+from shvit_pl.sweep.options import Options
 from tests.sweep.small import PATCHES, assert_refused, fit_check
 
 QUICK = ("--model.design.name=tiny", "--data.num_workers=0")
@@ -24,17 +25,11 @@ FILES = {
     "grid: {data.batch_size: [8, many]}": [
         "1 of 2 cells can't run", "batch_size many: data.batch_size many", "a whole number",
     ],
-    "grid: {model.optim.lr: [0.1, 0, -1], data.batch_size: [8, 1]}": [
-        "5 of 6 cells can't run", "lr 0, batch_size 8 (and 1 more): model.optim.lr 0", "data.batch_size 1",
-    ],
     "grid: {model.design.stages: [3, 9]}": ["1 of 2 cells can't run", "stages 9: model.design.stages 9", "depth"],
     "grid: {model.design.stages: [9]}": ["model.design.stages 9", "give depth"],
     "grid: {data.path: [digits, ./none]}": ["1 of 2", "data.path './none'"],
     "grid: {model.init_from: [./none.pth]}": ["model.init_from", "'./none.pth'"],
     "grid: {seed_everything: [1, 2]}": ["'my.yaml': seed_everything", "seeds in the sweep file"],
-    "list: {a: {data.augment: no}, b: {data.batch_size: 1}, c: {}, d: {model.design.stages: 9}, e: {data.path: x}}": [
-        "4 of 5 cells can't run", "a: data.augment false", "b: data.batch_size 1", "; and 1 more.",
-    ],
     "search: {space: {data.batch_size: {low: 2.5, high: 8}}}": ["1 of 2 cells", "batch_size 2.5: data.batch_size 2.5"],
     "search: {space: {data.augment: [crop, flip]}}": ["augment flip", "none, shift"],
     f"{SIZES}objective: val/acc1_ema": ["objective val/acc1_ema", "--model.ema.decay"],
@@ -44,8 +39,8 @@ FILES = {
 BASES = {
     "bad.yaml": ["data.batchsize", "did you mean 'data.batch_size'"],
     "[s1.yaml, low.yaml]": ["model.optim.lr 0", "above 0"],
-    "dev.yaml": ["trainer.fast_dev_run True", "keeps its run folder"],
-    "nolog.yaml": ["trainer.logger False", "keeps its run folder"],
+    "dev.yaml": ["trainer.fast_dev_run True", "the sweep needs the run folder"],
+    "nolog.yaml": ["trainer.logger False", "the sweep needs the run folder"],
 }
 
 # flags beside a good sweep file
@@ -53,34 +48,61 @@ FLAGS = {
     "--wokers=3": ["--wokers", "no such flag of sweep or fit", "did you mean '--workers'"],
     "--epochs=3": ["--epochs", "did you mean '--trainer.max_epochs'"],
     "--data.batch_size=many": ["data.batch_size many", "a whole number"],
-    "--model.design.patch_size=4": ["--model.design.patch_size", "my.yaml varies it"],
-    "--run_name=mine": ["--run_name", "named after its point"],
+    "--model.design.patch_size=4": ["--model.design.patch_size", "my.yaml varies it too"],
+    "--run_name=mine": ["--run_name", "named after its cell and seed"],
     "--push_to=user/best": ["--push_to", "pushes the best run"],
-    "--ckpt_path=last": ["--ckpt_path", "resume by themselves"],
+    "--ckpt_path=last": ["--ckpt_path", "resumed automatically"],
     "--seed_everything=3": ["--seed_everything", "set by seeds in the sweep file"],
     "--monitor=val/loss": ["--monitor", "set by objective in the sweep file"],
     "--trainer.default_root_dir=x": ["--trainer.default_root_dir", "set by --folder"],
-    "--trainer.logger=false": ["--trainer.logger", "keeps its run folder"],
+    "--trainer.logger=false": ["--trainer.logger", "the sweep needs the run folder"],
     "--trainer.num_nodes=2": ["--trainer.num_nodes", "--storage"],
     "--seeds=[1,2]": ["--seeds", "set in the sweep file"],
     "--n_trials=9": ["--n_trials", "set in the sweep file"],
     "--trainer.limit_val_batches=0": ["objective val/acc1", "there is no validation"],
     "--data.path=./none": ["data.path './none'", "no such file or folder"],
-    "stray": ["stray: an argument without a flag", "after its flag"],
-    "more.yaml": ["more.yaml", "--config more.yaml"],
+    "more.yaml": ["more.yaml: no flag takes this", "'--config more.yaml'"],
 }
 
 
-def check(text, *flags):
-    """The checks of `start`, in their order."""
+# a sweep file with mistakes in every part, flags with some, and how the lines begin
+ALL = """
+base: [s1.yaml, none.yaml]
+list:
+  a: {data.batch_size: 1}
+  b: {data.augment: no, lr: 0.1}
+  c: {data.batch_size: 1, model.design: s1}
+seeds: [0, 0]
+objective: val/lss
+gird: {}
+"""
+LINES = [
+    "--config 'my.yaml': gird: no such key",
+    "--config 'my.yaml': objective val/lss",
+    "--config 'my.yaml': list: c: model.design 's1': this is a section",
+    "--config 'my.yaml': seeds [0, 0]",
+    "--config 'my.yaml': base 'none.yaml': no such file",
+    "--wokers: no such flag",
+    "--monitor: can't be set here; set by objective",
+    "--config 'my.yaml': lr: no such flag of fit",
+    "--folder 'bad.yaml'",
+    "--gpus 9: ",
+    "model.optim.lr -1",
+    "stray: no flag takes this",
+    "1 of 3 cells can't run: b: data.augment false",
+    "2 of 3 cells can't run, such as a: data.batch_size 1",
+]
+
+
+@pytest.fixture(autouse=True)
+def one_parser(monkeypatch):
+    monkeypatch.setattr(start, "FitCheck", fit_check)
+
+
+def check(text, *flags, **options):
     for name, content in {**CONFIGS, "my": text}.items():
         Path(f"{name}.yaml").write_text(content)
-    check_strays(flags)
-    fit = fit_check()
-    file = read_sweep_file("my.yaml")
-    base = [*(f"--config={config}" for config in file.base), *QUICK, *flags]
-    check_flags(file, flags, fit)
-    open_cells(define(file, base, fit), file, base, fit)
+    start.start(Options(["my.yaml"], **options), [*QUICK, *flags], [])
 
 
 @pytest.mark.parametrize(("text", "parts"), FILES.items(), ids=str)
@@ -96,3 +118,14 @@ def test_a_mistake_in_the_base(base, parts):
 @pytest.mark.parametrize(("flag", "parts"), FLAGS.items(), ids=str)
 def test_a_mistake_in_a_flag(flag, parts):
     assert_refused(parts, check, PATCHES, flag)
+
+
+def test_all_mistakes_are_found_at_once_and_nothing_is_written():
+    flags = ["--wokers", "3", "--monitor=val/loss", "--model.optim.lr=-1", "stray"]
+    with pytest.raises(UserError) as refused:
+        check(ALL, *flags, folder="bad.yaml", gpus="9")
+    lines = str(refused.value).splitlines()
+    assert len(lines) == len(LINES)
+    for line, begin in zip(sorted(lines), sorted(LINES), strict=True):
+        assert line.startswith(begin)
+    assert {path.stem for path in Path().iterdir()} == {*CONFIGS, "my"}

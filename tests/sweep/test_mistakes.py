@@ -19,7 +19,7 @@ from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.options import Options
 from shvit_pl.sweep.start import slots
 from tests.sweep.small import LONGEST, assert_refused, fit_check
-from tests.sweep.test_sweep_file import BASE, GRID
+from tests.sweep.test_sweep_file import GRID
 
 COMMAND = ["shvit-pl", "sweep"]
 
@@ -52,29 +52,26 @@ def refused(args, parts, folder, capsys):
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        ("sweep --config=wrong.yaml", ["--config 'wrong.yaml': gird: no such key", "did you mean 'grid'"]),
         ("sweep --config=my.yaml --wokers=3", ["--wokers", "did you mean '--workers'"]),
         ("sweep --config=my.yaml --workers=0", ["--workers 0", "from 1"]),
         ("sweep --config=my.yaml --folder=there", ["it holds another sweep (", "patch_size", "another --folder"]),
         ("sweep --config=my.yaml --folder=there --dry-run", ["--folder 'there'", "another sweep ("]),
-        ("sweep --config=stages.yaml --folder=there", ["it holds another sweep"]),  # before cells that can't run
         pytest.param(
             "sweep --config=my.yaml --folder=/proc/sweep", ["--folder", "/proc"],
             marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody can write into"),
         ),
-        ("sweep --config=there/sweep.yaml", ["the record of a sweep", "it was started by: shvit-pl sweep"]),
+        ("sweep --config=there/sweep.yaml", ["the record of a sweep", "its command was: shvit-pl sweep"]),
         ("report", ["folder"]),
+        ("report --folder=", ["--folder ''", "sweeps/macro"]),
         ("report --folder=none", ["--folder 'none'", "not a sweep folder"]),
         ("report --folder=.", ["--folder '.'", "not a sweep folder"]),
         ("report --folder=there --strage=x", ["--strage", "did you mean '--storage'"]),
-        ("report --folder=there --storage=nonsense", ["--storage nonsense", "postgresql://"]),
+        ("report --folder=there --storage=nonsense", ["--storage 'nonsense'", "postgresql://"]),
         ("report --folder=empty", ["--folder 'empty'", "study 'empty'"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(args, parts, other_sweep, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(start, "FitCheck", fit_check)
-    (tmp_path / "wrong.yaml").write_text(f"{BASE}gird: {{data.batch_size: [8]}}\nseeds: [0]\n")
-    (tmp_path / "stages.yaml").write_text(f"{BASE}grid: {{model.design.stages: [9]}}\n")
     (tmp_path / "empty").mkdir()
     write_record(tmp_path / "empty", other_sweep, "empty", None, COMMAND)
     refused(args.split(), parts, tmp_path, capsys)
@@ -82,28 +79,17 @@ def test_a_mistake_is_one_line_and_leaves_nothing(args, parts, other_sweep, tmp_
 
 def test_a_password_is_in_no_message(other_sweep, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", "another")  # and so it is what it was when this test has ended
+    parts = ["--storage postgresql://nobody@localhost:1/x", "can't be reached", "refused"]
     args = ["sweep", "--config=my.yaml", "--storage=postgresql://nobody:secret@localhost:1/x"]
-    assert "secret" not in refused(args, ["--storage postgresql://nobody@localhost:1/x"], tmp_path, capsys)
+    assert "secret" not in refused(args, parts, tmp_path, capsys)
     assert os.environ["PGPASSWORD"] == "secret"  # where the runs find it
-
-
-@pytest.mark.parametrize(
-    ("storage", "parts"),
-    [
-        ("postgres://user@host/db", ["write postgresql://user@host/db"]),
-        ("sqlite:///x", ["--storage sqlite:///x", "SQLite", "postgresql://"]),
-        ("nonsense", ["--storage nonsense", "postgresql://"]),
-        ("postgresql://nobody@localhost:1/x", ["--storage postgresql://nobody@localhost:1/x", "refused"]),
-    ],
-)
-def test_a_storage_for_one_worker_or_that_is_not_there(storage, parts, tmp_path):
-    assert_refused(parts, open_storage, tmp_path, storage)
+    assert "secret" not in refused([*args[:2], "--storage=me:secret@host/x"], ["'me@host/x'"], tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
     ("folder", "study", "parts"),
     [
-        ("version_0", None, ["--folder 'version_0'", "a run's folder"]),
+        ("version_0", None, ["--folder 'version_0'", "the folder of a run"]),
         ("my.yaml", None, ["--folder 'my.yaml'", "is a file"]),
         ("my.yaml/sweep", None, ["--folder 'my.yaml/sweep'", "is a file"]),
         ("mine", None, ["--folder 'mine'", "its sweep.yaml is not the record of a sweep", "another folder"]),
@@ -133,7 +119,7 @@ def test_a_folder_that_is_no_sweeps_or_another_ones(folder, study, parts, other_
     ("options", "devices", "gpus", "parts"),
     [
         (Options(gpus="7"), "auto", 2, ["--gpus 7: allowed are 0, 1"]),
-        (Options(gpus="0,0"), "auto", 2, ["--gpus 0,0: 0 appears twice", "--per_gpu 2"]),
+        (Options(gpus="0,0"), "auto", 2, ["--gpus 0,0: one appears twice", "--per_gpu 2"]),
         (Options(workers=3), "auto", 2, ["--workers 3: 2 GPUs with --per_gpu 1 have room for 2"]),
         (Options(workers=2), 2, 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
         (Options(gpus="0"), 2, 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),

@@ -15,9 +15,8 @@ WITHOUT = "import sys; sys.modules |= dict.fromkeys({}); from shvit_pl.cli impor
 
 def test_what_is_not_the_sweeps_own_is_left_for_fit_in_its_order():
     args = ["--config", "my.yaml", "--data.batch_size", "8", "--workers", "2", "--model.optim.lr=0.1", "-c=s2.yaml"]
-    options, configs, of_fit = read_sweep_options([*args, "--trainer.max_epochs", "-1", "--config=s3.yaml"])
-    assert options == Options(workers=2)
-    assert configs == ["my.yaml", "s2.yaml", "s3.yaml"]
+    options, of_fit = read_sweep_options([*args, "--trainer.max_epochs", "-1", "--config=s3.yaml"])
+    assert options == Options(["my.yaml", "s2.yaml", "s3.yaml"], workers=2)
     assert of_fit == ["--data.batch_size", "8", "--model.optim.lr=0.1", "--trainer.max_epochs", "-1"]
 
 
@@ -27,13 +26,13 @@ def test_what_is_not_the_sweeps_own_is_left_for_fit_in_its_order():
         ([], Options()),
         (["--dry_run", "--plain", "true", "--speed=false"], Options(dry_run=True, plain=True, speed=False)),
         (["--per-gpu", "3", "--gpus=0,2"], Options(per_gpu=3, gpus="0,2")),
-        (["--folder", "a b", "--storage=postgresql://u@h/d?x=1"], Options("a b", storage="postgresql://u@h/d?x=1")),
+        (["--folder", "a b", "--storage=sql://u@h/d?x=1"], Options(folder="a b", storage="sql://u@h/d?x=1")),
         (["--heartbeat", "0.5", "--retries=0"], Options(heartbeat=0.5, retries=0)),
     ],
     ids=str,
 )
 def test_an_option_may_be_written_in_any_usual_way(args, options):
-    assert read_sweep_options(args) == (options, [], [])
+    assert read_sweep_options(args) == (options, [])
 
 
 @pytest.mark.parametrize(
@@ -46,9 +45,15 @@ def test_an_option_may_be_written_in_any_usual_way(args, options):
         (["--folder="], "--folder ''"),
         (["--gpus="], "--gpus '': allowed are numbers"),
         (["--gpus=0,,1"], "--gpus '0,,1'"),
+        (["--study="], "--study '': give a name"),
+        (["--storage="], "--storage '': allowed is a database's URL"),
+        (["--storage=foo"], "--storage 'foo': allowed is a database's URL, such as postgresql://"),
+        (["--storage=postgres://user@host/db"], "write postgresql://user@host/db"),
+        (["--storage=sqlite:///x"], "--storage sqlite:///x: SQLite can give one trial to two workers"),
         (["--folder", "--dry-run"], "--folder: expected one argument"),
         (["--config", "--dry-run"], "--config: expected one argument"),
         (["-c"], "--config: expected one argument"),
+        (["--plain", "maybe"], "--plain maybe: allowed is true or false"),
     ],
     ids=str,
 )

@@ -8,7 +8,7 @@ from shvit_pl.command_line.config_files import find_config, shipped_configs
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.paper_results import paper_row
 from shvit_pl.sweep.definition import as_flags
-from shvit_pl.sweep.start import check_flags, define, open_cells
+from shvit_pl.sweep.start import define, flag_mistakes, open_cells
 from shvit_pl.sweep.sweep_file import examples, pick_sweep_file, read_sweep_file
 from tests.designs.test_paper_results import summary
 from tests.sweep.small import assert_refused, fit_check
@@ -30,7 +30,8 @@ MICRO = [name for name in PAPER if name != "macro_paper"]
 def read(name, *layers):
     """A shipped sweep file, and the flags that its runs begin with."""
     path, further = pick_sweep_file([f"sweeps/{name}.yaml", *layers])
-    file = read_sweep_file(path)
+    file, mistakes = read_sweep_file(path)
+    assert mistakes == []
     return file, [f"--config={config}" for config in (*file.base, *further)]
 
 
@@ -38,9 +39,8 @@ def opened(name, *flags):
     """The cells of a shipped sweep, opened on the embedded digits."""
     fit = fit_check()
     file, base = read(name)
-    check_flags(file, flags, fit)
-    definition = define(file, [*base, *flags], fit)
-    return definition, open_cells(definition, file, [*base, *flags], fit)
+    assert not [*flag_mistakes(file, flags, fit)]
+    return define(file, [*base, *flags], fit), open_cells(file, [*base, *flags], fit)
 
 
 def settings_by_row(name, *layers, flags=()):

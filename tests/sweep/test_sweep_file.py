@@ -2,6 +2,7 @@
 
 import pytest
 
+from shvit_pl.errors import refuse
 from shvit_pl.sweep.definition import COSTS, short_names
 from shvit_pl.sweep.sweep_file import MONITORS, examples, pick_sweep_file, read_objectives, read_sweep_file
 from tests.sweep.small import assert_refused
@@ -15,9 +16,8 @@ SPACE = "search: {space: {lr: %s}}\n"
 # sweep files, and what the messages contain
 MISTAKES = {
     "gird: {data.batch_size: [8]}\n": ["no sweep file", "did you mean 'grid'"],
-    f"{BASE}gird: {{data.batch_size: [8]}}\n": ["gird: no such key", "did you mean 'grid'"],
     f"{GRID}seed: [1]\n": ["seed: no such key", "did you mean 'seeds'", "allowed are base, grid"],
-    f"{BASE}seeds: [1]\n": ["give one of grid, list and search", "none of them"],
+    f"{BASE}seeds: [1]\n": ["give one of grid, list and search", "there is none"],
     f"{GRID}list: {{a: {{}}}}\n": ["give one of", "grid and list"],
     "base: s9.yaml\ngrid: {data.batch_size: [8]}\n": ["base 's9.yaml'", "no such file", "did you mean 's"],
     "base: {name: s1}\ngrid: {data.batch_size: [8]}\n": ["base {'name': 's1'}", "a config of fit, or a list of them"],
@@ -37,7 +37,7 @@ MISTAKES = {
     "list: {a: {data: {batch_size: 8}}}\n": ["a: data is a section", "data.batch_size: 8"],
     "search: {n_trials: 3}\n": ["search: give a space"],
     "search: {space: [model.optim.lr]}\n": ["search: give a space"],
-    "search: {n_trails: 3, space: {}}\n": ["n_trails: no such key", "did you mean 'n_trials'"],
+    f"search: {{n_trails: 3, space: {{lr: {RATE}}}}}\n": ["n_trails: no such key", "did you mean 'n_trials'"],
     f"search: {{n_trials: 0, space: {{lr: {RATE}}}}}\n": ["n_trials 0", "from 1"],
     f"search: {{n_trials: true, space: {{lr: {RATE}}}}}\n": ["n_trials True"],
     f"search: {{sampler: tpee, space: {{lr: {RATE}}}}}\n": ["'tpee': allowed are tpe, nsga2, random"],
@@ -51,8 +51,8 @@ MISTAKES = {
     SPACE % "[[1, 2]]": ["numbers, text, true, false and null"],
     SPACE % "{low: 1, high: 1}": ["low must be below"],
     SPACE % "{low: 0, high: 1, log: true}": ["with log, low above 0"],
-    SPACE % "{low: 1, high: 9, log: true, step: 2}": ["log has no step"],
-    SPACE % "{low: 1, high: 9, log: 'yes'}": ["log is true or false"],
+    SPACE % "{low: 1, high: 9, log: true, step: 2}": ["log and step can't be combined"],
+    SPACE % "{low: 1, high: 9, log: 'yes'}": ["log must be true or false"],
     SPACE % "{low: 1, high: 9, step: 0}": ["step above 0"],
     SPACE % "{low: 1, high: 9, step: null}": ["finite numbers"],
     SPACE % "{low: .nan, high: 1.0}": ["finite numbers"],
@@ -86,7 +86,9 @@ def read(text, path="my.yaml"):
     with open(path, "w") as file:
         file.write(text)
     pick_sweep_file([path])
-    return read_sweep_file(path)
+    file, mistakes = read_sweep_file(path)
+    refuse(mistakes)
+    return file
 
 
 def cells(text):
@@ -144,11 +146,11 @@ def test_the_one_sweep_file_is_picked_from_all_configs_and_others_are_refused(co
 
 
 def test_an_objective_has_a_direction_which_is_low_of_a_loss_and_a_cost():
-    assert list(read_objectives(["val/acc1", "macs"], "").items()) == [("val/acc1", "max"), ("macs", "min")]
-    assert read_objectives({"params": "max", "val/acc5": "max"}, "") == {"params": "max", "val/acc5": "max"}
+    assert list(read_objectives(["val/acc1", "macs"], []).items()) == [("val/acc1", "max"), ("macs", "min")]
+    assert read_objectives({"params": "max", "val/acc5": "max"}, []) == {"params": "max", "val/acc5": "max"}
     for name in (*MONITORS, *COSTS):
         low = "loss" in name or name in {"params", "macs", "wall_seconds", "peak_memory_mb"}
-        assert read_objectives(name, "") == {name: "min" if low else "max"}
+        assert read_objectives(name, []) == {name: "min" if low else "max"}
 
 
 def test_a_pruner_follows_a_metric_and_none_needs_none():

@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, collect, refuse
 from shvit_pl.files import check_writable
 from shvit_pl.runs.folder import CONFIG, newest_runs, read_curves
 from shvit_pl.sweep.definition import RUNS, SWEEP, Definition, Direction, Kind, Point, read_record
 from shvit_pl.sweep.engine.storage import JOURNAL, hide_password, open_storage
 from shvit_pl.sweep.engine.sweep_study import COMMAND, CURVES, DONE, ERROR, RUN, SPEED, SUMMARY, SweepStudy, is_fault
+from shvit_pl.sweep.options import storage_mistakes
 
 State = Literal["done", "pruned", "failed", "running", "waiting"]
 
@@ -206,21 +207,24 @@ def find_place(folder: Path, storage: str | None, study: str | None) -> Place:
     Raises `UserError` for a folder that can't be written or is a run's, a storage that can't be reached, or a folder
     whose sweep is in another study.
     """
-    check_writable("--folder", str(folder))
-    if (folder / CONFIG).is_file():
-        raise UserError(f"--folder {str(folder)!r}: a run's folder; give one for the sweep, such as sweeps/macro.")
+    mistakes, where = list[str](), f"--folder {str(folder)!r}"
     if storage is not None:
-        open_storage(folder, storage)
-    if not (folder / SWEEP).is_file():
-        return Place(folder, storage, study or folder.resolve().name)
-    record = read_record(folder)
-    if record["study"] != (study or record["study"]) or (record["storage"] is None) != (storage is None):
-        flags = f"--storage {record['storage']} --study {record['study']}" if record["storage"] else "neither"
-        raise UserError(
-            f"--folder {str(folder)!r}: its sweep is not in the study of --storage and --study; give {flags}, or "
-            "another --folder."
-        )
-    return Place(folder, storage, str(record["study"]))
+        with collect(mistakes):
+            open_storage(folder, storage)
+    with collect(mistakes):
+        check_writable("--folder", str(folder))
+        if (folder / CONFIG).is_file():
+            raise UserError(f"{where}: the folder of a run; give one for the sweep, such as sweeps/macro.")
+        record = read_record(folder) if (folder / SWEEP).is_file() else None
+        if record is not None and (
+            record["study"] != (study or record["study"]) or (record["storage"] is None) != (storage is None)
+        ):
+            flags = f"--storage {record['storage']} --study {record['study']}" if record["storage"] else "neither"
+            reason = "its sweep is not in the study of --storage and --study"
+            raise UserError(f"{where}: {reason}; give {flags}, or another --folder.")
+    refuse(mistakes)
+    name = record["study"] if record is not None else study or folder.resolve().name
+    return Place(folder, storage, str(name))
 
 
 def results_of(folder: Path, storage: str | None = None) -> Results:
@@ -228,12 +232,15 @@ def results_of(folder: Path, storage: str | None = None) -> Results:
 
     Raises `UserError` for any other folder, or a missing study.
     """
-    record = read_record(folder)
+    mistakes = [*storage_mistakes(storage)]
+    with collect(mistakes):
+        record = read_record(folder)
+    refuse(mistakes)
     place = Place(folder, hide_password(storage) if storage else record["storage"], record["study"])
     study = place.existing_study()
     if study is None:
         where = place.storage or f"its {JOURNAL}"
-        missing = f"there is no study {place.study!r} in {where}"
+        missing = f"no study {place.study!r} in {where}"
         raise UserError(f"--folder {str(folder)!r}: {missing}; give another --storage.")
     return read_results(study, study.definition() or Definition.from_dict(record["definition"]), folder)
 

@@ -1,4 +1,4 @@
-"""Where a study lives: a journal file in the sweep folder, or a database, which may be unavailable for a while."""
+"""The storage of a study: a journal file in the sweep folder, or a database, which may be unavailable for a while."""
 
 import os
 import time
@@ -28,18 +28,11 @@ _Result = TypeVar("_Result")
 def open_storage(folder: Path, storage: str | None) -> BaseStorage:
     """Open the journal of a sweep folder, or the database at the URL `storage`.
 
-    Raises `UserError` for a database that can't be reached or is unsafe for several workers.
+    Raises `UserError` for a database that can't be reached.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if storage is None:
         return open_journal(folder)
-    if storage.startswith("sqlite"):
-        raise UserError(
-            f"--storage {storage}: SQLite can give one trial to two workers. Leave the flag out (a journal file in the "
-            "sweep folder), or give postgresql://USER@HOST/DATABASE."
-        )
-    if storage.startswith("postgres:"):
-        raise UserError(f"--storage {storage}: write postgresql{storage.removeprefix('postgres')}.")
     try:
         from sqlalchemy.exc import IntegrityError, ProgrammingError  # a journal does without
 
@@ -107,7 +100,7 @@ def hide_password(storage: str) -> str:
 
     try:
         url = make_url(storage)
-    except ArgumentError:  # no URL; `open_storage` refuses it
+    except ArgumentError:  # no URL
         return storage
     if not url.password or not url.drivername.startswith("postgresql"):
         return storage
@@ -123,5 +116,5 @@ def retry_while_unavailable(action: Callable[[], _Result]) -> _Result:
             return action()
         except optuna.exceptions.StorageInternalError as error:
             if time.monotonic() > until:
-                raise UserError("--storage: unavailable for too long; repeat the command once it is back.") from error
+                raise UserError("--storage: the database is unavailable; repeat the command later.") from error
             time.sleep(1)
