@@ -49,11 +49,16 @@ def joined(*parts: str) -> str:
     return ", ".join(filter(None, parts))
 
 
+def plain_console(**options: Any) -> Console:
+    """Return a console, with rich's `options`, that prints texts as they are: a class may be called [/b]."""
+    return Console(markup=False, emoji=False, highlight=False, **options)
+
+
 def new_progress(console: Console | None = None, *more: progress.ProgressColumn) -> progress.Progress:
     """Return bars with name, count, time and time left, then the columns `more`; hidden where there is no terminal."""
-    console = console or Console(highlight=False, soft_wrap=True)
+    console = console or plain_console(soft_wrap=True)
     return progress.Progress(
-        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(bar_width=16),
         progress.MofNCompleteColumn(),
         progress.TimeElapsedColumn(),
@@ -69,12 +74,12 @@ def new_progress(console: Console | None = None, *more: progress.ProgressColumn)
 def announce(bars: progress.Progress, name: str) -> None:
     """Print the name of what begins where there are no bars."""
     if bars.disable:
-        bars.console.print(name, markup=False)
+        bars.console.print(name)
 
 
 def table_console(**options: Any) -> Console:
     """Return a console as wide as the terminal, elsewhere wide enough for a table; `options` are rich's."""
-    return Console(width=None if Console().is_terminal else _WIDTH, highlight=False, **options)
+    return plain_console(width=None if Console().is_terminal else _WIDTH, **options)
 
 
 def narrow_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:

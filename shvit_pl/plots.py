@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from io import BytesIO
 from textwrap import wrap
 
+import matplotlib
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+
+matplotlib.rcParams["text.parse_math"] = False  # a class may be called $a$
 
 # that stand out from white, from black, and from each other
 COLORS = (

@@ -9,13 +9,12 @@ from typing import Any
 import lightning as L
 import torch
 from rich import box
-from rich.console import Console
 from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Table
 
 from shvit_pl.callbacks.summary import RunSummary, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
-from shvit_pl.display import counted, new_progress
+from shvit_pl.display import counted, new_progress, plain_console
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
 from shvit_pl.runs.writing import run_folder
@@ -43,7 +42,7 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
     def __init__(self, plain: bool = False) -> None:
         super().__init__()
         self.plain = plain
-        self.console = Console(no_color=plain, highlight=False, soft_wrap=True)
+        self.console = plain_console(no_color=plain, soft_wrap=True)
         self._enabled = True
         self._total = self._first = self._shown = 0.0  # batches of the run, the first of this session, and seconds
         self._began: float | None = None
@@ -182,7 +181,7 @@ def _show(title: str, rows: dict[str, str], plain: bool) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value)
-    Console().print(table, highlight=False, soft_wrap=True)
+    plain_console().print(table, soft_wrap=True)
 
 
 def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: ClassificationModule) -> dict[str, str]:

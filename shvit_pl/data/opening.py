@@ -10,20 +10,12 @@ from typing import Any
 import datasets
 import pandas as pd
 from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
-<<<<<<< HEAD
-from huggingface_hub import constants, errors, metadata_load
+from huggingface_hub import constants, metadata_load
 
 from shvit_pl.compat import at_cached_commit
 from shvit_pl.data.config import EMBEDDED
 from shvit_pl.data.folders import SPLITS, read_images
-from shvit_pl.errors import UserError, causes, did_you_mean, first_line
-=======
-from huggingface_hub import constants
-
-from shvit_pl.compat import at_cached_commit
-from shvit_pl.data.config import EMBEDDED
 from shvit_pl.errors import UserError, did_you_mean, first_line
->>>>>>> next
 from shvit_pl.hub_errors import go_offline_if_unreachable, hub_reachable, why_no_dataset, why_unreachable
 
 _DIGITS = Path(__file__).with_name("digits.parquet")

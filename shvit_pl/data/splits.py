@@ -83,10 +83,7 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
     labeled, classes = encode_labels(splits, label)
     for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
         if name is not None and name not in labeled:
-<<<<<<< HEAD
-            raise UserError(
-                f"{flag} {name!r}: no row of it has a label; the splits with labels are {', '.join(labeled)}."
-            )
+            raise UserError(f"{flag} {name!r}: this split has no labels; those with labels are {', '.join(labeled)}.")
     trained = class_counts(labeled[train], label, len(classes))
     for name, split in labeled.items():  # as of other class folders in each
         counts = class_counts(split, label, len(classes))
@@ -96,9 +93,6 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
                 f"data.path: the split {name!r} has {len(unknown)} classes of which there is no training image "
                 f"({', '.join(unknown[:5])}). Give all splits the same classes."
             )
-=======
-            raise UserError(f"{flag} {name!r}: this split has no labels; those with labels are {', '.join(labeled)}.")
->>>>>>> next
     validation = wanted or _validation_name(labeled, train)
     if validation is not None:
         rows, held_out, note = labeled[train], labeled[validation], f"validation on the split '{validation}'"
@@ -159,16 +153,9 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     _check_split(splits, "data.train_split", train)
     features = splits[train].features
     if features is None:
-<<<<<<< HEAD
-        raise UserError(
-            f"data.streaming: the columns of {config.path!r} are not known before it is read; set streaming false."
-        )
+        raise UserError(f"data.streaming: the columns of {config.path!r} are unknown before reading; set it to false.")
     image = image_column(features, config.image_column)
     label = label_column(features, image, config.label_column)
-=======
-        raise UserError(f"data.streaming: the columns of {config.path!r} are unknown before reading; set it to false.")
-    image, label = image_column(features, config.image_column), label_column(features, config.label_column)
->>>>>>> next
     if not isinstance(features[label], ClassLabel):
         raise UserError(
             f"data.label_column {label!r}: a stream must name its classes (ClassLabel), and this column holds "

@@ -265,7 +265,7 @@ def _measure_group(group: Group, builder: "_Builder", options: BenchmarkOptions,
                 if builder.device.type == "cuda":
                     torch.cuda.empty_cache()
                 if what not in builder.skipped:
-                    bars.console.print(f"skipped: {what}: {measuring.short_reason(error)}", markup=False)
+                    bars.console.print(f"skipped: {what}: {measuring.short_reason(error)}")
                 builder.skipped[what] = measuring.short_reason(error)
         bars.update(bar.id, total=(bar.total or 0) - (len(group) - len(built)) * options.rounds)
         if options.protocol == "interleaved":

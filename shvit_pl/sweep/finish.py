@@ -5,9 +5,8 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
-from shvit_pl.display import new_progress
+from shvit_pl.display import new_progress, plain_console
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import SUMMARY, SweepChoice, better
 from shvit_pl.sweep.definition import SWEEP, Definition, monitor, value_of
@@ -74,7 +73,7 @@ def _measure(
         return None
     print(f"measuring the inference speed of {len(summaries)} cells (skip it with --speed false)", flush=True)
     try:
-        with new_progress(Console(quiet=plain)) as bar:
+        with new_progress(plain_console(quiet=plain)) as bar:
             task = bar.add_task("")
 
             def progress(step: str, done: int, total: int) -> None:

@@ -5,12 +5,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from shvit_pl.display import plain_console
 from shvit_pl.sweep.definition import LOGS
 from shvit_pl.sweep.engine.reading import RunStatus, Status
 
@@ -25,7 +26,7 @@ class LiveTable:
 
     def __init__(self, folder: Path, plain: bool = False) -> None:
         self.folder = folder
-        self.console = Console(no_color=plain, highlight=False, soft_wrap=True)
+        self.console = plain_console(no_color=plain, soft_wrap=True)
         is_live = self.console.is_terminal and not plain
         self._live = Live(console=self.console, refresh_per_second=2) if is_live else None
         self._begun: set[str] = set()  # keys of runs whose command was printed
@@ -57,7 +58,7 @@ class LiveTable:
                 outcome = f"{names} in {duration(run.seconds)}" + " (pruned)" * run.pruned
                 outcome = f"failed: {run.error}" if run in status.failed else outcome
                 left = f", about {duration(status.seconds_left)}" if status.seconds_left else ""
-                self.console.print(f"{_name(run)}: {outcome}  ({status.left} left{left})", markup=False)
+                self.console.print(f"{_name(run)}: {outcome}  ({status.left} left{left})")
         for running in status.running:
             self._print_begin(running)
         if self._live is not None:
@@ -67,7 +68,7 @@ class LiveTable:
         """Print a run's command, once."""
         if run.command and run.point.key not in self._begun:
             self._begun.add(run.point.key)
-            self.console.print(f"{_name(run)} begins: {run.command}", markup=False)
+            self.console.print(f"{_name(run)} begins: {run.command}")
 
     def _table(self, status: Status) -> Group:
         """Return a bar, a line for each of the first runs, and the best run so far."""
