@@ -81,6 +81,8 @@ class DataConfig:
     """Repeated augmentation: copies of each drawn image in an epoch (the paper's: 3)."""
     exif_rotation: bool = False
     """Turn images upright as their EXIF block says; torchvision's ImageFolder and the paper do not."""
+    intensity_range: tuple[float, float] | None = None
+    """Intensities that become black and white, for images of more than 8 bits, such as [0, 4095] or [0, 1]."""
     streaming: bool = False
     """Read the dataset as it comes instead of storing it; needs steps_per_epoch."""
     steps_per_epoch: int | None = None
@@ -151,6 +153,9 @@ class DataConfig:
             )
 
     def _contradictions(self) -> Iterator[str]:
+        if self.intensity_range is not None and not self.intensity_range[0] < self.intensity_range[1]:
+            given = list(self.intensity_range)
+            yield f"data.intensity_range {given}: allowed are two rising numbers, such as [0, 4095]."
         steps = self.steps_per_epoch
         if not self.streaming and steps is not None:
             yield f"data.steps_per_epoch {steps}: only for --data.streaming true; leave it out."

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import decode_image
@@ -22,6 +23,7 @@ from shvit_pl.randomness import seeded
 
 Item = dict[str, Any]
 IGNORED = -1  # the label of what is not evaluated: padding, and images that can't be decoded
+Image.MAX_IMAGE_PIXELS = None  # torchvision, which reads JPEG and PNG, has no limit either
 _ROTATED_BY_TORCHVISION = (b"\xff\xd8", b"\x89PNG")  # JPEG and PNG; it leaves the others as they are
 
 
@@ -42,6 +44,8 @@ class RowReader:
     """S."""
     exif_rotation: bool = False
     """Turn images upright as their EXIF block says."""
+    intensity_range: tuple[float, float] | None = None
+    """Intensities of black and white in images of more than 8 bits."""
 
     @classmethod
     def of(cls, config: DataConfig, chosen: ChosenRows, train: bool) -> Self:
@@ -50,14 +54,15 @@ class RowReader:
         if train:
             on_device = config.augment_on == "device"
             transform = PlannedCrop(config.side, config.color_jitter) if on_device else train_transform(config)
-        return cls(chosen.image_column, chosen.label_column, transform, config.side, config.exif_rotation)
+        columns, kept = (chosen.image_column, chosen.label_column), (config.exif_rotation, config.intensity_range)
+        return cls(*columns, transform, config.side, *kept)
 
     def read(self, row: dict[str, Any], name: str, key: tuple[int, ...] = ()) -> Item:
         """Decode and transform, drawing random numbers by `key`."""
         stored = row[self.image_column]
         file = (stored and stored["path"]) or name
         try:
-            pixels = decode(stored, file, self.exif_rotation)
+            pixels = decode(stored, file, self.exif_rotation, self.intensity_range)
         except BrokenImage as error:
             return self.placeholder(file, str(error))
         with seeded(*key):
@@ -82,15 +87,22 @@ class BrokenImage(ValueError):
     """An image that can't be decoded; the message is one line with its name and the reason."""
 
 
-def decode(image: dict[str, Any] | None, where: str, exif_rotation: bool = False) -> Tensor:
+def decode(
+    image: dict[str, Any] | None,
+    where: str,
+    exif_rotation: bool = False,
+    intensity_range: tuple[float, float] | None = None,
+) -> Tensor:
     """Decode one image as `datasets` stores it (`{"bytes", "path"}`) to a uint8 tensor `(3, H, W)`.
 
     By torchvision's decoder, whose pixels are PIL's, and by PIL where that fails. Gray, palette, CMYK and transparent
-    images become RGB as by PIL's `convert("RGB")`, and of an animation the first frame. Of 16 bits the upper 8 are
-    kept, also of gray ones, which PIL would clip to white. With `exif_rotation` the image is turned as its EXIF data
-    say; ImageNet's figures are without, as in `ImageFolder`.
+    images become RGB as by PIL's `convert("RGB")`, and of an animation the first frame. Intensities of more than 8
+    bits are mapped from `intensity_range` to 0 to 255, and clipped; without a range, the upper 8 of 16 bits are kept,
+    also of gray images, which PIL would clip to white. With `exif_rotation` the image is turned as its EXIF data say;
+    ImageNet's figures are without, as in `ImageFolder`.
 
-    Raises `BrokenImage` for an image without bytes, and for one that can't be decoded to its end; names `where`.
+    Raises `BrokenImage` for an image without bytes, for one that can't be decoded to its end, and for one of 32 bits
+    (whole or floating-point numbers) without a range; names `where`.
     """
     data, path = (image or {}).get("bytes"), (image or {}).get("path")
     if data is None and path:
@@ -105,7 +117,7 @@ def decode(image: dict[str, Any] | None, where: str, exif_rotation: bool = False
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
             pixels = decode_image(encoded, mode="RGB", apply_exif_orientation=exif_rotation)
             if pixels.dtype == torch.uint16:
-                pixels = (pixels.int() >> 8).to(torch.uint8)
+                pixels = torch.from_numpy(_in_8_bits(pixels.numpy(), intensity_range))
             return pixels[0] if pixels.ndim == 4 else pixels
     try:
         picture: Image.Image = Image.open(BytesIO(data))
@@ -113,10 +125,23 @@ def decode(image: dict[str, Any] | None, where: str, exif_rotation: bool = False
         if exif_rotation:
             with suppress(Exception):  # a broken EXIF or XMP block rotates nothing
                 picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I;16"):
-            picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        if picture.mode in ("I", "F") and intensity_range is None:
+            raise BrokenImage(f"{where}: intensities of 32 bits; give --data.intensity_range, such as [0, 1].")
+        if picture.mode[0] in "IF":
+            picture = Image.fromarray(_in_8_bits(np.asarray(picture), intensity_range))
         return pil_to_tensor(picture.convert("RGB"))
+    except BrokenImage:
+        raise
     except UnidentifiedImageError as error:
         raise BrokenImage(f"{where}: not an image of a known format.") from error
     except Exception as error:  # PIL's readers raise whatever their parsing runs into
         raise BrokenImage(f"{where}: not a readable image ({first_line(error)}).") from error
+
+
+def _in_8_bits(intensities: NDArray[Any], limits: tuple[float, float] | None) -> NDArray[np.uint8]:
+    """Map intensities from their limits, by default those of 16 bits, to 0 to 255."""
+    if limits is None:
+        return (intensities.astype(np.int32) >> 8).astype(np.uint8)
+    low, high = limits
+    scaled = (np.nan_to_num(intensities.astype(np.float64)) - low) * (255 / (high - low))
+    return scaled.round().clip(0, 255).astype(np.uint8)

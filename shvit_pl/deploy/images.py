@@ -9,7 +9,12 @@ from torch import Tensor
 from shvit_pl.data import config, datamodule, loaders, transforms
 from shvit_pl.models.open_network import OpenedNetwork
 
-_WHICH_IMAGES = (*config.ROW_SETTINGS, *config.COLUMN_SETTINGS, "exif_rotation")  # settings that choose the images
+_WHICH_IMAGES = (
+    *config.ROW_SETTINGS,
+    *config.COLUMN_SETTINGS,
+    "exif_rotation",
+    "intensity_range",
+)  # that choose the images
 
 
 class RealImages:

@@ -32,7 +32,7 @@ FLAG = "model.distill.cache"
 NAME = "manifest.json"
 
 # data settings that change the pixels, and libraries that may
-_PREPARATION = ("image_size", "crop_pct", "exif_rotation")
+_PREPARATION = ("image_size", "crop_pct", "exif_rotation", "intensity_range")
 _AUGMENTATION = ("augment", "auto_augment", "color_jitter", "erasing", "repeats")
 _LIBRARIES = ("shvit-pl", "torch", "torchvision", "timm", "pillow", "numpy")
 _HASHED = 256e6  # bytes of images; hashing all of ImageNet at the start of every run would take as long as an epoch

@@ -73,6 +73,35 @@ def test_of_16_bits_the_upper_8_are_kept():
 
 
 @pytest.mark.parametrize(
+    ("kind", "values", "limits", "expected"),
+    [
+        (np.float32, [0.0, 0.5, 1.0, 2.0], (0, 1), [0, 128, 255, 255]),
+        (np.float32, [-1000, 0, np.nan, 400], (-1000, 400), [0, 182, 182, 255]),  # CT, in Hounsfield units
+        (np.int32, [0, 2048, 4095, 100_000], (0, 4095), [0, 128, 255, 255]),
+        (np.uint16, [0, 2048, 4095, 65535], (0, 4095), [0, 128, 255, 255]),
+        (np.uint16, [0, 256, 4095, 65535], None, [0, 1, 15, 255]),
+    ],
+)
+def test_intensities_of_more_than_8_bits_are_scaled_by_the_range(kind, values, limits, expected):
+    data = encoded(Image.fromarray(np.array([values], kind)), "TIFF")
+    np.testing.assert_array_equal(pixels(data, intensity_range=limits)[0], np.array([expected] * 3).T)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_without_a_range_intensities_of_32_bits_are_broken_and_the_flag_is_named(kind):
+    data = encoded(Image.fromarray(np.ones((2, 2), kind)), "TIFF")
+    with pytest.raises(BrokenImage, match=r"intensities of 32 bits; give --data.intensity_range, such as \[0, 1\]"):
+        pixels(data)
+
+
+@pytest.mark.parametrize("form", ["BMP", "TIFF"])
+def test_no_format_has_a_limit_of_pixels(form, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # as this module was imported
+    big = Image.new("1", (14_000, 14_000))
+    assert pixels(encoded(big, form)).shape == (14_000, 14_000, 3)
+
+
+@pytest.mark.parametrize(
     ("form", "orientation"), [*(("JPEG", n) for n in range(1, 9)), ("PNG", 5), ("WEBP", 6), ("TIFF", 8)]
 )
 def test_exif_turns_the_image_only_when_asked(form, orientation):
