@@ -39,7 +39,7 @@ class MacroOptions(PassesOptions):
     """Options of the macro study."""
 
     models: tuple[str, ...] = ("macro_a", "macro_b")  # of Fig. 2
-    """A design (s1), run folder, checkpoint or Hub repo of ours."""
+    """A design (s1), run folder, checkpoint or Hub repo of shvit-pl."""
     output: str = "macro"
 
 

@@ -209,7 +209,8 @@ def _parser(options: type["DataclassInstance"], positional: Sequence[str] = (), 
     for field in sorted(fields(options), key=lambda field: field.name not in positional):
         (element, size), text, default = _element(hints[field.name]), helps.get(field.name, ""), field.default
         if default not in (MISSING, None, False, ()) and "(default" not in text:
-            text += f" (default: {','.join(map(str, default)) if isinstance(default, tuple) else default})"
+            shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+            text = f"{text.removesuffix('.')} (default: {shown})."
         how: dict[str, Any] = {"type": element, "help": text.replace("%", "%%")}
         if field.name in positional:
             nargs = None if size is not None else "+" if _is_required(field) else "*"
