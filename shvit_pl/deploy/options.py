@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 
+from shvit_pl.command_line.ranges import Pixels, Positive
 from shvit_pl.errors import refuse
 from shvit_pl.runs.folder import Weights
 
@@ -25,16 +26,11 @@ _SET_BY_OFFICIAL = ("mode", "dtype", "runtime", "blocks", "train", "optimize")  
 if TYPE_CHECKING:  # mypy takes no type that a function makes
     Images = int
     Opset = int
-    Pixels = int
     Repeats = int
-    Seconds = float
-    Threads = int
 else:
-    Opset = restricted_number_type("OpsetInt", int, [(">=", 18), ("<=", 23)])  # that PyTorch's exporter writes
-    Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
-    Images = restricted_number_type("ImagesInt", int, [(">=", 1), ("<=", 2**20)])
-    Repeats = restricted_number_type("RepeatsInt", int, (">=", 5))  # quartiles of fewer measurements mean little
-    Pixels = Threads = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", 4096)])  # one type for equal limits
+    Opset = restricted_number_type("int from 18 to 23", int, [(">=", 18), ("<=", 23)])  # that PyTorch's exporter writes
+    Images = restricted_number_type("int from 1 to 1048576", int, [(">=", 1), ("<=", 2**20)])
+    Repeats = restricted_number_type("int from 5", int, (">=", 5))  # quartiles of fewer measurements mean little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +53,7 @@ class MeasuringOptions(CheckedOptions):
     """A design (s1), run folder, checkpoint, Hub repo (user/name) or timm:NAME."""
     device: str = "auto"
     """The device: auto, cpu, cuda, cuda:1 or mps."""
-    threads: Threads | None = None
+    threads: Pixels | None = None
     """Threads of a CPU (default: torch's)."""
     output: str
     """Folder of the results; earlier ones are replaced."""
@@ -95,9 +91,9 @@ class BenchmarkOptions(MeasuringOptions):
     """Timing: in turns, or as the official speed_test.py does, on one thread of a CPU."""
     blocks: Repeats | None = None
     """Measurements of each network, from 5 (default: 7)."""
-    seconds: Seconds | None = None
+    seconds: Positive | None = None
     """Seconds of one block (default: 0.5), or of the official timing (default: 60)."""
-    warm_up: Seconds | None = None
+    warm_up: Positive | None = None
     """Seconds of the official warm-up (default: 10)."""
 
     def mistakes(self) -> Iterator[str]:

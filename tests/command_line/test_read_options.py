@@ -7,14 +7,12 @@ from typing import Literal
 
 import pytest
 from jsonargparse import ActionConfigFile, ArgumentParser
-from jsonargparse.typing import ClosedUnitInterval, PositiveInt, restricted_number_type
+from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
 from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.parser import own_args, parse_flags, read_options
+from shvit_pl.command_line.ranges import Pixels, Positive
 from shvit_pl.errors import UserError
-
-ThreadsInt = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", 4096)])
-Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
 
 
 @dataclass(frozen=True)
@@ -25,11 +23,11 @@ class Options:
     """Number types, 50% of them short."""
     batch_size: tuple[PositiveInt, ...] | None = None
     """Images (default: the paper's)."""
-    threads: ThreadsInt | None = None
+    threads: Pixels | None = None
     """Threads of a CPU."""
     share: ClosedUnitInterval = 0.5
     """Share of the images."""
-    seconds: Seconds = 0.5
+    seconds: Positive = 0.5
     """Seconds of each."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to compute."""
