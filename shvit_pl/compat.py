@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
     from lightning.pytorch.plugins.environments import ClusterEnvironment
     from numpy.typing import NDArray
-    from torch import Tensor, fx
+    from timm.data import Mixup
+    from torch import Tensor, fx, nn
+    from torch.optim import Optimizer
     from torch.profiler import profile
 
 
@@ -56,6 +58,16 @@ def load_timm_config(folder: Path) -> tuple[dict[str, Any], str, dict[str, Any]]
     from timm.models._hub import load_model_config_from_path
 
     return load_model_config_from_path(folder)
+
+
+def record_model_args(model: nn.Module, arguments: dict[str, Any]) -> None:
+    """Let timm save a network with these arguments; its public `model_args` is only for who calls the saving."""
+    model._model_args = arguments  # type: ignore[assignment]
+
+
+def draw_lambdas(mixup: Mixup, images: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Draw lambda and CutMix or Mixup for so many images; timm's public call mixes one image after the other too."""
+    return mixup._params_per_elem(images)
 
 
 def at_cached_commit(builder: Any, repo: str, commit: str | None) -> Any:
@@ -164,6 +176,11 @@ def clip_to_norms(
     torch._foreach_div_(weight_norms, norms)
     torch._foreach_clamp_max_(weight_norms, 1.0)
     torch._foreach_mul_(gradients, weight_norms)
+
+
+def unscales_in_step(optimizer: Optimizer) -> bool:
+    """Return whether a step unscales 16-bit gradients itself, as fused ones do; Lightning reads the same attribute."""
+    return getattr(optimizer, "_step_supports_amp_scaling", False)
 
 
 def cluster_environment(trainer: Trainer) -> ClusterEnvironment | None:

@@ -31,7 +31,7 @@ def listed(parts: Sequence[str]) -> str:
 def join_distinct(values: Iterable[Any]) -> str:
     """Join the distinct known values, or return how many there are if they are many."""
     distinct = list(dict.fromkeys(shown(value) for value in values if value is not None))
-    return " or ".join(distinct) if len(distinct) <= _MOST else f"{len(distinct)} different ones"
+    return " or ".join(distinct) if len(distinct) <= _MOST else f"{len(distinct)} different values"
 
 
 def wrap_if_present(before: str, text: str, after: str = "") -> str:

@@ -16,15 +16,6 @@ def refuse(mistakes: Iterable[str]) -> None:
 
 
 @contextmanager
-def collect(mistakes: list[str]) -> Iterator[None]:
-    """Add the lines of a `UserError` to `mistakes`, instead of raising it."""
-    try:
-        yield
-    except UserError as error:
-        mistakes += str(error).splitlines()
-
-
-@contextmanager
 def error_prefix(prefix: str) -> Iterator[None]:
     """Put a prefix, such as a flag or its section, before each line of a `UserError`."""
     try:

@@ -1,4 +1,4 @@
-"""Reachability of the Hugging Face Hub, and messages for its errors."""
+"""Reachability of the Hugging Face Hub, and the messages for all its errors."""
 
 import os
 import sys
@@ -10,18 +10,16 @@ from typing import Literal
 
 from huggingface_hub import HfApi, constants, errors, get_session, get_token
 
-from shvit_pl.errors import UserError, one_line
+from shvit_pl.errors import UserError, causes, one_line
 
-OFFLINE = "HF_HUB_OFFLINE is set, so nothing can be pushed. Unset it."
 TOKEN_PAGE = f"{constants.ENDPOINT}/settings/tokens"
 _REACHABLE_TIMEOUT_S = 5.0
 _DATASET_TIMEOUT_S = 3.0
 _PUSH_TIMEOUT_S = 60.0  # the client alone would wait forever
-_NOUNS = {"model": "repo of a model", "dataset": "dataset"}
-_ALTERNATIVES = {
-    "model": "a file, a run folder or a Hub repo",
-    "dataset": "a folder of images, a parquet file, or the id of a Hub dataset",
-}
+_NOUNS = {"model": "model repo", "dataset": "dataset"}
+_LOCAL = {"model": "a file or a run folder", "dataset": "a folder of images or a parquet file"}
+
+Kind = Literal["model", "dataset"]
 
 
 class HubError(UserError):
@@ -63,33 +61,44 @@ def why_no_model(error: BaseException, repo: str) -> str:
     name, _, revision = repo.partition("@")
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__  # the client found nothing in its cache after this error
-    if refused := _why_refused(error, "model", name, revision):
-        return refused
-    if not hub_reachable():
-        return (
-            "no such folder or file here, it is not in the local cache, and the Hub cannot be reached. Run it once "
-            "where the Hub can be reached, or give a file or a run folder."
-        )
-    if failed := _why_later(error):
-        return failed
+    if why := _why_not_read(error, "model", name, revision):
+        return why
     if isinstance(error, errors.EntryNotFoundError):
         return f"no model of timm: {constants.ENDPOINT}/{name} lacks config.json or the weights. Give another repo."
-    return f"it can't be fetched from the Hub ({shorten(one_line(error), 160, placeholder=' ...')})."
+    return _why_not_fetched(error)
 
 
-def why_no_dataset(dataset: str, revision: str | None) -> str | None:
-    """Return why the Hub refuses a dataset; None where it does not, or can't be reached."""
-    try:
+def why_no_dataset(error: BaseException, dataset: str, revision: str | None) -> str | None:
+    """Explain why `datasets` could not read a dataset; None where the Hub is not the reason."""
+    try:  # its own error hides a refusal
         if HfApi().dataset_info(dataset, revision=revision, timeout=_DATASET_TIMEOUT_S).gated:
             HfApi().auth_check(dataset, repo_type="dataset")
-    except Exception as error:  # of other errors, that of the failed request is clearer
-        return _why_refused(error, "dataset", dataset, revision)
+    except Exception as refusal:
+        if why := _why_not_read(refusal, "dataset", dataset, revision):
+            return why
+    for cause in causes(error):
+        if isinstance(cause, errors.LocalEntryNotFoundError) and cause.__cause__ is not None:  # nor is it in the cache
+            return _why_later(cause.__cause__) or _why_not_fetched(cause.__cause__)
     return None
 
 
-def _why_refused(
-    error: BaseException, kind: Literal["model", "dataset"], name: str, revision: str | None
-) -> str | None:
+def _why_not_read(error: BaseException, kind: Kind, name: str, revision: str | None) -> str | None:
+    """Explain a refusal, a Hub that can't be reached, and an outage; None for other errors."""
+    if refused := _why_refused(error, kind, name, revision):
+        return refused
+    if not hub_reachable():
+        return (
+            f"no such folder or file here, no such {_NOUNS[kind]} in the local cache, and {why_unreachable()}. Give "
+            f"{_LOCAL[kind]}, or run it once where the Hub can be reached."
+        )
+    return _why_later(error)
+
+
+def _why_not_fetched(error: BaseException) -> str:
+    return f"it can't be fetched from the Hub ({shorten(one_line(error), 160, placeholder=' ...')})."
+
+
+def _why_refused(error: BaseException, kind: Kind, name: str, revision: str | None) -> str | None:
     """Explain a refusal to let a repository be read; None for other errors."""
     page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name}"
     if isinstance(error, errors.GatedRepoError):
@@ -100,8 +109,8 @@ def _why_refused(
         )
     if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         return (
-            f"no such folder or file here, and no such {_NOUNS[kind]} on the Hub. Give {_ALTERNATIVES[kind]}; a "
-            "private one needs HF_TOKEN."
+            f"no such folder or file here, and no such {_NOUNS[kind]} on the Hub. Give {_LOCAL[kind]}, or another "
+            f"{_NOUNS[kind]}; a private one needs HF_TOKEN."
         )
     if isinstance(error, errors.RevisionNotFoundError):
         flag = " (--data.revision)" if kind == "dataset" else ""
@@ -118,13 +127,15 @@ def _why_later(error: BaseException) -> str | None:
     """Explain an outage of the Hub, or too many requests; None for other errors."""
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
     if status == 429:
-        return "too many requests for the Hub (429). Wait a few minutes."
-    return f"the Hub itself has failed ({status}). Wait a while." if status >= 500 else None
+        return "too many requests to the Hub (429). Wait a few minutes."
+    return f"the Hub has failed ({status}). Try again later." if status >= 500 else None
 
 
 @contextmanager
 def hub_errors(repo_id: str) -> Iterator[None]:
     """Set the timeout of a push's requests, and turn every error of the push into a `HubError`."""
+    if not hub_reachable():
+        raise HubError(f"{why_unreachable()}.")
     get_session().timeout = push_timeout()
     try:
         yield
@@ -135,8 +146,6 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         ) from error
     except errors.HfHubHTTPError as error:
         raise HubError(_why_later(error) or _why_not_pushed(error, repo_id)) from error
-    except errors.OfflineModeIsEnabled as error:
-        raise HubError(OFFLINE) from error
     except errors.HTTPError as error:
         problem = f"the connection to the Hub broke ({one_line(error)[:120]})."
         if "Timeout" in type(error).__name__:  # the classes belong to the client's HTTP library, whichever it is

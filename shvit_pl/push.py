@@ -39,13 +39,12 @@ class PushOptions(CheckedOptions):
         """Give a message for each mistake."""
         yield from name_mistakes(self.repo_id, "--repo_id")
         yield from branch_mistakes(self.revision)
+        if not (self.folder and Path(self.folder).expanduser().is_dir()):
+            yield f"folder {self.folder!r}: no such folder; give that of a run or sweep, such as runs/s1/version_0."
         if self.output is not None and not self.dry_run:
-            yield f"--output {self.output!r}: it belongs to --dry_run; leave it out."
-
-    @property
-    def target(self) -> Target:
-        """The repository."""
-        return Target(self.repo_id, self.revision, self.public)
+            yield f"--output {self.output!r}: only for --dry_run; leave it out."
+        elif self.output == "":
+            yield "--output '': give a folder, or leave it out."
 
     def open(self) -> tuple[FinishedRun, SweepChoice | None]:
         """Open the run, or the best run of the sweep with the reason for the choice."""
@@ -80,7 +79,7 @@ def run(args: list[str]) -> None:
         account = check_access(options.repo_id)  # before anything slow
         finished, sweep = options.open()
         print(f"pushing {finished.folder} to {options.repo_id} as {account}", flush=True)
-        push(finished, options.target, sweep)
+        push(finished, Target(options.repo_id, options.revision, options.public), sweep)
     except HubError as error:
         raise UserError(f"{error} Fix this and run the same command again.") from error
 
@@ -94,8 +93,8 @@ def _write(options: PushOptions) -> None:
     holds_results(folder, upload.is_ours)  # raises where it holds others
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
-        upload.write_files(finished, partial, options.target, sweep)
-    print(f"{folder}: files of a push to {options.repo_id}")
+        upload.write_files(finished, partial, Target(options.repo_id, options.revision, options.public), sweep)
+    print(f"{folder}: the files for {options.repo_id}")
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         print(f"{decimal(path.stat().st_size):>9}  {path.relative_to(folder).as_posix()}")
     print("nothing was pushed")

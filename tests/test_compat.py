@@ -1,4 +1,8 @@
-"""Other libraries still have the private API that is used here."""
+"""Other libraries still have the private API that is used here.
+
+Last seen to work: argparse of Python 3.11, datasets 5.2.0, executorch 1.5.1, lightning 2.6.6, timm 1.0.31 and torch
+2.14.1.
+"""
 
 import ast
 from argparse import ArgumentParser
@@ -54,7 +58,7 @@ def test_stratified_indices_are_those_of_datasets_public_split(seed):
 
 
 def test_a_builder_that_is_not_of_the_cache_stays_as_it_is():
-    """Of the cache: tests/data/test_hub.py, where the version that was asked for comes from it."""
+    """Of the cache: tests/data/test_opening.py, where the version that was asked for comes from it."""
     builder = object()
     assert compat.at_cached_commit(builder, "user/name", "0123") is builder
 
@@ -98,6 +102,23 @@ def test_the_plan_of_an_executorch_program(tmp_path):
     save_executorch(torch.nn.Flatten(), torch.zeros(1, 3, 4, 4), tmp_path / "a.pte")
     plan = compat.executorch_plan((tmp_path / "a.pte").read_bytes())
     assert (plan.name, len(plan.inputs), len(plan.outputs)) == ("forward", 1, 1)
+
+
+def test_a_networks_arguments_are_what_timm_saves():
+    model = timm.create_model("test_resnet")
+    compat.record_model_args(model, {"a": 1})
+    assert timm.models.get_model_args(model)["a"] == 1
+
+
+def test_lambdas_are_drawn_for_each_image():
+    lam, by_cutmix = compat.draw_lambdas(timm.data.Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=1.0), 5)
+    assert (lam < 1).tolist() == by_cutmix.tolist() == [True] * 5
+
+
+def test_only_a_fused_optimizer_unscales_in_its_step():
+    weights = [torch.zeros(2, requires_grad=True)]
+    for fused in (True, False):
+        assert compat.unscales_in_step(torch.optim.AdamW(weights, fused=fused)) == fused
 
 
 def test_many_tensors_are_clipped_and_copied_at_once():

@@ -15,7 +15,7 @@ from timm.utils import ModelEmaV3
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1
 from shvit_pl.errors import UserError
-from shvit_pl.models.network_names import repo_of
+from shvit_pl.models.network_names import find_weights
 from shvit_pl.modules.classification import ClassificationModule
 
 TOP = 5
@@ -75,7 +75,7 @@ class PublishedAccuracy(L.Callback):
     """A comparison with the top-1 accuracy that is published for the weights from `source`."""
 
     def __init__(self, source: str) -> None:
-        self.expected = TIMM_TOP1.get(repo_of(source).split("@")[0])
+        self.expected = TIMM_TOP1.get(find_weights(source).repo or "")
 
     @rank_zero_only
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -136,5 +136,5 @@ def _optimized(network: torch.nn.Module, batch: torch.Tensor, dtype: torch.dtype
         raise UserError(f"optimize: the network can't be compiled here ({error}). Leave out --optimize.") from error
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in fast.rates.items())
     refused = "".join(f"; not {name}: {reason}" for name, reason in fast.refused.items())
-    say(f"{fast.recipe}, in {time.monotonic() - start:.0f} s; images/s of all that was tried: {rates}{refused}")
+    say(f"{fast.recipe}, in {time.monotonic() - start:.0f} s; images/s of each candidate: {rates}{refused}")
     return fast

@@ -155,9 +155,7 @@ class RunReport(L.Callback):
         empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
         if empty:
             names = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-            print(
-                f"warning: {len(empty)} of {len(counts)} classes have no training image and can't be learned: {names}"
-            )
+            print(f"warning: {len(empty)} of {len(counts)} classes have no training images: {names}")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the table at the end."""
@@ -172,7 +170,7 @@ class RunReport(L.Callback):
         """Print how to go on, where there is a checkpoint."""
         last = (run_folder(trainer) or Path()) / CHECKPOINTS / LAST
         if trainer.is_global_zero and last.is_file():
-            print(f"the run stopped; the same command goes on with --ckpt_path {last}")
+            print(f"the run stopped; resume it: the same command with --ckpt_path {last}")
 
 
 def _show(title: str, rows: dict[str, str], plain: bool) -> None:

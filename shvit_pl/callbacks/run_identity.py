@@ -29,8 +29,7 @@ class OwnFolder(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Claim the folder, once its config.yaml is written."""
-        folder = run_folder(trainer)
-        if folder is not None:
+        if (folder := run_folder(trainer)) is not None:
             claim(folder)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
@@ -50,8 +49,7 @@ class OwnFolder(L.Callback):
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Release the folder."""
-        folder = run_folder(trainer)
-        if folder is not None:
+        if (folder := run_folder(trainer)) is not None:
             release(folder)
 
 
@@ -86,8 +84,8 @@ class RunSettings(L.Callback):
         before = state_dict["readers"]
         if before != self.readers and not self.allow_changes:
             raise UserError(
-                f"data.num_workers {self.readers}: {before} read the interrupted run's stream, which decides its "
-                f"order; give --data.num_workers {before}, or --allow_changes true to go on in another order."
+                f"data.num_workers {self.readers}: the interrupted run read its stream by {before}, which decide "
+                f"its order; give --data.num_workers {before}, or --allow_changes true to go on in another order."
             )
 
 

@@ -18,7 +18,7 @@ from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.display import counted
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.models.network_names import local_file, repo_of
+from shvit_pl.models.network_names import find_weights
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.randomness import run_seed
 from shvit_pl.runs.folder import BEST, CHECKPOINTS, FinishedRun, better, write_summary
@@ -157,9 +157,10 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
 
 def repo_of_weights(init_from: str | None) -> str | None:
     """Return the Hub repo of the first weights, without its revision; None for others."""
-    if init_from is None or local_file(init_from) is not None:
+    try:
+        return init_from and find_weights(init_from).repo
+    except UserError:  # a file that is gone, of a run that goes on
         return None
-    return repo_of(init_from).partition("@")[0]
 
 
 def _validation_metrics(trainer: L.Trainer) -> dict[str, float]:

@@ -122,13 +122,13 @@ def advice(share: float, config: DataConfig, workers: int, device: str, devices:
     elif workers < cores:
         where = f"Give --data.num_workers {cores} (now {workers}; there are {cores} cores per device)."
     else:
-        where = f"All {cores} cores per device load already: give more cores, or less to do."
+        where = f"All {cores} cores per device are loading: use more cores, or reduce the work."
     lighter = []
     if device != "cpu" and config.fits_device and config.augment_on == "workers":
         lighter.append("--data.augment_on device")
     if config.auto_augment is not None:
-        lighter.append("--data.auto_augment null (another training)")
+        lighter.append("--data.auto_augment null (it changes the training)")
     if config.path != EMBEDDED:
         lighter.append(f"store images no larger than about {2 * config.side} pixels a side")
-    others = f" Else: {'; '.join(lighter)}." if lighter else ""
+    others = f" Or: {'; '.join(lighter)}." if lighter else ""
     return f"data wait: {share:.0%} of the time {who} waited for images. {where}{others}"

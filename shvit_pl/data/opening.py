@@ -7,11 +7,11 @@ from typing import Any
 
 import datasets
 from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError, DatasetsError
-from huggingface_hub import constants, errors
+from huggingface_hub import constants
 
 from shvit_pl.compat import at_cached_commit
 from shvit_pl.data.config import EMBEDDED
-from shvit_pl.errors import UserError, causes, did_you_mean, first_line
+from shvit_pl.errors import UserError, did_you_mean, first_line
 from shvit_pl.hub_errors import go_offline_if_unreachable, hub_reachable, why_no_dataset, why_unreachable
 
 _DIGITS = Path(__file__).with_name("digits.parquet")
@@ -118,8 +118,8 @@ def _right_version(builder: datasets.DatasetBuilder, path: str, revision: str | 
     if right is not None:
         return right
     raise UserError(
-        f"data.revision {branch!r}: the local cache of {path!r} does not hold it, but the commit {builder.hash}, and "
-        f"{why_unreachable()}. Run it once where the Hub can be reached, or give that commit."
+        f"data.revision {branch!r}: the local cache of {path!r} does not hold it, only the commit {builder.hash}, "
+        f"and {why_unreachable()}. Run it once where the Hub can be reached, or give that commit."
     )
 
 
@@ -133,7 +133,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, DatasetGenerationError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     if "corresponds to no data" in str(error):
-        return "a split of it has no rows"
+        return "one of its splits has no rows"
     return first_line(error)
 
 
@@ -168,21 +168,11 @@ def _check_cache(error: BaseException | None) -> None:
 def _hub_refusal(error: Exception, path: str, name: str | None, revision: str | None) -> UserError:
     if "scripts are no longer supported" in str(error):
         return UserError(
-            f"data.path {path!r}: it is a loading script ({path.split('/')[-1]}.py), and scripts are not run any more. "
-            "Try the Hub's own copy in parquet, --data.revision refs/convert/parquet, or look for another dataset."
+            f"data.path {path!r}: it is a loading script ({path.split('/')[-1]}.py), and scripts are not run. Try the "
+            "Hub's copy in parquet, --data.revision refs/convert/parquet, or give another dataset."
         )
-    if not hub_reachable():
+    reason = why_no_dataset(error, path, revision)
+    if reason is None or not hub_reachable():
         _check_configuration(path, name, revision)
-        return UserError(
-            f"data.path {path!r}: no such folder or file here, no such dataset in the local cache, and "
-            f"{why_unreachable()}. Give a folder of images or a parquet file, or run it once where the Hub can be "
-            "reached."
-        )
-    if refused := why_no_dataset(path, revision):
-        return UserError(f"data.path {path!r}: {refused}")
-    for cause in causes(error):
-        if isinstance(cause, errors.LocalEntryNotFoundError) and cause.__cause__ is not None:  # nor is it in the cache
-            failure = first_line(cause.__cause__)
-            return UserError(f"data.path {path!r}: the Hub does not answer as it should ({failure}). Try again later.")
-    _check_configuration(path, name, revision)
-    return UserError(f"data.path {path!r}: this dataset of the Hub can't be opened ({_reason(error)}).")
+    reason = reason or f"this dataset of the Hub can't be opened ({_reason(error)})."
+    return UserError(f"data.path {path!r}: {reason}")

@@ -18,7 +18,6 @@ _VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 _IMAGE_TYPES = ("binary", "large_binary", "string")
 _INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 _LABEL_TYPES = ("string", "large_string", "bool", *_INTEGERS)
-_SPLIT_IS_TRAINED = "data.validation_split {!r}: this is the training split; give another, or none."
 
 
 @dataclass(frozen=True)
@@ -75,18 +74,14 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
     fraction, seed = config.train_fraction, config.split_seed
     _check_split(splits, "data.train_split", train)
     if wanted is not None:
-        _check_split(splits, "data.validation_split", wanted)
-    if wanted == train:
-        raise UserError(_SPLIT_IS_TRAINED.format(wanted))
+        _check_split(splits, "data.validation_split", wanted, train)
     used = (train, wanted or _validation_name(splits, train), "test")
     splits = DatasetDict({name: splits[name] for name in used if name in splits and len(splits[name])})
     label = label_column(splits[train].features, config.label_column)
     labeled, classes = encode_labels(splits, label)
     for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
         if name is not None and name not in labeled:
-            raise UserError(
-                f"{flag} {name!r}: no row of it has a label; the splits with labels are {', '.join(labeled)}."
-            )
+            raise UserError(f"{flag} {name!r}: this split has no labels; those with labels are {', '.join(labeled)}.")
     validation = wanted or _validation_name(labeled, train)
     if validation is not None:
         rows, held_out, note = labeled[train], labeled[validation], f"validation on the split '{validation}'"
@@ -114,7 +109,7 @@ def divide(
     """Divide rows at random, the second part being `fraction` of them, with each class's share kept where possible."""
     held_out = ceil(fraction * len(rows))
     if round(fraction * len(rows)) < 1 or held_out == len(rows):
-        raise UserError(f"{flag} {fraction}: of {len(rows)} images this leaves one side without any; give another.")
+        raise UserError(f"{flag} {fraction}: of {len(rows)} images, one part would be empty; give another.")
     labels = class_indices(rows, label)
     counts = np.unique(labels, return_counts=True)[1]
     if counts.min() < 2 or len(counts) > min(held_out, len(rows) - held_out):
@@ -145,9 +140,7 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     _check_split(splits, "data.train_split", train)
     features = splits[train].features
     if features is None:
-        raise UserError(
-            f"data.streaming: the columns of {config.path!r} are not known before it is read; set streaming false."
-        )
+        raise UserError(f"data.streaming: the columns of {config.path!r} are unknown before reading; set it to false.")
     image, label = image_column(features, config.image_column), label_column(features, config.label_column)
     if not isinstance(features[label], ClassLabel):
         raise UserError(
@@ -160,14 +153,9 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
             f"data.streaming: {config.path!r} has no validation split (splits: {', '.join(splits)}), and a stream "
             "can't be divided. Name one with --data.validation_split, or set --data.streaming false."
         )
-    _check_split(splits, "data.validation_split", validation)
-    if validation == train:
-        raise UserError(_SPLIT_IS_TRAINED.format(validation))
+    _check_split(splits, "data.validation_split", validation, train)
     if (splits[validation].features or {}).get(label) != features[label]:
-        raise UserError(
-            f"data.label_column {label!r}: splits {train!r} and {validation!r} have different classes. "
-            "Give splits with the same classes."
-        )
+        raise UserError(f"data.label_column {label!r}: splits {train!r} and {validation!r} must have the same classes.")
     by_stage = {name: rows.cast_column(image, Image(decode=False)) for name, rows in splits.items()}
     tested = validation
     if stage == "test" and "test" in splits:  # unless its first row has no label, as ImageNet's
@@ -178,13 +166,15 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     return ChosenRows(rows, image, label, list(features[label].names), note, opened.commit)
 
 
-def _check_split(splits: Mapping[str, Any], flag: str, name: str) -> None:
-    """Raise `UserError` when there is no split of this name, or nothing in it."""
+def _check_split(splits: Mapping[str, Any], flag: str, name: str, train: str = "") -> None:
+    """Raise `UserError` when there is no split of this name, or nothing in it, or it is the training split."""
     if name not in splits:
         hint = did_you_mean(name, splits)
         raise UserError(f"{flag} {name!r}: no such split{hint}; the splits are {', '.join(splits)}.")
     if isinstance(splits[name], Dataset) and not len(splits[name]):
         raise UserError(f"{flag} {name!r}: this split has no rows.")
+    if name == train:
+        raise UserError(f"{flag} {name!r}: this is the training split; give another, or none.")
 
 
 def _validation_name(splits: Mapping[str, Any], train: str) -> str | None:
@@ -215,8 +205,7 @@ def label_column(features: Features, wanted: str | None = None) -> str:
         candidates = [column for column in features if "label" in column.lower()]
     if wanted is None and list(features) == [image_column(features)]:
         raise UserError(
-            "data.path: the images have no labels. Sort them into one folder per class, two classes or more, in every "
-            "split."
+            "data.path: no labels. Sort the images into one folder per class, two classes or more, in every split."
         )
     return _choose("data.label_column", "class labels", features, candidates, wanted)
 
@@ -230,9 +219,7 @@ def _choose(flag: str, what: str, features: Features, candidates: list[str], wan
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
-        raise UserError(
-            f"{flag}: no column holds {what}; the columns are {', '.join(features)}. Name one with --{flag}."
-        )
+        raise UserError(f"{flag}: no column has {what}; the columns are {', '.join(features)}. Name it with --{flag}.")
     raise UserError(f"{flag}: several columns hold {what} ({', '.join(candidates)}). Choose one with --{flag}.")
 
 

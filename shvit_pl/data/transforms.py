@@ -19,11 +19,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from timm.data import IMAGENET_DEFAULT_MEAN, Mixup, RandAugment, auto_augment_transform, rand_augment_transform
-from timm.data.mixup import cutmix_bbox_and_lam
+from timm.data.mixup import cutmix_bbox_and_lam, mixup_target
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torchvision.transforms import ColorJitter, InterpolationMode, v2
 
+from shvit_pl.compat import draw_lambdas
 from shvit_pl.data.config import THREE_AUGMENT, DataConfig, Resize
 from shvit_pl.randomness import seed_all, seed_cpu, seeded
 
@@ -213,26 +214,24 @@ class MixupOfEach(Mixup):
     timm goes through the images one by one, and waits for the device.
     """
 
-    def _mix_elem(self, x: Tensor) -> Tensor:
-        return self._mix(x, *self._drawn(len(x), x.shape))
-
-    def _mix_pair(self, x: Tensor) -> Tensor:
-        lam, box = self._drawn(len(x) // 2, x.shape)
-        return self._mix(x, np.concatenate([lam, lam[::-1]]), np.concatenate([box, box[::-1]]))
+    def __call__(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix each image `(B, 3, S, S)` with its mirror in the batch, in place, and the labels to `(B, classes)`."""
+        pairs = self.mode == "pair"
+        lam, box = self._drawn(len(x) // 2 if pairs else len(x), x.shape)
+        if pairs:
+            lam, box = np.concatenate([lam, lam[::-1]]), np.concatenate([box, box[::-1]])
+        mix = to_device(encode_mix(lam, box), x.device)
+        x.lerp_(x.flip(0), _share_of_partner(x, mix).to(x.dtype))
+        shares = _lambda(mix)[:, None].to(x.dtype)
+        return x, mixup_target(target, self.num_classes, shares, self.label_smoothing)
 
     def _drawn(self, images: int, shape: torch.Size) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
         """Draw lambda and rectangle of so many images, in timm's order."""
-        lam, by_cutmix = self._params_per_elem(images)
+        lam, by_cutmix = draw_lambdas(self, images)
         box = np.zeros((images, 4), np.int16)
         for index in np.flatnonzero(by_cutmix & (lam != 1)):
             box[index], lam[index] = cutmix_bbox_and_lam(shape, lam[index], correct_lam=self.correct_lam)
         return lam, box
-
-    def _mix(self, x: Tensor, lam: NDArray[np.float32], box: NDArray[np.int16]) -> Tensor:
-        """Mix each image with its mirror in the batch, in place; returns lambda `(B, 1)`."""
-        mix = to_device(encode_mix(lam, box), x.device)
-        x.lerp_(x.flip(0), _share_of_partner(x, mix).to(x.dtype))
-        return _lambda(mix)[:, None].to(x.dtype)
 
 
 def to_device(values: Tensor | NDArray[Any], device: torch.device) -> Tensor:

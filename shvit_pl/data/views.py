@@ -102,23 +102,17 @@ def check_replay(config: DataConfig) -> None:
     check_stored(config)
     size = config.batch_size
     if config.augment_on != "workers":
-        raise UserError(
-            f"data.augment_on {config.augment_on}: cached logits need augmentation in the workers. "
-            "Leave it out, or leave out model.distill.cache."
-        )
+        raise UserError(f"data.augment_on {config.augment_on}: impossible with model.distill.cache; leave out either.")
     if size % 2:
         raise UserError(
-            f"data.batch_size {size}: cached logits need an even batch; allowed are {size - 1 or 2} and {size + 1}."
+            f"data.batch_size {size}: model.distill.cache needs an even number, {size - 1 or 2} or {size + 1}."
         )
 
 
 def check_stored(config: DataConfig) -> None:
     """Raise `UserError` for streaming, where cached logits can't be matched to rows."""
     if config.streaming:
-        raise UserError(
-            "data.streaming true: cached logits belong to rows, which a stream does not have. Set "
-            "--data.streaming false, or leave out model.distill.cache."
-        )
+        raise UserError("data.streaming true: impossible with model.distill.cache; leave out either.")
 
 
 class ReplaySampler(DistributedSampler[int]):

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
-from shvit_pl.callbacks import figures, inference, progress, run_identity, summary, throughput
+from shvit_pl.callbacks import inference, progress, run_figures, run_identity, summary, throughput
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.data.config import DATASET_SETTINGS
@@ -215,7 +215,7 @@ class ShvitCLI(LightningCLI):
             run_identity.FiniteLoss(),
             run_identity.RunSettings(settings, chosen.allow_changes),
         ]
-        callbacks += [summary.RunSummary(self.command_line, chosen.monitor, settings), figures.RunFigures()]
+        callbacks += [summary.RunSummary(self.command_line, chosen.monitor, settings), run_figures.RunFigures()]
         callbacks += [progress.RunReport(chosen.plain), run_identity.LastValidation()]
         callbacks += [run_identity.Requeue(), run_identity.OwnFolder()]
         if chosen.push_to is not None:  # once all others have written

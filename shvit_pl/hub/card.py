@@ -15,7 +15,7 @@ from shvit_pl.designs.design import NAMED, Design
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, row_of
 from shvit_pl.display import counted, in_markdown, joined
 from shvit_pl.hub.target import Target
-from shvit_pl.models.network_names import is_path, repo_of
+from shvit_pl.models.network_names import TIMM, is_path, repo_of
 from shvit_pl.runs.folder import FIGURES, FinishedRun, SweepChoice
 
 _TASK = "image-classification"
@@ -153,14 +153,14 @@ def _teacher(run: FinishedRun) -> dict[str, str | None] | None:
     name = settings["teacher"]
     is_file = is_path(name) or Path(name).exists()
     repo = None if is_file or not _REPO.fullmatch(repo_of(name)) else repo_of(name).split("@")[0]
-    timm_id = repo_of(name).removeprefix("timm/")
+    timm_id = repo_of(name).removeprefix("timm/").removeprefix(TIMM)
     known = get_pretrained_cfg(timm_id) if is_model(split_model_name_tag(timm_id)[0]) else None
     if settings["weights"] is not None:
         terms = f"its weights came from the file {Path(settings['weights']).name}, whose license is not recorded here"
     elif known is not None and known.license:
         terms = f"timm states its license as {known.license}"
     else:
-        terms = "its page on the Hub states its license" if repo else "it was trained with shvit-pl too"
+        terms = "its page on the Hub states its license" if repo else "it was trained with shvit-pl"
     facts = (run.summary["teacher"] or name).removeprefix(f"{name}, ")
     return {"name": name, "facts": facts, "repo": repo, "license": terms}
 

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from huggingface_hub import HfApi, constants, errors, utils
+from huggingface_hub import HfApi, errors, utils
 
-from shvit_pl.errors import one_line
-from shvit_pl.hub_errors import OFFLINE, TOKEN_PAGE, HubError, hub_errors, hub_reachable
+from shvit_pl.hub_errors import TOKEN_PAGE, HubError, hub_errors
 
 _PREFIX = re.compile(r"hf[-_]hub:|https://huggingface\.co/")
 
@@ -41,18 +41,16 @@ def name_mistakes(repo_id: str, flag: str) -> Iterator[str]:
     if name != repo_id:
         yield f"{flag} {repo_id!r}: give {name}{f', and --revision {revision}' if revision else ''}."
         return
-    try:
+    with suppress(errors.HFValidationError):
         utils.validate_repo_id(repo_id)
-    except errors.HFValidationError as error:
-        yield f"{flag} {repo_id!r}: not a repository name ({one_line(error)[:160]})."
-        return
-    if "/" not in repo_id:
-        yield f"{flag} {repo_id!r}: missing owner; use user/name."
+        if "/" in repo_id:
+            return
+    yield f"{flag} {repo_id!r}: not a repository name; use user/name, of letters, digits, '-', '_' and '.'."
 
 
 def branch_mistakes(revision: str | None) -> Iterator[str]:
     """Give a message where a branch can't have this name, by git's rules."""
-    name = revision or "main"
+    name = "main" if revision is None else revision
     odd = name == "HEAD" or name.startswith("refs/") or name.endswith((".", "/", ".lock")) or ".." in name
     if odd or not re.fullmatch(r"\w[\w./-]*", name):
         yield f"--revision {revision!r}: not a branch name; use one such as v2."
@@ -63,10 +61,6 @@ def check_access(repo_id: str) -> str:
 
     Raises `HubError` without a token, with one that is not accepted or may not write there, or without a connection.
     """
-    if constants.HF_HUB_OFFLINE:
-        raise HubError(OFFLINE)
-    if not hub_reachable():
-        raise HubError(f"the Hub ({constants.ENDPOINT}) can't be reached from here.")
     with hub_errors(repo_id):
         account = HfApi().whoami()
     check_token(account, repo_id)

@@ -1,19 +1,20 @@
 """Names of networks and of weights: their meaning, and an identity of the weights.
 
-A name is that of a design (`s1`), a run folder, a checkpoint (`.ckpt`), a file of weights (`.safetensors`, `.pth`), a
-folder as timm saves it (also after `local-dir:`), a Hub repo (`user/name`, `hf-hub:user/name@revision`), or a model of
-timm (`timm:resnet18`, with a tag for certain weights: `timm:resnet18.a1_in1k`).
+A name is that of a design (`s1`), a model of timm (`timm:resnet18` or `resnet18`, with a tag for certain weights:
+`timm:resnet18.a1_in1k`), a run folder, a checkpoint (`.ckpt`), a file of weights (`.safetensors`, `.pth`), a folder as
+timm saves it (also after `local-dir:`), or a Hub repo (`user/name`, `hf-hub:user/name@revision`): the first of these
+that it can be. Every flag that takes a network or weights reads names by `find_network` or `find_weights`.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import timm
 from huggingface_hub import HfApi, try_to_load_from_cache
 
-from shvit_pl.designs.design import NAMED
+from shvit_pl.designs.design import NAMED, TIMM_NAMES
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.hub_errors import hub_reachable
 from shvit_pl.runs.folder import checkpoint_of_run, newest_runs
@@ -23,8 +24,12 @@ FOLDER = "local-dir:"  # timm's prefix of a folder
 TIMM = "timm:"  # our prefix of a model of timm
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 _WEIGHTS_OF_TIMM = ("model.safetensors", "*.safetensors", "*.bin", "*.pth", "*.pth.tar")
+_SAVED = "a run folder, a checkpoint, a Hub repo (hf-hub:user/name)"
+TEACHERS = f"{_SAVED} or a model of timm (regnety_160.deit_in1k)"
+_NETWORKS = f"{_SAVED}, a model of timm (timm:NAME) or a design (shvit-pl designs lists them)"
+_WEIGHTS = f"{_SAVED}, a file of weights or timm:shvit_s1.in1k"
 
-Kind = Literal["design", "checkpoint", "folder", "hub", "timm"]
+Kind = Literal["design", "timm", "checkpoint", "folder", "file", "hub"]
 
 
 @dataclass(frozen=True)
@@ -32,18 +37,24 @@ class NetworkName:
     """A name of a network, and its meaning."""
 
     name: str
-    """The name as the user gave it."""
+    """The name as the user gave it, but a model of timm always with its prefix."""
     kind: Kind
-    """Kind of what it names; a `folder` is one as timm saves it."""
+    """Kind of what it names; a `folder` is one as timm saves it, a `file` holds weights alone."""
     place: str
-    """The design's name, the checkpoint or the folder, `user/name` of a repo, or timm's own name."""
+    """The design's name, timm's own name, the checkpoint, folder or file, or `user/name` of a repo."""
+    file: Path | None = None
+    """The local file of its weights."""
+
+    @property
+    def repo(self) -> str | None:
+        """`user/name` of a Hub repo, without its revision; None for others."""
+        return self.place.partition("@")[0] if self.kind == "hub" else None
 
     def identity(self, weights: Path | None = None) -> dict[str, str]:
         """Return what distinguishes the network's weights from all others, without building it.
 
-        Paths of files don't count: a local file is identified by its SHA-256, a Hub repo by its commit, where that is
-        known, and a model of timm by the file of its `weights`, else by its tag and origin; raises `UserError` if timm
-        has no weights of it.
+        A local file is identified by its SHA-256, a Hub repo by its commit, where known, and a model of timm by the
+        file of its `weights`, else by tag and origin; raises `UserError` if timm has no weights of it.
         """
         if self.kind == "checkpoint":
             return {"checkpoint": _file_hash(Path(self.place))}
@@ -82,48 +93,70 @@ class NetworkName:
         return cfg
 
 
-def find_network(name: str) -> NetworkName:
-    """Find the meaning of a name; files and folders come before Hub repos.
+def find_network(name: str, allowed: str = _NETWORKS) -> NetworkName:
+    """Find the meaning of a name; `allowed` says in messages what a flag takes, such as `TEACHERS`: no designs.
 
     Raises:
         UserError: for an unknown name, for a file or folder that isn't there, and for a file of weights alone.
     """
+    source = _find(name, allowed)
+    if source.kind == "file":
+        raise UserError(f"{name!r}: a file of weights alone doesn't name its network. Give {allowed}.")
+    return source
+
+
+def find_weights(name: str) -> NetworkName:
+    """Find the meaning of a name of a SHViT's weights; those of timm are its Hub repo's.
+
+    Raises:
+        UserError: as of `find_network`, but a file of weights may be alone; and for what can't be a SHViT's weights.
+    """
+    source = _find(name, _WEIGHTS)
+    if source.kind != "timm":
+        return source
+    model = timm.models.split_model_name_tag(source.place)[0]
+    if model not in TIMM_NAMES.values():
+        raise not_a_shvit(source.name, model)
+    return replace(source, kind="hub", place=str(source.pretrained_settings()["hf_hub_id"]))
+
+
+def not_a_shvit(name: str, architecture: str) -> UserError:
+    """Return the refusal of another network's weights."""
+    return UserError(f"{name!r}: weights of a {architecture}, not of a SHViT. Give {_WEIGHTS}.")
+
+
+def _find(name: str, allowed: str) -> NetworkName:
+    model = name.removeprefix(TIMM)
+    if is_model_of_timm(name):
+        return NetworkName(f"{TIMM}{model}", "timm", model)
     if name.startswith(TIMM):
-        model = name.removeprefix(TIMM)
-        if not timm.models.is_model(timm.models.split_model_name_tag(model)[0]):
-            hint = did_you_mean(model.split(".")[0], timm.list_models())
-            raise UserError(
-                f"{name!r}: timm {timm.__version__} has no model of this name{hint}; timm.list_models() has them all."
-            )
-        return NetworkName(name, "timm", model)
-    if name in NAMED:
-        return NetworkName(name, "design", name)
-    if "://" in name:
-        raise UserError(f"{name!r}: addresses are not fetched. Download it, and give the file or folder.")
-    if not name.startswith(HUB) and "/" not in name and not is_path(name) and not local_path(name).exists():
-        if is_model_of_timm(name):
-            raise UserError(f"{name!r}: a model of timm; write {TIMM}{name}.")
-        hint = did_you_mean(name, NAMED) or did_you_mean(name, [*timm.list_models(), *timm.list_pretrained()])
+        hint = did_you_mean(model.split(".")[0], timm.list_models())
         raise UserError(
-            f"{name!r}: no design, no model of timm{hint}, and no such file or folder. Give a design (shvit-pl designs "
-            f"lists them), a run folder, a checkpoint, a Hub repo (hf-hub:user/name), or {TIMM} and a name of timm."
+            f"{name!r}: timm {timm.__version__} has no model of this name{hint}; timm.list_models() has them all."
         )
-    file = local_file(name)
+    if name in NAMED and allowed == _NETWORKS:
+        return NetworkName(name, "design", name)
+    if name in NAMED:
+        raise UserError(f"{name!r}: a design has no weights; train it with shvit-pl fit. Give {allowed}.")
+    if "://" in name:
+        raise UserError(f"{name!r}: URLs are not downloaded. Download it, and give the file or folder.")
+    if not name.startswith(HUB) and "/" not in name and not is_path(name) and not local_path(name).exists():
+        hint = did_you_mean(name, NAMED) or did_you_mean(name, [*timm.list_models(), *timm.list_pretrained()])
+        raise UserError(f"{name!r}: no design, model of timm, file or folder of this name{hint}. Give {allowed}.")
+    file = _local_file(name, allowed)
     if file is None:
         return NetworkName(name, "hub", repo_of(name))
     if file.suffix == ".ckpt":
-        return NetworkName(name, "checkpoint", str(file))
+        return NetworkName(name, "checkpoint", str(file), file)
     if (file.parent / "config.json").is_file():
-        return NetworkName(name, "folder", str(file.parent))
-    raise UserError(
-        f"{name!r}: a file of weights alone doesn't name its network. Give a run folder, a checkpoint of shvit-pl fit, "
-        "or a Hub repo."
-    )
+        return NetworkName(name, "folder", str(file.parent), file)
+    return NetworkName(name, "file", str(file), file)
 
 
 def is_model_of_timm(name: str) -> bool:
-    """Return whether a name is that of a model of timm, with or without a tag, but without a prefix."""
-    return "/" not in name and timm.models.is_model(timm.models.split_model_name_tag(name)[0])
+    """Return whether a name is that of a model of timm, with or without prefix and tag."""
+    model = timm.models.split_model_name_tag(name.removeprefix(TIMM))[0]
+    return "/" not in model and timm.models.is_model(model)
 
 
 def repo_of(source: str) -> str:
@@ -145,13 +178,8 @@ def commit_of(repo: str) -> str | None:
     return Path(cached).parent.name if isinstance(cached, str) else None
 
 
-def local_file(source: str | Path) -> Path | None:
-    """Return the file of weights that `source` names, or that lies in the folder it names; None for a Hub repo.
-
-    Raises:
-        UserError: for a file that isn't there, and for a folder without weights.
-    """
-    name = str(source)
+def _local_file(name: str, allowed: str) -> Path | None:
+    """Return the file of weights of this name, or in the folder of this name; None for a Hub repo."""
     if name.startswith(HUB):
         return None
     path = local_path(name)
@@ -160,15 +188,15 @@ def local_file(source: str | Path) -> Path | None:
     if not (path.is_dir() and name):
         if name and not is_path(name):
             return None
-        raise UserError(f"{name!r}: no such file or folder. Give a file, a run folder or the name of a Hub repo.")
+        raise UserError(f"{name!r}: no such file or folder. Give {allowed}.")
     saved = _weights_of_timm(path) if (path / "config.json").is_file() else [path / "model.safetensors"]
     file = next((file for file in saved if file.is_file()), None) or checkpoint_of_run(path)
     if file is None and (run := next(filter(checkpoint_of_run, newest_runs(path)), None)):
         raise UserError(f"{name!r}: a folder of runs. Give one, such as {run}.")
     if file is None:
         raise UserError(
-            f"{name!r}: a folder without weights. Give a run folder, which has checkpoints/best.ckpt, or one with "
-            "config.json and model.safetensors, a file, or the name of a Hub repo."
+            f"{name!r}: a folder without weights (checkpoints/best.ckpt, or config.json and model.safetensors). Give "
+            f"{allowed}."
         )
     return file
 

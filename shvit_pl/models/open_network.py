@@ -17,7 +17,7 @@ from shvit_pl.designs.design import NAMED, TIMM_NAMES, Design, design_of
 from shvit_pl.errors import UserError, error_prefix, one_line
 from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
 from shvit_pl.models import weights as weight_files
-from shvit_pl.models.network_names import FOLDER, Kind, NetworkName, find_network, local_file, repo_of
+from shvit_pl.models.network_names import FOLDER, Kind, NetworkName, find_network, find_weights, not_a_shvit
 from shvit_pl.models.shvit import ENTRY_POINT, SHViT, build_network
 from shvit_pl.runs.folder import CONFIG, FinishedRun
 
@@ -98,8 +98,7 @@ def open_network(
         return _open_timm(source, averaged, pretrained, weights, {**size, **(model_kwargs or {})}, resample)
     if weights is not None:
         raise UserError(
-            f"weights {weights!r}: it belongs to a model of timm, and {source.name!r} comes with its weights. Give a "
-            "name of timm, or leave the file out."
+            f"weights {weights!r}: only for timm:NAME, and {source.name!r} has its own weights. Leave the file out."
         )
     if source.kind == "design":
         design = NAMED[source.place]
@@ -165,12 +164,8 @@ def read_pretrained(name: str) -> Pretrained | None:
 
     The name is as for `load_weights`. Raises `UserError` when they can't be had, or are not of a SHViT.
     """
-    file = local_file(name)
-    if file is not None and not (file.parent / "config.json").is_file():
-        return None
-    place = repo_of(name) if file is None else str(file.parent)
-    source = NetworkName(name, "hub" if file is None else "folder", place)
-    return _pretrained(source, *_read_config(source))
+    source = find_weights(name)
+    return _pretrained(source, *_read_config(source)) if source.kind in ("folder", "hub") else None
 
 
 def _read_config(source: NetworkName) -> tuple[dict[str, Any], str, dict[str, Any]]:
@@ -187,9 +182,9 @@ def _read_config(source: NetworkName) -> tuple[dict[str, Any], str, dict[str, An
 
 
 def _pretrained(source: NetworkName, cfg: dict[str, Any], architecture: str, arguments: dict[str, Any]) -> Pretrained:
+    if architecture not in _SHVITS:
+        raise not_a_shvit(source.name, architecture)
     try:
-        if architecture not in _SHVITS:
-            raise ValueError(f"it is a {architecture}, and what is needed is a SHViT")
         design = _SHVITS[architecture] or design_of(arguments)  # without timm's additional arguments
         own, classes = [str(name) for name in cfg.get("label_names") or ()] or None, int(cfg["num_classes"])
         names, descriptions = class_names(cfg, classes)
@@ -242,8 +237,8 @@ def _data_of_run(source: NetworkName) -> dict[str, Any]:
 
 def _foreign(source: NetworkName, reason: str) -> UserError:
     return UserError(
-        f"{source.name!r}: not a network as timm or shvit-pl push saves it (config.json: {reason[:120]}). Give another "
-        "repo or folder, or a file of weights with the design that they are of."
+        f"{source.name!r}: not saved by timm or shvit-pl push (config.json: {reason[:120]}). Give another repo or "
+        "folder, or a file of weights and the flags of its design."
     )
 
 
@@ -254,7 +249,7 @@ def _open_saved(source: NetworkName, averaged: bool | None) -> OpenedNetwork:
         if not timm.is_model(architecture):
             raise UserError(
                 f"{source.name!r}: its network {architecture!r} is not known to timm {timm.__version__}. Give another, "
-                "or install the version that it was made with."
+                "or install the version that saved it."
             )
         prefix = FOLDER if source.kind == "folder" else "hf-hub:"
         model = _create(source, f"{prefix}{source.place}", source.place)
@@ -320,22 +315,18 @@ def _create_with_weights(
         model = timm.create_model(source.place, pretrained=True, pretrained_cfg_overlay=overlay, **changes)
     except Exception as error:  # whatever timm's mapping of keys, or a model of timm, runs into
         raise UserError(
-            f"weights {weights!r}: these are not weights of {source.place!r} ({one_line(error)[:160]}). Give the name "
-            "of the network that they are of."
+            f"weights {weights!r}: not weights of {source.place!r} ({one_line(error)[:160]}). Give the name of their "
+            "network."
         ) from error
     model.pretrained_cfg.pop("state_dict")
     for key, here in model.state_dict().items():
         there = state.get(key, here)
         if there.shape != here.shape and key.endswith(_DROPPED if resample else _DROPPED + _RESAMPLED):
             raise UserError(
-                f"weights {weights!r}: {key} is {_shape(there)} in the file and {_shape(here)} in {source.place!r}. "
-                "Give the image size and the classes that they are for, or the name of the network that they are of."
+                f"weights {weights!r}: {key} is {list(there.shape)} in the file and {list(here.shape)} in "
+                f"{source.place!r}. Give the image size and classes of the weights, or the name of their network."
             )
     return model
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape))
 
 
 def weights_file(weights: str) -> Path:

@@ -10,6 +10,7 @@ from timm.models.shvit import Conv2dNorm, NormLinear
 from timm.models.shvit import SHViT as TimmSHViT
 from torch import nn
 
+from shvit_pl.compat import record_model_args
 from shvit_pl.designs.config import DesignConfig, resolve_design
 from shvit_pl.designs.design import Design, design_of
 from shvit_pl.errors import UserError
@@ -198,5 +199,5 @@ def build_network(design: Design, *, pretrained: bool = False, **kwargs: Any) ->
 def _record_design(model: Any) -> None:
     """Let timm save the network under its own name where it has that very network, else with its whole design."""
     name = model.design.timm_name
-    model._model_args = {} if name else asdict(model.design)
+    record_model_args(model, {} if name else asdict(model.design))
     model.pretrained_cfg = {**model.pretrained_cfg, "architecture": name or ENTRY_POINT}

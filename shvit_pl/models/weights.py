@@ -17,7 +17,7 @@ from torch import Tensor
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
-from shvit_pl.models.network_names import HUB, local_file, repo_of
+from shvit_pl.models.network_names import HUB, find_weights
 from shvit_pl.models.shvit import SHViT, merged_classifier
 from shvit_pl.runs.folder import BEST, CHECKPOINTS
 
@@ -62,9 +62,10 @@ def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> Lo
 
     Args:
         model: A model of the design that the weights were trained with.
-        source: A Hub repo (`timm/shvit_s1.in1k`, `hf-hub:user/name@revision`), a folder of the same files, a
-            `.safetensors`, an official `.pth`, a checkpoint of ours (`.ckpt`), or a run folder, whose best checkpoint
-            is taken. A distilled source's two classifiers are merged for a model with one.
+        source: A name as `network_names` explains it, or a path: of a Hub repo (`hf-hub:user/name@revision`), timm's
+            weights (`timm:shvit_s1.in1k`), a folder of the same files, a `.safetensors`, an official `.pth`, a
+            checkpoint of ours (`.ckpt`), or a run folder, whose best checkpoint is taken. A distilled source's two
+            classifiers are merged for a model with one.
         averaged: Take the moving average of the weights that a checkpoint of ours or an official one holds with them.
 
     Returns:
@@ -75,17 +76,17 @@ def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> Lo
             or of another shape. The model is then unchanged.
     """
     name = str(source)
-    path = local_file(name)
-    if path is not None:
-        state = read_tensors(name, path, averaged)
+    found = find_weights(name)
+    if found.file is not None:
+        state = read_tensors(name, found.file, averaged)
     elif averaged:
         raise NoAverageError(f"{name!r}: a Hub repo holds one set of weights, none of them averaged.")
     else:
         go_offline_if_unreachable()
         try:
-            state = load_state_dict_from_hf(repo_of(name), weights_only=True)
+            state = load_state_dict_from_hf(found.place, weights_only=True)
         except Exception as error:
-            raise UserError(f"{name!r}: {why_no_model(error, repo_of(name))}") from error
+            raise UserError(f"{name!r}: {why_no_model(error, found.place)}") from error
     return load_state(model, {_timm_key(key): value for key, value in state.items()}, source)
 
 
@@ -135,8 +136,8 @@ def _fitting_backbone(own: Mapping[str, Tensor], state: Mapping[str, Tensor], so
     ]
     if problems:
         raise UserError(
-            f"{str(source)!r}: these weights are of another design, tensors of the backbone are "
-            f"{', '.join(problems)}. Nothing was loaded; set model.design to the design that they were trained with."
+            f"{str(source)!r}: these weights are of another design (tensors of the backbone: "
+            f"{', '.join(problems)}). Nothing was loaded; set model.design to theirs."
         )
     return theirs
 
@@ -183,7 +184,7 @@ def read_tensors(name: str, path: Path, averaged: bool | None = False) -> dict[s
                 warnings.simplefilter("ignore")  # of other protocols than torch's own
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the readers run into in a file that is something else, or cut short
-        raise _unreadable(name, "damaged, cut short, or of objects that are not tensors") from error
+        raise _unreadable(name, "damaged, truncated, or not only tensors") from error
     return tensors_in(name, content if isinstance(content, Mapping) else {}, averaged)
 
 
@@ -255,18 +256,18 @@ def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) 
 
 def _why_no_file(path: str) -> str:
     if path.startswith(HUB):
-        return f"a Hub repo holds weights and no state of a training. Take them by --model.init_from {path}."
+        return f"a Hub repo has no training state, only weights. Load them with --model.init_from {path}."
     if path == LAST_RUN:
-        return "that is for shvit-pl fit. Give the file, such as RUN_FOLDER/checkpoints/last.ckpt."
+        return "only shvit-pl fit takes last. Give the file, such as RUN_FOLDER/checkpoints/last.ckpt."
     best = Path(path) / CHECKPOINTS / BEST
     if path and best.is_file():
         return f"a folder. Give --ckpt_path {best}."
     problem = "a folder" if path and Path(path).is_dir() else "no such file"
-    return f"{problem}. Give a run's checkpoints/best.ckpt or last.ckpt; weights of a Hub repo: --model.init_from."
+    return f"{problem}. Give a run's checkpoints/best.ckpt or last.ckpt, or weights only: --model.init_from."
 
 
 def _no_checkpoint(flag: str, path: str, reason: str) -> UserError:
     return UserError(
         f"{flag}{path!r}: not a complete checkpoint of this shvit-pl ({reason}). Give a run's checkpoints/best.ckpt "
-        "or last.ckpt; weights of another program go in by --model.init_from."
+        "or last.ckpt; weights only: --model.init_from."
     )

@@ -1,6 +1,7 @@
 """Training of every module: optimizer, schedule, clipping, moving average, frozen BatchNorm."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from math import isfinite
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from shvit_pl.compat import unscales_in_step
 from shvit_pl.designs.paper_results import paper_weight_decay
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.modules import optim_and_ema as optim
@@ -53,10 +55,11 @@ class TrainedModule(L.LightningModule):
 
     def apply_memory_format(self) -> None:
         """Put network and average into the memory format of the settings, or the device's fastest."""
-        wanted, trainer = self.config.channels_last, self._trainer
+        wanted, device = self.config.channels_last, ""
         if wanted == "auto":  # convolutions are faster channels-last on a CPU, and on a GPU's tensor cores
-            device = trainer.strategy.root_device.type if trainer is not None else ""
-            wanted = device == "cpu" or (device == "cuda" and trainer is not None and "16" in str(trainer.precision))
+            with suppress(RuntimeError):  # of a module without a trainer
+                device = self.trainer.strategy.root_device.type
+            wanted = device == "cpu" or (device == "cuda" and "16" in str(self.trainer.precision))
         self.memory_format = torch.channels_last if wanted else torch.contiguous_format
         for network in (self.model, self.ema):
             if network is not None:
@@ -109,8 +112,7 @@ class TrainedModule(L.LightningModule):
         """Clip adaptively under `agc`, and as Lightning does."""
         assert self.model is not None
         if self.config.optim.agc > 0:
-            # Lightning leaves the unscaling of 16 bits to the step of a fused optimizer
-            if self._scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            if self._scaler is not None and unscales_in_step(optimizer):
                 self._scaler.unscale_(optimizer)
             optim.clip_adaptively(self.model.parameters(), self.config.optim.agc)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
@@ -142,7 +144,7 @@ class TrainedModule(L.LightningModule):
             raise UserError(f"trainer: {one_line(error)}") from error
         if not isfinite(steps):
             raise UserError(
-                "trainer.max_epochs -1: the learning rate falls to the run's end; give max_epochs or max_steps."
+                "trainer.max_epochs -1: the learning rate schedule needs a length; give max_epochs or max_steps."
             )
         steps_per_epoch = max(1.0, self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         self.schedule = optim.make_schedule(config, self.global_batch, int(steps), steps / steps_per_epoch)

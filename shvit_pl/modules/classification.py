@@ -16,7 +16,7 @@ from shvit_pl.data.transforms import Batch, MixupOfEach
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, error_prefix, first_few
 from shvit_pl.models import SHViT, build_network, load_weights
-from shvit_pl.models.network_names import local_file
+from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.weights import LoadReport, NoAverageError
 from shvit_pl.modules import base, optim_and_ema
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
@@ -101,9 +101,7 @@ class ClassificationModule(base.TrainedModule):
                 f"{'Give the same decay' if resumed else 'Leave model.ema out'}{new_run}."
             )
         if not hparams["class_names"]:
-            raise UserError(
-                "ckpt_path: the checkpoint does not name its classes. Give one that shvit-pl fit has written."
-            )
+            raise UserError("ckpt_path: the checkpoint has no class names. Give one written by shvit-pl fit.")
         self._adopt_classes(hparams["class_names"], "the checkpoint", asked=True)
 
     def _adopt_classes(self, class_names: list[str], source: str, asked: bool) -> None:
@@ -157,10 +155,10 @@ class ClassificationModule(base.TrainedModule):
         self.init_note = checkpoint.get("init_note")
 
     def check_initial_weights(self) -> None:
-        """Raise `UserError` when `init_from` names a file that is not there."""
+        """Raise `UserError` when `init_from` names nothing that can be its weights."""
         if self.config.init_from is not None:
             with error_prefix("model.init_from "):
-                local_file(self.config.init_from)
+                find_weights(self.config.init_from)
 
     def load_initial_weights(self) -> LoadReport | None:
         """Load the weights of `init_from`, once; raises `UserError` when they are of another design."""

@@ -87,7 +87,7 @@ class DistillationModule(ClassificationModule):
         """Move the teacher to the device, and measure it."""
         super().on_fit_start()
         if self.teacher is None and self.cache is None:
-            raise UserError("model.distill: without an HFImageDataModule there is no teacher; give fit its datamodule.")
+            raise UserError("model.distill: a teacher needs an HFImageDataModule; give Trainer.fit one as datamodule.")
         if self.teacher is not None:
             trainer: Any = self.trainer
             self.measure_teacher(trainer.datamodule, trainer.strategy.root_device)
@@ -110,7 +110,7 @@ class DistillationModule(ClassificationModule):
         teacher_logits, teacher_target = self._teacher_forward(images, batch)
         logits, label_logits, student_output = self._student_forward(images)
         task = self.criterion(label_logits, targets)  # classes (B,), or mixed labels (B, C)
-        distill = self.objective(student_output, teacher_target)
+        distill = self.objective(student_output, teacher_target.detach())
         loss = (1 - self.config.distill.alpha) * task + self.config.distill.alpha * distill
         agreement = (logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).float().mean()
         values = {"train/loss": loss, "train/loss_task": task, "train/loss_distill": distill}

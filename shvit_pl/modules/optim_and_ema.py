@@ -11,6 +11,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from shvit_pl.compat import clip_to_norms, copy_tensors, vector_norms
 from shvit_pl.errors import UserError, did_you_mean, one_line
@@ -170,6 +171,7 @@ class Average(ModelEmaV3):
         pairs = list(zip(ours, theirs, strict=True))
         moved = [pair for pair in pairs if pair[0].is_floating_point()]
         copied = [pair for pair in pairs if not pair[0].is_floating_point()]
-        self._foreach_lerp_([mine for mine, _ in moved], [other for _, other in moved], weight=1 - decay)
+        move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        move([mine for mine, _ in moved], [other for _, other in moved], None)
         if copied:
             copy_tensors([mine for mine, _ in copied], [other for _, other in copied])

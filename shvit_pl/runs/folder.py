@@ -104,7 +104,7 @@ class FinishedRun:
     checkpoint: Path
     """`best.ckpt`, or `last.ckpt` of a run without validation."""
     averaged: bool
-    """Use the averaged weights instead of the weights themselves."""
+    """Use the averaged weights instead of the raw ones."""
 
     @classmethod
     def open(cls, folder: Path, weights: Weights | None = None) -> Self:
@@ -117,10 +117,10 @@ class FinishedRun:
         if not (folder / CONFIG).is_file():
             newest = finished_run(folder)
             advice = f"give {newest}" if newest else "give one, such as runs/s1/version_0"
-            raise UserError(f"{str(folder)!r}: no run folder of shvit-pl fit (it has no {CONFIG}); {advice}.")
+            raise UserError(f"{str(folder)!r}: not a run folder of shvit-pl fit (it has no {CONFIG}); {advice}.")
         if not (folder / SUMMARY).is_file():
             raise UserError(
-                f"{str(folder)!r}: this run has not ended (it has no {SUMMARY}). Wait for its end, or go on with it: "
+                f"{str(folder)!r}: this run has not ended (it has no {SUMMARY}). Wait for its end, or resume it: "
                 "the same shvit-pl fit with --ckpt_path last."
             )
         checkpoint = checkpoint_of_run(folder)

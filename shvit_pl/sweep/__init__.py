@@ -1,1 +1,1 @@
-"""Sweeps: many runs of `fit`, each exactly once, and a page that says which choice pays."""
+"""Sweeps: many runs of `fit`, each exactly once, and a report that compares them."""

@@ -129,8 +129,8 @@ def refuse_other(before: Definition, now: Definition, where: str) -> None:
     """
     if differences := list(_differences(before, now)):
         raise UserError(
-            f"{where}: it holds another sweep ({first_few(differences)}). Choices, seeds and trials may be added, "
-            f"nothing else changed: undo the change, or give another {where.split()[0]}."
+            f"{where}: it holds another sweep ({first_few(differences)}). Only choices, seeds and trials can be added: "
+            f"undo the change, or give another {where.split()[0]}."
         )
 
 
@@ -189,5 +189,5 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise UserError(f"{where}: not a sweep folder (no {SWEEP}); give the folder of a sweep.")
     record = read_config(str(folder / SWEEP), "--folder")
     if record.keys() != {"command", "study", "storage", "definition"}:
-        raise UserError(f"{where}: its {SWEEP} is not the record of a sweep. Give another folder, or rename the file.")
+        raise UserError(f"{where}: its {SWEEP} is not the record of a sweep; give another folder, or rename the file.")
     return record

@@ -93,7 +93,7 @@ def best_run(folder: Path) -> tuple[Path, SweepChoice]:
     results = results_of(folder)
     picked = pick(results)
     if picked is None:
-        raise UserError(f"{str(folder)!r}: no run of this sweep has ended with a result yet. Wait for its end.")
+        raise UserError(f"{str(folder)!r}: no run of this sweep has finished yet; push later.")
     cell, run, score = picked
     if run.folder is None or not (folder / run.folder / SUMMARY).is_file():
         raise UserError(
@@ -103,7 +103,7 @@ def best_run(folder: Path) -> tuple[Path, SweepChoice]:
     reason = (
         f"This run is from the sweep `{results.title}`, which compared {len(results.cells)} choices. It has the choice "
         f"with the best mean `{monitor(results.objectives)}`, *{cell.name}*, and is {which} (seed {run.seed}, "
-        f"{score:.4f}). Selected from so many, it is slightly optimistic."
+        f"{score:.4f}). As the best of many, this value is slightly optimistic."
     )
     choices = [each.choices for each in results.cells]
     return folder / run.folder, SweepChoice(reason, cells_markdown(findings_of(results)), choices)

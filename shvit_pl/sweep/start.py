@@ -20,7 +20,7 @@ from rich.table import Table
 
 from shvit_pl.command_line.parser import SECTIONS, nearest_option, without_flag
 from shvit_pl.display import new_progress, table_console
-from shvit_pl.errors import UserError, collect, did_you_mean, refuse
+from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
 from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
 from shvit_pl.sweep.definition import LOGS, Definition, as_flags, refuse_other, short_names, write_record
@@ -34,57 +34,58 @@ from shvit_pl.sweep.processes import describe_exit
 from shvit_pl.sweep.sweep_file import IN_FILE, SweepFile, examples, pick_sweep_file, read_sweep_file
 from shvit_pl.sweep.watch import LiveTable, duration
 
-# flags that the sweep sets for each run, and where a user sets them instead
+# flags that the sweep sets for each run, and the reason or what to set instead
 _SET_BY_SWEEP = {
     "seed_everything": "set by seeds in the sweep file",
     "monitor": "set by objective in the sweep file",
-    "run_name": "each run is named after its point",
+    "run_name": "each run is named after its cell and seed",
     "trainer.default_root_dir": "set by --folder",
-    "ckpt_path": "interrupted runs resume by themselves",
+    "ckpt_path": "interrupted runs are resumed automatically",
     "plain": "runs write to log files",
     "push_to": "shvit-pl push SWEEP_FOLDER pushes the best run",
-    "trainer.logger": "each run keeps its run folder",
-    "trainer.fast_dev_run": "each run keeps its run folder",
-    "trainer.num_nodes": "each run uses one machine; several machines share a sweep by --storage",
+    "trainer.logger": "the sweep needs the run folder",
+    "trainer.fast_dev_run": "the sweep needs the run folder",
+    "trainer.num_nodes": "each run uses one machine; --storage shares a sweep between machines",
 }
 _NAME_LENGTH = 80  # characters of a cell's name in a message
 _STEPS = 6  # of each cell in a dry run
 _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
 
 
-def start(options: Options, flags: Sequence[str], command: Sequence[str]) -> None:
+def start(options: Options, flags: Sequence[str], command: Sequence[str], own_mistakes: Sequence[str] = ()) -> None:
     """Start the sweep that the one sweep file among the configs describes; `flags` are for `fit`.
 
-    Raises `UserError` for all mistakes, before anything is started or written.
+    Raises `UserError` for all mistakes, also `own_mistakes` in other options, before anything is started or written.
     """
     if (storage := options.storage) is not None:
         hidden = hide_password(storage)
         options, command = replace(options, storage=hidden), [arg.replace(storage, hidden) for arg in command]
-    file, layers, mistakes, fit = SweepFile(), list[str](), list[str](), FitCheck()
-    with collect(mistakes):
+    file, layers, mistakes, fit = SweepFile(), list[str](), [*own_mistakes], FitCheck()
+    with collected(mistakes):
         path, layers = pick_sweep_file(options.config)
         file, of_file = read_sweep_file(path)
         mistakes += of_file
     wrong = dict(flag_mistakes(file, flags, fit))
     mistakes += wrong.values()
     folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()
-    with collect(mistakes):
-        place = find_place(folder, options.storage, options.study)
-        recorded = place.recorded()
+    if not own_mistakes:
+        with collected(mistakes):
+            place = find_place(folder, options.storage, options.study)
+            recorded = place.recorded()
     base = reduce(without_flag, wrong, [*(f"--config={config}" for config in (*file.base, *layers)), *flags])
-    with collect(of_base := list[str]()):
+    with collected(of_base := list[str]()):
         definition = define(file, base, fit)
-    with collect(mistakes):
+    with collected(mistakes):
         gpus = slots(options, fit.cli.config.trainer.devices)
     mistakes += of_base
     are_new, opened = True, list[OpenedCell]()
     if not mistakes:
         are_new = all(before.cells != definition.cells for before, _ in recorded)
-        with collect(mistakes):
+        with collected(mistakes):
             for before, where in recorded:
                 refuse_other(before, definition, where)
     if are_new or options.dry_run:
-        with collect(mistakes):
+        with collected(mistakes):
             opened = open_cells(file, base, fit, wrong, of_base)
     refuse(mistakes)
     launch = Launch(place, base, gpus)
@@ -112,7 +113,7 @@ def flag_mistakes(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> Itera
             hint = did_you_mean(f"--{name}", own) or nearest_option(name, known, "--")
             yield name, f"--{name}: no such flag of sweep or fit{hint}; see shvit-pl sweep --help and fit --help."
         elif prefix == "--" and file.kind != "list" and name in file.varied:
-            yield name, f"--{name}: {file.path} varies it; leave one of the two out."
+            yield name, f"--{name}: {file.path} varies it too; remove one of the two."
 
 
 def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
@@ -121,7 +122,7 @@ def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
     for name, refused in (("fast_dev_run", bool(trainer.fast_dev_run)), ("logger", trainer.logger is False)):
         if refused:
             where = f"trainer.{name} {trainer[name]}"
-            raise UserError(f"{where}: a run of a sweep keeps its run folder; leave it out of base.")
+            raise UserError(f"{where}: the sweep needs the run folder; leave it out.")
     varied = tuple(f"{flag}." for flag in ("seed_everything", "monitor", *file.varied))
     fixed = {name: value for name, value in settings.items() if not f"{name}.".startswith(varied)}
     # values as they come back from the study
@@ -184,7 +185,7 @@ def slots(options: Options, devices: object) -> list[str | None]:
     """
     if str(devices) not in ("auto", "1", "-1"):
         if (options.workers or 1) > 1 or options.gpus is not None:
-            advice = "each run takes several devices; leave out --workers and --gpus"
+            advice = "each run uses several devices; leave out --workers and --gpus"
             raise UserError(f"--trainer.devices {devices}: {advice}.")
         return [None]
     count = torch.cuda.device_count()
@@ -223,7 +224,7 @@ def run_sweep(definition: Definition, launch: Launch, options: Options, command:
     if 0 < added < status.total:
         print(f"{added} of them are new")
     if again:
-        print(f"{again} failed runs are tried again")
+        print(f"retrying {again} failed runs")
     if status.left == 0:
         print("all runs are done")
     try:
@@ -232,19 +233,19 @@ def run_sweep(definition: Definition, launch: Launch, options: Options, command:
     except (KeyboardInterrupt, Terminated) as stop:
         try:
             status = read_status(study, definition, options.retries)
-            left = f"{status.left} of {status.total} runs are left"
+            left = f"{status.left} of {status.total} runs left"
         except StorageInternalError:
-            left = "some runs may be left, the database is unavailable"
-        print(f"stopped: {left}; the same command goes on with them", flush=True)
+            left = "the database is unavailable, some runs may be left"
+        print(f"stopped: {left}; repeat the command to continue", flush=True)
         raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
     gpu = next(iter(options.gpu_numbers), None)
     finish(study, definition, folder, options.speed and status.left == 0, gpu, options.plain)
     if status.left:
-        print(f"{status.left} runs go on in other processes; update the report: shvit-pl report --folder {folder}")
+        print(f"{status.left} runs are still running in other processes; then run shvit-pl report --folder {folder}")
     if status.failed:
         failed = status.failed[0]
-        print(f"{len(status.failed)} of {status.total} runs failed, such as {failed.point.key}: {failed.error}")
-        print(f"see {folder / LOGS}; the same command tries them again")
+        print(f"{len(status.failed)} of {status.total} runs failed, for example {failed.point.key}: {failed.error}")
+        print(f"see {folder / LOGS}; repeat the command to retry them")
         raise SystemExit(1)
 
 
@@ -254,11 +255,11 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch)
     Raises `UserError` with its last line, for a cell whose first steps fail.
     """
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("cell", "M params", "MMACs", "px", "images/s", "a run takes"):
+    for column in ("cell", "M params", "MMACs", "px", "images/s", "time per run"):
         table.add_column(column, justify="left" if column == "cell" else "right")
     total = 0.0
     with new_progress() as bars:
-        for cell in bars.track(cells, description="measuring a few steps of each cell"):
+        for cell in bars.track(cells, description=f"measuring {_STEPS} steps of each cell"):
             begin, rate = _measure([*launch.program, *cell.flags], cell.name)
             plan = cell.planned
             seconds = begin + (plan.trained + _VALIDATION * plan.validated) / rate
@@ -268,9 +269,9 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch)
     table_console().print(table)
     whole, workers = total / len(cells) * len(definition.points), len(launch.slots)
     print(f"{definition.counted}: about {duration(whole)} one after the other")
-    print(f"with --workers {workers}: {duration(whole / workers)}, if they do not slow each other down")
-    print(f"estimated from {_STEPS} steps of each cell, a validation image taken as a third of a training image")
-    print("nothing was run")
+    print(f"with --workers {workers}: {duration(whole / workers)}, if they don't slow each other down")
+    print(f"estimated from {_STEPS} steps of each cell; a validation image counts as a third of a training image")
+    print("no run was started")
 
 
 def _measure(command: Sequence[str], name: str) -> tuple[float, float]:
@@ -288,7 +289,7 @@ def _measure(command: Sequence[str], name: str) -> tuple[float, float]:
         run = finished_run(Path(root) / "run")
         if run is None:
             error = describe_exit(done.stdout + done.stderr, done.returncode)
-            raise UserError(f"{name}: its first steps fail: {error}")
+            raise UserError(f"{name}: the first steps failed: {error}")
         summary = read_summary(run)
     rate = summary["images_per_second"]
     return max(0.0, wall - summary["steps_trained"] * summary["global_batch"] / rate), rate

@@ -47,7 +47,7 @@ class LiveTable:
             self._ended = {run.point.key for run in ended}
             self._begun = set(self._ended)
             if ended:
-                self.console.print(f"{len(ended)} of {status.total} runs were there already")
+                self.console.print(f"{len(ended)} of {status.total} runs were done before")
         for run in ended:
             if run.point.key not in self._ended:
                 self._ended.add(run.point.key)

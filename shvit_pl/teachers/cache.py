@@ -109,7 +109,7 @@ def _changed(there: dict[str, Any], here: dict[str, Any]) -> dict[str, str]:
         before, now = there.get(name), here.get(name)
         if before != now:
             long = name == "data.rows" or len(f"{before}{now}") > 80
-            texts[name] = f"other {name}" if long else f"{name} {before} there, {now} here"
+            texts[name] = f"another {name}" if long else f"{name} {before} there, {now} here"
     return texts
 
 
@@ -267,8 +267,7 @@ def _same_manifest(folder: Path, manifest: Manifest) -> Manifest:
         held = Manifest(**json.loads((folder / NAME).read_text()))
     except FileNotFoundError as error:
         raise UserError(
-            f"{FLAG} {str(folder)!r}: this folder is no cache (there is no {NAME}). Give one that shvit-pl "
-            "cache-teacher has written."
+            f"{FLAG} {str(folder)!r}: not a cache (it has no {NAME}). Give one that shvit-pl cache-teacher has written."
         ) from error
     except (ValueError, TypeError) as error:
         raise UserError(

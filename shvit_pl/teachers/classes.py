@@ -72,7 +72,7 @@ def match_classes(teacher: str, classes: int, known: KnownNames | None, wanted: 
     if classes != len(wanted):
         problem = "the teacher's names are not known"
         if known:
-            problem = f"not known to it by name are {_some(unknown)}" if unknown else "two of the data's are one of its"
+            problem = f"it has none named {_some(unknown)}" if unknown else "two of the data's match the same one"
         raise UserError(
             f"model.distill.teacher {teacher!r}: it has {classes} classes and the data has {len(wanted)}, and "
             f"{problem}. Give a teacher of the data's classes (such as a run of shvit-pl fit on them), or map the "
@@ -84,8 +84,8 @@ def match_classes(teacher: str, classes: int, known: KnownNames | None, wanted: 
     if moved:
         raise UserError(
             f"model.distill.teacher {teacher!r}: its classes are in another order than the data's (such as "
-            f"{moved[0]!r}), and not all of these are known to it by name ({_some(unknown or moved)}). Map the classes "
-            f"with --{_MAP}."
+            f"{moved[0]!r}), and it has none named {_some(unknown or moved)}. Map the classes with "
+            f" --{_MAP}."
         )
     agree = f"{len(columns)} names agree" if columns else "names not comparable"
     return list(range(classes)), f"{classes} classes matched by position ({agree})"

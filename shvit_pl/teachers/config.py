@@ -23,8 +23,7 @@ class DistillConfig:
     """Knowledge distillation, where a teacher is named; the defaults are the paper's (DeiT's recipe, paper Table 3)."""
 
     teacher: str | None = None
-    """A timm model (regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo; null is no
-    distillation."""
+    """A timm model (regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo; null: none."""
     objective: Objective = "hard"
     """hard (the teacher's top class), soft (its distribution), soft_batchmean (soft, but timm's scale: as many times
     larger as there are classes) or feature (its pooled features)."""
@@ -33,8 +32,8 @@ class DistillConfig:
     tau: Temperature = 1.0
     """Temperature of the soft objectives."""
     heads: Heads | None = None
-    """dual (default, as in the paper) learns from the teacher by a second classifier; single (default of feature) by
-    the only one."""
+    """dual (default, as in the paper): a second classifier learns from the teacher; single (default of feature): the
+    only classifier does."""
     weights: str | None = None
     """File of the weights of a timm model, instead of those on the Hub."""
     use_ema: bool = False
@@ -70,10 +69,7 @@ class DistillConfig:
                 "--model.distill.teacher, or leave this out."
             )
         if self.objective == "feature" and self.heads == "dual":
-            mistakes.append(
-                "model.distill.heads dual: the objective feature trains no second classifier. Leave it out, or set "
-                "--model.distill.objective soft."
-            )
+            mistakes.append("model.distill.heads dual: the objective feature has a single classifier; leave it out.")
         if self.cache is not None and self.objective == "feature":
             mistakes.append(
                 f"model.distill.cache {self.cache!r}: it holds logits, and the objective is feature. Leave the cache "

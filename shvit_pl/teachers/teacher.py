@@ -163,11 +163,9 @@ def identity_of(config: DistillConfig) -> dict[str, str]:
 
 
 def _find(config: DistillConfig) -> network_names.NetworkName:
-    """Find what the teacher's name means; a name of timm needs no prefix, and comes before files and folders."""
+    """Find what the teacher's name means."""
     name = config.source
-    source = network_names.find_network(f"{network_names.TIMM}{name}" if network_names.is_model_of_timm(name) else name)
-    if source.kind == "design":
-        raise UserError(f"{name!r}: a design, without weights. Train it with shvit-pl fit, and give its run folder.")
+    source = network_names.find_network(name, network_names.TEACHERS)
     if source.kind == "timm" and config.weights is None and source.settings().get("num_classes") == 0:
         raise UserError(_no_classifier(name, "it has no classes"))  # before its weights are fetched
     return replace(source, name=name)
@@ -183,11 +181,8 @@ def _flags_in_errors(config: DistillConfig) -> Iterator[None]:
     except UserError as error:
         if str(error).startswith("weights "):
             raise UserError(f"model.distill.{error}") from error
-        file = (
-            network_names.is_model_of_timm(config.source.removeprefix(network_names.TIMM))
-            or network_names.local_path(config.source).is_file()
-        )
-        hint = " Weights of a model of timm go in by --model.distill.weights." if file and not config.weights else ""
+        file = network_names.is_model_of_timm(config.source) or network_names.local_path(config.source).is_file()
+        hint = " Give a file of timm's weights by --model.distill.weights." if file and not config.weights else ""
         raise UserError(f"model.distill.teacher {error}{hint}") from error
 
 
@@ -214,7 +209,7 @@ def probe(network: open_network.OpenedNetwork, config: DistillConfig) -> tuple[i
     elif getattr(network.model, "num_classes", None) == 0:
         problem = "it has no classes"
     elif logits.ndim != 2 or logits.shape[1] < 2:
-        problem = f"its output for an image is of shape {list(logits.shape)[1:]}, not one number per class of several"
+        problem = f"its output for an image is of shape {list(logits.shape)[1:]}, not one logit per class"
     if problem:
         raise UserError(f"model.distill.teacher {_no_classifier(config.source, problem)}")
     try:

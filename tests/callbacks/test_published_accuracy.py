@@ -20,7 +20,7 @@ def ran(acc1, classes, images, limit):
     [
         ("timm/shvit_s1.in1k", 0.7283, 1000, 50_000, 1.0, "72.78 %"),
         ("hf-hub:timm/shvit_s1.in1k", 0.7283, 1000, 50_000, 1.0, "this copy of ImageNet is correct"),
-        ("timm/shvit_s1.in1k", 0.71, 1000, 50_000, 1.0, "check the images"),
+        ("timm:shvit_s1", 0.71, 1000, 50_000, 1.0, "check the images"),
         ("timm/shvit_s1.in1k", 0.7283, 1000, 50_000, 2, None),  # a part of the images
         ("timm/shvit_s1.in1k", 0.7283, 1000, 100, 1.0, None),
         ("timm/shvit_s1.in1k", 0.7283, 10, 50_000, 1.0, None),

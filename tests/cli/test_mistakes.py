@@ -102,7 +102,7 @@ OTHER = [
     ("validate", [], "--ckpt_path"),
     ("test", ["--ckpt_path=nothing.ckpt"], "no such file"),
     ("test", ["--ckpt_path="], "no such file"),
-    ("validate", ["--ckpt_path=last"], "that is for shvit-pl fit"),
+    ("validate", ["--ckpt_path=last"], "only shvit-pl fit takes last"),
     (
         "test",
         ["--ckpt_path=a.ckpt", "--model.init_from=b.pth"],

@@ -73,10 +73,11 @@ def test_predictions_have_the_names_that_came_with_the_weights(tmp_path, image_f
     ("flags", "words"),
     [
         (["--model.init_from=."], ["a folder without weights", "run folder"]),
-        (["--model.init_from=hf-hub:user/name"], ["hf-hub:user/name", "Hub cannot be reached"]),
-        (["--ckpt_path=hf-hub:user/name"], ["weights and no state", "--model.init_from hf-hub:user/name"]),
+        (["--model.init_from=timm:deit_tiny_patch16_224"], ["weights of a deit_tiny_patch16_224, not of a SHViT"]),
+        (["--model.init_from=hf-hub:user/name"], ["hf-hub:user/name", "no such model repo in the local cache"]),
+        (["--ckpt_path=hf-hub:user/name"], ["no training state", "--model.init_from hf-hub:user/name"]),
         ([], ["--ckpt_path", "--model.init_from hf-hub:USER/NAME"]),
-        (["--model.init_from=resnet"], ["it is a test_resnet, and what is needed is a SHViT"]),
+        (["--model.init_from=resnet"], ["weights of a test_resnet, not of a SHViT"]),
         (["--model.init_from=few.safetensors", "--model.design.name=tiny"], ["7 classes in the source, 10 here"]),
     ],
 )

@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from shvit_pl import ClassificationModule
-from shvit_pl.callbacks import figures
+from shvit_pl.callbacks import run_figures
 from shvit_pl.data.transforms import denormalize
 from shvit_pl.designs.cost import cost
 from shvit_pl.runs.folder import read_summary
@@ -101,7 +101,7 @@ def test_the_grid_shows_the_inputs_as_the_network_sees_them(cached, run, monkeyp
     if cached:
         flags += [f"--model.distill.teacher={run}", "--model.distill.cache=cache", "--model.distill.views=1"]
         assert cache_teacher(*flags, "--data.train_fraction=0.1") == 0
-    seen, drawn, forward, draw = [], [], ClassificationModule.forward, figures.draw_inputs
+    seen, drawn, forward, draw = [], [], ClassificationModule.forward, run_figures.draw_inputs
 
     def watch_forward(self, images):
         seen.append(images.clone())
@@ -112,6 +112,6 @@ def test_the_grid_shows_the_inputs_as_the_network_sees_them(cached, run, monkeyp
         return draw(images, *rest)
 
     monkeypatch.setattr(ClassificationModule, "forward", watch_forward)
-    monkeypatch.setattr(figures, "draw_inputs", watch_drawing)
+    monkeypatch.setattr(run_figures, "draw_inputs", watch_drawing)
     assert fit(*flags, "--data.train_fraction=0.1") == 0
     assert torch.equal(drawn[0], denormalize(seen[0], (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))

@@ -51,7 +51,7 @@ def test_a_stopped_run_ends_with_its_own_exit_code_and_says_how_to_go_on(number,
     process.join(60)
     assert process.exitcode == code
     assert "Detected" not in printed.read_text()
-    assert "goes on with --ckpt_path" in printed.read_text()
+    assert "the same command with --ckpt_path" in printed.read_text()
 
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}

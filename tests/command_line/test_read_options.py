@@ -156,10 +156,10 @@ def test_help_shows_docstrings_choices_and_defaults_also_of_inherited_fields(cap
     text = help_of(capsys, Inherited, "--help")
     assert "--folder FOLDER A run folder." in text
     assert "[MODELS ...]" in text
-    assert "MODELS Networks. (default: a)" in text
+    assert "MODELS Networks (default: a)." in text
     text = help_of(capsys, Options, "a", "--help", "--threads=0")
     assert "usage: shvit-pl measure" in text
-    assert "--dtype {fp32,bf16} Number types, 50% of them short. (default: fp32)" in text
+    assert "--dtype {fp32,bf16} Number types, 50% of them short (default: fp32)." in text
     assert "--batch_size BATCH_SIZE Images (default: the paper's). --" in text
     assert "--threads THREADS Threads of a CPU. --" in text
     assert "Networks to measure." in text

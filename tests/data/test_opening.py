@@ -263,5 +263,5 @@ def test_a_private_dataset_is_not_there_for_others_and_an_unknown_token_is_named
 @pytest.mark.slow
 def test_a_hub_that_fails_is_said_to_fail(birds, hub):
     hub.fail(500, path="resolve", times=99, headers={"Retry-After": "0"})
-    with refused("the Hub does not answer as it should (Server error '500"):
+    with refused("the Hub has failed (500)"):
         open_source("user/birds")

@@ -68,9 +68,10 @@ def test_whoever_repeats_the_command_does_not_push(push, own):
     ("teacher", "words"),
     [
         ("regnety_160.deit_in1k", "timm states its license as apache-2.0"),
+        ("timm:regnety_160.deit_in1k", "timm states its license as apache-2.0"),
         ("timm/regnety_160.deit_in1k", "timm states its license as apache-2.0"),
         ("somebody/teacher", "its page on the Hub states its license"),
-        ("runs/teacher/version_0", "it was trained with shvit-pl too"),
+        ("runs/teacher/version_0", "it was trained with shvit-pl"),
     ],
 )
 def test_a_teacher_is_named_with_its_license(teacher, words, run, tmp_path):
@@ -119,12 +120,12 @@ def test_results_are_of_the_weights_that_are_pushed_and_of_a_run_without_validat
     edit(own / "summary.json", metrics=metrics | averaged)
     raw, ema = card_of(own, "raw"), card_of(own, "ema")
     assert (raw.data.eval_results[0].metric_value, ema.data.eval_results[0].metric_value) == (0.91, 0.92)
-    assert "| the weights themselves (in this repository) | 91.0% | 99.0% | 0.5000 |" in raw.text
-    assert "| their moving average (not in this repository) | 92.0% | 98.0% | 0.2500 |" in raw.text
-    assert "| their moving average (in this repository) | 92.0% | 98.0% | 0.2500 |" in ema.text
+    assert "| raw weights (in this repository) | 91.0% | 99.0% | 0.5000 |" in raw.text
+    assert "| averaged weights (EMA) (not in this repository) | 92.0% | 98.0% | 0.2500 |" in raw.text
+    assert "| averaged weights (EMA) (in this repository) | 92.0% | 98.0% | 0.2500 |" in ema.text
     del metrics["val/acc5"]  # of five classes or fewer
     edit(own / "summary.json", metrics=metrics)
-    assert "| the weights themselves (in this repository) | 91.0% |  | 0.5000 |" in card_of(own).text
+    assert "| raw weights (in this repository) | 91.0% |  | 0.5000 |" in card_of(own).text
     (own / "checkpoints/best.ckpt").unlink()
     edit(own / "summary.json", metrics={}, last_metrics={}, best_epoch=None)
     card = card_of(own)

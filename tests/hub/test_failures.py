@@ -50,7 +50,7 @@ def test_folders_that_are_no_finished_run_and_damaged_files(own):
             FinishedRun.open(folder, **options)
 
     check(own / "nowhere", "no such folder")
-    check(own / "figures", "no run folder")
+    check(own / "figures", "not a run folder")
     check(own.parent, f"give {own}")
     for name in ("summary.json", "config.yaml"):
         content = (own / name).read_text()
@@ -84,24 +84,26 @@ def test_the_command_refuses_flags_and_half_a_checkpoint(flags, words, own, caps
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"repo_id": "digits"}, "use user/name"),
+        *(({"repo_id": name}, f"--repo_id {name!r}: not a repository name; use user/name") for name in ("", " ", "a")),
         ({"repo_id": "user/-digits"}, "not a repository name"),
         ({"repo_id": "user/digits/s1"}, "not a repository name"),
         ({"repo_id": "hf-hub:user/digits@v2"}, "give user/digits, and --revision v2"),
         ({"repo_id": "https://huggingface.co/user/digits"}, "give user/digits."),
-        *(({"revision": name}, "not a branch name") for name in ("my branch", "refs/pr/1", "v2/", "HEAD", "a..b")),
-        ({"output": "there"}, "belongs to --dry_run"),
+        *(({"revision": name}, "not a branch name") for name in ("", "my branch", "refs/pr/1", "v2/", "HEAD", "a..b")),
+        ({"output": "there"}, "only for --dry_run"),
+        ({"output": "", "dry_run": True}, "--output '': give a folder"),
+        *(({"folder": name}, f"folder {name!r}: no such folder") for name in ("", "nowhere")),
     ],
     ids=str,
 )
 def test_options(options, words):
     with refused(words):
-        PushOptions(**{"folder": "run", "repo_id": REPO, **options})
+        PushOptions(**{"folder": ".", "repo_id": REPO, **options})
 
 
 def test_all_mistakes_are_listed_at_once():
     with pytest.raises(UserError) as caught:
-        PushOptions("run", "digits", revision="HEAD", output="there")
+        PushOptions(".", "digits", revision="HEAD", output="there")
     assert [line.split()[0] for line in str(caught.value).splitlines()] == ["--repo_id", "--revision", "--output"]
 
 
@@ -178,8 +180,8 @@ def test_each_kind_of_error(status, words, hub):
 
 def test_offline(hub, failed, monkeypatch):
     hub.__exit__()
-    assert "can't be reached" in failed()
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert f"the Hub cannot be reached ({hub.url})" in failed()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE is set" in failed()
 
 

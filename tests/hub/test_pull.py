@@ -67,15 +67,16 @@ def test_a_run_starts_from_a_repo_and_says_so(model, capsys):
     assert read_summary(Path("runs/tiny/version_0"))["init_repo"] == "user/name"
     assert repo_of_weights("saved") is None  # a folder
     assert repo_of_weights("user/name@v1") == "user/name"
+    assert repo_of_weights("shvit_s2") == repo_of_weights("timm:shvit_s2.in1k") == "timm/shvit_s2.in1k"
 
 
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("user/missing", "no such repo of a model on the Hub ... HF_TOKEN"),
+        ("user/missing", "no such model repo on the Hub ... HF_TOKEN"),
         ("user/name@v9", "no branch, tag or commit 'v9'"),
         ("user/empty", "lacks config.json or the weights"),
-        ("user/a b", "no such repo of a model"),
+        ("user/a b", "no such model repo"),
         ("user/gated", "{hub}/user/gated ... HF_TOKEN"),
     ],
 )
@@ -114,3 +115,4 @@ def test_the_official_weights_are_tried_on_a_copy_of_imagenet(hub, tmp_path, cap
     assert "weights only, no run is resumed: 471 tensors from timm/shvit_s1.in1k" in printed
     assert "72.78 % top-1" in printed
     assert "measured:" not in printed  # seven images are not ImageNet
+    assert load_weights(create_model("s1"), "timm:shvit_s1").loaded == 471

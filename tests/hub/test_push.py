@@ -78,7 +78,7 @@ def test_the_card_and_the_commit_say_which_weights(own, hub):
     message, card, averaged = pushed("--weights", "ema")
     assert "averaged weights" in message
     assert averaged != raw
-    assert "| their moving average (in this repository) |" in card
+    assert "| averaged weights (EMA) (in this repository) |" in card
     edit(own / "summary.json", monitor="val/acc1_ema")
     assert pushed(repo="user/watched")[-1] == averaged
 

@@ -79,9 +79,11 @@ def test_a_folder_as_timm_saves_it_gives_its_network(prefix, tmp_path):
 def test_a_design_and_a_model_of_timm_are_built_fresh():
     opened = open_network("s4")
     assert (opened.origin, opened.image_size, opened.model.training, opened.fresh) == ("design", 256, False, True)
-    opened, cfg = open_network("timm:resnet10t"), timm.get_pretrained_cfg("resnet10t")
-    assert (opened.origin, opened.image_size, opened.fresh) == ("timm", cfg.input_size[-1], True)
-    assert (opened.crop_pct, opened.mean) == (cfg.crop_pct, cfg.mean)
+    cfg = timm.get_pretrained_cfg("resnet10t")
+    for name in ("timm:resnet10t", "resnet10t"):
+        opened = open_network(name)
+        assert (opened.name, opened.origin, opened.fresh) == ("timm:resnet10t", "timm", True)
+        assert (opened.image_size, opened.crop_pct, opened.mean) == (cfg.input_size[-1], cfg.crop_pct, cfg.mean)
 
 
 @pytest.fixture(scope="module")
@@ -118,27 +120,30 @@ def folder(tmp_path_factory, run):
     ("name", "settings", "parts"),
     [
         ("tinny", {}, ["did you mean 'tiny'", "Hub repo"]),
-        ("resnet18", {}, ["write timm:resnet18"]),
         ("timm:resnet19", {}, ["did you mean 'resnet18'"]),
         ("timm:resnet50.deit_in1k", {"pretrained": True}, ["no such weights of resnet50", "resnet50.a1_in1k"]),
         ("timm:coatnet_0_224", {"pretrained": True}, ["no pretrained weights"]),
-        ("timm:test_resnet", {"pretrained": True}, ["Hub cannot be reached"]),
+        ("timm:test_resnet", {"pretrained": True}, ["no such model repo in the local cache"]),
         ("timm:test_resnet", {"pretrained": True, "averaged": True}, ["one set of weights"]),
         ("timm:test_resnet", {"weights": "gone.pth"}, ["weights 'gone.pth'", "no such file"]),
         ("timm:test_resnet", {"weights": "run"}, ["weights 'run'", "a folder"]),
         ("timm:test_resnet", {"weights": "text.pth"}, ["weights 'text.pth'", "not a readable file of weights"]),
         ("timm:test_resnet", {"weights": "empty.pth"}, ["holds no tensors"]),
         ("timm:test_vit", {"weights": "resnet.safetensors"}, ["not weights of 'test_vit'"]),
-        ("timm:test_vit", {"weights": "vit_64.safetensors"}, ["pos_embed is 1x17x64", "1x101x64 in 'test_vit'"]),
+        (
+            "timm:test_vit",
+            {"weights": "vit_64.safetensors"},
+            ["pos_embed is [1, 17, 64]", "[1, 101, 64] in 'test_vit'"],
+        ),
         (
             "timm:test_resnet",
             {"weights": "resnet.safetensors", "model_kwargs": {"num_classes": 5}},
-            ["fc.weight is 10x", "5x", "the classes that they are for"],
+            ["fc.weight is [10, ", "[5, ", "classes of the weights"],
         ),
         ("timm:test_resnet", {"weights": "none.safetensors"}, ["not weights of 'test_resnet'", "fc.weight"]),
         ("timm:test_resnet", {"weights": "resnet.safetensors", "averaged": True}, ["no averaged weights"]),
-        ("user/repo", {}, ["Hub cannot be reached"]),
-        ("https://hub/model", {}, ["addresses are not fetched"]),
+        ("user/repo", {}, ["no such model repo in the local cache"]),
+        ("https://hub/model", {}, ["URLs are not downloaded"]),
         ("./nowhere", {}, ["no such file or folder"]),
         ("nowhere.ckpt", {}, ["no such file or folder"]),
         ("runs", {}, ["a folder of runs", "version_0"]),
@@ -147,7 +152,7 @@ def folder(tmp_path_factory, run):
         ("of_others", {}, ["does not say which network"]),
         ("unknown", {}, ["'resnet5000' is not known to timm"]),
         ("saved", {"averaged": True}, ["one set of weights"]),
-        ("saved", {"weights": "resnet.safetensors"}, ["belongs to a model of timm"]),
+        ("saved", {"weights": "resnet.safetensors"}, ["only for timm:NAME"]),
         ("resnet.safetensors", {}, ["doesn't name its network"]),
         ("text.ckpt", {}, ["not a complete checkpoint", "can't be read"]),
         ("foreign.ckpt", {}, ["not a complete checkpoint", "hyper_parameters"]),

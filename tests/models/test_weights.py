@@ -95,7 +95,10 @@ def test_a_source_that_cannot_be_read_is_one_clear_error_and_runs_nothing(tmp_pa
     for name, content in (("list.pth", [1, 2]), ("number.ckpt", {"state_dict": 3}), ("torch.pth", {"m": Program()})):
         torch.save(content, name)
     reasons = {path.name: "not a readable file of weights" for path in tmp_path.iterdir()}
-    reasons |= {"nothing.pth": "no such file", ".": "a folder", "": "no such file", "u/name": "Hub cannot be reached"}
+    reasons |= dict.fromkeys(("timm:deit_tiny_patch16_224", "timm:resnet18.a1_in1k"), "not of a SHViT")
+    reasons |= {"s1": "a design has no weights", "timm:nosuch": "no model of this name", "tinny": "no design, model"}
+    reasons |= {"timm:shvit_s1": "in the local cache", "timm:shvit_s1.x": "there are shvit_s1.in1k"}
+    reasons |= {"nothing.pth": "no such file", ".": "a folder", "": "no such file", "u/name": "in the local cache"}
     for source, reason in reasons.items():
         with refused(repr(source), reason):
             load_weights(create_model("tiny"), source)

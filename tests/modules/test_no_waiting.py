@@ -102,7 +102,6 @@ def test_a_step_that_reads_its_loss_and_timms_own_mixing_of_single_images_are_fo
     original = ClassificationModule.training_step
     monkeypatch.setattr(ClassificationModule, "training_step", training_step)
     monkeypatch.setattr(MixupOfEach, "__call__", Mixup.__call__)
-    monkeypatch.setattr(MixupOfEach, "_mix_elem", Mixup._mix_elem)
     assert fit(*RECIPE, "--model.mix.cutmix=0", "--model.mix.mode=elem") == 0
     found = [func for func, _ in waiting.found]
     assert (len(found), found.count("aten._local_scalar_dense.default")) == (3 + 3, 3)

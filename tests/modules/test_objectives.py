@@ -35,7 +35,7 @@ def some_logits(seed=0, classes=7):
 
 @pytest.mark.parametrize("case", OFFICIAL, ids=lambda case: f"{case['kind']}-{case['alpha']}-{case['tau']}")
 def test_the_loss_of_a_step_is_the_official_codes(case):
-    official = {name: torch.tensor(case[name]) for name in ("logits", "logits_dist", "teacher", "soft_targets")}
+    official = {name: torch.tensor(case[name], requires_grad=True) for name in ("logits", "logits_dist", "teacher")}
     objective, alpha = ("hard", 0.0) if case["kind"] == "none" else (case["kind"], case["alpha"])
     config = DistillConfig("official", objective=objective, alpha=alpha, tau=case["tau"])
     names = [f"class {number}" for number in range(7)]
@@ -43,8 +43,11 @@ def test_the_loss_of_a_step_is_the_official_codes(case):
     logged_by(module)
     module.model = Answering(official["logits"], official["logits_dist"])
     module.teacher = SimpleNamespace(logits=lambda images: official["teacher"])
-    loss = module.training_step({**batch_of(4), "target": official["soft_targets"]}, 0)
+    loss = module.training_step({**batch_of(4), "target": torch.tensor(case["soft_targets"])}, 0)
     assert loss.item() == pytest.approx(case["loss"], abs=1e-6)
+    loss.backward()
+    assert official["logits"].grad.any()
+    assert official["teacher"].grad is None
 
 
 def test_soft_batchmean_is_timms_task(teacher):

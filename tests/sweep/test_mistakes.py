@@ -60,7 +60,7 @@ def refused(args, parts, folder, capsys):
             "sweep --config=my.yaml --folder=/proc/sweep", ["--folder", "/proc"],
             marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody can write into"),
         ),
-        ("sweep --config=there/sweep.yaml", ["the record of a sweep", "it was started by: shvit-pl sweep"]),
+        ("sweep --config=there/sweep.yaml", ["the record of a sweep", "its command was: shvit-pl sweep"]),
         ("report", ["folder"]),
         ("report --folder=", ["--folder ''", "sweeps/macro"]),
         ("report --folder=none", ["--folder 'none'", "not a sweep folder"]),

@@ -17,7 +17,7 @@ SPACE = "search: {space: {lr: %s}}\n"
 MISTAKES = {
     "gird: {data.batch_size: [8]}\n": ["no sweep file", "did you mean 'grid'"],
     f"{GRID}seed: [1]\n": ["seed: no such key", "did you mean 'seeds'", "allowed are base, grid"],
-    f"{BASE}seeds: [1]\n": ["give one of grid, list and search", "none of them"],
+    f"{BASE}seeds: [1]\n": ["give one of grid, list and search", "there is none"],
     f"{GRID}list: {{a: {{}}}}\n": ["give one of", "grid and list"],
     "base: s9.yaml\ngrid: {data.batch_size: [8]}\n": ["base 's9.yaml'", "no such file", "did you mean 's"],
     "base: {name: s1}\ngrid: {data.batch_size: [8]}\n": ["base {'name': 's1'}", "a config of fit, or a list of them"],
@@ -59,12 +59,12 @@ MISTAKES = {
     SPACE % "{low: true, high: 2}": ["finite numbers"],
     SPACE % "{low: 1e-3, high: 1.0}": ["lr", "YAML reads 1e-3 as text: write 1.0e-3"],
     f"{SPACE % RATE}seeds: [0, 1]\n": ["seeds [0, 1]", "one seed"],
-    f"search: {{pruner: median, space: {{lr: {RATE}}}}}\nobjective: [val/acc1, macs]\n": [
-        "pruner median", "not several (val/acc1, macs)", "pruner none, or one objective",
-    ],
-    f"search: {{pruner: halving, space: {{lr: {RATE}}}}}\nobjective: macs\n": [
-        "pruner halving", "macs does not change from epoch to epoch", "val/acc1",
-    ],
+    **{
+        f"search: {{pruner: median, space: {{lr: {RATE}}}}}\nobjective: [{names}]\n": [
+            "pruner median: allowed for one objective of val/acc1", f"not for {names};", "pruner none, or another",
+        ]
+        for names in ("val/acc1, macs", "macs")
+    },
     **{
         f"{GRID}seeds: {seeds}\n": [" seeds ", "a list of different whole numbers from 0"]
         for seeds in ("3", "[]", "[1, 1]", "[-1]", "[true]", "[0, one]", "{0: 1}")

@@ -50,7 +50,7 @@ def test_begin_and_end_are_printed_once_the_command_as_soon_as_it_is_known_and_w
 def test_runs_of_before_are_counted_and_those_that_end_at_once_are_not_among_them(printed):
     before, both = replace(START, ended=(DONE,)), replace(START, ended=(DONE, PRUNED))
     new = [f"c, seed 0 begins: {COMMAND} c", "c, seed 0: val/acc1 0.25 in 0:00:30 (pruned)  (1 left)"]
-    assert printed(before, both) == ["1 of 3 runs were there already", *new]
+    assert printed(before, both) == ["1 of 3 runs were done before", *new]
     lines = printed(START, both)
     assert lines[2:] == new
     assert len(lines) == 4

@@ -81,7 +81,7 @@ def test_a_stale_cache_is_refused_and_what_differs_is_named(cache):
     for other, difference in (
         (planned(digits(erasing=0.1)), "data.erasing 0.5 there, 0.1 here"),
         (planned(digits(image_size=40)), "data.image_size 32 there, 40 here"),
-        (planned(digits(train_fraction=0.2)), "other data.rows, data.train_fraction 0.1 there, 0.2 here"),
+        (planned(digits(train_fraction=0.2)), "another data.rows, data.train_fraction 0.1 there, 0.2 here"),
         (planned(digits(split_seed=1)), "data.split_seed 0 there, 1 here"),
         (planned(data, weights="abc"), "teacher.weights None there, abc here"),
         (planned(data, mix=MixConfig(mixup=0.8)), "model.mix.cutmix 1.0 there, 0.0 here"),
@@ -99,7 +99,7 @@ def test_what_is_no_cache_is_refused(cache, tmp_path):
         TeacherCache(tmp_path / "nowhere", manifest)
     (tmp_path / "notes.txt").write_text("mine")
     for opens in (TeacherCache, begin):
-        with refused("no cache"):
+        with refused("not a cache"):
             opens(tmp_path, manifest)
     whole = (folder / "manifest.json").read_text()
     for content in ('{"name": "of a web page"}', "[]", whole[:-20]):

@@ -36,7 +36,7 @@ def test_classes_are_matched_by_name_else_by_position(wanted, columns, note):
         (3, PETS, ["cat", "fox"], ["has 3 classes and the data has 2", "'fox'", "model.distill.class_map"]),
         (3, None, ["a"] * 5, ["has 3 classes and the data has 5", "names are not known"]),
         (3, PETS, ["dog", "cat", "fox"], ["another order", "'dog'", "'fox'", "model.distill.class_map"]),
-        (3, PETS, ["cat", "Cat"], ["has 3 classes and the data has 2", "two of the data's are one of its"]),
+        (3, PETS, ["cat", "Cat"], ["has 3 classes and the data has 2", "two of the data's match the same one"]),
     ],
 )
 def test_classes_that_do_not_fit_are_refused(classes, known, wanted, said):

@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
     [  # other reasons: tests/models/test_open_network.py
         ({"teacher": "regnety_16"}, [f"{TEACHER} 'regnety_16'", "did you mean 'regnety_160'?", "Hub repo"]),
         ({"teacher": "coatnet_0_224"}, [f"{TEACHER} 'coatnet_0_224'", "no pretrained weights", WEIGHTS]),
-        ({"teacher": "s1"}, [f"{TEACHER} 's1'", "a design, without weights", "shvit-pl fit"]),
+        ({"teacher": "s1"}, [f"{TEACHER} 's1'", "a design has no weights", "shvit-pl fit"]),
         ({"teacher": "vit_small_patch14_dinov2.lvd142m"}, ["not a classifier"]),
         ({"teacher": "backbone"}, ["not a classifier", "no classes"]),
         ({"teacher": "test_resnet", "use_ema": True}, ["model.distill.use_ema true", "Leave it out"]),
@@ -63,7 +63,7 @@ def test_a_mistake_is_one_message_with_the_next_step(config, parts, folder, run,
         ({"cache": ""}, "cache '': allowed is a folder"),
         ({"teacher": None, "alpha": 0.3}, "alpha 0.3: there is no teacher"),
         ({"teacher": None, "cache": "c"}, "cache 'c': there is no teacher"),
-        ({"heads": "dual", "objective": "feature"}, "heads dual: the objective feature trains no second"),
+        ({"heads": "dual", "objective": "feature"}, "heads dual: the objective feature has a single"),
         ({"cache": "c", "objective": "feature"}, "cache 'c': it holds logits"),
     ],
     ids=str,
@@ -89,7 +89,7 @@ class Pair(nn.Conv2d):
     [
         (Pair(3, 10, 3), "its output is a tuple"),
         (nn.Conv2d(3, 10, 3), "its output for an image is of shape [10, 30, 30]"),
-        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1)), "of shape [1], not one number per"),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1)), "of shape [1], not one logit per"),
     ],
     ids=["pair", "map", "single output"],
 )

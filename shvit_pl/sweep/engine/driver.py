@@ -1,4 +1,4 @@
-"""The driver of a sweep: it enqueues what is missing, and runs `fit` on one point per slot, beside other drivers."""
+"""The driver of a sweep: it enqueues missing points, and runs `fit` on one per slot, in parallel with other drivers."""
 
 import os
 import shlex
@@ -63,7 +63,7 @@ class _Run:
 
 
 class Driver:
-    """Runs the points of a sweep, here and beside drivers on other machines."""
+    """Runs the points of a sweep, in parallel with drivers on other machines."""
 
     def __init__(self, study: SweepStudy, launch: Launch, options: Options) -> None:
         self.study, self.launch, self.options = study, launch, options
@@ -186,7 +186,7 @@ class Driver:
         known = [value for value in values.values() if value is not None]
         if len(known) < len(values):
             missing = next(objective for objective, value in values.items() if value is None)
-            self.study.end(number, TrialState.FAIL, attrs | {ERROR: f"{missing} is not in its summary.json"})
+            self.study.end(number, TrialState.FAIL, attrs | {ERROR: f"{missing} is missing in its summary.json"})
         else:
             pruned = definition.pruner != "none" and summary["steps_trained"] < summary["steps"]
             self.study.end(number, TrialState.PRUNED if pruned else TrialState.COMPLETE, attrs, known)

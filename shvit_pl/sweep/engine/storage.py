@@ -1,4 +1,4 @@
-"""Where a study lives: a journal file in the sweep folder, or a database, which may be unavailable for a while."""
+"""The storage of a study: a journal file in the sweep folder, or a database, which may be unavailable for a while."""
 
 import os
 import time
@@ -116,5 +116,5 @@ def retry_while_unavailable(action: Callable[[], _Result]) -> _Result:
             return action()
         except optuna.exceptions.StorageInternalError as error:
             if time.monotonic() > until:
-                raise UserError("--storage: unavailable for too long; repeat the command once it is back.") from error
+                raise UserError("--storage: the database is unavailable; repeat the command later.") from error
             time.sleep(1)

@@ -135,13 +135,13 @@ class SweepStudy:
             try:
                 if not self.storage.set_trial_state_values(self._id(trial.number), TrialState.RUNNING):
                     continue
-                # from here on it is ours: a live driver that forgets it would hold it for good
+                # without its owner's name, a running trial is never taken over while its driver lives
                 retry_while_unavailable(partial(self.set_attrs, trial.number, {OWNER: owner}))
             except UpdateFinishedTrialError:
                 continue
             if not retry_while_unavailable(partial(self._is_duplicate, trial)):
                 return trial
-            fault = {LOST: True, ERROR: "another trial does this point"}
+            fault = {LOST: True, ERROR: "another trial runs this point"}
             retry_while_unavailable(partial(self.end, trial.number, TrialState.FAIL, fault))
         return None
 
@@ -171,8 +171,8 @@ class SweepStudy:
             self._beats[trial.number] = beat, silence
             alive = None if owner is None else is_alive(owner)
             if alive is False or (alive is None and silence > grace):
-                gone = f"the sweep that ran it on {owner['host'] if owner else 'an unknown host'} is gone"
-                self.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: gone})
+                host = owner["host"] if owner else "an unknown host"
+                self.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: f"the sweep process on {host} is lost"})
 
     def enqueue_missing(self, points: Iterable[Point], retries: int) -> None:
         """Enqueue every point that is neither done, nor waits or runs, nor has failed too often.

@@ -1,4 +1,4 @@
-"""All that a report shows, worked out once: the table, effects, Pareto front, curves and conditions."""
+"""All that a report shows, computed once: the table, effects, Pareto front, curves and conditions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ _ACCURACY = (
     "standard deviation over seeds"
 )
 _RATE = "measured in each run, data loading included; the number of runs that shared the machine is unknown"
-_SPEED = "; median, with the quartiles of the rounds in a cell's panel"
+_SPEED = "; median of the rounds, with quartiles in the cell's details"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _plane(table: Table) -> Plane:
     front = [row for row, is_best in zip(drawn, best, strict=True) if is_best]
     cells = sum(bool(row.cell.done) for row in table.rows)
     front.sort(key=lambda row: row.values[across.key].mean)
-    count = f"{len(drawn)} of {counted(cells, 'cell')} with a run that is done"
+    count = f"{len(drawn)} of {counted(cells, 'cell')} with a finished run"
     left_out = f"{count}; the others lack {up.name} or {across.name}" if len(drawn) < cells else ""
     return Plane(across, up, conditions, drawn, front, left_out)
 
@@ -164,12 +164,12 @@ def _conditions(table: Table) -> dict[str, str]:
             _same(data, "validation"),
         ),
         "training": joined(_training_length(runs), _training_setting(runs)),
-        "the same in all cells": joined(*(f"{flag} {value}" for flag, value in table.constants.items())),
+        "same in all cells": joined(*(f"{flag} {value}" for flag, value in table.constants.items())),
         "accuracy": wrap_if_present("each run's best epoch by ", _same(runs, "monitor"), _ACCURACY),
         "training images/s": _RATE if any(one.get(TRAINING) for one in runs) else "",
         "peak memory": _same(runs, "peak_memory_of"),
         "inference speed": f"{inference}{_SPEED}" if measured else "",
-        "the paper": wrap_if_present("as published, under its own conditions: ", published, "; not drawn next to ours"),
+        "the paper": wrap_if_present("as published, measured under its own conditions: ", published, "; not plotted"),
         "versions": joined(*(f"{name} {_same(versions, name)}" for name in libraries)),
     }
     return {name: text for name, text in facts.items() if text}
@@ -181,7 +181,7 @@ def _summaries(results: Results) -> list[dict[str, Any]]:
 
 
 def _same(records: list[dict[str, Any]], key: str) -> str:
-    """Return the value of a key, or the different ones."""
+    """Return the value of a key, or its different values."""
     return join_distinct(one.get(key) for one in records)
 
 
@@ -198,7 +198,7 @@ def _training_length(runs: list[dict[str, Any]]) -> str:
     available = [(one.get("dataset") or {}).get("train_images") or 0 for one in trained]
     less = any(count < images for count, images in zip(seen, available, strict=True))
     epochs = join_distinct(one.get("epochs_trained", one.get("epochs")) for one in runs)
-    images = wrap_if_present("", join_distinct(seen), f" images seen{', fewer than there are' if less else ''}")
+    images = wrap_if_present("", join_distinct(seen), f" images seen{', less than the training set' if less else ''}")
     return joined(counted(epochs, "epoch"), counted(_same(trained, "steps_trained"), "step"), images)
 
 

@@ -69,8 +69,8 @@ class Quantity:
 
 
 _ACCURACIES = [
-    Quantity(f"val/{key}{suffix}", f"{name}{words}", "%", scale=100.0, decimals=2)
-    for suffix, words in (("", ""), (EMA, " of the average"))
+    Quantity(f"val/{key}{suffix}", f"{words}{name}", "%", scale=100.0, decimals=2)
+    for suffix, words in (("", ""), (EMA, "EMA "))
     for key, name in (("acc1", "top-1"), ("acc5", "top-5"))
 ]
 _COSTS = [

@@ -1,4 +1,4 @@
-"""The sentences of a report, which claim a difference only where it is significant."""
+"""The sentences of a report; they state a difference only where it is significant."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.table import Quantity, Row, quantity
 
 _BEST_TRIALS = 3  # of a search
-_LUCK = "The best of many trials is partly luck: repeat it with other seeds before you rely on it."
+_LUCK = "The best of many trials is partly luck: repeat it with other seeds before relying on it."
 
 
 def summary_lines(findings: Findings) -> list[str]:
@@ -58,7 +58,7 @@ def conclusions(findings: Findings) -> list[str]:
     paragraphs = []
     for effect in (one for one in effects if one.is_main):
         brings = ", ".join(_gain(one, effect.gains[one.key], lost) for one in gains)
-        first = f"{effect.name}: {brings or 'nothing but costs was measured'}."
+        first = f"{effect.name}: {brings or 'only costs were measured'}."
         paragraphs.append(" ".join([first, *_cost_sentences(effect, table.costs)]))
     interactions = [one for one in effects if not one.is_main]
     return paragraphs + [sentence for one in gains for sentence in _interactions(interactions, one)]
@@ -77,7 +77,7 @@ def certainty(estimate: Estimate, unit: str) -> str:
         return f"{interval}, p {p}"
     if estimate.low < 0 < estimate.high:
         return f"{interval}: not significant; {_not_ruled_out(estimate, unit)}"
-    return f"{interval}, but p {p} as one of {estimate.tests} comparisons: not significant"
+    return f"{interval}, but p {p} after correction for {estimate.tests} comparisons: not significant"
 
 
 def _gain(quantity: Quantity, estimate: Estimate, lost: str) -> str:
@@ -92,7 +92,7 @@ def _gain(quantity: Quantity, estimate: Estimate, lost: str) -> str:
 
 def _cost_sentences(effect: Effect, costs: list[Quantity]) -> list[str]:
     """Describe the costs that are significant, then the rest."""
-    starts = ("It costs", "It reaches", "It has the same", "Not significant:", "With unknown noise:")
+    starts = ("It needs", "It reaches", "It has the same", "Not significant:", "Noise unknown:")
     parts: dict[str, list[str]] = {start: [] for start in starts}
     for cost in costs:
         ratio = effect.costs.get(cost.key)
@@ -100,11 +100,11 @@ def _cost_sentences(effect: Effect, costs: list[Quantity]) -> list[str]:
             continue
         times, spread = f"{ratio.mean:.{ratio.places}f} times the {cost.name}", ""
         if ratio.low is None or ratio.high is None:
-            start, spread = "With unknown noise:", "without quartiles" if cost.is_inference else "one seed"
+            start, spread = "Noise unknown:", "without quartiles" if cost.is_inference else "one seed"
         elif all(abs(value - 1) <= 0.005 for value in (ratio.mean, ratio.low, ratio.high)):  # shown as 1.00
             start, times = "It has the same", cost.name
         else:
-            start = "It costs" if cost.direction == "min" else "It reaches"
+            start = "It needs" if cost.direction == "min" else "It reaches"
             start = start if ratio.is_significant else "Not significant:"
             low, high = (f"{end:.{ratio.places}f}" for end in (ratio.low, ratio.high))
             if low != high:
@@ -123,9 +123,9 @@ def _interactions(interactions: list[Effect], quantity: Quantity) -> list[str]:
             continue
         (first, second), places = one.contrasts, estimate.places
         base, level = (f"{side:+z.{places}f}" for side in one.sides[quantity.key])
-        header = second.factor.header
+        header, name = second.factor.header, quantity.name
         sentences.append(
-            f"The gain of {first.text} depends on {header}: {quantity.name} {base} {unit} with {header} {second.base}, "
+            f"The effect of {first.text} depends on {header}: {name} {base} {unit} with {header} {second.base}, "
             f"{level} with {header} {second.level} (difference {estimate.signed}, {certainty(estimate, unit)})."
         )
     tested = [one for one in others if one.p is not None]
@@ -141,7 +141,7 @@ def _interactions(interactions: list[Effect], quantity: Quantity) -> list[str]:
 
 
 def _not_ruled_out(estimate: Estimate, unit: str) -> str:
-    return f"up to {estimate.largest:.{estimate.places}f} {unit}".strip() + " can't be ruled out"
+    return f"an effect of up to {estimate.largest:.{estimate.places}f} {unit}".strip() + " can't be ruled out"
 
 
 def _best_trials(findings: Findings) -> list[str]:
@@ -170,7 +170,7 @@ def _front(findings: Findings) -> list[str]:
         f"Of {counted(len(plane.rows), 'trial')}, {count} on the Pareto front of {y.name} and {x.name}: "
         f"{'from ' if len(front) > 1 else ''}{shown}."
     )
-    return [best, *([f"Compared are {plane.left_out}."] if plane.left_out else []), _LUCK]
+    return [best, *([f"Compared: {plane.left_out}."] if plane.left_out else []), _LUCK]
 
 
 def _trial(row: Row) -> str:

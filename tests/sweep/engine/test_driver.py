@@ -51,8 +51,8 @@ def test_runs_that_fail_are_tried_again_and_given_up_and_the_same_command_gives_
     assert "JSONDecodeError" in sweep.log(5)
     printed = capsys.readouterr().out
     assert f"lr 1, seed 0: failed: {LOSS}" in printed
-    assert f"3 of 6 runs failed, such as lr-1_seed-0: {LOSS}" in printed
-    assert "the same command tries them again" in printed
+    assert f"3 of 6 runs failed, for example lr-1_seed-0: {LOSS}" in printed
+    assert "repeat the command to retry them" in printed
     assert (Path(sweep.folder) / "report.html").exists()
 
     unreadable.unlink()
@@ -82,7 +82,7 @@ def test_a_signal_that_is_swallowed_on_its_way_stops_the_sweep_all_the_same(swee
     sweep.workers, sweep.report = 0, True
     before = signal.getsignal(sent)
     assert sweep.run() == code
-    assert capsys.readouterr().out.endswith("stopped: 10 of 10 runs are left; the same command goes on with them\n")
+    assert capsys.readouterr().out.endswith("stopped: 10 of 10 runs left; repeat the command to continue\n")
     assert signal.getsignal(sent) == before
 
 

@@ -56,7 +56,7 @@ def test_real_fits_that_are_killed_or_stopped_by_ctrl_c_go_on_and_each_is_done_o
     assert driver.wait(60) == 130
     assert processes_of(folder) == []
     printed = (tmp_path / "out.txt").read_text()
-    assert printed.endswith("stopped: 2 of 2 runs are left; the same command goes on with them\n")
+    assert printed.endswith("stopped: 2 of 2 runs left; repeat the command to continue\n")
     lost = [trial.user_attrs for trial in small.trials(folder) if trial.user_attrs.get(LOST)]
     assert lost
     assert {each[ERROR] for each in lost} == {"interrupted"}

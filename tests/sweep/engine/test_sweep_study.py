@@ -58,7 +58,7 @@ def test_a_worker_elsewhere_is_taken_for_dead_after_the_grace_time_and_not_befor
     assert states_after(study, clock, 2 * LOOK) == [FAIL]
     lost = study.trials()[0]
     assert lost.user_attrs[LOST]
-    assert lost.user_attrs[ERROR] == "the sweep that ran it on far is gone"
+    assert lost.user_attrs[ERROR] == "the sweep process on far is lost"
     assert not is_fault(lost)
     study.enqueue_missing([Point("a", "a", {}, 0)], retries=0)
     assert study.claim(this_process()).number == 1

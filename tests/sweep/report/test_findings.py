@@ -77,7 +77,7 @@ def test_cells_that_cannot_be_drawn_are_counted():
     (without,) = with_summaries(replace(cube(), cells=(first,)), images_per_second=None).cells
     plane = findings_of(replace(cube(), cells=(without, *rest))).plane
     assert len(plane.rows) == 7
-    assert plane.left_out.startswith("7 of 8 cells with a run that is done; the others lack top-1 or training images/s")
+    assert plane.left_out.startswith("7 of 8 cells with a finished run; the others lack top-1 or training images/s")
 
 
 def test_the_front_is_of_the_means_in_order():
@@ -115,7 +115,7 @@ def test_conditions_claim_no_images_that_limited_batches_left_out_and_read_as_on
     limits = {"epochs_trained": 1, "steps_trained": 2, "global_batch": 16, "device": "1 x cpu (1 thread)"}
     limited = findings_of(with_summaries(cube(), **limits)).conditions
     assert limited["training"] == (
-        "1 epoch, 2 steps, 32 images seen, fewer than there are, 1 x cpu (1 thread), batch 16, 32-true"
+        "1 epoch, 2 steps, 32 images seen, less than the training set, 1 x cpu (1 thread), batch 16, 32-true"
     )
     whole = findings_of(with_summaries(cube(), epochs_trained=10, steps_trained=220, global_batch=64)).conditions
     assert whole["training"].startswith("10 epochs, 220 steps, 14080 images seen, 1 x cpu (2 threads), batch 64")

@@ -202,7 +202,7 @@ def test_text_and_choices_filter_the_cells(opened):
 
 def test_a_click_on_a_name_hides_its_curve_and_another_shows_it_again(opened):
     chrome = opened("lost")
-    assert "Drawn are 7 of 8 cells with a run that is done" in found(chrome, "main")[0].text
+    assert "Shown: 7 of 8 cells with a finished run" in found(chrome, "main")[0].text
     parts = found(chrome, "#chart-curves .wide [id^='curve-3-']")
     assert [part.is_displayed() for part in parts] == [True, True]
     for shown in (False, True):

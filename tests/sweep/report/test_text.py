@@ -18,7 +18,7 @@ def test_a_paragraph_has_what_a_choice_brings_and_then_what_it_costs():
     assert gain.startswith("patch_size 16 instead of 4: top-1 -2.0")
     assert "95 % interval -2." in gain
     assert gain.endswith("over 3 seeds, p < 0.001)")
-    assert costs.startswith("It costs 12.0 times the parameters")
+    assert costs.startswith("It needs 12.0 times the parameters")
     assert reaches.startswith("It reaches")
     assert "3.0 times the eager inference images/s" in reaches
     assert "not significant" not in first
@@ -45,7 +45,7 @@ def test_one_seed_is_no_ground_for_a_claim():
     for rates in results.speed["cells"].values():
         del rates["eager_iqr"]
     found = sentences(results)
-    unknown = found[0].partition("With unknown noise: ")[2]
+    unknown = found[0].partition("Noise unknown: ")[2]
     assert "2.0 times the training images/s (one seed)" in unknown
     assert "3.0 times the eager inference images/s (without quartiles)" in unknown
     assert "parameters" not in unknown
@@ -55,20 +55,20 @@ def test_one_seed_is_no_ground_for_a_claim():
 
 def test_without_an_effect_the_sentence_bounds_what_can_be_ruled_out():
     first, *_, last = sentences(cube(effects={}, noise=0.01))
-    assert "not significant; up to" in first
+    assert "not significant; an effect of up to" in first
     assert "points can't be ruled out" in first
-    assert last.startswith("No interaction is significant in top-1; up to")
+    assert last.startswith("No interaction is significant in top-1; an effect of up to")
 
 
 def test_an_interval_without_zero_is_no_claim_before_all_comparisons_are_counted():
     found = (sentences(cube(effects={"stage1": 0.002}, noise=0.002, draw=draw))[2] for draw in range(30))
-    assert "as one of 6 comparisons" in next(one for one in found if "comparisons: not significant" in one)
+    assert "after correction for 6 comparisons" in next(one for one in found if "comparisons: not significant" in one)
 
 
 def test_an_interaction_names_both_choices():
     found = sentences(cube(effects={}, noise=0.0003, interaction=0.02))
     (one,) = [sentence for sentence in found if "depends on" in sentence]
-    assert one.startswith("The gain of patch_size 16 instead of 4 depends on stages: top-1 ")
+    assert one.startswith("The effect of patch_size 16 instead of 4 depends on stages: top-1 ")
     assert "top-1 +0.00 points with stages 3, +1.99 with stages 4" in one
     assert "(difference +1.99, 95 % interval" in one
 
@@ -86,7 +86,7 @@ def test_a_search_for_two_objectives_names_its_front_and_counts_what_cannot_be_c
     results.cells[0].runs[0].summary["images_per_second"] = None
     found = sentences(results)
     assert found[0].startswith("Of 15 trials,")
-    assert found[1].startswith("Compared are 15 of 16 cells with a run that is done")
+    assert found[1].startswith("Compared: 15 of 16 cells with a finished run")
 
 
 def test_a_list_goes_by_the_names_of_its_rows():
