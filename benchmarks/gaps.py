@@ -12,7 +12,7 @@ from benchmarks.report import table
 from benchmarks.shares import onnx_shares, shares
 from shvit_pl.compat import inductor_compile
 from shvit_pl.deploy.benchmark import Cell, TrainStep
-from shvit_pl.deploy.measuring import torch_dtype
+from shvit_pl.deploy.measuring import DTYPES
 from shvit_pl.deploy.optimization import Recipe, optimize, recipes
 from shvit_pl.deploy.passes import fused, rewrite
 from shvit_pl.deploy.timing import counted_bytes, peaks
@@ -30,7 +30,7 @@ def gap(row: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
         device: What computes.
     """
     model = create_model(row["model"]).to(device)
-    side, dtype = model.design.image_size, torch_dtype(row["dtype"])
+    side, dtype = model.design.image_size, DTYPES[row["dtype"]]
     images = torch.randn(row["batch"], 3, side, side, device=device)
     images_of_layers = images.to(dtype).contiguous(memory_format=torch.channels_last)
     passes = row["images_per_second"] * (1 + _BACKWARD * row["train"])

@@ -15,9 +15,10 @@ class Command(NamedTuple):
     function: str
     """`module:name` in this package; called with the command's name and all that follows."""
     help: str
-    """One line."""
     writes: str = "--trainer.default_root_dir"
     """The flag for the folder or file that it writes."""
+    parts: tuple[str, ...] = ()
+    """Commands of its own, the second word."""
 
 
 _FIT = "fit.command:run"
@@ -42,6 +43,7 @@ COMMANDS = {
         "analysis.command:run",
         "analyze networks: attention heads, time by operation, cost by stage",
         "--output",
+        ("heads", "runtime", "macro"),
     ),
     "designs": Command("designs.command:run", "print the named designs with parameters, MACs and token grids"),
 }
@@ -62,12 +64,14 @@ def main(args: list[str] | None = None) -> int:
         hint = did_you_mean(args[0], COMMANDS)
         print(f"shvit-pl: error: no command {args[0]!r}{hint}; see shvit-pl --help", file=sys.stderr)
         return 2
-    return _run(args[0], args)
+    return _run(args)
 
 
-def _run(name: str, args: list[str]) -> int:
+def _run(args: list[str]) -> int:
+    command = COMMANDS[args[0]]
+    name = " ".join(args[: 1 + any(part in args[1:2] for part in command.parts)])
     try:
-        module, function = COMMANDS[name].function.split(":")
+        module, function = command.function.split(":")
         getattr(import_module(f"shvit_pl.{module}"), function)(args)
         sys.stdout.flush()
     except UserError as error:
@@ -82,9 +86,7 @@ def _run(name: str, args: list[str]) -> int:
         if error.errno is None:  # a library's own, not the system's
             raise
         where = f"{error.filename}: " if error.filename else ""
-        return _refuse(
-            name, f"{where}{error.strerror}; make room or get access, or give another {COMMANDS[name].writes}."
-        )
+        return _refuse(name, f"{where}{error.strerror}; make room or get access, or give another {command.writes}.")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -15,15 +15,6 @@ def refuse(mistakes: Iterable[str]) -> None:
         raise UserError("\n".join(lines))
 
 
-@contextmanager
-def collect(mistakes: list[str]) -> Iterator[None]:
-    """Add the lines of a `UserError` to `mistakes`, instead of raising it."""
-    try:
-        yield
-    except UserError as error:
-        mistakes += str(error).splitlines()
-
-
 def out_of_range(section: str, config: object, ranges: Iterable[tuple[str, bool, str]]) -> Iterator[str]:
     """Yield a message for each setting whose value isn't allowed; `ranges`: its name, is it right, what is allowed."""
     for name, is_right, allowed in ranges:

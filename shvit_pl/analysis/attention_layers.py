@@ -25,7 +25,6 @@ class AttentionLayer:
     name: str
     """Path in the network, such as `blocks.0.attn`."""
     heads: int
-    """Number of heads."""
     maps: str
     """Path of the module whose output is the attention maps `(..., heads, queries, keys)`."""
     dim: int

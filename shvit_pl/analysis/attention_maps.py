@@ -32,9 +32,7 @@ class AttentionRecorder:
 
     def __init__(self, subject: Subject) -> None:
         self.layers: list[LayerMaps] = []
-        """Recorded layers."""
         self.images = 0
-        """Images that were recorded."""
         self.drawn_images = 0
         """Images of which the layers' pictures are the sum."""
         self.drawn_image: Tensor | None = None

@@ -25,13 +25,13 @@ class PassesOptions(deploy.MeasuringOptions):
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
     batch_size: deploy.Images | None = None
-    """Images of a batch (default: 256 on a GPU, 16 on a CPU)."""
+    """Images per batch (default: 256 on a GPU, 16 on a CPU)."""
     image_size: deploy.Pixels | None = None
-    """Side in pixels (default: each network's own)."""
+    """Image side in pixels (default: each network's own)."""
     dtype: deploy.Dtype = "fp32"
-    """Number type."""
+    """Precision."""
     repeats: deploy.Repeats = 20
-    """Passes, of which the median is taken."""
+    """Measured passes; results are medians."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class MacroOptions(PassesOptions):
     """Options of the macro study."""
 
     models: tuple[str, ...] = ("macro_a", "macro_b")  # of Fig. 2
-    """A design (s1), run folder, checkpoint or Hub repo of ours."""
+    """A design (s1), run folder, checkpoint or Hub repo of shvit-pl."""
     output: str = "macro"
 
 
@@ -61,15 +61,15 @@ class HeadsOptions(deploy.CheckedOptions):
     network: str
     """timm:NAME, a run folder, checkpoint, Hub repo or design."""
     pretrained: bool = False
-    """timm:NAME with timm's weights (default: fresh ones)."""
+    """Use timm's pretrained weights for timm:NAME (default: fresh ones)."""
     checkpoint: str | None = None
-    """timm:NAME with the weights of this file."""
+    """File of weights for timm:NAME."""
     model_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of timm:NAME, such as '{num_heads: 6}'."""
     weights: Weights | None = None
     """Weights of a run, raw or ema (default: those that its --monitor selected)."""
     image_size: PositiveInt | None = None
-    """Side in pixels (default: the network's own)."""
+    """Image side in pixels (default: the network's own)."""
     data: str | None = None
     """The dataset (default: the run's own, else the digits)."""
     images: PositiveInt = 128
@@ -84,25 +84,27 @@ class HeadsOptions(deploy.CheckedOptions):
     """Measure top-1 against the dataset's labels, or against the intact network's predictions (default: the dataset's
     where its classes are the network's)."""
     query: tuple[NonNegativeInt, NonNegativeInt] | None = None
-    """ROW,COL from 0, in the first layer's grid, whose maps are drawn (default: central)."""
+    """Draw the maps of the query at ROW,COL, from 0, of the first layer's grid (default: the center)."""
     image: NonNegativeInt | None = None
-    """Draw the maps on this one of --images, from 0 (default: their mean over all)."""
+    """Draw the maps of this one of --images, from 0 (default: the mean of all)."""
     batch_size: PositiveInt = 32
-    """Images at once."""
+    """Images per batch."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     output: str = "heads"
-    """Folder of the results; earlier ones are replaced."""
+    """Output folder; earlier results in it are replaced."""
 
     def mistakes(self) -> Iterator[str]:
         """Give a message for each mistake."""
-        for flag in ("pretrained", "checkpoint", "model_kwargs"):
-            yield from deploy.mistakes_of_timm(f"--{flag}", getattr(self, flag), self.network)
-        if self.checkpoint is not None:
-            if self.pretrained:
-                yield f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
-            elif not Path(self.checkpoint).expanduser().is_file():
-                yield f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file."
+        own = ("pretrained", "checkpoint", "model_kwargs")
+        foreign = [line for flag in own for line in deploy.mistakes_of_timm(flag, getattr(self, flag), self.network)]
+        yield from foreign
+        if self.checkpoint is None:
+            yield from deploy.mistakes_of_weights(self.weights, self.network)
+        elif self.pretrained:
+            yield f"--checkpoint {self.checkpoint!r}: --pretrained takes timm's weights; give only one of them."
+        elif not (foreign or Path(self.checkpoint).expanduser().is_file()):
+            yield f"--checkpoint {self.checkpoint!r}: no such file; give a .safetensors or .pth file."
         if self.image is not None and self.image >= self.images:
             yield f"--image {self.image}: allowed are 0 to {self.images - 1}, those of --images."
         if self.data == "":
@@ -116,30 +118,28 @@ class Study(NamedTuple):
     options: type[HeadsOptions | MacroOptions | RuntimeOptions]
     """Its flags; the first one is given by position."""
     help: str
-    """Line in the list of studies."""
     description: str
-    """Text of its own help."""
 
 
 STUDIES = {
     "heads": Study(
         HeadsOptions,
-        "how similar the heads of attention are, and what each is worth",
-        "Measure how similar the attention maps of a layer's heads are, what top-1 is without one head and with one "
-        "alone, and what the heads attend to, as in the paper's Figures 3 and 4.",
+        "how similar attention heads are, and how much accuracy depends on each",
+        "Measure how similar the attention maps of a layer's heads are, top-1 without one head and with only one, and "
+        "what the heads attend to, as in the paper's Figures 3 and 4.",
     ),
     "runtime": Study(
         RuntimeOptions,
         "where the time of attention goes, by kind of operation",
         "Measure where the time of attention goes: matrix products, elementwise operations, normalization, copies and "
-        "reshapes, beside the paper's Fig. 7. From torch.profiler: on a CPU the time in each operator, on a GPU that "
-        "of its kernels. Fused attention is switched off, as it is one operator.",
+        "reshapes, compared with the paper's Fig. 7. By torch.profiler: operator time on a CPU, kernel time on a GPU. "
+        "Fused attention is switched off, as it is a single operator.",
     ),
     "macro": Study(
         MacroOptions,
-        "what each stage of a design costs, beside the device's limits",
-        "Measure what each stage of a design costs: tokens, MACs, bytes, time and receptive field, and its place below "
-        "the device's roofline. The device's peaks are measured: a large matrix product, and a large copy.",
+        "what each stage of a design costs, and how close it is to the device's limits",
+        "Measure what each stage of a design costs: tokens, MACs, bytes, time and receptive field, and its place under "
+        "the device's roofline, whose peaks are those of a large matrix product and a large copy.",
     ),
 }
 
@@ -150,7 +150,7 @@ def run(args: list[str]) -> None:
     Raises `UserError` for an unknown study, and for what the study itself refuses.
     """
     if len(args) == 1:
-        raise UserError(f"which study? Allowed are {', '.join(STUDIES)}; shvit-pl analyze --help describes them.")
+        raise UserError(f"give a study, one of {', '.join(STUDIES)}; shvit-pl analyze --help describes them.")
     name = args[1]
     if name in ("-h", "--help"):
         rows = "\n".join(f"  {name:<9}{study.help}" for name, study in STUDIES.items())

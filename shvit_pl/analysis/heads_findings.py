@@ -22,7 +22,6 @@ class Scores:
     """Counts of matching predictions."""
 
     images: int = 0
-    """Images that were counted."""
     intact: int = 0
     """Matching predictions of the whole network."""
     matching: dict[str, Tensor] = field(default_factory=dict)
@@ -36,7 +35,6 @@ class LayerResult:
     number: int
     """From 1, in the order of execution."""
     name: str
-    """Path of the module."""
     intact: float
     """Top-1 of the whole network."""
     similarities: Tensor
@@ -48,7 +46,6 @@ class LayerResult:
     image: float = 0.0
     """Points that one image is."""
     paper: "PaperLayer | None" = None
-    """The paper's numbers of the layer."""
 
     @property
     def heads(self) -> int:
@@ -71,12 +68,12 @@ class LayerResult:
 
     @property
     def change_without(self) -> float:
-        """The paper's score: change of top-1 in points without a head, of the head that costs least."""
+        """The paper's score: change of top-1 in points without the least important head."""
         return max(self.without) - self.intact
 
     @property
     def change_alone(self) -> float:
-        """The paper's score: change of top-1 in points with one head alone, of the head that costs least."""
+        """The paper's score: change of top-1 in points with the best head alone."""
         return max(self.alone) - self.intact
 
     @property
@@ -102,9 +99,7 @@ class Findings:
     """A study that is done."""
 
     subject: Subject
-    """The network, its images and the options."""
     maps: AttentionRecorder
-    """Recorded attention maps."""
     scores: Scores
     """Counts of matching predictions."""
 
@@ -156,7 +151,7 @@ class Findings:
             ("the weights are not those of the authors", not opened.fresh and opened.name not in _AUTHORS_WEIGHTS),
             (f"the images are from {subject.data}, not ImageNet", not is_imagenet),
             (f"the images have {subject.image_size} px, not {_PIXELS}", subject.image_size != _PIXELS),
-            (f"heads were left out on {scored} images, not {IMAGENET_SIZE[1]}", few),
+            (f"heads were removed on {scored} images, not {IMAGENET_SIZE[1]}", few),
             ("the agreement with the intact network is measured, not top-1", not self.is_paper_score),
         )
         return [text for text, differs in differences if differs]
@@ -166,15 +161,15 @@ class Findings:
         """Source of the paper's numbers, how sure they are, and what differs; empty without any."""
         if self.paper is None:
             return ""
-        differs = f". Not the same study: {'; '.join(self.differences)}" if self.differences else ""
+        differs = f". Differences from its study: {'; '.join(self.differences)}" if self.differences else ""
         return f"paper: {self.paper.network}, {self.paper.confidence}{differs}"
 
     @property
     def sentences(self) -> list[str]:
-        """Sentences on which layers are redundant, and how much accuracy is at stake."""
+        """Sentences on which layers are redundant, and how much accuracy heads matter for."""
         score, image = self.subject.reference.short_score, 100 / self.scores.images
         several = [layer for layer in self.layers if layer.heads > 1]
-        lines = [] if several else ["Every layer has one head: there is nothing to compare."]
+        lines = [] if several else ["Every layer has a single head: there is nothing to compare."]
         if several:
             ranked = sorted(several, key=lambda layer: -(layer.similarity or 0))[:3]
             shown = ", ".join(f"{layer.number} ({layer.similarity:.1f} %)" for layer in ranked)
@@ -192,11 +187,11 @@ class Findings:
         worst = min(several or self.layers, key=lambda layer: min(layer.without))
         least = min(worst.without)
         where = f"(layer {worst.number}, head {worst.without.index(least) + 1})"
-        stake = f"without one head {score} changes by {least - self.intact:+.2f} points at worst {where}"
-        lines.append(f"At stake: {stake if least < self.intact else f'leaving out any single head costs no {score}'}.")
+        effect = f"changes {score} by {least - self.intact:+.2f} points at worst {where}"
+        lines.append(f"Removing one head {effect if least < self.intact else f'never lowers {score}'}.")
         if changes := [layer.change_alone for layer in several]:
             low, high = min(changes), max(changes)
-            lines.append(f"With only the best head of a layer, it changes by {low:+.2f} to {high:+.2f}.")
+            lines.append(f"Keeping only the best head of a layer changes it by {low:+.2f} to {high:+.2f} points.")
         return [*lines, f"One image is {image:.3g} points."]
 
 
@@ -241,13 +236,11 @@ class PaperHeads:
     """The paper's numbers of a network."""
 
     network: str
-    """Figure and network."""
     top1: float
     """Top-1 of the whole network, in percent."""
     confidence: str
     """Accuracy of the numbers, in words."""
     layers: tuple[PaperLayer, ...]
-    """Layers one by one."""
 
 
 def paper_heads(model: nn.Module) -> PaperHeads | None:

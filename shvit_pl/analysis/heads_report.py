@@ -50,7 +50,7 @@ def run(options: HeadsOptions, command: Sequence[str], opened: OpenedNetwork | N
         for images, _ in subject.batches(subject.compared_rows):
             recorder.add(images)
             bars.advance(bar)
-        announce(bars, step := "leaving out heads")
+        announce(bars, step := "removing heads")
         bar = bars.add_task(step, total=passes * subject.number_of_batches(subject.scored_rows))
         for images, labels in subject.batches(subject.scored_rows):
             _add_scores(scores, subject, images, labels, lambda: bars.advance(bar))
@@ -75,7 +75,7 @@ def _describe(subject: Subject) -> str:
         f"layers\non {measuring.device_name(subject.device)}, torch {torch.__version__}\n"
         f"data: {subject.images.path}, {subject.images.data.chosen.note}\n"
         f"similarity on {len(subject.compared_rows)} of its validation images: cosine of {compared}{token}\n"
-        f"heads left out on {len(subject.scored_rows)} of {subject.images.rows}: {subject.reference.sentence}"
+        f"heads removed on {len(subject.scored_rows)} of {subject.images.rows}: {subject.reference.sentence}"
     )
 
 
@@ -102,7 +102,9 @@ def _print_findings(findings: Findings) -> None:
         table.add_row(*_cells(findings, layer))
     table_console().print(table)
     print(findings.measured)
-    print("without one, one alone: change in points for the head that costs least; similarity: mean ± SD over images")
+    print(
+        "without one: the least important head; one alone: the best; both in points; similarity: mean ± SD over images"
+    )
     for line in filter(None, [findings.paper_note, *findings.sentences]):
         print(fill(line, 110, subsequent_indent="  "))
 
@@ -266,8 +268,8 @@ def _draw_similarity(findings: Findings) -> Figure:
 def _draw_change(findings: Findings) -> Figure:
     """Draw points of top-1 without one head, and with one alone; the best head is a line, all are dots."""
     several = [layer for layer in findings.layers if layer.heads > 1]
-    lines = "lines: the head that costs least, as in the paper; dots: all heads"
-    what = lines if several else "a layer without its only head has no attention"
+    lines = "lines: the head with the smallest loss, as in the paper; dots: all heads"
+    what = lines if several else "each layer has one head; without it there is no attention"
     note = findings.paper_note if findings.is_paper_score else ""
     figure, axes = _over_layers(findings, what, findings.measured, note)
     axes.axhline(0, color="black", linewidth=0.8)

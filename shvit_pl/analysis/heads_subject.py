@@ -50,15 +50,12 @@ class Subject:
     """A network on a device, with its images and the options of its study."""
 
     options: HeadsOptions
-    """Options of the command."""
     opened: OpenedNetwork
     """The network; its model is on `device`."""
     layers: list[AttentionLayer]
-    """Its attention layers, in the order of execution."""
     images: RealImages
     """Images as the network takes them."""
     image_size: int
-    """Side of the images in pixels."""
     reference: Reference
     """Targets of top-1."""
     compared_rows: list[int]
@@ -66,7 +63,6 @@ class Subject:
     scored_rows: list[int]
     """Numbers of the validation images for top-1, evenly spaced."""
     device: torch.device
-    """The device that computes."""
 
     @property
     def name(self) -> str:
@@ -107,16 +103,16 @@ def open_subject(options: HeadsOptions, opened: OpenedNetwork | None = None) -> 
 
     Raises `UserError` for what is not there, or does not fit together.
     """
-    device = measuring.chosen_device(options.device)
+
+    def open_one(name: str) -> OpenedNetwork:
+        averaged, pretrained, size = AVERAGED[options.weights], options.pretrained, options.image_size
+        return opened or open_network(name, averaged, pretrained, size, options.checkpoint, options.model_kwargs)
+
     with seeded(0):
-        opened = opened or open_network(
-            options.network,
-            averaged=AVERAGED[options.weights],
-            pretrained=options.pretrained,
-            image_size=options.image_size,
-            weights=options.checkpoint,
-            model_kwargs=options.model_kwargs,
+        device, networks = measuring.opened_on(
+            lambda: measuring.chosen_device(options.device), [options.network], open_one
         )
+    opened = networks[options.network]
     if not opened.model.num_classes:
         raise UserError(
             f"{opened.name!r}: not a classifier (it has no classes, only features). Give a network that was trained "

@@ -46,7 +46,7 @@ def run(options: MacroOptions, command: Sequence[str]) -> None:
     """
     folder = study.check_output(options.output, "macro.csv", "macro.json", "macro.png")
     with study.ready_networks(options, _open_design, torch.channels_last) as (networks, conditions):
-        limits = Peaks(*timing.peaks(networks[0].images.device, measuring.torch_dtype(options.dtype)))
+        limits = Peaks(*timing.peaks(networks[0].images.device, measuring.DTYPES[options.dtype]))
         print(
             f"peaks, measured: {limits.flops / 1e9:.0f} GFLOP/s (matrix product), {limits.bytes / 1e9:.1f} GB/s "
             f"(copy); ridge at {limits.ridge:.1f} FLOP per byte",
@@ -129,7 +129,7 @@ def _row(design: MeasuredDesign, measured: MeasuredPart) -> dict[str, Any]:
 
 # ---- the table
 
-_NUMBERS = ("tokens", "channels", "sees px", "MMACs", "% MACs", "MB", "ms", "% time", "FLOP/byte", "GFLOP/s")
+_NUMBERS = ("tokens", "channels", "field px", "MMACs", "% MACs", "MB", "ms", "% time", "FLOP/byte", "GFLOP/s")
 
 
 def _print_table(designs: Sequence[MeasuredDesign]) -> None:
@@ -144,8 +144,8 @@ def _print_table(designs: Sequence[MeasuredDesign]) -> None:
                 table.add_row(f"  {stage}" if number == 0 else "", *texts, *_load_cells(measured.load, design))
         table.add_section()
     table_console().print(table)
-    print("MMACs are of one image; MB and ms of a batch. MB is what all operators but views read and write.")
-    print("ms: a part's share of the time with hooks, times the time of the whole network without them")
+    print("MMACs are per image; MB and ms per batch. MB: read and written by all operators except views.")
+    print("ms: a part's share of the time with hooks, times the network's time without them; field: receptive field")
 
 
 def _load_cells(load: Load, design: MeasuredDesign) -> list[str]:
@@ -179,16 +179,16 @@ def _stage_sentences(design: MeasuredDesign, peaks: Peaks) -> tuple[str, str]:
     parts = [part for part in design.parts if part.part.stage == slowest]
     part, load = max(parts, key=lambda part: part.load.seconds).part, stages[slowest]
     to_ridge = load.intensity / peaks.ridge
-    side, limit = ("below", "memory sets") if to_ridge < 1 else ("above", "arithmetic sets")
+    side, limit = ("below", "memory-bound") if to_ridge < 1 else ("above", "compute-bound")
     if 1 / _NEAR <= to_ridge <= _NEAR:
-        side, limit = "about at", "memory and arithmetic alike set"
+        side, limit = "near", "limited by memory and compute about equally"
     reached = load.flops_per_second / peaks.roof(load.intensity)
     speeds = {name: load.flops_per_second for name, load in stages.items() if load.seconds > _SOME_TIME * whole.seconds}
     least = min(speeds, key=speeds.__getitem__)
     return (
-        f"{design.name}: {_with_article(slowest)} takes most: {_shares(design, slowest)} (most of it {part.operation}, "
-        f"{counted(part.tokens, 'token')}). Its {load.intensity:.1f} FLOP per byte are {side} the ridge of "
-        f"{peaks.ridge:.1f}: {limit} its bound, of which it reaches {reached:.0%}.",
+        f"{design.name}: {_with_article(slowest)} is the slowest: {_shares(design, slowest)} (mostly {part.operation}, "
+        f"{counted(part.tokens, 'token')}). At {load.intensity:.1f} FLOP per byte it is {side} the ridge of "
+        f"{peaks.ridge:.1f}, {limit}, and reaches {reached:.0%} of the roofline.",
         f"{design.name}: {_with_article(least)} has the highest time per MAC, "
         f"{whole.flops_per_second / speeds[least]:.1f} times the mean: {_shares(design, least)}.",
     )

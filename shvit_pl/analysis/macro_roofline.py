@@ -14,7 +14,7 @@ from torch import nn
 
 from shvit_pl.analysis.study import ReadyNetwork, in_turns
 from shvit_pl.deploy.timing import Rate, counted_bytes, images_per_second
-from shvit_pl.designs.cost import Operation, Part, cost_parts
+from shvit_pl.designs.cost import MIXING, Operation, Part, cost_parts
 from shvit_pl.designs.design import Design
 from shvit_pl.models import SHViT
 
@@ -72,11 +72,9 @@ class MeasuredPart:
     """A part of a design and its load."""
 
     part: Part
-    """The part, from `cost_parts`."""
     receptive_field: int
     """Side in pixels of what its output sees."""
     load: Load
-    """Its load for a batch."""
     shares: Quartiles
     """Its share of the time: quartiles over the passes, scaled such that the medians of all parts add up to 1."""
 
@@ -86,13 +84,9 @@ class MeasuredDesign:
     """A design, part by part."""
 
     name: str
-    """Its name on the command line."""
     design: Design
-    """The design."""
     pixels: int
-    """Side of the images."""
     batch_size: int
-    """Images of a batch."""
     rate: Rate
     """Speed of the whole network without instruments, in images/s."""
     parts: tuple[MeasuredPart, ...]
@@ -136,19 +130,19 @@ def measure(networks: Sequence[ReadyNetwork], repeats: int) -> list[MeasuredDesi
 
 # ---- places: stages and operations of a network, watched by hooks
 
-_BLOCK_OPERATIONS: dict[str, Operation] = {"conv": "depthwise", "mixer": "attention", "ffn": "ffn"}
-
 
 def places(model: nn.Module) -> dict[str, Place]:
     """Return the place of each module that a forward pass of a `SHViT` calls, by its name; together they are all."""
     assert isinstance(model, SHViT)
     found: dict[str, Place] = {"patch_embed": ("stem", "stem")}
-    for number, depth in enumerate(model.design.depth):
+    for number, (depth, mixer) in enumerate(zip(model.design.depth, model.design.mixers, strict=True)):
         stage = f"stage {number + 1}"
         found[f"stages.{number}.downsample"] = stage, "downsampling"
         for block in range(depth):
-            for child, operation in _BLOCK_OPERATIONS.items():
-                found[f"stages.{number}.blocks.{block}.{child}"] = stage, operation
+            name = f"stages.{number}.blocks.{block}"
+            found |= {f"{name}.conv": (stage, "depthwise"), f"{name}.ffn": (stage, "ffn")}
+            if mixer != "conv":
+                found[f"{name}.mixer"] = stage, MIXING[mixer]
     found |= dict.fromkeys(("global_pool", "flatten", "head"), ("head", "head"))
     return {name: place for name, place in found.items() if not isinstance(model.get_submodule(name), nn.Identity)}
 
@@ -245,7 +239,7 @@ def receptive_fields(design: Design, image_size: int) -> dict[Place, int]:
             if mixer == "conv" or design.local_conv:
                 see((stage, "depthwise"), 1)
             if mixer != "conv":
-                see((stage, "attention"))
+                see((stage, MIXING[mixer]))
             see((stage, "ffn"))
     see(("head", "head"))
     return fields

@@ -32,7 +32,6 @@ class Shares:
     """Shares of the time of all operators in the scope, in percent."""
 
     scope: str
-    """The scope in words."""
     milliseconds: float
     """Time of all these operators in a pass, the median."""
     percent: dict[str, float]

@@ -87,7 +87,6 @@ class PaperBar:
     """A bar of the figure."""
 
     attention: str
-    """Kind of attention."""
     network: str
     """Name of the network in the paper."""
     networks: str
@@ -129,9 +128,7 @@ class Comparison:
     """A network's shares beside the paper's."""
 
     name: str
-    """Name of the network on the command line."""
     shares: Shares
-    """Measured shares."""
     paper: PaperBar | None
     """The paper's bar of its attention, if any."""
 

@@ -57,9 +57,9 @@ def ready_networks(
     Yields:
         The networks, and the conditions of their measurement, which are printed.
     """
-    device = measured_device(options.device)
+    device, opened = measuring.opened_on(lambda: measured_device(options.device), options.models, open_network)
     with measuring.num_threads(options.threads):
-        networks = [make_ready(open_network(name), options, device, memory_format) for name in options.models]
+        networks = [make_ready(network, options, device, memory_format) for network in opened.values()]
         conditions = {
             "batch_size": len(networks[0].images),
             "image_size": {network.name: network.pixels for network in networks},
@@ -87,7 +87,7 @@ def make_ready(
     pixels = options.image_size or opened.image_size
     batch = options.batch_size or PAPER_BATCH[device.type]
     with device_errors(f"{opened.name}, {batch} images of {pixels} pixels in {options.dtype}"):
-        dtype = measuring.torch_dtype(options.dtype)
+        dtype = measuring.DTYPES[options.dtype]
         model = passes.fused(passes.at_size(opened, pixels)).to(device, dtype).to(memory_format=memory_format)
         images = torch.randn(batch, 3, pixels, pixels).to(device, dtype, memory_format=memory_format)
         network = ReadyNetwork(opened, model, images)

@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from shvit_pl.command_line.config_files import plain
 from shvit_pl.compat import parser_actions
-from shvit_pl.errors import UserError, did_you_mean, nearest
+from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, nearest, refuse
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -100,20 +100,24 @@ def read_options(
     mistakes = _unknown(others, set(hints), "" if positional else next(iter(hints))) if rest is None else []
     for name in texts:
         is_several = name in positional or get_origin(hints[name]) is list
-        try:
+        with collected(mistakes), error_prefix("" if name in positional else "--"):
             values[name] = _value(parser, name, hints[name], texts[name] if is_several else texts[name][-1:])
-        except UserError as error:
-            mistakes.append(f"{'' if name in positional else '--'}{error}")
-    missing = {each.name for each in fields(options) if _is_required(each)} - texts.keys()
+    required = {each.name for each in fields(options) if _is_required(each)}
     for action in parser_actions(parser):
-        if action.dest in missing:
+        if action.dest in required - texts.keys():
             name = action.dest.upper() if action.dest in positional else f"--{action.dest}"
             mistakes.append(f"give {name}: {str(action.help)[0].lower()}{str(action.help)[1:]}")
-    if mistakes:
-        raise UserError("\n".join(mistakes))
     if rest is not None:
         rest += others
-    return options(**values)
+    absent = required - values.keys()
+    if all(get_origin(hints[name]) is tuple for name in absent):  # what other values contradict can be told
+        more = list[str]()
+        with collected(more):
+            result = options(**dict.fromkeys(absent, ()), **values)
+        wrong = [f"--{name}" for name in texts.keys() - values.keys()]
+        mistakes += [mistake for mistake in more if not any(flag in mistake for flag in wrong)]
+    refuse(mistakes)
+    return result
 
 
 def own_args(
@@ -151,10 +155,7 @@ def _is_required(field: Field[Any]) -> bool:
 
 
 def _unknown(others: Sequence[str], known: set[str], first: str = "") -> list[str]:
-    """Return a message for each argument that no field takes, but not for the values of unknown flags.
-
-    A word alone may be meant for the flag that files of its kind belong to, or for the `first` one.
-    """
+    """Return messages for what no field takes; a word may be for the flag of files of its kind, or the `first` one."""
     messages = []
     for before, arg in zip(("", *others), others, strict=False):
         flag, of_word = arg.partition("=")[0], _FLAGS_OF_FILES.get(Path(arg).suffix, first)
@@ -208,7 +209,8 @@ def _parser(options: type["DataclassInstance"], positional: Sequence[str] = (), 
     for field in sorted(fields(options), key=lambda field: field.name not in positional):
         (element, size), text, default = _element(hints[field.name]), helps.get(field.name, ""), field.default
         if default not in (MISSING, None, False, ()) and "(default" not in text:
-            text += f" (default: {','.join(map(str, default)) if isinstance(default, tuple) else default})"
+            shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+            text = f"{text.removesuffix('.')} (default: {shown})."
         how: dict[str, Any] = {"type": element, "help": text.replace("%", "%%")}
         if field.name in positional:
             nargs = None if size is not None else "+" if _is_required(field) else "*"

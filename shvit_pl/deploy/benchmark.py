@@ -50,11 +50,8 @@ class Cell:
     mode: str
     """The way to run torch; empty for onnx."""
     dtype: str
-    """The number type."""
     batch_size: int
-    """Images per batch."""
     image_size: int
-    """Side of the images in pixels."""
     image_size_asked: int | Literal["own"] = "own"
     """The side asked for; cells of the same one, and of the same batch size, are compared."""
 
@@ -107,7 +104,7 @@ def inference_call(cell: Cell, model: nn.Module, images: Tensor) -> Callable[[],
         return lambda: session(batch)
     if cell.mode == "official":
         return official_call(model, images)
-    images = images.to(measuring.torch_dtype(cell.dtype), memory_format=torch.channels_last)
+    images = images.to(measuring.DTYPES[cell.dtype], memory_format=torch.channels_last)
     network: Any = deepcopy(model).to(images.device)
     if cell.mode == "optimized":
         network = optimization.optimize(network, images, images.dtype)
@@ -211,7 +208,6 @@ class Measured:
     """A measured cell."""
 
     cell: Cell
-    """The cell that was measured."""
     rate: timing.Rate
     """Images per second in every block."""
     ratio: float
@@ -219,7 +215,6 @@ class Measured:
     memory: int | None
     """Peak memory in bytes, as in `PEAK_OF`; None where the device has no such number."""
     cost: Cost
-    """Parameters and MACs."""
 
 
 def measure(

@@ -88,7 +88,7 @@ def _read_rates(flag: str, folder: Path, ours: Mapping[str, Any]) -> Rates:
         theirs = dict(json.loads((folder / ENVIRONMENT).read_text())["conditions"])
         rates = {_key(row): float(row["images_per_second"]) for row in read_rows(folder / TABLE)}
     except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = one_line(error)[:120]
+        reason = f"{error.filename} is missing" if isinstance(error, FileNotFoundError) else one_line(error)[:120]
         raise UserError(f"{flag}: no complete benchmark is there ({reason}). Give another folder.") from error
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     if names:
@@ -105,7 +105,7 @@ def _key(row: Mapping[str, Any]) -> Key:
 def _describe(conditions: Mapping[str, Any]) -> str:
     """Return the conditions in two lines."""
     task, seconds = "training steps" if conditions["task"] == "train" else "inference", conditions["seconds"]
-    how = f"median of {conditions['blocks']} blocks of {seconds:g} s, taken in turns after a warm-up"
+    how = f"median of {conditions['blocks']} interleaved blocks of {seconds:g} s after a warm-up"
     if conditions["protocol"] == "official":
         warm_up = conditions["warm_up"]
         how = f"as the official speed_test.py: fused, traced, one after the other; {warm_up:g} s of warm-up, mean of "
@@ -145,7 +145,7 @@ def print_table(rows: Sequence[Row], conditions: Mapping[str, Any], earlier: Rat
         table.add_section()
     table_console().print(table)
     own = {row["image_size"] for row in rows if row["image_size_asked"] == "own"}
-    note = "; each network at its own image size, which is part of the difference" if len(own) > 1 else ""
+    note = "; image sizes differ, which is part of the ratio" if len(own) > 1 else ""
     print(f"ratio: images/s relative to the first row with the same batch and image size{note}")
     official = any(row["mode"] == "official" for row in rows) and conditions["protocol"] != "official"
     if official and conditions["device_type"] == "cpu" and conditions["threads"] != 1:

@@ -1,11 +1,10 @@
 """`shvit-pl benchmark` and `shvit-pl export`: their help and mistakes in flags need no heavy import."""
 
+from functools import partial
 from pathlib import Path
 
 from shvit_pl.command_line.parser import check_extra, read_options
 from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
-from shvit_pl.errors import UserError
-from shvit_pl.runs.folder import AVERAGED
 
 
 def benchmark(args: list[str]) -> None:
@@ -14,10 +13,10 @@ def benchmark(args: list[str]) -> None:
         BenchmarkOptions,
         args[1:],
         command="benchmark",
-        description="Measure networks in turns: milliseconds, images per second, memory, and ratios to the first.",
-        epilog="Lists have commas. Modes: official (traced, as speed_test.py of the official code), eager (fused, "
-        "channels-last), compiled (the same by torch.compile; reduce-overhead and max-autotune are its modes), "
-        "optimized (shvit_pl.optimize).",
+        description="Measure speed and memory of networks side by side, and compare each with the first one.",
+        epilog="Several values are separated by commas: --batch_size 1,32. Modes: official (traced, as speed_test.py "
+        "of the official code), eager (fused, channels-last), compiled (eager with torch.compile; reduce-overhead and "
+        "max-autotune are its modes), optimized (shvit_pl.optimize).",
         positional=["models"],
     )
     if "onnx" in options.runtime:
@@ -28,17 +27,12 @@ def benchmark(args: list[str]) -> None:
     from shvit_pl.deploy import benchmark_report as report
     from shvit_pl.deploy import measuring
     from shvit_pl.deploy.benchmark import measure, plan
-    from shvit_pl.models.open_network import open_network
-    from shvit_pl.models.weights import NoAverageError
 
-    device = measuring.chosen_device(options.device)
+    open_one = partial(measuring.open_weights, weights=options.weights)
+    device, opened = measuring.opened_on(partial(measuring.chosen_device, options.device), options.models, open_one)
     official_on_cpu = options.protocol == "official" and device.type == "cpu"
     with measuring.num_threads(1 if official_on_cpu else options.threads):
         conditions = options.conditions | measuring.machine(device)
-        try:
-            opened = {name: open_network(name, AVERAGED[options.weights]) for name in options.models}
-        except NoAverageError as error:
-            raise UserError(f"--weights ema: {error}") from error
         groups = plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
         earlier = report.begin(options, conditions, groups)
         measured, skipped = measure(groups, opened, options, device)
@@ -58,7 +52,7 @@ def export(args: list[str]) -> None:
         ExportOptions,
         args[1:],
         command="export",
-        description="Write a network for other programs: fused, verified by running the file on real images.",
+        description="Export a fused network to a file, and verify the file by running it on real images.",
         positional=["network"],
     )
     if options.spec.extra is not None:
@@ -67,6 +61,6 @@ def export(args: list[str]) -> None:
 
     quiet()
     from shvit_pl.deploy.export import export as export_network
-    from shvit_pl.models.open_network import open_network
+    from shvit_pl.deploy.measuring import open_weights
 
-    export_network(open_network(options.network, AVERAGED[options.weights], pretrained=options.pretrained), options)
+    export_network(open_weights(options.network, options.weights, pretrained=options.pretrained), options)

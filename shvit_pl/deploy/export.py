@@ -135,7 +135,7 @@ def _convert(opened: OpenedNetwork, options: ExportOptions, images: RealImages, 
     elif options.spec.dynamic:
         arguments = {"dynamic": options.batch is None, **({"opset": options.opset} if options.opset else {})}
     # CoreML's converter chooses the precision itself
-    dtype = torch.float32 if options.format == "coreml" else measuring.torch_dtype(options.graph_dtype)
+    dtype = torch.float32 if options.format == "coreml" else measuring.DTYPES[options.graph_dtype]
     (example,) = in_batches(images.validation(2)[0], [options.batch or 2])
     graph = _graph(opened, options, passes.fused(opened.model), dtype)
     with _converter_errors("the converter can't write this network", options):
@@ -201,11 +201,11 @@ def _report(opened: OpenedNetwork, options: ExportOptions, details: Sequence[str
     """Give the lines about the file, each with a name."""
     yield "file", f"{options.path}, {size(options.path) / 1e6:.1f} MB, {options.format}"
     if opened.fresh:
-        yield "weights", "fresh: only speed can be measured with them"
+        yield "weights", "fresh, not trained"
     pixels = "RGB pixels from 0 to 1" if options.normalize else "normalized RGB"
     yield "input", f"images: ({options.batch or 'any'}, 3, {opened.image_size}, {opened.image_size}), {pixels}"
     names = opened.class_names
-    labels = "the classes have no names" if names is None else f"{len(names)} labels in the file"
+    labels = "no class names" if names is None else f"{len(names)} labels in the file"
     yield "output", f"{'probabilities' if options.softmax else 'logits'}; {labels}"
     for line in details:
         yield "", line

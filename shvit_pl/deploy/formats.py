@@ -245,7 +245,7 @@ def describe_executorch(path: Path) -> list[str]:
     outside = Counter(plan.operators[call.op_index].name for call in calls if hasattr(call, "op_index"))
     names = _counted(outside.most_common()).replace("aten::", "")
     return [
-        f"{len(plan.delegates)} pieces by XNNPACK; outside of them {names or 'nothing'}",
+        f"{len(plan.delegates)} partitions run by XNNPACK; outside of them {names or 'nothing'}",
         f"labels in its method {_METHOD}",
     ]
 

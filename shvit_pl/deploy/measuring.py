@@ -3,7 +3,7 @@
 import json
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,14 +15,17 @@ import torch
 
 from shvit_pl import __version__
 from shvit_pl.display import counted
-from shvit_pl.errors import UserError, one_line
+from shvit_pl.errors import UserError, collected, one_line, refuse
 from shvit_pl.files import check_writable, replacing, write_rows, write_whole
+from shvit_pl.models.open_network import OpenedNetwork, open_network
+from shvit_pl.models.weights import NoAverageError
+from shvit_pl.runs.folder import AVERAGED, Weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DEVICES = re.compile(r"cpu|mps|cuda(:(\d|[1-9]\d))?")
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LIBRARIES = ("timm", "triton", "onnxruntime", "numpy")
 _MAX_REASON = 200  # characters
 
@@ -42,6 +45,28 @@ def chosen_device(name: str) -> torch.device:
     if (number := device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {name}: the GPUs here are 0 to {torch.cuda.device_count() - 1}.")
     return torch.device("cuda", number)
+
+
+def open_weights(name: str, weights: Weights | None, **settings: Any) -> OpenedNetwork:
+    """Open a network as `open_network` does, with the weights of `--weights` where it is of a run."""
+    try:
+        return open_network(name, AVERAGED[weights], **settings)
+    except NoAverageError as error:
+        raise UserError(f"--weights {weights}: {error}") from error
+
+
+def opened_on(
+    device: Callable[[], torch.device], names: Iterable[str], open_one: Callable[[str], OpenedNetwork]
+) -> tuple[torch.device, dict[str, OpenedNetwork]]:
+    """Return the device, and networks by name; raises `UserError` for all of them that are not here."""
+    mistakes, opened = list[str](), dict[str, OpenedNetwork]()
+    with collected(mistakes):
+        chosen = device()
+    for name in names:
+        with collected(mistakes):
+            opened[name] = open_one(name)
+    refuse(mistakes)
+    return chosen, opened
 
 
 def device_name(device: torch.device) -> str:
@@ -65,11 +90,6 @@ def num_threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """Return torch's type of fp32, bf16 or fp16."""
-    return _DTYPES[name]
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -142,7 +142,6 @@ class Recipe:
     """One way to run a network."""
 
     name: str
-    """The recipe in words."""
     passes: tuple[Pass, ...] = ()
     """Rewritings of the fused network."""
     tuned: bool = False

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 
+from shvit_pl.compat import cores_of_process
+from shvit_pl.designs.design import NAMED
 from shvit_pl.errors import refuse
 from shvit_pl.runs.folder import Weights
 
@@ -34,7 +36,8 @@ else:
     Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
     Images = restricted_number_type("ImagesInt", int, [(">=", 1), ("<=", 2**20)])
     Repeats = restricted_number_type("RepeatsInt", int, (">=", 5))  # quartiles of fewer measurements mean little
-    Pixels = Threads = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", 4096)])  # one type for equal limits
+    Pixels = restricted_number_type("PixelsInt", int, [(">=", 1), ("<=", 4096)])
+    Threads = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", cores_of_process())])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +59,11 @@ class MeasuringOptions(CheckedOptions):
     models: tuple[str, ...]
     """A design (s1), run folder, checkpoint, Hub repo (user/name) or timm:NAME."""
     device: str = "auto"
-    """The device: auto, cpu, cuda, cuda:1 or mps."""
+    """auto, cpu, cuda, cuda:1 or mps."""
     threads: Threads | None = None
-    """Threads of a CPU (default: torch's)."""
+    """CPU threads, at most one per core (default: torch's)."""
     output: str
-    """Folder of the results; earlier ones are replaced."""
+    """Output folder; earlier results in it are replaced."""
 
     def mistakes(self) -> Iterator[str]:
         """Give a message for each mistake."""
@@ -74,35 +77,36 @@ class BenchmarkOptions(MeasuringOptions):
     batch_size: tuple[Images, ...] | None = None
     """Images per batch, such as 1,32 (default: 256 on a GPU, 16 on a CPU)."""
     image_size: tuple[Pixels, ...] | None = None
-    """Side in pixels, such as 224,512 (default: each network's own)."""
+    """Image side in pixels, such as 224,512 (default: each network's own)."""
     mode: tuple[Mode, ...] | None = None
-    """Ways to run torch (default: eager,optimized; with --train eager)."""
+    """How torch runs a network (default: eager,optimized; with --train, eager)."""
     optimize: bool = False
     """Add optimized to the modes."""
     dtype: tuple[Dtype, ...] | None = None
-    """Number types (default: fp32; official has its own)."""
+    """Precision (default: fp32; official sets its own)."""
     runtime: tuple[Literal["torch", "onnx"], ...] = ("torch",)
-    """Programs that compute."""
+    """Inference runtimes."""
     train: bool = False
     """Measure training steps: mixing, forward, backward, clipping, AdamW, moving average."""
     weights: Weights | None = None
     """Weights of runs, raw or ema (default: those that their --monitor selected)."""
     output: str = "benchmark"
-    """Folder of the results; an earlier benchmark under the same conditions is replaced."""
+    """Output folder; an earlier benchmark under the same conditions is replaced."""
     compare: str | None = None
     """Folder of an earlier benchmark under the same conditions, to compare with."""
     protocol: Literal["interleaved", "official"] = "interleaved"
-    """Timing: in turns, or as the official speed_test.py does, on one thread of a CPU."""
+    """official times networks as its speed_test.py: one after the other, with one thread on a CPU."""
     blocks: Repeats | None = None
-    """Measurements of each network, from 5 (default: 7)."""
+    """Timed blocks per network, at least 5 (default: 7)."""
     seconds: Seconds | None = None
-    """Seconds of one block (default: 0.5), or of the official timing (default: 60)."""
+    """Seconds per block (default: 0.5), or of the official timing (default: 60)."""
     warm_up: Seconds | None = None
     """Seconds of the official warm-up (default: 10)."""
 
     def mistakes(self) -> Iterator[str]:
         """Give a message for each mistake."""
         yield from super().mistakes()
+        yield from mistakes_of_weights(self.weights, *self.models)
         if self.compare == "":
             yield "--compare '': give a folder, such as benchmark."
         if self.protocol == "official":
@@ -119,7 +123,7 @@ class BenchmarkOptions(MeasuringOptions):
         elif self.warm_up is not None:
             yield "--warm_up: only with --protocol official; otherwise the warm-up runs until timings stop improving."
         if self.train and "onnx" in self.runtime:
-            yield "--runtime onnx: no training steps; leave out --train or --runtime onnx."
+            yield "--runtime onnx: for inference only; leave out --train or --runtime onnx."
         if self.train and "fp16" in self.dtypes:
             yield "--dtype fp16: the recipe trains in fp32 or bf16; give one of these with --train."
         if self.runtime == ("onnx",) and "fp32" not in self.dtypes:
@@ -173,7 +177,6 @@ class Format:
     """A file format of exports."""
 
     suffix: str
-    """Suffix of the files."""
     extra: str | None
     """Extra of this package that it needs."""
     dynamic: bool
@@ -206,29 +209,29 @@ class ExportOptions(CheckedOptions):
     format: FormatName
     """File format, such as onnx."""
     output: str | None = None
-    """File to write (default: model in a run folder, else the network's name here)."""
+    """Output file (default: model in the run folder, else the network's name in this folder)."""
     weights: Weights | None = None
     """Weights of a run, raw or ema (default: those that its --monitor selected)."""
     pretrained: bool = False
-    """Take timm's weights for timm:NAME."""
+    """Use timm's pretrained weights for timm:NAME."""
     image_size: PositiveInt | None = None
-    """Side in pixels (default: the network's own)."""
+    """Image side in pixels (default: the network's own)."""
     normalize: bool = False
-    """Let the graph take pixels from 0 to 1 and normalize them."""
+    """Normalize in the graph, which then takes pixels from 0 to 1."""
     softmax: bool = False
-    """Let the graph give probabilities instead of logits."""
+    """Return probabilities instead of logits."""
     dtype: Literal["fp32", "fp16"] | None = None
-    """Number type of the graph (default: fp32; coreml fp16)."""
+    """Precision of the graph (default: fp32; coreml: fp16)."""
     batch_size: PositiveInt | None = None
     """Fixed batch size (default: any; coreml and executorch 1)."""
     opset: Opset | None = None
-    """Opset of onnx, 18 to 23 (default: 18)."""
+    """ONNX opset, 18 to 23 (default: 18)."""
     tolerance: NonNegativeFloat | None = None
-    """Allowed difference, as a share of the largest output (default: 1e-4; fp16 2e-2)."""
+    """Allowed difference relative to the largest output (default: 1e-4; fp16: 2e-2)."""
     int8: bool = False
-    """Write the convolutions of onnx in int8, and compare top-1 and speed with float."""
+    """Quantize the convolutions (onnx only), and compare top-1 and speed with float."""
     int8_tolerance: NonNegativeFloat | None = None
-    """Points of top-1 that int8 may cost (default: 1)."""
+    """Allowed loss of top-1 by --int8, in points (default: 1)."""
     data: str | None = None
     """Images for --int8 (default: the run's own dataset, else the digits)."""
 
@@ -246,7 +249,8 @@ class ExportOptions(CheckedOptions):
             yield f"--dtype {self.graph_dtype}: {self.format} is written in {' or '.join(self.spec.dtypes)} here."
         elif self.int8 and self.dtype == "fp16":
             yield f"--int8 --dtype {self.dtype}: int8 is made from fp32; leave out --dtype."
-        yield from mistakes_of_timm("--pretrained", self.pretrained, self.network)
+        yield from mistakes_of_timm("pretrained", self.pretrained, self.network)
+        yield from mistakes_of_weights(self.weights, self.network)
         path, flag = self.path, f"--output {str(self.path)!r}"
         if path.suffix != self.spec.suffix:
             yield f"{flag}: a file of {self.format} ends in {self.spec.suffix}."
@@ -297,11 +301,19 @@ def output_mistakes(folder: str) -> Iterator[str]:
         yield f"--output {folder!r}: the command runs inside this folder; give a new one, such as benchmark."
 
 
+def mistakes_of_weights(weights: Weights | None, *networks: str) -> Iterator[str]:
+    """Give a message where weights of a run are asked for, and none of the networks may be one."""
+    if weights and all(name in NAMED or _is_of_timm(name) for name in networks):
+        yield f"--weights {weights}: only for a run or a checkpoint; leave it out with {', '.join(networks)}."
+
+
+def _is_of_timm(network: str) -> bool:
+    from shvit_pl.models.network_names import is_model_of_timm  # imports torch, which few flags need
+
+    return is_model_of_timm(network)
+
+
 def mistakes_of_timm(flag: str, value: object, network: str) -> Iterator[str]:
     """Give a message where a flag that belongs to models of timm is given with another network."""
-    if not value:
-        return
-    from shvit_pl.models.network_names import is_model_of_timm
-
-    if not is_model_of_timm(network):
-        yield f"{flag}: only for models of timm (timm:NAME); a run or a repo has weights of its own."
+    if value and not _is_of_timm(network):
+        yield f"--{flag}: only for models of timm (timm:NAME); a run or a repo has weights of its own."

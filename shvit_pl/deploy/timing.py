@@ -61,9 +61,7 @@ class Work:
     call: Callable[[], object]
     """The work, done once on the device."""
     images: int
-    """Images per call."""
     device: torch.device
-    """The device that computes."""
 
 
 @torch.inference_mode()

@@ -11,6 +11,7 @@ from shvit_pl.designs.design import Design
 
 Operation = Literal["stem", "downsampling", "depthwise", "attention", "ffn", "head"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+MIXING: dict[str, Operation] = {"single_head": "attention", "multi_head": "attention"}  # by mixer
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def cost_parts(design: Design, num_classes: int = 1000, image_size: int | None =
         if design.local_conv or not attends:
             parts.append(Part(name, "depthwise", tokens, dim, _depthwise(dim, tokens) * depth))
         if attends:
-            parts.append(Part(name, "attention", tokens, dim, _attention(design, stage, tokens) * depth))
+            mixing = _attention(design, stage, tokens) * depth
+            parts.append(Part(name, MIXING[design.mixers[stage]], tokens, dim, mixing))
         parts.append(Part(name, "ffn", tokens, dim, _ffn(dim, tokens) * depth))
     head = Cost(2 * dim + dim * num_classes + num_classes, dim * num_classes)  # BatchNorm and linear layer
     return [*parts, Part("head", "head", 1, dim, head * (2 if design.distilled else 1))]

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from shvit_pl.command_line.parser import SECTIONS, nearest_option, without_flag
 from shvit_pl.display import new_progress, table_console
-from shvit_pl.errors import UserError, collect, did_you_mean, refuse
+from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
 from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
 from shvit_pl.sweep.definition import LOGS, Definition, as_flags, refuse_other, short_names, write_record
@@ -52,39 +52,40 @@ _STEPS = 6  # of each cell in a dry run
 _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
 
 
-def start(options: Options, flags: Sequence[str], command: Sequence[str]) -> None:
+def start(options: Options, flags: Sequence[str], command: Sequence[str], own_mistakes: Sequence[str] = ()) -> None:
     """Start the sweep that the one sweep file among the configs describes; `flags` are for `fit`.
 
-    Raises `UserError` for all mistakes, before anything is started or written.
+    Raises `UserError` for all mistakes, also `own_mistakes` in other options, before anything is started or written.
     """
     if (storage := options.storage) is not None:
         hidden = hide_password(storage)
         options, command = replace(options, storage=hidden), [arg.replace(storage, hidden) for arg in command]
-    file, layers, mistakes, fit = SweepFile(), list[str](), list[str](), FitCheck()
-    with collect(mistakes):
+    file, layers, mistakes, fit = SweepFile(), list[str](), [*own_mistakes], FitCheck()
+    with collected(mistakes):
         path, layers = pick_sweep_file(options.config)
         file, of_file = read_sweep_file(path)
         mistakes += of_file
     wrong = dict(flag_mistakes(file, flags, fit))
     mistakes += wrong.values()
     folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()
-    with collect(mistakes):
-        place = find_place(folder, options.storage, options.study)
-        recorded = place.recorded()
+    if not own_mistakes:
+        with collected(mistakes):
+            place = find_place(folder, options.storage, options.study)
+            recorded = place.recorded()
     base = reduce(without_flag, wrong, [*(f"--config={config}" for config in (*file.base, *layers)), *flags])
-    with collect(of_base := list[str]()):
+    with collected(of_base := list[str]()):
         definition = define(file, base, fit)
-    with collect(mistakes):
+    with collected(mistakes):
         gpus = slots(options, fit.cli.config.trainer.devices)
     mistakes += of_base
     are_new, opened = True, list[OpenedCell]()
     if not mistakes:
         are_new = all(before.cells != definition.cells for before, _ in recorded)
-        with collect(mistakes):
+        with collected(mistakes):
             for before, where in recorded:
                 refuse_other(before, definition, where)
     if are_new or options.dry_run:
-        with collect(mistakes):
+        with collected(mistakes):
             opened = open_cells(file, base, fit, wrong, of_base)
     refuse(mistakes)
     launch = Launch(place, base, gpus)

@@ -69,7 +69,7 @@ def subject(name=DEIT, fresh=False, images=IMAGENET, pixels=224, labels="dataset
         ({"name": "timm:vit_tiny_patch16_224"}, 50_000, ["the weights are not those of the authors"]),
         ({"images": data_of(rows=360, classes=10)}, 50_000, ["the images are from imagenet, not ImageNet"]),
         ({"pixels": 64}, 50_000, ["the images have 64 px, not 224"]),
-        ({}, 1000, ["heads were left out on 1000 images, not 50000"]),
+        ({}, 1000, ["heads were removed on 1000 images, not 50000"]),
         ({"labels": "network"}, 50_000, ["the agreement with the intact network is measured, not top-1"]),
     ],
 )

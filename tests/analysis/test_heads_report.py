@@ -87,11 +87,11 @@ def test_it_prints_what_it_measures_and_found_and_replaces_earlier_results(studi
     printed = capsys.readouterr().out
     for text in (
         "16 heads in 4 layers",
-        "heads left out on 8 of 360: top-1 against the dataset's labels",
+        "heads removed on 8 of 360: top-1 against the dataset's labels",
         "top-1 of the intact network",
         "most similar in layers",
         "Too few images to say which layers are redundant",  # one of 8 is 12.5 points
-        "At stake: ",
+        "Removing one head ",
         "written: heads",
     ):
         assert text in printed

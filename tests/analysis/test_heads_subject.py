@@ -57,8 +57,8 @@ def test_imagenet_is_known_by_its_ids_and_by_its_descriptions():
         ({"output": ""}, "--output ''"),
         ({"pretrained": True}, "--pretrained: ... timm:NAME"),
         ({"checkpoint": "w.pth"}, "--checkpoint: ... timm:NAME"),
-        ({"network": "timm:x", "checkpoint": "w.pth"}, "--checkpoint 'w.pth': no such file"),
-        ({"network": "timm:x", "checkpoint": "w.pth", "pretrained": True}, "--checkpoint 'w.pth': --pretrained takes"),
+        ({"network": "vgg11", "checkpoint": "w.pth"}, "--checkpoint 'w.pth': no such file"),
+        ({"network": "vgg11", "checkpoint": "w.pth", "pretrained": True}, "--checkpoint 'w.pth': --pretrained takes"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options, words):

@@ -76,7 +76,7 @@ def test_the_slowest_stage_is_named_with_its_shares(stage):
     assert design.slowest == stage
     assert sum(load.seconds for load in design.stages.values()) == pytest.approx(design.whole.seconds) == 1 / 10
     sentence, _ = sentences([design], PEAKS)
-    assert f"{stage} takes most: 90% of the time" in sentence
+    assert f"{stage} is the slowest: 90% of the time" in sentence
     macs = sum(part.cost.macs for part in cost_parts(NAMED["macro_a"]))
     of_stage = sum(part.cost.macs for part in cost_parts(NAMED["macro_a"]) if part.stage == stage)
     assert f"and {of_stage / macs:.0%} of the MACs" in sentence
@@ -85,10 +85,10 @@ def test_the_slowest_stage_is_named_with_its_shares(stage):
 @pytest.mark.parametrize(
     ("intensity", "limit"),
     [
-        (5, "below the ridge of 10.0: memory sets its bound"),
-        (9, "about at the ridge of 10.0: memory and arithmetic alike set its bound"),
-        (11, "about at the ridge of 10.0: memory and arithmetic alike set its bound"),
-        (20, "above the ridge of 10.0: arithmetic sets its bound"),
+        (5, "below the ridge of 10.0, memory-bound"),
+        (9, "near the ridge of 10.0, limited by memory and compute about equally"),
+        (11, "near the ridge of 10.0, limited by memory and compute about equally"),
+        (20, "above the ridge of 10.0, compute-bound"),
     ],
 )
 def test_the_limit_is_that_of_its_side_of_the_ridge(intensity, limit):

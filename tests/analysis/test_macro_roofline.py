@@ -76,6 +76,14 @@ def test_receptive_fields_are_those_that_gradients_show(name):
         assert seen(features, image) == fields[f"stage {number + 1}", "ffn"]
 
 
+def test_a_mixer_that_is_no_attention_is_not_counted_as_one(monkeypatch):
+    monkeypatch.setitem(macro_roofline.MIXING, "single_head", "pooling")
+    model = create_model("tiny")
+    assert {operation for _, operation in places(model).values()} >= {"pooling", "depthwise"}
+    assert ("stage 3", "attention") not in {*places(model).values(), *receptive_fields(model.design, 10**6)}
+    assert receptive_fields(model.design, 10**6)["stage 3", "pooling"] < 10**6
+
+
 def seen(features, image):
     """The side of what the middle of a feature map depends on."""
     middle = features.shape[-1] // 2

@@ -11,9 +11,9 @@ from jsonargparse.typing import ClosedUnitInterval, PositiveInt, restricted_numb
 
 from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.parser import own_args, parse_flags, read_options
+from shvit_pl.deploy.options import Pixels
 from shvit_pl.errors import UserError
 
-ThreadsInt = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", 4096)])
 Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
 
 
@@ -25,7 +25,7 @@ class Options:
     """Number types, 50% of them short."""
     batch_size: tuple[PositiveInt, ...] | None = None
     """Images (default: the paper's)."""
-    threads: ThreadsInt | None = None
+    threads: Pixels | None = None
     """Threads of a CPU."""
     share: ClosedUnitInterval = 0.5
     """Share of the images."""
@@ -158,10 +158,10 @@ def test_help_shows_docstrings_choices_and_defaults_also_of_inherited_fields(cap
     text = help_of(capsys, Inherited, "--help")
     assert "--folder FOLDER A run folder." in text
     assert "[MODELS ...]" in text
-    assert "MODELS Networks. (default: a)" in text
+    assert "MODELS Networks (default: a)." in text
     text = help_of(capsys, Options, "a", "--help", "--threads=0")
     assert "usage: shvit-pl measure" in text
-    assert "--dtype {fp32,bf16} Number types, 50% of them short. (default: fp32)" in text
+    assert "--dtype {fp32,bf16} Number types, 50% of them short (default: fp32)." in text
     assert "--batch_size BATCH_SIZE Images (default: the paper's). --" in text
     assert "--threads THREADS Threads of a CPU. --" in text
     assert "Networks to measure." in text

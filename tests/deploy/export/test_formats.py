@@ -87,7 +87,7 @@ def test_a_file_of_pixels_to_probabilities_gives_those_of_the_network(format_, d
     [
         ("coreml", ["--softmax", "--normalize"], ("outputs classLabel", "of imageType")),
         ("coreml", ["--dtype=fp32"], ("of multiArrayType",)),
-        ("executorch", [], ("pieces by XNNPACK; outside of them", "2 native_group_norm")),
+        ("executorch", [], ("partitions run by XNNPACK; outside of them", "2 native_group_norm")),
     ],
     ids=str,
 )
