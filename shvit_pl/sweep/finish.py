@@ -76,11 +76,11 @@ def _measure(
     try:
         with new_progress(Console(quiet=plain)) as bar:
             task = bar.add_task("")
-
-            def progress(step: str, done: int, total: int) -> None:
-                bar.update(task, description=step, completed=done, total=total)
-
-            return measure_speed(summaries, device, progress)
+            return measure_speed(
+                summaries,
+                device,
+                lambda step, done, total: bar.update(task, description=step, completed=done, total=total),
+            )
     finally:
         release(folder)
 
