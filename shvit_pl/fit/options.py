@@ -128,7 +128,7 @@ def check_flags(config: Namespace, command: str, mistakes: Sequence[str], words:
         from shvit_pl.modules.optim_and_ema import check_optimizer  # here, for --help to do without torch
 
         with collected(more):
-            check_optimizer(OptimConfig(**config.model.optim.as_dict()))
+            check_optimizer(OptimConfig(config.model.optim.name))
         with collected(more):
             MixConfig(**config.model.mix.as_dict()).check_batch_size(config.data.batch_size)
         with collected(more):

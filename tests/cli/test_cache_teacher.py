@@ -108,13 +108,13 @@ def test_a_cache_of_other_settings_is_refused_and_not_written_over(caches, refus
     folder, flags = caches["plain"]
     before = times(folder)
     for change, words in (
-        ("--data.erasing=0.25", "data.erasing 0.0 there, 0.25 here"),
-        ("--model.distill.top_k=5", "model.distill.top_k 10 there, 5 here"),
-        ("--model.distill.teacher_precision=bf16", "teacher.precision fp32 there, bf16 here"),
-        ("--model.distill.use_ema=true", "teacher.averaged False there, True here"),
+        ("--data.erasing=0.25", "data.erasing 0.0 in the cache, 0.25 now"),
+        ("--model.distill.top_k=5", "model.distill.top_k 10 in the cache, 5 now"),
+        ("--model.distill.teacher_precision=bf16", "teacher.precision fp32 in the cache, bf16 now"),
+        ("--model.distill.use_ema=true", "teacher.averaged False in the cache, True now"),
     ):
         refused([*flags, change], f"model.distill.cache '{folder}': it was written with other settings", words)
-    refused([*flags, "--data.erasing=0.25"], "data.erasing 0.0 there", command="cache-teacher")
+    refused([*flags, "--data.erasing=0.25"], "data.erasing 0.0 in the cache", command="cache-teacher")
     assert times(folder) == before
 
 

@@ -87,7 +87,7 @@ def test_last_is_the_newest_run_with_a_checkpoint_and_not_resumed_while_it_is_go
     other.start()
     assert held.wait(60)
     assert fit(*CUT) == 2
-    assert "is still going on" in capsys.readouterr().err
+    assert "is still running" in capsys.readouterr().err
     released.set()
     other.join()
     (cut.parent / "version_1").mkdir()

@@ -6,7 +6,7 @@ import pytest
 
 from shvit_pl.errors import UserError
 from shvit_pl.sweep import start
-from shvit_pl.sweep.options import Options
+from shvit_pl.sweep.options import read_sweep_options
 from tests.sweep.small import PATCHES, assert_refused, fit_check
 
 QUICK = ("--model.design.name=tiny", "--data.num_workers=0")
@@ -69,7 +69,7 @@ FLAGS = {
 ALL = """
 base: [s1.yaml, none.yaml]
 list:
-  a: {data.batch_size: 1}
+  a: {model.design.stages: 9, data.batch_size: 1}
   b: {data.augment: no, lr: 0.1}
   c: {data.batch_size: 1, model.design: s1}
 seeds: [0, 0]
@@ -85,12 +85,11 @@ LINES = [
     "--wokers: no such flag",
     "--monitor: can't be set here; set by objective",
     "--config 'my.yaml': lr: no such flag of fit",
-    "--folder 'bad.yaml'",
-    "--gpus 9: ",
     "model.optim.lr -1",
     "stray: no flag takes this",
     "1 of 3 cells can't run: b: data.augment false",
     "2 of 3 cells can't run, such as a: data.batch_size 1",
+    "1 of 3 cells can't run: a: model.design.stages 9",
 ]
 
 
@@ -99,10 +98,11 @@ def one_parser(monkeypatch):
     monkeypatch.setattr(start, "FitCheck", fit_check)
 
 
-def check(text, *flags, **options):
+def check(text, *flags):
     for name, content in {**CONFIGS, "my": text}.items():
         Path(f"{name}.yaml").write_text(content)
-    start.start(Options(["my.yaml"], **options), [*QUICK, *flags], [])
+    options, of_fit, mistakes = read_sweep_options(["--config=my.yaml", *QUICK, *flags])
+    start.start(options, of_fit, [], mistakes)
 
 
 @pytest.mark.parametrize(("text", "parts"), FILES.items(), ids=str)
@@ -120,12 +120,18 @@ def test_a_mistake_in_a_flag(flag, parts):
     assert_refused(parts, check, PATCHES, flag)
 
 
-def test_all_mistakes_are_found_at_once_and_nothing_is_written():
-    flags = ["--wokers", "3", "--monitor=val/loss", "--model.optim.lr=-1", "stray"]
+@pytest.mark.parametrize(
+    ("flags", "lines"),
+    [
+        (["--folder=bad.yaml", "--gpus=9"], ["--folder 'bad.yaml'", "--gpus 9: "]),
+        (["--workers=0", "--folder=bad.yaml"], ["--workers 0: "]),  # the folder may be meant for other options
+    ],
+)
+def test_all_mistakes_are_found_at_once_and_nothing_is_written(flags, lines):
     with pytest.raises(UserError) as refused:
-        check(ALL, *flags, folder="bad.yaml", gpus="9")
-    lines = str(refused.value).splitlines()
-    assert len(lines) == len(LINES)
-    for line, begin in zip(sorted(lines), sorted(LINES), strict=True):
+        check(ALL, "--wokers", "3", "--monitor=val/loss", "--model.optim.lr=-1", "stray", *flags)
+    found, begins = sorted(str(refused.value).splitlines()), sorted([*LINES, *lines])
+    assert len(found) == len(begins)
+    for line, begin in zip(found, begins, strict=True):
         assert line.startswith(begin)
     assert {path.stem for path in Path().iterdir()} == {*CONFIGS, "my"}

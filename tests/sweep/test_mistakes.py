@@ -119,7 +119,6 @@ def test_a_folder_that_is_no_sweeps_or_another_ones(folder, study, parts, other_
     ("options", "devices", "gpus", "parts"),
     [
         (Options(gpus="7"), "auto", 2, ["--gpus 7: allowed are 0, 1"]),
-        (Options(gpus="0,0"), "auto", 2, ["--gpus 0,0: one appears twice", "--per_gpu 2"]),
         (Options(workers=3), "auto", 2, ["--workers 3: 2 GPUs with --per_gpu 1 have room for 2"]),
         (Options(workers=2), 2, 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
         (Options(gpus="0"), 2, 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),

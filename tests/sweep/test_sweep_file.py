@@ -58,13 +58,13 @@ MISTAKES = {
     SPACE % "{low: .nan, high: 1.0}": ["finite numbers"],
     SPACE % "{low: true, high: 2}": ["finite numbers"],
     SPACE % "{low: 1e-3, high: 1.0}": ["lr", "YAML reads 1e-3 as text: write 1.0e-3"],
-    f"{SPACE % RATE}seeds: [0, 1]\n": ["seeds [0, 1]", "one seed"],
-    f"search: {{pruner: median, space: {{lr: {RATE}}}}}\nobjective: [val/acc1, macs]\n": [
-        "pruner median", "not several (val/acc1, macs)", "pruner none, or one objective",
-    ],
-    f"search: {{pruner: halving, space: {{lr: {RATE}}}}}\nobjective: macs\n": [
-        "pruner halving", "macs does not change from epoch to epoch", "val/acc1",
-    ],
+    f"{SPACE % RATE}seeds: [0, 1]\n": ["seeds [0, 1]", "a search has one seed"],
+    **{
+        f"search: {{pruner: median, space: {{lr: {RATE}}}}}\nobjective: [{names}]\n": [
+            "pruner median: allowed for one objective of val/acc1", f"not for {names};", "pruner none, or another",
+        ]
+        for names in ("val/acc1, macs", "macs")
+    },
     **{
         f"{GRID}seeds: {seeds}\n": [" seeds ", "a list of different whole numbers from 0"]
         for seeds in ("3", "[]", "[1, 1]", "[-1]", "[true]", "[0, one]", "{0: 1}")
