@@ -44,7 +44,6 @@ class Cell:
     """One row of the table."""
 
     model: str
-    """The network's name as it was given."""
     runtime: str
     """The program that computes: torch or onnx."""
     mode: str
@@ -209,7 +208,6 @@ class Measured:
 
     cell: Cell
     rate: timing.Rate
-    """Images per second in every block."""
     ratio: float
     """The median over the median of the group's first cell."""
     memory: int | None
