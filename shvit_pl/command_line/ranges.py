@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args, get_type_hints
 from jsonargparse.typing import restricted_number_type
 
 from shvit_pl.command_line.config_files import plain
+from shvit_pl.compat import cores_of_process
 
 if TYPE_CHECKING:  # mypy takes no type that a function makes
     Decay = float
@@ -15,6 +16,9 @@ if TYPE_CHECKING:  # mypy takes no type that a function makes
     Pixels = int
     Positive = float
     Share = float
+    Temperature = float
+    Views = int
+    Workers = int
 else:
     _FINITE = ("<", float("inf"))
     Positive = restricted_number_type("float above 0", float, [(">", 0), _FINITE])
@@ -23,6 +27,10 @@ else:
     Decay = restricted_number_type("float from 0 to below 1", float, [(">=", 0), ("<", 1)])
     FromTwo = restricted_number_type("int from 2", int, (">=", 2))
     Pixels = restricted_number_type("int from 1 to 4096", int, [(">=", 1), ("<=", 4096)])
+    Temperature = restricted_number_type("float from 0.01 to 1000", float, [(">=", 0.01), ("<=", 1000)])
+    Views = restricted_number_type("int from 1 to 1000", int, [(">=", 1), ("<=", 1000)])
+    _MOST = max(32, 4 * cores_of_process())
+    Workers = restricted_number_type(f"int from 0 to {_MOST}", int, [(">=", 0), ("<=", _MOST)])
 
 
 def out_of_range(section: str, config: object) -> Iterator[str]:

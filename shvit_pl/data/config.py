@@ -3,25 +3,12 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from jsonargparse.typing import (
-    ClosedUnitInterval,
-    NonNegativeInt,
-    OpenUnitInterval,
-    PositiveInt,
-    restricted_number_type,
-)
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, OpenUnitInterval, PositiveInt
 
-from shvit_pl.command_line.ranges import FromTwo, NonNegative, Share, out_of_range
-from shvit_pl.compat import cores_of_process
+from shvit_pl.command_line.ranges import FromTwo, NonNegative, Share, Workers, out_of_range
 from shvit_pl.errors import UserError, refuse
-
-if TYPE_CHECKING:
-    Workers = int
-else:
-    _MOST = max(32, 4 * cores_of_process())
-    Workers = restricted_number_type(f"int from 0 to {_MOST}", int, [(">=", 0), ("<=", _MOST)])
 
 EMBEDDED = "digits"
 THREE_AUGMENT = "3a"
@@ -29,26 +16,9 @@ Augment = Literal["none", "shift", "crop"]
 Resize = Literal["crop", "squash"]
 
 COLUMN_SETTINGS = ("image_column", "label_column")
-ROW_SETTINGS = (  # which images are trained on and which are held out
-    "path",
-    "name",
-    "revision",
-    "train_split",
-    "validation_split",
-    "validation_fraction",
-    "train_fraction",
-    "split_seed",
-)
-DATASET_SETTINGS = (  # what another dataset doesn't take over
-    "name",
-    "revision",
-    *COLUMN_SETTINGS,
-    "train_split",
-    "validation_split",
-    "train_fraction",
-    "streaming",
-    "steps_per_epoch",
-)
+_SPLIT_SETTINGS = ("name", "revision", "train_split", "validation_split", "train_fraction")
+ROW_SETTINGS = ("path", *_SPLIT_SETTINGS, "validation_fraction", "split_seed")  # what is trained on and held out
+DATASET_SETTINGS = (*_SPLIT_SETTINGS, *COLUMN_SETTINGS, "streaming", "steps_per_epoch")  # not for another dataset
 
 _FLOAT = r"\d+(\.\d+)?"
 _RAND_AUGMENT = re.compile(rf"rand(-(m(\d|10)|n[1-9]|p(0(\.\d+)?|1)|mstd{_FLOAT}|mmax\d+|inc[01]|t(weights|3a|3aw)))*")

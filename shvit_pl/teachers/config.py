@@ -1,21 +1,15 @@
 """The settings of a teacher and of how to learn from it (`model.distill.*`)."""
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from jsonargparse.typing import ClosedUnitInterval, PositiveInt, restricted_number_type
+from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
-from shvit_pl.command_line.ranges import Pixels, out_of_range
+from shvit_pl.command_line.ranges import Pixels, Temperature, Views, out_of_range
 from shvit_pl.errors import refuse
 
 Objective = Literal["hard", "soft", "soft_batchmean", "feature"]
 Heads = Literal["dual", "single"]
-if TYPE_CHECKING:
-    Temperature = float
-    Views = int
-else:
-    Temperature = restricted_number_type("float from 0.01 to 1000", float, [(">=", 0.01), ("<=", 1000)])
-    Views = restricted_number_type("int from 1 to 1000", int, [(">=", 1), ("<=", 1000)])
 
 
 @dataclass(frozen=True)
