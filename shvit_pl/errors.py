@@ -15,13 +15,6 @@ def refuse(mistakes: Iterable[str]) -> None:
         raise UserError("\n".join(lines))
 
 
-def out_of_range(section: str, config: object, ranges: Iterable[tuple[str, bool, str]]) -> Iterator[str]:
-    """Yield a message for each setting whose value isn't allowed; `ranges`: its name, is it right, what is allowed."""
-    for name, is_right, allowed in ranges:
-        if not is_right:
-            yield f"{section}.{name} {getattr(config, name)!r}: allowed is {allowed}."
-
-
 @contextmanager
 def error_prefix(prefix: str) -> Iterator[None]:
     """Put a prefix, such as a flag or its section, before each line of a `UserError`."""

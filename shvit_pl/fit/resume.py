@@ -17,15 +17,8 @@ from shvit_pl.teachers.config import DistillConfig
 
 # settings that change the course of a training, besides all of model.* and data.*
 _TRAINER = (
-    "max_epochs",
-    "max_steps",
-    "accumulate_grad_batches",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-    "precision",
-    "limit_train_batches",
-    "num_nodes",
-    "sync_batchnorm",
+    *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches"),
+    *("gradient_clip_val", "gradient_clip_algorithm", "precision", "num_nodes", "sync_batchnorm"),
 )
 _KEPT = (
     "model.optim.name",  # its state can't be loaded by another optimizer

@@ -49,8 +49,8 @@ class Options:
             mistakes.append("--folder '': give a folder, such as sweeps/macro.")
         if self.study == "":
             mistakes.append("--study '': give a name, such as macro, or leave it out for the folder's name.")
-        if not all(map(str.isdecimal, self.gpu_numbers)):
-            mistakes.append(f"--gpus {self.gpus!r}: allowed are numbers, such as 0,1,2.")
+        if not all(map(str.isdecimal, self.gpu_numbers)) or len(set(self.gpu_numbers)) < len(self.gpu_numbers):
+            mistakes.append(f"--gpus {self.gpus!r}: allowed are different numbers, such as 0,1,2 (see --per_gpu).")
         refuse(mistakes)
 
     @property

@@ -91,18 +91,14 @@ def read_sweep_file(path: str) -> tuple[SweepFile, list[str]]:
         mistakes.append(f"seeds {short(seeds)}: allowed is a list of different whole numbers from 0.")
         seeds = [0]
     elif "search" in kinds and len(seeds) > 1:
-        advice = "give one seed, and repeat the best trials with several seeds in a list"
-        mistakes.append(f"seeds {short(seeds)}: a search trains each trial once; {advice}.")
+        mistakes.append(f"seeds {short(seeds)}: a search has one seed; repeat the best trials with several in a list.")
     base = tuple(_read_base(content.get("base", []), Path(path), mistakes))
     file = SweepFile(Path(path), base, (kinds or KINDS)[0], cells, search, tuple(seeds), objectives)
     return file, [f"--config {path!r}: {mistake}" for mistake in mistakes]
 
 
 def _read_base(base: Any, path: Path, mistakes: list[str]) -> Iterator[str]:
-    """Yield the base's configs: from the working directory, or beside the sweep file, or shipped.
-
-    A shipped one keeps its name, so that a command can be repeated on another machine.
-    """
+    """Yield the base's configs: from here, beside the sweep file, or shipped (by name, for use on other machines)."""
     names = [base] if isinstance(base, str) else base
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         mistakes.append(f"base {short(base)}: allowed is a config of fit, or a list of them.")
@@ -119,8 +115,7 @@ def _read_base(base: Any, path: Path, mistakes: list[str]) -> Iterator[str]:
 def _read_grid(grid: Any, mistakes: list[str]) -> dict[str, dict[str, Any]]:
     """Return every combination of a grid's values, named by the flags' short names and the values."""
     if not isinstance(grid, dict) or not grid:
-        example = "{model.design.patch_size: [4, 16]}"
-        mistakes.append(f"grid is empty; give flags and their values, such as {example}.")
+        mistakes.append("grid is empty; give flags and their values, such as {model.design.patch_size: [4, 16]}.")
         return {}
     grid = _right(grid, "grid", mistakes, _choice_mistakes)
     names, cells = short_names(grid), dict[str, dict[str, Any]]()

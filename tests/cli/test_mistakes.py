@@ -24,8 +24,8 @@ NAMES_AND_TYPES = [
     (["--model.design.patch_size=big"], ["model.design.patch_size big", "whole number"]),
     (["--model.design.embed_dim=80"], ["model.design.embed_dim 80", "a list of whole numbers such as"]),
     (["--monitor="], ["monitor ''", "val/acc1, "]),
-    (["--model.optim.lr=nan"], ["model.optim.lr nan", "a number"]),
-    (["--model.optim.weight_decay=atuo"], ["model.optim.weight_decay atuo", "auto or a number"]),
+    (["--model.optim.lr=nan"], ["model.optim.lr nan", "numbers above 0"]),
+    (["--model.optim.weight_decay=atuo"], ["model.optim.weight_decay atuo", "a number or auto"]),
     (["--model.optim.options=momentum"], ["model.optim.options momentum", "a mapping such as"]),
     (["--model.compile=maybe"], ["model.compile maybe", "true or false"]),
     (["--trainer.max_epohs=3"], ["--trainer.max_epohs", "did you mean '--trainer.max_epochs'"]),
@@ -40,7 +40,7 @@ NAMES_AND_TYPES = [
     (["--trainer.logger=wandb"], ["trainer.logger wandb", "true or false"]),
     (["--trainer.callbacks=EarlyStopping"], ["trainer.callbacks", "EarlyStopping", "required: monitor"]),
     (["--seed_everything=true"], ["seed_everything", "whole number"]),
-    (["--data.image_size=large"], ["data.image_size large", "auto or a whole number"]),
+    (["--data.image_size=large"], ["data.image_size large", "a whole number or auto"]),
     (["--data.augment=flip"], ["data.augment flip", "none, shift, crop"]),
 ]
 

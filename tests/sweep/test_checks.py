@@ -45,15 +45,12 @@ BASES = {
 
 # flags beside a good sweep file
 FLAGS = {
-    "--wokers=3": ["--wokers", "no such flag of sweep or fit", "did you mean '--workers'"],
     "--epochs=3": ["--epochs", "did you mean '--trainer.max_epochs'"],
-    "--data.batch_size=many": ["data.batch_size many", "a whole number"],
     "--model.design.patch_size=4": ["--model.design.patch_size", "my.yaml varies it too"],
     "--run_name=mine": ["--run_name", "named after its cell and seed"],
     "--push_to=user/best": ["--push_to", "pushes the best run"],
     "--ckpt_path=last": ["--ckpt_path", "resumed automatically"],
     "--seed_everything=3": ["--seed_everything", "set by seeds in the sweep file"],
-    "--monitor=val/loss": ["--monitor", "set by objective in the sweep file"],
     "--trainer.default_root_dir=x": ["--trainer.default_root_dir", "set by --folder"],
     "--trainer.logger=false": ["--trainer.logger", "the sweep needs the run folder"],
     "--trainer.num_nodes=2": ["--trainer.num_nodes", "--storage"],
@@ -82,8 +79,8 @@ LINES = [
     "--config 'my.yaml': list: c: model.design 's1': this is a section",
     "--config 'my.yaml': seeds [0, 0]",
     "--config 'my.yaml': base 'none.yaml': no such file",
-    "--wokers: no such flag",
-    "--monitor: can't be set here; set by objective",
+    "--wokers: no such flag of sweep or fit (did you mean '--workers'?)",
+    "--monitor: can't be set here; set by objective in the sweep file",
     "--config 'my.yaml': lr: no such flag of fit",
     "model.optim.lr -1",
     "stray: no flag takes this",

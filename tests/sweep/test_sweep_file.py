@@ -58,7 +58,7 @@ MISTAKES = {
     SPACE % "{low: .nan, high: 1.0}": ["finite numbers"],
     SPACE % "{low: true, high: 2}": ["finite numbers"],
     SPACE % "{low: 1e-3, high: 1.0}": ["lr", "YAML reads 1e-3 as text: write 1.0e-3"],
-    f"{SPACE % RATE}seeds: [0, 1]\n": ["seeds [0, 1]", "one seed"],
+    f"{SPACE % RATE}seeds: [0, 1]\n": ["seeds [0, 1]", "a search has one seed"],
     **{
         f"search: {{pruner: median, space: {{lr: {RATE}}}}}\nobjective: [{names}]\n": [
             "pruner median: allowed for one objective of val/acc1", f"not for {names};", "pruner none, or another",
