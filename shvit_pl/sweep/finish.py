@@ -110,10 +110,7 @@ def best_run(folder: Path) -> tuple[Path, SweepChoice]:
 
 
 def pick(results: Results) -> tuple[Cell, Run, float] | None:
-    """Return the best cell, its best run and that run's value; None where no run has ended.
-
-    Cells are compared by their mean over seeds, as the best of all runs might just be a lucky one.
-    """
+    """Return the cell with the best mean over seeds, its best run and that run's value; None where no run has ended."""
     objective = monitor(results.objectives)
     sign = -1.0 if better(objective) == "min" else 1.0
     scored = dict[str, list[tuple[Run, float]]]()

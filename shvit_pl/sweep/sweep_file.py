@@ -98,10 +98,7 @@ def read_sweep_file(path: str) -> tuple[SweepFile, list[str]]:
 
 
 def _read_base(base: Any, path: Path, mistakes: list[str]) -> Iterator[str]:
-    """Yield the base's configs: from the working directory, or beside the sweep file, or shipped.
-
-    A shipped one keeps its name, so that a command can be repeated on another machine.
-    """
+    """Yield the base's configs: from here, beside the sweep file, or shipped (by name, for use on other machines)."""
     names = [base] if isinstance(base, str) else base
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         mistakes.append(f"base {short(base)}: allowed is a config of fit, or a list of them.")

@@ -139,11 +139,11 @@ def test_adaptive_clipping_is_timms_bit_for_bit(scale):
 def test_the_module_clips_every_parameter_the_classifiers_too_by_unscaled_gradients(scale):
     module = ClassificationModule(design=TINY, optim=OptimConfig(agc=0.02), class_names=CLASSES)
     parameters = list(perturb_(module.model).parameters())
-    module._trainer = L.Trainer(logger=False, accelerator="cpu")
+    module.trainer = L.Trainer(logger=False, accelerator="cpu")
     scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
     if scale is not None:
-        module._trainer.strategy.precision_plugin = MixedPrecision("bf16-mixed", "cpu")
-        module._trainer.strategy.precision_plugin.scaler = scaler
+        module.trainer.strategy.precision_plugin = MixedPrecision("bf16-mixed", "cpu")
+        module.trainer.strategy.precision_plugin.scaler = scaler
     optimizer, _ = optimizer_of(module.model, module.config.optim)
     scaler.scale(1e3 * module.model.train()(torch.randn(4, 3, 64, 64)).square().mean()).backward()
     unscaled = [parameter.grad.clone() / (scale or 1.0) for parameter in parameters]

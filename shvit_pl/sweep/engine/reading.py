@@ -226,10 +226,7 @@ def find_place(folder: Path, storage: str | None, study: str | None) -> Place:
 
 
 def results_of(folder: Path, storage: str | None = None) -> Results:
-    """Return the results of the sweep in a folder; `storage` is used instead of the URL in sweep.yaml.
-
-    Raises `UserError` for any other folder, or a missing study.
-    """
+    """Return a sweep folder's results; `storage` replaces the URL in sweep.yaml. Raises `UserError` where none are."""
     mistakes = [*storage_mistakes(storage)]
     with collected(mistakes):
         record = read_record(folder)
