@@ -90,8 +90,8 @@ class ShvitCLI(LightningCLI):
             return
         if self.config.ckpt_path == LAST_RUN:
             runs = Path(self.config.trainer.default_root_dir, options.run_name(self.config))
-            last, begins = last_checkpoint(runs), f"no interrupted run with a checkpoint in {runs}: a new one begins"
-            _show(begins if last is None else f"going on from {last}")
+            last, begins = last_checkpoint(runs), f"no interrupted run with a checkpoint in {runs}: starting a new run"
+            _show(begins if last is None else f"resuming from {last}")
             self.config.ckpt_path = None if last is None else str(last)
         if self.config.ckpt_path is not None:
             self.checkpoint = read_checkpoint(self.config.ckpt_path)
@@ -239,8 +239,8 @@ class CacheCLI(ShvitCLI):
                 self.trainer.predict(cacher, return_predictions=False)
         finally:
             files, left = len(manifest.shards), len(cache.missing(folder, manifest))
-            unfinished = f"{files - left} of {files} files are there; the same command goes on"
-            _show(unfinished if left else "complete: train with the same flags by shvit-pl fit")
+            unfinished = f"{files - left} of {files} files are there; run the same command again to continue"
+            _show(unfinished if left else "complete: now train, with the same flags for shvit-pl fit")
 
     def _begin(self, model: DistillationModule, teacher: Teacher, folder: Path) -> cache.Manifest:
         """Measure the teacher, and prepare the folder."""

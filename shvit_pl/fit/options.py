@@ -48,17 +48,15 @@ class FitOptions:
     """Plain lines for log files: no bars, no boxes."""
 
     def __post_init__(self) -> None:
-        refuse(self._mistakes())
-
-    def _mistakes(self) -> Iterator[str]:
-        name, output = self.run_name, Path(self.output)
+        name, output, mistakes = self.run_name, Path(self.output), []
         if name is not None and (name in ("", "..") or Path(name).name != name or len(name) > 200 or "\0" in name):
             shown = repr(name[:40]) + "..." * (len(name) > 40)
-            yield f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes."
+            mistakes.append(f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes.")
         if output.is_dir() or not output.parent.is_dir():
-            yield f"output {self.output!r}: allowed is a file's name in a folder that exists."
+            mistakes.append(f"output {self.output!r}: allowed is a file's name in a folder that exists.")
         if self.push_public and self.push_to is None:
-            yield "push_public True: it belongs to --push_to user/name; leave it out."
+            mistakes.append("push_public True: it belongs to --push_to user/name; leave it out.")
+        refuse(mistakes)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: b
     ]
     if changed:
         ways = "Give the flags of that run, or start a new run from its weights with --model.init_from"
-        ways += "" if allowed else ", or give --allow_changes true to go on with these"
+        ways += "" if allowed else ", or give --allow_changes true to resume with these"
         raise UserError(f"ckpt_path: the interrupted run had other settings ({'; '.join(changed)}). {ways}.")
 
 

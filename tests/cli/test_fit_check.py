@@ -54,6 +54,7 @@ OUT_OF_RANGE = {
     "model.optim.warmup_lr inf": "from 0",
     "model.mix.prob 2.0": "from 0 to 1",
     "model.ema.decay 1.0": "below 1",
+    "model.label_smoothing 1.5": "below 1",
     "data.batch_size 1": "from 2",
     "data.steps_per_epoch None": "a whole number",
     "seed_everything -1": "from 0",

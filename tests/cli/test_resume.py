@@ -80,7 +80,7 @@ def hold(folder, held, released):
 
 def test_last_is_the_newest_run_with_a_checkpoint_and_not_resumed_while_it_is_going_on(tmp_path, capsys):
     stopped(1, 1, *CUT)
-    assert "a new one begins" in capsys.readouterr().out
+    assert "starting a new run" in capsys.readouterr().out
     cut, processes = only_run(tmp_path), multiprocessing.get_context("fork")  # which need not import all of it again
     held, released = processes.Event(), processes.Event()
     other = processes.Process(target=hold, args=(cut, held, released))
@@ -93,7 +93,7 @@ def test_last_is_the_newest_run_with_a_checkpoint_and_not_resumed_while_it_is_go
     (cut.parent / "version_1").mkdir()
     (cut / "metrics.csv").write_text("a,b\n1,2\n")  # other columns than this run's
     assert fit(*CUT) == 0
-    assert "going on from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out
+    assert "resuming from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out
     assert metrics(cut, "step")
 
 
