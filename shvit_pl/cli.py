@@ -23,7 +23,7 @@ class Command(NamedTuple):
 
 _FIT = "fit.command:run"
 COMMANDS = {
-    "fit": Command(_FIT, "train a SHViT, or go on with --ckpt_path"),
+    "fit": Command(_FIT, "train a SHViT, or resume with --ckpt_path"),
     "validate": Command(_FIT, "measure a checkpoint on the validation images"),
     "test": Command(_FIT, "measure a checkpoint on the test images"),
     "predict": Command(_FIT, "write predictions.csv for a dataset or a folder of images", "--output"),

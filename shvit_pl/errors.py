@@ -16,22 +16,6 @@ def refuse(mistakes: Iterable[str]) -> None:
 
 
 @contextmanager
-def collect(mistakes: list[str]) -> Iterator[None]:
-    """Add the lines of a `UserError` to `mistakes`, instead of raising it."""
-    try:
-        yield
-    except UserError as error:
-        mistakes += str(error).splitlines()
-
-
-def out_of_range(section: str, config: object, ranges: Iterable[tuple[str, bool, str]]) -> Iterator[str]:
-    """Yield a message for each setting whose value isn't allowed; `ranges`: its name, is it right, what is allowed."""
-    for name, is_right, allowed in ranges:
-        if not is_right:
-            yield f"{section}.{name} {getattr(config, name)!r}: allowed is {allowed}."
-
-
-@contextmanager
 def error_prefix(prefix: str) -> Iterator[None]:
     """Put a prefix, such as a flag or its section, before each line of a `UserError`."""
     try:

@@ -64,7 +64,7 @@ def why_no_model(error: BaseException, repo: str) -> str:
     if why := _why_not_read(error, "model", name, revision):
         return why
     if isinstance(error, errors.EntryNotFoundError):
-        return f"no model of timm: {constants.ENDPOINT}/{name} lacks config.json or the weights. Give another repo."
+        return f"not a model of timm: {constants.ENDPOINT}/{name} lacks config.json or the weights. Give another repo."
     return _why_not_fetched(error)
 
 

@@ -30,7 +30,6 @@ class AttentionLayer:
     dim: int
     """Dimension in which the input of its `proj` holds the heads' channels side by side: -1 of tokens, else 1."""
     width: int
-    """Channels per head."""
 
 
 def attention_layers(model: nn.Module, images: Tensor) -> list[AttentionLayer]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from shvit_pl.command_line.parser import read_options
+from shvit_pl.command_line.ranges import Pixels
 from shvit_pl.deploy import options as deploy
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.runs.folder import Weights
@@ -26,7 +27,7 @@ class PassesOptions(deploy.MeasuringOptions):
     """auto, cpu, cuda or cuda:1."""
     batch_size: deploy.Images | None = None
     """Images per batch (default: 256 on a GPU, 16 on a CPU)."""
-    image_size: deploy.Pixels | None = None
+    image_size: Pixels | None = None
     """Image side in pixels (default: each network's own)."""
     dtype: deploy.Dtype = "fp32"
     """Precision."""
@@ -39,7 +40,7 @@ class MacroOptions(PassesOptions):
     """Options of the macro study."""
 
     models: tuple[str, ...] = ("macro_a", "macro_b")  # of Fig. 2
-    """A design (s1), run folder, checkpoint or Hub repo of ours."""
+    """A design (s1), run folder, checkpoint or Hub repo of shvit-pl."""
     output: str = "macro"
 
 

@@ -57,7 +57,6 @@ class Subject:
     """Images as the network takes them."""
     image_size: int
     reference: Reference
-    """Targets of top-1."""
     compared_rows: list[int]
     """Numbers of the validation images for similarity and maps, evenly spaced."""
     scored_rows: list[int]

@@ -88,7 +88,6 @@ class PaperBar:
 
     attention: str
     network: str
-    """Name of the network in the paper."""
     networks: str
     """Pattern of the names of networks that are the same one; empty for SHViT: the paper does not say which it is."""
     percent: dict[str, float]

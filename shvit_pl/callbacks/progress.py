@@ -210,7 +210,7 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
         "design": f"{design['name']}: patch {design['patch_size']}, {module.design.stages} stages, "
         f"{', '.join(design['mixers'])}; tokens {grids} at {size} px",
         "cost": f"{facts['params'] / 1e6:.2f} M parameters, {facts['macs'] / 1e6:.1f} MMACs",
-        "weights": facts["init"] if trainer.ckpt_path is None else f"those of {trainer.ckpt_path}",
+        "weights": facts["init"] if trainer.ckpt_path is None else f"from {trainer.ckpt_path}",
         **({"teacher": facts["teacher"]} if facts["teacher"] else {}),
         "data": f"{version}: {images}, {classes}",
         "": dataset["validation"],

@@ -79,7 +79,7 @@ class RunSettings(L.Callback):
         if before != self.processes and not self.allow_changes:
             raise UserError(
                 f"trainer.devices: the interrupted run had {before} processes, this one has {self.processes}; give "
-                f"--trainer.devices {before}, or --allow_changes true to go on with another global batch."
+                f"--trainer.devices {before}, or --allow_changes true to resume with another global batch."
             )
         before = state_dict["readers"]
         if before != self.readers and not self.allow_changes:

@@ -16,6 +16,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from shvit_pl.command_line.config_files import plain
+from shvit_pl.command_line.ranges import wrong_number
 from shvit_pl.compat import parser_actions
 from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, nearest, refuse
 
@@ -209,7 +210,8 @@ def _parser(options: type["DataclassInstance"], positional: Sequence[str] = (), 
     for field in sorted(fields(options), key=lambda field: field.name not in positional):
         (element, size), text, default = _element(hints[field.name]), helps.get(field.name, ""), field.default
         if default not in (MISSING, None, False, ()) and "(default" not in text:
-            text += f" (default: {','.join(map(str, default)) if isinstance(default, tuple) else default})"
+            shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+            text = f"{text.removesuffix('.')} (default: {shown})."
         how: dict[str, Any] = {"type": element, "help": text.replace("%", "%%")}
         if field.name in positional:
             nargs = None if size is not None else "+" if _is_required(field) else "*"
@@ -291,29 +293,14 @@ def shortened(message: str, parser: ArgumentParser) -> str:
         return f"{unknown_class[1]} {unknown_class[2]}: no such class; give a class of Lightning's, or an import path"
     if printing := re.match(r'Invalid option "(.*)" for (--\w+)', text):
         return f"{printing[2]} {printing[1]}: not available; leave the value out"
-    if number := re.match(r"([\w.]+): .*?Not of type (\w+): (.*)$", text):
-        return _wrong_number(number[1], number[2], number[3])
+    if number := re.match(r"([\w.]+): .*?Not of type ([\w. ]+): (.*)$", text):
+        return " or ".join([wrong_number(number[1], number[2], number[3]), *_choices(text)])
     if wrong_value := re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text):
         return f"{wrong_value[1]} {wrong_value[2] or repr('')}: {_allowed(text)}"
     if key := re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", text):
         name = ".".join(filter(None, key.groups()))
         return f"{name}: no such setting{nearest_option(name, option_names(parser))}"
     return text
-
-
-def _wrong_number(name: str, number_type: str, text: str) -> str:
-    """Shorten the message of a restricted number type; the names of those of whole numbers end in `Int`."""
-    value = re.search(r"Given value: (.*)$|^(\S+) does not conform|: '(.*?)'", text)
-    shown = f" {next(filter(None, value.groups()), repr(''))}" if value else ""
-    whole = number_type.endswith("Int")
-    bounds = dict(re.findall(r"v([<>]=?)(-?[\d.e+]+)", text))
-    if whole and ">" in bounds:
-        bounds[">="] = str(int(bounds.pop(">")) + 1)
-    words = {">=": "from", ">": "above", "<=": "to" if ">=" in bounds else "up to", "<": "below"}
-    limits = " ".join(f"{word} {bounds[sign]}" for sign, word in words.items() if sign in bounds)
-    if not limits:
-        return f"{name}{shown}: allowed is {_TYPE_NAMES['int' if whole else 'float']}"
-    return f"{name}{shown}: allowed are {'whole numbers' if whole else 'numbers'} {limits}"
 
 
 def no_section(name: str, value: Any) -> str:
@@ -334,10 +321,14 @@ def nearest_option(name: str, options: set[str], dashes: str = "") -> str:
     return f" (did you mean '{dashes}{meant}'?)" if meant in options else ""
 
 
+def _choices(text: str) -> list[str]:
+    literals = re.findall(r"Literal\[([^\]]+)\]", text)
+    return list(dict.fromkeys(choice.strip(" '\"") for group in literals for choice in group.split(",")))
+
+
 def _allowed(text: str) -> str:
     """Return what a wrong value's message allows: the choices, or the types, or both."""
-    literals = re.findall(r"Literal\[([^\]]+)\]", text)
-    choices = list(dict.fromkeys(choice.strip(" '\"") for group in literals for choice in group.split(",")))
+    choices = _choices(text)
     members = re.search(r"Subtypes: \[(.*?)\] Errors:|Expected an? (.*?)\. Got value", text)  # of a union, or one type
     found = re.finditer(r"<class '([\w.]+)'>|\b(dict|list|tuple)\[", members[0] if members else "")
     names = [each[1] or each[2] for each in found if each[1] or not choices]

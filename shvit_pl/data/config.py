@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from shvit_pl.compat import cores_of_process
-from shvit_pl.errors import UserError, out_of_range, refuse
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, OpenUnitInterval, PositiveInt
+
+from shvit_pl.command_line.ranges import FromTwo, NonNegative, Share, Workers, out_of_range
+from shvit_pl.errors import UserError, refuse
 
 EMBEDDED = "digits"
 THREE_AUGMENT = "3a"
@@ -14,26 +16,9 @@ Augment = Literal["none", "shift", "crop"]
 Resize = Literal["crop", "squash"]
 
 COLUMN_SETTINGS = ("image_column", "label_column")
-ROW_SETTINGS = (  # which images are trained on and which are held out
-    "path",
-    "name",
-    "revision",
-    "train_split",
-    "validation_split",
-    "validation_fraction",
-    "train_fraction",
-    "split_seed",
-)
-DATASET_SETTINGS = (  # what another dataset doesn't take over
-    "name",
-    "revision",
-    *COLUMN_SETTINGS,
-    "train_split",
-    "validation_split",
-    "train_fraction",
-    "streaming",
-    "steps_per_epoch",
-)
+_SPLIT_SETTINGS = ("name", "revision", "train_split", "validation_split", "train_fraction")
+ROW_SETTINGS = ("path", *_SPLIT_SETTINGS, "validation_fraction", "split_seed")  # what is trained on and held out
+DATASET_SETTINGS = (*_SPLIT_SETTINGS, *COLUMN_SETTINGS, "streaming", "steps_per_epoch")  # not for another dataset
 
 _FLOAT = r"\d+(\.\d+)?"
 _RAND_AUGMENT = re.compile(rf"rand(-(m(\d|10)|n[1-9]|p(0(\.\d+)?|1)|mstd{_FLOAT}|mmax\d+|inc[01]|t(weights|3a|3aw)))*")
@@ -57,15 +42,15 @@ class DataConfig:
     """Name of the training split."""
     validation_split: str | None = None
     """Name of the validation split (default: validation, valid, val or dev, the first there)."""
-    validation_fraction: float = 0.2
+    validation_fraction: OpenUnitInterval = 0.2
     """Share of the training split held out where there is no validation split."""
-    train_fraction: float = 1.0
+    train_fraction: Share = 1.0
     """Share of the training images to use."""
-    split_seed: int = 0
+    split_seed: NonNegativeInt = 0
     """Seed of both divisions, apart from the run's seed so that runs share their validation images."""
-    image_size: int | Literal["auto"] = 224
+    image_size: PositiveInt | Literal["auto"] = 224
     """Side of the square input in pixels; on the command line also auto: the design's own."""
-    crop_pct: float = 0.875
+    crop_pct: Share = 0.875
     """In evaluation, the side's share of the resized image that the central crop keeps."""
     resize: Resize = "crop"
     """In evaluation, crop (keep the aspect ratio, crop the center) or squash (resize to a square, keep all)."""
@@ -73,11 +58,11 @@ class DataConfig:
     """none, shift (for digits and the like) or crop (natural images: random resized crop and flip)."""
     auto_augment: str | None = None
     """A policy of timm: rand-m9-mstd0.5-inc1 (the paper's RandAugment), 3a (3-Augment), ..."""
-    color_jitter: float = 0.0
+    color_jitter: NonNegative = 0.0
     """Strength of brightness, contrast and saturation jitter; auto_augment other than 3a turns it off."""
-    erasing: float = 0.0
+    erasing: ClosedUnitInterval = 0.0
     """Probability of an image to have a rectangle erased (the paper's: 0.25)."""
-    repeats: int = 1
+    repeats: PositiveInt = 1
     """Repeated augmentation: copies of each drawn image in an epoch (the paper's: 3)."""
     exif_rotation: bool = False
     """Turn images upright as their EXIF block says; torchvision's ImageFolder and the paper do not."""
@@ -85,21 +70,21 @@ class DataConfig:
     """Intensities that become black and white, for images of more than 8 bits, such as [0, 4095] or [0, 1]."""
     streaming: bool = False
     """Read the dataset as it comes instead of storing it; needs steps_per_epoch."""
-    steps_per_epoch: int | None = None
+    steps_per_epoch: PositiveInt | None = None
     """Batches per process that make an epoch of a stream."""
-    shuffle_buffer: int = 2000
+    shuffle_buffer: PositiveInt = 2000
     """Rows of a stream in the buffer that is shuffled."""
-    batch_size: int = 64
+    batch_size: FromTwo = 64
     """Images per step and device."""
-    num_workers: int | None = None
+    num_workers: Workers | None = None
     """Worker processes that load images (default: none when training on a CPU, else one per core, 8 at most)."""
-    prefetch: int = 2
+    prefetch: PositiveInt = 2
     """Batches that each worker loads ahead."""
     augment_on: Literal["workers", "device"] = "workers"
     """Where training images are cropped, flipped and jittered: workers, or device, where workers are too slow."""
 
     def __post_init__(self) -> None:
-        refuse([*self._out_of_range(), *self._contradictions()])
+        refuse([*out_of_range("data", self), *self._contradictions()])
 
     @property
     def side(self) -> int:
@@ -128,41 +113,23 @@ class DataConfig:
                 f"{share}."
             )
 
-    def _out_of_range(self) -> Iterator[str]:
-        most = max(32, 4 * cores_of_process())
-        ranges = (
-            ("batch_size", self.batch_size >= 2, "2 or more (BatchNorm)"),
-            ("image_size", self.image_size == "auto" or self.image_size >= 1, "1 or more, or auto"),
-            ("crop_pct", 0 < self.crop_pct <= 1, "above 0 and at most 1"),
-            ("train_fraction", 0 < self.train_fraction <= 1, "above 0 and at most 1"),
-            ("validation_fraction", 0 < self.validation_fraction < 1, "above 0 and below 1"),
-            ("split_seed", self.split_seed >= 0, "0 or more"),
-            ("color_jitter", self.color_jitter >= 0, "0 (none) or more, such as 0.3"),
-            ("erasing", 0 <= self.erasing <= 1, "from 0 (never) to 1 (always)"),
-            ("repeats", self.repeats >= 1, "1 (none) or more; the paper's recipe has 3"),
-            ("shuffle_buffer", self.shuffle_buffer >= 1, "1 or more"),
-            ("prefetch", self.prefetch >= 1, "1 batch per worker, or more"),
-            ("num_workers", self.num_workers is None or 0 <= self.num_workers <= most, f"0 to {most}"),
-        )
-        yield from out_of_range("data", self, ranges)
+    def _contradictions(self) -> Iterator[str]:
         policy = self.auto_augment  # timm would ignore the parts that it doesn't know
         if policy is not None and policy != THREE_AUGMENT and not _RAND_AUGMENT.fullmatch(policy):
             yield (
                 f"data.auto_augment {policy!r}: allowed are timm's 'rand-...', such as 'rand-m9-mstd0.5-inc1', and "
                 "'3a'."
             )
-
-    def _contradictions(self) -> Iterator[str]:
         if self.intensity_range is not None and not self.intensity_range[0] < self.intensity_range[1]:
             given = list(self.intensity_range)
             yield f"data.intensity_range {given}: allowed are two rising numbers, such as [0, 4095]."
         steps = self.steps_per_epoch
         if not self.streaming and steps is not None:
             yield f"data.steps_per_epoch {steps}: only for --data.streaming true; leave it out."
-        if self.streaming and (steps is None or steps < 1):
+        if self.streaming and steps is None:
             yield (
-                f"data.steps_per_epoch {steps}: a stream has no length; give the number of steps in an epoch, 1 or "
-                "more (images of the dataset / global batch)."
+                "data.steps_per_epoch: a stream has no length; give the number of steps in an epoch (images of the "
+                "dataset / global batch)."
             )
         for flag in ("train_fraction", "repeats"):
             if self.streaming and getattr(self, flag) != 1:

@@ -44,7 +44,6 @@ class Cell:
     """One row of the table."""
 
     model: str
-    """The network's name as it was given."""
     runtime: str
     """The program that computes: torch or onnx."""
     mode: str
@@ -209,7 +208,6 @@ class Measured:
 
     cell: Cell
     rate: timing.Rate
-    """Images per second in every block."""
     ratio: float
     """The median over the median of the group's first cell."""
     memory: int | None
@@ -254,11 +252,11 @@ def _measure_group(group: Group, builder: "_Builder", options: BenchmarkOptions,
     built: dict[Cell, tuple[timing.Work, int | None]] = {}
     with limited_recompiles(len(group) + 8):  # else torch runs further networks eagerly, and only warns
         for cell in group:
-            announce(bars, f"building {cell}")
             step(f"building {cell}")
             what = f"{cell.model}, {cell.image_size} px"  # a refusal of the network is printed once
             try:
                 builder.deployed(cell.model, cell.image_size)
+                announce(bars, f"building {cell}")
                 what = str(cell)
                 built[cell] = builder.build(cell)
             except Exception as error:  # networks, compilers and devices have errors of their own

@@ -52,7 +52,7 @@ def export(args: list[str]) -> None:
         ExportOptions,
         args[1:],
         command="export",
-        description="Export a network, fused, to a file, and verify the file by running it on real images.",
+        description="Export a fused network to a file, and verify the file by running it on real images.",
         positional=["network"],
     )
     if options.spec.extra is not None:

@@ -258,7 +258,6 @@ class Converter(NamedTuple):
     load: Callable[[Path], nn.Module]
     """Opens a file as a network `(B, 3, S, S)` to `(B, classes)`."""
     describe: Callable[[Path], list[str]]
-    """Returns further lines about a file."""
 
 
 CONVERTERS = {

@@ -36,7 +36,6 @@ class Optimized(nn.Module):
     """
 
     recipe: str
-    """Name of the fastest recipe."""
     rates: dict[str, float]
     """Images per second of every recipe that works, by name."""
     refused: dict[str, str]

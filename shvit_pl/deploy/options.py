@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 
+from shvit_pl.command_line.ranges import Pixels, Positive
 from shvit_pl.compat import cores_of_process
 from shvit_pl.designs.design import NAMED
 from shvit_pl.errors import refuse
@@ -27,17 +28,14 @@ _SET_BY_OFFICIAL = ("mode", "dtype", "runtime", "blocks", "train", "optimize")  
 if TYPE_CHECKING:  # mypy takes no type that a function makes
     Images = int
     Opset = int
-    Pixels = int
     Repeats = int
-    Seconds = float
     Threads = int
 else:
-    Opset = restricted_number_type("OpsetInt", int, [(">=", 18), ("<=", 23)])  # that PyTorch's exporter writes
-    Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
-    Images = restricted_number_type("ImagesInt", int, [(">=", 1), ("<=", 2**20)])
-    Repeats = restricted_number_type("RepeatsInt", int, (">=", 5))  # quartiles of fewer measurements mean little
-    Pixels = restricted_number_type("PixelsInt", int, [(">=", 1), ("<=", 4096)])
-    Threads = restricted_number_type("ThreadsInt", int, [(">=", 1), ("<=", cores_of_process())])
+    _CORES = cores_of_process()
+    Opset = restricted_number_type("int from 18 to 23", int, [(">=", 18), ("<=", 23)])  # that PyTorch's exporter writes
+    Images = restricted_number_type("int from 1 to 1048576", int, [(">=", 1), ("<=", 2**20)])
+    Repeats = restricted_number_type("int from 5", int, (">=", 5))  # quartiles of fewer measurements mean little
+    Threads = restricted_number_type(f"int from 1 to {_CORES}", int, [(">=", 1), ("<=", _CORES)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +96,9 @@ class BenchmarkOptions(MeasuringOptions):
     """official times networks as its speed_test.py: one after the other, with one thread on a CPU."""
     blocks: Repeats | None = None
     """Timed blocks per network, at least 5 (default: 7)."""
-    seconds: Seconds | None = None
+    seconds: Positive | None = None
     """Seconds per block (default: 0.5), or of the official timing (default: 60)."""
-    warm_up: Seconds | None = None
+    warm_up: Positive | None = None
     """Seconds of the official warm-up (default: 10)."""
 
     def mistakes(self) -> Iterator[str]:

@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from shvit_pl.errors import error_prefix
 from shvit_pl.models import SHViT
 from shvit_pl.models.blocks import SelfAttention
 from shvit_pl.models.network_names import TIMM
@@ -28,7 +29,8 @@ def at_size(opened: OpenedNetwork, pixels: int) -> nn.Module:
 def check_size(opened: OpenedNetwork, pixels: int) -> None:
     """Raise `UserError` where a design can't take images of this side; other networks fail when they run."""
     if isinstance(opened.model, SHViT):
-        opened.model.design.check_image_size(pixels)
+        with error_prefix("--"):
+            opened.model.design.check_image_size(pixels)
 
 
 def fused(model: nn.Module) -> nn.Module:

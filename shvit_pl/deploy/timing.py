@@ -72,14 +72,9 @@ def images_per_second(
     seconds: float = 0.3,
     progress: Progress | None = None,
 ) -> dict[Name, Rate]:
-    """Measure the forward passes of models as `side_by_side` does.
+    """Measure the forward passes of models in evaluation mode as `side_by_side` does.
 
-    Args:
-        models: By name, in evaluation mode, on the images' device.
-        images: A batch `(B, 3, S, S)` for all models, or one for each by name.
-        rounds: Rounds, in each of which every model is measured once.
-        seconds: Approximate time of one measurement.
-        progress: Called after every measurement.
+    `images` are a batch `(B, 3, S, S)` for all models, or one for each by name, on the models' device.
     """
 
     def forward(model: Callable[[Tensor], object], batch: Tensor) -> Work:
@@ -94,8 +89,8 @@ def side_by_side(
 ) -> dict[Name, Rate]:
     """Measure several things in one process, in turns: slow phases of the machine then affect all of them.
 
-    A measurement is a block of as many calls as fill `seconds`, which waits for the device only at its end. Each round
-    begins one place later than the round before. The arguments are those of `images_per_second`.
+    In each round everything is measured once: a block of as many calls as fill about `seconds`, which waits for the
+    device only at its end. Each round begins one place later than the round before. `progress` is called after each.
     """
     calls = {name: max(1, math.ceil(seconds / _warm_up(item, seconds))) for name, item in work.items()}
     order, rates = deque(work), {name: list[float]() for name in work}

@@ -49,9 +49,8 @@ def run(args: list[str]) -> None:
             "held equal: MACs, where stage1 is conv; attention changes the mixer alone, and adds its own cost"
         )
         rows = {" x ".join(map(str, cell.values())): resolve_design(cube, **cell) for cell in CELLS}
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    for column in ("design", "patch", "widths", "blocks", "mixers", "px", "tokens"):
-        table.add_column(column)
+    columns = ("design", "patch", "widths", "blocks", "mixers", "px", "tokens")
+    table = Table(*columns, box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
     for column in ("M params", "MMACs"):
         table.add_column(column, justify="right")
     for name, design in rows.items():

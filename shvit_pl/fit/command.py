@@ -12,7 +12,7 @@ from shvit_pl.fit.options import NOT_FLAGS, FitOptions, TrainerOptions, add_sett
 
 _CHECKPOINT = {"fit": "Checkpoint to resume; last is the newest of an interrupted run, or a new run if there is none."}
 _DESCRIPTIONS = {
-    "fit": "Train a SHViT, or go on with --ckpt_path.",
+    "fit": "Train a SHViT, or resume with --ckpt_path.",
     "validate": "Measure a checkpoint on the validation images.",
     "test": "Measure a checkpoint on the test images.",
     "predict": "Write predictions.csv for a dataset or a folder of images.",

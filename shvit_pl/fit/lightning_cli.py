@@ -25,8 +25,7 @@ from shvit_pl.command_line.quiet import quiet
 from shvit_pl.data.config import DATASET_SETTINGS
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory
-from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line
+from shvit_pl.errors import UserError, causes, first_line, one_line
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
@@ -86,16 +85,13 @@ class ShvitCLI(LightningCLI):
         self.checkpoint = self.trained_on = None
         self.options = options.check_flags(self.config, self.name, mistakes, args)
         options.expand_home(self.config)
-        if self.command == "fit":
-            self._find_checkpoint()
-        else:
+        if self.command != "fit":
             self._take_defaults(parser, args)
-
-    def _find_checkpoint(self) -> None:
+            return
         if self.config.ckpt_path == LAST_RUN:
             runs = Path(self.config.trainer.default_root_dir, options.run_name(self.config))
-            last, begins = last_checkpoint(runs), f"no interrupted run with a checkpoint in {runs}: a new one begins"
-            _show(begins if last is None else f"going on from {last}")
+            last, begins = last_checkpoint(runs), f"no interrupted run with a checkpoint in {runs}: starting a new run"
+            _show(begins if last is None else f"resuming from {last}")
             self.config.ckpt_path = None if last is None else str(last)
         if self.config.ckpt_path is not None:
             self.checkpoint = read_checkpoint(self.config.ckpt_path)
@@ -120,9 +116,7 @@ class ShvitCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""
         if self.config.data.image_size == "auto":
-            with error_prefix("model.design."):
-                design = DesignConfig(**self.config.model.design.as_dict())
-                self.config.data.image_size = design.resolve().image_size
+            self.config.data.image_size = options.chosen_design(self.config).image_size
         if self.command == "fit" and self.checkpoint:
             saved = self.checkpoint["callbacks"].get(run_identity.RunSettings.__name__, {}).get("settings")
             if saved is not None:
@@ -245,8 +239,8 @@ class CacheCLI(ShvitCLI):
                 self.trainer.predict(cacher, return_predictions=False)
         finally:
             files, left = len(manifest.shards), len(cache.missing(folder, manifest))
-            unfinished = f"{files - left} of {files} files are there; the same command goes on"
-            _show(unfinished if left else "complete: train with the same flags by shvit-pl fit")
+            unfinished = f"{files - left} of {files} files are there; run the same command again to continue"
+            _show(unfinished if left else "complete: now train, with the same flags for shvit-pl fit")
 
     def _begin(self, model: DistillationModule, teacher: Teacher, folder: Path) -> cache.Manifest:
         """Measure the teacher, and prepare the folder."""

@@ -15,6 +15,7 @@ from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
 from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import DataConfig
 from shvit_pl.designs.config import DesignConfig
+from shvit_pl.designs.design import Design
 from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, refuse
 from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
 from shvit_pl.runs.folder import EMA, Monitor
@@ -47,17 +48,15 @@ class FitOptions:
     """Plain lines for log files: no bars, no boxes."""
 
     def __post_init__(self) -> None:
-        refuse(self._mistakes())
-
-    def _mistakes(self) -> Iterator[str]:
-        name, output = self.run_name, Path(self.output)
+        name, output, mistakes = self.run_name, Path(self.output), []
         if name is not None and (name in ("", "..") or Path(name).name != name or len(name) > 200 or "\0" in name):
             shown = repr(name[:40]) + "..." * (len(name) > 40)
-            yield f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes."
+            mistakes.append(f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes.")
         if output.is_dir() or not output.parent.is_dir():
-            yield f"output {self.output!r}: allowed is a file's name in a folder that exists."
+            mistakes.append(f"output {self.output!r}: allowed is a file's name in a folder that exists.")
         if self.push_public and self.push_to is None:
-            yield "push_public True: it belongs to --push_to user/name; leave it out."
+            mistakes.append("push_public True: it belongs to --push_to user/name; leave it out.")
+        refuse(mistakes)
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,12 @@ def run_name(config: Namespace) -> str:
     return str(config.run_name or config.model.design.name)
 
 
+def chosen_design(config: Namespace) -> Design:
+    """Return the design of flags; raises `UserError` for mistakes in it."""
+    with error_prefix("model.design."):
+        return DesignConfig(**config.model.design.as_dict()).resolve()
+
+
 def expand_home(config: Namespace) -> None:
     """Expand `~` in paths: the shell leaves it alone in `--flag=~/folder`, and so does YAML."""
     for name in ("trainer.default_root_dir", "ckpt_path", "model.distill.cache"):
@@ -128,14 +133,12 @@ def check_flags(config: Namespace, command: str, mistakes: Sequence[str], words:
         from shvit_pl.modules.optim_and_ema import check_optimizer  # here, for --help to do without torch
 
         with collected(more):
-            check_optimizer(OptimConfig(**config.model.optim.as_dict()))
+            check_optimizer(OptimConfig(config.model.optim.name))
         with collected(more):
             MixConfig(**config.model.mix.as_dict()).check_batch_size(config.data.batch_size)
         with collected(more):
-            with error_prefix("model.design."):
-                design = DesignConfig(**config.model.design.as_dict()).resolve()
+            design, side = chosen_design(config), config.data.image_size
             with error_prefix("data."):
-                side = config.data.image_size
                 design.check_image_size(design.image_size if side == "auto" else side)
     left_out = {re.split("[: ]", mistake)[0].rpartition(".")[2].lstrip("-") for mistake in mistakes}
     related = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in left_out) or "$^")

@@ -17,15 +17,8 @@ from shvit_pl.teachers.config import DistillConfig
 
 # settings that change the course of a training, besides all of model.* and data.*
 _TRAINER = (
-    "max_epochs",
-    "max_steps",
-    "accumulate_grad_batches",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
-    "precision",
-    "limit_train_batches",
-    "num_nodes",
-    "sync_batchnorm",
+    *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches"),
+    *("gradient_clip_val", "gradient_clip_algorithm", "precision", "num_nodes", "sync_batchnorm"),
 )
 _KEPT = (
     "model.optim.name",  # its state can't be loaded by another optimizer
@@ -71,7 +64,7 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: b
     ]
     if changed:
         ways = "Give the flags of that run, or start a new run from its weights with --model.init_from"
-        ways += "" if allowed else ", or give --allow_changes true to go on with these"
+        ways += "" if allowed else ", or give --allow_changes true to resume with these"
         raise UserError(f"ckpt_path: the interrupted run had other settings ({'; '.join(changed)}). {ways}.")
 
 

@@ -90,7 +90,7 @@ def _metadata(run: FinishedRun, name: str, dataset_repo: str | None, in_timm: bo
 def _recipe(data: dict[str, Any], model: dict[str, Any], summary: dict[str, Any]) -> dict[str, str]:
     """Return the settings that decide a training, by name."""
     dataset, mix, optim = summary["dataset"], model["mix"], model["optim"]
-    counts = f"{dataset['train_images']} images to train on, {dataset['validation_images']} to validate"
+    counts = f"{dataset['train_images']} training and {dataset['validation_images']} validation images"
     fraction, crop, decay = dataset["train_fraction"], data["crop_pct"], summary["weight_decay"]
     cropped = f"the central {crop:.1%} in evaluation" if crop < 1 else "no crop in evaluation"
     steps = f"{summary['steps_trained']} steps in {counted(summary['epochs_trained'], 'epoch')}"
@@ -122,7 +122,7 @@ def _recipe(data: dict[str, Any], model: dict[str, Any], summary: dict[str, Any]
             _setting("layer decay", optim["layer_decay"]),
             _setting("adaptive clipping", optim["agc"]),
         ),
-        "schedule": f"{steps}; warm-up (warmup_epochs {optim['warmup_epochs']:g}), then a cosine, every "
+        "schedule": f"{steps}; warm-up (warmup_epochs {optim['warmup_epochs']:g}), then cosine, updated each "
         f"{optim['interval']}",
         "batch": f"{summary['global_batch']} images",
         "moving average": _setting("decay", model["ema"]["decay"]),

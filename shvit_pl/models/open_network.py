@@ -176,7 +176,7 @@ def _read_config(source: NetworkName) -> tuple[dict[str, Any], str, dict[str, An
         go_offline_if_unreachable()
         return timm.models.load_model_config_from_hf(source.place)
     except (KeyError, TypeError, AttributeError, JSONDecodeError) as error:
-        raise _foreign(source, "it does not say which network of timm it is") from error
+        raise _foreign(source, "it names no architecture of timm") from error
     except Exception as error:  # of the Hub's client
         raise UserError(f"{source.name!r}: {why_no_model(error, source.place)}") from error
 
@@ -262,7 +262,7 @@ def _open_saved(source: NetworkName, averaged: bool | None) -> OpenedNetwork:
 
 def _refuse_average(source: NetworkName, averaged: bool | None) -> None:
     if averaged:
-        raise weight_files.NoAverageError(f"{source.name!r}: it holds one set of weights, none of them averaged.")
+        raise weight_files.NoAverageError(f"{source.name!r}: it has no averaged weights.")
 
 
 # ---- a model of timm

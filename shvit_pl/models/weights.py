@@ -80,7 +80,7 @@ def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> Lo
     if found.file is not None:
         state = read_tensors(name, found.file, averaged)
     elif averaged:
-        raise NoAverageError(f"{name!r}: a Hub repo holds one set of weights, none of them averaged.")
+        raise NoAverageError(f"{name!r}: a Hub repo has no averaged weights.")
     else:
         go_offline_if_unreachable()
         try:
@@ -250,7 +250,7 @@ def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) 
         DesignConfig(**contents["model"]["design"])
         contents["model"]["class_names"], contents["data"]["path"]
     except (LookupError, TypeError) as error:
-        raise _no_checkpoint(flag, path, f"in its settings, {one_line(error)}") from error
+        raise _no_checkpoint(flag, path, f"wrong settings: {one_line(error)}") from error
     return {**contents, "weights": checkpoint["state_dict"]} if weights else contents
 
 

@@ -89,7 +89,7 @@ class TrainedModule(L.LightningModule):
         except RuntimeError as error:
             problem = (str(error).splitlines()[1:] or [str(error)])[0].strip()[:150]
             raise UserError(
-                f"ckpt_path: the checkpoint's tensors are not this model's ({problem}). Give a checkpoint that "
+                f"ckpt_path: the checkpoint's tensors don't fit this model ({problem}). Give a checkpoint that "
                 "shvit-pl fit has written for it."
             ) from error
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from math import inf, isfinite
 from typing import Any, Literal, Self
 
+from jsonargparse.typing import ClosedUnitInterval
+
+from shvit_pl.command_line.ranges import Decay, NonNegative, Positive, Share, out_of_range
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, collected, out_of_range, refuse
+from shvit_pl.errors import UserError, collected, refuse
 from shvit_pl.teachers.config import DistillConfig
 
 Interval = Literal["step", "epoch"]
@@ -18,38 +20,31 @@ class OptimConfig:
 
     name: str = "adamw"
     """Any timm optimizer."""
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Peak learning rate at a global batch of 512; scaled linearly with the global batch (paper: 1e-3, that is 4e-3 at
     its 2048)."""
-    weight_decay: float | Literal["auto"] = 0.025
+    weight_decay: NonNegative | Literal["auto"] = 0.025
     """Not applied to biases, normalization and other one-dimensional parameters; auto takes the paper's of the design
     (S1 0.025, S2 0.032, S3 0.035, S4 0.03)."""
-    warmup_epochs: float = 5.0
+    warmup_epochs: NonNegative = 5.0
     """Epochs of linear warm-up from warmup_lr; at most a fifth of the run."""
-    warmup_lr: float = 1e-6
+    warmup_lr: NonNegative = 1e-6
     """Learning rate of the first step (not scaled)."""
-    min_lr: float = 1e-5
+    min_lr: NonNegative = 1e-5
     """Learning rate at the end of the cosine (not scaled)."""
     interval: Interval = "step"
     """step follows warm-up and cosine at every step; epoch keeps one rate through an epoch, one epoch late, as the
     official code does."""
-    agc: float = 0.0
+    agc: NonNegative = 0.0
     """Adaptive gradient clipping: largest norm of a unit's gradient, as a share of its weights' norm (official code:
     0.02); 0 is none."""
-    layer_decay: float | None = None
+    layer_decay: Share | None = None
     """Factor on the learning rate from each layer to the one before it; null or 1 is none."""
     options: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the optimizer, such as {betas: [0.9, 0.95]}."""
 
     def __post_init__(self) -> None:
-        mistakes = []
-        for flag in ("lr", "weight_decay", "warmup_epochs", "warmup_lr", "min_lr", "agc"):
-            value = getattr(self, flag)
-            if value != "auto" and not (isfinite(value) and (value > 0 or (flag != "lr" and value == 0))):
-                least = "above" if flag == "lr" else "from"
-                mistakes.append(f"model.optim.{flag} {value}: allowed is a finite number {least} 0.")
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            mistakes.append(f"model.optim.layer_decay {self.layer_decay}: allowed is above 0 and at most 1.")
+        mistakes = list(out_of_range("model.optim", self))
         for key in ("lr", "weight_decay", "layer_decay"):
             if key in self.options:
                 mistakes.append(f"model.optim.options {self.options}: {key} has a flag, --model.optim.{key}.")
@@ -60,25 +55,19 @@ class OptimConfig:
 class MixConfig:
     """Mixup and CutMix by timm; the paper's recipe has mixup 0.8 and cutmix 1.0."""
 
-    mixup: float = 0.0
+    mixup: NonNegative = 0.0
     """Parameter of Mixup's Beta distribution; 0 is none."""
-    cutmix: float = 0.0
+    cutmix: NonNegative = 0.0
     """Parameter of CutMix's Beta distribution; 0 is none."""
-    prob: float = 1.0
+    prob: ClosedUnitInterval = 1.0
     """Probability of a batch (or pair, or image) to be mixed."""
-    switch_prob: float = 0.5
+    switch_prob: ClosedUnitInterval = 0.5
     """Probability of CutMix where both are on."""
     mode: Literal["batch", "pair", "elem"] = "batch"
     """Images that share one draw: batch, pair or elem."""
 
     def __post_init__(self) -> None:
-        ranges = (
-            ("mixup", 0 <= self.mixup < inf, "0 (none) or more; the paper's is 0.8"),
-            ("cutmix", 0 <= self.cutmix < inf, "0 (none) or more; the paper's is 1.0"),
-            ("prob", 0 <= self.prob <= 1, "from 0 to 1"),
-            ("switch_prob", 0 <= self.switch_prob <= 1, "from 0 to 1"),
-        )
-        refuse(out_of_range("model.mix", self, ranges))
+        refuse(out_of_range("model.mix", self))
 
     @property
     def active(self) -> bool:
@@ -98,18 +87,14 @@ class MixConfig:
 class EmaConfig:
     """Moving average of weights and buffers, evaluated in addition to the weights (`val/acc1_ema`)."""
 
-    decay: float = 0.0
+    decay: Decay = 0.0
     """Share of the average that a step keeps; 0 is no average (the official code's: 0.99996)."""
-    warmup_power: float = 2 / 3
+    warmup_power: ClosedUnitInterval = 2 / 3
     """The decay of step t is at most 1 - t^-power, for the average to forget the first weights: 1 is the plain mean of
     all steps so far, 0 is no warm-up."""
 
     def __post_init__(self) -> None:
-        ranges = (
-            ("decay", 0 <= self.decay < 1, "0 (no average) to below 1, such as 0.9999"),
-            ("warmup_power", 0 <= self.warmup_power <= 1, "from 0 (no warm-up) to 1"),
-        )
-        refuse(out_of_range("model.ema", self, ranges))
+        refuse(out_of_range("model.ema", self))
 
 
 @dataclass(frozen=True)
@@ -126,7 +111,7 @@ class ClassificationConfig:
     """Moving average of the weights."""
     distill: DistillConfig = field(default_factory=DistillConfig)
     """Knowledge distillation."""
-    label_smoothing: float = 0.1
+    label_smoothing: Decay = 0.1
     """Share of the target spread over all classes."""
     freeze_bn: bool = False
     """Keep the running statistics of BatchNorm as they are; its weights and biases still learn."""
@@ -145,9 +130,7 @@ class ClassificationConfig:
 
     def __post_init__(self) -> None:
         distill, distilled = self.distill, self.design.distilled
-        mistakes = []
-        if not 0 <= self.label_smoothing < 1:
-            mistakes.append(f"model.label_smoothing {self.label_smoothing}: allowed is from 0 to below 1.")
+        mistakes = list(out_of_range("model", self))
         if self.class_names is not None and len(self.class_names) < 2:
             mistakes.append(f"model.class_names {self.class_names}: classification needs two classes or more.")
         if distill.objective == "feature" and self.compile:

@@ -35,9 +35,7 @@ def claim(folder: Path, name: str = CONFIG, flag: str = "ckpt_path") -> None:
         lockf(_claimed[key], LOCK_EX | LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         release(folder)
-        raise UserError(
-            f"{flag}: a run in {str(folder)!r} is still going on. Wait for its end, or stop it first."
-        ) from error
+        raise UserError(f"{flag}: a run in {str(folder)!r} is still running. Wait for it, or stop it.") from error
     except OSError:  # a file system without locks
         return
 

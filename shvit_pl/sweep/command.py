@@ -1,4 +1,4 @@
-"""`shvit-pl sweep`: `fit` for every point of a sweep file, each exactly once, and a report that compares them."""
+"""`shvit-pl sweep`: `fit` for every point of a sweep file, each exactly once; and `shvit-pl report`."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ from shvit_pl.sweep.options import read_sweep_options
 
 
 def run(args: list[str]) -> None:
-    """Run the command; its help, and mistakes in its flags, need no heavy import."""
-    options, flags = read_sweep_options(args[1:])
+    """Run `sweep`; its help needs no heavy import."""
+    options, flags, mistakes = read_sweep_options(args[1:])
     check_extra("sweep", "sweep")
     from shvit_pl.command_line.quiet import quiet
 
     quiet()
     from shvit_pl.sweep.start import start
 
-    start(options, flags, ["shvit-pl", *args])
+    start(options, flags, ["shvit-pl", *args], mistakes)
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,8 @@ class ReportOptions:
 
 def report(args: list[str]) -> None:
     """Run `report`; raises `UserError` for a folder that is no sweep's, or a study that can't be reached."""
-    options = read_options(
-        ReportOptions,
-        args[1:],
-        command="report",
-        description="Write a sweep's report (report.html, results.csv, results.md, figures) in its folder, also while "
-        "it runs.",
-    )
+    description = "Write the report of a sweep (report.html, results.csv, results.md, figures), also while it runs."
+    options = read_options(ReportOptions, args[1:], command="report", description=description)
     check_extra("report", "sweep")
     from shvit_pl.sweep.finish import report_on
 

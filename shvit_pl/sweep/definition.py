@@ -59,10 +59,7 @@ class Definition:
 
     @cached_property
     def points(self) -> dict[str, Point]:
-        """The runs by their keys: every cell with the first seed, then every cell with the next.
-
-        So a sweep that is cut short has whole seeds.
-        """
+        """The runs by their keys, seed after seed, so that a sweep that is cut short has whole seeds."""
         folders, pairs = _folder_names(list(self.cells)), product(self.seeds, self.cells.items())
         points = (Point(f"{folders[name]}_seed-{seed}", name, choices, seed) for seed, (name, choices) in pairs)
         return {point.key: point for point in points}
@@ -123,10 +120,7 @@ def digest(text: str) -> str:
 
 
 def refuse_other(before: Definition, now: Definition, where: str) -> None:
-    """Raise `UserError` with the difference where a sweep is not the one before, or that one with more points.
-
-    `where` is the flag that says where the one before is recorded, and its value.
-    """
+    """Raise `UserError` with the differences between a sweep and the one recorded `where`, except for new points."""
     if differences := list(_differences(before, now)):
         raise UserError(
             f"{where}: it holds another sweep ({first_few(differences)}). Only choices, seeds and trials can be added: "

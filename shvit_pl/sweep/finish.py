@@ -9,7 +9,7 @@ import numpy as np
 from shvit_pl.display import new_progress, plain_console
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import SUMMARY, SweepChoice, better
-from shvit_pl.sweep.definition import SWEEP, Definition, monitor, value_of
+from shvit_pl.sweep.definition import SWEEP, Definition, monitor
 from shvit_pl.sweep.engine.reading import Cell, Results, Run, read_results, results_of
 from shvit_pl.sweep.engine.sweep_study import SPEED, SweepStudy
 from shvit_pl.sweep.report import table, text
@@ -75,11 +75,11 @@ def _measure(
     try:
         with new_progress(plain_console(quiet=plain)) as bar:
             task = bar.add_task("")
-
-            def progress(step: str, done: int, total: int) -> None:
-                bar.update(task, description=step, completed=done, total=total)
-
-            return measure_speed(summaries, device, progress)
+            return measure_speed(
+                summaries,
+                device,
+                lambda step, done, total: bar.update(task, description=step, completed=done, total=total),
+            )
     finally:
         release(folder)
 
@@ -109,18 +109,13 @@ def best_run(folder: Path) -> tuple[Path, SweepChoice]:
 
 
 def pick(results: Results) -> tuple[Cell, Run, float] | None:
-    """Return the best cell, its best run and that run's value; None where no run has ended.
-
-    Cells are compared by their mean over seeds, as the best of all runs might just be a lucky one.
-    """
+    """Return the cell with the best mean over seeds, its best run and that run's value; None where no run has ended."""
     objective = monitor(results.objectives)
     sign = -1.0 if better(objective) == "min" else 1.0
-    scored: list[tuple[Cell, list[tuple[Run, float]]]] = []
+    scored = dict[str, list[tuple[Run, float]]]()
     for cell in results.cells:
-        values = [(run, value_of(run.summary, objective)) for run in cell.done if run.summary is not None]
-        if known := [(run, value) for run, value in values if value is not None]:
-            scored.append((cell, known))
-    if not scored:
-        return None
-    cell, runs = max(scored, key=lambda pair: sign * mean(value for _, value in pair[1]))
-    return cell, *max(runs, key=lambda pair: sign * pair[1])
+        values = ((run, table.run_value(run, objective)) for run in cell.done)
+        scored[cell.name] = [(run, value) for run, value in values if value is not None]
+    known = [cell for cell in results.cells if scored[cell.name]]
+    best = max(known, key=lambda cell: sign * mean(value for _, value in scored[cell.name]), default=None)
+    return None if best is None else (best, *max(scored[best.name], key=lambda pair: sign * pair[1]))

@@ -1,4 +1,4 @@
-"""The flags of `sweep` itself; all others are flags of `fit`."""
+"""The flags of `shvit-pl sweep`."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from shvit_pl.command_line.parser import read_options
-from shvit_pl.errors import refuse
+from shvit_pl.command_line.parser import own_args, read_options
+from shvit_pl.errors import collected, refuse
 
 
 @dataclass(frozen=True)
 class Options:
-    """Flags of `shvit-pl sweep`."""
+    """Flags of `shvit-pl sweep`; all others are flags of `fit`."""
 
     config: list[str] = field(default_factory=list)
     """The sweep file, which has grid, list or search; other --config are configs of fit, later ones win."""
@@ -49,8 +49,8 @@ class Options:
             mistakes.append("--folder '': give a folder, such as sweeps/macro.")
         if self.study == "":
             mistakes.append("--study '': give a name, such as macro, or leave it out for the folder's name.")
-        if not all(map(str.isdecimal, self.gpu_numbers)):
-            mistakes.append(f"--gpus {self.gpus!r}: allowed are numbers, such as 0,1,2.")
+        if not all(map(str.isdecimal, self.gpu_numbers)) or len(set(self.gpu_numbers)) < len(self.gpu_numbers):
+            mistakes.append(f"--gpus {self.gpus!r}: allowed are different numbers, such as 0,1,2 (see --per_gpu).")
         refuse(mistakes)
 
     @property
@@ -72,16 +72,21 @@ def storage_mistakes(storage: str | None) -> Iterator[str]:
         yield f"--storage {shown}: write postgresql{shown.removeprefix('postgres')}."
 
 
-def read_sweep_options(args: Sequence[str]) -> tuple[Options, list[str]]:
-    """Split the command line of `sweep` into its options and what is left for `fit`."""
-    rest: list[str] = []
-    options = read_options(
-        Options,
-        args,
-        command="sweep",
-        description="Run fit for every cell and seed of a sweep file (--config my.yaml), and write a report that "
-        "compares the cells.",
-        epilog="All flags of fit are accepted too, and apply to every run: shvit-pl fit --help.",
-        rest=rest,
-    )
-    return options, rest
+def read_sweep_options(args: Sequence[str]) -> tuple[Options, list[str], list[str]]:
+    """Return the options of `sweep`, what is left for `fit`, and all mistakes; with any, only `config` is read."""
+    rest, mistakes, options = list[str](), list[str](), Options()
+    with collected(mistakes):
+        options = read_options(
+            Options,
+            args,
+            command="sweep",
+            description="Run fit for every cell and seed of a sweep file (--config my.yaml), and write a report that "
+            "compares the cells.",
+            epilog="All flags of fit are accepted too, and apply to every run: shvit-pl fit --help.",
+            rest=rest,
+        )
+    if mistakes:
+        own = [(name, text) for name, text in own_args(Options, args) if text is not None]
+        options = Options([text for name, text in own if name == "config"])
+        rest = [text for name, text in own if not name]
+    return options, rest, mistakes

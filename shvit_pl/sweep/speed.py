@@ -29,18 +29,10 @@ def measure_speed(
 ) -> dict[str, Any]:
     """Measure the network of every cell, in float32, channels-last, BatchNorm fused and two classifiers merged to one.
 
-    Cells of the same network and image size share one measurement. Weights are fresh: speed does not depend on them.
-
-    Args:
-        cells: The `summary.json` of a run of each cell.
-        device: The device that computes (default: the GPU where there is one).
-        progress: Called after each step with its name, the steps done and all steps.
-        batch: Images per batch (default: the paper's, 256 on a GPU, 16 on a CPU).
-        rounds: Rounds, in each of which every network is measured once, eager and compiled.
-        seconds: Least time of one measurement.
-
-    Returns:
-        `conditions` (device, batch, ...), and by cell the medians and quartiles of images per second.
+    `cells` has the `summary.json` of a run of each. Cells of the same network and image size share one measurement;
+    weights are fresh, as speed does not depend on them. In each round, every network is measured once, eager and
+    compiled, for at least `seconds`. By default, `device` is the GPU where there is one, and `batch` the paper's (256
+    on a GPU, 16 on a CPU). Returns `conditions`, and by cell the medians and quartiles of images per second.
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     batch = batch or PAPER_BATCH[where.type]

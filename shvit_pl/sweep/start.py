@@ -20,7 +20,7 @@ from rich.table import Table
 
 from shvit_pl.command_line.parser import SECTIONS, nearest_option, without_flag
 from shvit_pl.display import new_progress, table_console
-from shvit_pl.errors import UserError, collect, did_you_mean, refuse
+from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
 from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
 from shvit_pl.sweep.definition import LOGS, Definition, as_flags, refuse_other, short_names, write_record
@@ -52,39 +52,40 @@ _STEPS = 6  # of each cell in a dry run
 _VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
 
 
-def start(options: Options, flags: Sequence[str], command: Sequence[str]) -> None:
+def start(options: Options, flags: Sequence[str], command: Sequence[str], own_mistakes: Sequence[str] = ()) -> None:
     """Start the sweep that the one sweep file among the configs describes; `flags` are for `fit`.
 
-    Raises `UserError` for all mistakes, before anything is started or written.
+    Raises `UserError` for all mistakes, also `own_mistakes` in other options, before anything is started or written.
     """
     if (storage := options.storage) is not None:
         hidden = hide_password(storage)
         options, command = replace(options, storage=hidden), [arg.replace(storage, hidden) for arg in command]
-    file, layers, mistakes, fit = SweepFile(), list[str](), list[str](), FitCheck()
-    with collect(mistakes):
+    file, layers, mistakes, fit = SweepFile(), list[str](), [*own_mistakes], FitCheck()
+    with collected(mistakes):
         path, layers = pick_sweep_file(options.config)
         file, of_file = read_sweep_file(path)
         mistakes += of_file
     wrong = dict(flag_mistakes(file, flags, fit))
     mistakes += wrong.values()
     folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()
-    with collect(mistakes):
-        place = find_place(folder, options.storage, options.study)
-        recorded = place.recorded()
+    if not own_mistakes:
+        with collected(mistakes):
+            place = find_place(folder, options.storage, options.study)
+            recorded = place.recorded()
     base = reduce(without_flag, wrong, [*(f"--config={config}" for config in (*file.base, *layers)), *flags])
-    with collect(of_base := list[str]()):
+    with collected(of_base := list[str]()):
         definition = define(file, base, fit)
-    with collect(mistakes):
+    with collected(mistakes):
         gpus = slots(options, fit.cli.config.trainer.devices)
     mistakes += of_base
     are_new, opened = True, list[OpenedCell]()
     if not mistakes:
         are_new = all(before.cells != definition.cells for before, _ in recorded)
-        with collect(mistakes):
+        with collected(mistakes):
             for before, where in recorded:
                 refuse_other(before, definition, where)
     if are_new or options.dry_run:
-        with collect(mistakes):
+        with collected(mistakes):
             opened = open_cells(file, base, fit, wrong, of_base)
     refuse(mistakes)
     launch = Launch(place, base, gpus)
@@ -104,13 +105,10 @@ def flag_mistakes(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> Itera
         if reason is not None:
             yield name, f"{prefix}{name}: can't be set here; {reason}."
         elif name not in known and not any(name.startswith(f"{flag}.") for flag in groups):
-            if prefix == config:
-                hint = nearest_option(name, known)
-                yield name, f"{config}{name}: no such flag of fit{hint}; see shvit-pl fit --help."
-                continue
-            own = [f"--{flag.name}" for flag in fields(Options)]
-            hint = did_you_mean(f"--{name}", own) or nearest_option(name, known, "--")
-            yield name, f"--{name}: no such flag of sweep or fit{hint}; see shvit-pl sweep --help and fit --help."
+            own = [f"--{flag.name}" for flag in fields(Options)] if prefix == "--" else []
+            hint = did_you_mean(f"--{name}", own) or nearest_option(name, known, "--" if own else "")
+            which = f"sweep or fit{hint}; see shvit-pl sweep" if own else f"fit{hint}; see shvit-pl fit"
+            yield name, f"{prefix}{name}: no such flag of {which} --help."
         elif prefix == "--" and file.kind != "list" and name in file.varied:
             yield name, f"--{name}: {file.path} varies it too; remove one of the two."
 
@@ -118,10 +116,8 @@ def flag_mistakes(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> Itera
 def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
     """Return the definition of a sweep; raises `UserError` for flags that `fit` refuses, and runs without a folder."""
     settings, trainer = fit.settings(base), fit.cli.config.trainer
-    for name, refused in (("fast_dev_run", bool(trainer.fast_dev_run)), ("logger", trainer.logger is False)):
-        if refused:
-            where = f"trainer.{name} {trainer[name]}"
-            raise UserError(f"{where}: the sweep needs the run folder; leave it out.")
+    refused = ["fast_dev_run"] * bool(trainer.fast_dev_run) + ["logger"] * (trainer.logger is False)
+    refuse(f"trainer.{name} {trainer[name]}: the sweep needs the run folder; leave it out." for name in refused)
     varied = tuple(f"{flag}." for flag in ("seed_everything", "monitor", *file.varied))
     fixed = {name: value for name, value in settings.items() if not f"{name}.".startswith(varied)}
     # values as they come back from the study
@@ -155,11 +151,10 @@ def open_cells(
         flags = reduce(without_flag, wrong, [*base, *as_flags(choices)])
         try:
             planned = fit.open(flags)
-            for objective in file.objectives:
-                if objective in MONITORS and objective not in planned.metrics:
-                    logged = f"logged are {', '.join(planned.metrics)}" if planned.metrics else "there is no validation"
-                    average = "; an average is kept with --model.ema.decay" if objective.endswith(EMA) else ""
-                    raise UserError(f"objective {objective}: not logged here; {logged}{average}.")
+            if missing := ", ".join(sorted({*file.objectives} & {*MONITORS} - {*planned.metrics})):
+                logged = f"logged are {', '.join(planned.metrics)}" if planned.metrics else "there is no validation"
+                average = "; an average is kept with --model.ema.decay" if EMA in missing else ""
+                raise UserError(f"objective {missing}: not logged here; {logged}{average}.")
             opened.append(OpenedCell(name, flags, planned))
         except UserError as error:
             for line in str(error).splitlines():
@@ -190,13 +185,10 @@ def slots(options: Options, devices: object) -> list[str | None]:
     count = torch.cuda.device_count()
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     available = {str(number): (visible or list(map(str, range(count))))[number] for number in range(count)}
-    gpus, mistakes = options.gpu_numbers or list(available), list[str]()
-    if len(set(gpus)) < len(gpus):
-        mistakes.append(f"--gpus {options.gpus}: one appears twice; --per_gpu 2 gives each two workers.")
+    gpus = options.gpu_numbers or list(available)
     if not set(gpus) <= available.keys():
         allowed = f"allowed are {', '.join(available)}" if available else "torch finds no GPU here; leave it out"
-        mistakes.append(f"--gpus {options.gpus}: {allowed}.")
-    refuse(mistakes)
+        raise UserError(f"--gpus {options.gpus}: {allowed}.")
     room = max(1, len(gpus) * options.per_gpu)
     workers = options.workers or room
     if gpus and workers > room:
@@ -279,8 +271,7 @@ def _measure(command: Sequence[str], name: str) -> tuple[float, float]:
     Returns the seconds beside the steps (imports, opening the data, writing), and the images per second in training.
     """
     with tempfile.TemporaryDirectory() as root:
-        length = [f"--trainer.max_steps={_STEPS}", "--trainer.max_epochs=-1"]  # an epoch may have fewer
-        length.append("--trainer.limit_val_batches=1")
+        length = [f"--trainer.max_steps={_STEPS}", "--trainer.max_epochs=-1", "--trainer.limit_val_batches=1"]
         where = [f"--trainer.default_root_dir={root}", "--run_name=run", "--plain=true"]
         since = time.perf_counter()
         done = subprocess.run([*command, *length, *where], capture_output=True, text=True, check=False)

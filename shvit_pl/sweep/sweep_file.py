@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, product
+from itertools import product
 from math import isfinite
 from pathlib import Path
 from reprlib import repr as short
@@ -11,7 +11,7 @@ from typing import Any
 
 from shvit_pl.command_line.config_files import find_config, flat, read_config
 from shvit_pl.command_line.parser import SECTIONS, no_section
-from shvit_pl.errors import UserError, collect, did_you_mean
+from shvit_pl.errors import UserError, collected, did_you_mean
 from shvit_pl.runs.folder import MONITORS, better
 from shvit_pl.sweep.definition import COSTS, Direction, Kind, digest, short_names, written
 
@@ -91,24 +91,20 @@ def read_sweep_file(path: str) -> tuple[SweepFile, list[str]]:
         mistakes.append(f"seeds {short(seeds)}: allowed is a list of different whole numbers from 0.")
         seeds = [0]
     elif "search" in kinds and len(seeds) > 1:
-        advice = "give one seed, and repeat the best trials with several seeds in a list"
-        mistakes.append(f"seeds {short(seeds)}: a search trains each trial once; {advice}.")
+        mistakes.append(f"seeds {short(seeds)}: a search has one seed; repeat the best trials with several in a list.")
     base = tuple(_read_base(content.get("base", []), Path(path), mistakes))
     file = SweepFile(Path(path), base, (kinds or KINDS)[0], cells, search, tuple(seeds), objectives)
     return file, [f"--config {path!r}: {mistake}" for mistake in mistakes]
 
 
 def _read_base(base: Any, path: Path, mistakes: list[str]) -> Iterator[str]:
-    """Yield the base's configs: from the working directory, or beside the sweep file, or shipped.
-
-    A shipped one keeps its name, so that a command can be repeated on another machine.
-    """
+    """Yield the base's configs: from here, beside the sweep file, or shipped (by name, for use on other machines)."""
     names = [base] if isinstance(base, str) else base
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         mistakes.append(f"base {short(base)}: allowed is a config of fit, or a list of them.")
         return
     for name in names:
-        with collect(mistakes):
+        with collected(mistakes):
             config = find_config(name, near=path.parent, flag="base")
             if read_config(config, "base").keys().isdisjoint(_KEYS):
                 yield config if config in (name, str(path.parent / name)) else name
@@ -119,10 +115,9 @@ def _read_base(base: Any, path: Path, mistakes: list[str]) -> Iterator[str]:
 def _read_grid(grid: Any, mistakes: list[str]) -> dict[str, dict[str, Any]]:
     """Return every combination of a grid's values, named by the flags' short names and the values."""
     if not isinstance(grid, dict) or not grid:
-        example = "{model.design.patch_size: [4, 16]}"
-        mistakes.append(f"grid is empty; give flags and their values, such as {example}.")
+        mistakes.append("grid is empty; give flags and their values, such as {model.design.patch_size: [4, 16]}.")
         return {}
-    grid = _right(grid, _choice_mistakes, "grid", mistakes)
+    grid = _right(grid, "grid", mistakes, _choice_mistakes)
     names, cells = short_names(grid), dict[str, dict[str, Any]]()
     for values in product(*grid.values()):
         row = dict(zip(grid, values, strict=True))
@@ -146,7 +141,7 @@ def _read_list(rows: Any, mistakes: list[str]) -> dict[str, dict[str, Any]]:
     cells = {}
     for name, row in rows.items():
         if isinstance(row, dict | None):
-            cells[" ".join(str(name).split())] = _right(row or {}, _flag_mistakes, f"list: {name}", mistakes)
+            cells[" ".join(str(name).split())] = _right(row or {}, f"list: {name}", mistakes)
         else:
             mistakes.append(f"list: {name}: {short(row)}: allowed are flags and their values.")
     return cells
@@ -167,86 +162,26 @@ def _read_search(search: Any, objectives: Mapping[str, Direction], mistakes: lis
         if keys.get(key, allowed[0]) not in allowed:
             mistakes.append(f"search: {key} {short(keys[key])}: allowed are {', '.join(allowed)}.")
     first, *others = objectives
-    if pruner in _PRUNERS[1:] and others:
-        reason = f"needs one objective, not several ({', '.join(objectives)}); give pruner none, or one objective"
-        mistakes.append(f"search: pruner {pruner}: {reason}.")
-    elif pruner in _PRUNERS[1:] and first not in MONITORS:
-        reason = f"{first} does not change from epoch to epoch; give pruner none, or one of {', '.join(MONITORS)}"
-        mistakes.append(f"search: pruner {pruner}: {reason}.")
-    space = _right(space, _range_mistakes, "search: space", mistakes)
+    if pruner in _PRUNERS[1:] and (others or first not in MONITORS):
+        reason = f"allowed for one objective of {', '.join(MONITORS)}, not for {', '.join(objectives)}"
+        mistakes.append(f"search: pruner {pruner}: {reason}; give pruner none, or another objective.")
+    space = _right(space, "search: space", mistakes, _range_mistakes)
     return n_trials, {"sampler": keys.get("sampler", ""), "pruner": pruner, "space": space}
 
 
 def _right(
-    section: Mapping[Any, Any], check: Callable[[Any, Any], Iterator[str]], where: str, mistakes: list[str]
+    section: Mapping[Any, Any],
+    where: str,
+    mistakes: list[str],
+    check: Callable[[Any], Iterable[str]] = lambda _: (),
 ) -> dict[str, Any]:
-    """Return the flags of a section that are right, and add the mistakes of the others."""
-    found = {flag: [f"{where}: {mistake}" for mistake in check(flag, value)] for flag, value in section.items()}
-    mistakes += chain.from_iterable(found.values())
-    return {flag: section[flag] for flag, wrong in found.items() if not wrong}
-
-
-def _range_mistakes(flag: Any, values: Any) -> Iterator[str]:
-    """Yield the mistakes in a list of choices or a range."""
-    if isinstance(values, list):
-        yield from _choice_mistakes(flag, values)
-        if not all(isinstance(value, bool | int | float | str | None) for value in values):
-            yield f"{flag} {short(values)}: allowed in a list of choices are numbers, text, true, false and null."
-    elif wrong := list(_flag_mistakes(flag, values)):
-        yield from wrong
-    elif not isinstance(values, dict) or not {"low", "high"} <= set(values) <= {"low", "high", "log", "step"}:
-        yield f"{flag} {short(values)}: allowed are a list of choices, or a range such as {_RANGE_EXAMPLE}."
-    else:
-        yield from (f"{flag} {short(values)}: {mistake}." for mistake in _end_mistakes(values))
-
-
-def _end_mistakes(ends: Mapping[str, Any]) -> Iterator[str]:
-    low, high, step, log = ends["low"], ends["high"], ends.get("step", 1), ends.get("log", False)
-    if not all(type(number) in (int, float) and isfinite(number) for number in (low, high, step)):
-        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if str in (type(low), type(high), type(step)) else ""
-        yield f"low, high and step must be finite numbers{hint}"
-    elif low >= high or step <= 0 or (log is True and low <= 0):
-        yield "low must be below high, and step above 0; with log, low above 0"
-    if type(log) is not bool:
-        yield "log must be true or false"
-    if log is True and "step" in ends:
-        yield "log and step can't be combined; leave one of them out"
-
-
-def read_objectives(objective: Any, mistakes: list[str]) -> dict[str, Direction]:
-    """Read one metric, a list of them, or a mapping of them to `min` and `max`; `val/acc1` for anything else."""
-    named, allowed = [objective] if isinstance(objective, str) else objective, f"allowed are {', '.join(_DIRECTIONS)}"
-    wrong = list[str]()
-    if isinstance(named, list) and all(isinstance(name, str) for name in named):
-        if len(set(named)) < len(named):
-            wrong.append(f"objective {short(named)}: one appears twice; keep one.")
-        named = {name: _DIRECTIONS.get(name, "max") for name in named}
-    if not isinstance(named, dict) or not named:
-        wrong.append(f"objective {short(objective)}: {allowed}, or a list of them.")
-        named = {}
-    for name, direction in named.items():
-        if name not in _DIRECTIONS:
-            wrong.append(f"objective {name}{did_you_mean(str(name), _DIRECTIONS)}: {allowed}.")
-        if direction not in ("min", "max"):
-            wrong.append(f"objective {name} {short(direction)}: allowed are min and max.")
-    mistakes += wrong
-    return {"val/acc1": "max"} if wrong else dict(named)
-
-
-def _unknown_keys(section: Iterable[Any], allowed: Sequence[str]) -> Iterator[str]:
-    for key in section:
-        if key not in allowed:
-            yield f"{key}: no such key{did_you_mean(str(key), allowed)}; allowed are {', '.join(allowed)}."
-
-
-def _choice_mistakes(flag: Any, values: Any) -> Iterator[str]:
-    """Yield the mistakes in the choices of a flag, which are a list of different values."""
-    if wrong := list(_flag_mistakes(flag, values)):
-        yield from wrong
-    elif not isinstance(values, list) or not values:
-        yield f"{flag} {short(values)}: allowed is a list of values."
-    elif len({written(value) for value in values}) < len(values):
-        yield f"{flag} {short(values)}: a value appears twice; keep one."
+    """Return the flags of a section that are right by themselves and by a check of their values."""
+    right = dict[str, Any]()
+    for flag, value in section.items():
+        wrong = [*_flag_mistakes(flag, value)] or [f"{flag} {short(value)}: {mistake}." for mistake in check(value)]
+        mistakes += (f"{where}: {mistake}" for mistake in wrong)
+        right |= {} if wrong else {flag: value}
+    return right
 
 
 def _flag_mistakes(flag: Any, value: Any) -> Iterator[str]:
@@ -263,6 +198,60 @@ def _flag_mistakes(flag: Any, value: Any) -> Iterator[str]:
             json.dumps(value)
         except TypeError:
             yield f"{flag} {value}: neither a number nor text in YAML; put it in quotes."
+
+
+def _choice_mistakes(values: Any) -> Iterator[str]:
+    if not isinstance(values, list) or not values:
+        yield "allowed is a list of values"
+    elif len({written(value) for value in values}) < len(values):
+        yield "a value appears twice; keep one"
+
+
+def _range_mistakes(values: Any) -> Iterator[str]:
+    """Yield what is wrong with a list of choices or a range."""
+    if isinstance(values, list):
+        yield from _choice_mistakes(values)
+        if not all(isinstance(value, bool | int | float | str | None) for value in values):
+            yield "allowed in a list of choices are numbers, text, true, false and null"
+        return
+    if not isinstance(values, dict) or not {"low", "high"} <= set(values) <= {"low", "high", "log", "step"}:
+        yield f"allowed are a list of choices, or a range such as {_RANGE_EXAMPLE}"
+        return
+    low, high, step, log = values["low"], values["high"], values.get("step", 1), values.get("log", False)
+    if not all(type(number) in (int, float) and isfinite(number) for number in (low, high, step)):
+        hint = " (YAML reads 1e-3 as text: write 1.0e-3)" if str in (type(low), type(high), type(step)) else ""
+        yield f"low, high and step must be finite numbers{hint}"
+    elif low >= high or step <= 0 or (log is True and low <= 0):
+        yield "low must be below high, and step above 0; with log, low above 0"
+    if type(log) is not bool:
+        yield "log must be true or false"
+    elif log and "step" in values:
+        yield "log and step can't be combined; leave one of them out"
+
+
+def read_objectives(objective: Any, mistakes: list[str]) -> dict[str, Direction]:
+    """Read one metric, a list of them, or a mapping of them to `min` and `max`; `val/acc1` where none is right."""
+    named, allowed = [objective] if isinstance(objective, str) else objective, f"allowed are {', '.join(_DIRECTIONS)}"
+    if isinstance(named, list) and all(isinstance(name, str) for name in named):
+        if len(set(named)) < len(named):
+            mistakes.append(f"objective {short(named)}: one appears twice; keep one.")
+        named = {name: _DIRECTIONS.get(name, "max") for name in named}
+    if not isinstance(named, dict) or not named:
+        mistakes.append(f"objective {short(objective)}: {allowed}, or a list of them.")
+        named = {}
+    for name, direction in named.items():
+        if name not in _DIRECTIONS:
+            mistakes.append(f"objective {name}{did_you_mean(str(name), _DIRECTIONS)}: {allowed}.")
+        if direction not in ("min", "max"):
+            mistakes.append(f"objective {name} {short(direction)}: allowed are min and max.")
+    right = {name: way for name, way in named.items() if name in _DIRECTIONS and way in ("min", "max")}
+    return right or {"val/acc1": "max"}
+
+
+def _unknown_keys(section: Iterable[Any], allowed: Sequence[str]) -> Iterator[str]:
+    for key in section:
+        if key not in allowed:
+            yield f"{key}: no such key{did_you_mean(str(key), allowed)}; allowed are {', '.join(allowed)}."
 
 
 def examples(space: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -109,7 +109,7 @@ def _changed(there: dict[str, Any], here: dict[str, Any]) -> dict[str, str]:
         before, now = there.get(name), here.get(name)
         if before != now:
             long = name == "data.rows" or len(f"{before}{now}") > 80
-            texts[name] = f"another {name}" if long else f"{name} {before} there, {now} here"
+            texts[name] = f"another {name}" if long else f"{name} {before} in the cache, {now} now"
     return texts
 
 
@@ -275,8 +275,8 @@ def _same_manifest(folder: Path, manifest: Manifest) -> Manifest:
         ) from error
     if differences := held.differences(manifest):
         raise UserError(
-            f"{FLAG} {str(folder)!r}: it was written with other settings ({differences}). Set these as they were, "
-            "or write another folder with shvit-pl cache-teacher."
+            f"{FLAG} {str(folder)!r}: it was written with other settings ({differences}). Restore these, or write "
+            "another cache with shvit-pl cache-teacher."
         )
     return held
 

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from shvit_pl.errors import out_of_range, refuse
+from jsonargparse.typing import ClosedUnitInterval, PositiveInt
+
+from shvit_pl.command_line.ranges import Pixels, Temperature, Views, out_of_range
+from shvit_pl.errors import refuse
 
 Objective = Literal["hard", "soft", "soft_batchmean", "feature"]
 Heads = Literal["dual", "single"]
@@ -18,9 +21,9 @@ class DistillConfig:
     objective: Objective = "hard"
     """hard (the teacher's top class), soft (its distribution), soft_batchmean (soft, but timm's scale: as many times
     larger as there are classes) or feature (its pooled features)."""
-    alpha: float = 0.5
+    alpha: ClosedUnitInterval = 0.5
     """Share of the distillation loss: (1 - alpha) of the labels' and alpha of the teacher's."""
-    tau: float = 1.0
+    tau: Temperature = 1.0
     """Temperature of the soft objectives."""
     heads: Heads | None = None
     """dual (default, as in the paper): a second classifier learns from the teacher; single (default of feature): the
@@ -29,7 +32,7 @@ class DistillConfig:
     """File of the weights of a timm model, instead of those on the Hub."""
     use_ema: bool = False
     """Take the averaged weights of a checkpoint of ours."""
-    teacher_size: int | None = None
+    teacher_size: Pixels | None = None
     """Side of the teacher's input in pixels (default: what it was trained at)."""
     teacher_precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto is bf16 where the device computes in it, else fp32."""
@@ -42,22 +45,17 @@ class DistillConfig:
     predicting the most frequent class."""
     cache: str | None = None
     """Folder of the teacher's logits that `shvit-pl cache-teacher` has written; the teacher is then not run."""
-    views: int = 10
+    views: Views = 10
     """Augmented views of each image in the cache; epoch e trains on view e modulo views."""
-    top_k: int = 20
+    top_k: PositiveInt = 20
     """Logits per image in the cache; the rest of the probability is spread over the other classes."""
 
     def __post_init__(self) -> None:
-        ranges = (
-            ("teacher", self.teacher != "", "a timm model, a checkpoint, a run folder or a Hub repo"),
-            ("alpha", 0 <= self.alpha <= 1, "from 0 (labels alone) to 1 (the teacher alone)"),
-            ("tau", 0.01 <= self.tau <= 1000, "from 0.01 to 1000; the paper's is 1"),
-            ("teacher_size", self.teacher_size is None or 1 <= self.teacher_size <= 4096, "1 to 4096 pixels"),
-            ("cache", self.cache != "", "a folder"),
-            ("views", 1 <= self.views <= 1000, "1 to 1000"),
-            ("top_k", self.top_k >= 1, "1 or more"),
-        )
-        mistakes = list(out_of_range("model.distill", self, ranges))
+        mistakes = list(out_of_range("model.distill", self))
+        if self.teacher == "":
+            mistakes.append("model.distill.teacher '': give a timm model, a checkpoint, a run folder or a Hub repo.")
+        if self.cache == "":
+            mistakes.append("model.distill.cache '': allowed is a folder.")
         changed = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
         if self.teacher is None and changed and not mistakes:
             mistakes.append(

@@ -67,8 +67,8 @@ def test_a_run_of_one_step_knows_nothing_of_it(tmp_path):
     [
         ("cpu", 0, 1, "so more workers would not help much"),
         ("cuda", 0, 1, f"Give --data.num_workers {cores_of_process()} (now 0; "),
-        ("cuda", cores_of_process(), 1, "cores per device load already"),
-        ("cuda", 1, 10_000, "All 1 cores per device load already"),
+        ("cuda", cores_of_process(), 1, "cores per device are loading"),
+        ("cuda", 1, 10_000, "All 1 cores per device are loading"),
     ],
 )
 def test_the_advice_is_of_the_runs_own_settings(device, workers, devices, said):

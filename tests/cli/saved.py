@@ -1,6 +1,6 @@
 """Networks as timm saves them."""
 
-from timm.models._hub import save_for_hf
+from timm.models import save_for_hf
 
 from shvit_pl.models import create_model
 from tests.conftest import perturb_

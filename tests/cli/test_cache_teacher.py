@@ -39,12 +39,12 @@ def test_what_it_writes_and_where_is_printed_and_a_second_time_it_writes_nothing
     size = re.search(r"3 views of 144 images: ([\d.]+) kB in cache; 3 of 3 files to write", out)
     written = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.arrow"))
     assert float(size[1]) * 1000 == pytest.approx(written, rel=0.25)
-    assert "train with the same flags by shvit-pl fit" in out
+    assert "now train, with the same flags for shvit-pl fit" in out
     assert not (tmp_path / "runs").exists()
     before = times(tmp_path / "cache")
     assert cache_teacher(*flags, "--seed_everything=7", "--data.batch_size=32") == 0
     printed = capsys.readouterr().out
-    assert "complete: train" in printed
+    assert "complete: now train" in printed
     assert "teacher:" not in printed  # it is not even opened
     assert times(tmp_path / "cache") == before
 
@@ -91,8 +91,8 @@ def test_an_incomplete_cache_is_not_called_complete_is_refused_and_then_complete
     for limit in ("--trainer.fast_dev_run=true", "--trainer.limit_predict_batches=10"):  # of 9 batches per file
         assert cache_teacher(*flags, limit) == 0
         printed = capsys.readouterr().out
-        assert "files are there; the same command goes on" in printed
-        assert "complete: train" not in printed
+        assert "files are there; run the same command again to continue" in printed
+        assert "complete: now train" not in printed
     said = "model.distill.cache 'cut': it is incomplete, 1 of 3 files are there"
     refused(flags, said, "Run shvit-pl cache-teacher with the same settings")
     (first,) = (path for path in (tmp_path / "cut").iterdir() if path.is_dir())
@@ -108,13 +108,13 @@ def test_a_cache_of_other_settings_is_refused_and_not_written_over(caches, refus
     folder, flags = caches["plain"]
     before = times(folder)
     for change, words in (
-        ("--data.erasing=0.25", "data.erasing 0.0 there, 0.25 here"),
-        ("--model.distill.top_k=5", "model.distill.top_k 10 there, 5 here"),
-        ("--model.distill.teacher_precision=bf16", "teacher.precision fp32 there, bf16 here"),
-        ("--model.distill.use_ema=true", "teacher.averaged False there, True here"),
+        ("--data.erasing=0.25", "data.erasing 0.0 in the cache, 0.25 now"),
+        ("--model.distill.top_k=5", "model.distill.top_k 10 in the cache, 5 now"),
+        ("--model.distill.teacher_precision=bf16", "teacher.precision fp32 in the cache, bf16 now"),
+        ("--model.distill.use_ema=true", "teacher.averaged False in the cache, True now"),
     ):
         refused([*flags, change], f"model.distill.cache '{folder}': it was written with other settings", words)
-    refused([*flags, "--data.erasing=0.25"], "data.erasing 0.0 there", command="cache-teacher")
+    refused([*flags, "--data.erasing=0.25"], "data.erasing 0.0 in the cache", command="cache-teacher")
     assert times(folder) == before
 
 

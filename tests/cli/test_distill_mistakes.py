@@ -90,4 +90,4 @@ def test_a_teacher_whose_logits_are_not_numbers(here, line):
 
 def test_a_setting_of_a_teacher_is_checked_in_other_commands_too(run, refused):
     best = f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}"
-    refused([best, f"{D}alpha=2"], "model.distill.alpha 2.0", "from 0 (labels alone) to 1", command="validate")
+    refused([best, f"{D}alpha=2"], "model.distill.alpha 2", "numbers from 0 to 1", command="validate")

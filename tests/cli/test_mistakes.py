@@ -24,23 +24,20 @@ NAMES_AND_TYPES = [
     (["--model.design.patch_size=big"], ["model.design.patch_size big", "whole number"]),
     (["--model.design.embed_dim=80"], ["model.design.embed_dim 80", "a list of whole numbers such as"]),
     (["--monitor="], ["monitor ''", "val/acc1, "]),
-    (["--model.optim.lr=nan"], ["model.optim.lr nan", "a number"]),
-    (["--model.optim.weight_decay=atuo"], ["model.optim.weight_decay atuo", "auto or a number"]),
+    (["--model.optim.lr=nan"], ["model.optim.lr nan", "numbers above 0"]),
+    (["--model.optim.weight_decay=atuo"], ["model.optim.weight_decay atuo", "a number or auto"]),
     (["--model.optim.options=momentum"], ["model.optim.options momentum", "a mapping such as"]),
     (["--model.compile=maybe"], ["model.compile maybe", "true or false"]),
     (["--trainer.max_epohs=3"], ["--trainer.max_epohs", "did you mean '--trainer.max_epochs'"]),
     (["--epochs=3"], ["--epochs", "did you mean '--trainer.max_epochs'"]),
     (["--lr=0.1"], ["--lr", "did you mean '--model.optim.lr'"]),
     (["data.batch_size=8"], ["data.batch_size", "did you mean '--data.batch_size'"]),
-    (["--data.batch_size"], ["--data.batch_size", "expected one argument"]),
-    (["--trainer.max_epochs=many"], ["trainer.max_epochs many", "whole number"]),
     (["--trainer.gradient_clip_val=-1"], ["trainer.gradient_clip_val -1", "from 0"]),
     (["--trainer.precision=fp16"], ["trainer.precision fp16", "bf16-mixed"]),
-    (["\u2014data.batch_size=8"], ["\u2014data.batch_size=8", "two hyphens"]),
     (["--trainer.logger=wandb"], ["trainer.logger wandb", "true or false"]),
     (["--trainer.callbacks=EarlyStopping"], ["trainer.callbacks", "EarlyStopping", "required: monitor"]),
     (["--seed_everything=true"], ["seed_everything", "whole number"]),
-    (["--data.image_size=large"], ["data.image_size large", "auto or a whole number"]),
+    (["--data.image_size=large"], ["data.image_size large", "a whole number or auto"]),
     (["--data.augment=flip"], ["data.augment flip", "none, shift, crop"]),
 ]
 
@@ -59,7 +56,6 @@ CALLBACK = '--trainer.callbacks=[{"class_path": "EarlyStopping", "init_args": {"
 STREAM = ["--data.streaming=true", "--data.steps_per_epoch=3"]
 MODEL = [
     (["--model.design.name=tinny"], ["model.design.name 'tinny'", "did you mean 'tiny'"]),
-    (["--model.optim.name=adamww"], ["model.optim.name 'adamww'", "did you mean 'adamw'"]),
     (['--model.optim.options={"beta": [0.9, 0.99]}'], ["model.optim.options {'beta'", "adamw", "beta"]),
     (['--model.optim.options={"betas": [0.9, 1.5]}'], ["model.optim.options {'betas'", "1.5"]),
     (["--model.optim.agc=0.02", "--trainer.gradient_clip_val=1"], ["gradient_clip_val 1", "one of the two"]),
@@ -67,7 +63,6 @@ MODEL = [
     (["--model.use_ema=true"], ["model.use_ema true", "no average", "--model.init_from"]),
     (["--monitor=val/acc1_ema"], ["monitor val/acc1_ema", "--model.ema.decay"]),
     (["--monitor=val/acc"], ["monitor val/acc", "val/acc1", "val/loss"]),
-    (["--model.label_smoothing=1.5"], ["model.label_smoothing 1.5", "below 1"]),
     (["--model.class_names=[one]"], ["model.class_names", "two classes or more"]),
     (["--model.class_names=[a,b]"], ["model.class_names", "2 classes (a; b)", "digits' has 10 classes"]),
 ]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import timm
 from safetensors.torch import save_file
-from timm.models._hub import save_for_hf
+from timm.models import save_for_hf
 
 from shvit_pl.cli import main
 from shvit_pl.designs.config import resolve_design
@@ -89,4 +89,4 @@ def test_what_can_not_be_had_is_one_line(flags, words, refused, tmp_path):
 
 def test_averaged_weights_of_a_repo_are_refused(refused):
     flags = ["--model.init_from=hf-hub:user/name", "--model.use_ema=true", "--model.design.name=tiny"]
-    refused(flags, "a Hub repo holds one set of weights, none of them averaged. Leave out model.use_ema")
+    refused(flags, "a Hub repo has no averaged weights. Leave out model.use_ema")

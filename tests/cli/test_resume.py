@@ -80,20 +80,20 @@ def hold(folder, held, released):
 
 def test_last_is_the_newest_run_with_a_checkpoint_and_not_resumed_while_it_is_going_on(tmp_path, capsys):
     stopped(1, 1, *CUT)
-    assert "a new one begins" in capsys.readouterr().out
+    assert "starting a new run" in capsys.readouterr().out
     cut, processes = only_run(tmp_path), multiprocessing.get_context("fork")  # which need not import all of it again
     held, released = processes.Event(), processes.Event()
     other = processes.Process(target=hold, args=(cut, held, released))
     other.start()
     assert held.wait(60)
     assert fit(*CUT) == 2
-    assert "is still going on" in capsys.readouterr().err
+    assert "is still running" in capsys.readouterr().err
     released.set()
     other.join()
     (cut.parent / "version_1").mkdir()
     (cut / "metrics.csv").write_text("a,b\n1,2\n")  # other columns than this run's
     assert fit(*CUT) == 0
-    assert "going on from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out
+    assert "resuming from runs/tiny/version_0/checkpoints/last.ckpt" in capsys.readouterr().out
     assert metrics(cut, "step")
 
 

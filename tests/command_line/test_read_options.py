@@ -7,14 +7,12 @@ from typing import Literal
 
 import pytest
 from jsonargparse import ActionConfigFile, ArgumentParser
-from jsonargparse.typing import ClosedUnitInterval, PositiveInt, restricted_number_type
+from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
 from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.parser import own_args, parse_flags, read_options
-from shvit_pl.deploy.options import Pixels
+from shvit_pl.command_line.ranges import Pixels, Positive
 from shvit_pl.errors import UserError
-
-Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<", float("inf"))])
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Options:
     """Threads of a CPU."""
     share: ClosedUnitInterval = 0.5
     """Share of the images."""
-    seconds: Seconds = 0.5
+    seconds: Positive = 0.5
     """Seconds of each."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where to compute."""
@@ -158,10 +156,10 @@ def test_help_shows_docstrings_choices_and_defaults_also_of_inherited_fields(cap
     text = help_of(capsys, Inherited, "--help")
     assert "--folder FOLDER A run folder." in text
     assert "[MODELS ...]" in text
-    assert "MODELS Networks. (default: a)" in text
+    assert "MODELS Networks (default: a)." in text
     text = help_of(capsys, Options, "a", "--help", "--threads=0")
     assert "usage: shvit-pl measure" in text
-    assert "--dtype {fp32,bf16} Number types, 50% of them short. (default: fp32)" in text
+    assert "--dtype {fp32,bf16} Number types, 50% of them short (default: fp32)." in text
     assert "--batch_size BATCH_SIZE Images (default: the paper's). --" in text
     assert "--threads THREADS Threads of a CPU. --" in text
     assert "Networks to measure." in text

@@ -16,22 +16,22 @@ from tests.refusals import refused
 
 STREAM = {"streaming": True, "steps_per_epoch": 3}
 SETTINGS = [
-    ({"batch_size": 1}, "data.batch_size 1: allowed is 2 or more"),
-    ({"image_size": 0}, "data.image_size 0: allowed is 1 or more, or auto"),
-    ({"crop_pct": 1.5}, "data.crop_pct 1.5: allowed is above 0 and at most 1"),
-    ({"train_fraction": 0.0}, "data.train_fraction 0.0: allowed is above 0"),
-    ({"validation_fraction": 1.0}, "data.validation_fraction 1.0: allowed is above 0 and below 1"),
-    ({"split_seed": -1}, "data.split_seed -1: allowed is 0 or more"),
-    ({"color_jitter": -0.1}, "data.color_jitter -0.1: allowed is 0 (none) or more"),
-    ({"erasing": 2.0}, "data.erasing 2.0: allowed is from 0 (never) to 1 (always)"),
-    ({"repeats": 0}, "data.repeats 0: allowed is 1 (none) or more"),
-    ({"shuffle_buffer": 0}, "data.shuffle_buffer 0: allowed is 1 or more"),
-    ({"prefetch": 0}, "data.prefetch 0: allowed is 1 batch per worker"),
-    ({"num_workers": -1}, "data.num_workers -1: allowed is 0 to"),
-    ({"num_workers": 100_000}, "data.num_workers 100000: allowed is 0 to"),
+    ({"batch_size": 1}, "data.batch_size 1: allowed are whole numbers from 2."),
+    ({"image_size": 0}, "data.image_size 0: allowed are whole numbers from 1."),
+    ({"crop_pct": 1.5}, "data.crop_pct 1.5: allowed are numbers above 0 and at most 1"),
+    ({"train_fraction": 0.0}, "data.train_fraction 0.0: allowed are numbers above 0"),
+    ({"validation_fraction": 1.0}, "data.validation_fraction 1.0: allowed are numbers above 0 and below 1"),
+    ({"split_seed": -1}, "data.split_seed -1: allowed are whole numbers from 0"),
+    ({"color_jitter": -0.1}, "data.color_jitter -0.1: allowed are numbers from 0"),
+    ({"erasing": 2.0}, "data.erasing 2.0: allowed are numbers from 0 to 1"),
+    ({"repeats": 0}, "data.repeats 0: allowed are whole numbers from 1"),
+    ({"shuffle_buffer": 0}, "data.shuffle_buffer 0: allowed are whole numbers from 1"),
+    ({"prefetch": 0}, "data.prefetch 0: allowed are whole numbers from 1"),
+    ({"num_workers": -1}, "data.num_workers -1: allowed are whole numbers from 0 to"),
+    ({"num_workers": 100_000}, "data.num_workers 100000: allowed are whole numbers from 0 to"),
     ({"steps_per_epoch": 3}, "data.steps_per_epoch 3: only for --data.streaming true"),
-    ({"streaming": True}, "data.steps_per_epoch None: a stream has no length"),
-    ({"streaming": True, "steps_per_epoch": 0}, "data.steps_per_epoch 0: a stream has no length"),
+    ({"streaming": True}, "data.steps_per_epoch: a stream has no length"),
+    ({"streaming": True, "steps_per_epoch": 0}, "data.steps_per_epoch 0: allowed are whole numbers from 1"),
     ({**STREAM, "train_fraction": 0.5}, "data.train_fraction 0.5: streaming requires 1. Set --data.streaming false."),
     ({**STREAM, "repeats": 3}, "data.repeats 3: streaming requires 1"),
     ({"augment_on": "device", "augment": "shift"}, "data.augment_on device: data.augment shift works in the workers"),
@@ -54,11 +54,11 @@ def test_all_mistakes_are_named_at_once_and_the_command_prints_a_line_for_each(c
     with pytest.raises(UserError) as error:
         DataConfig(batch_size=1, erasing=2.0, auto_augment="foo", steps_per_epoch=3)
     flags = [line.split()[0] for line in str(error.value).splitlines()]
-    assert flags == ["data.batch_size", "data.erasing", "data.auto_augment", "data.steps_per_epoch"]
+    assert sorted(flags) == ["data.auto_augment", "data.batch_size", "data.erasing", "data.steps_per_epoch"]
     assert main(["fit", "--data.batch_size=1", "--data.erasing=2"]) == 2
     first, second = capsys.readouterr().err.splitlines()[-2:]
     assert first.startswith("shvit-pl fit: error: data.batch_size 1: ")
-    assert second.startswith("shvit-pl fit: error: data.erasing 2.0: ")
+    assert second.startswith("shvit-pl fit: error: data.erasing 2: ")
 
 
 def test_settings_are_kept_as_plain_values_and_auto_is_a_size_of_the_command_line():

@@ -19,7 +19,6 @@ MISTAKES = [
     ({"stages": 0}, ["stages", "0", "from 1"]),
     ({"embed_dim": (100, 224, 320)}, ["embed_dim", "[100, 224, 320]", "multiple of 8"]),
     ({"depth": (2, 0, 5)}, ["depth", "0", "whole numbers from 1"]),
-    ({"patch_size": 5}, ["patch_size", "5", "4, 8, 16"]),
     ({"partial_ratio": 0.0}, ["partial_ratio", "0.0", "above 0"]),
     ({"partial_ratio": 1e-3}, ["partial_ratio", "0.001", "no channel"]),
     ({"single_head": "half"}, ["single_head", "half", "partial, full, bottleneck"]),

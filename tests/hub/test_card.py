@@ -141,7 +141,7 @@ def test_names_of_classes_and_data_break_no_table_and_run_no_html(own):
     assert "<script>" not in html
     assert "<code>&lt;script&gt;alert(1)&lt;/script&gt;</code>" in html
     assert "<b>" not in html
-    assert "<td>&lt;b&gt;|pets, 1437 images" in html
+    assert "<td>&lt;b&gt;|pets, 1437 training and 360 validation images" in html
 
 
 def test_the_code_on_the_card_runs(run, hub, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from shvit_pl.errors import UserError
 from shvit_pl.sweep import start
-from shvit_pl.sweep.options import Options
+from shvit_pl.sweep.options import read_sweep_options
 from tests.sweep.small import PATCHES, assert_refused, fit_check
 
 QUICK = ("--model.design.name=tiny", "--data.num_workers=0")
@@ -45,15 +45,12 @@ BASES = {
 
 # flags beside a good sweep file
 FLAGS = {
-    "--wokers=3": ["--wokers", "no such flag of sweep or fit", "did you mean '--workers'"],
     "--epochs=3": ["--epochs", "did you mean '--trainer.max_epochs'"],
-    "--data.batch_size=many": ["data.batch_size many", "a whole number"],
     "--model.design.patch_size=4": ["--model.design.patch_size", "my.yaml varies it too"],
     "--run_name=mine": ["--run_name", "named after its cell and seed"],
     "--push_to=user/best": ["--push_to", "pushes the best run"],
     "--ckpt_path=last": ["--ckpt_path", "resumed automatically"],
     "--seed_everything=3": ["--seed_everything", "set by seeds in the sweep file"],
-    "--monitor=val/loss": ["--monitor", "set by objective in the sweep file"],
     "--trainer.default_root_dir=x": ["--trainer.default_root_dir", "set by --folder"],
     "--trainer.logger=false": ["--trainer.logger", "the sweep needs the run folder"],
     "--trainer.num_nodes=2": ["--trainer.num_nodes", "--storage"],
@@ -69,7 +66,7 @@ FLAGS = {
 ALL = """
 base: [s1.yaml, none.yaml]
 list:
-  a: {data.batch_size: 1}
+  a: {model.design.stages: 9, data.batch_size: 1}
   b: {data.augment: no, lr: 0.1}
   c: {data.batch_size: 1, model.design: s1}
 seeds: [0, 0]
@@ -82,15 +79,14 @@ LINES = [
     "--config 'my.yaml': list: c: model.design 's1': this is a section",
     "--config 'my.yaml': seeds [0, 0]",
     "--config 'my.yaml': base 'none.yaml': no such file",
-    "--wokers: no such flag",
-    "--monitor: can't be set here; set by objective",
+    "--wokers: no such flag of sweep or fit (did you mean '--workers'?)",
+    "--monitor: can't be set here; set by objective in the sweep file",
     "--config 'my.yaml': lr: no such flag of fit",
-    "--folder 'bad.yaml'",
-    "--gpus 9: ",
     "model.optim.lr -1",
     "stray: no flag takes this",
     "1 of 3 cells can't run: b: data.augment false",
     "2 of 3 cells can't run, such as a: data.batch_size 1",
+    "1 of 3 cells can't run: a: model.design.stages 9",
 ]
 
 
@@ -99,10 +95,11 @@ def one_parser(monkeypatch):
     monkeypatch.setattr(start, "FitCheck", fit_check)
 
 
-def check(text, *flags, **options):
+def check(text, *flags):
     for name, content in {**CONFIGS, "my": text}.items():
         Path(f"{name}.yaml").write_text(content)
-    start.start(Options(["my.yaml"], **options), [*QUICK, *flags], [])
+    options, of_fit, mistakes = read_sweep_options(["--config=my.yaml", *QUICK, *flags])
+    start.start(options, of_fit, [], mistakes)
 
 
 @pytest.mark.parametrize(("text", "parts"), FILES.items(), ids=str)
@@ -120,12 +117,18 @@ def test_a_mistake_in_a_flag(flag, parts):
     assert_refused(parts, check, PATCHES, flag)
 
 
-def test_all_mistakes_are_found_at_once_and_nothing_is_written():
-    flags = ["--wokers", "3", "--monitor=val/loss", "--model.optim.lr=-1", "stray"]
+@pytest.mark.parametrize(
+    ("flags", "lines"),
+    [
+        (["--folder=bad.yaml", "--gpus=9"], ["--folder 'bad.yaml'", "--gpus 9: "]),
+        (["--workers=0", "--folder=bad.yaml"], ["--workers 0: "]),  # the folder may be meant for other options
+    ],
+)
+def test_all_mistakes_are_found_at_once_and_nothing_is_written(flags, lines):
     with pytest.raises(UserError) as refused:
-        check(ALL, *flags, folder="bad.yaml", gpus="9")
-    lines = str(refused.value).splitlines()
-    assert len(lines) == len(LINES)
-    for line, begin in zip(sorted(lines), sorted(LINES), strict=True):
+        check(ALL, "--wokers", "3", "--monitor=val/loss", "--model.optim.lr=-1", "stray", *flags)
+    found, begins = sorted(str(refused.value).splitlines()), sorted([*LINES, *lines])
+    assert len(found) == len(begins)
+    for line, begin in zip(found, begins, strict=True):
         assert line.startswith(begin)
     assert {path.stem for path in Path().iterdir()} == {*CONFIGS, "my"}

@@ -1,8 +1,5 @@
 """A sweep's cells are measured in one go, under conditions that are recorded."""
 
-import os
-import subprocess
-import sys
 from dataclasses import asdict
 from unittest.mock import Mock
 
@@ -14,7 +11,6 @@ from shvit_pl.deploy.optimization import NotCompiledError
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.sweep import speed
 from shvit_pl.sweep.speed import measure_speed
-from tests.sweep.engine.launch import ROOT
 
 QUICK = {"batch": 4, "rounds": 3, "seconds": 0.02}
 
@@ -53,27 +49,6 @@ def test_cells_are_in_the_right_order_and_those_of_one_network_share_a_measureme
         "batch": 4, "dtype": "float32", "image_size": [64, 192], "threads": torch.get_num_threads(),
         "layout": "channels-last", "fused": True, "rounds": 3, "torch": torch.__version__,
     }  # fmt: skip
-
-
-@pytest.mark.slow
-def test_a_cell_is_measured_compiled_too():
-    cell = measure_speed({"tiny": summary(depth=(1, 1, 1))}, device="cpu", **QUICK)["cells"]["tiny"]
-    assert cell["compiled"] > 0
-    assert cell["compiled_why"] is None
-
-
-WITHOUT_COMPILER = """
-from tests.sweep.test_speed import QUICK, measure_speed, summary
-cell = measure_speed({"tiny": summary()}, device="cpu", **QUICK)["cells"]["tiny"]
-print(cell["eager"] > 0, cell["compiled"], "compiler" in cell["compiled_why"])
-"""
-
-
-@pytest.mark.full
-def test_without_a_compiler_the_reason_is_recorded_and_the_rest_measured(tmp_path):
-    where = {"CXX": "/no/such/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", WITHOUT_COMPILER]
-    assert subprocess.check_output(command, env={**os.environ, **where}, text=True) == "True None True\n"
 
 
 @pytest.mark.gpu

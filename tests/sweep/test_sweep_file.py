@@ -15,6 +15,9 @@ SPACE = "search: {space: {lr: %s}}\n"
 
 # sweep files, and what the messages contain
 MISTAKES = {
+    "": ["the file is empty"],
+    "- grid\n": ["allowed are settings such as"],
+    "grid: {data.batch_size: [8}\n": ["line 1: not YAML"],
     "gird: {data.batch_size: [8]}\n": ["no sweep file", "did you mean 'grid'"],
     f"{GRID}seed: [1]\n": ["seed: no such key", "did you mean 'seeds'", "allowed are base, grid"],
     f"{BASE}seeds: [1]\n": ["give one of grid, list and search", "there is none"],
@@ -58,13 +61,13 @@ MISTAKES = {
     SPACE % "{low: .nan, high: 1.0}": ["finite numbers"],
     SPACE % "{low: true, high: 2}": ["finite numbers"],
     SPACE % "{low: 1e-3, high: 1.0}": ["lr", "YAML reads 1e-3 as text: write 1.0e-3"],
-    f"{SPACE % RATE}seeds: [0, 1]\n": ["seeds [0, 1]", "one seed"],
-    f"search: {{pruner: median, space: {{lr: {RATE}}}}}\nobjective: [val/acc1, macs]\n": [
-        "pruner median", "not several (val/acc1, macs)", "pruner none, or one objective",
-    ],
-    f"search: {{pruner: halving, space: {{lr: {RATE}}}}}\nobjective: macs\n": [
-        "pruner halving", "macs does not change from epoch to epoch", "val/acc1",
-    ],
+    f"{SPACE % RATE}seeds: [0, 1]\n": ["seeds [0, 1]", "a search has one seed"],
+    **{
+        f"search: {{pruner: median, space: {{lr: {RATE}}}}}\nobjective: [{names}]\n": [
+            "pruner median: allowed for one objective of val/acc1", f"not for {names};", "pruner none, or another",
+        ]
+        for names in ("val/acc1, macs", "macs")
+    },
     **{
         f"{GRID}seeds: {seeds}\n": [" seeds ", "a list of different whole numbers from 0"]
         for seeds in ("3", "[]", "[1, 1]", "[-1]", "[true]", "[0, one]", "{0: 1}")
@@ -133,6 +136,7 @@ def test_a_base_is_found_here_then_beside_the_sweep_file_then_among_the_shipped_
     [
         ([], ["--config: no sweep file", "such as cli_configs/sweeps/macro.yaml"]),
         (["s1.yaml", "data/digits.yaml"], ["'s1.yaml', 'data/digits.yaml'", "no sweep file"]),
+        ([""], ["--config ''", "no such file; shipped are s1.yaml"]),
         (["sweeps/marco.yaml"], ["--config 'sweeps/marco.yaml'", "did you mean 'sweeps/macro.yaml'"]),
         (["my.yaml", "other.yaml"], ["'my.yaml', 'other.yaml'", "2 of these are sweep files", "give one"]),
     ],

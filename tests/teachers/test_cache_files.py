@@ -79,14 +79,14 @@ def test_a_damaged_shard_is_written_again(damage, cache, tmp_path):
 def test_a_stale_cache_is_refused_and_what_differs_is_named(cache):
     data = digits()
     for other, difference in (
-        (planned(digits(erasing=0.1)), "data.erasing 0.5 there, 0.1 here"),
-        (planned(digits(image_size=40)), "data.image_size 32 there, 40 here"),
-        (planned(digits(train_fraction=0.2)), "another data.rows, data.train_fraction 0.1 there, 0.2 here"),
-        (planned(digits(split_seed=1)), "data.split_seed 0 there, 1 here"),
-        (planned(data, weights="abc"), "teacher.weights None there, abc here"),
-        (planned(data, mix=MixConfig(mixup=0.8)), "model.mix.cutmix 1.0 there, 0.0 here"),
-        (planned(data, replace(CONFIG, tau=1.0)), "model.distill.tau 2.0 there, 1.0 here"),
-        (planned(data, replace(CONFIG, views=3)), "model.distill.views 2 there, 3 here"),
+        (planned(digits(erasing=0.1)), "data.erasing 0.5 in the cache, 0.1 now"),
+        (planned(digits(image_size=40)), "data.image_size 32 in the cache, 40 now"),
+        (planned(digits(train_fraction=0.2)), "another data.rows, data.train_fraction 0.1 in the cache, 0.2 now"),
+        (planned(digits(split_seed=1)), "data.split_seed 0 in the cache, 1 now"),
+        (planned(data, weights="abc"), "teacher.weights None in the cache, abc now"),
+        (planned(data, mix=MixConfig(mixup=0.8)), "model.mix.cutmix 1.0 in the cache, 0.0 now"),
+        (planned(data, replace(CONFIG, tau=1.0)), "model.distill.tau 2.0 in the cache, 1.0 now"),
+        (planned(data, replace(CONFIG, views=3)), "model.distill.views 2 in the cache, 3 now"),
     ):
         for opens in (TeacherCache, begin):
             with refused("cache-teacher", difference):

@@ -6,7 +6,6 @@ import pytest
 from timm.models import save_for_hf
 from torch import nn
 
-from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import probe
@@ -53,13 +52,13 @@ def test_a_mistake_is_one_message_with_the_next_step(config, parts, folder, run,
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"alpha": 2.0}, "alpha 2.0: allowed is from 0 (labels alone) to 1"),
-        ({"tau": 0.0}, "tau 0.0: allowed is from 0.01 to 1000"),
-        ({"tau": nan}, "tau nan: allowed is from 0.01"),
-        ({"teacher_size": 0}, "teacher_size 0: allowed is 1 to 4096 pixels"),
-        ({"top_k": 0}, "top_k 0: allowed is 1 or more"),
-        ({"views": 0}, "views 0: allowed is 1 to 1000"),
-        ({"teacher": ""}, "teacher '': allowed is a timm model, a checkpoint"),
+        ({"alpha": 2.0}, "alpha 2.0: allowed are numbers from 0 to 1"),
+        ({"tau": 0.0}, "tau 0.0: allowed are numbers from 0.01 to 1000"),
+        ({"tau": nan}, "tau nan: allowed are numbers from 0.01"),
+        ({"teacher_size": 0}, "teacher_size 0: allowed are whole numbers from 1 to 4096"),
+        ({"top_k": 0}, "top_k 0: allowed are whole numbers from 1"),
+        ({"views": 0}, "views 0: allowed are whole numbers from 1 to 1000"),
+        ({"teacher": ""}, "teacher '': give a timm model, a checkpoint"),
         ({"cache": ""}, "cache '': allowed is a folder"),
         ({"teacher": None, "alpha": 0.3}, "alpha 0.3: there is no teacher"),
         ({"teacher": None, "cache": "c"}, "cache 'c': there is no teacher"),
@@ -71,12 +70,6 @@ def test_a_mistake_is_one_message_with_the_next_step(config, parts, folder, run,
 def test_a_setting_that_can_not_be_is_refused(settings, message):
     with refused(f"model.distill.{message}"):
         DistillConfig(**{"teacher": "t", **settings})
-
-
-def test_all_wrong_settings_are_said_at_once():
-    with pytest.raises(UserError) as raised:
-        DistillConfig(teacher="t", alpha=2.0, tau=0.0)
-    assert [line.split()[0] for line in str(raised.value).splitlines()] == ["model.distill.alpha", "model.distill.tau"]
 
 
 class Pair(nn.Conv2d):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-from shvit_pl.errors import UserError, collect, refuse
+from shvit_pl.errors import UserError, collected, refuse
 from shvit_pl.files import check_writable
 from shvit_pl.runs.folder import CONFIG, newest_runs, read_curves
 from shvit_pl.sweep.definition import RUNS, SWEEP, Definition, Direction, Kind, Point, read_record
@@ -209,31 +209,26 @@ def find_place(folder: Path, storage: str | None, study: str | None) -> Place:
     """
     mistakes, where = list[str](), f"--folder {str(folder)!r}"
     if storage is not None:
-        with collect(mistakes):
+        with collected(mistakes):
             open_storage(folder, storage)
-    with collect(mistakes):
+    with collected(mistakes):
         check_writable("--folder", str(folder))
         if (folder / CONFIG).is_file():
             raise UserError(f"{where}: the folder of a run; give one for the sweep, such as sweeps/macro.")
-        record = read_record(folder) if (folder / SWEEP).is_file() else None
-        if record is not None and (
-            record["study"] != (study or record["study"]) or (record["storage"] is None) != (storage is None)
-        ):
-            flags = f"--storage {record['storage']} --study {record['study']}" if record["storage"] else "neither"
+        known = read_record(folder) if (folder / SWEEP).is_file() else {"storage": storage}
+        name = known.get("study", study or folder.resolve().name)
+        if study not in (None, name) or (known["storage"] is None) != (storage is None):
+            flags = f"--storage {known['storage']} --study {name}" if known["storage"] else "neither"
             reason = "its sweep is not in the study of --storage and --study"
             raise UserError(f"{where}: {reason}; give {flags}, or another --folder.")
     refuse(mistakes)
-    name = record["study"] if record is not None else study or folder.resolve().name
     return Place(folder, storage, str(name))
 
 
 def results_of(folder: Path, storage: str | None = None) -> Results:
-    """Return the results of the sweep in a folder; `storage` is used instead of the URL in sweep.yaml.
-
-    Raises `UserError` for any other folder, or a missing study.
-    """
+    """Return a sweep folder's results; `storage` replaces the URL in sweep.yaml. Raises `UserError` where none are."""
     mistakes = [*storage_mistakes(storage)]
-    with collect(mistakes):
+    with collected(mistakes):
         record = read_record(folder)
     refuse(mistakes)
     place = Place(folder, hide_password(storage) if storage else record["storage"], record["study"])

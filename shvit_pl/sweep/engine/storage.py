@@ -91,10 +91,7 @@ class KernelLock:
 
 
 def hide_password(storage: str) -> str:
-    """Return a database's URL without its password, which goes into the environment of this process and its runs.
-
-    So no command, file or study holds it.
-    """
+    """Return a database's URL without its password, which only the environment of this process and its runs holds."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 

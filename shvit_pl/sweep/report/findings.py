@@ -149,12 +149,11 @@ def _conditions(table: Table) -> dict[str, str]:
     images = [_same(data, f"{split}_images") for split in ("train", "validation")]
     versions = [one.get("versions") or {} for one in runs]
     libraries = dict.fromkeys(name for one in versions for name in one)
-    rounds, torch = (
-        counted(measured.get("rounds") or "", "round"),
+    inference = joined(
+        _inference_setting(table.results), measured.get("layout") or "", counted(measured.get("rounds") or "", "round"),
         wrap_if_present("torch ", measured.get("torch") or ""),
-    )
-    fused = "BatchNorm fused" if measured.get("fused") else "not fused"
-    inference = joined(_inference_setting(table.results), measured.get("layout") or "", rounds, torch, fused)
+        "BatchNorm fused" if measured.get("fused") else "not fused",
+    )  # fmt: skip
     published = "; ".join(dict.fromkeys(row.paper.conditions for row in table.rows if row.paper))
     facts = {
         "dataset": joined(

@@ -87,8 +87,6 @@ def page_html(findings: Findings) -> str:
         hover[row.number] = "\n".join([row.label, *values])
     return environment.get_template("page.html.j2").render(
         **vars(findings),
-        results=findings.results,
-        rows=table.rows,
         filters=[factor for factor in table.factors if len(factor.levels) <= _MOST_LEVELS],
         is_listed=any(not one.contrasts[0].factor.header for one in findings.effects),
         best_curves=findings.best_curves,

@@ -53,7 +53,7 @@ def test_ratios_are_within_a_batch_and_an_image_size_and_what_cant_run_is_skippe
     rows, facts = benchmark("--mode=eager", models=["tiny", *sizes, "--device=cpu"])
     cells = [(row["batch_size"], row["image_size"], row["ratio"]) for row in rows]
     assert cells == [("1", "64", "1.0"), ("2", "64", "1.0")]
-    assert "skipped: tiny, 16 px: image_size 16: this design halves" in " ".join(capsys.readouterr().out.split())
+    assert "skipped: tiny, 16 px: --image_size 16: this design halves" in " ".join(capsys.readouterr().out.split())
     assert list(facts["skipped"]) == ["tiny, 16 px"]
 
 

@@ -67,7 +67,7 @@ def train(folder, seconds):
     """So many steps, each with its checkpoint; returns the seconds that they took."""
     last, since = folder / "checkpoints" / "last.ckpt", time.perf_counter()
     first = int(last.read_text()) if last.exists() else 0
-    print(f"going on from {last}" if first else "fresh weights", flush=True)
+    print(f"resuming from {last}" if first else "fresh weights", flush=True)
     for step in range(first, STEPS):
         time.sleep(seconds / STEPS)
         with (folder / "metrics.csv").open("a") as file:

@@ -119,7 +119,7 @@ def test_a_killed_driver_takes_its_runs_along_and_they_go_on_from_their_checkpoi
     sweep.seconds = 0.1
     assert sweep.run() == 0
     assert_done_once(sweep)
-    assert all("going on from" in sweep.log(number) for number in range(2))
+    assert all("resuming from" in sweep.log(number) for number in range(2))
 
 
 def kill_at_random(sweep, draw):

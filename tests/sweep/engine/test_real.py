@@ -69,5 +69,5 @@ def test_real_fits_that_are_killed_or_stopped_by_ctrl_c_go_on_and_each_is_done_o
         summary = read_summary(folder / "runs" / name / "version_0")
         assert (summary["epochs_trained"], summary["steps_trained"]) == (EPOCHS, EPOCHS * STEPS)
         log = (folder / "logs" / f"{name}.log").read_text()
-        assert f"going on from {folder}/runs/{name}/version_0/checkpoints/last.ckpt" in log
+        assert f"resuming from {folder}/runs/{name}/version_0/checkpoints/last.ckpt" in log
     assert all(json.loads(line) for line in (folder / "study.journal").read_text().splitlines())
