@@ -39,10 +39,12 @@ def test_trainer_parameters_are_those_of_lightnings_trainer(method):
     assert all(text for _, text in found.values())
 
 
-def test_a_folders_config_is_the_saved_networks(tmp_path):
+def test_a_folders_config_is_the_saved_networks_with_its_recorded_arguments(tmp_path):
     model = timm.create_model("test_resnet", num_classes=3)
+    compat.record_model_args(model, {"a": 1})
     save_for_hf(model, tmp_path, safe_serialization=True, model_config={"label_names": ["a", "b", "c"]})
-    cfg, architecture, _ = compat.load_timm_config(tmp_path)
+    cfg, architecture, arguments = compat.load_timm_config(tmp_path)
+    assert arguments["a"] == 1
     assert (architecture, cfg["num_classes"], cfg["label_names"]) == ("test_resnet", 3, ["a", "b", "c"])
 
 
@@ -102,12 +104,6 @@ def test_the_plan_of_an_executorch_program(tmp_path):
     save_executorch(torch.nn.Flatten(), torch.zeros(1, 3, 4, 4), tmp_path / "a.pte")
     plan = compat.executorch_plan((tmp_path / "a.pte").read_bytes())
     assert (plan.name, len(plan.inputs), len(plan.outputs)) == ("forward", 1, 1)
-
-
-def test_a_networks_arguments_are_what_timm_saves():
-    model = timm.create_model("test_resnet")
-    compat.record_model_args(model, {"a": 1})
-    assert timm.models.get_model_args(model)["a"] == 1
 
 
 def test_lambdas_are_drawn_for_each_image():

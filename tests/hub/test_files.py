@@ -136,13 +136,10 @@ def test_what_lies_below_the_working_directory_becomes_relative_to_it_but_not_be
     assert public_name(f"{HOME}/pets") == "pets"
 
 
-def test_words_of_a_command():
+def test_words_of_a_command_are_public_and_names_of_classes_stay():
     command = "shvit-pl fit --data.path='/home/jane doe/pets' --model.init_from /data/x.pth --model.optim.lr 0.1"
     public = "shvit-pl fit --data.path=pets --model.init_from x.pth --model.optim.lr 0.1"
     assert PublicNames({}).command(command) == public
-
-
-def test_names_of_classes_stay_as_they_are():
-    """In Open Images they look like paths."""
+    # names of classes stay as they are: in Open Images they look like paths
     settings = {"classes": ["/m/01yrx", "/m/0bt9lr"], "model": {"class_names": ["/m/01yrx"]}, "path": "/data/oi"}
     assert PublicNames(settings)(settings) == {**settings, "path": "oi"}

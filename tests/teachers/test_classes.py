@@ -75,7 +75,7 @@ def test_a_class_map_is_by_index_or_name():
         ({"a": 1, "b": "dog"}, PETS, "'a', 'b' are all mapped to the teacher's class 1"),
         ({"a": 0, "b": "hamstr"}, PETS, "did you mean 'hamster'?"),
         ({"a": 0, "b": "dog"}, None, "names are not known"),
-        ({"a": 0, "b": 1, "bb": 2}, PETS, "'bb' is no class of the data."),
+        ({"a": 0, "b": 1, "bb": 2}, PETS, "'bb' is no class of the data"),
     ],
 )
 def test_a_class_map_that_does_not_fit_is_refused(given, known, said):
