@@ -15,6 +15,9 @@ SPACE = "search: {space: {lr: %s}}\n"
 
 # sweep files, and what the messages contain
 MISTAKES = {
+    "": ["the file is empty"],
+    "- grid\n": ["allowed are settings such as"],
+    "grid: {data.batch_size: [8}\n": ["line 1: not YAML"],
     "gird: {data.batch_size: [8]}\n": ["no sweep file", "did you mean 'grid'"],
     f"{GRID}seed: [1]\n": ["seed: no such key", "did you mean 'seeds'", "allowed are base, grid"],
     f"{BASE}seeds: [1]\n": ["give one of grid, list and search", "there is none"],
@@ -133,6 +136,7 @@ def test_a_base_is_found_here_then_beside_the_sweep_file_then_among_the_shipped_
     [
         ([], ["--config: no sweep file", "such as cli_configs/sweeps/macro.yaml"]),
         (["s1.yaml", "data/digits.yaml"], ["'s1.yaml', 'data/digits.yaml'", "no sweep file"]),
+        ([""], ["--config ''", "no such file; shipped are s1.yaml"]),
         (["sweeps/marco.yaml"], ["--config 'sweeps/marco.yaml'", "did you mean 'sweeps/macro.yaml'"]),
         (["my.yaml", "other.yaml"], ["'my.yaml', 'other.yaml'", "2 of these are sweep files", "give one"]),
     ],
