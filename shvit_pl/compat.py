@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from torch.profiler import profile
 
 
+RETRIES_LOGGER = "huggingface_hub.utils._http"  # the Hub client logs retries there; it has no public name
+
+
 def cores_of_process() -> int:
     """Return the number of cores that this process may use; Python 3.13 has `os.process_cpu_count`."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

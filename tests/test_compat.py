@@ -1,11 +1,12 @@
 """Other libraries still have the private API that is used here.
 
-Last seen to work: argparse of Python 3.11, datasets 5.2.0, executorch 1.5.1, lightning 2.6.6, timm 1.0.31 and torch
-2.14.1.
+Last seen to work: argparse of Python 3.11, datasets 5.2.0, executorch 1.5.1, huggingface_hub 2.4.0, lightning 2.6.6,
+timm 1.0.31 and torch 2.14.1.
 """
 
 import ast
 from argparse import ArgumentParser
+from importlib import import_module
 from inspect import Parameter, signature
 
 import numpy as np
@@ -26,6 +27,10 @@ def test_parser_actions_are_its_options():
     parser = ArgumentParser()
     parser.add_argument("--name")
     assert [action.dest for action in compat.parser_actions(parser)] == ["help", "name"]
+
+
+def test_the_hubs_client_logs_its_retries_there():
+    assert import_module(compat.RETRIES_LOGGER).logger.name == compat.RETRIES_LOGGER
 
 
 @pytest.mark.parametrize("method", ["__init__", "fit", "validate", "test", "predict"])

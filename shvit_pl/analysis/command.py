@@ -8,8 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from shvit_pl.command_line.parser import read_options
-from shvit_pl.command_line.ranges import Pixels
+from shvit_pl.command_line import parser, ranges
 from shvit_pl.deploy import options as deploy
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.runs.folder import Weights
@@ -27,7 +26,7 @@ class PassesOptions(deploy.MeasuringOptions):
     """auto, cpu, cuda or cuda:1."""
     batch_size: deploy.Images | None = None
     """Images per batch (default: 256 on a GPU, 16 on a CPU)."""
-    image_size: Pixels | None = None
+    image_size: ranges.Pixels | None = None
     """Image side in pixels (default: each network's own)."""
     dtype: deploy.Dtype = "fp32"
     """Precision."""
@@ -162,7 +161,9 @@ def run(args: list[str]) -> None:
         raise UserError(f"{name!r}: allowed are {', '.join(STUDIES)}{did_you_mean(name, STUDIES)}.")
     flags, _, description = STUDIES[name]
     first = fields(flags)[0].name
-    options = read_options(flags, args[2:], command=f"analyze {name}", description=description, positional=[first])
+    options = parser.read_options(
+        flags, args[2:], command=f"analyze {name}", description=description, positional=[first]
+    )
     from shvit_pl.command_line.quiet import quiet  # imports torch, which no help waits for
 
     quiet()

@@ -8,8 +8,7 @@ from pathlib import Path
 from timm.models import SwinTransformer, VisionTransformer
 from torch import Tensor, nn
 
-from shvit_pl.analysis.attention_maps import AttentionRecorder
-from shvit_pl.analysis.heads_subject import Subject
+from shvit_pl.analysis import attention_maps, heads_subject
 from shvit_pl.designs.paper_results import IMAGENET_SIZE
 from shvit_pl.files import read_rows
 
@@ -98,8 +97,8 @@ class LayerResult:
 class Findings:
     """A study that is done."""
 
-    subject: Subject
-    maps: AttentionRecorder
+    subject: heads_subject.Subject
+    maps: attention_maps.AttentionRecorder
     scores: Scores
     """Counts of matching predictions."""
 

@@ -10,11 +10,9 @@ from matplotlib import colormaps, colors, patches, patheffects, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shvit_pl.analysis.attention_layers import ablations
-from shvit_pl.analysis.attention_maps import AttentionRecorder
+from shvit_pl.analysis import attention_layers, attention_maps, heads_subject
 from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores
-from shvit_pl.analysis.heads_subject import Subject, open_subject
 from shvit_pl.analysis.study import check_output, rounded
 from shvit_pl.deploy import measuring
 from shvit_pl.display import announce, narrow_table, new_progress, table_console
@@ -35,14 +33,14 @@ def run(options: HeadsOptions, command: Sequence[str], opened: OpenedNetwork | N
     `opened` is the network, where it is open already. Raises `UserError` for what does not fit together, before the
     folder is touched.
     """
-    subject = open_subject(options, opened)
+    subject = heads_subject.open_subject(options, opened)
     folder = check_output(subject.options.output, _HEADS, _LAYERS, SUMMARY, f"{FIGURES}/*.png")
-    trial = AttentionRecorder(subject)  # refuses a query that is not in the grid
+    trial = attention_maps.AttentionRecorder(subject)  # refuses a query that is not in the grid
     trial.add(torch.zeros(1, 3, subject.image_size, subject.image_size, device=subject.device))
     if len(trial.layers) != len(subject.layers):
         raise UserError(f"{subject.opened.name!r}: some attention layers do not give one map per image.")
     print(_describe(subject), flush=True)
-    recorder, scores = AttentionRecorder(subject), Scores()
+    recorder, scores = attention_maps.AttentionRecorder(subject), Scores()
     passes = sum(2 * layer.heads for layer in subject.layers)
     with new_progress() as bars:
         announce(bars, step := "comparing attention maps")
@@ -64,7 +62,7 @@ def run(options: HeadsOptions, command: Sequence[str], opened: OpenedNetwork | N
     print(f"written: {folder}")
 
 
-def _describe(subject: Subject) -> str:
+def _describe(subject: heads_subject.Subject) -> str:
     """Return what is about to be studied, in a few lines."""
     opened, options = subject.opened, subject.options
     heads = sum(layer.heads for layer in subject.layers)
@@ -80,14 +78,19 @@ def _describe(subject: Subject) -> str:
 
 
 def _add_scores(
-    scores: Scores, subject: Subject, images: torch.Tensor, labels: torch.Tensor, progress: Callable[[], object]
+    scores: Scores,
+    subject: heads_subject.Subject,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    progress: Callable[[], object],
 ) -> None:
     """Add the matching predictions of a batch: images `(B, 3, S, S)`, labels `(B,)`; `progress` ends a pass."""
     model = subject.opened.model
     with torch.no_grad():
         intact = model(images).argmax(-1)
     targets = labels if subject.reference.labels == "dataset" else intact
-    for layer, logits in ablations(model, subject.layers, images, progress):  # logits (2, heads, B, classes)
+    for layer, logits in attention_layers.ablations(model, subject.layers, images, progress):
+        # logits: (2, heads, B, classes)
         matching = (logits.argmax(-1) == targets).sum(-1).cpu()
         scores.matching[layer.name] = scores.matching.get(layer.name, 0) + matching
     scores.intact += int((intact == targets).sum())

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import torch
 
+from shvit_pl.analysis import command, study
 from shvit_pl.analysis.attention_layers import AttentionLayer, attention_layers
-from shvit_pl.analysis.command import HeadsOptions, Labels
-from shvit_pl.analysis.study import device_errors
 from shvit_pl.data import decoding, loaders
 from shvit_pl.deploy import measuring, passes
 from shvit_pl.deploy.images import RealImages
@@ -22,7 +21,7 @@ from shvit_pl.runs.folder import AVERAGED
 class Reference:
     """The targets that a network's predictions are compared with."""
 
-    labels: Labels
+    labels: command.Labels
     """The dataset's labels, or the intact network's predictions."""
     why: str = ""
     """Reason for taking the intact network's."""
@@ -49,7 +48,7 @@ class Reference:
 class Subject:
     """A network on a device, with its images and the options of its study."""
 
-    options: HeadsOptions
+    options: command.HeadsOptions
     opened: OpenedNetwork
     """The network; its model is on `device`."""
     layers: list[AttentionLayer]
@@ -97,7 +96,7 @@ def _short_name(name: str) -> str:
     return "/".join(path.parts[-2:]) if path.exists() else name
 
 
-def open_subject(options: HeadsOptions, opened: OpenedNetwork | None = None) -> Subject:
+def open_subject(options: command.HeadsOptions, opened: OpenedNetwork | None = None) -> Subject:
     """Open network (where it is not open yet) and data; fresh weights are drawn by seed 0, to be the same every time.
 
     Raises `UserError` for what is not there, or does not fit together.
@@ -119,7 +118,7 @@ def open_subject(options: HeadsOptions, opened: OpenedNetwork | None = None) -> 
         )
     size = options.image_size or opened.image_size
     passes.check_size(opened, size)
-    with device_errors(f"{opened.name!r}, an image of {size} pixels", "--image_size or --device"):
+    with study.device_errors(f"{opened.name!r}, an image of {size} pixels", "--image_size or --device"):
         opened.model.to(device)
         layers = attention_layers(opened.model, torch.zeros(1, 3, size, size, device=device))
     try:  # no run of ours trained a model of timm, so all images of the split count
@@ -140,7 +139,7 @@ def _evenly_spaced(rows: int, most: int) -> list[int]:
     return [number * rows // count for number in range(count)]
 
 
-def choose_reference(opened: OpenedNetwork, images: RealImages, labels: Labels | None) -> Reference:
+def choose_reference(opened: OpenedNetwork, images: RealImages, labels: command.Labels | None) -> Reference:
     """Choose what top-1 is measured against, by default the dataset's labels where its classes are the network's.
 
     Raises `UserError` where labels were asked for that the network can't predict.

@@ -15,8 +15,7 @@ from shvit_pl.analysis import study
 from shvit_pl.analysis.command import MacroOptions
 from shvit_pl.analysis.macro_roofline import Load, MeasuredDesign, MeasuredPart, Peaks, measure
 from shvit_pl.deploy import measuring, timing
-from shvit_pl.designs.cost import OPERATIONS
-from shvit_pl.designs.paper_results import row_at
+from shvit_pl.designs import cost, paper_results
 from shvit_pl.display import counted, narrow_table, table_console
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
@@ -208,7 +207,7 @@ def _shares(design: MeasuredDesign, stage: str) -> str:
 
 def ratio(first: MeasuredDesign, other: MeasuredDesign) -> dict[str, Any]:
     """Return images per second of a design over those of the first, here and in the paper at its own image sizes."""
-    above, below = (row_at(design.design, design.pixels) for design in (other, first))
+    above, below = (paper_results.row_at(design.design, design.pixels) for design in (other, first))
     facts: dict[str, Any] = {"designs": [first.name, other.name], "here": other.rate.median / first.rate.median}
     for name in _COLUMNS:
         speeds = getattr(above, name, None), getattr(below, name, None)
@@ -222,7 +221,7 @@ def _comparison(first: MeasuredDesign, other: MeasuredDesign) -> str:
     text = f"{other.name} / {first.name}: {rates}, {facts['here']:.2f} times."
     values = [(facts[f"paper_{name}"], where) for name, where in _COLUMNS.items()]
     if printed := ", ".join(f"{value:.2f} {where}" for value, where in values if value):
-        rows = [row_at(design.design, design.pixels) for design in (other, first)]
+        rows = [paper_results.row_at(design.design, design.pixels) for design in (other, first)]
         text += f" The paper's: {printed} ({' / '.join(row.source for row in rows if row)})."
     return text
 
@@ -263,7 +262,7 @@ def _draw_stages(axes: Axes, design: MeasuredDesign) -> None:
     names = [f"{stage}\n{counted(part.tokens, 'token')} x {part.channels}" for stage, part in parts.items()]
     names[-1] = "head"
     left = np.zeros(len(parts))
-    for operation, color in zip(OPERATIONS, _OPERATION_COLORS, strict=True):
+    for operation, color in zip(cost.OPERATIONS, _OPERATION_COLORS, strict=True):
         seconds = {each.part.stage: each.load.seconds for each in design.parts if each.part.operation == operation}
         widths = np.array([1000 * seconds.get(stage, 0.0) for stage in parts])
         bars = axes.barh(names, widths, 0.72, left, color=color, edgecolor="white", linewidth=0.5, label=operation)

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from shvit_pl.analysis.study import ReadyNetwork, in_turns
 from shvit_pl.deploy.timing import Rate, counted_bytes, images_per_second
@@ -131,7 +130,7 @@ def measure(networks: Sequence[ReadyNetwork], repeats: int) -> list[MeasuredDesi
 # ---- places: stages and operations of a network, watched by hooks
 
 
-def places(model: nn.Module) -> dict[str, Place]:
+def places(model: torch.nn.Module) -> dict[str, Place]:
     """Return the place of each module that a forward pass of a `SHViT` calls, by its name; together they are all."""
     assert isinstance(model, SHViT)
     found: dict[str, Place] = {"patch_embed": ("stem", "stem")}
@@ -144,11 +143,13 @@ def places(model: nn.Module) -> dict[str, Place]:
             if mixer != "conv":
                 found[f"{name}.mixer"] = stage, MIXING[mixer]
     found |= dict.fromkeys(("global_pool", "flatten", "head"), ("head", "head"))
-    return {name: place for name, place in found.items() if not isinstance(model.get_submodule(name), nn.Identity)}
+    return {
+        name: place for name, place in found.items() if not isinstance(model.get_submodule(name), torch.nn.Identity)
+    }
 
 
 @contextmanager
-def watched(model: nn.Module, read: Callable[[], Reading]) -> Iterator[list[tuple[Place, Reading, Reading]]]:
+def watched(model: torch.nn.Module, read: Callable[[], Reading]) -> Iterator[list[tuple[Place, Reading, Reading]]]:
     """Read a clock or a counter where a place begins and where it ends, in every forward pass meanwhile."""
     readings: list[tuple[Place, Reading, Reading]] = []
     starts: list[Reading] = []

@@ -13,9 +13,7 @@ from torch import nn
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from shvit_pl.analysis.attention_layers import unfused
-from shvit_pl.analysis.command import Scope
-from shvit_pl.analysis.study import ReadyNetwork, in_turns
+from shvit_pl.analysis import attention_layers, command, study
 from shvit_pl.deploy.timing import quartiles
 from shvit_pl.errors import UserError
 
@@ -42,18 +40,18 @@ class Shares:
     """By operator and kind over all passes, the largest first."""
 
 
-def measure(networks: Sequence[ReadyNetwork], scope: Scope, repeats: int) -> list[Shares]:
+def measure(networks: Sequence[study.ReadyNetwork], scope: command.Scope, repeats: int) -> list[Shares]:
     """Profile `repeats` passes of each network, in turns; raises `UserError` where one has nothing in the scope."""
 
-    def profiled(network: ReadyNetwork) -> Times:
+    def profiled(network: study.ReadyNetwork) -> Times:
         parts = [AttentionPart(network.model)] if scope == "network" else attention_parts(network.model)
-        with unfused(network.model.modules()), marked(parts):
+        with attention_layers.unfused(network.model.modules()), marked(parts):
             times = operator_times(network)
         if not times:
             raise UserError(f"{network.name!r}: no known attention layers; give --scope network.")
         return times
 
-    results = zip(networks, in_turns(networks, repeats, profiled), strict=True)
+    results = zip(networks, study.in_turns(networks, repeats, profiled), strict=True)
     if scope == "network":
         return [summed_up(times, "the whole network") for _, times in results]
     return [summed_up(times, part_words(attention_parts(network.model))) for network, times in results]
@@ -85,7 +83,7 @@ def scaled(medians: np.ndarray) -> list[float]:
     return [products, *(others * (100 - products) / (others.sum() or 1)).tolist()]
 
 
-def operator_times(network: ReadyNetwork) -> Times:
+def operator_times(network: study.ReadyNetwork) -> Times:
     """Return the microseconds of each operator itself in one pass, of those within the ranges called `MARK`.
 
     On a CPU that is the time in the operator without those that it calls; on a GPU that of the kernels it launches.

@@ -6,7 +6,6 @@ import lightning as L
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
@@ -62,7 +61,7 @@ class RunFigures(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         """Count the batch."""
-        if self._confusion is not None and isinstance(outputs, Tensor):
+        if self._confusion is not None and isinstance(outputs, torch.Tensor):
             self._confusion.update(outputs, batch["label"])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -80,7 +79,7 @@ class RunFigures(L.Callback):
             _save(trainer, "confusion_matrix", draw_confusion(matrix, list(names or [])))
 
 
-def draw_inputs(images: Tensor, labels: Tensor, class_names: list[str]) -> Figure:
+def draw_inputs(images: torch.Tensor, labels: torch.Tensor, class_names: list[str]) -> Figure:
     """Draw a grid of images `(B, 3, S, S)` in [0, 1], with the first ones' classes in the title."""
     images = images[:_MOST_INPUTS].detach().float().cpu()
     grid = make_grid(images, nrow=8)
@@ -109,7 +108,7 @@ def draw_curves(curves: dict[str, list[tuple[float, float]]]) -> Figure:
     return figure
 
 
-def draw_confusion(matrix: Tensor, class_names: list[str]) -> Figure:
+def draw_confusion(matrix: torch.Tensor, class_names: list[str]) -> Figure:
     """Draw the confusion matrix `(classes, classes)`, true classes down, colored by the share of each."""
     shares = matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1)
     figure = Figure(figsize=(5.5, 5), layout="constrained")

@@ -15,8 +15,7 @@ import docstring_parser
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from shvit_pl.command_line.config_files import plain
-from shvit_pl.command_line.ranges import wrong_number
+from shvit_pl.command_line import config_files, ranges
 from shvit_pl.compat import parser_actions
 from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, nearest, refuse
 
@@ -185,7 +184,7 @@ def _value(parser: ArgumentParser, name: str, hint: Any, texts: Sequence[str | N
     values = []
     for word in words:
         try:
-            values.append(plain(parser.parse_args([f"--{name}={word}"])[name]))
+            values.append(config_files.plain(parser.parse_args([f"--{name}={word}"])[name]))
         except argparse.ArgumentError as error:
             raise UserError(shortened(error.message, parser)) from error
     return values[0] if size == 1 else tuple(values if size else dict.fromkeys(values))
@@ -294,7 +293,7 @@ def shortened(message: str, parser: ArgumentParser) -> str:
     if printing := re.match(r'Invalid option "(.*)" for (--\w+)', text):
         return f"{printing[2]} {printing[1]}: not available; leave the value out"
     if number := re.match(r"([\w.]+): .*?Not of type ([\w. ]+): (.*)$", text):
-        return " or ".join([wrong_number(number[1], number[2], number[3]), *_choices(text)])
+        return " or ".join([ranges.wrong_number(number[1], number[2], number[3]), *_choices(text)])
     if wrong_value := re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text):
         return f"{wrong_value[1]} {wrong_value[2] or repr('')}: {_allowed(text)}"
     if key := re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", text):

@@ -13,6 +13,8 @@ import datasets
 import torch
 from huggingface_hub.utils import disable_progress_bars
 
+from shvit_pl.compat import RETRIES_LOGGER
+
 _LEVELS = {
     # Lightning's tips, and its lines about devices, seeds and checkpoints, which our own output names too
     "lightning.pytorch.utilities.rank_zero": logging.WARNING,
@@ -20,7 +22,7 @@ _LEVELS = {
     "lightning.fabric.utilities.seed": logging.WARNING,
     "lightning.fabric.utilities.distributed": logging.WARNING,
     "datasets.packaged_modules.cache.cache": logging.ERROR,  # the version that it names may not be the one opened
-    "huggingface_hub.utils._http": logging.ERROR,  # retries: an error follows where they fail
+    RETRIES_LOGGER: logging.ERROR,  # retries: an error follows where they fail
 }
 _WARNED = (
     r".*isinstance\(treespec, LeafSpec\).*",

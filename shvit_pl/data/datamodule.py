@@ -22,11 +22,9 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, Mixup
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from shvit_pl.data import loaders, transforms, views
+from shvit_pl.data import decoding, loaders, splits, transforms, views
 from shvit_pl.data.config import DataConfig
-from shvit_pl.data.decoding import RowReader
 from shvit_pl.data.folders import BROKEN_SHARE
-from shvit_pl.data.splits import ChosenRows, choose_rows, class_counts, stream_rows
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed
 
@@ -53,7 +51,7 @@ class HFImageDataModule(L.LightningDataModule):
         self.broken: dict[str, BrokenImages] = {}
         self.streams = False
         self._replay: views.Replay | None = None
-        self._chosen: ChosenRows | None = None
+        self._chosen: splits.ChosenRows | None = None
 
     # ---- the dataset
 
@@ -63,14 +61,16 @@ class HFImageDataModule(L.LightningDataModule):
         _ = config.side  # a mistake in it comes before the dataset is opened
         if self._chosen is None:
             self.streams = config.streaming and stage != "predict"
-            self._chosen = stream_rows(config, stage) if self.streams else choose_rows(config, stage, self.held_out)
+            self._chosen = (
+                splits.stream_rows(config, stage) if self.streams else splits.choose_rows(config, stage, self.held_out)
+            )
         if stage == "fit" and self.streams and self.trainer is not None:
             self.trainer.limit_train_batches = config.steps_per_epoch or 1
         elif stage == "fit" and not self.streams:
             config.check_batch_size(len(self.chosen.by_stage["train"]), loaders.process()[0])
 
     @property
-    def chosen(self) -> ChosenRows:
+    def chosen(self) -> splits.ChosenRows:
         """Rows, columns and classes; there after `setup`."""
         assert self._chosen is not None, "call setup first"
         return self._chosen
@@ -89,7 +89,7 @@ class HFImageDataModule(L.LightningDataModule):
         chosen = self.chosen
         if self.streams or chosen.label_column is None or chosen.class_names is None:
             return None
-        return class_counts(chosen.by_stage["train"], chosen.label_column, len(chosen.class_names))
+        return splits.class_counts(chosen.by_stage["train"], chosen.label_column, len(chosen.class_names))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for checkpoints: the version of a dataset of the Hub."""
@@ -109,7 +109,7 @@ class HFImageDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[transforms.Batch]:
         """Load a new permutation every epoch, without its last, smaller batch: BatchNorm needs more than one image."""
         config, rows = self.config, self._counted("train")
-        reader = RowReader.of(config, self.chosen, train=True)
+        reader = decoding.RowReader.of(config, self.chosen, train=True)
         collate: Any = transforms.collate_planned if config.augment_on == "device" else default_collate
         if self.streams:
             stream = loaders.TrainStream(rows, reader, self.seed, config.shuffle_buffer, config.batch_size)
@@ -144,7 +144,7 @@ class HFImageDataModule(L.LightningDataModule):
 
     def views_dataloader(self, replay: views.Replay, ranges: dict[int, range]) -> DataLoader[transforms.Batch]:
         """Load the training images of these slots, in their order, shared out over processes by the ranges' numbers."""
-        reader = RowReader.of(self.config, self.chosen, train=True)
+        reader = decoding.RowReader.of(self.config, self.chosen, train=True)
         dataset = views.ReplayDataset(self._counted("train"), reader, replay)
         options = {**self._options(), "batch_size": None}  # the sampler makes batches
         sampler = views.RangeSampler(ranges, self.config.batch_size)
@@ -164,21 +164,23 @@ class HFImageDataModule(L.LightningDataModule):
 
     def _eval_loader(self, stage: str) -> DataLoader[transforms.Batch]:
         if self.streams:
-            stream = loaders.EvalStream(self._counted(stage), RowReader.of(self.config, self.chosen, train=False))
+            stream = loaders.EvalStream(
+                self._counted(stage), decoding.RowReader.of(self.config, self.chosen, train=False)
+            )
             return DataLoader(stream, **self._options(stream.shards))
         dataset = self.evaluated(stage)
         return DataLoader(dataset, sampler=loaders.EvalSampler(dataset.rows), **self._options())
 
     def evaluated(self, stage: str = "validate") -> loaders.ImageDataset:
         """Return a stage's images as they are evaluated, indexed by `Draw`; not of a stream."""
-        return loaders.ImageDataset(self._counted(stage), RowReader.of(self.config, self.chosen, train=False))
+        return loaders.ImageDataset(self._counted(stage), decoding.RowReader.of(self.config, self.chosen, train=False))
 
     def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[transforms.Batch]:
         """Yield batches of up to so many images, not augmented but normalized, on the CPU; the same in every process.
 
         They are evenly spaced, as data may be sorted by class; of a stream, they are the first.
         """
-        rows, reader = self.chosen.by_stage[stage], RowReader.of(self.config, self.chosen, train=False)
+        rows, reader = self.chosen.by_stage[stage], decoding.RowReader.of(self.config, self.chosen, train=False)
         if not self.streams:
             spaced = torch.linspace(0, len(rows) - 1, min(most, len(rows))).long().tolist()
             rows = [rows[index] for index in spaced]

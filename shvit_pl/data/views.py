@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from timm.data import Mixup
 from torch.utils.data import DistributedSampler
 
+from shvit_pl.data import decoding, loaders, transforms
 from shvit_pl.data.config import DataConfig
-from shvit_pl.data.decoding import Item, RowReader
-from shvit_pl.data.loaders import Draw, ImageDataset, TrainSampler, process
-from shvit_pl.data.transforms import NOT_MIXED, draw_mix, encode_mix
 from shvit_pl.errors import UserError
 
 Columns = dict[str, NDArray[Any]]
@@ -55,10 +53,11 @@ class Views:
         # view, draw, half and pair are (n,); slot 2p + half of a view is its draw p + half * slots/2
         view, draw = place_of(np.asarray(slots), self.slots)
         half, pair = divmod(draw, self.slots // 2)
-        mixes = [NOT_MIXED] * len(view)
+        mixes = [transforms.NOT_MIXED] * len(view)
         if self._mixup is not None:
             keys = [(_SEED, v, p, p + self.slots // 2) for v, p in zip(view.tolist(), pair.tolist(), strict=True)]
-            drawn = {key: draw_mix(self._mixup, self._size, key) for key in dict.fromkeys(keys)}  # of both images
+            # of both images of a pair at once
+            drawn = {key: transforms.draw_mix(self._mixup, self._size, key) for key in dict.fromkeys(keys)}
             mixes = [drawn[key][h] for key, h in zip(keys, half.tolist(), strict=True)]
         return {
             "row": np.array([self._rows(v)[d] for v, d in zip(view.tolist(), draw.tolist(), strict=True)], np.int32),
@@ -75,8 +74,8 @@ class Views:
         return self._drawn[1]
 
 
-def _sampler(rows: int, repeats: int) -> TrainSampler:
-    return TrainSampler(range(rows), _SEED, repeats, shares=(1, 0))
+def _sampler(rows: int, repeats: int) -> loaders.TrainSampler:
+    return loaders.TrainSampler(range(rows), _SEED, repeats, shares=(1, 0))
 
 
 # ---- replaying
@@ -126,7 +125,7 @@ class ReplaySampler(DistributedSampler[int]):
 
     def __init__(self, replay: Replay, seed: int) -> None:
         pairs = range(replay.slots // 2)
-        super().__init__(pairs, *process(), shuffle=True, seed=seed, drop_last=True)  # type: ignore[arg-type]
+        super().__init__(pairs, *loaders.process(), shuffle=True, seed=seed, drop_last=True)  # type: ignore[arg-type]
         self._slots, self._views = replay.slots, replay.views
 
     def __len__(self) -> int:
@@ -146,7 +145,7 @@ class RangeSampler(DistributedSampler[list[int]]):
     """
 
     def __init__(self, ranges: dict[int, range], batch_size: int) -> None:
-        replicas, rank = process()
+        replicas, rank = loaders.process()
         super().__init__(list(ranges), replicas, rank, shuffle=False)  # type: ignore[arg-type]
         step = max(batch_size // 2 * 2, 2)
         mine = [slots for number, slots in ranges.items() if number % replicas == rank]
@@ -160,14 +159,14 @@ class RangeSampler(DistributedSampler[list[int]]):
         yield from map(list, self._batches)
 
 
-class ReplayDataset(ImageDataset):
+class ReplayDataset(loaders.ImageDataset):
     """Rows indexed by slot, many at a time.
 
     An item is that of a training image, with `slot`, `row`, `draw` (its key), `mix` (see `transforms`), and `teacher`:
     the other columns of its slot.
     """
 
-    def __init__(self, rows: Dataset, reader: RowReader, replay: Replay) -> None:
+    def __init__(self, rows: Dataset, reader: decoding.RowReader, replay: Replay) -> None:
         super().__init__(rows, reader, training=True)
         self.replay = replay
 
@@ -175,13 +174,13 @@ class ReplayDataset(ImageDataset):
         """Return one item of one slot, or a list of those of many."""
         return self.__getitems__(slots) if isinstance(slots, list) else self.__getitems__([slots])[0]
 
-    def __getitems__(self, slots: list[int]) -> list[Item]:
+    def __getitems__(self, slots: list[int]) -> list[decoding.Item]:
         columns = self.replay.read(slots)
-        mixes = encode_mix(columns.pop("lam"), columns.pop("box"))
+        mixes = transforms.encode_mix(columns.pop("lam"), columns.pop("box"))
         rows, keys = columns.pop("row"), columns.pop("key")
         return [
             {
-                **super(ReplayDataset, self).__getitem__(Draw(int(rows[index]), tuple(keys[index].tolist()))),
+                **super(ReplayDataset, self).__getitem__(loaders.Draw(int(rows[index]), tuple(keys[index].tolist()))),
                 "slot": slot,
                 "row": rows[index],
                 "draw": keys[index],

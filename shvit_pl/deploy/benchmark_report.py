@@ -15,14 +15,11 @@ from shvit_pl import plots
 from shvit_pl.deploy.benchmark import PEAK_OF, Group, Measured
 from shvit_pl.deploy.measuring import holds_results, machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
-from shvit_pl.designs.config import resolve_design
-from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1, row_at
+from shvit_pl.designs import config, paper_results
 from shvit_pl.display import counted, narrow_table, table_console
 from shvit_pl.errors import UserError, first_few, one_line
 from shvit_pl.files import read_rows
-from shvit_pl.models import SHViT
-from shvit_pl.models.network_names import TIMM, repo_of
-from shvit_pl.models.open_network import OpenedNetwork
+from shvit_pl.models import SHViT, network_names, open_network
 from shvit_pl.runs.folder import FinishedRun
 
 Row = dict[str, Any]
@@ -113,7 +110,7 @@ def _describe(conditions: Mapping[str, Any]) -> str:
     return f"{task} on {machine_words(conditions)}\n{how}"
 
 
-def make_row(measured: Measured, opened: OpenedNetwork) -> Row:
+def make_row(measured: Measured, opened: open_network.OpenedNetwork) -> Row:
     """Return the row of a cell, with the accuracy of its network where it is known."""
     cell, rate, cost = measured.cell, measured.rate, measured.cost
     low, high = rate.quartiles if len(rate.rounds) > 1 else (None, None)  # the official protocol is one mean
@@ -185,7 +182,7 @@ def _number(value: float | None) -> str:
 
 def environment(
     under: Mapping[str, Any],
-    opened: Mapping[str, OpenedNetwork],
+    opened: Mapping[str, open_network.OpenedNetwork],
     measured: Sequence[Measured],
     skipped: Mapping[str, str],
     command: Sequence[str],
@@ -236,18 +233,18 @@ class Accuracy(NamedTuple):
     """The publication or run that it is from."""
 
 
-def known_accuracy(opened: OpenedNetwork, pixels: int) -> Accuracy | None:
+def known_accuracy(opened: open_network.OpenedNetwork, pixels: int) -> Accuracy | None:
     """Return the accuracy of a network at a side in pixels; `None` where it is not known for that side."""
     if opened.origin == "timm":
-        return _peers().get((opened.name.removeprefix(TIMM).split(".")[0], pixels))
+        return _peers().get((opened.name.removeprefix(network_names.TIMM).split(".")[0], pixels))
     if opened.origin == "design":
-        row = row_at(resolve_design(opened.name), pixels)
+        row = paper_results.row_at(config.resolve_design(opened.name), pixels)
         return None if row is None else Accuracy(row.top1, IMAGENET, f"the paper, {row.source}")
     if pixels != opened.image_size:
         return None
     if opened.checkpoint is not None:
         return _run_accuracy(opened.checkpoint, opened.averaged)
-    top1 = TIMM_TOP1.get(repo_of(opened.name).split("@")[0])
+    top1 = paper_results.TIMM_TOP1.get(network_names.repo_of(opened.name).split("@")[0])
     return None if top1 is None else Accuracy(top1, IMAGENET, "timm's results of these weights")
 
 
@@ -269,7 +266,7 @@ def _run_accuracy(checkpoint: Path, averaged: bool) -> Accuracy | None:
     dataset = run.dataset
     path, *details = dataset["path"], dataset["name"], (dataset["commit"] or "")[:7]
     name = " ".join([Path(path).name if Path(path).is_absolute() else path, *filter(None, details)])
-    is_imagenet = (len(run.class_names), dataset["validation_images"]) == IMAGENET_SIZE
+    is_imagenet = (len(run.class_names), dataset["validation_images"]) == paper_results.IMAGENET_SIZE
     return Accuracy(round(100 * run.metrics["acc1"], 2), IMAGENET if is_imagenet else name, "the run's validation")
 
 

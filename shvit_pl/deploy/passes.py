@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl.errors import error_prefix
-from shvit_pl.models import SHViT
-from shvit_pl.models.blocks import SelfAttention
-from shvit_pl.models.network_names import TIMM
+from shvit_pl.models import SHViT, blocks, network_names
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 
 Pass = Callable[[nn.Module], nn.Module | None]  # the layer's faster form, or None where it has none
@@ -22,7 +20,7 @@ def at_size(opened: OpenedNetwork, pixels: int) -> nn.Module:
     check_size(opened, pixels)
     if opened.origin != "timm" or pixels == opened.image_size:
         return deepcopy(opened.model)
-    is_fixed = timm.models.get_pretrained_cfg(opened.name.removeprefix(TIMM)).fixed_input_size
+    is_fixed = timm.models.get_pretrained_cfg(opened.name.removeprefix(network_names.TIMM)).fixed_input_size
     return open_network(opened.name, image_size=pixels).model if is_fixed else deepcopy(opened.model)
 
 
@@ -76,7 +74,7 @@ def depthwise_as_sum(layer: nn.Module) -> nn.Module | None:
 
 def attention_over_tokens(layer: nn.Module) -> nn.Module | None:
     """Return self-attention over a channels-last map without copies, with GroupNorm's affine part and scale folded."""
-    if isinstance(layer, SelfAttention) and isinstance(layer.qkv, nn.Conv2d):  # as after fuse()
+    if isinstance(layer, blocks.SelfAttention) and isinstance(layer.qkv, nn.Conv2d):  # as after fuse()
         return _Attention(layer)
     return None
 
@@ -123,7 +121,7 @@ class _Depthwise(nn.Module):
 class _Attention(nn.Module):
     """The function of `SelfAttention`, `(B, C, H, W)` to `(B, C', H, W)`."""
 
-    def __init__(self, attention: SelfAttention) -> None:
+    def __init__(self, attention: blocks.SelfAttention) -> None:
         super().__init__()
         self.num_heads = attention.num_heads
         self.split = attention.split

@@ -30,7 +30,7 @@ class DesignsOptions:
 
     def __post_init__(self) -> None:
         if self.cube is not None:
-            refuse(field_mistakes({"cube": self.cube}, cube=NAMED).values())
+            refuse(f"--{line}" for line in field_mistakes({"cube": self.cube}, cube=NAMED).values())
 
 
 def run(args: list[str]) -> None:

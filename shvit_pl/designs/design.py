@@ -191,7 +191,7 @@ def field_mistakes(settings: Mapping[str, Any], **choices: Collection[Any]) -> d
                     break
         elif field in (*_PER_STAGE, "stages"):
             is_whole = (isinstance(entry, int) and entry is not True and entry > 0 for entry in entries)
-            allowed = "" if all(is_whole) else "are whole numbers from 1"
+            allowed = "" if entries and all(is_whole) else "are whole numbers from 1"
         elif field in _RANGES:
             text, is_inside = _RANGES[field]
             is_number = isinstance(value, int | float) and not isinstance(value, bool)

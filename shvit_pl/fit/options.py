@@ -167,7 +167,7 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
                 "--model.distill.cache FOLDER, with all other flags as for shvit-pl fit."
             )
         if command == "cache-teacher" and path is not None:
-            yield f"ckpt_path {path}: cache-teacher trains nothing; leave it out."
+            yield f"ckpt_path {path!r}: cache-teacher trains nothing; leave it out."
         if config.optimize:
             yield "optimize true: for validate, test and predict; fit compiles with --model.compile true."
         if config.monitor.endswith(EMA) and model.ema.decay == 0:

@@ -17,8 +17,7 @@ from torch import Tensor
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
-from shvit_pl.models.network_names import HUB, find_weights
-from shvit_pl.models.shvit import SHViT, merged_classifier
+from shvit_pl.models import network_names, shvit
 from shvit_pl.runs.folder import BEST, CHECKPOINTS
 
 _HEADS = ("head", "head_dist")
@@ -57,7 +56,7 @@ class LoadReport:
         return "; ".join(parts)
 
 
-def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> LoadReport:
+def load_weights(model: shvit.SHViT, source: str | Path, averaged: bool = False) -> LoadReport:
     """Load weights into `model`: the whole backbone, and every classifier that fits.
 
     Args:
@@ -76,7 +75,7 @@ def load_weights(model: SHViT, source: str | Path, averaged: bool = False) -> Lo
             or of another shape. The model is then unchanged.
     """
     name = str(source)
-    found = find_weights(name)
+    found = network_names.find_weights(name)
     if found.file is not None:
         state = read_tensors(name, found.file, averaged)
     elif averaged:
@@ -101,7 +100,7 @@ def _timm_key(key: str) -> str:
 # ---- from tensors into a model
 
 
-def load_state(model: SHViT, state: dict[str, Tensor], source: str | Path) -> LoadReport:
+def load_state(model: shvit.SHViT, state: dict[str, Tensor], source: str | Path) -> LoadReport:
     """Load tensors under timm's keys into `model`, as `load_weights` does; `source` is their name for messages."""
     own = model.state_dict()
     fitting = _fitting_backbone(own, state, source)
@@ -154,7 +153,7 @@ def _with_merged_heads(state: dict[str, Tensor]) -> dict[str, Tensor]:
         head = NormLinear(features, classes)
         head.load_state_dict({key: state[f"{name}.{key}"] for key in head.state_dict()})
         pair.append(head)
-    merged = merged_classifier(*pair).float().state_dict()
+    merged = shvit.merged_classifier(*pair).float().state_dict()
     return {**_backbone(state), **{f"head.{key}": value for key, value in merged.items()}}
 
 
@@ -255,7 +254,7 @@ def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) 
 
 
 def _why_no_file(path: str) -> str:
-    if path.startswith(HUB):
+    if path.startswith(network_names.HUB):
         return f"a Hub repo has no training state, only weights. Load them with --model.init_from {path}."
     if path == LAST_RUN:
         return "only shvit-pl fit takes last. Give the file, such as RUN_FOLDER/checkpoints/last.ckpt."

@@ -10,14 +10,11 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.data.decoding import IGNORED
+from shvit_pl.data import datamodule, decoding
 from shvit_pl.data.transforms import Batch, MixupOfEach
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, error_prefix, first_few
-from shvit_pl.models import SHViT, build_network, load_weights
-from shvit_pl.models.network_names import find_weights
-from shvit_pl.models.weights import LoadReport, NoAverageError
+from shvit_pl.models import SHViT, build_network, load_weights, network_names, weights
 from shvit_pl.modules import base, optim_and_ema
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
 from shvit_pl.runs.folder import EMA
@@ -63,7 +60,7 @@ class ClassificationModule(base.TrainedModule):
         if data is not None:
             self.use_data(data, stage)
 
-    def use_data(self, data: HFImageDataModule, stage: str) -> None:
+    def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
         """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
         self.check_image_size(data.config.side)
         self.config.mix.check_batch_size(data.config.batch_size)
@@ -158,9 +155,9 @@ class ClassificationModule(base.TrainedModule):
         """Raise `UserError` when `init_from` names nothing that can be its weights."""
         if self.config.init_from is not None:
             with error_prefix("model.init_from "):
-                find_weights(self.config.init_from)
+                network_names.find_weights(self.config.init_from)
 
-    def load_initial_weights(self) -> LoadReport | None:
+    def load_initial_weights(self) -> weights.LoadReport | None:
         """Load the weights of `init_from`, once; raises `UserError` when they are of another design."""
         source = self.config.init_from
         if source is None or self.init_note is not None:
@@ -170,7 +167,7 @@ class ClassificationModule(base.TrainedModule):
         with error_prefix("model.init_from "):
             try:
                 report = load_weights(self.model, source, averaged=self.config.use_ema)
-            except NoAverageError as error:
+            except weights.NoAverageError as error:
                 raise UserError(f"{error} Leave out model.use_ema.") from error
         self.init_note = str(report)
         if self.ema is not None:
@@ -258,7 +255,7 @@ def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup
 
 def make_metrics(classes: int, averaged: bool) -> nn.ModuleDict:
     """Make `loss`, `acc1` and (above five classes) `acc5` for `val` and `test`; with `averaged` for both weights."""
-    options: dict[str, Any] = {"average": "micro", "ignore_index": IGNORED, "validate_args": False}
+    options: dict[str, Any] = {"average": "micro", "ignore_index": decoding.IGNORED, "validate_args": False}
     metrics: dict[str, Any] = {"acc1": MulticlassAccuracy(classes, **options), "loss": CrossEntropy()}
     if classes > _TOP_5_ABOVE:
         metrics["acc5"] = MulticlassAccuracy(classes, top_k=5, **options)
@@ -278,5 +275,5 @@ class CrossEntropy(MeanMetric):
 
     def update(self, logits: Tensor, labels: Tensor) -> None:  # type: ignore[override]
         """Count a batch."""
-        losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=IGNORED)
-        super().update(losses, weight=labels != IGNORED)
+        losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=decoding.IGNORED)
+        super().update(losses, weight=labels != decoding.IGNORED)

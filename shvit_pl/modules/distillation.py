@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.data.transforms import Batch
+from shvit_pl.data import datamodule, transforms
 from shvit_pl.errors import UserError
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
@@ -42,7 +41,7 @@ class DistillationModule(ClassificationModule):
         super().__init__(config, **settings)
         self.objective = make_objective(self.config.distill)
 
-    def use_data(self, data: HFImageDataModule, stage: str) -> None:
+    def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
         """Check and take the data as any classification; to fit, open the teacher too."""
         super().use_data(data, stage)
         config = self.config.distill
@@ -55,18 +54,18 @@ class DistillationModule(ClassificationModule):
         self.teacher_note = f"{config.teacher}, logits from {config.cache}; {self.cache.manifest.check}"
         data.train_on(self.cache)
 
-    def open_teacher(self, data: HFImageDataModule) -> None:
+    def open_teacher(self, data: datamodule.HFImageDataModule) -> None:
         """Open the teacher; raises `UserError` for one that is not available, or does not fit the data."""
         assert self.class_names is not None
         with seeded():  # whatever the teacher draws, the student begins as without one
             self.teacher = Teacher(self.config.distill, self.class_names, data.mean, data.std)
 
-    def planned_cache(self, data: HFImageDataModule) -> Manifest:
+    def planned_cache(self, data: datamodule.HFImageDataModule) -> Manifest:
         """Return the manifest that a cache of the teacher's logits must have."""
         config = self.config.distill
         return plan(config, identity_of(config), asdict(self.config.mix), data)
 
-    def measure_teacher(self, data: HFImageDataModule, device: torch.device) -> None:
+    def measure_teacher(self, data: datamodule.HFImageDataModule, device: torch.device) -> None:
         """Move the teacher to the device, and measure it under `distill.check`; raises `UserError` for a bad one."""
         assert self.teacher is not None
         self.teacher.to(device)
@@ -104,7 +103,7 @@ class DistillationModule(ClassificationModule):
         if self.feature_projection is not None:
             checkpoint["state_dict"].update(checkpoint.get(_PROJECTION, {}))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: transforms.Batch, batch_idx: int) -> Tensor:
         """Return the loss from labels and teacher."""
         images, targets = batch["image"], batch.get("target", batch["label"])
         teacher_logits, teacher_target = self._teacher_forward(images, batch)
@@ -117,7 +116,7 @@ class DistillationModule(ClassificationModule):
         self.log_dict({**values, "train/agreement": agreement, "train/lr": self._lr()}, batch_size=len(images))
         return loss
 
-    def _teacher_forward(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _teacher_forward(self, images: Tensor, batch: transforms.Batch) -> tuple[Tensor, Tensor]:
         """Return the teacher's logits `(B, C)`, and what the objective compares with: these, or features `(B, F)`."""
         if self.cache is not None:
             logits = expand_logits(batch["teacher"], len(self.class_names or ()))

@@ -6,12 +6,8 @@ from itertools import product
 from typing import Any
 
 import torch
-from torch import nn
 
-from shvit_pl.deploy.measuring import device_name
-from shvit_pl.deploy.optimization import NotCompiledError, compiled
-from shvit_pl.deploy.options import PAPER_BATCH
-from shvit_pl.deploy.timing import Progress, images_per_second
+from shvit_pl.deploy import measuring, optimization, options, timing
 from shvit_pl.designs.design import Fingerprint, design_of
 from shvit_pl.models import SHViT
 
@@ -22,7 +18,7 @@ _Key = tuple[Fingerprint, int, int]  # a network, its classes, and the side of i
 def measure_speed(
     cells: Mapping[str, Mapping[str, Any]],
     device: str | None = None,
-    progress: Progress | None = None,
+    progress: timing.Progress | None = None,
     batch: int | None = None,
     rounds: int = 7,
     seconds: float = 0.3,
@@ -35,13 +31,13 @@ def measure_speed(
     on a GPU, 16 on a CPU). Returns `conditions`, and by cell the medians and quartiles of images per second.
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    batch = batch or PAPER_BATCH[where.type]
-    measured, models = {}, dict[_Key, nn.Module]()
+    batch = batch or options.PAPER_BATCH[where.type]
+    measured, models = {}, dict[_Key, torch.nn.Module]()
     for name, summary in cells.items():
         design, classes = design_of(summary["design"]), len(summary["classes"])
         measured[name] = key = design.fingerprint, classes, summary["dataset"]["image_size"]
         if key not in models:
-            model: nn.Module = SHViT(replace(design, distilled=False), num_classes=classes).eval().fuse()
+            model: torch.nn.Module = SHViT(replace(design, distilled=False), num_classes=classes).eval().fuse()
             models[key] = model.to(where).to(memory_format=_LAYOUT)
     sizes = sorted({size for *_, size in models})
     batches = {size: torch.randn(batch, 3, size, size).to(where, memory_format=_LAYOUT) for size in sizes}
@@ -50,12 +46,12 @@ def measure_speed(
         turns, reasons = {(key, "eager"): one for key, one in models.items()}, dict[_Key, str]()
         for done, (key, model) in enumerate(models.items(), start=1):
             try:
-                turns[key, "compiled"] = compiled(model, images[key])
-            except NotCompiledError as error:
+                turns[key, "compiled"] = optimization.compiled(model, images[key])
+            except optimization.NotCompiledError as error:
                 reasons[key] = str(error)
             if progress is not None:
                 progress("compiling", done, len(models))
-        rates = images_per_second(turns, {turn: images[turn[0]] for turn in turns}, rounds, seconds, progress)
+        rates = timing.images_per_second(turns, {turn: images[turn[0]] for turn in turns}, rounds, seconds, progress)
     finally:
         torch.compiler.reset()  # frees what was compiled
     figures: dict[_Key, dict[str, Any]] = {key: {"compiled_why": reasons.get(key)} for key in models}
@@ -64,7 +60,7 @@ def measure_speed(
         figures[key][mode] = None if rate is None else round(rate.median, 1)
         figures[key][f"{mode}_iqr"] = None if rate is None else [round(value, 1) for value in rate.quartiles]
     conditions = {
-        "device": device_name(where), "batch": batch, "dtype": "float32",
+        "device": measuring.device_name(where), "batch": batch, "dtype": "float32",
         "image_size": sizes[0] if len(sizes) == 1 else sizes,
         "threads": torch.get_num_threads() if where.type == "cpu" else None,
         "layout": "channels-last", "fused": True, "rounds": rounds, "torch": torch.__version__,

@@ -23,6 +23,7 @@ from shvit_pl.display import new_progress, table_console
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
 from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
+from shvit_pl.sweep import processes, watch
 from shvit_pl.sweep.definition import LOGS, Definition, as_flags, refuse_other, short_names, write_record
 from shvit_pl.sweep.engine.driver import Driver, Launch, Terminated
 from shvit_pl.sweep.engine.reading import find_place, read_status
@@ -30,9 +31,7 @@ from shvit_pl.sweep.engine.storage import hide_password, open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.finish import finish
 from shvit_pl.sweep.options import Options
-from shvit_pl.sweep.processes import describe_exit
 from shvit_pl.sweep.sweep_file import IN_FILE, SweepFile, examples, pick_sweep_file, read_sweep_file
-from shvit_pl.sweep.watch import LiveTable, duration
 
 # flags that the sweep sets for each run, and the reason or what to set instead
 _SET_BY_SWEEP = {
@@ -219,7 +218,7 @@ def run_sweep(definition: Definition, launch: Launch, options: Options, command:
     if status.left == 0:
         print("all runs are done")
     try:
-        with LiveTable(folder, options.plain) as table:
+        with watch.LiveTable(folder, options.plain) as table:
             status = Driver(study, launch, options).drive(definition, table.show)
     except (KeyboardInterrupt, Terminated) as stop:
         try:
@@ -256,11 +255,11 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch)
             seconds = begin + (plan.trained + _VALIDATION * plan.validated) / rate
             total += seconds
             costs = [f"{plan.params / 1e6:.2f}", f"{plan.macs / 1e6:.1f}", str(plan.image_size)]
-            table.add_row(cell.name, *costs, f"{rate:.0f}", duration(seconds))
+            table.add_row(cell.name, *costs, f"{rate:.0f}", watch.duration(seconds))
     table_console().print(table)
     whole, workers = total / len(cells) * len(definition.points), len(launch.slots)
-    print(f"{definition.counted}: about {duration(whole)} one after the other")
-    print(f"with --workers {workers}: {duration(whole / workers)}, if they don't slow each other down")
+    print(f"{definition.counted}: about {watch.duration(whole)} one after the other")
+    print(f"with --workers {workers}: {watch.duration(whole / workers)}, if they don't slow each other down")
     print(f"estimated from {_STEPS} steps of each cell; a validation image counts as a third of a training image")
     print("no run was started")
 
@@ -278,7 +277,7 @@ def _measure(command: Sequence[str], name: str) -> tuple[float, float]:
         wall = time.perf_counter() - since
         run = finished_run(Path(root) / "run")
         if run is None:
-            error = describe_exit(done.stdout + done.stderr, done.returncode)
+            error = processes.describe_exit(done.stdout + done.stderr, done.returncode)
             raise UserError(f"{name}: the first steps failed: {error}")
         summary = read_summary(run)
     rate = summary["images_per_second"]

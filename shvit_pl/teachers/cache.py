@@ -19,10 +19,8 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets, disab
 from timm.data import Mixup
 from torch import Tensor
 
-from shvit_pl.data import transforms
+from shvit_pl.data import datamodule, splits, transforms
 from shvit_pl.data.config import ROW_SETTINGS
-from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.data.splits import ChosenRows, class_indices
 from shvit_pl.data.views import Columns, Views, check_stored, place_of, slots_of_view
 from shvit_pl.errors import UserError
 from shvit_pl.files import remove, replacing, write_whole
@@ -113,7 +111,9 @@ def _changed(there: dict[str, Any], here: dict[str, Any]) -> dict[str, str]:
     return texts
 
 
-def plan(config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], data: HFImageDataModule) -> Manifest:
+def plan(
+    config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], data: datamodule.HFImageDataModule
+) -> Manifest:
     """Return the manifest of the cache that these settings need; raises `UserError` for a stream.
 
     `teacher` is its identity as JSON (weights, input size, class map, ...), `mix` the settings of Mixup and CutMix, and
@@ -141,7 +141,7 @@ def plan(config: DistillConfig, teacher: dict[str, Any], mix: dict[str, Any], da
     return Manifest(settings, classes, slots, config.views, top_k, tau, origin)
 
 
-def rows_hash(chosen: ChosenRows) -> str:
+def rows_hash(chosen: splits.ChosenRows) -> str:
     """Return a hash of the training rows that is the same in every process, and wherever the data is kept.
 
     It covers all labels in their order, the size of every stored image, and the images' bytes: all of them up to
@@ -155,7 +155,7 @@ def rows_hash(chosen: ChosenRows) -> str:
         paths = [path and Path(path) for path in pc.struct_field(images, "path").to_pylist()]
         files = [path.stat().st_size if path and path.is_file() else -1 for path in paths]
         sizes = np.where(sizes < 0, files, sizes)
-    digest = sha256(class_indices(rows, chosen.label_column).tobytes() + sizes.tobytes())
+    digest = sha256(splits.class_indices(rows, chosen.label_column).tobytes() + sizes.tobytes())
     hashed = min(len(rows), int(_HASHED / max(1.0, sizes.mean())))
     for index in np.linspace(0, len(rows) - 1, hashed).astype(int).tolist():
         image = rows[index][column] or {}
@@ -327,7 +327,7 @@ class TeacherCacher(L.LightningModule):
     def __init__(
         self,
         teacher_logits: Callable[[Tensor], Tensor],
-        data: HFImageDataModule,
+        data: datamodule.HFImageDataModule,
         mixup: Mixup | None,
         folder: str | Path,
         manifest: Manifest,

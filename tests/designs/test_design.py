@@ -22,6 +22,7 @@ MISTAKES = [
     ({"partial_ratio": 0.0}, ["partial_ratio", "0.0", "above 0"]),
     ({"partial_ratio": 1e-3}, ["partial_ratio", "0.001", "no channel"]),
     ({"single_head": "half"}, ["single_head", "half", "partial, full, bottleneck"]),
+    ({"qk_dim": ()}, ["qk_dim []", "whole numbers from 1"]),
     ({"qk_dim": 0}, ["qk_dim", "0", "whole numbers from 1"]),
     ({"mixers": ("multi_head",) * 3, "num_heads": 3}, ["num_heads", "3", "128"]),
     ({"drop_path": 1.0}, ["drop_path", "1.0", "below 1"]),
