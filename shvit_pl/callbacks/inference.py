@@ -14,6 +14,7 @@ from timm.utils import ModelEmaV3
 
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1
+from shvit_pl.display import counted
 from shvit_pl.errors import UserError
 from shvit_pl.models.network_names import find_weights
 from shvit_pl.modules.classification import ClassificationModule
@@ -22,13 +23,16 @@ TOP = 5
 
 
 class PredictionWriter(L.Callback):
-    """A CSV of file, label, probability and the five most probable classes (as JSON); it appears when complete."""
+    """A CSV of file, label, probability and the five most probable classes (as JSON); it appears when complete.
+
+    The label of an image that can't be decoded is empty.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         self._file: TextIO | None = None
-        self.rows = 0
+        self.rows = self.broken = 0
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the file."""
@@ -48,18 +52,25 @@ class PredictionWriter(L.Callback):
         assert isinstance(pl_module, ClassificationModule)
         names = list(pl_module.class_names or [])
         values, indices = outputs["probabilities"].topk(min(TOP, len(names)))
+        predicted = zip(values.tolist(), indices.tolist(), strict=True)
         writer = csv.writer(self._file)
-        for file, probabilities, classes in zip(outputs["file"], values.tolist(), indices.tolist(), strict=True):
+        for file, broken in zip(batch["file"], batch["broken"], strict=True):
+            if broken:
+                writer.writerow([file, "", "", ""])
+                continue
+            probabilities, classes = next(predicted)
             top = {names[index]: round(value, 4) for index, value in zip(classes, probabilities, strict=True)}
             writer.writerow([file, names[classes[0]], f"{probabilities[0]:.4f}", json.dumps(top)])
-        self.rows += len(outputs["file"])
+        self.rows += len(batch["file"])
+        self.broken += sum(map(bool, batch["broken"]))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Give the file its name."""
         assert self._file is not None
         self._file.close()
         self._partial.replace(self.path)
-        print(f"{self.rows} predictions in {self.path}")
+        broken = f"; {counted(self.broken, 'image')} can't be decoded: no label" if self.broken else ""
+        print(f"{counted(self.rows, 'row')} in {self.path}{broken}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Remove the incomplete file."""

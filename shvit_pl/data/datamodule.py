@@ -48,6 +48,7 @@ class HFImageDataModule(L.LightningDataModule):
         self.mixup: Mixup | None = None  # of training batches; the module's
         self.seed = run_seed()
         self.held_out = True  # False: validate and test on all rows of data that was not trained on
+        self.broken_share = BROKEN_SHARE  # of the images, more than which stops a run
         self.broken: dict[str, BrokenImages] = {}
         self.streams = False
         self._replay: views.Replay | None = None
@@ -192,7 +193,7 @@ class HFImageDataModule(L.LightningDataModule):
         """Return the stage's rows, whose broken images are counted from now on."""
         rows = self.chosen.by_stage[stage]
         total = None if self.streams else -(-len(rows) // loaders.process()[0])
-        self.broken.setdefault(stage, BrokenImages(total))
+        self.broken.setdefault(stage, BrokenImages(total, self.broken_share))
         return rows
 
     def _options(self, shards: int | None = None) -> dict[str, Any]:
@@ -248,13 +249,13 @@ class HFImageDataModule(L.LightningDataModule):
 
 
 class BrokenImages:
-    """Images that can't be decoded: skipped, counted and named, as long as they are few.
+    """Images that can't be decoded: skipped, counted and named, as long as they are no larger share than allowed.
 
     `total` is the number of images that this process reads; None for a stream, where those seen so far count.
     """
 
-    def __init__(self, total: int | None = None) -> None:
-        self.total = total
+    def __init__(self, total: int | None = None, share: float = BROKEN_SHARE) -> None:
+        self.total, self.share = total, share
         self.reasons: dict[str, None] = {}  # each with its image's name; in their order
         self._seen = 0
 
@@ -264,10 +265,10 @@ class BrokenImages:
         new = [reason for reason in dict.fromkeys(reasons) if reason and reason not in self.reasons]
         self.reasons.update(dict.fromkeys(new))
         total = self.total if self.total is not None else max(self._seen, _FIRST_OF_STREAM)
-        if len(self.reasons) > BROKEN_SHARE * total:
+        if len(self.reasons) > self.share * total:
             raise UserError(
                 f"data.path: {len(self.reasons)} of {total} images can't be decoded, and more than "
-                f"{BROKEN_SHARE:.0%} stops a run: "
+                f"{self.share:.0%} stops a run: "
                 f"{'; '.join(reason.rstrip('.') for reason in list(self.reasons)[:3])}. Repair or remove them."
             )
         for reason in new:

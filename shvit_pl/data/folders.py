@@ -74,14 +74,15 @@ def read_images(folder: Path, sort: bool = True) -> FolderImages | None:
     return FolderImages(rows, classes, _account(len(used), left_out))
 
 
+def readable_endings() -> set[str]:
+    """Return the endings, in lower case, of the image formats that can be read here, such as `.jpg`."""
+    endings, kinds = PILImage.registered_extensions(), PILImage.MIME
+    return {name for name, form in endings.items() if form in PILImage.OPEN and kinds.get(form, "")[:6] == "image/"}
+
+
 def _sorted_files(folder: Path) -> tuple[list[str], dict[str, list[str]]]:
     """Return the names below the folder of all images, and by reason those of the other files."""
-    PILImage.init()
-    readable = {
-        ending
-        for ending, form in PILImage.registered_extensions().items()
-        if form in PILImage.OPEN and PILImage.MIME.get(form, "").startswith("image/")
-    }
+    readable = readable_endings()
     images, left_out = list[str](), dict[str, list[str]]()
     for path in _walk(str(folder), ()):
         name = os.path.relpath(path, folder)

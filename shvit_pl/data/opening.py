@@ -14,7 +14,7 @@ from huggingface_hub import constants, metadata_load
 
 from shvit_pl.compat import at_cached_commit
 from shvit_pl.data.config import EMBEDDED
-from shvit_pl.data.folders import SPLITS, read_images
+from shvit_pl.data.folders import SPLITS, read_images, readable_endings
 from shvit_pl.errors import UserError, did_you_mean, first_line
 from shvit_pl.hub_errors import go_offline_if_unreachable, hub_reachable, why_no_dataset, why_unreachable
 
@@ -69,6 +69,8 @@ def open_source(
         raise UserError(f"data.revision {revision!r}: only datasets of the Hub have revisions, and {path!r} is local.")
     if name is not None and location.is_file():
         raise UserError(f"data.name {name!r}: {path!r} has no configurations; leave it out.")
+    if location.is_file() and not sort and location.suffix.lower() in readable_endings():
+        return Opened({"train": datasets.Dataset.from_dict({"image": [str(location.absolute())]})})
     if location.is_file():
         return Opened(_open_file(location, streaming, image_column))
     try:

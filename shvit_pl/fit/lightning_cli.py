@@ -84,7 +84,7 @@ class ShvitCLI(LightningCLI):
         self.config, mistakes = parse_flags(parser, args)
         self.checkpoint = self.trained_on = None
         self.options = options.check_flags(self.config, self.name, mistakes, args)
-        options.expand_home(self.config)
+        options.expand_paths(self.config, self.command)
         if self.command != "fit":
             self._take_defaults(parser, args)
             return
@@ -167,6 +167,10 @@ class ShvitCLI(LightningCLI):
             model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
         if self.trained_on is not None:
             data.held_out = data.config.path == self.trained_on
+        if self.command == "predict":
+            data.broken_share = 1.0  # they are in the table, without a label
+        if self.options.strict:
+            data.broken_share = 0.0
         data.setup(self.command)
         if not fits:
             print("; ".join(filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))))

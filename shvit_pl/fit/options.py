@@ -18,7 +18,7 @@ from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.design import Design
 from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, refuse
 from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
-from shvit_pl.runs.folder import EMA, Monitor
+from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, Monitor, checkpoint_of_run
 
 NOT_FLAGS = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
 _LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
@@ -32,6 +32,8 @@ class FitOptions:
     """Folder of the run (default: the design)."""
     output: str = "predictions.csv"
     """The file that predict writes."""
+    strict: bool = False
+    """Refuse a single image that can't be decoded, instead of up to 1 % (predict: instead of all)."""
     monitor: Monitor = "val/acc1"
     """The metric that best.ckpt is the best in."""
     checkpoint_every_n_steps: PositiveInt | None = None
@@ -104,11 +106,16 @@ def chosen_design(config: Namespace) -> Design:
         return DesignConfig(**config.model.design.as_dict()).resolve()
 
 
-def expand_home(config: Namespace) -> None:
-    """Expand `~` in paths: the shell leaves it alone in `--flag=~/folder`, and so does YAML."""
+def expand_paths(config: Namespace, command: str) -> None:
+    """Expand `~` in paths, which shells leave alone in `--flag=~/folder`; take a run folder's checkpoint."""
     for name in ("trainer.default_root_dir", "ckpt_path", "model.distill.cache"):
         if config[name] is not None:
             config[name] = os.path.expanduser(config[name])
+    if config.ckpt_path and Path(config.ckpt_path).is_dir():
+        found = (
+            Path(config.ckpt_path, CHECKPOINTS, LAST) if command == "fit" else checkpoint_of_run(Path(config.ckpt_path))
+        )
+        config.ckpt_path = str(found) if found is not None and found.is_file() else config.ckpt_path
 
 
 def check_flags(config: Namespace, command: str, mistakes: Sequence[str], words: Sequence[str]) -> FitOptions:

@@ -18,7 +18,6 @@ from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
 from shvit_pl.models import network_names, shvit
-from shvit_pl.runs.folder import BEST, CHECKPOINTS
 
 _HEADS = ("head", "head_dist")
 
@@ -258,10 +257,7 @@ def _why_no_file(path: str) -> str:
         return f"a Hub repo has no training state, only weights. Load them with --model.init_from {path}."
     if path == LAST_RUN:
         return "only shvit-pl fit takes last. Give the file, such as RUN_FOLDER/checkpoints/last.ckpt."
-    best = Path(path) / CHECKPOINTS / BEST
-    if path and best.is_file():
-        return f"a folder. Give --ckpt_path {best}."
-    problem = "a folder" if path and Path(path).is_dir() else "no such file"
+    problem = "a folder without checkpoints" if path and Path(path).is_dir() else "no such file"
     return f"{problem}. Give a run's checkpoints/best.ckpt or last.ckpt, or weights only: --model.init_from."
 
 
