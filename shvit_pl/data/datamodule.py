@@ -53,6 +53,7 @@ class HFImageDataModule(L.LightningDataModule):
         self.streams = False
         self._replay: views.Replay | None = None
         self._chosen: splits.ChosenRows | None = None
+        self._by_stage: dict[str, splits.ChosenRows] = {}  # so that stages may come in any order
 
     # ---- the dataset
 
@@ -60,11 +61,13 @@ class HFImageDataModule(L.LightningDataModule):
         """Open the dataset, choose columns and splits; raises `UserError` for what is not there or ambiguous."""
         config = self.config
         _ = config.side  # a mistake in it comes before the dataset is opened
-        if self._chosen is None:
-            self.streams = config.streaming and stage != "predict"
-            self._chosen = (
-                splits.stream_rows(config, stage) if self.streams else splits.choose_rows(config, stage, self.held_out)
-            )
+        self.streams = config.streaming and stage != "predict"
+        shared = self.held_out and not self.streams and stage != "predict"  # all such stages divide the same rows
+        key = "fit" if shared else stage
+        if key not in self._by_stage:
+            choose: Any = splits.stream_rows if self.streams else splits.choose_rows
+            self._by_stage[key] = choose(config, stage, *([] if self.streams else [self.held_out]))
+        self._chosen = self._by_stage[key]
         if stage == "fit" and self.streams and self.trainer is not None:
             self.trainer.limit_train_batches = config.steps_per_epoch or 1
         elif stage == "fit" and not self.streams:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from math import isfinite
+from math import ceil, isfinite
 from typing import Any, Self
 
 import lightning as L
@@ -159,7 +159,7 @@ class TrainedModule(L.LightningModule):
             raise UserError(
                 "trainer.max_epochs -1: the learning rate schedule needs a length; give max_epochs or max_steps."
             )
-        steps_per_epoch = max(1.0, self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        steps_per_epoch = max(1, ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches))
         self.schedule = optim.make_schedule(config, self.global_batch, int(steps), steps / steps_per_epoch)
         fused = self._scaler is None or not self.trainer.gradient_clip_val  # Lightning clips no fused one in 16 bits
         optimizer, scheduler = optim.make_optimizer(
@@ -179,9 +179,11 @@ class TrainedModule(L.LightningModule):
     @property
     def global_batch(self) -> int:
         """Images per optimizer step, over all devices and accumulated batches."""
-        data = getattr(self.trainer, "datamodule", None)
-        batch = data.hparams.batch_size if data is not None else 1
-        return int(batch * self.trainer.world_size * self.trainer.accumulate_grad_batches)
+        trainer: Any = self.trainer
+        loader = trainer.train_dataloader
+        batch = loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)
+        # Lightning steps at the end of an epoch, too
+        return int(batch * trainer.world_size * min(trainer.accumulate_grad_batches, trainer.num_training_batches))
 
     def _lr(self) -> Tensor:
         """Return the learning rate as a tensor on the CPU: logging a number would wait for a copy to the device."""

@@ -57,7 +57,7 @@ class ClassificationModule(base.TrainedModule):
     def setup(self, stage: str) -> None:
         """Take the classes of the data that this run uses."""
         data = getattr(self.trainer, "datamodule", None)
-        if data is not None:
+        if isinstance(data, datamodule.HFImageDataModule):
             self.use_data(data, stage)
 
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
@@ -184,16 +184,18 @@ class ClassificationModule(base.TrainedModule):
                 "another classifier with shvit-pl fit."
             )
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """Mix the training batches of loaders that aren't our data module's, which does it itself."""
+        batch = named_batch(batch)
         if self.mixup is None or not self.trainer.training:
             return batch
         with self.trainer.precision_plugin.train_step_context():
             images, targets = self.mixup(batch["image"], batch["label"])
         return {**batch, "image": images, "target": targets}
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss; each classifier of a dual head learns from the labels."""
+        batch = named_batch(batch)
         images, targets = batch["image"], batch.get("target", batch["label"])
         logits = self(images)  # (B, classes), or a pair of them
         heads = logits if isinstance(logits, tuple) else (logits,)
@@ -206,13 +208,13 @@ class ClassificationModule(base.TrainedModule):
         names = ["val/acc1", "val/loss"] + (["val/acc5"] if len(self.class_names or ()) > _TOP_5_ABOVE else [])
         return names + ([f"{name}{EMA}" for name in names] if self.config.ema.decay > 0 else [])
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Update the metrics under `val/`; returns the logits for callbacks."""
-        return self._evaluate(batch, "val")
+        return self._evaluate(named_batch(batch), "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def test_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Update the metrics under `test/`; returns the logits for callbacks."""
-        return self._evaluate(batch, "test")
+        return self._evaluate(named_batch(batch), "test")
 
     def _evaluate(self, batch: Batch, stage: str) -> Tensor:
         logits = self(batch["image"])
@@ -227,14 +229,24 @@ class ClassificationModule(base.TrainedModule):
         metrics.update(logits, labels)
         self.log_dict(dict(metrics.items()), batch_size=len(labels))
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
+        batch = named_batch(batch)
         averaged = self.config.use_ema
         if averaged and self.ema is None:
             raise UserError(NO_AVERAGE)
         probabilities = self._logits(self.ema if averaged else self.model, batch["image"]).float().softmax(dim=-1)
-        whole = [index for index, broken in enumerate(batch["broken"]) if not broken]
-        return {"file": [batch["file"][index] for index in whole], "probabilities": probabilities[whole]}
+        names = batch.get("file", [""] * len(probabilities))
+        whole = [index for index, broken in enumerate(batch.get("broken", [""] * len(names))) if not broken]
+        return {"file": [names[index] for index in whole], "probabilities": probabilities[whole]}
+
+
+def named_batch(batch: Any) -> Batch:
+    """Return a batch by names, as our data module makes it; other loaders' may be images, or images and labels."""
+    if isinstance(batch, dict):
+        return batch
+    names = ("image", "label")
+    return dict(zip(names, batch if isinstance(batch, list | tuple) else [batch], strict=False))
 
 
 def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup | None:

@@ -103,7 +103,7 @@ class DistillationModule(ClassificationModule):
         if self.feature_projection is not None:
             checkpoint["state_dict"].update(checkpoint.get(_PROJECTION, {}))
 
-    def training_step(self, batch: transforms.Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss from labels and teacher."""
         images, targets = batch["image"], batch.get("target", batch["label"])
         teacher_logits, teacher_target = self._teacher_forward(images, batch)
