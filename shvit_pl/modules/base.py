@@ -152,6 +152,7 @@ class TrainedModule(L.LightningModule):
         assert self.model is not None
         config = self.config.optim
         try:
+            self.trainer.fit_loop.setup_data()  # under max_steps, Lightning would count the batches later
             steps = self.trainer.estimated_stepping_batches
         except (MisconfigurationException, ValueError) as error:  # limits and intervals that don't fit the data
             raise UserError(f"trainer: {one_line(error)}") from error
