@@ -58,6 +58,25 @@ def test_predict_writes_file_label_probability_and_top_5_of_a_folder_of_images(r
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "predictions.csv"]
 
 
+def test_predict_names_a_broken_image_without_a_label_and_strict_refuses_it(run, tmp_path, capsys):
+    rows = open_dataset("digits")["train"]
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        rows[number]["image"].save(tmp_path / "images" / f"{number}.png")
+    (tmp_path / "images" / "1.png").write_bytes(b"no image")
+    assert main(["predict", f"--ckpt_path={run}", "--data.path=images"]) == 0  # a run folder
+    assert "4 rows in predictions.csv; 1 image can't be decoded: no label" in capsys.readouterr().out
+    written = predictions(tmp_path / "predictions.csv")
+    assert [row["file"].rsplit("/", 1)[1] for row in written] == [f"{number}.png" for number in range(4)]
+    assert [bool(row["label"]) for row in written] == [True, False, True, True]
+    assert main(["predict", f"--ckpt_path={run}", "--data.path=images/0.png", "--output=one.csv"]) == 0
+    (one,) = predictions(tmp_path / "one.csv")
+    assert one == written[0]
+    assert main(["predict", best(run), "--data.path=images", "--strict=true", "--output=no.csv"]) == 2
+    assert "1 of 4 images can't be decoded, and more than 0% stops a run" in capsys.readouterr().err
+    assert not (tmp_path / "no.csv").exists()
+
+
 def test_predict_takes_a_dataset_another_file_and_the_average_where_it_is_asked_for(run, tmp_path):
     few = ["--model.use_ema=true", "--trainer.limit_predict_batches=1"]
     for flags in (["--output=weights.csv"], ["--output=average.csv", *few]):
@@ -96,7 +115,7 @@ def test_other_data_and_outputs_are_refused(run, image_folder, refused, tmp_path
         refused([best(run), f"--output={output}"], f"output {output!r}", command="predict")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "broken.png").write_bytes(b"no image")
-    refused([best(run), "--data.path=broken", "--data.num_workers=0"], "broken.png", command="predict")
+    refused([best(run), "--data.path=broken", "--data.num_workers=0", "--strict=true"], "broken.png", command="predict")
 
 
 def test_weights_to_start_from_are_loaded_and_the_report_is_kept(run, image_folder, tmp_path):
