@@ -112,6 +112,7 @@ class ShvitCLI(LightningCLI):
         if self.config.data.path != settings["data"].get("path"):
             parser.set_defaults(own)
             self.config = parser.parse_args(args)
+        options.expand_paths(self.config, self.command)
 
     def before_instantiate_classes(self) -> None:
         """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""
