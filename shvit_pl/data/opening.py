@@ -70,7 +70,8 @@ def open_source(
     if name is not None and location.is_file():
         raise UserError(f"data.name {name!r}: {path!r} has no configurations; leave it out.")
     if location.is_file() and not sort and location.suffix.lower() in readable_endings():
-        return Opened({"train": datasets.Dataset.from_dict({"image": [str(location.absolute())]})})
+        kind = datasets.Features(image=datasets.Image(decode=False))
+        return Opened({"train": datasets.Dataset.from_dict({"image": [str(location.absolute())]}, features=kind)})
     if location.is_file():
         return Opened(_open_file(location, streaming, image_column))
     try:
