@@ -3,17 +3,19 @@
 import argparse
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from timm.models import load_state_dict_from_hf
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import load_model_config_from_hf, load_state_dict_from_hf
 from timm.models.shvit import NormLinear
 from torch import Tensor
 
+from shvit_pl.compat import load_timm_config
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
@@ -66,6 +68,8 @@ def load_weights(model: shvit.SHViT, source: str | Path, averaged: bool = False)
             classifiers are merged for a model with one.
         averaged: Take the moving average of the weights that a checkpoint of ours or an official one holds with them.
 
+    The model's `pretrained_cfg` takes the weights' input size, crop, mean, std and, with the classifier, class names.
+
     Returns:
         What was loaded, and which classifiers were re-initialized because the source has other classes or none.
 
@@ -85,7 +89,45 @@ def load_weights(model: shvit.SHViT, source: str | Path, averaged: bool = False)
             state = load_state_dict_from_hf(found.place, weights_only=True)
         except Exception as error:
             raise UserError(f"{name!r}: {why_no_model(error, found.place)}") from error
-    return load_state(model, {_timm_key(key): value for key, value in state.items()}, source)
+    report = load_state(model, {_timm_key(key): value for key, value in state.items()}, source)
+    if hasattr(model, "pretrained_cfg"):  # not when built without timm
+        settings = _settings_of(found)
+        kept = settings if not report.reinitialized else {key: settings[key] for key in settings if key[:5] != "label"}
+        model.pretrained_cfg = {**model.pretrained_cfg, **kept}
+    return report
+
+
+_SETTINGS = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std", "label_names", "label_descriptions")
+
+
+def _settings_of(found: network_names.NetworkName) -> dict[str, Any]:
+    """Return how the weights' images are prepared and what their classes are called, by timm's names."""
+    if found.kind == "checkpoint":
+        try:
+            content = read_checkpoint(found.place, flag="")
+        except UserError:  # another program's
+            return {}
+        return settings_for_timm(content["data"], content["model"]["class_names"])
+    if found.kind not in ("folder", "hub"):
+        return {}
+    read = load_timm_config(Path(found.place)) if found.kind == "folder" else load_model_config_from_hf(found.place)
+    cfg = read[0] or {}
+    kept = {key: cfg[key] for key in _SETTINGS if cfg.get(key) is not None}
+    return {key: tuple(value) if key in ("input_size", "mean", "std") else value for key, value in kept.items()}
+
+
+def settings_for_timm(data: Mapping[str, Any], class_names: Sequence[str] | None) -> dict[str, Any]:
+    """Return timm's settings for images as a run evaluates them."""
+    is_squashed, side = data["resize"] == "squash", data["image_size"]
+    return {
+        "input_size": (3, side, side),
+        "interpolation": "bicubic",
+        "crop_mode": "squash" if is_squashed else "center",
+        "crop_pct": 1.0 if is_squashed else data["crop_pct"],  # squashed images are not cropped
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "label_names": class_names,
+    }
 
 
 def _timm_key(key: str) -> str:

@@ -6,6 +6,7 @@ import re
 from functools import partial
 
 import pytest
+import timm
 import torch
 
 from shvit_pl import HFImageDataModule, load_weights
@@ -87,6 +88,9 @@ def test_predict_takes_a_dataset_another_file_and_the_average_where_it_is_asked_
     assert sum(row["label"] == label for row, label in zip(rows, truth, strict=True)) / 1797 > 0.3
     network = create_model("tiny", num_classes=10).eval()
     load_weights(network, run / "checkpoints" / "best.ckpt", averaged=True)
+    prepared = timm.data.resolve_model_data_config(network)
+    assert (prepared["input_size"], prepared["crop_pct"]) == ((3, 64, 64), 1.0)
+    assert network.pretrained_cfg["label_names"] == [str(number) for number in range(10)]
     data = HFImageDataModule(image_size=64, crop_pct=1.0, batch_size=16, num_workers=0)
     data.setup("predict")
     batch = data.on_after_batch_transfer(next(iter(data.predict_dataloader())), 0)

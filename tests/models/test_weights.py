@@ -7,8 +7,10 @@ import pickle
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
+from timm.models import save_for_hf
 
 from shvit_pl import load_weights
 from shvit_pl.models import create_model
@@ -134,3 +136,15 @@ def test_tensors_are_found_in_whatever_they_are_nested_and_their_average_when_as
         return
     with pytest.raises(NoAverageError, match="no averaged weights"):
         read_tensors("w", tmp_path / "w.pth", averaged=True)
+
+
+def test_weights_bring_the_settings_of_their_images_and_the_names_of_their_classes(tmp_path):
+    names = [f"class {number}" for number in range(10)]
+    cfg = {"input_size": (3, 96, 96), "crop_pct": 0.9, "crop_mode": "center", "mean": (0.5, 0.5, 0.5)}
+    pushed = create_model("tiny", num_classes=10)
+    save_for_hf(pushed, str(tmp_path), safe_serialization=True, data_config=cfg, model_config={"label_names": names})
+    for classes, labels in ((10, names), (5, None)):
+        model = create_model("tiny", num_classes=classes)
+        load_weights(model, tmp_path)
+        assert timm.data.resolve_model_data_config(model).items() >= cfg.items()
+        assert model.pretrained_cfg.get("label_names") == labels
