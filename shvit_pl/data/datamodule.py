@@ -48,6 +48,7 @@ class HFImageDataModule(L.LightningDataModule):
         self.mixup: Mixup | None = None  # of training batches; the module's
         self.seed = run_seed()
         self.held_out = True  # False: validate and test on all rows of data that was not trained on
+        self.known_classes: list[str] = []  # of a model that is measured
         self.broken_share = BROKEN_SHARE  # of the images, more than which stops a run
         self.broken: dict[str, BrokenImages] = {}
         self.streams = False
@@ -66,7 +67,7 @@ class HFImageDataModule(L.LightningDataModule):
         key = "fit" if shared else stage
         if key not in self._by_stage:
             choose: Any = splits.stream_rows if self.streams else splits.choose_rows
-            self._by_stage[key] = choose(config, stage, *([] if self.streams else [self.held_out]))
+            self._by_stage[key] = choose(config, stage, *([] if self.streams else [self.held_out, self.known_classes]))
         self._chosen = self._by_stage[key]
         if stage == "fit" and self.streams and self.trainer is not None:
             self.trainer.limit_train_batches = config.steps_per_epoch or 1

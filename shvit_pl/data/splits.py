@@ -1,6 +1,6 @@
 """Which rows train, validate and are tested; their columns, and the classes that they share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
@@ -43,11 +43,12 @@ class ChosenRows:
 # ---- stored rows
 
 
-def choose_rows(config: DataConfig, stage: str, held_out: bool) -> ChosenRows:
+def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[str] = ()) -> ChosenRows:
     """Open the dataset and choose columns and rows for a stage: fit, validate, test or predict.
 
     With `held_out`, the data is what the model trained on, of which a part may be held out; otherwise all rows of the
-    evaluated split count. Raises `UserError` for what is not there, or ambiguous.
+    evaluated split count, and their classes are found by name among `known` ones. Raises `UserError` for what is not
+    there, or ambiguous.
     """
     sort = stage != "predict" or config.validation_split is not None
     opened = open_source(config.path, config.name, config.revision, sort=sort, image_column=config.image_column)
@@ -67,7 +68,13 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool) -> ChosenRows:
         return chosen
     label = label_column(rows.features, image, config.label_column)
     encoded, classes = encode_labels(DatasetDict({stage: rows}), label)
-    return replace(chosen, by_stage=dict(encoded), label_column=label, class_names=classes)
+    chosen = replace(chosen, by_stage=dict(encoded), label_column=label, class_names=classes)
+    if classes == list(known) or not set(classes) <= set(known):
+        return chosen
+    absent = [name for name in known if name not in classes]
+    note = f"; no image of {', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''}" if absent else ""
+    by_stage = {stage: _numbered(rows, label, known)}
+    return replace(chosen, by_stage=by_stage, class_names=list(known), note=f"{chosen.note}{note}")
 
 
 def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRows:
@@ -261,15 +268,19 @@ def encode_labels(splits: DatasetDict, column: str) -> tuple[DatasetDict, list[s
                 "same classes."
             )
     encoded = DatasetDict({name: splits[name] for name in names})
-    index = {label: position for position, label in enumerate(classes)}
     for name, split in encoded.items():
         if not isinstance(split.features[column], ClassLabel):
-            # in memory: `class_encode_column` would write all images anew
-            indices = [index[str(label)] for label in split[column][:]]
-            rest = split.remove_columns(column)
-            labeled = rest.add_column(column, indices, feature=ClassLabel(names=classes))
-            encoded[name] = labeled.select_columns(split.column_names)
+            encoded[name] = _numbered(split, column, classes)
     return encoded, classes
+
+
+def _numbered(rows: Dataset, column: str, classes: Sequence[str]) -> Dataset:
+    """Number labels by their place in `classes`; in memory, as `class_encode_column` would write all images anew."""
+    index = {label: position for position, label in enumerate(classes)}
+    names = rows.features[column].names if isinstance(rows.features[column], ClassLabel) else None
+    indices = [index[names[label] if names else str(label)] for label in rows[column][:]]
+    labeled = rows.remove_columns(column).add_column(column, indices, feature=ClassLabel(names=list(classes)))
+    return labeled.select_columns(rows.column_names)
 
 
 def _class_names(name: str, split: Dataset, column: str) -> list[str]:

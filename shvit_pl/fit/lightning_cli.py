@@ -168,6 +168,8 @@ class ShvitCLI(LightningCLI):
             model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
         if self.trained_on is not None:
             data.held_out = data.config.path == self.trained_on
+        if not fits:
+            data.known_classes = list(model.class_names or [])
         if self.command == "predict":
             data.broken_share = 1.0  # they are in the table, without a label
         if self.options.strict:

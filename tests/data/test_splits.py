@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
+from shvit_pl import HFImageDataModule
 from shvit_pl.data.splits import divide, encode_labels, label_column
 from tests.data.pictures import ready, rows
 from tests.refusals import refused
@@ -116,3 +117,15 @@ def test_a_plain_column_called_label_is_taken_unless_another_calls_itself_one():
     assert label_column(Features(kinds), "image") == "label"
     with refused("several columns hold class labels (label, coarse_label)"):
         label_column(Features({**kinds, "coarse_label": Value("string")}), "image")
+
+
+@pytest.mark.parametrize("feature", [ClassLabel(names=["dog", "ant"]), Value("string")], ids=str)
+def test_to_measure_a_model_its_classes_are_found_by_name_and_absent_ones_are_named(feature, tmp_path):
+    labels = [0, 1, 0] if isinstance(feature, ClassLabel) else ["dog", "ant", "dog"]
+    DatasetDict(test=rows(labels, feature)).save_to_disk(tmp_path)
+    data = HFImageDataModule(path=str(tmp_path), image_size=32, batch_size=4, num_workers=0)
+    data.held_out, data.known_classes = False, ["ant", "bee", "dog", "eel"]
+    data.setup("test")
+    (batch,) = data.test_dataloader()
+    assert (data.class_names, batch["label"].tolist()) == (data.known_classes, [2, 0, 2])
+    assert data.chosen.note == "all 3 images of the split 'test'; no image of bee, eel"
