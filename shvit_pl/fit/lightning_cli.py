@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
-from shvit_pl.callbacks import inference, progress, run_figures, run_identity, summary, throughput
+from shvit_pl.callbacks import checkpoints, console, inference, run_figures, summary, throughput
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.data.config import DATASET_SETTINGS
@@ -118,7 +118,7 @@ class ShvitCLI(LightningCLI):
         if self.config.data.image_size == "auto":
             self.config.data.image_size = options.chosen_design(self.config).image_size
         if self.command == "fit" and self.checkpoint:
-            saved = self.checkpoint["callbacks"].get(run_identity.RunSettings.__name__, {}).get("settings")
+            saved = self.checkpoint["callbacks"].get(checkpoints.RunSettings.__name__, {}).get("settings")
             if saved is not None:
                 resume.refuse_changes(saved, resume.training_settings(self.config), allowed=self.config.allow_changes)
 
@@ -194,7 +194,7 @@ class ShvitCLI(LightningCLI):
         chosen, trainer = self.options, config.trainer
         callbacks: list[L.Callback] = [throughput.Throughput()]
         if trainer.enable_progress_bar is not False:
-            callbacks.append(progress.RunProgress(plain=chosen.plain))
+            callbacks.append(console.RunProgress(plain=chosen.plain))
         if self.command != "fit":
             if chosen.optimize:
                 callbacks.append(inference.OptimizedNetwork())
@@ -205,18 +205,18 @@ class ShvitCLI(LightningCLI):
             return callbacks
         settings = resume.training_settings(self.config)
         callbacks += [
-            run_identity.StepSeed(),
-            run_identity.FiniteLoss(),
-            run_identity.RunSettings(settings, chosen.allow_changes),
+            checkpoints.StepSeed(),
+            checkpoints.FiniteLoss(),
+            checkpoints.RunSettings(settings, chosen.allow_changes),
         ]
         callbacks += [summary.RunSummary(self.command_line, chosen.monitor, settings), run_figures.RunFigures()]
-        callbacks += [progress.RunReport(chosen.plain), run_identity.LastValidation()]
-        callbacks += [run_identity.Requeue(), run_identity.OwnFolder()]
+        callbacks += [console.RunReport(chosen.plain), checkpoints.LastValidation()]
+        callbacks += [checkpoints.Requeue(), checkpoints.OwnFolder()]
         if chosen.push_to is not None:  # once all others have written
             callbacks.append(summary.PushToHub(chosen.push_to, chosen.push_public))
         if trainer.enable_checkpointing is not False:
             monitor = chosen.monitor if trainer.limit_val_batches != 0 else None
-            callbacks += run_identity.checkpoints(monitor, chosen.checkpoint_every_n_steps)
+            callbacks += checkpoints.checkpoints(monitor, chosen.checkpoint_every_n_steps)
         return callbacks
 
 
@@ -280,7 +280,7 @@ class CacheCLI(ShvitCLI):
         return False
 
     def _callbacks(self, config: Namespace) -> list[L.Callback]:
-        return [progress.RunProgress(plain=self.options.plain)]
+        return [console.RunProgress(plain=self.options.plain)]
 
 
 @rank_zero_only

@@ -1,4 +1,4 @@
-"""The identity of a run: folder, settings, seeds, checkpoints and end, also when it is interrupted and resumed."""
+"""Checkpoints, requeueing, seeds and settings: what makes an interrupted run go on as if it had not been."""
 
 import shutil
 import signal
