@@ -7,7 +7,6 @@ from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
 from shvit_pl.data import loaders
-from shvit_pl.data import views as views_file
 from shvit_pl.data.loaders import TrainSampler
 from shvit_pl.data.transforms import decode_mix, draw_mix, encode_mix, erase_each, mix_images, mix_targets
 from shvit_pl.data.views import RangeSampler, ReplaySampler, Views
@@ -127,7 +126,7 @@ def test_an_epoch_replays_the_pairs_of_its_view_in_an_order_of_its_own_and_resum
 def test_processes_share_out_the_pairs_of_a_view(replicas, monkeypatch):
     drawn = []
     for rank in range(replicas):
-        monkeypatch.setattr(views_file, "process", lambda rank=rank: (replicas, rank))
+        monkeypatch.setattr(loaders, "process", lambda rank=rank: (replicas, rank))
         slots = slots_of(ReplaySampler(views(41), seed=1), 1)
         assert len(slots) == len(ReplaySampler(views(41), seed=1)) == 40 // 2 // replicas * 2
         drawn += slots
@@ -137,7 +136,7 @@ def test_processes_share_out_the_pairs_of_a_view(replicas, monkeypatch):
 def test_processes_share_out_ranges_by_their_numbers(monkeypatch):
     ranges, drawn = {0: range(10), 2: range(20, 30), 5: range(50, 53)}, []
     for rank in range(2):
-        monkeypatch.setattr(views_file, "process", lambda rank=rank: (2, rank))
+        monkeypatch.setattr(loaders, "process", lambda rank=rank: (2, rank))
         drawn.append(list(RangeSampler(ranges, batch_size=5)))
     assert drawn[0] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [20, 21, 22, 23], [24, 25, 26, 27], [28, 29]]
     assert drawn[1] == [[50, 51, 52]]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from shvit_pl.deploy import optimization
 from shvit_pl.deploy.optimization import NotCompiledError
 from shvit_pl.designs.config import resolve_design
-from shvit_pl.sweep import speed
 from shvit_pl.sweep.speed import measure_speed
 
 QUICK = {"batch": 4, "rounds": 3, "seconds": 0.02}
@@ -22,7 +22,7 @@ def summary(image_size=64, **changes):
 
 def test_cells_are_in_the_right_order_and_those_of_one_network_share_a_measurement(monkeypatch):
     stubs = nn.Identity(), nn.Identity(), NotCompiledError("there is no compiler")
-    monkeypatch.setattr(speed, "compiled", Mock(side_effect=stubs))
+    monkeypatch.setattr(optimization, "compiled", Mock(side_effect=stubs))
     steps = []
     cells = {
         "fast": summary(),
