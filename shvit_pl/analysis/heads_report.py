@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from shvit_pl.analysis import attention_layers, attention_maps, heads_subject
 from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores
-from shvit_pl.analysis.study import check_output, rounded
+from shvit_pl.analysis.study import rounded
 from shvit_pl.deploy import measuring
 from shvit_pl.display import announce, narrow_table, new_progress, table_console
 from shvit_pl.errors import UserError
+from shvit_pl.files import output_folder
 from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.plots import BLUE, VERMILION, caption_height, write_caption
 from shvit_pl.runs.folder import FIGURES, SUMMARY
@@ -34,7 +35,7 @@ def run(options: HeadsOptions, command: Sequence[str], opened: OpenedNetwork | N
     folder is touched.
     """
     subject = heads_subject.open_subject(options, opened)
-    folder = check_output(subject.options.output, _HEADS, _LAYERS, SUMMARY, f"{FIGURES}/*.png")
+    folder = output_folder(subject.options.output, _HEADS, _LAYERS, SUMMARY, f"{FIGURES}/*.png")
     trial = attention_maps.AttentionRecorder(subject)  # refuses a query that is not in the grid
     trial.add(torch.zeros(1, 3, subject.image_size, subject.image_size, device=subject.device))
     if len(trial.layers) != len(subject.layers):
