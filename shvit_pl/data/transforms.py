@@ -146,26 +146,23 @@ class _Recorder:
 
 
 def draw_mix(mixup: Mixup, size: int, key: tuple[int, ...]) -> list[Mix]:
-    """Return what timm's Mixup, seeded by `key`, does to a pair of images of this size: lambda and rectangle of both.
-
-    Read off a black and a white image, as timm has no public function for it; so `mixup` must be for two classes,
-    without label smoothing.
-    """
-    pair = torch.zeros(2, 1, size, size)
-    pair[1] = 1
+    """Return lambda and rectangle of both images of a pair, as timm's Mixup draws them when seeded by `key`."""
     with seeded(*key):
-        mixed, targets = mixup(pair, torch.tensor([0, 1]))
-    black, white = mixed[:, 0].numpy()
-    return [(float(targets[0, 0]), _extent(black == 1)), (float(targets[1, 1]), _extent(white == 0))]
+        lam, box = _draw(mixup, 2 if mixup.mode == "elem" else 1, (size, size))
+    mixes = [(float(share), tuple(sides.tolist())) for share, sides in zip(lam, box, strict=True)]
+    return [mixes[0], mixes[-1]]  # the same for both, except in mode elem
 
 
-def _extent(inside: NDArray[np.bool_]) -> tuple[int, ...]:
-    """Return top, bottom, left and right of a rectangle in `(S, S)`; zeros where it is empty."""
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    return (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1) if len(rows) else NOT_MIXED[1]
+def _draw(mixup: Mixup, count: int, shape: Sequence[int]) -> tuple[NDArray[np.floating], NDArray[np.int16]]:
+    """Draw lambda `(count,)` and rectangles `(count, 4)` in timm's order, for images of the shape `(..., H, W)`."""
+    lam, by_cutmix = map(np.atleast_1d, draw_lambdas(mixup, count))
+    box = np.zeros((count, 4), np.int16)
+    for index in np.flatnonzero(by_cutmix & (lam != 1)):
+        box[index], lam[index] = cutmix_bbox_and_lam(shape, lam[index], correct_lam=mixup.correct_lam)
+    return lam, box
 
 
-def encode_mix(lam: NDArray[np.float32], box: NDArray[np.int16]) -> NDArray[np.int32]:
+def encode_mix(lam: NDArray[np.floating], box: NDArray[np.int16]) -> NDArray[np.int32]:
     """Return parameters `(B, 5)` of lambda `(B,)` and rectangles `(B, 4)`."""
     return np.column_stack([lam.astype(np.float32).view(np.int32), box.astype(np.int32)])
 
@@ -217,21 +214,13 @@ class MixupOfEach(Mixup):
     def __call__(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Mix each image `(B, 3, S, S)` with its mirror in the batch, in place, and the labels to `(B, classes)`."""
         pairs = self.mode == "pair"
-        lam, box = self._drawn(len(x) // 2 if pairs else len(x), x.shape)
+        lam, box = _draw(self, len(x) // 2 if pairs else len(x), x.shape)
         if pairs:
             lam, box = np.concatenate([lam, lam[::-1]]), np.concatenate([box, box[::-1]])
         mix = to_device(encode_mix(lam, box), x.device)
         x.lerp_(x.flip(0), _share_of_partner(x, mix).to(x.dtype))
         shares = _lambda(mix)[:, None].to(x.dtype)
         return x, mixup_target(target, self.num_classes, shares, self.label_smoothing)
-
-    def _drawn(self, images: int, shape: torch.Size) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-        """Draw lambda and rectangle of so many images, in timm's order."""
-        lam, by_cutmix = draw_lambdas(self, images)
-        box = np.zeros((images, 4), np.int16)
-        for index in np.flatnonzero(by_cutmix & (lam != 1)):
-            box[index], lam[index] = cutmix_bbox_and_lam(shape, lam[index], correct_lam=self.correct_lam)
-        return lam, box
 
 
 def to_device(values: Tensor | NDArray[Any], device: torch.device) -> Tensor:

@@ -29,7 +29,7 @@ from shvit_pl.errors import UserError, causes, first_line, one_line
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
-from shvit_pl.modules.classification import ClassificationModule, make_mixup
+from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.distillation import DistillationModule
 from shvit_pl.runs.folder import interrupted_run, last_checkpoint
 from shvit_pl.runs.writing import claim, resumed_loggers, run_loggers
@@ -234,7 +234,7 @@ class CacheCLI(ShvitCLI):
         manifest = self.planned if model.teacher is None else self._begin(model, model.teacher, folder)
         try:
             if model.teacher is not None:
-                mixup = make_mixup(model.config.mix, classes=2, label_smoothing=0.0)
+                mixup = model.make_mixup()
                 cacher = cache.TeacherCacher(model.teacher.logits, self.datamodule, mixup, folder, manifest)
                 self.trainer.predict(cacher, return_predictions=False)
         finally:

@@ -319,7 +319,7 @@ class TeacherCacher(L.LightningModule):
         teacher_logits: From mixed, normalized images `(B, 3, S, S)` on the device to logits `(B, classes)`. A module is
             moved to the device.
         data: After `setup("fit")`.
-        mixup: The run's, but for two classes and without label smoothing; None mixes nothing.
+        mixup: The run's; None mixes nothing.
         folder: Folder of the cache.
         manifest: As `begin` returned it.
     """
