@@ -12,9 +12,10 @@ from shvit_pl.data import decoding, loaders
 from shvit_pl.deploy import measuring, passes
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.errors import UserError
-from shvit_pl.models.open_network import OpenedNetwork, class_names, open_network
+from shvit_pl.models.open_network import OpenedNetwork, open_network
 from shvit_pl.randomness import seeded
 from shvit_pl.runs.folder import AVERAGED
+from shvit_pl.teachers.classes import same_classes
 
 
 @dataclass(frozen=True)
@@ -163,20 +164,3 @@ def choose_reference(opened: OpenedNetwork, images: RealImages, labels: command.
     if not same_classes(opened.class_names, images.class_names):
         return Reference("network", f"the network's classes are not those of {images.path}")
     return Reference("dataset")
-
-
-def same_classes(names: list[str], data_names: list[str]) -> bool:
-    """Return whether two lists of the same length name the same classes in the same order.
-
-    ImageNet's may be ids in one and descriptions in the other, so both are names of a class. A few names may be
-    unknown, but none may be another class's.
-    """
-    known_names, descriptions = class_names({}, len(names))
-    texts = descriptions if descriptions and known_names == names else [""] * len(names)
-    known = [{_plain(part) for part in (name, text, *text.split(","))} for name, text in zip(names, texts, strict=True)]
-    elsewhere = [name for name, own in zip(map(_plain, data_names), known, strict=True) if name not in own]
-    return len(elsewhere) < len(names) / 10 and not set(elsewhere) & set().union(*known)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

@@ -22,6 +22,7 @@ from shvit_pl.display import counted
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import remove, replacing, size
 from shvit_pl.models.open_network import OpenedNetwork
+from shvit_pl.teachers.classes import same_classes
 
 _COMPARED = 64  # images
 _USE = {  # a line of Python that runs a file
@@ -228,7 +229,7 @@ def _own_images(opened: OpenedNetwork, options: ExportOptions) -> RealImages:
             "checkpoint or a Hub repo."
         )
     images = RealImages(opened, opened.image_size, options.data, normalized=not options.normalize)
-    if not images.known:
+    if opened.class_names is None or not same_classes(opened.class_names, images.class_names):
         raise UserError(
             f"--int8: the classes of {images.path!r} are not those of {opened.name!r}, so top-1 means nothing; give "
             "its dataset by --data."

@@ -45,7 +45,6 @@ class RealImages:
         self.data.held_out = held_out
         self.data.setup("fit" if held_out else "validate")
         self.path = str(settings["path"])
-        self.known = opened.class_names is not None and opened.class_names == self.data.class_names
 
     def validation(self, most: int) -> tuple[Tensor, Tensor]:
         """Return up to `most` validation images `(N, 3, S, S)`, evenly spaced, and their labels `(N,)`."""
