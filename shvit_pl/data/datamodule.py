@@ -3,11 +3,11 @@
 The way of an image: `open_source` opens a dataset as stored rows or as a stream; `choose_rows` finds the columns of
 images and labels, and divides the rows into training and validation. A sampler draws rows, each with a key for its
 random numbers; a worker's `RowReader` decodes the row's image and augments it on the CPU, as uint8 (with `augment_on`
-device, it only crops it). The batch is collated and copied to the device, where `BatchTransform` finishes the
+device, it only crops it). The batch is collated and copied to the device, where `finish_batch` finishes the
 augmentation, normalizes, erases and mixes, so that the step sees `image` and `target`:
 
     opening.open_source -> splits.choose_rows -> loaders.ImageDataset -> decoding.RowReader
-    -> transforms.train_transform -> collate -> transforms.BatchTransform -> step
+    -> transforms.train_transform -> collate -> transforms.finish_batch -> step
 """
 
 import logging
@@ -238,7 +238,7 @@ class HFImageDataModule(L.LightningDataModule):
         if (trainer := self.trainer) is not None:
             precision = trainer.precision_plugin.train_step_context
             step += trainer.current_epoch, self._batches("current"), trainer.global_rank  # as in `StepSeed`
-        return transforms.BatchTransform(self.config, self.mean, self.std, self.mixup, precision)(batch, step)
+        return transforms.finish_batch(batch, self.config, self.mean, self.std, self.mixup, step, precision)
 
     def _batches(self, span: Literal["current", "total"]) -> int:
         """Return the number of training batches that this epoch, or the run, has had already."""

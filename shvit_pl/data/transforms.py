@@ -10,7 +10,6 @@ order in which these three (0, 1, 2) are changed.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -38,45 +37,35 @@ Mix = tuple[float, tuple[int, ...]]  # lambda and rectangle
 NOT_MIXED: Mix = 1.0, (0, 0, 0, 0)
 
 
-@dataclass(frozen=True)
-class BatchTransform:
-    """From a batch on the device to what the step sees: `image` and, of a training batch, `target`.
+def finish_batch(
+    batch: Batch,
+    config: DataConfig,
+    mean: Triple,
+    std: Triple,
+    mixup: Mixup | None = None,
+    step: tuple[int, ...] = (),
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Batch:
+    """Return a batch on the device as the step sees it: `image` and, of a training batch, `target`.
 
-    All randomness comes from keys: erasing from those of the batch's images, mixing from the step's.
+    Images `(B, 3, S, S)` are float32; `target` is `(B, classes)` if mixed, else the labels `(B,)`. All randomness comes
+    from keys: erasing from those of the images, mixing from `step`. timm makes mixed targets in the step's precision.
     """
-
-    config: DataConfig
-    """Side of the images, and probability of erasing."""
-    mean: Triple
-    """Mean of the normalization, per channel."""
-    std: Triple
-    """Standard deviation of the normalization, per channel."""
-    mixup: Mixup | None = None
-    """Mixup and CutMix of training batches."""
-    precision: Callable[[], AbstractContextManager[Any]] = nullcontext
-    """The step's precision, in which timm makes the mixed targets."""
-
-    def __call__(self, batch: Batch, step: tuple[int, ...] = ()) -> Batch:
-        """Transform a batch; `step` is the key of its mixing.
-
-        Images `(B, 3, S, S)` are float32; `target` is `(B, classes)` if mixed, else the labels `(B,)`.
-        """
-        pixels = augmented(batch, self.config.side) if "plan" in batch else batch["image"]
-        images = normalize(pixels, self.mean, self.std)
-        if "key" not in batch:  # not for training
-            return {**batch, "image": images}
-        labels, mix = batch["label"], batch.get("mix")
-        if self.config.erasing:
-            by_key: Any = erase if mix is None else erase_each
-            images = by_key(images, self.config.erasing, batch["key"])
-        targets = labels
-        if mix is not None:  # drawn before, as of kept views
-            images = mix_images(images, mix)
-            targets = labels if self.mixup is None else mix_targets(labels, mix, self.mixup)
-        elif self.mixup is not None:
-            with seeded(*step), self.precision():
-                images, targets = self.mixup(images, labels)
-        return {**batch, "image": images, "target": targets}
+    images = normalize(augmented(batch, config.side) if "plan" in batch else batch["image"], mean, std)
+    if "key" not in batch:  # not for training
+        return {**batch, "image": images}
+    labels, mix = batch["label"], batch.get("mix")
+    if config.erasing:
+        by_key: Any = erase if mix is None else erase_each
+        images = by_key(images, config.erasing, batch["key"])
+    targets = labels
+    if mix is not None:  # a kept view, whose mixing is drawn before
+        images = mix_images(images, mix)
+        targets = labels if mixup is None else mix_targets(labels, mix, mixup)
+    elif mixup is not None:
+        with seeded(*step), precision():
+            images, targets = mixup(images, labels)
+    return {**batch, "image": images, "target": targets}
 
 
 def normalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
