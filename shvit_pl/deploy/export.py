@@ -1,8 +1,12 @@
 """One export: converted under a temporary name, run, compared, perhaps quantized, and only then put in its place."""
 
 import json
+import logging
+import os
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl import __version__
-from shvit_pl.command_line.quiet import silenced
 from shvit_pl.data.config import EMBEDDED
 from shvit_pl.deploy import formats, measuring, passes, timing
 from shvit_pl.deploy.images import RealImages, in_batches
@@ -108,7 +111,7 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
         if options.spec.runs_here:
             verified = _verify(opened, options, images, partial)
         measured = [] if own_images is None else _replace_by_int8(own_images, options, partial)
-        with silenced():
+        with _silenced():
             details = formats.CONVERTERS[options.format].describe(partial)
     print()
     for name, text in _report(opened, options, [*details, *measured]):
@@ -164,13 +167,41 @@ def _metadata(opened: OpenedNetwork, options: ExportOptions) -> dict[str, str]:
 def _converter_errors(problem: str, options: ExportOptions) -> Iterator[None]:
     """Silence a converter or a runtime; its exceptions, of any kind, become a `UserError`."""
     try:
-        with silenced():
+        with _silenced():
             yield
     except Exception as error:
         raise UserError(
             f"--format {options.format}: {problem} ({one_line(error)[:240]}). Nothing was written to "
             f"{str(options.path)!r}."
         ) from error
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep warnings, logs, progress bars and prints of a block from the terminal; its exceptions pass."""
+    level = logging.root.manager.disable
+    streams = (1, 2)  # libraries in C++ write to the descriptors
+    sys.stdout.flush()
+    sys.stderr.flush()
+    copies = [os.dup(stream) for stream in streams]
+    try:
+        with (
+            Path(os.devnull).open("w") as sink,
+            redirect_stdout(sink),
+            redirect_stderr(sink),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            logging.disable(logging.WARNING)
+            for stream in streams:
+                os.dup2(sink.fileno(), stream)
+            yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in zip(streams, copies, strict=True):
+            os.dup2(copy, stream)
+            os.close(copy)
+        logging.disable(level)
 
 
 def _verify(opened: OpenedNetwork, options: ExportOptions, images: RealImages, path: Path) -> str:
@@ -245,7 +276,7 @@ def _replace_by_int8(images: RealImages, options: ExportOptions, path: Path) -> 
     print(f"quantizing with {_CALIBRATION} training images of {images.path}", flush=True)
     new = path.with_name(f"{path.stem}_int8{path.suffix}")
     try:
-        with silenced():
+        with _silenced():
             _quantize(path, new, images.training(_CALIBRATION))
         lines = _compared(path, new, images, options)
         new.replace(path)
