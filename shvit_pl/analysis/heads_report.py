@@ -18,7 +18,6 @@ from shvit_pl.deploy import measuring
 from shvit_pl.display import announce, narrow_table, new_progress, table_console
 from shvit_pl.errors import UserError
 from shvit_pl.files import output_folder
-from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.plots import BLUE, VERMILION, caption_height, write_caption
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 
@@ -28,13 +27,12 @@ _COMPARED = ("similarity %", "without one", "one alone")
 Row = dict[str, Any]
 
 
-def run(options: HeadsOptions, command: Sequence[str], opened: OpenedNetwork | None = None) -> None:
+def run(options: HeadsOptions, command: Sequence[str]) -> None:
     """Measure, print what was found, and write it into the folder, with the command line `command`.
 
-    `opened` is the network, where it is open already. Raises `UserError` for what does not fit together, before the
-    folder is touched.
+    Raises `UserError` for what does not fit together, before the folder is touched.
     """
-    subject = heads_subject.open_subject(options, opened)
+    subject = heads_subject.open_subject(options)
     folder = output_folder(subject.options.output, _HEADS, _LAYERS, SUMMARY, f"{FIGURES}/*.png")
     trial = attention_maps.AttentionRecorder(subject)  # refuses a query that is not in the grid
     trial.add(torch.zeros(1, 3, subject.image_size, subject.image_size, device=subject.device))

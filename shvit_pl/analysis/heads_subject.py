@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,9 +13,8 @@ from shvit_pl.data import decoding, loaders
 from shvit_pl.deploy import measuring, passes
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.errors import UserError
-from shvit_pl.models.open_network import OpenedNetwork, open_network
+from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.randomness import seeded
-from shvit_pl.runs.folder import AVERAGED
 from shvit_pl.teachers.classes import same_classes
 
 
@@ -97,19 +97,22 @@ def _short_name(name: str) -> str:
     return "/".join(path.parts[-2:]) if path.exists() else name
 
 
-def open_subject(options: command.HeadsOptions, opened: OpenedNetwork | None = None) -> Subject:
-    """Open network (where it is not open yet) and data; fresh weights are drawn by seed 0, to be the same every time.
+def open_subject(options: command.HeadsOptions) -> Subject:
+    """Open network and data; fresh weights are drawn by seed 0, to be the same every time.
 
     Raises `UserError` for what is not there, or does not fit together.
     """
-
-    def open_one(name: str) -> OpenedNetwork:
-        averaged, pretrained, size = AVERAGED[options.weights], options.pretrained, options.image_size
-        return opened or open_network(name, averaged, pretrained, size, options.checkpoint, options.model_kwargs)
-
+    open_one = partial(
+        measuring.open_weights,
+        kind=options.weights,
+        pretrained=options.pretrained,
+        image_size=options.image_size,
+        weights=options.checkpoint,
+        model_kwargs=options.model_kwargs,
+    )
     with seeded(0):
         device, networks = measuring.opened_on(
-            lambda: measuring.chosen_device(options.device), [options.network], open_one
+            partial(measuring.chosen_device, options.device), [options.network], open_one
         )
     opened = networks[options.network]
     if not opened.model.num_classes:

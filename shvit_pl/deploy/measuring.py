@@ -47,12 +47,12 @@ def chosen_device(name: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-def open_weights(name: str, weights: Weights | None, **settings: Any) -> OpenedNetwork:
-    """Open a network as `open_network` does, with the weights of `--weights` where it is of a run."""
+def open_weights(name: str, kind: Weights | None, **settings: Any) -> OpenedNetwork:
+    """Open a network as `open_network` does, with the kind of weights of `--weights` where it is of a run."""
     try:
-        return open_network(name, AVERAGED[weights], **settings)
+        return open_network(name, AVERAGED[kind], **settings)
     except NoAverageError as error:
-        raise UserError(f"--weights {weights}: {error}") from error
+        raise UserError(f"--weights {kind}: {error}") from error
 
 
 def opened_on(

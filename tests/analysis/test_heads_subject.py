@@ -7,7 +7,7 @@ import timm
 
 from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_report import run
-from shvit_pl.analysis.heads_subject import choose_reference
+from shvit_pl.analysis.heads_subject import choose_reference, open_subject
 from shvit_pl.models.open_network import OpenedNetwork
 from tests.refusals import refused
 
@@ -71,3 +71,9 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_written(option
     with refused(words):
         run(HeadsOptions(**{"network": "tiny", "device": "cpu", **options}), [])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_the_network_lacks_are_refused_with_their_flag():
+    timm.models.save_for_hf(timm.create_model("test_vit"), "saved", safe_serialization=True)
+    with refused("--weights ema: 'saved': it has no averaged weights."):
+        open_subject(HeadsOptions("saved", weights="ema"))
