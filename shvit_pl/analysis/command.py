@@ -24,13 +24,13 @@ class PassesOptions(deploy.MeasuringOptions):
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
-    batch_size: deploy.Images | None = None
+    batch_size: ranges.Images | None = None
     """Images per batch (default: 256 on a GPU, 16 on a CPU)."""
     image_size: ranges.Pixels | None = None
     """Image side in pixels (default: each network's own)."""
     dtype: deploy.Dtype = "fp32"
     """Precision."""
-    repeats: deploy.Repeats = 20
+    repeats: ranges.Repeats = 20
     """Measured passes; results are medians."""
 
 

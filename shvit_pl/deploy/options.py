@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
-from shvit_pl.command_line.ranges import Pixels, Positive
-from shvit_pl.compat import cores_of_process
+from shvit_pl.command_line.ranges import Images, Opset, Pixels, Positive, Repeats, Threads
 from shvit_pl.designs.design import NAMED
 from shvit_pl.errors import refuse
 from shvit_pl.runs.folder import Weights
@@ -24,18 +23,6 @@ PAPER_BATCH = {"cuda": 256, "cpu": 16, "mps": 16}  # images, the default of --ba
 # output to 11 bits, which a hundred layers in a row add up. A wrong operator or weight moves far more.
 _TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 _SET_BY_OFFICIAL = ("mode", "dtype", "runtime", "blocks", "train", "optimize")  # flags
-
-if TYPE_CHECKING:  # mypy takes no type that a function makes
-    Images = int
-    Opset = int
-    Repeats = int
-    Threads = int
-else:
-    _CORES = cores_of_process()
-    Opset = restricted_number_type("int from 18 to 23", int, [(">=", 18), ("<=", 23)])  # that PyTorch's exporter writes
-    Images = restricted_number_type("int from 1 to 1048576", int, [(">=", 1), ("<=", 2**20)])
-    Repeats = restricted_number_type("int from 5", int, (">=", 5))  # quartiles of fewer measurements mean little
-    Threads = restricted_number_type(f"int from 1 to {_CORES}", int, [(">=", 1), ("<=", _CORES)])
 
 
 @dataclass(frozen=True, kw_only=True)
