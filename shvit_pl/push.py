@@ -36,7 +36,7 @@ class PushOptions(CheckedOptions):
     """Folder of --dry_run's files (default: hub in the folder)."""
 
     def mistakes(self) -> Iterator[str]:
-        """Give a message for each mistake."""
+        """Yield a message for each mistake."""
         yield from name_mistakes(self.repo_id, "--repo_id")
         yield from branch_mistakes(self.revision)
         if not (self.folder and Path(self.folder).expanduser().is_dir()):

@@ -351,9 +351,9 @@ def _marks_note(findings: Findings) -> str:
 
 # ---- attention of one query, layer by head
 
-_COLORS = colormaps["magma"].with_extremes(bad="0.8")  # where the query can't look
+_COLORS = colormaps["magma"].with_extremes(bad="0.8")  # gray where the query can't look
 _CELL = 0.85  # inches
-_SIDE = 0.9  # of a map, in a cell
+_SIDE = 0.9  # side of a map, relative to its cell
 
 
 def _draw_maps(findings: Findings) -> Figure:

@@ -191,7 +191,7 @@ def _formatted(percent: Mapping[str, float], form: str) -> list[str]:
 
 # ---- the figure
 
-_COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.YELLOW, plots.GRAY)  # of the kinds
+_COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.YELLOW, plots.GRAY)  # one for each kind
 _DARK = (plots.BLUE, plots.GREEN)
 _HEIGHT = 0.36
 _LEAST_LABELED = 3.5  # percent: narrower segments have no room for their number

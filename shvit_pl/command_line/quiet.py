@@ -29,8 +29,8 @@ _WARNED = (
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*Be aware that when using `ckpt_path`.*",
     r".*predict returned None.*",
-    r".*overridden `on_after_batch_transfer` in both.*",  # ours of the data module, which mixes too, is meant
-    r".*could not find the monitored key in the returned metrics.*",  # of a run that ended before its first validation
+    r".*overridden `on_after_batch_transfer` in both.*",  # our data module does, as it mixes too
+    r".*could not find the monitored key in the returned metrics.*",  # the run ended before its first validation
 )
 
 
@@ -44,7 +44,7 @@ def quiet() -> None:
         datasets.disable_progress_bars()
         disable_progress_bars()
     threading.excepthook = _of_a_thread
-    # in one line: a user can act on what a warning says, not on where it was raised
+    # one line: a user can act on what a warning says, not on where it was raised
     warnings.showwarning = lambda message, *_: print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
     for message in _WARNED:
         warnings.filterwarnings("ignore", message=message)

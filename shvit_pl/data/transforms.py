@@ -272,7 +272,7 @@ def augmented(batch: Batch, size: int) -> Tensor:
         factor = (plan[:, 1:4] * (kind[:, None] == kinds)).sum(1)  # (B, 1, 1, 1): that of each image's kind
         gray = v2.functional.rgb_to_grayscale(pixels).round()
         mean = gray.mean((1, 2, 3), keepdim=True).round()
-        unsaturated = mean * (kind == 1) + gray * (kind == 2)  # of brightness: black
+        unsaturated = mean * (kind == 1) + gray * (kind == 2)  # brightness: black
         pixels = torch.lerp(unsaturated.expand_as(pixels), pixels, factor).clamp(0, 255).floor()
     return pixels.byte()
 

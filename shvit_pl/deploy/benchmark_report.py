@@ -214,7 +214,7 @@ def environment(
 
 IMAGENET = "ImageNet-1k"
 PEERS = Path(__file__).with_name("peers.csv")
-_COLORS = 10  # of matplotlib's cycle
+_COLORS = 10  # colors in matplotlib's cycle
 _MIN_SPAN = 1.0  # points of top-1: a shorter axis would magnify rounding
 
 

@@ -132,7 +132,7 @@ def _graph(opened: OpenedNetwork, options: ExportOptions, network: nn.Module, dt
 
 def _convert(opened: OpenedNetwork, options: ExportOptions, images: RealImages, path: Path) -> None:
     single = options.batch == 1
-    arguments: dict[str, Any] = {}  # of `save`, that only some formats have
+    arguments: dict[str, Any] = {}  # those that only some formats' `save` has
     if options.format == "coreml":
         names = opened.class_names if options.softmax and single else None
         arguments = {"half": options.graph_dtype == "fp16", "pixels": options.normalize and single, "classes": names}
@@ -230,7 +230,7 @@ def _verify(opened: OpenedNetwork, options: ExportOptions, images: RealImages, p
 
 
 def _report(opened: OpenedNetwork, options: ExportOptions, details: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Give the lines about the file, each with a name."""
+    """Yield the lines about the file, each with a name."""
     yield "file", f"{options.path}, {size(options.path) / 1e6:.1f} MB, {options.format}"
     if opened.fresh:
         yield "weights", "fresh, not trained"
@@ -248,7 +248,7 @@ _CALIBRATION = 128  # images
 # they are little work, and rounding costs them most.
 _QUANTIZED = ["Conv"]
 _BATCH = 8  # images, when speed is measured
-_MAX_IMAGES = 1000  # of validation
+_MAX_IMAGES = 1000  # validation images at most
 _TOLERANCE = 1.0  # points of top-1
 
 

@@ -320,7 +320,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for leftover in path.parent.glob(".*.ckpt*"):  # of a run that was killed while it wrote
+            for leftover in path.parent.glob(".*.ckpt*"):  # a run that was killed while it wrote leaves one
                 leftover.unlink()
             with replacing(path) as partial, partial.open("wb") as file:
                 torch.save(checkpoint, file)

@@ -36,7 +36,7 @@ class Target:
 
 
 def name_mistakes(repo_id: str, flag: str) -> Iterator[str]:
-    """Give a message where a repository can't have this name."""
+    """Yield a message where a repository can't have this name."""
     name, _, revision = _PREFIX.sub("", repo_id).partition("@")
     if name != repo_id:
         yield f"{flag} {repo_id!r}: give {name}{f', and --revision {revision}' if revision else ''}."
@@ -49,7 +49,7 @@ def name_mistakes(repo_id: str, flag: str) -> Iterator[str]:
 
 
 def branch_mistakes(revision: str | None) -> Iterator[str]:
-    """Give a message where a branch can't have this name, by git's rules."""
+    """Yield a message where a branch can't have this name, by git's rules."""
     name = "main" if revision is None else revision
     odd = name == "HEAD" or name.startswith("refs/") or name.endswith((".", "/", ".lock")) or ".." in name
     if odd or not re.fullmatch(r"\w[\w./-]*", name):

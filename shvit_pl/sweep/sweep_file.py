@@ -184,7 +184,7 @@ def _right(
 
 
 def _flag_mistakes(flag: Any, value: Any) -> Iterator[str]:
-    """Yield what is wrong where a section is, not a flag, or a value that can't be written on a command line."""
+    """Yield a message where a section is given, not a flag, or a value that can't be written on a command line."""
     if flag in SECTIONS and isinstance(value, Mapping) and value:
         inner, choice = next(flat(value, f"{flag}."))
         yield f"{flag} is a section; write {inner}: {short(choice)} in one line."
@@ -207,7 +207,7 @@ def _choice_mistakes(values: Any) -> Iterator[str]:
 
 
 def _range_mistakes(values: Any) -> Iterator[str]:
-    """Yield what is wrong with a list of choices or a range."""
+    """Yield a message for each mistake in a list of choices or a range."""
     if isinstance(values, list):
         yield from _choice_mistakes(values)
         if not all(isinstance(value, bool | int | float | str | None) for value in values):

@@ -29,7 +29,7 @@ _IGNORED = "ignored"  # numbers of failed trials that do not count any more
 SPEED = "speed"  # inference speed of the cells
 
 # attributes of a trial
-KEY = "key"  # of its point
+KEY = "key"  # the point's key
 OWNER = "owner"  # the driver that runs it
 BEAT = "beat"  # counts up while that driver lives
 SUMMARY = "summary"
@@ -41,7 +41,7 @@ LOST = "lost"  # its driver died or was stopped: no failure of the run itself
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, *DONE)
-_CHECKS = 4  # in the grace time at least, before a driver is taken for dead
+_CHECKS = 4  # a driver is taken for dead after at least so many checks in the grace time
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "tpe": partial(TPESampler, constant_liar=True),  # parallel trials count as bad until their values are known
@@ -66,7 +66,7 @@ class SweepStudy:
                 storage=storage, study_name=name, directions=ways, load_if_exists=True
             )
         self._study_id = storage.get_study_id_from_name(name)
-        self._beats: dict[int, tuple[Any, float]] = {}  # by running trial: its last beat, seconds of silence since
+        self._beats: dict[int, tuple[Any, float]] = {}  # last beat and seconds of silence since, by running trial
         self._checked = time.monotonic()
 
     def definition(self) -> Definition | None:
