@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from shvit_pl.analysis import attention_layers, attention_maps, heads_subject
 from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores
-from shvit_pl.analysis.study import check_output, rounded
+from shvit_pl.analysis.study import rounded
 from shvit_pl.deploy import measuring
 from shvit_pl.display import announce, narrow_table, new_progress, table_console
 from shvit_pl.errors import UserError
-from shvit_pl.models.open_network import OpenedNetwork
+from shvit_pl.files import output_folder
 from shvit_pl.plots import BLUE, VERMILION, caption_height, write_caption
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 
@@ -27,14 +27,13 @@ _COMPARED = ("similarity %", "without one", "one alone")
 Row = dict[str, Any]
 
 
-def run(options: HeadsOptions, command: Sequence[str], opened: OpenedNetwork | None = None) -> None:
+def run(options: HeadsOptions, command: Sequence[str]) -> None:
     """Measure, print what was found, and write it into the folder, with the command line `command`.
 
-    `opened` is the network, where it is open already. Raises `UserError` for what does not fit together, before the
-    folder is touched.
+    Raises `UserError` for what does not fit together, before the folder is touched.
     """
-    subject = heads_subject.open_subject(options, opened)
-    folder = check_output(subject.options.output, _HEADS, _LAYERS, SUMMARY, f"{FIGURES}/*.png")
+    subject = heads_subject.open_subject(options)
+    folder = output_folder(subject.options.output, _HEADS, _LAYERS, SUMMARY, f"{FIGURES}/*.png")
     trial = attention_maps.AttentionRecorder(subject)  # refuses a query that is not in the grid
     trial.add(torch.zeros(1, 3, subject.image_size, subject.image_size, device=subject.device))
     if len(trial.layers) != len(subject.layers):
@@ -352,9 +351,9 @@ def _marks_note(findings: Findings) -> str:
 
 # ---- attention of one query, layer by head
 
-_COLORS = colormaps["magma"].with_extremes(bad="0.8")  # where the query can't look
+_COLORS = colormaps["magma"].with_extremes(bad="0.8")  # gray where the query can't look
 _CELL = 0.85  # inches
-_SIDE = 0.9  # of a map, in a cell
+_SIDE = 0.9  # side of a map, relative to its cell
 
 
 def _draw_maps(findings: Findings) -> Figure:

@@ -18,6 +18,7 @@ from shvit_pl.deploy import measuring, timing
 from shvit_pl.designs import cost, paper_results
 from shvit_pl.display import counted, narrow_table, table_console
 from shvit_pl.errors import UserError
+from shvit_pl.files import output_folder
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 
@@ -43,7 +44,7 @@ def run(options: MacroOptions, command: Sequence[str]) -> None:
 
     Raises `UserError` for what is not here or can't be measured, before anything is written.
     """
-    folder = study.check_output(options.output, "macro.csv", "macro.json", "macro.png")
+    folder = output_folder(options.output, "macro.csv", "macro.json", "macro.png")
     with study.ready_networks(options, _open_design, torch.channels_last) as (networks, conditions):
         limits = Peaks(*timing.peaks(networks[0].images.device, measuring.DTYPES[options.dtype]))
         print(

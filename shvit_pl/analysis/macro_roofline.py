@@ -209,7 +209,7 @@ def _now(device: torch.device) -> Any:
 
 # ---- receptive fields
 
-_KERNEL = 3  # of all convolutions that are not 1x1
+_KERNEL = 3  # side of all convolutions that are not 1x1
 
 
 def receptive_fields(design: Design, image_size: int) -> dict[Place, int]:

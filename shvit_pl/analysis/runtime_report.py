@@ -19,7 +19,7 @@ from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Shares, me
 from shvit_pl.deploy.measuring import origin
 from shvit_pl.designs.paper_results import row_at
 from shvit_pl.display import narrow_table, table_console
-from shvit_pl.files import read_rows
+from shvit_pl.files import output_folder, read_rows
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 
@@ -46,7 +46,7 @@ def run(options: RuntimeOptions, command: Sequence[str]) -> None:
 
     Raises `UserError` for what is not here or can't be measured, before anything is written.
     """
-    folder = study.check_output(options.output, "runtime.csv", "runtime.json", "runtime.png")
+    folder = output_folder(options.output, "runtime.csv", "runtime.json", "runtime.png")
     with study.ready_networks(options, open_network, torch.contiguous_format) as (networks, conditions):
         scope = _SCOPES[options.scope]
         print(f"{scope}; fused attention is switched off; median of {options.repeats} profiled passes", flush=True)
@@ -191,7 +191,7 @@ def _formatted(percent: Mapping[str, float], form: str) -> list[str]:
 
 # ---- the figure
 
-_COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.YELLOW, plots.GRAY)  # of the kinds
+_COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.YELLOW, plots.GRAY)  # one for each kind
 _DARK = (plots.BLUE, plots.GREEN)
 _HEIGHT = 0.36
 _LEAST_LABELED = 3.5  # percent: narrower segments have no room for their number

@@ -136,7 +136,7 @@ def _rate(trainer: L.Trainer) -> str:
     return f"{throughput.images_per_second:.0f} images/s" if throughput and throughput.seconds else ""
 
 
-_MOST_CLASSES = 20  # that are listed
+_MOST_CLASSES = 20  # classes listed at most
 
 
 class RunReport(L.Callback):

@@ -60,7 +60,7 @@ _TYPE_NAMES = {
     "str": "text",
     "tuple": "a list of whole numbers such as [1, 2]",
 }
-_PACKAGES = {  # of extras
+_PACKAGES = {  # packages that each extra installs
     "sweep": ("optuna", "scipy"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "coreml": ("coremltools",),
@@ -328,7 +328,7 @@ def _choices(text: str) -> list[str]:
 def _allowed(text: str) -> str:
     """Return what a wrong value's message allows: the choices, or the types, or both."""
     choices = _choices(text)
-    members = re.search(r"Subtypes: \[(.*?)\] Errors:|Expected an? (.*?)\. Got value", text)  # of a union, or one type
+    members = re.search(r"Subtypes: \[(.*?)\] Errors:|Expected an? (.*?)\. Got value", text)  # a union, or one type
     found = re.finditer(r"<class '([\w.]+)'>|\b(dict|list|tuple)\[", members[0] if members else "")
     names = [each[1] or each[2] for each in found if each[1] or not choices]
     known = dict.fromkeys(_TYPE_NAMES.get(name, f"a {name.rsplit('.', 1)[-1]}") for name in names)

@@ -3,11 +3,11 @@
 The way of an image: `open_source` opens a dataset as stored rows or as a stream; `choose_rows` finds the columns of
 images and labels, and divides the rows into training and validation. A sampler draws rows, each with a key for its
 random numbers; a worker's `RowReader` decodes the row's image and augments it on the CPU, as uint8 (with `augment_on`
-device, it only crops it). The batch is collated and copied to the device, where `BatchTransform` finishes the
+device, it only crops it). The batch is collated and copied to the device, where `finish_batch` finishes the
 augmentation, normalizes, erases and mixes, so that the step sees `image` and `target`:
 
     opening.open_source -> splits.choose_rows -> loaders.ImageDataset -> decoding.RowReader
-    -> transforms.train_transform -> collate -> transforms.BatchTransform -> step
+    -> transforms.train_transform -> collate -> transforms.finish_batch -> step
 """
 
 import logging
@@ -27,8 +27,8 @@ from shvit_pl.data.config import DataConfig
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed
 
-_BROKEN_SHARE = 0.01  # of its images, a dataset may have broken
-_FIRST_OF_STREAM = 100  # of these first images, a single broken one is not yet a share
+_BROKEN_SHARE = 0.01  # a dataset may have this share of broken images
+_FIRST_OF_STREAM = 100  # a stream's share is of at least so many images, as one of the first may be broken
 _log = logging.getLogger("shvit_pl")
 
 
@@ -45,7 +45,7 @@ class HFImageDataModule(L.LightningDataModule):
         self.config = config or DataConfig(**settings)
         self.save_hyperparameters(asdict(self.config), logger=False)
         self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-        self.mixup: Mixup | None = None  # of training batches; the module's
+        self.mixup: Mixup | None = None  # mixes training batches; the module sets it
         self.seed = run_seed()
         self.held_out = True  # False: validate and test on all rows of data that was not trained on
         self.broken: dict[str, BrokenImages] = {}
@@ -204,7 +204,7 @@ class HFImageDataModule(L.LightningDataModule):
             "persistent_workers": workers > 0,
             "prefetch_factor": self.config.prefetch if workers else None,
             "generator": torch.Generator(),
-            "pin_memory": self._device() == "cuda",  # from which Lightning copies without waiting
+            "pin_memory": self._device() == "cuda",  # Lightning copies from pinned memory without waiting
         }
 
     def _workers(self) -> int:
@@ -237,8 +237,8 @@ class HFImageDataModule(L.LightningDataModule):
         step: tuple[int, ...] = (run_seed(),)
         if (trainer := self.trainer) is not None:
             precision = trainer.precision_plugin.train_step_context
-            step += trainer.current_epoch, self._batches("current"), trainer.global_rank  # as in `StepSeed`
-        return transforms.BatchTransform(self.config, self.mean, self.std, self.mixup, precision)(batch, step)
+            step += trainer.current_epoch, self._batches("current"), trainer.global_rank  # `StepSeed` has the same
+        return transforms.finish_batch(batch, self.config, self.mean, self.std, self.mixup, step, precision)
 
     def _batches(self, span: Literal["current", "total"]) -> int:
         """Return the number of training batches that this epoch, or the run, has had already."""

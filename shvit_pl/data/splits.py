@@ -87,7 +87,7 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
         rows, held_out, note = labeled[train], labeled[validation], f"validation on the split '{validation}'"
         trained, validated = (class_counts(part, label, len(classes)) for part in (rows, held_out))
         unknown = [name for name, some, count in zip(classes, trained, validated, strict=True) if count and not some]
-        if unknown:  # as of other class folders in each split
+        if unknown:  # the splits may have different class folders
             raise UserError(
                 f"data.path: the validation images have {len(unknown)} classes of which there is no training image "
                 f"({', '.join(unknown[:5])}). Give both splits the same classes."

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 
 from shvit_pl import plots
 from shvit_pl.deploy.benchmark import PEAK_OF, Group, Measured
-from shvit_pl.deploy.measuring import holds_results, machine_words, origin
+from shvit_pl.deploy.measuring import machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.designs import config, paper_results
 from shvit_pl.display import counted, narrow_table, table_console
 from shvit_pl.errors import UserError, first_few, one_line
-from shvit_pl.files import read_rows
+from shvit_pl.files import output_folder, read_rows
 from shvit_pl.models import SHViT, network_names, open_network
 from shvit_pl.runs.folder import FinishedRun
 
@@ -43,20 +43,16 @@ _TASKS = {
 
 def begin(options: BenchmarkOptions, conditions: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
     """Check the folders and print the conditions before anything is measured; return the rates of `--compare`."""
-    check_output(Path(options.output).expanduser(), conditions)
+    check_output(options.output, conditions)
     earlier = read_earlier(options.compare, conditions, groups)
     print(_describe(conditions), flush=True)
     return earlier
 
 
-def check_output(folder: Path, ours: Mapping[str, Any]) -> None:
+def check_output(output: str, ours: Mapping[str, Any]) -> None:
     """Raise `UserError` where there is no access, other files, or a benchmark under other conditions."""
-
-    def is_benchmark(there: Path) -> bool:
-        names = {path.name for path in there.iterdir()}
-        return ENVIRONMENT in names <= {TABLE, ENVIRONMENT, *(path.name for path in there.glob(_PICTURES))}
-
-    if holds_results(folder, is_benchmark):
+    folder = output_folder(output, TABLE, ENVIRONMENT, _PICTURES, needed=[ENVIRONMENT])
+    if (folder / ENVIRONMENT).exists():
         _read_rates(f"--output {str(folder)!r}", folder, ours)
 
 
@@ -218,7 +214,7 @@ def environment(
 
 IMAGENET = "ImageNet-1k"
 PEERS = Path(__file__).with_name("peers.csv")
-_COLORS = 10  # of matplotlib's cycle
+_COLORS = 10  # colors in matplotlib's cycle
 _MIN_SPAN = 1.0  # points of top-1: a shorter axis would magnify rounding
 
 

@@ -28,7 +28,7 @@ from shvit_pl.errors import UserError, causes, first_line, one_line
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
-from shvit_pl.modules.classification import ClassificationModule, make_mixup
+from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.distillation import DistillationModule
 from shvit_pl.runs.folder import interrupted_run, last_checkpoint
@@ -235,7 +235,7 @@ class CacheCLI(ShvitCLI):
         manifest = self.planned if model.teacher is None else self._begin(model, model.teacher, folder)
         try:
             if model.teacher is not None:
-                mixup = make_mixup(model.config.mix, classes=2, label_smoothing=0.0)
+                mixup = model.make_mixup()
                 cacher = cache.TeacherCacher(model.teacher.logits, self.datamodule, mixup, folder, manifest)
                 self.trainer.predict(cacher, return_predictions=False)
         finally:
@@ -321,7 +321,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for leftover in path.parent.glob(".*.ckpt*"):  # of a run that was killed while it wrote
+            for leftover in path.parent.glob(".*.ckpt*"):  # a run that was killed while it wrote leaves one
                 leftover.unlink()
             with replacing(path) as partial, partial.open("wb") as file:
                 torch.save(checkpoint, file)

@@ -140,7 +140,7 @@ def _expand_home(config: Namespace) -> None:
 
 
 def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> Iterator[str]:
-    """Yield what is wrong in several sections at once, or with the command."""
+    """Yield a message for each mistake that concerns several sections at once, or the command."""
     model, trainer, example = config.model, config.trainer, "--model.ema.decay 0.9999, for example"
     path, source = config.ckpt_path, model.init_from
     if command in _LIMITS:
@@ -178,7 +178,7 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
 
 
 def _trainer_mistakes(config: Namespace) -> Iterator[str]:
-    """Yield what is wrong with the seed and the trainer, beyond its flags' types."""
+    """Yield a message for each mistake in the seed and the trainer's settings, beyond its flags' types."""
     trainer, seed = config.trainer, config.seed_everything
     epochs, steps = trainer.max_epochs, trainer.max_steps
     if not 0 <= seed < 2**32:

@@ -22,8 +22,8 @@ from shvit_pl.models.shvit import ENTRY_POINT, SHViT, build_network
 from shvit_pl.runs.folder import CONFIG, FinishedRun
 
 _CLASSIFIERS = ("head", "fc", "classifier", "head.fc", "head.l")  # names in files, where timm's own isn't there
-_RESAMPLED = ("pos_embed", "relative_position_bias_table")  # by timm, where the images have another size
-_DROPPED = ("head.weight", "fc.weight", "classifier.weight")  # by timm, where the classes are others
+_RESAMPLED = ("pos_embed", "relative_position_bias_table")  # timm resamples these if the images have another size
+_DROPPED = ("head.weight", "fc.weight", "classifier.weight")  # timm drops these if the classes are others
 _SHVITS = {ENTRY_POINT: None, **{timm_name: NAMED[name] for name, timm_name in TIMM_NAMES.items()}}
 
 
@@ -177,7 +177,7 @@ def _read_config(source: NetworkName) -> tuple[dict[str, Any], str, dict[str, An
         return timm.models.load_model_config_from_hf(source.place)
     except (KeyError, TypeError, AttributeError, JSONDecodeError) as error:
         raise _foreign(source, "it names no architecture of timm") from error
-    except Exception as error:  # of the Hub's client
+    except Exception as error:  # the Hub's client raised it
         raise UserError(f"{source.name!r}: {why_no_model(error, source.place)}") from error
 
 
@@ -299,8 +299,8 @@ def _create(source: NetworkName, model_name: str, repo: str, pretrained: bool = 
         return timm.create_model(model_name, pretrained=pretrained, **changes)
     except Exception as error:
         if pretrained and not isinstance(error, RuntimeError | KeyError | TypeError | AssertionError):
-            raise UserError(f"{source.name!r}: {why_no_model(error, repo)}") from error  # of the Hub's client
-        problem = f"timm can't build it ({one_line(error)[:160]})"  # with these settings or weights
+            raise UserError(f"{source.name!r}: {why_no_model(error, repo)}") from error  # the Hub's client raised it
+        problem = f"timm can't build it ({one_line(error)[:160]})"  # these settings or weights don't fit
         raise UserError(f"{source.name!r}: {problem}. Give another network.") from error
 
 

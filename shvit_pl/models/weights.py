@@ -23,8 +23,8 @@ from shvit_pl.runs.folder import BEST, CHECKPOINTS
 _HEADS = ("head", "head_dist")
 
 _AVERAGE, _NETWORK = "ema.module.", "model."  # prefixes of the average and of the network itself in our checkpoints
-_AVERAGES = ("state_dict_ema", "model_ema")  # in training checkpoints of timm and of the official code
-_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DDP, of torch.compile
+_AVERAGES = ("state_dict_ema", "model_ema")  # names in training checkpoints of timm and of the official code
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # DDP and torch.compile add these
 
 # official key -> timm key, first match wins; `blocks2` and `blocks3` begin with the three parts of the downsampling
 _OFFICIAL_KEYS = (
@@ -180,7 +180,7 @@ def read_tensors(name: str, path: Path, averaged: bool | None = False) -> dict[s
             content: Any = load_file(path)
         else:  # the official code's files hold its arguments
             with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of other protocols than torch's own
+                warnings.simplefilter("ignore")  # torch warns of pickle protocols that are not its own
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the readers run into in a file that is something else, or cut short
         raise _unreadable(name, "damaged, truncated, or not only tensors") from error

@@ -55,7 +55,7 @@ class TrainedModule(L.LightningModule):
         """Put network and average into the memory format of the settings, or the device's fastest."""
         wanted, device = self.config.channels_last, ""
         if wanted == "auto":  # convolutions are faster channels-last on a CPU, and on a GPU's tensor cores
-            with suppress(RuntimeError):  # of a module without a trainer
+            with suppress(RuntimeError):  # a module without a trainer raises it
                 device = self.trainer.strategy.root_device.type
             wanted = device == "cpu" or (device == "cuda" and "16" in str(self.trainer.precision))
         self.memory_format = torch.channels_last if wanted else torch.contiguous_format

@@ -67,7 +67,7 @@ class ClassificationModule(base.TrainedModule):
             asked = stage == "fit" and self.config.class_names is not None  # elsewhere, it may be a checkpoint's
             self._adopt_classes(data.class_names, f"data.path {data.config.path!r}", asked=asked)
         if stage == "fit":
-            data.mixup = self._make_mixup()
+            data.mixup = self.make_mixup()
 
     def expect(self, hparams: dict[str, Any], resumed: bool = True, averaged: bool = False) -> None:
         """Take the classes in a checkpoint's settings; raises `UserError` when it does not fit to this model.
@@ -121,7 +121,7 @@ class ClassificationModule(base.TrainedModule):
             self.model = build_network(self.design, num_classes=classes)
             self.model.set_grad_checkpointing(self.config.grad_checkpointing)
             self.ema = optim_and_ema.make_average(self.config.ema, self.model)
-            self.mixup = self._make_mixup()
+            self.mixup = self.make_mixup()
             self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
             self.metrics = make_metrics(classes, averaged=self.ema is not None)
             if self.config.compile:
@@ -129,7 +129,8 @@ class ClassificationModule(base.TrainedModule):
             self.train(self.training)
         self.apply_memory_format()
 
-    def _make_mixup(self) -> Mixup | None:
+    def make_mixup(self) -> Mixup | None:
+        """Make the mixing of training batches."""
         return make_mixup(self.config.mix, len(self.class_names or ()), self.config.label_smoothing)
 
     def on_fit_start(self) -> None:

@@ -167,7 +167,7 @@ class ClassificationConfig:
         values, mistakes = dict(settings), list[str]()
         for name, value in settings.items():
             if name in sections and isinstance(value, Mapping):
-                values[name] = sections[name]()  # in place of a wrong one
+                values[name] = sections[name]()  # the defaults, if the section is wrong
                 with collected(mistakes):
                     values[name] = sections[name](**value)
         with collected(mistakes):

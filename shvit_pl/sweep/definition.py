@@ -129,7 +129,7 @@ def refuse_other(before: Definition, now: Definition, where: str) -> None:
 
 
 def _differences(before: Definition, now: Definition) -> Iterator[str]:
-    """Yield what has changed, except for cells and seeds that are new."""
+    """Yield a description of each change, except for cells and seeds that are new."""
     if before.kind != now.kind:
         yield f"{before.kind} -> {now.kind}"
         return

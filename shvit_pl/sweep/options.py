@@ -60,7 +60,7 @@ class Options:
 
 
 def storage_mistakes(storage: str | None) -> Iterator[str]:
-    """Yield what is wrong with the URL of a database, without its password."""
+    """Yield a message where a database's URL is wrong, without its password."""
     shown = re.sub(":[^:/@]*@", "@", storage or "")
     if storage is not None and "://" not in storage:
         allowed = "a database's URL, such as postgresql://user@host/database"

@@ -47,8 +47,8 @@ _SET_BY_SWEEP = {
     "trainer.num_nodes": "each run uses one machine; --storage shares a sweep between machines",
 }
 _NAME_LENGTH = 80  # characters of a cell's name in a message
-_STEPS = 6  # of each cell in a dry run
-_VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
+_STEPS = 6  # training steps of each cell in a dry run
+_VALIDATION = 1 / 3  # time of an image, if a training image takes 1: forward, without backward
 
 
 def start(options: Options, flags: Sequence[str], command: Sequence[str], own_mistakes: Sequence[str] = ()) -> None:
@@ -145,7 +145,7 @@ def open_cells(
         names, tried = short_names(file.search["space"]), examples(file.search["space"])
         cells = {", ".join(f"{names[flag]} {value}" for flag, value in row.items()): row for row in tried}
     opened: list[OpenedCell] = []
-    mistakes: dict[str, list[str]] = {}  # and the cells that have them
+    mistakes: dict[str, list[str]] = {}  # names of the cells that have it, by mistake
     for name, choices in cells.items():
         flags = reduce(without_flag, wrong, [*base, *as_flags(choices)])
         try:

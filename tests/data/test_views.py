@@ -35,8 +35,8 @@ def encoded(mixes):
 def test_mixing_is_timms_on_batches_of_two_seeded_alike(settings):
     torch.manual_seed(0)
     images, labels = torch.randn(120, 3, 24, 24), torch.randint(0, 7, (120,))
-    mixup, of_two = (Mixup(**settings, num_classes=n, label_smoothing=part) for n, part in ((7, 0.1), (2, 0.0)))
-    mixes = encoded([mix for pair in range(60) for mix in draw_mix(of_two, 24, (5, pair))])
+    mixup = Mixup(**settings, num_classes=7, label_smoothing=0.1)
+    mixes = encoded([mix for pair in range(60) for mix in draw_mix(mixup, 24, (5, pair))])
     mixed, targets = mix_images(images, mixes), mix_targets(labels, mixes, mixup)
     for pair in range(60):
         two = slice(2 * pair, 2 * pair + 2)

@@ -69,7 +69,7 @@ class Driver:
         self.study, self.launch, self.options = study, launch, options
         self.folder = launch.place.folder
         self._process = this_process()
-        self._runs: dict[int, _Run] = {}  # by slot
+        self._runs: dict[int, _Run] = {}  # runs in progress, by slot
 
     def drive(self, definition: Definition, show: Callable[[Status], None]) -> Status:
         """Work until every point is done or given up, here or on other machines, and `show` the progress.
@@ -208,7 +208,7 @@ class Driver:
 
 def run_environment(gpu: str | None, slots: int, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a run: `environment`, its GPU if it gets one, and its share of the CPU's cores."""
-    # of SLURM's, a run would conclude that it is one of many processes of one training
+    # by SLURM's variables, a run would take itself for one of many processes of one training
     kept = {name: value for name, value in environment.items() if not name.startswith(("SLURM_", "PMI"))}
     kept["PYTHONUNBUFFERED"] = "1"
     if slots > 1 and "OMP_NUM_THREADS" not in kept:

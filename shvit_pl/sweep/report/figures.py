@@ -118,7 +118,7 @@ def _draw_curves(curves: Sequence[Curve], quantity: Quantity, width: float) -> F
     axes = figure.subplots()
     for one in curves:
         number = one.row.number
-        style = "--" if (number - 1) // len(COLORS) % 2 else "-"  # where a cell before has the same color
+        style = "--" if (number - 1) // len(COLORS) % 2 else "-"  # dashed if an earlier cell has the same color
         own, gid = color(number), f"curve-{number}"
         line: dict[str, Any] = {"label": one.row.label, "linewidth": 1.5, "markersize": 4}
         axes.plot(one.epochs, one.mean, f"o{style}", color=own, gid=f"{gid}-line", **line)

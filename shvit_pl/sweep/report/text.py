@@ -12,7 +12,7 @@ from shvit_pl.sweep.report.comparisons import Effect, Estimate
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.table import Quantity, Row, quantity
 
-_BEST_TRIALS = 3  # of a search
+_BEST_TRIALS = 3  # trials of a search that are listed
 _LUCK = "The best of many trials is partly luck: repeat it with other seeds before relying on it."
 
 

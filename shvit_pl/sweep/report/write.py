@@ -20,7 +20,7 @@ from shvit_pl.sweep.report.table import INFERENCE, Row, quantity, run_value
 from shvit_pl.sweep.report.text import certainty, conclusions, is_finished, progress
 
 PAGE = "report.html"
-_MOST_LEVELS = 12  # of a choice that the page's table is filtered by
+_MOST_LEVELS = 12  # a choice with more levels gets no filter in the page's table
 
 
 def write_report(findings: Findings, folder: Path) -> list[Path]:
