@@ -86,7 +86,7 @@ def _read_rates(flag: str, folder: Path, ours: Mapping[str, Any]) -> Rates:
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     if names:
         listed = first_few([f"{name} is {theirs.get(name)} there and {ours.get(name)} here" for name in names])
-        raise UserError(f"{flag}: it holds a benchmark under other conditions: {listed}. Give another folder.")
+        raise UserError(f"{flag}: contains a benchmark under other conditions: {listed}. Give another folder.")
     return rates
 
 

@@ -32,13 +32,13 @@ class FitOptions:
     output: str = "predictions.csv"
     """The file that predict writes."""
     monitor: Monitor = "val/acc1"
-    """The metric that best.ckpt is the best in."""
+    """Metric that selects best.ckpt."""
     checkpoint_every_n_steps: PositiveInt | None = None
-    """Write last.ckpt within epochs too, every so many steps."""
+    """Also save last.ckpt every N training steps."""
     allow_changes: bool = False
-    """Resume with other settings than the checkpoint's."""
+    """Allow settings that differ from the checkpoint's."""
     push_to: str | None = None
-    """A Hub repo, user/name, for the finished run."""
+    """Push the finished run to this Hub repo, user/name."""
     push_public: bool = False
     """Make a new Hub repo public."""
     optimize: bool = False

@@ -115,7 +115,7 @@ class ClassificationConfig:
     channels_last: bool | Literal["auto"] = "auto"
     """Keep images and weights channels-last in memory; auto does on a CPU, and on a GPU in 16 bits."""
     init_from: str | None = None
-    """Weights to start from: a Hub repo, timm:shvit_s1, a .safetensors, an official .pth, or a checkpoint of ours."""
+    """Weights to start from: a Hub repo, timm:shvit_s1, a .safetensors, an official .pth, or a shvit-pl checkpoint."""
     use_ema: bool = False
     """Take the averaged weights of init_from, and predict with those of the checkpoint."""
     class_names: list[str] | None = None

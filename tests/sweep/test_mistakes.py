@@ -53,7 +53,7 @@ def refused(args, parts, folder, capsys):
     ("args", "parts"),
     [
         ("sweep --config=my.yaml --wokers=3", ["--wokers", "did you mean '--workers'"]),
-        ("sweep --config=my.yaml --folder=there", ["it holds another sweep (", "patch_size", "another --folder"]),
+        ("sweep --config=my.yaml --folder=there", ["contains another sweep (", "patch_size", "another --folder"]),
         ("sweep --config=my.yaml --folder=there --dry-run", ["--folder 'there'", "another sweep ("]),
         pytest.param(
             "sweep --config=my.yaml --folder=/proc/sweep", ["--folder", "/proc"],
