@@ -132,8 +132,8 @@ def _why_later(error: BaseException) -> str | None:
 
 
 @contextmanager
-def hub_errors(repo_id: str) -> Iterator[None]:
-    """Set the timeout of a push's requests, and turn every error of the push into a `HubError`."""
+def pushing(repo_id: str) -> Iterator[None]:
+    """Limit the time of the requests of a push, and turn every error of it into a `HubError`."""
     if not hub_reachable():
         raise HubError(f"{why_unreachable()}.")
     get_session().timeout = push_timeout()

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, errors, utils
 
-from shvit_pl.hub_errors import TOKEN_PAGE, HubError, hub_errors
+from shvit_pl.hub_errors import TOKEN_PAGE, HubError, pushing
 
 _PREFIX = re.compile(r"hf[-_]hub:|https://huggingface\.co/")
 
@@ -61,7 +61,7 @@ def check_access(repo_id: str) -> str:
 
     Raises `HubError` without a token, with one that is not accepted or may not write there, or without a connection.
     """
-    with hub_errors(repo_id):
+    with pushing(repo_id):
         account = HfApi().whoami()
     check_token(account, repo_id)
     return str(account["name"])

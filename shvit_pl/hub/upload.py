@@ -19,7 +19,7 @@ from timm.models import save_for_hf
 
 from shvit_pl.hub.card import write_card
 from shvit_pl.hub.target import Target
-from shvit_pl.hub_errors import hub_errors, push_timeout
+from shvit_pl.hub_errors import push_timeout, pushing
 from shvit_pl.models.open_network import open_network
 from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY, FinishedRun, SweepChoice, write_summary
 
@@ -39,7 +39,7 @@ def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> 
     api, repo, branch = HfApi(), target.repo_id, target.revision
     with TemporaryDirectory(prefix="shvit_pl_push_") as folder:
         write_files(run, Path(folder), target, sweep)
-        with hub_errors(repo):
+        with pushing(repo):
             api.create_repo(repo, private=not target.public, exist_ok=True)
             if branch is not None:
                 api.create_branch(repo, branch=branch, exist_ok=True)
