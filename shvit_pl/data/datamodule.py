@@ -37,12 +37,12 @@ class HFImageDataModule(L.LightningDataModule):
 
     Batches hold `image` (float32 `(B, 3, S, S)`, normalized on the device), `label` `(B,)` (-1: not to be evaluated),
     `file` and `broken` (why an image could not be decoded, or ''). Those for training also hold `target`: the labels,
-    or `(B, classes)` where `mixup` is set; then the images are mixed. The settings are those of `DataConfig`.
+    or `(B, classes)` where `mixup` is set; then the images are mixed. Settings are a `DataConfig`, or its fields.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, config: DataConfig | None = None, **settings: Any) -> None:
         super().__init__()
-        self.config = DataConfig(**settings)
+        self.config = config or DataConfig(**settings)
         self.save_hyperparameters(asdict(self.config), logger=False)
         self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
         self.mixup: Mixup | None = None  # mixes training batches; the module sets it

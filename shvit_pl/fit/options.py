@@ -15,9 +15,8 @@ from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
 from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import DataConfig
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.designs.design import Design
-from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, refuse
-from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
+from shvit_pl.errors import UserError, collected, did_you_mean, refuse
+from shvit_pl.modules.config import ClassificationConfig, OptimConfig
 from shvit_pl.runs.folder import EMA, Monitor
 
 NOT_FLAGS = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
@@ -98,21 +97,10 @@ def run_name(config: Namespace) -> str:
     return str(config.run_name or config.model.design.name)
 
 
-def chosen_design(config: Namespace) -> Design:
-    """Return the design of flags; raises `UserError` for mistakes in it."""
-    with error_prefix("model.design."):
-        return DesignConfig(**config.model.design.as_dict()).resolve()
-
-
-def expand_home(config: Namespace) -> None:
-    """Expand `~` in paths: the shell leaves it alone in `--flag=~/folder`, and so does YAML."""
-    for name in ("trainer.default_root_dir", "ckpt_path", "model.distill.cache"):
-        if config[name] is not None:
-            config[name] = os.path.expanduser(config[name])
-
-
-def check_flags(config: Namespace, command: str, mistakes: Sequence[str], words: Sequence[str]) -> FitOptions:
-    """Return the run's options; raises `UserError` for all values that are impossible or contradict others.
+def check_flags(
+    config: Namespace, command: str, mistakes: Sequence[str], words: Sequence[str]
+) -> tuple[FitOptions, ClassificationConfig, DataConfig]:
+    """Return the settings by run, module and data; raises `UserError` for all that are impossible or contradict others.
 
     Lightning would answer many of these with a traceback, or late, or not at all. `mistakes` are those in settings that
     were left out; what contradicts these is not added. `words` are the command line.
@@ -120,30 +108,35 @@ def check_flags(config: Namespace, command: str, mistakes: Sequence[str], words:
     for name in SECTIONS:
         if not isinstance(config.get(name), Namespace):
             raise UserError(f"{no_section(name, config.get(name))}.")
+    _expand_home(config)
     flags = {word.partition("=")[0] for word in words}
     more = [*_contradictions(config, command, flags), *_trainer_mistakes(config)]
-    run = {each.name: config[each.name] for each in fields(FitOptions)}
+    # instead of wrong ones, so that mistakes in the design are listed, too
+    model, data = ClassificationConfig(DesignConfig(**config.model.design.as_dict())), DataConfig(image_size="auto")
     with collected(more):
-        FitOptions(**run)
+        run = FitOptions(**{each.name: config[each.name] for each in fields(FitOptions)})
     with collected(more):
-        ClassificationConfig.from_dict(config.model.as_dict())
+        model = ClassificationConfig.from_dict(config.model.as_dict())
     with collected(more):
-        DataConfig(**config.data.as_dict())
+        data = DataConfig(**config.data.as_dict())
     if command not in _LIMITS:  # these take what is not given from a checkpoint
         from shvit_pl.modules.optim_and_ema import check_optimizer  # here, for --help to do without torch
 
         with collected(more):
             check_optimizer(OptimConfig(config.model.optim.name))
         with collected(more):
-            MixConfig(**config.model.mix.as_dict()).check_batch_size(config.data.batch_size)
-        with collected(more):
-            design, side = chosen_design(config), config.data.image_size
-            with error_prefix("data."):
-                design.check_image_size(design.image_size if side == "auto" else side)
+            model.check_data(data)
     left_out = {re.split("[: ]", mistake)[0].rpartition(".")[2].lstrip("-") for mistake in mistakes}
     related = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in left_out) or "$^")
     refuse(dict.fromkeys([*mistakes, *(line for line in more if not related.search(line))]))
-    return FitOptions(**run)
+    return run, model, data
+
+
+def _expand_home(config: Namespace) -> None:
+    """Expand `~` in paths: the shell leaves it alone in `--flag=~/folder`, and so does YAML."""
+    for name in ("trainer.default_root_dir", "ckpt_path", "model.distill.cache"):
+        if config[name] is not None:
+            config[name] = os.path.expanduser(config[name])
 
 
 def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> Iterator[str]:

@@ -123,7 +123,7 @@ def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwor
         averaged = run is not None and run.averaged
     if averaged and not model["ema"]["decay"]:
         raise weight_files.NoAverageError(f"{source.name!r}: it has no averaged weights (its model.ema.decay was 0).")
-    network = _evaluated(DesignConfig(**model["design"]).resolve(), len(model["class_names"]))
+    network = _evaluated(DesignConfig(**model["design"]).resolved, len(model["class_names"]))
     state = weight_files.tensors_in(str(file), {"state_dict": content["weights"]}, averaged)
     _check_complete(weight_files.load_state(network, state, str(file)))
     return OpenedNetwork(

@@ -7,9 +7,7 @@ from typing import Any, Self
 
 import lightning as L
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
@@ -125,7 +123,7 @@ class TrainedModule(L.LightningModule):
         self,
         epoch: int,
         batch_idx: int,
-        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer: torch.optim.Optimizer | L.pytorch.core.optimizer.LightningOptimizer,
         optimizer_closure: Any = None,
     ) -> None:
         """Take one step, and update the average before any checkpoint of that step."""
@@ -134,7 +132,7 @@ class TrainedModule(L.LightningModule):
             with self.trainer.profiler.profile("ema"):  # type: ignore[attr-defined]
                 self.ema.update(self.model, step=self.trainer.global_step + 1)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def configure_optimizers(self) -> L.pytorch.utilities.types.OptimizerLRScheduler:
         """Make the optimizer of the network, and its schedule."""
         assert self.model is not None
         config = self.config.optim

@@ -45,7 +45,7 @@ class ClassificationModule(base.TrainedModule):
         config = config or ClassificationConfig.from_dict(settings)
         super().__init__(config)
         with error_prefix("model.design."):
-            self.design = config.design.resolve()
+            self.design = config.design.resolved
         self.class_names = config.class_names
         self.init_note: str | None = None
         self.teacher_note: str | None = None
@@ -62,18 +62,12 @@ class ClassificationModule(base.TrainedModule):
 
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
         """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
-        self.check_image_size(data.config.side)
-        self.config.mix.check_batch_size(data.config.batch_size)
+        self.config.check_data(data.config)
         if data.class_names is not None:
             asked = stage == "fit" and self.config.class_names is not None  # elsewhere, it may be a checkpoint's
             self._adopt_classes(data.class_names, f"data.path {data.config.path!r}", asked=asked)
         if stage == "fit":
             data.mixup = self.make_mixup()
-
-    def check_image_size(self, side: int) -> None:
-        """Raise `UserError` when images of this side in pixels are too small for the design."""
-        with error_prefix("data."):
-            self.design.check_image_size(side)
 
     def expect(self, hparams: dict[str, Any], resumed: bool = True, averaged: bool = False) -> None:
         """Take the classes in a checkpoint's settings; raises `UserError` when it does not fit to this model.
@@ -81,7 +75,7 @@ class ClassificationModule(base.TrainedModule):
         It is `resumed`, or else only measured; with `averaged`, its averaged weights are wanted.
         """
         new_run = ", or start a new run with --model.init_from" if resumed else ""
-        there, here = asdict(DesignConfig(**hparams["design"]).resolve()), asdict(self.design)
+        there, here = asdict(DesignConfig(**hparams["design"]).resolved), asdict(self.design)
         differences = [f"{key} is {there[key]} there and {here[key]} here" for key in here if here[key] != there[key]]
         if differences:
             raise UserError(
