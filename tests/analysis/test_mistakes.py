@@ -22,7 +22,7 @@ from tests.refusals import refusal, refused
         ("runtime", "--batch_size=0", "--batch_size 0: allowed are whole numbers from 1"),
         ("runtime", "--image_size=9000", "--image_size 9000"),
         ("runtime", "--output=", "give a folder"),
-        ("runtime", "--output=..", "--output '..': the command runs inside this folder; give a new one, such as runtime."),
+        ("runtime", "--output=..", "inside this folder; give a new one, such as runtime."),
         ("macro", "--scope=network", "--scope: no such flag"),
         ("heads", "--images=0", "--images 0: ... from 1"),
         ("heads", "--query=3", "--query 3: ... 2 values"),
