@@ -62,7 +62,8 @@ def test_all_mistakes_are_named_at_once_and_the_command_prints_a_line_for_each(c
 
 
 def test_settings_are_kept_as_plain_values_and_auto_is_a_size_of_the_command_line():
-    assert dict(HFImageDataModule(batch_size=8).hparams) == asdict(DataConfig(batch_size=8))
+    for module in (HFImageDataModule(batch_size=8), HFImageDataModule(DataConfig(batch_size=8))):
+        assert dict(module.hparams) == asdict(DataConfig(batch_size=8))
     with refused("data.image_size auto: from Python, give the side in pixels"):
         HFImageDataModule(image_size="auto").setup("fit")
 
