@@ -90,7 +90,7 @@ def output_folder(output: str, *patterns: str, needed: Collection[str] = ()) -> 
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     complete = all((folder / name).is_file() for name in needed)
     if not complete or not all(any(fnmatch(file, pattern) for pattern in patterns) for file in files):
-        raise UserError(f"--output {str(folder)!r}: it holds other files; give a new folder.")
+        raise UserError(f"--output {str(folder)!r}: contains other files; give a new folder.")
     return folder
 
 

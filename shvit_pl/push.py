@@ -25,9 +25,9 @@ class PushOptions(CheckedOptions):
     repo_id: str
     """The repository, user/name; private when it is new."""
     public: bool = False
-    """Show it to everybody."""
+    """Make the repository public."""
     revision: str | None = None
-    """A branch other than main; made if it is not there."""
+    """A branch other than main; created if missing."""
     weights: Weights | None = None
     """Weights of a run, raw or ema (default: those that its --monitor selected)."""
     dry_run: bool = False

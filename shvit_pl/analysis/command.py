@@ -109,7 +109,7 @@ class HeadsOptions(deploy.CheckedOptions):
             yield f"--image {self.image}: allowed are 0 to {self.images - 1}, those of --images."
         if self.data == "":
             yield "--data '': give a dataset, such as digits."
-        yield from deploy.output_mistakes(self.output)
+        yield from deploy.output_mistakes(self.output, HeadsOptions.output)
 
 
 class Study(NamedTuple):

@@ -10,10 +10,9 @@ from matplotlib import colormaps, colors, patches, patheffects, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shvit_pl.analysis import attention_layers, attention_maps, heads_subject
+from shvit_pl.analysis import attention_layers, attention_maps, heads_subject, study
 from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores
-from shvit_pl.analysis.study import rounded
 from shvit_pl.deploy import measuring
 from shvit_pl.display import announce, narrow_table, new_progress, table_console
 from shvit_pl.errors import UserError
@@ -134,13 +133,13 @@ def _head_row(findings: Findings, layer: LayerResult, head: int) -> Row:
         "layer": layer.number,
         "name": layer.name,
         "head": head + 1,
-        "similarity_pct": rounded(layer.head_similarity(head)),
+        "similarity_pct": study.rounded(layer.head_similarity(head)),
         "score": findings.subject.reference.score,
-        "intact_pct": rounded(layer.intact),
-        "without_pct": rounded(layer.without[head]),
-        "without_change": rounded(layer.without[head] - layer.intact),
-        "alone_pct": rounded(layer.alone[head]),
-        "alone_change": rounded(layer.alone[head] - layer.intact),
+        "intact_pct": study.rounded(layer.intact),
+        "without_pct": study.rounded(layer.without[head]),
+        "without_change": study.rounded(layer.without[head] - layer.intact),
+        "alone_pct": study.rounded(layer.alone[head]),
+        "alone_change": study.rounded(layer.alone[head] - layer.intact),
         "most": {layer.important: "important", layer.redundant: "redundant"}.get(head, ""),
     }
 
@@ -151,12 +150,12 @@ def _layer_row(findings: Findings, layer: LayerResult) -> Row:
         "layer": layer.number,
         "name": layer.name,
         "heads": layer.heads,
-        "similarity_pct": rounded(layer.similarity),
-        "similarity_sd": rounded(layer.spread),
+        "similarity_pct": study.rounded(layer.similarity),
+        "similarity_sd": study.rounded(layer.spread),
         "score": findings.subject.reference.score,
-        "intact_pct": rounded(layer.intact),
-        "without_one_change": rounded(layer.change_without),
-        "one_alone_change": rounded(layer.change_alone),
+        "intact_pct": study.rounded(layer.intact),
+        "without_one_change": study.rounded(layer.change_without),
+        "one_alone_change": study.rounded(layer.change_alone),
         "most_important_head": _from_1(layer.important),
         "most_redundant_head": _from_1(layer.redundant),
     }
@@ -166,7 +165,7 @@ def _layer_row(findings: Findings, layer: LayerResult) -> Row:
     numbers = {"similarity_pct": paper.similarity, "without_one_change": paper.without, "one_alone_change": paper.alone}
     for name, value in numbers.items():
         comparable = findings.is_paper_score or name == "similarity_pct"
-        row |= {f"paper_{name}": value, f"{name}_less_paper": rounded(row[name] - value) if comparable else None}
+        row |= {f"paper_{name}": value, f"{name}_less_paper": study.rounded(row[name] - value) if comparable else None}
     return row | {
         "paper_most_important_head": _from_1(paper.important),
         "paper_most_redundant_head": _from_1(paper.redundant),

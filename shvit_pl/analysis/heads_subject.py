@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -102,17 +101,17 @@ def open_subject(options: command.HeadsOptions) -> Subject:
 
     Raises `UserError` for what is not there, or does not fit together.
     """
-    open_one = partial(
-        measuring.open_weights,
-        kind=options.weights,
-        pretrained=options.pretrained,
-        image_size=options.image_size,
-        weights=options.checkpoint,
-        model_kwargs=options.model_kwargs,
-    )
+    settings = {
+        "pretrained": options.pretrained,
+        "image_size": options.image_size,
+        "weights": options.checkpoint,
+        "model_kwargs": options.model_kwargs,
+    }
     with seeded(0):
         device, networks = measuring.opened_on(
-            partial(measuring.chosen_device, options.device), [options.network], open_one
+            lambda: measuring.chosen_device(options.device),
+            [options.network],
+            lambda name: measuring.open_weights(name, options.weights, **settings),
         )
     opened = networks[options.network]
     if not opened.model.num_classes:

@@ -132,7 +132,7 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "design": {"name": module.config.design.name, **asdict(module.design)},
         "params": costs.params,
         "macs": costs.macs,
-        "init": module.init_note or "fresh weights",
+        "init": module.init_note or "randomly initialized",
         "init_repo": repo_of_weights(module.config.init_from),
         "teacher": module.teacher_note,
         "dataset": {

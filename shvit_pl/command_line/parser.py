@@ -47,6 +47,7 @@ _ELSEWHERE = {
     "gpus": "trainer.devices",
     "optimizer": "model.optim.name",
     "output_dir": "trainer.default_root_dir",
+    "precision": "dtype",
     "resume": "ckpt_path",
     "workers": "data.num_workers",
 }
@@ -106,7 +107,7 @@ def read_options(
     for action in parser_actions(parser):
         if action.dest in required - texts.keys():
             name = action.dest.upper() if action.dest in positional else f"--{action.dest}"
-            mistakes.append(f"give {name}: {str(action.help)[0].lower()}{str(action.help)[1:]}")
+            mistakes.append(f"missing {name}: {str(action.help)[0].lower()}{str(action.help)[1:]}")
     if rest is not None:
         rest += others
     absent = required - values.keys()

@@ -35,9 +35,9 @@ class DataConfig:
     revision: str | None = None
     """Branch, tag or commit of a Hub dataset."""
     image_column: str | None = None
-    """The column of images, where several could be meant."""
+    """Image column, if the dataset has several."""
     label_column: str | None = None
-    """The column of labels, where several could be meant."""
+    """Label column, if the dataset has several."""
     train_split: str = "train"
     """Name of the training split."""
     validation_split: str | None = None
@@ -67,7 +67,7 @@ class DataConfig:
     exif_rotation: bool = False
     """Turn images upright as their EXIF block says; torchvision's ImageFolder and the paper do not."""
     streaming: bool = False
-    """Read the dataset as it comes instead of storing it; needs steps_per_epoch."""
+    """Stream the dataset instead of downloading it; needs steps_per_epoch."""
     steps_per_epoch: PositiveInt | None = None
     """Batches per process that make an epoch of a stream."""
     shuffle_buffer: PositiveInt = 2000

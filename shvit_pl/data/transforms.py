@@ -71,7 +71,7 @@ def finish_batch(
 def normalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
     """Return normalized float32 of uint8 `(B, 3, H, W)`, on the same device."""
     pixels = v2.functional.to_dtype(images, torch.float32, scale=True)
-    return v2.functional.normalize(pixels, _on(images.device, mean), _on(images.device, std), inplace=True)
+    return v2.functional.normalize(pixels, _tensor(images.device, mean), _tensor(images.device, std), inplace=True)
 
 
 def denormalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
@@ -81,7 +81,7 @@ def denormalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _on(device: torch.device, values: Triple) -> Any:
+def _tensor(device: torch.device, values: Triple) -> Any:
     """Make the tensor once for each device, as the program waits for the copy."""
     with torch.inference_mode(False):
         return torch.tensor(values, device=device)

@@ -52,7 +52,7 @@ class MeasuringOptions(CheckedOptions):
 
     def mistakes(self) -> Iterator[str]:
         """Yield a message for each mistake."""
-        yield from output_mistakes(self.output)
+        yield from output_mistakes(self.output, vars(type(self))["output"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,11 +229,11 @@ class ExportOptions(CheckedOptions):
         if not self.int8:
             for flag, setting in (("--int8_tolerance", self.int8_tolerance), ("--data", self.data)):
                 if setting is not None:
-                    yield f"{flag} {setting}: only with --int8; give that too, or leave it out."
+                    yield f"{flag} {setting}: only with --int8; add --int8, or leave it out."
         if self.graph_dtype not in self.spec.dtypes:
             yield f"--dtype {self.graph_dtype}: {self.format} is written in {' or '.join(self.spec.dtypes)} here."
         elif self.int8 and self.dtype == "fp16":
-            yield f"--int8 --dtype {self.dtype}: int8 is made from fp32; leave out --dtype."
+            yield f"--int8 --dtype {self.dtype}: int8 is quantized from fp32; leave out --dtype."
         yield from mistakes_of_timm("pretrained", self.pretrained, self.network)
         yield from mistakes_of_weights(self.weights, self.network)
         path, flag = self.path, f"--output {str(self.path)!r}"
@@ -278,12 +278,12 @@ class ExportOptions(CheckedOptions):
         return Path(self.network.split(":")[-1].split("/")[-1].split("@")[0] + ending)
 
 
-def output_mistakes(folder: str) -> Iterator[str]:
+def output_mistakes(folder: str, example: str) -> Iterator[str]:
     """Yield a message where `--output` is empty, or a folder that can't be replaced."""
     if not folder:
-        yield "--output '': give a folder, such as benchmark."
+        yield f"--output '': give a folder, such as {example}."
     elif Path.cwd().is_relative_to(Path(folder).expanduser().resolve()):
-        yield f"--output {folder!r}: the command runs inside this folder; give a new one, such as benchmark."
+        yield f"--output {folder!r}: the command runs inside this folder; give a new one, such as {example}."
 
 
 def mistakes_of_weights(weights: Weights | None, *networks: str) -> Iterator[str]:

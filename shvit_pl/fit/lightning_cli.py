@@ -14,7 +14,6 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
@@ -88,7 +87,7 @@ class ShvitCLI(LightningCLI):
             self._take_defaults(parser, args)
             self.model_config = ClassificationConfig.from_dict(self.config.model.as_dict())
             self.data_config = DataConfig(**self.config.data.as_dict())
-            self.model_config.check_data(self.data_config)
+            self.model_config.check_image_size(self.data_config.image_size)
             return
         if self.config.ckpt_path == LAST_RUN:
             runs = Path(self.config.trainer.default_root_dir, options.run_name(self.config))
@@ -284,7 +283,7 @@ class CacheCLI(ShvitCLI):
         return [console.RunProgress(plain=self.options.plain)]
 
 
-@rank_zero_only
+@L.pytorch.utilities.rank_zero_only
 def _show(line: str) -> None:
     print(line, flush=True)
 

@@ -16,7 +16,7 @@ from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import DataConfig
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse
-from shvit_pl.modules.config import ClassificationConfig, OptimConfig
+from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
 from shvit_pl.runs.folder import EMA, Monitor
 
 NOT_FLAGS = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
@@ -32,13 +32,13 @@ class FitOptions:
     output: str = "predictions.csv"
     """The file that predict writes."""
     monitor: Monitor = "val/acc1"
-    """The metric that best.ckpt is the best in."""
+    """Metric that selects best.ckpt."""
     checkpoint_every_n_steps: PositiveInt | None = None
-    """Write last.ckpt within epochs too, every so many steps."""
+    """Also save last.ckpt every N training steps."""
     allow_changes: bool = False
-    """Resume with other settings than the checkpoint's."""
+    """Allow settings that differ from the checkpoint's."""
     push_to: str | None = None
-    """A Hub repo, user/name, for the finished run."""
+    """Push the finished run to this Hub repo, user/name."""
     push_public: bool = False
     """Make a new Hub repo public."""
     optimize: bool = False
@@ -112,8 +112,7 @@ def check_flags(
     _expand_home(config)
     flags = {word.partition("=")[0] for word in words}
     more = [*_contradictions(config, command, flags), *_trainer_mistakes(config)]
-    # instead of wrong ones, so that mistakes in the design are listed, too
-    model, data = ClassificationConfig(DesignConfig(**config.model.design.as_dict())), DataConfig(image_size="auto")
+    model = ClassificationConfig(DesignConfig(**config.model.design.as_dict()))  # whose design is checked in any case
     with collected(more):
         run = FitOptions(**{each.name: config[each.name] for each in fields(FitOptions)})
     with collected(more):
@@ -126,7 +125,9 @@ def check_flags(
         with collected(more):
             check_optimizer(OptimConfig(config.model.optim.name))
         with collected(more):
-            model.check_data(data)
+            MixConfig(**config.model.mix.as_dict()).check_batch_size(config.data.batch_size)
+        with collected(more):
+            model.check_image_size(config.data.image_size)
     left_out = {re.split("[: ]", mistake)[0].rpartition(".")[2].lstrip("-") for mistake in mistakes}
     related = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in left_out) or "$^")
     refuse(dict.fromkeys([*mistakes, *(line for line in more if not related.search(line))]))

@@ -56,9 +56,9 @@ class OpenedNetwork:
     fresh: bool = False
     """True for untrained weights: a design's, and those of a model of timm unless pretrained ones were asked for."""
     checkpoint: Path | None = None
-    """The checkpoint of ours that the weights are from."""
+    """The shvit-pl checkpoint that the weights are from."""
     data: Mapping[str, Any] | None = None
-    """Data settings of the run of ours that trained it; of another SHViT on the Hub, image size and crop."""
+    """Data settings of the shvit-pl run that trained it; of another SHViT on the Hub, image size and crop."""
 
     @property
     def weights(self) -> str:
@@ -111,7 +111,7 @@ def _evaluated(design: Design, classes: int) -> SHViT:
     return build_network(replace(design, distilled=False, drop_path=0.0), num_classes=classes).eval()
 
 
-# ---- a checkpoint or run folder of ours
+# ---- a shvit-pl checkpoint or run folder
 
 
 def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwork:

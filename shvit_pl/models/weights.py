@@ -1,4 +1,4 @@
-"""Weights from a Hub repo, safetensors, an official `.pth` or a checkpoint of ours, whose settings are read too."""
+"""Weights from a Hub repo, safetensors, an official `.pth` or a shvit-pl checkpoint, whose settings are read too."""
 
 import argparse
 import re
@@ -63,9 +63,9 @@ def load_weights(model: shvit.SHViT, source: str | Path, averaged: bool = False)
         model: A model of the design that the weights were trained with.
         source: A name as `network_names` explains it, or a path: of a Hub repo (`hf-hub:user/name@revision`), timm's
             weights (`timm:shvit_s1.in1k`), a folder of the same files, a `.safetensors`, an official `.pth`, a
-            checkpoint of ours (`.ckpt`), or a run folder, whose best checkpoint is taken. A distilled source's two
+            shvit-pl checkpoint (`.ckpt`), or a run folder, whose best checkpoint is taken. A distilled source's two
             classifiers are merged for a model with one.
-        averaged: Take the moving average of the weights that a checkpoint of ours or an official one holds with them.
+        averaged: Take the moving average of the weights that a shvit-pl checkpoint or an official one holds with them.
 
     Returns:
         What was loaded, and which classifiers were re-initialized because the source has other classes or none.
@@ -195,10 +195,10 @@ def tensors_in(name: str, content: Mapping[str, Any], averaged: bool | None = Fa
         if tensors := _tensors(average) or _tensors(state, _AVERAGE):
             return tensors
         if averaged:
-            raise NoAverageError(f"{name!r}: it holds no averaged weights.")
+            raise NoAverageError(f"{name!r}: contains no averaged weights.")
     if tensors := _tensors(state, _NETWORK) or state:
         return tensors
-    raise _unreadable(name, "it holds no tensors")
+    raise _unreadable(name, "contains no tensors")
 
 
 def _tensors(state: Any, prefix: str = "") -> dict[str, Tensor]:

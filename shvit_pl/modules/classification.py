@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from shvit_pl.data import datamodule, decoding
-from shvit_pl.data.transforms import Batch, MixupOfEach
+from shvit_pl.data import datamodule, decoding, transforms
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, error_prefix, first_few
 from shvit_pl.models import SHViT, build_network, load_weights, network_names, weights
@@ -62,7 +61,8 @@ class ClassificationModule(base.TrainedModule):
 
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
         """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
-        self.config.check_data(data.config)
+        self.config.check_image_size(data.config.side)
+        self.config.mix.check_batch_size(data.config.batch_size)
         if data.class_names is not None:
             asked = stage == "fit" and self.config.class_names is not None  # elsewhere, it may be a checkpoint's
             self._adopt_classes(data.class_names, f"data.path {data.config.path!r}", asked=asked)
@@ -179,7 +179,7 @@ class ClassificationModule(base.TrainedModule):
                 "another classifier with shvit-pl fit."
             )
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: transforms.Batch, dataloader_idx: int) -> transforms.Batch:
         """Mix the training batches of loaders that aren't our data module's, which does it itself."""
         if self.mixup is None or not self.trainer.training:
             return batch
@@ -187,7 +187,7 @@ class ClassificationModule(base.TrainedModule):
             images, targets = self.mixup(batch["image"], batch["label"])
         return {**batch, "image": images, "target": targets}
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: transforms.Batch, batch_idx: int) -> Tensor:
         """Return the loss; each classifier of a dual head learns from the labels."""
         images, targets = batch["image"], batch.get("target", batch["label"])
         logits = self(images)  # (B, classes), or a pair of them
@@ -201,15 +201,15 @@ class ClassificationModule(base.TrainedModule):
         names = ["val/acc1", "val/loss"] + (["val/acc5"] if len(self.class_names or ()) > _TOP_5_ABOVE else [])
         return names + ([f"{name}{EMA}" for name in names] if self.config.ema.decay > 0 else [])
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def validation_step(self, batch: transforms.Batch, batch_idx: int) -> Tensor:
         """Update the metrics under `val/`; returns the logits for callbacks."""
         return self._evaluate(batch, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def test_step(self, batch: transforms.Batch, batch_idx: int) -> Tensor:
         """Update the metrics under `test/`; returns the logits for callbacks."""
         return self._evaluate(batch, "test")
 
-    def _evaluate(self, batch: Batch, stage: str) -> Tensor:
+    def _evaluate(self, batch: transforms.Batch, stage: str) -> Tensor:
         logits = self(batch["image"])
         self._measure(stage, logits, batch["label"])
         if self.ema is not None:
@@ -222,7 +222,7 @@ class ClassificationModule(base.TrainedModule):
         metrics.update(logits, labels)
         self.log_dict(dict(metrics.items()), batch_size=len(labels))
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: transforms.Batch, batch_idx: int) -> dict[str, Any]:
         """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
         averaged = self.config.use_ema
         if averaged and self.ema is None:
@@ -236,7 +236,7 @@ def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup
     """Make the mixing of images `(B, 3, S, S)`, in place, and of labels `(B,)` to targets `(B, classes)`."""
     if not config.active:
         return None
-    mixup = Mixup if config.mode == "batch" else MixupOfEach
+    mixup = Mixup if config.mode == "batch" else transforms.MixupOfEach
     return mixup(
         mixup_alpha=config.mixup,
         cutmix_alpha=config.cutmix,

@@ -7,9 +7,8 @@ from typing import Any, Literal, Self
 from jsonargparse.typing import ClosedUnitInterval
 
 from shvit_pl.command_line.ranges import Decay, NonNegative, Positive, Share, out_of_range
-from shvit_pl.data.config import DataConfig
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import collected, error_prefix, refuse
+from shvit_pl.errors import UserError, collected, error_prefix, refuse
 from shvit_pl.teachers.config import DistillConfig
 
 Interval = Literal["step", "epoch"]
@@ -75,6 +74,14 @@ class MixConfig:
         """True if images are mixed at all."""
         return (self.mixup > 0 or self.cutmix > 0) and self.prob > 0
 
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raise `UserError` for an odd batch: images are mixed in pairs."""
+        if self.active and batch_size % 2:
+            raise UserError(
+                f"data.batch_size {batch_size}: Mixup and CutMix need an even number; allowed are {batch_size - 1} or "
+                f"{batch_size + 1}, or turn them off with --model.mix.mixup 0 --model.mix.cutmix 0."
+            )
+
 
 @dataclass(frozen=True)
 class EmaConfig:
@@ -115,7 +122,7 @@ class ClassificationConfig:
     channels_last: bool | Literal["auto"] = "auto"
     """Keep images and weights channels-last in memory; auto does on a CPU, and on a GPU in 16 bits."""
     init_from: str | None = None
-    """Weights to start from: a Hub repo, timm:shvit_s1, a .safetensors, an official .pth, or a checkpoint of ours."""
+    """Weights to start from: a Hub repo, timm:shvit_s1, a .safetensors, an official .pth, or a shvit-pl checkpoint."""
     use_ema: bool = False
     """Take the averaged weights of init_from, and predict with those of the checkpoint."""
     class_names: list[str] | None = None
@@ -145,20 +152,12 @@ class ClassificationConfig:
         if distill.teacher is not None and distill.dual:
             object.__setattr__(self, "design", replace(self.design, distilled=True))
 
-    def check_data(self, data: DataConfig) -> None:
-        """Raise `UserError` for images that are too small for the design, and batches that can't be mixed in pairs."""
-        mistakes, size = list[str](), data.batch_size
-        with collected(mistakes):
-            with error_prefix("model.design."):
-                design = self.design.resolved
-            with error_prefix("data."):
-                design.check_image_size(design.image_size if data.image_size == "auto" else data.image_size)
-        if self.mix.active and size % 2:
-            mistakes.append(
-                f"data.batch_size {size}: Mixup and CutMix need an even number; allowed are {size - 1} or {size + 1}, "
-                "or turn them off with --model.mix.mixup 0 --model.mix.cutmix 0."
-            )
-        refuse(mistakes)
+    def check_image_size(self, side: int | Literal["auto"]) -> None:
+        """Raise `UserError` for mistakes in the design, or when images of this side in pixels are too small for it."""
+        with error_prefix("model.design."):
+            design = self.design.resolved
+        with error_prefix("data."):
+            design.check_image_size(design.image_size if side == "auto" else side)
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:

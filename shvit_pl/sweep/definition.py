@@ -123,7 +123,7 @@ def refuse_other(before: Definition, now: Definition, where: str) -> None:
     """Raise `UserError` with the differences between a sweep and the one recorded `where`, except for new points."""
     if differences := list(_differences(before, now)):
         raise UserError(
-            f"{where}: it holds another sweep ({first_few(differences)}). Only choices, seeds and trials can be added: "
+            f"{where}: contains another sweep ({first_few(differences)}). Only choices, seeds and trials can be added: "
             f"undo the change, or give another {where.split()[0]}."
         )
 

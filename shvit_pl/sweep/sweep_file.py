@@ -116,7 +116,7 @@ def _read_grid(grid: Any, mistakes: list[str]) -> dict[str, dict[str, Any]]:
     if not isinstance(grid, dict) or not grid:
         mistakes.append("grid is empty; give flags and their values, such as {model.design.patch_size: [4, 16]}.")
         return {}
-    grid = _right(grid, "grid", mistakes, _choice_mistakes)
+    grid = _valid_flags(grid, "grid", mistakes, _choice_mistakes)
     names, cells = short_names(grid), dict[str, dict[str, Any]]()
     for values in product(*grid.values()):
         row = dict(zip(grid, values, strict=True))
@@ -140,7 +140,7 @@ def _read_list(rows: Any, mistakes: list[str]) -> dict[str, dict[str, Any]]:
     cells = {}
     for name, row in rows.items():
         if isinstance(row, dict | None):
-            cells[" ".join(str(name).split())] = _right(row or {}, f"list: {name}", mistakes)
+            cells[" ".join(str(name).split())] = _valid_flags(row or {}, f"list: {name}", mistakes)
         else:
             mistakes.append(f"list: {name}: {short(row)}: allowed are flags and their values.")
     return cells
@@ -164,11 +164,11 @@ def _read_search(search: Any, objectives: Mapping[str, Direction], mistakes: lis
     if pruner in [*PRUNERS][1:] and (others or first not in MONITORS):
         reason = f"allowed for one objective of {', '.join(MONITORS)}, not for {', '.join(objectives)}"
         mistakes.append(f"search: pruner {pruner}: {reason}; give pruner none, or another objective.")
-    space = _right(space, "search: space", mistakes, _range_mistakes)
+    space = _valid_flags(space, "search: space", mistakes, _range_mistakes)
     return n_trials, {"sampler": keys.get("sampler", ""), "pruner": pruner, "space": space}
 
 
-def _right(
+def _valid_flags(
     section: Mapping[Any, Any],
     where: str,
     mistakes: list[str],

@@ -23,7 +23,7 @@ from shvit_pl.sweep.definition import LOGS, RUNS, Definition, Point, as_flags, m
 from shvit_pl.sweep.engine.reading import Place, Status, read_status
 from shvit_pl.sweep.engine.storage import retry_while_unavailable
 from shvit_pl.sweep.engine.sweep_study import BEAT, COMMAND, CURVES, ERROR, KEY, LOST, RUN, SUMMARY, SweepStudy
-from shvit_pl.sweep.options import Options
+from shvit_pl.sweep.options import SweepOptions
 from shvit_pl.sweep.processes import describe_exit, kill_on_parent_exit, this_process
 
 _POLL = 0.2  # seconds between two looks at the runs and the study
@@ -65,7 +65,7 @@ class _Run:
 class Driver:
     """Runs the points of a sweep, in parallel with drivers on other machines."""
 
-    def __init__(self, study: SweepStudy, launch: Launch, options: Options) -> None:
+    def __init__(self, study: SweepStudy, launch: Launch, options: SweepOptions) -> None:
         self.study, self.launch, self.options = study, launch, options
         self.folder = launch.place.folder
         self._process = this_process()

@@ -105,5 +105,5 @@ def test_a_benchmark_alike_may_be_replaced_and_other_files_may_not(earlier):
     check_output(earlier, json.loads(json.dumps(UNDER)))
     check_output("new", UNDER)
     shutil.copy("earlier/benchmark.csv", "earlier/mine.csv")
-    with refused("it holds other files"):
+    with refused("contains other files"):
         check_output(earlier, UNDER)
