@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from lightning.pytorch import Trainer
     from lightning.pytorch.plugins.environments import ClusterEnvironment
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
     from timm.data import Mixup
     from torch import Tensor, fx, nn
     from torch.optim import Optimizer
@@ -68,9 +68,9 @@ def record_model_args(model: nn.Module, arguments: dict[str, Any]) -> None:
     model._model_args = arguments  # type: ignore[assignment]
 
 
-def draw_lambdas(mixup: Mixup, images: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Draw lambda and CutMix or Mixup for so many images; timm's public call mixes one image after the other too."""
-    return mixup._params_per_elem(images)
+def draw_lambdas(mixup: Mixup, images: int) -> tuple[ArrayLike, ArrayLike]:
+    """Draw lambda, and whether by CutMix: each one value in mode batch, else `(images,)`; timm's public call mixes."""
+    return mixup._params_per_batch() if mixup.mode == "batch" else mixup._params_per_elem(images)
 
 
 def at_cached_commit(builder: Any, repo: str, commit: str | None) -> Any:

@@ -34,7 +34,7 @@ def join_distinct(values: Iterable[Any]) -> str:
     return " or ".join(distinct) if len(distinct) <= _MOST else f"{len(distinct)} different values"
 
 
-def wrap_if_present(before: str, text: str, after: str = "") -> str:
+def enclose(before: str, text: str, after: str = "") -> str:
     """Return a text between two others; empty if the text is empty."""
     return f"{before}{text}{after}" if text else ""
 

@@ -1,10 +1,11 @@
-"""Atomic writing of files and folders, rows as CSV, and a check for access."""
+"""Atomic writing of files and folders, rows as CSV, and checks of where they may go."""
 
 import csv
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -74,6 +75,23 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV, as text."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def output_folder(output: str, *patterns: str, needed: Collection[str] = ()) -> Path:
+    """Return the folder of `--output`, which may be missing, empty, or hold earlier results of the same command.
+
+    Results are files that match one of the patterns, the `needed` ones among them. Raises `UserError` for other files,
+    and where nothing can be written.
+    """
+    folder = Path(output).expanduser()
+    check_writable("--output", str(folder))
+    if not folder.exists() or not any(folder.iterdir()):
+        return folder
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    complete = all((folder / name).is_file() for name in needed)
+    if not complete or not all(any(fnmatch(file, pattern) for pattern in patterns) for file in files):
+        raise UserError(f"--output {str(folder)!r}: contains other files; give a new folder.")
+    return folder
 
 
 def check_writable(flag: str, folder: str) -> None:

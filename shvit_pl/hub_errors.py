@@ -36,7 +36,7 @@ def hub_reachable() -> bool:
         return False
     try:
         get_session().head(constants.ENDPOINT, timeout=_REACHABLE_TIMEOUT_S)
-    except Exception:  # of the client's HTTP library, of the system, of a malformed proxy address
+    except Exception:  # raised by the client's HTTP library, the system, or a malformed proxy address
         constants.HF_HUB_OFFLINE = True
         if "datasets" in sys.modules:  # it copied the setting when it was imported
             sys.modules["datasets"].config.HF_HUB_OFFLINE = True
@@ -132,8 +132,8 @@ def _why_later(error: BaseException) -> str | None:
 
 
 @contextmanager
-def hub_errors(repo_id: str) -> Iterator[None]:
-    """Set the timeout of a push's requests, and turn every error of the push into a `HubError`."""
+def pushing(repo_id: str) -> Iterator[None]:
+    """Limit the time of the requests of a push, and turn every error of it into a `HubError`."""
     if not hub_reachable():
         raise HubError(f"{why_unreachable()}.")
     get_session().timeout = push_timeout()
@@ -151,7 +151,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         if "Timeout" in type(error).__name__:  # the classes belong to the client's HTTP library, whichever it is
             problem = f"the Hub has not answered for {push_timeout():g} seconds (HF_HUB_DOWNLOAD_TIMEOUT changes that)."
         raise HubError(problem) from error
-    except (OSError, RuntimeError, ValueError) as error:  # of the system, of uploads, of the card's metadata
+    except (OSError, RuntimeError, ValueError) as error:  # raised by the system, uploads, or the card's metadata
         raise HubError(f"the push failed ({one_line(error)[:160]}).") from error
 
 

@@ -11,13 +11,13 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 matplotlib.rcParams["text.parse_math"] = False  # a class may be called $a$
 
-# that stand out from white, from black, and from each other
+# colors that stand out from white, from black, and from each other
 COLORS = (
     "#3b7dd8", "#c8641b", "#2f8f4e", "#d0454c", "#8d63c9", "#96704a", "#c4559b", "#7a7f87", "#8a8412", "#1a8a9a",
 )  # fmt: skip
 QUIET = "#8a8f98"
 
-# of Okabe and Ito, which the color-blind can tell apart, and their gray
+# the colors by Okabe and Ito, which the color-blind can tell apart, and their gray
 BLACK, ORANGE, SKY, GREEN, YELLOW = "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442"
 BLUE, VERMILION, PURPLE, GRAY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 

@@ -9,7 +9,7 @@ from rich.filesize import decimal
 from shvit_pl.command_line.parser import check_extra, read_options
 from shvit_pl.deploy.options import CheckedOptions
 from shvit_pl.errors import UserError
-from shvit_pl.files import replacing
+from shvit_pl.files import output_folder, replacing
 from shvit_pl.hub.target import Target, branch_mistakes, check_access, name_mistakes
 from shvit_pl.hub_errors import HubError
 from shvit_pl.runs.folder import FinishedRun, SweepChoice, Weights
@@ -25,9 +25,9 @@ class PushOptions(CheckedOptions):
     repo_id: str
     """The repository, user/name; private when it is new."""
     public: bool = False
-    """Show it to everybody."""
+    """Make the repository public."""
     revision: str | None = None
-    """A branch other than main; made if it is not there."""
+    """A branch other than main; created if missing."""
     weights: Weights | None = None
     """Weights of a run, raw or ema (default: those that its --monitor selected)."""
     dry_run: bool = False
@@ -36,7 +36,7 @@ class PushOptions(CheckedOptions):
     """Folder of --dry_run's files (default: hub in the folder)."""
 
     def mistakes(self) -> Iterator[str]:
-        """Give a message for each mistake."""
+        """Yield a message for each mistake."""
         yield from name_mistakes(self.repo_id, "--repo_id")
         yield from branch_mistakes(self.revision)
         if not (self.folder and Path(self.folder).expanduser().is_dir()):
@@ -85,12 +85,11 @@ def run(args: list[str]) -> None:
 
 
 def _write(options: PushOptions) -> None:
-    from shvit_pl.deploy.measuring import holds_results
     from shvit_pl.hub import upload
 
     finished, sweep = options.open()
-    folder = Path(options.output or Path(options.folder) / "hub").expanduser()
-    holds_results(folder, upload.is_ours)  # raises where it holds others
+    output = options.output or str(Path(options.folder) / "hub")
+    folder = output_folder(output, *upload.REPLACED, *upload.WEIGHTS, needed=upload.WEIGHTS)
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
         upload.write_files(finished, partial, Target(options.repo_id, options.revision, options.public), sweep)

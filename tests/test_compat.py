@@ -111,8 +111,12 @@ def test_the_plan_of_an_executorch_program(tmp_path):
     assert (plan.name, len(plan.inputs), len(plan.outputs)) == ("forward", 1, 1)
 
 
-def test_lambdas_are_drawn_for_each_image():
-    lam, by_cutmix = compat.draw_lambdas(timm.data.Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, switch_prob=1.0), 5)
+def test_lambdas_are_drawn_for_a_batch_or_for_each_image():
+    settings = {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "switch_prob": 1.0}
+    lam, by_cutmix = compat.draw_lambdas(timm.data.Mixup(**settings), 5)
+    assert lam < 1
+    assert by_cutmix
+    lam, by_cutmix = compat.draw_lambdas(timm.data.Mixup(**settings, mode="elem"), 5)
     assert (lam < 1).tolist() == by_cutmix.tolist() == [True] * 5
 
 

@@ -24,13 +24,13 @@ class PassesOptions(deploy.MeasuringOptions):
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
-    batch_size: deploy.Images | None = None
+    batch_size: ranges.Images | None = None
     """Images per batch (default: 256 on a GPU, 16 on a CPU)."""
     image_size: ranges.Pixels | None = None
     """Image side in pixels (default: each network's own)."""
     dtype: deploy.Dtype = "fp32"
     """Precision."""
-    repeats: deploy.Repeats = 20
+    repeats: ranges.Repeats = 20
     """Measured passes; results are medians."""
 
 
@@ -38,7 +38,7 @@ class PassesOptions(deploy.MeasuringOptions):
 class MacroOptions(PassesOptions):
     """Options of the macro study."""
 
-    models: tuple[str, ...] = ("macro_a", "macro_b")  # of Fig. 2
+    models: tuple[str, ...] = ("macro_a", "macro_b")  # as Fig. 2
     """A design (s1), run folder, checkpoint or Hub repo of shvit-pl."""
     output: str = "macro"
 
@@ -47,7 +47,7 @@ class MacroOptions(PassesOptions):
 class RuntimeOptions(PassesOptions):
     """Options of the runtime study."""
 
-    models: tuple[str, ...] = ("timm:swin_tiny_patch4_window7_224", "timm:deit_tiny_patch16_224", "s2")  # of Fig. 7
+    models: tuple[str, ...] = ("timm:swin_tiny_patch4_window7_224", "timm:deit_tiny_patch16_224", "s2")  # as Fig. 7
     """A design (s1), run folder, checkpoint, Hub repo or timm:NAME."""
     scope: Scope = "attention"
     """Measure the attention of the blocks (all but their FFNs), or the whole network."""
@@ -95,7 +95,7 @@ class HeadsOptions(deploy.CheckedOptions):
     """Output folder; earlier results in it are replaced."""
 
     def mistakes(self) -> Iterator[str]:
-        """Give a message for each mistake."""
+        """Yield a message for each mistake."""
         own = ("pretrained", "checkpoint", "model_kwargs")
         foreign = [line for flag in own for line in deploy.mistakes_of_timm(flag, getattr(self, flag), self.network)]
         yield from foreign
@@ -109,7 +109,7 @@ class HeadsOptions(deploy.CheckedOptions):
             yield f"--image {self.image}: allowed are 0 to {self.images - 1}, those of --images."
         if self.data == "":
             yield "--data '': give a dataset, such as digits."
-        yield from deploy.output_mistakes(self.output)
+        yield from deploy.output_mistakes(self.output, HeadsOptions.output)
 
 
 class Study(NamedTuple):

@@ -264,7 +264,7 @@ def _paper_name(model: nn.Module) -> str:
         return f"Fig. 3: DeiT-T with {heads} heads" if form == (192, 12, (16, 16), 1) else ""
     if isinstance(model, SwinTransformer) and [len(stage.blocks) for stage in model.layers] == [2, 2, 6, 2]:
         heads = [stage.blocks[0].attn.num_heads for stage in model.layers]
-        if model.embed_dim == 48:  # whose heads the paper does not print
+        if model.embed_dim == 48:  # the paper does not print its heads
             return "Fig. 4: Swin-T of half the width"
         return "Fig. 4: Swin-T" if (model.embed_dim, heads) == (96, [3, 6, 12, 24]) else ""
     return ""

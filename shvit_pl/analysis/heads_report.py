@@ -10,14 +10,13 @@ from matplotlib import colormaps, colors, patches, patheffects, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shvit_pl.analysis import attention_layers, attention_maps, heads_subject
+from shvit_pl.analysis import attention_layers, attention_maps, heads_subject, study
 from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores
-from shvit_pl.analysis.study import check_output, rounded
 from shvit_pl.deploy import measuring
 from shvit_pl.display import announce, narrow_table, new_progress, table_console
 from shvit_pl.errors import UserError
-from shvit_pl.models.open_network import OpenedNetwork
+from shvit_pl.files import output_folder
 from shvit_pl.plots import BLUE, VERMILION, caption_height, write_caption
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 
@@ -27,14 +26,13 @@ _COMPARED = ("similarity %", "without one", "one alone")
 Row = dict[str, Any]
 
 
-def run(options: HeadsOptions, command: Sequence[str], opened: OpenedNetwork | None = None) -> None:
+def run(options: HeadsOptions, command: Sequence[str]) -> None:
     """Measure, print what was found, and write it into the folder, with the command line `command`.
 
-    `opened` is the network, where it is open already. Raises `UserError` for what does not fit together, before the
-    folder is touched.
+    Raises `UserError` for what does not fit together, before the folder is touched.
     """
-    subject = heads_subject.open_subject(options, opened)
-    folder = check_output(subject.options.output, _HEADS, _LAYERS, SUMMARY, f"{FIGURES}/*.png")
+    subject = heads_subject.open_subject(options)
+    folder = output_folder(subject.options.output, _HEADS, _LAYERS, SUMMARY, f"{FIGURES}/*.png")
     trial = attention_maps.AttentionRecorder(subject)  # refuses a query that is not in the grid
     trial.add(torch.zeros(1, 3, subject.image_size, subject.image_size, device=subject.device))
     if len(trial.layers) != len(subject.layers):
@@ -135,13 +133,13 @@ def _head_row(findings: Findings, layer: LayerResult, head: int) -> Row:
         "layer": layer.number,
         "name": layer.name,
         "head": head + 1,
-        "similarity_pct": rounded(layer.head_similarity(head)),
+        "similarity_pct": study.rounded(layer.head_similarity(head)),
         "score": findings.subject.reference.score,
-        "intact_pct": rounded(layer.intact),
-        "without_pct": rounded(layer.without[head]),
-        "without_change": rounded(layer.without[head] - layer.intact),
-        "alone_pct": rounded(layer.alone[head]),
-        "alone_change": rounded(layer.alone[head] - layer.intact),
+        "intact_pct": study.rounded(layer.intact),
+        "without_pct": study.rounded(layer.without[head]),
+        "without_change": study.rounded(layer.without[head] - layer.intact),
+        "alone_pct": study.rounded(layer.alone[head]),
+        "alone_change": study.rounded(layer.alone[head] - layer.intact),
         "most": {layer.important: "important", layer.redundant: "redundant"}.get(head, ""),
     }
 
@@ -152,12 +150,12 @@ def _layer_row(findings: Findings, layer: LayerResult) -> Row:
         "layer": layer.number,
         "name": layer.name,
         "heads": layer.heads,
-        "similarity_pct": rounded(layer.similarity),
-        "similarity_sd": rounded(layer.spread),
+        "similarity_pct": study.rounded(layer.similarity),
+        "similarity_sd": study.rounded(layer.spread),
         "score": findings.subject.reference.score,
-        "intact_pct": rounded(layer.intact),
-        "without_one_change": rounded(layer.change_without),
-        "one_alone_change": rounded(layer.change_alone),
+        "intact_pct": study.rounded(layer.intact),
+        "without_one_change": study.rounded(layer.change_without),
+        "one_alone_change": study.rounded(layer.change_alone),
         "most_important_head": _from_1(layer.important),
         "most_redundant_head": _from_1(layer.redundant),
     }
@@ -167,7 +165,7 @@ def _layer_row(findings: Findings, layer: LayerResult) -> Row:
     numbers = {"similarity_pct": paper.similarity, "without_one_change": paper.without, "one_alone_change": paper.alone}
     for name, value in numbers.items():
         comparable = findings.is_paper_score or name == "similarity_pct"
-        row |= {f"paper_{name}": value, f"{name}_less_paper": rounded(row[name] - value) if comparable else None}
+        row |= {f"paper_{name}": value, f"{name}_less_paper": study.rounded(row[name] - value) if comparable else None}
     return row | {
         "paper_most_important_head": _from_1(paper.important),
         "paper_most_redundant_head": _from_1(paper.redundant),
@@ -352,9 +350,9 @@ def _marks_note(findings: Findings) -> str:
 
 # ---- attention of one query, layer by head
 
-_COLORS = colormaps["magma"].with_extremes(bad="0.8")  # where the query can't look
+_COLORS = colormaps["magma"].with_extremes(bad="0.8")  # gray where the query can't look
 _CELL = 0.85  # inches
-_SIDE = 0.9  # of a map, in a cell
+_SIDE = 0.9  # side of a map, relative to its cell
 
 
 def _draw_maps(findings: Findings) -> Figure:

@@ -12,9 +12,9 @@ from shvit_pl.data import decoding, loaders
 from shvit_pl.deploy import measuring, passes
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.errors import UserError
-from shvit_pl.models.open_network import OpenedNetwork, class_names, open_network
+from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.randomness import seeded
-from shvit_pl.runs.folder import AVERAGED
+from shvit_pl.teachers.classes import same_classes
 
 
 @dataclass(frozen=True)
@@ -96,19 +96,22 @@ def _short_name(name: str) -> str:
     return "/".join(path.parts[-2:]) if path.exists() else name
 
 
-def open_subject(options: command.HeadsOptions, opened: OpenedNetwork | None = None) -> Subject:
-    """Open network (where it is not open yet) and data; fresh weights are drawn by seed 0, to be the same every time.
+def open_subject(options: command.HeadsOptions) -> Subject:
+    """Open network and data; fresh weights are drawn by seed 0, to be the same every time.
 
     Raises `UserError` for what is not there, or does not fit together.
     """
-
-    def open_one(name: str) -> OpenedNetwork:
-        averaged, pretrained, size = AVERAGED[options.weights], options.pretrained, options.image_size
-        return opened or open_network(name, averaged, pretrained, size, options.checkpoint, options.model_kwargs)
-
+    settings = {
+        "pretrained": options.pretrained,
+        "image_size": options.image_size,
+        "weights": options.checkpoint,
+        "model_kwargs": options.model_kwargs,
+    }
     with seeded(0):
         device, networks = measuring.opened_on(
-            lambda: measuring.chosen_device(options.device), [options.network], open_one
+            lambda: measuring.chosen_device(options.device),
+            [options.network],
+            lambda name: measuring.open_weights(name, options.weights, **settings),
         )
     opened = networks[options.network]
     if not opened.model.num_classes:
@@ -163,20 +166,3 @@ def choose_reference(opened: OpenedNetwork, images: RealImages, labels: command.
     if not same_classes(opened.class_names, images.class_names):
         return Reference("network", f"the network's classes are not those of {images.path}")
     return Reference("dataset")
-
-
-def same_classes(names: list[str], data_names: list[str]) -> bool:
-    """Return whether two lists of the same length name the same classes in the same order.
-
-    ImageNet's may be ids in one and descriptions in the other, so both are names of a class. A few names may be
-    unknown, but none may be another class's.
-    """
-    known_names, descriptions = class_names({}, len(names))
-    texts = descriptions if descriptions and known_names == names else [""] * len(names)
-    known = [{_plain(part) for part in (name, text, *text.split(","))} for name, text in zip(names, texts, strict=True)]
-    elsewhere = [name for name, own in zip(map(_plain, data_names), known, strict=True) if name not in own]
-    return len(elsewhere) < len(names) / 10 and not set(elsewhere) & set().union(*known)
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())

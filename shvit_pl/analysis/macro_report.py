@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from shvit_pl import plots
+from shvit_pl import files, plots
 from shvit_pl.analysis import study
 from shvit_pl.analysis.command import MacroOptions
 from shvit_pl.analysis.macro_roofline import Load, MeasuredDesign, MeasuredPart, Peaks, measure
@@ -43,7 +43,7 @@ def run(options: MacroOptions, command: Sequence[str]) -> None:
 
     Raises `UserError` for what is not here or can't be measured, before anything is written.
     """
-    folder = study.check_output(options.output, "macro.csv", "macro.json", "macro.png")
+    folder = files.output_folder(options.output, "macro.csv", "macro.json", "macro.png")
     with study.ready_networks(options, _open_design, torch.channels_last) as (networks, conditions):
         limits = Peaks(*timing.peaks(networks[0].images.device, measuring.DTYPES[options.dtype]))
         print(

@@ -209,7 +209,7 @@ def _now(device: torch.device) -> Any:
 
 # ---- receptive fields
 
-_KERNEL = 3  # of all convolutions that are not 1x1
+_KERNEL = 3  # side of all convolutions that are not 1x1
 
 
 def receptive_fields(design: Design, image_size: int) -> dict[Place, int]:
@@ -221,8 +221,8 @@ def receptive_fields(design: Design, image_size: int) -> dict[Place, int]:
     fields: dict[Place, int] = {}
     field, step = 1, 1
 
-    def see(place: Place, *strides: int) -> None:
-        """Compute 3x3 convolutions of these strides."""
+    def widen(place: Place, *strides: int) -> None:
+        """Widen the field by 3x3 convolutions of these strides, and record it."""
         nonlocal field, step
         for stride in strides:
             field += (_KERNEL - 1) * step
@@ -231,16 +231,16 @@ def receptive_fields(design: Design, image_size: int) -> dict[Place, int]:
             field = image_size
         fields[place] = min(field, image_size)
 
-    see(("stem", "stem"), *(2 for _ in design.stem_dim))
+    widen(("stem", "stem"), *(2 for _ in design.stem_dim))
     for number, (depth, mixer) in enumerate(zip(design.depth, design.mixers, strict=True), start=1):
         stage = f"stage {number}"
         if number > 1:
-            see((stage, "downsampling"), 1, 2, 1)
+            widen((stage, "downsampling"), 1, 2, 1)
         for _ in range(depth):
             if mixer == "conv" or design.local_conv:
-                see((stage, "depthwise"), 1)
+                widen((stage, "depthwise"), 1)
             if mixer != "conv":
-                see((stage, MIXING[mixer]))
-            see((stage, "ffn"))
-    see(("head", "head"))
+                widen((stage, MIXING[mixer]))
+            widen((stage, "ffn"))
+    widen(("head", "head"))
     return fields

@@ -164,7 +164,7 @@ def kind_of(chain: Iterable[str]) -> Kind:
 
 # ---- the attention of a network's blocks: what a block does but for its FFN and that one's normalization
 
-_ATTENTION = ("attention", "attn", "shsa", "mhsa", "xca", "litemla")  # in the names of classes
+_ATTENTION = ("attention", "attn", "shsa", "mhsa", "xca", "litemla")  # parts of the names of classes
 _FFN = ("mlp", "ffn")  # names of a block's children
 
 

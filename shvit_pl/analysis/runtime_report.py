@@ -12,14 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from timm.models.shvit import SHViT as TimmSHViT
 
-from shvit_pl import plots
+from shvit_pl import files, plots
 from shvit_pl.analysis import study
 from shvit_pl.analysis.command import RuntimeOptions, Scope
 from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Shares, measure
 from shvit_pl.deploy.measuring import origin
 from shvit_pl.designs.paper_results import row_at
 from shvit_pl.display import narrow_table, table_console
-from shvit_pl.files import read_rows
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 
@@ -46,7 +45,7 @@ def run(options: RuntimeOptions, command: Sequence[str]) -> None:
 
     Raises `UserError` for what is not here or can't be measured, before anything is written.
     """
-    folder = study.check_output(options.output, "runtime.csv", "runtime.json", "runtime.png")
+    folder = files.output_folder(options.output, "runtime.csv", "runtime.json", "runtime.png")
     with study.ready_networks(options, open_network, torch.contiguous_format) as (networks, conditions):
         scope = _SCOPES[options.scope]
         print(f"{scope}; fused attention is switched off; median of {options.repeats} profiled passes", flush=True)
@@ -109,7 +108,7 @@ def paper_bar(opened: OpenedNetwork, pixels: int, scope: Scope = "attention") ->
 def paper_bars() -> tuple[PaperBar, ...]:
     """Return the figure, bar by bar."""
     bars = []
-    for row in read_rows(_FILE):
+    for row in files.read_rows(_FILE):
         percent = {str(kind): float(row[kind]) for kind in KINDS if kind in row}
         percent[MEMORY_BOUND] = sum(percent.values()) - percent["matrix product"]
         bars.append(PaperBar(row["attention"], row["network"], row["networks"], percent))
@@ -191,7 +190,7 @@ def _formatted(percent: Mapping[str, float], form: str) -> list[str]:
 
 # ---- the figure
 
-_COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.YELLOW, plots.GRAY)  # of the kinds
+_COLORS = (plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.YELLOW, plots.GRAY)  # one for each kind
 _DARK = (plots.BLUE, plots.GREEN)
 _HEIGHT = 0.36
 _LEAST_LABELED = 3.5  # percent: narrower segments have no room for their number

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,21 +118,6 @@ def condition_words(conditions: Mapping[str, Any], where: str = "") -> str:
     """Return batch, number type and machine in a line; `where` stands before the machine."""
     machine = measuring.machine_words(conditions)
     return f"batch {conditions['batch_size']}, {conditions['dtype']}, {where}{machine}"
-
-
-def check_output(output: str, *results: str) -> Path:
-    """Return the folder `output`, which may be missing, empty, or hold files of the patterns `results` only.
-
-    Raises `UserError` where nothing can be written, and where other files are in it.
-    """
-    folder = Path(output).expanduser()
-
-    def are_results(there: Path) -> bool:
-        files = [path.relative_to(there).as_posix() for path in there.rglob("*") if not path.is_dir()]
-        return all(any(fnmatch(file, result) for result in results) for file in files)
-
-    measuring.holds_results(folder, are_results)
-    return folder
 
 
 def write(

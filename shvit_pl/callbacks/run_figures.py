@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
-from shvit_pl.callbacks.progress import epochs_done
+from shvit_pl.callbacks.console import epochs_done
 from shvit_pl.data import decoding, transforms
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.plots import as_png

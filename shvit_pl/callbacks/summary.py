@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from shvit_pl.callbacks.run_identity import RunCheckpoint
+from shvit_pl.callbacks.checkpoints import RunCheckpoint
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
@@ -133,7 +133,7 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "design": {"name": module.config.design.name, **asdict(module.design)},
         "params": costs.params,
         "macs": costs.macs,
-        "init": module.init_note or "fresh weights",
+        "init": module.init_note or "randomly initialized",
         "init_repo": repo_of_weights(module.config.init_from),
         "teacher": module.teacher_note,
         "dataset": {
@@ -177,7 +177,7 @@ def peak_memory(device: torch.device) -> tuple[float | None, str]:
     if status.is_file():  # on Linux, getrusage would begin with the peak of the process that started this one
         peaks = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
         peak = int(peaks[0]) * 1024 if peaks else None
-    elif sys.platform != "win32":  # which has none
+    elif sys.platform != "win32":  # Windows has no such count
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -204,7 +204,7 @@ class PushToHub(L.Callback):
 
         try:
             push(FinishedRun.open(folder), Target(self.repo_id, public=self.public))
-        except (UserError, OSError) as error:  # of the Hub, or of a disk that is full
+        except (UserError, OSError) as error:  # the Hub fails, or the disk is full
             again = ["shvit-pl", "push", str(folder), "--repo-id", self.repo_id, *(["--public"] * self.public)]
             print(
                 f"not pushed: {one_line(error)} The run is complete; push it with: {shlex.join(again)}", file=sys.stderr

@@ -32,7 +32,7 @@ class Throughput(L.Callback):
         self._warm = False
         self._loading = self._wait = 0.0
         self._stepped: torch.cuda.Event | None = None
-        self._epoch, self._waited_before, self._seconds_before = -1, 0.0, 0.0  # where the epoch began
+        self._epoch, self._waited_before, self._seconds_before = -1, 0.0, 0.0  # the counts when the epoch began
 
     @property
     def images_per_second(self) -> float:

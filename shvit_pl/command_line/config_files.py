@@ -30,7 +30,7 @@ def find_config(name: str, near: Path | None = None, flag: str = "--config") -> 
         if candidate.is_file():
             return str(candidate)
     known = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.yaml"))
-    inside = [path for path in known if path.startswith(f"{wanted.split('/')[0]}/")]  # of the folder that is named
+    inside = [path for path in known if path.startswith(f"{wanted.split('/')[0]}/")]  # in the named folder
     above = [path for path in known if "/" not in path] + sorted(
         {f"{path.split('/')[0]}/..." for path in known if "/" in path}
     )

@@ -47,6 +47,7 @@ _ELSEWHERE = {
     "gpus": "trainer.devices",
     "optimizer": "model.optim.name",
     "output_dir": "trainer.default_root_dir",
+    "precision": "dtype",
     "resume": "ckpt_path",
     "workers": "data.num_workers",
 }
@@ -60,7 +61,7 @@ _TYPE_NAMES = {
     "str": "text",
     "tuple": "a list of whole numbers such as [1, 2]",
 }
-_PACKAGES = {  # of extras
+_PACKAGES = {  # packages that each extra installs
     "sweep": ("optuna", "scipy"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "coreml": ("coremltools",),
@@ -106,7 +107,7 @@ def read_options(
     for action in parser_actions(parser):
         if action.dest in required - texts.keys():
             name = action.dest.upper() if action.dest in positional else f"--{action.dest}"
-            mistakes.append(f"give {name}: {str(action.help)[0].lower()}{str(action.help)[1:]}")
+            mistakes.append(f"missing {name}: {str(action.help)[0].lower()}{str(action.help)[1:]}")
     if rest is not None:
         rest += others
     absent = required - values.keys()
@@ -328,7 +329,7 @@ def _choices(text: str) -> list[str]:
 def _allowed(text: str) -> str:
     """Return what a wrong value's message allows: the choices, or the types, or both."""
     choices = _choices(text)
-    members = re.search(r"Subtypes: \[(.*?)\] Errors:|Expected an? (.*?)\. Got value", text)  # of a union, or one type
+    members = re.search(r"Subtypes: \[(.*?)\] Errors:|Expected an? (.*?)\. Got value", text)  # a union, or one type
     found = re.finditer(r"<class '([\w.]+)'>|\b(dict|list|tuple)\[", members[0] if members else "")
     names = [each[1] or each[2] for each in found if each[1] or not choices]
     known = dict.fromkeys(_TYPE_NAMES.get(name, f"a {name.rsplit('.', 1)[-1]}") for name in names)

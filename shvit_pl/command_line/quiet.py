@@ -1,13 +1,9 @@
 """Silencing the advice of other libraries that this package has already taken or can't take."""
 
 import logging
-import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from pathlib import Path
 
 import datasets
 import torch
@@ -33,8 +29,8 @@ _WARNED = (
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*Be aware that when using `ckpt_path`.*",
     r".*predict returned None.*",
-    r".*overridden `on_after_batch_transfer` in both.*",  # ours of the data module, which mixes too, is meant
-    r".*could not find the monitored key in the returned metrics.*",  # of a run that ended before its first validation
+    r".*overridden `on_after_batch_transfer` in both.*",  # our data module does, as it mixes too
+    r".*could not find the monitored key in the returned metrics.*",  # the run ended before its first validation
 )
 
 
@@ -48,7 +44,7 @@ def quiet() -> None:
         datasets.disable_progress_bars()
         disable_progress_bars()
     threading.excepthook = _of_a_thread
-    # in one line: a user can act on what a warning says, not on where it was raised
+    # one line: a user can act on what a warning says, not on where it was raised
     warnings.showwarning = lambda message, *_: print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
     for message in _WARNED:
         warnings.filterwarnings("ignore", message=message)
@@ -58,31 +54,3 @@ def _of_a_thread(args: threading.ExceptHookArgs) -> None:
     """Ignore a full disk in the thread of TensorBoard, which raises the error again where it is called."""
     if not isinstance(args.exc_value, OSError):
         threading.__excepthook__(args)
-
-
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Keep warnings, logs, progress bars and prints of a block from the terminal; its exceptions pass."""
-    level = logging.root.manager.disable
-    streams = (1, 2)  # libraries in C++ write to the descriptors
-    sys.stdout.flush()
-    sys.stderr.flush()
-    copies = [os.dup(stream) for stream in streams]
-    try:
-        with (
-            Path(os.devnull).open("w") as sink,
-            redirect_stdout(sink),
-            redirect_stderr(sink),
-            warnings.catch_warnings(action="ignore"),
-        ):
-            logging.disable(logging.WARNING)
-            for stream in streams:
-                os.dup2(sink.fileno(), stream)
-            yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for stream, copy in zip(streams, copies, strict=True):
-            os.dup2(copy, stream)
-            os.close(copy)
-        logging.disable(level)

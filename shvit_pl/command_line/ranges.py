@@ -12,11 +12,15 @@ from shvit_pl.compat import cores_of_process
 if TYPE_CHECKING:  # mypy takes no type that a function makes
     Decay = float
     FromTwo = int
+    Images = int
     NonNegative = float
+    Opset = int
     Pixels = int
     Positive = float
+    Repeats = int
     Share = float
     Temperature = float
+    Threads = int
     Views = int
     Workers = int
 else:
@@ -26,10 +30,15 @@ else:
     Share = restricted_number_type("float above 0 to 1", float, [(">", 0), ("<=", 1)])
     Decay = restricted_number_type("float from 0 to below 1", float, [(">=", 0), ("<", 1)])
     FromTwo = restricted_number_type("int from 2", int, (">=", 2))
+    Images = restricted_number_type("int from 1 to 1048576", int, [(">=", 1), ("<=", 2**20)])
+    Opset = restricted_number_type("int from 18 to 23", int, [(">=", 18), ("<=", 23)])  # PyTorch's exporter writes them
     Pixels = restricted_number_type("int from 1 to 4096", int, [(">=", 1), ("<=", 4096)])
+    Repeats = restricted_number_type("int from 5", int, (">=", 5))  # quartiles of fewer measurements mean little
     Temperature = restricted_number_type("float from 0.01 to 1000", float, [(">=", 0.01), ("<=", 1000)])
     Views = restricted_number_type("int from 1 to 1000", int, [(">=", 1), ("<=", 1000)])
-    _MOST = max(32, 4 * cores_of_process())
+    _CORES = cores_of_process()
+    Threads = restricted_number_type(f"int from 1 to {_CORES}", int, [(">=", 1), ("<=", _CORES)])
+    _MOST = max(32, 4 * _CORES)
     Workers = restricted_number_type(f"int from 0 to {_MOST}", int, [(">=", 0), ("<=", _MOST)])
 
 

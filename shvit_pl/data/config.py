@@ -35,9 +35,9 @@ class DataConfig:
     revision: str | None = None
     """Branch, tag or commit of a Hub dataset."""
     image_column: str | None = None
-    """The column of images, where several could be meant."""
+    """Image column, if the dataset has several."""
     label_column: str | None = None
-    """The column of labels, where several could be meant."""
+    """Label column, if the dataset has several."""
     train_split: str = "train"
     """Name of the training split."""
     validation_split: str | None = None
@@ -69,7 +69,7 @@ class DataConfig:
     intensity_range: tuple[float, float] | None = None
     """Intensities that become black and white, for images of more than 8 bits, such as [0, 4095] or [0, 1]."""
     streaming: bool = False
-    """Read the dataset as it comes instead of storing it; needs steps_per_epoch."""
+    """Stream the dataset instead of downloading it; needs steps_per_epoch."""
     steps_per_epoch: PositiveInt | None = None
     """Batches per process that make an epoch of a stream."""
     shuffle_buffer: PositiveInt = 2000

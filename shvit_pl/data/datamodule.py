@@ -3,11 +3,11 @@
 The way of an image: `open_source` opens a dataset as stored rows or as a stream; `choose_rows` finds the columns of
 images and labels, and divides the rows into training and validation. A sampler draws rows, each with a key for its
 random numbers; a worker's `RowReader` decodes the row's image and augments it on the CPU, as uint8 (with `augment_on`
-device, it only crops it). The batch is collated and copied to the device, where `BatchTransform` finishes the
+device, it only crops it). The batch is collated and copied to the device, where `finish_batch` finishes the
 augmentation, normalizes, erases and mixes, so that the step sees `image` and `target`:
 
     opening.open_source -> splits.choose_rows -> loaders.ImageDataset -> decoding.RowReader
-    -> transforms.train_transform -> collate -> transforms.BatchTransform -> step
+    -> transforms.train_transform -> collate -> transforms.finish_batch -> step
 """
 
 import logging
@@ -28,7 +28,7 @@ from shvit_pl.data.folders import BROKEN_SHARE
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed
 
-_FIRST_OF_STREAM = 100  # of these first images, a single broken one is not yet a share
+_FIRST_OF_STREAM = 100  # a stream's share is of at least so many images, as one of the first may be broken
 _log = logging.getLogger("shvit_pl")
 
 
@@ -37,15 +37,15 @@ class HFImageDataModule(L.LightningDataModule):
 
     Batches hold `image` (float32 `(B, 3, S, S)`, normalized on the device), `label` `(B,)` (-1: not to be evaluated),
     `file` and `broken` (why an image could not be decoded, or ''). Those for training also hold `target`: the labels,
-    or `(B, classes)` where `mixup` is set; then the images are mixed. The settings are those of `DataConfig`.
+    or `(B, classes)` where `mixup` is set; then the images are mixed. Settings are a `DataConfig`, or its fields.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, config: DataConfig | None = None, **settings: Any) -> None:
         super().__init__()
-        self.config = DataConfig(**settings)
+        self.config = config or DataConfig(**settings)
         self.save_hyperparameters(asdict(self.config), logger=False)
         self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-        self.mixup: Mixup | None = None  # of training batches; the module's
+        self.mixup: Mixup | None = None  # mixes training batches; the module sets it
         self.seed = run_seed()
         self.held_out = True  # False: validate and test on all rows of data that was not trained on
         self.known_classes: list[str] = []  # of a model that is measured
@@ -209,7 +209,7 @@ class HFImageDataModule(L.LightningDataModule):
             "persistent_workers": workers > 0,
             "prefetch_factor": self.config.prefetch if workers else None,
             "generator": torch.Generator(),
-            "pin_memory": self._device() == "cuda",  # from which Lightning copies without waiting
+            "pin_memory": self._device() == "cuda",  # Lightning copies from pinned memory without waiting
         }
 
     def _workers(self) -> int:
@@ -242,8 +242,8 @@ class HFImageDataModule(L.LightningDataModule):
         step: tuple[int, ...] = (run_seed(),)
         if (trainer := self.trainer) is not None:
             precision = trainer.precision_plugin.train_step_context
-            step += trainer.current_epoch, self._batches("current"), trainer.global_rank  # as in `StepSeed`
-        return transforms.BatchTransform(self.config, self.mean, self.std, self.mixup, precision)(batch, step)
+            step += trainer.current_epoch, self._batches("current"), trainer.global_rank  # `StepSeed` has the same
+        return transforms.finish_batch(batch, self.config, self.mean, self.std, self.mixup, step, precision)
 
     def _batches(self, span: Literal["current", "total"]) -> int:
         """Return the number of training batches that this epoch, or the run, has had already."""

@@ -272,7 +272,7 @@ class StreamLoader(_Resumable):
         """Yield the batches of one epoch, or what is left of it."""
         done = self.progress()
         if self._running is None:
-            turn = done % max(1, self.num_workers)  # in a round of workers, of which the first one begins
+            turn = done % max(1, self.num_workers)  # position in a round of workers, which the first one begins
             self.dataset.begin_at(done - turn)  # type: ignore[attr-defined]
             self._running = islice(super().__iter__(), turn, None)
         yield from self._timed(islice(self._running, self.steps - done % self.steps))

@@ -212,7 +212,7 @@ def image_column(features: Features, wanted: str | None = None) -> str:
     column = _choose("data.image_column", "images", features, candidates, wanted)
     feature = features[column]
     if not isinstance(feature, Image | dict) and getattr(feature, "dtype", "") not in _IMAGE_TYPES:
-        raise UserError(f"data.image_column {column!r}: it holds {feature}, where images or their bytes are needed.")
+        raise UserError(f"data.image_column {column!r}: contains {feature}, where images or their bytes are needed.")
     return column
 
 
@@ -290,7 +290,7 @@ def _class_names(name: str, split: Dataset, column: str) -> list[str]:
     feature = split.features[column]
     if not isinstance(feature, ClassLabel | Value) or feature.dtype not in _LABEL_TYPES:
         held = feature.dtype if isinstance(feature, Value) else type(feature).__name__
-        raise UserError(f"data.label_column {column!r}: it holds {held}, where a text or whole number is needed.")
+        raise UserError(f"data.label_column {column!r}: contains {held}, where a text or whole number is needed.")
     labels = split.unique(column)
     if set(labels) <= {None, -1}:
         return []

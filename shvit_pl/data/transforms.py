@@ -10,7 +10,6 @@ order in which these three (0, 1, 2) are changed.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -38,51 +37,41 @@ Mix = tuple[float, tuple[int, ...]]  # lambda and rectangle
 NOT_MIXED: Mix = 1.0, (0, 0, 0, 0)
 
 
-@dataclass(frozen=True)
-class BatchTransform:
-    """From a batch on the device to what the step sees: `image` and, of a training batch, `target`.
+def finish_batch(
+    batch: Batch,
+    config: DataConfig,
+    mean: Triple,
+    std: Triple,
+    mixup: Mixup | None = None,
+    step: tuple[int, ...] = (),
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Batch:
+    """Return a batch on the device as the step sees it: `image` and, of a training batch, `target`.
 
-    All randomness comes from keys: erasing from those of the batch's images, mixing from the step's.
+    Images `(B, 3, S, S)` are float32; `target` is `(B, classes)` if mixed, else the labels `(B,)`. All randomness comes
+    from keys: erasing from those of the images, mixing from `step`. timm makes mixed targets in the step's precision.
     """
-
-    config: DataConfig
-    """Side of the images, and probability of erasing."""
-    mean: Triple
-    """Mean of the normalization, per channel."""
-    std: Triple
-    """Standard deviation of the normalization, per channel."""
-    mixup: Mixup | None = None
-    """Mixup and CutMix of training batches."""
-    precision: Callable[[], AbstractContextManager[Any]] = nullcontext
-    """The step's precision, in which timm makes the mixed targets."""
-
-    def __call__(self, batch: Batch, step: tuple[int, ...] = ()) -> Batch:
-        """Transform a batch; `step` is the key of its mixing.
-
-        Images `(B, 3, S, S)` are float32; `target` is `(B, classes)` if mixed, else the labels `(B,)`.
-        """
-        pixels = augmented(batch, self.config.side) if "plan" in batch else batch["image"]
-        images = normalize(pixels, self.mean, self.std)
-        if "key" not in batch:  # not for training
-            return {**batch, "image": images}
-        labels, mix = batch["label"], batch.get("mix")
-        if self.config.erasing:
-            by_key: Any = erase if mix is None else erase_each
-            images = by_key(images, self.config.erasing, batch["key"])
-        targets = labels
-        if mix is not None:  # drawn before, as of kept views
-            images = mix_images(images, mix)
-            targets = labels if self.mixup is None else mix_targets(labels, mix, self.mixup)
-        elif self.mixup is not None:
-            with seeded(*step), self.precision():
-                images, targets = self.mixup(images, labels)
-        return {**batch, "image": images, "target": targets}
+    images = normalize(augmented(batch, config.side) if "plan" in batch else batch["image"], mean, std)
+    if "key" not in batch:  # not for training
+        return {**batch, "image": images}
+    labels, mix = batch["label"], batch.get("mix")
+    if config.erasing:
+        by_key: Any = erase if mix is None else erase_each
+        images = by_key(images, config.erasing, batch["key"])
+    targets = labels
+    if mix is not None:  # a kept view, whose mixing is drawn before
+        images = mix_images(images, mix)
+        targets = labels if mixup is None else mix_targets(labels, mix, mixup)
+    elif mixup is not None:
+        with seeded(*step), precision():
+            images, targets = mixup(images, labels)
+    return {**batch, "image": images, "target": targets}
 
 
 def normalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
     """Return normalized float32 of uint8 `(B, 3, H, W)`, on the same device."""
     pixels = v2.functional.to_dtype(images, torch.float32, scale=True)
-    return v2.functional.normalize(pixels, _on(images.device, mean), _on(images.device, std), inplace=True)
+    return v2.functional.normalize(pixels, _tensor(images.device, mean), _tensor(images.device, std), inplace=True)
 
 
 def denormalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
@@ -92,7 +81,7 @@ def denormalize(images: Tensor, mean: Triple, std: Triple) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _on(device: torch.device, values: Triple) -> Any:
+def _tensor(device: torch.device, values: Triple) -> Any:
     """Make the tensor once for each device, as the program waits for the copy."""
     with torch.inference_mode(False):
         return torch.tensor(values, device=device)
@@ -146,26 +135,23 @@ class _Recorder:
 
 
 def draw_mix(mixup: Mixup, size: int, key: tuple[int, ...]) -> list[Mix]:
-    """Return what timm's Mixup, seeded by `key`, does to a pair of images of this size: lambda and rectangle of both.
-
-    Read off a black and a white image, as timm has no public function for it; so `mixup` must be for two classes,
-    without label smoothing.
-    """
-    pair = torch.zeros(2, 1, size, size)
-    pair[1] = 1
+    """Return lambda and rectangle of both images of a pair, as timm's Mixup draws them when seeded by `key`."""
     with seeded(*key):
-        mixed, targets = mixup(pair, torch.tensor([0, 1]))
-    black, white = mixed[:, 0].numpy()
-    return [(float(targets[0, 0]), _extent(black == 1)), (float(targets[1, 1]), _extent(white == 0))]
+        lam, box = _draw(mixup, 2 if mixup.mode == "elem" else 1, (size, size))
+    mixes = [(float(share), tuple(sides.tolist())) for share, sides in zip(lam, box, strict=True)]
+    return [mixes[0], mixes[-1]]  # the same for both, except in mode elem
 
 
-def _extent(inside: NDArray[np.bool_]) -> tuple[int, ...]:
-    """Return top, bottom, left and right of a rectangle in `(S, S)`; zeros where it is empty."""
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    return (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1) if len(rows) else NOT_MIXED[1]
+def _draw(mixup: Mixup, count: int, shape: Sequence[int]) -> tuple[NDArray[np.floating], NDArray[np.int16]]:
+    """Draw lambda `(count,)` and rectangles `(count, 4)` in timm's order, for images of the shape `(..., H, W)`."""
+    lam, by_cutmix = map(np.atleast_1d, draw_lambdas(mixup, count))
+    box = np.zeros((count, 4), np.int16)
+    for index in np.flatnonzero(by_cutmix & (lam != 1)):
+        box[index], lam[index] = cutmix_bbox_and_lam(shape, lam[index], correct_lam=mixup.correct_lam)
+    return lam, box
 
 
-def encode_mix(lam: NDArray[np.float32], box: NDArray[np.int16]) -> NDArray[np.int32]:
+def encode_mix(lam: NDArray[np.floating], box: NDArray[np.int16]) -> NDArray[np.int32]:
     """Return parameters `(B, 5)` of lambda `(B,)` and rectangles `(B, 4)`."""
     return np.column_stack([lam.astype(np.float32).view(np.int32), box.astype(np.int32)])
 
@@ -217,21 +203,13 @@ class MixupOfEach(Mixup):
     def __call__(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Mix each image `(B, 3, S, S)` with its mirror in the batch, in place, and the labels to `(B, classes)`."""
         pairs = self.mode == "pair"
-        lam, box = self._drawn(len(x) // 2 if pairs else len(x), x.shape)
+        lam, box = _draw(self, len(x) // 2 if pairs else len(x), x.shape)
         if pairs:
             lam, box = np.concatenate([lam, lam[::-1]]), np.concatenate([box, box[::-1]])
         mix = to_device(encode_mix(lam, box), x.device)
         x.lerp_(x.flip(0), _share_of_partner(x, mix).to(x.dtype))
         shares = _lambda(mix)[:, None].to(x.dtype)
         return x, mixup_target(target, self.num_classes, shares, self.label_smoothing)
-
-    def _drawn(self, images: int, shape: torch.Size) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
-        """Draw lambda and rectangle of so many images, in timm's order."""
-        lam, by_cutmix = draw_lambdas(self, images)
-        box = np.zeros((images, 4), np.int16)
-        for index in np.flatnonzero(by_cutmix & (lam != 1)):
-            box[index], lam[index] = cutmix_bbox_and_lam(shape, lam[index], correct_lam=self.correct_lam)
-        return lam, box
 
 
 def to_device(values: Tensor | NDArray[Any], device: torch.device) -> Tensor:
@@ -294,7 +272,7 @@ def augmented(batch: Batch, size: int) -> Tensor:
         factor = (plan[:, 1:4] * (kind[:, None] == kinds)).sum(1)  # (B, 1, 1, 1): that of each image's kind
         gray = v2.functional.rgb_to_grayscale(pixels).round()
         mean = gray.mean((1, 2, 3), keepdim=True).round()
-        unsaturated = mean * (kind == 1) + gray * (kind == 2)  # of brightness: black
+        unsaturated = mean * (kind == 1) + gray * (kind == 2)  # brightness: black
         pixels = torch.lerp(unsaturated.expand_as(pixels), pixels, factor).clamp(0, 255).floor()
     return pixels.byte()
 

@@ -56,7 +56,7 @@ class Views:
         mixes = [transforms.NOT_MIXED] * len(view)
         if self._mixup is not None:
             keys = [(_SEED, v, p, p + self.slots // 2) for v, p in zip(view.tolist(), pair.tolist(), strict=True)]
-            # of both images of a pair at once
+            # one draw gives both images of a pair
             drawn = {key: transforms.draw_mix(self._mixup, self._size, key) for key in dict.fromkeys(keys)}
             mixes = [drawn[key][h] for key, h in zip(keys, half.tolist(), strict=True)]
         return {

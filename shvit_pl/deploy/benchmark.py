@@ -31,12 +31,12 @@ from shvit_pl.modules.classification import make_mixup
 from shvit_pl.modules.config import EmaConfig, MixConfig, OptimConfig
 
 ONNX = "onnx"
-_COMPILE_MODE = {"compiled": None, "optimized": None}  # of torch.compile; the other modes have its names
-# of the paper's training
+_COMPILE_MODE = {"compiled": None, "optimized": None}  # names in torch.compile; the other modes are called as there
+# the settings of the paper's training
 _MIX = MixConfig(mixup=0.8, cutmix=1.0)
 _EMA = EmaConfig(decay=0.99996, warmup_power=0.0)
 _SMOOTHING, _WEIGHT_DECAY, _CLIP = 0.1, 0.025, 0.02
-_STEPS, _EPOCHS = 1000, 300.0  # of the schedule; every step has the learning rate of its first
+_STEPS, _EPOCHS = 1000, 300.0  # the schedule's length; every step has the learning rate of its first
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from shvit_pl import plots
+from shvit_pl import files, plots
 from shvit_pl.deploy.benchmark import PEAK_OF, Group, Measured
-from shvit_pl.deploy.measuring import holds_results, machine_words, origin
+from shvit_pl.deploy.measuring import machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.designs import config, paper_results
 from shvit_pl.display import counted, narrow_table, table_console
 from shvit_pl.errors import UserError, first_few, one_line
-from shvit_pl.files import read_rows
 from shvit_pl.models import SHViT, network_names, open_network
 from shvit_pl.runs.folder import FinishedRun
 
@@ -43,20 +42,16 @@ _TASKS = {
 
 def begin(options: BenchmarkOptions, conditions: Mapping[str, Any], groups: Iterable[Group]) -> Rates | None:
     """Check the folders and print the conditions before anything is measured; return the rates of `--compare`."""
-    check_output(Path(options.output).expanduser(), conditions)
+    check_output(options.output, conditions)
     earlier = read_earlier(options.compare, conditions, groups)
     print(_describe(conditions), flush=True)
     return earlier
 
 
-def check_output(folder: Path, ours: Mapping[str, Any]) -> None:
+def check_output(output: str, ours: Mapping[str, Any]) -> None:
     """Raise `UserError` where there is no access, other files, or a benchmark under other conditions."""
-
-    def is_benchmark(there: Path) -> bool:
-        names = {path.name for path in there.iterdir()}
-        return ENVIRONMENT in names <= {TABLE, ENVIRONMENT, *(path.name for path in there.glob(_PICTURES))}
-
-    if holds_results(folder, is_benchmark):
+    folder = files.output_folder(output, TABLE, ENVIRONMENT, _PICTURES, needed=[ENVIRONMENT])
+    if (folder / ENVIRONMENT).exists():
         _read_rates(f"--output {str(folder)!r}", folder, ours)
 
 
@@ -83,14 +78,14 @@ def _read_rates(flag: str, folder: Path, ours: Mapping[str, Any]) -> Rates:
     """Read the images per second of a benchmark; raise `UserError` for a damaged one, and for other conditions."""
     try:
         theirs = dict(json.loads((folder / ENVIRONMENT).read_text())["conditions"])
-        rates = {_key(row): float(row["images_per_second"]) for row in read_rows(folder / TABLE)}
+        rates = {_key(row): float(row["images_per_second"]) for row in files.read_rows(folder / TABLE)}
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = f"{error.filename} is missing" if isinstance(error, FileNotFoundError) else one_line(error)[:120]
         raise UserError(f"{flag}: no complete benchmark is there ({reason}). Give another folder.") from error
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     if names:
         listed = first_few([f"{name} is {theirs.get(name)} there and {ours.get(name)} here" for name in names])
-        raise UserError(f"{flag}: it holds a benchmark under other conditions: {listed}. Give another folder.")
+        raise UserError(f"{flag}: contains a benchmark under other conditions: {listed}. Give another folder.")
     return rates
 
 
@@ -218,7 +213,7 @@ def environment(
 
 IMAGENET = "ImageNet-1k"
 PEERS = Path(__file__).with_name("peers.csv")
-_COLORS = 10  # of matplotlib's cycle
+_COLORS = 10  # colors in matplotlib's cycle
 _MIN_SPAN = 1.0  # points of top-1: a shorter axis would magnify rounding
 
 
@@ -255,7 +250,7 @@ def _peers() -> dict[tuple[str, int], Accuracy]:
         (line["timm"], int(line["image_size"])): Accuracy(
             float(line["top1"]), IMAGENET, f"the paper, Table 2: {line['paper']}, {line['epochs']} epochs"
         )
-        for line in read_rows(PEERS)
+        for line in files.read_rows(PEERS)
     }
 
 

@@ -28,7 +28,7 @@ def benchmark(args: list[str]) -> None:
     from shvit_pl.deploy import measuring
     from shvit_pl.deploy.benchmark import measure, plan
 
-    open_one = partial(measuring.open_weights, weights=options.weights)
+    open_one = partial(measuring.open_weights, kind=options.weights)
     device, opened = measuring.opened_on(partial(measuring.chosen_device, options.device), options.models, open_one)
     official_on_cpu = options.protocol == "official" and device.type == "cpu"
     with measuring.num_threads(1 if official_on_cpu else options.threads):

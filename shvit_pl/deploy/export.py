@@ -1,8 +1,12 @@
 """One export: converted under a temporary name, run, compared, perhaps quantized, and only then put in its place."""
 
 import json
+import logging
+import os
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl import __version__
-from shvit_pl.command_line.quiet import silenced
 from shvit_pl.data.config import EMBEDDED
 from shvit_pl.deploy import formats, measuring, passes, timing
 from shvit_pl.deploy.images import RealImages, in_batches
@@ -22,6 +25,7 @@ from shvit_pl.display import counted
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import remove, replacing, size
 from shvit_pl.models.open_network import OpenedNetwork
+from shvit_pl.teachers.classes import same_classes
 
 _COMPARED = 64  # images
 _USE = {  # a line of Python that runs a file
@@ -107,7 +111,7 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
         if options.spec.runs_here:
             verified = _verify(opened, options, images, partial)
         measured = [] if own_images is None else _replace_by_int8(own_images, options, partial)
-        with silenced():
+        with _silenced():
             details = formats.CONVERTERS[options.format].describe(partial)
     print()
     for name, text in _report(opened, options, [*details, *measured]):
@@ -128,7 +132,7 @@ def _graph(opened: OpenedNetwork, options: ExportOptions, network: nn.Module, dt
 
 def _convert(opened: OpenedNetwork, options: ExportOptions, images: RealImages, path: Path) -> None:
     single = options.batch == 1
-    arguments: dict[str, Any] = {}  # of `save`, that only some formats have
+    arguments: dict[str, Any] = {}  # those that only some formats' `save` has
     if options.format == "coreml":
         names = opened.class_names if options.softmax and single else None
         arguments = {"half": options.graph_dtype == "fp16", "pixels": options.normalize and single, "classes": names}
@@ -163,13 +167,41 @@ def _metadata(opened: OpenedNetwork, options: ExportOptions) -> dict[str, str]:
 def _converter_errors(problem: str, options: ExportOptions) -> Iterator[None]:
     """Silence a converter or a runtime; its exceptions, of any kind, become a `UserError`."""
     try:
-        with silenced():
+        with _silenced():
             yield
     except Exception as error:
         raise UserError(
             f"--format {options.format}: {problem} ({one_line(error)[:240]}). Nothing was written to "
             f"{str(options.path)!r}."
         ) from error
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep warnings, logs, progress bars and prints of a block from the terminal; its exceptions pass."""
+    level = logging.root.manager.disable
+    streams = (1, 2)  # libraries in C++ write to the descriptors
+    sys.stdout.flush()
+    sys.stderr.flush()
+    copies = [os.dup(stream) for stream in streams]
+    try:
+        with (
+            Path(os.devnull).open("w") as sink,
+            redirect_stdout(sink),
+            redirect_stderr(sink),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            logging.disable(logging.WARNING)
+            for stream in streams:
+                os.dup2(sink.fileno(), stream)
+            yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in zip(streams, copies, strict=True):
+            os.dup2(copy, stream)
+            os.close(copy)
+        logging.disable(level)
 
 
 def _verify(opened: OpenedNetwork, options: ExportOptions, images: RealImages, path: Path) -> str:
@@ -198,7 +230,7 @@ def _verify(opened: OpenedNetwork, options: ExportOptions, images: RealImages, p
 
 
 def _report(opened: OpenedNetwork, options: ExportOptions, details: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Give the lines about the file, each with a name."""
+    """Yield the lines about the file, each with a name."""
     yield "file", f"{options.path}, {size(options.path) / 1e6:.1f} MB, {options.format}"
     if opened.fresh:
         yield "weights", "fresh, not trained"
@@ -216,7 +248,7 @@ _CALIBRATION = 128  # images
 # they are little work, and rounding costs them most.
 _QUANTIZED = ["Conv"]
 _BATCH = 8  # images, when speed is measured
-_MAX_IMAGES = 1000  # of validation
+_MAX_IMAGES = 1000  # validation images at most
 _TOLERANCE = 1.0  # points of top-1
 
 
@@ -228,7 +260,7 @@ def _own_images(opened: OpenedNetwork, options: ExportOptions) -> RealImages:
             "checkpoint or a Hub repo."
         )
     images = RealImages(opened, opened.image_size, options.data, normalized=not options.normalize)
-    if not images.known:
+    if opened.class_names is None or not same_classes(opened.class_names, images.class_names):
         raise UserError(
             f"--int8: the classes of {images.path!r} are not those of {opened.name!r}, so top-1 means nothing; give "
             "its dataset by --data."
@@ -244,7 +276,7 @@ def _replace_by_int8(images: RealImages, options: ExportOptions, path: Path) -> 
     print(f"quantizing with {_CALIBRATION} training images of {images.path}", flush=True)
     new = path.with_name(f"{path.stem}_int8{path.suffix}")
     try:
-        with silenced():
+        with _silenced():
             _quantize(path, new, images.training(_CALIBRATION))
         lines = _compared(path, new, images, options)
         new.replace(path)

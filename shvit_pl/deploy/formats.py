@@ -132,7 +132,7 @@ def describe_torch_export(path: Path) -> list[str]:
 
 # ---- CoreML: an ML program (`.mlpackage`) for Apple's devices, float16 by default, with labels in it
 
-_PREFIX = "shvit_pl."  # of the names of our metadata
+_PREFIX = "shvit_pl."  # names of our metadata begin with it
 
 
 def save_coreml(

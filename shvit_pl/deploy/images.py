@@ -50,7 +50,6 @@ class RealImages:
         self.data.held_out = held_out
         self.data.setup("fit" if held_out else "validate")
         self.path = str(settings["path"])
-        self.known = opened.class_names is not None and opened.class_names == self.data.class_names
 
     def validation(self, most: int) -> tuple[Tensor, Tensor]:
         """Return up to `most` validation images `(N, 3, S, S)`, evenly spaced, and their labels `(N,)`."""
@@ -68,7 +67,7 @@ class RealImages:
         return list(self.data.class_names or [])
 
     def batches(self, rows: Sequence[int], size: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give validation images by number, in batches `(size, 3, S, S)`, and labels; `IGNORED` where one is broken."""
+        """Yield numbered validation images in batches `(size, 3, S, S)`, and labels; `IGNORED` where one is broken."""
         draws: Any = [loaders.Draw(row) for row in rows]
         dataset = self.data.evaluated()
         for batch in torch.utils.data.DataLoader(
@@ -78,7 +77,7 @@ class RealImages:
             yield transforms.normalize(batch["image"], self.data.mean, self.data.std), batch["label"]
 
     def training(self, most: int) -> Iterator[Tensor]:
-        """Give single training images `(1, 3, S, S)`, evenly spaced and not augmented."""
+        """Yield single training images `(1, 3, S, S)`, evenly spaced and not augmented."""
         for batch in self.data.validation_sample(most, "train"):
             yield from batch["image"][:, None]
 

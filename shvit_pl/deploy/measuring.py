@@ -16,7 +16,7 @@ import torch
 from shvit_pl import __version__
 from shvit_pl.display import counted
 from shvit_pl.errors import UserError, collected, one_line, refuse
-from shvit_pl.files import check_writable, replacing, write_rows, write_whole
+from shvit_pl.files import replacing, write_rows, write_whole
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 from shvit_pl.models.weights import NoAverageError
 from shvit_pl.runs.folder import AVERAGED, Weights
@@ -47,12 +47,12 @@ def chosen_device(name: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-def open_weights(name: str, weights: Weights | None, **settings: Any) -> OpenedNetwork:
-    """Open a network as `open_network` does, with the weights of `--weights` where it is of a run."""
+def open_weights(name: str, kind: Weights | None, **settings: Any) -> OpenedNetwork:
+    """Open a network as `open_network` does, with the kind of weights of `--weights` where it is of a run."""
     try:
-        return open_network(name, AVERAGED[weights], **settings)
+        return open_network(name, AVERAGED[kind], **settings)
     except NoAverageError as error:
-        raise UserError(f"--weights {weights}: {error}") from error
+        raise UserError(f"--weights {kind}: {error}") from error
 
 
 def opened_on(
@@ -136,19 +136,6 @@ def is_out_of_memory(error: Exception) -> bool:
 def short_reason(error: Exception) -> str:
     """Return an error of a network, compiler or device in one short line."""
     return "out of memory" if is_out_of_memory(error) else shorten(one_line(error), _MAX_REASON, placeholder=" ...")
-
-
-def holds_results(folder: Path, are_ours: Callable[[Path], bool]) -> bool:
-    """Return whether there are earlier results in the folder of `--output`, which may be missing or empty.
-
-    Raises `UserError` where nothing can be written, and for files that are not results of the same command.
-    """
-    check_writable("--output", str(folder))
-    if not folder.exists() or not any(folder.iterdir()):
-        return False
-    if not are_ours(folder):
-        raise UserError(f"--output {str(folder)!r}: it holds other files; give a new folder.")
-    return True
 
 
 def write_results(

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
-from shvit_pl.command_line.ranges import Pixels, Positive
-from shvit_pl.compat import cores_of_process
+from shvit_pl.command_line.ranges import Images, Opset, Pixels, Positive, Repeats, Threads
 from shvit_pl.designs.design import NAMED
 from shvit_pl.errors import refuse
 from shvit_pl.runs.folder import Weights
@@ -25,18 +24,6 @@ PAPER_BATCH = {"cuda": 256, "cpu": 16, "mps": 16}  # images, the default of --ba
 _TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 _SET_BY_OFFICIAL = ("mode", "dtype", "runtime", "blocks", "train", "optimize")  # flags
 
-if TYPE_CHECKING:  # mypy takes no type that a function makes
-    Images = int
-    Opset = int
-    Repeats = int
-    Threads = int
-else:
-    _CORES = cores_of_process()
-    Opset = restricted_number_type("int from 18 to 23", int, [(">=", 18), ("<=", 23)])  # that PyTorch's exporter writes
-    Images = restricted_number_type("int from 1 to 1048576", int, [(">=", 1), ("<=", 2**20)])
-    Repeats = restricted_number_type("int from 5", int, (">=", 5))  # quartiles of fewer measurements mean little
-    Threads = restricted_number_type(f"int from 1 to {_CORES}", int, [(">=", 1), ("<=", _CORES)])
-
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedOptions:
@@ -46,7 +33,7 @@ class CheckedOptions:
         refuse(self.mistakes())
 
     def mistakes(self) -> Iterator[str]:
-        """Give a message for each value that is impossible or contradicts another one."""
+        """Yield a message for each value that is impossible or contradicts another one."""
         yield from ()
 
 
@@ -64,8 +51,8 @@ class MeasuringOptions(CheckedOptions):
     """Output folder; earlier results in it are replaced."""
 
     def mistakes(self) -> Iterator[str]:
-        """Give a message for each mistake."""
-        yield from output_mistakes(self.output)
+        """Yield a message for each mistake."""
+        yield from output_mistakes(self.output, vars(type(self))["output"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +89,7 @@ class BenchmarkOptions(MeasuringOptions):
     """Seconds of the official warm-up (default: 10)."""
 
     def mistakes(self) -> Iterator[str]:
-        """Give a message for each mistake."""
+        """Yield a message for each mistake."""
         yield from super().mistakes()
         yield from mistakes_of_weights(self.weights, *self.models)
         if self.compare == "":
@@ -234,7 +221,7 @@ class ExportOptions(CheckedOptions):
     """Images for --int8 (default: the run's own dataset, else the digits)."""
 
     def mistakes(self) -> Iterator[str]:
-        """Give a message for each mistake."""
+        """Yield a message for each mistake."""
         if self.format != "onnx":
             for flag, value in (("--opset", self.opset), ("--int8", self.int8)):
                 if value:
@@ -242,11 +229,11 @@ class ExportOptions(CheckedOptions):
         if not self.int8:
             for flag, setting in (("--int8_tolerance", self.int8_tolerance), ("--data", self.data)):
                 if setting is not None:
-                    yield f"{flag} {setting}: only with --int8; give that too, or leave it out."
+                    yield f"{flag} {setting}: only with --int8; add --int8, or leave it out."
         if self.graph_dtype not in self.spec.dtypes:
             yield f"--dtype {self.graph_dtype}: {self.format} is written in {' or '.join(self.spec.dtypes)} here."
         elif self.int8 and self.dtype == "fp16":
-            yield f"--int8 --dtype {self.dtype}: int8 is made from fp32; leave out --dtype."
+            yield f"--int8 --dtype {self.dtype}: int8 is quantized from fp32; leave out --dtype."
         yield from mistakes_of_timm("pretrained", self.pretrained, self.network)
         yield from mistakes_of_weights(self.weights, self.network)
         path, flag = self.path, f"--output {str(self.path)!r}"
@@ -291,16 +278,16 @@ class ExportOptions(CheckedOptions):
         return Path(self.network.split(":")[-1].split("/")[-1].split("@")[0] + ending)
 
 
-def output_mistakes(folder: str) -> Iterator[str]:
-    """Give a message where `--output` is empty, or a folder that can't be replaced."""
+def output_mistakes(folder: str, example: str) -> Iterator[str]:
+    """Yield a message where `--output` is empty, or a folder that can't be replaced."""
     if not folder:
-        yield "--output '': give a folder, such as benchmark."
+        yield f"--output '': give a folder, such as {example}."
     elif Path.cwd().is_relative_to(Path(folder).expanduser().resolve()):
-        yield f"--output {folder!r}: the command runs inside this folder; give a new one, such as benchmark."
+        yield f"--output {folder!r}: the command runs inside this folder; give a new one, such as {example}."
 
 
 def mistakes_of_weights(weights: Weights | None, *networks: str) -> Iterator[str]:
-    """Give a message where weights of a run are asked for, and none of the networks may be one."""
+    """Yield a message where weights of a run are asked for, and none of the networks may be one."""
     if weights and all(name in NAMED or _is_of_timm(name) for name in networks):
         yield f"--weights {weights}: only for a run or a checkpoint; leave it out with {', '.join(networks)}."
 
@@ -312,6 +299,6 @@ def _is_of_timm(network: str) -> bool:
 
 
 def mistakes_of_timm(flag: str, value: object, network: str) -> Iterator[str]:
-    """Give a message where a flag that belongs to models of timm is given with another network."""
+    """Yield a message where a flag that belongs to models of timm is given with another network."""
     if value and not _is_of_timm(network):
         yield f"--{flag}: only for models of timm (timm:NAME); a run or a repo has weights of its own."

@@ -74,7 +74,7 @@ def depthwise_as_sum(layer: nn.Module) -> nn.Module | None:
 
 def attention_over_tokens(layer: nn.Module) -> nn.Module | None:
     """Return self-attention over a channels-last map without copies, with GroupNorm's affine part and scale folded."""
-    if isinstance(layer, blocks.SelfAttention) and isinstance(layer.qkv, nn.Conv2d):  # as after fuse()
+    if isinstance(layer, blocks.SelfAttention) and isinstance(layer.qkv, nn.Conv2d):  # as fuse() leaves it
         return _Attention(layer)
     return None
 
@@ -132,7 +132,7 @@ class _Attention(nn.Module):
         bias = bias + weight @ attention.pre_norm.bias.detach().double()
         weight = weight * attention.pre_norm.weight.detach().double()
         scale = torch.ones_like(bias)
-        scale[: attention.qkv_split[0]] = attention.scale  # of the queries
+        scale[: attention.qkv_split[0]] = attention.scale  # only queries are scaled
         dtype = attention.qkv.weight.dtype
         self.qkv_weight = nn.Parameter((scale[:, None] * weight).to(dtype))
         self.qkv_bias = nn.Parameter((scale * bias).to(dtype))

@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]  # the present step, steps done, step
 _MAX_WARM_UPS = 10
 _FASTER = 0.9  # a block that takes less than this share of the one before is still warming up
 _FIRST_CALLS = 3
-_MATRIX_SIDE = {"cuda": 8192}  # of `peaks`; a GPU needs larger matrices to be busy
+_MATRIX_SIDE = {"cuda": 8192}  # used by `peaks`; a GPU needs larger matrices to be busy
 _SMALL_SIDE = 2048
 _COPIED_NUMBERS = 2**26  # far more than any cache holds
 

@@ -1,6 +1,7 @@
 """From the settings of a user (`model.design.*`, `create_model(...)`) to one validated design."""
 
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Self, get_args
 
 from shvit_pl.designs.cube import Stage1, macro_cell
@@ -50,8 +51,9 @@ class DesignConfig:
         same = {field.name for field in fields(cls)} & {field.name for field in fields(Design)}
         return cls(stages=design.stages, **{name: getattr(design, name) for name in same})
 
-    def resolve(self) -> Design:
-        """Return the design; raises `UserError` for unknown names, impossible values and contradictions."""
+    @cached_property
+    def resolved(self) -> Design:
+        """The design; raises `UserError` for unknown names, impossible values and contradictions."""
         given = {field: value for field, value in asdict(self).items() if value is not None}
         wrong = field_mistakes(given, name=tuple(NAMED), stage1=get_args(Stage1))
         mistakes, stages = list(wrong.values()), 0
@@ -86,4 +88,4 @@ def resolve_design(name: str, **changes: Any) -> Design:
         if key not in known:
             hint = did_you_mean(key, known)
             raise UserError(f"{key}: a design has no such field{hint}; allowed are {', '.join(known)}.")
-    return DesignConfig(name, **changes).resolve()
+    return DesignConfig(name, **changes).resolved

@@ -26,7 +26,7 @@ CELLS: list[dict[str, Any]] = [
 ]
 
 _WIDTH_STEP = 4  # so that four heads divide every width
-_TOLERANCE = 0.05  # of MACs; a further distance is refused
+_TOLERANCE = 0.05  # relative difference in MACs; a larger one is refused
 
 
 def macro_cell(
@@ -59,7 +59,7 @@ def macro_cell(
     if stage1 is None:
         return design
     first: Mixer = "conv"
-    if stage1 == "attention":  # of the kind of the later stages
+    if stage1 == "attention":  # the same kind as in the later stages
         first = next((mixer for mixer in design.mixers if mixer in ATTENTION), "single_head")
     return replace(design, mixers=(first, *design.mixers[1:]))
 

@@ -47,7 +47,7 @@ class FitCheck:
 
     def __init__(self) -> None:
         quiet()
-        self.cli = lightning_cli.ShvitCLI(["fit"])  # with the settings by the flags that were read last
+        self.cli = lightning_cli.ShvitCLI(["fit"])  # has the settings by the flags that were read last
 
     def flags(self) -> set[str]:
         """Return all flags of `fit`."""

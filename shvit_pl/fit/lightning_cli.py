@@ -14,22 +14,21 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
-from shvit_pl.callbacks import inference, progress, run_figures, run_identity, summary, throughput
+from shvit_pl.callbacks import checkpoints, console, inference, run_figures, summary, throughput
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import quiet
-from shvit_pl.data.config import DATASET_SETTINGS
+from shvit_pl.data.config import DATASET_SETTINGS, DataConfig
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory
 from shvit_pl.errors import UserError, causes, first_line, one_line
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
-from shvit_pl.modules.classification import ClassificationModule, make_mixup
+from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.distillation import DistillationModule
 from shvit_pl.runs.folder import interrupted_run, last_checkpoint
 from shvit_pl.runs.writing import claim, resumed_loggers, run_loggers
@@ -83,10 +82,12 @@ class ShvitCLI(LightningCLI):
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
         self.config, mistakes = parse_flags(parser, args)
         self.checkpoint = self.trained_on = None
-        self.options = options.check_flags(self.config, self.name, mistakes, args)
-        options.expand_paths(self.config, self.command)
+        self.options, self.model_config, self.data_config = options.check_flags(self.config, self.name, mistakes, args)
         if self.command != "fit":
             self._take_defaults(parser, args)
+            self.model_config = ClassificationConfig.from_dict(self.config.model.as_dict())
+            self.data_config = DataConfig(**self.config.data.as_dict())
+            self.model_config.check_image_size(self.data_config.image_size)
             return
         if self.config.ckpt_path == LAST_RUN:
             runs = Path(self.config.trainer.default_root_dir, options.run_name(self.config))
@@ -116,19 +117,19 @@ class ShvitCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Settle what depends on other settings, and compare a resumed run's settings with the interrupted one's."""
-        if self.config.data.image_size == "auto":
-            self.config.data.image_size = options.chosen_design(self.config).image_size
+        if self.data_config.image_size == "auto":
+            self.config.data.image_size = side = self.model_config.design.resolved.image_size
+            self.data_config = replace(self.data_config, image_size=side)
         if self.command == "fit" and self.checkpoint:
-            saved = self.checkpoint["callbacks"].get(run_identity.RunSettings.__name__, {}).get("settings")
+            saved = self.checkpoint["callbacks"].get(checkpoints.RunSettings.__name__, {}).get("settings")
             if saved is not None:
                 resume.refuse_changes(saved, resume.training_settings(self.config), allowed=self.config.allow_changes)
 
     def instantiate_classes(self) -> None:
         """Make module and data, and the parts of the trainer."""
-        self.config_init = self.parser.instantiate(self.config)
-        config = self.config_init.model
-        self.model = (ClassificationModule if config.distill.teacher is None else DistillationModule)(config)
-        self.datamodule = HFImageDataModule(**vars(self.config_init.data))
+        self.config_init = self.parser.instantiate(self.config, instantiate_groups=False)
+        kind = ClassificationModule if self.model_config.distill.teacher is None else DistillationModule
+        self.model, self.datamodule = kind(self.model_config), HFImageDataModule(self.data_config)
 
     def run(self) -> None:
         """Open the data and run the command."""
@@ -161,7 +162,6 @@ class ShvitCLI(LightningCLI):
         """Open the data and the initial weights, so that a mistake in them leaves no run folder."""
         config, fits, model, data = self.config_init, self.command == "fit", self.model, self.datamodule
         check_writable("trainer.default_root_dir", config.trainer.default_root_dir)
-        model.check_image_size(data.config.side)
         if fits and not self.checkpoint:
             model.check_initial_weights()
         if self.checkpoint:
@@ -188,7 +188,7 @@ class ShvitCLI(LightningCLI):
             model.take_weights()
             print(f"weights only, no run is resumed: {model.init_note}")
 
-    def _loggers(self, config: Namespace) -> list[Logger] | bool:
+    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger] | bool:
         if self.command != "fit" or config.trainer.fast_dev_run:
             return False
         if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
@@ -201,7 +201,7 @@ class ShvitCLI(LightningCLI):
         chosen, trainer = self.options, config.trainer
         callbacks: list[L.Callback] = [throughput.Throughput()]
         if trainer.enable_progress_bar is not False:
-            callbacks.append(progress.RunProgress(plain=chosen.plain))
+            callbacks.append(console.RunProgress(plain=chosen.plain))
         if self.command != "fit":
             if chosen.optimize:
                 callbacks.append(inference.OptimizedNetwork())
@@ -212,18 +212,18 @@ class ShvitCLI(LightningCLI):
             return callbacks
         settings = resume.training_settings(self.config)
         callbacks += [
-            run_identity.StepSeed(),
-            run_identity.FiniteLoss(),
-            run_identity.RunSettings(settings, chosen.allow_changes),
+            checkpoints.StepSeed(),
+            checkpoints.FiniteLoss(),
+            checkpoints.RunSettings(settings, chosen.allow_changes),
         ]
         callbacks += [summary.RunSummary(self.command_line, chosen.monitor, settings), run_figures.RunFigures()]
-        callbacks += [progress.RunReport(chosen.plain), run_identity.LastValidation()]
-        callbacks += [run_identity.Requeue(), run_identity.OwnFolder()]
+        callbacks += [console.RunReport(chosen.plain), checkpoints.LastValidation()]
+        callbacks += [checkpoints.Requeue(), checkpoints.OwnFolder()]
         if chosen.push_to is not None:  # once all others have written
             callbacks.append(summary.PushToHub(chosen.push_to, chosen.push_public))
         if trainer.enable_checkpointing is not False:
             monitor = chosen.monitor if trainer.limit_val_batches != 0 else None
-            callbacks += run_identity.checkpoints(monitor, chosen.checkpoint_every_n_steps)
+            callbacks += checkpoints.checkpoints(monitor, chosen.checkpoint_every_n_steps)
         return callbacks
 
 
@@ -241,7 +241,7 @@ class CacheCLI(ShvitCLI):
         manifest = self.planned if model.teacher is None else self._begin(model, model.teacher, folder)
         try:
             if model.teacher is not None:
-                mixup = make_mixup(model.config.mix, classes=2, label_smoothing=0.0)
+                mixup = model.make_mixup()
                 cacher = cache.TeacherCacher(model.teacher.logits, self.datamodule, mixup, folder, manifest)
                 self.trainer.predict(cacher, return_predictions=False)
         finally:
@@ -283,14 +283,14 @@ class CacheCLI(ShvitCLI):
         else:
             self.planned = held
 
-    def _loggers(self, config: Namespace) -> list[Logger] | bool:
+    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger] | bool:
         return False
 
     def _callbacks(self, config: Namespace) -> list[L.Callback]:
-        return [progress.RunProgress(plain=self.options.plain)]
+        return [console.RunProgress(plain=self.options.plain)]
 
 
-@rank_zero_only
+@L.pytorch.utilities.rank_zero_only
 def _show(line: str) -> None:
     print(line, flush=True)
 
@@ -327,7 +327,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for leftover in path.parent.glob(".*.ckpt*"):  # of a run that was killed while it wrote
+            for leftover in path.parent.glob(".*.ckpt*"):  # a run that was killed while it wrote leaves one
                 leftover.unlink()
             with replacing(path) as partial, partial.open("wb") as file:
                 torch.save(checkpoint, file)

@@ -15,8 +15,7 @@ from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
 from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import DataConfig
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.designs.design import Design
-from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, refuse
+from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
 from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, Monitor, checkpoint_of_run
 
@@ -35,13 +34,13 @@ class FitOptions:
     strict: bool = False
     """Refuse a single image that can't be decoded, instead of up to 1 % (predict: instead of all)."""
     monitor: Monitor = "val/acc1"
-    """The metric that best.ckpt is the best in."""
+    """Metric that selects best.ckpt."""
     checkpoint_every_n_steps: PositiveInt | None = None
-    """Write last.ckpt within epochs too, every so many steps."""
+    """Also save last.ckpt every N training steps."""
     allow_changes: bool = False
-    """Resume with other settings than the checkpoint's."""
+    """Allow settings that differ from the checkpoint's."""
     push_to: str | None = None
-    """A Hub repo, user/name, for the finished run."""
+    """Push the finished run to this Hub repo, user/name."""
     push_public: bool = False
     """Make a new Hub repo public."""
     optimize: bool = False
@@ -73,6 +72,7 @@ class TrainerOptions:
     log_every_n_steps: PositiveInt = 10
     check_val_every_n_epoch: PositiveInt | None = 1
     accumulate_grad_batches: PositiveInt = 1
+    num_nodes: PositiveInt = 1
     gradient_clip_val: NonNegativeFloat | None = None
     enable_model_summary: bool = False
     limit_train_batches: int | float | None = None
@@ -100,12 +100,6 @@ def run_name(config: Namespace) -> str:
     return str(config.run_name or config.model.design.name)
 
 
-def chosen_design(config: Namespace) -> Design:
-    """Return the design of flags; raises `UserError` for mistakes in it."""
-    with error_prefix("model.design."):
-        return DesignConfig(**config.model.design.as_dict()).resolve()
-
-
 def expand_paths(config: Namespace, command: str) -> None:
     """Expand `~` in paths, which shells leave alone in `--flag=~/folder`; take a run folder's checkpoint."""
     for name in ("trainer.default_root_dir", "ckpt_path", "model.distill.cache"):
@@ -118,8 +112,10 @@ def expand_paths(config: Namespace, command: str) -> None:
         config.ckpt_path = str(found) if found is not None and found.is_file() else config.ckpt_path
 
 
-def check_flags(config: Namespace, command: str, mistakes: Sequence[str], words: Sequence[str]) -> FitOptions:
-    """Return the run's options; raises `UserError` for all values that are impossible or contradict others.
+def check_flags(
+    config: Namespace, command: str, mistakes: Sequence[str], words: Sequence[str]
+) -> tuple[FitOptions, ClassificationConfig, DataConfig]:
+    """Return the settings by run, module and data; raises `UserError` for all that are impossible or contradict others.
 
     Lightning would answer many of these with a traceback, or late, or not at all. `mistakes` are those in settings that
     were left out; what contradicts these is not added. `words` are the command line.
@@ -127,15 +123,16 @@ def check_flags(config: Namespace, command: str, mistakes: Sequence[str], words:
     for name in SECTIONS:
         if not isinstance(config.get(name), Namespace):
             raise UserError(f"{no_section(name, config.get(name))}.")
+    expand_paths(config, command)
     flags = {word.partition("=")[0] for word in words}
     more = [*_contradictions(config, command, flags), *_trainer_mistakes(config)]
-    run = {each.name: config[each.name] for each in fields(FitOptions)}
+    model = ClassificationConfig(DesignConfig(**config.model.design.as_dict()))  # whose design is checked in any case
     with collected(more):
-        FitOptions(**run)
+        run = FitOptions(**{each.name: config[each.name] for each in fields(FitOptions)})
     with collected(more):
-        ClassificationConfig.from_dict(config.model.as_dict())
+        model = ClassificationConfig.from_dict(config.model.as_dict())
     with collected(more):
-        DataConfig(**config.data.as_dict())
+        data = DataConfig(**config.data.as_dict())
     if command not in _LIMITS:  # these take what is not given from a checkpoint
         from shvit_pl.modules.optim_and_ema import check_optimizer  # here, for --help to do without torch
 
@@ -144,17 +141,15 @@ def check_flags(config: Namespace, command: str, mistakes: Sequence[str], words:
         with collected(more):
             MixConfig(**config.model.mix.as_dict()).check_batch_size(config.data.batch_size)
         with collected(more):
-            design, side = chosen_design(config), config.data.image_size
-            with error_prefix("data."):
-                design.check_image_size(design.image_size if side == "auto" else side)
+            model.check_image_size(config.data.image_size)
     left_out = {re.split("[: ]", mistake)[0].rpartition(".")[2].lstrip("-") for mistake in mistakes}
     related = re.compile("|".join(rf"\b{re.escape(name)}\b" for name in left_out) or "$^")
     refuse(dict.fromkeys([*mistakes, *(line for line in more if not related.search(line))]))
-    return FitOptions(**run)
+    return run, model, data
 
 
 def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> Iterator[str]:
-    """Yield what is wrong in several sections at once, or with the command."""
+    """Yield a message for each mistake that concerns several sections at once, or the command."""
     model, trainer, example = config.model, config.trainer, "--model.ema.decay 0.9999, for example"
     path, source = config.ckpt_path, model.init_from
     if command in _LIMITS:
@@ -168,11 +163,9 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
         if path is not None and source is not None and "--model.init_from" in flags:  # a config may have it of its fit
             yield f"ckpt_path {path!r}: model.init_from {source!r} gives other weights; leave out one of the two."
     else:
-        if command == "cache-teacher" and None in (model.distill.teacher, model.distill.cache):
-            yield (
-                "model.distill: cache-teacher needs a teacher and a folder. Give --model.distill.teacher and "
-                "--model.distill.cache FOLDER, with all other flags as for shvit-pl fit."
-            )
+        for name, kind in (("teacher", "NAME"), ("cache", "FOLDER")):
+            if command == "cache-teacher" and model.distill[name] is None:
+                yield f"model.distill.{name}: cache-teacher needs it; give --model.distill.{name} {kind}."
         if command == "cache-teacher" and path is not None:
             yield f"ckpt_path {path!r}: cache-teacher trains nothing; leave it out."
         if config.optimize:
@@ -192,7 +185,7 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
 
 
 def _trainer_mistakes(config: Namespace) -> Iterator[str]:
-    """Yield what is wrong with the seed and the trainer, beyond its flags' types."""
+    """Yield a message for each mistake in the seed and the trainer's settings, beyond its flags' types."""
     trainer, seed = config.trainer, config.seed_everything
     epochs, steps = trainer.max_epochs, trainer.max_steps
     if not 0 <= seed < 2**32:
@@ -202,8 +195,11 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
     if steps < 1 and steps != -1:
         yield f"trainer.max_steps {steps}: allowed are whole numbers from 1, or -1 (as many as the epochs have)."
     for name in ("limit_train_batches", "val_check_interval"):
-        if isinstance(trainer[name], int | float) and trainer[name] <= 0:
-            yield f"trainer.{name} {trainer[name]}: allowed are numbers of batches from 1, or shares of them up to 1.0."
+        value = trainer[name]
+        if isinstance(value, int | float) and (value <= 0 or (isinstance(value, float) and value > 1)):
+            yield f"trainer.{name} {value}: allowed are numbers of batches from 1, or shares of them up to 1.0."
+    if isinstance(trainer.max_time, str) and not re.fullmatch(r"\d+(:\d\d){3}", trainer.max_time):
+        yield f"trainer.max_time {trainer.max_time}: allowed is DD:HH:MM:SS, such as 00:12:00:00."
     if str(trainer.precision) in ("16-true", "transformer-engine-float16"):
         allowed = "32-true, bf16-mixed and 16-mixed"
         yield f"trainer.precision {trainer.precision}: weights in fp16 don't train; allowed are {allowed}."
@@ -216,7 +212,16 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
         instead = "--trainer.logger false --trainer.enable_checkpointing false"
         yield f"trainer.barebones True: not available; give {instead}."
     import torch  # here, for --help to do without
+    from lightning.pytorch.strategies import StrategyRegistry
 
+    names = {
+        "strategy": ("auto", "ddp", "fsdp", "deepspeed", *StrategyRegistry.available_strategies()),
+        "profiler": ("simple", "advanced", "pytorch", "xla"),
+    }
+    for name, known in names.items():
+        if isinstance(value := trainer[name], str) and value not in known:
+            shown = ", ".join(known[:4])
+            yield f"trainer.{name} {value}: no such {name}{did_you_mean(value, known)}; there are {shown} and others."
     gpu, cores = torch.cuda.is_available() or torch.backends.mps.is_available(), cores_of_process()
     accelerator, devices = trainer.accelerator, trainer.devices
     if accelerator in ("gpu", "cuda") and not gpu:

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, errors, utils
 
-from shvit_pl.hub_errors import TOKEN_PAGE, HubError, hub_errors
+from shvit_pl.hub_errors import TOKEN_PAGE, HubError, pushing
 
 _PREFIX = re.compile(r"hf[-_]hub:|https://huggingface\.co/")
 
@@ -36,7 +36,7 @@ class Target:
 
 
 def name_mistakes(repo_id: str, flag: str) -> Iterator[str]:
-    """Give a message where a repository can't have this name."""
+    """Yield a message where a repository can't have this name."""
     name, _, revision = _PREFIX.sub("", repo_id).partition("@")
     if name != repo_id:
         yield f"{flag} {repo_id!r}: give {name}{f', and --revision {revision}' if revision else ''}."
@@ -49,7 +49,7 @@ def name_mistakes(repo_id: str, flag: str) -> Iterator[str]:
 
 
 def branch_mistakes(revision: str | None) -> Iterator[str]:
-    """Give a message where a branch can't have this name, by git's rules."""
+    """Yield a message where a branch can't have this name, by git's rules."""
     name = "main" if revision is None else revision
     odd = name == "HEAD" or name.startswith("refs/") or name.endswith((".", "/", ".lock")) or ".." in name
     if odd or not re.fullmatch(r"\w[\w./-]*", name):
@@ -61,7 +61,7 @@ def check_access(repo_id: str) -> str:
 
     Raises `HubError` without a token, with one that is not accepted or may not write there, or without a connection.
     """
-    with hub_errors(repo_id):
+    with pushing(repo_id):
         account = HfApi().whoami()
     check_token(account, repo_id)
     return str(account["name"])

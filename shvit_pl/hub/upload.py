@@ -19,13 +19,13 @@ from timm.models import save_for_hf
 
 from shvit_pl.hub.card import write_card
 from shvit_pl.hub.target import Target
-from shvit_pl.hub_errors import hub_errors, push_timeout
+from shvit_pl.hub_errors import push_timeout, pushing
 from shvit_pl.models.open_network import open_network
 from shvit_pl.runs.folder import CONFIG, FIGURES, METRICS, SUMMARY, FinishedRun, SweepChoice, write_summary
 
 _FIGURES = ("curves.png", "confusion_matrix.png")  # inputs.png shows training images, which may not be ours to publish
-_REPLACED = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # a push deletes those that it no longer has
-_WEIGHTS = {"config.json", "model.safetensors"}
+REPLACED = ("README.md", CONFIG, SUMMARY, METRICS, f"{FIGURES}/*")  # a push deletes those that it no longer has
+WEIGHTS = ("config.json", "model.safetensors")
 _CLASS_KEYS = ("classes", "class_names")  # their names may look like paths: /m/01yrx is a cat in Open Images
 _MIN_LENGTH = 4  # a shorter path, such as /, would match within others
 
@@ -39,7 +39,7 @@ def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> 
     api, repo, branch = HfApi(), target.repo_id, target.revision
     with TemporaryDirectory(prefix="shvit_pl_push_") as folder:
         write_files(run, Path(folder), target, sweep)
-        with hub_errors(repo):
+        with pushing(repo):
             api.create_repo(repo, private=not target.public, exist_ok=True)
             if branch is not None:
                 api.create_branch(repo, branch=branch, exist_ok=True)
@@ -49,7 +49,7 @@ def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> 
                 repo_id=repo,
                 folder_path=folder,
                 revision=branch,
-                delete_patterns=list(_REPLACED),
+                delete_patterns=list(REPLACED),
                 commit_message=f"shvit-pl: {weights} weights of {run.checkpoint.name}, card and metrics",
             )
             if target.public and before.private:
@@ -76,12 +76,6 @@ def write_files(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoi
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(run.folder / name, folder / name)
     write_card(public, folder, target, sweep and replace(sweep, reason=names(sweep.reason), table=names(sweep.table)))
-
-
-def is_ours(folder: Path) -> bool:
-    """Return whether a folder holds what `write_files` has written, and nothing else."""
-    names = {path.name for path in folder.iterdir()}
-    return _WEIGHTS <= names <= {*_REPLACED, FIGURES, *_WEIGHTS}
 
 
 def save_weights(run: FinishedRun, folder: Path) -> None:

@@ -22,8 +22,8 @@ from shvit_pl.models.shvit import ENTRY_POINT, SHViT, build_network
 from shvit_pl.runs.folder import CONFIG, FinishedRun
 
 _CLASSIFIERS = ("head", "fc", "classifier", "head.fc", "head.l")  # names in files, where timm's own isn't there
-_RESAMPLED = ("pos_embed", "relative_position_bias_table")  # by timm, where the images have another size
-_DROPPED = ("head.weight", "fc.weight", "classifier.weight")  # by timm, where the classes are others
+_RESAMPLED = ("pos_embed", "relative_position_bias_table")  # timm resamples these if the images have another size
+_DROPPED = ("head.weight", "fc.weight", "classifier.weight")  # timm drops these if the classes are others
 _SHVITS = {ENTRY_POINT: None, **{timm_name: NAMED[name] for name, timm_name in TIMM_NAMES.items()}}
 
 
@@ -56,9 +56,9 @@ class OpenedNetwork:
     fresh: bool = False
     """True for untrained weights: a design's, and those of a model of timm unless pretrained ones were asked for."""
     checkpoint: Path | None = None
-    """The checkpoint of ours that the weights are from."""
+    """The shvit-pl checkpoint that the weights are from."""
     data: Mapping[str, Any] | None = None
-    """Data settings of the run of ours that trained it; of another SHViT on the Hub, image size and crop."""
+    """Data settings of the shvit-pl run that trained it; of another SHViT on the Hub, image size and crop."""
 
     @property
     def weights(self) -> str:
@@ -111,7 +111,7 @@ def _evaluated(design: Design, classes: int) -> SHViT:
     return build_network(replace(design, distilled=False, drop_path=0.0), num_classes=classes).eval()
 
 
-# ---- a checkpoint or run folder of ours
+# ---- a shvit-pl checkpoint or run folder
 
 
 def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwork:
@@ -123,7 +123,7 @@ def _open_checkpoint(source: NetworkName, averaged: bool | None) -> OpenedNetwor
         averaged = run is not None and run.averaged
     if averaged and not model["ema"]["decay"]:
         raise weight_files.NoAverageError(f"{source.name!r}: it has no averaged weights (its model.ema.decay was 0).")
-    network = _evaluated(DesignConfig(**model["design"]).resolve(), len(model["class_names"]))
+    network = _evaluated(DesignConfig(**model["design"]).resolved, len(model["class_names"]))
     state = weight_files.tensors_in(str(file), {"state_dict": content["weights"]}, averaged)
     _check_complete(weight_files.load_state(network, state, str(file)))
     return OpenedNetwork(
@@ -177,7 +177,7 @@ def _read_config(source: NetworkName) -> tuple[dict[str, Any], str, dict[str, An
         return timm.models.load_model_config_from_hf(source.place)
     except (KeyError, TypeError, AttributeError, JSONDecodeError) as error:
         raise _foreign(source, "it names no architecture of timm") from error
-    except Exception as error:  # of the Hub's client
+    except Exception as error:  # the Hub's client raised it
         raise UserError(f"{source.name!r}: {why_no_model(error, source.place)}") from error
 
 
@@ -299,8 +299,8 @@ def _create(source: NetworkName, model_name: str, repo: str, pretrained: bool = 
         return timm.create_model(model_name, pretrained=pretrained, **changes)
     except Exception as error:
         if pretrained and not isinstance(error, RuntimeError | KeyError | TypeError | AssertionError):
-            raise UserError(f"{source.name!r}: {why_no_model(error, repo)}") from error  # of the Hub's client
-        problem = f"timm can't build it ({one_line(error)[:160]})"  # with these settings or weights
+            raise UserError(f"{source.name!r}: {why_no_model(error, repo)}") from error  # the Hub's client raised it
+        problem = f"timm can't build it ({one_line(error)[:160]})"  # these settings or weights don't fit
         raise UserError(f"{source.name!r}: {problem}. Give another network.") from error
 
 

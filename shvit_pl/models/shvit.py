@@ -169,7 +169,7 @@ def shvit_pl(pretrained: bool = False, **kwargs: Any) -> SHViT:
     """Build any design for timm: a `name` with changes as for `create_model`, or all fields of a `Design`."""
     complete, changes = ({field.name for field in fields(kind)} for kind in (Design, DesignConfig))
     choices = {key: kwargs.pop(key) for key in complete | changes if key in kwargs}
-    recorded = complete <= choices.keys()  # by timm
+    recorded = complete <= choices.keys()  # timm passes what it recorded
     design = design_of(choices) if recorded else resolve_design(**{"name": "s1", **choices})
     return build_network(design, pretrained=pretrained, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Weights from a Hub repo, safetensors, an official `.pth` or a checkpoint of ours, whose settings are read too."""
+"""Weights from a Hub repo, safetensors, an official `.pth` or a shvit-pl checkpoint, whose settings are read too."""
 
 import argparse
 import re
@@ -24,8 +24,8 @@ from shvit_pl.models import network_names, shvit
 _HEADS = ("head", "head_dist")
 
 _AVERAGE, _NETWORK = "ema.module.", "model."  # prefixes of the average and of the network itself in our checkpoints
-_AVERAGES = ("state_dict_ema", "model_ema")  # in training checkpoints of timm and of the official code
-_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # of DDP, of torch.compile
+_AVERAGES = ("state_dict_ema", "model_ema")  # names in training checkpoints of timm and of the official code
+_WRAPPERS = re.compile(r"^(?:module\.|_orig_mod\.)+")  # DDP and torch.compile add these
 
 # official key -> timm key, first match wins; `blocks2` and `blocks3` begin with the three parts of the downsampling
 _OFFICIAL_KEYS = (
@@ -64,9 +64,9 @@ def load_weights(model: shvit.SHViT, source: str | Path, averaged: bool = False)
         model: A model of the design that the weights were trained with.
         source: A name as `network_names` explains it, or a path: of a Hub repo (`hf-hub:user/name@revision`), timm's
             weights (`timm:shvit_s1.in1k`), a folder of the same files, a `.safetensors`, an official `.pth`, a
-            checkpoint of ours (`.ckpt`), or a run folder, whose best checkpoint is taken. A distilled source's two
+            shvit-pl checkpoint (`.ckpt`), or a run folder, whose best checkpoint is taken. A distilled source's two
             classifiers are merged for a model with one.
-        averaged: Take the moving average of the weights that a checkpoint of ours or an official one holds with them.
+        averaged: Take the moving average of the weights that a shvit-pl checkpoint or an official one holds with them.
 
     The model's `pretrained_cfg` takes the weights' input size, crop, mean, std and, with the classifier, class names.
 
@@ -221,7 +221,7 @@ def read_tensors(name: str, path: Path, averaged: bool | None = False) -> dict[s
             content: Any = load_file(path)
         else:  # the official code's files hold its arguments
             with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of other protocols than torch's own
+                warnings.simplefilter("ignore")  # torch warns of pickle protocols that are not its own
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the readers run into in a file that is something else, or cut short
         raise _unreadable(name, "damaged, truncated, or not only tensors") from error
@@ -236,10 +236,10 @@ def tensors_in(name: str, content: Mapping[str, Any], averaged: bool | None = Fa
         if tensors := _tensors(average) or _tensors(state, _AVERAGE):
             return tensors
         if averaged:
-            raise NoAverageError(f"{name!r}: it holds no averaged weights.")
+            raise NoAverageError(f"{name!r}: contains no averaged weights.")
     if tensors := _tensors(state, _NETWORK) or state:
         return tensors
-    raise _unreadable(name, "it holds no tensors")
+    raise _unreadable(name, "contains no tensors")
 
 
 def _tensors(state: Any, prefix: str = "") -> dict[str, Tensor]:
@@ -304,7 +304,8 @@ def _why_no_file(path: str) -> str:
 
 
 def _no_checkpoint(flag: str, path: str, reason: str) -> UserError:
+    weights = "; weights only: --model.init_from" if flag else ""
     return UserError(
         f"{flag}{path!r}: not a complete checkpoint of this shvit-pl ({reason}). Give a run's checkpoints/best.ckpt "
-        "or last.ckpt; weights only: --model.init_from."
+        f"or last.ckpt{weights}."
     )

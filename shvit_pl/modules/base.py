@@ -7,9 +7,7 @@ from typing import Any, Self
 
 import lightning as L
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
@@ -58,7 +56,7 @@ class TrainedModule(L.LightningModule):
         """Put network and average into the memory format of the settings, or the device's fastest."""
         wanted, device = self.config.channels_last, ""
         if wanted == "auto":  # convolutions are faster channels-last on a CPU, and on a GPU's tensor cores
-            with suppress(RuntimeError):  # of a module without a trainer
+            with suppress(RuntimeError):  # a module without a trainer raises it
                 device = self.trainer.strategy.root_device.type
             wanted = device == "cpu" or (device == "cuda" and "16" in str(self.trainer.precision))
         self.memory_format = torch.channels_last if wanted else torch.contiguous_format
@@ -138,7 +136,7 @@ class TrainedModule(L.LightningModule):
         self,
         epoch: int,
         batch_idx: int,
-        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer: torch.optim.Optimizer | L.pytorch.core.optimizer.LightningOptimizer,
         optimizer_closure: Any = None,
     ) -> None:
         """Take one step, and update the average before any checkpoint of that step."""
@@ -147,7 +145,7 @@ class TrainedModule(L.LightningModule):
             with self.trainer.profiler.profile("ema"):  # type: ignore[attr-defined]
                 self.ema.update(self.model, step=self.trainer.global_step + 1)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    def configure_optimizers(self) -> L.pytorch.utilities.types.OptimizerLRScheduler:
         """Make the optimizer of the network, and its schedule."""
         assert self.model is not None
         config = self.config.optim

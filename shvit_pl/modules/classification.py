@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from shvit_pl.data import datamodule, decoding
-from shvit_pl.data.transforms import Batch, MixupOfEach
+from shvit_pl.data import datamodule, decoding, transforms
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, error_prefix, first_few
 from shvit_pl.models import SHViT, build_network, load_weights, network_names, weights
@@ -45,7 +44,7 @@ class ClassificationModule(base.TrainedModule):
         config = config or ClassificationConfig.from_dict(settings)
         super().__init__(config)
         with error_prefix("model.design."):
-            self.design = config.design.resolve()
+            self.design = config.design.resolved
         self.class_names = config.class_names
         self.init_note: str | None = None
         self.teacher_note: str | None = None
@@ -62,18 +61,13 @@ class ClassificationModule(base.TrainedModule):
 
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
         """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
-        self.check_image_size(data.config.side)
+        self.config.check_image_size(data.config.side)
         self.config.mix.check_batch_size(data.config.batch_size)
         if data.class_names is not None:
             asked = stage == "fit" and self.config.class_names is not None  # elsewhere, it may be a checkpoint's
             self._adopt_classes(data.class_names, f"data.path {data.config.path!r}", asked=asked)
         if stage == "fit":
-            data.mixup = self._make_mixup()
-
-    def check_image_size(self, side: int) -> None:
-        """Raise `UserError` when images of this side in pixels are too small for the design."""
-        with error_prefix("data."):
-            self.design.check_image_size(side)
+            data.mixup = self.make_mixup()
 
     def expect(self, hparams: dict[str, Any], resumed: bool = True, averaged: bool = False) -> None:
         """Take the classes in a checkpoint's settings; raises `UserError` when it does not fit to this model.
@@ -81,7 +75,7 @@ class ClassificationModule(base.TrainedModule):
         It is `resumed`, or else only measured; with `averaged`, its averaged weights are wanted.
         """
         new_run = ", or start a new run with --model.init_from" if resumed else ""
-        there, here = asdict(DesignConfig(**hparams["design"]).resolve()), asdict(self.design)
+        there, here = asdict(DesignConfig(**hparams["design"]).resolved), asdict(self.design)
         differences = [f"{key} is {there[key]} there and {here[key]} here" for key in here if here[key] != there[key]]
         if differences:
             raise UserError(
@@ -127,7 +121,7 @@ class ClassificationModule(base.TrainedModule):
             self.model = build_network(self.design, num_classes=classes)
             self.model.set_grad_checkpointing(self.config.grad_checkpointing)
             self.ema = optim_and_ema.make_average(self.config.ema, self.model)
-            self.mixup = self._make_mixup()
+            self.mixup = self.make_mixup()
             self.criterion = SoftTargetCrossEntropy() if self.mixup else LabelSmoothingCrossEntropy(smoothing)
             self.metrics = make_metrics(classes, averaged=self.ema is not None)
             if self.config.compile:
@@ -135,7 +129,8 @@ class ClassificationModule(base.TrainedModule):
             self.train(self.training)
         self.apply_memory_format()
 
-    def _make_mixup(self) -> Mixup | None:
+    def make_mixup(self) -> Mixup | None:
+        """Make the mixing of training batches."""
         return make_mixup(self.config.mix, len(self.class_names or ()), self.config.label_smoothing)
 
     def on_fit_start(self) -> None:
@@ -184,7 +179,7 @@ class ClassificationModule(base.TrainedModule):
                 "another classifier with shvit-pl fit."
             )
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> transforms.Batch:
         """Mix the training batches of loaders that aren't our data module's, which does it itself."""
         batch = named_batch(batch)
         if self.mixup is None or not self.trainer.training:
@@ -216,7 +211,7 @@ class ClassificationModule(base.TrainedModule):
         """Update the metrics under `test/`; returns the logits for callbacks."""
         return self._evaluate(named_batch(batch), "test")
 
-    def _evaluate(self, batch: Batch, stage: str) -> Tensor:
+    def _evaluate(self, batch: transforms.Batch, stage: str) -> Tensor:
         logits = self(batch["image"])
         self._measure(stage, logits, batch["label"])
         if self.ema is not None:
@@ -241,7 +236,7 @@ class ClassificationModule(base.TrainedModule):
         return {"file": [names[index] for index in whole], "probabilities": probabilities[whole]}
 
 
-def named_batch(batch: Any) -> Batch:
+def named_batch(batch: Any) -> transforms.Batch:
     """Return a batch by names, as our data module makes it; other loaders' may be images, or images and labels."""
     if isinstance(batch, dict):
         return batch
@@ -253,7 +248,7 @@ def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup
     """Make the mixing of images `(B, 3, S, S)`, in place, and of labels `(B,)` to targets `(B, classes)`."""
     if not config.active:
         return None
-    mixup = Mixup if config.mode == "batch" else MixupOfEach
+    mixup = Mixup if config.mode == "batch" else transforms.MixupOfEach
     return mixup(
         mixup_alpha=config.mixup,
         cutmix_alpha=config.cutmix,

@@ -8,7 +8,7 @@ from jsonargparse.typing import ClosedUnitInterval
 
 from shvit_pl.command_line.ranges import Decay, NonNegative, Positive, Share, out_of_range
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, collected, refuse
+from shvit_pl.errors import UserError, collected, error_prefix, refuse
 from shvit_pl.teachers.config import DistillConfig
 
 Interval = Literal["step", "epoch"]
@@ -122,7 +122,7 @@ class ClassificationConfig:
     channels_last: bool | Literal["auto"] = "auto"
     """Keep images and weights channels-last in memory; auto does on a CPU, and on a GPU in 16 bits."""
     init_from: str | None = None
-    """Weights to start from: a Hub repo, timm:shvit_s1, a .safetensors, an official .pth, or a checkpoint of ours."""
+    """Weights to start from: a Hub repo, timm:shvit_s1, a .safetensors, an official .pth, or a shvit-pl checkpoint."""
     use_ema: bool = False
     """Take the averaged weights of init_from, and predict with those of the checkpoint."""
     class_names: list[str] | None = None
@@ -152,6 +152,13 @@ class ClassificationConfig:
         if distill.teacher is not None and distill.dual:
             object.__setattr__(self, "design", replace(self.design, distilled=True))
 
+    def check_image_size(self, side: int | Literal["auto"]) -> None:
+        """Raise `UserError` for mistakes in the design, or when images of this side in pixels are too small for it."""
+        with error_prefix("model.design."):
+            design = self.design.resolved
+        with error_prefix("data."):
+            design.check_image_size(design.image_size if side == "auto" else side)
+
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
         """Make a config of settings whose sections may be plain dicts, as a checkpoint holds them."""
@@ -159,7 +166,7 @@ class ClassificationConfig:
         values, mistakes = dict(settings), list[str]()
         for name, value in settings.items():
             if name in sections and isinstance(value, Mapping):
-                values[name] = sections[name]()  # in place of a wrong one
+                values[name] = sections[name]()  # the defaults, if the section is wrong
                 with collected(mistakes):
                     values[name] = sections[name](**value)
         with collected(mistakes):

@@ -164,6 +164,6 @@ def make_objective(config: DistillConfig) -> Distance:
         "hard": hard,
         "soft": partial(soft, tau=config.tau),
         "soft_batchmean": partial(soft_batchmean, tau=config.tau),
-        "feature": nn.functional.mse_loss,  # of pooled features (B, F), as in timm's FeatureDistillationTask
+        "feature": nn.functional.mse_loss,  # takes pooled features (B, F), as in timm's FeatureDistillationTask
     }
     return by_name[config.objective]

@@ -123,13 +123,13 @@ def refuse_other(before: Definition, now: Definition, where: str) -> None:
     """Raise `UserError` with the differences between a sweep and the one recorded `where`, except for new points."""
     if differences := list(_differences(before, now)):
         raise UserError(
-            f"{where}: it holds another sweep ({first_few(differences)}). Only choices, seeds and trials can be added: "
+            f"{where}: contains another sweep ({first_few(differences)}). Only choices, seeds and trials can be added: "
             f"undo the change, or give another {where.split()[0]}."
         )
 
 
 def _differences(before: Definition, now: Definition) -> Iterator[str]:
-    """Yield what has changed, except for cells and seeds that are new."""
+    """Yield a description of each change, except for cells and seeds that are new."""
     if before.kind != now.kind:
         yield f"{before.kind} -> {now.kind}"
         return

@@ -11,7 +11,7 @@ from shvit_pl.errors import collected, refuse
 
 
 @dataclass(frozen=True)
-class Options:
+class SweepOptions:
     """Flags of `shvit-pl sweep`; all others are flags of `fit`."""
 
     config: list[str] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Options:
 
 
 def storage_mistakes(storage: str | None) -> Iterator[str]:
-    """Yield what is wrong with the URL of a database, without its password."""
+    """Yield a message where a database's URL is wrong, without its password."""
     shown = re.sub(":[^:/@]*@", "@", storage or "")
     if storage is not None and "://" not in storage:
         allowed = "a database's URL, such as postgresql://user@host/database"
@@ -72,12 +72,12 @@ def storage_mistakes(storage: str | None) -> Iterator[str]:
         yield f"--storage {shown}: write postgresql{shown.removeprefix('postgres')}."
 
 
-def read_sweep_options(args: Sequence[str]) -> tuple[Options, list[str], list[str]]:
+def read_sweep_options(args: Sequence[str]) -> tuple[SweepOptions, list[str], list[str]]:
     """Return the options of `sweep`, what is left for `fit`, and all mistakes; with any, only `config` is read."""
-    rest, mistakes, options = list[str](), list[str](), Options()
+    rest, mistakes, options = list[str](), list[str](), SweepOptions()
     with collected(mistakes):
         options = read_options(
-            Options,
+            SweepOptions,
             args,
             command="sweep",
             description="Run fit for every cell and seed of a sweep file (--config my.yaml), and write a report that "
@@ -86,7 +86,7 @@ def read_sweep_options(args: Sequence[str]) -> tuple[Options, list[str], list[st
             rest=rest,
         )
     if mistakes:
-        own = [(name, text) for name, text in own_args(Options, args) if text is not None]
-        options = Options([text for name, text in own if name == "config"])
+        own = [(name, text) for name, text in own_args(SweepOptions, args) if text is not None]
+        options = SweepOptions([text for name, text in own if name == "config"])
         rest = [text for name, text in own if not name]
     return options, rest, mistakes

@@ -11,6 +11,8 @@ from shvit_pl.deploy import measuring, optimization, options, timing
 from shvit_pl.designs.design import Fingerprint, design_of
 from shvit_pl.models import SHViT
 
+ROUNDS = 7
+SECONDS = 0.3  # the least time of a measurement
 _LAYOUT = torch.channels_last
 _Key = tuple[Fingerprint, int, int]  # a network, its classes, and the side of its images in pixels
 
@@ -19,19 +21,16 @@ def measure_speed(
     cells: Mapping[str, Mapping[str, Any]],
     device: str | None = None,
     progress: timing.Progress | None = None,
-    batch: int | None = None,
-    rounds: int = 7,
-    seconds: float = 0.3,
 ) -> dict[str, Any]:
     """Measure the network of every cell, in float32, channels-last, BatchNorm fused and two classifiers merged to one.
 
     `cells` has the `summary.json` of a run of each. Cells of the same network and image size share one measurement;
     weights are fresh, as speed does not depend on them. In each round, every network is measured once, eager and
-    compiled, for at least `seconds`. By default, `device` is the GPU where there is one, and `batch` the paper's (256
-    on a GPU, 16 on a CPU). Returns `conditions`, and by cell the medians and quartiles of images per second.
+    compiled, with the paper's batch. By default, `device` is the GPU where there is one. Returns `conditions`, and by
+    cell the medians and quartiles of images per second.
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    batch = batch or options.PAPER_BATCH[where.type]
+    batch = options.PAPER_BATCH[where.type]
     measured, models = {}, dict[_Key, torch.nn.Module]()
     for name, summary in cells.items():
         design, classes = design_of(summary["design"]), len(summary["classes"])
@@ -43,7 +42,7 @@ def measure_speed(
     batches = {size: torch.randn(batch, 3, size, size).to(where, memory_format=_LAYOUT) for size in sizes}
     images = {key: batches[key[2]] for key in models}
     try:
-        turns, reasons = {(key, "eager"): one for key, one in models.items()}, dict[_Key, str]()
+        turns, reasons = {(key, "eager"): model for key, model in models.items()}, dict[_Key, str]()
         for done, (key, model) in enumerate(models.items(), start=1):
             try:
                 turns[key, "compiled"] = optimization.compiled(model, images[key])
@@ -51,7 +50,7 @@ def measure_speed(
                 reasons[key] = str(error)
             if progress is not None:
                 progress("compiling", done, len(models))
-        rates = timing.images_per_second(turns, {turn: images[turn[0]] for turn in turns}, rounds, seconds, progress)
+        rates = timing.images_per_second(turns, {turn: images[turn[0]] for turn in turns}, ROUNDS, SECONDS, progress)
     finally:
         torch.compiler.reset()  # frees what was compiled
     figures: dict[_Key, dict[str, Any]] = {key: {"compiled_why": reasons.get(key)} for key in models}
@@ -63,6 +62,6 @@ def measure_speed(
         "device": measuring.device_name(where), "batch": batch, "dtype": "float32",
         "image_size": sizes[0] if len(sizes) == 1 else sizes,
         "threads": torch.get_num_threads() if where.type == "cpu" else None,
-        "layout": "channels-last", "fused": True, "rounds": rounds, "torch": torch.__version__,
+        "layout": "channels-last", "fused": True, "rounds": ROUNDS, "torch": torch.__version__,
     }  # fmt: skip
     return {"conditions": conditions, "cells": {name: dict(figures[key]) for name, key in measured.items()}}

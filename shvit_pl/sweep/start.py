@@ -30,7 +30,7 @@ from shvit_pl.sweep.engine.reading import find_place, read_status
 from shvit_pl.sweep.engine.storage import hide_password, open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
 from shvit_pl.sweep.finish import finish
-from shvit_pl.sweep.options import Options
+from shvit_pl.sweep.options import SweepOptions
 from shvit_pl.sweep.sweep_file import IN_FILE, SweepFile, examples, pick_sweep_file, read_sweep_file
 
 # flags that the sweep sets for each run, and the reason or what to set instead
@@ -47,11 +47,13 @@ _SET_BY_SWEEP = {
     "trainer.num_nodes": "each run uses one machine; --storage shares a sweep between machines",
 }
 _NAME_LENGTH = 80  # characters of a cell's name in a message
-_STEPS = 6  # of each cell in a dry run
-_VALIDATION = 1 / 3  # of the time that a training image takes: forward, without backward
+_STEPS = 6  # training steps of each cell in a dry run
+_VALIDATION = 1 / 3  # time of an image, if a training image takes 1: forward, without backward
 
 
-def start(options: Options, flags: Sequence[str], command: Sequence[str], own_mistakes: Sequence[str] = ()) -> None:
+def start(
+    options: SweepOptions, flags: Sequence[str], command: Sequence[str], own_mistakes: Sequence[str] = ()
+) -> None:
     """Start the sweep that the one sweep file among the configs describes; `flags` are for `fit`.
 
     Raises `UserError` for all mistakes, also `own_mistakes` in other options, before anything is started or written.
@@ -104,7 +106,7 @@ def flag_mistakes(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> Itera
         if reason is not None:
             yield name, f"{prefix}{name}: can't be set here; {reason}."
         elif name not in known and not any(name.startswith(f"{flag}.") for flag in groups):
-            own = [f"--{flag.name}" for flag in fields(Options)] if prefix == "--" else []
+            own = [f"--{flag.name}" for flag in fields(SweepOptions)] if prefix == "--" else []
             hint = did_you_mean(f"--{name}", own) or nearest_option(name, known, "--" if own else "")
             which = f"sweep or fit{hint}; see shvit-pl sweep" if own else f"fit{hint}; see shvit-pl fit"
             yield name, f"{prefix}{name}: no such flag of {which} --help."
@@ -145,7 +147,7 @@ def open_cells(
         names, tried = short_names(file.search["space"]), examples(file.search["space"])
         cells = {", ".join(f"{names[flag]} {value}" for flag, value in row.items()): row for row in tried}
     opened: list[OpenedCell] = []
-    mistakes: dict[str, list[str]] = {}  # and the cells that have them
+    mistakes: dict[str, list[str]] = {}  # names of the cells that have it, by mistake
     for name, choices in cells.items():
         flags = reduce(without_flag, wrong, [*base, *as_flags(choices)])
         try:
@@ -158,11 +160,11 @@ def open_cells(
         except UserError as error:
             for line in str(error).splitlines():
                 mistakes.setdefault(line, []).append(name)
-    refuse(_of_cells(line, names, len(cells)) for line, names in mistakes.items() if line not in known)
+    refuse(_with_cells(line, names, len(cells)) for line, names in mistakes.items() if line not in known)
     return opened
 
 
-def _of_cells(mistake: str, names: Sequence[str], count: int) -> str:
+def _with_cells(mistake: str, names: Sequence[str], count: int) -> str:
     """Return a mistake with the number of its cells and the name of the first; as it is where all cells have it."""
     if len(names) == count:
         return mistake
@@ -170,7 +172,7 @@ def _of_cells(mistake: str, names: Sequence[str], count: int) -> str:
     return f"{len(names)} of {count} cells can't run{', such as' if len(names) > 1 else ':'} {first}: {mistake}"
 
 
-def slots(options: Options, devices: object) -> list[str | None]:
+def slots(options: SweepOptions, devices: object) -> list[str | None]:
     """Return the GPU of each run that goes on at a time, as CUDA_VISIBLE_DEVICES names it; None for no own GPU.
 
     `devices` is the value of --trainer.devices, of each run. Raises `UserError` for GPUs that are not there, and more
@@ -196,7 +198,7 @@ def slots(options: Options, devices: object) -> list[str | None]:
     return [available[gpus[number % len(gpus)]] if gpus else None for number in range(workers)]
 
 
-def run_sweep(definition: Definition, launch: Launch, options: Options, command: Sequence[str]) -> None:
+def run_sweep(definition: Definition, launch: Launch, options: SweepOptions, command: Sequence[str]) -> None:
     """Record a sweep, run what is missing, and report.
 
     Raises:

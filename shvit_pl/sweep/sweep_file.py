@@ -14,14 +14,13 @@ from shvit_pl.command_line.parser import SECTIONS, no_section
 from shvit_pl.errors import UserError, collected, did_you_mean
 from shvit_pl.runs.folder import MONITORS, better
 from shvit_pl.sweep.definition import COSTS, Direction, Kind, digest, short_names, written
+from shvit_pl.sweep.engine.sweep_study import PRUNERS, SAMPLERS
 
 KINDS: tuple[Kind, ...] = ("grid", "list", "search")
 _KEYS = ("base", *KINDS, "seeds", "objective")
 _SEARCH_KEYS = ("n_trials", "sampler", "pruner", "space")
 IN_FILE = {*_KEYS, "seed", *_SEARCH_KEYS}  # keys of a sweep file, which are no flags
 _DIRECTIONS: dict[str, Direction] = {name: better(name) for name in MONITORS} | COSTS
-_SAMPLERS = ("tpe", "nsga2", "random")
-_PRUNERS = ("none", "median", "halving")
 _SHIPPED = "cli_configs/sweeps/macro.yaml"
 _RANGE_EXAMPLE = "{low: 1.0e-4, high: 1.0e-2, log: true}"
 _VALUE_LENGTH = 40  # characters of a value in a cell's name
@@ -117,7 +116,7 @@ def _read_grid(grid: Any, mistakes: list[str]) -> dict[str, dict[str, Any]]:
     if not isinstance(grid, dict) or not grid:
         mistakes.append("grid is empty; give flags and their values, such as {model.design.patch_size: [4, 16]}.")
         return {}
-    grid = _right(grid, "grid", mistakes, _choice_mistakes)
+    grid = _valid_flags(grid, "grid", mistakes, _choice_mistakes)
     names, cells = short_names(grid), dict[str, dict[str, Any]]()
     for values in product(*grid.values()):
         row = dict(zip(grid, values, strict=True))
@@ -141,7 +140,7 @@ def _read_list(rows: Any, mistakes: list[str]) -> dict[str, dict[str, Any]]:
     cells = {}
     for name, row in rows.items():
         if isinstance(row, dict | None):
-            cells[" ".join(str(name).split())] = _right(row or {}, f"list: {name}", mistakes)
+            cells[" ".join(str(name).split())] = _valid_flags(row or {}, f"list: {name}", mistakes)
         else:
             mistakes.append(f"list: {name}: {short(row)}: allowed are flags and their values.")
     return cells
@@ -158,18 +157,18 @@ def _read_search(search: Any, objectives: Mapping[str, Direction], mistakes: lis
     if type(n_trials) is not int or n_trials < 1:
         mistakes.append(f"search: n_trials {n_trials!r}: allowed are whole numbers from 1.")
         n_trials = 1
-    for key, allowed in (("sampler", _SAMPLERS), ("pruner", _PRUNERS)):
+    for key, allowed in (("sampler", [*SAMPLERS]), ("pruner", [*PRUNERS])):
         if keys.get(key, allowed[0]) not in allowed:
             mistakes.append(f"search: {key} {short(keys[key])}: allowed are {', '.join(allowed)}.")
     first, *others = objectives
-    if pruner in _PRUNERS[1:] and (others or first not in MONITORS):
+    if pruner in [*PRUNERS][1:] and (others or first not in MONITORS):
         reason = f"allowed for one objective of {', '.join(MONITORS)}, not for {', '.join(objectives)}"
         mistakes.append(f"search: pruner {pruner}: {reason}; give pruner none, or another objective.")
-    space = _right(space, "search: space", mistakes, _range_mistakes)
+    space = _valid_flags(space, "search: space", mistakes, _range_mistakes)
     return n_trials, {"sampler": keys.get("sampler", ""), "pruner": pruner, "space": space}
 
 
-def _right(
+def _valid_flags(
     section: Mapping[Any, Any],
     where: str,
     mistakes: list[str],
@@ -185,7 +184,7 @@ def _right(
 
 
 def _flag_mistakes(flag: Any, value: Any) -> Iterator[str]:
-    """Yield what is wrong where a section is, not a flag, or a value that can't be written on a command line."""
+    """Yield a message where a section is given, not a flag, or a value that can't be written on a command line."""
     if flag in SECTIONS and isinstance(value, Mapping) and value:
         inner, choice = next(flat(value, f"{flag}."))
         yield f"{flag} is a section; write {inner}: {short(choice)} in one line."
@@ -208,7 +207,7 @@ def _choice_mistakes(values: Any) -> Iterator[str]:
 
 
 def _range_mistakes(values: Any) -> Iterator[str]:
-    """Yield what is wrong with a list of choices or a range."""
+    """Yield a message for each mistake in a list of choices or a range."""
     if isinstance(values, list):
         yield from _choice_mistakes(values)
         if not all(isinstance(value, bool | int | float | str | None) for value in values):

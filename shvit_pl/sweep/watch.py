@@ -52,7 +52,7 @@ class LiveTable:
         for run in ended:
             if run.point.key not in self._ended:
                 self._ended.add(run.point.key)
-                self._print_begin(run)  # of one that began since the last look
+                self._print_begin(run)  # prints only what began since the last look
                 values = zip(status.objectives, run.values, strict=False)
                 names = ", ".join(f"{name} {value:.4g}" for name, value in values)
                 outcome = f"{names} in {duration(run.seconds)}" + " (pruned)" * run.pruned
@@ -82,7 +82,7 @@ class LiveTable:
             f"about {duration(status.seconds_left)} left" if status.seconds_left is not None else "",
         )
         for run in status.running[:_ROWS]:
-            last = ""  # where another machine has the log
+            last = ""  # stays empty if another machine has the log
             with suppress(OSError), (self.folder / LOGS / f"{run.point.key}.log").open("rb") as log:
                 log.seek(max(0, log.seek(0, 2) - 2000))
                 last = " ".join((log.read().decode(errors="replace").splitlines() or [""])[-1].split())

@@ -89,7 +89,7 @@ class Manifest:
 
     def differences(self, here: "Manifest") -> str:
         """Return how another manifest's settings differ, in words; empty where they don't."""
-        settings, origin = json.loads(json.dumps([here.settings, here.origin]))  # as this one was read
+        settings, origin = json.loads(json.dumps([here.settings, here.origin]))  # read as this one was
         different = _changed(self.settings, settings)
         if "data.rows" in different:
             different |= _changed(self.origin, origin)
@@ -319,7 +319,7 @@ class TeacherCacher(L.LightningModule):
         teacher_logits: From mixed, normalized images `(B, 3, S, S)` on the device to logits `(B, classes)`. A module is
             moved to the device.
         data: After `setup("fit")`.
-        mixup: The run's, but for two classes and without label smoothing; None mixes nothing.
+        mixup: The run's; None mixes nothing.
         folder: Folder of the cache.
         manifest: As `begin` returned it.
     """
@@ -339,7 +339,7 @@ class TeacherCacher(L.LightningModule):
         self.folder, self.manifest = Path(folder), manifest
         rows, config = data.chosen.by_stage["train"], data.config
         self.views = Views(len(rows), config.repeats, config.side, mixup, manifest.views)
-        self._parts: list[Columns] = []  # of the shard that is being filled
+        self._parts: list[Columns] = []  # batches of the shard that is being filled
 
     def predict_dataloader(self) -> torch.utils.data.DataLoader[transforms.Batch]:
         """Load the slots of the missing shards, in their order."""

@@ -1,4 +1,4 @@
-"""Which of the teacher's classes is which of the data's."""
+"""Classes by name: which of the teacher's is which of the data's, and whether two lists name the same ones."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from shvit_pl.errors import UserError, did_you_mean, one_line
+from shvit_pl.models.open_network import class_names
 
 _MAP = "model.distill.class_map"
 
@@ -41,6 +42,21 @@ class KnownNames:
     def all(self) -> list[str]:
         """Return every name of every class."""
         return [name for level in self._levels for name in level]
+
+
+def same_classes(names: Sequence[str], data_names: Sequence[str]) -> bool:
+    """Return whether a network and its data have the same classes in the same order.
+
+    ImageNet's may be ids in one and descriptions in the other, so both are names of a class. A few names may be
+    unknown, but none may be another class's.
+    """
+    if len(names) != len(data_names):
+        return False
+    known_names, descriptions = class_names({}, len(names))
+    texts = descriptions if descriptions and known_names == names else [""] * len(names)
+    known = [{_plain(part) for part in (name, text, *text.split(","))} for name, text in zip(names, texts, strict=True)]
+    elsewhere = [name for name, own in zip(map(_plain, data_names), known, strict=True) if name not in own]
+    return len(elsewhere) < len(names) / 10 and not set(elsewhere) & set().union(*known)
 
 
 def _plain(name: str) -> str:

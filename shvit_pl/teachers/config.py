@@ -17,7 +17,7 @@ class DistillConfig:
     """Knowledge distillation, where a teacher is named; the defaults are the paper's (DeiT's recipe, paper Table 3)."""
 
     teacher: str | None = None
-    """A timm model (regnety_160.deit_in1k), a checkpoint or run folder of ours, or a Hub repo; null: none."""
+    """A timm model (regnety_160.deit_in1k), a shvit-pl checkpoint or run folder, or a Hub repo; null: none."""
     objective: Objective = "hard"
     """hard (the teacher's top class), soft (its distribution), soft_batchmean (soft, but timm's scale: as many times
     larger as there are classes) or feature (its pooled features)."""
@@ -31,7 +31,7 @@ class DistillConfig:
     weights: str | None = None
     """File of the weights of a timm model, instead of those on the Hub."""
     use_ema: bool = False
-    """Take the averaged weights of a checkpoint of ours."""
+    """Take the averaged weights of a shvit-pl checkpoint."""
     teacher_size: Pixels | None = None
     """Side of the teacher's input in pixels (default: what it was trained at)."""
     teacher_precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -66,7 +66,7 @@ class DistillConfig:
             mistakes.append("model.distill.heads dual: the objective feature has a single classifier; leave it out.")
         if self.cache is not None and self.objective == "feature":
             mistakes.append(
-                f"model.distill.cache {self.cache!r}: it holds logits, and the objective is feature. Leave the cache "
+                f"model.distill.cache {self.cache!r}: contains logits, and the objective is feature. Leave the cache "
                 "out, or set --model.distill.objective soft."
             )
         refuse(mistakes)

@@ -106,7 +106,7 @@ class Teacher:
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
-        if self._network.training:  # by whoever reached it
+        if self._network.training:  # whoever reached it has changed its mode
             self._network.eval()
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with torch.inference_mode(), autocast:

@@ -116,9 +116,8 @@ def test_other_networks_have_no_numbers_of_the_paper(name, changes):
 
 @pytest.mark.usefixtures("no_figures")
 def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_same(capsys):
-    opened = OpenedNetwork("deit-6", deit(6, img_size=32).eval(), "timm", 32, fresh=True)
-    options = HeadsOptions("deit-6", data="digits", images=2, ablation_images=2, batch_size=2, device="cpu")
-    run(options, ["test"], opened)
+    shape = {"image_size": 32, "model_kwargs": {"num_heads": 6}}
+    run(HeadsOptions(DEIT, images=2, ablation_images=2, batch_size=2, device="cpu", **shape), ["test"])
     layers = rows("heads/layers.csv")
     assert [float(row["paper_similarity_pct"]) for row in layers[:3]] == [63.9, 57.7, 34.8]
     assert [row["paper_most_important_head"] for row in layers[:8]] == ["5", "3", "1", "4", "2", "5", "2", ""]

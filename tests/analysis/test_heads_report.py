@@ -144,5 +144,5 @@ def test_a_study_that_is_stopped_leaves_earlier_results_and_the_files_of_others_
     Path("heads/figures").mkdir(exist_ok=True)
     Path("heads/figures/mine.txt").write_text("mine")
     assert heads(*study) == 2
-    assert "--output 'heads': it holds other files; give a new folder." in capsys.readouterr().err
+    assert "--output 'heads': contains other files; give a new folder." in capsys.readouterr().err
     assert Path("heads/figures/mine.txt").read_text() == "mine"

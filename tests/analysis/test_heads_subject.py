@@ -4,11 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 import timm
-from timm.data import ImageNetInfo
 
 from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_report import run
-from shvit_pl.analysis.heads_subject import choose_reference, same_classes
+from shvit_pl.analysis.heads_subject import choose_reference, open_subject
 from shvit_pl.models.open_network import OpenedNetwork
 from tests.refusals import refused
 
@@ -38,15 +37,6 @@ def test_labels_are_the_datasets_only_where_the_network_predicts_them(changes, c
     assert (reference.labels, reference.why) == (labels, why)
     assert (reference.score == "top-1") == (labels == "dataset")
     assert why in reference.sentence
-
-
-def test_imagenet_is_known_by_its_ids_and_by_its_descriptions():
-    info = ImageNetInfo("imagenet-1k")
-    ids, texts = info.label_names(), info.label_descriptions()
-    for same in (ids, texts, [text.split(",")[0].upper() for text in texts]):
-        assert same_classes(ids, same)
-    for other in (texts[::-1], [*texts[:-2], texts[-1], texts[-2]], [f"class {number}" for number in range(1000)]):
-        assert not same_classes(ids, other)
 
 
 @pytest.mark.parametrize(
@@ -81,3 +71,9 @@ def test_what_does_not_fit_together_is_refused_before_anything_is_written(option
     with refused(words):
         run(HeadsOptions(**{"network": "tiny", "device": "cpu", **options}), [])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_the_network_lacks_are_refused_with_their_flag():
+    timm.models.save_for_hf(timm.create_model("test_vit"), "saved", safe_serialization=True)
+    with refused("--weights ema: 'saved': it has no averaged weights."):
+        open_subject(HeadsOptions("saved", weights="ema"))

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from shvit_pl.analysis.command import STUDIES
-from shvit_pl.analysis.study import check_output, measured_device
+from shvit_pl.analysis.study import measured_device
 from shvit_pl.command_line.parser import read_options
+from shvit_pl.files import output_folder
 from tests.refusals import refusal, refused
 
 
@@ -21,7 +22,7 @@ from tests.refusals import refusal, refused
         ("runtime", "--batch_size=0", "--batch_size 0: allowed are whole numbers from 1"),
         ("runtime", "--image_size=9000", "--image_size 9000"),
         ("runtime", "--output=", "give a folder"),
-        ("runtime", "--output=..", "--output '..': the command runs inside this folder"),
+        ("runtime", "--output=..", "inside this folder; give a new one, such as runtime."),
         ("macro", "--scope=network", "--scope: no such flag"),
         ("heads", "--images=0", "--images 0: ... from 1"),
         ("heads", "--query=3", "--query 3: ... 2 values"),
@@ -71,8 +72,8 @@ def test_earlier_results_may_be_replaced_other_files_are_kept_and_no_file_is_a_h
     (tmp_path / "out").mkdir()
     for name in ("runtime.csv", "runtime.json", "runtime.png"):
         (tmp_path / "out" / name).touch()
-    assert check_output("~/out", "runtime.*") == tmp_path / "out"
-    with refused("it holds other files; give a new folder."):
-        check_output("~/out", "macro.*")
+    assert output_folder("~/out", "runtime.*") == tmp_path / "out"
+    with refused("contains other files; give a new folder."):
+        output_folder("~/out", "macro.*")
     with refused(f"{tmp_path / 'out' / 'runtime.csv'} is a file"):
-        check_output("~/out/runtime.csv/out", "runtime.*")
+        output_folder("~/out/runtime.csv/out", "runtime.*")

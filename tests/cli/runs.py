@@ -10,7 +10,7 @@ import torch
 import yaml
 from datasets import load_from_disk
 
-from shvit_pl.callbacks.run_identity import StepSeed
+from shvit_pl.callbacks.checkpoints import StepSeed
 from shvit_pl.cli import main
 
 QUICK = [

@@ -4,7 +4,7 @@ import pytest
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from shvit_pl import ClassificationModule
-from shvit_pl.callbacks.run_identity import _NO_STEP
+from shvit_pl.callbacks.checkpoints import _NO_STEP
 from shvit_pl.modules.config import OptimConfig
 from shvit_pl.modules.optim_and_ema import make_schedule
 from tests.cli.runs import content, fit, only_run

@@ -4,6 +4,8 @@ import pytest
 
 from shvit_pl.cli import main
 from shvit_pl.command_line.parser import option_names
+from shvit_pl.designs import config
+from shvit_pl.designs.cube import macro_cell
 from shvit_pl.errors import UserError
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.fit.command import help_parser
@@ -62,8 +64,11 @@ OUT_OF_RANGE = {
     "trainer.max_steps 0": "from 1",
     "trainer.limit_train_batches 0": "from 1",
     "trainer.val_check_interval 0": "from 1",
+    "trainer.max_time 5": "DD:HH:MM:SS",
     "trainer.precision 16-true": "16-mixed",
     "trainer.overfit_batches 2": "--data.train_fraction",
+    "trainer.strategy dpp": "there are auto, ddp",
+    "trainer.profiler foo": "there are simple, advanced",
     "trainer.devices 99999": "allowed are 1 to",
     "run_name '..'": "a folder's name",
     "push_public True": "--push_to user/name",
@@ -82,6 +87,22 @@ def test_mistakes_of_all_sections_are_listed_at_once(check):
     for line, (shown, allowed) in zip(str(refused.value).splitlines(), OUT_OF_RANGE.items(), strict=True):
         assert line.startswith(f"{shown}: ")
         assert allowed in line
+
+
+def test_settings_are_compared_with_each_other_even_if_a_third_is_impossible(check):
+    with pytest.raises(UserError) as refused:
+        check.settings(["--model.optim.lr=0", "--data.batch_size=33", "--model.mix.mixup=0.8", "--data.image_size=8"])
+    lines = [line.split(":")[0] for line in str(refused.value).splitlines()]
+    assert lines == ["model.optim.lr 0", "data.batch_size 33", "data.image_size 8"]
+
+
+def test_the_design_is_resolved_once_from_the_flags_to_the_network(check, monkeypatch):
+    resolved = []
+    monkeypatch.setattr(config, "macro_cell", lambda *args: resolved.append(macro_cell(*args)) or resolved[-1])
+    check.open(["--model.design.name=tiny", "--model.design.depth=[1,1,1]", "--data.image_size=auto"])
+    assert [design.depth for design in resolved] == [(1, 1, 1)]
+    check.cli.model.configure_model()
+    assert check.cli.model.model.design is check.cli.model_config.design.resolved
 
 
 def test_a_wrong_type_is_listed_with_impossible_values_but_not_with_what_follows_from_it(check):

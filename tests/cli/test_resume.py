@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shvit_pl import ClassificationModule
-from shvit_pl.callbacks.run_identity import RunSettings
+from shvit_pl.callbacks.checkpoints import RunSettings
 from shvit_pl.errors import UserError
 from shvit_pl.modules.config import OptimConfig
 from shvit_pl.modules.optim_and_ema import make_schedule

@@ -107,7 +107,7 @@ def test_all_mistakes_are_listed_at_once():
         "--threads 0: allowed are whole numbers from 1 to 4096",
         "--share 7: allowed are numbers from 0 to 1",
         "--device gpu: allowed are cpu, cuda",
-        "give MODELS: networks to measure.",
+        "missing MODELS: networks to measure.",
     ]
 
 
@@ -127,7 +127,7 @@ def test_required_flags_and_single_positions():
 
     assert read_named("runs/a", "--repo-id", "user/name") == Named("runs/a", "user/name")
     assert read_named("--public", "runs/a", "--repo-id=user/name") == Named("runs/a", "user/name", public=True)
-    with pytest.raises(UserError, match=r"give FOLDER: a run folder.\ngive --repo_id: the repository."):
+    with pytest.raises(UserError, match=r"missing FOLDER: a run folder.\nmissing --repo_id: the repository."):
         read_named()
     with pytest.raises(UserError, match="more: no flag takes this; leave it out"):
         read_named("runs/a", "more", "--repo_id=user/name")

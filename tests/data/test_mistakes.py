@@ -62,7 +62,8 @@ def test_all_mistakes_are_named_at_once_and_the_command_prints_a_line_for_each(c
 
 
 def test_settings_are_kept_as_plain_values_and_auto_is_a_size_of_the_command_line():
-    assert dict(HFImageDataModule(batch_size=8).hparams) == asdict(DataConfig(batch_size=8))
+    for module in (HFImageDataModule(batch_size=8), HFImageDataModule(DataConfig(batch_size=8))):
+        assert dict(module.hparams) == asdict(DataConfig(batch_size=8))
     with refused("data.image_size auto: from Python, give the side in pixels"):
         HFImageDataModule(image_size="auto").setup("fit")
 
@@ -119,9 +120,9 @@ BEYOND_THE_NAMES.info.features["label"] = AB  # as parquet files from elsewhere 
 NAMED = {"validation_split": "validation"}
 MASKS = {"image_column": "image", "label_column": "mask"}
 DATA = [
-    (saved(rows([0.5, 1.5] * 6, Value("float32"))), {}, "data.label_column 'label': it holds float32"),
-    (saved(rows([[0], [1]] * 6, List(Value("int64")))), {"label_column": "label"}, "'label': it holds List"),
-    (saved(TWO_IMAGES), MASKS, "it holds Image"),
+    (saved(rows([0.5, 1.5] * 6, Value("float32"))), {}, "data.label_column 'label': contains float32"),
+    (saved(rows([[0], [1]] * 6, List(Value("int64")))), {"label_column": "label"}, "'label': contains List"),
+    (saved(TWO_IMAGES), MASKS, "contains Image"),
     (saved(BEYOND_THE_NAMES), {}, "split 'train' has the label 2, but only 2 classes have names"),
     (saved(rows([0, 1, -1] * 4)), {}, "split 'train' has rows without a label"),
     (saved(texts(*["a", "b", None] * 4)), {}, "has rows without a label"),
@@ -152,7 +153,7 @@ DIGITS = [
     ({"name": "foo"}, "data.name 'foo': 'digits' has no configurations"),
     ({"image_column": "img"}, "data.image_column 'img': no such column (did you mean 'image'?)"),
     ({"label_column": "lable"}, "data.label_column 'lable': no such column (did you mean 'label'?)"),
-    ({"image_column": "label"}, "data.image_column 'label': it holds ClassLabel"),
+    ({"image_column": "label"}, "data.image_column 'label': contains ClassLabel"),
     ({"train_split": "trian"}, "data.train_split 'trian': no such split (did you mean 'train'?)"),
     ({"validation_split": "trian"}, "data.validation_split 'trian': no such split (did you mean 'train'?)"),
     ({"validation_split": "train"}, "data.validation_split 'train': this is the training split"),

@@ -18,7 +18,7 @@ from shvit_pl import HFImageDataModule, randomness
 from shvit_pl.callbacks.throughput import advice
 from shvit_pl.data import transforms
 from shvit_pl.data.config import DataConfig
-from shvit_pl.data.transforms import BatchTransform, PlannedCrop, denormalize, normalize
+from shvit_pl.data.transforms import PlannedCrop, denormalize, finish_batch, normalize
 from tests.data.pictures import encoded, photo, ready, stored_rows
 
 BICUBIC = official.InterpolationMode.BICUBIC
@@ -146,27 +146,27 @@ def test_normalizing_goes_back_and_erasing_is_timms_with_noise_of_normalized_pix
 
 def test_training_batches_are_erased_and_mixed_by_their_keys_and_others_are_not():
     mixup = Mixup(mixup_alpha=0.8, num_classes=10)
-    finish = BatchTransform(DataConfig(image_size=32, erasing=1.0), MEAN, STD, mixup)
+    settings = DataConfig(image_size=32, erasing=1.0), MEAN, STD
     batch = {"image": some_bytes(8, 3, 32, 32), "label": torch.arange(8), "key": 7}
     images = transforms.erase(normalize(batch["image"], MEAN, STD), 1.0, key=7)
     for step in (0, 1):
-        finished = finish(batch, step=(step, 3))
+        finished = finish_batch(batch, *settings, mixup, step=(step, 3))
         with randomness.seeded(step, 3):
             expected, targets = mixup(images.clone(), batch["label"])
         assert torch.equal(finished["image"], expected)
         assert torch.equal(finished["target"], targets)
         assert not torch.equal(expected, images)
-    evaluated = finish({"image": batch["image"]})  # labels are not needed
+    evaluated = finish_batch({"image": batch["image"]}, *settings, mixup)  # labels are not needed
     assert torch.equal(evaluated["image"], normalize(batch["image"], MEAN, STD))
     assert "target" not in evaluated
-    unmixed = replace(finish, mixup=None)(batch)
+    unmixed = finish_batch(batch, *settings)
     assert torch.equal(unmixed["image"], images)
     assert torch.equal(unmixed["target"], batch["label"])
 
 
 def test_a_steps_mixing_is_drawn_by_what_the_step_is_seeded_by(monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "4")
-    monkeypatch.setattr(transforms, "BatchTransform", lambda *settings: lambda batch, step: step)
+    monkeypatch.setattr(transforms, "finish_batch", lambda batch, config, mean, std, mixup, step, precision: step)
     progress = SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=9)))
     plugin = SimpleNamespace(train_step_context=None)
     data = HFImageDataModule()

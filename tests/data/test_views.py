@@ -7,7 +7,6 @@ from timm.data import Mixup
 from timm.data.random_erasing import RandomErasing
 
 from shvit_pl.data import loaders
-from shvit_pl.data import views as views_file
 from shvit_pl.data.loaders import TrainSampler
 from shvit_pl.data.transforms import decode_mix, draw_mix, encode_mix, erase_each, mix_images, mix_targets
 from shvit_pl.data.views import RangeSampler, ReplaySampler, Views
@@ -36,8 +35,8 @@ def encoded(mixes):
 def test_mixing_is_timms_on_batches_of_two_seeded_alike(settings):
     torch.manual_seed(0)
     images, labels = torch.randn(120, 3, 24, 24), torch.randint(0, 7, (120,))
-    mixup, of_two = (Mixup(**settings, num_classes=n, label_smoothing=part) for n, part in ((7, 0.1), (2, 0.0)))
-    mixes = encoded([mix for pair in range(60) for mix in draw_mix(of_two, 24, (5, pair))])
+    mixup = Mixup(**settings, num_classes=7, label_smoothing=0.1)
+    mixes = encoded([mix for pair in range(60) for mix in draw_mix(mixup, 24, (5, pair))])
     mixed, targets = mix_images(images, mixes), mix_targets(labels, mixes, mixup)
     for pair in range(60):
         two = slice(2 * pair, 2 * pair + 2)
@@ -127,7 +126,7 @@ def test_an_epoch_replays_the_pairs_of_its_view_in_an_order_of_its_own_and_resum
 def test_processes_share_out_the_pairs_of_a_view(replicas, monkeypatch):
     drawn = []
     for rank in range(replicas):
-        monkeypatch.setattr(views_file, "process", lambda rank=rank: (replicas, rank))
+        monkeypatch.setattr(loaders, "process", lambda rank=rank: (replicas, rank))
         slots = slots_of(ReplaySampler(views(41), seed=1), 1)
         assert len(slots) == len(ReplaySampler(views(41), seed=1)) == 40 // 2 // replicas * 2
         drawn += slots
@@ -137,7 +136,7 @@ def test_processes_share_out_the_pairs_of_a_view(replicas, monkeypatch):
 def test_processes_share_out_ranges_by_their_numbers(monkeypatch):
     ranges, drawn = {0: range(10), 2: range(20, 30), 5: range(50, 53)}, []
     for rank in range(2):
-        monkeypatch.setattr(views_file, "process", lambda rank=rank: (2, rank))
+        monkeypatch.setattr(loaders, "process", lambda rank=rank: (2, rank))
         drawn.append(list(RangeSampler(ranges, batch_size=5)))
     assert drawn[0] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [20, 21, 22, 23], [24, 25, 26, 27], [28, 29]]
     assert drawn[1] == [[50, 51, 52]]

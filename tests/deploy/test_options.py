@@ -30,7 +30,7 @@ def options(command, *args):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("benchmark", "give MODELS: a design (s1), run folder, checkpoint, Hub repo"),
+        ("benchmark", "missing MODELS: a design (s1), run folder, checkpoint, Hub repo"),
         ("benchmark tiny --batch-size=0", "--batch_size 0: allowed are whole numbers from 1 to 1048576"),
         ("benchmark tiny --dtype=fp31", "did you mean 'fp32'"),
         ("benchmark tiny --mode=fast", f"--mode fast: allowed are {MODES}"),
@@ -57,7 +57,7 @@ def options(command, *args):
         ("export tiny --format=coreml --int8", "--int8 ... only with --format onnx ... coreml"),
         ("export tiny --format=onnx --opset=7", "--opset 7 ... from 18 to 23"),
         ("export tiny --format=executorch --dtype=fp16", "--dtype fp16 ... executorch is written in fp32"),
-        ("export tiny --format=onnx --int8 --dtype=fp16", "--int8 ... made from fp32"),
+        ("export tiny --format=onnx --int8 --dtype=fp16", "--int8 ... quantized from fp32"),
         ("export tiny --format=onnx --int8_tolerance=1", "--int8_tolerance 1 ... only with --int8"),
         ("export tiny --format=onnx --data=digits", "--data digits ... only with --int8"),
         ("export tiny --format=onnx --pretrained", "--pretrained ... timm:NAME"),
@@ -70,7 +70,8 @@ def options(command, *args):
         ("export tiny --format=onnx --output=folder.onnx", "--output 'folder.onnx' ... something else is there"),
         ("export tiny --format=onnx --weights=best", "--weights best ... allowed are raw, ema"),
         ("export tiny --format=onnx --weights=raw", "--weights raw: only for a run"),
-        ("export tiny", "give --format: file format, such as onnx."),
+        ("export tiny", "missing --format: file format, such as onnx."),
+        ("export tiny --precision int8", "--precision: no such flag (did you mean '--dtype'?)"),
     ],
 )
 def test_a_mistake_is_refused_with_flag_value_and_what_is_allowed(line, words):
@@ -83,10 +84,10 @@ def test_a_mistake_is_refused_with_flag_value_and_what_is_allowed(line, words):
     ("line", "flags"),
     [
         ("benchmark tiny --runtime=onnx --train --mode=eager --warm_up=1", ["--warm_up", "--runtime", "--mode"]),
-        ("benchmark --seconds=0 --blocks=2 --warm_up=3", ["--seconds", "--blocks", "give", "--warm_up"]),
+        ("benchmark --seconds=0 --blocks=2 --warm_up=3", ["--seconds", "--blocks", "missing", "--warm_up"]),
         ("benchmark tiny --protocol=offical --warm_up=3", ["--protocol"]),
         ("export tiny --format=coreml --int8 --opset=3", ["--opset", "--int8"]),
-        ("export tiny --int8 --opset=3", ["--opset", "give"]),
+        ("export tiny --int8 --opset=3", ["--opset", "missing"]),
         (
             "export tiny --format=executorch --dtype=fp16 --data=digits --output=a.onnx",
             ["--data", "--dtype", "--output"],

@@ -81,10 +81,10 @@ def test_the_papers_ratios_give_the_official_partial_widths_exact_or_rounded():
 
 def test_what_a_config_does_not_name_stays_as_in_the_base_and_it_holds_any_design():
     for name, design in NAMED.items():
-        assert DesignConfig(name).resolve() == design
+        assert DesignConfig(name).resolved == design
         for changes in ({}, {"distilled": True}, {"qk_dim": 8}, {"drop_path": 0.1}):
             changed = dataclasses.replace(design, **changes)
-            found = DesignConfig.from_design(changed).resolve()
+            found = DesignConfig.from_design(changed).resolved
             assert dataclasses.replace(found, image_size=design.image_size) == changed
 
 

@@ -16,7 +16,7 @@ from shvit_pl.designs.command import DesignsOptions
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.push import PushOptions
 from shvit_pl.sweep.command import ReportOptions
-from shvit_pl.sweep.options import Options
+from shvit_pl.sweep.options import SweepOptions
 from tests.docs.pages import PAGES, blocks
 
 OPTIONS = {"benchmark": BenchmarkOptions, "export": ExportOptions, "push": PushOptions}
@@ -42,7 +42,7 @@ ALL = [(page, words) for page in PAGES for words in commands(page)]
 @pytest.fixture(scope="module")
 def flags():
     fit = FitCheck().flags()
-    own = {each.name for each in fields(Options)}
+    own = {each.name for each in fields(SweepOptions)}
     lightning = {name: fit | (own if name == "sweep" else {"output"}) for name in LIGHTNING}
     return lightning | {name: {each.name for each in fields(kind)} for name, kind in OPTIONS.items()}
 

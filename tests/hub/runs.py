@@ -36,7 +36,7 @@ def with_summary_of(run, folder, **design):
     """A copy of a run whose summary names another design than its checkpoints hold."""
     shutil.copytree(run, folder)
     config = DesignConfig(**design)
-    edit(folder / "summary.json", design={**vars(config.resolve()), "name": config.name})
+    edit(folder / "summary.json", design={**vars(config.resolved), "name": config.name})
     return folder
 
 

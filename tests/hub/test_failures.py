@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 from shvit_pl.cli import main
 from shvit_pl.errors import UserError
 from shvit_pl.hub.target import check_token
-from shvit_pl.hub_errors import hub_errors
+from shvit_pl.hub_errors import pushing
 from shvit_pl.push import PushOptions
 from shvit_pl.runs.folder import FinishedRun
 from tests.hub.runs import edit, files
@@ -174,7 +174,7 @@ def test_an_error_a_cut_connection_and_silence(fault, path, words, hub, failed, 
 )
 def test_each_kind_of_error(status, words, hub):
     hub.fail(status, "/api/models/", times=99)
-    with refused(words), hub_errors(REPO):
+    with refused(words), pushing(REPO):
         HfApi().model_info(REPO)
 
 

@@ -103,5 +103,5 @@ def test_a_dry_run_spares_a_folder_with_other_files(names, run, tmp_path, capsys
     for name in names:
         (mine / name).write_text("mine")
     assert push(run, "--dry-run", f"--output={mine}") == 2
-    assert "it holds other files" in capsys.readouterr().err
+    assert "contains other files" in capsys.readouterr().err
     assert {path.name: path.read_text() for path in mine.iterdir()} == dict.fromkeys(names, "mine")

@@ -86,7 +86,7 @@ def test_the_same_command_again_starts_nothing_and_a_changed_one_is_refused_with
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     for part in (
-        f"--folder {str(folder)!r}: it holds another sweep (",
+        f"--folder {str(folder)!r}: contains another sweep (",
         "lr 0.008 -> 0.5",
         "trainer.callbacks None -> ",
     ):

@@ -77,7 +77,7 @@ ADAM = replace(GRID, cells={"Adam": {"name": "Adam"}})
     ids=lambda value: value if isinstance(value, str) else None,
 )  # fmt: skip
 def test_any_other_change_is_refused_with_the_difference(before, change, said):
-    parts = [f"{WHERE}: it holds another sweep (", said, "undo the change, or give another --folder."]
+    parts = [f"{WHERE}: contains another sweep (", said, "undo the change, or give another --folder."]
     assert_refused(parts, refuse_other, before, replace(before, **change), WHERE)
 
 

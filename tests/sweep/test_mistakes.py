@@ -16,7 +16,7 @@ from shvit_pl.sweep.definition import Definition, write_record
 from shvit_pl.sweep.engine.reading import find_place
 from shvit_pl.sweep.engine.storage import open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
-from shvit_pl.sweep.options import Options
+from shvit_pl.sweep.options import SweepOptions
 from shvit_pl.sweep.start import slots
 from tests.sweep.small import LONGEST, assert_refused, fit_check
 from tests.sweep.test_sweep_file import GRID
@@ -53,7 +53,7 @@ def refused(args, parts, folder, capsys):
     ("args", "parts"),
     [
         ("sweep --config=my.yaml --wokers=3", ["--wokers", "did you mean '--workers'"]),
-        ("sweep --config=my.yaml --folder=there", ["it holds another sweep (", "patch_size", "another --folder"]),
+        ("sweep --config=my.yaml --folder=there", ["contains another sweep (", "patch_size", "another --folder"]),
         ("sweep --config=my.yaml --folder=there --dry-run", ["--folder 'there'", "another sweep ("]),
         pytest.param(
             "sweep --config=my.yaml --folder=/proc/sweep", ["--folder", "/proc"],
@@ -115,11 +115,11 @@ def test_a_folder_that_is_no_sweeps_or_another_ones(folder, study, parts, other_
 @pytest.mark.parametrize(
     ("options", "devices", "gpus", "parts"),
     [
-        (Options(gpus="7"), "auto", 2, ["--gpus 7: allowed are 0, 1"]),
-        (Options(workers=3), "auto", 2, ["--workers 3: 2 GPUs with --per_gpu 1 have room for 2"]),
-        (Options(workers=2), 2, 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
-        (Options(gpus="0"), 2, 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
-        (Options(gpus="7"), "auto", 0, ["--gpus 7: torch finds no GPU here; leave it out"]),
+        (SweepOptions(gpus="7"), "auto", 2, ["--gpus 7: allowed are 0, 1"]),
+        (SweepOptions(workers=3), "auto", 2, ["--workers 3: 2 GPUs with --per_gpu 1 have room for 2"]),
+        (SweepOptions(workers=2), 2, 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
+        (SweepOptions(gpus="0"), 2, 2, ["--trainer.devices 2", "leave out --workers and --gpus"]),
+        (SweepOptions(gpus="7"), "auto", 0, ["--gpus 7: torch finds no GPU here; leave it out"]),
     ],
 )
 def test_gpus_and_workers_that_do_not_fit(options, devices, gpus, parts, monkeypatch):
@@ -129,9 +129,9 @@ def test_gpus_and_workers_that_do_not_fit(options, devices, gpus, parts, monkeyp
 
 def test_gpus_are_handed_out_in_turn(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert slots(Options(), "auto") == [None]
+    assert slots(SweepOptions(), "auto") == [None]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert slots(Options(per_gpu=2), "auto") == ["0", "1", "0", "1"]
+    assert slots(SweepOptions(per_gpu=2), "auto") == ["0", "1", "0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")  # which torch numbers from 0
-    assert slots(Options(gpus="1,0", workers=1), "auto") == ["7"]
-    assert slots(Options(), 2) == [None]  # each run takes several
+    assert slots(SweepOptions(gpus="1,0", workers=1), "auto") == ["7"]
+    assert slots(SweepOptions(), 2) == [None]  # each run takes several

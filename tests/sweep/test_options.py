@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.options import Options, read_sweep_options
+from shvit_pl.sweep.options import SweepOptions, read_sweep_options
 from tests.sweep.engine.launch import ROOT
 
 WITHOUT = "import sys; sys.modules |= dict.fromkeys({}); from shvit_pl.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -15,18 +15,18 @@ WITHOUT = "import sys; sys.modules |= dict.fromkeys({}); from shvit_pl.cli impor
 def test_what_is_not_the_sweeps_own_is_left_for_fit_in_its_order():
     args = ["--config", "my.yaml", "--data.batch_size", "8", "--workers", "2", "--model.optim.lr=0.1", "-c=s2.yaml"]
     options, of_fit, _ = read_sweep_options([*args, "--trainer.max_epochs", "-1", "--config=s3.yaml"])
-    assert options == Options(["my.yaml", "s2.yaml", "s3.yaml"], workers=2)
+    assert options == SweepOptions(["my.yaml", "s2.yaml", "s3.yaml"], workers=2)
     assert of_fit == ["--data.batch_size", "8", "--model.optim.lr=0.1", "--trainer.max_epochs", "-1"]
 
 
 @pytest.mark.parametrize(
     ("args", "options"),
     [
-        ([], Options()),
-        (["--dry_run", "--plain", "true", "--speed=false"], Options(dry_run=True, plain=True, speed=False)),
-        (["--per-gpu", "3", "--gpus=0,2"], Options(per_gpu=3, gpus="0,2")),
-        (["--folder", "a b", "--storage=sql://u@h/d?x=1"], Options(folder="a b", storage="sql://u@h/d?x=1")),
-        (["--heartbeat", "0.5", "--retries=0"], Options(heartbeat=0.5, retries=0)),
+        ([], SweepOptions()),
+        (["--dry_run", "--plain", "true", "--speed=false"], SweepOptions(dry_run=True, plain=True, speed=False)),
+        (["--per-gpu", "3", "--gpus=0,2"], SweepOptions(per_gpu=3, gpus="0,2")),
+        (["--folder", "a b", "--storage=sql://u@h/d?x=1"], SweepOptions(folder="a b", storage="sql://u@h/d?x=1")),
+        (["--heartbeat", "0.5", "--retries=0"], SweepOptions(heartbeat=0.5, retries=0)),
     ],
     ids=str,
 )
@@ -65,9 +65,9 @@ def test_an_impossible_missing_or_wrong_value_is_refused(args, part):
 def test_all_impossible_values_are_listed_and_what_is_left_can_be_checked():
     args = ["--workers=0", "--config", "my.yaml", "--retries=-1", "--data.batch_size", "8"]
     options, of_fit, mistakes = read_sweep_options(args)
-    assert (options, of_fit, len(mistakes)) == (Options(["my.yaml"]), ["--data.batch_size", "8"], 2)
+    assert (options, of_fit, len(mistakes)) == (SweepOptions(["my.yaml"]), ["--data.batch_size", "8"], 2)
     with pytest.raises(UserError, match=r"--folder '': .*\n--gpus 'x': "):
-        Options(folder="", gpus="x")
+        SweepOptions(folder="", gpus="x")
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,19 @@ import pytest
 import torch
 from torch import nn
 
+from shvit_pl.deploy import optimization
 from shvit_pl.deploy.optimization import NotCompiledError
+from shvit_pl.deploy.options import PAPER_BATCH
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.sweep import speed
 from shvit_pl.sweep.speed import measure_speed
 
-QUICK = {"batch": 4, "rounds": 3, "seconds": 0.02}
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(speed, "ROUNDS", 3)
+    monkeypatch.setattr(speed, "SECONDS", 0.02)
+    monkeypatch.setitem(PAPER_BATCH, "cpu", 4)
 
 
 def summary(image_size=64, **changes):
@@ -22,7 +29,7 @@ def summary(image_size=64, **changes):
 
 def test_cells_are_in_the_right_order_and_those_of_one_network_share_a_measurement(monkeypatch):
     stubs = nn.Identity(), nn.Identity(), NotCompiledError("there is no compiler")
-    monkeypatch.setattr(speed, "compiled", Mock(side_effect=stubs))
+    monkeypatch.setattr(optimization, "compiled", Mock(side_effect=stubs))
     steps = []
     cells = {
         "fast": summary(),
@@ -30,7 +37,7 @@ def test_cells_are_in_the_right_order_and_those_of_one_network_share_a_measureme
         "distilled": summary(distilled=True, drop_path=0.1),
         "large": summary(image_size=192),
     }
-    found = measure_speed(cells, device="cpu", progress=lambda *step: steps.append(step), **QUICK)
+    found = measure_speed(cells, device="cpu", progress=lambda *step: steps.append(step))
     assert steps[:3] == [("compiling", done, 3) for done in (1, 2, 3)]
     rates = {name: cell["eager"] for name, cell in found["cells"].items()}
     assert rates["fast"] > 2 * rates["slow"] > 0
@@ -54,7 +61,7 @@ def test_cells_are_in_the_right_order_and_those_of_one_network_share_a_measureme
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_is_measured_by_default():
-    found = measure_speed({"tiny": summary()}, rounds=3)
+    found = measure_speed({"tiny": summary()})
     assert (found["conditions"]["batch"], found["conditions"]["threads"]) == (256, None)
     assert found["conditions"]["device"] == torch.cuda.get_device_name()
     assert found["cells"]["tiny"]["compiled"] > 0

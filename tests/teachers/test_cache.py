@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from shvit_pl.data import views
+from shvit_pl.data import loaders
 from shvit_pl.teachers.cache import TeacherCache, compress_logits, expand_logits
 from tests.refusals import refused
 from tests.teachers.conftest import CONFIG, digits, network, planned
@@ -112,7 +112,7 @@ def test_views_are_mixed_erased_and_differ(cache):
 def test_two_processes_train_on_the_cached_logits_without_overlap(cache, monkeypatch):
     slots, net = [], network()
     for rank in range(2):
-        monkeypatch.setattr(views, "process", lambda rank=rank: (2, rank))
+        monkeypatch.setattr(loaders, "process", lambda rank=rank: (2, rank))
         for batch in epoch(training_on(cache, seed=3, batch_size=16), 1):
             check_logits(batch, cache[2], net)
             slots += batch["slot"].tolist()

@@ -1,4 +1,4 @@
-"""Which class of the teacher is which of the data's."""
+"""Which class of the teacher is which of the data's, and whether two lists name the same classes."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from timm.data import ImageNetInfo
 
-from shvit_pl.teachers.classes import KnownNames, mapped_classes, match_classes, read_class_map
+from shvit_pl.teachers.classes import KnownNames, mapped_classes, match_classes, read_class_map, same_classes
 from tests.data.standins import IMAGENETTE
 from tests.refusals import refused
 from tests.teachers.makers import TEN, as_seen_by, opened, shaken, some_images, stored
@@ -108,3 +108,16 @@ def test_the_answers_are_in_the_datas_order(tmp_path):
     assert "10 of its 1000 classes matched by name" in teacher.note
     mapped = opened(teacher="test_resnet", weights=weights, class_map={name: 7 * n for n, name in enumerate(TEN)})
     torch.testing.assert_close(mapped.logits(some_images()), expected[:, 0:70:7], rtol=1e-4, atol=1e-4)
+
+
+def test_lists_of_the_same_classes_may_have_ids_or_descriptions_of_imagenet():
+    ids, texts = INFO.label_names(), INFO.label_descriptions()
+    for same in (ids, texts, [text.split(",")[0].upper() for text in texts]):
+        assert same_classes(ids, same)
+    for other in (
+        texts[::-1],
+        [*texts[:-2], texts[-1], texts[-2]],
+        [f"class {number}" for number in range(1000)],
+        ids[:-1],
+    ):
+        assert not same_classes(ids, other)

@@ -63,7 +63,7 @@ def test_a_mistake_is_one_message_with_the_next_step(config, parts, folder, run,
         ({"teacher": None, "alpha": 0.3}, "alpha 0.3: there is no teacher"),
         ({"teacher": None, "cache": "c"}, "cache 'c': there is no teacher"),
         ({"heads": "dual", "objective": "feature"}, "heads dual: the objective feature has a single"),
-        ({"cache": "c", "objective": "feature"}, "cache 'c': it holds logits"),
+        ({"cache": "c", "objective": "feature"}, "cache 'c': contains logits"),
     ],
     ids=str,
 )

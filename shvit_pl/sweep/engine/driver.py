@@ -23,7 +23,7 @@ from shvit_pl.sweep.definition import LOGS, RUNS, Definition, Point, as_flags, m
 from shvit_pl.sweep.engine.reading import Place, Status, read_status
 from shvit_pl.sweep.engine.storage import retry_while_unavailable
 from shvit_pl.sweep.engine.sweep_study import BEAT, COMMAND, CURVES, ERROR, KEY, LOST, RUN, SUMMARY, SweepStudy
-from shvit_pl.sweep.options import Options
+from shvit_pl.sweep.options import SweepOptions
 from shvit_pl.sweep.processes import describe_exit, kill_on_parent_exit, this_process
 
 _POLL = 0.2  # seconds between two looks at the runs and the study
@@ -65,11 +65,11 @@ class _Run:
 class Driver:
     """Runs the points of a sweep, in parallel with drivers on other machines."""
 
-    def __init__(self, study: SweepStudy, launch: Launch, options: Options) -> None:
+    def __init__(self, study: SweepStudy, launch: Launch, options: SweepOptions) -> None:
         self.study, self.launch, self.options = study, launch, options
         self.folder = launch.place.folder
         self._process = this_process()
-        self._runs: dict[int, _Run] = {}  # by slot
+        self._runs: dict[int, _Run] = {}  # runs in progress, by slot
 
     def drive(self, definition: Definition, show: Callable[[Status], None]) -> Status:
         """Work until every point is done or given up, here or on other machines, and `show` the progress.
@@ -208,7 +208,7 @@ class Driver:
 
 def run_environment(gpu: str | None, slots: int, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a run: `environment`, its GPU if it gets one, and its share of the CPU's cores."""
-    # of SLURM's, a run would conclude that it is one of many processes of one training
+    # by SLURM's variables, a run would take itself for one of many processes of one training
     kept = {name: value for name, value in environment.items() if not name.startswith(("SLURM_", "PMI"))}
     kept["PYTHONUNBUFFERED"] = "1"
     if slots > 1 and "OMP_NUM_THREADS" not in kept:

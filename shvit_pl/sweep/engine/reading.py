@@ -125,7 +125,7 @@ def read_status(study: SweepStudy, definition: Definition, retries: int) -> Stat
     """
     by_key = study.trials_by_key()
     ended, failed, running, waiting = list[RunStatus](), list[RunStatus](), list[RunStatus](), list[Point]()
-    seconds: dict[str, list[float]] = {}  # of the runs that are done, by cell
+    seconds: dict[str, list[float]] = {}  # durations of the runs that are done, by cell
     for key, point in definition.points.items():
         trials = by_key.get(key, [])
         trial = representative_trial(trials)

@@ -21,7 +21,7 @@ except ImportError:  # not on Windows
 JOURNAL = "study.journal"
 _PATIENCE = 300.0  # seconds that a database may be unavailable
 _CONNECT_TIMEOUT = 10  # seconds that a host may take to answer
-_ATTEMPTS = 6  # at opening a database
+_ATTEMPTS = 6  # tries to open a database
 _Result = TypeVar("_Result")
 
 
@@ -37,12 +37,12 @@ def open_storage(folder: Path, storage: str | None) -> BaseStorage:
         from sqlalchemy.exc import IntegrityError, ProgrammingError  # a journal does without
 
         settings = {"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_TIMEOUT}}
-        for _ in range(_ATTEMPTS - 1):  # where several processes create Optuna's tables, all but one fail at first
+        for _ in range(_ATTEMPTS - 1):  # if several processes create Optuna's tables, all but one fail at first
             with suppress(IntegrityError, ProgrammingError):
                 return RDBStorage(storage, engine_kwargs=settings)
             time.sleep(0.2)
         return RDBStorage(storage, engine_kwargs=settings)
-    except Exception as error:  # of SQLAlchemy, its drivers, or Optuna
+    except Exception as error:  # SQLAlchemy, its drivers and Optuna have no common class of errors
         raise UserError(
             f"--storage {storage}: the database can't be reached ({first_line(error)[:160]}). Give "
             "postgresql://USER@HOST:PORT/DATABASE, with the password in PGPASSWORD or ~/.pgpass."
@@ -57,7 +57,7 @@ def open_journal(folder: Path) -> JournalStorage:
             raise OSError("Windows has other locks")
         with path.with_suffix(".lock").open("a") as file:
             lockf(file, LOCK_EX)
-    except OSError:  # as on some network file systems
+    except OSError:  # some network file systems have no such locks
         return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
     return JournalStorage(JournalFileBackend(str(path), lock_obj=KernelLock(path)))  # type: ignore[arg-type]
 

@@ -29,7 +29,7 @@ _IGNORED = "ignored"  # numbers of failed trials that do not count any more
 SPEED = "speed"  # inference speed of the cells
 
 # attributes of a trial
-KEY = "key"  # of its point
+KEY = "key"  # the point's key
 OWNER = "owner"  # the driver that runs it
 BEAT = "beat"  # counts up while that driver lives
 SUMMARY = "summary"
@@ -41,14 +41,14 @@ LOST = "lost"  # its driver died or was stopped: no failure of the run itself
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, *DONE)
-_CHECKS = 4  # in the grace time at least, before a driver is taken for dead
+_CHECKS = 4  # a driver is taken for dead after at least so many checks in the grace time
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
-_SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
+SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "tpe": partial(TPESampler, constant_liar=True),  # parallel trials count as bad until their values are known
     "nsga2": NSGAIISampler,
     "random": RandomSampler,
 }
-_PRUNERS: dict[str, type[BasePruner]] = {
+PRUNERS: dict[str, type[BasePruner]] = {
     "none": NopPruner, "median": MedianPruner, "halving": SuccessiveHalvingPruner,
 }  # fmt: skip
 
@@ -66,7 +66,7 @@ class SweepStudy:
                 storage=storage, study_name=name, directions=ways, load_if_exists=True
             )
         self._study_id = storage.get_study_id_from_name(name)
-        self._beats: dict[int, tuple[Any, float]] = {}  # by running trial: its last beat, seconds of silence since
+        self._beats: dict[int, tuple[Any, float]] = {}  # last beat and seconds of silence since, by running trial
         self._checked = time.monotonic()
 
     def definition(self) -> Definition | None:
@@ -101,7 +101,7 @@ class SweepStudy:
     def suggest(self, number: int, search: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """Let the sampler choose a running trial's flags: a whole number where both ends of a range are."""
         sampler = search["sampler"] or ("tpe" if len(self.optuna_study.directions) == 1 else "nsga2")
-        self.optuna_study.sampler = _SAMPLERS[sampler](seed=seed)
+        self.optuna_study.sampler = SAMPLERS[sampler](seed=seed)
         trial, choices = self._trial(number), dict[str, Any]()
         for flag, values in search["space"].items():
             if isinstance(values, list):
@@ -114,7 +114,7 @@ class SweepStudy:
 
     def report(self, number: int, value: float, epoch: int, pruner: str) -> bool:
         """Report a running trial's metric after an epoch; returns whether the pruner gives the trial up."""
-        self.optuna_study.pruner = _PRUNERS[pruner]()
+        self.optuna_study.pruner = PRUNERS[pruner]()
         trial = self._trial(number)
         trial.report(value, epoch)
         return trial.should_prune()

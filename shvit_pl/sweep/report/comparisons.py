@@ -136,7 +136,7 @@ class Effect:
         """Name such as `patch_size 16 instead of 4`, or `patch_size 16 by stages 4`."""
         if self.is_main:
             return self.contrasts[0].text
-        return " by ".join(f"{one.factor.header} {one.level}".strip() for one in self.contrasts)
+        return " by ".join(f"{contrast.factor.header} {contrast.level}".strip() for contrast in self.contrasts)
 
 
 def compare(table: Table) -> list[Effect]:
@@ -146,20 +146,20 @@ def compare(table: Table) -> list[Effect]:
     seeds = [{run.seed for run in row.cell.runs} for row in table.rows]
     contrasts = [Contrast(axis, factor, level) for axis, factor in enumerate(factors) for level in factor.levels[1:]]
     crossed = [pair for pair in combinations(contrasts, 2) if pair[0].axis != pair[1].axis]
-    effects = [*(Effect((one,)) for one in contrasts), *map(Effect, crossed)]
+    effects = [*(Effect((contrast,)) for contrast in contrasts), *map(Effect, crossed)]
     groups = [_groups(cells, effect.contrasts) for effect in effects]
-    planned = [sum(len(set.intersection(*(seeds[i] for i in group))) for group in own) for own in groups]
+    planned = [sum(len(set.intersection(*(seeds[i] for i in row))) for row in group) for group in groups]
     for gain in table.gains:
         values = table.array(gain) * gain.scale
         variances = cell_variances(values)
-        tests = [estimate(values, own, count, variances) for own, count in zip(groups, planned, strict=True)]
-        for effect, own, test in zip(effects, groups, corrected(tests), strict=True):
+        tests = [estimate(values, group, count, variances) for group, count in zip(groups, planned, strict=True)]
+        for effect, group, test in zip(effects, groups, corrected(tests), strict=True):
             effect.gains[gain.key] = test
             if test.is_significant and not effect.is_main:
-                effect.sides[gain.key] = _sides(values, own)
+                effect.sides[gain.key] = _sides(values, group)
     for cost in table.costs:
-        for effect, own in zip(effects, groups, strict=True):
-            if effect.is_main and (ratio := _ratio(table, own, cost)):
+        for effect, group in zip(effects, groups, strict=True):
+            if effect.is_main and (ratio := _ratio(table, group, cost)):
                 effect.costs[cost.key] = ratio
     return effects
 
@@ -190,10 +190,10 @@ def _groups(cells: Sequence[tuple[str, ...]], contrasts: Sequence[Contrast]) -> 
     index = {cell: i for i, cell in enumerate(cells)}
     groups = []
     for cell in cells:
-        if all(cell[one.axis] == one.level for one in contrasts):
+        if all(cell[contrast.axis] == contrast.level for contrast in contrasts):
             group = [cell]
-            for one in contrasts:
-                group += [(*other[: one.axis], one.base, *other[one.axis + 1 :]) for other in group]
+            for contrast in contrasts:
+                group += [(*other[: contrast.axis], contrast.base, *other[contrast.axis + 1 :]) for other in group]
             if all(other in index for other in group):
                 groups.append([index[other] for other in group])
     return np.array(groups, dtype=int).reshape(-1, 2 ** len(contrasts))
@@ -214,7 +214,7 @@ def _ratio(table: Table, groups: Groups, cost: Quantity) -> Ratio | None:
     low, high = change.low, change.high
     if cost.is_inference:  # from the lower quartiles over the base's upper ones to the reverse
         spreads = [row.values.get(cost.key) for row in table.rows]
-        quartiles = _log(np.array([one.quartiles if one and one.quartiles else (np.nan, np.nan) for one in spreads]))
+        quartiles = _log(np.array([(spread and spread.quartiles) or (np.nan, np.nan) for spread in spreads]))
         ends = [_seed_means(quartiles[groups[:, :1], i] - quartiles[groups[:, 1:], 1 - i]) for i in (0, 1)]
         low, high = (float(end[0]) if len(end) else None for end in ends)
     elif low is None and (change.seeds > 1 or not cost.is_measured):
@@ -271,7 +271,7 @@ def cell_variances(values: Array) -> Array | None:
 
 def corrected(estimates: Sequence[Estimate]) -> list[Estimate]:
     """Correct the p of all estimates that have one (Holm 1979)."""
-    tested = sorted((i for i, one in enumerate(estimates) if one.p is not None), key=lambda i: estimates[i].p or 0.0)
+    tested = sorted((i for i, each in enumerate(estimates) if each.p is not None), key=lambda i: estimates[i].p or 0.0)
     result, least = list(estimates), 0.0
     for rank, i in enumerate(tested):
         least = min(1.0, max(least, (estimates[i].p or 0.0) * (len(tested) - rank)))

@@ -72,10 +72,10 @@ def _draw(
 ) -> dict[str, Figure]:
     """Draw what there is, `width` inches wide: dots, of which some get their number, effects and curves."""
     primary, figures = findings.table.primary, dict[str, Figure]()
-    effects = [one for one in findings.effects if primary.key in one.gains]
+    effects = [effect for effect in findings.effects if primary.key in effect.gains]
     if findings.plane.rows:
         figures["points"] = _draw_plane(findings.plane, width, numbered, notes)
-    if any(one.gains[primary.key].mean is not None for one in effects):
+    if any(effect.gains[primary.key].mean is not None for effect in effects):
         figures["effects"] = _draw_effects(effects, primary, width)
     if curves:
         figures["curves"] = _draw_curves(curves, primary, width)
@@ -94,10 +94,10 @@ def _draw_plane(plane: Plane, width: float, numbered: Sequence[Row], notes: bool
     front = [places[row.number] for row in plane.front]
     axes.step([x for x, _ in front], [y for _, y in front], where=where, color=QUIET, linewidth=1)
     for row in plane.rows:
-        (x, y), own, gid, sd = places[row.number], color(row.number), f"point-{row.number}", row.values[up.key].sd
-        axes.errorbar(x, y, yerr=sd * up.scale if sd else None, color=own, capsize=3, linewidth=1)
-        ring, size = "black" if row in plane.front else own, 11 if row in numbered else 5
-        axes.plot(x, y, "o", color=own, markeredgecolor=ring, markersize=size, gid=gid)
+        (x, y), hue, gid, sd = places[row.number], color(row.number), f"point-{row.number}", row.values[up.key].sd
+        axes.errorbar(x, y, yerr=sd * up.scale if sd else None, color=hue, capsize=3, linewidth=1)
+        ring, size = "black" if row in plane.front else hue, 11 if row in numbered else 5
+        axes.plot(x, y, "o", color=hue, markeredgecolor=ring, markersize=size, gid=gid)
         if row in numbered:
             style: dict[str, Any] = {"color": "white", "fontsize": 7, "weight": "bold", "gid": f"{gid}-number"}
             axes.annotate(str(row.number), (x, y), ha="center", va="center_baseline", **style)
@@ -116,13 +116,13 @@ def _draw_curves(curves: Sequence[Curve], quantity: Quantity, width: float) -> F
     """Draw the mean over seeds, and a band from the least to the largest."""
     figure = Figure(figsize=(width, 4.2), layout="constrained")
     axes = figure.subplots()
-    for one in curves:
-        number = one.row.number
-        style = "--" if (number - 1) // len(COLORS) % 2 else "-"  # where a cell before has the same color
-        own, gid = color(number), f"curve-{number}"
-        line: dict[str, Any] = {"label": one.row.label, "linewidth": 1.5, "markersize": 4}
-        axes.plot(one.epochs, one.mean, f"o{style}", color=own, gid=f"{gid}-line", **line)
-        axes.fill_between(one.epochs, one.low, one.high, color=own, alpha=0.15, linewidth=0, gid=f"{gid}-band")
+    for curve in curves:
+        number = curve.row.number
+        style = "--" if (number - 1) // len(COLORS) % 2 else "-"  # dashed if an earlier cell has the same color
+        hue, gid = color(number), f"curve-{number}"
+        line: dict[str, Any] = {"label": curve.row.label, "linewidth": 1.5, "markersize": 4}
+        axes.plot(curve.epochs, curve.mean, f"o{style}", color=hue, gid=f"{gid}-line", **line)
+        axes.fill_between(curve.epochs, curve.low, curve.high, color=hue, alpha=0.15, linewidth=0, gid=f"{gid}-band")
     axes.set(xlabel="epoch", ylabel=quantity.header)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
@@ -139,13 +139,13 @@ def _draw_effects(effects: Sequence[Effect], quantity: Quantity, width: float) -
         True: {"color": COLORS[0], "markerfacecolor": COLORS[0]},
         False: {"color": QUIET, "markerfacecolor": "white"},
     }
-    for height, one in enumerate(effect.gains[quantity.key] for effect in effects):
-        style = styles[one.is_significant]
-        if one.low is not None and one.high is not None:
-            axes.plot([one.low, one.high], [height, height], color=style["color"], linewidth=1.5)
-        if one.mean is not None:
-            axes.plot([one.mean], [height], "o", **style)
-    names = ["\n".join(wrap(one.name, 22 if narrow else 44, max_lines=3, placeholder="…")) for one in effects]
+    for height, gain in enumerate(effect.gains[quantity.key] for effect in effects):
+        style = styles[gain.is_significant]
+        if gain.low is not None and gain.high is not None:
+            axes.plot([gain.low, gain.high], [height, height], color=style["color"], linewidth=1.5)
+        if gain.mean is not None:
+            axes.plot([gain.mean], [height], "o", **style)
+    names = ["\n".join(wrap(effect.name, 22 if narrow else 44, max_lines=3, placeholder="…")) for effect in effects]
     axes.set_yticks(range(len(effects)), names, fontsize=7 if narrow else None)
     axes.invert_yaxis()
     axes.set_xlabel(f"difference in {quantity.name} ({quantity.step})".replace(" ()", ""))

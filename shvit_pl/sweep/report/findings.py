@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shvit_pl.display import counted, join_distinct, joined, wrap_if_present
+from shvit_pl.display import counted, enclose, join_distinct, joined
 from shvit_pl.sweep.definition import Direction
 from shvit_pl.sweep.engine.reading import Results
 from shvit_pl.sweep.report.comparisons import Effect, compare
@@ -70,9 +70,9 @@ class Findings:
     def best_curves(self) -> list[Curve]:
         """At most as many curves as a figure can hold: those that reached the best values."""
         best, sign = (max, -1) if self.table.primary.direction == "max" else (min, 1)
-        ranked = sorted(self.curves, key=lambda one: sign * best(one.mean))
-        chosen = {one.row.number for one in ranked[:_MOST_CURVES]}
-        return [one for one in self.curves if one.row.number in chosen]
+        ranked = sorted(self.curves, key=lambda curve: sign * best(curve.mean))
+        chosen = {curve.row.number for curve in ranked[:_MOST_CURVES]}
+        return [curve for curve in self.curves if curve.row.number in chosen]
 
 
 def findings_of(results: Results) -> Findings:
@@ -89,7 +89,7 @@ def _plane(table: Table) -> Plane:
     known = [row for row in table.rows if up.key in row.values]
     # compiled inference, or eager, if all cells that can be drawn have it; else training
     inference = (quantity(INFERENCE[mode]) for mode in ("compiled", "eager"))
-    complete = (one for one in inference if known and all(one.key in row.values for row in known))
+    complete = (rate for rate in inference if known and all(rate.key in row.values for row in known))
     across = others[0] if results.kind == "search" and others else next(complete, quantity(TRAINING))
     conditions = _inference_setting(results) if across.is_inference else ""
     if across.key == TRAINING:
@@ -137,38 +137,38 @@ def _curve(row: Row, of: Quantity) -> Curve:
             values.setdefault(epoch, []).append(value * of.scale)
     epochs = sorted(values)
     by_epoch = [values[epoch] for epoch in epochs]
-    means = [sum(one) / len(one) for one in by_epoch]
-    return Curve(row, epochs, means, [min(one) for one in by_epoch], [max(one) for one in by_epoch])
+    means = [sum(values) / len(values) for values in by_epoch]
+    return Curve(row, epochs, means, [min(values) for values in by_epoch], [max(values) for values in by_epoch])
 
 
 def _conditions(table: Table) -> dict[str, str]:
     """Describe what all runs share, how things were measured, and what to bear in mind."""
     runs, measured = _summaries(table.results), (table.results.speed or {}).get("conditions") or {}
-    data = [one.get("dataset") or {} for one in runs]
+    data = [run.get("dataset") or {} for run in runs]
     names = [_same(data, key) for key in ("path", "name", "revision")]
     images = [_same(data, f"{split}_images") for split in ("train", "validation")]
-    versions = [one.get("versions") or {} for one in runs]
-    libraries = dict.fromkeys(name for one in versions for name in one)
+    versions = [run.get("versions") or {} for run in runs]
+    libraries = dict.fromkeys(name for version in versions for name in version)
     inference = joined(
         _inference_setting(table.results), measured.get("layout") or "", counted(measured.get("rounds") or "", "round"),
-        wrap_if_present("torch ", measured.get("torch") or ""),
+        enclose("torch ", measured.get("torch") or ""),
         "BatchNorm fused" if measured.get("fused") else "not fused",
     )  # fmt: skip
     published = "; ".join(dict.fromkeys(row.paper.conditions for row in table.rows if row.paper))
     facts = {
         "dataset": joined(
             " ".join(filter(None, names)),
-            wrap_if_present("", _same(data, "image_size"), " px"),
+            enclose("", _same(data, "image_size"), " px"),
             f"{images[0]} training and {images[1]} validation images" if all(images) else "",
             _same(data, "validation"),
         ),
         "training": joined(_training_length(runs), _training_setting(runs)),
         "same in all cells": joined(*(f"{flag} {value}" for flag, value in table.constants.items())),
-        "accuracy": wrap_if_present("each run's best epoch by ", _same(runs, "monitor"), _ACCURACY),
-        "training images/s": _RATE if any(one.get(TRAINING) for one in runs) else "",
+        "accuracy": enclose("each run's best epoch by ", _same(runs, "monitor"), _ACCURACY),
+        "training images/s": _RATE if any(run.get(TRAINING) for run in runs) else "",
         "peak memory": _same(runs, "peak_memory_of"),
         "inference speed": f"{inference}{_SPEED}" if measured else "",
-        "the paper": wrap_if_present("as published, measured under its own conditions: ", published, "; not plotted"),
+        "the paper": enclose("as published, measured under its own conditions: ", published, "; not plotted"),
         "versions": joined(*(f"{name} {_same(versions, name)}" for name in libraries)),
     }
     return {name: text for name, text in facts.items() if text}
@@ -181,23 +181,23 @@ def _summaries(results: Results) -> list[dict[str, Any]]:
 
 def _same(records: list[dict[str, Any]], key: str) -> str:
     """Return the value of a key, or its different values."""
-    return join_distinct(one.get(key) for one in records)
+    return join_distinct(record.get(key) for record in records)
 
 
 def _training_setting(runs: list[dict[str, Any]]) -> str:
     """Describe device, batch and precision of runs, from their summaries."""
-    batch = wrap_if_present("batch ", _same(runs, "global_batch"))
+    batch = enclose("batch ", _same(runs, "global_batch"))
     return joined(_same(runs, "device"), batch, _same(runs, "precision"))
 
 
 def _training_length(runs: list[dict[str, Any]]) -> str:
     """Describe the length of the trainings, and the images seen, which limited batches may have cut."""
-    trained = [one for one in runs if one.get("steps_trained") and one.get("global_batch")]
-    seen = [one["steps_trained"] * one["global_batch"] for one in trained]
-    available = [(one.get("dataset") or {}).get("train_images") or 0 for one in trained]
+    trained = [run for run in runs if run.get("steps_trained") and run.get("global_batch")]
+    seen = [run["steps_trained"] * run["global_batch"] for run in trained]
+    available = [(run.get("dataset") or {}).get("train_images") or 0 for run in trained]
     less = any(count < images for count, images in zip(seen, available, strict=True))
-    epochs = join_distinct(one.get("epochs_trained", one.get("epochs")) for one in runs)
-    images = wrap_if_present("", join_distinct(seen), f" images seen{', less than the training set' if less else ''}")
+    epochs = join_distinct(run.get("epochs_trained", run.get("epochs")) for run in runs)
+    images = enclose("", join_distinct(seen), f" images seen{', less than the training set' if less else ''}")
     return joined(counted(epochs, "epoch"), counted(_same(trained, "steps_trained"), "step"), images)
 
 
@@ -206,8 +206,8 @@ def _inference_setting(results: Results) -> str:
     measured = [(results.speed or {}).get("conditions") or {}]
     return joined(
         _same(measured, "device"),
-        wrap_if_present("batch ", _same(measured, "batch")),
+        enclose("batch ", _same(measured, "batch")),
         _same(measured, "dtype"),
-        wrap_if_present("", _same(measured, "image_size"), " px"),
+        enclose("", _same(measured, "image_size"), " px"),
         counted(_same(measured, "threads"), "thread"),
     )

@@ -232,7 +232,7 @@ class Table:
         """Return a quantity as an array `(cells, seeds)`, with NaN for what is missing."""
         by_seed = [row.values[quantity.key].by_seed if quantity.key in row.values else {} for row in self.rows]
         seeds = sorted({seed for values in by_seed for seed in values})
-        values = [[own.get(seed, np.nan) for seed in seeds] for own in by_seed]
+        values = [[known.get(seed, np.nan) for seed in seeds] for known in by_seed]
         return np.array(values).reshape(len(by_seed), len(seeds))
 
 
@@ -244,20 +244,20 @@ def make_table(results: Results) -> Table:
         flag: tuple(shown(cell.choices[flag]) if flag in cell.choices else _DEFAULT for cell in cells)
         for flag in headers
     }
-    factors = [Factor(headers[flag], own) for flag, own in levels.items() if len(set(own)) > 1]
+    factors = [Factor(headers[flag], by_cell) for flag, by_cell in levels.items() if len(set(by_cell)) > 1]
     keys = dict.fromkeys((ACCURACY, ACCURACY + EMA, *objectives, *(one.key for one in _COSTS if one.key != _TIME)))
     quantities = sorted((quantity(key, objectives.get(key)) for key in keys), key=lambda one: one.is_cost)
     speeds = (results.speed or {}).get("cells") or {}
     rows = []
     for i, cell in enumerate(cells):
-        own, speed = {factor.header: factor.by_cell[i] for factor in factors}, speeds.get(cell.name) or {}
-        name = cell.name if results.kind == "list" else " · ".join(own.values()) or cell.name
+        chosen, speed = {factor.header: factor.by_cell[i] for factor in factors}, speeds.get(cell.name) or {}
+        name = cell.name if results.kind == "list" else " · ".join(chosen.values()) or cell.name
         spreads = {one.key: _spread(cell, one, speed) for one in quantities}
         values = {key: spread for key, spread in spreads.items() if spread.by_seed}
         summary = next((run.summary for run in cell.done if run.summary), None)
-        rows.append(Row(i + 1, cell, name, own, values, speed, paper_row(summary) if summary else None))
+        rows.append(Row(i + 1, cell, name, chosen, values, speed, paper_row(summary) if summary else None))
     gains = (quantity(key, direction) for key, direction in objectives.items() if not quantity(key).is_cost)
-    constants = {flag: own[0] for flag, own in levels.items() if len(set(own)) == 1}
+    constants = {flag: by_cell[0] for flag, by_cell in levels.items() if len(set(by_cell)) == 1}
     known = [one for one in quantities if any(one.key in row.values for row in rows)]
     return Table(results, headers, factors, constants, known, next(gains, quantity(ACCURACY)), rows)
 

@@ -6,13 +6,13 @@ from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from shvit_pl.display import counted, listed, table_console, wrap_if_present
+from shvit_pl.display import counted, enclose, listed, table_console
 from shvit_pl.sweep.engine.reading import Results
 from shvit_pl.sweep.report.comparisons import Effect, Estimate
 from shvit_pl.sweep.report.findings import Findings
 from shvit_pl.sweep.report.table import Quantity, Row, quantity
 
-_BEST_TRIALS = 3  # of a search
+_BEST_TRIALS = 3  # trials of a search that are listed
 _LUCK = "The best of many trials is partly luck: repeat it with other seeds before relying on it."
 
 
@@ -53,15 +53,15 @@ def conclusions(findings: Findings) -> list[str]:
     if not effects:
         return ["There is nothing to compare: no two cells differ."]
     # all other gains are in the page's table of effects
-    gains = [one for one in table.gains if one.key in results.objectives or one == table.primary]
+    gains = [gain for gain in table.gains if gain.key in results.objectives or gain == table.primary]
     lost = "every pair has a failed run" if is_finished(results) else "no complete pair of runs yet"
     paragraphs = []
-    for effect in (one for one in effects if one.is_main):
-        brings = ", ".join(_gain(one, effect.gains[one.key], lost) for one in gains)
+    for effect in (each for each in effects if each.is_main):
+        brings = ", ".join(_gain(gain, effect.gains[gain.key], lost) for gain in gains)
         first = f"{effect.name}: {brings or 'only costs were measured'}."
         paragraphs.append(" ".join([first, *_cost_sentences(effect, table.costs)]))
-    interactions = [one for one in effects if not one.is_main]
-    return paragraphs + [sentence for one in gains for sentence in _interactions(interactions, one)]
+    interactions = [effect for effect in effects if not effect.is_main]
+    return paragraphs + [sentence for gain in gains for sentence in _interactions(interactions, gain)]
 
 
 def certainty(estimate: Estimate, unit: str) -> str:
@@ -109,28 +109,28 @@ def _cost_sentences(effect: Effect, costs: list[Quantity]) -> list[str]:
             low, high = (f"{end:.{ratio.places}f}" for end in (ratio.low, ratio.high))
             if low != high:
                 spread = f"{'quartiles' if cost.is_inference else '95 % interval'} {low} to {high}"
-        parts[start].append(times + wrap_if_present(" (", spread, ")"))
+        parts[start].append(times + enclose(" (", spread, ")"))
     return [f"{start} {listed(texts)}." for start, texts in parts.items() if texts]
 
 
 def _interactions(interactions: list[Effect], quantity: Quantity) -> list[str]:
     """Describe each significant interaction, and all others together."""
     sentences, others, unit = list[str](), list[Estimate](), quantity.step
-    for one in interactions:
-        estimate = one.gains[quantity.key]
+    for effect in interactions:
+        estimate = effect.gains[quantity.key]
         if not estimate.is_significant:
             others.append(estimate)
             continue
-        (first, second), places = one.contrasts, estimate.places
-        base, level = (f"{side:+z.{places}f}" for side in one.sides[quantity.key])
+        (first, second), places = effect.contrasts, estimate.places
+        base, level = (f"{side:+z.{places}f}" for side in effect.sides[quantity.key])
         header, name = second.factor.header, quantity.name
         sentences.append(
             f"The effect of {first.text} depends on {header}: {name} {base} {unit} with {header} {second.base}, "
             f"{level} with {header} {second.level} (difference {estimate.signed}, {certainty(estimate, unit)})."
         )
-    tested = [one for one in others if one.p is not None]
+    tested = [estimate for estimate in others if estimate.p is not None]
     if tested:
-        widest = max(tested, key=lambda one: one.largest)
+        widest = max(tested, key=lambda estimate: estimate.largest)
         untested = len(others) - len(tested)
         unknown = f" ({untested} of {len(others)} can't be tested)" if untested else ""
         sentences.append(

@@ -20,7 +20,7 @@ from shvit_pl.sweep.report.table import INFERENCE, Row, quantity, run_value
 from shvit_pl.sweep.report.text import certainty, conclusions, is_finished, progress
 
 PAGE = "report.html"
-_MOST_LEVELS = 12  # of a choice that the page's table is filtered by
+_MOST_LEVELS = 12  # a choice with more levels gets no filter in the page's table
 
 
 def write_report(findings: Findings, folder: Path) -> list[Path]:
@@ -88,7 +88,7 @@ def page_html(findings: Findings) -> str:
     return environment.get_template("page.html.j2").render(
         **vars(findings),
         filters=[factor for factor in table.factors if len(factor.levels) <= _MOST_LEVELS],
-        is_listed=any(not one.contrasts[0].factor.header for one in findings.effects),
+        is_listed=any(not effect.contrasts[0].factor.header for effect in findings.effects),
         best_curves=findings.best_curves,
         sentences=conclusions(findings),
         progress=progress(findings.results),

@@ -98,12 +98,12 @@ def test_a_damaged_benchmark_and_other_conditions_are_refused_with_the_differenc
     with refused(f"--compare 'earlier': ... {words}"):
         read_earlier(earlier, UNDER, GROUPS)
     with refused(f"--output 'earlier': ... {words}"):
-        check_output(Path(earlier), UNDER)
+        check_output(earlier, UNDER)
 
 
 def test_a_benchmark_alike_may_be_replaced_and_other_files_may_not(earlier):
-    check_output(Path(earlier), json.loads(json.dumps(UNDER)))
-    check_output(Path("new"), UNDER)
+    check_output(earlier, json.loads(json.dumps(UNDER)))
+    check_output("new", UNDER)
     shutil.copy("earlier/benchmark.csv", "earlier/mine.csv")
-    with refused("it holds other files"):
-        check_output(Path(earlier), UNDER)
+    with refused("contains other files"):
+        check_output(earlier, UNDER)

@@ -23,7 +23,7 @@ from shvit_pl.sweep.engine.driver import Driver, Launch
 from shvit_pl.sweep.engine.reading import Place
 from shvit_pl.sweep.engine.storage import open_storage
 from shvit_pl.sweep.engine.sweep_study import SweepStudy
-from shvit_pl.sweep.options import Options
+from shvit_pl.sweep.options import SweepOptions
 from shvit_pl.sweep.processes import kill_on_parent_exit
 from shvit_pl.sweep.watch import LiveTable
 
@@ -151,7 +151,7 @@ def main(sweep):
     place = Place(Path(sweep.folder), sweep.storage, STUDY)
     slots = [sweep.gpus[slot % 2] if sweep.gpus else None for slot in range(sweep.workers)]
     launch = Launch(place, (), slots, FAKE)
-    options = Options(retries=sweep.retries, heartbeat=sweep.heartbeat, wait=sweep.wait, speed=False, plain=True)
+    options = SweepOptions(retries=sweep.retries, heartbeat=sweep.heartbeat, wait=sweep.wait, speed=False, plain=True)
     if sweep.report:
         from shvit_pl.sweep.start import run_sweep
 

@@ -1,4 +1,4 @@
-"""The identity of a run: folder, settings, seeds, checkpoints and end, also when it is interrupted and resumed."""
+"""Checkpoints, requeueing, seeds and settings: what makes an interrupted run go on as if it had not been."""
 
 import shutil
 import signal
@@ -44,7 +44,7 @@ class OwnFolder(L.Callback):
         if trainer.is_global_zero and not self._begun and not (folder / CHECKPOINTS).exists():
             shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):
-                folder.parent.rmdir()  # where no other run is in it
+                folder.parent.rmdir()  # fails if another run is in it
         release(folder)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -135,7 +135,7 @@ def _rate(trainer: L.Trainer) -> str:
     return f"{throughput.images_per_second:.0f} images/s" if throughput and throughput.seconds else ""
 
 
-_MOST_CLASSES = 20  # that are listed
+_MOST_CLASSES = 20  # classes listed at most
 
 
 class RunReport(L.Callback):
@@ -234,4 +234,6 @@ def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
     if throughput is not None and throughput.data_wait is not None:
         rows["data wait"] = f"{throughput.data_wait:.0%} of the time"
     rows["folder"] = str(run_folder(trainer) or "none")
+    if not trainer.checkpoint_callbacks:
+        rows["weights"] = "not kept (trainer.enable_checkpointing false)"
     return rows
