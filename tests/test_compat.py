@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 from importlib import import_module
 from inspect import Parameter, signature
 
+import jsonargparse
 import numpy as np
 import pytest
 import timm
@@ -27,6 +28,12 @@ def test_parser_actions_are_its_options():
     parser = ArgumentParser()
     parser.add_argument("--name")
     assert [action.dest for action in compat.parser_actions(parser)] == ["help", "name"]
+
+
+def test_the_type_of_a_flag():
+    parser = jsonargparse.ArgumentParser()
+    parser.add_argument("--name", type=int | None)
+    assert [compat.type_of_flag(action) for action in compat.parser_actions(parser)] == [None, int | None]
 
 
 def test_the_hubs_client_logs_its_retries_there():
