@@ -234,4 +234,6 @@ def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
     if throughput is not None and throughput.data_wait is not None:
         rows["data wait"] = f"{throughput.data_wait:.0%} of the time"
     rows["folder"] = str(run_folder(trainer) or "none")
+    if not trainer.checkpoint_callbacks:
+        rows["weights"] = "not kept (trainer.enable_checkpointing false)"
     return rows

@@ -70,6 +70,7 @@ class TrainerOptions:
     log_every_n_steps: FromOne = 10
     check_val_every_n_epoch: FromOne | None = 1
     accumulate_grad_batches: FromOne = 1
+    num_nodes: FromOne = 1
     gradient_clip_val: NonNegative | None = None
     enable_model_summary: bool = False
     limit_train_batches: int | float | None = None
@@ -155,11 +156,9 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
         if path is not None and source is not None and "--model.init_from" in flags:  # a config may have it of its fit
             yield f"ckpt_path {path!r}: model.init_from {source!r} gives other weights; leave out one of the two."
     else:
-        if command == "cache-teacher" and None in (model.distill.teacher, model.distill.cache):
-            yield (
-                "model.distill: cache-teacher needs a teacher and a folder. Give --model.distill.teacher and "
-                "--model.distill.cache FOLDER, with all other flags as for shvit-pl fit."
-            )
+        for name, kind in (("teacher", "NAME"), ("cache", "FOLDER")):
+            if command == "cache-teacher" and model.distill[name] is None:
+                yield f"model.distill.{name}: cache-teacher needs it; give --model.distill.{name} {kind}."
         if command == "cache-teacher" and path is not None:
             yield f"ckpt_path {path!r}: cache-teacher trains nothing; leave it out."
         if config.optimize:
@@ -189,8 +188,11 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
     if steps < 1 and steps != -1:
         yield f"trainer.max_steps {steps}: allowed are whole numbers from 1, or -1 (as many as the epochs have)."
     for name in ("limit_train_batches", "val_check_interval"):
-        if isinstance(trainer[name], int | float) and trainer[name] <= 0:
-            yield f"trainer.{name} {trainer[name]}: allowed are numbers of batches from 1, or shares of them up to 1.0."
+        value = trainer[name]
+        if isinstance(value, int | float) and (value <= 0 or (isinstance(value, float) and value > 1)):
+            yield f"trainer.{name} {value}: allowed are numbers of batches from 1, or shares of them up to 1.0."
+    if isinstance(trainer.max_time, str) and not re.fullmatch(r"\d+(:\d\d){3}", trainer.max_time):
+        yield f"trainer.max_time {trainer.max_time}: allowed is DD:HH:MM:SS, such as 00:12:00:00."
     if str(trainer.precision) in ("16-true", "transformer-engine-float16"):
         allowed = "32-true, bf16-mixed and 16-mixed"
         yield f"trainer.precision {trainer.precision}: weights in fp16 don't train; allowed are {allowed}."
@@ -203,7 +205,16 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
         instead = "--trainer.logger false --trainer.enable_checkpointing false"
         yield f"trainer.barebones True: not available; give {instead}."
     import torch  # here, for --help to do without
+    from lightning.pytorch.strategies import StrategyRegistry
 
+    names = {
+        "strategy": ("auto", "ddp", "fsdp", "deepspeed", *StrategyRegistry.available_strategies()),
+        "profiler": ("simple", "advanced", "pytorch", "xla"),
+    }
+    for name, known in names.items():
+        if isinstance(value := trainer[name], str) and value not in known:
+            shown = ", ".join(known[:4])
+            yield f"trainer.{name} {value}: no such {name}{did_you_mean(value, known)}; there are {shown} and others."
     gpu, cores = torch.cuda.is_available() or torch.backends.mps.is_available(), cores_of_process()
     accelerator, devices = trainer.accelerator, trainer.devices
     if accelerator in ("gpu", "cuda") and not gpu:

@@ -266,7 +266,8 @@ def _why_no_file(path: str) -> str:
 
 
 def _no_checkpoint(flag: str, path: str, reason: str) -> UserError:
+    weights = "; weights only: --model.init_from" if flag else ""
     return UserError(
         f"{flag}{path!r}: not a complete checkpoint of this shvit-pl ({reason}). Give a run's checkpoints/best.ckpt "
-        "or last.ckpt; weights only: --model.init_from."
+        f"or last.ckpt{weights}."
     )

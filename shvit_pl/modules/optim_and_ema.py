@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from inspect import signature
 from math import cos, pi
 from typing import Any
 
@@ -123,9 +124,17 @@ def _create(model: nn.Module | list[nn.Parameter], config: OptimConfig, **settin
     try:
         return create_optimizer_v2(model, opt=config.name, **settings, **config.options)
     except Exception as error:  # every optimizer has its own way to refuse
-        options = f"model.optim.options {config.options}: {config.name} does not take them"
-        subject = options if config.options else f"model.optim.name {config.name!r}: it is not available here"
-        raise UserError(f"{subject} ({one_line(error)}).") from error
+        if not config.options:
+            raise UserError(
+                f"model.optim.name {config.name!r}: not available here ({one_line(error)}). Give another."
+            ) from error
+        kind = get_optimizer_info(config.name).opt_class
+        taken = signature(kind).parameters.keys() - {"params"} if isinstance(kind, type) else set()
+        unknown = [f"it has no {name}" for name in config.options if name not in taken and "kwargs" not in taken]
+        raise UserError(
+            f"model.optim.options {config.options}: {config.name} does not take them "
+            f"({[*unknown, one_line(error)][0]}); its options are {', '.join(sorted(taken))}."
+        ) from error
 
 
 def clip_adaptively(parameters: Iterable[nn.Parameter], clip_factor: float, eps: float = 1e-3) -> None:

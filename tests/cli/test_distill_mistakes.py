@@ -23,7 +23,7 @@ MISTAKES = [
     ("fit", [*UNCHECKED, f"{D}cache=gone"], ["model.distill.cache 'gone'", "no such folder", "shvit-pl cache-teacher"]),
     ("fit", [*UNCHECKED, f"{D}cache=text.ckpt"], ["model.distill.cache 'text.ckpt'", "cache-teacher"]),
     ("fit", NAMED, ["model.distill.teacher 'test_resnet'", "Likely reasons", "--model.distill.check false"]),
-    ("cache-teacher", NAMED, ["needs a teacher and a folder", "--model.distill.cache FOLDER"]),
+    ("cache-teacher", NAMED, ["model.distill.cache: cache-teacher needs it", "--model.distill.cache FOLDER"]),
     ("cache-teacher", [*NAMED, f"{D}cache=new"], ["model.distill.teacher 'test_resnet'", "Likely reasons"]),
     ("cache-teacher", [*CACHED, f"{D}cache=text.ckpt/new"], ["cache 'text.ckpt/new'", "text.ckpt is a file"]),
     ("cache-teacher", [*CACHED, *STREAM], ["data.streaming true: impossible with model.distill.cache"]),
