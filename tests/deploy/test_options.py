@@ -92,6 +92,8 @@ def test_a_mistake_is_refused_with_flag_value_and_what_is_allowed(line, words):
             "export tiny --format=executorch --dtype=fp16 --data=digits --output=a.onnx",
             ["--data", "--dtype", "--output"],
         ),
+        ("benchmark s1 nosuch --device tpu --dtype fp16 --train", ["--device", "'nosuch'", "--dtype"]),
+        ("benchmark s1 --device tpu --threads 99 --outptu x", ["--outptu", "--threads", "--device"]),
     ],
 )
 def test_all_mistakes_are_listed_at_once(line, flags):
