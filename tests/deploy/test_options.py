@@ -116,7 +116,7 @@ def test_other_devices_are_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("benchmark tiny --image-size=8 --device=cpu", "sides of 64 pixels or more"),
+        ("benchmark tiny --image-size=8 --device=cpu", "benchmark: error: --image_size 8: this design halves"),
         ("benchmark tiny --train --batch-size=3 --image-size=64 --device=cpu", "the batch must be even"),
         ("benchmark tiny --compare=nowhere", "no complete benchmark is there (nowhere/environment.json is missing)"),
         ("export tiny --format=onnx --int8", "--int8: the weights of 'tiny' are fresh"),
