@@ -84,11 +84,8 @@ def read_options(
 
     A `bool` needs no value, a `tuple` takes a list with commas, a `list` its flag several times, and `-` in a flag's
     name stands for `_`. `positional` are fields that need no flag; one that is a tuple takes all that is left. `rest`
-    takes the arguments that no field does; None refuses them.
-
-    Raises:
-        UserError: for all mistakes in `args`, a line each.
-        SystemExit: after the help was printed.
+    takes the arguments that no field does; None refuses them. Raises `UserError` with a line for each mistake in
+    `args`, and `SystemExit` after the help was printed.
     """
     if not {"-h", "--help"}.isdisjoint(args):
         about = {"prog": f"shvit-pl {command}", "description": description, "epilog": epilog}
@@ -114,9 +111,8 @@ def read_options(
     if rest is not None:
         rest += others
     absent = required - values.keys()
-    empty = {name: () for name in absent if get_origin(hints[name]) is tuple} | {
-        name: "" for name in by_flag if hints[name] is str
-    }
+    empty: dict[str, Any] = {name: "" for name in by_flag if hints[name] is str}
+    empty |= {name: () for name in absent if get_origin(hints[name]) is tuple}
     if absent <= empty.keys():  # what other values contradict can be told
         more = list[str]()
         with collected(more):

@@ -159,8 +159,7 @@ class TrainStep:
         model: The network, not fused, on the CPU; it is trained in place.
         images: A batch `(B, 3, S, S)` in float32 and NCHW, on the device.
 
-    Raises:
-        UserError: for a batch that can't be mixed.
+    Raises `UserError` for a batch that can't be mixed.
     """
 
     def __init__(self, cell: Cell, model: nn.Module, images: Tensor) -> None:
@@ -228,13 +227,9 @@ class Measured:
 def measure(
     groups: Sequence[Group], opened: Mapping[str, OpenedNetwork], options: BenchmarkOptions, device: torch.device
 ) -> tuple[list[Measured], dict[str, str]]:
-    """Measure all groups, one after the other, with a progress bar.
+    """Measure all groups, with a progress bar; return the cells, and why others can't be measured, by cell or network.
 
-    Returns:
-        The measured cells, and the reasons why others could not be measured, by cell or network.
-
-    Raises:
-        UserError: where no cell could be measured.
+    Raises `UserError` where no cell could be measured.
     """
     builder, measured = _Builder(opened, device, options.train), list[Measured]()
     bars = new_progress(None, TextColumn("{task.fields[now]}"))

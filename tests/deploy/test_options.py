@@ -1,7 +1,6 @@
 """Flags of `benchmark` and `export`: a line for each mistake, before anything is measured or written."""
 
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,9 @@ from shvit_pl.command_line import parser
 from shvit_pl.command_line.parser import read_options
 from shvit_pl.compat import cores_of_process
 from shvit_pl.deploy.benchmark import plan
-from shvit_pl.deploy.measuring import chosen_device, opened_on
+from shvit_pl.deploy.measuring import chosen_device
 from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
 from shvit_pl.errors import UserError
-from shvit_pl.models.open_network import open_network
 from tests.refusals import refusal, refused
 
 KINDS = {"benchmark": (BenchmarkOptions, "models"), "export": (ExportOptions, "network")}
@@ -107,7 +105,7 @@ def test_other_devices_are_refused(monkeypatch):
     with refused("--device cuda: torch finds no such device here"):
         chosen_device("cuda")
     with pytest.raises(UserError, match=r"--device cuda: .*\n'tinny': .* 'tiny'.*\n's11': .* 's1'"):
-        opened_on(partial(chosen_device, "cuda"), ["tinny", "s11"], open_network)
+        options("benchmark", "tinny", "s11", "--device=cuda")
     for name in ("tpu", "cpu:5", "cuda:01", "cuda:-1"):
         with refused(f"--device '{name}': allowed are auto, cpu"):
             chosen_device(name)
