@@ -299,7 +299,9 @@ def shortened(message: str, parser: ArgumentParser) -> str:
     if number := re.match(r"([\w.]+): .*?Not of type ([\w. ]+): (.*)$", text):
         return " or ".join([ranges.wrong_number(number[1], number[2], number[3]), *_choices(text)])
     if wrong_value := re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text):
-        return f"{wrong_value[1]} {wrong_value[2] or repr('')}: {_allowed(text)}"
+        name, value = wrong_value[1], wrong_value[2] or repr("")
+        is_list = "," in value and value[0] not in "[{" and re.search(r"\b(list|tuple)\[", text)
+        return f"{name} {value}: {f'write a list in brackets: [{value}]' if is_list else _allowed(text)}"
     if key := re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", text):
         name = ".".join(filter(None, key.groups()))
         return f"{name}: no such setting{nearest_option(name, option_names(parser))}"
