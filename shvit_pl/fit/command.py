@@ -8,7 +8,7 @@ from dataclasses import fields
 from jsonargparse import ArgumentParser
 
 from shvit_pl.compat import trainer_parameters
-from shvit_pl.fit.options import NOT_FLAGS, FitOptions, TrainerOptions, add_settings
+from shvit_pl.fit.options import NOT_FLAGS, FitOptions, TrainerOptions, add_settings, read_flags
 
 _CHECKPOINT = {"fit": "Checkpoint to resume; last is the newest of an interrupted run, or a new run if there is none."}
 _DESCRIPTIONS = {
@@ -26,6 +26,7 @@ def run(args: list[str]) -> None:
     if not {"-h", "--help"}.isdisjoint(flags):
         help_parser(command).print_help()
         return
+    read_flags(flags)  # names a missing config before the seconds of an import
     from shvit_pl.fit.lightning_cli import CacheCLI, ShvitCLI, run_as
 
     run_as(CacheCLI if command == "cache-teacher" else ShvitCLI, args)
