@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 from inspect import Parameter, signature
 
+import jsonargparse
 import numpy as np
 import pytest
 import timm
@@ -51,6 +52,13 @@ def test_parser_actions_are_its_options():
     parser = ArgumentParser()
     parser.add_argument("--name")
     assert [action.dest for action in compat.parser_actions(parser)] == ["help", "name"]
+
+
+@private_api_of("jsonargparse")
+def test_the_type_of_a_flag():
+    parser = jsonargparse.ArgumentParser()
+    parser.add_argument("--name", type=int | None)
+    assert [compat.type_of_flag(action) for action in compat.parser_actions(parser)] == [None, int | None]
 
 
 @private_api_of("huggingface_hub")

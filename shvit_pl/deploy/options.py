@@ -7,9 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse.typing import NonNegativeFloat, PositiveInt
-
-from shvit_pl.command_line.ranges import Images, Opset, Pixels, Positive, Repeats, Threads
+from shvit_pl.command_line.ranges import FromOne, Images, NonNegative, Opset, Pixels, Positive, Repeats, Threads
 from shvit_pl.designs.design import NAMED
 from shvit_pl.errors import refuse
 from shvit_pl.runs.folder import Weights
@@ -199,7 +197,7 @@ class ExportOptions(CheckedOptions):
     """Weights of a run, raw or ema (default: those that its --monitor selected)."""
     pretrained: bool = False
     """Use timm's pretrained weights for timm:NAME."""
-    image_size: PositiveInt | None = None
+    image_size: FromOne | None = None
     """Image side in pixels (default: the network's own)."""
     normalize: bool = False
     """Normalize in the graph, which then takes pixels from 0 to 1."""
@@ -207,15 +205,15 @@ class ExportOptions(CheckedOptions):
     """Return probabilities instead of logits."""
     dtype: Literal["fp32", "fp16"] | None = None
     """Precision of the graph (default: fp32; coreml: fp16)."""
-    batch_size: PositiveInt | None = None
+    batch_size: FromOne | None = None
     """Fixed batch size (default: any; coreml and executorch 1)."""
     opset: Opset | None = None
     """ONNX opset, 18 to 23 (default: 18)."""
-    tolerance: NonNegativeFloat | None = None
+    tolerance: NonNegative | None = None
     """Allowed difference relative to the largest output (default: 1e-4; fp16: 2e-2)."""
     int8: bool = False
     """Quantize the convolutions (onnx only), and compare top-1 and speed with float."""
-    int8_tolerance: NonNegativeFloat | None = None
+    int8_tolerance: NonNegative | None = None
     """Allowed loss of top-1 by --int8, in points (default: 1)."""
     data: str | None = None
     """Images for --int8 (default: the run's own dataset, else the digits)."""

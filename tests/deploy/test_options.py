@@ -71,7 +71,7 @@ def options(command, *args):
         ("export tiny --format=onnx --weights=best", "--weights best ... allowed are raw, ema"),
         ("export tiny --format=onnx --weights=raw", "--weights raw: only for a run"),
         ("export tiny", "missing --format: file format, such as onnx."),
-        ("export tiny --precision int8", "--precision: no such flag (did you mean '--dtype'?)"),
+        ("export tiny --format=onnx --precision int8", "--precision: no such flag (did you mean '--dtype'?)"),
     ],
 )
 def test_a_mistake_is_refused_with_flag_value_and_what_is_allowed(line, words):
