@@ -108,6 +108,7 @@ class HeadsOptions(deploy.CheckedOptions):
         if self.data == "":
             yield "--data '': give a dataset, such as digits."
         yield from deploy.output_mistakes(self.output, HeadsOptions.output)
+        yield from deploy.mistakes_here(self.device, self.network)
 
 
 class Study(NamedTuple):

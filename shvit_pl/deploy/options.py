@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from shvit_pl.command_line.ranges import FromOne, Images, NonNegative, Opset, Pixels, Positive, Repeats, Threads
 from shvit_pl.designs.design import NAMED
-from shvit_pl.errors import refuse
+from shvit_pl.errors import collected, refuse
 from shvit_pl.runs.folder import Weights
 
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -51,6 +51,7 @@ class MeasuringOptions(CheckedOptions):
     def mistakes(self) -> Iterator[str]:
         """Yield a message for each mistake."""
         yield from output_mistakes(self.output, vars(type(self))["output"])
+        yield from mistakes_here(self.device, *self.models)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,6 +283,23 @@ def output_mistakes(folder: str, example: str) -> Iterator[str]:
         yield f"--output '': give a folder, such as {example}."
     elif Path.cwd().is_relative_to(Path(folder).expanduser().resolve()):
         yield f"--output {folder!r}: the command runs inside this folder; give a new one, such as {example}."
+
+
+def mistakes_here(device: str, *networks: str) -> list[str]:
+    """Return a message for a device and for each network that isn't here; what always is needs no heavy import."""
+    mistakes = list[str]()
+    if device not in ("auto", "cpu"):
+        from shvit_pl.deploy.measuring import chosen_device
+
+        with collected(mistakes):
+            chosen_device(device)
+    for name in networks:
+        if name not in NAMED:
+            from shvit_pl.models.network_names import find_network
+
+            with collected(mistakes):
+                find_network(name)
+    return mistakes
 
 
 def mistakes_of_weights(weights: Weights | None, *networks: str) -> Iterator[str]:

@@ -130,6 +130,8 @@ def test_required_flags_and_single_positions():
         read_named()
     with pytest.raises(UserError, match="more: no flag takes this; leave it out"):
         read_named("runs/a", "more", "--repo_id=user/name")
+    with pytest.raises(UserError, match=r"^a/b: no flag takes this \(did you mean '--repo_id a/b'\?\)$"):
+        read_named("runs/a", "a/b")
     with pytest.raises(UserError, match="--public maybe: allowed is true or false"):
         read_named("runs/a", "--public", "maybe", "--repo_id=user/name")
     with pytest.raises(UserError, match=r"runs/a: no flag takes this \(did you mean '--folder runs/a'"):
