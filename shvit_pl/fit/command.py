@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from jsonargparse import ArgumentParser
 
 from shvit_pl.compat import parser_actions, trainer_parameters, type_of_flag
-from shvit_pl.fit.options import NOT_FLAGS, FitOptions, TrainerOptions, add_settings
+from shvit_pl.fit.options import NOT_FLAGS, FitOptions, TrainerOptions, add_settings, read_flags
 
 _CHECKPOINT = {"fit": "Checkpoint to resume; last is the newest of an interrupted run, or a new run if there is none."}
 _DESCRIPTIONS = {
@@ -29,6 +29,7 @@ def run(args: list[str]) -> None:
     if not {"-h", "--help"}.isdisjoint(flags):
         help_parser(command).print_help()
         return
+    read_flags(flags)  # names a missing config before the seconds of an import
     from shvit_pl.fit.lightning_cli import CacheCLI, ShvitCLI, run_as
 
     run_as(CacheCLI if command == "cache-teacher" else ShvitCLI, args)
