@@ -37,6 +37,11 @@ def parser_actions(parser: ArgumentParser) -> list[Action]:
     return parser._actions
 
 
+def type_of_flag(action: Action) -> Any:
+    """Return the type of a dataclass's flag, None for other flags; jsonargparse has no public name for it."""
+    return getattr(action, "_typehint", None)
+
+
 def trainer_parameters(method: str) -> dict[str, tuple[str, str]]:
     """Return default ('' for none) and help of a Trainer method's parameters; importing it would take four seconds."""
     spec = find_spec("lightning")  # imports nothing

@@ -46,8 +46,7 @@ def attention_layers(model: nn.Module, images: Tensor) -> list[AttentionLayer]:
         model: The network in evaluation mode; left as it was.
         images: `(B, 3, S, S)` of the network's size; the first one is run.
 
-    Raises:
-        UserError: (a `ValueError`) where there is no such layer.
+    Raises `UserError` (a `ValueError`) where there is no such layer.
     """
     layers: list[AttentionLayer] = []
     left_out: dict[str, str] = {}
@@ -164,8 +163,7 @@ def head_similarity(maps: Tensor, vectorize: Vectorize = "map") -> Tensor:
     Returns:
         `(heads,)`, from 0 to 1 for maps without negative values; nan for one head, which has no others.
 
-    Raises:
-        UserError: (a `ValueError`) for other shapes and choices.
+    Raises `UserError` (a `ValueError`) for other shapes and choices.
     """
     return sample_similarity(maps, vectorize).mean(0)
 

@@ -6,8 +6,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt
-
 from shvit_pl.command_line import parser, ranges
 from shvit_pl.deploy import options as deploy
 from shvit_pl.errors import UserError, did_you_mean
@@ -68,13 +66,13 @@ class HeadsOptions(deploy.CheckedOptions):
     """Arguments of timm:NAME, such as '{num_heads: 6}'."""
     weights: Weights | None = None
     """Weights of a run, raw or ema (default: those that its --monitor selected)."""
-    image_size: PositiveInt | None = None
+    image_size: ranges.FromOne | None = None
     """Image side in pixels (default: the network's own)."""
     data: str | None = None
     """The dataset (default: the run's own, else the digits)."""
-    images: PositiveInt = 128
+    images: ranges.FromOne = 128
     """Validation images for similarity and maps (default: the paper's 128)."""
-    ablation_images: PositiveInt | None = None
+    ablation_images: ranges.FromOne | None = None
     """Validation images for top-1 (default: all)."""
     vectorize: Vectorize = "map"
     """Cosine of whole maps, or mean cosine of their rows, one per query (default: map)."""
@@ -83,11 +81,11 @@ class HeadsOptions(deploy.CheckedOptions):
     labels: Labels | None = None
     """Measure top-1 against the dataset's labels, or against the intact network's predictions (default: the dataset's
     where its classes are the network's)."""
-    query: tuple[NonNegativeInt, NonNegativeInt] | None = None
+    query: tuple[ranges.FromZero, ranges.FromZero] | None = None
     """Draw the maps of the query at ROW,COL, from 0, of the first layer's grid (default: the center)."""
-    image: NonNegativeInt | None = None
+    image: ranges.FromZero | None = None
     """Draw the maps of this one of --images, from 0 (default: the mean of all)."""
-    batch_size: PositiveInt = 32
+    batch_size: ranges.FromOne = 32
     """Images per batch."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
@@ -110,6 +108,7 @@ class HeadsOptions(deploy.CheckedOptions):
         if self.data == "":
             yield "--data '': give a dataset, such as digits."
         yield from deploy.output_mistakes(self.output, HeadsOptions.output)
+        yield from deploy.mistakes_here(self.device, self.network)
 
 
 class Study(NamedTuple):

@@ -107,13 +107,9 @@ def open_subject(options: command.HeadsOptions) -> Subject:
         "weights": options.checkpoint,
         "model_kwargs": options.model_kwargs,
     }
+    device = measuring.chosen_device(options.device)
     with seeded(0):
-        device, networks = measuring.opened_on(
-            lambda: measuring.chosen_device(options.device),
-            [options.network],
-            lambda name: measuring.open_weights(name, options.weights, **settings),
-        )
-    opened = networks[options.network]
+        opened = measuring.open_weights(options.network, options.weights, **settings)
     if not opened.model.num_classes:
         raise UserError(
             f"{opened.name!r}: not a classifier (it has no classes, only features). Give a network that was trained "

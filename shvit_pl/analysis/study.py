@@ -51,14 +51,10 @@ class ReadyNetwork:
 def ready_networks(
     options: PassesOptions, open_network: Callable[[str], OpenedNetwork], memory_format: torch.memory_format
 ) -> Iterator[tuple[list[ReadyNetwork], dict[str, Any]]]:
-    """Open all networks by name and make them ready, for a while with the threads of the options.
-
-    Yields:
-        The networks, and the conditions of their measurement, which are printed.
-    """
-    device, opened = measuring.opened_on(lambda: measured_device(options.device), options.models, open_network)
+    """Yield all networks, ready and for a while with the options' threads, and their conditions, which are printed."""
+    device, opened = measured_device(options.device), [open_network(name) for name in options.models]
     with measuring.num_threads(options.threads):
-        networks = [make_ready(network, options, device, memory_format) for network in opened.values()]
+        networks = [make_ready(network, options, device, memory_format) for network in opened]
         conditions = {
             "batch_size": len(networks[0].images),
             "image_size": {network.name: network.pixels for network in networks},

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -83,11 +84,8 @@ def read_options(
 
     A `bool` needs no value, a `tuple` takes a list with commas, a `list` its flag several times, and `-` in a flag's
     name stands for `_`. `positional` are fields that need no flag; one that is a tuple takes all that is left. `rest`
-    takes the arguments that no field does; None refuses them.
-
-    Raises:
-        UserError: for all mistakes in `args`, a line each.
-        SystemExit: after the help was printed.
+    takes the arguments that no field does; None refuses them. Raises `UserError` with a line for each mistake in
+    `args`, and `SystemExit` after the help was printed.
     """
     if not {"-h", "--help"}.isdisjoint(args):
         about = {"prog": f"shvit-pl {command}", "description": description, "epilog": epilog}
@@ -98,24 +96,29 @@ def read_options(
     for name, text in own_args(options, args, positional):
         texts[name].append(text)
     others = [str(text) for text in texts.pop("", [])]
-    mistakes = _unknown(others, set(hints), "" if positional else next(iter(hints))) if rest is None else []
+    required = {each.name for each in fields(options) if _is_required(each)}
+    by_flag = [name for name in hints if name in required - texts.keys() and name not in positional]
+    first = next(iter(by_flag), "" if positional else next(iter(hints)))
+    mistakes = _unknown(others, set(hints), first) if rest is None else []
     for name in texts:
         is_several = name in positional or get_origin(hints[name]) is list
         with collected(mistakes), error_prefix("" if name in positional else "--"):
             values[name] = _value(parser, name, hints[name], texts[name] if is_several else texts[name][-1:])
-    required = {each.name for each in fields(options) if _is_required(each)}
     for action in parser_actions(parser):
-        if action.dest in required - texts.keys():
+        if action.dest in required - texts.keys() and not any(f"'--{action.dest} " in each for each in mistakes):
             name = action.dest.upper() if action.dest in positional else f"--{action.dest}"
             mistakes.append(f"missing {name}: {str(action.help)[0].lower()}{str(action.help)[1:]}")
     if rest is not None:
         rest += others
     absent = required - values.keys()
-    if all(get_origin(hints[name]) is tuple for name in absent):  # what other values contradict can be told
+    empty: dict[str, Any] = {name: "" for name in by_flag if hints[name] is str}
+    empty |= {name: () for name in absent if get_origin(hints[name]) is tuple}
+    if absent <= empty.keys():  # what other values contradict can be told
         more = list[str]()
         with collected(more):
-            result = options(**dict.fromkeys(absent, ()), **values)
-        wrong = [f"--{name}" for name in texts.keys() - values.keys()]
+            result = options(**values, **empty)
+        wrong = [f"--{name}" for name in (texts.keys() | absent) - values.keys()]
+        wrong += [f"{word!r}:" for flag, word in pairwise(args) if flag in others]  # may be the flag's value
         mistakes += [mistake for mistake in more if not any(flag in mistake for flag in wrong)]
     refuse(mistakes)
     return result
@@ -296,7 +299,9 @@ def shortened(message: str, parser: ArgumentParser) -> str:
     if number := re.match(r"([\w.]+): .*?Not of type ([\w. ]+): (.*)$", text):
         return " or ".join([ranges.wrong_number(number[1], number[2], number[3]), *_choices(text)])
     if wrong_value := re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text):
-        return f"{wrong_value[1]} {wrong_value[2] or repr('')}: {_allowed(text)}"
+        name, value = wrong_value[1], wrong_value[2] or repr("")
+        is_list = "," in value and value[0] not in "[{" and re.search(r"\b(list|tuple)\[", text)
+        return f"{name} {value}: {f'write a list in brackets: [{value}]' if is_list else _allowed(text)}"
     if key := re.search(r"(?:Group '([\w.]+)' does not accept option|Option) '([\w.]+)'", text):
         name = ".".join(filter(None, key.groups()))
         return f"{name}: no such setting{nearest_option(name, option_names(parser))}"

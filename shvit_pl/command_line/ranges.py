@@ -11,12 +11,16 @@ from shvit_pl.compat import cores_of_process
 
 if TYPE_CHECKING:  # mypy takes no type that a function makes
     Decay = float
+    Fraction = float
+    FromOne = int
     FromTwo = int
+    FromZero = int
     Images = int
     NonNegative = float
     Opset = int
     Pixels = int
     Positive = float
+    Probability = float
     Repeats = int
     Share = float
     Temperature = float
@@ -27,8 +31,12 @@ else:
     _FINITE = ("<", float("inf"))
     Positive = restricted_number_type("float above 0", float, [(">", 0), _FINITE])
     NonNegative = restricted_number_type("float from 0", float, [(">=", 0), _FINITE])
+    Probability = restricted_number_type("float from 0 to 1", float, [(">=", 0), ("<=", 1), _FINITE])
+    Fraction = restricted_number_type("float above 0 and below 1", float, [(">", 0), ("<", 1), _FINITE])
     Share = restricted_number_type("float above 0 to 1", float, [(">", 0), ("<=", 1)])
     Decay = restricted_number_type("float from 0 to below 1", float, [(">=", 0), ("<", 1)])
+    FromZero = restricted_number_type("int from 0", int, 2 * [(">=", 0)])  # once has a name in jsonargparse
+    FromOne = restricted_number_type("int from 1", int, (">=", 1))
     FromTwo = restricted_number_type("int from 2", int, (">=", 2))
     Images = restricted_number_type("int from 1 to 1048576", int, [(">=", 1), ("<=", 2**20)])
     Opset = restricted_number_type("int from 18 to 23", int, [(">=", 18), ("<=", 23)])  # PyTorch's exporter writes them
@@ -56,13 +64,11 @@ def out_of_range(section: str, config: object) -> Iterator[str]:
 
 
 def wrong_number(name: str, number_type: str, text: str) -> str:
-    """Shorten the message of a range; the names of those of whole numbers begin with `int`, or end in `Int`."""
+    """Shorten the message of a range; the names of those of whole numbers begin with `int`."""
     value = re.search(r"Given value: (.*)$|^(\S+) (?:does not|not an? )|: '(.*?)'", text)
     shown = f" {next(filter(None, value.groups()), repr(''))}" if value else ""
-    whole = number_type.startswith("int ") or number_type.endswith("Int")
+    whole = number_type.startswith("int")
     bounds = dict(re.findall(r"v([<>]=?)(-?[\d.e+]+)", text))
-    if whole and ">" in bounds:
-        bounds[">="] = str(int(bounds.pop(">")) + 1)
     words = {">=": "from", ">": "above", "<=": "to" if ">=" in bounds else "and at most", "<": "and below"}
     limits = " ".join(f"{word} {bounds[sign]}" for sign, word in words.items() if sign in bounds)
     if not limits:

@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, OpenUnitInterval, PositiveInt
-
-from shvit_pl.command_line.ranges import FromTwo, NonNegative, Share, Workers, out_of_range
+from shvit_pl.command_line import ranges
 from shvit_pl.errors import UserError, refuse
 
 EMBEDDED = "digits"
@@ -42,15 +40,15 @@ class DataConfig:
     """Name of the training split."""
     validation_split: str | None = None
     """Name of the validation split (default: validation, valid, val or dev, the first there)."""
-    validation_fraction: OpenUnitInterval = 0.2
+    validation_fraction: ranges.Fraction = 0.2
     """Share of the training split held out where there is no validation split."""
-    train_fraction: Share = 1.0
+    train_fraction: ranges.Share = 1.0
     """Share of the training images to use."""
-    split_seed: NonNegativeInt = 0
+    split_seed: ranges.FromZero = 0
     """Seed of both divisions, apart from the run's seed so that runs share their validation images."""
-    image_size: PositiveInt | Literal["auto"] = 224
+    image_size: ranges.FromOne | Literal["auto"] = 224
     """Side of the square input in pixels; on the command line also auto: the design's own."""
-    crop_pct: Share = 0.875
+    crop_pct: ranges.Share = 0.875
     """In evaluation, the side's share of the resized image that the central crop keeps."""
     resize: Resize = "crop"
     """In evaluation, crop (keep the aspect ratio, crop the center) or squash (resize to a square, keep all)."""
@@ -58,11 +56,11 @@ class DataConfig:
     """none, shift (for digits and the like) or crop (natural images: random resized crop and flip)."""
     auto_augment: str | None = None
     """A policy of timm: rand-m9-mstd0.5-inc1 (the paper's RandAugment), 3a (3-Augment), ..."""
-    color_jitter: NonNegative = 0.0
+    color_jitter: ranges.NonNegative = 0.0
     """Strength of brightness, contrast and saturation jitter; auto_augment other than 3a turns it off."""
-    erasing: ClosedUnitInterval = 0.0
+    erasing: ranges.Probability = 0.0
     """Probability of an image to have a rectangle erased (the paper's: 0.25)."""
-    repeats: PositiveInt = 1
+    repeats: ranges.FromOne = 1
     """Repeated augmentation: copies of each drawn image in an epoch (the paper's: 3)."""
     exif_rotation: bool = False
     """Turn images upright as their EXIF block says; torchvision's ImageFolder and the paper do not."""
@@ -70,21 +68,21 @@ class DataConfig:
     """Intensities that become black and white, for images of more than 8 bits, such as [0, 4095] or [0, 1]."""
     streaming: bool = False
     """Stream the dataset instead of downloading it; needs steps_per_epoch."""
-    steps_per_epoch: PositiveInt | None = None
+    steps_per_epoch: ranges.FromOne | None = None
     """Batches per process that make an epoch of a stream."""
-    shuffle_buffer: PositiveInt = 2000
+    shuffle_buffer: ranges.FromOne = 2000
     """Rows of a stream in the buffer that is shuffled."""
-    batch_size: FromTwo = 64
+    batch_size: ranges.FromTwo = 64
     """Images per step and device."""
-    num_workers: Workers | None = None
+    num_workers: ranges.Workers | None = None
     """Worker processes that load images (default: none when training on a CPU, else one per core, 8 at most)."""
-    prefetch: PositiveInt = 2
+    prefetch: ranges.FromOne = 2
     """Batches that each worker loads ahead."""
     augment_on: Literal["workers", "device"] = "workers"
     """Where training images are cropped, flipped and jittered: workers, or device, where workers are too slow."""
 
     def __post_init__(self) -> None:
-        refuse([*out_of_range("data", self), *self._contradictions()])
+        refuse([*ranges.out_of_range("data", self), *self._contradictions()])
 
     @property
     def side(self) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shvit_pl.compat import stratified_indices
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.opening import open_source
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 
 _VALIDATION_NAMES = ("validation", "valid", "val", "dev")
 _IMAGE_TYPES = ("binary", "large_binary", "string")
@@ -54,9 +54,11 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     opened = open_source(config.path, config.name, config.revision, sort=sort, image_column=config.image_column)
     splits = DatasetDict(opened.splits)
     origin: dict[str, Any] = {"commit": opened.commit, "files": opened.files}
+    is_trained_on = stage != "predict" and (stage == "fit" or held_out)
+    _check_names(splits, config, is_trained_on)
     image = image_column(next(iter(splits.values())).features, config.image_column)
     splits = splits.cast_column(image, Image(decode=False))
-    if stage != "predict" and (stage == "fit" or held_out):
+    if is_trained_on:
         return replace(_trained_on(splits, image, config), **origin)
     # the split of the stage's name, else another one for evaluation, else the only one
     names = (*_VALIDATION_NAMES, "test") if stage == "validate" else ("test", *_VALIDATION_NAMES)
@@ -77,13 +79,26 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     return replace(chosen, by_stage=by_stage, class_names=list(known), note=f"{chosen.note}{note}")
 
 
+def _check_names(splits: DatasetDict, config: DataConfig, is_trained_on: bool) -> None:
+    """Raise `UserError` for all columns and splits that are named and not there."""
+    features, mistakes = next(iter(splits.values())).features, list[str]()
+    with collected(mistakes):
+        image_column(features, config.image_column)
+    if config.label_column is not None:
+        with collected(mistakes):
+            label_column(features, config.image_column or "", config.label_column)
+    train = config.train_split if is_trained_on else ""
+    for flag, name in (("data.train_split", train), ("data.validation_split", config.validation_split)):
+        with collected(mistakes):
+            if name:
+                _check_split(splits, flag, name, train if flag == "data.validation_split" else "")
+    refuse(dict.fromkeys(mistakes))
+
+
 def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRows:
     """Choose the rows of a training, and those that are held out from it."""
     train, wanted = config.train_split, config.validation_split
     fraction, seed = config.train_fraction, config.split_seed
-    _check_split(splits, "data.train_split", train)
-    if wanted is not None:
-        _check_split(splits, "data.validation_split", wanted, train)
     used = (train, wanted or _validation_name(splits, train), "test")
     splits = DatasetDict({name: splits[name] for name in used if name in splits and len(splits[name])})
     label = label_column(splits[train].features, image, config.label_column)

@@ -23,7 +23,7 @@ from shvit_pl.deploy import formats, measuring, optimization, passes, timing
 from shvit_pl.deploy.options import PAPER_BATCH, BenchmarkOptions
 from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.display import announce, new_progress
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, collected, refuse
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.modules import optim_and_ema as optim
@@ -79,6 +79,16 @@ def plan(options: BenchmarkOptions, sizes: Mapping[str, int], device: str) -> li
         for batch in options.batch_size or (PAPER_BATCH[device],)
         for size in options.image_size or (None,)
     ]
+
+
+def check_sizes(groups: Sequence[Group], opened: Mapping[str, OpenedNetwork]) -> None:
+    """Raise `UserError` where no network takes images of the sides asked for; single ones are skipped later."""
+    cells, mistakes = [cell for group in groups for cell in group], list[str]()
+    for cell in cells:
+        with collected(mistakes):
+            passes.check_size(opened[cell.model], cell.image_size)
+    if len(mistakes) == len(cells):
+        refuse(dict.fromkeys(mistakes))
 
 
 def deployed(opened: OpenedNetwork, pixels: int) -> tuple[nn.Module, Cost]:
@@ -149,8 +159,7 @@ class TrainStep:
         model: The network, not fused, on the CPU; it is trained in place.
         images: A batch `(B, 3, S, S)` in float32 and NCHW, on the device.
 
-    Raises:
-        UserError: for a batch that can't be mixed.
+    Raises `UserError` for a batch that can't be mixed.
     """
 
     def __init__(self, cell: Cell, model: nn.Module, images: Tensor) -> None:
@@ -218,13 +227,9 @@ class Measured:
 def measure(
     groups: Sequence[Group], opened: Mapping[str, OpenedNetwork], options: BenchmarkOptions, device: torch.device
 ) -> tuple[list[Measured], dict[str, str]]:
-    """Measure all groups, one after the other, with a progress bar.
+    """Measure all groups, with a progress bar; return the cells, and why others can't be measured, by cell or network.
 
-    Returns:
-        The measured cells, and the reasons why others could not be measured, by cell or network.
-
-    Raises:
-        UserError: where no cell could be measured.
+    Raises `UserError` where no cell could be measured.
     """
     builder, measured = _Builder(opened, device, options.train), list[Measured]()
     bars = new_progress(None, TextColumn("{task.fields[now]}"))
@@ -238,8 +243,9 @@ def measure(
                 torch.compiler.reset()  # frees compiled networks
                 gc.collect()
     if not measured:
-        what, reason = next(iter(builder.skipped.items()))
-        raise UserError(f"nothing could be measured: {what}: {reason}")
+        refuse(f"nothing could be measured: {what}: {reason}" for what, reason in builder.skipped.items())
+    for what, reason in builder.skipped.items():
+        bars.console.print(f"skipped: {what}: {reason}", markup=False)
     return measured, builder.skipped
 
 
@@ -262,8 +268,6 @@ def _measure_group(group: Group, builder: "_Builder", options: BenchmarkOptions,
             except Exception as error:  # networks, compilers and devices have errors of their own
                 if builder.device.type == "cuda":
                     torch.cuda.empty_cache()
-                if what not in builder.skipped:
-                    bars.console.print(f"skipped: {what}: {measuring.short_reason(error)}")
                 builder.skipped[what] = measuring.short_reason(error)
         bars.update(bar.id, total=(bar.total or 0) - (len(group) - len(built)) * options.rounds)
         if options.protocol == "interleaved":

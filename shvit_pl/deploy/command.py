@@ -1,6 +1,5 @@
 """`shvit-pl benchmark` and `shvit-pl export`: their help and mistakes in flags need no heavy import."""
 
-from functools import partial
 from pathlib import Path
 
 from shvit_pl.command_line.parser import check_extra, read_options
@@ -26,14 +25,15 @@ def benchmark(args: list[str]) -> None:
     quiet()
     from shvit_pl.deploy import benchmark_report as report
     from shvit_pl.deploy import measuring
-    from shvit_pl.deploy.benchmark import measure, plan
+    from shvit_pl.deploy.benchmark import check_sizes, measure, plan
 
-    open_one = partial(measuring.open_weights, kind=options.weights)
-    device, opened = measuring.opened_on(partial(measuring.chosen_device, options.device), options.models, open_one)
+    device = measuring.chosen_device(options.device)
+    opened = {name: measuring.open_weights(name, options.weights) for name in options.models}
     official_on_cpu = options.protocol == "official" and device.type == "cpu"
     with measuring.num_threads(1 if official_on_cpu else options.threads):
         conditions = options.conditions | measuring.machine(device)
         groups = plan(options, {name: network.image_size for name, network in opened.items()}, device.type)
+        check_sizes(groups, opened)
         earlier = report.begin(options, conditions, groups)
         measured, skipped = measure(groups, opened, options, device)
         rows = [report.make_row(item, opened[item.cell.model]) for item in measured]

@@ -27,8 +27,7 @@ class RealImages:
         normalized: Normalize as the network needs it, instead of giving pixels from 0 to 1.
         held_out: Leave out the rows that a run of ours trains on; else take all rows of the split for evaluation.
 
-    Raises:
-        UserError: for a dataset that can't be opened.
+    Raises `UserError` for a dataset that can't be opened.
     """
 
     def __init__(

@@ -3,7 +3,7 @@
 import json
 import platform
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +15,7 @@ import torch
 
 from shvit_pl import __version__
 from shvit_pl.display import counted
-from shvit_pl.errors import UserError, collected, one_line, refuse
+from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import replacing, write_rows, write_whole
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 from shvit_pl.models.weights import NoAverageError
@@ -53,20 +53,6 @@ def open_weights(name: str, kind: Weights | None, **settings: Any) -> OpenedNetw
         return open_network(name, AVERAGED[kind], **settings)
     except NoAverageError as error:
         raise UserError(f"--weights {kind}: {error}") from error
-
-
-def opened_on(
-    device: Callable[[], torch.device], names: Iterable[str], open_one: Callable[[str], OpenedNetwork]
-) -> tuple[torch.device, dict[str, OpenedNetwork]]:
-    """Return the device, and networks by name; raises `UserError` for all of them that are not here."""
-    mistakes, opened = list[str](), dict[str, OpenedNetwork]()
-    with collected(mistakes):
-        chosen = device()
-    for name in names:
-        with collected(mistakes):
-            opened[name] = open_one(name)
-    refuse(mistakes)
-    return chosen, opened
 
 
 def device_name(device: torch.device) -> str:

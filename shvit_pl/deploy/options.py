@@ -7,11 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse.typing import NonNegativeFloat, PositiveInt
-
-from shvit_pl.command_line.ranges import Images, Opset, Pixels, Positive, Repeats, Threads
+from shvit_pl.command_line.ranges import FromOne, Images, NonNegative, Opset, Pixels, Positive, Repeats, Threads
 from shvit_pl.designs.design import NAMED
-from shvit_pl.errors import refuse
+from shvit_pl.errors import collected, refuse
 from shvit_pl.runs.folder import Weights
 
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -53,6 +51,7 @@ class MeasuringOptions(CheckedOptions):
     def mistakes(self) -> Iterator[str]:
         """Yield a message for each mistake."""
         yield from output_mistakes(self.output, vars(type(self))["output"])
+        yield from mistakes_here(self.device, *self.models)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +198,7 @@ class ExportOptions(CheckedOptions):
     """Weights of a run, raw or ema (default: those that its --monitor selected)."""
     pretrained: bool = False
     """Use timm's pretrained weights for timm:NAME."""
-    image_size: PositiveInt | None = None
+    image_size: FromOne | None = None
     """Image side in pixels (default: the network's own)."""
     normalize: bool = False
     """Normalize in the graph, which then takes pixels from 0 to 1."""
@@ -207,15 +206,15 @@ class ExportOptions(CheckedOptions):
     """Return probabilities instead of logits."""
     dtype: Literal["fp32", "fp16"] | None = None
     """Precision of the graph (default: fp32; coreml: fp16)."""
-    batch_size: PositiveInt | None = None
+    batch_size: FromOne | None = None
     """Fixed batch size (default: any; coreml and executorch 1)."""
     opset: Opset | None = None
     """ONNX opset, 18 to 23 (default: 18)."""
-    tolerance: NonNegativeFloat | None = None
+    tolerance: NonNegative | None = None
     """Allowed difference relative to the largest output (default: 1e-4; fp16: 2e-2)."""
     int8: bool = False
     """Quantize the convolutions (onnx only), and compare top-1 and speed with float."""
-    int8_tolerance: NonNegativeFloat | None = None
+    int8_tolerance: NonNegative | None = None
     """Allowed loss of top-1 by --int8, in points (default: 1)."""
     data: str | None = None
     """Images for --int8 (default: the run's own dataset, else the digits)."""
@@ -284,6 +283,23 @@ def output_mistakes(folder: str, example: str) -> Iterator[str]:
         yield f"--output '': give a folder, such as {example}."
     elif Path.cwd().is_relative_to(Path(folder).expanduser().resolve()):
         yield f"--output {folder!r}: the command runs inside this folder; give a new one, such as {example}."
+
+
+def mistakes_here(device: str, *networks: str) -> list[str]:
+    """Return a message for a device and for each network that isn't here; what always is needs no heavy import."""
+    mistakes = list[str]()
+    if device not in ("auto", "cpu"):
+        from shvit_pl.deploy.measuring import chosen_device
+
+        with collected(mistakes):
+            chosen_device(device)
+    for name in networks:
+        if name not in NAMED:
+            from shvit_pl.models.network_names import find_network
+
+            with collected(mistakes):
+                find_network(name)
+    return mistakes
 
 
 def mistakes_of_weights(weights: Weights | None, *networks: str) -> Iterator[str]:

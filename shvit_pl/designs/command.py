@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from jsonargparse.typing import PositiveInt
 from rich import box
 from rich.table import Table
 
 from shvit_pl.command_line.parser import read_options
+from shvit_pl.command_line.ranges import FromOne
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.cube import CELLS
@@ -23,9 +23,9 @@ class DesignsOptions:
 
     cube: str | None = None
     """Print the macro cube around this design (patch size x stages x stage-1 mixer) instead of all names."""
-    image_size: PositiveInt | None = None
+    image_size: FromOne | None = None
     """Side in pixels at which MACs and grids are stated (default: each design's own)."""
-    num_classes: PositiveInt = 1000
+    num_classes: FromOne = 1000
     """Classes of the classifier that is counted."""
 
     def __post_init__(self) -> None:

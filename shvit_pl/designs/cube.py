@@ -39,8 +39,7 @@ def macro_cell(
 ) -> Design:
     """Return `base` at another place of the cube; `embed_dim` and `depth` override the rule.
 
-    Raises:
-        UserError: for too few blocks to split, and where no widths come near the base's MACs.
+    Raises `UserError` for too few blocks to split, and where no widths come near the base's MACs.
     """
     per_stage = {field: getattr(base, field) for field in ("mixers", "qk_dim", "num_heads")}
     for field, value in per_stage.items():

@@ -1,14 +1,17 @@
 """`fit`, `validate`, `test`, `predict` and `cache-teacher`: their help without torch, all else by LightningCLI."""
 
+import json
 import re
-from argparse import SUPPRESS
+from argparse import SUPPRESS, HelpFormatter
 from collections.abc import Mapping
 from dataclasses import fields
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
-from shvit_pl.compat import trainer_parameters
-from shvit_pl.fit.options import NOT_FLAGS, FitOptions, TrainerOptions, add_settings
+from shvit_pl.compat import parser_actions, trainer_parameters, type_of_flag
+from shvit_pl.fit.options import NOT_FLAGS, FitOptions, TrainerOptions, add_settings, read_flags
 
 _CHECKPOINT = {"fit": "Checkpoint to resume; last is the newest of an interrupted run, or a new run if there is none."}
 _DESCRIPTIONS = {
@@ -26,6 +29,7 @@ def run(args: list[str]) -> None:
     if not {"-h", "--help"}.isdisjoint(flags):
         help_parser(command).print_help()
         return
+    read_flags(flags)  # names a missing config before the seconds of an import
     from shvit_pl.fit.lightning_cli import CacheCLI, ShvitCLI, run_as
 
     run_as(CacheCLI if command == "cache-teacher" else ShvitCLI, args)
@@ -39,20 +43,48 @@ def help_parser(command: str) -> ArgumentParser:
         description=_DESCRIPTIONS[command],
         epilog="A switch needs no value: --plain. --print_config prints all settings as a config, and "
         "--trainer.callbacks.help CLASS the settings of a callback.",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="A YAML file; several are layered, later ones win.")
-    parser.add_argument("--seed_everything", default=0, metavar="SEED", help="Seed of the run.")
+    parser.add_argument("--seed_everything", default=0, metavar="SEED", help="Seed of the run (default: 0).")
     parser.add_class_arguments(FitOptions)
     method = "fit" if command == "cache-teacher" else command
     flags = {f"--{name}": each for name, each in trainer_parameters(method).items() if name not in NOT_FLAGS}
     flags["--ckpt_path"] = "", _CHECKPOINT.get(method, "Checkpoint of a run: checkpoints/best.ckpt or last.ckpt.")
     _add_group(parser, f"Lightning's {method}", flags)
     add_settings(parser)
+    for action in parser_actions(parser):
+        if (kind := type_of_flag(action)) is not None and action.help:
+            action.metavar = action.metavar or action.dest.rpartition(".")[2].upper()
+            action.help = _with_type(action.help.replace("%", "%%"), kind, action.default, str(action.metavar))
     own = {field.name: str(field.default) for field in fields(TrainerOptions)}
     trainer = trainer_parameters("__init__")
     flags = {f"--trainer.{name}": (own.get(name, default), text) for name, (default, text) in trainer.items()}
     _add_group(parser, "Lightning's trainer", flags)
     return parser
+
+
+def _with_type(text: str, kind: Any, default: Any, metavar: str) -> str:
+    """Add type and default to a flag's help; choices are in its metavar already."""
+    words = [] if kind in (str, str | None) or metavar[0] == "{" else _words(kind)
+    notes = [" or ".join(word for word in words if word != "null")] if words else []
+    if "(default" not in text:
+        shown = json.dumps(round(default, 6) if isinstance(default, float) else default).strip('"')
+        notes.append(f"default: {shown}")
+    return f"{text} ({', '.join(notes)})" if notes else text
+
+
+def _words(kind: Any) -> list[str]:
+    """Return the values that a type allows: choices, and kinds in words."""
+    members, origin = get_args(kind), get_origin(kind) or kind
+    if origin is Literal:
+        return [str(member) for member in members]
+    if origin in (tuple, list):
+        return [f"[{'|'.join(_words(members[0]))}, ...]"]
+    if members and origin is not dict:
+        return [word for member in members for word in _words(member)]
+    words = {bool: ["true", "false"], NoneType: ["null"], str: ["text"], dict: ["{name: value}"]}
+    return words.get(origin, [origin.__name__])
 
 
 def _add_group(parser: ArgumentParser, title: str, flags: Mapping[str, tuple[str, str]]) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
 from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
+from shvit_pl.command_line.ranges import FromOne, NonNegative
 from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import DataConfig
 from shvit_pl.designs.config import DesignConfig
@@ -35,7 +35,7 @@ class FitOptions:
     """Refuse a single image that can't be decoded, instead of up to 1 % (predict: instead of all)."""
     monitor: Monitor = "val/acc1"
     """Metric that selects best.ckpt."""
-    checkpoint_every_n_steps: PositiveInt | None = None
+    checkpoint_every_n_steps: FromOne | None = None
     """Also save last.ckpt every N training steps."""
     allow_changes: bool = False
     """Allow settings that differ from the checkpoint's."""
@@ -69,11 +69,11 @@ class TrainerOptions:
 
     max_epochs: int | None = 10
     default_root_dir: str = "runs"
-    log_every_n_steps: PositiveInt = 10
-    check_val_every_n_epoch: PositiveInt | None = 1
-    accumulate_grad_batches: PositiveInt = 1
-    num_nodes: PositiveInt = 1
-    gradient_clip_val: NonNegativeFloat | None = None
+    log_every_n_steps: FromOne = 10
+    check_val_every_n_epoch: FromOne | None = 1
+    accumulate_grad_batches: FromOne = 1
+    num_nodes: FromOne = 1
+    gradient_clip_val: NonNegative | None = None
     enable_model_summary: bool = False
     limit_train_batches: int | float | None = None
     limit_val_batches: int | float | None = None

@@ -96,8 +96,7 @@ class NetworkName:
 def find_network(name: str, allowed: str = _NETWORKS) -> NetworkName:
     """Find the meaning of a name; `allowed` says in messages what a flag takes, such as `TEACHERS`: no designs.
 
-    Raises:
-        UserError: for an unknown name, for a file or folder that isn't there, and for a file of weights alone.
+    Raises `UserError` for an unknown name, for a file or folder that isn't there, and for a file of weights alone.
     """
     source = _find(name, allowed)
     if source.kind == "file":
@@ -106,10 +105,9 @@ def find_network(name: str, allowed: str = _NETWORKS) -> NetworkName:
 
 
 def find_weights(name: str) -> NetworkName:
-    """Find the meaning of a name of a SHViT's weights; those of timm are its Hub repo's.
+    """Find the meaning of a name of a SHViT's weights, which may be a file alone; those of timm are its Hub repo's.
 
-    Raises:
-        UserError: as of `find_network`, but a file of weights may be alone; and for what can't be a SHViT's weights.
+    Raises `UserError` as `find_network` does, and for what can't be a SHViT's weights.
     """
     source = _find(name, _WEIGHTS)
     if source.kind != "timm":

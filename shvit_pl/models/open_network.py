@@ -89,8 +89,7 @@ def open_network(
         model_kwargs: Changes of a model of timm, such as `num_heads`.
         resample: Let timm resample those weights where they are for images of another size.
 
-    Raises:
-        UserError: for a name of nothing, and for weights that can't be had.
+    Raises `UserError` for a name of nothing, and for weights that can't be had.
     """
     source = find_network(name) if isinstance(name, str) else name
     if source.kind == "timm":

@@ -29,8 +29,7 @@ class SHViT(TimmSHViT):
         global_pool: timm's pooling name; '' keeps the feature map.
         drop_rate: Dropout before the classifier.
 
-    Raises:
-        UserError: (a `ValueError`) for an impossible number of classes or channels.
+    Raises `UserError` (a `ValueError`) for an impossible number of classes or channels.
     """
 
     def __init__(
@@ -77,8 +76,7 @@ class SHViT(TimmSHViT):
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Map images `(B, 3, H, W)` to the last stage's features `(B, C, H/s, W/s)`, s being its stride.
 
-        Raises:
-            UserError: (a `ValueError`) when a side is below that stride.
+        Raises `UserError` (a `ValueError`) when a side is below that stride.
         """
         if not torch.jit.is_scripting():
             tracing = torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[no-untyped-call]
@@ -156,8 +154,7 @@ def create_model(name: str = "s1", *, num_classes: int = 1000, **changes: Any) -
     Returns:
         A `SHViT`, freshly initialized, or timm's feature extractor with `features_only=True`.
 
-    Raises:
-        UserError: (a `ValueError`) names the field, the value and what is allowed.
+    Raises `UserError` (a `ValueError`) names the field, the value and what is allowed.
     """
     builder = ("in_chans", "global_pool", "drop_rate", "features_only", "out_indices", "feature_cls", "output_stride")
     options = {key: changes.pop(key) for key in builder if key in changes}

@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
-from jsonargparse.typing import ClosedUnitInterval
-
-from shvit_pl.command_line.ranges import Decay, NonNegative, Positive, Share, out_of_range
+from shvit_pl.command_line.ranges import Decay, NonNegative, Positive, Probability, Share, out_of_range
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, collected, error_prefix, refuse
 from shvit_pl.teachers.config import DistillConfig
@@ -59,9 +57,9 @@ class MixConfig:
     """Parameter of Mixup's Beta distribution; 0 is none."""
     cutmix: NonNegative = 0.0
     """Parameter of CutMix's Beta distribution; 0 is none."""
-    prob: ClosedUnitInterval = 1.0
+    prob: Probability = 1.0
     """Probability of a batch (or pair, or image) to be mixed."""
-    switch_prob: ClosedUnitInterval = 0.5
+    switch_prob: Probability = 0.5
     """Probability of CutMix where both are on."""
     mode: Literal["batch", "pair", "elem"] = "batch"
     """Images that share one draw: batch, pair or elem."""
@@ -89,7 +87,7 @@ class EmaConfig:
 
     decay: Decay = 0.0
     """Share of the average that a step keeps; 0 is no average (the official code's: 0.99996)."""
-    warmup_power: ClosedUnitInterval = 2 / 3
+    warmup_power: Probability = 2 / 3
     """The decay of step t is at most 1 - t^-power, for the average to forget the first weights: 1 is the plain mean of
     all steps so far, 0 is no warm-up."""
 

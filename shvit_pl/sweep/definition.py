@@ -180,7 +180,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Read `sweep.yaml`; raises `UserError` for a folder without it."""
     where = f"--folder {str(folder)!r}"
     if not (folder / SWEEP).is_file():
-        raise UserError(f"{where}: not a sweep folder (no {SWEEP}); give the folder of a sweep.")
+        problem = f"not a sweep folder (no {SWEEP})" if folder.is_dir() else "no such folder"
+        raise UserError(f"{where}: {problem}; give the folder of a sweep.")
     record = read_config(str(folder / SWEEP), "--folder")
     if record.keys() != {"command", "study", "storage", "definition"}:
         raise UserError(f"{where}: its {SWEEP} is not the record of a sweep; give another folder, or rename the file.")

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
-
 from shvit_pl.command_line.parser import own_args, read_options
+from shvit_pl.command_line.ranges import FromOne, FromZero, Positive
 from shvit_pl.errors import collected, refuse
 
 
@@ -18,20 +17,20 @@ class SweepOptions:
     """The sweep file, which has grid, list or search; other --config are configs of fit, later ones win."""
     folder: str | None = None
     """Folder of the sweep, with its study, runs and report (default: sweeps/NAME of the sweep file)."""
-    workers: PositiveInt | None = None
+    workers: FromOne | None = None
     """Number of parallel runs (default: one per GPU, or one on a CPU)."""
     gpus: str | None = None
     """GPUs to use, such as 0,1,2; each worker gets one (default: all that are visible)."""
-    per_gpu: PositiveInt = 1
+    per_gpu: FromOne = 1
     """Workers per GPU."""
-    retries: NonNegativeInt = 1
+    retries: FromZero = 1
     """Retries of a failed run."""
     storage: str | None = None
     """URL of a database for several machines, such as postgresql://user@host/database (default: a journal file in the
     sweep folder)."""
     study: str | None = None
     """Name of the study in the database (default: the folder's name)."""
-    heartbeat: PositiveFloat = 10.0
+    heartbeat: Positive = 10.0
     """Heartbeat interval in seconds; after six missed heartbeats, another worker takes over the run."""
     wait: bool = True
     """At the end, wait for the runs of other machines, and take over lost ones (default: true)."""

@@ -160,14 +160,14 @@ def open_cells(
         except UserError as error:
             for line in str(error).splitlines():
                 mistakes.setdefault(line, []).append(name)
-    refuse(_with_cells(line, names, len(cells)) for line, names in mistakes.items() if line not in known)
+    refuse(_with_cells(line, names, len(cells), file) for line, names in mistakes.items() if line not in known)
     return opened
 
 
-def _with_cells(mistake: str, names: Sequence[str], count: int) -> str:
-    """Return a mistake with the number of its cells and the name of the first; as it is where all cells have it."""
+def _with_cells(mistake: str, names: Sequence[str], count: int, file: SweepFile) -> str:
+    """Return a mistake with the number of its cells and the name of the first; with the file where all have it."""
     if len(names) == count:
-        return mistake
+        return f"--config {str(file.path)!r}: {mistake}" if mistake.startswith(tuple(file.varied)) else mistake
     first = shorten(names[0], _NAME_LENGTH, placeholder=" ...")
     return f"{len(names)} of {count} cells can't run{', such as' if len(names) > 1 else ':'} {first}: {mistake}"
 

@@ -112,8 +112,7 @@ def mapped_classes(
 ) -> Match:
     """Match by the user's map, from names of the data's classes (`wanted`) to indices or names of the teacher's.
 
-    Raises:
-        UserError: unless every class of the data has a class of its own.
+    Raises `UserError` unless every class of the data has a class of its own.
     """
     for name in class_map:
         if name not in wanted:

@@ -3,9 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from jsonargparse.typing import ClosedUnitInterval, PositiveInt
-
-from shvit_pl.command_line.ranges import Pixels, Temperature, Views, out_of_range
+from shvit_pl.command_line.ranges import FromOne, Pixels, Probability, Temperature, Views, out_of_range
 from shvit_pl.errors import refuse
 
 Objective = Literal["hard", "soft", "soft_batchmean", "feature"]
@@ -21,7 +19,7 @@ class DistillConfig:
     objective: Objective = "hard"
     """hard (the teacher's top class), soft (its distribution), soft_batchmean (soft, but timm's scale: as many times
     larger as there are classes) or feature (its pooled features)."""
-    alpha: ClosedUnitInterval = 0.5
+    alpha: Probability = 0.5
     """Share of the distillation loss: (1 - alpha) of the labels' and alpha of the teacher's."""
     tau: Temperature = 1.0
     """Temperature of the soft objectives."""
@@ -47,7 +45,7 @@ class DistillConfig:
     """Folder of the teacher's logits that `shvit-pl cache-teacher` has written; the teacher is then not run."""
     views: Views = 10
     """Augmented views of each image in the cache; epoch e trains on view e modulo views."""
-    top_k: PositiveInt = 20
+    top_k: FromOne = 20
     """Logits per image in the cache; the rest of the probability is spread over the other classes."""
 
     def __post_init__(self) -> None:

@@ -190,8 +190,7 @@ def _flags_in_errors(config: DistillConfig) -> Iterator[None]:
 def probe(network: open_network.OpenedNetwork, config: DistillConfig) -> tuple[int, int]:
     """Return a network's numbers of classes and of pooled features (0 for none), by running it on an empty image.
 
-    Raises:
-        UserError: unless it is a classifier of images of its size, with features where the objective needs them.
+    Raises `UserError` unless it is a classifier of images of its size, with features where the objective needs them.
     """
     size = config.teacher_size or network.image_size
     image = torch.zeros(1, 3, size, size)

@@ -26,7 +26,7 @@ DESIGNS = [
 
 def network(name="tiny", device="cpu", **options):
     opened = name if isinstance(name, OpenedNetwork) else open_network(name)
-    options = MacroOptions(models=("x",), **{"batch_size": 2, "image_size": 64, **options})
+    options = MacroOptions(models=("tiny",), **{"batch_size": 2, "image_size": 64, **options})
     return make_ready(opened, options, measured_device(device), torch.channels_last)
 
 

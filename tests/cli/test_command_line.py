@@ -1,5 +1,6 @@
 """The command itself: its help, its laziness, its configs."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,14 @@ def test_the_flags_of_the_contract_exist(capsys):
     }
     flags = [section + flag for section, names in sections.items() for flag in names.split()]
     assert [flag for flag in flags if f"--{flag} " not in printed] == []
+    assert not re.search(r"Union|Literal|Optional|Interval|PositiveInt|type:", printed)
+    words = " ".join(printed.split())
+    for shown in (
+        "(true or false or auto, default: auto)",
+        "(float from 0 to 1, default: 0.666667)",
+        "(int from 1, default: null)",
+    ):
+        assert shown in words
 
 
 def test_configs_are_layered_and_printed(tmp_path, capsys):

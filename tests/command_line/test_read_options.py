@@ -7,11 +7,10 @@ from typing import Literal
 
 import pytest
 from jsonargparse import ActionConfigFile, ArgumentParser
-from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
 from shvit_pl.command_line.config_files import with_found_configs
 from shvit_pl.command_line.parser import own_args, parse_flags, read_options
-from shvit_pl.command_line.ranges import Pixels, Positive
+from shvit_pl.command_line.ranges import FromOne, Pixels, Positive, Probability
 from shvit_pl.errors import UserError
 
 
@@ -21,11 +20,11 @@ class Options:
     """Networks to measure."""
     dtype: tuple[Literal["fp32", "bf16"], ...] = ("fp32",)
     """Number types, 50% of them short."""
-    batch_size: tuple[PositiveInt, ...] | None = None
+    batch_size: tuple[FromOne, ...] | None = None
     """Images (default: the paper's)."""
     threads: Pixels | None = None
     """Threads of a CPU."""
-    share: ClosedUnitInterval = 0.5
+    share: Probability = 0.5
     """Share of the images."""
     seconds: Positive = 0.5
     """Seconds of each."""
@@ -131,6 +130,8 @@ def test_required_flags_and_single_positions():
         read_named()
     with pytest.raises(UserError, match="more: no flag takes this; leave it out"):
         read_named("runs/a", "more", "--repo_id=user/name")
+    with pytest.raises(UserError, match=r"^a/b: no flag takes this \(did you mean '--repo_id a/b'\?\)$"):
+        read_named("runs/a", "a/b")
     with pytest.raises(UserError, match="--public maybe: allowed is true or false"):
         read_named("runs/a", "--public", "maybe", "--repo_id=user/name")
     with pytest.raises(UserError, match=r"runs/a: no flag takes this \(did you mean '--folder runs/a'"):

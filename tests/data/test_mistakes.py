@@ -61,6 +61,13 @@ def test_all_mistakes_are_named_at_once_and_the_command_prints_a_line_for_each(c
     assert second.startswith("shvit-pl fit: error: data.erasing 2: ")
 
 
+def test_columns_and_splits_that_are_not_there_are_named_at_once():
+    with pytest.raises(UserError) as error:
+        ready(image_column="img", label_column="lable", train_split="trian", validation_split="val")
+    flags = [line.split()[0] for line in str(error.value).splitlines()]
+    assert flags == ["data.image_column", "data.label_column", "data.train_split", "data.validation_split"]
+
+
 def test_settings_are_kept_as_plain_values_and_auto_is_a_size_of_the_command_line():
     for module in (HFImageDataModule(batch_size=8), HFImageDataModule(DataConfig(batch_size=8))):
         assert dict(module.hparams) == asdict(DataConfig(batch_size=8))

@@ -1,7 +1,6 @@
 """Flags of `benchmark` and `export`: a line for each mistake, before anything is measured or written."""
 
 import os
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,9 @@ from shvit_pl.command_line import parser
 from shvit_pl.command_line.parser import read_options
 from shvit_pl.compat import cores_of_process
 from shvit_pl.deploy.benchmark import plan
-from shvit_pl.deploy.measuring import chosen_device, opened_on
+from shvit_pl.deploy.measuring import chosen_device
 from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
 from shvit_pl.errors import UserError
-from shvit_pl.models.open_network import open_network
 from tests.refusals import refusal, refused
 
 KINDS = {"benchmark": (BenchmarkOptions, "models"), "export": (ExportOptions, "network")}
@@ -71,7 +69,7 @@ def options(command, *args):
         ("export tiny --format=onnx --weights=best", "--weights best ... allowed are raw, ema"),
         ("export tiny --format=onnx --weights=raw", "--weights raw: only for a run"),
         ("export tiny", "missing --format: file format, such as onnx."),
-        ("export tiny --precision int8", "--precision: no such flag (did you mean '--dtype'?)"),
+        ("export tiny --format=onnx --precision int8", "--precision: no such flag (did you mean '--dtype'?)"),
     ],
 )
 def test_a_mistake_is_refused_with_flag_value_and_what_is_allowed(line, words):
@@ -92,6 +90,8 @@ def test_a_mistake_is_refused_with_flag_value_and_what_is_allowed(line, words):
             "export tiny --format=executorch --dtype=fp16 --data=digits --output=a.onnx",
             ["--data", "--dtype", "--output"],
         ),
+        ("benchmark s1 nosuch --device tpu --dtype fp16 --train", ["--device", "'nosuch'", "--dtype"]),
+        ("benchmark s1 --device tpu --threads 99 --outptu x", ["--outptu", "--threads", "--device"]),
     ],
 )
 def test_all_mistakes_are_listed_at_once(line, flags):
@@ -105,7 +105,7 @@ def test_other_devices_are_refused(monkeypatch):
     with refused("--device cuda: torch finds no such device here"):
         chosen_device("cuda")
     with pytest.raises(UserError, match=r"--device cuda: .*\n'tinny': .* 'tiny'.*\n's11': .* 's1'"):
-        opened_on(partial(chosen_device, "cuda"), ["tinny", "s11"], open_network)
+        options("benchmark", "tinny", "s11", "--device=cuda")
     for name in ("tpu", "cpu:5", "cuda:01", "cuda:-1"):
         with refused(f"--device '{name}': allowed are auto, cpu"):
             chosen_device(name)
@@ -114,7 +114,7 @@ def test_other_devices_are_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("benchmark tiny --image-size=8 --device=cpu", "sides of 64 pixels or more"),
+        ("benchmark tiny --image-size=8 --device=cpu", "benchmark: error: --image_size 8: this design halves"),
         ("benchmark tiny --train --batch-size=3 --image-size=64 --device=cpu", "the batch must be even"),
         ("benchmark tiny --compare=nowhere", "no complete benchmark is there (nowhere/environment.json is missing)"),
         ("export tiny --format=onnx --int8", "--int8: the weights of 'tiny' are fresh"),

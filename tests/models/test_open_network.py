@@ -128,7 +128,7 @@ def folder(tmp_path_factory, run):
         ("timm:test_resnet", {"weights": "gone.pth"}, ["weights 'gone.pth'", "no such file"]),
         ("timm:test_resnet", {"weights": "run"}, ["weights 'run'", "a folder"]),
         ("timm:test_resnet", {"weights": "text.pth"}, ["weights 'text.pth'", "not a readable file of weights"]),
-        ("timm:test_resnet", {"weights": "empty.pth"}, ["holds no tensors"]),
+        ("timm:test_resnet", {"weights": "empty.pth"}, ["contains no tensors"]),
         ("timm:test_vit", {"weights": "resnet.safetensors"}, ["not weights of 'test_vit'"]),
         (
             "timm:test_vit",

@@ -61,7 +61,7 @@ def refused(args, parts, folder, capsys):
         ),
         ("sweep --config=there/sweep.yaml", ["the record of a sweep", "its command was: shvit-pl sweep"]),
         ("report --folder=", ["--folder ''", "sweeps/macro"]),
-        ("report --folder=none", ["--folder 'none'", "not a sweep folder"]),
+        ("report --folder=none", ["--folder 'none'", "no such folder"]),
         ("report --folder=.", ["--folder '.'", "not a sweep folder"]),
         ("report --folder=there --storage=nonsense", ["--storage 'nonsense'", "postgresql://"]),
         ("report --folder=empty", ["--folder 'empty'", "study 'empty'"]),

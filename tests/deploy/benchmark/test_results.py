@@ -26,8 +26,8 @@ from tests.deploy.test_options import options
 from tests.refusals import refused
 
 UNDER = {"task": "infer", "device": "a device", "threads": 1, "torch": "2"}
-KEY = {"model": "a", "runtime": "torch", "mode": "eager", "dtype": "fp32", "batch_size": 2, "image_size": 64}
-GROUPS = plan(options("benchmark", "a", "--batch_size=2", "--mode=eager,official"), {"a": 64}, "cpu")
+KEY = {"model": "s1", "runtime": "torch", "mode": "eager", "dtype": "fp32", "batch_size": 2, "image_size": 64}
+GROUPS = plan(options("benchmark", "s1", "--batch_size=2", "--mode=eager,official"), {"s1": 64}, "cpu")
 PEER = "timm:mobilenetv3_small_100"
 
 
@@ -78,8 +78,8 @@ def test_ratios_to_an_earlier_benchmark_are_row_by_row(earlier):
     rows = [KEY | {"mode": mode, "images_per_second": 3.0} for mode in ("eager", "official")]
     assert [ratio(row, found) for row in rows] == [1.5, None]
     assert read_earlier(None, UNDER, GROUPS) is None
-    with refused("none of these rows ... there it is a, torch, eager, fp32, 2, 64"):
-        read_earlier(earlier, UNDER, plan(options("benchmark", "a", "--batch_size=3"), {"a": 64}, "cpu"))
+    with refused("none of these rows ... there it is s1, torch, eager, fp32, 2, 64"):
+        read_earlier(earlier, UNDER, plan(options("benchmark", "s1", "--batch_size=3"), {"s1": 64}, "cpu"))
 
 
 @pytest.mark.parametrize(
