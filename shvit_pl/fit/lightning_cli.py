@@ -179,7 +179,8 @@ class ShvitCLI(LightningCLI):
             print("; ".join(filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))))
         model.use_data(data, self.command)
         if fits:
-            options.check_monitors(self.options.monitor, config.trainer.callbacks, model.validation_metrics())
+            logged = model.validation_metrics() if config.trainer.limit_val_batches != 0 else []
+            options.check_monitors(self.options.monitor, config.trainer.callbacks, logged)
             if self.checkpoint:
                 resume.refuse_done(config.ckpt_path, self.checkpoint["loops"], config.trainer.max_epochs)
             else:

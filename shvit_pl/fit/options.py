@@ -20,6 +20,11 @@ from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
 from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, Monitor, checkpoint_of_run
 
 NOT_FLAGS = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
+_INSTEAD = {  # of callbacks that can't work here: they run the trainer within the trainer, or find no `backbone`
+    "BatchSizeFinder": "the largest batch that fits shows in shvit-pl benchmark --train",
+    "LearningRateFinder": "compare rates by shvit-pl sweep, with a grid of model.optim.lr",
+    "BackboneFinetuning": "use --model.init_from with --model.optim.layer_decay 0.7, for example",
+}
 _LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
 
 
@@ -205,6 +210,10 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
         yield f"trainer.precision {trainer.precision}: weights in fp16 don't train; allowed are {allowed}."
     if (trainer.min_epochs or 0) > (epochs or 0) > 0:
         yield f"trainer.min_epochs {trainer.min_epochs}: max_epochs is {epochs}; leave it out."
+    for callback in trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]:
+        name = str(getattr(callback, "class_path", "")).rpartition(".")[2]
+        if name in _INSTEAD:
+            yield f"trainer.callbacks {name}: not available; {_INSTEAD[name]}."
     if trainer.overfit_batches:
         instead = "to overfit a few images, give --data.train_fraction 0.02 --data.augment none"
         yield f"trainer.overfit_batches {trainer.overfit_batches}: not available; {instead}."
@@ -233,11 +242,14 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
 
 
 def check_monitors(monitor: str, callbacks: Any, logged: list[str]) -> None:
-    """Raise `UserError` when a monitored metric is not logged: Lightning would fail after the first epoch."""
+    """Raise `UserError` when a monitored metric is not logged: Lightning would fail after the first epoch.
+
+    Without validation, nothing of it is `logged`.
+    """
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     watched: list[tuple[str, str | None]] = [("monitor", monitor)]
     watched += [(f"trainer.callbacks {type(each).__name__}", getattr(each, "monitor", None)) for each in callbacks]
-    for flag, name in watched:
+    for flag, name in watched if logged else watched[1:]:
         known = logged if flag == "monitor" else [*logged, "train/loss", "train/lr"]
         if name is not None and name not in known:
             raise UserError(

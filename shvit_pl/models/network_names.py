@@ -206,7 +206,8 @@ def local_path(name: str) -> Path:
 
 def is_path(name: str) -> bool:
     """Return whether a name can only be that of a file or folder, and not a Hub repo's."""
-    return Path(name).suffix in _SUFFIXES or name.startswith((".", "/", "~", FOLDER)) or name.count("/") > 1
+    repo = name.partition("@")[0]  # a branch may have slashes
+    return Path(name).suffix in _SUFFIXES or name.startswith((".", "/", "~", FOLDER)) or repo.count("/") > 1
 
 
 def _weights_of_timm(folder: Path) -> list[Path]:

@@ -81,6 +81,12 @@ TRAINER = [
     (["--trainer.accelerator=tpu"], ["trainer", "torch_xla"]),
     (["--trainer.strategy=dpp"], ["trainer", "dpp", "ddp"]),
     ([CALLBACK], ["EarlyStopping val/acc", "not logged", "val/acc1"]),
+    ([CALLBACK.replace("/acc", "/loss"), "--trainer.limit_val_batches=0"], ["EarlyStopping val/loss", "train/loss"]),
+    *(
+        ([f"--trainer.callbacks={name}"], [f"trainer.callbacks {name}: not available", instead])
+        for name, instead in {"BatchSizeFinder": "--train", "BackboneFinetuning": "layer_decay"}.items()
+    ),
+    (["--trainer.callbacks+=LearningRateFinder"], ["trainer.callbacks LearningRateFinder", "shvit-pl sweep"]),
     (["--config=s9.yaml"], ["--config 's9.yaml'", "no such file", "s1.yaml"]),
     (["--config", "--plain=true"], ["--config", "expected one argument"]),
     (["--config=."], ["--config '.'", "a folder"]),

@@ -14,6 +14,7 @@ from timm.models import save_for_hf
 
 from shvit_pl import load_weights
 from shvit_pl.models import create_model
+from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.weights import NoAverageError, read_tensors
 from tests.conftest import perturb_
 from tests.refusals import refused
@@ -136,6 +137,11 @@ def test_tensors_are_found_in_whatever_they_are_nested_and_their_average_when_as
         return
     with pytest.raises(NoAverageError, match="no averaged weights"):
         read_tensors("w", tmp_path / "w.pth", averaged=True)
+
+
+@pytest.mark.parametrize("name", ["user/odd@exp/v2", "hf-hub:user/odd@exp/v2"])
+def test_a_branch_of_a_repo_may_have_slashes(name):
+    assert (find_weights(name).kind, find_weights(name).place) == ("hub", "user/odd@exp/v2")
 
 
 def test_weights_bring_the_settings_of_their_images_and_the_names_of_their_classes(tmp_path):
