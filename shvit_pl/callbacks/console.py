@@ -32,7 +32,7 @@ def epoch_of(trainer: L.Trainer, done: float) -> str:
     return f"{shown}/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else shown
 
 
-_SHOWN = ("train/loss", "val/loss", "val/acc1", "val/acc1_ema")
+_SHOWN = {"train/loss_epoch": "train/loss"} | {name: name for name in ("val/loss", "val/acc1", "val/acc1_ema")}
 _SECONDS = 60.0  # between two lines where there is no bar
 
 
@@ -92,7 +92,7 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
         """Print a line per epoch."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             metrics = {key: value.item() for key, value in trainer.callback_metrics.items()}
-            shown = [f"{key} {metrics[key]:.4f}" for key in _SHOWN if key in metrics]
+            shown = [f"{name} {metrics[key]:.4f}" for key, name in _SHOWN.items() if key in metrics]
             self.print("  ".join([f"epoch {epoch_of(trainer, epochs_done(trainer))}", *shown, _rate(trainer)]))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:

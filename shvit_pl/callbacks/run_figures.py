@@ -67,8 +67,10 @@ class RunFigures(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add a point to every curve."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            for name, value in trainer.callback_metrics.items():
-                self.curves.setdefault(name, []).append((epochs_done(trainer), value.item()))
+            metrics = {name: value for name, value in trainer.callback_metrics.items() if name != "train/loss"}
+            for name, value in metrics.items():
+                curve = name.replace("train/loss_epoch", "train/loss")
+                self.curves.setdefault(curve, []).append((epochs_done(trainer), value.item()))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw curves and confusion matrix."""

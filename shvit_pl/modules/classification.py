@@ -26,8 +26,9 @@ class ClassificationModule(base.TrainedModule):
     """A SHViT, its loss, its metrics and its optimizer.
 
     The network is built once the classes are known: from `class_names`, or from the data module at the start of a run.
-    Logged: `train/loss`, `train/lr`, and `loss`, `acc1`, `acc5` (fractions, not percent) under `val/` and `test/`, and
-    with `_ema` behind their names for the averaged weights.
+    Logged: `train/loss` of a batch, `train/loss_epoch` (the mean since the last validation), `train/lr`, and
+    `loss`, `acc1`, `acc5` (fractions, not percent) under `val/` and `test/`, and with `_ema` behind their names for the
+    averaged weights.
 
     Args:
         config: All settings; a checkpoint keeps them as plain values, so that it loads with `weights_only=True`.
@@ -140,10 +141,12 @@ class ClassificationModule(base.TrainedModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the origin of the first weights."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["init_note"] = self.init_note
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the origin of the first weights."""
+        super().on_load_checkpoint(checkpoint)
         self.init_note = checkpoint.get("init_note")
 
     def check_initial_weights(self) -> None:
@@ -195,6 +198,7 @@ class ClassificationModule(base.TrainedModule):
         logits = self(images)  # (B, classes), or a pair of them
         heads = logits if isinstance(logits, tuple) else (logits,)
         loss = torch.stack([self.criterion(head.float(), targets) for head in heads]).mean()
+        self._add_loss(loss, len(images))
         self.log_dict({"train/loss": loss, "train/lr": self._lr()}, batch_size=len(images))
         return loss
 

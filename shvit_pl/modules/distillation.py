@@ -112,6 +112,7 @@ class DistillationModule(ClassificationModule):
         distill = self.objective(student_output, teacher_target.detach())
         loss = (1 - self.config.distill.alpha) * task + self.config.distill.alpha * distill
         agreement = (logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).float().mean()
+        self._add_loss(loss, len(images))
         values = {"train/loss": loss, "train/loss_task": task, "train/loss_distill": distill}
         self.log_dict({**values, "train/agreement": agreement, "train/lr": self._lr()}, batch_size=len(images))
         return loss

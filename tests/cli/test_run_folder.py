@@ -84,7 +84,11 @@ def test_a_checkpoint_holds_plain_data_and_clean_keys(folder):
 
 def test_tensorboard_shows_curves_figures_settings_and_final_metrics(folder):
     events = EventAccumulator(str(folder), {"images": 0, "scalars": 0}).Reload()
-    assert {"train/loss", "train/lr", "val/acc1", "val/acc1_ema", "val/loss"} <= set(events.Tags()["scalars"])
+    scalars = {"train/loss", "train/loss_epoch", "train/lr", "val/acc1", "val/acc1_ema", "val/loss"}
+    assert scalars <= set(events.Tags()["scalars"])
+    losses = [each.value for each in events.Scalars("train/loss")]
+    means = [each.value for each in events.Scalars("train/loss_epoch")]
+    assert means == pytest.approx([sum(losses[:4]) / 4, sum(losses[4:]) / 4], rel=1e-5)
     assert len(events.Scalars("train/lr")) == 8
     assert set(events.Tags()["images"]) == {"inputs", "curves", "confusion_matrix"}
     page = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
