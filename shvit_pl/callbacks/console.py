@@ -149,7 +149,7 @@ class RunReport(L.Callback):
         if not trainer.is_global_zero or not isinstance(pl_module, ClassificationModule):
             return
         facts = run_facts(trainer, pl_module)
-        _show("run", _start_rows(facts, trainer, pl_module), self.plain)
+        show_table("run", _start_rows(facts, trainer, pl_module), self.plain)
         counts = facts["dataset"]["images_per_class"] or []
         empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
         if empty:
@@ -160,7 +160,7 @@ class RunReport(L.Callback):
         """Print the table at the end."""
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
-            _show("result", _end_rows(trainer, summary), self.plain)
+            show_table("result", _end_rows(trainer, summary), self.plain)
             written = checkpoint_of_run(run_folder(trainer) or Path())
             if written is not None:
                 print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {written}")
@@ -172,7 +172,8 @@ class RunReport(L.Callback):
             print(f"the run stopped; resume it: the same command with --ckpt_path {last}")
 
 
-def _show(title: str, rows: dict[str, str], plain: bool) -> None:
+def show_table(title: str, rows: dict[str, str], plain: bool) -> None:
+    """Print a table of names and values, or `plain` lines."""
     if plain:
         print("\n".join(f"{title}: {name or 'note'}: {value}" for name, value in rows.items()))
         return

@@ -12,10 +12,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import ModelEmaV3
 
+from shvit_pl.callbacks.console import show_table
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1
 from shvit_pl.display import counted
 from shvit_pl.errors import UserError
+from shvit_pl.files import replacing
 from shvit_pl.models.network_names import find_weights
 from shvit_pl.modules.classification import ClassificationModule
 
@@ -77,6 +79,32 @@ class PredictionWriter(L.Callback):
         if self._file is not None:
             self._file.close()
         self._partial.unlink(missing_ok=True)
+
+
+class MetricsWriter(L.Callback):
+    """The metrics of `validate` or `test`, printed, and in a JSON file with the weights and the data."""
+
+    def __init__(self, path: str, command: str, weights: str, plain: bool = False) -> None:
+        self.path, self.plain = Path(path), plain
+        self.facts = {"command": command, "weights": weights}
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print and write, on the first rank."""
+        if not trainer.is_global_zero:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        show_table("result", {name: f"{value:.4f}" for name, value in metrics.items()}, self.plain)
+        used = {"path": data.config.path, "images": data.chosen.note, "files": data.chosen.files or None}
+        content = {**self.facts, "data": used, "metrics": metrics}
+        try:
+            with replacing(self.path) as partial:
+                partial.write_text(json.dumps(content, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"output {str(self.path)!r}: can't be written ({error.strerror}).") from error
+        print(f"written: {self.path}")
+
+    on_test_end = on_validation_end
 
 
 _CLOSE = 0.1  # points, for another decoder or precision

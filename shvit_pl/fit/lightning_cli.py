@@ -137,6 +137,8 @@ class ShvitCLI(LightningCLI):
             options.check_push(self.options.push_to, self.config.trainer)
         self.trainer = self.instantiate_trainer()
         arguments = {name: self.config_init[name] for name in self.run_arguments}
+        if self.command in ("validate", "test"):
+            arguments["verbose"] = False  # our callback prints the metrics
         getattr(self.trainer, self.command)(self.model, datamodule=self.datamodule, **arguments)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -207,7 +209,11 @@ class ShvitCLI(LightningCLI):
             if chosen.optimize:
                 callbacks.append(inference.OptimizedNetwork())
             if self.command == "predict":
-                callbacks.append(inference.PredictionWriter(chosen.output))
+                callbacks.append(inference.PredictionWriter(chosen.output or "predictions.csv"))
+            else:
+                weights = config.ckpt_path or config.model.init_from
+                output = chosen.output or "metrics.json"
+                callbacks.append(inference.MetricsWriter(output, self.command_line, weights, chosen.plain))
             if self.command == "validate" and not self.checkpoint:
                 callbacks.append(inference.PublishedAccuracy(config.model.init_from))
             return callbacks

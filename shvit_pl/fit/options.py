@@ -19,7 +19,7 @@ from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
 from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, Monitor, checkpoint_of_run
 
-NOT_FLAGS = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
+NOT_FLAGS = {"verbose", "model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule"}
 _INSTEAD = {  # of callbacks that can't work here: they run the trainer within the trainer, or find no `backbone`
     "BatchSizeFinder": "the largest batch that fits shows in shvit-pl benchmark --train",
     "LearningRateFinder": "compare rates by shvit-pl sweep, with a grid of model.optim.lr",
@@ -34,8 +34,8 @@ class FitOptions:
 
     run_name: str | None = None
     """Folder of the run (default: the design)."""
-    output: str = "predictions.csv"
-    """The file that predict writes."""
+    output: str | None = None
+    """The file of results (default: predictions.csv of predict, metrics.json of validate and test)."""
     strict: bool = False
     """Refuse a single image that can't be decoded, instead of up to 1 % (predict: instead of all)."""
     monitor: Monitor = "val/acc1"
@@ -54,11 +54,11 @@ class FitOptions:
     """Plain lines for log files: no bars, no boxes."""
 
     def __post_init__(self) -> None:
-        name, output, mistakes = self.run_name, Path(self.output), []
+        name, output, mistakes = self.run_name, Path(self.output or "results"), []
         if name is not None and (name in ("", "..") or Path(name).name != name or len(name) > 200 or "\0" in name):
             shown = repr(name[:40]) + "..." * (len(name) > 40)
             mistakes.append(f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes.")
-        if output.is_dir() or not output.parent.is_dir():
+        if self.output == "" or output.is_dir() or not output.parent.is_dir():
             mistakes.append(f"output {self.output!r}: allowed is a file's name in a folder that exists.")
         if self.push_public and self.push_to is None:
             mistakes.append("push_public True: it belongs to --push_to user/name; leave it out.")

@@ -43,6 +43,22 @@ def test_weights_and_average_are_measured_on_the_runs_own_held_out_images_or_on_
     assert "other.parquet: all 30 images of the split 'train'" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_what_is_measured_is_printed_in_four_digits_and_written_with_its_weights_and_data(plain, run, tmp_path, capsys):
+    assert main(["validate", best(run), f"--plain={str(plain).lower()}", "--output=here.json"]) == 0
+    written, printed = json.loads((tmp_path / "here.json").read_text()), capsys.readouterr().out
+    assert written["metrics"].keys() >= {"val/acc1", "val/loss", "val/acc5", "val/acc1_ema"}
+    assert written["weights"] == best(run).partition("=")[2]
+    assert written["data"]["path"] == "digits"
+    assert "held out" in written["data"]["images"]
+    assert written["command"].startswith("shvit-pl validate")
+    for name, value in written["metrics"].items():
+        assert f"{name}{':' if plain else ''}" in printed
+        assert f" {value:.4f}" in printed
+    assert not any(line in printed for line in "\u2500\u2501\u2502")  # no box
+    assert [path.name for path in tmp_path.iterdir()] == ["here.json"]
+
+
 def test_predict_writes_file_label_probability_and_top_5_of_a_folder_of_images(run, tmp_path):
     rows = open_dataset("digits")["train"]
     (tmp_path / "images").mkdir()
