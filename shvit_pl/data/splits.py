@@ -106,18 +106,16 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
     for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
         if name is not None and name not in labeled:
             raise UserError(f"{flag} {name!r}: this split has no labels; those with labels are {', '.join(labeled)}.")
-    trained = class_counts(labeled[train], label, len(classes))
-    for name, split in labeled.items():  # as of other class folders in each
-        counts = class_counts(split, label, len(classes))
-        unknown = [each for each, some, count in zip(classes, trained, counts, strict=True) if count and not some]
-        if unknown:
-            raise UserError(
-                f"data.path: the split {name!r} has {len(unknown)} classes of which there is no training image "
-                f"({', '.join(unknown[:5])}). Give all splits the same classes."
-            )
     validation = wanted or _validation_name(labeled, train)
     if validation is not None:
         rows, held_out, note = labeled[train], labeled[validation], f"validation on the split '{validation}'"
+        trained, validated = (class_counts(part, label, len(classes)) for part in (rows, held_out))
+        unknown = [name for name, some, count in zip(classes, trained, validated, strict=True) if count and not some]
+        if unknown:  # the splits may have different class folders
+            raise UserError(
+                f"data.path: the validation images have {len(unknown)} classes of which there is no training image "
+                f"({', '.join(unknown[:5])}). Give both splits the same classes."
+            )
     else:
         share = config.validation_fraction
         rows, held_out = divide(labeled[train], share, label, seed)

@@ -85,7 +85,7 @@ def test_a_class_is_the_folder_below_the_root_or_the_split(names, classes, tmp_p
         (["train/cat/1.png", "Training/cat/2.png"], "folders of the same split (Training, train)"),
         (["train/1.png", "test/2.png"], "no labels. Sort the images into one folder per class"),
         (["1.png", "train_3.png"], "no labels"),
-        (["train/cat/1.png", "train/dog/2.png", "test/eel/3.png"], "the split 'test' has 1 classes ... (eel)"),
+        (["train/cat/1.png", "train/dog/2.png", "val/eel/3.png"], "the validation images have 1 classes ... (eel)"),
         ([*PAIR, "dog/3.HEIC"], "1 of 3 images are of a format that can't be read, by their endings (dog/3.HEIC)"),
         ([*PAIR, "dog/3.png.bak"], "can't be read, by their endings (dog/3.png.bak)"),
     ],
