@@ -76,7 +76,9 @@ class RunSummary(L.Callback):
             self.best, self.best_epoch = metrics, trainer.current_epoch
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the file, on the first rank of a run with a folder, and log the settings."""
+        """Write the file, on the first rank of a run with a folder and a step, and log the settings."""
+        if trainer.global_step == 0:
+            return
         folder = run_folder(trainer)
         if folder is not None and trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
             write_summary(folder, self._summary(trainer, pl_module))

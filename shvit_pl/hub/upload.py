@@ -57,7 +57,8 @@ def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> 
     visibility = "public" if target.public or not before.private else "private; --public shows it to everybody"
     print(f"{constants.ENDPOINT}/{repo}{f'/tree/{branch}' if branch else ''} ({visibility})")
     outcome = "nothing has changed since commit" if commit.oid == before.sha else "commit"
-    print(f'{outcome} {commit.oid[:12]}; use it: timm.create_model("{target.source}", pretrained=True)')
+    imports = "import timm" if run.evaluated_design.timm_name else "import shvit_pl.models, timm"
+    print(f'{outcome} {commit.oid[:12]}; use it: {imports}; timm.create_model("{target.source}", pretrained=True)')
 
 
 def write_files(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:
