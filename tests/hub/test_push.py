@@ -50,7 +50,9 @@ def test_a_revision_is_a_branch_that_is_made(own, hub, capsys):
     repo = hub.repo(REPO)
     assert set(repo.at("trial").files) == FILES
     assert set(repo.files) == {".gitattributes"}
-    assert f"hf-hub:{REPO}@trial" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"hf-hub:{REPO}@trial" in printed
+    exec(printed.rsplit("use it: ")[-1], {})  # as it is printed
     card = repo.at("trial").files["README.md"].decode()
     assert card.count(f"hf-hub:{REPO}@trial") == 2
     assert f'model="{REPO}", revision="trial")' in card
