@@ -145,8 +145,11 @@ class ShvitCLI(LightningCLI):
         """Make the trainer with the run folder's loggers and this package's callbacks, once all inputs are open."""
         config = self.config_init
         self.open_inputs()
-        if config.trainer.logger in (None, True):
-            kwargs["logger"] = self._loggers(config)
+        theirs = config.trainer.logger
+        if theirs is not False:
+            ours = self._loggers(config)
+            added = [] if theirs in (None, True) else theirs if isinstance(theirs, list) else [theirs]
+            kwargs["logger"] = [*ours, *added] if isinstance(ours, list) else added or False
         if self.command == "predict" and config.trainer.devices == "auto":
             kwargs["devices"] = 1  # one file, one writer
         plugins = config.trainer.plugins or []

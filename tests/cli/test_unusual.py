@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -69,6 +70,21 @@ def test_a_run_of_so_many_steps_is_validated_at_its_end_within_an_epoch(tmp_path
     assert "epoch 1.5 " in printed.out
     assert "-1" not in printed.out.replace("e-1", "")
     assert printed.err == ""
+
+
+def test_loggers_and_a_checkpoint_of_the_users_own_are_added_to_ours(tmp_path):
+    Path("own.yaml").write_text(
+        "trainer:\n"
+        "  logger: {class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: own}}\n"
+        "  callbacks:\n"
+        "  - {class_path: ModelCheckpoint, init_args: {monitor: val/loss, dirpath: theirs, filename: mine}}\n"
+    )
+    assert fit("--config=own.yaml", "--trainer.max_steps=3") == 0
+    folder = only_run(tmp_path)
+    assert read_summary(folder)["best_checkpoint"] == "checkpoints/best.ckpt"
+    assert (folder / "figures" / "curves.png").is_file()
+    assert list(Path("own").rglob("metrics.csv"))
+    assert Path("theirs/mine.ckpt").is_file()
 
 
 def test_validations_within_an_epoch_have_their_own_place_on_the_axis(tmp_path, capsys):
