@@ -13,6 +13,7 @@ from shvit_pl.deploy.benchmark import plan
 from shvit_pl.deploy.measuring import chosen_device
 from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
 from shvit_pl.errors import UserError
+from tests.cli.runs import needs_two_cores
 from tests.refusals import refusal, refused
 
 KINDS = {"benchmark": (BenchmarkOptions, "models"), "export": (ExportOptions, "network")}
@@ -44,7 +45,11 @@ def options(command, *args):
         ("benchmark tiny --protocol=official --mode=eager,compiled", "--mode eager,compiled: --protocol official sets"),
         ("benchmark tiny --protocol=official --train", "--train True: --protocol official sets it itself"),
         ("benchmark tiny --protocol=official --runtime=onnx", "--runtime onnx: --protocol official sets it itself"),
-        ("benchmark tiny --protocol=official --threads=2", "--threads 2: --protocol official uses one thread"),
+        pytest.param(
+            "benchmark tiny --protocol=official --threads=2",
+            "--threads 2: --protocol official uses one thread",
+            marks=needs_two_cores,
+        ),
         ("benchmark tiny --output=", "--output '': give a folder"),
         ("benchmark tiny --output=.", "the command runs inside this folder"),
         ("benchmark tiny --compare=", "--compare '': give a folder"),
