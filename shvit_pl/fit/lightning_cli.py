@@ -180,6 +180,12 @@ class ShvitCLI(LightningCLI):
         if self.options.strict:
             data.broken_share = 0.0
         data.setup(self.command)
+        stages = data.chosen.by_stage
+        if self.command == "test" and stages["test"] is stages.get("validate"):
+            raise UserError(
+                f"data.path {data.config.path!r}: there is no test split, and the validation images have chosen the "
+                "checkpoint. Measure these by shvit-pl validate, or give other images by --data.path."
+            )
         if not fits:
             print("; ".join(filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))))
         model.use_data(data, self.command)
