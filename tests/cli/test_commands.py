@@ -29,7 +29,7 @@ def predictions(path):
 
 
 def test_weights_and_average_are_measured_on_the_runs_own_held_out_images_or_on_all_of_other_data(
-    run, capsys, tmp_path
+    run, capsys, tmp_path, refused
 ):
     assert main(["validate", best(run)]) == 0
     printed = capsys.readouterr().out
