@@ -118,7 +118,8 @@ def read_options(
         with collected(more):
             result = options(**values, **empty)
         wrong = [f"--{name}" for name in (texts.keys() | absent) - values.keys()]
-        wrong += [f"{word!r}:" for flag, word in pairwise(args) if flag in others]  # may be the flag's value
+        # the value of an unknown flag may be meant for this one; with `rest`, no flag is unknown
+        wrong += [f"{word!r}:" for flag, word in pairwise(args) if rest is None and flag in others]
         mistakes += [mistake for mistake in more if not any(flag in mistake for flag in wrong)]
     refuse(mistakes)
     return result

@@ -37,7 +37,7 @@ class Design:
     mixer and an FFN of ratio 2, each with a residual (paper sec. 3.1 and Fig. 5, with the official code's order). The
     fields are those that `DesignConfig` describes.
 
-    Raises `UserError` (a `ValueError`) names the field, the value and what is allowed.
+    Raises `UserError` (a `ValueError`) with the field, its value and what is allowed.
     """
 
     embed_dim: tuple[int, ...]

@@ -154,7 +154,7 @@ def create_model(name: str = "s1", *, num_classes: int = 1000, **changes: Any) -
     Returns:
         A `SHViT`, freshly initialized, or timm's feature extractor with `features_only=True`.
 
-    Raises `UserError` (a `ValueError`) names the field, the value and what is allowed.
+    Raises `UserError` (a `ValueError`) with the field, its value and what is allowed.
     """
     builder = ("in_chans", "global_pool", "drop_rate", "features_only", "out_indices", "feature_cls", "output_stride")
     options = {key: changes.pop(key) for key in builder if key in changes}

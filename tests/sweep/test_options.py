@@ -42,6 +42,7 @@ def test_an_option_may_be_written_in_any_usual_way(args, options):
         (["--retries=-1"], "--retries -1: allowed are whole numbers from 0"),
         (["--heartbeat=0"], "--heartbeat 0: allowed are numbers above 0"),
         (["--folder="], "--folder ''"),
+        (["--run_name", "", "--folder", ""], "--folder ''"),  # where a flag of fit has the same value
         (["--gpus="], "--gpus '': allowed are different numbers"),
         (["--gpus=0,,1"], "--gpus '0,,1'"),
         (["--gpus=0,0"], "--gpus '0,0': allowed are different numbers, such as 0,1,2 (see --per_gpu)"),
