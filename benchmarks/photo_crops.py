@@ -4,7 +4,7 @@ scikit-image carries 15 photographs and micrographs in its package. Training cro
 validation crops from the right part, with a gap between: no pixel is in both.
 
     python -m benchmarks.photo_crops --folder crops
-    shvit-pl fit --config s1.yaml --data.path crops --data.augment none
+    shvit-pl fit --config s1.yaml --data.path crops
 """
 
 from __future__ import annotations
