@@ -89,6 +89,8 @@ def start(
             opened = open_cells(file, base, fit, wrong, of_base)
     refuse(mistakes)
     launch = Launch(place, base, gpus)
+    if len(definition.cells) < (file.n_trials or 0):
+        print(f"n_trials {file.n_trials}: the space has only {len(definition.cells)} points; each is run once")
     if options.dry_run:
         dry_run(definition, opened, launch)
     else:

@@ -32,7 +32,7 @@ FILES = {
     "grid: {model.init_from: [./none.pth]}": ["model.init_from", "'./none.pth'"],
     "grid: {trainer.logger: [true, false]}": ["'my.yaml': trainer.logger", "as a flag or in a config of fit"],
     "grid: {seed_everything: [1, 2]}": ["'my.yaml': seed_everything", "seeds in the sweep file"],
-    "search: {space: {data.batch_size: {low: 2.5, high: 8}}}": ["1 of 2 cells", "batch_size 2.5: data.batch_size 2.5"],
+    "search: {space: {model.optim.lr: {low: -0.5, high: 8}}}": ["1 of 2 cells", "lr -0.5: model.optim.lr -0.5"],
     "search: {space: {data.augment: [crop, flip]}}": ["augment flip", "none, shift"],
     f"{SIZES}objective: val/acc1_ema": ["objective val/acc1_ema", "--model.ema.decay"],
 }  # fmt: skip
