@@ -25,18 +25,16 @@ class ReportOptions:
 
     folder: str
     """The sweep folder, such as sweeps/macro."""
-    storage: str | None = None
-    """URL of the study's database (default: the one in sweep.yaml)."""
 
     def __post_init__(self) -> None:
         refuse(["--folder '': give the folder of a sweep, such as sweeps/macro."] if self.folder == "" else [])
 
 
 def report(args: list[str]) -> None:
-    """Run `report`; raises `UserError` for a folder that is no sweep's, or a study that can't be reached."""
+    """Run `report`; raises `UserError` for a folder that is no sweep's, or has no study."""
     description = "Write the report of a sweep (report.html, results.csv, results.md, figures), also while it runs."
     options = read_options(ReportOptions, args[1:], command="report", description=description)
     check_extra("report", "sweep")
     from shvit_pl.sweep.finish import report_on
 
-    report_on(options.folder, options.storage)
+    report_on(options.folder)

@@ -119,12 +119,12 @@ def digest(text: str) -> str:
     return sha256(text.encode()).hexdigest()[:8]
 
 
-def refuse_other(before: Definition, now: Definition, where: str) -> None:
-    """Raise `UserError` with the differences between a sweep and the one recorded `where`, except for new points."""
+def refuse_other(before: Definition, now: Definition, folder: Path) -> None:
+    """Raise `UserError` with the differences between a sweep and the one in `folder`, except for new points."""
     if differences := list(_differences(before, now)):
         raise UserError(
-            f"{where}: contains another sweep ({first_few(differences)}). Only choices, seeds and trials can be added: "
-            f"undo the change, or give another {where.split()[0]}."
+            f"--folder {str(folder)!r}: contains another sweep ({first_few(differences)}). Only choices, seeds and "
+            "trials can be added: undo the change, or give another --folder."
         )
 
 
@@ -170,9 +170,9 @@ def _folder_names(names: Sequence[str]) -> dict[str, str]:
     return plain
 
 
-def write_record(folder: Path, definition: Definition, study: str, storage: str | None, command: Sequence[str]) -> None:
+def write_record(folder: Path, definition: Definition, command: Sequence[str]) -> None:
     """Write `sweep.yaml`, the record of a sweep folder, for people and for `report`."""
-    record = {"command": shlex.join(command), "study": study, "storage": storage, "definition": asdict(definition)}
+    record = {"command": shlex.join(command), "definition": asdict(definition)}
     write_whole(folder / SWEEP, yaml.safe_dump(record, sort_keys=False).encode())
 
 
@@ -183,6 +183,6 @@ def read_record(folder: Path) -> dict[str, Any]:
         problem = f"not a sweep folder (no {SWEEP})" if folder.is_dir() else "no such folder"
         raise UserError(f"{where}: {problem}; give the folder of a sweep.")
     record = read_config(str(folder / SWEEP), "--folder")
-    if record.keys() != {"command", "study", "storage", "definition"}:
+    if record.keys() != {"command", "definition"}:
         raise UserError(f"{where}: its {SWEEP} is not the record of a sweep; give another folder, or rename the file.")
     return record

@@ -9,9 +9,9 @@ import numpy as np
 from shvit_pl.display import new_progress, plain_console
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import SUMMARY, SweepChoice, better
-from shvit_pl.sweep.definition import SWEEP, Definition, monitor
+from shvit_pl.sweep.definition import Definition, monitor
 from shvit_pl.sweep.engine.reading import Cell, Results, Run, read_results, results_of
-from shvit_pl.sweep.engine.sweep_study import SPEED, SweepStudy
+from shvit_pl.sweep.engine.study import SPEED, SweepStudy
 from shvit_pl.sweep.report import table, text
 from shvit_pl.sweep.report.findings import best_first, findings_of
 from shvit_pl.sweep.report.write import PAGE, cells_markdown, write_report
@@ -28,16 +28,15 @@ def finish(study: SweepStudy, definition: Definition, folder: Path, speed: bool,
     summaries = summaries_to_measure(results) if speed else {}
     if summaries and set(summaries) != set((results.speed or {}).get("cells", {})):
         write_report(findings_of(results), folder)  # what is known, before this takes its minutes
-        measured = _measure(summaries, folder, f"cuda:{gpu}" if gpu is not None else None, plain)
-        if measured is not None:
-            study.optuna_study.set_user_attr(SPEED, measured)
+        measured = _measure(summaries, f"cuda:{gpu}" if gpu is not None else None, plain)
+        study.optuna_study.set_user_attr(SPEED, measured)
         results = read_results(study, definition, folder)
     _report(results, folder)
 
 
-def report_on(folder: str, storage: str | None) -> None:
-    """Write the report of the sweep in a folder, whose study is in `storage`, or where sweep.yaml says."""
-    _report(results_of(Path(folder), storage), Path(folder))
+def report_on(folder: str) -> None:
+    """Write the report of the sweep in a folder."""
+    _report(results_of(Path(folder)), Path(folder))
 
 
 def _report(results: Results, folder: Path) -> None:
@@ -59,35 +58,24 @@ def summaries_to_measure(results: Results) -> dict[str, dict[str, Any]]:
     return {names[index]: known[names[index]] for index in best}
 
 
-def _measure(
-    summaries: dict[str, dict[str, Any]], folder: Path, device: str | None, plain: bool
-) -> dict[str, Any] | None:
-    """Measure inference speed by cell; None where another process does, as two at a time would slow each other down."""
-    from shvit_pl.runs.writing import claim, release  # torch, which `report` does without
-    from shvit_pl.sweep.speed import measure_speed
+def _measure(summaries: dict[str, dict[str, Any]], device: str | None, plain: bool) -> dict[str, Any]:
+    """Measure inference speed by cell."""
+    from shvit_pl.sweep.speed import measure_speed  # torch, which `report` does without
 
-    try:
-        claim(folder, SWEEP, "--folder")
-    except UserError:
-        print("another process is measuring the inference speed")
-        return None
     print(f"measuring the inference speed of {len(summaries)} cells (skip it with --speed false)", flush=True)
-    try:
-        with new_progress(plain_console(quiet=plain)) as bar:
-            task = bar.add_task("")
-            return measure_speed(
-                summaries,
-                device,
-                lambda step, done, total: bar.update(task, description=step, completed=done, total=total),
-            )
-    finally:
-        release(folder)
+    with new_progress(plain_console(quiet=plain)) as bar:
+        task = bar.add_task("")
+        return measure_speed(
+            summaries,
+            device,
+            lambda step, done, total: bar.update(task, description=step, completed=done, total=total),
+        )
 
 
 def best_run(folder: Path) -> tuple[Path, SweepChoice]:
     """Return the folder of a sweep's best run, and the text and table about the sweep for its card.
 
-    Raises `UserError` where no run has ended, or the best one is on another machine.
+    Raises `UserError` where no run has ended, or the best one's folder is gone.
     """
     results = results_of(folder)
     picked = pick(results)
@@ -96,7 +84,7 @@ def best_run(folder: Path) -> tuple[Path, SweepChoice]:
     cell, run, score = picked
     if run.folder is None or not (folder / run.folder / SUMMARY).is_file():
         raise UserError(
-            f"{str(folder)!r}: the best run, {run.folder}, is not on this machine. Push from the machine that ran it."
+            f"{str(folder)!r}: the best run, {run.folder}, is not in the folder any more. Push another one."
         )
     which = f"the best of its {len(cell.done)} seeds" if len(cell.done) > 1 else "its only run"
     reason = (

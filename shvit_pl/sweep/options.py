@@ -1,8 +1,8 @@
 """The flags of `shvit-pl sweep`."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from shvit_pl.command_line.parser import own_args, read_options
 from shvit_pl.command_line.ranges import FromOne, FromZero, Positive
@@ -17,23 +17,22 @@ class SweepOptions:
     """The sweep file, which has grid, list or search; other --config are configs of fit, later ones win."""
     folder: str | None = None
     """Folder of the sweep, with its study, runs and report (default: sweeps/NAME of the sweep file)."""
+    engine: Literal["local", "ray", "slurm"] = "local"
+    """Where runs go: on this computer, on a Ray cluster (extra `ray`), or to SLURM (extra `slurm`)."""
     workers: FromOne | None = None
-    """Number of parallel runs (default: one per GPU, or one on a CPU)."""
+    """Number of parallel runs (default: as many as there are GPUs for, or one on a CPU)."""
+    cpus_per_run: FromOne | None = None
+    """CPU cores of a run (default: an equal share)."""
+    gpus_per_run: Positive | None = None
+    """GPUs of a run; a fraction, such as 0.5, for several runs on a GPU (default: 1 where there is one)."""
+    nodes_per_run: FromOne = 1
+    """Computers of a run, for `ray` and `slurm`."""
     gpus: str | None = None
-    """GPUs to use, such as 0,1,2; each worker gets one (default: all that are visible)."""
-    per_gpu: FromOne = 1
-    """Workers per GPU."""
+    """GPUs of this computer to use, such as 0,1,2 (default: all that are visible)."""
+    timeout: Positive | None = None
+    """Minutes after which a run is stopped, and counts as failed."""
     retries: FromZero = 1
     """Retries of a failed run."""
-    storage: str | None = None
-    """URL of a database for several machines, such as postgresql://user@host/database (default: a journal file in the
-    sweep folder)."""
-    study: str | None = None
-    """Name of the study in the database (default: the folder's name)."""
-    heartbeat: Positive = 10.0
-    """Heartbeat interval in seconds; after six missed heartbeats, another worker takes over the run."""
-    wait: bool = True
-    """At the end, wait for the runs of other machines, and take over lost ones (default: true)."""
     speed: bool = True
     """Measure inference speed when all runs are done (default: true)."""
     dry_run: bool = False
@@ -42,33 +41,26 @@ class SweepOptions:
     """Plain lines for log files instead of a live table."""
 
     def __post_init__(self) -> None:
-        """Raise `UserError` for empty names, a storage that is no database's URL, and GPUs that are no numbers."""
-        mistakes = [*storage_mistakes(self.storage)]
+        """Raise `UserError` for an empty folder, GPUs that are no numbers, and demands that no engine can meet."""
+        mistakes = []
         if self.folder == "":
             mistakes.append("--folder '': give a folder, such as sweeps/macro.")
-        if self.study == "":
-            mistakes.append("--study '': give a name, such as macro, or leave it out for the folder's name.")
         if not all(map(str.isdecimal, self.gpu_numbers)) or len(set(self.gpu_numbers)) < len(self.gpu_numbers):
-            mistakes.append(f"--gpus {self.gpus!r}: allowed are different numbers, such as 0,1,2 (see --per_gpu).")
+            mistakes.append(f"--gpus {self.gpus!r}: allowed are different numbers, such as 0,1,2.")
+        share = self.gpus_per_run or 1.0
+        if share != int(share) and share > 1:
+            mistakes.append(f"--gpus_per_run {share:g}: allowed are whole numbers, and fractions below 1.")
+        if self.engine == "local" and self.nodes_per_run > 1:
+            reason = "--engine local runs on this computer only"
+            mistakes.append(f"--nodes_per_run {self.nodes_per_run}: {reason}; give --engine ray or slurm.")
+        if self.engine != "local" and self.gpus is not None:
+            mistakes.append(f"--gpus {self.gpus}: --engine {self.engine} hands out GPUs itself; leave it out.")
         refuse(mistakes)
 
     @property
     def gpu_numbers(self) -> list[str]:
         """The numbers in `gpus`; empty where it is not given."""
         return [number.strip() for number in self.gpus.split(",")] if self.gpus is not None else []
-
-
-def storage_mistakes(storage: str | None) -> Iterator[str]:
-    """Yield a message where a database's URL is wrong, without its password."""
-    shown = re.sub(":[^:/@]*@", "@", storage or "")
-    if storage is not None and "://" not in storage:
-        allowed = "a database's URL, such as postgresql://user@host/database"
-        yield f"--storage {shown!r}: allowed is {allowed}; give one, or leave it out."
-    elif shown.startswith("sqlite"):
-        reason = "SQLite can give one trial to two workers"
-        yield f"--storage {shown}: {reason}; leave it out (a journal file), or give postgresql://USER@HOST/DATABASE."
-    elif shown.startswith("postgres:"):
-        yield f"--storage {shown}: write postgresql{shown.removeprefix('postgres')}."
 
 
 def read_sweep_options(args: Sequence[str]) -> tuple[SweepOptions, list[str], list[str]]:

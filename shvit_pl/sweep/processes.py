@@ -1,44 +1,47 @@
-"""Processes: their identity, whether they live, how they ended, and children that die with their parent."""
+"""Processes: the only driver of a folder, how runs ended, and children that die with their parent."""
 
 import ctypes
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+from shvit_pl.errors import UserError
+
+try:
+    from fcntl import LOCK_EX, LOCK_NB, lockf
+except ImportError:  # not on Windows
+    lockf = None  # type: ignore[assignment]
+
+DRIVER = "driver.lock"  # in a sweep folder: the process that is at work in it
 
 _PR_SET_PDEATHSIG = 1
 _LINE_LENGTH = 300  # characters of an error
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def this_process() -> dict[str, Any]:
-    """Return what identifies this process among all others, on any machine, at any time."""
-    try:  # this boot of this machine, and the container that numbers its processes
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        machine = f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        machine = None
-    return {"host": socket.gethostname(), "pid": os.getpid(), "machine": machine, "started": _started(os.getpid())}
-
-
-def is_alive(process: dict[str, Any]) -> bool | None:
-    """Return whether a process lives; None where that can't be told, as for another machine's."""
-    here = this_process()
-    if process["machine"] is None or any(process[name] != here[name] for name in ("machine", "host")):
-        return None
-    return _started(process["pid"]) == process["started"]
-
-
-def _started(pid: int) -> str | None:
-    """Return when a process started, in the system's clock ticks; None for one that is gone or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else fields[19]
+@contextmanager
+def only_driver(folder: Path) -> Iterator[None]:
+    """Keep a sweep folder for this process; raises `UserError` where another one has it, on any computer."""
+    with (folder / DRIVER).open("a+") as file:
+        try:
+            if lockf is not None:
+                lockf(file, LOCK_EX | LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            raise UserError(
+                f"--folder {str(folder)!r}: a sweep is running in it, {file.read().strip()}. Wait for it, or stop it."
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M}\n")
+        file.flush()
+        yield
 
 
 def kill_on_parent_exit() -> Callable[[], None]:

@@ -1,20 +1,17 @@
 """Starting a sweep, or joining one: check its flags and cells, run what is missing, and report."""
 
 import json
-import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import reduce
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from textwrap import shorten
 from typing import NamedTuple
 
-import torch
-from optuna.exceptions import StorageInternalError
 from rich import box
 from rich.table import Table
 
@@ -26,9 +23,10 @@ from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
 from shvit_pl.sweep import processes, watch
 from shvit_pl.sweep.definition import LOGS, Definition, as_flags, refuse_other, short_names, write_record
 from shvit_pl.sweep.engine.driver import Driver, Launch, Terminated
-from shvit_pl.sweep.engine.reading import find_place, read_status
-from shvit_pl.sweep.engine.storage import hide_password, open_storage
-from shvit_pl.sweep.engine.sweep_study import SweepStudy
+from shvit_pl.sweep.engine.engines import Engine
+from shvit_pl.sweep.engine.local import local_engine
+from shvit_pl.sweep.engine.reading import read_status, recorded
+from shvit_pl.sweep.engine.study import open_study
 from shvit_pl.sweep.finish import finish
 from shvit_pl.sweep.options import SweepOptions
 from shvit_pl.sweep.sweep_file import IN_FILE, SweepFile, examples, pick_sweep_file, read_sweep_file
@@ -43,7 +41,7 @@ _SET_BY_SWEEP = {
     "plain": "runs write to log files",
     "push_to": "shvit-pl push SWEEP_FOLDER pushes the best run",
     "trainer.fast_dev_run": "the sweep needs the run folder",
-    "trainer.num_nodes": "each run uses one machine; --storage shares a sweep between machines",
+    "trainer.num_nodes": "set by --nodes_per_run",
 }
 _NAME_LENGTH = 80  # characters of a cell's name in a message
 _STEPS = 6  # training steps of each cell in a dry run
@@ -57,9 +55,6 @@ def start(
 
     Raises `UserError` for all mistakes, also `own_mistakes` in other options, before anything is started or written.
     """
-    if (storage := options.storage) is not None:
-        hidden = hide_password(storage)
-        options, command = replace(options, storage=hidden), [arg.replace(storage, hidden) for arg in command]
     file, layers, mistakes, fit = SweepFile(), list[str](), [*own_mistakes], FitCheck()
     with collected(mistakes):
         path, layers = pick_sweep_file(options.config)
@@ -70,31 +65,30 @@ def start(
     folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()
     if not own_mistakes:
         with collected(mistakes):
-            place = find_place(folder, options.storage, options.study)
-            recorded = place.recorded()
+            before = recorded(folder)
     base = reduce(without_flag, wrong, [*(f"--config={config}" for config in (*file.base, *layers)), *flags])
     with collected(of_base := list[str]()):
         definition = define(file, base, fit)
     with collected(mistakes):
-        gpus = slots(options, fit.cli.config.trainer.devices)
+        engine = open_engine(options, fit.cli.config.trainer.devices)
     mistakes += of_base
     are_new, opened = True, list[OpenedCell]()
     if not mistakes:
-        are_new = all(before.cells != definition.cells for before, _ in recorded)
+        are_new = all(known.cells != definition.cells for known in before)
         with collected(mistakes):
-            for before, where in recorded:
-                refuse_other(before, definition, where)
+            for known in before:
+                refuse_other(known, definition, folder)
     if are_new or options.dry_run:
         with collected(mistakes):
             opened = open_cells(file, base, fit, wrong, of_base)
     refuse(mistakes)
-    launch = Launch(place, base, gpus)
+    launch = Launch(folder, base)
     if len(definition.cells) < (file.n_trials or 0):
         print(f"n_trials {file.n_trials}: the space has only {len(definition.cells)} points; each is run once")
     if options.dry_run:
-        dry_run(definition, opened, launch)
+        dry_run(definition, opened, launch, engine.room())
     else:
-        run_sweep(definition, launch, options, command)
+        run_sweep(definition, launch, engine, options, command)
 
 
 def flag_mistakes(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> Iterator[tuple[str, str]]:
@@ -175,76 +169,55 @@ def _with_cells(mistake: str, names: Sequence[str], count: int, file: SweepFile)
     return f"{len(names)} of {count} cells can't run{', such as' if len(names) > 1 else ':'} {first}: {mistake}"
 
 
-def slots(options: SweepOptions, devices: object) -> list[str | None]:
-    """Return the GPU of each run that goes on at a time, as CUDA_VISIBLE_DEVICES names it; None for no own GPU.
+def open_engine(options: SweepOptions, devices: object) -> Engine:
+    """Return the engine that places the runs; `devices` is the value of --trainer.devices, of each run.
 
-    `devices` is the value of --trainer.devices, of each run. Raises `UserError` for GPUs that are not there, and more
-    workers than they have room for.
+    Raises `UserError` for demands that it can't meet, and a cluster that can't be reached.
     """
-    if str(devices) not in ("auto", "1", "-1"):
-        if (options.workers or 1) > 1 or options.gpus is not None:
-            advice = "each run uses several devices; leave out --workers and --gpus"
-            raise UserError(f"--trainer.devices {devices}: {advice}.")
-        return [None]
-    count = torch.cuda.device_count()
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    available = {str(number): (visible or list(map(str, range(count))))[number] for number in range(count)}
-    gpus = options.gpu_numbers or list(available)
-    if not set(gpus) <= available.keys():
-        allowed = f"allowed are {', '.join(available)}" if available else "torch finds no GPU here; leave it out"
-        raise UserError(f"--gpus {options.gpus}: {allowed}.")
-    room = max(1, len(gpus) * options.per_gpu)
-    workers = options.workers or room
-    if gpus and workers > room:
-        fits = f"{len(gpus)} GPUs with --per_gpu {options.per_gpu} have room for {room}"
-        raise UserError(f"--workers {workers}: {fits}; give more of --gpus, or a larger --per_gpu.")
-    return [available[gpus[number % len(gpus)]] if gpus else None for number in range(workers)]
+    return local_engine(options, devices)
 
 
-def run_sweep(definition: Definition, launch: Launch, options: SweepOptions, command: Sequence[str]) -> None:
+def run_sweep(
+    definition: Definition, launch: Launch, engine: Engine, options: SweepOptions, command: Sequence[str]
+) -> None:
     """Record a sweep, run what is missing, and report.
 
     Raises:
-        UserError: where the folder, or the study, holds another sweep.
+        UserError: where another driver is at work in the folder.
         SystemExit: with 1 where runs failed; with 130 on Ctrl-C and 143 on SIGTERM, when all runs have ended.
     """
-    place, folder = launch.place, launch.place.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    study = SweepStudy(open_storage(folder, place.storage), place.study, list(definition.objectives.values()))
-    added = study.record(definition, place.flag)
-    write_record(folder, definition, place.study, place.storage, command)
-    again = study.reset_faults()
-    status = read_status(study, definition, options.retries)
-    print(f"sweep: {definition.counted} in {folder}, {len(launch.slots)} at a time", flush=True)
-    if 0 < added < status.total:
-        print(f"{added} of them are new")
-    if again:
-        print(f"retrying {again} failed runs")
-    if status.left == 0:
-        print("all runs are done")
-    try:
-        with watch.LiveTable(folder, options.plain) as table:
-            status = Driver(study, launch, options).drive(definition, table.show)
-    except (KeyboardInterrupt, Terminated) as stop:
+    launch.folder.mkdir(parents=True, exist_ok=True)
+    with processes.only_driver(launch.folder):
+        study = open_study(launch.folder, definition)
+        added = study.record(definition)
+        write_record(launch.folder, definition, command)
+        again = study.reset_faults()
+        status = read_status(study, definition, options.retries)
+        print(f"sweep: {definition.counted} in {launch.folder}, {engine.room()} at a time", flush=True)
+        if 0 < added < status.total:
+            print(f"{added} of them are new")
+        if again:
+            print(f"retrying {again} failed runs")
+        if status.left == 0:
+            print("all runs are done")
         try:
-            status = read_status(study, definition, options.retries)
-            left = f"{status.left} of {status.total} runs left"
-        except StorageInternalError:
-            left = "the database is unavailable, some runs may be left"
-        print(f"stopped: {left}; repeat the command to continue", flush=True)
-        raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
-    gpu = next(iter(options.gpu_numbers), None)
-    finish(study, definition, folder, options.speed and status.left == 0, gpu, options.plain)
-    if status.left:
-        print(f"{status.left} runs are still running in other processes; then run shvit-pl report --folder {folder}")
+            with watch.LiveTable(launch.folder, options.plain) as table:
+                status = Driver(study, definition, launch, engine, options).drive(table.show)
+        except (KeyboardInterrupt, Terminated) as stop:
+            left = read_status(study, definition, options.retries).left
+            print(f"stopped: {left} of {status.total} runs left; repeat the command to continue", flush=True)
+            raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
+        finally:
+            engine.close()
+        finish(study, definition, launch.folder, options.speed, next(iter(options.gpu_numbers), None), options.plain)
     if status.failed:
         failed = status.failed[0]
         print(f"{len(status.failed)} of {status.total} runs failed, for example {failed.point.key}: {failed.error}")
-        print(f"see {folder / LOGS}; repeat the command to retry them")
+        print(f"see {launch.folder / LOGS}; repeat the command to retry them")
         raise SystemExit(1)
 
 
-def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch) -> None:
+def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch, workers: int) -> None:
     """Print the cells of a sweep (of a search, the ends of its ranges), their costs, and the time that runs will take.
 
     Raises `UserError` with its last line, for a cell whose first steps fail.
@@ -262,7 +235,7 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch)
             costs = [f"{plan.params / 1e6:.2f}", f"{plan.macs / 1e6:.1f}", str(plan.image_size)]
             table.add_row(cell.name, *costs, f"{rate:.0f}", watch.duration(seconds))
     table_console().print(table)
-    whole, workers = total / len(cells) * len(definition.points), len(launch.slots)
+    whole = total / len(cells) * len(definition.points)
     print(f"{definition.counted}: about {watch.duration(whole)} one after the other")
     print(f"with --workers {workers}: {watch.duration(whole / workers)}, if they don't slow each other down")
     print(f"estimated from {_STEPS} steps of each cell; a validation image counts as a third of a training image")

@@ -18,7 +18,7 @@ from shvit_pl.command_line.parser import SECTIONS, no_section
 from shvit_pl.errors import UserError, collected, did_you_mean
 from shvit_pl.runs.folder import MONITORS, better
 from shvit_pl.sweep.definition import COSTS, Direction, Kind, digest, short_names, written
-from shvit_pl.sweep.engine.sweep_study import PRUNERS, SAMPLERS
+from shvit_pl.sweep.engine.study import PRUNERS, SAMPLERS
 from shvit_pl.sweep.space import count_points, distribution, whole_numbers
 
 KINDS: tuple[Kind, ...] = ("grid", "list", "search")

@@ -82,7 +82,7 @@ class LiveTable:
             f"about {duration(status.seconds_left)} left" if status.seconds_left is not None else "",
         )
         for run in status.running[:_ROWS]:
-            last = ""  # stays empty if another machine has the log
+            last = ""  # stays empty before its log is there
             with suppress(OSError), (self.folder / LOGS / f"{run.point.key}.log").open("rb") as log:
                 log.seek(max(0, log.seek(0, 2) - 2000))
                 last = " ".join((log.read().decode(errors="replace").splitlines() or [""])[-1].split())

@@ -1,37 +1,83 @@
-"""Pruning: a run of a search reports its metric after each epoch, and ends when the pruner stops it."""
+"""Pruning: a run of a search reports its metric after each epoch to the driver, and ends when the pruner stops it.
 
+Optuna's gRPC proxy can't serve a journal, and asks nobody who they are. Ours is a socket of the standard library, in
+the file system for runs on this computer, and with a key that only the sweep's runs know.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client, Listener
+from threading import Thread
+from typing import Any
 
 import lightning as L
-from optuna.exceptions import StorageInternalError
 
-from shvit_pl.errors import UserError
-from shvit_pl.sweep.engine.storage import open_storage
-from shvit_pl.sweep.engine.sweep_study import SweepStudy
+KEY_VARIABLE = "SHVIT_PL_SWEEP_KEY"  # in the environment of runs
+_FAULTS = (OSError, EOFError, AuthenticationError, ValueError)
 
 
 class PruneTrial(L.Callback):
     """Ends a run that the pruner stops; its run folder is complete, with fewer steps than planned.
 
-    The study, by its name, is in the database `storage` or, for None, in the journal of the sweep `folder`.
+    `address` is where the driver listens: a path, or HOST:PORT. Without its answer the run goes on.
     """
 
-    def __init__(self, folder: str, storage: str | None, study: str, trial: int, metric: str, pruner: str) -> None:
-        self.folder, self.storage, self.study = folder, storage, study
-        self.trial, self.metric, self.pruner = trial, metric, pruner
-        self._opened: SweepStudy | None = None
+    def __init__(self, address: str, trial: int, metric: str) -> None:
+        self.address, self.trial, self.metric = address, trial, metric
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Report the metric; between two epochs, ask the pruner whether to go on."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         prune, epoch = False, trainer.current_epoch + 1
-        with suppress(StorageInternalError, UserError):  # a database that is unavailable for a while
-            if trainer.is_global_zero:
-                if self._opened is None:
-                    self._opened = SweepStudy(open_storage(Path(self.folder), self.storage), self.study)
-                value = trainer.callback_metrics[self.metric].item()
-                prune = self._opened.report(self.trial, value, epoch, self.pruner) and epoch != trainer.max_epochs
+        if trainer.is_global_zero:
+            value = trainer.callback_metrics[self.metric].item()
+            with suppress(*_FAULTS):  # the driver was stopped, and so is this run
+                prune = self._ask(value, epoch) and epoch != trainer.max_epochs
         if trainer.strategy.broadcast(prune):
             trainer.should_stop = True
+
+    def _ask(self, value: float, epoch: int) -> bool:
+        host, _, port = self.address.rpartition(":")
+        with Client((host, int(port)) if host else self.address, authkey=os.environ[KEY_VARIABLE].encode()) as driver:
+            driver.send_bytes(json.dumps([self.trial, value, epoch]).encode())
+            return driver.recv_bytes() == b"stop"
+
+
+class PruneServer:
+    """Answers the runs of a sweep from a thread of the driver: `report` takes a trial, a value and an epoch.
+
+    With `host` it listens there, for other computers; without, in the file system.
+    """
+
+    def __init__(self, report: Callable[[int, float, int], bool], host: str | None = None) -> None:
+        self._closed = False
+        self.key = secrets.token_hex(16)
+        where: dict[str, Any] = {"address": (host, 0)} if host else {"family": "AF_UNIX"}
+        self._report, self._listener = report, Listener(**where, authkey=self.key.encode())
+        Thread(target=self._serve, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        """Where it listens, for `PruneTrial`."""
+        where = self._listener.address
+        return where if isinstance(where, str) else ":".join(map(str, where))
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._closed = True
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                with self._listener.accept() as run:
+                    trial, value, epoch = json.loads(run.recv_bytes())
+                    run.send_bytes(b"stop" if self._report(trial, value, epoch) else b"go on")
+            except _FAULTS:  # a run that was killed, or a stranger
+                if self._closed:
+                    return

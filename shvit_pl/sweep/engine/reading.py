@@ -12,13 +12,12 @@ from typing import Any, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-from shvit_pl.errors import UserError, collected, refuse
+from shvit_pl.errors import UserError
 from shvit_pl.files import check_writable
 from shvit_pl.runs.folder import CONFIG, newest_runs, read_curves
 from shvit_pl.sweep.definition import RUNS, SWEEP, Definition, Direction, Kind, Point, read_record
-from shvit_pl.sweep.engine.storage import JOURNAL, hide_password, open_storage
-from shvit_pl.sweep.engine.sweep_study import COMMAND, CURVES, DONE, ERROR, RUN, SPEED, SUMMARY, SweepStudy, is_fault
-from shvit_pl.sweep.options import storage_mistakes
+from shvit_pl.sweep.engine import study as keys
+from shvit_pl.sweep.engine.study import JOURNAL, SweepStudy, is_fault, open_journal
 from shvit_pl.sweep.space import count_points
 
 State = Literal["done", "pruned", "failed", "running", "waiting"]
@@ -104,7 +103,7 @@ class Status:
     failed: tuple[RunStatus, ...]
     """Points that are given up."""
     running: tuple[RunStatus, ...]
-    """Points that run, on all machines."""
+    """Points that run."""
     seconds_left: float | None
     """Estimate from the runs so far; None before the first one ends."""
     objectives: Mapping[str, Direction]
@@ -136,7 +135,7 @@ def read_status(study: SweepStudy, definition: Definition, retries: int) -> Stat
             waiting.append(point)
         elif trial.state == TrialState.FAIL and not study.has_failed(trials, retries):
             waiting.append(point)  # it is tried again
-        elif trial.state in DONE:
+        elif trial.state in keys.DONE:
             ended.append(_run_status(point, trial))
             seconds.setdefault(point.cell, []).append(ended[-1].seconds)
         else:
@@ -155,91 +154,53 @@ def representative_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """Return a point's trial that is done, else the last that runs, else the last that waits, else the last fault."""
     newest = [*reversed(trials)]
     live = [trial for state in (TrialState.RUNNING, TrialState.WAITING) for trial in newest if trial.state == state]
-    return next(iter([*(trial for trial in trials if trial.state in DONE), *live, *filter(is_fault, newest)]), None)
+    return next(
+        iter([*(trial for trial in trials if trial.state in keys.DONE), *live, *filter(is_fault, newest)]), None
+    )
 
 
 def _run_status(point: Point, trial: FrozenTrial) -> RunStatus:
     start, end = trial.datetime_start, trial.datetime_complete or datetime.now()
     seconds = (end - start).total_seconds() if start is not None else 0.0
-    values, error = tuple(trial.values or ()), trial.user_attrs.get(ERROR)
+    values, error = tuple(trial.values or ()), trial.user_attrs.get(keys.ERROR)
     return RunStatus(point, seconds, _command(trial), values, error, trial.state == TrialState.PRUNED)
 
 
 def _command(trial: FrozenTrial) -> str:
     """Return the command of a trial's run; empty before it is known."""
-    flags = trial.user_attrs.get(COMMAND)
+    flags = trial.user_attrs.get(keys.COMMAND)
     return shlex.join(["shvit-pl", "fit", *flags]) if flags is not None else ""
 
 
-@dataclass(frozen=True)
-class Place:
-    """The place of a sweep: its folder and its study."""
+def recorded(folder: Path) -> list[Definition]:
+    """Return the sweeps that a folder's record and its study have.
 
-    folder: Path
-    storage: str | None
-    """URL of the study's database; None for the journal in the folder."""
-    study: str
-
-    @property
-    def flag(self) -> str:
-        """The flag that names the study, and its value."""
-        return f"--study {self.study!r}" if self.storage else f"--folder {str(self.folder)!r}"
-
-    def existing_study(self) -> SweepStudy | None:
-        """Open the study; None where there is none, which stays so."""
-        if self.storage is None and not (self.folder / JOURNAL).is_file():
-            return None
-        with suppress(KeyError):
-            return SweepStudy(open_storage(self.folder, self.storage), self.study)
-        return None
-
-    def recorded(self) -> list[tuple[Definition, str]]:
-        """Return the sweeps that the folder and the study record, each with the flag that names the place."""
-        recorded = []
-        if (self.folder / SWEEP).is_file():
-            stored = Definition.from_dict(read_record(self.folder)["definition"])
-            recorded.append((stored, f"--folder {str(self.folder)!r}"))
-        study = self.existing_study()
-        definition = study.definition() if study is not None else None
-        return [*recorded, (definition, self.flag)] if definition is not None else recorded
-
-
-def find_place(folder: Path, storage: str | None, study: str | None) -> Place:
-    """Return the place of a sweep; without `study`, the study is that of the folder's sweep, or has the folder's name.
-
-    Raises `UserError` for a folder that can't be written or is a run's, a storage that can't be reached, or a folder
-    whose sweep is in another study.
+    Raises `UserError` for a folder that can't be written, or is a run's.
     """
-    mistakes, where = list[str](), f"--folder {str(folder)!r}"
-    if storage is not None:
-        with collected(mistakes):
-            open_storage(folder, storage)
-    with collected(mistakes):
-        check_writable("--folder", str(folder))
-        if (folder / CONFIG).is_file():
-            raise UserError(f"{where}: the folder of a run; give one for the sweep, such as sweeps/macro.")
-        known = read_record(folder) if (folder / SWEEP).is_file() else {"storage": storage}
-        name = known.get("study", study or folder.resolve().name)
-        if study not in (None, name) or (known["storage"] is None) != (storage is None):
-            flags = f"--storage {known['storage']} --study {name}" if known["storage"] else "neither"
-            reason = "its sweep is not in the study of --storage and --study"
-            raise UserError(f"{where}: {reason}; give {flags}, or another --folder.")
-    refuse(mistakes)
-    return Place(folder, storage, str(name))
+    check_writable("--folder", str(folder))
+    if (folder / CONFIG).is_file():
+        raise UserError(f"--folder {str(folder)!r}: the folder of a run; give one for the sweep, such as sweeps/macro.")
+    found = []
+    if (folder / SWEEP).is_file():
+        found.append(Definition.from_dict(read_record(folder)["definition"]))
+    study = existing_study(folder)
+    definition = study.definition() if study is not None else None
+    return [*found, definition] if definition is not None else found
 
 
-def results_of(folder: Path, storage: str | None = None) -> Results:
-    """Return a sweep folder's results; `storage` replaces the URL in sweep.yaml. Raises `UserError` where none are."""
-    mistakes = [*storage_mistakes(storage)]
-    with collected(mistakes):
-        record = read_record(folder)
-    refuse(mistakes)
-    place = Place(folder, hide_password(storage) if storage else record["storage"], record["study"])
-    study = place.existing_study()
+def existing_study(folder: Path) -> SweepStudy | None:
+    """Open the study of a sweep folder; None where there is none, which stays so."""
+    with suppress(KeyError):
+        return SweepStudy(open_journal(folder)) if (folder / JOURNAL).is_file() else None
+    return None
+
+
+def results_of(folder: Path) -> Results:
+    """Return a sweep folder's results; raises `UserError` where there are none."""
+    record = read_record(folder)
+    study = existing_study(folder)
     if study is None:
-        where = place.storage or f"its {JOURNAL}"
-        missing = f"no study {place.study!r} in {where}"
-        raise UserError(f"--folder {str(folder)!r}: {missing}; give another --storage.")
+        raise UserError(f"--folder {str(folder)!r}: its {JOURNAL} is missing; give the folder of another sweep.")
     return read_results(study, study.definition() or Definition.from_dict(record["definition"]), folder)
 
 
@@ -255,13 +216,13 @@ def read_results(study: SweepStudy, definition: Definition, folder: Path) -> Res
             continue
         attrs, state = trial.user_attrs, _STATES[trial.state]
         newest = next(iter(newest_runs(folder / RUNS / key)), None)
-        curves = attrs.get(CURVES) or (read_curves(newest) if newest is not None else {})
-        where = attrs.get(RUN) or (str(newest.relative_to(folder)) if newest is not None else None)
-        error = attrs.get(ERROR) if state == "failed" else None
-        runs[point.cell].append(Run(point.seed, state, attrs.get(SUMMARY), curves, where, _command(trial), error))
+        curves = attrs.get(keys.CURVES) or (read_curves(newest) if newest is not None else {})
+        where = attrs.get(keys.RUN) or (str(newest.relative_to(folder)) if newest is not None else None)
+        error = attrs.get(keys.ERROR) if state == "failed" else None
+        runs[point.cell].append(Run(point.seed, state, attrs.get(keys.SUMMARY), curves, where, _command(trial), error))
         if definition.search is not None:
             choices[point.cell] = dict(trial.params)
     cells = tuple(Cell(name, choices[name], tuple(runs[name])) for name in definition.cells)
-    speed = study.optuna_study.user_attrs.get(SPEED)
+    speed = study.optuna_study.user_attrs.get(keys.SPEED)
     is_whole = definition.search is not None and count_points(definition.search["space"]) == len(cells)
     return Results(folder.absolute().name, definition.kind, definition.objectives, cells, speed, is_whole)

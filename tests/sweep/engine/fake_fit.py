@@ -1,7 +1,7 @@
 """The `fit` of these tests: takes its flags and a second, goes on from its last checkpoint, leaves a run folder.
 
 It writes a line to the sweep's ledger when it starts, and when its summary is there. Beside the ledger is what it does:
-how many seconds it takes, and for the beginning of a run's name its trouble (raise, usage or die), and how often.
+how many seconds it takes, and for the beginning of a run's name its trouble (raise, usage, hang or die), and how often.
 """
 
 import fcntl
@@ -60,6 +60,8 @@ def get_into(trouble):
         raise RuntimeError("the loss is not finite")
     if trouble == "usage":
         sys.exit("shvit-pl fit: error: --model.optim.lr -1: allowed are rates above 0.")
+    if trouble == "hang":
+        time.sleep(600)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -20,16 +20,14 @@ from optuna.trial import TrialState
 
 from shvit_pl.sweep.definition import Definition
 from shvit_pl.sweep.engine.driver import Driver, Launch
-from shvit_pl.sweep.engine.reading import Place
-from shvit_pl.sweep.engine.storage import open_storage
-from shvit_pl.sweep.engine.sweep_study import SweepStudy
+from shvit_pl.sweep.engine.local import LocalEngine
+from shvit_pl.sweep.engine.study import open_study
 from shvit_pl.sweep.options import SweepOptions
-from shvit_pl.sweep.processes import kill_on_parent_exit
+from shvit_pl.sweep.processes import kill_on_parent_exit, only_driver
 from shvit_pl.sweep.watch import LiveTable
 
 ROOT = Path(__file__).parents[3]
 FAKE = ("env", f"PYTHONPATH={ROOT}", sys.executable, str(Path(__file__).with_name("fake_fit.py")))
-STUDY = "numbers"
 RUN = "--run_name="  # in the command line of a run
 
 
@@ -38,13 +36,11 @@ class Sweep:
     """What is swept, where and how."""
 
     folder: str
-    storage: str | None = None
     points: int = 10
     workers: int = 4
     gpus: list[str] = field(default_factory=list)
     retries: int = 1000
-    heartbeat: float = 0.5
-    wait: bool = True
+    timeout: float | None = None  # minutes
     report: bool = False
     seconds: float = 1.0
     trouble: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -77,7 +73,7 @@ class Sweep:
         return (Path(self.folder) / "logs" / f"lr-{number}_seed-0.log").read_text()
 
     def study(self):
-        return SweepStudy(open_storage(Path(self.folder), self.storage), STUDY, ["max"])
+        return open_study(Path(self.folder), self.definition)
 
     def start(self):
         """Start a driver; what it prints is added to `output`."""
@@ -146,27 +142,27 @@ def assert_done_once(sweep):
     assert set(Counter(line["key"] for line in sweep.lines("done")).values()) == {1}
     assert sweep.lines("overlap") == []
     assert wait_until(lambda: not processes_of(sweep.folder), 5), "orphans"
-    if sweep.storage is None:
-        journal = (Path(sweep.folder) / "study.journal").read_bytes()
-        assert journal.endswith(b"\n")
-        assert all(json.loads(line) for line in journal.splitlines())
+    journal = (Path(sweep.folder) / "study.journal").read_bytes()
+    assert journal.endswith(b"\n")
+    assert all(json.loads(line) for line in journal.splitlines())
 
 
 def main(sweep):
-    place = Place(Path(sweep.folder), sweep.storage, STUDY)
+    folder = Path(sweep.folder)
     slots = [sweep.gpus[slot % 2] if sweep.gpus else None for slot in range(sweep.workers)]
-    launch = Launch(place, (), slots, FAKE)
-    options = SweepOptions(retries=sweep.retries, heartbeat=sweep.heartbeat, wait=sweep.wait, speed=False, plain=True)
+    launch, engine = Launch(folder, (), FAKE), LocalEngine(slots)
+    options = SweepOptions(retries=sweep.retries, timeout=sweep.timeout, speed=False, plain=True)
     if sweep.report:
         from shvit_pl.sweep.start import run_sweep
 
-        return run_sweep(sweep.definition, launch, options, ["shvit-pl", "sweep"])
-    place.folder.mkdir(parents=True, exist_ok=True)
-    study = sweep.study()
-    study.record(sweep.definition, "--folder")
-    study.reset_faults()
-    with LiveTable(place.folder, plain=True) as table:
-        status = Driver(study, launch, options).drive(sweep.definition, table.show)
+        return run_sweep(sweep.definition, launch, engine, options, ["shvit-pl", "sweep"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_driver(folder):
+        study = sweep.study()
+        study.record(sweep.definition)
+        study.reset_faults()
+        with LiveTable(folder, plain=True) as table:
+            status = Driver(study, sweep.definition, launch, engine, options).drive(table.show)
     return 1 if status.failed else 0
 
 

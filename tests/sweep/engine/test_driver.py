@@ -4,13 +4,14 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 from random import Random
+from socket import gethostname
 from time import monotonic, sleep
 
 import pytest
 
 from shvit_pl.compat import cores_of_process
-from shvit_pl.sweep.engine.sweep_study import ERROR, KEY, OWNER, REPEATED, is_fault
-from shvit_pl.sweep.processes import this_process
+from shvit_pl.errors import UserError
+from shvit_pl.sweep.engine.study import ERROR, KEY, REPEATED, is_fault
 from shvit_pl.sweep.watch import LiveTable
 from tests.sweep.engine.launch import RUN, assert_done_once, kill, processes_of, wait_until
 
@@ -86,27 +87,24 @@ def test_a_signal_that_is_swallowed_on_its_way_stops_the_sweep_all_the_same(swee
     assert signal.getsignal(sent) == before
 
 
-@pytest.mark.slow
-def test_two_drivers_share_the_points(sweep, storage):
-    sweep.storage, sweep.workers = storage, 2
-    drivers = [sweep.start(), sweep.start()]
-    assert wait_until(lambda: len(processes_of(sweep.folder, RUN)) == 4)  # two at a time of each
-    assert [driver.wait(90) for driver in drivers] == [0, 0]
-    assert_done_once(sweep)
-    assert {trial.user_attrs[OWNER]["pid"] for trial in sweep.study().trials()} == {driver.pid for driver in drivers}
-    assert len(sweep.lines("start")) == sweep.points
+def test_a_second_driver_is_refused_with_the_place_and_the_time_of_the_first(sweep, capsys):
+    sweep.points, sweep.workers, sweep.seconds = 1, 1, 30
+    driver = sweep.start()
+    assert running(sweep, 1)
+    before = (Path(sweep.folder) / "study.journal").read_bytes()
+    with pytest.raises(UserError, match=rf"is running in it, process {driver.pid} on {gethostname()}, since 20\d\d-"):
+        sweep.run()
+    assert (Path(sweep.folder) / "study.journal").read_bytes() == before
 
 
-def test_a_driver_that_does_not_wait_leaves_the_runs_of_others_to_them(sweep):
-    sweep.points, sweep.workers, sweep.wait, sweep.heartbeat = 3, 2, False, 30.0  # none is taken for dead
-    Path(sweep.folder).mkdir()
-    study = sweep.study()
-    study.enqueue_missing(list(sweep.definition.points.values())[:1], retries=0)
-    elsewhere = study.claim({**this_process(), "machine": "another", "host": "far"})
+def test_a_run_that_hangs_is_stopped_and_tried_again(sweep):
+    sweep.points, sweep.retries, sweep.seconds, sweep.timeout = 2, 1, 0.2, 3 / 60
+    sweep.trouble = {"lr-1": ("hang", 1)}
     assert sweep.run() == 0
-    states = {trial.number: trial.state.name for trial in study.trials()}
-    assert states.pop(elsewhere.number) == "RUNNING"
-    assert list(states.values()) == ["COMPLETE"] * 2  # its own it waits for
+    assert_done_once(sweep)
+    (fault,) = [trial.user_attrs for trial in sweep.study().trials() if is_fault(trial)]
+    assert fault[KEY] == "lr-1_seed-0"
+    assert fault[ERROR].endswith("minutes (--timeout 0.05)")
 
 
 def test_a_killed_driver_takes_its_runs_along_and_they_go_on_from_their_checkpoints(sweep):
@@ -122,11 +120,10 @@ def test_a_killed_driver_takes_its_runs_along_and_they_go_on_from_their_checkpoi
     assert all("resuming from" in sweep.log(number) for number in range(2))
 
 
-def test_drivers_at_work_on_one_small_space_run_each_of_its_points_once(sweep, storage):
-    sweep.storage, sweep.points, sweep.workers, sweep.seconds = storage, 8, 3, 0.1
+def test_a_small_space_is_searched_point_by_point(sweep):
+    sweep.points, sweep.workers, sweep.seconds = 8, 3, 0.1
     sweep.choices = [number / 100 for number in range(1, 9)]
-    drivers = [sweep.start() for _ in range(2)]
-    assert [driver.wait(LONGEST) for driver in drivers] == [0, 0]
+    assert sweep.run() == 0
     assert_done_once(sweep)
     found = [trial.params["model.optim.lr"] for trial in sweep.study().trials() if trial.state.name == "COMPLETE"]
     assert sorted(found) == sweep.choices
@@ -135,9 +132,9 @@ def test_drivers_at_work_on_one_small_space_run_each_of_its_points_once(sweep, s
 
 
 def kill_at_random(sweep, draw):
-    """Kill runs and drivers, and start drivers in place of those, until the sweep is done."""
-    drivers, kills, until = [sweep.start()], 0, monotonic() + LONGEST
-    while any(driver.poll() is None for driver in drivers):
+    """Kill runs and the driver, and start another in its place, until the sweep is done."""
+    driver, kills, until = sweep.start(), 0, monotonic() + LONGEST
+    while driver.poll() is None:
         assert monotonic() < until, f"not done after {kills} kills"
         sleep(draw.uniform(0, 0.7))
         runs = sorted(processes_of(sweep.folder, RUN))
@@ -147,23 +144,18 @@ def kill_at_random(sweep, draw):
             kills += bool(runs)
             for run in draw.sample(runs, min(1, len(runs))):
                 kill(run)
-            continue
-        driver = draw.choice(drivers)
-        if driver.poll() is None:
-            its = set(map(int, Path(f"/proc/{driver.pid}/task/{driver.pid}/children").read_text().split()))
+        elif driver.poll() is None:
             kill(driver.pid)
             driver.wait()
             kills += 1
-            assert wait_until(lambda its=its: not its & set(processes_of(sweep.folder)), 5), "orphans"
-            drivers.remove(driver)
-            drivers += [sweep.start() for _ in range(2 if not drivers and draw.random() < 0.3 else 1)]
-    assert {driver.returncode for driver in drivers} == {0}
+            assert wait_until(lambda: not processes_of(sweep.folder), 5), "orphans"
+            driver = sweep.start()
+    assert driver.returncode == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", ROUNDS)
-def test_random_kills_lose_nothing_and_repeat_nothing(sweep, storage, seed):
-    sweep.storage = storage
+def test_random_kills_lose_nothing_and_repeat_nothing(sweep, seed):
     kill_at_random(sweep, Random(seed))
     assert_done_once(sweep)
     before = sweep.ledger.read_text()

@@ -1,29 +1,28 @@
-"""The Optuna study behind a sweep: which points wait, run, are done or failed, on any number of machines.
+"""The Optuna study behind a sweep, in a journal in its folder: which points wait, run, are done or failed.
 
-Optuna's heartbeats (`fail_stale_trials`) don't serve here: the journal has none, and after a database was away they
-would take every running trial for dead.
+One driver at a time writes it, which holds the folder; a report only reads.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, IntDistribution
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from shvit_pl.sweep.definition import Definition, Direction, Point, refuse_other
-from shvit_pl.sweep.engine.storage import retry_while_unavailable
-from shvit_pl.sweep.processes import is_alive
+from shvit_pl.sweep.definition import Definition, Direction, Point
 from shvit_pl.sweep.space import Distribution, PointKey, count_points, distribution, draw_untried, point_key
+
+JOURNAL = "study.journal"
+STUDY = "sweep"  # its name in the journal
 
 # attributes of the study
 _DEFINITION = "definition"
@@ -32,19 +31,17 @@ SPEED = "speed"  # inference speed of the cells
 
 # attributes of a trial
 KEY = "key"  # the point's key
-OWNER = "owner"  # the driver that runs it
-BEAT = "beat"  # counts up while that driver lives
+PLACED = "placed"  # what the engine calls its run, such as a job's number
 SUMMARY = "summary"
 CURVES = "curves"
 RUN = "run"  # folder, relative to the sweep's
 COMMAND = "command"
 ERROR = "error"
-LOST = "lost"  # its driver died or was stopped: no failure of the run itself
+LOST = "lost"  # its driver or its computer died or was stopped: no failure of the run itself
 REPEATED = "repeated"  # the sampler chose a point that another trial has; the point's next trial gets an untried one
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, *DONE)
-_CHECKS = 4  # a driver is taken for dead after at least so many checks in the grace time
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "tpe": partial(TPESampler, constant_liar=True),  # parallel trials count as bad until their values are known
@@ -56,35 +53,54 @@ PRUNERS: dict[str, type[BasePruner]] = {
 }  # fmt: skip
 
 
+class OnlyWriter:
+    """The lock of a journal that one process writes: Optuna's own would stay for half a minute when that dies."""
+
+    def acquire(self) -> bool:
+        """Return True."""
+        return True
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+def open_journal(folder: Path) -> JournalStorage:
+    """Open the journal of a sweep folder, and create it where there is none."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    backend = JournalFileBackend(str(folder / JOURNAL), lock_obj=OnlyWriter())  # type: ignore[arg-type]
+    return JournalStorage(backend)
+
+
+def open_study(folder: Path, definition: Definition) -> "SweepStudy":
+    """Open the study of a sweep folder to write to it, and create it where there is none."""
+    if (folder / JOURNAL).is_file():
+        with (folder / JOURNAL).open("r+b") as file:  # a driver may have been killed in the middle of a line
+            file.truncate(file.read().rfind(b"\n") + 1)
+    return SweepStudy(open_journal(folder), list(definition.objectives.values()))
+
+
 class SweepStudy:
     """A study, seen as the points of a sweep; with the directions of its objectives, it is created if it is missing."""
 
-    def __init__(self, storage: BaseStorage, name: str, directions: Sequence[Direction] | None = None) -> None:
+    def __init__(self, storage: BaseStorage, directions: Sequence[Direction] | None = None) -> None:
         self.storage = storage
         if directions is None:
-            self.optuna_study = optuna.load_study(study_name=name, storage=storage)
+            self.optuna_study = optuna.load_study(study_name=STUDY, storage=storage)
         else:
             ways = [_DIRECTIONS[direction] for direction in directions]
             self.optuna_study = optuna.create_study(
-                storage=storage, study_name=name, directions=ways, load_if_exists=True
+                storage=storage, study_name=STUDY, directions=ways, load_if_exists=True
             )
-        self._study_id = storage.get_study_id_from_name(name)
-        self._beats: dict[int, tuple[Any, float]] = {}  # last beat and seconds of silence since, by running trial
-        self._checked = time.monotonic()
+        self._study_id = storage.get_study_id_from_name(STUDY)
 
     def definition(self) -> Definition | None:
         """Return the sweep's definition; None for a new study."""
         stored = self.optuna_study.user_attrs.get(_DEFINITION)
         return Definition.from_dict(stored) if stored is not None else None
 
-    def record(self, definition: Definition, where: str) -> int:
-        """Store what defines the sweep, and return the number of its new points.
-
-        Raises `UserError` where the study is of another sweep; `where` is the flag that names it.
-        """
+    def record(self, definition: Definition) -> int:
+        """Store what defines the sweep, and return the number of its new points."""
         before = self.definition()
-        if before is not None:
-            refuse_other(before, definition, where)
         if before != definition:
             self.optuna_study.set_user_attr(_DEFINITION, asdict(definition))
         return len(definition.points) - (len(before.points) if before else 0)
@@ -122,7 +138,6 @@ class SweepStudy:
             point = {flag: _suggest(trial, flag, distribution(values)) for flag, values in space.items()}
         if count_points(space) is None or any(COMMAND in each.user_attrs for each in own):
             return point
-        # read after ours is written: of two drivers that choose one point at once, at least one sees the other
         if point_key(space, point) in self._points_of_others(key, space):
             self.end(number, TrialState.FAIL, {LOST: True, REPEATED: True, ERROR: "another trial has the same point"})
             return None
@@ -149,55 +164,22 @@ class SweepStudy:
         for name, value in attrs.items():
             self.storage.set_trial_user_attr(self._id(number), name, value)
 
-    def claim(self, owner: dict[str, Any]) -> FrozenTrial | None:
-        """Take the first waiting trial, if there is one; no other driver gets it.
-
-        A point that was begun before keeps its place.
-        """
+    def take(self) -> FrozenTrial | None:
+        """Return the first waiting trial, which runs from now on; a point that was begun before keeps its place."""
         waiting = self.trials((TrialState.WAITING,))
-        first = {trial.user_attrs[KEY]: trial.number for trial in reversed(self.trials())} if waiting else {}
-        for trial in sorted(waiting, key=lambda trial: first[trial.user_attrs[KEY]]):
-            try:
-                if not self.storage.set_trial_state_values(self._id(trial.number), TrialState.RUNNING):
-                    continue
-                # without its owner's name, a running trial is never taken over while its driver lives
-                retry_while_unavailable(partial(self.set_attrs, trial.number, {OWNER: owner}))
-            except UpdateFinishedTrialError:
-                continue
-            if not retry_while_unavailable(partial(self._is_duplicate, trial)):
-                return trial
-            fault = {LOST: True, ERROR: "another trial runs this point"}
-            retry_while_unavailable(partial(self.end, trial.number, TrialState.FAIL, fault))
-        return None
-
-    def _is_duplicate(self, trial: FrozenTrial) -> bool:
-        """Return whether the same point is done, or has an older live trial: two drivers may enqueue at once."""
-        others = [other for other in self.trials_by_key()[trial.user_attrs[KEY]] if other.number != trial.number]
-        done = any(other.state in DONE for other in others)
-        return done or any(other.state in _LIVE and other.number < trial.number for other in others)
+        if not waiting:
+            return None
+        first = {trial.user_attrs[KEY]: trial.number for trial in reversed(self.trials())}
+        trial = min(waiting, key=lambda trial: first[trial.user_attrs[KEY]])
+        self.storage.set_trial_state_values(self._id(trial.number), TrialState.RUNNING)
+        return trial
 
     def end(
         self, number: int, state: TrialState, attrs: Mapping[str, Any], values: Sequence[float] | None = None
     ) -> None:
-        """End a trial, and set attributes of it; one that another process has ended stays as it is."""
-        with suppress(UpdateFinishedTrialError):
-            self.set_attrs(number, attrs)
-            self.storage.set_trial_state_values(self._id(number), state, values)
-
-    def end_abandoned(self, grace: float) -> None:
-        """End the trials of drivers that are dead, or, where that can't be told, silent for `grace` seconds."""
-        trials, now = self.trials((TrialState.RUNNING,)), time.monotonic()
-        # while we were stopped, or the database was unavailable, no beat could arrive
-        elapsed, self._checked = min(now - self._checked, grace / _CHECKS), now
-        for trial in trials:
-            owner, beat = trial.user_attrs.get(OWNER), trial.user_attrs.get(BEAT)
-            before, silence = self._beats.get(trial.number, (beat, -elapsed))
-            silence = silence + elapsed if beat == before else 0.0
-            self._beats[trial.number] = beat, silence
-            alive = None if owner is None else is_alive(owner)
-            if alive is False or (alive is None and silence > grace):
-                host = owner["host"] if owner else "an unknown host"
-                self.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: f"the sweep process on {host} is lost"})
+        """End a trial, and set attributes of it."""
+        self.set_attrs(number, attrs)
+        self.storage.set_trial_state_values(self._id(number), state, values)
 
     def enqueue_missing(self, points: Iterable[Point], retries: int) -> None:
         """Enqueue every point that is neither done, nor waits or runs, nor has failed too often.
@@ -223,10 +205,8 @@ class SweepStudy:
         return sum(is_fault(trial) and trial.number not in ignored for trial in trials) > retries
 
     def reset_faults(self) -> int:
-        """Let failed points be tried again, unless a trial runs; returns the number of these points."""
+        """Let failed points be tried again; returns the number of these points."""
         by_key = self.trials_by_key()
-        if self.trials((TrialState.RUNNING,)):
-            return 0
         faults = [trial.number for trials in by_key.values() for trial in trials if is_fault(trial)]
         self.optuna_study.set_user_attr(_IGNORED, faults)
         ended = [trials for trials in by_key.values() if not any(trial.state in _LIVE for trial in trials)]
@@ -248,5 +228,5 @@ def _suggest(trial: optuna.trial.Trial, flag: str, choices: Distribution) -> Any
 
 
 def is_fault(trial: FrozenTrial) -> bool:
-    """Return whether a trial failed by itself, and not because its driver died or was stopped."""
+    """Return whether a trial failed by itself, and not because its driver or its computer died or was stopped."""
     return trial.state == TrialState.FAIL and not trial.user_attrs.get(LOST)

@@ -1,0 +1,139 @@
+"""Runs on this computer: processes that die with the driver, each with its GPUs and its share of the cores."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+
+from shvit_pl.compat import cores_of_process
+from shvit_pl.errors import UserError
+from shvit_pl.sweep.engine.engines import Ended, Engine, Job
+from shvit_pl.sweep.options import SweepOptions
+from shvit_pl.sweep.processes import kill_on_parent_exit
+
+_PATIENCE = 20.0  # seconds for runs to end by themselves
+
+
+@dataclass(frozen=True)
+class _Run:
+    slot: int
+    process: subprocess.Popen[bytes]
+
+
+class LocalEngine(Engine):
+    """Processes of this computer.
+
+    `slots` has, for each run that goes on at a time, its GPUs as CUDA_VISIBLE_DEVICES names them; None for no own ones.
+    """
+
+    def __init__(self, slots: Sequence[str | None], threads: int | None = None) -> None:
+        self.slots = slots
+        self.threads = threads or (max(1, cores_of_process() // len(slots)) if len(slots) > 1 else None)
+        self._free = list(range(len(slots)))
+
+    def room(self) -> int:
+        """Return the number of slots."""
+        return len(self.slots)
+
+    def start(self, job: Job) -> _Run:
+        """Start a process in the first free slot."""
+        slot = self._free.pop(0)
+        try:
+            with job.log.open("a") as log:
+                process = subprocess.Popen(
+                    job.command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=run_environment(os.environ, self.slots[slot], self.threads) | dict(job.environment),
+                    start_new_session=True,
+                    preexec_fn=kill_on_parent_exit(),
+                )
+        except BaseException:
+            self._free.append(slot)
+            raise
+        return _Run(slot, process)
+
+    def ended(self, run: _Run) -> Ended | None:
+        """Return a process's exit code, and free its slot."""
+        code = run.process.poll()
+        if code is None:
+            return None
+        self._free.append(run.slot)
+        return Ended(code)
+
+    def stop(self, runs: Sequence[_Run]) -> None:
+        """End processes and their children: by SIGTERM, then by SIGKILL."""
+        end_processes([run.process for run in runs])
+        self._free += [run.slot for run in runs]
+
+
+def end_processes(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes, each the leader of a session, and their children: by SIGTERM, then by SIGKILL."""
+    until = time.monotonic() + _PATIENCE
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, until - time.monotonic()))
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def run_environment(environment: Mapping[str, str], gpus: str | None, threads: int | None) -> dict[str, str]:
+    """Return the environment of a run: `environment`, its GPUs if it gets some, and its number of threads."""
+    # by SLURM's variables, a run would take itself for one of many processes of one training
+    kept = {name: value for name, value in environment.items() if not name.startswith(("SLURM_", "PMI"))}
+    kept["PYTHONUNBUFFERED"] = "1"
+    if threads is not None:
+        kept.setdefault("OMP_NUM_THREADS", str(threads))
+    if gpus is not None:
+        kept["CUDA_VISIBLE_DEVICES"] = gpus
+    return kept
+
+
+def local_engine(options: SweepOptions, devices: object) -> LocalEngine:
+    """Return the engine for this computer; `devices` is the value of --trainer.devices, of each run.
+
+    Raises `UserError` for GPUs and cores that are not there, and more workers than they have room for.
+    """
+    count = torch.cuda.device_count()
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    available = {str(number): (visible or list(map(str, range(count))))[number] for number in range(count)}
+    gpus, cores = options.gpu_numbers or list(available), cores_of_process()
+    if not set(gpus) <= available.keys():
+        allowed = f"allowed are {', '.join(available)}" if available else "torch finds no GPU here; leave it out"
+        raise UserError(f"--gpus {options.gpus}: {allowed}.")
+    several = str(devices) not in ("auto", "1", "-1")
+    if several and options.gpus_per_run is None:
+        if (options.workers or 1) > 1 or options.gpus is not None:
+            advice = "each run uses several devices; say how many GPUs it gets by --gpus_per_run"
+            raise UserError(f"--trainer.devices {devices}: {advice}.")
+        return LocalEngine([None], options.cpus_per_run)
+    share = options.gpus_per_run or 1
+    if options.gpus_per_run is not None and share > len(gpus):
+        raise UserError(f"--gpus_per_run {share:g}: this computer has {len(gpus)} for the sweep; give at most these.")
+    if (options.cpus_per_run or 1) > cores:
+        raise UserError(f"--cpus_per_run {options.cpus_per_run}: this computer has {cores}; give at most these.")
+    shares = _shares([available[gpu] for gpu in gpus], share)
+    room = len(shares) or max(1, cores // options.cpus_per_run if options.cpus_per_run else 1)
+    workers = options.workers or room
+    if shares and workers > room:
+        fits = f"{len(gpus)} GPUs with --gpus_per_run {share:g} have room for {room}"
+        raise UserError(f"--workers {workers}: {fits}; give more of --gpus, or fewer GPUs per run.")
+    return LocalEngine(shares[:workers] or [None] * workers, options.cpus_per_run)
+
+
+def _shares(gpus: Sequence[str], share: float) -> list[str | None]:
+    """Divide GPUs among runs: `share` of them for each, the first runs on different ones."""
+    if share < 1:
+        return [gpu for _ in range(int(1 / share)) for gpu in gpus]
+    size = int(share)
+    return [",".join(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)]
