@@ -64,6 +64,8 @@ _TYPE_NAMES = {
 }
 _PACKAGES = {  # packages that each extra installs
     "sweep": ("optuna", "scipy"),
+    "ray": ("ray",),
+    "slurm": ("submitit",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "coreml": ("coremltools",),
     "executorch": ("executorch",),

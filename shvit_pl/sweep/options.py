@@ -27,6 +27,8 @@ class SweepOptions:
     """GPUs of a run; a fraction, such as 0.5, for several runs on a GPU (default: 1 where there is one)."""
     nodes_per_run: FromOne = 1
     """Computers of a run, for `ray` and `slurm`."""
+    address: str | None = None
+    """Ray cluster: auto (of this computer), HOST:PORT, or ray://HOST:PORT (default: start Ray on this computer)."""
     gpus: str | None = None
     """GPUs of this computer to use, such as 0,1,2 (default: all that are visible)."""
     timeout: Positive | None = None

@@ -1,12 +1,14 @@
-"""Processes: the only driver of a folder, how runs ended, and children that die with their parent."""
+"""Processes: the only driver of a folder; runs, their environment and end, and that they die with their parent."""
 
 import ctypes
 import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +22,7 @@ except ImportError:  # not on Windows
 DRIVER = "driver.lock"  # in a sweep folder: the process that is at work in it
 
 _PR_SET_PDEATHSIG = 1
+_PATIENCE = 20.0  # seconds for runs to end by themselves
 _LINE_LENGTH = 300  # characters of an error
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -55,6 +58,32 @@ def kill_on_parent_exit() -> Callable[[], None]:
                 os._exit(1)
 
     return prepare
+
+
+def end_processes(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes, each the leader of a session, and their children: by SIGTERM, then by SIGKILL."""
+    until = time.monotonic() + _PATIENCE
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, until - time.monotonic()))
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def run_environment(environment: Mapping[str, str], gpus: str | None, threads: int | None) -> dict[str, str]:
+    """Return the environment of a run: `environment`, its GPUs if it gets some, and its number of threads."""
+    # by SLURM's variables, a run would take itself for one of many processes of one training
+    kept = {name: value for name, value in environment.items() if not name.startswith(("SLURM_", "PMI"))}
+    kept["PYTHONUNBUFFERED"] = "1"
+    if threads is not None:
+        kept.setdefault("OMP_NUM_THREADS", str(threads))
+    if gpus is not None:
+        kept["CUDA_VISIBLE_DEVICES"] = gpus
+    return kept
 
 
 def describe_exit(output: str, code: int) -> str:

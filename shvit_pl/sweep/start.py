@@ -15,7 +15,7 @@ from typing import NamedTuple
 from rich import box
 from rich.table import Table
 
-from shvit_pl.command_line.parser import SECTIONS, nearest_option, without_flag
+from shvit_pl.command_line.parser import SECTIONS, check_extra, nearest_option, without_flag
 from shvit_pl.display import new_progress, table_console
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
@@ -70,7 +70,7 @@ def start(
     with collected(of_base := list[str]()):
         definition = define(file, base, fit)
     with collected(mistakes):
-        engine = open_engine(options, fit.cli.config.trainer.devices)
+        engine = open_engine(options, folder, base, fit.cli.config.trainer.devices)
     mistakes += of_base
     are_new, opened = True, list[OpenedCell]()
     if not mistakes:
@@ -169,12 +169,18 @@ def _with_cells(mistake: str, names: Sequence[str], count: int, file: SweepFile)
     return f"{len(names)} of {count} cells can't run{', such as' if len(names) > 1 else ':'} {first}: {mistake}"
 
 
-def open_engine(options: SweepOptions, devices: object) -> Engine:
-    """Return the engine that places the runs; `devices` is the value of --trainer.devices, of each run.
+def open_engine(options: SweepOptions, folder: Path, base: Sequence[str], devices: object) -> Engine:
+    """Return the engine that places runs with the flags `base`; `devices` is the value of --trainer.devices.
 
     Raises `UserError` for demands that it can't meet, and a cluster that can't be reached.
     """
-    return local_engine(options, devices)
+    if options.engine == "local":
+        return local_engine(options, devices)
+    check_extra("sweep --engine ray", "ray")
+    from shvit_pl.sweep.engine.ray_engine import RayEngine
+
+    configs = [flag.removeprefix("--config=") for flag in base if flag.startswith("--config=")]
+    return RayEngine(options, folder, configs)
 
 
 def run_sweep(

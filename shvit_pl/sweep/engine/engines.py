@@ -52,5 +52,6 @@ class Engine(ABC):
     def stop(self, runs: Sequence[Any]) -> None:
         """End runs and all their processes, and wait until they have ended."""
 
+    @abstractmethod
     def close(self) -> None:
         """Leave the cluster."""

@@ -1,11 +1,8 @@
 """Runs on this computer: processes that die with the driver, each with its GPUs and its share of the cores."""
 
 import os
-import signal
 import subprocess
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +11,7 @@ from shvit_pl.compat import cores_of_process
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.engine.engines import Ended, Engine, Job
 from shvit_pl.sweep.options import SweepOptions
-from shvit_pl.sweep.processes import kill_on_parent_exit
-
-_PATIENCE = 20.0  # seconds for runs to end by themselves
+from shvit_pl.sweep.processes import end_processes, kill_on_parent_exit, run_environment
 
 
 @dataclass(frozen=True)
@@ -72,31 +67,8 @@ class LocalEngine(Engine):
         end_processes([run.process for run in runs])
         self._free += [run.slot for run in runs]
 
-
-def end_processes(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End processes, each the leader of a session, and their children: by SIGTERM, then by SIGKILL."""
-    until = time.monotonic() + _PATIENCE
-    for process in processes:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-    for process in processes:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.0, until - time.monotonic()))
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def run_environment(environment: Mapping[str, str], gpus: str | None, threads: int | None) -> dict[str, str]:
-    """Return the environment of a run: `environment`, its GPUs if it gets some, and its number of threads."""
-    # by SLURM's variables, a run would take itself for one of many processes of one training
-    kept = {name: value for name, value in environment.items() if not name.startswith(("SLURM_", "PMI"))}
-    kept["PYTHONUNBUFFERED"] = "1"
-    if threads is not None:
-        kept.setdefault("OMP_NUM_THREADS", str(threads))
-    if gpus is not None:
-        kept["CUDA_VISIBLE_DEVICES"] = gpus
-    return kept
+    def close(self) -> None:
+        """Do nothing: all runs have ended."""
 
 
 def local_engine(options: SweepOptions, devices: object) -> LocalEngine:

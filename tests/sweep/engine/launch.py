@@ -41,6 +41,9 @@ class Sweep:
     gpus: list[str] = field(default_factory=list)
     retries: int = 1000
     timeout: float | None = None  # minutes
+    engine: str = "local"
+    address: str | None = None  # of a Ray cluster
+    nodes: int = 1  # of each run
     report: bool = False
     seconds: float = 1.0
     trouble: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -149,21 +152,30 @@ def assert_done_once(sweep):
 
 def main(sweep):
     folder = Path(sweep.folder)
-    slots = [sweep.gpus[slot % 2] if sweep.gpus else None for slot in range(sweep.workers)]
-    launch, engine = Launch(folder, (), FAKE), LocalEngine(slots)
-    options = SweepOptions(retries=sweep.retries, timeout=sweep.timeout, speed=False, plain=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    where = {"engine": sweep.engine, "address": sweep.address, "nodes_per_run": sweep.nodes}
+    options = SweepOptions(retries=sweep.retries, timeout=sweep.timeout, speed=False, plain=True, **where)
+    launch, engine = Launch(folder, (), FAKE), engine_of(sweep, options)
     if sweep.report:
         from shvit_pl.sweep.start import run_sweep
 
         return run_sweep(sweep.definition, launch, engine, options, ["shvit-pl", "sweep"])
-    folder.mkdir(parents=True, exist_ok=True)
     with only_driver(folder):
         study = sweep.study()
         study.record(sweep.definition)
         study.reset_faults()
         with LiveTable(folder, plain=True) as table:
             status = Driver(study, sweep.definition, launch, engine, options).drive(table.show)
+    engine.close()
     return 1 if status.failed else 0
+
+
+def engine_of(sweep, options):
+    if sweep.engine == "local":
+        return LocalEngine([sweep.gpus[slot % 2] if sweep.gpus else None for slot in range(sweep.workers)])
+    from shvit_pl.sweep.engine.ray_engine import RayEngine
+
+    return RayEngine(options, Path(sweep.folder), [])
 
 
 if __name__ == "__main__":

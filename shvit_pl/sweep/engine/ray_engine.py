@@ -1,0 +1,343 @@
+"""Runs on a Ray cluster: each is a process on whichever node has room, watched by an actor that holds its resources.
+
+Where the sweep's folder is on a file system that the node shares, the run writes there; elsewhere it writes into a
+temporary folder of the node, and what it has written is handed to the driver at intervals and at its end.
+"""
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util import get_node_ip_address, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+
+from shvit_pl.errors import UserError, first_line
+from shvit_pl.sweep.definition import RUNS
+from shvit_pl.sweep.engine.engines import Ended, Engine, Job
+from shvit_pl.sweep.options import SweepOptions
+from shvit_pl.sweep.processes import DRIVER, end_processes, kill_on_parent_exit, run_environment
+
+_HANDOVER = 60.0  # seconds between two deliveries of what a run has written
+_WATCH = 1.0  # seconds that an actor watches its process for, before it answers
+_PATIENCE = 30.0  # seconds for runs to end, and for nodes to answer
+
+
+class _News(NamedTuple):
+    """What an actor knows since it was last asked."""
+
+    log: str
+    files: bytes
+    """A tar of files in the run's folder."""
+    code: int | None
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A job for an actor: a process of one of the run's nodes."""
+
+    job: Job
+    folder: str
+    """Of the sweep, on the driver's computer."""
+    token: str
+    """The content of a file there, by which a node knows whether it shares the folder."""
+    configs: Mapping[str, str]
+    """Texts of the config files, by their paths."""
+    begun: bytes
+    """A tar of what the run wrote before; empty for a new run."""
+    python: str = sys.executable
+    """The driver's interpreter."""
+
+
+class _Runner:
+    """An actor: it starts a run's process on its node, and answers for it; the process dies with it."""
+
+    def address(self) -> tuple[str, int]:
+        """Return where the processes of a run on several nodes meet."""
+        with socket.socket() as free:
+            free.bind(("", 0))
+            return _address(), int(free.getsockname()[1])
+
+    def start(self, task: _Task, rank: int, nodes: int, master: tuple[str, int] | None) -> None:
+        """Start the process, as Lightning's node number `rank` of `nodes`."""
+        self.folder = Path(task.folder)
+        self.is_shared = False
+        with suppress(OSError):
+            self.is_shared = (self.folder / DRIVER).read_text() == task.token
+        if not self.is_shared:
+            self.folder = Path(tempfile.mkdtemp(prefix="shvit_pl_sweep_"))
+        self.run = self.folder / RUNS / task.job.name
+        if not self.is_shared and task.begun:
+            _unpack(task.begun, self.run)
+        self.delivered = time.time()
+        self.log = Path(tempfile.mkdtemp(prefix="shvit_pl_log_")) / "log"
+        self.read = 0
+        command, environment = self._translated(task), dict(task.job.environment)
+        if master is not None:
+            command.append(f"--trainer.num_nodes={nodes}")
+            environment |= {"MASTER_ADDR": master[0], "MASTER_PORT": str(master[1]), "NODE_RANK": str(rank)}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=run_environment(os.environ, None, None) | environment,
+                start_new_session=True,
+                preexec_fn=kill_on_parent_exit(),
+            )
+
+    def _translated(self, task: _Task) -> list[str]:
+        """Return the command with this node's interpreter, and paths of this node where its folder is its own."""
+        changed = {task.python: sys.executable}
+        if not self.is_shared:
+            runs = "--trainer.default_root_dir="
+            changed[f"{runs}{Path(task.folder) / RUNS}"] = f"{runs}{self.folder / RUNS}"
+            for number, (path, text) in enumerate(task.configs.items()):
+                copy = self.folder / f"{number}.yaml"
+                copy.write_text(text)
+                changed[f"--config={path}"] = f"--config={copy}"
+        return [changed.get(arg, arg) for arg in task.job.command]
+
+    def watch(self, seconds: float) -> _News:
+        """Return the news, at the process's end or after so many seconds."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        code = self.process.poll()
+        with self.log.open("rb") as log:
+            log.seek(self.read)
+            text = log.read()
+        self.read += len(text)
+        files = b""
+        if not self.is_shared and (code is not None or time.time() - self.delivered > _HANDOVER):
+            since, self.delivered = self.delivered if code is None else 0.0, time.time()
+            files = _pack(self.run, since)
+        if code is not None:
+            self.clear()
+        return _News(text.decode(errors="replace"), files, code)
+
+    def stop(self) -> _News:
+        """End the process."""
+        end_processes([self.process])
+        return self.watch(0)
+
+    def clear(self) -> None:
+        """Leave nothing on the node."""
+        shutil.rmtree(self.log.parent, ignore_errors=True)
+        if not self.is_shared:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass
+class _Placed:
+    """A run of one process per node."""
+
+    job: Job
+    runners: list[Any]
+    group: Any
+    """The nodes' placement group; None on one node."""
+    news: list[Any] = field(default_factory=list)
+    """What each runner will answer."""
+    where: str = ""
+
+
+class RayEngine(Engine):
+    """A Ray cluster, or Ray on this computer alone where no address is given.
+
+    Raises `UserError` for a cluster that can't be reached, that has no node for a run, or nodes of another version.
+    """
+
+    def __init__(self, options: SweepOptions, folder: Path, configs: Sequence[str]) -> None:
+        _connect(options.address)
+        self.folder, self.workers, self.nodes = folder, options.workers, options.nodes_per_run
+        self.demand = {"CPU": float(options.cpus_per_run or 1)}
+        gpus = options.gpus_per_run or float(any("GPU" in node["Resources"] for node in _nodes()))
+        if gpus:
+            self.demand["GPU"] = gpus
+        self._configs = {path: Path(path).read_text() for path in configs if Path(path).is_file()}
+        self._pending: list[_Placed] = []
+        self.host = _address()
+        try:
+            self._check_nodes(options)
+        except UserError:
+            ray.shutdown()
+            raise
+
+    def _check_nodes(self, options: SweepOptions) -> None:
+        nodes = _nodes()
+        if len(self._fitting(nodes)) < self.nodes:
+            have = "; ".join(f"{node['NodeManagerHostname']} has {_resources(node['Resources'])}" for node in nodes)
+            raise UserError(
+                f"--engine ray: a run needs {self.nodes} node{'s' * (self.nodes > 1)} with {_resources(self.demand)} "
+                f"(--cpus_per_run, --gpus_per_run, --nodes_per_run); {have}. Ask for less, or add nodes."
+            )
+        own = version("shvit-pl")
+        others = {name: theirs for name, theirs in _versions(nodes).items() if theirs != own}
+        if others:
+            found = "; ".join(f"{name} has {theirs}" for name, theirs in others.items())
+            raise UserError(
+                f"--engine ray: this is shvit-pl {own}, and {found}. Install the same version on each node."
+            )
+
+    def _fitting(self, nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Return the nodes that have room for a run, or for its part."""
+        return [node for node in nodes if self._runs_on(node)]
+
+    def _runs_on(self, node: Mapping[str, Any]) -> int:
+        return int(min(node["Resources"].get(name, 0.0) / amount + 1e-6 for name, amount in self.demand.items()))
+
+    def room(self) -> int:
+        """Return the number of runs that the living nodes have room for, at most `workers`."""
+        parts = [self._runs_on(node) for node in _nodes()]
+        room = sum(parts) if self.nodes == 1 else sum(part > 0 for part in parts) // self.nodes
+        return min(room, self.workers or room)
+
+    def start(self, job: Job) -> _Placed:
+        """Have a run wait for its nodes."""
+        options: dict[str, Any] = {
+            "num_cpus": self.demand["CPU"], "num_gpus": self.demand.get("GPU", 0.0), "max_restarts": 0,
+        }  # fmt: skip
+        group = None
+        if self.nodes > 1:
+            group = placement_group([self.demand] * self.nodes, strategy="STRICT_SPREAD")
+        begun = self.folder / RUNS / job.name
+        task = _Task(job, str(self.folder), (self.folder / DRIVER).read_text(), self._configs, _pack(begun, 0.0))
+        placed = _Placed(job, [], group)
+        for rank in range(self.nodes):
+            if group is not None:
+                options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, rank)
+            placed.runners.append(ray.remote(_Runner).options(**options).remote())
+        master = placed.runners[0].address.remote() if group is not None else None
+        for rank, runner in enumerate(placed.runners):
+            runner.start.remote(task, rank, self.nodes, master)
+        placed.news = [runner.watch.remote(_WATCH) for runner in placed.runners]
+        self._pending.append(placed)
+        return placed
+
+    def ended(self, run: _Placed) -> Ended | None:
+        """Take in what a run has printed and written, and return how it ended."""
+        ready, _ = ray.wait(run.news, num_returns=len(run.news), timeout=0)
+        for rank, (runner, ref) in enumerate(zip(run.runners, list(run.news), strict=True)):
+            if ref not in ready:
+                continue
+            try:
+                news: _News = ray.get(ref)
+            except RayError as error:
+                self._release(run)
+                return Ended(1, f"the node of the run is lost ({first_line(error)})")
+            if rank == 0:
+                self._take_in(run, news)
+            if news.code is not None:
+                if rank == 0 or news.code != 0:
+                    self._release(run)
+                    return Ended(news.code)
+                continue
+            run.news[rank] = runner.watch.remote(_WATCH)
+        return None
+
+    def stop(self, runs: Sequence[_Placed]) -> None:
+        """End the processes, take in what they have written, and give the nodes back."""
+        answers = {runner: runner.stop.remote() for run in runs for runner in run.runners}
+        until = time.monotonic() + _PATIENCE
+        for run in runs:
+            with suppress(RayError, GetTimeoutError):
+                self._take_in(run, ray.get(answers[run.runners[0]], timeout=max(0.1, until - time.monotonic())))
+            self._release(run)
+
+    def _take_in(self, run: _Placed, news: _News) -> None:
+        if news.log:
+            with run.job.log.open("a") as log:
+                log.write(news.log)
+        if news.files:
+            _unpack(news.files, self.folder / RUNS / run.job.name)
+
+    def _release(self, run: _Placed) -> None:
+        for runner in run.runners:
+            ray.kill(runner)
+        if run.group is not None:
+            remove_placement_group(run.group)
+
+    def close(self) -> None:
+        """Leave the cluster; a Ray that was started here ends."""
+        ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    if address is None:  # on this computer alone, as far as Ray can be kept to it
+        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"--address {address}: no Ray cluster answers there ({first_line(error)}). Start one by "
+            "ray start --head, or leave the flag out for this computer alone."
+        ) from error
+
+
+def _nodes() -> list[Mapping[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _address() -> str:
+    return str(get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
+def _versions(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the version of this package on each node, by the node's name."""
+
+    def installed() -> str:  # travels as it is: the package may be missing there
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return f"{version('shvit-pl')}"
+        except PackageNotFoundError:
+            return "none"
+
+    where = {node["NodeManagerHostname"]: NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes}
+    refs = {
+        name: ray.remote(installed).options(num_cpus=0, scheduling_strategy=at).remote() for name, at in where.items()
+    }
+    return {name: ray.get(ref, timeout=_PATIENCE) for name, ref in refs.items()}
+
+
+def _resources(amounts: Mapping[str, float]) -> str:
+    return ", ".join(f"{amounts.get(name, 0):g} {name}s" for name in ("CPU", "GPU"))
+
+
+def _pack(folder: Path, since: float) -> bytes:
+    """Return a tar of the files below a folder that are newer than `since`; empty without any."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_mtime > since]
+    if not files:
+        return b""
+    with io.BytesIO() as buffer:
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for path in files:
+                with suppress(FileNotFoundError):  # replaced since
+                    tar.add(path, str(path.relative_to(folder)))
+        return buffer.getvalue()
+
+
+def _unpack(content: bytes, folder: Path) -> None:
+    """Write the files of a tar, each whole or not at all."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        for member in tar:
+            part = folder / f"{member.name}.part"
+            part.parent.mkdir(parents=True, exist_ok=True)
+            with closing(tar.extractfile(member)) as source, part.open("wb") as target:  # type: ignore[type-var]
+                shutil.copyfileobj(source, target)  # type: ignore[arg-type]
+            part.replace(folder / member.name)
