@@ -12,9 +12,8 @@ from shvit_pl.cli import main
 from shvit_pl.errors import UserError
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.sweep import start
-from shvit_pl.sweep.engine import driver
-from shvit_pl.sweep.engine.storage import open_storage
-from shvit_pl.sweep.engine.sweep_study import SweepStudy
+from shvit_pl.sweep.engine import local
+from shvit_pl.sweep.engine.study import SweepStudy, open_journal
 
 FLAGS = [
     "--model.design.name=tiny",
@@ -54,7 +53,7 @@ def sweep(folder, text, *flags):
     file = folder.parent / f"{folder.name}.yaml"
     file.write_text(text)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
-        patch.setattr(driver, "subprocess", IN_PROCESS)
+        patch.setattr(local, "subprocess", IN_PROCESS)
         patch.setattr(start, "subprocess", IN_PROCESS)
         patch.setattr(start, "FitCheck", fit_check)
         code = main(["sweep", f"--config={file}", f"--folder={folder}", *FLAGS, *flags])
@@ -69,7 +68,7 @@ def fit_check():
 
 def trials(folder):
     """The trials in a sweep folder's study."""
-    return SweepStudy(open_storage(folder, None), folder.name).trials()
+    return SweepStudy(open_journal(folder)).trials()
 
 
 def files(folder):

@@ -153,7 +153,7 @@ def test_a_sweep_is_pushed_with_its_table_from_where_its_best_run_is(done, hub, 
         path.unlink()
     capsys.readouterr()
     assert main(["push", str(folder), "--repo-id=user/small", "--dry-run"]) == 2
-    assert "is not on this machine" in capsys.readouterr().err
+    assert "is not in the folder any more" in capsys.readouterr().err
 
 
 SPACE = """

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 from string import ascii_letters, digits
 
 import pytest
@@ -17,7 +18,7 @@ SPACE = {"lr": {"low": 0.1, "high": 1.0}, "name": ["a", "b"]}
 TRIALS = {f"trial {number}": {} for number in (1, 2, 3)}
 SAMPLED = {"sampler": "tpe", "pruner": "none", "space": SPACE}
 SEARCH = Definition("search", TRIALS, (0,), {"val/acc1": "max"}, SETTINGS, SAMPLED)
-WHERE = "--folder 'sweeps/macro'"
+WHERE = Path("sweeps/macro")
 
 ODD = ["a/b", "a b", "a-b", "A-B", "..", "", "größe", "日本語", "x" * 300, "a:b|c?*<>", "-a", "nul\t", "'", "😀"]
 SUMMARY = {"metrics": {"val/acc1": 0.9, "val/loss": 0.3}, "params": 1000, "macs": 5, "peak_memory_mb": None}

@@ -24,9 +24,9 @@ def test_what_is_not_the_sweeps_own_is_left_for_fit_in_its_order():
     [
         ([], SweepOptions()),
         (["--dry_run", "--plain", "true", "--speed=false"], SweepOptions(dry_run=True, plain=True, speed=False)),
-        (["--per-gpu", "3", "--gpus=0,2"], SweepOptions(per_gpu=3, gpus="0,2")),
-        (["--folder", "a b", "--storage=sql://u@h/d?x=1"], SweepOptions(folder="a b", storage="sql://u@h/d?x=1")),
-        (["--heartbeat", "0.5", "--retries=0"], SweepOptions(heartbeat=0.5, retries=0)),
+        (["--gpus-per-run", "0.5", "--gpus=0,2"], SweepOptions(gpus_per_run=0.5, gpus="0,2")),
+        (["--folder", "a b", "--engine=ray"], SweepOptions(folder="a b", engine="ray")),
+        (["--timeout", "0.5", "--retries=0"], SweepOptions(timeout=0.5, retries=0)),
     ],
     ids=str,
 )
@@ -38,19 +38,19 @@ def test_an_option_may_be_written_in_any_usual_way(args, options):
     ("args", "part"),
     [
         (["--workers", "0"], "--workers 0: allowed are whole numbers from 1"),
-        (["--per_gpu=0"], "--per_gpu 0: allowed are whole numbers from 1"),
+        (["--cpus_per_run=0"], "--cpus_per_run 0: allowed are whole numbers from 1"),
+        (["--gpus_per_run=0"], "--gpus_per_run 0: allowed are numbers above 0"),
+        (["--gpus_per_run=1.5"], "--gpus_per_run 1.5: allowed are whole numbers, and fractions below 1"),
+        (["--nodes_per_run=2"], "--nodes_per_run 2: --engine local runs on this computer only; give --engine ray"),
+        (["--engine=kubernetes"], "--engine kubernetes: allowed are local, ray, slurm"),
+        (["--engine=ray", "--gpus=0"], "--gpus 0: --engine ray hands out GPUs itself"),
         (["--retries=-1"], "--retries -1: allowed are whole numbers from 0"),
-        (["--heartbeat=0"], "--heartbeat 0: allowed are numbers above 0"),
+        (["--timeout=0"], "--timeout 0: allowed are numbers above 0"),
         (["--folder="], "--folder ''"),
         (["--run_name", "", "--folder", ""], "--folder ''"),  # where a flag of fit has the same value
         (["--gpus="], "--gpus '': allowed are different numbers"),
         (["--gpus=0,,1"], "--gpus '0,,1'"),
-        (["--gpus=0,0"], "--gpus '0,0': allowed are different numbers, such as 0,1,2 (see --per_gpu)"),
-        (["--study="], "--study '': give a name"),
-        (["--storage="], "--storage '': allowed is a database's URL"),
-        (["--storage=foo"], "--storage 'foo': allowed is a database's URL, such as postgresql://"),
-        (["--storage=postgres://user@host/db"], "write postgresql://user@host/db"),
-        (["--storage=sqlite:///x"], "--storage sqlite:///x: SQLite can give one trial to two workers"),
+        (["--gpus=0,0"], "--gpus '0,0': allowed are different numbers, such as 0,1,2"),
         (["--folder", "--dry-run"], "--folder: expected one argument"),
         (["--config", "--dry-run"], "--config: expected one argument"),
         (["-c"], "--config: expected one argument"),
@@ -85,7 +85,7 @@ def test_without_the_extra_a_command_names_what_to_install_and_the_help_is_there
     done = subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
     if "--help" in args:
         assert done.returncode == 0
-        for flag in ("--folder", "--workers", "--gpus", "--per_gpu", "--retries", "--storage", "--study", "--dry_run"):
+        for flag in ("--folder", "--engine", "--workers", "--gpus_per_run", "--retries", "--address", "--dry_run"):
             assert flag in done.stdout
     else:
         assert done.returncode == 2

@@ -1,11 +1,10 @@
-"""A process is told from any other, and dies with its parent."""
+"""A process dies with its parent."""
 
 import subprocess
 import sys
 
 import pytest
 
-from shvit_pl.sweep.processes import is_alive, this_process
 from tests.sweep.engine.launch import processes_of, wait_until
 
 PARENT = """
@@ -26,12 +25,3 @@ def test_a_child_dies_with_its_parent(tmp_path, before, alarm):
     command = [sys.executable, "-c", PARENT.format(before=before, alarm=alarm), str(tmp_path)]
     assert subprocess.run(command).returncode < 0
     assert wait_until(lambda: not processes_of(tmp_path), 3)
-
-
-def test_a_process_lives_until_it_has_ended_and_of_another_machine_nothing_is_known():
-    assert is_alive(this_process())
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    assert is_alive({**this_process(), "pid": ended.pid}) is False
-    assert is_alive({**this_process(), "started": "1"}) is False  # its number is another's
-    assert is_alive({**this_process(), "machine": "another", "pid": 2**30}) is None

@@ -11,14 +11,14 @@ import yaml
 from optuna.trial import TrialState
 
 from shvit_pl.runs.folder import read_summary
-from shvit_pl.sweep.engine.sweep_study import ERROR, LOST
+from shvit_pl.sweep.engine.study import ERROR, LOST
 from tests.sweep import small
 from tests.sweep.engine.launch import ROOT, RUN, kill, processes_of, wait_until
 
 EPOCHS, STEPS = 2, 25  # of each epoch
 SWEEP = {"base": "s1.yaml", "grid": {"model.optim.lr": [0.001, 0.002]}}
 LENGTH = [f"--trainer.max_epochs={EPOCHS}", f"--trainer.limit_train_batches={STEPS}"]
-FLAGS = [*small.FLAGS, *LENGTH, "--checkpoint_every_n_steps=1", "--workers=2", "--heartbeat=1", "--plain"]
+FLAGS = [*small.FLAGS, *LENGTH, "--checkpoint_every_n_steps=1", "--workers=2", "--plain"]
 
 
 def start(folder):

@@ -1,6 +1,4 @@
-"""Points are taken over from workers that are dead or silent, and only from them; Optuna samples a search."""
-
-from types import SimpleNamespace
+"""Points keep their place, and Optuna samples a search."""
 
 import optuna
 import pytest
@@ -9,106 +7,38 @@ from optuna.samplers import NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from shvit_pl.sweep.definition import Point
-from shvit_pl.sweep.engine import sweep_study
-from shvit_pl.sweep.engine.sweep_study import BEAT, COMMAND, ERROR, KEY, LOST, OWNER, SweepStudy, is_fault
-from shvit_pl.sweep.processes import this_process
-from shvit_pl.sweep.space import count_points, distribution, draw_untried, point_key
+from shvit_pl.sweep.engine.study import COMMAND, ERROR, KEY, LOST, SweepStudy
+from shvit_pl.sweep.space import count_points, draw_untried, point_key
 
-GRACE, LOOK = 16, 1  # seconds of a clock that stands still by itself
 SPACE = {
     "lr": {"low": 1e-4, "high": 1e-1, "log": True},
     "depth": {"low": 1, "high": 3},
     "width": {"low": 0.5, "high": 2, "step": 0.5},
     "name": ["a", None, 3],
 }
-ELSEWHERE = {**this_process(), "machine": "another", "host": "far"}
-RUNNING, FAIL = TrialState.RUNNING, TrialState.FAIL
+FAIL = TrialState.FAIL
 
 
 def new_study(*keys, directions=("max",)):
     """A study with points that wait."""
-    study = SweepStudy(optuna.storages.InMemoryStorage(), "numbers", directions)
+    study = SweepStudy(optuna.storages.InMemoryStorage(), directions)
     study.enqueue_missing([Point(key, key, {}, 0) for key in keys], retries=0)
     return study
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """The time that passes for the study."""
-    clock = SimpleNamespace(now=0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(sweep_study, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def study(clock):
-    return new_study("a")
-
-
-def states_after(study, clock, seconds):
-    """The trials' states after a driver has looked for dead workers again and again."""
-    for _ in range(0, seconds, LOOK):
-        clock.now += LOOK
-        study.end_abandoned(GRACE)
-    return [trial.state for trial in study.trials()]
-
-
-def test_a_worker_elsewhere_is_taken_for_dead_after_the_grace_time_and_not_before(study, clock):
-    study.claim(ELSEWHERE)
-    assert states_after(study, clock, GRACE) == [RUNNING]
-    assert states_after(study, clock, 2 * LOOK) == [FAIL]
-    lost = study.trials()[0]
-    assert lost.user_attrs[LOST]
-    assert lost.user_attrs[ERROR] == "the sweep process on far is lost"
-    assert not is_fault(lost)
-    study.enqueue_missing([Point("a", "a", {}, 0)], retries=0)
-    assert study.claim(this_process()).number == 1
-
-
-def test_a_worker_elsewhere_that_is_heard_keeps_its_point(study, clock):
-    trial = study.claim(ELSEWHERE)
-    for beat in range(5):
-        study.set_attrs(trial.number, {BEAT: beat})
-        assert states_after(study, clock, GRACE - LOOK) == [RUNNING]
-
-
-def test_a_live_worker_here_keeps_its_point_and_one_that_died_before_it_gave_its_name_does_not(study, clock):
-    study.claim(this_process())
-    assert states_after(study, clock, 2 * GRACE) == [RUNNING]
-    study.set_attrs(0, {OWNER: None})
-    assert states_after(study, clock, 2 * GRACE) == [FAIL]
-
-
-def test_silence_counts_only_while_somebody_listens(study, clock):
-    trial = study.claim(ELSEWHERE)
-    study.set_attrs(trial.number, {BEAT: 1})
-    study.end_abandoned(GRACE)
-    clock.now += 2 * GRACE  # the driver was stopped, or the database away: for the workers too
-    assert states_after(study, clock, LOOK) == [RUNNING]
-    study.set_attrs(trial.number, {BEAT: 2})
-    assert states_after(study, clock, LOOK) == [RUNNING]
-
-
 def test_a_point_that_was_begun_keeps_its_place():
     study = new_study(*"abc")
-    lost = study.claim(this_process())
+    lost = study.take()
     study.end(lost.number, FAIL, {LOST: True})
     study.enqueue_missing([Point("a", "a", {}, 0)], retries=0)
-    assert [study.claim(this_process()).user_attrs[KEY] for _ in "abc"] == ["a", "b", "c"]
-
-
-def test_two_drivers_that_let_the_same_point_wait_have_it_done_once(study):
-    study.optuna_study.enqueue_trial({}, user_attrs={"key": "a"})
-    assert study.claim(this_process()).number == 0
-    assert study.claim(this_process()) is None
-    assert [(trial.state, is_fault(trial)) for trial in study.trials()] == [(RUNNING, False), (FAIL, False)]
+    assert [study.take().user_attrs[KEY] for _ in "abc"] == ["a", "b", "c"]
 
 
 def sampled(sampler, seed=0, trials=15, directions=("max",)):
     """A fresh study, and the choices of its trials."""
     study, choices = new_study(*map(str, range(trials)), directions=directions), []
     for number in range(trials):
-        study.claim(this_process())
+        study.take()
         choices.append(study.suggest(number, {"sampler": sampler, "space": SPACE}, seed + number))
         study.end(number, TrialState.COMPLETE, {}, [choices[-1]["lr"]] * len(directions))
     return study, choices
@@ -136,10 +66,10 @@ FINITE = {
 SIZES = dict(zip(FINITE, (4, 7, 6, 8, 1), strict=True))
 
 
-def take(study, search, key=None, owner=None):
+def take(study, search, key=None):
     """Claim a trial and let it choose until its point is its own; returns its number and its choices."""
     while True:
-        trial = study.claim(owner or this_process())
+        trial = study.take()
         choices = study.suggest(trial.number, search, int(trial.user_attrs[KEY]))
         if choices is not None:
             study.set_attrs(trial.number, {COMMAND: []})
@@ -148,7 +78,7 @@ def take(study, search, key=None, owner=None):
 
 
 def searched(places, storage=None, directions=("max",)):
-    study = SweepStudy(storage or optuna.storages.InMemoryStorage(), "numbers", directions)
+    study = SweepStudy(storage or optuna.storages.InMemoryStorage(), directions)
     study.places = places
     study.enqueue_missing([Point(str(key), "", {}, 0) for key in range(places)], retries=1)
     return study
@@ -188,23 +118,10 @@ def test_points_that_run_elsewhere_that_failed_and_that_are_retried_are_not_trie
     failed, first = take(study, search)
     study.end(failed, FAIL, {ERROR: "out of memory"})
     study.enqueue_missing([Point("0", "", {}, 0)], retries=1)
-    _, again = take(study, search, owner=ELSEWHERE)
+    _, again = take(study, search)
     assert again == first
     assert sorted(point["depth"] for point in [first, *(take(study, search)[1] for _ in range(3))]) == [1, 2, 3, 4]
-    assert study.claim(this_process()) is None
-
-
-def test_of_two_drivers_that_choose_one_point_at_once_none_runs_it_twice():
-    """Both have written it before either looks: neither keeps it without having looked again."""
-    space = {"depth": {"low": 1, "high": 2}}
-    search, study = {"sampler": "random", "space": space}, searched(2)
-    numbers = [study.claim(this_process()).number for _ in range(2)]
-    for number in numbers:
-        study.storage.set_trial_param(study._id(number), "depth", 1, distribution(space["depth"]))
-    assert [study.suggest(number, search, number) for number in numbers] == [None, {"depth": 1}]
-    study.enqueue_missing([Point(key, "", {}, 0) for key in "01"], retries=1)
-    assert take(study, search)[1] == {"depth": 2}
-    assert not any(map(is_fault, study.trials()))
+    assert study.take() is None
 
 
 def test_a_search_of_a_finite_space_is_the_same_again_by_its_seeds():
@@ -213,13 +130,14 @@ def test_a_search_of_a_finite_space_is_the_same_again_by_its_seeds():
     assert first == second
 
 
-def test_sampler_and_pruner_are_optunas_as_asked_for_and_the_sampler_fits_the_objectives(study):
+def test_sampler_and_pruner_are_optunas_as_asked_for_and_the_sampler_fits_the_objectives():
+    study = new_study("a")
     both, samplers = ["max", "min"], {"tpe": TPESampler, "nsga2": NSGAIISampler, "random": RandomSampler}
     cases = [("", ["max"], "tpe"), ("", both, "nsga2"), ("tpe", both, "tpe"), ("random", both, "random")]
     for asked, directions, name in cases:
         found, _ = sampled(asked, trials=1, directions=directions)
         assert isinstance(found.optuna_study.sampler, samplers[name])
-    study.claim(this_process())
+    study.take()
     pruners = {"median": MedianPruner, "halving": SuccessiveHalvingPruner, "none": NopPruner}
     for epoch, (pruner, optunas) in enumerate(pruners.items(), start=1):
         assert study.report(0, 0.5, epoch, pruner) is False
