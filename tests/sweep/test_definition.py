@@ -18,7 +18,7 @@ SPACE = {"lr": {"low": 0.1, "high": 1.0}, "name": ["a", "b"]}
 TRIALS = {f"trial {number}": {} for number in (1, 2, 3)}
 SAMPLED = {"sampler": "tpe", "pruner": "none", "space": SPACE}
 SEARCH = Definition("search", TRIALS, (0,), {"val/acc1": "max"}, SETTINGS, SAMPLED)
-WHERE = Path("sweeps/macro")
+FOLDER = Path("sweeps/macro")
 
 ODD = ["a/b", "a b", "a-b", "A-B", "..", "", "größe", "日本語", "x" * 300, "a:b|c?*<>", "-a", "nul\t", "'", "😀"]
 SUMMARY = {"metrics": {"val/acc1": 0.9, "val/loss": 0.3}, "params": 1000, "macs": 5, "peak_memory_mb": None}
@@ -33,7 +33,7 @@ def test_a_definition_comes_back_from_where_it_is_stored(definition):
         assert back == definition
         assert list(back.points) == list(definition.points)
         assert list(back.objectives) == list(definition.objectives)
-        refuse_other(definition, back, WHERE)
+        refuse_other(definition, back, FOLDER)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_definition_comes_back_from_where_it_is_stored(definition):
     ids=["a seed", "seeds in another order", "a choice", "choices in another order", "a trial"],
 )
 def test_an_addition_is_no_change(before, change):
-    refuse_other(before, replace(before, **change), WHERE)
+    refuse_other(before, replace(before, **change), FOLDER)
 
 
 OTHER_SPACE = SPACE | {"lr": {"low": 0.2, "high": 1.0}}
@@ -78,8 +78,8 @@ ADAM = replace(GRID, cells={"Adam": {"name": "Adam"}})
     ids=lambda value: value if isinstance(value, str) else None,
 )  # fmt: skip
 def test_any_other_change_is_refused_with_the_difference(before, change, said):
-    parts = [f"{WHERE}: contains another sweep (", said, "undo the change, or give another --folder."]
-    assert_refused(parts, refuse_other, before, replace(before, **change), WHERE)
+    parts = [f"--folder '{FOLDER}': contains another sweep (", said, "undo the change, or give another --folder."]
+    assert_refused(parts, refuse_other, before, replace(before, **change), FOLDER)
 
 
 def keys(names, seeds=(0,)):
