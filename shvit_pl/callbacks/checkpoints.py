@@ -24,8 +24,8 @@ from shvit_pl.runs.writing import claim, release, run_folder
 class OwnFolder(L.Callback):
     """A claim on the run's folder from the first step to the end; a run that stops in that step removes it."""
 
-    def __init__(self) -> None:
-        self._begun = False
+    begun = False
+    """Whether a step was done."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Claim the folder, once its config.yaml is written."""
@@ -34,14 +34,14 @@ class OwnFolder(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Note that the folder holds something."""
-        self._begun = True
+        self.begun = True
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Remove it if it holds nothing and is not an interrupted run's, and release it."""
         folder = run_folder(trainer)
         if folder is None:
             return
-        if trainer.is_global_zero and not self._begun and not (folder / CHECKPOINTS).exists():
+        if trainer.is_global_zero and not self.begun and not (folder / CHECKPOINTS).exists():
             shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):
                 folder.parent.rmdir()  # fails if another run is in it

@@ -17,6 +17,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from shvit_pl.command_line import config_files, ranges
+from shvit_pl.command_line.class_paths import class_mistake
 from shvit_pl.compat import parser_actions
 from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, nearest, refuse
 
@@ -288,13 +289,13 @@ def shortened(message: str, parser: ArgumentParser) -> str:
     text = text.replace("typing.", "").replace('in "<unicode string>", ', "").removeprefix("argument ")
     if section := re.match(r"([\w.]+): Unable to load config '([^']*)'", text):
         return no_section(section[1], section[2])
+    if (section := re.match(r"-*([\w.]+): ", text)) and (mistake := class_mistake(section[1], text)):
+        return mistake
     if of_class := re.match(r"([\w.]+): .*?Problem with given class_path '([^']+)': (.*?) - [A-Z]", text):
         name, kind, problem = of_class.groups()
         problem = re.sub(r"Option '(.+)' is not accepted", r"\1: no such setting", problem)
         problem = shortened(problem.replace("the following arguments are required", "required"), parser)
         return f"{name} {kind}: {problem}; see shvit-pl fit --{name}.help {kind}"
-    if unknown_class := re.match(r"(--[\w.]+\.help): Expected a dot import path string: (.*)", text):
-        return f"{unknown_class[1]} {unknown_class[2]}: no such class; give a class of Lightning's, or an import path"
     if printing := re.match(r'Invalid option "(.*)" for (--\w+)', text):
         return f"{printing[2]} {printing[1]}: not available; leave the value out"
     if number := re.match(r"([\w.]+): .*?Not of type ([\w. ]+): (.*)$", text):

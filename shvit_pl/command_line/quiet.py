@@ -15,6 +15,7 @@ _LEVELS = {
     # Lightning's tips, and its lines about devices, seeds and checkpoints, which our own output names too
     "lightning.pytorch.utilities.rank_zero": logging.WARNING,
     "lightning.fabric.utilities.rank_zero": logging.WARNING,
+    "pytorch_lightning.utilities.rank_zero": logging.WARNING,  # takes their place where a user's file imports it
     "lightning.fabric.utilities.seed": logging.WARNING,
     "lightning.fabric.utilities.distributed": logging.WARNING,
     "datasets.packaged_modules.cache.cache": logging.ERROR,  # the version that it names may not be the one opened
