@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from torch.optim.lr_scheduler import LambdaLR
 
 from shvit_pl.compat import cluster_environment, root_folder
 from shvit_pl.data.datamodule import HFImageDataModule
@@ -253,11 +254,12 @@ class FiniteLoss(L.Callback):
         batch = int(trainer.strategy.reduce(self._first, reduce_op="min"))
         if batch == _NO_STEP:
             return
-        # the learning rate of that step, from the schedule: the optimizer's is a later one
-        config, step = trainer.lr_scheduler_configs[0], batch // trainer.accumulate_grad_batches
-        scheduler: Any = config.scheduler
-        count = step if config.interval == "step" else batch // max(1, int(trainer.num_training_batches))
-        lr = float(scheduler.base_lrs[0] * scheduler.lr_lambdas[0](count))
+        module: Any = trainer.lightning_module
+        step, lr = module.counts.step_of(batch), float(trainer.optimizers[0].param_groups[0]["lr"])
+        for config in trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, LambdaLR):  # the rate of that step: the optimizer's is a later one
+                count = step if config.interval == "step" else batch // module.counts.batches
+                lr = float(config.scheduler.base_lrs[0] * config.scheduler.lr_lambdas[0](count))
         callbacks = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
         paths = [Path(path) for each in callbacks for path in (each.best_model_path, each.last_model_path)]
         files = sorted((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime)

@@ -16,20 +16,23 @@ from shvit_pl.callbacks.summary import RunSummary, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.display import counted, new_progress, plain_console
 from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.modules.step_counts import StepCounts
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
 from shvit_pl.runs.writing import run_folder
 
 
 def epochs_done(trainer: L.Trainer) -> float:
     """Return the epochs done so far: 1.5 in the middle of the second."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress.current
-    return trainer.current_epoch + min(1.0, progress.ready / max(1, trainer.num_training_batches))
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    done = 1.0 if progress.is_last_batch else progress.current.ready / max(1, trainer.num_training_batches)
+    return trainer.current_epoch + min(1.0, done)
 
 
 def epoch_of(trainer: L.Trainer, done: float) -> str:
     """Return ` 2/10` after the second of ten epochs, `1.5/10` within it; without `/10` in a run by steps."""
     shown = f"{round(done, 2):>3g}"
-    return f"{shown}/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else shown
+    epochs = getattr(trainer.lightning_module, "epochs", None) or trainer.max_epochs or 0
+    return f"{shown}/{epochs}" if epochs > 0 else shown
 
 
 _SHOWN = {"train/loss_epoch": "train/loss"} | {name: name for name in ("val/loss", "val/acc1", "val/acc1_ema")}
@@ -66,7 +69,7 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
         """Begin the bar of the whole run, where a resumed run goes on."""
         epochs, steps = trainer.max_epochs or -1, trainer.max_steps
         of_epochs = trainer.num_training_batches * epochs if epochs > 0 else inf
-        of_steps = steps * trainer.accumulate_grad_batches if steps > 0 else inf
+        of_steps = StepCounts.of(trainer).batches_of(steps) if steps > 0 else inf
         done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         self._total, self._first, self._began = min(of_epochs, of_steps), done + 1, None
         self._begin("train", self._total, done)
@@ -203,6 +206,9 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
     length = counted(facts["steps"], "step")
     if (facts["epochs"] or 0) > 0:
         length = f"{counted(facts['epochs'], 'epoch')}, {length}"
+    least, most = module.global_batches
+    images_per_step = f"{most}" if least == most else f"{least} to {most}"
+    extra = " (the last epoch trains nothing: it measures the averaged weights)" if module.added_epochs else ""
     rate, schedule = module.config.optim.name, module.schedule
     if schedule is not None:
         rate += f", peak lr {schedule.peak:.2g}, {counted(schedule.warmup, f'warm-up {schedule.interval}')}"
@@ -216,7 +222,8 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
         "data": f"{version}: {images}, {classes}",
         "": dataset["validation"],
         **({"files": dataset["files"]} if dataset["files"] else {}),
-        "schedule": f"{length} of {facts['global_batch']} images; {rate}",
+        "images": f"{size} px; training: {dataset['augmentation']}",
+        "schedule": f"{length} of {images_per_step} images{extra}; {rate}",
         "device": f"{facts['device']}, {facts['precision']}, seed {facts['seed']}",
         "folder": str(run_folder(trainer) or "none"),
     }

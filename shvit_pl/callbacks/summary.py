@@ -108,7 +108,9 @@ class RunSummary(L.Callback):
             "last_metrics": _validation_metrics(trainer),
             "best_checkpoint": os.path.relpath(best_path, self._folder) if best_path else None,
             "epochs_trained": trainer.current_epoch,
-            "steps_trained": trainer.global_step,
+            "steps_trained": min(trainer.global_step, module.total_steps)
+            if module.added_epochs
+            else trainer.global_step,
             "wall_seconds": round(self._elapsed(), 1),
             "broken_images": self.broken_images(trainer),
             "images_per_second": round(throughput.images_per_second, 1) or None if throughput else None,
@@ -140,6 +142,7 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "teacher": module.teacher_note,
         "dataset": {
             **{key: getattr(settings, key) for key in _DATASET},
+            "augmentation": settings.augmentation(module.config.mix.description),
             "commit": data.chosen.commit,
             "train_images": data.rows("train"),
             "validation_images": data.rows("validate"),
@@ -148,8 +151,8 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
             "files": data.chosen.files or None,
         },
         "classes": classes,
-        "epochs": trainer.max_epochs,
-        "steps": int(trainer.estimated_stepping_batches),
+        "epochs": module.epochs,
+        "steps": module.total_steps,
         "global_batch": module.global_batch,
         "peak_lr": module.schedule.peak if module.schedule else None,
         "weight_decay": module.weight_decay,

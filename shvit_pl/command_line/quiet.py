@@ -30,6 +30,7 @@ _WARNED = (
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*Be aware that when using `ckpt_path`.*",
     r".*predict returned None.*",
+    r".*and overriding `LightningModule.optimizer_.*",  # called per step, as ours should be
     r".*overridden `on_after_batch_transfer` in both.*",  # our data module does, as it mixes too
     r".*could not find the monitored key in the returned metrics.*",  # the run ended before its first validation
 )

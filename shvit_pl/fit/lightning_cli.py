@@ -46,7 +46,6 @@ class ShvitCLI(LightningCLI):
     """
 
     command = ""  # the trainer's method, where it isn't called as the command is
-    trainer: L.Trainer | None = None
     checkpoint: dict[str, Any] | None = None
     trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
 
@@ -89,7 +88,7 @@ class ShvitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
-        self.config, mistakes = parse_flags(parser, args)
+        self.config, mistakes = parse_flags(parser, args, *([options.dataset_configs] if self.command == "fit" else []))
         self.checkpoint = self.trained_on = None
         self.options, self.model_config, self.data_config = options.check_flags(self.config, self.name, mistakes, args)
         if self.command != "fit":
@@ -113,7 +112,8 @@ class ShvitCLI(LightningCLI):
             settings = resume.settings_of_weights(self.config.model.init_from, self.command)
         else:
             settings = self.checkpoint = read_checkpoint(self.config.ckpt_path)
-        if settings is None:
+        if settings is None:  # bare weights
+            self.config, _ = parse_flags(parser, args, options.dataset_configs)
             return
         self.trained_on = settings["data"].get("path", "")
         own = {f"data.{key}": parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}

@@ -90,10 +90,11 @@ def _objects(frame: FrameType) -> list[Any]:
 def _flag_of(value: Any, parts: Namespace | None) -> str | None:
     if parts is None:  # one that is being made
         return next((flag for flag, kinds in _KINDS.items() if isinstance(value, kinds)), None)
-    return next((flag for flag in _KINDS for part in _parts(parts, flag) if part is value), None)
+    return next((flag for flag in _KINDS for part in parts_of(parts, flag) if part is value), None)
 
 
-def _parts(trainer: Namespace, flag: str) -> list[Any]:
+def parts_of(trainer: Namespace, flag: str) -> list[Any]:
+    """Return the parts that a flag of the trainer names: none, one or a list."""
     parts = trainer.get(flag)
     return list(parts) if isinstance(parts, list | tuple) else [] if parts is None else [parts]
 
@@ -122,7 +123,7 @@ class FitParser(LightningArgumentParser):
         except (ValueError, TypeError, yaml.YAMLError) as error:
             if "trainer" not in written:
                 raise
-            parts = [f"{flag} {part.class_path}" for flag in _KINDS for part in _parts(written.trainer, flag)]
+            parts = [f"{flag} {part.class_path}" for flag in _KINDS for part in parts_of(written.trainer, flag)]
             raise UserError(
                 f"trainer.{', '.join(parts)}: an argument can't be written into config.yaml; give the class texts, "
                 "numbers, or lists and mappings of them."

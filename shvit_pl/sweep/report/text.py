@@ -153,7 +153,9 @@ def _best_trials(findings: Findings) -> list[str]:
     if not ranked:
         return [f"No trial has {objective.name} yet."]
     first, *next_best = [f"{_trial(row)}, {_value(row, objective)}" for row in ranked[:_BEST_TRIALS]]
-    best = f"Best of {counted(len(ranked), 'trial')} in {objective.name}: {first}."
+    is_all = findings.results.is_whole_space and len(ranked) == len(findings.table.rows)
+    which = f"all {counted(len(ranked), 'point')} of the space" if is_all else counted(len(ranked), "trial")
+    best = f"Best of {which} in {objective.name}: {first}."
     return [best, *([f"Next: {'; '.join(next_best)}."] if next_best else []), _LUCK]
 
 

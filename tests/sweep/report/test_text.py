@@ -80,6 +80,12 @@ def test_a_search_names_its_best_trials_and_claims_no_effect():
     assert not any("instead of" in one for one in found)
 
 
+def test_an_exhausted_search_says_so_unless_a_point_is_lost():
+    assert sentences(replace(search(), is_whole_space=True))[0].startswith("Best of 16 trials")  # 4 are pruned
+    all_done = with_runs(search(trials=6), lambda run: replace(run, state="done"))
+    assert sentences(replace(all_done, is_whole_space=True))[0].startswith("Best of all 6 points of the space in top-1")
+
+
 def test_a_search_for_two_objectives_names_its_front_and_counts_what_cannot_be_compared():
     results = search(objectives=TWO)
     assert "on the Pareto front of top-1 and training images/s: from no. " in sentences(results)[0]
