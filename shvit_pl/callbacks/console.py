@@ -164,6 +164,8 @@ class RunReport(L.Callback):
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
             show_table("result", _end_rows(trainer, summary), self.plain)
+            if isinstance(pl_module, ClassificationModule) and trainer.global_step > 0:
+                print("".join(f"note: {line}\n" for line in pl_module.notes_on_few_steps()), end="")
             written = checkpoint_of_run(run_folder(trainer) or Path())
             if written is not None:
                 print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {written}")

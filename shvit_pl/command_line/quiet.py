@@ -43,13 +43,18 @@ def quiet() -> None:
     if not torch.cuda.is_available():
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # repeats that there is no GPU
     if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-        disable_progress_bars()
+        hide_bars()
     threading.excepthook = _of_a_thread
     # one line: a user can act on what a warning says, not on where it was raised
     warnings.showwarning = lambda message, *_: print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
     for message in _WARNED:
         warnings.filterwarnings("ignore", message=message)
+
+
+def hide_bars() -> None:
+    """Hide the progress bars of `datasets` and of the Hub's client."""
+    datasets.disable_progress_bars()
+    disable_progress_bars()
 
 
 def _of_a_thread(args: threading.ExceptHookArgs) -> None:

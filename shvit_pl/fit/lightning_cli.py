@@ -22,10 +22,10 @@ from rich.filesize import decimal
 from shvit_pl.callbacks import checkpoints, console, inference, run_figures, summary, throughput
 from shvit_pl.command_line.class_paths import import_from_working_directory
 from shvit_pl.command_line.parser import parse_flags
-from shvit_pl.command_line.quiet import quiet
+from shvit_pl.command_line.quiet import hide_bars, quiet
 from shvit_pl.data.config import DATASET_SETTINGS, DataConfig
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.deploy.measuring import is_out_of_memory
+from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
 from shvit_pl.errors import UserError, causes, first_line, one_line
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume, users_parts
@@ -328,7 +328,11 @@ def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
     """Run a command; raises `UserError` for a mistake of the user, also where Lightning or torch has found it."""
     quiet()
     try:
-        kind(args).run()
+        cli = kind(args)
+        if cli.options.plain:
+            hide_bars()
+        with num_threads(cli.options.threads):
+            cli.run()
     except MisconfigurationException as error:  # Lightning's word for a user's mistake
         raise UserError(f"trainer: {one_line(error)}") from error
     except (ModuleNotFoundError, ValueError) as error:

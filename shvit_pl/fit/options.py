@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from shvit_pl.command_line.class_paths import class_mistake
 from shvit_pl.command_line.config_files import shipped_configs, with_found_configs
 from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
-from shvit_pl.command_line.ranges import FromOne, NonNegative
+from shvit_pl.command_line.ranges import FromOne, NonNegative, Threads
 from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import EMBEDDED, DataConfig
 from shvit_pl.designs.config import DesignConfig
@@ -53,6 +53,8 @@ class FitOptions:
     """Compile for speed, except in fit."""
     plain: bool = False
     """Plain lines for log files: no bars, no boxes."""
+    threads: Threads | None = None
+    """CPU threads of each process, at most one per core (default: torch's)."""
 
     def __post_init__(self) -> None:
         name, output, mistakes = self.run_name, Path(self.output or "results"), []

@@ -20,6 +20,7 @@ from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.step_counts import StepCounts
 
 _GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas", "eps", "fused", "foreach")
+_LARGEST_SHARE = 0.1  # of the first weights in an average that is worth a look
 
 
 class TrainedModule(L.LightningModule):
@@ -205,6 +206,28 @@ class TrainedModule(L.LightningModule):
         ]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": config.interval}}
 
+    def notes_on_few_steps(self) -> list[str]:
+        """Return a line for each evaluation that stands on too few steps, with the next step."""
+        notes, steps = [], self.trainer.global_step
+        batches = self._statistics.few() if self._statistics is not None else None
+        if batches is not None:
+            notes.append(
+                f"BatchNorm's statistics are of {batches} batches, which is too few to judge the network by; train "
+                "longer (--trainer.max_epochs), or in smaller batches (--data.batch_size)"
+            )
+        kept = 1.0  # the share of the first weights in the average
+        for step in range(1, steps + 1):
+            kept *= self.ema.get_decay(step + 1) if self.ema is not None else 0.0
+            if kept < _LARGEST_SHARE:
+                return notes
+        if self.ema is not None:
+            notes.append(
+                f"the averaged weights are still {kept:.0%} those of the start (model.ema.decay "
+                f"{self.config.ema.decay}, {steps} steps), so val/acc1_ema says little; train longer, or give --model.ema.decay "
+                f"{max(0.5, 1 - 5 / steps):.3g}"
+            )
+        return notes
+
     @property
     def weight_decay(self) -> float:
         """Weight decay in force."""
@@ -278,6 +301,11 @@ class YoungStatistics:
             norm: count for norm, count in zip(tracked, counts, strict=True) if count > 0 or _is_initial(norm)
         }
         self._before: list[tuple[Any, Tensor, Tensor]] = []
+
+    def few(self) -> int | None:
+        """Return the batches of a layer that has seen fewer than its average spans, 1 / momentum; None for none."""
+        counts = [count for norm, count in self._batches.items() if 0 < count < 1 / (norm.momentum or 1)]
+        return min(counts, default=None)
 
     def before_batch(self) -> None:
         """Copy the statistics of the layers that are corrected, `(C,)` each."""
