@@ -223,8 +223,8 @@ class TrainedModule(L.LightningModule):
         if self.ema is not None:
             notes.append(
                 f"the averaged weights are still {kept:.0%} those of the start (model.ema.decay "
-                f"{self.config.ema.decay}, {steps} steps), so val/acc1_ema says little; train longer, or give --model.ema.decay "
-                f"{max(0.5, 1 - 5 / steps):.3g}"
+                f"{self.config.ema.decay}, {steps} steps), so val/acc1_ema says little; train longer, or give "
+                f"--model.ema.decay {max(0.5, 1 - 5 / steps):.3g}"
             )
         return notes
 

@@ -13,7 +13,12 @@ CASES = {
     "as many as the statistics span": (["--trainer.limit_train_batches=10", "--trainer.max_epochs=1"], []),
     "frozen": (["--trainer.max_epochs=1", "--model.freeze_bn=true"], []),
     "an average that has not moved": (
-        ["--trainer.limit_train_batches=12", "--model.ema={decay: 0.99, warmup_power: 0}", "--trainer.max_epochs=1"],
+        [
+            "--trainer.limit_train_batches=12",
+            "--model.ema.decay=0.99",
+            "--model.ema.warmup_power=0",
+            "--trainer.max_epochs=1",
+        ],
         ["the averaged weights are still 89% those of the start", "--model.ema.decay 0.583"],
     ),
     "an average that has": (
