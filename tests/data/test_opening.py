@@ -144,7 +144,7 @@ def test_a_run_records_the_commit_that_it_saw_and_goes_on_with_it_alone(birds, h
     assert (run["dataset"]["revision"], run["dataset"]["commit"]) == (None, birds["main"])
     assert f"user/birds at {birds['main'][:7]}" in capfd.readouterr().out
     checkpoint = f"--ckpt_path={tmp_path}/runs/birds/version_0/checkpoints/last.ckpt"
-    goes_on = ["--trainer.max_steps=2", "--allow_changes=true", checkpoint]
+    goes_on = ["--extend_to=2", "--allow_changes=true", checkpoint]
     now = hub.commit("user/birds", standins.splits_of("a", "b", train=[1, 0] * 10))
     assert train(*goes_on) == 2
     *before, message = capfd.readouterr().err.splitlines()
