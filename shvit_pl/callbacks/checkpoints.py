@@ -80,13 +80,13 @@ class RunSettings(L.Callback):
         before = state_dict["processes"]
         if before != self.processes and not self.allow_changes:
             raise UserError(
-                f"trainer.devices: the interrupted run had {before} processes, this one has {self.processes}; give "
+                f"trainer.devices: the run had {before} processes, this one has {self.processes}; give "
                 f"--trainer.devices {before}, or --allow_changes true to resume with another global batch."
             )
         before = state_dict["readers"]
         if before != self.readers and not self.allow_changes:
             raise UserError(
-                f"data.num_workers {self.readers}: the interrupted run read its stream by {before}, which decide "
+                f"data.num_workers {self.readers}: the run read its stream by {before}, which decide "
                 f"its order; give --data.num_workers {before}, or --allow_changes true to go on in another order."
             )
 

@@ -98,7 +98,6 @@ class ShvitCLI(LightningCLI):
         if self.config.ckpt_path is not None:
             self.checkpoint = read_checkpoint(self.config.ckpt_path)
             self.extended_at = resume.extended_at(self.config, self.checkpoint)
-            _show(resume.note(self.config, self.extended_at))
 
     def _take_defaults(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse again with the settings of a checkpoint as defaults, but not those of a dataset that is not used."""
@@ -130,6 +129,7 @@ class ShvitCLI(LightningCLI):
                 if self.extended_at is not None:
                     saved = saved | {name: now[name] for name in resume.LENGTH}
                 resume.refuse_changes(saved, now, allowed=self.config.allow_changes)
+            _show(resume.note(self.config, self.extended_at))
 
     def instantiate_classes(self) -> None:
         """Make module and data, and the parts of the trainer."""

@@ -15,7 +15,7 @@ from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models.open_network import read_pretrained
 from shvit_pl.models.weights import LAST_RUN
-from shvit_pl.runs.folder import CHECKPOINTS, LAST, SUMMARY, SWEEP, last_checkpoint, newest_runs, run_of
+from shvit_pl.runs.folder import CHECKPOINTS, LAST, SUMMARY, SWEEP, last_checkpoint, newest_runs, read_summary, run_of
 from shvit_pl.teachers.config import DistillConfig
 
 # settings that change the course of a training, besides all of model.* and data.*
@@ -69,7 +69,7 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: b
     if changed:
         ways = "Give the flags of that run, or start a new run from its weights with --model.init_from"
         ways += "" if allowed else ", or give --allow_changes true to resume with these"
-        raise UserError(f"ckpt_path: the interrupted run had other settings ({'; '.join(changed)}). {ways}.")
+        raise UserError(f"ckpt_path: the run had other settings ({'; '.join(changed)}). {ways}.")
 
 
 def find_checkpoint(path: str | None, extend_to: int | None, runs: Path) -> str | None:
@@ -101,7 +101,8 @@ def extended_at(config: Namespace, checkpoint: Mapping[str, Any]) -> float | Non
     ended = complete if folder is None else (folder / SUMMARY).is_file()
     if extend_to is None:
         if ended:
-            raise UserError(_ended(path, folder, done, trainer.max_epochs))
+            trained = done if folder is None else max(done, read_summary(folder)["epochs_trained"])
+            raise UserError(_ended(path, folder, trained, trainer.max_epochs))
         return None
     if not ended and not complete and planned != extend_to:
         raise UserError(
@@ -120,7 +121,7 @@ def extended_at(config: Namespace, checkpoint: Mapping[str, Any]) -> float | Non
         )
     if extend_to <= done:
         raise UserError(
-            f"extend_to {extend_to}: the run has {done:g} epochs, and it counts these too; give more, such as "
+            f"extend_to {extend_to}: the run has {_epochs(done)}, and it counts these too; give more, such as "
             f"--extend_to {_longer(done)}."
         )
     trainer.max_epochs, trainer.max_steps = int(extend_to), -1
@@ -131,11 +132,15 @@ def note(config: Namespace, extended_at: float | None) -> str:
     """Return the line that says from where the run goes on."""
     if extended_at is None:
         return f"resuming from {config.ckpt_path}"
-    where = "" if run_of(config.ckpt_path) else " in a new folder (no earlier epoch can be the best)"
+    where = "" if run_of(config.ckpt_path) else " in a new folder (the epochs of before are no candidates for the best)"
     return (
         f"extending the run of {config.ckpt_path} from {extended_at:g} to {config.extend_to} epochs{where}; the "
         f"learning rate goes on as in a run that was planned for {config.extend_to}"
     )
+
+
+def _epochs(done: float) -> str:
+    return f"{done:g} epoch{'s' * (done != 1)}"
 
 
 def _longer(done: float) -> int:
@@ -146,7 +151,7 @@ def _ended(path: str, folder: Path | None, done: float, max_epochs: int | None) 
     epochs = max_epochs if max_epochs is not None and max_epochs > done else _longer(done)
     named = "" if folder is None or Path(path).name == LAST else f"--ckpt_path {folder} "
     return (
-        f"ckpt_path {path!r}: its run has ended, after {done:g} epochs. Train it on with {named}--extend_to {epochs} "
+        f"ckpt_path {path!r}: its run has ended, after {_epochs(done)}. Train it on with {named}--extend_to {epochs} "
         "(epochs in all), leave ckpt_path out for a new run, or start one from its weights with --model.init_from."
     )
 

@@ -84,7 +84,7 @@ def test_a_checkpoint_that_was_cut_short_or_is_not_there(last, refused):
     [
         (without("state_dict", "model.head.l.bias"), CHANGED, "the checkpoint's tensors don't fit this model"),
         (with_hyper_parameters(class_names=None), CHANGED, "has no class names"),
-        (of_two_processes, [MORE], "the interrupted run had 2 processes, this one has 1"),
+        (of_two_processes, [MORE], "the run had 2 processes, this one has 1"),
         (without("callbacks", "RunSettings", "settings", "model.freeze_bn"), [MORE], "model.freeze_bn unset -> False"),
     ],
     ids=["a tensor is missing", "no classes", "two processes", "a setting is missing"],

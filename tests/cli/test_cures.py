@@ -251,7 +251,7 @@ CASES = {
 
 ELSEWHERE = {  # messages that need more than a moment, and the test that provokes them
     "Resume it first": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
-    "the interrupted run saw the commit": "tests/data/test_opening.py::"
+    "the run saw the commit": "tests/data/test_opening.py::"
     "test_a_run_records_the_commit_that_it_saw_and_goes_on_with_it_alone",
 }
 NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a refusal

@@ -162,6 +162,6 @@ def test_what_was_changed_on_resuming_is_in_force_in_a_folder_of_its_own(short_r
 def test_another_number_of_readers_of_a_stream_is_refused():
     settings = RunSettings({})
     settings.readers = 1
-    with pytest.raises(UserError, match=r"data\.num_workers 1: the interrupted run read its stream by 2"):
+    with pytest.raises(UserError, match=r"data\.num_workers 1: the run read its stream by 2"):
         settings.load_state_dict({"settings": {}, "processes": 1, "readers": 2})
     settings.load_state_dict({"settings": {}, "processes": 1, "readers": 1})
