@@ -1,10 +1,13 @@
-"""Colors and markers of plots, captions, plain logarithmic axes, and PNG files."""
+"""Colors and markers of plots, captions, ranges of axes, plain logarithmic axes, and PNG files."""
 
 from collections.abc import Sequence
 from io import BytesIO
+from math import inf, sqrt
 from textwrap import wrap
+from typing import Literal
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -22,6 +25,10 @@ BLACK, ORANGE, SKY, GREEN, YELLOW = "#000000", "#E69F00", "#56B4E9", "#009E73", 
 BLUE, VERMILION, PURPLE, GRAY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 
 MARKERS = "osD^vPX*"
+
+LEAST_POINTS = 2.0  # of accuracy that an axis covers: less is noise, and would look like a cliff
+LEAST_LOSS = 0.1
+LEAST_FACTOR = 1.5  # of a logarithmic axis
 _PER_INCH = 17  # characters of the small print
 
 
@@ -51,6 +58,27 @@ def _caption_lines(sentences: Sequence[str], inches: float) -> list[str]:
 def caption_height(sentences: Sequence[str], inches: float) -> float:
     """Return the inches that sentences need below a figure of a width."""
     return 0.15 * len(_caption_lines(sentences, inches))
+
+
+def widen(axes: Axes, axis: Literal["x", "y"], least: float, lowest: float = -inf, highest: float = inf) -> None:
+    """Widen an axis, once all is drawn, to a range of at least `least`, between bounds; a logarithmic one to a factor.
+
+    Bounds have a margin, so that markers at them are whole.
+    """
+    low, high = getattr(axes, f"get_{axis}lim")()
+    if getattr(axes, f"get_{axis}scale")() == "log":
+        if high / low < least:
+            middle = sqrt(low * high)
+            getattr(axes, f"set_{axis}lim")(middle / sqrt(least), middle * sqrt(least))
+    elif high - low < least:
+        middle, margin = (low + high) / 2, least / 20
+        low = max(min(middle - least / 2, highest + margin - least), lowest - margin)
+        getattr(axes, f"set_{axis}lim")(low, low + least)
+
+
+def legend_label(name: str) -> str:
+    """Return a name for a legend, which leaves out those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def write_plainly(axis: Axis) -> None:

@@ -12,6 +12,8 @@ from shvit_pl.analysis.heads_subject import Subject
 from shvit_pl.data.transforms import denormalize
 from shvit_pl.errors import UserError
 
+_ROUNDING = 1e-5  # relative difference of equal attention
+
 
 @dataclass(frozen=True)
 class LayerMaps:
@@ -19,6 +21,10 @@ class LayerMaps:
 
     similarity: Tensor
     """Each head's mean cosine similarity with the layer's other heads `(images, heads)`."""
+    keys: int
+    """Tokens that a query of the compared maps attends to."""
+    even: bool
+    """In every map, each query attends to all of them alike."""
     picture: Tensor = field(default_factory=lambda: torch.empty(0))
     """Attention of the query, summed over images `(heads, side, side)`; empty where tokens are no grid."""
     query: tuple[float, float] = (0.0, 0.0)
@@ -53,10 +59,7 @@ class AttentionRecorder:
         with torch.no_grad(), recorded_maps(subject.opened.model, subject.layers, record):
             subject.opened.model(images)
         if self.layers:
-            batch = [
-                replace(new, similarity=torch.cat([old.similarity, new.similarity]), picture=old.picture + new.picture)
-                for old, new in zip(self.layers, batch, strict=True)
-            ]
+            batch = [_joined(old, new) for old, new in zip(self.layers, batch, strict=True)]
         self.layers = batch
         self.images += len(images)
         self.drawn_images += len(drawn)
@@ -71,10 +74,13 @@ class AttentionRecorder:
         prefix = grid.prefix if grid else subject.prefix_tokens
         if options.class_token == "keep" or (grid is None and not queries <= prefix < keys):
             prefix = 0  # without a grid, only class attention is known to have the class token first
-        similarity = sample_similarity(without_prefix(maps, prefix), options.vectorize)
+        compared = without_prefix(maps, prefix)
+        similarity = sample_similarity(compared, options.vectorize)
         similarity = similarity.reshape(images, -1, layer.heads).mean(1).cpu()  # (images, windows, heads) before
+        low, high = compared.aminmax(dim=-1)
+        found = LayerMaps(similarity, compared.shape[-1], bool((high - low <= _ROUNDING * high).all()))
         if grid is None:
-            return LayerMaps(similarity)
+            return found
         self.first_grid = first = self.first_grid or grid
         row, column = options.query or (first.side // 2, first.side // 2)
         if max(row, column) >= first.side:
@@ -84,7 +90,14 @@ class AttentionRecorder:
             )
         row, column = grid.same_place(row, column, first)
         picture = grid.query_maps(maps, images, row, column).cpu()[drawn].double().sum(0)
-        return LayerMaps(similarity, picture, ((row + 0.5) / grid.side, (column + 0.5) / grid.side), grid.middle_window)
+        place = ((row + 0.5) / grid.side, (column + 0.5) / grid.side)
+        return replace(found, picture=picture, query=place, middle_window=grid.middle_window)
+
+
+def _joined(old: LayerMaps, new: LayerMaps) -> LayerMaps:
+    """Join the records of a layer's earlier batches and the next one."""
+    similarity, picture = torch.cat([old.similarity, new.similarity]), old.picture + new.picture
+    return replace(new, similarity=similarity, picture=picture, even=old.even and new.even)
 
 
 @dataclass(frozen=True)

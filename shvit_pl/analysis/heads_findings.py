@@ -1,10 +1,12 @@
 """Results of a heads study: layer by layer in percent and points, beside the paper's Figs. 3 and 4, in sentences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import sqrt
 from pathlib import Path
 
+import torch
 from timm.models import SwinTransformer, VisionTransformer
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from shvit_pl.files import read_rows
 
 LITTLE = 1.0  # points of top-1: a layer that loses no more with one head alone has heads to spare
 _ROUNDING = 1e-9
+_UNCHANGED = 1e-6  # largest change of an output, as a share of the largest output, that is rounding
 
 
 @dataclass
@@ -25,6 +28,28 @@ class Scores:
     """Matching predictions of the whole network."""
     matching: dict[str, Tensor] = field(default_factory=dict)
     """By layer: matching predictions without each head, and with each alone `(2, heads)`."""
+    effect: dict[str, float] = field(default_factory=dict)
+    """By layer: largest change of an output by removing heads, as a share of the largest output."""
+    by_class: Tensor = field(default_factory=lambda: torch.zeros(2, 1))
+    """Predictions of the whole network and targets, class by class `(2, classes)`."""
+    finite: bool = True
+    """No output of the whole network is inf or nan."""
+
+    @property
+    def chance(self) -> float:
+        """Share of matching predictions, from 0 to 1, were they independent of the targets."""
+        predicted, targets = self.by_class / self.images
+        some = int((targets > 0).sum()) > 1  # images of a single class match as often as it is predicted
+        return float(predicted @ targets) if some else 1 / len(targets)
+
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        """Count a batch: outputs `(B, classes)` of the whole network, targets `(B,)`."""
+        predicted = outputs.argmax(-1)
+        counts = [torch.bincount(classes, minlength=outputs.shape[-1]).cpu() for classes in (predicted, targets)]
+        self.by_class = self.by_class + torch.stack(counts)
+        self.finite = self.finite and bool(outputs.isfinite().all())
+        self.intact += int((predicted == targets).sum())
+        self.images += len(targets)
 
 
 @dataclass(frozen=True)
@@ -45,25 +70,34 @@ class LayerResult:
     image: float = 0.0
     """Points that one image is."""
     paper: "PaperLayer | None" = None
+    left_out: str = ""
+    """Reason not to compare its heads, such as `it attends to a single token`; empty where they are compared."""
+    judged: bool = True
+    """The score can tell heads apart."""
 
     @property
     def heads(self) -> int:
         """Number of heads."""
         return len(self.without)
 
+    @property
+    def is_compared(self) -> bool:
+        """True where the maps of several heads are compared."""
+        return self.heads > 1 and not self.left_out
+
     @cached_property
     def similarity(self) -> float | None:
-        """Mean over images and heads; `None` for a single head."""
-        return float(self.similarities.mean()) if self.heads > 1 else None
+        """Mean over images and heads; `None` where heads are not compared."""
+        return float(self.similarities.mean()) if self.is_compared else None
 
     @cached_property
     def spread(self) -> float | None:
-        """Standard deviation over images of the mean over heads; `None` for a single head or image."""
-        return float(self.similarities.mean(1).std()) if self.heads > 1 and len(self.similarities) > 1 else None
+        """Standard deviation over images of the mean over heads; `None` for a single image, or where not compared."""
+        return float(self.similarities.mean(1).std()) if self.is_compared and len(self.similarities) > 1 else None
 
     def head_similarity(self, head: int) -> float | None:
-        """Return the similarity of a head (from 0) with the layer's others; `None` for a single head."""
-        return float(self.similarities[:, head].mean()) if self.heads > 1 else None
+        """Return the similarity of a head (from 0) with the layer's others; `None` where they are not compared."""
+        return float(self.similarities[:, head].mean()) if self.is_compared else None
 
     @property
     def change_without(self) -> float:
@@ -87,6 +121,8 @@ class LayerResult:
 
     def _extreme(self, best: Callable[[list[float]], float]) -> int | None:
         """Return the best head, or `None` where another is as good but for an image in each of the two scores."""
+        if self.left_out or not self.judged:
+            return None
         worth = [alone - without for alone, without in zip(self.alone, self.without, strict=True)]
         head = worth.index(best(worth))
         others = [value for number, value in enumerate(worth) if number != head]
@@ -105,19 +141,40 @@ class Findings:
     @cached_property
     def layers(self) -> list[LayerResult]:
         """Results layer by layer."""
-        image, results = 100 / self.scores.images, []
+        image, results = self.image, []
         for number, (layer, maps) in enumerate(zip(self.subject.layers, self.maps.layers, strict=True), start=1):
             matching = self.scores.matching[layer.name].tolist()
             without, alone = (tuple(image * count for count in row) for row in matching)
             intact, similarities = image * self.scores.intact, 100 * maps.similarity.double()
             paper = self.paper.layers[number - 1] if self.paper else None
-            results.append(LayerResult(number, layer.name, intact, similarities, without, alone, image, paper))
+            left_out, judged = _why_left_out(maps, self.scores.effect[layer.name]), not self.blind
+            measured = (intact, similarities, without, alone, image)
+            results.append(LayerResult(number, layer.name, *measured, paper, left_out, judged))
         return results
+
+    @cached_property
+    def blind(self) -> str:
+        """Reason why the score can't tell whether heads matter; empty if it can."""
+        scores, images = self.scores, self.scores.images
+        if not scores.finite:
+            return "the network's outputs are not finite numbers"
+        if not self.is_paper_score:
+            same = int((scores.by_class[0] > 0).sum()) == 1
+            return "the intact network predicts the same class for every image" if same and images > 1 else ""
+        margin = 2 * sqrt(scores.chance * (1 - scores.chance) / images)
+        if scores.intact / images > scores.chance + margin:
+            return ""
+        return f"{self.intact:.2f} % of the intact network is no better than chance ({100 * scores.chance:.2f} %)"
+
+    @property
+    def image(self) -> float:
+        """Points that one image is."""
+        return 100 / self.scores.images
 
     @property
     def intact(self) -> float:
         """Top-1 of the whole network in percent."""
-        return self.layers[0].intact
+        return 100 * self.scores.intact / self.scores.images
 
     @property
     def measured(self) -> str:
@@ -166,15 +223,35 @@ class Findings:
     @property
     def sentences(self) -> list[str]:
         """Sentences on which layers are redundant, and how much accuracy heads matter for."""
-        score, image = self.subject.reference.short_score, 100 / self.scores.images
-        several = [layer for layer in self.layers if layer.heads > 1]
-        lines = [] if several else ["Every layer has a single head: there is nothing to compare."]
-        if several:
-            ranked = sorted(several, key=lambda layer: -(layer.similarity or 0))[:3]
+        compared = [layer for layer in self.layers if layer.is_compared]
+        lines = [] if compared else ["No layer has several heads to compare."]
+        lines += self.left_out
+        if compared:
+            ranked = sorted(compared, key=lambda layer: -(layer.similarity or 0))[:3]
             shown = ", ".join(f"{layer.number} ({layer.similarity:.1f} %)" for layer in ranked)
             lines.append(f"The heads are most similar in layer{'s' * (len(ranked) > 1)} {shown}.")
+        if self.blind:
+            return lines
+        measured = compared or [layer for layer in self.layers if not layer.left_out]
+        return [*lines, *(self._changes(measured) if measured else []), f"One image is {self.image:.3g} points."]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Sentences on layers without a finding, and on a score that can give none."""
+        lines = list[str]()
+        for reason in dict.fromkeys(layer.left_out for layer in self.layers if layer.left_out):
+            named = [f"{layer.number} ({layer.name})" for layer in self.layers if layer.left_out == reason]
+            lines.append(f"Left out: layer{'s' * (len(named) > 1)} {', '.join(named)}: {reason}.")
+        score = self.subject.reference.short_score
+        return [*lines, f"Blind: {score} can't tell whether heads matter, as {self.blind}."] if self.blind else lines
+
+    def _changes(self, layers: Sequence[LayerResult]) -> list[str]:
+        """Return sentences on what removing heads of some layers changes."""
+        score, lines = self.subject.reference.short_score, list[str]()
+        several = [layer for layer in layers if layer.heads > 1]
+        if several:
             spare = [str(layer.number) for layer in several if -layer.change_alone <= LITTLE]
-            if image > LITTLE:
+            if self.image > LITTLE:
                 lines.append("Too few images to say which layers are redundant; give more with --ablation_images.")
             elif spare:
                 lines.append(
@@ -183,7 +260,7 @@ class Findings:
                 )
             else:
                 lines.append(f"No layer keeps {score} within {LITTLE:g} point with one head alone.")
-        worst = min(several or self.layers, key=lambda layer: min(layer.without))
+        worst = min(layers, key=lambda layer: min(layer.without))
         least = min(worst.without)
         where = f"(layer {worst.number}, head {worst.without.index(least) + 1})"
         effect = f"changes {score} by {least - self.intact:+.2f} points at worst {where}"
@@ -191,7 +268,18 @@ class Findings:
         if changes := [layer.change_alone for layer in several]:
             low, high = min(changes), max(changes)
             lines.append(f"Keeping only the best head of a layer changes it by {low:+.2f} to {high:+.2f} points.")
-        return [*lines, f"One image is {image:.3g} points."]
+        return lines
+
+
+def _why_left_out(maps: attention_maps.LayerMaps, effect: float) -> str:
+    """Return why a layer's heads can't be compared, and are neither alike nor redundant."""
+    reasons = {
+        "a query attends to a single token": maps.keys == 1,
+        "the maps are not finite numbers": not maps.similarity.isfinite().all() and maps.similarity.shape[1] > 1,
+        "every head attends to all tokens alike": maps.even,
+        "attention changes no output": effect <= _UNCHANGED,
+    }
+    return next((reason for reason, applies in reasons.items() if applies), "")
 
 
 # ---- the paper's numbers

@@ -17,7 +17,7 @@ from shvit_pl.deploy import measuring
 from shvit_pl.display import announce, narrow_table, new_progress, table_console
 from shvit_pl.errors import UserError
 from shvit_pl.files import output_folder
-from shvit_pl.plots import BLUE, VERMILION, caption_height, write_caption
+from shvit_pl.plots import BLUE, LEAST_POINTS, VERMILION, caption_height, widen, write_caption
 from shvit_pl.runs.folder import FIGURES, SUMMARY
 
 _HEADS, _LAYERS = "heads.csv", "layers.csv"
@@ -50,6 +50,8 @@ def run(options: HeadsOptions, command: Sequence[str]) -> None:
         bar = bars.add_task(step, total=passes * subject.number_of_batches(subject.scored_rows))
         for images, labels in subject.batches(subject.scored_rows):
             _add_scores(scores, subject, images, labels, lambda: bars.advance(bar))
+    if not (recorder.images and scores.images):
+        raise UserError(f"--data {subject.images.path}: none of the chosen images can be read; give other images.")
     findings = Findings(subject, recorder, scores)
     heads = [_head_row(findings, layer, head) for layer in findings.layers for head in range(layer.heads)]
     layers = [_layer_row(findings, layer) for layer in findings.layers]
@@ -85,14 +87,15 @@ def _add_scores(
     """Add the matching predictions of a batch: images `(B, 3, S, S)`, labels `(B,)`; `progress` ends a pass."""
     model = subject.opened.model
     with torch.no_grad():
-        intact = model(images).argmax(-1)
-    targets = labels if subject.reference.labels == "dataset" else intact
+        intact = model(images)
+    targets = labels if subject.reference.labels == "dataset" else intact.argmax(-1)
     for layer, logits in attention_layers.ablations(model, subject.layers, images, progress):
         # logits: (2, heads, B, classes)
         matching = (logits.argmax(-1) == targets).sum(-1).cpu()
         scores.matching[layer.name] = scores.matching.get(layer.name, 0) + matching
-    scores.intact += int((intact == targets).sum())
-    scores.images += len(images)
+        effect = float((logits - intact).abs().max() / intact.abs().max())
+        scores.effect[layer.name] = max(scores.effect.get(layer.name, 0.0), effect)
+    scores.add(intact, targets)
 
 
 def _print_findings(findings: Findings) -> None:
@@ -112,16 +115,16 @@ def _print_findings(findings: Findings) -> None:
 
 def _cells(findings: Findings, layer: LayerResult) -> Iterator[str]:
     """Yield the cells of a layer, with the paper's numbers where it has any."""
-    several, paper = layer.heads > 1, layer.paper
-    similarity, without, alone = layer.similarity or 0.0, layer.change_without, layer.change_alone
+    similarity, without, alone, paper = layer.similarity, layer.change_without, layer.change_alone, layer.paper
     spread = "" if layer.spread is None else f" ± {layer.spread:4.1f}"
-    yield from (str(layer.number), str(layer.heads), f"{similarity:.1f}{spread}" if several else "")
-    yield from (f"{without:+.2f}", f"{alone:+.2f}" if several else "")
+    yield from (str(layer.number), str(layer.heads), "" if similarity is None else f"{similarity:.1f}{spread}")
+    yield from ("left out" if layer.left_out else f"{without:+.2f}", f"{alone:+.2f}" if layer.is_compared else "")
     yield from ("" if head is None else f"head {head + 1}" for head in (layer.important, layer.redundant))
     if paper is not None:
-        yield f"{paper.similarity:.1f} ({similarity - paper.similarity:+.1f})"
+        yield f"{paper.similarity:.1f}" + ("" if similarity is None else f" ({similarity - paper.similarity:+.1f})")
         for ours, theirs in ((without, paper.without), (alone, paper.alone)):
-            yield f"{theirs:+.2f}" + f" ({ours - theirs:+.2f})" * findings.is_paper_score
+            is_comparable = findings.is_paper_score and not layer.left_out
+            yield f"{theirs:+.2f}" + f" ({ours - theirs:+.2f})" * is_comparable
 
 
 # ---- files
@@ -158,13 +161,14 @@ def _layer_row(findings: Findings, layer: LayerResult) -> Row:
         "one_alone_change": study.rounded(layer.change_alone),
         "most_important_head": _from_1(layer.important),
         "most_redundant_head": _from_1(layer.redundant),
+        "left_out": layer.left_out,
     }
     paper = layer.paper
     if paper is None or findings.paper is None:
         return row
     numbers = {"similarity_pct": paper.similarity, "without_one_change": paper.without, "one_alone_change": paper.alone}
     for name, value in numbers.items():
-        comparable = findings.is_paper_score or name == "similarity_pct"
+        comparable = not layer.left_out and (findings.is_paper_score or name == "similarity_pct")
         row |= {f"paper_{name}": value, f"{name}_less_paper": study.rounded(row[name] - value) if comparable else None}
     return row | {
         "paper_most_important_head": _from_1(paper.important),
@@ -202,6 +206,7 @@ def _summary(findings: Findings, command: Sequence[str]) -> dict[str, Any]:
             "name": subject.reference.score,
             "measured": subject.reference.sentence,
             "intact_pct": findings.intact,
+            "blind": findings.blind,
         },
         "images_compared": findings.maps.images,
         "images_measured": findings.scores.images,
@@ -224,8 +229,10 @@ _IMPORTANT, _REDUNDANT = VERMILION, BLUE
 
 def draw_figures(findings: Findings) -> dict[str, Figure]:
     """Draw all figures that there is data for, by name."""
-    figures = {"change": _draw_change(findings), "heat_maps": _draw_heat_maps(findings)}
-    if any(layer.heads > 1 for layer in findings.layers):
+    figures = dict[str, Figure]()
+    if not all(layer.left_out for layer in findings.layers):
+        figures = {"change": _draw_change(findings), "heat_maps": _draw_heat_maps(findings)}
+    if any(layer.is_compared for layer in findings.layers):
         figures["similarity"] = _draw_similarity(findings)
     if findings.maps.drawn_images and any(maps.picture.numel() for maps in findings.maps.layers):
         figures["maps"] = _draw_maps(findings)
@@ -236,7 +243,7 @@ def _captioned(findings: Findings, width: float, height: float, *sentences: str)
     """Return an empty figure with a caption, for which it is higher than `height`, in inches."""
     subject = findings.subject
     title = f"{subject.name}, {subject.opened.weights} weights, {subject.data}, {subject.image_size} px"
-    caption = [title, *sentences]
+    caption = [title, *sentences, *findings.left_out]
     figure = Figure(figsize=(width, height + caption_height(caption, width)), layout="constrained")
     write_caption(figure, caption)
     return figure
@@ -251,7 +258,7 @@ def _draw_similarity(findings: Findings) -> Figure:
     """Draw bars with the standard deviation over images; diamonds are the paper's."""
     what = f"mean cosine similarity of each head's map with the others of its layer, {findings.maps.images} images"
     figure, axes = _over_layers(findings, what, findings.paper_note)
-    layers = [layer for layer in findings.layers if layer.heads > 1]
+    layers = [layer for layer in findings.layers if layer.is_compared]
     numbers, means = [layer.number for layer in layers], [layer.similarity or 0 for layer in layers]
     spreads = [layer.spread or 0 for layer in layers]
     errors = {"ecolor": "black", "elinewidth": 1, "capsize": 2.5}
@@ -268,14 +275,15 @@ def _draw_similarity(findings: Findings) -> Figure:
 
 def _draw_change(findings: Findings) -> Figure:
     """Draw points of top-1 without one head, and with one alone; the best head is a line, all are dots."""
-    several = [layer for layer in findings.layers if layer.heads > 1]
+    shown = [layer for layer in findings.layers if not layer.left_out]
+    several = [layer for layer in shown if layer.is_compared]
     lines = "lines: the head with the smallest loss, as in the paper; dots: all heads"
     what = lines if several else "each layer has one head; without it there is no attention"
     note = findings.paper_note if findings.is_paper_score else ""
     figure, axes = _over_layers(findings, what, findings.measured, note)
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_ylabel(f"change of {findings.subject.reference.short_score} (points)")
-    looks = (("without", findings.layers, -0.12, "o", BLUE), ("alone", several, 0.12, "s", VERMILION))
+    looks = (("without", shown, -0.12, "o", BLUE), ("alone", several, 0.12, "s", VERMILION))
     for mode, layers, shift, marker, color in looks[: 2 if several else 1]:
         for layer in layers:
             changes = [value - layer.intact for value in getattr(layer, mode)]
@@ -286,6 +294,7 @@ def _draw_change(findings: Findings) -> Figure:
         if findings.paper and findings.is_paper_score:
             paper, label = [getattr(layer.paper, mode) for layer in layers], f"{_MODES[mode]}, the paper"
             axes.plot(numbers, paper, f"{marker}--", color=color, mfc="white", ms=4, lw=1, label=label)
+    widen(axes, "y", LEAST_POINTS)
     figure.legend(**_LEGEND)
     return figure
 
@@ -310,6 +319,7 @@ _MOST_NUMBERS = 12 * 12  # cells that are written into
 
 def _draw_heat_maps(findings: Findings) -> Figure:
     """Draw points of top-1 without each head, and with each one alone; the extreme heads are framed."""
+    shown = [layer for layer in findings.layers if not layer.left_out]
     layers, heads = len(findings.layers), max(layer.heads for layer in findings.layers)
     modes = list(_MODES) if heads > 1 else ["without"]
     what = f"change of {findings.subject.reference.short_score} in points, {findings.measured}"
@@ -318,9 +328,9 @@ def _draw_heat_maps(findings: Findings) -> Figure:
     figure = _captioned(findings, max(6.0, 2.0 + 0.62 * layers), height, what, _marks_note(findings))
     for axes, mode in zip(figure.subplots(len(modes), 1, squeeze=False)[:, 0], modes, strict=True):
         values = np.full((heads, layers), np.nan)
-        for layer in findings.layers:
+        for layer in shown:
             values[: layer.heads, layer.number - 1] = [value - layer.intact for value in getattr(layer, mode)]
-        low, high = min(float(np.nanmin(values)), -0.01), max(float(np.nanmax(values)), 0.0)
+        low, high = min(float(np.nanmin(values)), -LEAST_POINTS), max(float(np.nanmax(values)), 0.0)
         extent = (0.5, layers + 0.5, heads + 0.5, 0.5)
         image = axes.imshow(values, "cividis", vmin=low, vmax=high, aspect="auto", interpolation="none", extent=extent)
         figure.colorbar(image, label="points", pad=0.01)
@@ -380,10 +390,12 @@ def _draw_map(axes: Axes, findings: Findings, layer: LayerResult, head: int) -> 
     picture = np.ma.masked_invalid(own.picture[head].numpy() / maps.drawn_images)
     left, top = layer.number - _SIDE / 2, head + 1 - _SIDE / 2
     extent, opacity = (left, left + _SIDE, top + _SIDE, top), None
+    low = float(picture.min())
+    scale = colors.Normalize(low, max(float(picture.max()), low + float(picture.mean())))  # else noise looks like a map
     if maps.drawn_image is not None:
         axes.imshow(maps.drawn_image.mean(0).numpy(), cmap="gray", vmin=0, vmax=1, extent=extent)
-        opacity = 0.85 * colors.Normalize()(picture).filled(0.0)  # attention hides the image
-    axes.imshow(picture, cmap=_COLORS, alpha=opacity, interpolation="none", extent=extent)
+        opacity = 0.85 * scale(picture).filled(0.0)  # attention hides the image
+    axes.imshow(picture, cmap=_COLORS, norm=scale, alpha=opacity, interpolation="none", extent=extent)
     color = {layer.important: _IMPORTANT, layer.redundant: _REDUNDANT}.get(head)
     edge, width = color or "0.6", 2.2 if color else 0.5
     axes.add_patch(patches.Rectangle((left, top), _SIDE, _SIDE, fill=False, zorder=3, ec=edge, lw=width))
@@ -402,7 +414,8 @@ def _map_sentences(findings: Findings) -> list[str]:
     windows = [str(number) for number, layer in enumerate(maps.layers, 1) if layer.middle_window]
     missing = [str(number) for number, layer in enumerate(maps.layers, 1) if not layer.picture.numel()]
     notes = {
-        f"attention of one query (circle: {query}), {of}; each map has its own color scale, bright is high": True,
+        f"attention of one query (circle: {query}), {of}": True,
+        "each map has its own color scale, over at least its mean; bright is high": True,
         "the class token is excluded from the keys": findings.subject.prefix_tokens,
         "no color: outside the query's window": any(layer.picture.isnan().any() for layer in maps.layers),
         f"layers {', '.join(windows)}: only the middle window, whose position is unknown": windows,

@@ -297,7 +297,8 @@ def _draw_roofline(axes: Axes, designs: Sequence[MeasuredDesign], peaks: Peaks) 
     looks = zip(designs, shown, cycle(_DESIGN_COLORS), cycle(plots.MARKERS), cycle((9, -9)), strict=False)
     for design, stages, color, marker, offset in looks:
         points = [(load.intensity, load.flops_per_second / 1e9) for load in stages.values()]
-        axes.plot(*zip(*points, strict=True), marker, color=color, ms=7, markeredgecolor="white", label=design.name)
+        label = plots.legend_label(design.name)
+        axes.plot(*zip(*points, strict=True), marker, color=color, ms=7, markeredgecolor="white", label=label)
         for stage, point in zip(stages, points, strict=True):
             name = stage.removeprefix("stage ")[0].upper()
             axes.annotate(name, point, (0, offset), textcoords="offset points", color=color, **style)

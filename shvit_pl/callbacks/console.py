@@ -210,6 +210,7 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
         "data": f"{version}: {images}, {classes}",
         "": dataset["validation"],
         **({"files": dataset["files"]} if dataset["files"] else {}),
+        "images": f"{size} px; training: {dataset['augmentation']}",
         "schedule": f"{length} of {facts['global_batch']} images; {rate}",
         "device": f"{facts['device']}, {facts['precision']}, seed {facts['seed']}",
         "folder": str(run_folder(trainer) or "none"),

@@ -160,6 +160,7 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "teacher": module.teacher_note,
         "dataset": {
             **{key: getattr(settings, key) for key in _DATASET},
+            "augmentation": settings.augmentation(module.config.mix.description),
             "commit": data.chosen.commit,
             "train_images": data.rows("train"),
             "validation_images": data.rows("validate"),

@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib.util import find_spec
 from itertools import pairwise
@@ -225,19 +225,24 @@ def _parser(options: type["DataclassInstance"], positional: Sequence[str] = (), 
     return parser
 
 
-def parse_flags(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, list[str]]:
+def parse_flags(
+    parser: ArgumentParser, args: Sequence[str], below: Callable[[Namespace], list[str]] = lambda _: []
+) -> tuple[Namespace, list[str]]:
     """Return the settings by all that the parser accepts, and a message for each mistake in types and names.
 
     The parser raises at the first mistake; what it names is left out of flags and configs to find the next. Raises
-    `UserError` for a mistake that can't be left out, with those before it.
+    `UserError` for a mistake that can't be left out, with those before it. `below` gives the configs, as flags, that
+    such settings have below their own.
     """
     words, mistakes = without_flag(args, "print_config"), list[str]()  # it would end the process
+    lowest = list[str]()
     while True:
         try:
-            config = parser.parse_args(words)
-            if mistakes or len(words) == len(args):
+            config = parser.parse_args([*lowest, *words])
+            left = words if mistakes else list(args)
+            if left == words and lowest == below(config):
                 return config, list(dict.fromkeys(mistakes))
-            left = list(args)
+            lowest = below(config)
         except argparse.ArgumentError as error:
             unknown = error.message.partition("nrecognized arguments: ")[2].split()
             mistakes += _unknown(unknown, option_names(parser)) or [shortened(error.message, parser)]

@@ -22,16 +22,19 @@ SPLITS = {  # by the folder's name in lower case
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _LIKE_SPLITS = {*SPLITS, "eval", "evaluation"}  # as a word of a folder's name
-_TABLES = (".parquet", ".arrow", ".tar", ".zip")  # which hold images of their own
+_WITH_IMAGES = (".parquet", ".arrow", ".tar", ".zip")
+_OF_ROWS = (".parquet", ".arrow", ".csv", ".tsv", ".jsonl")  # the first of which a folder has is its dataset
+_SHARD = re.compile(r"(\w+(?:[.-]\w+)*)-\d{5}-of-\d{5}")  # as `datasets` writes a split's files
 _TYPES = MimeTypes()  # the same on every machine, unlike `mimetypes.guess_type`
 _OTHER_FORMATS = {".heic", ".heif", ".jxl", ".jxr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"}
 
 # why a file is left out
-_HIDDEN, _NO_IMAGE, _OUTSIDE, _ENDING = (
+_HIDDEN, _NO_IMAGE, _OUTSIDE, _ENDING, _EMPTY = (
     "hidden",
     "not an image",
     "outside the class folders",
     "of a format that can't be read",
+    "folder without images",
 )
 
 
@@ -66,12 +69,56 @@ def read_images(folder: Path, sort: bool = True) -> FolderImages | None:
     _check_formats(folder, names, left_out.get(_ENDING, []))
     splits = _by_split(folder, names) if sort else {"train": dict.fromkeys(names)}
     used = {name for rows in splits.values() for name in rows}
-    left_out |= {_OUTSIDE: [name for name in names if name not in used]}
+    left_out |= {_OUTSIDE: [name for name in names if name not in used], _EMPTY: _empty_folders(folder, names)}
     classes = sorted({label for rows in splits.values() for label in rows.values() if label is not None})
-    if len(classes) < 2 and any(name.endswith(_TABLES) for name in left_out.get(_NO_IMAGE, [])):
+    if len(classes) < 2 and any(name.endswith(_WITH_IMAGES) for name in left_out.get(_NO_IMAGE, [])):
         return None
     rows = {split: _rows(folder, images, classes) for split, images in splits.items()}
-    return FolderImages(rows, classes, _account(len(used), left_out))
+    return FolderImages(rows, classes, account(len(used), left_out))
+
+
+def table_files(folder: Path) -> tuple[dict[str, list[Path]], str]:
+    """Return the files of rows below a folder by split, none where there are no such, and what became of all files.
+
+    A file's split is that of a folder above it, or the word `train`, `test`, ... in its own name, as `datasets` has it.
+    Raises `UserError` where only some of the files name a split, or one names two.
+    """
+    names = [os.path.relpath(path, folder) for path in _walk(str(folder), ())]
+    visible = [name for name in names if not _is_hidden(name)]
+    ending = next((end for end in _OF_ROWS if any(name.lower().endswith(end) for name in visible)), None)
+    if ending is None:
+        return {}, ""
+    files = [name for name in visible if name.lower().endswith(ending)]
+    splits = {name: _named_split(folder, name) for name in files}
+    without = [name for name, split in splits.items() if split is None]
+    if without and len(without) < len(files):
+        raise UserError(
+            f"data.path {str(folder)!r}: files that name no split ({_first(without)}) beside files that do. Put train, "
+            "validation or test into each name, or into none, or give the one file."
+        )
+    others = {
+        _HIDDEN: [name for name in names if _is_hidden(name)],
+        f"not {ending}": [name for name in visible if name not in splits],
+    }
+    by_split: dict[str, list[Path]] = {split: [] for split in SPLITS.values()}
+    for name, split in splits.items():
+        by_split.setdefault(split or "train", []).append(folder / name)
+    by_split = {split: paths for split, paths in by_split.items() if paths}
+    return by_split, account(len(files), others, f"{ending[1:]} file")
+
+
+def _named_split(folder: Path, name: str) -> str | None:
+    """Return the split of a file of rows, by a folder above it or by its name; None where there is none."""
+    *above, file = name.split(os.sep)
+    for part in above:
+        if part.lower() in SPLITS:
+            return SPLITS[part.lower()]
+    if shard := _SHARD.match(file):
+        return SPLITS.get(shard[1].lower(), shard[1])
+    splits = {SPLITS[word] for word in re.split(r"[\W\d_]+", file.lower()) if word in SPLITS}
+    if len(splits) > 1:
+        raise UserError(f"data.path {str(folder)!r}: {name} names several splits. Rename it, or give the one file.")
+    return next(iter(splits), None)
 
 
 def readable_endings() -> set[str]:
@@ -87,7 +134,7 @@ def _sorted_files(folder: Path) -> tuple[list[str], dict[str, list[str]]]:
     for path in _walk(str(folder), ()):
         name = os.path.relpath(path, folder)
         ending = os.path.splitext(name)[1].lower()
-        if any(part.startswith(".") or part == "__MACOSX" for part in name.split(os.sep)):
+        if _is_hidden(name):
             left_out.setdefault(_HIDDEN, []).append(name)
         elif ending in readable or (not ending and _holds_image(path)):
             images.append(name)
@@ -111,6 +158,19 @@ def _walk(folder: str, above: Sequence[tuple[int, int]]) -> Iterator[str]:
             yield from _walk(entry.path, (*above, own))
         else:
             yield entry.path
+
+
+def _empty_folders(folder: Path, images: Sequence[str]) -> list[str]:
+    """Return the folders, of those that may be classes, with no image below them."""
+    tops = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    below = [path for top in tops if top.name.lower() in SPLITS for path in sorted(top.iterdir()) if path.is_dir()]
+    filled = {os.sep.join(name.split(os.sep)[:depth]) for name in images for depth in (1, 2)}
+    names = [os.path.relpath(path, folder) for path in (*tops, *below)]
+    return [name for name in names if name not in filled and not _is_hidden(name)]
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split(os.sep))
 
 
 def _is_other_format(path: str, ending: str) -> bool:
@@ -183,10 +243,10 @@ def _rows(folder: Path, images: dict[str, str | None], classes: Sequence[str]) -
     return Dataset.from_dict(columns, features=features)
 
 
-def _account(used: int, left_out: dict[str, list[str]]) -> str:
+def account(used: int, left_out: dict[str, list[str]], kind: str = "image") -> str:
     """Return what became of all files: `40 images used; left out: 1 not an image (notes.txt)`."""
     parts = [f"{len(names)} {reason} ({_first(names)})" for reason, names in left_out.items() if names]
-    return f"{used} images used" + (f"; left out: {', '.join(parts)}" if parts else "")
+    return f"{used} {kind}{'s' * (used != 1)} used" + (f"; left out: {', '.join(parts)}" if parts else "")
 
 
 def _first(names: Sequence[str]) -> str:

@@ -1,11 +1,11 @@
 """Opening a dataset: the embedded digits, a local folder or file, or a dataset of the Hugging Face Hub."""
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import pandas as pd
@@ -14,7 +14,7 @@ from huggingface_hub import constants, metadata_load
 
 from shvit_pl.compat import at_cached_commit
 from shvit_pl.data.config import EMBEDDED
-from shvit_pl.data.folders import SPLITS, read_images, readable_endings
+from shvit_pl.data.folders import SPLITS, FolderImages, account, read_images, readable_endings, table_files
 from shvit_pl.errors import UserError, did_you_mean, first_line
 from shvit_pl.hub_errors import go_offline_if_unreachable, hub_reachable, why_no_dataset, why_unreachable
 
@@ -24,6 +24,8 @@ _TABLES = (".csv", ".tsv", ".jsonl", ".json")
 _NAMES_OF_PATHS = ("file_name", "filename", "file", "image", "image_path", "path", "filepath")  # columns, in this order
 _FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Rows = TypeVar("Rows", datasets.Dataset, datasets.IterableDataset)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Opened:
     commit: str | None = None
     """The version of a dataset of the Hub."""
     files: str = ""
-    """What became of the files of a folder of images, in a line."""
+    """What became of the files of a folder, in a line."""
 
 
 def open_source(
@@ -45,6 +47,7 @@ def open_source(
     streaming: bool = False,
     sort: bool = True,
     image_column: str | None = None,
+    label_column: str | None = None,
 ) -> Opened:
     """Open all splits of a dataset.
 
@@ -57,6 +60,7 @@ def open_source(
         streaming: Read rows as they come, and store nothing.
         sort: Look for splits and classes in a folder of images; otherwise all images are in one split.
         image_column: A column that holds images, or paths relative to the file.
+        label_column: A column of labels; a `metadata.csv` that has it counts more than class folders.
     """
     if not path:
         raise UserError("data.path '': allowed are digits, a folder of images, a file of parquet, or a Hub dataset.")
@@ -73,9 +77,9 @@ def open_source(
         kind = datasets.Features(image=datasets.Image(decode=False))
         return Opened({"train": datasets.Dataset.from_dict({"image": [str(location.absolute())]}, features=kind)})
     if location.is_file():
-        return Opened(_open_file(location, streaming, image_column))
+        return Opened({"train": _open_files([location], streaming, image_column)})
     try:
-        return _open_folder(location, name, streaming, sort, image_column)
+        return _open_folder(location, name, streaming, sort, image_column, label_column)
     except _FAILURES as error:
         if isinstance(error, UserError):
             raise
@@ -87,26 +91,32 @@ def open_source(
         ) from error
 
 
-def _open_file(path: Path, streaming: bool, image_column: str | None) -> dict[str, Any]:
-    kind = "a table" if path.suffix in _TABLES else _FILE_BUILDERS.get(path.suffix)
+def _open_files(paths: Sequence[Path], streaming: bool, image_column: str | None) -> Any:
+    """Open the files of a split, which have the same ending."""
+    first, ending = paths[0], paths[0].suffix.lower()
+    kind = "a table" if ending in _TABLES else _FILE_BUILDERS.get(ending)
     if kind is None:
         allowed = ", ".join((*_FILE_BUILDERS, *_TABLES))
-        raise UserError(f"data.path {str(path)!r}: files may be {allowed}; for images give their folder.")
+        raise UserError(f"data.path {str(first)!r}: files may be {allowed}; for images give their folder.")
     try:
-        if path.suffix in _TABLES:
-            rows = _with_paths(_read_table(path), path.parent, image_column)
-            return {"train": rows.to_iterable_dataset() if streaming else rows}
-        data = datasets.load_dataset(kind, data_files={"train": escape(str(path))}, streaming=streaming)
-        return data if streaming else {"train": _with_paths(data["train"], path.parent, image_column)}
+        if ending in _TABLES:
+            rows = datasets.concatenate_datasets(
+                [_with_paths(_read_table(path), path.parent, image_column) for path in paths]
+            )
+            return rows.to_iterable_dataset() if streaming else rows
+        # each split by itself: together, they would all be read with the class names of the first
+        files = {"train": [escape(str(path)) for path in paths]}
+        rows = datasets.load_dataset(kind, data_files=files, split="train", streaming=streaming)
+        return _with_paths(rows, first.parent, image_column)
     except (*_FAILURES, pd.errors.ParserError) as error:
         _check_cache(error)
-        raise UserError(f"data.path {str(path)!r}: it can't be opened as {kind} ({_reason(error)}).") from error
+        raise UserError(f"data.path {str(first)!r}: it can't be opened as {kind} ({_reason(error)}).") from error
 
 
 def _read_table(path: Path) -> datasets.Dataset:
     """Read a table; in CSV, all is text but columns of whole numbers, so that neither '007' nor 'NA' is lost."""
-    if path.suffix in (".jsonl", ".json"):
-        frame = pd.read_json(path, lines=path.suffix == ".jsonl", dtype=False, convert_dates=False)
+    if (ending := path.suffix.lower()) in (".jsonl", ".json"):
+        frame = pd.read_json(path, lines=ending == ".jsonl", dtype=False, convert_dates=False)
     else:
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
@@ -115,24 +125,41 @@ def _read_table(path: Path) -> datasets.Dataset:
         for column in frame:
             if frame[column].str.fullmatch(r"0|-?[1-9]\d{0,17}").all():
                 frame[column] = frame[column].astype(int)
+        frame = frame.replace({"": None})
+    if frame.empty:
+        raise ValueError("it has no rows")
     return datasets.Dataset.from_pandas(frame, preserve_index=False)
 
 
-def _with_paths(rows: datasets.Dataset, base: Path, wanted: str | None) -> datasets.Dataset:
+def _with_paths(rows: Rows, base: Path, wanted: str | None) -> Rows:
     """Make the text column of paths, `wanted` or one of a usual name, images; relative paths begin at `base`."""
-    texts = [
-        name for name, feature in rows.features.items() if getattr(feature, "dtype", "") in ("string", "large_string")
-    ]
-    known = [] if any(isinstance(feature, datasets.Image) for feature in rows.features.values()) else _NAMES_OF_PATHS
+    features = rows.features or {}  # of a stream, they may be unknown
+    texts = [name for name, kind in features.items() if getattr(kind, "dtype", "") in ("string", "large_string")]
+    holds_images = any(isinstance(kind, datasets.Image) for kind in features.values())
+    known: Sequence[str] = () if holds_images else _NAMES_OF_PATHS
     column = next((name for name in (wanted, *known) if name in texts), None)
     if column is None:
         return rows
-    paths = [path and str(base.absolute() / Path(path).expanduser()) for path in rows[column][:]]
-    images = rows.remove_columns(column).add_column(column, paths).cast_column(column, datasets.Image(decode=False))
+    image = datasets.Image(decode=False)
+    if isinstance(rows, datasets.IterableDataset):
+        changed = datasets.Features({**features, column: image})
+        return rows.map(lambda row: {column: {"path": _absolute(row[column], base), "bytes": None}}, features=changed)
+    paths = [_absolute(path, base) for path in rows[column][:]]
+    images = rows.remove_columns(column).add_column(column, paths).cast_column(column, image)
     return images.select_columns(rows.column_names)
 
 
-def _open_folder(folder: Path, name: str | None, streaming: bool, sort: bool, image_column: str | None) -> Opened:
+def _absolute(path: str | None, base: Path) -> str | None:
+    """Return where a path leads, also one written on Windows."""
+    place = base.absolute() / Path(path or "").expanduser()
+    if path and "\\" in path and not place.exists():
+        place = base.absolute() / path.replace("\\", "/")
+    return str(place) if path else None
+
+
+def _open_folder(
+    folder: Path, name: str | None, streaming: bool, sort: bool, image_column: str | None, label_column: str | None
+) -> Opened:
     splits: Mapping[str, Any]
     if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
         saved = datasets.load_from_disk(str(folder))
@@ -141,24 +168,21 @@ def _open_folder(folder: Path, name: str | None, streaming: bool, sort: bool, im
         return Opened(_streamed(splits) if streaming else splits)
     card = (metadata_load(folder / "README.md") or {}) if (folder / "README.md").is_file() else {}
     if "configs" not in card and name is None and (found := read_images(folder, sort)):
-        tables = {split: _open_file(path, streaming, image_column)["train"] for split, path in _metadata(folder)}
-        labeled = any("label" in column.lower() for rows in tables.values() for column in rows.features)
+        tables = {split: _open_files([path], streaming, image_column) for split, path in _metadata(folder)}
+        columns = {column for rows in tables.values() for column in rows.features}
+        labeled = label_column in columns or any("label" in column.lower() for column in columns)
         if sort and tables and (labeled or not found.classes):
-            return Opened(tables)
-        return Opened(_streamed(found.splits) if streaming else found.splits, files=found.files)
+            return Opened(tables, files=_listed(found, tables))
+        note = "; the metadata has no labels and is ignored" if sort and tables else ""
+        return Opened(_streamed(found.splits) if streaming else found.splits, files=found.files + note)
+    by_split, files = table_files(folder)
+    if by_split and name is None and card.keys().isdisjoint(("configs", "dataset_info")):
+        opened = {split: _open_files(paths, streaming, image_column) for split, paths in by_split.items()}
+        return Opened(opened, files=files)
     path = str(folder)
     if escape(path) != path:
         raise UserError(f"data.path {path!r}: datasets would read *, ? and [ in it as a pattern; rename the folder.")
-    builder = datasets.load_dataset_builder(path, name)
-    if not card.keys().isdisjoint(("configs", "dataset_info")) or builder.name not in _FILE_BUILDERS.values():
-        return Opened(datasets.load_dataset(path, name, streaming=streaming))
-    # each split by itself: together, they would all be read with the class names of the first
-    return Opened(
-        {
-            str(split): datasets.load_dataset(builder.name, data_files=files, split="train", streaming=streaming)
-            for split, files in (builder.config.data_files or {}).items()
-        }
-    )
+    return Opened(datasets.load_dataset(path, name, streaming=streaming))
 
 
 def _metadata(folder: Path) -> list[tuple[str, Path]]:
@@ -168,6 +192,19 @@ def _metadata(folder: Path) -> list[tuple[str, Path]]:
     }
     paths = [(split, place / f"metadata{ending}") for place, split in places.items() for ending in _TABLES]
     return [(split, path) for split, path in paths if path.is_file()]
+
+
+def _listed(found: FolderImages, tables: Mapping[str, Any]) -> str:
+    """Return how many of a folder's images its metadata lists; of a stream, nothing."""
+    images = [path for rows in found.splits.values() for path in _paths(rows)]
+    listed = {path for rows in tables.values() if isinstance(rows, datasets.Dataset) for path in _paths(rows)}
+    missing = [Path(path).name for path in images if path not in listed]
+    return account(len(images) - len(missing), {"not in the metadata": missing}) if listed else ""
+
+
+def _paths(rows: datasets.Dataset) -> list[str]:
+    images = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    return [image["path"] for name in images for image in rows[name] if image]
 
 
 def _streamed(splits: Mapping[str, datasets.Dataset]) -> dict[str, datasets.IterableDataset]:

@@ -37,7 +37,7 @@ class ChosenRows:
     commit: str | None = None
     """The version of a dataset of the Hub."""
     files: str = ""
-    """What became of the files of a folder of images, in a line."""
+    """What became of the files of a folder, in a line."""
 
 
 # ---- stored rows
@@ -51,7 +51,8 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     there, or ambiguous.
     """
     sort = stage != "predict" or config.validation_split is not None
-    opened = open_source(config.path, config.name, config.revision, sort=sort, image_column=config.image_column)
+    columns = config.image_column, config.label_column
+    opened = open_source(config.path, config.name, config.revision, False, sort, *columns)
     splits = DatasetDict(opened.splits)
     origin: dict[str, Any] = {"commit": opened.commit, "files": opened.files}
     is_trained_on = stage != "predict" and (stage == "fit" or held_out)
@@ -103,6 +104,11 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
     splits = DatasetDict({name: splits[name] for name in used if name in splits and len(splits[name])})
     label = label_column(splits[train].features, image, config.label_column)
     labeled, classes = encode_labels(splits, label)
+    if len(classes) < 2:
+        raise UserError(
+            f"data.path {config.path!r}: all images are of one class ({classes[0]}), and training needs two. If the "
+            "classes' folders are inside it, give that folder."
+        )
     for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
         if name is not None and name not in labeled:
             raise UserError(f"{flag} {name!r}: this split has no labels; those with labels are {', '.join(labeled)}.")

@@ -214,7 +214,6 @@ def environment(
 IMAGENET = "ImageNet-1k"
 PEERS = Path(__file__).with_name("peers.csv")
 _COLORS = 10  # colors in matplotlib's cycle
-_MIN_SPAN = 1.0  # points of top-1: a shorter axis would magnify rounding
 
 
 class Accuracy(NamedTuple):
@@ -282,6 +281,7 @@ def _figure(rows: Sequence[Row], dataset: str, conditions: Mapping[str, Any]) ->
     for axes, batch in zip(panels, batches, strict=True):
         _draw_panel(axes, [row for row in rows if row["batch_size"] == batch])
         axes.set_title(f"batch {batch}", fontsize=9)
+    plots.widen(panels[0], "y", plots.LEAST_POINTS, 0, 100)  # all panels share it
     panels[0].set_ylabel(f"top-1 in % on {dataset}")
     task = "training" if conditions["task"] == "train" else "inference"
     figure.suptitle(f"{task} on {machine_words(conditions)}", fontsize=9)
@@ -304,12 +304,10 @@ def _draw_panel(axes: Axes, rows: Sequence[Row]) -> None:
         axes.scatter(rates, [row["top1"] for row in points], color=color, marker=marker, label=way)
     for (text, top1), rate in fastest.items():
         axes.annotate(text, (rate, top1), xytext=(0, 6), textcoords="offset points", fontsize=7, ha="center")
-    low, high = (pick(row["top1"] for row in rows) for pick in (min, max))
-    if high - low < _MIN_SPAN:
-        axes.set_ylim(low - _MIN_SPAN, high + _MIN_SPAN)
     axes.set_xscale("log")
     plots.write_plainly(axes.xaxis)
     axes.margins(x=0.22, y=0.12)
+    plots.widen(axes, "x", plots.LEAST_FACTOR)
     axes.set_xlabel("images/s")
     axes.grid(alpha=0.25, which="both")
     axes.legend(fontsize=7)

@@ -81,7 +81,7 @@ class ShvitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
-        self.config, mistakes = parse_flags(parser, args)
+        self.config, mistakes = parse_flags(parser, args, *([options.dataset_configs] if self.command == "fit" else []))
         self.checkpoint = self.trained_on = self.extended_at = None
         self.options, self.model_config, self.data_config = options.check_flags(self.config, self.name, mistakes, args)
         if self.command != "fit":
@@ -106,7 +106,8 @@ class ShvitCLI(LightningCLI):
             settings = resume.settings_of_weights(self.config.model.init_from, self.command)
         else:
             settings = self.checkpoint = read_checkpoint(self.config.ckpt_path)
-        if settings is None:
+        if settings is None:  # bare weights
+            self.config, _ = parse_flags(parser, args, options.dataset_configs)
             return
         self.trained_on = settings["data"].get("path", "")
         own = {f"data.{key}": parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}

@@ -9,11 +9,11 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from shvit_pl.command_line.config_files import with_found_configs
+from shvit_pl.command_line.config_files import shipped_configs, with_found_configs
 from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
 from shvit_pl.command_line.ranges import FromOne, NonNegative
 from shvit_pl.compat import cores_of_process
-from shvit_pl.data.config import DataConfig
+from shvit_pl.data.config import EMBEDDED, DataConfig
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
@@ -92,6 +92,7 @@ def add_settings(parser: ArgumentParser) -> None:
     """Add the flags of module and data."""
     parser.add_class_arguments(ClassificationConfig, "model")
     parser.add_class_arguments(DataConfig, "data")
+    parser.set_defaults({"data.image_size": "auto"})  # from Python, the design isn't known where the data are made
 
 
 def read_flags(args: Sequence[str]) -> list[str]:
@@ -100,6 +101,13 @@ def read_flags(args: Sequence[str]) -> list[str]:
     return with_found_configs(
         [(f"--{name}" if text is None else f"--{name}={text}") if name else str(text) for name, text in own]
     )
+
+
+def dataset_configs(config: Namespace) -> list[str]:
+    """Return the config below all others, as a flag: the embedded digits want other settings than photographs."""
+    data = config.get("data")
+    embedded = isinstance(data, Namespace) and data.path == EMBEDDED
+    return [f"--config={shipped_configs() / 'data' / f'{EMBEDDED}.yaml'}"] if embedded else []
 
 
 def run_name(config: Namespace) -> str:

@@ -48,6 +48,29 @@ def test_a_layer_has_the_score_of_its_best_head_and_the_spread_of_its_images():
     assert (layer((60,), (70,)).similarity, layer((60,), (70,)).spread) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("predicted", "targets", "intact", "labels", "words"),
+    [
+        ((50, 50), (50, 50), 52, "dataset", "52.00 % of the intact network is no better than chance (50.00 %)"),
+        ((50, 50), (50, 50), 70, "dataset", ""),
+        ((100, 0), (95, 5), 95, "dataset", "no better than chance (95.00 %)"),  # the most frequent class always
+        ((90, 10), (100, 0), 90, "dataset", ""),  # images of a single class
+        ((100, 0), (100, 0), 100, "network", "the intact network predicts the same class for every image"),
+        ((99, 1), (99, 1), 100, "network", ""),
+    ],
+)
+def test_a_score_that_cannot_fall_is_called_blind(predicted, targets, intact, labels, words):
+    counts = torch.tensor([predicted, targets], dtype=torch.float)
+    findings = Findings(subject(labels=labels), None, Scores(images=100, intact=intact, by_class=counts))
+    assert (words in findings.blind) if words else findings.blind == ""
+
+
+def test_outputs_that_are_no_numbers_are_blind():
+    scores = Scores()
+    scores.add(torch.tensor([[0.0, torch.nan]]), torch.tensor([1]))
+    assert "not finite" in Findings(subject(), None, scores).blind
+
+
 def data_of(rows, classes):
     return SimpleNamespace(path="imagenet", rows=rows, class_names=["x"] * classes)
 

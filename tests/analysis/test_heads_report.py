@@ -4,13 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
 from shvit_pl.analysis.attention_layers import attention_layers, head_similarity, recorded_maps, without_heads
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.models.open_network import open_network
-from tests.analysis.studies import facts, files, heads, rows
+from tests.analysis.studies import facts, files, heads, perturbed, rows
 
 FIGURES = [f"figures/{name}.png" for name in ("change", "heat_maps", "maps", "similarity")]
 VIT = ["timm:vit_tiny_patch16_224", "--model_kwargs={depth: 2}", "--image_size=32"]
@@ -83,12 +84,11 @@ def test_it_prints_what_it_measures_and_found_and_replaces_earlier_results(studi
     Path("heads/figures").mkdir(parents=True)
     for name in ("layers.csv", "figures/of_another_study.png"):
         Path("heads", name).write_text("earlier")
-    assert heads(multi_head_run, "--image=5", "--vectorize=query") == 0
+    assert heads(multi_head_run, "--image=5", "--vectorize=query", "--labels=network") == 0
     printed = capsys.readouterr().out
     for text in (
         "16 heads in 4 layers",
-        "heads removed on 8 of 360: top-1 against the dataset's labels",
-        "top-1 of the intact network",
+        "heads removed on 8 of 360: agreement with the intact network instead of top-1, as --labels network is given",
         "most similar in layers",
         "Too few images to say which layers are redundant",  # one of 8 is 12.5 points
         "Removing one head ",
@@ -146,3 +146,41 @@ def test_a_study_that_is_stopped_leaves_earlier_results_and_the_files_of_others_
     assert heads(*study) == 2
     assert "--output 'heads': contains other files; give a new folder." in capsys.readouterr().err
     assert Path("heads/figures/mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("zeroed", "reason"),
+    [
+        ("blocks.1.attn.proj.weight blocks.1.attn.proj.bias", "attention changes no output"),
+        ("blocks.1.attn.qkv.weight blocks.1.attn.qkv.bias", "every head attends to all tokens alike"),
+        ("blocks.1.ls1.gamma", "attention changes no output"),
+    ],
+)
+def test_layers_that_are_alike_or_redundant_for_another_reason_are_left_out_by_name(zeroed, reason, capsys):
+    arguments = {"depth": 3, "num_classes": 10, "init_values": 1.0}
+    model = perturbed(timm.create_model("vit_tiny_patch16_224", img_size=32, **arguments))
+    torch.save({k: v * (k not in zeroed.split()) for k, v in model.state_dict().items()}, "own.pth")
+    network = ["timm:vit_tiny_patch16_224", "--checkpoint=own.pth", f"--model_kwargs={arguments}", "--image_size=32"]
+    assert heads(*network, "--ablation_images=100", "--labels=network", "--data=digits") == 0
+    assert [row["left_out"] for row in rows("heads/layers.csv")] == ["", reason, ""]
+    assert [row["similarity_pct"] == "" for row in rows("heads/layers.csv")] == [False, True, False]
+    findings = facts("heads/summary.json")["findings"]
+    assert f"Left out: layer 2 (blocks.1.attn): {reason}." in findings
+    assert not any(part in line for line in findings for part in (" 2 (7", " 2 (1", "(layer 2,"))
+    assert "(blocks.1.attn)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_layers_of_one_token_are_left_out_and_accuracy_at_chance_is_blind(multi_head_run):
+    """The last stage has one token at 32 px, and the weights are random."""
+    assert heads(multi_head_run, "--image_size=32", "--ablation_images=100") == 0
+    layers = rows("heads/layers.csv")
+    assert [row["left_out"] for row in layers[-2:]] == ["a query attends to a single token"] * 2
+    assert layers[0]["left_out"] == ""
+    assert {row["most"] for row in rows("heads/heads.csv")} == {""}
+    summary = facts("heads/summary.json")
+    assert "no better than chance (" in summary["score"]["blind"]
+    words = " ".join(summary["findings"])
+    assert "Blind: top-1 can't tell whether heads matter, as " in words
+    assert "edundant" not in words
+    assert "Removing" not in words
+    assert "heads are most similar" in words

@@ -1,6 +1,7 @@
 """What a folder of images means: folders give split and class, files' names never do, and every file is counted."""
 
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 from PIL import Image as PILImage
 
 from shvit_pl.data.opening import open_source
@@ -19,7 +20,7 @@ def folder(root, *names):
     for name in names:
         if name.endswith((".txt", ".csv", ".json", ".xml", ".md")):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text("1")
+            (root / name).write_text("1\n1\n")
         else:
             png(root / name)
     return root
@@ -86,6 +87,8 @@ def test_a_class_is_the_folder_below_the_root_or_the_split(names, classes, tmp_p
         (["train/1.png", "test/2.png"], "no labels. Sort the images into one folder per class"),
         (["1.png", "train_3.png"], "no labels"),
         (["train/cat/1.png", "train/dog/2.png", "val/eel/3.png"], "the validation images have 1 classes ... (eel)"),
+        (["all/cat/1.png", "all/dog/2.png"], "all images are of one class (all), and training needs two ... folder"),
+        (["data/train/cat/1.png", "data/test/dog/2.png"], "all images are of one class (data)"),
         ([*PAIR, "dog/3.HEIC"], "1 of 3 images are of a format that can't be read, by their endings (dog/3.HEIC)"),
         ([*PAIR, "dog/3.png.bak"], "can't be read, by their endings (dog/3.png.bak)"),
     ],
@@ -104,7 +107,8 @@ def test_what_can_be_read_in_two_ways_or_not_at_all_is_refused(names, words, tmp
         (["cat/1.csv"], "1 not an image (cat/1.csv)"),
         (["cat/1.json"], "1 not an image (cat/1.json)"),
         (["cat/1.xml"], "1 not an image (cat/1.xml)"),
-        (["metadata.csv"], "1 not an image (metadata.csv)"),
+        (["metadata.csv"], "1 not an image (metadata.csv); the metadata has no labels and is ignored"),
+        (["eel/1.txt"], "1 not an image (eel/1.txt), 1 folder without images (eel)"),
         (
             [".cache/1.png", "cat/._1.png", "__MACOSX/cat/1.png"],
             "3 hidden (.cache/1.png, __MACOSX/cat/1.png, cat/._1.png)",
@@ -118,7 +122,8 @@ def test_every_file_is_used_or_named_with_the_reason(names, left_out, tmp_path):
     used = len(found["train"])
     assert classes == ("cat", "dog")
     assert files.startswith(f"{used} images used" + (f"; left out: {left_out}" if left_out else ""))
-    assert len(PAIR) + len(names) == used + sum(int(word) for word in left_out.split() if word.isdecimal())
+    files_left_out = left_out.split(", 1 folder")[0]
+    assert len(PAIR) + len(names) == used + sum(int(word) for word in files_left_out.split() if word.isdecimal())
 
 
 def test_links_are_followed_and_a_loop_is_not(tmp_path):
@@ -139,9 +144,41 @@ def test_a_path_is_literal(name, tmp_path):
         image.unlink()
     pictures.rows([0, 1]).to_parquet(tmp_path / name / "rows.parquet")
     assert len(open_source(str(tmp_path / name / "rows.parquet")).splits["train"]) == 2
-    if name != "{a,b}":
-        with refused("datasets would read *, ? and [ in it as a pattern; rename the folder"):
-            open_source(str(tmp_path / name))
+    assert len(open_source(str(tmp_path / name)).splits["train"]) == 2
+
+
+def test_a_label_column_is_taken_from_the_metadata_of_sorted_images_too(tmp_path):
+    (folder(tmp_path, *PAIR, "cat/3.png") / "metadata.csv").write_text("file_name,kind\ncat/1.png,x\ndog/2.png,y\n")
+    data = ready("validate", path=str(tmp_path), label_column="kind")
+    assert (data.class_names, data.rows("validate")) == (["x", "y"], 2)
+    assert data.chosen.files == "2 images used; left out: 1 not in the metadata (3.png)"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["Training.parquet", "Testing.parquet"], {"train": 2, "test": 2}),
+        (["a.parquet", "contest.parquet"], {"train": 4}),
+        (["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"], {"train": 4}),
+        (["a/Val/1.parquet", "a/train/test.parquet", "cache.arrow"], {"train": 2, "validation": 2}),
+        (["mine-00000-of-00001.parquet", "train-00000-of-00001.parquet"], {"train": 2, "mine": 2}),
+        (["train.parquet", "dogs.parquet"], "files that name no split (dogs.parquet) beside files that do"),
+        (["train_test.parquet"], "train_test.parquet names several splits"),
+    ],
+)
+def test_files_of_rows_are_all_read_each_in_the_split_that_it_names(names, expected, tmp_path):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pictures.rows([0, 1]).to_parquet(tmp_path / name)
+    if isinstance(expected, str):
+        with refused(expected):
+            open_source(str(tmp_path))
+        return
+    found = open_source(str(tmp_path))
+    used = sum(name.endswith(".parquet") for name in names)
+    assert {split: len(rows) for split, rows in found.splits.items()} == expected
+    assert found.files.startswith(f"{used} parquet files used")
+    assert ("left out: 1 not .parquet (cache.arrow)" in found.files) == ("cache.arrow" in names)
 
 
 def test_to_predict_nothing_is_a_split_and_all_images_count(tmp_path):
@@ -161,7 +198,9 @@ def test_to_predict_nothing_is_a_split_and_all_images_count(tmp_path):
         ("t.csv", "path,label\n1.png,b\ndeep/2.png,a\n", ["b", "a"]),
         ("t.csv", "\ufefffile_name;label\n1.png;007\ndeep/2.png;NA\n", ["007", "NA"]),
         ("t.tsv", "filename\tlabel\n1.png\t10\n{root}/deep/2.png\t9\n", ["10", "9"]),
+        ("t.csv", "path,label,note\ndeep\\\\2.png,a,\n1.png,b,x\n", ["a", "b"]),
         ("t.jsonl", '{"image": "1.png", "label": "b"}\n{"image": "deep/2.png", "label": "a"}\n', ["b", "a"]),
+        ("T.CSV", "file_name,label\n1.png,b\ndeep/2.png,a\n", ["b", "a"]),
         ("metadata.csv", "file_name,label\n1.png,b\ndeep/2.png,a\n", ["b", "a"]),
     ],
 )
@@ -173,3 +212,30 @@ def test_a_table_of_paths_and_labels_is_a_dataset(name, content, labels, tmp_pat
     (batch,) = data.val_dataloader()
     assert list(batch["broken"]) == ["", ""]
     assert [data.class_names[label] for label in batch["label"]] == labels
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("path,label\n1.png,a\n1.png,\n", "has rows without a label"),
+        ("path,label\n", "can't be opened as a table (it has no rows)"),
+        ("img,class\n1.png,a\n", "the columns are img, class. Name it with --data.image_column"),
+    ],
+)
+def test_a_table_that_lacks_something_is_refused(content, words, tmp_path):
+    (folder(tmp_path, "1.png") / "t.csv").write_text(content)
+    with refused(words):
+        ready("validate", path=str(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_paths_in_files_of_parquet_are_read_relative_to_them(streaming, tmp_path):
+    kinds = Features(path=Value("large_string"), label=ClassLabel(names=["a", "b"]))
+    folder(tmp_path, "images/1.png", "images/2.png")
+    (tmp_path / "rows").mkdir()
+    for split in ("train", "val"):
+        rows = {"path": ["../images/1.png", "../images/2.png"], "label": [0, 1]}
+        Dataset.from_dict(rows, features=kinds).to_parquet(tmp_path / "rows" / f"{split}.parquet")
+    data = ready("validate", path=str(tmp_path / "rows"), streaming=streaming, steps_per_epoch=1 if streaming else None)
+    (batch,) = data.val_dataloader()
+    assert (list(batch["broken"]), batch["label"].tolist()) == (["", ""], [0, 1])

@@ -20,6 +20,7 @@ from shvit_pl.sweep.definition import RUNS, Definition, Direction, Kind, Point, 
 from shvit_pl.sweep.engine.storage import JOURNAL, hide_password, open_storage
 from shvit_pl.sweep.engine.sweep_study import COMMAND, CURVES, DONE, ERROR, RUN, SPEED, SUMMARY, SweepStudy, is_fault
 from shvit_pl.sweep.options import storage_mistakes
+from shvit_pl.sweep.space import count_points
 
 State = Literal["done", "pruned", "failed", "running", "waiting"]
 
@@ -70,6 +71,8 @@ class Results:
     """The cells in the order of the sweep file."""
     speed: dict[str, Any] | None = None
     """Inference speed of the cells, as `shvit_pl.sweep.speed` returns it; `None` before it is measured."""
+    is_whole_space: bool = False
+    """A search that has every point of its space."""
 
 
 _STATES: dict[TrialState, State] = {
@@ -265,4 +268,5 @@ def read_results(study: SweepStudy, definition: Definition, folder: Path) -> Res
             choices[point.cell] = dict(trial.params)
     cells = tuple(Cell(name, choices[name], tuple(runs[name])) for name in definition.cells)
     speed = study.optuna_study.user_attrs.get(SPEED)
-    return Results(folder.absolute().name, definition.kind, definition.objectives, cells, speed)
+    is_whole = definition.search is not None and count_points(definition.search["space"]) == len(cells)
+    return Results(folder.absolute().name, definition.kind, definition.objectives, cells, speed, is_whole)

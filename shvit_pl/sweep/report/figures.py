@@ -10,11 +10,12 @@ from textwrap import wrap
 from typing import Any, Literal
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.plots import COLORS, QUIET, as_png, color
+from shvit_pl.plots import COLORS, LEAST_POINTS, QUIET, as_png, color, widen
 from shvit_pl.sweep.report.comparisons import Effect
 from shvit_pl.sweep.report.findings import Curve, Findings, Plane
 from shvit_pl.sweep.report.table import Quantity, Row
@@ -76,10 +77,21 @@ def _draw(
     if findings.plane.rows:
         figures["points"] = _draw_plane(findings.plane, width, numbered, notes)
     if any(effect.gains[primary.key].mean is not None for effect in effects):
-        figures["effects"] = _draw_effects(effects, primary, width)
+        figures["effects"] = _draw_effects(effects, primary, width, _least(findings.table.rows, primary))
     if curves:
         figures["curves"] = _draw_curves(curves, primary, width)
     return figures
+
+
+def _least(rows: Sequence[Row], quantity: Quantity) -> float:
+    """Return the least range of a quantity's axis, as shown: points of a percentage, else a tenth of its values."""
+    values = [abs(_scaled(row, quantity)) for row in rows if quantity.key in row.values]
+    return LEAST_POINTS if quantity.unit == "%" else 0.1 * max(values, default=0.0)
+
+
+def _widen(axes: Axes, axis: Literal["x", "y"], rows: Sequence[Row], quantity: Quantity) -> None:
+    bounds = (0.0, 100.0) if quantity.unit == "%" else ()
+    widen(axes, axis, _least(rows, quantity), *bounds)
 
 
 def _draw_plane(plane: Plane, width: float, numbered: Sequence[Row], notes: bool) -> Figure:
@@ -104,6 +116,8 @@ def _draw_plane(plane: Plane, width: float, numbered: Sequence[Row], notes: bool
     texts = (plane.conditions, plane.left_out) if notes else ()
     lines = [across.header, *(line for text in texts for line in wrap(text, _NOTE_WIDTH))]
     axes.set(xlabel="\n".join(lines), ylabel=up.header)
+    _widen(axes, "x", plane.rows, across)
+    _widen(axes, "y", plane.rows, up)
     axes.grid(alpha=0.3)
     return figure
 
@@ -124,12 +138,13 @@ def _draw_curves(curves: Sequence[Curve], quantity: Quantity, width: float) -> F
         axes.plot(curve.epochs, curve.mean, f"o{style}", color=hue, gid=f"{gid}-line", **line)
         axes.fill_between(curve.epochs, curve.low, curve.high, color=hue, alpha=0.15, linewidth=0, gid=f"{gid}-band")
     axes.set(xlabel="epoch", ylabel=quantity.header)
+    _widen(axes, "y", [curve.row for curve in curves], quantity)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     return figure
 
 
-def _draw_effects(effects: Sequence[Effect], quantity: Quantity, width: float) -> Figure:
+def _draw_effects(effects: Sequence[Effect], quantity: Quantity, width: float, least: float) -> Figure:
     """Draw main effects and interactions with their intervals; significant ones are filled."""
     narrow = width < 6
     figure = Figure(figsize=(width, 0.45 * len(effects) + 1), layout="constrained")
@@ -145,6 +160,7 @@ def _draw_effects(effects: Sequence[Effect], quantity: Quantity, width: float) -
             axes.plot([gain.low, gain.high], [height, height], color=style["color"], linewidth=1.5)
         if gain.mean is not None:
             axes.plot([gain.mean], [height], "o", **style)
+    widen(axes, "x", least)
     names = ["\n".join(wrap(effect.name, 22 if narrow else 44, max_lines=3, placeholder="…")) for effect in effects]
     axes.set_yticks(range(len(effects)), names, fontsize=7 if narrow else None)
     axes.invert_yaxis()
