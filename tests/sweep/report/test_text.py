@@ -101,6 +101,16 @@ def test_an_exhausted_search_says_so_unless_a_point_is_lost():
     all_done = with_runs(search(trials=6), lambda run: replace(run, state="done"))
     assert sentences(replace(all_done, is_whole_space=True))[0].startswith("Best of all 6 points of the space in top-1")
 
+    both = replace(all_done, objectives=TWO, is_whole_space=True)
+    assert sentences(both)[0].startswith("Of all 6 points of the space, ")
+
+
+def test_a_search_of_one_trial_was_no_luck_and_one_that_runs_is_best_so_far():
+    assert len(sentences(search(trials=1))) == 1
+    (best, *_) = search(trials=3).cells
+    running = replace(search(), cells=(best, *with_runs(search(trials=2), lambda run: at(run, "running")).cells))
+    assert sentences(running)[0].startswith("So far: Best of 1 trial in top-1: no. 1 (")
+
 
 def test_a_search_for_two_objectives_names_its_front_and_counts_what_cannot_be_compared():
     results = search(objectives=TWO)
