@@ -144,6 +144,9 @@ class ShvitCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make module and data, and the parts of the trainer."""
+        for flag in ("callbacks", "plugins"):  # what one alone raises would be lost
+            if isinstance(self.config.trainer[flag], Namespace):
+                self.config.trainer[flag] = [self.config.trainer[flag]]
         with users_parts.named_errors(None, None):
             self.config_init = self.parser.instantiate(self.config, instantiate_groups=False)
         kind = ClassificationModule if self.model_config.distill.teacher is None else DistillationModule
