@@ -11,7 +11,7 @@ from shvit_pl.sweep.engine.reading import Results
 from shvit_pl.sweep.report.answer import answer, is_undecided, is_undecided_cost, named, undecided
 from shvit_pl.sweep.report.comparisons import Effect, Estimate
 from shvit_pl.sweep.report.findings import Findings
-from shvit_pl.sweep.report.table import Quantity, Row, quantity
+from shvit_pl.sweep.report.table import Quantity, Row, quantity, rank_of
 
 _SAME = "It has the same"
 _BEST_TRIALS = 3  # trials of a search that are listed
@@ -159,7 +159,7 @@ def _best_trials(findings: Findings) -> list[str]:
     key, direction = next(iter(findings.results.objectives.items()), (primary.key, "max"))
     objective = quantity(key, direction)
     known = [row for row in findings.table.rows if key in row.values]
-    ranked = sorted(known, key=lambda row: row.values[key].mean, reverse=direction == "max")
+    ranked = sorted(known, key=lambda row: rank_of(row.cell.done, key, direction))
     if not ranked:
         return [f"No trial has {objective.name} yet."]
     first, *next_best = [f"{_trial(row)}, {_value(row, objective)}" for row in ranked[:_BEST_TRIALS]]
