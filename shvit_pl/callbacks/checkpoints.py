@@ -10,14 +10,14 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from shvit_pl.compat import cluster_environment, root_folder
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed, seed_all
-from shvit_pl.runs.folder import CHECKPOINTS, better
+from shvit_pl.runs.folder import CHECKPOINTS, SUMMARY, better, is_improved
 from shvit_pl.runs.writing import claim, release, run_folder
 
 
@@ -33,7 +33,9 @@ class OwnFolder(L.Callback):
             claim(folder)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """Note that the folder holds something."""
+        """Note that the folder holds something; a run that is extended is not at its end any more."""
+        if not self._begun and trainer.is_global_zero and (folder := run_folder(trainer)) is not None:
+            (folder / SUMMARY).unlink(missing_ok=True)
         self._begun = True
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -78,15 +80,32 @@ class RunSettings(L.Callback):
         before = state_dict["processes"]
         if before != self.processes and not self.allow_changes:
             raise UserError(
-                f"trainer.devices: the interrupted run had {before} processes, this one has {self.processes}; give "
+                f"trainer.devices: the run had {before} processes, this one has {self.processes}; give "
                 f"--trainer.devices {before}, or --allow_changes true to resume with another global batch."
             )
         before = state_dict["readers"]
         if before != self.readers and not self.allow_changes:
             raise UserError(
-                f"data.num_workers {self.readers}: the interrupted run read its stream by {before}, which decide "
+                f"data.num_workers {self.readers}: the run read its stream by {before}, which decide "
                 f"its order; give --data.num_workers {before}, or --allow_changes true to go on in another order."
             )
+
+
+class Extension(L.Callback):
+    """An ended run that is trained on: what has ended it begins anew, and an epoch that was cut short is completed."""
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Change the state before callbacks and loops take it."""
+        states = checkpoint["callbacks"]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.state_key in states:
+                states[callback.state_key] |= {"wait_count": 0, "stopped_epoch": 0}
+            if isinstance(callback, Timer):
+                states.pop(callback.state_key, None)
+        loop = checkpoint["loops"]["fit_loop"]
+        if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
+            for count in ("current", "total"):
+                loop["epoch_progress"][count]["processed"] -= 1
 
 
 class StepSeed(L.Callback):
@@ -161,8 +180,25 @@ _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 class RunCheckpoint(ModelCheckpoint):
     """A checkpoint that goes on in a moved run folder, and begins anew in the folder of another run.
 
-    Lightning would forget which file is the best as soon as its folder is named otherwise, and overwrite it.
+    Lightning would forget which file is the best as soon as its folder is named otherwise, and overwrite it. Of epochs
+    that are equal in the monitored metric, the one with the lower loss is the best.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._best: dict[str, float] = {}
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: torch.Tensor | None = None) -> bool:
+        """Return whether this validation is the best so far, which all processes agree on."""
+        metrics = validation_metrics(trainer)
+        improved = current is not None and is_improved(metrics, self._best, str(self.monitor))
+        improved = trainer.strategy.reduce_boolean_decision(improved)
+        self._best = metrics if improved else self._best
+        return improved
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for checkpoints."""
+        return {**super().state_dict(), "best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state of the interrupted run, if its file is here."""
@@ -172,6 +208,12 @@ class RunCheckpoint(ModelCheckpoint):
         here = {key: _moved(state_dict[key], folder) for key in _PATHS}
         kept = {_moved(path, folder): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **here, "best_k_models": kept, "dirpath": self.dirpath})
+        self._best = state_dict["best"]
+
+
+def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
+    """Return the metrics of the last validation."""
+    return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
 
 
 def _moved(path: str, folder: Path) -> str:

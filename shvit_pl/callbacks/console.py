@@ -12,18 +12,12 @@ from rich import box
 from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Table
 
-from shvit_pl.callbacks.summary import RunSummary, run_facts
+from shvit_pl.callbacks.summary import RunSummary, epochs_done, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.display import counted, new_progress, plain_console
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
 from shvit_pl.runs.writing import run_folder
-
-
-def epochs_done(trainer: L.Trainer) -> float:
-    """Return the epochs done so far: 1.5 in the middle of the second."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress.current
-    return trainer.current_epoch + min(1.0, progress.ready / max(1, trainer.num_training_batches))
 
 
 def epoch_of(trainer: L.Trainer, done: float) -> str:
@@ -132,7 +126,7 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
 
 def _rate(trainer: L.Trainer) -> str:
     throughput = find_callback(trainer, Throughput)
-    return f"{throughput.images_per_second:.0f} images/s" if throughput and throughput.seconds else ""
+    return f"{throughput.epoch_rate:.0f} images/s" if throughput and throughput.epoch_rate else ""
 
 
 _MOST_CLASSES = 20  # classes listed at most
@@ -229,12 +223,12 @@ def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
     if summary.best_epoch is None:
         rows[summary.monitor] = "not measured: there was no validation, so there is no best.ckpt"
     else:
-        rows["best epoch"] = epoch_of(trainer, summary.best_epoch + 1).strip()
+        rows["best epoch"] = epoch_of(trainer, summary.best_epoch).strip()
     if summary.broken_images(trainer):
         rows["broken images"] = f"{summary.broken_images(trainer)}, skipped; see the warnings"
     rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training" if throughput else ""
     if throughput is not None and throughput.data_wait is not None:
-        rows["data wait"] = f"{throughput.data_wait:.0%} of the time"
+        rows["data wait"] = f"{throughput.data_wait:.2f} of the time"
     rows["folder"] = str(run_folder(trainer) or "none")
     if not trainer.checkpoint_callbacks:
         rows["weights"] = "not kept (trainer.enable_checkpointing false)"

@@ -30,7 +30,7 @@ from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.distillation import DistillationModule
-from shvit_pl.runs.folder import interrupted_run, last_checkpoint
+from shvit_pl.runs.folder import run_of
 from shvit_pl.runs.writing import claim, resumed_loggers, run_loggers
 from shvit_pl.teachers import cache
 from shvit_pl.teachers.teacher import Teacher
@@ -44,6 +44,7 @@ class ShvitCLI(LightningCLI):
 
     command = ""  # the trainer's method, where it isn't called as the command is
     checkpoint: dict[str, Any] | None = None
+    extended_at: float | None = None  # epochs of the ended run that is trained on
     trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -81,7 +82,7 @@ class ShvitCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
         self.config, mistakes = parse_flags(parser, args, *([options.dataset_configs] if self.command == "fit" else []))
-        self.checkpoint = self.trained_on = None
+        self.checkpoint = self.trained_on = self.extended_at = None
         self.options, self.model_config, self.data_config = options.check_flags(self.config, self.name, mistakes, args)
         if self.command != "fit":
             self._take_defaults(parser, args)
@@ -89,13 +90,14 @@ class ShvitCLI(LightningCLI):
             self.data_config = DataConfig(**self.config.data.as_dict())
             self.model_config.check_image_size(self.data_config.image_size)
             return
-        if self.config.ckpt_path == LAST_RUN:
-            runs = Path(self.config.trainer.default_root_dir, options.run_name(self.config))
-            last, begins = last_checkpoint(runs), f"no interrupted run with a checkpoint in {runs}: starting a new run"
-            _show(begins if last is None else f"resuming from {last}")
-            self.config.ckpt_path = None if last is None else str(last)
+        runs = Path(self.config.trainer.default_root_dir, options.run_name(self.config))
+        last = self.config.ckpt_path == LAST_RUN
+        self.config.ckpt_path = resume.find_checkpoint(self.config.ckpt_path, self.config.extend_to, runs)
+        if self.config.ckpt_path is None and last:
+            _show(f"no interrupted run with a checkpoint in {runs}: starting a new run")
         if self.config.ckpt_path is not None:
             self.checkpoint = read_checkpoint(self.config.ckpt_path)
+            self.extended_at = resume.extended_at(self.config, self.checkpoint)
 
     def _take_defaults(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse again with the settings of a checkpoint as defaults, but not those of a dataset that is not used."""
@@ -124,7 +126,11 @@ class ShvitCLI(LightningCLI):
         if self.command == "fit" and self.checkpoint:
             saved = self.checkpoint["callbacks"].get(checkpoints.RunSettings.__name__, {}).get("settings")
             if saved is not None:
-                resume.refuse_changes(saved, resume.training_settings(self.config), allowed=self.config.allow_changes)
+                now = resume.training_settings(self.config)
+                if self.extended_at is not None:
+                    saved = saved | {name: now[name] for name in resume.LENGTH}
+                resume.refuse_changes(saved, now, allowed=self.config.allow_changes)
+            _show(resume.note(self.config, self.extended_at))
 
     def instantiate_classes(self) -> None:
         """Make module and data, and the parts of the trainer."""
@@ -204,7 +210,7 @@ class ShvitCLI(LightningCLI):
     def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger] | bool:
         if self.command != "fit" or config.trainer.fast_dev_run:
             return False
-        if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
+        if self.checkpoint and (folder := run_of(config.ckpt_path)):
             claim(folder)
             return resumed_loggers(folder, self.checkpoint["step"])
         return run_loggers(config.trainer.default_root_dir, options.run_name(self.config))
@@ -233,7 +239,10 @@ class ShvitCLI(LightningCLI):
             checkpoints.FiniteLoss(),
             checkpoints.RunSettings(settings, chosen.allow_changes),
         ]
-        callbacks += [summary.RunSummary(self.command_line, chosen.monitor, settings), run_figures.RunFigures()]
+        if self.extended_at is not None:
+            callbacks.append(checkpoints.Extension())
+        callbacks.append(summary.RunSummary(self.command_line, chosen.monitor, settings, self.extended_at))
+        callbacks.append(run_figures.RunFigures())
         callbacks += [console.RunReport(chosen.plain), checkpoints.LastValidation()]
         callbacks += [checkpoints.Requeue(), checkpoints.OwnFolder()]
         if chosen.push_to is not None:  # once all others have written

@@ -42,6 +42,8 @@ class FitOptions:
     """Metric that selects best.ckpt."""
     checkpoint_every_n_steps: FromOne | None = None
     """Also save last.ckpt every N training steps."""
+    extend_to: FromOne | None = None
+    """Train an ended run on, in its folder, to so many epochs in all."""
     allow_changes: bool = False
     """Allow settings that differ from the checkpoint's."""
     push_to: str | None = None
@@ -168,6 +170,8 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
     if command in _LIMITS:
         if trainer[limit := f"limit_{_LIMITS[command]}_batches"] == 0:
             yield f"trainer.{limit} 0: {command} would do nothing; leave it out."
+        if config.extend_to is not None:
+            yield f"extend_to {config.extend_to}: {command} trains nothing; leave it out, or call shvit-pl fit."
         if path is None and source is None:
             yield (
                 "ckpt_path: give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt or, for weights without a run, such as "
@@ -179,6 +183,8 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
         for name, kind in (("teacher", "NAME"), ("cache", "FOLDER")):
             if command == "cache-teacher" and model.distill[name] is None:
                 yield f"model.distill.{name}: cache-teacher needs it; give --model.distill.{name} {kind}."
+        if command == "cache-teacher" and config.extend_to is not None:
+            yield f"extend_to {config.extend_to}: cache-teacher trains nothing; leave it out."
         if command == "cache-teacher" and path is not None:
             yield f"ckpt_path {path!r}: cache-teacher trains nothing; leave it out."
         if config.optimize:
@@ -189,7 +195,7 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             yield f"model.use_ema true: there is no average; give --model.init_from, or {example}."
     if config.data.streaming and trainer.limit_train_batches is not None:
         limit = trainer.limit_train_batches
-        yield f"trainer.limit_train_batches {limit}: use --data.steps_per_epoch with streaming."
+        yield f"trainer.limit_train_batches {limit}: leave it out; an epoch of a stream has --data.steps_per_epoch."
     if model.optim.agc > 0 and trainer.gradient_clip_val:
         yield (
             f"trainer.gradient_clip_val {trainer.gradient_clip_val}: model.optim.agc {model.optim.agc} clips already; "

@@ -32,10 +32,10 @@ def answer(findings: Findings) -> str:
         parts += [f"{counted(more, 'more choice')} {'matters' if more == 1 else 'matter'}"] if more > 0 else []
         parts += _dependences(findings.effects, first)
         without = [effect for effect in mains if effect not in changed and not _is_unknown(effect, first)]
-        shows = "shows" if len(without) == 1 else "show"
-        parts += [f"{_named(map(_short, without))} {shows} no significant effect"] if without else []
+        shows, on = "shows" if len(without) == 1 else "show", listed([one.name for one in objectives])
+        parts += [f"{named(map(_short, without))} {shows} no significant effect on {on}"] if without else []
     unknown = [_short(effect) for effect in mains if effect not in changed and _is_unknown(effect, first)]
-    parts += [f"{_named(unknown)} can't be compared"] if 0 < len(unknown) < len(mains) else []
+    parts += [f"{named(unknown)} can't be compared"] if 0 < len(unknown) < len(mains) else []
     return f"{'; '.join(parts)}."
 
 
@@ -51,10 +51,10 @@ def undecided(findings: Findings, gains: Sequence[Quantity], lost: str) -> str:
         needed = {name: seeds_to_settle(one, len(left)) or MOST_SEEDS + 1 for name, one in mains}
         mains.sort(key=lambda main: needed[main[0]])
         texts = [f"{name} ({_what_is_known(one, gain, needed[name], lost)})" for name, one in mains]
-        texts = [*([_named(texts, "in the table of effects")] if texts else []), *_interactions(left, gain)]
+        texts = [*([named(texts, "in the table of effects")] if texts else []), *_interactions(left, gain)]
         parts += [f"in {gain.name}: {'; '.join(texts)}"] if texts else []
         seeds |= {one.seeds for _, one in mains}
-    costs = [f"{cost.name} ({_named(names)})" for cost in findings.table.costs if (names := _unchanged(findings, cost))]
+    costs = [f"{cost.name} ({named(names)})" for cost in findings.table.costs if (names := _unchanged(findings, cost))]
     parts += [f"in cost: {', '.join(costs)}"] if costs else []
     if not parts:
         return ""
@@ -75,6 +75,13 @@ def is_exact(estimate: Estimate) -> bool:
 def is_undecided_cost(ratio: Ratio) -> bool:
     """Return whether the interval of a ratio, as shown, has 1 inside."""
     return not ratio.is_significant and not ratio.is_one and ratio.low is not None
+
+
+def named(names: Iterable[str], where: str = "") -> str:
+    """Return the first names in a list, and the number of all others."""
+    every = list(names)
+    more = len(every) - _MOST_NAMED
+    return listed([*every[:_MOST_NAMED], *([f"{more} more{enclose(' ', where)}"] if more > 0 else [])])
 
 
 def _change(effect: Effect, one: Quantity) -> str:
@@ -136,7 +143,7 @@ def _best(table: Table, one: Quantity) -> str:
         return f"no cell has {one.name}"
     value = one.show(known[0].values[one.key].mean)
     best = [row.cell.name for row in known if one.show(row.values[one.key].mean) == value]
-    return f"best {'is' if len(best) == 1 else 'are'} {_named(best)}, with {f'{value} {one.unit}'.strip()}"
+    return f"best {'is' if len(best) == 1 else 'are'} {named(best)}, with {f'{value} {one.unit}'.strip()}"
 
 
 def _short(effect: Effect) -> str:
@@ -144,13 +151,6 @@ def _short(effect: Effect) -> str:
     contrast = effect.contrasts[0]
     is_pair = len(contrast.factor.levels) == 2 and contrast.factor.header
     return contrast.factor.header if is_pair else f"{contrast.factor.header} {contrast.level}".strip()
-
-
-def _named(names: Iterable[str], where: str = "") -> str:
-    """List the first names, and the number of all others."""
-    every = list(names)
-    more = len(every) - _MOST_NAMED
-    return listed([*every[:_MOST_NAMED], *([f"{more} more{enclose(' ', where)}"] if more > 0 else [])])
 
 
 def _what_is_known(estimate: Estimate, gain: Quantity, seeds: int, lost: str) -> str:

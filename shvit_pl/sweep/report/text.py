@@ -8,10 +8,10 @@ from rich.text import Text
 
 from shvit_pl.display import counted, enclose, listed, table_console
 from shvit_pl.sweep.engine.reading import Results
-from shvit_pl.sweep.report.answer import answer, is_undecided, is_undecided_cost, undecided
+from shvit_pl.sweep.report.answer import answer, is_undecided, is_undecided_cost, named, undecided
 from shvit_pl.sweep.report.comparisons import Effect, Estimate
 from shvit_pl.sweep.report.findings import Findings
-from shvit_pl.sweep.report.table import Quantity, Row, quantity
+from shvit_pl.sweep.report.table import Quantity, Row, quantity, rank_of
 
 _SAME = "It has the same"
 _BEST_TRIALS = 3  # trials of a search that are listed
@@ -53,8 +53,10 @@ def conclusions(findings: Findings) -> list[str]:
     results, table, effects = findings.results, findings.table, findings.effects
     if not any(cell.done for cell in results.cells):
         return ["No run succeeded." if results.cells and is_finished(results) else "No run has finished yet."]
+    so_far = "" if is_finished(results) else "So far: "
     if results.kind == "search":
-        return _front(findings) if len(results.objectives) > 1 else _best_trials(findings)
+        first, *more = _front(findings) if len(results.objectives) > 1 else _best_trials(findings)
+        return [f"{so_far}{first}", *more]
     if not effects:
         return [_only_cell(findings)]
     # all other gains are in the page's table of effects
@@ -65,7 +67,6 @@ def conclusions(findings: Findings) -> list[str]:
     ]
     interactions = [effect for effect in effects if not effect.is_main]
     paragraphs += [sentence for gain in gains for sentence in _interactions(interactions, gain)]
-    so_far = "" if is_finished(results) else "So far: "
     return [f"{so_far}{answer(findings)}", *paragraphs, *filter(None, [undecided(findings, gains, lost)])]
 
 
@@ -158,17 +159,21 @@ def _best_trials(findings: Findings) -> list[str]:
     key, direction = next(iter(findings.results.objectives.items()), (primary.key, "max"))
     objective = quantity(key, direction)
     known = [row for row in findings.table.rows if key in row.values]
-    ranked = sorted(known, key=lambda row: row.values[key].mean, reverse=direction == "max")
+    ranked = sorted(known, key=lambda row: rank_of(row.cell.done, key, direction))
     if not ranked:
         return [f"No trial has {objective.name} yet."]
     first, *next_best = [f"{_trial(row)}, {_value(row, objective)}" for row in ranked[:_BEST_TRIALS]]
-    is_all = findings.results.is_whole_space and len(ranked) == len(findings.table.rows)
-    which = f"all {counted(len(ranked), 'point')} of the space" if is_all else counted(len(ranked), "trial")
     value = ranked[0].values[key].mean
     equal = [f"no. {row.number}" for row in ranked[1:] if row.values[key].mean == value]
-    tie = enclose("; ", listed(equal), f" {'is' if len(equal) == 1 else 'are'} equal")
-    best = f"Best of {which} in {objective.name}: {first}{tie}."
-    return [best, *([f"Next: {'; '.join(next_best)}."] if next_best else []), _LUCK]
+    tie = enclose("; ", named(equal) if equal else "", f" {'is' if len(equal) == 1 else 'are'} equal")
+    best = f"Best of {_trials(findings, len(ranked))} in {objective.name}: {first}{tie}."
+    return [best, *([f"Next: {'; '.join(next_best)}.", _LUCK] if next_best else [])]
+
+
+def _trials(findings: Findings, count: int) -> str:
+    """Return the number of trials that are compared, or that they are all points of the space."""
+    is_all = findings.results.is_whole_space and count == len(findings.table.rows)
+    return f"all {counted(count, 'point')} of the space" if is_all else counted(count, "trial")
 
 
 def _front(findings: Findings) -> list[str]:
@@ -181,7 +186,7 @@ def _front(findings: Findings) -> list[str]:
     shown = "; to ".join(f"{_trial(row)}, {_value(row, y)}, {_value(row, x)} {x.name}" for row in ends)
     count = f"{len(front)} {'is' if len(front) == 1 else 'are'}"
     best = (
-        f"Of {counted(len(plane.rows), 'trial')}, {count} on the Pareto front of {y.name} and {x.name}: "
+        f"Of {_trials(findings, len(plane.rows))}, {count} on the Pareto front of {y.name} and {x.name}: "
         f"{'from ' if len(front) > 1 else ''}{shown}."
     )
     return [best, *([f"Compared: {plane.left_out}."] if plane.left_out else []), _LUCK]

@@ -207,6 +207,20 @@ def test_of_two_drivers_that_choose_one_point_at_once_none_runs_it_twice():
     assert not any(map(is_fault, study.trials()))
 
 
+@pytest.mark.parametrize("written", [{}, {"depth": 1}, {"depth": 1, "width": 2}], ids=str)
+def test_a_trial_that_was_lost_while_its_point_was_chosen_keeps_it_and_nothing_is_left_out(written):
+    space = {"depth": {"low": 1, "high": 2}, "width": {"low": 1, "high": 2}}
+    study, search = searched(4), {"sampler": "tpe", "space": space}
+    lost = study.claim(this_process()).number
+    for flag, value in written.items():
+        study.storage.set_trial_param(study._id(lost), flag, value, distribution(space[flag]))
+    study.end(lost, FAIL, {LOST: True})
+    study.enqueue_missing([Point("0", "", {}, 0)], retries=0)
+    points = [take(study, search)[1] for _ in range(4)]
+    assert sorted(tuple(point.values()) for point in points) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert written.items() <= points[0].items()
+
+
 def test_a_search_of_a_finite_space_is_the_same_again_by_its_seeds():
     search = {"sampler": "tpe", "space": FINITE["steps of 0.1"]}
     first, second = ([take(study, search)[1] for _ in range(7)] for study in (searched(7), searched(7)))
