@@ -32,8 +32,8 @@ def answer(findings: Findings) -> str:
         parts += [f"{counted(more, 'more choice')} {'matters' if more == 1 else 'matter'}"] if more > 0 else []
         parts += _dependences(findings.effects, first)
         without = [effect for effect in mains if effect not in changed and not _is_unknown(effect, first)]
-        shows = "shows" if len(without) == 1 else "show"
-        parts += [f"{named(map(_short, without))} {shows} no significant effect"] if without else []
+        shows, on = "shows" if len(without) == 1 else "show", listed([one.name for one in objectives])
+        parts += [f"{named(map(_short, without))} {shows} no significant effect on {on}"] if without else []
     unknown = [_short(effect) for effect in mains if effect not in changed and _is_unknown(effect, first)]
     parts += [f"{named(unknown)} can't be compared"] if 0 < len(unknown) < len(mains) else []
     return f"{'; '.join(parts)}."

@@ -29,8 +29,8 @@ def test_a_paragraph_has_what_a_choice_brings_and_then_what_it_costs():
 
 def test_a_cost_whose_interval_holds_one_is_not_significant():
     answer, _, second, _, last = sentences(with_speed(cube()))  # stages leave speed and memory as they are
-    assert (
-        answer == "patch_size 16 instead of 4 lowers top-1 by 1.2 points; stages and stage1 show no significant effect."
+    assert answer == (
+        "patch_size 16 instead of 4 lowers top-1 by 1.2 points; stages and stage1 show no significant effect on top-1."
     )
     assert second.startswith("stages 4 instead of 3: top-1 undecided. It needs 1.20 times the parameters.")
     assert "training images/s" not in second
@@ -82,7 +82,7 @@ def test_an_interval_without_zero_is_no_claim_before_all_comparisons_are_counted
 
 def test_an_interaction_names_both_choices():
     found = sentences(cube(effects={}, noise=0.0003, interaction=0.02))
-    assert "; the effect of patch_size depends on stages; stage1 shows no significant effect." in found[0]
+    assert "; the effect of patch_size depends on stages; stage1 shows no significant effect on top-1." in found[0]
     (one,) = [sentence for sentence in found[1:] if "depends on" in sentence]
     assert one.startswith("The effect of patch_size 16 instead of 4 depends on stages: top-1 ")
     assert "top-1 +0.00 points with stages 3, +1.99 with stages 4" in one
@@ -123,7 +123,7 @@ def test_a_search_for_two_objectives_names_its_front_and_counts_what_cannot_be_c
 
 def test_a_list_goes_by_the_names_of_its_rows():
     assert sentences(listed())[0] == (
-        "Mixup instead of base lowers top-1 by 1.4 points; averaged shows no significant effect."
+        "Mixup instead of base lowers top-1 by 1.4 points; averaged shows no significant effect on top-1."
     )
     assert sentences(listed())[1].startswith("Mixup instead of base: top-1 -1.")
     sizes = zip(listed().cells, ("small", "middle", "large"), strict=True)
@@ -167,7 +167,7 @@ def with_one_level_waiting():
          "Undecided: one seed can't tell an effect on top-1 from noise; best are b and c, with 91.00 %."),
         ({"a": (90, 90.1, 90.2), "b": (95, 95.2, 95.1), "c": (90, 90.3, 90.1), "d": (85, 85.2, 85.2)},
          "x b instead of a raises top-1 by 5.0 points; x d instead of a lowers top-1 by 5.0 points; "
-         "x c shows no significant effect."),
+         "x c shows no significant effect on top-1."),
         ({"a": (90, 90.06), **{name: (91 + i, 91.08 + i) for i, name in enumerate("bcdefg")}},
          "x g instead of a raises top-1 by 6.0 points; x f instead of a raises top-1 by 5.0 points; "
          "x e instead of a raises top-1 by 4.0 points; x d instead of a raises top-1 by 3.0 points; "
@@ -184,7 +184,8 @@ def test_the_answer_is_about_the_objectives_in_their_directions():
     objectives = {"val/loss": "min", "images_per_second": "max"}
     assert sentences(replace(cube(effects={"patch_size": -0.02}), objectives=objectives))[0] == (
         "patch_size 16 instead of 4 raises val/loss by 0.051 and reaches 2.0 times the training images/s; "
-        "stage1 attention instead of conv reaches 0.81 times the training images/s; stages shows no significant effect."
+        "stage1 attention instead of conv reaches 0.81 times the training images/s; "
+        "stages shows no significant effect on val/loss and training images/s."
     )
     same = with_runs(cube(), lambda run: replace(run, summary={**run.summary, "params": 500}))
     assert (
