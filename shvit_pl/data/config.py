@@ -147,7 +147,10 @@ class DataConfig:
             )
         for flag in ("train_fraction", "repeats"):
             if self.streaming and getattr(self, flag) != 1:
-                yield f"data.{flag} {getattr(self, flag)}: streaming requires 1. Set --data.streaming false."
+                yield (
+                    f"data.{flag} {getattr(self, flag)}: streaming requires 1. Leave it out, or set --data.streaming "
+                    "false without data.steps_per_epoch."
+                )
         if self.augment_on == "device" and not self.fits_device:
             wrong = "augment" if self.augment != "crop" else "auto_augment"
             yield (

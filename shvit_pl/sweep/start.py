@@ -38,6 +38,7 @@ _SET_BY_SWEEP = {
     "run_name": "each run is named after its cell and seed",
     "trainer.default_root_dir": "set by --folder",
     "ckpt_path": "interrupted runs are resumed automatically",
+    "extend_to": "a longer training is another sweep, with trainer.max_epochs in its file",
     "plain": "runs write to log files",
     "push_to": "shvit-pl push SWEEP_FOLDER pushes the best run",
     "trainer.fast_dev_run": "the sweep needs the run folder",

@@ -146,12 +146,19 @@ def _read_list(rows: Any, mistakes: list[str]) -> dict[str, dict[str, Any]]:
     if not isinstance(rows, dict) or not rows:
         mistakes.append("list is empty; give rows by name, such as {small: {model.design.name: tiny}}.")
         return {}
-    cells = {}
-    for name, row in rows.items():
-        if isinstance(row, dict | None):
-            cells[" ".join(str(name).split())] = _valid_flags(row or {}, f"list: {name}", mistakes)
-        else:
+    cells: dict[str, dict[str, Any]] = {}
+    equal: dict[frozenset[tuple[Any, str]], str] = {}
+    for key, row in rows.items():
+        name = " ".join(str(key).split())
+        if not isinstance(row, dict | None):
             mistakes.append(f"list: {name}: {short(row)}: allowed are flags and their values.")
+            continue
+        if name in cells:
+            mistakes.append(f"list: {name}: two rows have this name; rename one.")
+        cells[name] = _valid_flags(row or {}, f"list: {name}", mistakes)
+        same = equal.setdefault(frozenset((flag, _as_read(value)) for flag, value in (row or {}).items()), name)
+        if same != name:
+            mistakes.append(f"list: {name}: has the flags of {same}; change one of them, or repeat runs by seeds.")
     return cells
 
 

@@ -52,6 +52,7 @@ FLAGS = {
     "--run_name=mine": ["--run_name", "named after its cell and seed"],
     "--push_to=user/best": ["--push_to", "pushes the best run"],
     "--ckpt_path=last": ["--ckpt_path", "resumed automatically"],
+    "--extend_to=4": ["--extend_to", "is another sweep"],
     "--seed_everything=3": ["--seed_everything", "set by seeds in the sweep file"],
     "--trainer.default_root_dir=x": ["--trainer.default_root_dir", "set by --folder"],
     "--trainer.logger=false": ["trainer.logger False", "the sweep needs the run folder"],

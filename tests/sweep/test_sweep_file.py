@@ -36,6 +36,11 @@ MISTAKES = {
     "grid: {data.name: [2026-11-22]}\n": ["grid: data.name", "put it in quotes"],
     "list:\n": ["list is empty", "give rows by name"],
     "list: [{data.batch_size: 8}]\n": ["list is empty", "give rows by name"],
+    "list: {a b: {lr: 1}, 'a  b': {lr: 2}}\n": ["list: a b: two rows have this name; rename one"],
+    "list: {a: {model.optim.lr: 0.001, data.augment: none}, b: {data.augment: none, model.optim.lr: 1e-3}}\n": [
+        "list: b: has the flags of a; change one of them",
+    ],
+    "list: {a: , b: {}}\n": ["list: b: has the flags of a"],
     "list: {a: 8}\n": ["list: a: 8", "flags and their values"],
     "list: {a: {data: {batch_size: 8}}}\n": ["a: data is a section", "data.batch_size: 8"],
     "search: {n_trials: 3}\n": ["search: give a space"],

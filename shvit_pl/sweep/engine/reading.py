@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
@@ -14,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from shvit_pl.errors import UserError
 from shvit_pl.files import check_writable
-from shvit_pl.runs.folder import CONFIG, newest_runs, read_curves
-from shvit_pl.sweep.definition import RUNS, SWEEP, Definition, Direction, Kind, Point, read_record
+from shvit_pl.runs.folder import CONFIG, SWEEP, loss_beside, newest_runs, read_curves
+from shvit_pl.sweep.definition import RUNS, Definition, Direction, Kind, Point, read_record
 from shvit_pl.sweep.engine import study as keys
 from shvit_pl.sweep.engine.study import JOURNAL, SweepStudy, is_fault, open_journal
 from shvit_pl.sweep.space import count_points
@@ -91,6 +92,8 @@ class RunStatus:
     """Values of the objectives; none of a run that goes on or failed."""
     error: str | None = None
     pruned: bool = False
+    loss: float = inf
+    """Validation loss at the best epoch, which decides between equal values; infinite where it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,8 @@ class Status:
     @property
     def best(self) -> RunStatus | None:
         """The best run so far in the first objective."""
-        pick = max if next(iter(self.objectives.values())) == "max" else min
-        return pick(self.ended, key=lambda run: run.values[0], default=None)
+        sign = -1 if next(iter(self.objectives.values())) == "max" else 1
+        return min(self.ended, key=lambda run: (sign * run.values[0], run.loss), default=None)
 
 
 def read_status(study: SweepStudy, definition: Definition, retries: int) -> Status:
@@ -136,7 +139,7 @@ def read_status(study: SweepStudy, definition: Definition, retries: int) -> Stat
         elif trial.state == TrialState.FAIL and not study.has_failed(trials, retries):
             waiting.append(point)  # it is tried again
         elif trial.state in keys.DONE:
-            ended.append(_run_status(point, trial))
+            ended.append(_run_status(point, trial, next(iter(definition.objectives))))
             seconds.setdefault(point.cell, []).append(ended[-1].seconds)
         else:
             (running if trial.state == TrialState.RUNNING else failed).append(_run_status(point, trial))
@@ -159,11 +162,13 @@ def representative_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     )
 
 
-def _run_status(point: Point, trial: FrozenTrial) -> RunStatus:
+def _run_status(point: Point, trial: FrozenTrial, objective: str = "") -> RunStatus:
     start, end = trial.datetime_start, trial.datetime_complete or datetime.now()
     seconds = (end - start).total_seconds() if start is not None else 0.0
     values, error = tuple(trial.values or ()), trial.user_attrs.get(keys.ERROR)
-    return RunStatus(point, seconds, _command(trial), values, error, trial.state == TrialState.PRUNED)
+    metrics = (trial.user_attrs.get(keys.SUMMARY) or {}).get("metrics", {})
+    loss = metrics.get(loss_beside(objective), inf)
+    return RunStatus(point, seconds, _command(trial), values, error, trial.state == TrialState.PRUNED, loss)
 
 
 def _command(trial: FrozenTrial) -> str:

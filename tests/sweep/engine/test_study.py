@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from shvit_pl.sweep.definition import Point
 from shvit_pl.sweep.engine.study import COMMAND, ERROR, KEY, LOST, SweepStudy
-from shvit_pl.sweep.space import count_points, draw_untried, point_key
+from shvit_pl.sweep.space import count_points, distribution, draw_untried, point_key
 
 SPACE = {
     "lr": {"low": 1e-4, "high": 1e-1, "log": True},
@@ -122,6 +122,20 @@ def test_points_that_run_elsewhere_that_failed_and_that_are_retried_are_not_trie
     assert again == first
     assert sorted(point["depth"] for point in [first, *(take(study, search)[1] for _ in range(3))]) == [1, 2, 3, 4]
     assert study.take() is None
+
+
+@pytest.mark.parametrize("written", [{}, {"depth": 1}, {"depth": 1, "width": 2}], ids=str)
+def test_a_trial_that_was_lost_while_its_point_was_chosen_keeps_it_and_nothing_is_left_out(written):
+    space = {"depth": {"low": 1, "high": 2}, "width": {"low": 1, "high": 2}}
+    study, search = searched(4), {"sampler": "tpe", "space": space}
+    lost = study.take().number
+    for flag, value in written.items():
+        study.storage.set_trial_param(study._id(lost), flag, value, distribution(space[flag]))
+    study.end(lost, FAIL, {LOST: True})
+    study.enqueue_missing([Point("0", "", {}, 0)], retries=0)
+    points = [take(study, search)[1] for _ in range(4)]
+    assert sorted(tuple(point.values()) for point in points) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert written.items() <= points[0].items()
 
 
 def test_a_search_of_a_finite_space_is_the_same_again_by_its_seeds():
