@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
@@ -120,7 +121,9 @@ def verification_images(
                 images = RealImages(replace(opened, origin="checkpoint"), image_size, None, normalized)
                 return images.validation(most)[0], f"validation images of {images.path}"
             except Exception as error:  # files, decoders and `datasets` have errors of their own
-                reason = f"as those of the run can't be read here: {shorten(one_line(error), 160, placeholder=' ...')}"
+                is_here = Path(own["path"]).expanduser().exists()
+                why = one_line(error) if is_here else f"{own['path']!r} is not on this machine"
+                reason = f"as those of the run can't be read here: {shorten(why, 160, placeholder=' ...')}"
     pictures, _ = images_of(config.EMBEDDED)
     return pictures, f"images of digits, {reason}"
 

@@ -182,7 +182,11 @@ def test_images_that_are_gone_or_broken_are_replaced_by_digits_and_that_is_said(
     for path in broken.glob("*/*"):
         path.write_bytes(path.read_bytes()[:40])
     ruined = replace(opened, data={**opened.data, "path": str(broken)})
-    for network_, reason in ((missing, "no such file"), (elsewhere, "someone/photos"), (ruined, "can be read")):
+    for network_, reason in (
+        (missing, "gone' is not on this machine"),
+        (elsewhere, "'someone/photos' is not on this machine"),
+        (ruined, "none of 5 validation images can be read"),
+    ):
         pictures_, source = images.verification_images(network_, 32, None, False, 8)
         assert len(pictures_) == 8
         assert source.startswith("images of digits, as those of the run can't be read here: ")
