@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from torch.optim.lr_scheduler import LambdaLR
 
 from shvit_pl.compat import cluster_environment, root_folder
 from shvit_pl.data.datamodule import HFImageDataModule
@@ -24,8 +25,8 @@ from shvit_pl.runs.writing import claim, release, run_folder
 class OwnFolder(L.Callback):
     """A claim on the run's folder from the first step to the end; a run that stops in that step removes it."""
 
-    def __init__(self) -> None:
-        self._begun = False
+    begun = False
+    """Whether a step was done."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Claim the folder, once its config.yaml is written."""
@@ -34,16 +35,16 @@ class OwnFolder(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Note that the folder holds something; a run that is extended is not at its end any more."""
-        if not self._begun and trainer.is_global_zero and (folder := run_folder(trainer)) is not None:
+        if not self.begun and trainer.is_global_zero and (folder := run_folder(trainer)) is not None:
             (folder / SUMMARY).unlink(missing_ok=True)
-        self._begun = True
+        self.begun = True
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Remove it if it holds nothing and is not an interrupted run's, and release it."""
         folder = run_folder(trainer)
         if folder is None:
             return
-        if trainer.is_global_zero and not self._begun and not (folder / CHECKPOINTS).exists():
+        if trainer.is_global_zero and not self.begun and not (folder / CHECKPOINTS).exists():
             shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):
                 folder.parent.rmdir()  # fails if another run is in it
@@ -295,11 +296,12 @@ class FiniteLoss(L.Callback):
         batch = int(trainer.strategy.reduce(self._first, reduce_op="min"))
         if batch == _NO_STEP:
             return
-        # the learning rate of that step, from the schedule: the optimizer's is a later one
-        config, step = trainer.lr_scheduler_configs[0], batch // trainer.accumulate_grad_batches
-        scheduler: Any = config.scheduler
-        count = step if config.interval == "step" else batch // max(1, int(trainer.num_training_batches))
-        lr = float(scheduler.base_lrs[0] * scheduler.lr_lambdas[0](count))
+        module: Any = trainer.lightning_module
+        step, lr = module.counts.step_of(batch), float(trainer.optimizers[0].param_groups[0]["lr"])
+        for config in trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, LambdaLR):  # the rate of that step: the optimizer's is a later one
+                count = step if config.interval == "step" else batch // module.counts.batches
+                lr = float(config.scheduler.base_lrs[0] * config.scheduler.lr_lambdas[0](count))
         callbacks = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
         paths = [Path(path) for each in callbacks for path in (each.best_model_path, each.last_model_path)]
         files = sorted((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime)

@@ -16,6 +16,7 @@ from shvit_pl.callbacks.summary import RunSummary, epochs_done, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.display import counted, new_progress, plain_console
 from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.modules.step_counts import StepCounts
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
 from shvit_pl.runs.writing import run_folder
 
@@ -23,7 +24,8 @@ from shvit_pl.runs.writing import run_folder
 def epoch_of(trainer: L.Trainer, done: float) -> str:
     """Return ` 2/10` after the second of ten epochs, `1.5/10` within it; without `/10` in a run by steps."""
     shown = f"{round(done, 2):>3g}"
-    return f"{shown}/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else shown
+    epochs = getattr(trainer.lightning_module, "epochs", None) or trainer.max_epochs or 0
+    return f"{shown}/{epochs}" if epochs > 0 else shown
 
 
 _SHOWN = {"train/loss_epoch": "train/loss"} | {name: name for name in ("val/loss", "val/acc1", "val/acc1_ema")}
@@ -60,7 +62,7 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
         """Begin the bar of the whole run, where a resumed run goes on."""
         epochs, steps = trainer.max_epochs or -1, trainer.max_steps
         of_epochs = trainer.num_training_batches * epochs if epochs > 0 else inf
-        of_steps = steps * trainer.accumulate_grad_batches if steps > 0 else inf
+        of_steps = StepCounts.of(trainer).batches_of(steps) if steps > 0 else inf
         done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         self._total, self._first, self._began = min(of_epochs, of_steps), done + 1, None
         self._begin("train", self._total, done)
@@ -155,6 +157,8 @@ class RunReport(L.Callback):
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
             show_table("result", _end_rows(trainer, summary), self.plain)
+            if isinstance(pl_module, ClassificationModule) and trainer.global_step > 0:
+                print("".join(f"note: {line}\n" for line in pl_module.notes_on_few_steps()), end="")
             written = checkpoint_of_run(run_folder(trainer) or Path())
             if written is not None:
                 print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {written}")
@@ -197,6 +201,9 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
     length = counted(facts["steps"], "step")
     if (facts["epochs"] or 0) > 0:
         length = f"{counted(facts['epochs'], 'epoch')}, {length}"
+    least, most = module.global_batches
+    images_per_step = f"{most}" if least == most else f"{least} to {most}"
+    extra = " (the last epoch trains nothing: it measures the averaged weights)" if module.added_epochs else ""
     rate, schedule = module.config.optim.name, module.schedule
     if schedule is not None:
         rate += f", peak lr {schedule.peak:.2g}, {counted(schedule.warmup, f'warm-up {schedule.interval}')}"
@@ -211,7 +218,7 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
         "": dataset["validation"],
         **({"files": dataset["files"]} if dataset["files"] else {}),
         "images": f"{size} px; training: {dataset['augmentation']}",
-        "schedule": f"{length} of {facts['global_batch']} images; {rate}",
+        "schedule": f"{length} of {images_per_step} images{extra}; {rate}",
         "device": f"{facts['device']}, {facts['precision']}, seed {facts['seed']}",
         "folder": str(run_folder(trainer) or "none"),
     }

@@ -122,7 +122,9 @@ class RunSummary(L.Callback):
             "best_checkpoint": os.path.relpath(best_path, self._folder) if best_path else None,
             "extended_at": self.extended_at,
             "epochs_trained": trainer.current_epoch,
-            "steps_trained": trainer.global_step,
+            "steps_trained": min(trainer.global_step, module.total_steps)
+            if module.added_epochs
+            else trainer.global_step,
             "wall_seconds": round(self._elapsed(), 1),
             "broken_images": self.broken_images(trainer),
             "images_per_second": round(throughput.images_per_second, 1) or None if throughput else None,
@@ -136,8 +138,9 @@ class RunSummary(L.Callback):
 
 def epochs_done(trainer: L.Trainer) -> float:
     """Return the epochs done so far: 1.5 in the middle of the second."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress.current
-    return trainer.current_epoch + min(1.0, progress.ready / max(1, trainer.num_training_batches))
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    done = 1.0 if progress.is_last_batch else progress.current.ready / max(1, trainer.num_training_batches)
+    return trainer.current_epoch + min(1.0, done)
 
 
 def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
@@ -169,8 +172,8 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
             "files": data.chosen.files or None,
         },
         "classes": classes,
-        "epochs": trainer.max_epochs,
-        "steps": int(trainer.estimated_stepping_batches),
+        "epochs": module.epochs,
+        "steps": module.total_steps,
         "global_batch": module.global_batch,
         "peak_lr": module.schedule.peak if module.schedule else None,
         "weight_decay": module.weight_decay,

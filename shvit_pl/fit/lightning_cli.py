@@ -13,19 +13,22 @@ import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
+from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
 from shvit_pl.callbacks import checkpoints, console, inference, run_figures, summary, throughput
+from shvit_pl.command_line.class_paths import import_from_working_directory
 from shvit_pl.command_line.parser import parse_flags
-from shvit_pl.command_line.quiet import quiet
+from shvit_pl.command_line.quiet import hide_bars, quiet
 from shvit_pl.data.config import DATASET_SETTINGS, DataConfig
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.deploy.measuring import is_out_of_memory
+from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
 from shvit_pl.errors import UserError, causes, first_line, one_line
 from shvit_pl.files import check_writable, replacing
-from shvit_pl.fit import options, resume
+from shvit_pl.fit import options, resume, users_parts
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
@@ -51,9 +54,11 @@ class ShvitCLI(LightningCLI):
         self.name, *flags = args
         self.command = self.command or self.name
         self.command_line = shlex.join(["shvit-pl", *args])
+        import_from_working_directory()
         super().__init__(
             ClassificationModule,
             HFImageDataModule,
+            parser_class=users_parts.FitParser,
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": f"shvit-pl {self.name}", "description": None, "exit_on_error": False},
@@ -74,7 +79,10 @@ class ShvitCLI(LightningCLI):
         self.run_arguments: list[str] = parser.add_method_arguments(L.Trainer, self.command, skip=skip)
         options.add_settings(parser)
         own = {field.name: field.default for field in fields(options.TrainerOptions)}
-        parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, skip=set(own))
+        classes = {"strategy": Strategy, "accelerator": Accelerator}  # Lightning's annotations take any text for a name
+        parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, skip={*own, *classes})
+        for flag, kind in classes.items():
+            parser.add_argument(f"--trainer.{flag}", type=kind | str, default="auto")
         types = get_type_hints(options.TrainerOptions)
         for flag, default in own.items():
             parser.add_argument(f"--trainer.{flag}", type=types[flag], default=default)
@@ -123,6 +131,8 @@ class ShvitCLI(LightningCLI):
         if self.data_config.image_size == "auto":
             self.config.data.image_size = side = self.model_config.design.resolved.image_size
             self.data_config = replace(self.data_config, image_size=side)
+        if self.command == "fit":
+            self.parser.dump(self.config, skip_none=False)  # refuses what could not be written later
         if self.command == "fit" and self.checkpoint:
             saved = self.checkpoint["callbacks"].get(checkpoints.RunSettings.__name__, {}).get("settings")
             if saved is not None:
@@ -134,7 +144,11 @@ class ShvitCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make module and data, and the parts of the trainer."""
-        self.config_init = self.parser.instantiate(self.config, instantiate_groups=False)
+        for flag in ("callbacks", "plugins"):  # what one alone raises would be lost
+            if isinstance(self.config.trainer[flag], Namespace):
+                self.config.trainer[flag] = [self.config.trainer[flag]]
+        with users_parts.named_errors(None, None):
+            self.config_init = self.parser.instantiate(self.config, instantiate_groups=False)
         kind = ClassificationModule if self.model_config.distill.teacher is None else DistillationModule
         self.model, self.datamodule = kind(self.model_config), HFImageDataModule(self.data_config)
 
@@ -146,7 +160,8 @@ class ShvitCLI(LightningCLI):
         arguments = {name: self.config_init[name] for name in self.run_arguments}
         if self.command in ("validate", "test"):
             arguments["verbose"] = False  # our callback prints the metrics
-        getattr(self.trainer, self.command)(self.model, datamodule=self.datamodule, **arguments)
+        with users_parts.named_errors(self.trainer, self.config_init.trainer):
+            getattr(self.trainer, self.command)(self.model, datamodule=self.datamodule, **arguments)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer with the run folder's loggers and this package's callbacks, once all inputs are open."""
@@ -325,7 +340,11 @@ def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
     """Run a command; raises `UserError` for a mistake of the user, also where Lightning or torch has found it."""
     quiet()
     try:
-        kind(args).run()
+        cli = kind(args)
+        if cli.options.plain:
+            hide_bars()
+        with num_threads(cli.options.threads):
+            cli.run()
     except MisconfigurationException as error:  # Lightning's word for a user's mistake
         raise UserError(f"trainer: {one_line(error)}") from error
     except (ModuleNotFoundError, ValueError) as error:

@@ -9,9 +9,10 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from shvit_pl.command_line.class_paths import class_mistake
 from shvit_pl.command_line.config_files import shipped_configs, with_found_configs
 from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
-from shvit_pl.command_line.ranges import FromOne, NonNegative
+from shvit_pl.command_line.ranges import FromOne, NonNegative, Threads
 from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import EMBEDDED, DataConfig
 from shvit_pl.designs.config import DesignConfig
@@ -54,6 +55,8 @@ class FitOptions:
     """Compile for speed, except in fit."""
     plain: bool = False
     """Plain lines for log files: no bars, no boxes."""
+    threads: Threads | None = None
+    """CPU threads of each process, at most one per core (default: torch's)."""
 
     def __post_init__(self) -> None:
         name, output, mistakes = self.run_name, Path(self.output or "results"), []
@@ -240,11 +243,16 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
     names = {
         "strategy": ("auto", "ddp", "fsdp", "deepspeed", *StrategyRegistry.available_strategies()),
         "profiler": ("simple", "advanced", "pytorch", "xla"),
+        "accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     }
     for name, known in names.items():
-        if isinstance(value := trainer[name], str) and value not in known:
-            shown = ", ".join(known[:4])
-            yield f"trainer.{name} {value}: no such {name}{did_you_mean(value, known)}; there are {shown} and others."
+        if not isinstance(value := trainer[name], str) or value in known:
+            continue
+        if re.search(r"\w\.\w", value) and (mistake := class_mistake(f"trainer.{name}", value)):
+            yield f"{mistake}."
+        else:
+            hint, shown = did_you_mean(value, known), ", ".join(known[:4])
+            yield f"trainer.{name} {value}: no such {name}{hint}; there are {shown} and others."
     gpu, cores = torch.cuda.is_available() or torch.backends.mps.is_available(), cores_of_process()
     accelerator, devices = trainer.accelerator, trainer.devices
     if accelerator in ("gpu", "cuda") and not gpu:
@@ -258,13 +266,14 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
 def check_monitors(monitor: str, callbacks: Any, logged: list[str]) -> None:
     """Raise `UserError` when a monitored metric is not logged: Lightning would fail after the first epoch.
 
-    Without validation, nothing of it is `logged`.
+    Without validation, nothing of it is `logged`. A callback of the user's own may log what others watch.
     """
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     watched: list[tuple[str, str | None]] = [("monitor", monitor)]
-    watched += [(f"trainer.callbacks {type(each).__name__}", getattr(each, "monitor", None)) for each in callbacks]
+    if all(type(each).__module__.startswith(("lightning.", "shvit_pl.")) for each in callbacks if each is not None):
+        watched += [(f"trainer.callbacks {type(each).__name__}", getattr(each, "monitor", None)) for each in callbacks]
     for flag, name in watched if logged else watched[1:]:
-        known = logged if flag == "monitor" else [*logged, "train/loss", "train/lr"]
+        known = logged if flag == "monitor" else [*logged, "train/loss", "train/loss_epoch", "train/lr"]
         if name is not None and name not in known:
             raise UserError(
                 f"{flag} {name}: not logged here{did_you_mean(name, known)}; logged are {', '.join(known)}."
