@@ -4,7 +4,7 @@ scikit-image carries 15 photographs and micrographs in its package. Training cro
 validation crops from the right part, with a gap between: no pixel is in both.
 
     python -m benchmarks.photo_crops --folder crops
-    shvit-pl fit --config s1.yaml --data.path crops --data.augment none
+    shvit-pl fit --config s1.yaml --data.path crops
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def main(
     size: int = 64,
     gray: bool = False,
     seed: int = 0,
+    photographs: tuple[str, ...] = PHOTOGRAPHS,
 ) -> None:
     """Write `train/PHOTOGRAPH/*.png` and `validation/PHOTOGRAPH/*.png`.
 
@@ -58,22 +59,23 @@ def main(
         size: Side of the written images in pixels.
         gray: Write them gray, which is harder: seven of the photographs are gray, and eight have colors of their own.
         seed: Of the crops' places and scales.
+        photographs: The files of scikit-image to take.
     """
     if folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"--folder {folder}: it is not empty; give a new one.")
     counts = {"train": crops, "validation": validation_crops}
-    for number, name in enumerate(PHOTOGRAPHS):
-        picture = Image.open(photographs() / name).convert("L" if gray else "RGB")
-        generator = np.random.default_rng((seed, number))
+    for name in photographs:
+        picture = Image.open(pictures() / name).convert("L" if gray else "RGB")
+        generator = np.random.default_rng((seed, PHOTOGRAPHS.index(name)))
         for (split, count), part in zip(counts.items(), parts(*picture.size), strict=True):
             place = folder / split / Path(name).stem
             place.mkdir(parents=True)
             for index, box in enumerate(boxes(part, count, generator)):
                 picture.crop(box).resize((size, size)).save(place / f"{index:04}.png")
-    print(f"{folder}: {len(PHOTOGRAPHS)} classes; of each {crops} training and {validation_crops} validation images")
+    print(f"{folder}: {len(photographs)} classes; of each {crops} training and {validation_crops} validation images")
 
 
-def photographs() -> Path:
+def pictures() -> Path:
     """The folder of scikit-image's pictures; raises `UserError` where it is not installed."""
     package = find_spec("skimage")
     if package is None or package.origin is None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from importlib import import_module
 from typing import NamedTuple
 
@@ -75,6 +76,8 @@ def _run(args: list[str]) -> int:
         getattr(import_module(f"shvit_pl.{module}"), function)(args)
         sys.stdout.flush()
     except UserError as error:
+        if os.environ.get("SHVIT_PL_TRACEBACK"):
+            traceback.print_exception(error)
         message = str(error).rsplit("UserError: ", 1)[-1]  # from a worker process it comes with the traceback
         return _refuse(name, message.strip())
     except BrokenPipeError:  # the reader has left, as in `| head`

@@ -40,8 +40,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that begins with `word`, has its letters in another order, or differs by few of them."""
-    near = get_close_matches(word, list(known), n=3, cutoff=0.6)
+    """Return the known word that is `word` in another case, begins with it, or differs by few or swapped letters."""
+    known = list(known)
+    if same := [other for other in known if other.lower() == word.lower()]:
+        return same[0]
+    near = get_close_matches(word, known, n=3, cutoff=0.6)
     begun = [other for other in near if other.startswith(word)]
     swapped = [other for other in near if sorted(other) == sorted(word)]
     same_start = [other for other in get_close_matches(word, near, cutoff=0.75) if other[:1] == word[:1]]

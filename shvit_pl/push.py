@@ -12,8 +12,7 @@ from shvit_pl.errors import UserError
 from shvit_pl.files import output_folder, replacing
 from shvit_pl.hub.target import Target, branch_mistakes, check_access, name_mistakes
 from shvit_pl.hub_errors import HubError
-from shvit_pl.runs.folder import FinishedRun, SweepChoice, Weights
-from shvit_pl.sweep.definition import SWEEP
+from shvit_pl.runs.folder import SWEEP, FinishedRun, SweepChoice, Weights
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def test_a_fused_run_of_the_gpu_goes_on_on_the_cpu(tmp_path):
     flags = ["--trainer.limit_train_batches=4", "--trainer.max_epochs=1"]
     assert fit("--trainer.accelerator=gpu", "--trainer.devices=1", *flags) == 0
     last = tmp_path / "runs" / "tiny" / "version_0" / "checkpoints" / "last.ckpt"
-    more = ["--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--allow_changes=true"]
+    more = ["--trainer.accelerator=cpu", "--extend_to=2"]
     assert fit(flags[0], *more, f"--ckpt_path={last}") == 0
 
 

@@ -10,22 +10,23 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from torch.optim.lr_scheduler import LambdaLR
 
 from shvit_pl.compat import cluster_environment, root_folder
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed, seed_all
-from shvit_pl.runs.folder import CHECKPOINTS, better
+from shvit_pl.runs.folder import CHECKPOINTS, SUMMARY, better, is_improved
 from shvit_pl.runs.writing import claim, release, run_folder
 
 
 class OwnFolder(L.Callback):
     """A claim on the run's folder from the first step to the end; a run that stops in that step removes it."""
 
-    def __init__(self) -> None:
-        self._begun = False
+    begun = False
+    """Whether a step was done."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Claim the folder, once its config.yaml is written."""
@@ -33,15 +34,17 @@ class OwnFolder(L.Callback):
             claim(folder)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
-        """Note that the folder holds something."""
-        self._begun = True
+        """Note that the folder holds something; a run that is extended is not at its end any more."""
+        if not self.begun and trainer.is_global_zero and (folder := run_folder(trainer)) is not None:
+            (folder / SUMMARY).unlink(missing_ok=True)
+        self.begun = True
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Remove it if it holds nothing and is not an interrupted run's, and release it."""
         folder = run_folder(trainer)
         if folder is None:
             return
-        if trainer.is_global_zero and not self._begun and not (folder / CHECKPOINTS).exists():
+        if trainer.is_global_zero and not self.begun and not (folder / CHECKPOINTS).exists():
             shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):
                 folder.parent.rmdir()  # fails if another run is in it
@@ -78,15 +81,32 @@ class RunSettings(L.Callback):
         before = state_dict["processes"]
         if before != self.processes and not self.allow_changes:
             raise UserError(
-                f"trainer.devices: the interrupted run had {before} processes, this one has {self.processes}; give "
+                f"trainer.devices: the run had {before} processes, this one has {self.processes}; give "
                 f"--trainer.devices {before}, or --allow_changes true to resume with another global batch."
             )
         before = state_dict["readers"]
         if before != self.readers and not self.allow_changes:
             raise UserError(
-                f"data.num_workers {self.readers}: the interrupted run read its stream by {before}, which decide "
+                f"data.num_workers {self.readers}: the run read its stream by {before}, which decide "
                 f"its order; give --data.num_workers {before}, or --allow_changes true to go on in another order."
             )
+
+
+class Extension(L.Callback):
+    """An ended run that is trained on: what has ended it begins anew, and an epoch that was cut short is completed."""
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Change the state before callbacks and loops take it."""
+        states = checkpoint["callbacks"]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping) and callback.state_key in states:
+                states[callback.state_key] |= {"wait_count": 0, "stopped_epoch": 0}
+            if isinstance(callback, Timer):
+                states.pop(callback.state_key, None)
+        loop = checkpoint["loops"]["fit_loop"]
+        if not loop["epoch_loop.batch_progress"]["is_last_batch"]:
+            for count in ("current", "total"):
+                loop["epoch_progress"][count]["processed"] -= 1
 
 
 class StepSeed(L.Callback):
@@ -161,8 +181,25 @@ _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 class RunCheckpoint(ModelCheckpoint):
     """A checkpoint that goes on in a moved run folder, and begins anew in the folder of another run.
 
-    Lightning would forget which file is the best as soon as its folder is named otherwise, and overwrite it.
+    Lightning would forget which file is the best as soon as its folder is named otherwise, and overwrite it. Of epochs
+    that are equal in the monitored metric, the one with the lower loss is the best.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._best: dict[str, float] = {}
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: torch.Tensor | None = None) -> bool:
+        """Return whether this validation is the best so far, which all processes agree on."""
+        metrics = validation_metrics(trainer)
+        improved = current is not None and is_improved(metrics, self._best, str(self.monitor))
+        improved = trainer.strategy.reduce_boolean_decision(improved)
+        self._best = metrics if improved else self._best
+        return improved
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for checkpoints."""
+        return {**super().state_dict(), "best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state of the interrupted run, if its file is here."""
@@ -172,6 +209,12 @@ class RunCheckpoint(ModelCheckpoint):
         here = {key: _moved(state_dict[key], folder) for key in _PATHS}
         kept = {_moved(path, folder): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **here, "best_k_models": kept, "dirpath": self.dirpath})
+        self._best = state_dict["best"]
+
+
+def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
+    """Return the metrics of the last validation."""
+    return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
 
 
 def _moved(path: str, folder: Path) -> str:
@@ -253,11 +296,12 @@ class FiniteLoss(L.Callback):
         batch = int(trainer.strategy.reduce(self._first, reduce_op="min"))
         if batch == _NO_STEP:
             return
-        # the learning rate of that step, from the schedule: the optimizer's is a later one
-        config, step = trainer.lr_scheduler_configs[0], batch // trainer.accumulate_grad_batches
-        scheduler: Any = config.scheduler
-        count = step if config.interval == "step" else batch // max(1, int(trainer.num_training_batches))
-        lr = float(scheduler.base_lrs[0] * scheduler.lr_lambdas[0](count))
+        module: Any = trainer.lightning_module
+        step, lr = module.counts.step_of(batch), float(trainer.optimizers[0].param_groups[0]["lr"])
+        for config in trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, LambdaLR):  # the rate of that step: the optimizer's is a later one
+                count = step if config.interval == "step" else batch // module.counts.batches
+                lr = float(config.scheduler.base_lrs[0] * config.scheduler.lr_lambdas[0](count))
         callbacks = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
         paths = [Path(path) for each in callbacks for path in (each.best_model_path, each.last_model_path)]
         files = sorted((path for path in paths if path.is_file()), key=lambda path: path.stat().st_mtime)

@@ -13,24 +13,20 @@ from rich import box
 from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Table
 
-from shvit_pl.callbacks.summary import RunSummary, run_facts
+from shvit_pl.callbacks.summary import RunSummary, epochs_done, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.display import counted, new_progress, plain_console
 from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.modules.step_counts import StepCounts
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
 from shvit_pl.runs.writing import run_folder
-
-
-def epochs_done(trainer: L.Trainer) -> float:
-    """Return the epochs done so far: 1.5 in the middle of the second."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress.current
-    return trainer.current_epoch + min(1.0, progress.ready / max(1, trainer.num_training_batches))
 
 
 def epoch_of(trainer: L.Trainer, done: float) -> str:
     """Return ` 2/10` after the second of ten epochs, `1.5/10` within it; without `/10` in a run by steps."""
     shown = f"{round(done, 2):>3g}"
-    return f"{shown}/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else shown
+    epochs = getattr(trainer.lightning_module, "epochs", None) or trainer.max_epochs or 0
+    return f"{shown}/{epochs}" if epochs > 0 else shown
 
 
 _SHOWN = {"train/loss_epoch": "train/loss"} | {name: name for name in ("val/loss", "val/acc1", "val/acc1_ema")}
@@ -67,7 +63,7 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
         """Begin the bar of the whole run, where a resumed run goes on."""
         epochs, steps = trainer.max_epochs or -1, trainer.max_steps
         of_epochs = trainer.num_training_batches * epochs if epochs > 0 else inf
-        of_steps = steps * trainer.accumulate_grad_batches if steps > 0 else inf
+        of_steps = StepCounts.of(trainer).batches_of(steps) if steps > 0 else inf
         done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         self._total, self._first, self._began = min(of_epochs, of_steps), done + 1, None
         self._begin("train", self._total, done)
@@ -133,7 +129,7 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
 
 def _rate(trainer: L.Trainer) -> str:
     throughput = find_callback(trainer, Throughput)
-    return f"{throughput.images_per_second:.0f} images/s" if throughput and throughput.seconds else ""
+    return f"{throughput.epoch_rate:.0f} images/s" if throughput and throughput.epoch_rate else ""
 
 
 _MOST_CLASSES = 20  # classes listed at most
@@ -162,6 +158,8 @@ class RunReport(L.Callback):
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
             show_table("result", _end_rows(trainer, summary), self.plain)
+            if isinstance(pl_module, ClassificationModule) and trainer.global_step > 0:
+                print("".join(f"note: {line}\n" for line in pl_module.notes_on_few_steps()), end="")
             written = checkpoint_of_run(run_folder(trainer) or Path())
             if written is not None:
                 print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {shlex.quote(str(written))}")
@@ -204,6 +202,9 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
     length = counted(facts["steps"], "step")
     if (facts["epochs"] or 0) > 0:
         length = f"{counted(facts['epochs'], 'epoch')}, {length}"
+    least, most = module.global_batches
+    images_per_step = f"{most}" if least == most else f"{least} to {most}"
+    extra = " (the last epoch trains nothing: it measures the averaged weights)" if module.added_epochs else ""
     rate, schedule = module.config.optim.name, module.schedule
     if schedule is not None:
         rate += f", peak lr {schedule.peak:.2g}, {counted(schedule.warmup, f'warm-up {schedule.interval}')}"
@@ -217,7 +218,8 @@ def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: Classificatio
         "data": f"{version}: {images}, {classes}",
         "": dataset["validation"],
         **({"files": dataset["files"]} if dataset["files"] else {}),
-        "schedule": f"{length} of {facts['global_batch']} images; {rate}",
+        "images": f"{size} px; training: {dataset['augmentation']}",
+        "schedule": f"{length} of {images_per_step} images{extra}; {rate}",
         "device": f"{facts['device']}, {facts['precision']}, seed {facts['seed']}",
         "folder": str(run_folder(trainer) or "none"),
     }
@@ -229,12 +231,12 @@ def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
     if summary.best_epoch is None:
         rows[summary.monitor] = "not measured: there was no validation, so there is no best.ckpt"
     else:
-        rows["best epoch"] = epoch_of(trainer, summary.best_epoch + 1).strip()
+        rows["best epoch"] = epoch_of(trainer, summary.best_epoch).strip()
     if summary.broken_images(trainer):
         rows["broken images"] = f"{summary.broken_images(trainer)}, skipped; see the warnings"
     rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training" if throughput else ""
     if throughput is not None and throughput.data_wait is not None:
-        rows["data wait"] = f"{throughput.data_wait:.0%} of the time"
+        rows["data wait"] = f"{throughput.data_wait:.2f} of the time"
     rows["folder"] = str(run_folder(trainer) or "none")
     if not trainer.checkpoint_callbacks:
         rows["weights"] = "not kept (trainer.enable_checkpointing false)"

@@ -11,9 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchvision.utils import make_grid
 
-from shvit_pl.callbacks.console import epochs_done
+from shvit_pl.callbacks.summary import RunSummary, epochs_done
+from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.data import decoding, transforms
-from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.modules.classification import ClassificationModule, named_batch
 from shvit_pl.plots import LEAST_LOSS, LEAST_POINTS, as_png, legend_label, short_name, widen
 from shvit_pl.runs.folder import EMA, FIGURES
 from shvit_pl.runs.writing import run_folder
@@ -23,7 +24,7 @@ _MOST_LABELS = 30  # with more classes, axis labels and numbers would not be rea
 
 
 class RunFigures(L.Callback):
-    """Figures of the first training batch, the run's curves and the last validation's confusion matrix."""
+    """Figures of the first training batch, the run's curves and the confusion matrix of the best epoch's weights."""
 
     def __init__(self) -> None:
         self.curves: dict[str, list[tuple[float, float]]] = {}
@@ -53,7 +54,7 @@ class RunFigures(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin a confusion matrix."""
-        if isinstance(pl_module, ClassificationModule):
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and isinstance(pl_module, ClassificationModule):
             matrix = MulticlassConfusionMatrix(
                 len(pl_module.class_names or []), ignore_index=decoding.IGNORED, validate_args=False
             )
@@ -62,25 +63,29 @@ class RunFigures(L.Callback):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
-        """Count the batch."""
-        if self._confusion is not None and isinstance(outputs, torch.Tensor):
-            self._confusion.update(outputs, batch["label"])
+        """Count the batch, as the weights classify it that the monitored metric is of."""
+        summary = find_callback(trainer, RunSummary)
+        if self._confusion is not None and summary is not None and isinstance(outputs, dict):
+            averaged = summary.monitor.endswith(EMA)
+            self._confusion.update(outputs[f"logits{EMA if averaged else ''}"], named_batch(batch)["label"])
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add a point to every curve."""
+        """Add a point to every curve; draw the confusion matrix of weights that are the best so far."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             metrics = {name: value for name, value in trainer.callback_metrics.items() if name != "train/loss"}
             for name, value in metrics.items():
                 curve = name.replace("train/loss_epoch", "train/loss")
                 self.curves.setdefault(curve, []).append((epochs_done(trainer), value.item()))
+        summary, matrix = find_callback(trainer, RunSummary), self._confusion
+        self._confusion = None
+        if summary is not None and summary.improved and matrix is not None and matrix.update_called:
+            counts, names = matrix.compute().cpu(), getattr(pl_module, "class_names", None)
+            _save(trainer, "confusion_matrix", draw_confusion(counts, list(names or [])))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw curves and confusion matrix."""
+        """Draw the curves."""
         if self.curves:
             _save(trainer, "curves", draw_curves(self.curves))
-        if self._confusion is not None and self._confusion.update_called:
-            matrix, names = self._confusion.compute().cpu(), getattr(pl_module, "class_names", None)
-            _save(trainer, "confusion_matrix", draw_confusion(matrix, list(names or [])))
 
 
 def draw_inputs(images: torch.Tensor, labels: torch.Tensor, class_names: list[str]) -> Figure:

@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from shvit_pl.callbacks.checkpoints import RunCheckpoint
+from shvit_pl.callbacks.checkpoints import RunCheckpoint, validation_metrics
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
@@ -22,7 +22,7 @@ from shvit_pl.errors import UserError, one_line
 from shvit_pl.models.network_names import find_weights
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.randomness import run_seed
-from shvit_pl.runs.folder import BEST, CHECKPOINTS, FinishedRun, better, write_summary
+from shvit_pl.runs.folder import BEST, CHECKPOINTS, FinishedRun, is_improved, write_summary
 from shvit_pl.runs.writing import run_folder
 
 _DATASET = ("path", "name", "revision", "train_fraction", "streaming", "image_size")
@@ -33,26 +33,35 @@ class RunSummary(L.Callback):
     """The validation metrics of the best epoch; at the end of a fit, `summary.json` and TensorBoard's hyperparameters.
 
     `command` is the command line, and `settings` are flat: TensorBoard shows them with metrics such as `best/val/acc1`.
+    `extended_at` are the epochs of an ended run that is trained on.
     """
 
-    best_epoch: int | None = None
-    """Number of the best epoch, from 0."""
+    best_epoch: float | None = None
+    """Epochs done at the best validation: 2 after the second, 1.5 within it."""
+    epochs = 0.0
+    """Epochs done: 1.5 within the second."""
+    improved = False
+    """True if the last validation is the best so far."""
     wall_seconds = 0.0
     """Seconds of training and validation, over all sessions of a resumed run."""
 
-    def __init__(self, command: str, monitor: str, settings: dict[str, Any]) -> None:
+    def __init__(self, command: str, monitor: str, settings: dict[str, Any], extended_at: float | None = None) -> None:
         self.command, self.monitor, self.settings = command, monitor, settings
+        self.extended_at = [] if extended_at is None else [extended_at]
         self.best: dict[str, float] = {}
         self._folder = ""
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for checkpoints."""
-        return {"best": self.best, "best_epoch": self.best_epoch, "wall_seconds": self._elapsed()}
+        names = ("best", "best_epoch", "extended_at", "epochs")
+        return {**{name: getattr(self, name) for name in names}, "wall_seconds": self._elapsed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state of the interrupted run."""
         self.wall_seconds = state_dict["wall_seconds"]
+        self.epochs = state_dict["epochs"]
+        self.extended_at = [*state_dict["extended_at"], *self.extended_at]
         if (Path(self._folder) / CHECKPOINTS / BEST).is_file():  # a new folder has none yet
             self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
 
@@ -66,14 +75,18 @@ class RunSummary(L.Callback):
         if (device := trainer.strategy.root_device).type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Count, before a checkpoint is written."""
+        self.epochs = round(epochs_done(trainer), 2)
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the metrics of the best epoch."""
-        metrics = _validation_metrics(trainer)
+        metrics = validation_metrics(trainer)
         if trainer.sanity_checking or self.monitor not in metrics:
             return
-        sign = -1 if better(self.monitor) == "min" else 1
-        if self.monitor not in self.best or sign * metrics[self.monitor] > sign * self.best[self.monitor]:
-            self.best, self.best_epoch = metrics, trainer.current_epoch
+        self.improved = is_improved(metrics, self.best, self.monitor)
+        if self.improved:
+            self.best, self.best_epoch = metrics, int(self.epochs) if self.epochs.is_integer() else self.epochs
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the file, on the first rank of a run with a folder and a step, and log the settings."""
@@ -105,10 +118,13 @@ class RunSummary(L.Callback):
             "metrics": self.best,
             "monitor": self.monitor,
             "best_epoch": self.best_epoch,
-            "last_metrics": _validation_metrics(trainer),
+            "last_metrics": validation_metrics(trainer),
             "best_checkpoint": os.path.relpath(best_path, self._folder) if best_path else None,
+            "extended_at": self.extended_at,
             "epochs_trained": trainer.current_epoch,
-            "steps_trained": trainer.global_step,
+            "steps_trained": min(trainer.global_step, module.total_steps)
+            if module.added_epochs
+            else trainer.global_step,
             "wall_seconds": round(self._elapsed(), 1),
             "broken_images": self.broken_images(trainer),
             "images_per_second": round(throughput.images_per_second, 1) or None if throughput else None,
@@ -118,6 +134,13 @@ class RunSummary(L.Callback):
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
             "command": self.command,
         }
+
+
+def epochs_done(trainer: L.Trainer) -> float:
+    """Return the epochs done so far: 1.5 in the middle of the second."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    done = 1.0 if progress.is_last_batch else progress.current.ready / max(1, trainer.num_training_batches)
+    return trainer.current_epoch + min(1.0, done)
 
 
 def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
@@ -140,6 +163,7 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
         "teacher": module.teacher_note,
         "dataset": {
             **{key: getattr(settings, key) for key in _DATASET},
+            "augmentation": settings.augmentation(module.config.mix.description),
             "commit": data.chosen.commit,
             "train_images": data.rows("train"),
             "validation_images": data.rows("validate"),
@@ -148,8 +172,8 @@ def run_facts(trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any
             "files": data.chosen.files or None,
         },
         "classes": classes,
-        "epochs": trainer.max_epochs,
-        "steps": int(trainer.estimated_stepping_batches),
+        "epochs": module.epochs,
+        "steps": module.total_steps,
         "global_batch": module.global_batch,
         "peak_lr": module.schedule.peak if module.schedule else None,
         "weight_decay": module.weight_decay,
@@ -165,10 +189,6 @@ def repo_of_weights(init_from: str | None) -> str | None:
         return init_from and find_weights(init_from).repo
     except UserError:  # a file that is gone, of a run that goes on
         return None
-
-
-def _validation_metrics(trainer: L.Trainer) -> dict[str, float]:
-    return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
 
 
 def peak_memory(device: torch.device) -> tuple[float | None, str]:

@@ -32,12 +32,19 @@ class Throughput(L.Callback):
         self._warm = False
         self._loading = self._wait = 0.0
         self._stepped: torch.cuda.Event | None = None
-        self._epoch, self._waited_before, self._seconds_before = -1, 0.0, 0.0  # the counts when the epoch began
+        self._epoch, self._images_before = -1, 0  # the counts when the epoch began
+        self._waited_before = self._seconds_before = 0.0
 
     @property
     def images_per_second(self) -> float:
         """Mean over the run so far; 0 before the second step."""
         return self.images / self.seconds if self.seconds else 0.0
+
+    @property
+    def epoch_rate(self) -> float:
+        """Images per second of this epoch so far; 0 before its first step that counts."""
+        seconds = self.seconds - self._seconds_before
+        return (self.images - self._images_before) / seconds if seconds else 0.0
 
     @property
     def data_wait(self) -> float | None:
@@ -46,7 +53,7 @@ class Throughput(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for checkpoints: the figures include all sessions of a resumed run."""
-        names = ("images", "seconds", "waited", "_epoch", "_waited_before", "_seconds_before")
+        names = ("images", "seconds", "waited", "_epoch", "_images_before", "_waited_before", "_seconds_before")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -57,7 +64,8 @@ class Throughput(L.Callback):
         """Start the clock."""
         self._since = time.perf_counter()
         if trainer.current_epoch != self._epoch:  # else a resumed run goes on within it
-            self._epoch, self._waited_before, self._seconds_before = trainer.current_epoch, self.waited, self.seconds
+            self._epoch, self._images_before = trainer.current_epoch, self.images
+            self._waited_before, self._seconds_before = self.waited, self.seconds
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Take the time that the batch was waited for; a GPU that was busy all the while has lost nothing."""
@@ -131,4 +139,4 @@ def advice(share: float, config: DataConfig, workers: int, device: str, devices:
     if config.path != EMBEDDED:
         lighter.append(f"store images no larger than about {2 * config.side} pixels a side")
     others = f" Or: {'; '.join(lighter)}." if lighter else ""
-    return f"data wait: {share:.0%} of the time {who} waited for images. {where}{others}"
+    return f"data wait: {share:.2f} of the time {who} waited for images. {where}{others}"

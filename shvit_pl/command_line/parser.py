@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from importlib.util import find_spec
 from itertools import pairwise
@@ -17,6 +17,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from shvit_pl.command_line import config_files, ranges
+from shvit_pl.command_line.class_paths import class_mistake
 from shvit_pl.compat import parser_actions
 from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, nearest, refuse
 
@@ -39,18 +40,40 @@ SECTIONS = {
     "trainer": "trainer.max_epochs",
 }
 _FLAGS_OF_FILES = {".ckpt": "ckpt_path", ".yaml": "config", ".yml": "config"}
-# flags by the names that other programs give them
+# flags by the last word of what other programs call them, the first that the command has
 _ELSEWHERE = {
-    "dataset": "data.path",
-    "design": "model.design.name",
-    "dropout": "model.design.drop_path",
-    "epochs": "trainer.max_epochs",
-    "gpus": "trainer.devices",
-    "optimizer": "model.optim.name",
-    "output_dir": "trainer.default_root_dir",
-    "precision": "dtype",
-    "resume": "ckpt_path",
-    "workers": "data.num_workers",
+    name: flags.split()
+    for flags, names in {
+        "data.auto_augment": "aa autoaugment",
+        "dtype trainer.precision": "amp fp16 precision",
+        "model.design.name": "arch architecture design model_name model.name",
+        "data.batch_size batch_size": "batch batchsize bs",
+        "ckpt_path": "checkpoint ckpt resume resume_from",
+        "trainer.gradient_clip_val": "clip_grad grad_clip max_norm",
+        "data.path": "data_dir data_path dataset root train_dir",
+        "device trainer.devices gpus": "device gpu gpus num_gpus",
+        "model.design.drop_path": "dropout drop_rate drop",
+        "model.ema.decay": "ema ema_decay model_ema",
+        "trainer.max_epochs": "epoch epochs n_epochs num_epochs num_train_epochs",
+        "trainer.check_val_every_n_epoch": "eval_every val_every val_interval",
+        "trainer.accumulate_grad_batches": "grad_accum gradient_accumulation_steps iters_to_accumulate",
+        "data.image_size image_size": "image_size img_size imgsz input_size resolution",
+        "model.optim.lr": "learning_rate",
+        "trainer.log_every_n_steps": "log_every log_interval",
+        "trainer.num_nodes": "nodes",
+        "model.class_names": "num_classes",
+        "model.optim.name": "opt optimizer",
+        "trainer.default_root_dir output": "output_dir out_dir save_dir",
+        "model.init_from": "pretrained weights",
+        "seed_everything seed": "random_seed seed",
+        "data.erasing": "reprob random_erasing",
+        "model.label_smoothing": "smoothing",
+        "model.optim.warmup_epochs": "warmup warmup_steps",
+        "model.optim.weight_decay": "wd decay",
+        "threads": "num_threads nthreads",
+        "workers data.num_workers": "n_workers worker workers",
+    }.items()
+    for name in names.split()
 }
 _TYPE_NAMES = {
     "NoneType": "null",
@@ -225,19 +248,24 @@ def _parser(options: type["DataclassInstance"], positional: Sequence[str] = (), 
     return parser
 
 
-def parse_flags(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, list[str]]:
+def parse_flags(
+    parser: ArgumentParser, args: Sequence[str], below: Callable[[Namespace], list[str]] = lambda _: []
+) -> tuple[Namespace, list[str]]:
     """Return the settings by all that the parser accepts, and a message for each mistake in types and names.
 
     The parser raises at the first mistake; what it names is left out of flags and configs to find the next. Raises
-    `UserError` for a mistake that can't be left out, with those before it.
+    `UserError` for a mistake that can't be left out, with those before it. `below` gives the configs, as flags, that
+    such settings have below their own.
     """
     words, mistakes = without_flag(args, "print_config"), list[str]()  # it would end the process
+    lowest = list[str]()
     while True:
         try:
-            config = parser.parse_args(words)
-            if mistakes or len(words) == len(args):
+            config = parser.parse_args([*lowest, *words])
+            left = words if mistakes else list(args)
+            if left == words and lowest == below(config):
                 return config, list(dict.fromkeys(mistakes))
-            left = list(args)
+            lowest = below(config)
         except argparse.ArgumentError as error:
             unknown = error.message.partition("nrecognized arguments: ")[2].split()
             mistakes += _unknown(unknown, option_names(parser)) or [shortened(error.message, parser)]
@@ -288,13 +316,13 @@ def shortened(message: str, parser: ArgumentParser) -> str:
     text = text.replace("typing.", "").replace('in "<unicode string>", ', "").removeprefix("argument ")
     if section := re.match(r"([\w.]+): Unable to load config '([^']*)'", text):
         return no_section(section[1], section[2])
+    if (section := re.match(r"-*([\w.]+): ", text)) and (mistake := class_mistake(section[1], text)):
+        return mistake
     if of_class := re.match(r"([\w.]+): .*?Problem with given class_path '([^']+)': (.*?) - [A-Z]", text):
         name, kind, problem = of_class.groups()
         problem = re.sub(r"Option '(.+)' is not accepted", r"\1: no such setting", problem)
         problem = shortened(problem.replace("the following arguments are required", "required"), parser)
         return f"{name} {kind}: {problem}; see shvit-pl fit --{name}.help {kind}"
-    if unknown_class := re.match(r"(--[\w.]+\.help): Expected a dot import path string: (.*)", text):
-        return f"{unknown_class[1]} {unknown_class[2]}: no such class; give a class of Lightning's, or an import path"
     if printing := re.match(r'Invalid option "(.*)" for (--\w+)', text):
         return f"{printing[2]} {printing[1]}: not available; leave the value out"
     if number := re.match(r"([\w.]+): .*?Not of type ([\w. ]+): (.*)$", text):
@@ -318,9 +346,11 @@ def nearest_option(name: str, options: set[str], dashes: str = "") -> str:
     """Return a hint at an option, whose name may lack its section, as in `lr`, or be another program's."""
     options = options - SECTIONS.keys()
     parts = [each.rpartition(".") for each in sorted(options, key=lambda each: (-each.count("."), each))]
-    section, _, last = name.rpartition(".")
+    section, _, last = name.replace("-", "_").rpartition(".")
     near = nearest(section, {each for each, _, _ in parts})
-    meant = _ELSEWHERE.get(name)
+    meant = next(
+        (each for each in _ELSEWHERE.get(name, _ELSEWHERE.get(last, ())) if each in options and each != name), None
+    )
     for known in ({each[2]: each for each in parts if each[0] == near}, {each[2]: each for each in parts}):
         if meant not in options and (found := nearest(last, known)):
             meant = "".join(known[found])

@@ -15,6 +15,7 @@ _LEVELS = {
     # Lightning's tips, and its lines about devices, seeds and checkpoints, which our own output names too
     "lightning.pytorch.utilities.rank_zero": logging.WARNING,
     "lightning.fabric.utilities.rank_zero": logging.WARNING,
+    "pytorch_lightning.utilities.rank_zero": logging.WARNING,  # takes their place where a user's file imports it
     "lightning.fabric.utilities.seed": logging.WARNING,
     "lightning.fabric.utilities.distributed": logging.WARNING,
     "datasets.packaged_modules.cache.cache": logging.ERROR,  # the version that it names may not be the one opened
@@ -29,6 +30,7 @@ _WARNED = (
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*Be aware that when using `ckpt_path`.*",
     r".*predict returned None.*",
+    r".*and overriding `LightningModule.optimizer_.*",  # called per step, as ours should be
     r".*overridden `on_after_batch_transfer` in both.*",  # our data module does, as it mixes too
     r".*could not find the monitored key in the returned metrics.*",  # the run ended before its first validation
 )
@@ -41,13 +43,18 @@ def quiet() -> None:
     if not torch.cuda.is_available():
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # repeats that there is no GPU
     if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-        disable_progress_bars()
+        hide_bars()
     threading.excepthook = _of_a_thread
     # one line: a user can act on what a warning says, not on where it was raised
     warnings.showwarning = lambda message, *_: print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
     for message in _WARNED:
         warnings.filterwarnings("ignore", message=message)
+
+
+def hide_bars() -> None:
+    """Hide the progress bars of `datasets` and of the Hub's client."""
+    datasets.disable_progress_bars()
+    disable_progress_bars()
 
 
 def _of_a_thread(args: threading.ExceptHookArgs) -> None:

@@ -13,6 +13,11 @@ THREE_AUGMENT = "3a"
 Augment = Literal["none", "shift", "crop"]
 Resize = Literal["crop", "squash"]
 
+_AUGMENTATIONS: dict[Augment, str] = {
+    "none": "not augmented",
+    "shift": "shifted, with black borders",
+    "crop": "random resized crop, flip",
+}
 COLUMN_SETTINGS = ("image_column", "label_column")
 _SPLIT_SETTINGS = ("name", "revision", "train_split", "validation_split", "train_fraction")
 ROW_SETTINGS = ("path", *_SPLIT_SETTINGS, "validation_fraction", "split_seed")  # what is trained on and held out
@@ -96,6 +101,17 @@ class DataConfig:
         """True if the device can do this augmentation; timm's policies are for PIL images."""
         return self.augment == "crop" and self.auto_augment is None
 
+    def augmentation(self, mixing: str = "") -> str:
+        """Describe what is done to training images, mixing as given, and to images of an evaluation."""
+        parts = [_AUGMENTATIONS[self.augment], self.auto_augment or ""]
+        jitters = self.color_jitter and self.auto_augment in (None, THREE_AUGMENT)
+        parts.append(f"color jitter {self.color_jitter:g}" if jitters else "")
+        parts.append(f"erasing {self.erasing:g}" if self.erasing else "")
+        parts.append(f"{self.repeats} repeats" if self.repeats > 1 else "")
+        parts.append(mixing)
+        evaluated = "squashed to a square" if self.resize == "squash" else "center crop"
+        return f"{', '.join(filter(None, parts))}; evaluation: {evaluated}, crop_pct {self.crop_pct:g}"
+
     def check_batch_size(self, images: int, processes: int = 1) -> None:
         """Raise `UserError` where so many training images, shared by processes, make no batch in each."""
         if images < 2:
@@ -131,7 +147,10 @@ class DataConfig:
             )
         for flag in ("train_fraction", "repeats"):
             if self.streaming and getattr(self, flag) != 1:
-                yield f"data.{flag} {getattr(self, flag)}: streaming requires 1. Set --data.streaming false."
+                yield (
+                    f"data.{flag} {getattr(self, flag)}: streaming requires 1. Leave it out, or set --data.streaming "
+                    "false without data.steps_per_epoch."
+                )
         if self.augment_on == "device" and not self.fits_device:
             wrong = "augment" if self.augment != "crop" else "auto_augment"
             yield (

@@ -105,7 +105,7 @@ class HFImageDataModule(L.LightningDataModule):
         before, now = state_dict["commit"], self.chosen.commit
         if self.trainer is not None and self.trainer.state.fn == "fit" and now != before:
             raise UserError(
-                f"data.path {self.config.path!r}: the interrupted run saw the commit {before}, and now it is {now}. Go "
+                f"data.path {self.config.path!r}: the run saw the commit {before}, and now it is {now}. Go "
                 f"on with --data.revision {before} --allow_changes true, or start a new run."
             )
 

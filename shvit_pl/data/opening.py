@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import pandas as pd
@@ -24,6 +24,8 @@ _TABLES = (".csv", ".tsv", ".jsonl", ".json")
 _NAMES_OF_PATHS = ("file_name", "filename", "file", "image", "image_path", "path", "filepath")  # columns, in this order
 _FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Rows = TypeVar("Rows", datasets.Dataset, datasets.IterableDataset)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _open_files(paths: Sequence[Path], streaming: bool, image_column: str | None
         # each split by itself: together, they would all be read with the class names of the first
         files = {"train": [escape(str(path)) for path in paths]}
         rows = datasets.load_dataset(kind, data_files=files, split="train", streaming=streaming)
-        return rows if streaming else _with_paths(rows, first.parent, image_column)
+        return _with_paths(rows, first.parent, image_column)
     except (*_FAILURES, pd.errors.ParserError) as error:
         _check_cache(error)
         raise UserError(f"data.path {str(first)!r}: it can't be opened as {kind} ({_reason(error)}).") from error
@@ -123,21 +125,36 @@ def _read_table(path: Path) -> datasets.Dataset:
         for column in frame:
             if frame[column].str.fullmatch(r"0|-?[1-9]\d{0,17}").all():
                 frame[column] = frame[column].astype(int)
+        frame = frame.replace({"": None})
+    if frame.empty:
+        raise ValueError("it has no rows")
     return datasets.Dataset.from_pandas(frame, preserve_index=False)
 
 
-def _with_paths(rows: datasets.Dataset, base: Path, wanted: str | None) -> datasets.Dataset:
+def _with_paths(rows: Rows, base: Path, wanted: str | None) -> Rows:
     """Make the text column of paths, `wanted` or one of a usual name, images; relative paths begin at `base`."""
-    texts = [
-        name for name, feature in rows.features.items() if getattr(feature, "dtype", "") in ("string", "large_string")
-    ]
-    known = [] if any(isinstance(feature, datasets.Image) for feature in rows.features.values()) else _NAMES_OF_PATHS
+    features = rows.features or {}  # of a stream, they may be unknown
+    texts = [name for name, kind in features.items() if getattr(kind, "dtype", "") in ("string", "large_string")]
+    holds_images = any(isinstance(kind, datasets.Image) for kind in features.values())
+    known: Sequence[str] = () if holds_images else _NAMES_OF_PATHS
     column = next((name for name in (wanted, *known) if name in texts), None)
     if column is None:
         return rows
-    paths = [path and str(base.absolute() / Path(path).expanduser()) for path in rows[column][:]]
-    images = rows.remove_columns(column).add_column(column, paths).cast_column(column, datasets.Image(decode=False))
+    image = datasets.Image(decode=False)
+    if isinstance(rows, datasets.IterableDataset):
+        changed = datasets.Features({**features, column: image})
+        return rows.map(lambda row: {column: {"path": _absolute(row[column], base), "bytes": None}}, features=changed)
+    paths = [_absolute(path, base) for path in rows[column][:]]
+    images = rows.remove_columns(column).add_column(column, paths).cast_column(column, image)
     return images.select_columns(rows.column_names)
+
+
+def _absolute(path: str | None, base: Path) -> str | None:
+    """Return where a path leads, also one written on Windows."""
+    place = base.absolute() / Path(path or "").expanduser()
+    if path and "\\" in path and not place.exists():
+        place = base.absolute() / path.replace("\\", "/")
+    return str(place) if path else None
 
 
 def _open_folder(

@@ -185,13 +185,15 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     if not isinstance(features[label], ClassLabel):
         raise UserError(
             f"data.label_column {label!r}: a stream must name its classes (ClassLabel), and this column holds "
-            f"{features[label].dtype}. Choose another with --data.label_column, or set --data.streaming false."
+            f"{features[label].dtype}. Choose another with --data.label_column, or set --data.streaming false "
+            "without data.steps_per_epoch."
         )
     validation = config.validation_split or _validation_name(splits, train)
     if validation is None:
         raise UserError(
             f"data.streaming: {config.path!r} has no validation split (splits: {', '.join(splits)}), and a stream "
-            "can't be divided. Name one with --data.validation_split, or set --data.streaming false."
+            "can't be divided. Name one with --data.validation_split, or set --data.streaming false without "
+            "data.steps_per_epoch."
         )
     _check_split(splits, "data.validation_split", validation, train)
     if (splits[validation].features or {}).get(label) != features[label]:

@@ -13,24 +13,27 @@ import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
+from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from rich.filesize import decimal
 
 from shvit_pl.callbacks import checkpoints, console, inference, run_figures, summary, throughput
+from shvit_pl.command_line.class_paths import import_from_working_directory
 from shvit_pl.command_line.parser import parse_flags
-from shvit_pl.command_line.quiet import quiet
+from shvit_pl.command_line.quiet import hide_bars, quiet
 from shvit_pl.data.config import DATASET_SETTINGS, DataConfig
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.deploy.measuring import is_out_of_memory
+from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
 from shvit_pl.errors import UserError, causes, first_line, one_line
 from shvit_pl.files import check_writable, replacing
-from shvit_pl.fit import options, resume
+from shvit_pl.fit import options, resume, users_parts
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.distillation import DistillationModule
-from shvit_pl.runs.folder import interrupted_run, last_checkpoint
+from shvit_pl.runs.folder import run_of
 from shvit_pl.runs.writing import claim, resumed_loggers, run_loggers
 from shvit_pl.teachers import cache
 from shvit_pl.teachers.teacher import Teacher
@@ -44,15 +47,18 @@ class ShvitCLI(LightningCLI):
 
     command = ""  # the trainer's method, where it isn't called as the command is
     checkpoint: dict[str, Any] | None = None
+    extended_at: float | None = None  # epochs of the ended run that is trained on
     trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
 
     def __init__(self, args: Sequence[str]) -> None:
         self.name, *flags = args
         self.command = self.command or self.name
         self.command_line = shlex.join(["shvit-pl", *args])
+        import_from_working_directory()
         super().__init__(
             ClassificationModule,
             HFImageDataModule,
+            parser_class=users_parts.FitParser,
             save_config_callback=SaveFitConfig,
             save_config_kwargs={"overwrite": True},
             parser_kwargs={"prog": f"shvit-pl {self.name}", "description": None, "exit_on_error": False},
@@ -73,15 +79,18 @@ class ShvitCLI(LightningCLI):
         self.run_arguments: list[str] = parser.add_method_arguments(L.Trainer, self.command, skip=skip)
         options.add_settings(parser)
         own = {field.name: field.default for field in fields(options.TrainerOptions)}
-        parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, skip=set(own))
+        classes = {"strategy": Strategy, "accelerator": Accelerator}  # Lightning's annotations take any text for a name
+        parser.add_class_arguments(L.Trainer, "trainer", instantiate=False, skip={*own, *classes})
+        for flag, kind in classes.items():
+            parser.add_argument(f"--trainer.{flag}", type=kind | str, default="auto")
         types = get_type_hints(options.TrainerOptions)
         for flag, default in own.items():
             parser.add_argument(f"--trainer.{flag}", type=types[flag], default=default)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
-        self.config, mistakes = parse_flags(parser, args)
-        self.checkpoint = self.trained_on = None
+        self.config, mistakes = parse_flags(parser, args, *([options.dataset_configs] if self.command == "fit" else []))
+        self.checkpoint = self.trained_on = self.extended_at = None
         self.options, self.model_config, self.data_config = options.check_flags(self.config, self.name, mistakes, args)
         if self.command != "fit":
             self._take_defaults(parser, args)
@@ -89,13 +98,14 @@ class ShvitCLI(LightningCLI):
             self.data_config = DataConfig(**self.config.data.as_dict())
             self.model_config.check_image_size(self.data_config.image_size)
             return
-        if self.config.ckpt_path == LAST_RUN:
-            runs = Path(self.config.trainer.default_root_dir, options.run_name(self.config))
-            last, begins = last_checkpoint(runs), f"no interrupted run with a checkpoint in {runs}: starting a new run"
-            _show(begins if last is None else f"resuming from {last}")
-            self.config.ckpt_path = None if last is None else str(last)
+        runs = Path(self.config.trainer.default_root_dir, options.run_name(self.config))
+        last = self.config.ckpt_path == LAST_RUN
+        self.config.ckpt_path = resume.find_checkpoint(self.config.ckpt_path, self.config.extend_to, runs)
+        if self.config.ckpt_path is None and last:
+            _show(f"no interrupted run with a checkpoint in {runs}: starting a new run")
         if self.config.ckpt_path is not None:
             self.checkpoint = read_checkpoint(self.config.ckpt_path)
+            self.extended_at = resume.extended_at(self.config, self.checkpoint)
 
     def _take_defaults(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse again with the settings of a checkpoint as defaults, but not those of a dataset that is not used."""
@@ -104,7 +114,8 @@ class ShvitCLI(LightningCLI):
             settings = resume.settings_of_weights(self.config.model.init_from, self.command)
         else:
             settings = self.checkpoint = read_checkpoint(self.config.ckpt_path)
-        if settings is None:
+        if settings is None:  # bare weights
+            self.config, _ = parse_flags(parser, args, options.dataset_configs)
             return
         self.trained_on = settings["data"].get("path", "")
         own = {f"data.{key}": parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}
@@ -120,14 +131,24 @@ class ShvitCLI(LightningCLI):
         if self.data_config.image_size == "auto":
             self.config.data.image_size = side = self.model_config.design.resolved.image_size
             self.data_config = replace(self.data_config, image_size=side)
+        if self.command == "fit":
+            self.parser.dump(self.config, skip_none=False)  # refuses what could not be written later
         if self.command == "fit" and self.checkpoint:
             saved = self.checkpoint["callbacks"].get(checkpoints.RunSettings.__name__, {}).get("settings")
             if saved is not None:
-                resume.refuse_changes(saved, resume.training_settings(self.config), allowed=self.config.allow_changes)
+                now = resume.training_settings(self.config)
+                if self.extended_at is not None:
+                    saved = saved | {name: now[name] for name in resume.LENGTH}
+                resume.refuse_changes(saved, now, allowed=self.config.allow_changes)
+            _show(resume.note(self.config, self.extended_at))
 
     def instantiate_classes(self) -> None:
         """Make module and data, and the parts of the trainer."""
-        self.config_init = self.parser.instantiate(self.config, instantiate_groups=False)
+        for flag in ("callbacks", "plugins"):  # what one alone raises would be lost
+            if isinstance(self.config.trainer[flag], Namespace):
+                self.config.trainer[flag] = [self.config.trainer[flag]]
+        with users_parts.named_errors(None, None):
+            self.config_init = self.parser.instantiate(self.config, instantiate_groups=False)
         kind = ClassificationModule if self.model_config.distill.teacher is None else DistillationModule
         self.model, self.datamodule = kind(self.model_config), HFImageDataModule(self.data_config)
 
@@ -139,7 +160,8 @@ class ShvitCLI(LightningCLI):
         arguments = {name: self.config_init[name] for name in self.run_arguments}
         if self.command in ("validate", "test"):
             arguments["verbose"] = False  # our callback prints the metrics
-        getattr(self.trainer, self.command)(self.model, datamodule=self.datamodule, **arguments)
+        with users_parts.named_errors(self.trainer, self.config_init.trainer):
+            getattr(self.trainer, self.command)(self.model, datamodule=self.datamodule, **arguments)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer with the run folder's loggers and this package's callbacks, once all inputs are open."""
@@ -203,7 +225,7 @@ class ShvitCLI(LightningCLI):
     def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger] | bool:
         if self.command != "fit" or config.trainer.fast_dev_run:
             return False
-        if self.checkpoint and (folder := interrupted_run(config.ckpt_path)):
+        if self.checkpoint and (folder := run_of(config.ckpt_path)):
             claim(folder)
             return resumed_loggers(folder, self.checkpoint["step"])
         return run_loggers(config.trainer.default_root_dir, options.run_name(self.config))
@@ -232,7 +254,10 @@ class ShvitCLI(LightningCLI):
             checkpoints.FiniteLoss(),
             checkpoints.RunSettings(settings, chosen.allow_changes),
         ]
-        callbacks += [summary.RunSummary(self.command_line, chosen.monitor, settings), run_figures.RunFigures()]
+        if self.extended_at is not None:
+            callbacks.append(checkpoints.Extension())
+        callbacks.append(summary.RunSummary(self.command_line, chosen.monitor, settings, self.extended_at))
+        callbacks.append(run_figures.RunFigures())
         callbacks += [console.RunReport(chosen.plain), checkpoints.LastValidation()]
         callbacks += [checkpoints.Requeue(), checkpoints.OwnFolder()]
         if chosen.push_to is not None:  # once all others have written
@@ -315,7 +340,11 @@ def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
     """Run a command; raises `UserError` for a mistake of the user, also where Lightning or torch has found it."""
     quiet()
     try:
-        kind(args).run()
+        cli = kind(args)
+        if cli.options.plain:
+            hide_bars()
+        with num_threads(cli.options.threads):
+            cli.run()
     except MisconfigurationException as error:  # Lightning's word for a user's mistake
         raise UserError(f"trainer: {one_line(error)}") from error
     except (ModuleNotFoundError, ValueError) as error:

@@ -9,11 +9,12 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from shvit_pl.command_line.config_files import with_found_configs
+from shvit_pl.command_line.class_paths import class_mistake
+from shvit_pl.command_line.config_files import shipped_configs, with_found_configs
 from shvit_pl.command_line.parser import SECTIONS, no_section, own_args
-from shvit_pl.command_line.ranges import FromOne, NonNegative
+from shvit_pl.command_line.ranges import FromOne, NonNegative, Threads
 from shvit_pl.compat import cores_of_process
-from shvit_pl.data.config import DataConfig
+from shvit_pl.data.config import EMBEDDED, DataConfig
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.files import CHAIN
@@ -43,6 +44,8 @@ class FitOptions:
     """Metric that selects best.ckpt."""
     checkpoint_every_n_steps: FromOne | None = None
     """Also save last.ckpt every N training steps."""
+    extend_to: FromOne | None = None
+    """Train an ended run on, in its folder, to so many epochs in all."""
     allow_changes: bool = False
     """Allow settings that differ from the checkpoint's."""
     push_to: str | None = None
@@ -53,6 +56,8 @@ class FitOptions:
     """Compile for speed, except in fit."""
     plain: bool = False
     """Plain lines for log files: no bars, no boxes."""
+    threads: Threads | None = None
+    """CPU threads of each process, at most one per core (default: torch's)."""
 
     def __post_init__(self) -> None:
         name, output, mistakes = self.run_name, Path(self.output or "results"), []
@@ -93,6 +98,7 @@ def add_settings(parser: ArgumentParser) -> None:
     """Add the flags of module and data."""
     parser.add_class_arguments(ClassificationConfig, "model")
     parser.add_class_arguments(DataConfig, "data")
+    parser.set_defaults({"data.image_size": "auto"})  # from Python, the design isn't known where the data are made
 
 
 def read_flags(args: Sequence[str]) -> list[str]:
@@ -101,6 +107,13 @@ def read_flags(args: Sequence[str]) -> list[str]:
     return with_found_configs(
         [(f"--{name}" if text is None else f"--{name}={text}") if name else str(text) for name, text in own]
     )
+
+
+def dataset_configs(config: Namespace) -> list[str]:
+    """Return the config below all others, as a flag: the embedded digits want other settings than photographs."""
+    data = config.get("data")
+    embedded = isinstance(data, Namespace) and data.path == EMBEDDED
+    return [f"--config={shipped_configs() / 'data' / f'{EMBEDDED}.yaml'}"] if embedded else []
 
 
 def run_name(config: Namespace) -> str:
@@ -163,6 +176,8 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
     if command in _LIMITS:
         if trainer[limit := f"limit_{_LIMITS[command]}_batches"] == 0:
             yield f"trainer.{limit} 0: {command} would do nothing; leave it out."
+        if config.extend_to is not None:
+            yield f"extend_to {config.extend_to}: {command} trains nothing; leave it out, or call shvit-pl fit."
         if path is None and source is None:
             yield (
                 "ckpt_path: give --ckpt_path RUN_FOLDER/checkpoints/best.ckpt or, for weights without a run, such as "
@@ -174,6 +189,8 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
         for name, kind in (("teacher", "NAME"), ("cache", "FOLDER")):
             if command == "cache-teacher" and model.distill[name] is None:
                 yield f"model.distill.{name}: cache-teacher needs it; give --model.distill.{name} {kind}."
+        if command == "cache-teacher" and config.extend_to is not None:
+            yield f"extend_to {config.extend_to}: cache-teacher trains nothing; leave it out."
         if command == "cache-teacher" and path is not None:
             yield f"ckpt_path {path!r}: cache-teacher trains nothing; leave it out."
         if config.optimize:
@@ -184,7 +201,7 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             yield f"model.use_ema true: there is no average; give --model.init_from, or {example}."
     if config.data.streaming and trainer.limit_train_batches is not None:
         limit = trainer.limit_train_batches
-        yield f"trainer.limit_train_batches {limit}: use --data.steps_per_epoch with streaming."
+        yield f"trainer.limit_train_batches {limit}: leave it out; an epoch of a stream has --data.steps_per_epoch."
     if model.optim.agc > 0 and trainer.gradient_clip_val:
         yield (
             f"trainer.gradient_clip_val {trainer.gradient_clip_val}: model.optim.agc {model.optim.agc} clips already; "
@@ -229,11 +246,16 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
     names = {
         "strategy": ("auto", "ddp", "fsdp", "deepspeed", *StrategyRegistry.available_strategies()),
         "profiler": ("simple", "advanced", "pytorch", "xla"),
+        "accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     }
     for name, known in names.items():
-        if isinstance(value := trainer[name], str) and value not in known:
-            shown = ", ".join(known[:4])
-            yield f"trainer.{name} {value}: no such {name}{did_you_mean(value, known)}; there are {shown} and others."
+        if not isinstance(value := trainer[name], str) or value in known:
+            continue
+        if re.search(r"\w\.\w", value) and (mistake := class_mistake(f"trainer.{name}", value)):
+            yield f"{mistake}."
+        else:
+            hint, shown = did_you_mean(value, known), ", ".join(known[:4])
+            yield f"trainer.{name} {value}: no such {name}{hint}; there are {shown} and others."
     gpu, cores = torch.cuda.is_available() or torch.backends.mps.is_available(), cores_of_process()
     accelerator, devices = trainer.accelerator, trainer.devices
     if accelerator in ("gpu", "cuda") and not gpu:
@@ -247,13 +269,14 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
 def check_monitors(monitor: str, callbacks: Any, logged: list[str]) -> None:
     """Raise `UserError` when a monitored metric is not logged: Lightning would fail after the first epoch.
 
-    Without validation, nothing of it is `logged`.
+    Without validation, nothing of it is `logged`. A callback of the user's own may log what others watch.
     """
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     watched: list[tuple[str, str | None]] = [("monitor", monitor)]
-    watched += [(f"trainer.callbacks {type(each).__name__}", getattr(each, "monitor", None)) for each in callbacks]
+    if all(type(each).__module__.startswith(("lightning.", "shvit_pl.")) for each in callbacks if each is not None):
+        watched += [(f"trainer.callbacks {type(each).__name__}", getattr(each, "monitor", None)) for each in callbacks]
     for flag, name in watched if logged else watched[1:]:
-        known = logged if flag == "monitor" else [*logged, "train/loss", "train/lr"]
+        known = logged if flag == "monitor" else [*logged, "train/loss", "train/loss_epoch", "train/lr"]
         if name is not None and name not in known:
             raise UserError(
                 f"{flag} {name}: not logged here{did_you_mean(name, known)}; logged are {', '.join(known)}."

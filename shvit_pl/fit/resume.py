@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from math import ceil
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
@@ -12,7 +14,8 @@ from shvit_pl.compat import parser_actions
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models.open_network import read_pretrained
-from shvit_pl.runs.folder import interrupted_run
+from shvit_pl.models.weights import LAST_RUN
+from shvit_pl.runs.folder import CHECKPOINTS, LAST, SUMMARY, SWEEP, last_checkpoint, newest_runs, read_summary, run_of
 from shvit_pl.teachers.config import DistillConfig
 
 # settings that change the course of a training, besides all of model.* and data.*
@@ -20,6 +23,7 @@ _TRAINER = (
     *("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches"),
     *("gradient_clip_val", "gradient_clip_algorithm", "precision", "num_nodes", "sync_batchnorm"),
 )
+LENGTH = ("trainer.max_epochs", "trainer.max_steps")  # an extended run has another
 _KEPT = (
     "model.optim.name",  # its state can't be loaded by another optimizer
     "model.optim.layer_decay",
@@ -65,18 +69,101 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: b
     if changed:
         ways = "Give the flags of that run, or start a new run from its weights with --model.init_from"
         ways += "" if allowed else ", or give --allow_changes true to resume with these"
-        raise UserError(f"ckpt_path: the interrupted run had other settings ({'; '.join(changed)}). {ways}.")
+        raise UserError(f"ckpt_path: the run had other settings ({'; '.join(changed)}). {ways}.")
+
+
+def find_checkpoint(path: str | None, extend_to: int | None, runs: Path) -> str | None:
+    """Return the checkpoint that `fit` goes on from; `runs` are those of its name. None for a new run."""
+    if extend_to is not None and path in (None, LAST_RUN):
+        path = next((str(file) for run in newest_runs(runs) if (file := run / CHECKPOINTS / LAST).is_file()), None)
+        if path is None:
+            raise UserError(
+                f"extend_to {extend_to}: no run in {str(runs)!r} has a checkpoint to go on from. Give the run by "
+                f"--ckpt_path RUN_FOLDER, or leave extend_to out for a new run (--trainer.max_epochs {extend_to})."
+            )
+    elif path == LAST_RUN:
+        last = last_checkpoint(runs)
+        path = None if last is None else str(last)
+    return path
+
+
+def extended_at(config: Namespace, checkpoint: Mapping[str, Any]) -> float | None:
+    """Return the epochs that the ended run has which is to be extended, and set its new length; None to resume a run.
+
+    Raises `UserError` for an ended run that is not extended, and for one that can't be.
+    """
+    path, extend_to, trainer = config.ckpt_path, config.extend_to, config.trainer
+    folder, states = run_of(path), checkpoint["callbacks"]
+    done = states.get("RunSummary", {}).get("epochs", 0.0)
+    saved = states.get("RunSettings", {}).get("settings", {})
+    planned = saved.get("trainer.max_epochs") or 0
+    complete = 0 < planned <= done
+    ended = complete if folder is None else (folder / SUMMARY).is_file()
+    if extend_to is None:
+        if ended:
+            trained = done if folder is None else max(done, read_summary(folder)["epochs_trained"])
+            raise UserError(_ended(path, folder, trained, trainer.max_epochs))
+        return None
+    if not ended and not complete and planned != extend_to:
+        raise UserError(
+            f"extend_to {extend_to}: {path} is of a run that was interrupted, after {done:g} of {planned} epochs. "
+            f"Resume it first: --ckpt_path {path}, without extend_to."
+        )
+    if folder is not None and Path(path).name != LAST:
+        raise UserError(
+            f"extend_to {extend_to}: a run is trained on from its last.ckpt, and ckpt_path is {path!r}. Give "
+            f"--ckpt_path {folder}, or leave out both for a new run from these weights (--model.init_from {path})."
+        )
+    if folder is not None and (sweep := folder.absolute().parents[2]).joinpath(SWEEP).is_file():
+        raise UserError(
+            f"extend_to {extend_to}: {folder} is a run of the sweep {sweep}, which compares runs of equal length. Copy "
+            "the folder to another place, and give that by --ckpt_path."
+        )
+    if extend_to <= done:
+        raise UserError(
+            f"extend_to {extend_to}: the run has {_epochs(done)}, and it counts these too; give more, such as "
+            f"--extend_to {_longer(done)}."
+        )
+    trainer.max_epochs, trainer.max_steps = int(extend_to), -1
+    return done if ended or complete else None
+
+
+def note(config: Namespace, extended_at: float | None) -> str:
+    """Return the line that says from where the run goes on."""
+    if extended_at is None:
+        return f"resuming from {config.ckpt_path}"
+    where = "" if run_of(config.ckpt_path) else " in a new folder (the epochs of before are no candidates for the best)"
+    return (
+        f"extending the run of {config.ckpt_path} from {extended_at:g} to {config.extend_to} epochs{where}; the "
+        f"learning rate goes on as in a run that was planned for {config.extend_to}"
+    )
+
+
+def _epochs(done: float) -> str:
+    return f"{done:g} epoch{'s' * (done != 1)}"
+
+
+def _longer(done: float) -> int:
+    return 2 * ceil(done)
+
+
+def _ended(path: str, folder: Path | None, done: float, max_epochs: int | None) -> str:
+    epochs = max_epochs if max_epochs is not None and max_epochs > done else _longer(done)
+    named = "" if folder is None or Path(path).name == LAST else f"--ckpt_path {folder} "
+    return (
+        f"ckpt_path {path!r}: its run has ended, after {_epochs(done)}. Train it on with {named}--extend_to {epochs} "
+        "(epochs in all), leave ckpt_path out for a new run, or start one from its weights with --model.init_from."
+    )
 
 
 def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> None:
-    """Raise `UserError` when a checkpoint of a finished run has all `max_epochs` already."""
+    """Raise `UserError` when a checkpoint of an interrupted run has more than `max_epochs`."""
     done = loops["fit_loop"]["epoch_progress"]["current"]["processed"]
-    if max_epochs is None or not 0 < max_epochs <= done or (max_epochs == done and interrupted_run(path)):
-        return
-    raise UserError(
-        f"ckpt_path {path!r}: trained for {done} epochs, and trainer.max_epochs is {max_epochs}. Train longer with "
-        f"--trainer.max_epochs {done + 1} --allow_changes true, or leave ckpt_path out for a new run."
-    )
+    if max_epochs is not None and 0 < max_epochs < done:
+        raise UserError(
+            f"ckpt_path {path!r}: trained for {done} epochs, and trainer.max_epochs is {max_epochs}. Give "
+            f"--trainer.max_epochs {done + 1} or more, or leave ckpt_path out for a new run."
+        )
 
 
 def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:

@@ -35,7 +35,7 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
     environment.filters.update(
         cell=in_markdown,
         code=_as_code,
-        percent="{:.1%}".format,
+        fraction="{:.4f}".format,
         wrapped=_wrapped,
     )
     in_timm = run.evaluated_design.timm_name
@@ -175,8 +175,8 @@ def _comparison(run: FinishedRun) -> dict[str, Any]:
     theirs = _facts(base, IMAGENET_SIZE[0], base.image_size) if row else dict.fromkeys(ours, "")
     rows = {key: (ours[key], theirs[key]) for key in ours}
     if "acc1" in run.metrics:
-        published = f"{row.top1:.1f}% on ImageNet-1k" if row else ""
-        rows["top-1"] = (f"{run.metrics['acc1']:.1%} on {run.dataset['path']}", published)
+        published = f"{row.top1 / 100:.3f} on ImageNet-1k" if row else ""
+        rows["top-1"] = (f"{run.metrics['acc1']:.4f} on {run.dataset['path']}", published)
     return {
         "title": name if same else f"{name}, changed",
         "same": same,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from math import ceil, isfinite
 from typing import Any, Self
 
@@ -16,8 +17,10 @@ from shvit_pl.designs.paper_results import paper_weight_decay
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.modules import optim_and_ema as optim
 from shvit_pl.modules.config import ClassificationConfig
+from shvit_pl.modules.step_counts import StepCounts
 
 _GROUP_SETTINGS = ("initial_lr", "lr_scale", "weight_decay", "momentum", "betas", "eps", "fused", "foreach")
+_LARGEST_SHARE = 0.1  # of the first weights in an average that is worth a look
 
 
 class TrainedModule(L.LightningModule):
@@ -30,6 +33,14 @@ class TrainedModule(L.LightningModule):
     ema: ModelEmaV3 | None
     feature_projection: nn.Module | None
     schedule: optim.Schedule | None = None
+    counts: StepCounts
+    """Batches of each step, once the optimizer is made."""
+    total_steps: int
+    """Steps of the run."""
+    epochs: int | None
+    """Epochs of the run, with those that callbacks add."""
+    added_epochs = 0
+    """Epochs of the run that train nothing: StochasticWeightAveraging measures BatchNorm's statistics in one."""
 
     memory_format = torch.contiguous_format
     _statistics: "YoungStatistics | None" = None
@@ -164,7 +175,7 @@ class TrainedModule(L.LightningModule):
     ) -> None:
         """Take one step, and update the average before any checkpoint of that step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.ema is not None:
+        if self.ema is not None and not self.measures_only:
             with self.trainer.profiler.profile("ema"):  # type: ignore[attr-defined]
                 self.ema.update(self.model, step=self.trainer.global_step + 1)
 
@@ -174,15 +185,18 @@ class TrainedModule(L.LightningModule):
         config = self.config.optim
         try:
             self.trainer.fit_loop.setup_data()  # under max_steps, Lightning would count the batches later
-            steps = self.trainer.estimated_stepping_batches
+            endless = not isfinite(self.trainer.estimated_stepping_batches)
         except (MisconfigurationException, ValueError) as error:  # limits and intervals that don't fit the data
             raise UserError(f"trainer: {one_line(error)}") from error
-        if not isfinite(steps):
+        if endless:
             raise UserError(
                 "trainer.max_epochs -1: the learning rate schedule needs a length; give max_epochs or max_steps."
             )
-        steps_per_epoch = max(1, ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches))
-        self.schedule = optim.make_schedule(config, self.global_batch, int(steps), steps / steps_per_epoch)
+        self._count_steps()
+        self.schedule = optim.make_schedule(
+            config, self.global_batch, self.total_steps, self.counts.batches_of(self.total_steps) / self.counts.batches
+        )
+        self.schedule = replace(self.schedule, shares=self._shares(config.interval))
         fused = self._scaler is None or not self.trainer.gradient_clip_val  # Lightning clips no fused one in 16 bits
         optimizer, scheduler = optim.make_optimizer(
             self.model, config, self.schedule, self.weight_decay, self.feature_projection, fused=fused
@@ -192,20 +206,75 @@ class TrainedModule(L.LightningModule):
         ]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": config.interval}}
 
+    def notes_on_few_steps(self) -> list[str]:
+        """Return a line for each evaluation that stands on too few steps, with the next step."""
+        notes, steps = [], self.trainer.global_step
+        batches = self._statistics.few() if self._statistics is not None else None
+        if batches is not None:
+            notes.append(
+                f"BatchNorm's statistics are of {batches} batches, which is too few to judge the network by; train "
+                "longer (--trainer.max_epochs), or in smaller batches (--data.batch_size)"
+            )
+        kept = 1.0  # the share of the first weights in the average
+        for step in range(1, steps + 1):
+            kept *= self.ema.get_decay(step + 1) if self.ema is not None else 0.0
+            if kept < _LARGEST_SHARE:
+                return notes
+        if self.ema is not None:
+            notes.append(
+                f"the averaged weights are still {kept:.0%} those of the start (model.ema.decay "
+                f"{self.config.ema.decay}, {steps} steps), so val/acc1_ema says little; train longer, or give "
+                f"--model.ema.decay {max(0.5, 1 - 5 / steps):.3g}"
+            )
+        return notes
+
     @property
     def weight_decay(self) -> float:
         """Weight decay in force."""
         value = self.config.optim.weight_decay
         return paper_weight_decay(self.config.design.name) if value == "auto" else float(value)
 
+    def _count_steps(self) -> None:
+        """Count the steps of the run as they will be; callbacks such as StochasticWeightAveraging add epochs later."""
+        self.counts, self.epochs = StepCounts.of(self.trainer), self.trainer.max_epochs
+        of_epochs = [self.counts.steps(self.epochs)] if self.epochs and self.epochs > 0 else []
+        self.total_steps = min([*of_epochs, *([self.trainer.max_steps] if self.trainer.max_steps > 0 else [])])
+
+    def _count_added_epochs(self) -> None:
+        """Count what callbacks have added to the epochs as they began."""
+        if self.epochs is not None and self.trainer.max_epochs is not None:
+            self.added_epochs = self.trainer.max_epochs - self.epochs
+        self.epochs = self.trainer.max_epochs
+
+    @property
+    def measures_only(self) -> bool:
+        """True in an epoch that trains nothing: Lightning counts a step at its end, which moves no weights."""
+        return self.added_epochs > 0 and self.trainer.current_epoch >= (self.epochs or 0) - self.added_epochs
+
+    def _batches_per_step(self) -> list[int]:
+        """Return the batches of a whole step of each epoch."""
+        epochs = ceil(self.counts.batches_of(self.total_steps) / self.counts.batches)
+        return [self.counts.per_step(epoch) for epoch in range(epochs)]
+
+    def _shares(self, interval: str) -> tuple[tuple[int, float], ...]:
+        """Return from which step or epoch on the rate is which share of itself: it goes with the images of a step."""
+        batches = self._batches_per_step()
+        starts = (epoch if interval == "epoch" else self.counts.steps(epoch) for epoch in range(len(batches)))
+        shares = list(zip(starts, (each / max(batches) for each in batches), strict=True))
+        return tuple(shares) if min(batches) < max(batches) else ()
+
+    @property
+    def global_batches(self) -> tuple[int, int]:
+        """Least and most images of a whole step, over all devices and accumulated batches."""
+        loader: Any = self.trainer.train_dataloader
+        batch = (loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)) * self.trainer.world_size
+        batches = self._batches_per_step()
+        return int(batch * min(batches)), int(batch * max(batches))
+
     @property
     def global_batch(self) -> int:
-        """Images per optimizer step, over all devices and accumulated batches."""
-        trainer: Any = self.trainer
-        loader = trainer.train_dataloader
-        batch = loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)
-        # Lightning steps at the end of an epoch, too
-        return int(batch * trainer.world_size * min(trainer.accumulate_grad_batches, trainer.num_training_batches))
+        """Images per optimizer step, the most where it changes: the rate is scaled by them."""
+        return self.global_batches[1]
 
     def _lr(self) -> Tensor:
         """Return the learning rate as a tensor on the CPU: logging a number would wait for a copy to the device."""
@@ -217,7 +286,8 @@ class YoungStatistics:
 
     After t batches, those still have a share of (1 - momentum)^t: 35 % after ten. Here the share is removed as Adam
     removes it from its averages: batch t moves the statistics by momentum / (1 - (1 - momentum)^t). A layer with
-    learned statistics, and one in evaluation mode, stays as it is. The weights don't depend on it.
+    learned statistics, one in evaluation mode and one that averages all batches alike (momentum None, as in Lightning's
+    weight averaging) stays as it is. The weights don't depend on it.
     """
 
     _LAST_SHARE = 1e-4  # of the initial statistics, below which nothing is corrected
@@ -232,12 +302,19 @@ class YoungStatistics:
         }
         self._before: list[tuple[Any, Tensor, Tensor]] = []
 
+    def few(self) -> int | None:
+        """Return the batches of a layer that has seen fewer than its average spans, 1 / momentum; None for none."""
+        counts = [count for norm, count in self._batches.items() if 0 < count < 1 / (norm.momentum or 1)]
+        return min(counts, default=None)
+
     def before_batch(self) -> None:
         """Copy the statistics of the layers that are corrected, `(C,)` each."""
         self._batches = {
-            norm: count for norm, count in self._batches.items() if (1 - norm.momentum) ** count > self._LAST_SHARE
+            norm: count
+            for norm, count in self._batches.items()
+            if (1 - (norm.momentum or 0)) ** count > self._LAST_SHARE
         }
-        training = [norm for norm in self._batches if norm.training]
+        training = [norm for norm in self._batches if norm.training and norm.momentum]
         self._before = [(norm, norm.running_mean.clone(), norm.running_var.clone()) for norm in training]
 
     def after_batch(self) -> None:

@@ -136,6 +136,7 @@ class ClassificationModule(base.TrainedModule):
 
     def on_fit_start(self) -> None:
         """Begin with the weights of `init_from`, unless a run is being resumed."""
+        self._count_added_epochs()
         if not self.trainer.ckpt_path:
             self.load_initial_weights()
 
@@ -207,19 +208,20 @@ class ClassificationModule(base.TrainedModule):
         names = ["val/acc1", "val/loss"] + (["val/acc5"] if len(self.class_names or ()) > _TOP_5_ABOVE else [])
         return names + ([f"{name}{EMA}" for name in names] if self.config.ema.decay > 0 else [])
 
-    def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Update the metrics under `val/`; returns the logits for callbacks."""
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Update the metrics under `val/`; returns `logits` for callbacks, and `logits_ema` of the averaged weights."""
         return self._evaluate(named_batch(batch), "val")
 
-    def test_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Update the metrics under `test/`; returns the logits for callbacks."""
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Update the metrics under `test/`; returns the same as a validation."""
         return self._evaluate(named_batch(batch), "test")
 
-    def _evaluate(self, batch: transforms.Batch, stage: str) -> Tensor:
-        logits = self(batch["image"])
-        self._measure(stage, logits, batch["label"])
+    def _evaluate(self, batch: transforms.Batch, stage: str) -> dict[str, Tensor]:
+        logits = {"logits": self(batch["image"])}
+        self._measure(stage, logits["logits"], batch["label"])
         if self.ema is not None:
-            self._measure(f"{stage}{EMA}", self._logits(self.ema, batch["image"]), batch["label"])
+            logits[f"logits{EMA}"] = self._logits(self.ema, batch["image"])
+            self._measure(f"{stage}{EMA}", logits[f"logits{EMA}"], batch["label"])
         return logits
 
     def _measure(self, name: str, logits: Tensor, labels: Tensor) -> None:

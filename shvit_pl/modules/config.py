@@ -72,6 +72,12 @@ class MixConfig:
         """True if images are mixed at all."""
         return (self.mixup > 0 or self.cutmix > 0) and self.prob > 0
 
+    @property
+    def description(self) -> str:
+        """The mixing in words; empty for none."""
+        kinds = {"Mixup": self.mixup, "CutMix": self.cutmix} if self.active else {}
+        return ", ".join(f"{name} {value:g}" for name, value in kinds.items() if value)
+
     def check_batch_size(self, batch_size: int) -> None:
         """Raise `UserError` for an odd batch: images are mixed in pairs."""
         if self.active and batch_size % 2:

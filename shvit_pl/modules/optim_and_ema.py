@@ -45,6 +45,8 @@ class Schedule:
     """The unit of the counts."""
     warmup_shrunk: bool = False
     """The configured warm-up was longer than a fifth of the run, and was shortened to that."""
+    shares: tuple[tuple[int, float], ...] = ()
+    """From which step or epoch on the rate is which share of the curve, where the images of a step change."""
 
     def __call__(self, count: int) -> float:
         """Return the learning rate of step or epoch `count`, as a multiple of the peak."""
@@ -56,7 +58,8 @@ class Schedule:
             before = 0 if by_epoch else self.warmup
             progress = (done - before) / max(1, self.total - before)
             lr = self.min_lr + (self.peak - self.min_lr) * (1 + cos(pi * min(1.0, progress))) / 2
-        return lr / self.peak
+        share = next((each for start, each in reversed(self.shares) if count >= start), 1.0)
+        return share * lr / self.peak
 
 
 def check_optimizer(config: OptimConfig) -> None:

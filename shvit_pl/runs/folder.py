@@ -6,8 +6,10 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -22,6 +24,7 @@ SUMMARY = "summary.json"
 CONFIG = "config.yaml"
 METRICS = "metrics.csv"
 CHECKPOINTS = "checkpoints"
+SWEEP = "sweep.yaml"  # in the folder of a sweep, whose runs are in runs/NAME/version_<k>
 BEST, LAST = "best.ckpt", "last.ckpt"
 FIGURES = "figures"
 
@@ -37,12 +40,31 @@ def better(metric: str) -> Literal["min", "max"]:
     return "min" if "loss" in metric else "max"
 
 
-def interrupted_run(checkpoint: str) -> Path | None:
-    """Return the folder of the run that wrote `checkpoint`, if that run has not ended well."""
+def loss_beside(metric: str) -> str:
+    """Return the name of the validation loss of the weights that a metric is of."""
+    return "val/loss" + EMA * metric.endswith(EMA)
+
+
+def is_improved(metrics: Mapping[str, float], best: Mapping[str, float], monitor: str) -> bool:
+    """Return whether validation metrics beat the best so far: by `monitor`, and by the loss where that is equal.
+
+    Not a number is worse than any number. Where both are equal, the earlier ones stay the best.
+    """
+    return not best or rank(metrics, monitor) < rank(best, monitor)
+
+
+def rank(metrics: Mapping[str, float], monitor: str) -> tuple[float, float]:
+    """Return a key by which the better metrics come first: by `monitor`, then by the loss of the same weights."""
+    value, loss = metrics.get(monitor, nan), metrics.get(loss_beside(monitor), nan)
+    value = value if better(monitor) == "min" else -value
+    return (inf if isnan(value) else value, inf if isnan(loss) else loss)
+
+
+def run_of(checkpoint: str) -> Path | None:
+    """Return the folder of the run that wrote `checkpoint`; None for a file that lies elsewhere."""
     path = Path(checkpoint)
     folder = path.parent.parent
-    is_run = path.absolute().parent.name == CHECKPOINTS and (folder / CONFIG).is_file()
-    return folder if is_run and not (folder / SUMMARY).exists() else None
+    return folder if path.absolute().parent.name == CHECKPOINTS and (folder / CONFIG).is_file() else None
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
@@ -73,12 +95,18 @@ def checkpoint_of_run(folder: Path) -> Path | None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint of the newest run folder in `folder` that has one and has not ended well, if any."""
+    """Return the newest checkpoint of the newest run folder in `folder` that has one and has not ended well, if any.
+
+    Where there is none, and the newest run has ended, it is that run's last one.
+    """
     for run in newest_runs(folder):
         files = [path for name in (LAST, "hpc_ckpt_*.ckpt") for path in (run / CHECKPOINTS).glob(name)]  # or by SLURM
         if files and not (run / SUMMARY).exists():
             return max(files, key=os.path.getmtime)
-    return None
+    newest = next(iter(newest_runs(folder)), None)
+    if newest is None or not (newest / SUMMARY).exists() or not (newest / CHECKPOINTS / LAST).is_file():
+        return None
+    return newest / CHECKPOINTS / LAST
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:

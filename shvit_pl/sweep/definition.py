@@ -16,14 +16,13 @@ import yaml
 from shvit_pl.command_line.config_files import read_config
 from shvit_pl.errors import UserError, first_few
 from shvit_pl.files import write_whole
-from shvit_pl.runs.folder import MONITORS
+from shvit_pl.runs.folder import MONITORS, SWEEP
 
 Kind = Literal["grid", "list", "search"]
 Direction = Literal["min", "max"]
 COSTS: dict[str, Direction] = {
     "params": "min", "macs": "min", "images_per_second": "max", "wall_seconds": "min", "peak_memory_mb": "min",
 }  # fmt: skip
-SWEEP = "sweep.yaml"  # the record of a sweep folder
 RUNS = "runs"  # each point's run folder, by its key
 LOGS = "logs"  # the output of each run
 _VALUE_LENGTH = 30  # characters of a value in a message

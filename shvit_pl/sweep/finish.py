@@ -1,15 +1,14 @@
 """The end of a sweep: inference speed, the report, and the best run, which is the one that is pushed."""
 
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import numpy as np
 
 from shvit_pl.display import new_progress, plain_console
 from shvit_pl.errors import UserError
-from shvit_pl.runs.folder import SUMMARY, SweepChoice, better
-from shvit_pl.sweep.definition import SWEEP, Definition, monitor
+from shvit_pl.runs.folder import SUMMARY, SWEEP, SweepChoice, better
+from shvit_pl.sweep.definition import Definition, monitor
 from shvit_pl.sweep.engine.reading import Cell, Results, Run, read_results, results_of
 from shvit_pl.sweep.engine.sweep_study import SPEED, SweepStudy
 from shvit_pl.sweep.report import table, text
@@ -111,11 +110,15 @@ def best_run(folder: Path) -> tuple[Path, SweepChoice]:
 def pick(results: Results) -> tuple[Cell, Run, float] | None:
     """Return the cell with the best mean over seeds, its best run and that run's value; None where no run has ended."""
     objective = monitor(results.objectives)
-    sign = -1.0 if better(objective) == "min" else 1.0
+    direction = better(objective)
     scored = dict[str, list[tuple[Run, float]]]()
     for cell in results.cells:
         values = ((run, table.run_value(run, objective)) for run in cell.done)
         scored[cell.name] = [(run, value) for run, value in values if value is not None]
+
+    def rank(pairs: list[tuple[Run, float]]) -> tuple[float, float]:
+        return table.rank_of([run for run, _ in pairs], objective, direction)
+
     known = [cell for cell in results.cells if scored[cell.name]]
-    best = max(known, key=lambda cell: sign * mean(value for _, value in scored[cell.name]), default=None)
-    return None if best is None else (best, *max(scored[best.name], key=lambda pair: sign * pair[1]))
+    best = min(known, key=lambda cell: rank(scored[cell.name]), default=None)
+    return None if best is None else (best, *min(scored[best.name], key=lambda pair: rank([pair])))

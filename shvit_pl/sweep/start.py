@@ -41,9 +41,9 @@ _SET_BY_SWEEP = {
     "run_name": "each run is named after its cell and seed",
     "trainer.default_root_dir": "set by --folder",
     "ckpt_path": "interrupted runs are resumed automatically",
+    "extend_to": "a longer training is another sweep, with trainer.max_epochs in its file",
     "plain": "runs write to log files",
     "push_to": "shvit-pl push SWEEP_FOLDER pushes the best run",
-    "trainer.logger": "the sweep needs the run folder",
     "trainer.fast_dev_run": "the sweep needs the run folder",
     "trainer.num_nodes": "each run uses one machine; --storage shares a sweep between machines",
 }
@@ -91,6 +91,8 @@ def start(
             opened = open_cells(file, base, fit, wrong, of_base)
     refuse(mistakes)
     launch = Launch(place, base, gpus)
+    if len(definition.cells) < (file.n_trials or 0):
+        print(f"n_trials {file.n_trials}: the space has only {len(definition.cells)} points; each is run once")
     if options.dry_run:
         dry_run(definition, opened, launch)
     else:
@@ -104,6 +106,8 @@ def flag_mistakes(file: SweepFile, flags: Sequence[str], fit: FitCheck) -> Itera
     groups = known - SECTIONS.keys()  # such as trainer.callbacks, whose settings are flags too
     for prefix, name in [*(("--", name) for name in names), *((config, name) for name in file.varied)]:
         reason = _SET_BY_SWEEP.get(name) or ("set in the sweep file" if name in IN_FILE else None)
+        if name == "trainer.logger" and prefix == config:
+            reason = "give it as a flag or in a config of fit, so that all runs have it"
         if reason is not None:
             yield name, f"{prefix}{name}: can't be set here; {reason}."
         elif name not in known and not any(name.startswith(f"{flag}.") for flag in groups):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 from math import isfinite
@@ -9,12 +10,16 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
+import yaml
+from optuna.distributions import CategoricalDistribution
+
 from shvit_pl.command_line.config_files import find_config, flat, read_config
 from shvit_pl.command_line.parser import SECTIONS, no_section
 from shvit_pl.errors import UserError, collected, did_you_mean
 from shvit_pl.runs.folder import MONITORS, better
 from shvit_pl.sweep.definition import COSTS, Direction, Kind, digest, short_names, written
 from shvit_pl.sweep.engine.sweep_study import PRUNERS, SAMPLERS
+from shvit_pl.sweep.space import count_points, distribution, whole_numbers
 
 KINDS: tuple[Kind, ...] = ("grid", "list", "search")
 _KEYS = ("base", *KINDS, "seeds", "objective")
@@ -36,13 +41,16 @@ class SweepFile:
     """Configs of `fit`, found, in the order of layering."""
     kind: Kind = "grid"
     cells: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Flags and values by the cell's name, in the file's order; none for the trials of a search."""
+    """Flags and values by the cell's name, in the file's order; none for the trials of a search, which are no more than
+    its space has points."""
     search: dict[str, Any] | None = None
     """Sampler (empty: tpe for one objective, nsga2 for several), pruner, and the space: for each flag a list of
     choices, or a range `{low, high, log, step}`."""
     seeds: tuple[int, ...] = (0,)
     """One run of every cell for each."""
     objectives: dict[str, Direction] = field(default_factory=lambda: {"val/acc1": "max"})
+    n_trials: int | None = None
+    """Trials that a search asks for."""
 
     @property
     def varied(self) -> list[str]:
@@ -74,7 +82,7 @@ def read_sweep_file(path: str) -> tuple[SweepFile, list[str]]:
     mistakes, kinds = [*_unknown_keys(content, _KEYS)], [kind for kind in KINDS if kind in content]
     objectives = read_objectives(content.get("objective", "val/acc1"), mistakes)
     cells: dict[str, dict[str, Any]] = {}
-    search, section = None, content[kinds[0]] if kinds else None
+    n_trials, search, section = None, None, content[kinds[0]] if kinds else None
     if len(kinds) != 1:
         mistakes.append(f"give one of grid, list and search; there is {' and '.join(kinds) or 'none'}.")
     elif kinds == ["grid"]:
@@ -83,7 +91,8 @@ def read_sweep_file(path: str) -> tuple[SweepFile, list[str]]:
         cells = _read_list(section, mistakes)
     else:
         n_trials, search = _read_search(section, objectives, mistakes)
-        cells = {f"trial {number}": {} for number in range(1, n_trials + 1)}
+        points = count_points(search["space"]) if search["space"] else None
+        cells = {f"trial {number}": {} for number in range(1, min(n_trials, points or n_trials) + 1)}
     seeds = content.get("seeds", [0])
     good = isinstance(seeds, list) and seeds and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
     if not good or len(set(seeds)) < len(seeds):
@@ -92,7 +101,7 @@ def read_sweep_file(path: str) -> tuple[SweepFile, list[str]]:
     elif "search" in kinds and len(seeds) > 1:
         mistakes.append(f"seeds {short(seeds)}: a search has one seed; repeat the best trials with several in a list.")
     base = tuple(_read_base(content.get("base", []), Path(path), mistakes))
-    file = SweepFile(Path(path), base, (kinds or KINDS)[0], cells, search, tuple(seeds), objectives)
+    file = SweepFile(Path(path), base, (kinds or KINDS)[0], cells, search, tuple(seeds), objectives, n_trials)
     return file, [f"--config {path!r}: {mistake}" for mistake in mistakes]
 
 
@@ -137,12 +146,19 @@ def _read_list(rows: Any, mistakes: list[str]) -> dict[str, dict[str, Any]]:
     if not isinstance(rows, dict) or not rows:
         mistakes.append("list is empty; give rows by name, such as {small: {model.design.name: tiny}}.")
         return {}
-    cells = {}
-    for name, row in rows.items():
-        if isinstance(row, dict | None):
-            cells[" ".join(str(name).split())] = _valid_flags(row or {}, f"list: {name}", mistakes)
-        else:
+    cells: dict[str, dict[str, Any]] = {}
+    equal: dict[frozenset[tuple[Any, str]], str] = {}
+    for key, row in rows.items():
+        name = " ".join(str(key).split())
+        if not isinstance(row, dict | None):
             mistakes.append(f"list: {name}: {short(row)}: allowed are flags and their values.")
+            continue
+        if name in cells:
+            mistakes.append(f"list: {name}: two rows have this name; rename one.")
+        cells[name] = _valid_flags(row or {}, f"list: {name}", mistakes)
+        same = equal.setdefault(frozenset((flag, _as_read(value)) for flag, value in (row or {}).items()), name)
+        if same != name:
+            mistakes.append(f"list: {name}: has the flags of {same}; change one of them, or repeat runs by seeds.")
     return cells
 
 
@@ -202,8 +218,18 @@ def _flag_mistakes(flag: Any, value: Any) -> Iterator[str]:
 def _choice_mistakes(values: Any) -> Iterator[str]:
     if not isinstance(values, list) or not values:
         yield "allowed is a list of values"
-    elif len({written(value) for value in values}) < len(values):
+    elif len({_as_read(value) for value in values}) < len(values):
         yield "a value appears twice; keep one"
+
+
+def _as_read(value: Any) -> str:
+    """Return a value as `fit` reads it from its command line, where the text 1e-3 is a number too."""
+    text = written(value)
+    with suppress(yaml.YAMLError):
+        read = yaml.safe_load(text)
+        with suppress(ValueError):
+            return repr(float(read) if isinstance(read, str) else read)
+    return text
 
 
 def _range_mistakes(values: Any) -> Iterator[str]:
@@ -212,6 +238,8 @@ def _range_mistakes(values: Any) -> Iterator[str]:
         yield from _choice_mistakes(values)
         if not all(isinstance(value, bool | int | float | str | None) for value in values):
             yield "allowed in a list of choices are numbers, text, true, false and null"
+        elif len(set(values)) < len({_as_read(value) for value in values}):
+            yield "two values are equal to Optuna, as 1, 1.0 and true are; keep one, or use a grid"
         return
     if not isinstance(values, dict) or not {"low", "high"} <= set(values) <= {"low", "high", "log", "step"}:
         yield f"allowed are a list of choices, or a range such as {_RANGE_EXAMPLE}"
@@ -257,12 +285,11 @@ def examples(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every choice of a space alone, all of a short range of whole numbers, and the ends of other ranges."""
     tried: dict[str, list[Any]] = {}
     for flag, values in space.items():
-        if isinstance(values, list):
-            tried[flag] = values
-            continue
-        low, high, step = values["low"], values["high"], values.get("step", 1)
-        whole = all(type(number) is int for number in (low, high, step))
-        numbers = list(range(low, high + 1, step)) if whole else []
-        tried[flag] = numbers if 0 < len(numbers) <= _MOST_TRIED else [low, high]
+        choices = distribution(values)
+        if isinstance(choices, CategoricalDistribution):
+            tried[flag] = list(choices.choices)
+        else:
+            numbers = whole_numbers(choices)
+            tried[flag] = list(numbers) if 0 < len(numbers) <= _MOST_TRIED else [choices.low, choices.high]
     first = {flag: values[0] for flag, values in tried.items()}
     return [{**first, flag: value} for flag, values in tried.items() for value in values]

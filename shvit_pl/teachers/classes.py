@@ -101,7 +101,7 @@ def match_classes(teacher: str, classes: int, known: KnownNames | None, wanted: 
         raise UserError(
             f"model.distill.teacher {teacher!r}: its classes are in another order than the data's (such as "
             f"{moved[0]!r}), and it has none named {_some(unknown or moved)}. Map the classes with "
-            f" --{_MAP}."
+            f"--{_MAP}."
         )
     agree = f"{len(columns)} names agree" if columns else "names not comparable"
     return list(range(classes)), f"{classes} classes matched by position ({agree})"

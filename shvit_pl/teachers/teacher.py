@@ -250,8 +250,8 @@ class TeacherCheck:
 
     def __str__(self) -> str:
         return (
-            f"top-1 {self.top1:.1%} on {self.images} validation images (always predicting the most frequent class: "
-            f"{self.majority:.1%})"
+            f"top-1 {self.top1:.4f} on {self.images} validation images (always predicting the most frequent class: "
+            f"{self.majority:.4f})"
         )
 
 
@@ -284,13 +284,13 @@ def check_teacher(teacher: Teacher, batches: Iterable[dict[str, Any]]) -> Teache
     check = TeacherCheck(teacher.source, correct / images, int(counts.max()) / images, images)
     if check.threshold >= 1:
         raise _inconclusive(
-            f"of {images} validation images, {check.majority:.1%} are of one class, so that no teacher could be "
-            "distinguished from one that always predicts it"
+            f"of {images} validation images, a share of {check.majority:.4f} is of one class, so that no teacher could "
+            "be distinguished from one that always predicts it"
         )
     if check.top1 <= check.threshold:
         raise UserError(
-            f"model.distill.teacher {check.source!r}: top-1 {check.top1:.1%} on {images} validation images, not above "
-            f"{check.threshold:.1%} (always predicting the most frequent class gives {check.majority:.1%}). Likely "
+            f"model.distill.teacher {check.source!r}: top-1 {check.top1:.4f} on {images} validation images, not above "
+            f"{check.threshold:.4f} (always predicting the most frequent class gives {check.majority:.4f}). Likely "
             "reasons: another order of classes (--model.distill.class_map), untrained weights "
             "(--model.distill.weights), other data (--data.path), another size (--model.distill.teacher_size) or "
             "normalization. To skip this check, set --model.distill.check false."

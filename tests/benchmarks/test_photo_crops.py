@@ -1,10 +1,10 @@
-"""Crops of photographs: no pixel is in a training crop and in a validation crop."""
+"""Crops of pictures: no pixel is in a training crop and in a validation crop."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.photo_crops import GAP, PHOTOGRAPHS, SIDES, boxes, main, parts, photographs
+from benchmarks.photo_crops import GAP, PHOTOGRAPHS, SIDES, boxes, main, parts, pictures
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.errors import UserError
 
@@ -13,7 +13,7 @@ pytest.importorskip("skimage")
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_training_and_validation_crops_share_no_pixel(name):
-    width, height = Image.open(photographs() / name).size
+    width, height = Image.open(pictures() / name).size
     seen = np.zeros((2, height, width), bool)
     generator = np.random.default_rng(0)
     for split, part in enumerate(parts(width, height)):

@@ -42,8 +42,8 @@ def test_a_slow_decoder_is_waited_for_and_the_run_says_so(monkeypatch, tmp_path,
     assert len(shares) == 1 + 2
     assert all(0.5 < share < 1 for share in shares)
     out = capsys.readouterr().out
-    assert f"data wait: {shares[0]:.0%} of the time the training waited for images. Loading and training share" in out
-    assert f"{shares[0]:.0%} of the time" in out.split("result")[1]
+    assert f"data wait: {shares[0]:.2f} of the time the training waited for images. Loading and training share" in out
+    assert f"{shares[0]:.2f} of the time" in out.split("result")[1]
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_a_run_of_one_step_knows_nothing_of_it(tmp_path):
 )
 def test_the_advice_is_of_the_runs_own_settings(device, workers, devices, said):
     line = advice(0.43, LOADING, workers, device, devices)
-    assert line.startswith("data wait: 43% of the time")
+    assert line.startswith("data wait: 0.43 of the time")
     assert said in line
     assert "about 448 pixels a side" in line
     assert "--data.auto_augment" not in line

@@ -9,7 +9,7 @@ from shvit_pl.cli import main
 from shvit_pl.models.weights import read_checkpoint
 from tests import refusals
 
-MORE = "--trainer.max_epochs=3"
+MORE = "--extend_to=3"
 CHANGED = ["--allow_changes=true", MORE]
 
 
@@ -43,7 +43,7 @@ def with_hyper_parameters(**values):
 
 def of_two_processes(content):
     state = content["callbacks"]["RunSettings"]
-    state["processes"], state["settings"]["trainer.max_epochs"] = 2, 3
+    state["processes"] = 2
 
 
 NOT_WHOLE = {
@@ -84,8 +84,8 @@ def test_a_checkpoint_that_was_cut_short_or_is_not_there(last, refused):
     [
         (without("state_dict", "model.head.l.bias"), CHANGED, "the checkpoint's tensors don't fit this model"),
         (with_hyper_parameters(class_names=None), CHANGED, "has no class names"),
-        (of_two_processes, [MORE], "the interrupted run had 2 processes, this one has 1"),
-        (without("callbacks", "RunSettings", "settings", "model.freeze_bn"), [], "model.freeze_bn unset -> False"),
+        (of_two_processes, [MORE], "the run had 2 processes, this one has 1"),
+        (without("callbacks", "RunSettings", "settings", "model.freeze_bn"), [MORE], "model.freeze_bn unset -> False"),
     ],
     ids=["a tensor is missing", "no classes", "two processes", "a setting is missing"],
 )
@@ -100,16 +100,14 @@ def test_weights_that_a_run_began_with_need_not_be_there_to_measure_it(last):
 
 
 OTHERS = [
-    (["--model.optim.lr=1e-5"], ["model.optim.lr 0.008 -> 1e-05", "--allow_changes true"]),
-    (["--data.batch_size=8", "--seed_everything=3"], ["seed_everything 0 -> 3", "data.batch_size 16 -> 8"]),
-    ([], ["trained for 2 epochs", "--trainer.max_epochs 3 --allow_changes true"]),
-    (["--trainer.max_epochs=1", "--allow_changes=true"], ["trained for 2 epochs", "--trainer.max_epochs 3"]),
+    ([MORE, "--model.optim.lr=1e-5"], ["model.optim.lr 0.008 -> 1e-05", "--allow_changes true"]),
+    ([MORE, "--data.batch_size=8", "--seed_everything=3"], ["seed_everything 0 -> 3", "data.batch_size 16 -> 8"]),
     ([*CHANGED, "--model.optim.name=sgd"], ["model.optim.name adamw -> sgd", "--model.init_from"]),
     ([*CHANGED, "--model.optim.layer_decay=0.9"], ["model.optim.layer_decay None -> 0.9", "--model.init_from"]),
     ([*CHANGED, "--model.ema.decay=0.9"], ["model.ema.decay 0.9", "no averaged weights", "--model.init_from"]),
     ([*CHANGED, "--model.design.drop_path=0.1"], ["another model.design", "drop_path is 0.0 there and 0.1 here"]),
     ([*CHANGED, "--data.path=./nothing"], ["data.path './nothing'"]),
-    (["--monitor=val/loss"], ["monitor val/acc1 -> val/loss"]),
+    ([MORE, "--monitor=val/loss"], ["monitor val/acc1 -> val/loss"]),
 ]
 
 

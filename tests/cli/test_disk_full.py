@@ -36,7 +36,7 @@ def test_the_checkpoint_from_before_is_whole(last, capsys):
     before = torch.load(last, weights_only=True)
     (last.parent / ".last.ckpt.partial").write_bytes(b"of a killed run")
     with files_up_to(1_000_000):
-        code = fit(f"--ckpt_path={last}", "--allow_changes=true", "--trainer.max_epochs=3")
+        code = fit(f"--ckpt_path={last}", "--extend_to=3")
     printed = capsys.readouterr()
     assert_one_line(code, printed.err, f"checkpoint {last}: can't be written (File too large)", "as it was")
     assert f"the same command with --ckpt_path {last}" in printed.out

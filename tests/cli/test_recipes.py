@@ -11,20 +11,19 @@ from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import main, printed
 
 ONE_STEP = [
-    "--data.path=digits",
     "--data.num_workers=0",
     "--trainer.max_steps=1",
     "--trainer.limit_val_batches=1",
     "--trainer.enable_checkpointing=false",
     "--run_name=run",
 ]
-RECIPES = sorted(path.name for path in (shipped_configs() / "recipes").glob("[!d]*.yaml"))
+RECIPES = sorted(path.name for path in (shipped_configs() / "recipes").glob("[!d]*_*.yaml"))
 DISTILL = "--config=distill/regnety_160.yaml"
 PAPER = {"s1": 224, "s2": 224, "s3": 224, "s4": 256}
 
 
-def run(tmp_path, *flags):
-    assert main(["fit", *flags, *ONE_STEP]) == 0
+def run(tmp_path, *flags, path="digits"):
+    assert main(["fit", *flags, *ONE_STEP, f"--data.path={path}"]) == 0
     folder = tmp_path / "runs" / "run" / "version_0"
     return read_summary(folder), yaml.safe_load((folder / "config.yaml").read_text())
 
@@ -79,3 +78,16 @@ def test_fine_tuning_takes_the_authors_posted_values(size):
     assert optim["lr"] * 2048 / 512 == pytest.approx(4e-5)
     assert [optim[key] for key in ("weight_decay", "warmup_lr", "min_lr", "warmup_epochs")] == [1e-8, 2e-8, 2e-7, 5]
     assert (data["image_size"], data["resize"], recipe["trainer"]["max_epochs"]) == (size, "squash", 30)
+
+
+def test_few_images_are_fine_tuned_as_photographs_from_given_weights(tmp_path, short_run, image_folder):
+    flags = ["--config=tiny.yaml", "--config=recipes/finetune.yaml", f"--model.init_from={short_run}"]
+    summary, config = run(tmp_path, *flags, "--data.batch_size=8", path=image_folder)
+    assert summary["dataset"]["path"] == str(image_folder)
+    assert "short" in summary["init"]
+    assert summary["peak_lr"] == pytest.approx(0.008 * 8 / 512)
+    assert (summary["dataset"]["augmentation"], summary["epochs"]) == (
+        "random resized crop, flip; evaluation: center crop, crop_pct 0.875",
+        30,
+    )
+    assert (config["model"]["optim"]["layer_decay"], config["model"]["freeze_bn"]) == (0.8, False)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,8 +40,8 @@ def test_runs_without_checkpoints_validation_or_loggers_are_silent(capfd, tmp_pa
 
 
 def test_resuming_measuring_and_help_are_silent_too(capfd, short_run):
-    last = f"--ckpt_path={short_run / 'checkpoints' / 'last.ckpt'}"
-    assert fit(last, "--allow_changes=true", "--trainer.max_epochs=3", "--trainer.limit_train_batches=1") == 0
+    last = f"--ckpt_path={shutil.copy(short_run / 'checkpoints' / 'last.ckpt', 'last.ckpt')}"
+    assert fit(last, "--allow_changes=true", "--extend_to=3", "--trainer.limit_train_batches=1") == 0
     for command, stage in (("validate", "val"), ("predict", "predict")):
         assert main([command, last, f"--trainer.limit_{stage}_batches=1"]) == 0
     for command in ("fit", "validate", "test", "predict", "designs"):

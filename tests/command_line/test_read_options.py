@@ -199,6 +199,7 @@ def parser():
 
 STOPPING = f"{__name__}.Stopping"
 LISTED = f"callbacks {STOPPING}: "
+NO_CLASS = "no such class; give one of lightning.pytorch.callbacks, or an import path such as mine"
 HELP = f"; see shvit-pl fit --callbacks.help {STOPPING}"
 
 
@@ -209,11 +210,11 @@ HELP = f"; see shvit-pl fit --callbacks.help {STOPPING}"
         (["--data.threads"], ["--data.threads: expected one argument"]),
         (["--depth=[1, x]"], ["depth [1, 'x']: allowed is a list of whole numbers such as [1, 2] or null"]),
         (["--data=cpu"], ["data cpu: this is a section; set what is in it, such as data.path"]),
-        (["--callbacks=Stoping"], ["callbacks Stoping: allowed is a list such as [a, b] or a Callback or null"]),
+        (["--callbacks=Stoping"], [f"callbacks Stoping: {NO_CLASS}.Stoping"]),
         ([f"--callbacks={STOPPING}"], [f"{LISTED}required: monitor{HELP}"]),
         ([f"--callbacks={STOPPING}", "--callbacks.patince=3"], [f"{LISTED}patince: no such setting{HELP}"]),
         (["--callbacks.help=Stop"], [
-            "--callbacks.help Stop: no such class; give a class of Lightning's, or an import path",
+            f"callbacks.help Stop: {NO_CLASS}.Stop",
         ]),
         (["tiny.yaml"], ["tiny.yaml: no flag takes this (did you mean '--config tiny.yaml'?)"]),
         (["--print_config=all"], ["--print_config all: not available; leave the value out"]),

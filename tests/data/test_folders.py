@@ -1,6 +1,7 @@
 """What a folder of images means: folders give split and class, files' names never do, and every file is counted."""
 
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 from PIL import Image as PILImage
 
 from shvit_pl.data.opening import open_source
@@ -19,7 +20,7 @@ def folder(root, *names):
     for name in names:
         if name.endswith((".txt", ".csv", ".json", ".xml", ".md")):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).write_text("1")
+            (root / name).write_text("1\n1\n")
         else:
             png(root / name)
     return root
@@ -197,6 +198,7 @@ def test_to_predict_nothing_is_a_split_and_all_images_count(tmp_path):
         ("t.csv", "path,label\n1.png,b\ndeep/2.png,a\n", ["b", "a"]),
         ("t.csv", "\ufefffile_name;label\n1.png;007\ndeep/2.png;NA\n", ["007", "NA"]),
         ("t.tsv", "filename\tlabel\n1.png\t10\n{root}/deep/2.png\t9\n", ["10", "9"]),
+        ("t.csv", "path,label,note\ndeep\\\\2.png,a,\n1.png,b,x\n", ["a", "b"]),
         ("t.jsonl", '{"image": "1.png", "label": "b"}\n{"image": "deep/2.png", "label": "a"}\n', ["b", "a"]),
         ("T.CSV", "file_name,label\n1.png,b\ndeep/2.png,a\n", ["b", "a"]),
         ("metadata.csv", "file_name,label\n1.png,b\ndeep/2.png,a\n", ["b", "a"]),
@@ -210,3 +212,30 @@ def test_a_table_of_paths_and_labels_is_a_dataset(name, content, labels, tmp_pat
     (batch,) = data.val_dataloader()
     assert list(batch["broken"]) == ["", ""]
     assert [data.class_names[label] for label in batch["label"]] == labels
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("path,label\n1.png,a\n1.png,\n", "has rows without a label"),
+        ("path,label\n", "can't be opened as a table (it has no rows)"),
+        ("img,class\n1.png,a\n", "the columns are img, class. Name it with --data.image_column"),
+    ],
+)
+def test_a_table_that_lacks_something_is_refused(content, words, tmp_path):
+    (folder(tmp_path, "1.png") / "t.csv").write_text(content)
+    with refused(words):
+        ready("validate", path=str(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_paths_in_files_of_parquet_are_read_relative_to_them(streaming, tmp_path):
+    kinds = Features(path=Value("large_string"), label=ClassLabel(names=["a", "b"]))
+    folder(tmp_path, "images/1.png", "images/2.png")
+    (tmp_path / "rows").mkdir()
+    for split in ("train", "val"):
+        rows = {"path": ["../images/1.png", "../images/2.png"], "label": [0, 1]}
+        Dataset.from_dict(rows, features=kinds).to_parquet(tmp_path / "rows" / f"{split}.parquet")
+    data = ready("validate", path=str(tmp_path / "rows"), streaming=streaming, steps_per_epoch=1 if streaming else None)
+    (batch,) = data.val_dataloader()
+    assert (list(batch["broken"]), batch["label"].tolist()) == (["", ""], [0, 1])

@@ -32,7 +32,10 @@ SETTINGS = [
     ({"steps_per_epoch": 3}, "data.steps_per_epoch 3: only for --data.streaming true"),
     ({"streaming": True}, "data.steps_per_epoch: a stream has no length"),
     ({"streaming": True, "steps_per_epoch": 0}, "data.steps_per_epoch 0: allowed are whole numbers from 1"),
-    ({**STREAM, "train_fraction": 0.5}, "data.train_fraction 0.5: streaming requires 1. Set --data.streaming false."),
+    (
+        {**STREAM, "train_fraction": 0.5},
+        "data.train_fraction 0.5: streaming requires 1. Leave it out, or set --data.streaming false",
+    ),
     ({**STREAM, "repeats": 3}, "data.repeats 3: streaming requires 1"),
     ({"augment_on": "device", "augment": "shift"}, "data.augment_on device: data.augment shift works in the workers"),
     ({"augment_on": "device", "augment": "none"}, "data.augment_on device: data.augment none works in the workers"),

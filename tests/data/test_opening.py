@@ -144,12 +144,12 @@ def test_a_run_records_the_commit_that_it_saw_and_goes_on_with_it_alone(birds, h
     assert (run["dataset"]["revision"], run["dataset"]["commit"]) == (None, birds["main"])
     assert f"user/birds at {birds['main'][:7]}" in capfd.readouterr().out
     checkpoint = f"--ckpt_path={tmp_path}/runs/birds/version_0/checkpoints/last.ckpt"
-    goes_on = ["--trainer.max_steps=2", "--allow_changes=true", checkpoint]
+    goes_on = ["--extend_to=2", "--allow_changes=true", checkpoint]
     now = hub.commit("user/birds", standins.splits_of("a", "b", train=[1, 0] * 10))
     assert train(*goes_on) == 2
     *before, message = capfd.readouterr().err.splitlines()
     assert not any(word in line for line in before for word in ("error:", "Traceback"))
-    assert f"the interrupted run saw the commit {birds['main']}, and now it is {now}" in message
+    assert f"the run saw the commit {birds['main']}, and now it is {now}" in message
     assert f"--data.revision {birds['main']} --allow_changes true" in message
     assert train(*goes_on, f"--data.revision={birds['main']}") == 0
     assert main(["validate", checkpoint, "--data.path=user/birds"]) == 0

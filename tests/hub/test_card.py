@@ -76,10 +76,10 @@ def test_whoever_repeats_the_command_does_not_push(push, own):
 )
 def test_a_teacher_is_named_with_its_license(teacher, words, run, tmp_path):
     run = with_summary_of(run, tmp_path / "run", name="tiny", distilled=True)
-    edit(run / "summary.json", teacher=f"{teacher}, 1.0 M parameters; top-1 93.0% on 256 validation images")
+    edit(run / "summary.json", teacher=f"{teacher}, 1.0 M parameters; top-1 0.9300 on 256 validation images")
     of_model(run, distill={"teacher": teacher, "objective": "hard", "alpha": 0.5, "tau": 1.0, "weights": None})
     text = card_of(run).text
-    for part in ("## Teacher", f"`{teacher}`", words, "top-1 93.0%", "their mean as a single classifier"):
+    for part in ("## Teacher", f"`{teacher}`", words, "top-1 0.9300", "their mean as a single classifier"):
         assert part in text
 
 
@@ -93,11 +93,11 @@ def test_without_teacher_sweep_or_figures_the_card_does_not_speak_of_them(own):
 OURS = ("import shvit_pl", "The paper has no such model")
 S2 = (
     "the paper's SHViT-S2",
-    "75.2% on ImageNet-1k",
+    "0.752 on ImageNet-1k",
     "ImageNet-1k, 224 pixels, 300 epochs",
     "The network is the paper's",
 )
-S3 = ("s3, changed", "was changed from the paper's", "77.4% on ImageNet-1k")
+S3 = ("s3, changed", "was changed from the paper's", "0.774 on ImageNet-1k")
 
 
 @pytest.mark.parametrize(
@@ -120,12 +120,12 @@ def test_results_are_of_the_weights_that_are_pushed_and_of_a_run_without_validat
     edit(own / "summary.json", metrics=metrics | averaged)
     raw, ema = card_of(own, "raw"), card_of(own, "ema")
     assert (raw.data.eval_results[0].metric_value, ema.data.eval_results[0].metric_value) == (0.91, 0.92)
-    assert "| raw weights (in this repository) | 91.0% | 99.0% | 0.5000 |" in raw.text
-    assert "| averaged weights (EMA) (not in this repository) | 92.0% | 98.0% | 0.2500 |" in raw.text
-    assert "| averaged weights (EMA) (in this repository) | 92.0% | 98.0% | 0.2500 |" in ema.text
+    assert "| raw weights (in this repository) | 0.9100 | 0.9900 | 0.5000 |" in raw.text
+    assert "| averaged weights (EMA) (not in this repository) | 0.9200 | 0.9800 | 0.2500 |" in raw.text
+    assert "| averaged weights (EMA) (in this repository) | 0.9200 | 0.9800 | 0.2500 |" in ema.text
     del metrics["val/acc5"]  # of five classes or fewer
     edit(own / "summary.json", metrics=metrics)
-    assert "| raw weights (in this repository) | 91.0% |  | 0.5000 |" in card_of(own).text
+    assert "| raw weights (in this repository) | 0.9100 |  | 0.5000 |" in card_of(own).text
     (own / "checkpoints/best.ckpt").unlink()
     edit(own / "summary.json", metrics={}, last_metrics={}, best_epoch=None)
     card = card_of(own)

@@ -44,14 +44,16 @@ def variance(batch):
     return batch.var(dim=0)
 
 
-def test_in_the_long_run_they_are_the_layers_own():
+@pytest.mark.parametrize(("steps", "difference"), [(150, 1e-6), (625, 1e-6)])  # 625: an epoch of the official recipe
+def test_in_the_long_run_they_are_the_layers_own(steps, difference):
+    """That the weights are the same to the bit from the first step on: below."""
     torch.manual_seed(0)
-    batches = [2 + torch.randn(32, 5) for _ in range(150)]
+    batches = [2 + torch.randn(32, 5) for _ in range(steps)]
     own, ours = nn.BatchNorm1d(5), trained(nn.BatchNorm1d(5), batches)
     for batch in batches:
         own(batch)
-    torch.testing.assert_close(ours.running_mean, own.running_mean)
-    torch.testing.assert_close(ours.running_var, own.running_var)
+    assert (ours.running_mean / own.running_mean - 1).abs().max() <= difference
+    assert (ours.running_var / own.running_var - 1).abs().max() <= difference
 
 
 def test_learned_frozen_and_untracked_statistics_stay_the_layers_own():

@@ -30,8 +30,9 @@ FILES = {
     "grid: {trainer.max_epochs: [0]}": ["--config 'my.yaml': trainer.max_epochs 0", "allowed"],
     "grid: {data.path: [digits, ./none]}": ["1 of 2", "data.path './none'"],
     "grid: {model.init_from: [./none.pth]}": ["model.init_from", "'./none.pth'"],
+    "grid: {trainer.logger: [true, false]}": ["'my.yaml': trainer.logger", "as a flag or in a config of fit"],
     "grid: {seed_everything: [1, 2]}": ["'my.yaml': seed_everything", "seeds in the sweep file"],
-    "search: {space: {data.batch_size: {low: 2.5, high: 8}}}": ["1 of 2 cells", "batch_size 2.5: data.batch_size 2.5"],
+    "search: {space: {model.optim.lr: {low: -0.5, high: 8}}}": ["1 of 2 cells", "lr -0.5: model.optim.lr -0.5"],
     "search: {space: {data.augment: [crop, flip]}}": ["augment flip", "none, shift"],
     f"{SIZES}objective: val/acc1_ema": ["objective val/acc1_ema", "--model.ema.decay"],
 }  # fmt: skip
@@ -51,9 +52,10 @@ FLAGS = {
     "--run_name=mine": ["--run_name", "named after its cell and seed"],
     "--push_to=user/best": ["--push_to", "pushes the best run"],
     "--ckpt_path=last": ["--ckpt_path", "resumed automatically"],
+    "--extend_to=4": ["--extend_to", "is another sweep"],
     "--seed_everything=3": ["--seed_everything", "set by seeds in the sweep file"],
     "--trainer.default_root_dir=x": ["--trainer.default_root_dir", "set by --folder"],
-    "--trainer.logger=false": ["--trainer.logger", "the sweep needs the run folder"],
+    "--trainer.logger=false": ["trainer.logger False", "the sweep needs the run folder"],
     "--trainer.num_nodes=2": ["--trainer.num_nodes", "--storage"],
     "--seeds=[1,2]": ["--seeds", "set in the sweep file"],
     "--n_trials=9": ["--n_trials", "set in the sweep file"],
@@ -116,6 +118,14 @@ def test_a_mistake_in_the_base(base, parts):
 @pytest.mark.parametrize(("flag", "parts"), FLAGS.items(), ids=str)
 def test_a_mistake_in_a_flag(flag, parts):
     assert_refused(parts, check, PATCHES, flag)
+
+
+def test_all_runs_may_have_a_logger_of_the_users():
+    flags = ["--trainer.logger=CSVLogger", "--trainer.logger.save_dir=mine", "--folder=bad.yaml"]
+    with pytest.raises(UserError) as refused:
+        check(PATCHES, *flags)
+    assert str(refused.value).startswith("--folder 'bad.yaml'")
+    assert len(str(refused.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

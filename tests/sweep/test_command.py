@@ -169,7 +169,7 @@ def search(folder, text, *flags):
     """Run a search; returns the printed text, and its trials, each with its run folder."""
     code, printed = sweep(folder, f"base: s1.yaml\nsearch:\n{text}", *flags)
     assert code == 0
-    return printed, [(trial, folder / trial.user_attrs["run"]) for trial in trials(folder)]
+    return printed, [(trial, folder / trial.user_attrs.get("run", "")) for trial in trials(folder)]
 
 
 def test_trials_have_what_was_sampled_and_their_objectives_and_a_search_goes_on_with_more(tmp_path):
@@ -187,6 +187,26 @@ def test_trials_have_what_was_sampled_and_their_objectives_and_a_search_goes_on_
         assert summary["design"]["partial_ratio"] == trial.params["model.design.partial_ratio"]
         assert config["model"]["optim"]["lr"] == trial.params["model.optim.lr"]
         assert config["data"]["augment"] == trial.params["data.augment"]
+
+
+def test_a_small_space_is_exhausted_without_repeating_a_point_and_that_is_said(tmp_path):
+    space = "  space: {model.design.patch_size: [16, 8], data.augment: [none, shift]}\n"
+    printed, first = search(tmp_path / "small", f"  n_trials: 3\n{space}")
+    assert f"sweep: 3 trials in {tmp_path / 'small'}" in printed
+    printed, found = search(tmp_path / "small", space, "--workers=2")
+    assert "n_trials 20: the space has only 4 points; each is run once" in printed
+    assert "1 of them are new" in printed
+    assert "Best of all 4 points of the space in top-1" in printed
+    done = [trial for trial, _ in found if trial.state == TrialState.COMPLETE]
+    assert {trial.number for trial, _ in first if trial.state == TrialState.COMPLETE} < {trial.number for trial in done}
+    points = [(trial.params["model.design.patch_size"], trial.params["data.augment"]) for trial in done]
+    assert sorted(points) == [(8, "none"), (8, "shift"), (16, "none"), (16, "shift")]
+    assert "all runs are done" in search(tmp_path / "small", space)[0]
+    assert len([*(tmp_path / "small" / "runs").iterdir()]) == 4
+    code, printed = sweep(tmp_path / "dry", f"base: s1.yaml\nsearch:\n{space}", "--dry-run")
+    assert code == 0
+    assert "the space has only 4 points" in printed
+    assert "4 trials: about 0:" in printed
 
 
 def test_the_median_pruner_ends_runs_of_absurd_learning_rates(tmp_path):

@@ -36,6 +36,11 @@ MISTAKES = {
     "grid: {data.name: [2026-11-22]}\n": ["grid: data.name", "put it in quotes"],
     "list:\n": ["list is empty", "give rows by name"],
     "list: [{data.batch_size: 8}]\n": ["list is empty", "give rows by name"],
+    "list: {a b: {lr: 1}, 'a  b': {lr: 2}}\n": ["list: a b: two rows have this name; rename one"],
+    "list: {a: {model.optim.lr: 0.001, data.augment: none}, b: {data.augment: none, model.optim.lr: 1e-3}}\n": [
+        "list: b: has the flags of a; change one of them",
+    ],
+    "list: {a: , b: {}}\n": ["list: b: has the flags of a"],
     "list: {a: 8}\n": ["list: a: 8", "flags and their values"],
     "list: {a: {data: {batch_size: 8}}}\n": ["a: data is a section", "data.batch_size: 8"],
     "search: {n_trials: 3}\n": ["search: give a space"],
@@ -111,6 +116,37 @@ def test_what_is_left_out_has_a_default():
     file = read("search: {space: {model.optim.lr: {low: 0.1, high: 1}}}")
     assert (len(file.cells), file.search["sampler"], file.search["pruner"]) == (20, "", "none")
     assert file.varied == ["model.optim.lr"]
+
+
+@pytest.mark.parametrize(
+    ("space", "n_trials", "trials"),
+    [
+        ("{a: [x, y], b: {low: 1, high: 3}}", "", 6),
+        ("{a: [x, y], b: {low: 1, high: 3}}", "n_trials: 6, ", 6),
+        ("{a: [x, y], b: {low: 1, high: 3}}", "n_trials: 4, ", 4),
+        ("{a: {low: 0.1, high: 0.5, step: 0.1}}", "n_trials: 9, ", 5),
+        ("{a: {low: 0, high: 1, step: 0.3}}", "n_trials: 9, ", 4),
+        ("{a: {low: 1, high: 8, log: true}}", "", 8),
+        ("{a: {low: 1.0, high: 8, log: true}, b: [x]}", "", 20),
+        ("{a: {low: 1, high: 1000000}, b: {low: 1, high: 1000000}}", "n_trials: 7, ", 7),
+    ],
+)
+def test_a_search_has_no_more_trials_than_its_space_has_points(space, n_trials, trials):
+    file = read(f"search: {{{n_trials}space: {space}}}")
+    assert list(file.cells) == [f"trial {number}" for number in range(1, trials + 1)]
+    assert file.n_trials == int(n_trials.strip("n_trials: ,") or 20)
+
+
+@pytest.mark.parametrize("values", ["[0.001, 1e-3]", '[16, "16"]', '[0.5, "0.50"]', '[true, "True"]', "[null, ~]"])
+def test_a_value_in_two_spellings_appears_twice(values):
+    for text in (f"grid: {{a: {values}}}", f"search: {{space: {{a: {values}}}}}"):
+        assert_refused(["a value appears twice; keep one"], read, text)
+
+
+@pytest.mark.parametrize("values", ["[1, 1.0]", "[true, 1, x]", "[0, false]"])
+def test_values_that_optuna_cannot_tell_apart_are_left_to_a_grid(values):
+    assert_refused(["equal to Optuna", "or use a grid"], read, f"search: {{space: {{a: {values}}}}}")
+    assert len(cells(f"grid: {{a: {values}}}")) == values.count(",") + 1
 
 
 def test_a_list_has_named_rows_and_one_may_change_nothing():

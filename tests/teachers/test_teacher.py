@@ -144,7 +144,7 @@ def test_a_trained_teacher_passes_and_its_accuracy_is_reported(run, batches):
     assert check.top1 == pytest.approx((predicted == labels).float().mean().item())
     assert check.majority == pytest.approx(labels.bincount().max().item() / 128)
     assert (check.images, check.top1 > 0.4) == (128, True)
-    assert f"top-1 {check.top1:.1%} on 128 validation images" in str(check)
+    assert f"top-1 {check.top1:.4f} on 128 validation images" in str(check)
     assert "\n" not in str(check)
     assert TeacherCheck("t", 0.5, 0.2, 400).threshold == pytest.approx(0.2 + 2 * 0.02)  # two standard errors above
 

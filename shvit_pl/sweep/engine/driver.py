@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
@@ -134,6 +135,8 @@ class Driver:
         log = self.folder / LOGS / f"{point.key}.log"
         with self._faults_recorded(trial.number, log):
             flags = retry_while_unavailable(lambda: self._flags(trial, point, definition))
+            if flags is None:
+                return  # its next trial has another point
             if retry_while_unavailable(lambda: self._store(trial.number, point, definition)):
                 return  # its run has ended in a driver that died before it could store it
             command = [*self.launch.program, *flags]
@@ -151,12 +154,14 @@ class Driver:
                 )
             self._runs[slot] = _Run(trial.number, point, definition, log, process)
 
-    def _flags(self, trial: FrozenTrial, point: Point, definition: Definition) -> list[str]:
-        """Return the flags of `fit` for a point, and store them as its command."""
-        choices = point.choices
+    def _flags(self, trial: FrozenTrial, point: Point, definition: Definition) -> list[str] | None:
+        """Return the flags of `fit` for a point, and store them as its command; None where a search repeats itself."""
+        choices: dict[str, Any] | None = point.choices
         if definition.search is not None:
             seed = point.seed + list(definition.points).index(point.key)
             choices = self.study.suggest(trial.number, definition.search, seed)
+        if choices is None:
+            return None
         flags = [
             *self.launch.base,
             *as_flags(choices),

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
@@ -14,11 +15,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from shvit_pl.errors import UserError, collected, refuse
 from shvit_pl.files import check_writable
-from shvit_pl.runs.folder import CONFIG, newest_runs, read_curves
-from shvit_pl.sweep.definition import RUNS, SWEEP, Definition, Direction, Kind, Point, read_record
+from shvit_pl.runs.folder import CONFIG, SWEEP, loss_beside, newest_runs, read_curves
+from shvit_pl.sweep.definition import RUNS, Definition, Direction, Kind, Point, read_record
 from shvit_pl.sweep.engine.storage import JOURNAL, hide_password, open_storage
 from shvit_pl.sweep.engine.sweep_study import COMMAND, CURVES, DONE, ERROR, RUN, SPEED, SUMMARY, SweepStudy, is_fault
 from shvit_pl.sweep.options import storage_mistakes
+from shvit_pl.sweep.space import count_points
 
 State = Literal["done", "pruned", "failed", "running", "waiting"]
 
@@ -69,6 +71,8 @@ class Results:
     """The cells in the order of the sweep file."""
     speed: dict[str, Any] | None = None
     """Inference speed of the cells, as `shvit_pl.sweep.speed` returns it; `None` before it is measured."""
+    is_whole_space: bool = False
+    """A search that has every point of its space."""
 
 
 _STATES: dict[TrialState, State] = {
@@ -89,6 +93,8 @@ class RunStatus:
     """Values of the objectives; none of a run that goes on or failed."""
     error: str | None = None
     pruned: bool = False
+    loss: float = inf
+    """Validation loss at the best epoch, which decides between equal values; infinite where it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +120,8 @@ class Status:
     @property
     def best(self) -> RunStatus | None:
         """The best run so far in the first objective."""
-        pick = max if next(iter(self.objectives.values())) == "max" else min
-        return pick(self.ended, key=lambda run: run.values[0], default=None)
+        sign = -1 if next(iter(self.objectives.values())) == "max" else 1
+        return min(self.ended, key=lambda run: (sign * run.values[0], run.loss), default=None)
 
 
 def read_status(study: SweepStudy, definition: Definition, retries: int) -> Status:
@@ -134,7 +140,7 @@ def read_status(study: SweepStudy, definition: Definition, retries: int) -> Stat
         elif trial.state == TrialState.FAIL and not study.has_failed(trials, retries):
             waiting.append(point)  # it is tried again
         elif trial.state in DONE:
-            ended.append(_run_status(point, trial))
+            ended.append(_run_status(point, trial, next(iter(definition.objectives))))
             seconds.setdefault(point.cell, []).append(ended[-1].seconds)
         else:
             (running if trial.state == TrialState.RUNNING else failed).append(_run_status(point, trial))
@@ -155,11 +161,13 @@ def representative_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     return next(iter([*(trial for trial in trials if trial.state in DONE), *live, *filter(is_fault, newest)]), None)
 
 
-def _run_status(point: Point, trial: FrozenTrial) -> RunStatus:
+def _run_status(point: Point, trial: FrozenTrial, objective: str = "") -> RunStatus:
     start, end = trial.datetime_start, trial.datetime_complete or datetime.now()
     seconds = (end - start).total_seconds() if start is not None else 0.0
     values, error = tuple(trial.values or ()), trial.user_attrs.get(ERROR)
-    return RunStatus(point, seconds, _command(trial), values, error, trial.state == TrialState.PRUNED)
+    metrics = (trial.user_attrs.get(SUMMARY) or {}).get("metrics", {})
+    loss = metrics.get(loss_beside(objective), inf)
+    return RunStatus(point, seconds, _command(trial), values, error, trial.state == TrialState.PRUNED, loss)
 
 
 def _command(trial: FrozenTrial) -> str:
@@ -260,4 +268,5 @@ def read_results(study: SweepStudy, definition: Definition, folder: Path) -> Res
             choices[point.cell] = dict(trial.params)
     cells = tuple(Cell(name, choices[name], tuple(runs[name])) for name in definition.cells)
     speed = study.optuna_study.user_attrs.get(SPEED)
-    return Results(folder.absolute().name, definition.kind, definition.objectives, cells, speed)
+    is_whole = definition.search is not None and count_points(definition.search["space"]) == len(cells)
+    return Results(folder.absolute().name, definition.kind, definition.objectives, cells, speed, is_whole)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
@@ -22,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from shvit_pl.sweep.definition import Definition, Direction, Point, refuse_other
 from shvit_pl.sweep.engine.storage import retry_while_unavailable
 from shvit_pl.sweep.processes import is_alive
+from shvit_pl.sweep.space import Distribution, PointKey, count_points, distribution, draw_untried, point_key
 
 # attributes of the study
 _DEFINITION = "definition"
@@ -38,6 +40,7 @@ RUN = "run"  # folder, relative to the sweep's
 COMMAND = "command"
 ERROR = "error"
 LOST = "lost"  # its driver died or was stopped: no failure of the run itself
+REPEATED = "repeated"  # the sampler chose a point that another trial has; the point's next trial gets an untried one
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 _LIVE = (TrialState.WAITING, TrialState.RUNNING, *DONE)
@@ -98,19 +101,41 @@ class SweepStudy:
             by_key.setdefault(trial.user_attrs[KEY], []).append(trial)
         return by_key
 
-    def suggest(self, number: int, search: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """Let the sampler choose a running trial's flags: a whole number where both ends of a range are."""
+    def suggest(self, number: int, search: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
+        """Let the sampler choose a running trial's flags; one that was chosen before keeps them.
+
+        Returns None where another trial has the same point of a countable space. This trial has then ended, and the
+        next one for its place in the sweep draws a point that was not tried.
+        """
         sampler = search["sampler"] or ("tpe" if len(self.optuna_study.directions) == 1 else "nsga2")
         self.optuna_study.sampler = SAMPLERS[sampler](seed=seed)
-        trial, choices = self._trial(number), dict[str, Any]()
-        for flag, values in search["space"].items():
-            if isinstance(values, list):
-                choices[flag] = trial.suggest_categorical(flag, values)
-            elif all(type(values.get(end, 1)) is int for end in ("low", "high", "step")):
-                choices[flag] = trial.suggest_int(flag, **values)
-            else:
-                choices[flag] = trial.suggest_float(flag, **values)
-        return choices
+        trial, space = self._trial(number), search["space"]
+        key = trial.user_attrs[KEY]
+        own = self.trials_by_key()[key]
+        repeats = sum(REPEATED in each.user_attrs for each in own)
+        if repeats and not trial.params:
+            point = draw_untried(space, self._points_of_others(key, space), f"{seed} {repeats}")
+            for flag, values in space.items():
+                choices = distribution(values)
+                self.storage.set_trial_param(self._id(number), flag, choices.to_internal_repr(point[flag]), choices)
+        else:
+            point = {flag: _suggest(trial, flag, distribution(values)) for flag, values in space.items()}
+        if count_points(space) is None or any(COMMAND in each.user_attrs for each in own):
+            return point
+        # read after ours is written: of two drivers that choose one point at once, at least one sees the other
+        if point_key(space, point) in self._points_of_others(key, space):
+            self.end(number, TrialState.FAIL, {LOST: True, REPEATED: True, ERROR: "another trial has the same point"})
+            return None
+        return point
+
+    def _points_of_others(self, key: str, space: Mapping[str, Any]) -> set[PointKey]:
+        """Return the points that other places of the sweep have, also those that wait, run or were given up."""
+        last = {other: trial for other, trials in self.trials_by_key().items() for trial in trials if trial.params}
+        return {
+            point_key(space, trial.params)
+            for other, trial in last.items()
+            if other != key and REPEATED not in trial.user_attrs and trial.params.keys() == space.keys()
+        }
 
     def report(self, number: int, value: float, epoch: int, pruner: str) -> bool:
         """Report a running trial's metric after an epoch; returns whether the pruner gives the trial up."""
@@ -186,7 +211,7 @@ class SweepStudy:
                 continue
             last = next((trial for trial in reversed(trials) if trial.params), None)
             begun: dict[str, Any] = {}
-            if last is not None:
+            if last is not None and REPEATED not in last.user_attrs:
                 begun = {"params": last.params, "distributions": last.distributions}
                 begun["intermediate_values"] = last.intermediate_values
             trial = optuna.create_trial(state=TrialState.WAITING, user_attrs={KEY: point.key}, **begun)
@@ -212,6 +237,14 @@ class SweepStudy:
 
     def _id(self, number: int) -> int:
         return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+
+def _suggest(trial: optuna.trial.Trial, flag: str, choices: Distribution) -> Any:
+    if isinstance(choices, CategoricalDistribution):
+        return trial.suggest_categorical(flag, choices.choices)
+    if isinstance(choices, IntDistribution):
+        return trial.suggest_int(flag, choices.low, choices.high, step=choices.step, log=choices.log)
+    return trial.suggest_float(flag, choices.low, choices.high, step=choices.step, log=choices.log)
 
 
 def is_fault(trial: FrozenTrial) -> bool:

@@ -18,6 +18,8 @@ from shvit_pl.sweep.report.table import Factor, Quantity, Table
 
 _SIGNS = {2: (1, -1), 4: (1, -1, -1, 1)}
 _CONFIDENCE = 0.95
+POWER = 0.8  # share of sweeps that would find a difference significant
+MOST_SEEDS = 100  # more settle nothing that matters
 Array = NDArray[np.float64]
 Groups = NDArray[np.int_]
 
@@ -31,6 +33,10 @@ class Estimate:
     low: float | None = None
     """Lower end of the 95 % interval; `None` for a single seed, or seeds that agree exactly."""
     high: float | None = None
+    error: float = 0.0
+    """Standard error of the mean."""
+    freedom: float = 0.0
+    """Degrees of freedom of the t-distribution."""
     p: float | None = None
     """p of no difference, by a t-test over seeds."""
     p_corrected: float | None = None
@@ -88,6 +94,17 @@ class Ratio:
         if self.low is None or self.high is None:
             return False
         return not round(self.low, self.places) <= 1 <= round(self.high, self.places)
+
+    @property
+    def is_one(self) -> bool:
+        """All of it is shown as 1.00."""
+        known = [self.mean, *(end for end in (self.low, self.high) if end is not None)]
+        return len(known) == 3 and all(abs(value - 1) <= 0.005 for value in known)
+
+    @property
+    def times(self) -> str:
+        """The mean as it is shown."""
+        return f"{self.mean:.{self.places}f}"
 
 
 @dataclass(frozen=True)
@@ -250,7 +267,24 @@ def estimate(values: Array, groups: Groups, planned: int = 0, variances: Array |
         freedom = parts.sum() ** 2 / (parts**2 / freedom).sum()  # Welch and Satterthwaite
         error = parts.sum() ** 0.5
     low, high = stats.t.interval(_CONFIDENCE, freedom, loc=mean, scale=error)
-    return replace(known, low=float(low), high=float(high), p=2 * float(stats.t.sf(abs(mean) / error, freedom)))
+    p = 2 * float(stats.t.sf(abs(mean) / error, freedom))
+    return replace(known, low=float(low), high=float(high), error=float(error), freedom=float(freedom), p=p)
+
+
+def seeds_to_settle(estimate: Estimate, tests: int = 1) -> int | None:
+    """Return the fewest seeds that find a difference significant with a probability of `POWER`.
+
+    The true difference and noise are taken to be as estimated, and `tests` that are not significant yet to share the
+    allowed error (as in the first step of Holm's correction). None without an interval, or for more than `MOST_SEEDS`.
+    """
+    if estimate.mean is None or estimate.low is None:
+        return None
+    seeds = np.arange(estimate.seeds + 1, MOST_SEEDS + 1)
+    freedom = estimate.freedom * (seeds - 1) / (estimate.seeds - 1)
+    shift = abs(estimate.mean) / estimate.error * (seeds / estimate.seeds) ** 0.5
+    bar = stats.t.isf((1 - _CONFIDENCE) / tests / 2, freedom)
+    enough = stats.nct.sf(bar, freedom, shift) >= POWER  # the other tail is negligible
+    return int(seeds[enough.argmax()]) if enough.any() else None
 
 
 def cell_variances(values: Array) -> Array | None:

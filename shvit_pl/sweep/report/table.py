@@ -1,9 +1,11 @@
 """The table that a report is made from: the quantities that cells are compared in, and one row per cell."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import floor, isfinite, log10
+from math import floor, inf, isfinite, log10
+from statistics import mean
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from shvit_pl.designs.paper_results import PaperRow, paper_row
 from shvit_pl.display import shown
-from shvit_pl.runs.folder import EMA
+from shvit_pl.runs.folder import EMA, loss_beside
 from shvit_pl.sweep.definition import Direction, short_names, value_of
 from shvit_pl.sweep.engine.reading import Cell, Results, Run
 
@@ -94,6 +96,14 @@ def run_value(run: Run, key: str) -> float | None:
     """Return a metric of a run's best epoch, or a cost; `None` where it is missing or not finite."""
     value = value_of(run.summary, key) if run.summary else None
     return value if value is not None and isfinite(value) else None
+
+
+def rank_of(runs: Sequence[Run], key: str, direction: Direction) -> tuple[float, float]:
+    """Return a key by which the better runs come first: by the mean of a quantity, and by the mean loss if equal."""
+    values = [value for run in runs if (value := run_value(run, key)) is not None]
+    losses = [loss for run in runs if (loss := run_value(run, loss_beside(key))) is not None]
+    value = mean(values) if values else inf
+    return (value if direction == "min" or not values else -value, mean(losses) if losses else inf)
 
 
 @dataclass(frozen=True)

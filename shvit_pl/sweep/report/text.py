@@ -1,4 +1,4 @@
-"""The sentences of a report; they state a difference only where it is significant."""
+"""The sentences of a report: the answer, details, what is open; a difference is stated only where it is significant."""
 
 from collections import Counter
 
@@ -8,10 +8,12 @@ from rich.text import Text
 
 from shvit_pl.display import counted, enclose, listed, table_console
 from shvit_pl.sweep.engine.reading import Results
+from shvit_pl.sweep.report.answer import answer, is_undecided, is_undecided_cost, named, undecided
 from shvit_pl.sweep.report.comparisons import Effect, Estimate
 from shvit_pl.sweep.report.findings import Findings
-from shvit_pl.sweep.report.table import Quantity, Row, quantity
+from shvit_pl.sweep.report.table import Quantity, Row, quantity, rank_of
 
+_SAME = "It has the same"
 _BEST_TRIALS = 3  # trials of a search that are listed
 _LUCK = "The best of many trials is partly luck: repeat it with other seeds before relying on it."
 
@@ -44,24 +46,45 @@ def is_finished(results: Results) -> bool:
 
 
 def conclusions(findings: Findings) -> list[str]:
-    """Return a paragraph for each main effect, and one for each interaction; for a search, its best trials."""
+    """Return the answer in one sentence, a paragraph for each effect, and one line on what is undecided.
+
+    For a search, these are its best trials.
+    """
     results, table, effects = findings.results, findings.table, findings.effects
     if not any(cell.done for cell in results.cells):
         return ["No run succeeded." if results.cells and is_finished(results) else "No run has finished yet."]
+    so_far = "" if is_finished(results) else "So far: "
     if results.kind == "search":
-        return _front(findings) if len(results.objectives) > 1 else _best_trials(findings)
+        first, *more = _front(findings) if len(results.objectives) > 1 else _best_trials(findings)
+        return [f"{so_far}{first}", *more]
     if not effects:
-        return ["There is nothing to compare: no two cells differ."]
+        return [_only_cell(findings)]
     # all other gains are in the page's table of effects
     gains = [gain for gain in table.gains if gain.key in results.objectives or gain == table.primary]
     lost = "every pair has a failed run" if is_finished(results) else "no complete pair of runs yet"
-    paragraphs = []
-    for effect in (each for each in effects if each.is_main):
-        brings = ", ".join(_gain(gain, effect.gains[gain.key], lost) for gain in gains)
-        first = f"{effect.name}: {brings or 'only costs were measured'}."
-        paragraphs.append(" ".join([first, *_cost_sentences(effect, table.costs)]))
+    paragraphs = [
+        paragraph for effect in effects if effect.is_main and (paragraph := _main(effect, gains, table.costs))
+    ]
     interactions = [effect for effect in effects if not effect.is_main]
-    return paragraphs + [sentence for gain in gains for sentence in _interactions(interactions, gain)]
+    paragraphs += [sentence for gain in gains for sentence in _interactions(interactions, gain)]
+    return [f"{so_far}{answer(findings)}", *paragraphs, *filter(None, [undecided(findings, gains, lost)])]
+
+
+def _only_cell(findings: Findings) -> str:
+    row, of = findings.table.rows[0], findings.table.primary
+    reached = enclose(f", with {of.name} ", f"{row.show(of)} {of.unit}".strip() if row.show(of) else "")
+    return f"There is nothing to compare: {row.cell.name} is the only cell{reached}."
+
+
+def _main(effect: Effect, gains: list[Quantity], costs: list[Quantity]) -> str:
+    """Describe what a choice brings and what it costs; empty where neither is known."""
+    known = {gain: effect.gains[gain.key] for gain in gains}
+    brings = [_gain(gain, one) for gain, one in known.items() if not is_undecided(one)]
+    sentences = _cost_sentences(effect, costs)
+    if not brings and not [sentence for sentence in sentences if not sentence.startswith(_SAME)]:
+        return ""
+    nothing = f"{listed([gain.name for gain in gains])} undecided" if gains else "only costs were measured"
+    return " ".join([f"{effect.name}: {', '.join(brings) or nothing}.", *sentences])
 
 
 def certainty(estimate: Estimate, unit: str) -> str:
@@ -80,10 +103,8 @@ def certainty(estimate: Estimate, unit: str) -> str:
     return f"{interval}, but p {p} after correction for {estimate.tests} comparisons: not significant"
 
 
-def _gain(quantity: Quantity, estimate: Estimate, lost: str) -> str:
-    """Describe what a level brings; `lost` is why a gain is unknown where pairs were planned."""
-    if estimate.mean is None:
-        return f"{quantity.name} unknown ({lost if estimate.planned else 'no two cells differ in this alone'})"
+def _gain(quantity: Quantity, estimate: Estimate) -> str:
+    """Describe what a level brings."""
     lacking = estimate.pairs < estimate.planned
     part = f", from {estimate.pairs} of {estimate.planned} pairs" if lacking else ""
     difference = f"{estimate.signed} {quantity.step}".strip()
@@ -91,21 +112,20 @@ def _gain(quantity: Quantity, estimate: Estimate, lost: str) -> str:
 
 
 def _cost_sentences(effect: Effect, costs: list[Quantity]) -> list[str]:
-    """Describe the costs that are significant, then the rest."""
-    starts = ("It needs", "It reaches", "It has the same", "Not significant:", "Noise unknown:")
+    """Describe the costs that are significant, then those whose noise is unknown."""
+    starts = ("It needs", "It reaches", _SAME, "Noise unknown:")
     parts: dict[str, list[str]] = {start: [] for start in starts}
     for cost in costs:
         ratio = effect.costs.get(cost.key)
-        if ratio is None:
+        if ratio is None or is_undecided_cost(ratio):
             continue
-        times, spread = f"{ratio.mean:.{ratio.places}f} times the {cost.name}", ""
+        times, spread = f"{ratio.times} times the {cost.name}", ""
         if ratio.low is None or ratio.high is None:
             start, spread = "Noise unknown:", "without quartiles" if cost.is_inference else "one seed"
-        elif all(abs(value - 1) <= 0.005 for value in (ratio.mean, ratio.low, ratio.high)):  # shown as 1.00
-            start, times = "It has the same", cost.name
+        elif ratio.is_one:
+            start, times = _SAME, cost.name
         else:
             start = "It needs" if cost.direction == "min" else "It reaches"
-            start = start if ratio.is_significant else "Not significant:"
             low, high = (f"{end:.{ratio.places}f}" for end in (ratio.low, ratio.high))
             if low != high:
                 spread = f"{'quartiles' if cost.is_inference else '95 % interval'} {low} to {high}"
@@ -114,12 +134,11 @@ def _cost_sentences(effect: Effect, costs: list[Quantity]) -> list[str]:
 
 
 def _interactions(interactions: list[Effect], quantity: Quantity) -> list[str]:
-    """Describe each significant interaction, and all others together."""
-    sentences, others, unit = list[str](), list[Estimate](), quantity.step
+    """Describe each significant interaction."""
+    sentences, unit = list[str](), quantity.step
     for effect in interactions:
         estimate = effect.gains[quantity.key]
         if not estimate.is_significant:
-            others.append(estimate)
             continue
         (first, second), places = effect.contrasts, estimate.places
         base, level = (f"{side:+z.{places}f}" for side in effect.sides[quantity.key])
@@ -127,15 +146,6 @@ def _interactions(interactions: list[Effect], quantity: Quantity) -> list[str]:
         sentences.append(
             f"The effect of {first.text} depends on {header}: {name} {base} {unit} with {header} {second.base}, "
             f"{level} with {header} {second.level} (difference {estimate.signed}, {certainty(estimate, unit)})."
-        )
-    tested = [estimate for estimate in others if estimate.p is not None]
-    if tested:
-        widest = max(tested, key=lambda estimate: estimate.largest)
-        untested = len(others) - len(tested)
-        unknown = f" ({untested} of {len(others)} can't be tested)" if untested else ""
-        sentences.append(
-            f"No {'other ' if sentences else ''}interaction{unknown} is significant in {quantity.name}; "
-            f"{_not_ruled_out(widest, unit)}."
         )
     return sentences
 
@@ -149,12 +159,21 @@ def _best_trials(findings: Findings) -> list[str]:
     key, direction = next(iter(findings.results.objectives.items()), (primary.key, "max"))
     objective = quantity(key, direction)
     known = [row for row in findings.table.rows if key in row.values]
-    ranked = sorted(known, key=lambda row: row.values[key].mean, reverse=direction == "max")
+    ranked = sorted(known, key=lambda row: rank_of(row.cell.done, key, direction))
     if not ranked:
         return [f"No trial has {objective.name} yet."]
     first, *next_best = [f"{_trial(row)}, {_value(row, objective)}" for row in ranked[:_BEST_TRIALS]]
-    best = f"Best of {counted(len(ranked), 'trial')} in {objective.name}: {first}."
-    return [best, *([f"Next: {'; '.join(next_best)}."] if next_best else []), _LUCK]
+    value = ranked[0].values[key].mean
+    equal = [f"no. {row.number}" for row in ranked[1:] if row.values[key].mean == value]
+    tie = enclose("; ", named(equal) if equal else "", f" {'is' if len(equal) == 1 else 'are'} equal")
+    best = f"Best of {_trials(findings, len(ranked))} in {objective.name}: {first}{tie}."
+    return [best, *([f"Next: {'; '.join(next_best)}.", _LUCK] if next_best else [])]
+
+
+def _trials(findings: Findings, count: int) -> str:
+    """Return the number of trials that are compared, or that they are all points of the space."""
+    is_all = findings.results.is_whole_space and count == len(findings.table.rows)
+    return f"all {counted(count, 'point')} of the space" if is_all else counted(count, "trial")
 
 
 def _front(findings: Findings) -> list[str]:
@@ -167,7 +186,7 @@ def _front(findings: Findings) -> list[str]:
     shown = "; to ".join(f"{_trial(row)}, {_value(row, y)}, {_value(row, x)} {x.name}" for row in ends)
     count = f"{len(front)} {'is' if len(front) == 1 else 'are'}"
     best = (
-        f"Of {counted(len(plane.rows), 'trial')}, {count} on the Pareto front of {y.name} and {x.name}: "
+        f"Of {_trials(findings, len(plane.rows))}, {count} on the Pareto front of {y.name} and {x.name}: "
         f"{'from ' if len(front) > 1 else ''}{shown}."
     )
     return [best, *([f"Compared: {plane.left_out}."] if plane.left_out else []), _LUCK]

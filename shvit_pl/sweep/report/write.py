@@ -58,13 +58,15 @@ def runs_csv(findings: Findings) -> str:
 
 def cells_markdown(findings: Findings) -> str:
     """Return the conclusions, a table with a row per cell, and the conditions, for a paper or a card."""
+    first, *details = conclusions(findings)
     columns = findings.table.columns
     head = [column.header for column in columns]
     body = zip(*(column.text for column in columns), strict=True)
     parts = [
         f"# {in_markdown(findings.results.title)}",
         f"{progress(findings.results)}.",
-        "\n".join(f"- {in_markdown(sentence)}" for sentence in conclusions(findings)),
+        in_markdown(first),
+        "\n".join(f"- {in_markdown(sentence)}" for sentence in details),
         "\n".join(f"| {' | '.join(map(in_markdown, line))} |" for line in [head, ["---"] * len(head), *body]),
         "Mean ± standard deviation over seeds.",
         "\n".join(f"- {name}: {in_markdown(text)}" for name, text in findings.conditions.items()),

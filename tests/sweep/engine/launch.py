@@ -48,9 +48,14 @@ class Sweep:
     report: bool = False
     seconds: float = 1.0
     trouble: dict[str, tuple[str, int]] = field(default_factory=dict)
+    choices: list[float] = field(default_factory=list)  # of a search
 
     @property
     def definition(self):
+        if self.choices:
+            search = {"sampler": "random", "pruner": "none", "space": {"model.optim.lr": self.choices}}
+            cells = {f"lr {number}": {} for number in range(self.points)}
+            return Definition("search", cells, (0,), {"val/acc1": "max"}, {}, search)
         cells = {f"lr {number}": {"model.optim.lr": number / 100} for number in range(self.points)}
         return Definition("grid", cells, (0,), {"val/acc1": "max"}, {})
 

@@ -9,7 +9,7 @@ from time import monotonic, sleep
 import pytest
 
 from shvit_pl.compat import cores_of_process
-from shvit_pl.sweep.engine.sweep_study import ERROR, KEY, OWNER, is_fault
+from shvit_pl.sweep.engine.sweep_study import ERROR, KEY, OWNER, REPEATED, is_fault
 from shvit_pl.sweep.processes import this_process
 from shvit_pl.sweep.watch import LiveTable
 from tests.sweep.engine.launch import RUN, assert_done_once, kill, processes_of, wait_until
@@ -120,6 +120,18 @@ def test_a_killed_driver_takes_its_runs_along_and_they_go_on_from_their_checkpoi
     assert sweep.run() == 0
     assert_done_once(sweep)
     assert all("resuming from" in sweep.log(number) for number in range(2))
+
+
+def test_drivers_at_work_on_one_small_space_run_each_of_its_points_once(sweep, storage):
+    sweep.storage, sweep.points, sweep.workers, sweep.seconds = storage, 8, 3, 0.1
+    sweep.choices = [number / 100 for number in range(1, 9)]
+    drivers = [sweep.start() for _ in range(2)]
+    assert [driver.wait(LONGEST) for driver in drivers] == [0, 0]
+    assert_done_once(sweep)
+    found = [trial.params["model.optim.lr"] for trial in sweep.study().trials() if trial.state.name == "COMPLETE"]
+    assert sorted(found) == sweep.choices
+    assert [trial for trial in sweep.study().trials() if REPEATED in trial.user_attrs]
+    assert not any(map(is_fault, sweep.study().trials()))
 
 
 def kill_at_random(sweep, draw):

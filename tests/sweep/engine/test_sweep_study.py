@@ -10,8 +10,9 @@ from optuna.trial import TrialState
 
 from shvit_pl.sweep.definition import Point
 from shvit_pl.sweep.engine import sweep_study
-from shvit_pl.sweep.engine.sweep_study import BEAT, ERROR, KEY, LOST, OWNER, SweepStudy, is_fault
+from shvit_pl.sweep.engine.sweep_study import BEAT, COMMAND, ERROR, KEY, LOST, OWNER, SweepStudy, is_fault
 from shvit_pl.sweep.processes import this_process
+from shvit_pl.sweep.space import count_points, distribution, draw_untried, point_key
 
 GRACE, LOOK = 16, 1  # seconds of a clock that stands still by itself
 SPACE = {
@@ -123,6 +124,107 @@ def test_samples_are_inside_their_ranges_of_their_kinds_and_the_same_again(sampl
         assert one["width"] in (0.5, 1.0, 1.5, 2.0)
         assert one["name"] in ("a", None, 3)
     assert choices == sampled(sampler)[1] != sampled(sampler, seed=1)[1]
+
+
+FINITE = {
+    "choices": {"name": ["a", "b"], "other": [None, True]},
+    "steps of 0.1": {"width": {"low": 0.1, "high": 0.75, "step": 0.1}},
+    "a step that misses the end": {"depth": {"low": 1, "high": 6, "step": 2}, "name": ["a", "b"]},
+    "powers": {"width": {"low": 1, "high": 8, "log": True}},
+    "one point": {"depth": {"low": 3, "high": 4, "step": 5}},
+}
+SIZES = dict(zip(FINITE, (4, 7, 6, 8, 1), strict=True))
+
+
+def take(study, search, key=None, owner=None):
+    """Claim a trial and let it choose until its point is its own; returns its number and its choices."""
+    while True:
+        trial = study.claim(owner or this_process())
+        choices = study.suggest(trial.number, search, int(trial.user_attrs[KEY]))
+        if choices is not None:
+            study.set_attrs(trial.number, {COMMAND: []})
+            return trial.number, choices
+        study.enqueue_missing([Point(str(key), "", {}, 0) for key in range(study.places)], retries=1)
+
+
+def searched(places, storage=None, directions=("max",)):
+    study = SweepStudy(storage or optuna.storages.InMemoryStorage(), "numbers", directions)
+    study.places = places
+    study.enqueue_missing([Point(str(key), "", {}, 0) for key in range(places)], retries=1)
+    return study
+
+
+@pytest.mark.parametrize("space", FINITE, ids=str)
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+def test_a_small_space_is_searched_without_repeating_a_point_until_it_is_exhausted(sampler, space):
+    search, size = {"sampler": sampler, "space": FINITE[space]}, SIZES[space]
+    assert count_points(FINITE[space]) == size
+    study, points = searched(size), []
+    for place in range(size):
+        number, choices = take(study, search)
+        points.append(tuple(choices.values()))
+        study.end(number, [TrialState.COMPLETE, TrialState.PRUNED][place % 2], {}, [float(place)])
+    assert len(set(points)) == size
+    assert len({point_key(FINITE[space], dict(zip(FINITE[space], point, strict=True))) for point in points}) == size
+
+
+def test_points_are_equal_however_their_numbers_are_rounded_and_a_continuous_range_has_no_number_of_them():
+    space = {"width": {"low": 0.1, "high": 0.9, "step": 0.1}, "name": ["a", None]}
+    assert (
+        point_key(space, {"width": 0.1 + 0.2, "name": None}) == point_key(space, {"width": 0.3, "name": None}) == (2, 1)
+    )
+    assert draw_untried(space, {(i, j) for i in range(9) for j in range(2)} - {(2, 1)}, "") == {
+        "width": 0.3,
+        "name": None,
+    }
+    assert count_points(space | {"lr": {"low": 1e-3, "high": 1.0, "log": True}}) is None
+    assert count_points(SPACE) is None
+    assert count_points({"width": {"low": 1.5, "high": 3, "step": 0.25}}) == 7
+
+
+def test_points_that_run_elsewhere_that_failed_and_that_are_retried_are_not_tried_by_others():
+    space = {"depth": {"low": 1, "high": 4}}
+    study, search = searched(4), {"sampler": "tpe", "space": space}
+    failed, first = take(study, search)
+    study.end(failed, FAIL, {ERROR: "out of memory"})
+    study.enqueue_missing([Point("0", "", {}, 0)], retries=1)
+    _, again = take(study, search, owner=ELSEWHERE)
+    assert again == first
+    assert sorted(point["depth"] for point in [first, *(take(study, search)[1] for _ in range(3))]) == [1, 2, 3, 4]
+    assert study.claim(this_process()) is None
+
+
+def test_of_two_drivers_that_choose_one_point_at_once_none_runs_it_twice():
+    """Both have written it before either looks: neither keeps it without having looked again."""
+    space = {"depth": {"low": 1, "high": 2}}
+    search, study = {"sampler": "random", "space": space}, searched(2)
+    numbers = [study.claim(this_process()).number for _ in range(2)]
+    for number in numbers:
+        study.storage.set_trial_param(study._id(number), "depth", 1, distribution(space["depth"]))
+    assert [study.suggest(number, search, number) for number in numbers] == [None, {"depth": 1}]
+    study.enqueue_missing([Point(key, "", {}, 0) for key in "01"], retries=1)
+    assert take(study, search)[1] == {"depth": 2}
+    assert not any(map(is_fault, study.trials()))
+
+
+@pytest.mark.parametrize("written", [{}, {"depth": 1}, {"depth": 1, "width": 2}], ids=str)
+def test_a_trial_that_was_lost_while_its_point_was_chosen_keeps_it_and_nothing_is_left_out(written):
+    space = {"depth": {"low": 1, "high": 2}, "width": {"low": 1, "high": 2}}
+    study, search = searched(4), {"sampler": "tpe", "space": space}
+    lost = study.claim(this_process()).number
+    for flag, value in written.items():
+        study.storage.set_trial_param(study._id(lost), flag, value, distribution(space[flag]))
+    study.end(lost, FAIL, {LOST: True})
+    study.enqueue_missing([Point("0", "", {}, 0)], retries=0)
+    points = [take(study, search)[1] for _ in range(4)]
+    assert sorted(tuple(point.values()) for point in points) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert written.items() <= points[0].items()
+
+
+def test_a_search_of_a_finite_space_is_the_same_again_by_its_seeds():
+    search = {"sampler": "tpe", "space": FINITE["steps of 0.1"]}
+    first, second = ([take(study, search)[1] for _ in range(7)] for study in (searched(7), searched(7)))
+    assert first == second
 
 
 def test_sampler_and_pruner_are_optunas_as_asked_for_and_the_sampler_fits_the_objectives(study):

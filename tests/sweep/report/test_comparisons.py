@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, t
 
-from shvit_pl.sweep.report.comparisons import Estimate, cell_variances, compare, corrected, estimate
+from shvit_pl.sweep.report.comparisons import (
+    MOST_SEEDS,
+    POWER,
+    Estimate,
+    cell_variances,
+    compare,
+    corrected,
+    estimate,
+    seeds_to_settle,
+)
 from shvit_pl.sweep.report.table import make_table
 from tests.sweep.report.sweeps import at, cube, search, sweep, with_runs, with_speed
 
@@ -54,6 +63,45 @@ def test_p_values_are_corrected_as_holm_does_and_only_those_that_are_known_count
     assert [one.is_significant for one in found] == [True, False, False, True, False]
     assert [one.tests for one in found] == [4, 4, 4, 4, 0]
     assert found[4].p_corrected is None
+
+
+PAIR, EIGHT = np.array([[1, 0]]), np.arange(8).reshape(4, 2)[:, ::-1]
+
+
+@pytest.mark.parametrize(("effect", "tests"), [(1.0, 1), (0.6, 1), (1.0, 6), (1.5, 3)])
+@pytest.mark.parametrize("groups", [PAIR, EIGHT], ids=["pair", "cube"])
+def test_so_many_seeds_find_a_difference_significant_in_four_of_five_simulated_sweeps(groups, effect, tests):
+    """The difference and the noise of the simulation are exactly as estimated from three seeds."""
+    cells, draws, rng = groups.max() + 1, 600, np.random.default_rng(0)
+    effect, noise = effect / len(groups) ** 0.5, 0.5
+    error = noise * (2 / len(groups) / 3) ** 0.5
+    freedom = 2 if len(groups) == 1 else 2 * cells
+    seeds = seeds_to_settle(Estimate(effect, 0.0, 0.0, error=error, freedom=freedom, seeds=3), tests)
+    assert 3 < seeds <= MOST_SEEDS
+
+    def share_significant(seeds):
+        count = 0
+        for _ in range(draws):
+            values = rng.normal(0, noise, (cells, seeds)) + rng.normal(0, 3, seeds)
+            values[groups[:, 0]] += effect
+            count += estimate(values, groups, 1, cell_variances(values)).p < 0.05 / tests
+        return count / draws
+
+    assert share_significant(seeds) > POWER - 0.04
+    assert share_significant(seeds - 1) < POWER + 0.04
+    assert share_significant(max(2, seeds // 2)) < POWER - 0.1
+
+
+def test_no_number_of_seeds_settles_a_difference_of_nothing_or_one_without_an_interval():
+    known = Estimate(0.0, -1.0, 1.0, error=0.2, freedom=2.0, seeds=3)
+    assert seeds_to_settle(known) is None
+    assert seeds_to_settle(replace(known, mean=0.001)) is None
+    assert seeds_to_settle(Estimate(1.0, seeds=1)) is None
+    assert seeds_to_settle(Estimate(None)) is None
+    more = [seeds_to_settle(replace(known, mean=0.2), tests) for tests in (1, 3, 9)]
+    assert more == sorted(set(more))
+    # a normal approximation by hand: 3 * (1.96 + 0.84) ** 2, and a little more for t
+    assert seeds_to_settle(replace(known, mean=-0.2)) == pytest.approx(3 * 2.8**2, abs=3)
 
 
 def test_only_a_real_effect_or_interaction_is_significant():

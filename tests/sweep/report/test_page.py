@@ -8,7 +8,16 @@ import pytest
 
 from shvit_pl.sweep.report.findings import findings_of
 from shvit_pl.sweep.report.write import page_html
-from tests.sweep.report.sweeps import cube, nothing_done, search, unfinished, validated_once, with_runs, with_speed
+from tests.sweep.report.sweeps import (
+    cube,
+    listed,
+    nothing_done,
+    search,
+    unfinished,
+    validated_once,
+    with_runs,
+    with_speed,
+)
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the page's tests need selenium")
 Select = pytest.importorskip("selenium.webdriver.support.ui").Select
@@ -47,6 +56,10 @@ SWEEPS = {
     "unfinished": unfinished,
     "nothing": nothing_done,
     "search": lambda: search(trials=30),
+    "long names": lambda: replace(
+        listed(), cells=tuple(replace(c, name=f"{c.name} {'long ' * 20}") for c in listed().cells)
+    ),
+    "other objective": lambda: replace(cube(), objectives={"val/loss": "min"}),
     "once": lambda: validated_once(cube()),
     "lost": one_lost,
     **{f"evil {kind}": partial(evil, kind) for kind in ("grid", "list", "search")},
@@ -141,6 +154,48 @@ return [...document.querySelectorAll(".chart")].flatMap((chart) => {
   }).map((text) => text.textContent);
 });
 """
+
+
+@pytest.mark.parametrize("name", ["cube", "unfinished", "search", "long names", "other objective"])
+def test_a_phone_keeps_what_is_compared_in_view_however_the_table_is_scrolled(opened, name):
+    chrome = opened(name, width=390)
+    (head,) = found(chrome, "#table th.kept")
+    assert head.text.startswith("val/loss" if name == "other objective" else "top-1 (%)")
+    for share in (0, 0.5, 1):
+        boxes = chrome.execute_script(_KEPT, "#table", share)
+        assert len(boxes) == 1 + len(column(chrome, head.text.splitlines()[0].split("\u2195")[0].strip()))
+        for left, right, is_on_top in boxes:
+            assert 0 <= left < right <= 390
+            assert is_on_top
+    if name in ("cube", "long names"):
+        found(chrome, "summary")[0].click()
+        assert all(0 <= left < right <= 390 for left, right, _ in chrome.execute_script(_KEPT, "details table", 0))
+
+
+_KEPT = """
+const table = document.querySelector(arguments[0]), frame = table.closest(".scroll");
+frame.scrollLeft = arguments[1] * (frame.scrollWidth - frame.clientWidth);
+return [...table.querySelectorAll(".kept")].map((cell) => {
+  cell.scrollIntoView({block: "center", inline: "nearest"});
+  const box = cell.getBoundingClientRect();
+  const top = document.elementFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2);
+  return [box.left, box.right, cell.contains(top)];
+});
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_answer_comes_first_and_on_a_phone_without_scrolling(opened, width):
+    chrome = opened("cube", width=width)
+    answer, *others = found(chrome, ".answer p")
+    assert answer.text == (
+        "patch_size 16 instead of 4 lowers top-1 by 1.2 points; stages and stage1 show no significant effect on top-1."
+    )
+    assert answer.rect["y"] + answer.rect["height"] < 844
+    sizes = [float(one.value_of_css_property("font-size").removesuffix("px")) for one in (answer, others[0])]
+    assert sizes[0] > sizes[1]
+    assert others[-1].text.startswith("Undecided in top-1: stage1 attention instead of conv (")
+    assert len(others) == 4
 
 
 def test_a_point_names_its_cell_and_a_click_shows_its_runs(opened):
