@@ -1,5 +1,6 @@
 """Texts, tables and progress bars of all commands."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from rich.table import Table
 
 _MOST = 4  # different values that are listed
 _WIDTH = 160  # characters where there is no terminal
+# marks that Markdown takes for its own anywhere, an underscore at the edge of a word, and those that begin a line
+_MARKDOWN = re.compile(r"[\\`*|$~\[\]]|(?<!\w)_|_(?!\w)|\A(?:[+-](?= )|[#>])")
 
 
 def shown(value: Any) -> str:
@@ -40,8 +43,9 @@ def enclose(before: str, text: str, after: str = "") -> str:
 
 
 def in_markdown(text: object) -> str:
-    """Return text that neither breaks a table nor becomes HTML."""
-    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
+    """Return text in one line that Markdown shows as it is: no table, HTML, link, heading, emphasis or mathematics."""
+    line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKDOWN.sub(r"\\\g<0>", line)
 
 
 def joined(*parts: str) -> str:

@@ -12,6 +12,8 @@ from uuid import uuid4
 
 from shvit_pl.errors import UserError
 
+CHAIN = "::"  # fsspec, by which Lightning writes, takes what stands before it for the path
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -65,7 +67,7 @@ def size(path: Path) -> int:
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a CSV whose columns are the first row's keys."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
@@ -73,7 +75,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV, as text."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -98,6 +100,8 @@ def check_writable(flag: str, folder: str) -> None:
     """Raise `UserError` when nothing can be written into a flag's folder, or the folder can't be made."""
     if not folder:
         raise UserError(f"{flag} '': give a folder, such as runs.")
+    if CHAIN in folder:
+        raise UserError(f"{flag} {folder!r}: {CHAIN!r} is not allowed in it, as Lightning would write elsewhere.")
     there = Path(folder).absolute()
     while not there.exists():
         there = there.parent

@@ -49,6 +49,20 @@ def go_offline_if_unreachable() -> None:
     hub_reachable()
 
 
+@contextmanager
+def offline() -> Iterator[None]:
+    """Let the Hub clients read their local cache alone for a while, and download nothing."""
+    places = [constants, *([sys.modules["datasets"].config] if "datasets" in sys.modules else [])]
+    before = [place.HF_HUB_OFFLINE for place in places]
+    try:
+        for place in places:
+            place.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = value
+
+
 def why_unreachable() -> str:
     """Return why the Hub can't be used, as the second half of a sentence."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:

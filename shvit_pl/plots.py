@@ -29,6 +29,7 @@ MARKERS = "osD^vPX*"
 LEAST_POINTS = 2.0  # of accuracy that an axis covers: less is noise, and would look like a cliff
 LEAST_LOSS = 0.1
 LEAST_FACTOR = 1.5  # of a logarithmic axis
+_NAME = 24  # characters of a name
 _PER_INCH = 17  # characters of the small print
 
 
@@ -74,6 +75,12 @@ def widen(axes: Axes, axis: Literal["x", "y"], least: float, lowest: float = -in
         middle, margin = (low + high) / 2, least / 20
         low = max(min(middle - least / 2, highest + margin - least), lowest - margin)
         getattr(axes, f"set_{axis}lim")(low, low + least)
+
+
+def short_name(name: str) -> str:
+    """Return a name of one line that leaves room for the figure."""
+    line = " ".join(name.split())
+    return line if len(line) <= _NAME else f"{line[: _NAME - 1]}…"
 
 
 def legend_label(name: str) -> str:

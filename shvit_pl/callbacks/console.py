@@ -1,5 +1,6 @@
 """Output of a run: one bar for all of it, a line per epoch, and tables at start and end."""
 
+import shlex
 import time
 from datetime import timedelta
 from math import inf
@@ -117,7 +118,7 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
     def _begin(self, what: str, total: float, completed: int = 0) -> None:
         if self.plain or not (self._enabled and self.console.is_terminal):
             return
-        self._bar = new_progress(self.console, TextColumn("{task.fields[rate]}"))
+        self._bar = new_progress(self.console, TextColumn("{task.fields[rate]}", markup=False))
         self._task = self._bar.add_task(what, total=total, completed=completed, rate="")
         self._bar.start()
 
@@ -161,13 +162,13 @@ class RunReport(L.Callback):
                 print("".join(f"note: {line}\n" for line in pl_module.notes_on_few_steps()), end="")
             written = checkpoint_of_run(run_folder(trainer) or Path())
             if written is not None:
-                print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {written}")
+                print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {shlex.quote(str(written))}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Print how to go on, where there is a checkpoint."""
         last = (run_folder(trainer) or Path()) / CHECKPOINTS / LAST
         if trainer.is_global_zero and last.is_file():
-            print(f"the run stopped; resume it: the same command with --ckpt_path {last}")
+            print(f"the run stopped; resume it: the same command with --ckpt_path {shlex.quote(str(last))}")
 
 
 def show_table(title: str, rows: dict[str, str], plain: bool) -> None:

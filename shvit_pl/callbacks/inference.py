@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import ModelEmaV3
 
 from shvit_pl.callbacks.console import show_table
+from shvit_pl.deploy.images import in_batches
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1
 from shvit_pl.display import counted
@@ -41,7 +42,7 @@ class PredictionWriter(L.Callback):
         if trainer.world_size > 1:
             raise UserError(f"trainer.devices {trainer.world_size}: predict writes one file; use --trainer.devices 1.")
         try:
-            self._file = self._partial.open("w", newline="")
+            self._file = self._partial.open("w", newline="", encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise UserError(f"output {str(self.path)!r}: can't be written ({error.strerror}).") from error
         csv.writer(self._file).writerow(["file", "label", "probability", "top5"])
@@ -152,8 +153,10 @@ class OptimizedNetwork(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Optimize what will run before the first batch: to predict one network, to measure all."""
-        data = trainer.datamodule.hparams  # type: ignore[attr-defined]
-        batch = torch.randn(data.batch_size, 3, data.image_size, data.image_size, device=pl_module.device)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        stage = "predict" if trainer.predicting else "test" if trainer.testing else "validate"
+        sample = torch.cat([part["image"] for part in data.validation_sample(data.config.batch_size, stage)])
+        (batch,) = in_batches(sample.to(pl_module.device), [data.config.batch_size])
         dtype = _DTYPES.get(str(trainer.precision).split("-")[0], torch.float32)
         names = ["model"] if pl_module.ema is None else ["model", "ema"]
         if trainer.predicting and pl_module.ema is not None:
@@ -161,19 +164,20 @@ class OptimizedNetwork(L.Callback):
         for name in names:
             network = getattr(pl_module, name)
             network = network.module if isinstance(network, ModelEmaV3) else network
-            setattr(pl_module, name, _optimized(network, batch, dtype))
+            setattr(pl_module, name, _optimized(network, batch, dtype, len(sample)))
 
     on_test_start = on_predict_start = on_validation_start
 
 
-def _optimized(network: torch.nn.Module, batch: torch.Tensor, dtype: torch.dtype) -> torch.nn.Module:
+def _optimized(network: torch.nn.Module, batch: torch.Tensor, dtype: torch.dtype, images: int) -> torch.nn.Module:
     say, start = rank_zero_only(print), time.monotonic()
     say("optimizing for batches of", "x".join(map(str, batch.shape)), "...", flush=True)
     try:
-        fast = optimize(network, batch, dtype)
+        fast = optimize(network, batch, dtype, real=batch)
     except NotCompiledError as error:
         raise UserError(f"optimize: the network can't be compiled here ({error}). Leave out --optimize.") from error
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in fast.rates.items())
     refused = "".join(f"; not {name}: {reason}" for name, reason in fast.refused.items())
+    say(f"logits compared with the plain network's on {counted(images, 'image')} of the data, and on noise")
     say(f"{fast.recipe}, in {time.monotonic() - start:.0f} s; images/s of each candidate: {rates}{refused}")
     return fast

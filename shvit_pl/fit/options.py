@@ -17,6 +17,7 @@ from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import EMBEDDED, DataConfig
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse
+from shvit_pl.files import CHAIN
 from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
 from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, Monitor, checkpoint_of_run
 
@@ -63,6 +64,8 @@ class FitOptions:
         if name is not None and (name in ("", "..") or Path(name).name != name or len(name) > 200 or "\0" in name):
             shown = repr(name[:40]) + "..." * (len(name) > 40)
             mistakes.append(f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes.")
+        elif name is not None and CHAIN in name:
+            mistakes.append(f"run_name {name!r}: {CHAIN!r} is not allowed in it, as Lightning would write elsewhere.")
         if self.output == "" or output.is_dir() or not output.parent.is_dir():
             mistakes.append(f"output {self.output!r}: allowed is a file's name in a folder that exists.")
         if self.push_public and self.push_to is None:

@@ -34,7 +34,7 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
     )  # fmt: skip
     environment.filters.update(
         cell=in_markdown,
-        code=lambda text: f"`{' '.join(text.replace('`', chr(39)).split())}`",
+        code=_as_code,
         fraction="{:.4f}".format,
         wrapped=_wrapped,
     )
@@ -196,6 +196,14 @@ def _facts(design: Design, classes: int, side: int) -> dict[str, str]:
         "parameters": f"{total.params / 1e6:.2f} M ({classes} classes)",
         "multiply-accumulates": f"{total.macs / 1e6:.1f} M at {side} pixels",
     }
+
+
+def _as_code(text: str) -> str:
+    """Return text as code in a line, between more backticks than it has in a row."""
+    line = " ".join(text.split()) or " "
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{space}{line}{space}{fence}"
 
 
 def _wrapped(command: str) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -296,7 +297,7 @@ def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) 
 
 def _why_no_file(path: str) -> str:
     if path.startswith(network_names.HUB):
-        return f"a Hub repo has no training state, only weights. Load them with --model.init_from {path}."
+        return f"a Hub repo has no training state, only weights. Load them with --model.init_from {shlex.quote(path)}."
     if path == LAST_RUN:
         return "only shvit-pl fit takes last. Give the file, such as RUN_FOLDER/checkpoints/last.ckpt."
     problem = "a folder without checkpoints" if path and Path(path).is_dir() else "no such file"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import tempfile
 import time
@@ -237,7 +238,8 @@ def run_sweep(definition: Definition, launch: Launch, options: SweepOptions, com
     gpu = next(iter(options.gpu_numbers), None)
     finish(study, definition, folder, options.speed and status.left == 0, gpu, options.plain)
     if status.left:
-        print(f"{status.left} runs are still running in other processes; then run shvit-pl report --folder {folder}")
+        command = shlex.join(["shvit-pl", "report", "--folder", str(folder)])
+        print(f"{status.left} runs are still running in other processes; then run {command}")
     if status.failed:
         failed = status.failed[0]
         print(f"{len(status.failed)} of {status.total} runs failed, for example {failed.point.key}: {failed.error}")

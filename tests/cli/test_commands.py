@@ -182,7 +182,9 @@ def test_optimized_predictions_and_metrics_stay(run, tmp_path, capsys, monkeypat
     for flags in (["--optimize"], []):
         assert main(["predict", best(run), *small, "--model.use_ema=true", *flags]) == 0
         found.append(predictions(tmp_path / "predictions.csv"))
-    assert capsys.readouterr().out.count("optimizing for batches of 50x3x64x64") == 1
+    printed = capsys.readouterr().out
+    assert printed.count("optimizing for batches of 50x3x64x64") == 1
+    assert "compared with the plain network's on 50 images of the data, and on noise" in printed
     for flags in (["--optimize"], []):
         assert main(["validate", best(run), "--plain=true", "--data.batch_size=50", *flags]) == 0
         measured.append(re.findall(r"val/acc\w+\W+([\d.]+)", capsys.readouterr().out))

@@ -1,9 +1,19 @@
 """Names of the user's are text wherever they are shown: no markup, no mathematics, no HTML, no table."""
 
+import re
+import warnings
+from html import unescape
+
 import pytest
+import torch
+from markdown_it import MarkdownIt
 from PIL import Image as PILImage
 
+from shvit_pl.callbacks.run_figures import draw_confusion, draw_inputs
 from shvit_pl.cli import main
+from shvit_pl.display import in_markdown
+from shvit_pl.hub.card import _as_code
+from shvit_pl.plots import as_png
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 
@@ -53,3 +63,32 @@ def test_the_card_neither_renders_nor_breaks(trained, monkeypatch):
     assert "{{ 7 * 7 }}" in card
     assert "49" not in card.partition("Classes:")[2].partition("\n")[0]
     assert "<script>" not in "".join(part for part in card.split("`")[::2])  # outside of code
+
+
+HARD = [
+    *NAMES, "=1+1", "-x", "../x", "_private", "# y: 'z' \"", "two\nlines", "[a](b) *c* &lt;", "very long " * 30,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [*HARD, "> quote", "- item", "+ item", "# head", "~~gone~~", "***", "<b>x</b>", "a\\", "snake_case_name"]
+)
+def test_markdown_shows_text_as_it_is(name):
+    line, markdown = " ".join(name.split()), MarkdownIt("gfm-like", {"linkify": False, "html": True})
+    for text, tag in ((in_markdown(name), "li"), (in_markdown(name), "td")):
+        source = f"- {text}\n" if tag == "li" else f"| h |\n|---|\n| {text} |\n"
+        assert unescape(re.search(f"<{tag}>(.*)</{tag}>", markdown.render(source))[1]) == line
+    assert in_markdown("snake_case_name, 1.5 (±0.2), a-b") == "snake_case_name, 1.5 (±0.2), a-b"
+    assert unescape(re.search("<p><code>(.*)</code></p>", markdown.render(_as_code(name)))[1]) == line
+
+
+def test_figures_have_room_beside_long_names():
+    matrix = torch.eye(len(HARD))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # such as that the axes collapsed
+        for figure in (draw_confusion(matrix, HARD), draw_inputs(torch.rand(8, 3, 8, 8), torch.arange(8, 16), HARD)):
+            assert as_png(figure)
+            width, height = figure.axes[0].get_window_extent().size
+            assert min(width, height) > 0.1 * figure.dpi * min(figure.get_size_inches())
+    labels = [label.get_text() for label in draw_confusion(matrix, HARD).axes[0].get_yticklabels()]
+    assert labels[:9] == [*HARD[:3], "<script>alert(1)</scrip…", *HARD[4:9]]

@@ -90,5 +90,5 @@ def test_names_are_shown_as_they_are_and_never_become_markup():
     odd = replace(cube().cells[0], choices={"data.path": "[red]|b\n<script>"})
     findings = findings_of(replace(cube(), kind="list", cells=(odd, *cube().cells[1:])))
     assert "<script>" not in cells_markdown(findings)
-    assert "[red]\\|b &lt;script>" in cells_markdown(findings)
+    assert "\\[red\\]\\|b &lt;script>" in cells_markdown(findings)
     assert "[red]|b" in "\n".join(summary_lines(findings))
