@@ -175,7 +175,9 @@ def test_what_has_ended_a_run_begins_anew():
 @needs_two_cores
 def test_two_processes_extend_together(tmp_path):
     flags = [*TWO, "--trainer.devices=2", "--trainer.strategy=ddp_fork", "--trainer.accelerator=cpu"]
-    assert fit(*flags, "--trainer.max_epochs=1") == 0
-    assert fit(*flags, "--ckpt_path=last", "--extend_to=2") == 0
+    stopped(0, 1, *TWO, "--trainer.max_epochs=1", "--checkpoint_every_n_steps=1", "--data.batch_size=32")
+    same = ["--data.batch_size=16", "--allow_changes=true"]
+    assert fit(*flags, *same, "--trainer.max_epochs=1", "--ckpt_path=last") == 0  # resumed by others than began it
+    assert fit(*flags, *same, "--ckpt_path=last", "--extend_to=2") == 0
     summary = read_summary(only_run(tmp_path))
     assert (summary["epochs_trained"], summary["extended_at"], summary["global_batch"]) == (2, [1], 32)
