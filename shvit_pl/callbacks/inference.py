@@ -42,7 +42,7 @@ class PredictionWriter(L.Callback):
         if trainer.world_size > 1:
             raise UserError(f"trainer.devices {trainer.world_size}: predict writes one file; use --trainer.devices 1.")
         try:
-            self._file = self._partial.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+            self._file = self._partial.open("w", newline="", encoding="utf-8")
         except OSError as error:
             raise UserError(f"output {str(self.path)!r}: can't be written ({error.strerror}).") from error
         csv.writer(self._file).writerow(["file", "label", "probability", "top5"])

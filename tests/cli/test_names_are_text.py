@@ -2,16 +2,22 @@
 
 import csv
 import json
+import os
 import re
 import shlex
+import shutil
 import warnings
 from html import unescape
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from markdown_it import MarkdownIt
 from PIL import Image as PILImage
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from shvit_pl.callbacks.run_figures import draw_confusion, draw_inputs
 from shvit_pl.cli import main
@@ -20,6 +26,7 @@ from shvit_pl.hub.card import _as_code, _metadata
 from shvit_pl.plots import as_png
 from shvit_pl.runs.folder import FinishedRun, read_summary
 from tests.cli.runs import fit
+from tests.refusals import refusal
 
 NAMES = [
     "[/b]", "[bold]x", "$a$ b$^", "<script>alert(1)</script>", "a | b", ":smile:", "{{ 7 * 7 }}", "`x`", "=1+1", "-x",
@@ -60,7 +67,7 @@ def test_the_runs_table_shows_them_as_they_are(trained, capsys, monkeypatch):
     }
     assert main(["validate", f"--ckpt_path={trained}"]) == 0
     assert "set [old] $x$ a: b # c.tsv" in capsys.readouterr().out
-    assert main(["benchmark", str(trained), "--seconds=0.1", "--blocks=5", "--image_size=64", "--output=b"]) == 0
+    assert main(["benchmark", str(trained), "--mode=eager", "--seconds=0.01", "--blocks=5", "--output=b"]) == 0
     assert "run [old]" in capsys.readouterr().out
 
 
@@ -83,19 +90,42 @@ def test_the_card_neither_renders_nor_breaks(trained, monkeypatch):
     assert "--data.path=set [old] $x$ a: b # c.tsv" in shlex.split(command.replace("\\\n", ""))
 
 
-def test_tables_and_exports_hold_them_unchanged(trained, monkeypatch, capsys):
+def test_tables_and_exports_hold_them_unchanged(trained, monkeypatch, capsys, caplog):
     monkeypatch.chdir(trained.parents[2])
-    flags = [f"--ckpt_path={trained}", "--data.path=0.png", "--output=p.csv"]
+    os.mkdir("others")
+    shutil.copy("0.png", os.fsdecode(b"others/\xff.png"))
+    Path(os.fsdecode(b"others/\xfe.png")).write_bytes(b"broken")
+    flags = [f"--ckpt_path={trained}", "--data.path=others", "--output=p.csv"]
     assert main(["predict", *flags]) == 0
-    with open("p.csv", newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert row["label"] in NAMES
+    with open("p.csv", newline="", encoding="utf-8") as file:
+        broken, row = csv.DictReader(file)
+    assert "others/\\udcfe.png: not an image" in caplog.text
+    assert [Path(each["file"]).name for each in (broken, row)] == ["\\udcfe.png", "\\udcff.png"]
+    assert (broken["label"], row["label"] in NAMES) == ("", True)
     assert set(json.loads(row["top5"])) <= set(NAMES)
     assert main(["export", str(trained), "--format=torch-export", "--image_size=64", "--output=m [1].pt2"]) == 0
     extra = {"metadata.json": ""}
     torch.export.load("m [1].pt2", extra_files=extra)
     assert json.loads(json.loads(extra["metadata.json"])["labels"]) == sorted(NAMES)
     exec(capsys.readouterr().out.rsplit("use it: ")[-1], {})
+
+
+def test_tensorboard_holds_them_unchanged(trained):
+    events = EventAccumulator(str(trained), {"tensors": 0}).Reload()
+    settings = {}
+    for tag in ("_hparams_/session_start_info",):
+        data = events.SummaryMetadata(tag).plugin_data.content
+        settings |= HParamsPluginData.FromString(data).session_start_info.hparams
+    assert settings["data.path"].string_value == "set [old] $x$ a: b # c.tsv"
+    assert events.Tags()["images"] == ["inputs", "confusion_matrix", "curves"]
+
+
+def test_what_is_no_text_is_refused_or_printed_as_python_shows_it(capsys, monkeypatch):
+    assert r"argument '--data.path=\udcff': not UTF-8" in refusal(capsys, "predict", "--data.path=\udcff")
+    monkeypatch.setattr("sys.stdout", TextIOWrapper(terminal := BytesIO(), encoding="ascii"))
+    main(["--version"])
+    print("é\udcff", flush=True)
+    assert terminal.getvalue().splitlines()[1] == rb"\xe9\udcff"
 
 
 @pytest.mark.parametrize(

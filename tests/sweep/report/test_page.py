@@ -51,7 +51,22 @@ def evil(kind):
     return replace(results, title=EVIL, kind=kind, cells=tuple(cells))
 
 
+OLD = "[old] <script>alert(1)</script>"
+NAMES = {"conv": "<script>", "attention": "$a$ b$^", 4: "a|b", 16: "_x_ {{ 1 }}"}
+
+
+def named():
+    """A sweep in a folder called `OLD`, two of whose choices are of `NAMES`."""
+    cells = []
+    for cell in cube().cells:
+        choices = {flag: NAMES.get(value, value) for flag, value in cell.choices.items()}
+        name = ", ".join(f"{flag.split('.')[-1]} {value}" for flag, value in choices.items())
+        cells.append(replace(cell, name=name, choices=choices))
+    return replace(cube(), title=OLD, cells=tuple(cells))
+
+
 SWEEPS = {
+    "names": named,
     "cube": lambda: with_speed(cube()),
     "unfinished": unfinished,
     "nothing": nothing_done,
@@ -281,6 +296,18 @@ def test_no_text_of_a_sweep_runs_as_a_script(opened, kind):
     assert EVIL in found(chrome, "dialog[open] code")[0].text
     assert not any(link.get_attribute("href").startswith("javascript:") for link in found(chrome, "a"))
     assert chrome.get_log("browser") == []
+
+
+def test_names_are_shown_as_they_are(opened):
+    chrome = opened("names")
+    assert chrome.get_log("browser") == []  # neither is a dialog open, as every call would raise
+    assert (chrome.title, found(chrome, "h1")[0].text) == (OLD, OLD)
+    assert set(column(chrome, "stage1")) == {"<script>", "$a$ b$^"}
+    assert set(column(chrome, "patch_size")) == {"a|b", "_x_ {{ 1 }}"}
+    drawn = chrome.execute_script("return [...document.querySelectorAll('.chart text')].map(e => e.textContent)")
+    for name in NAMES.values():
+        assert any(name in text for text in drawn), name
+        assert name in found(chrome, ".filters")[0].text
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
