@@ -122,8 +122,8 @@ def test_int8_is_smaller_and_its_costs_are_printed(run, capfd):
     assert main(["export", str(run), *flags]) == 0
     printed, noise = capfd.readouterr()
     assert noise == ""
-    accuracies = re.search(r"int8: top-1 (\S+) % \(float (\S+) %\) on 360 validation images of digits", printed)
-    assert all(0 <= float(number) <= 100 for number in accuracies.groups())
+    accuracies = re.search(r"int8: top-1 (\d\.\d{4}) \(float (\d\.\d{4})\) on 360 validation images of digits", printed)
+    assert all(0 <= float(number) <= 1 for number in accuracies.groups())
     rates = re.search(r"int8: (\d+) images/s \(float (\d+)\), (\S+) MB \(float (\S+)\);", printed)
     assert all(float(number) > 0 for number in rates.groups())
     assert float(rates[3]) < 0.5 * float(rates[4])
@@ -138,7 +138,7 @@ def test_int8_that_costs_too_much_is_not_written(run, capsys, monkeypatch):
     monkeypatch.setattr(export, "_quantize", lambda source, path, images: save_other(None, next(images), path))
     assert main(["export", str(run), "--format=onnx", "--int8", "--output=a.onnx"]) == 2
     message = capsys.readouterr().err
-    assert re.search(r"top-1 falls from \S+ to \S+ % .*\(allowed are 1 points, by --int8_tolerance", message)
+    assert re.search(r"top-1 falls from [01]\.\d+ to 0\.\d+ on .*\(allowed are 1 points, by --int8_tolerance", message)
     assert os.listdir() == []
     assert main(["export", str(run), "--format=onnx", "--int8", "--output=a.onnx", "--int8_tolerance=100"]) == 0
 

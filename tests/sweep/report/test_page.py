@@ -175,7 +175,7 @@ return [...document.querySelectorAll(".chart")].flatMap((chart) => {
 def test_a_phone_keeps_what_is_compared_in_view_however_the_table_is_scrolled(opened, name):
     chrome = opened(name, width=390)
     (head,) = found(chrome, "#table th.kept")
-    assert head.text.startswith("val/loss" if name == "other objective" else "top-1 (%)")
+    assert head.text.startswith("val/loss" if name == "other objective" else "top-1")
     for share in (0, 0.5, 1):
         boxes = chrome.execute_script(_KEPT, "#table", share)
         assert len(boxes) == 1 + len(column(chrome, head.text.splitlines()[0].split("\u2195")[0].strip()))
@@ -216,7 +216,7 @@ def test_the_answer_comes_first_and_on_a_phone_without_scrolling(opened, width):
 def test_a_point_names_its_cell_and_a_click_shows_its_runs(opened):
     chrome = opened("cube")
     title = found(chrome, "#chart-points .wide [id='point-5'] title")[0].get_attribute("textContent")
-    assert title == "5: 16 · 3 · conv\ntop-1 (%): 92.82 ± 0.39\ncompiled inference images/s: 1940"
+    assert title == "5: 16 · 3 · conv\ntop-1: 0.9282 ± 0.0039\ncompiled inference images/s: 1940"
     points = found(chrome, POINTS)
     assert len(points) == 8
     click(chrome, points[6])
@@ -253,8 +253,8 @@ def test_a_header_sorts_by_number_and_then_the_other_way_and_unknown_values_last
         assert texts[-3:] == [""] * 3
         rates = [float(text.split()[0]) for text in texts[:-3]]
         assert rates == sorted(rates, reverse=order == "descending")
-    click(chrome, next(one for one in found(chrome, "#table th button") if one.text.startswith("top-1 (%)")))
-    assert column(chrome, "top-1 (%)")[-3:] == ["", "", ""]
+    click(chrome, next(one for one in found(chrome, "#table th button") if one.text.startswith("top-1")))
+    assert column(chrome, "top-1")[-3:] == ["", "", ""]
     assert chrome.execute_script(  # a head's arrow stays with its last word
         "return [...document.querySelectorAll('#table th button')].every("
         "(e) => getComputedStyle(e, '::after').content.startsWith('\"\\u00a0'))"
