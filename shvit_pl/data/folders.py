@@ -14,6 +14,7 @@ from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
 from shvit_pl.errors import UserError
+from shvit_pl.files import as_text
 
 BROKEN_SHARE = 0.01  # of its images, a dataset may have broken
 SPLITS = {  # by the folder's name in lower case
@@ -230,11 +231,11 @@ def _by_split(folder: Path, names: Sequence[str]) -> dict[str, dict[str, str | N
 
 def _class(folder: str) -> str:
     """Return a class's name in the one form of its letters that other systems may have stored in another."""
-    return unicodedata.normalize("NFC", folder)
+    return as_text(unicodedata.normalize("NFC", folder))
 
 
 def _rows(folder: Path, images: dict[str, str | None], classes: Sequence[str]) -> Dataset:
-    columns: dict[str, Any] = {"image": [os.path.join(os.path.abspath(folder), name) for name in images]}
+    columns: dict[str, Any] = {"image": [as_text(os.path.join(os.path.abspath(folder), name)) for name in images]}
     features = Features(image=Image(decode=False))
     if classes:
         index = {name: position for position, name in enumerate(classes)}
@@ -250,4 +251,4 @@ def account(used: int, left_out: dict[str, list[str]], kind: str = "image") -> s
 
 
 def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return as_text(", ".join(names[:3])) + (", ..." if len(names) > 3 else "")
