@@ -140,7 +140,6 @@ def test_int8_that_costs_too_much_is_not_written(run, capsys, monkeypatch):
     message = capsys.readouterr().err
     assert re.search(r"top-1 falls from [01]\.\d+ to 0\.\d+ on .*\(allowed are 1 points, by --int8_tolerance", message)
     assert os.listdir() == []
-    assert main(["export", str(run), "--format=onnx", "--int8", "--output=a.onnx", "--int8_tolerance=100"]) == 0
 
 
 def test_int8_with_images_of_other_classes_is_refused(dual_run, image_folder, capsys):
