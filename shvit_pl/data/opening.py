@@ -80,7 +80,9 @@ def open_source(
             {"train": datasets.Dataset.from_dict({"image": [as_text(str(location.absolute()))]}, features=kind)}
         )
     if location.is_file():
-        return Opened({"train": _open_files([location], streaming, image_column)})
+        shadowed = path == EMBEDDED and Path(path).exists()
+        note = f"the embedded digits; for the folder of this name give --data.path ./{path}" if shadowed else ""
+        return Opened({"train": _open_files([location], streaming, image_column)}, files=note)
     try:
         return _open_folder(location, name, streaming, sort, image_column, label_column)
     except _FAILURES as error:

@@ -264,3 +264,13 @@ def test_paths_in_files_of_parquet_are_read_relative_to_them(streaming, tmp_path
     data = ready("validate", path=str(tmp_path / "rows"), streaming=streaming, steps_per_epoch=1 if streaming else None)
     (batch,) = data.val_dataloader()
     assert (list(batch["broken"]), batch["label"].tolist()) == (["", ""], [0, 1])
+
+
+def test_a_folder_called_as_the_embedded_digits_is_another_dataset_and_the_line_of_files_names_both(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert open_source("digits").files == ""
+    folder(tmp_path / "digits", *PAIR)
+    assert open_source("digits").files == "the embedded digits; for the folder of this name give --data.path ./digits"
+    assert open_source("./digits").files == "2 images used"
