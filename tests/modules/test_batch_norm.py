@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from shvit_pl import ClassificationModule
 from shvit_pl.modules import base
-from shvit_pl.modules.base import YoungStatistics
+from shvit_pl.modules.batch_norm import YoungStatistics
 from tests.modules.conftest import CLASSES, TINY, batch_of, train
 
 
