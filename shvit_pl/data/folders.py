@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, first_names
 
 BROKEN_SHARE = 0.01  # of its images, a dataset may have broken
 SPLITS = {  # by the folder's name in lower case
@@ -93,8 +93,8 @@ def table_files(folder: Path) -> tuple[dict[str, list[Path]], str]:
     without = [name for name, split in splits.items() if split is None]
     if without and len(without) < len(files):
         raise UserError(
-            f"data.path {str(folder)!r}: files that name no split ({_first(without)}) beside files that do. Put train, "
-            "validation or test into each name, or into none, or give the one file."
+            f"data.path {str(folder)!r}: files that name no split ({first_names(without)}) beside files that do. Put "
+            "train, validation or test into each name, or into none, or give the one file."
         )
     others = {
         _HIDDEN: [name for name in names if _is_hidden(name)],
@@ -195,8 +195,8 @@ def _check_formats(folder: Path, readable: Sequence[str], others: Sequence[str])
     if len(others) > BROKEN_SHARE * total:
         raise UserError(
             f"data.path {str(folder)!r}: {len(others)} of {total} images are {_ENDING}, by their endings "
-            f"({_first(others)}), and more than {BROKEN_SHARE:.0%} stops a run. Convert them to JPEG or PNG, or remove "
-            "them."
+            f"({first_names(others)}), and more than {BROKEN_SHARE:.0%} stops a run. Convert them to JPEG or PNG, or "
+            "remove them."
         )
 
 
@@ -215,7 +215,7 @@ def _by_split(folder: Path, names: Sequence[str]) -> dict[str, dict[str, str | N
         wrong = neither or list(splits)
         kind = "that are neither split nor class" if neither else "of the same split"
         raise UserError(
-            f"data.path {str(folder)!r}: folders {kind} ({_first(wrong)}). Give one folder per class, or one each "
+            f"data.path {str(folder)!r}: folders {kind} ({first_names(wrong)}). Give one folder per class, or one each "
             "called train, validation and test with the classes' folders in them; rename or remove others."
         )
     if not splits and all(top.lower() in SPLITS for top in tops):
@@ -245,9 +245,5 @@ def _rows(folder: Path, images: dict[str, str | None], classes: Sequence[str]) -
 
 def account(used: int, left_out: dict[str, list[str]], kind: str = "image") -> str:
     """Return what became of all files: `40 images used; left out: 1 not an image (notes.txt)`."""
-    parts = [f"{len(names)} {reason} ({_first(names)})" for reason, names in left_out.items() if names]
+    parts = [f"{len(names)} {reason} ({first_names(names)})" for reason, names in left_out.items() if names]
     return f"{used} {kind}{'s' * (used != 1)} used" + (f"; left out: {', '.join(parts)}" if parts else "")
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

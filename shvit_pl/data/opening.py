@@ -80,9 +80,9 @@ def open_source(
         return Opened({"train": _open_files([location], streaming, image_column)})
     try:
         return _open_folder(location, name, streaming, sort, image_column, label_column)
+    except UserError:
+        raise
     except _FAILURES as error:
-        if isinstance(error, UserError):
-            raise
         _check_cache(error)
         _check_configuration(path, name, None)
         raise UserError(

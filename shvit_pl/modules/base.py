@@ -45,7 +45,7 @@ class TrainedModule(L.LightningModule):
 
     memory_format = torch.contiguous_format
     _statistics: YoungStatistics | None = None
-    _summed_loss: Tensor | None = None  # over the images trained on since the last validation
+    _summed_loss: Tensor | float = 0.0  # over the images trained on since the last validation
     _images = 0
     _largest_batch = 0  # images of an evaluated batch
 
@@ -135,24 +135,21 @@ class TrainedModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Log the mean training loss since the last validation: `train/loss` is a single batch's."""
-        if self._summed_loss is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+        if self._images and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.log("train/loss_epoch", self._summed_loss / self._images, sync_dist=True)
-            self._summed_loss, self._images = None, 0
+            self._summed_loss, self._images = 0.0, 0
 
     def _add_loss(self, loss: Tensor, images: int) -> None:
-        summed = loss.detach() * images
-        self._summed_loss = summed if self._summed_loss is None else self._summed_loss + summed
+        self._summed_loss = self._summed_loss + loss.detach() * images
         self._images += images
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the training loss since the last validation."""
-        summed = None if self._summed_loss is None else float(self._summed_loss)
-        checkpoint["summed_loss"] = summed, self._images
+        checkpoint["summed_loss"] = float(self._summed_loss), self._images
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the training loss since the last validation."""
-        summed, self._images = checkpoint.get("summed_loss", (None, 0))
-        self._summed_loss = None if summed is None else torch.tensor(summed, device=self.device)
+        self._summed_loss, self._images = checkpoint.get("summed_loss", (0.0, 0))
 
     def configure_gradient_clipping(
         self,
