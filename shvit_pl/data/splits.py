@@ -52,8 +52,7 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     there, or ambiguous.
     """
     sort = stage != "predict" or config.validation_split is not None
-    columns = config.image_column, config.label_column
-    opened = open_source(config.path, config.name, config.revision, False, sort, *columns)
+    opened = open_source(config, sort=sort)
     splits = DatasetDict(opened.splits)
     origin: dict[str, Any] = {"commit": opened.commit, "files": opened.files}
     is_trained_on = stage != "predict" and (stage == "fit" or held_out)
@@ -175,7 +174,7 @@ def class_indices(rows: Dataset, label: str) -> NDArray[np.int64]:
 
 def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     """Open the dataset as a stream; raises `UserError` where it doesn't name its classes or has no validation split."""
-    opened = open_source(config.path, config.name, config.revision, streaming=True, image_column=config.image_column)
+    opened = open_source(config, streaming=True)
     splits, train = IterableDatasetDict(opened.splits), config.train_split
     _check_split(splits, "data.train_split", train)
     features = splits[train].features

@@ -6,9 +6,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from PIL import Image as PILImage
 
-from shvit_pl.data.opening import open_source
 from tests.data import pictures
-from tests.data.pictures import ready
+from tests.data.pictures import ready, source
 from tests.refusals import refused
 
 
@@ -25,13 +24,13 @@ def folder(root, *names):
 
 def opened(path):
     """The classes, the names of each split's images with their class, and the account of files."""
-    source = open_source(str(path))
-    (classes,) = {tuple(rows.features["label"].names) for rows in source.splits.values()}
+    found = source(path)
+    (classes,) = {tuple(rows.features["label"].names) for rows in found.splits.values()}
     splits = {
         split: [(row["image"]["path"].removeprefix(f"{path}/"), classes[row["label"]]) for row in rows]
-        for split, rows in source.splits.items()
+        for split, rows in found.splits.items()
     }
-    return classes, splits, source.files
+    return classes, splits, found.files
 
 
 PAIR = ("cat/1.png", "dog/2.png")
@@ -135,8 +134,8 @@ def test_a_path_is_literal(name, tmp_path):
     for image in (tmp_path / name).glob("*/*.png"):
         image.unlink()
     pictures.rows([0, 1]).to_parquet(tmp_path / name / "rows.parquet")
-    assert len(open_source(str(tmp_path / name / "rows.parquet")).splits["train"]) == 2
-    assert len(open_source(str(tmp_path / name)).splits["train"]) == 2
+    assert len(source(tmp_path / name / "rows.parquet").splits["train"]) == 2
+    assert len(source(tmp_path / name).splits["train"]) == 2
 
 
 def test_a_label_column_is_taken_from_the_metadata_of_sorted_images_too(tmp_path):
@@ -164,9 +163,9 @@ def test_files_of_rows_are_all_read_each_in_the_split_that_it_names(names, expec
         pictures.rows([0, 1]).to_parquet(tmp_path / name)
     if isinstance(expected, str):
         with refused(expected):
-            open_source(str(tmp_path))
+            source(tmp_path)
         return
-    found = open_source(str(tmp_path))
+    found = source(tmp_path)
     used = sum(name.endswith(".parquet") for name in names)
     assert {split: len(rows) for split, rows in found.splits.items()} == expected
     assert found.files.startswith(f"{used} parquet files used")
