@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -57,6 +58,19 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def as_text(path: str) -> str:
+    r"""Return a path that can be stored and printed: bytes that are not UTF-8 become `\udcXX`, as Python shows them."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def from_text(text: str) -> Path:
+    """Return the path of a file from the text that `as_text` made of it."""
+    path = Path(text)
+    if "\\udc" in text and not path.exists():
+        path = Path(re.sub(r"\\(udc[0-9a-f]{2})", lambda code: chr(int(code[1][1:], 16)), text))
+    return path
 
 
 def size(path: Path) -> int:

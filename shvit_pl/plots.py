@@ -26,7 +26,7 @@ BLUE, VERMILION, PURPLE, GRAY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 
 MARKERS = "osD^vPX*"
 
-LEAST_POINTS = 2.0  # of accuracy that an axis covers: less is noise, and would look like a cliff
+LEAST_ACCURACY = 0.02  # that an axis covers: less is noise, and would look like a cliff
 LEAST_LOSS = 0.1
 LEAST_FACTOR = 1.5  # of a logarithmic axis
 _NAME = 24  # characters of a name

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from shvit_pl.analysis.heads_findings import Findings, LayerResult
-from shvit_pl.plots import BLUE, LEAST_POINTS, VERMILION, caption_height, widen, write_caption
+from shvit_pl.plots import BLUE, LEAST_ACCURACY, VERMILION, caption_height, widen, write_caption
 
 _MODES = {"without": "without one head", "alone": "one head alone"}
 _IMPORTANT, _REDUNDANT = VERMILION, BLUE
@@ -81,7 +81,7 @@ def _draw_change(findings: Findings) -> Figure:
         if findings.paper and findings.is_paper_score:
             paper, label = [getattr(layer.paper, mode) for layer in layers], f"{_MODES[mode]}, the paper"
             axes.plot(numbers, paper, f"{marker}--", color=color, mfc="white", ms=4, lw=1, label=label)
-    widen(axes, "y", LEAST_POINTS)
+    widen(axes, "y", 100 * LEAST_ACCURACY)  # points
     figure.legend(**_LEGEND)
     return figure
 
@@ -117,7 +117,7 @@ def _draw_heat_maps(findings: Findings) -> Figure:
         values = np.full((heads, layers), np.nan)
         for layer in shown:
             values[: layer.heads, layer.number - 1] = [value - layer.intact for value in getattr(layer, mode)]
-        low, high = min(float(np.nanmin(values)), -LEAST_POINTS), max(float(np.nanmax(values)), 0.0)
+        low, high = min(float(np.nanmin(values)), -100 * LEAST_ACCURACY), max(float(np.nanmax(values)), 0.0)
         extent = (0.5, layers + 0.5, heads + 0.5, 0.5)
         image = axes.imshow(values, "cividis", vmin=low, vmax=high, aspect="auto", interpolation="none", extent=extent)
         figure.colorbar(image, label="points", pad=0.01)

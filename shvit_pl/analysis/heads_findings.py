@@ -164,7 +164,7 @@ class Findings:
         margin = 2 * sqrt(scores.chance * (1 - scores.chance) / images)
         if scores.intact / images > scores.chance + margin:
             return ""
-        return f"{self.intact:.2f} % of the intact network is no better than chance ({100 * scores.chance:.2f} %)"
+        return f"{self.intact / 100:.4f} of the intact network is no better than chance ({scores.chance:.4f})"
 
     @property
     def image(self) -> float:
@@ -183,7 +183,7 @@ class Findings:
         on = f"on {images} image{'s' * (images > 1)}"
         if reference.labels == "network":
             return f"{on}: {reference.sentence}"
-        return f"{on}: top-1 of the intact network {self.intact:.2f} %"
+        return f"{on}: top-1 of the intact network {self.intact / 100:.4f}"
 
     @cached_property
     def paper(self) -> "PaperHeads | None":

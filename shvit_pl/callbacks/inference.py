@@ -42,7 +42,7 @@ class PredictionWriter(L.Callback):
         if trainer.world_size > 1:
             raise UserError(f"trainer.devices {trainer.world_size}: predict writes one file; use --trainer.devices 1.")
         try:
-            self._file = self._partial.open("w", newline="", encoding="utf-8", errors="surrogateescape")
+            self._file = self._partial.open("w", newline="", encoding="utf-8")
         except OSError as error:
             raise UserError(f"output {str(self.path)!r}: can't be written ({error.strerror}).") from error
         csv.writer(self._file).writerow(["file", "label", "probability", "top5"])
@@ -108,7 +108,7 @@ class MetricsWriter(L.Callback):
     on_test_end = on_validation_end
 
 
-_CLOSE = 0.1  # points, for another decoder or precision
+_CLOSE = 0.001  # for another decoder or precision
 
 
 class PublishedAccuracy(L.Callback):
@@ -122,7 +122,7 @@ class PublishedAccuracy(L.Callback):
         """Print the published accuracy."""
         if self.expected is not None:
             _, images = IMAGENET_SIZE
-            print(f"published for these weights: {self.expected:.2f} % top-1 on ImageNet-1k's {images} images")
+            print(f"published for these weights: top-1 {self.expected:.4f} on ImageNet-1k's {images} images")
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -131,11 +131,11 @@ class PublishedAccuracy(L.Callback):
         is_imagenet = (len(data.class_names), data.rows("validate")) == IMAGENET_SIZE
         if self.expected is None or not is_imagenet or trainer.limit_val_batches != 1.0:
             return
-        measured = 100 * float(trainer.callback_metrics["val/acc1"])
+        measured = float(trainer.callback_metrics["val/acc1"])
         verdict = "check the images, the order of the classes, data.image_size and data.crop_pct"
         if abs(measured - self.expected) <= _CLOSE:
             verdict = "this copy of ImageNet is correct"
-        print(f"measured: {measured:.2f} %, published: {self.expected:.2f} %; {verdict}")
+        print(f"measured: {measured:.4f}, published: {self.expected:.4f}; {verdict}")
 
 
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}  # how Lightning's names of precisions begin

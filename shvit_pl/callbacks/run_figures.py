@@ -15,7 +15,7 @@ from shvit_pl.callbacks.summary import RunSummary, epochs_done
 from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.data import decoding, transforms
 from shvit_pl.modules.classification import ClassificationModule, named_batch
-from shvit_pl.plots import LEAST_LOSS, LEAST_POINTS, as_png, legend_label, short_name, widen
+from shvit_pl.plots import LEAST_ACCURACY, LEAST_LOSS, as_png, legend_label, short_name, widen
 from shvit_pl.runs.folder import EMA, FIGURES
 from shvit_pl.runs.writing import run_folder
 
@@ -106,7 +106,7 @@ def draw_curves(curves: dict[str, list[tuple[float, float]]]) -> Figure:
     """Draw loss and accuracy over the epochs."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    least = {"loss": (LEAST_LOSS, 0.0, inf), "acc1": (LEAST_POINTS / 100, 0.0, 1.0)}
+    least = {"loss": (LEAST_LOSS, 0.0, inf), "acc1": (LEAST_ACCURACY, 0.0, 1.0)}
     for axes, ending, unit in ((left, "loss", "cross-entropy"), (right, "acc1", "top-1 accuracy (fraction)")):
         for name in sorted(curve for curve in curves if curve.removesuffix(EMA).endswith(ending)):
             epochs, values = zip(*curves[name], strict=True)

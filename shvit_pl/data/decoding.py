@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +18,7 @@ from shvit_pl.data.config import DataConfig
 from shvit_pl.data.splits import ChosenRows
 from shvit_pl.data.transforms import PlannedCrop, eval_transform, train_transform
 from shvit_pl.errors import first_line
+from shvit_pl.files import from_text
 from shvit_pl.randomness import seeded
 
 Item = dict[str, Any]
@@ -107,7 +107,7 @@ def decode(
     data, path = (image or {}).get("bytes"), (image or {}).get("path")
     if data is None and path:
         try:
-            data = Path(path).read_bytes()
+            data = from_text(path).read_bytes()
         except OSError as error:
             raise BrokenImage(f"{where}: the file can't be read ({error.strerror}).") from error
     if not data:

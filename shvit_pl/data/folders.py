@@ -14,6 +14,7 @@ from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
 from shvit_pl.errors import UserError, first_names
+from shvit_pl.files import as_text
 
 BROKEN_SHARE = 0.01  # of its images, a dataset may have broken
 SPLITS = {  # by the folder's name in lower case
@@ -93,8 +94,8 @@ def table_files(folder: Path) -> tuple[dict[str, list[Path]], str]:
     without = [name for name, split in splits.items() if split is None]
     if without and len(without) < len(files):
         raise UserError(
-            f"data.path {str(folder)!r}: files that name no split ({first_names(without)}) beside files that do. Put "
-            "train, validation or test into each name, or into none, or give the one file."
+            f"data.path {str(folder)!r}: files that name no split ({_first(without)}) beside files that do. Put train, "
+            "validation or test into each name, or into none, or give the one file."
         )
     others = {
         _HIDDEN: [name for name in names if _is_hidden(name)],
@@ -195,8 +196,8 @@ def _check_formats(folder: Path, readable: Sequence[str], others: Sequence[str])
     if len(others) > BROKEN_SHARE * total:
         raise UserError(
             f"data.path {str(folder)!r}: {len(others)} of {total} images are {_ENDING}, by their endings "
-            f"({first_names(others)}), and more than {BROKEN_SHARE:.0%} stops a run. Convert them to JPEG or PNG, or "
-            "remove them."
+            f"({_first(others)}), and more than {BROKEN_SHARE:.0%} stops a run. Convert them to JPEG or PNG, or remove "
+            "them."
         )
 
 
@@ -215,7 +216,7 @@ def _by_split(folder: Path, names: Sequence[str]) -> dict[str, dict[str, str | N
         wrong = neither or list(splits)
         kind = "that are neither split nor class" if neither else "of the same split"
         raise UserError(
-            f"data.path {str(folder)!r}: folders {kind} ({first_names(wrong)}). Give one folder per class, or one each "
+            f"data.path {str(folder)!r}: folders {kind} ({_first(wrong)}). Give one folder per class, or one each "
             "called train, validation and test with the classes' folders in them; rename or remove others."
         )
     if not splits and all(top.lower() in SPLITS for top in tops):
@@ -230,11 +231,11 @@ def _by_split(folder: Path, names: Sequence[str]) -> dict[str, dict[str, str | N
 
 def _class(folder: str) -> str:
     """Return a class's name in the one form of its letters that other systems may have stored in another."""
-    return unicodedata.normalize("NFC", folder)
+    return as_text(unicodedata.normalize("NFC", folder))
 
 
 def _rows(folder: Path, images: dict[str, str | None], classes: Sequence[str]) -> Dataset:
-    columns: dict[str, Any] = {"image": [os.path.join(os.path.abspath(folder), name) for name in images]}
+    columns: dict[str, Any] = {"image": [as_text(os.path.join(os.path.abspath(folder), name)) for name in images]}
     features = Features(image=Image(decode=False))
     if classes:
         index = {name: position for position, name in enumerate(classes)}
@@ -245,5 +246,9 @@ def _rows(folder: Path, images: dict[str, str | None], classes: Sequence[str]) -
 
 def account(used: int, left_out: dict[str, list[str]], kind: str = "image") -> str:
     """Return what became of all files: `40 images used; left out: 1 not an image (notes.txt)`."""
-    parts = [f"{len(names)} {reason} ({first_names(names)})" for reason, names in left_out.items() if names]
+    parts = [f"{len(names)} {reason} ({_first(names)})" for reason, names in left_out.items() if names]
     return f"{used} {kind}{'s' * (used != 1)} used" + (f"; left out: {', '.join(parts)}" if parts else "")
+
+
+def _first(names: Sequence[str]) -> str:
+    return as_text(first_names(names))

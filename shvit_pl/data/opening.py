@@ -16,6 +16,7 @@ from shvit_pl.compat import at_cached_commit
 from shvit_pl.data.config import EMBEDDED, DataConfig
 from shvit_pl.data.folders import SPLITS, FolderImages, account, read_images, readable_endings, table_files
 from shvit_pl.errors import UserError, did_you_mean, first_line
+from shvit_pl.files import as_text, from_text
 from shvit_pl.hub_errors import go_offline_if_unreachable, hub_reachable, why_no_dataset, why_unreachable
 
 _DIGITS = Path(__file__).with_name("digits.parquet")
@@ -62,7 +63,9 @@ def open_source(config: DataConfig, streaming: bool = False, sort: bool = True) 
         raise UserError(f"data.name {name!r}: {path!r} has no configurations; leave it out.")
     if location.is_file() and not sort and location.suffix.lower() in readable_endings():
         kind = datasets.Features(image=datasets.Image(decode=False))
-        return Opened({"train": datasets.Dataset.from_dict({"image": [str(location.absolute())]}, features=kind)})
+        return Opened(
+            {"train": datasets.Dataset.from_dict({"image": [as_text(str(location.absolute()))]}, features=kind)}
+        )
     if location.is_file():
         return Opened({"train": _open_files([location], streaming, config)})
     try:
@@ -138,10 +141,10 @@ def _with_paths(rows: Rows, base: Path, wanted: str | None) -> Rows:
 
 def _absolute(path: str | None, base: Path) -> str | None:
     """Return where a path leads, also one written on Windows."""
-    place = base.absolute() / Path(path or "").expanduser()
+    place = from_text(str(base.absolute() / Path(path or "").expanduser()))
     if path and "\\" in path and not place.exists():
         place = base.absolute() / path.replace("\\", "/")
-    return str(place) if path else None
+    return as_text(str(place)) if path else None
 
 
 def _open_folder(folder: Path, config: DataConfig, streaming: bool, sort: bool) -> Opened:

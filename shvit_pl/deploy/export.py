@@ -337,19 +337,19 @@ def _compared(before: Path, after: Path, images: RealImages, options: ExportOpti
     batch, number = options.batch or _BATCH, len(pictures)
     batches = in_batches(pictures, [batch] * -(-number // batch))
     classes = [torch.cat([network(part).argmax(-1) for part in batches])[:number] for network in networks]
-    old, new = (100 * (predicted == labels).float().mean().item() for predicted in classes)
+    old, new = ((predicted == labels).double().mean().item() for predicted in classes)
     agreeing = int((classes[0] == classes[1]).sum())
     allowed = _TOLERANCE if options.int8_tolerance is None else options.int8_tolerance
-    if old - new > allowed:
+    if round(100 * (old - new), 6) > allowed:
         raise UserError(
-            f"--int8: top-1 falls from {old:.2f} to {new:.2f} % on {number} validation images of {images.path} "
+            f"--int8: top-1 falls from {old:.4f} to {new:.4f} on {number} validation images of {images.path} "
             f"(allowed are {allowed:g} points, by --int8_tolerance). Nothing was written to {str(options.path)!r}."
         )
     rates = timing.images_per_second(dict(enumerate(networks)), batches[0], rounds=5)
     blind = len(set(classes[0].tolist())) == 1
     return [
         *(["int8: float predicts one class for every image, so the comparison says little"] if blind else []),
-        f"int8: top-1 {new:.2f} % (float {old:.2f} %) on {number} validation images of {images.path}; the same class "
+        f"int8: top-1 {new:.4f} (float {old:.4f}) on {number} validation images of {images.path}; the same class "
         f"on {agreeing}",
         f"int8: {rates[1].median:.0f} images/s (float {rates[0].median:.0f}), {size(after) / 1e6:.1f} MB (float "
         f"{size(before) / 1e6:.1f}); batches of {batch}, {counted(torch.get_num_threads(), 'thread')}, "

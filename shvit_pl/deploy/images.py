@@ -27,16 +27,25 @@ class RealImages:
         path: The dataset, as `--data.path` of fit; None: that of the network's run, else the digits.
         normalized: Normalize as the network needs it, instead of giving pixels from 0 to 1.
         held_out: Leave out the rows that a run of ours trains on; else take all rows of the split for evaluation.
+        streamed: Stream what the run has streamed; then only `validation` works, and gives the first images.
 
     Raises `UserError` for a dataset that can't be opened.
     """
 
     def __init__(
-        self, opened: OpenedNetwork, image_size: int, path: str | None, normalized: bool, held_out: bool = True
+        self,
+        opened: OpenedNetwork,
+        image_size: int,
+        path: str | None,
+        normalized: bool,
+        held_out: bool = True,
+        streamed: bool = False,
     ) -> None:
         settings: dict[str, Any] = {"path": path or config.EMBEDDED}
         if not path and opened.origin == "checkpoint":
             settings = own_settings(opened) or settings
+            if streamed and (opened.data or {}).get("streaming"):
+                settings |= {"streaming": True, "steps_per_epoch": 1}
         self.data = datamodule.HFImageDataModule(
             **settings,
             image_size=image_size,
@@ -104,8 +113,8 @@ def verification_images(
     Raises `UserError` where `path` can't be opened.
     """
 
-    def images_of(path: str | None, network: OpenedNetwork = opened) -> tuple[Tensor, str]:
-        images = RealImages(network, image_size, path, normalized)
+    def images_of(path: str | None, network: OpenedNetwork = opened, streamed: bool = False) -> tuple[Tensor, str]:
+        images = RealImages(network, image_size, path, normalized, streamed=streamed)
         return images.validation(most)[0], f"validation images of {images.path}"
 
     if path:
@@ -114,7 +123,7 @@ def verification_images(
     if own:
         with offline():  # nothing large is downloaded
             try:
-                return images_of(None, replace(opened, origin="checkpoint"))
+                return images_of(None, replace(opened, origin="checkpoint"), streamed=True)
             except Exception as error:  # files, decoders and `datasets` have errors of their own
                 is_here = Path(own["path"]).expanduser().exists()
                 why = one_line(error) if is_here else f"{own['path']!r} is not on this machine"

@@ -215,7 +215,7 @@ class ExportOptions(CheckedOptions):
     int8: bool = False
     """Quantize the convolutions (onnx only), and compare top-1 and speed with float."""
     int8_tolerance: NonNegative | None = None
-    """Allowed loss of top-1 by --int8, in points (default: 1)."""
+    """Allowed loss of top-1 by --int8, in points of 0.01 (default: 1)."""
     data: str | None = None
     """Dataset to verify the file on, and for --int8 (default: the run's own, else the digits)."""
 

@@ -34,7 +34,7 @@ from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.distillation import DistillationModule
 from shvit_pl.runs.folder import run_of
-from shvit_pl.runs.writing import claim, resumed_loggers, run_loggers
+from shvit_pl.runs.writing import claim, release, resumed_loggers, run_loggers
 from shvit_pl.teachers import cache
 from shvit_pl.teachers.teacher import Teacher
 
@@ -157,6 +157,8 @@ class ShvitCLI(LightningCLI):
         if self.command == "fit" and self.options.push_to is not None:
             options.check_push(self.options.push_to, self.config.trainer)
         self.trainer = self.instantiate_trainer()
+        if self.trainer.world_size > 1 and self.config.ckpt_path and (folder := run_of(self.config.ckpt_path)):
+            release(folder)  # the first of the processes claims it again: forked or spawned, it isn't this one
         arguments = {name: self.config_init[name] for name in self.run_arguments}
         if self.command in ("validate", "test"):
             arguments["verbose"] = False  # our callback prints the metrics

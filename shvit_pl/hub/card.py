@@ -175,7 +175,7 @@ def _comparison(run: FinishedRun) -> dict[str, Any]:
     theirs = _facts(base, IMAGENET_SIZE[0], base.image_size) if row else dict.fromkeys(ours, "")
     rows = {key: (ours[key], theirs[key]) for key in ours}
     if "acc1" in run.metrics:
-        published = f"{row.top1 / 100:.3f} on ImageNet-1k" if row else ""
+        published = f"{row.top1:.3f} on ImageNet-1k" if row else ""
         rows["top-1"] = (f"{run.metrics['acc1']:.4f} on {run.dataset['path']}", published)
     return {
         "title": name if same else f"{name}, changed",

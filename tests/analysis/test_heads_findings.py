@@ -51,9 +51,9 @@ def test_a_layer_has_the_score_of_its_best_head_and_the_spread_of_its_images():
 @pytest.mark.parametrize(
     ("predicted", "targets", "intact", "labels", "words"),
     [
-        ((50, 50), (50, 50), 52, "dataset", "52.00 % of the intact network is no better than chance (50.00 %)"),
+        ((50, 50), (50, 50), 52, "dataset", "0.5200 of the intact network is no better than chance (0.5000)"),
         ((50, 50), (50, 50), 70, "dataset", ""),
-        ((100, 0), (95, 5), 95, "dataset", "no better than chance (95.00 %)"),  # the most frequent class always
+        ((100, 0), (95, 5), 95, "dataset", "no better than chance (0.9500)"),  # the most frequent class always
         ((90, 10), (100, 0), 90, "dataset", ""),  # images of a single class
         ((100, 0), (100, 0), 100, "network", "the intact network predicts the same class for every image"),
         ((99, 1), (99, 1), 100, "network", ""),

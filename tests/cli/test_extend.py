@@ -2,15 +2,17 @@
 
 import shutil
 from datetime import timedelta
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
-from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.callbacks import EarlyStopping, Timer, timer
 
 from shvit_pl.callbacks.checkpoints import Extension
-from shvit_pl.runs.folder import read_curves, read_summary
+from shvit_pl.runs.folder import FinishedRun, read_curves, read_summary
 from tests.callbacks.test_best_epoch import reach
 from tests.cli.runs import assert_same, content, fit, metrics, needs_two_cores, only_run, stopped, weights
+from tests.refusals import refused as message
 
 CONSTANT = ["--model.optim.min_lr=1", "--model.optim.warmup_epochs=0"]  # a rate that doesn't depend on the length
 FEW = ["--trainer.limit_val_batches=1", "--trainer.log_every_n_steps=1"]
@@ -59,17 +61,34 @@ def test_the_cosine_is_that_of_a_run_planned_for_the_length(ended, tmp_path, cap
 
 
 def test_the_best_epoch_of_before_stays_a_candidate_also_with_other_settings(tmp_path, monkeypatch):
-    reach(monkeypatch, [0.75, 0.5, 0.5, 0.8], [1.0] * 4)
+    reach(monkeypatch, [0.75, 0.5, 0.5, 0.875], [1.0] * 4)
     assert fit(*TWO) == 0
-    best = content(only_run(tmp_path), "best")
+    best, matrix = content(only_run(tmp_path), "best"), only_run(tmp_path) / "figures" / "confusion_matrix.png"
+    drawn = matrix.read_bytes()
     assert fit(*TWO, "--extend_to=3", "--allow_changes=true", "--model.optim.lr=0.001") == 0
     summary = read_summary(only_run(tmp_path))
     assert (summary["best_epoch"], summary["epochs_trained"], summary["metrics"]["val/acc1"]) == (1, 3, 0.75)
     assert_same(content(only_run(tmp_path), "best")["state_dict"], best["state_dict"])
+    assert matrix.read_bytes() == drawn
+    assert FinishedRun.open(only_run(tmp_path)).checkpoint.name == "best.ckpt"
     changed = ["--allow_changes=true", "--model.optim.lr=0.001"]
     assert fit(*TWO, f"--ckpt_path={only_run(tmp_path)}", "--extend_to=4", *changed) == 0
     summary = read_summary(only_run(tmp_path))
-    assert (summary["best_epoch"], summary["extended_at"]) == (4, [2, 3])
+    assert (summary["best_epoch"], summary["metrics"]["val/acc1"]) == (4, 0.875)
+    assert summary["extended_at"] == [2, 3]
+    assert matrix.read_bytes() != drawn
+
+
+def test_a_run_that_was_ended_by_its_time_is_extended_with_all_of_its_time_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(timer, "time", SimpleNamespace(monotonic=count().__next__))  # a second at every look
+    flags = [*TWO, "--trainer.max_epochs=50", "--trainer.max_time=00:00:00:08"]
+    assert fit(*flags) == 0
+    steps = read_summary(only_run(tmp_path))["steps_trained"]
+    assert 0 < steps < 8
+    assert fit(*flags, "--extend_to=50") == 0
+    summary = read_summary(only_run(tmp_path))
+    assert steps < summary["steps_trained"] < 16
+    assert summary["extended_at"] == [steps / 2]
 
 
 def test_an_extension_that_was_interrupted_is_resumed_by_the_same_command(tmp_path):
@@ -117,7 +136,9 @@ def test_what_an_ended_run_does_not_go_on_with(flags, words, ended, refused):
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict", "cache-teacher"])
 def test_other_commands_extend_nothing(command, refused):
-    refused(["--extend_to=4"], f"extend_to 4: {command} trains nothing", command=command)
+    cached = ["--model.distill.teacher=t", "--model.distill.cache=c"]
+    given = cached if command == "cache-teacher" else ["--ckpt_path=x.ckpt"]
+    refused(["--extend_to=4", *given], f"extend_to 4: {command} trains nothing", command=command)
 
 
 def test_a_run_of_a_sweep_keeps_its_length(ended, refused, tmp_path):
@@ -127,10 +148,12 @@ def test_a_run_of_a_sweep_keeps_its_length(ended, refused, tmp_path):
 
 def test_an_interrupted_run_is_resumed_first(refused, tmp_path, capsys):
     stopped(1, 1, *TWO)
+    with message("this run has not ended ... with --ckpt_path last"):
+        FinishedRun.open(only_run(tmp_path))
     refused(["--extend_to=4", *TWO], "after 1 of 2 epochs", f"Resume it first: --ckpt_path {END}")
     assert fit(*TWO, "--ckpt_path=last") == 0
     assert f"resuming from {END}" in capsys.readouterr().out
-    assert read_summary(only_run(tmp_path))["extended_at"] == []
+    assert FinishedRun.open(only_run(tmp_path)).summary["extended_at"] == []
 
 
 def test_what_has_ended_a_run_begins_anew():
@@ -152,7 +175,9 @@ def test_what_has_ended_a_run_begins_anew():
 @needs_two_cores
 def test_two_processes_extend_together(tmp_path):
     flags = [*TWO, "--trainer.devices=2", "--trainer.strategy=ddp_fork", "--trainer.accelerator=cpu"]
-    assert fit(*flags, "--trainer.max_epochs=1") == 0
-    assert fit(*flags, "--ckpt_path=last", "--extend_to=2") == 0
+    stopped(0, 1, *TWO, "--trainer.max_epochs=1", "--checkpoint_every_n_steps=1", "--data.batch_size=32")
+    same = ["--data.batch_size=16", "--allow_changes=true"]
+    assert fit(*flags, *same, "--trainer.max_epochs=1", "--ckpt_path=last") == 0  # resumed by others than began it
+    assert fit(*flags, *same, "--ckpt_path=last", "--extend_to=2") == 0
     summary = read_summary(only_run(tmp_path))
     assert (summary["epochs_trained"], summary["extended_at"], summary["global_batch"]) == (2, [1], 32)

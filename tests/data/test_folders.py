@@ -1,11 +1,13 @@
 """What a folder of images means: folders give split and class, files' names never do, and every file is counted."""
 
+import os
 import unicodedata
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from PIL import Image as PILImage
 
+from shvit_pl.data.decoding import BrokenImage, decode
 from tests.data import pictures
 from tests.data.pictures import ready, source
 from tests.refusals import refused
@@ -217,6 +219,27 @@ def test_a_table_that_lacks_something_is_refused(content, words, tmp_path):
     (folder(tmp_path, "1.png") / "t.csv").write_text(content)
     with refused(words):
         ready("validate", path=str(tmp_path / "t.csv"))
+
+
+def test_names_that_are_not_utf_8_are_read_stored_and_printed(tmp_path):
+    folder(tmp_path, *map(os.fsdecode, (b"caf\xe9/\xff.png", b"dog/1.png", b"dog/\xfe.png")))
+    broken = tmp_path / os.fsdecode(b"dog/\xfe.png")
+    broken.write_bytes(b"\x89PNG")
+    (tmp_path / os.fsdecode(b"\xfd.txt")).touch()
+    (tmp_path / os.fsdecode(b"\xfc")).mkdir()
+    classes, splits, files = opened(tmp_path)
+    assert classes == ("caf\\udce9", "dog")
+    names = [name for name, _ in splits["train"]]
+    assert names == ["caf\\udce9/\\udcff.png", "dog/1.png", "dog/\\udcfe.png"]
+    left_out = "1 not an image (\\udcfd.txt), 1 folder without images (\\udcfc)"
+    assert files == f"3 images used; left out: {left_out}"
+    assert files.isprintable()
+    (tmp_path / "t.csv").write_text("file,label\n" + "".join(f"{name},{name[:3]}\n" for name in names))
+    for path in (tmp_path, tmp_path / "t.csv"):  # a table of such names is made by predict
+        images = [next(iter(row.values())) for row in source(path).splits["train"]]
+        assert [decode(image, "it").shape for image in images[:2]] == [(3, 8, 8)] * 2
+        with pytest.raises(BrokenImage, match="not an image"):
+            decode(images[2], images[2]["path"])
 
 
 @pytest.mark.parametrize("streaming", [False, True])

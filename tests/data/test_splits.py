@@ -5,7 +5,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from shvit_pl import HFImageDataModule
-from shvit_pl.data.splits import divide, encode_labels, label_column
+from shvit_pl.data.splits import class_counts, divide, encode_labels, label_column
 from tests.data.pictures import ready, rows
 from tests.refusals import refused
 
@@ -129,3 +129,25 @@ def test_to_measure_a_model_its_classes_are_found_by_name_and_absent_ones_are_na
     (batch,) = data.test_dataloader()
     assert (data.class_names, batch["label"].tolist()) == (data.known_classes, [2, 0, 2])
     assert data.chosen.note == "all 3 images of the split 'test'; no image of bee, eel"
+
+
+@pytest.mark.parametrize(
+    ("counts", "held_out"),
+    [
+        ([20, 20, 1], [4, 4, 0]),
+        ([20, 10, 1, 1], [4, 2, 0, 0]),
+        ([8, 4, 1], [2, 1, 0]),
+        ([10, 1, 10, 1, 10], [2, 0, 2, 0, 2]),
+    ],
+)
+def test_a_class_of_a_single_image_is_trained_on_and_the_others_keep_their_shares(counts, held_out):
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    data = Dataset.from_dict({"label": labels})
+    trained, validated = divide(data, sum(held_out) / len(labels), "label", seed=0)
+    assert class_counts(validated, "label", len(counts)) == held_out
+    assert class_counts(trained, "label", len(counts)) == [
+        count - out for count, out in zip(counts, held_out, strict=True)
+    ]
+    fewer, kept = divide(data, 0.5, "label", seed=0, flag="data.train_fraction", trained=1)
+    assert all(class_counts(kept, "label", len(counts))[label] == 1 for label, count in enumerate(counts) if count == 1)
+    assert len(fewer) + len(kept) == len(labels)

@@ -21,9 +21,12 @@ _LUCK = "The best of many trials is partly luck: repeat it with other seeds befo
 def summary_lines(findings: Findings) -> list[str]:
     """Return the cells as a table for a terminal, the progress of the sweep, and the conclusions."""
     shown = [column for column in findings.table.columns if column.kind != "paper"]  # a terminal is too narrow for it
-    table = RichTable(box=box.SIMPLE)
+    table = RichTable(box=box.SIMPLE, padding=(0, 1, 0, 0))
     for column in shown:
-        table.add_column(Text(column.header), justify="right" if column.kind == "quantity" else "left")
+        if column.kind == "quantity":  # its header is broken, its numbers are not
+            table.add_column(Text(column.header), justify="right", min_width=max(map(len, column.text), default=0))
+        else:
+            table.add_column(Text(column.header))
     for texts in zip(*(column.text for column in shown), strict=True):
         table.add_row(*map(Text, texts))
     console = table_console(color_system=None)

@@ -11,10 +11,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from datasets import DatasetBuilder
 from PIL import Image
 from torch import nn
 
 from shvit_pl.cli import main
+from shvit_pl.data.datamodule import HFImageDataModule
+from shvit_pl.data.opening import open_source
 from shvit_pl.deploy import export, formats, images
 from shvit_pl.models.open_network import open_network
 from tests.deploy.export.conftest import pictures, read_metadata
@@ -119,8 +122,8 @@ def test_int8_is_smaller_and_its_costs_are_printed(run, capfd):
     assert main(["export", str(run), *flags]) == 0
     printed, noise = capfd.readouterr()
     assert noise == ""
-    accuracies = re.search(r"int8: top-1 (\S+) % \(float (\S+) %\) on 360 validation images of digits", printed)
-    assert all(0 <= float(number) <= 100 for number in accuracies.groups())
+    accuracies = re.search(r"int8: top-1 (\d\.\d{4}) \(float (\d\.\d{4})\) on 360 validation images of digits", printed)
+    assert all(0 <= float(number) <= 1 for number in accuracies.groups())
     rates = re.search(r"int8: (\d+) images/s \(float (\d+)\), (\S+) MB \(float (\S+)\);", printed)
     assert all(float(number) > 0 for number in rates.groups())
     assert float(rates[3]) < 0.5 * float(rates[4])
@@ -134,7 +137,8 @@ def test_int8_is_smaller_and_its_costs_are_printed(run, capfd):
 def test_int8_that_costs_too_much_is_not_written(run, capsys, monkeypatch):
     monkeypatch.setattr(export, "_quantize", lambda source, path, images: save_other(None, next(images), path))
     assert main(["export", str(run), "--format=onnx", "--int8", "--output=a.onnx"]) == 2
-    assert re.search(r"top-1 falls from \S+ to \S+ % .*\(allowed are 1 points", capsys.readouterr().err)
+    message = capsys.readouterr().err
+    assert re.search(r"top-1 falls from [01]\.\d+ to 0\.\d+ on .*\(allowed are 1 points, by --int8_tolerance", message)
     assert os.listdir() == []
 
 
@@ -204,7 +208,26 @@ def test_images_that_are_gone_or_broken_are_replaced_by_digits_and_that_is_said(
         assert "Give its dataset by --data." in capfd.readouterr().err
     finally:
         moved.rename(photos)
-    assert os.listdir() == ["a.pt2"]
+    assert sorted(os.listdir()) == ["a.pt2", "broken"]
+
+
+def test_a_stream_is_verified_on_its_first_validation_images_and_not_stored(photo_run, tmp_path, monkeypatch):
+    opened = open_network(str(photo_run[0]))
+    for split, rows in open_source("digits").splits.items():
+        rows.select(range(40)).to_parquet(tmp_path / f"{split}.parquet")
+        rows.select(range(40, 60)).to_parquet(tmp_path / "validation.parquet")
+    streamed = {"path": str(tmp_path), "streaming": True, "steps_per_epoch": 7}
+    network_ = replace(opened, data={**opened.data, **streamed})
+    monkeypatch.setattr(DatasetBuilder, "download_and_prepare", None)  # what is not a stream is stored
+    pictures_, source = images.verification_images(network_, 32, None, False, 8)
+    assert (len(pictures_), source) == (8, f"validation images of {tmp_path}")
+    monkeypatch.undo()
+    data = HFImageDataModule(path=str(tmp_path), image_size=32, batch_size=2, num_workers=0, crop_pct=opened.crop_pct)
+    data.mean, data.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    data.setup("validate")
+    torch.testing.assert_close(pictures_, torch.cat([batch["image"] for batch in data.val_dataloader()])[:8] / 255)
+    gone = replace(network_, data={**network_.data, "path": "someone/stream"})
+    assert "'someone/stream' is not on this machine" in images.verification_images(gone, 32, None, False, 8)[1]
 
 
 def test_a_network_that_predicts_one_class_or_only_zeros_says_so():

@@ -51,7 +51,22 @@ def evil(kind):
     return replace(results, title=EVIL, kind=kind, cells=tuple(cells))
 
 
+OLD = "[old] <script>alert(1)</script>"
+NAMES = {"conv": "<script>", "attention": "$a$ b$^", 4: "a|b", 16: "_x_ {{ 1 }}"}
+
+
+def named():
+    """A sweep in a folder called `OLD`, two of whose choices are of `NAMES`."""
+    cells = []
+    for cell in cube().cells:
+        choices = {flag: NAMES.get(value, value) for flag, value in cell.choices.items()}
+        name = ", ".join(f"{flag.split('.')[-1]} {value}" for flag, value in choices.items())
+        cells.append(replace(cell, name=name, choices=choices))
+    return replace(cube(), title=OLD, cells=tuple(cells))
+
+
 SWEEPS = {
+    "names": named,
     "cube": lambda: with_speed(cube()),
     "unfinished": unfinished,
     "nothing": nothing_done,
@@ -160,7 +175,7 @@ return [...document.querySelectorAll(".chart")].flatMap((chart) => {
 def test_a_phone_keeps_what_is_compared_in_view_however_the_table_is_scrolled(opened, name):
     chrome = opened(name, width=390)
     (head,) = found(chrome, "#table th.kept")
-    assert head.text.startswith("val/loss" if name == "other objective" else "top-1 (%)")
+    assert head.text.startswith("val/loss" if name == "other objective" else "top-1")
     for share in (0, 0.5, 1):
         boxes = chrome.execute_script(_KEPT, "#table", share)
         assert len(boxes) == 1 + len(column(chrome, head.text.splitlines()[0].split("\u2195")[0].strip()))
@@ -201,7 +216,7 @@ def test_the_answer_comes_first_and_on_a_phone_without_scrolling(opened, width):
 def test_a_point_names_its_cell_and_a_click_shows_its_runs(opened):
     chrome = opened("cube")
     title = found(chrome, "#chart-points .wide [id='point-5'] title")[0].get_attribute("textContent")
-    assert title == "5: 16 · 3 · conv\ntop-1 (%): 92.82 ± 0.39\ncompiled inference images/s: 1940"
+    assert title == "5: 16 · 3 · conv\ntop-1: 0.9282 ± 0.0039\ncompiled inference images/s: 1940"
     points = found(chrome, POINTS)
     assert len(points) == 8
     click(chrome, points[6])
@@ -238,8 +253,8 @@ def test_a_header_sorts_by_number_and_then_the_other_way_and_unknown_values_last
         assert texts[-3:] == [""] * 3
         rates = [float(text.split()[0]) for text in texts[:-3]]
         assert rates == sorted(rates, reverse=order == "descending")
-    click(chrome, next(one for one in found(chrome, "#table th button") if one.text.startswith("top-1 (%)")))
-    assert column(chrome, "top-1 (%)")[-3:] == ["", "", ""]
+    click(chrome, next(one for one in found(chrome, "#table th button") if one.text.startswith("top-1")))
+    assert column(chrome, "top-1")[-3:] == ["", "", ""]
     assert chrome.execute_script(  # a head's arrow stays with its last word
         "return [...document.querySelectorAll('#table th button')].every("
         "(e) => getComputedStyle(e, '::after').content.startsWith('\"\\u00a0'))"
@@ -281,6 +296,18 @@ def test_no_text_of_a_sweep_runs_as_a_script(opened, kind):
     assert EVIL in found(chrome, "dialog[open] code")[0].text
     assert not any(link.get_attribute("href").startswith("javascript:") for link in found(chrome, "a"))
     assert chrome.get_log("browser") == []
+
+
+def test_names_are_shown_as_they_are(opened):
+    chrome = opened("names")
+    assert chrome.get_log("browser") == []  # neither is a dialog open, as every call would raise
+    assert (chrome.title, found(chrome, "h1")[0].text) == (OLD, OLD)
+    assert set(column(chrome, "stage1")) == {"<script>", "$a$ b$^"}
+    assert set(column(chrome, "patch_size")) == {"a|b", "_x_ {{ 1 }}"}
+    drawn = chrome.execute_script("return [...document.querySelectorAll('.chart text')].map(e => e.textContent)")
+    for name in NAMES.values():
+        assert any(name in text for text in drawn), name
+        assert name in found(chrome, ".filters")[0].text
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

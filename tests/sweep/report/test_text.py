@@ -144,7 +144,7 @@ def test_failed_and_missing_runs_are_named_and_without_a_comparison_there_is_a_r
     for empty in (nothing_done(), Results("none", "grid", {}, ())):
         assert sentences(empty) == ["No run has finished yet."]
     single = replace(cube(), cells=cube().cells[:1])
-    reached = "top-1 94.01 ± 0.29 %"
+    reached = "top-1 0.9401 ± 0.0029"
     assert sentences(single) == [
         f"There is nothing to compare: patch_size 4, stages 3, stage1 conv is the only cell, with {reached}."
     ]
@@ -158,13 +158,13 @@ def with_one_level_waiting():
 @pytest.mark.parametrize(
     ("accuracies", "expected"),
     [
-        ({"a": (90, 90), "b": (90, 90)}, "The 2 cells have the same top-1, 90.00 %."),
-        ({"a": (90,), "b": (90,)}, "The 2 cells have the same top-1, 90.00 %."),
+        ({"a": (90, 90), "b": (90, 90)}, "The 2 cells have the same top-1, 0.9000."),
+        ({"a": (90,), "b": (90,)}, "The 2 cells have the same top-1, 0.9000."),
         ({"a": (90, 91), "b": (91, 92)}, "x b instead of a raises top-1 by 1.0 points."),
         ({"a": (90, 91, 92), "b": (92, 91, 90)},
-         "No choice has a significant effect on top-1 over 3 seeds; best are a and b, with 91.00 %."),
+         "No choice has a significant effect on top-1 over 3 seeds; best are a and b, with 0.9100."),
         ({"a": (90,), "b": (91,), "c": (91,)},
-         "Undecided: one seed can't tell an effect on top-1 from noise; best are b and c, with 91.00 %."),
+         "Undecided: one seed can't tell an effect on top-1 from noise; best are b and c, with 0.9100."),
         ({"a": (90, 90.1, 90.2), "b": (95, 95.2, 95.1), "c": (90, 90.3, 90.1), "d": (85, 85.2, 85.2)},
          "x b instead of a raises top-1 by 5.0 points; x d instead of a lowers top-1 by 5.0 points; "
          "x c shows no significant effect on top-1."),
@@ -206,7 +206,7 @@ def test_equal_best_trials_of_a_search_are_named():
     best = findings_of(results).table.rows
     tied = with_runs(results, lambda run: replace(run, summary={**run.summary, "metrics": {"val/acc1": 0.9}}))
     assert len(best) == 6
-    assert sentences(tied)[0].endswith("90.00 %; no. 2, no. 3, no. 4 and no. 6 are equal.")
+    assert sentences(tied)[0].endswith("0.9000; no. 2, no. 3, no. 4 and no. 6 are equal.")
 
 
 def test_progress_counts_every_state():
