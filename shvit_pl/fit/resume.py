@@ -14,8 +14,9 @@ from shvit_pl.compat import parser_actions
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.display import counted
 from shvit_pl.errors import UserError, error_prefix
+from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.open_network import read_pretrained
-from shvit_pl.models.weights import LAST_RUN
+from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, SUMMARY, SWEEP, last_checkpoint, newest_runs, read_summary, run_of
 from shvit_pl.teachers.config import DistillConfig
 
@@ -164,7 +165,11 @@ def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> 
 def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
     """Return the settings that come with weights, by `model` and `data`; None for a bare file."""
     with error_prefix("model.init_from "):
-        pretrained = read_pretrained(source)
+        found = find_weights(source)
+        pretrained = None if found.kind == "checkpoint" else read_pretrained(source)
+    if found.kind == "checkpoint":
+        checkpoint = read_checkpoint(found.place, "model.init_from ")
+        return {name: checkpoint[name] for name in ("model", "data")}
     if pretrained is None:
         return None
     network = pretrained.network
