@@ -22,7 +22,8 @@ from shvit_pl.runs.folder import FIGURES, SUMMARY
 
 _HEADS, _LAYERS = "heads.csv", "layers.csv"
 _SETTINGS = ("model_kwargs", "vectorize", "class_token", "query", "image", "batch_size")
-_COMPARED = ("similarity %", "without one", "one alone")
+_DIGITS = 6  # of a fraction in a table
+_COMPARED = ("similarity", "without one", "one alone")
 Row = dict[str, Any]
 
 
@@ -116,12 +117,12 @@ def _print_findings(findings: Findings) -> None:
 def _cells(findings: Findings, layer: LayerResult) -> Iterator[str]:
     """Yield the cells of a layer, with the paper's numbers where it has any."""
     similarity, without, alone, paper = layer.similarity, layer.change_without, layer.change_alone, layer.paper
-    spread = "" if layer.spread is None else f" ± {layer.spread:4.1f}"
-    yield from (str(layer.number), str(layer.heads), "" if similarity is None else f"{similarity:.1f}{spread}")
+    spread = "" if layer.spread is None else f" ± {layer.spread:.3f}"
+    yield from (str(layer.number), str(layer.heads), "" if similarity is None else f"{similarity:.3f}{spread}")
     yield from ("left out" if layer.left_out else f"{without:+.2f}", f"{alone:+.2f}" if layer.is_compared else "")
     yield from ("" if head is None else f"head {head + 1}" for head in (layer.important, layer.redundant))
     if paper is not None:
-        yield f"{paper.similarity:.1f}" + ("" if similarity is None else f" ({similarity - paper.similarity:+.1f})")
+        yield f"{paper.similarity:.3f}" + ("" if similarity is None else f" ({similarity - paper.similarity:+.3f})")
         for ours, theirs in ((without, paper.without), (alone, paper.alone)):
             is_comparable = findings.is_paper_score and not layer.left_out
             yield f"{theirs:+.2f}" + f" ({ours - theirs:+.2f})" * is_comparable
@@ -136,13 +137,13 @@ def _head_row(findings: Findings, layer: LayerResult, head: int) -> Row:
         "layer": layer.number,
         "name": layer.name,
         "head": head + 1,
-        "similarity_pct": study.rounded(layer.head_similarity(head)),
+        "similarity": study.rounded(layer.head_similarity(head), _DIGITS),
         "score": findings.subject.reference.score,
-        "intact_pct": study.rounded(layer.intact),
-        "without_pct": study.rounded(layer.without[head]),
-        "without_change": study.rounded(layer.without[head] - layer.intact),
-        "alone_pct": study.rounded(layer.alone[head]),
-        "alone_change": study.rounded(layer.alone[head] - layer.intact),
+        "intact": study.rounded(layer.intact, _DIGITS),
+        "without": study.rounded(layer.without[head], _DIGITS),
+        "without_change_points": study.rounded(layer.changes_without[head]),
+        "alone": study.rounded(layer.alone[head], _DIGITS),
+        "alone_change_points": study.rounded(layer.changes_alone[head]),
         "most": {layer.important: "important", layer.redundant: "redundant"}.get(head, ""),
     }
 
@@ -153,12 +154,12 @@ def _layer_row(findings: Findings, layer: LayerResult) -> Row:
         "layer": layer.number,
         "name": layer.name,
         "heads": layer.heads,
-        "similarity_pct": study.rounded(layer.similarity),
-        "similarity_sd": study.rounded(layer.spread),
+        "similarity": study.rounded(layer.similarity, _DIGITS),
+        "similarity_sd": study.rounded(layer.spread, _DIGITS),
         "score": findings.subject.reference.score,
-        "intact_pct": study.rounded(layer.intact),
-        "without_one_change": study.rounded(layer.change_without),
-        "one_alone_change": study.rounded(layer.change_alone),
+        "intact": study.rounded(layer.intact, _DIGITS),
+        "without_one_change_points": study.rounded(layer.change_without),
+        "one_alone_change_points": study.rounded(layer.change_alone),
         "most_important_head": _from_1(layer.important),
         "most_redundant_head": _from_1(layer.redundant),
         "left_out": layer.left_out,
@@ -166,10 +167,14 @@ def _layer_row(findings: Findings, layer: LayerResult) -> Row:
     paper = layer.paper
     if paper is None or findings.paper is None:
         return row
-    numbers = {"similarity_pct": paper.similarity, "without_one_change": paper.without, "one_alone_change": paper.alone}
-    for name, value in numbers.items():
-        comparable = not layer.left_out and (findings.is_paper_score or name == "similarity_pct")
-        row |= {f"paper_{name}": value, f"{name}_less_paper": study.rounded(row[name] - value) if comparable else None}
+    for name, unit, value in (
+        ("similarity", "", paper.similarity),
+        ("without_one_change", "_points", paper.without),
+        ("one_alone_change", "_points", paper.alone),
+    ):
+        comparable = not layer.left_out and (findings.is_paper_score or not unit)
+        difference = study.rounded(row[name + unit] - value, _DIGITS) if comparable else None
+        row |= {f"paper_{name}{unit}": value, f"{name}_less_paper{unit}": difference}
     return row | {
         "paper_most_important_head": _from_1(paper.important),
         "paper_most_redundant_head": _from_1(paper.redundant),
@@ -205,7 +210,7 @@ def _summary(findings: Findings, command: Sequence[str]) -> dict[str, Any]:
         "score": {
             "name": subject.reference.score,
             "measured": subject.reference.sentence,
-            "intact_pct": findings.intact,
+            "intact": findings.intact,
             "blind": findings.blind,
         },
         "images_compared": findings.maps.images,
@@ -267,8 +272,8 @@ def _draw_similarity(findings: Findings) -> Figure:
     if findings.paper:
         paper = [layer.paper.similarity for layer in layers if layer.paper]
         axes.plot(numbers, paper, "D", color="black", markerfacecolor="white", markersize=5, label="the paper")
-    axes.set_ylabel("cosine similarity of heads (%)")
-    axes.set_ylim(min(0, 1.2 * min(means)), 105)  # below 0 where heads are mixed, as in CaiT
+    axes.set_ylabel("cosine similarity of heads")
+    axes.set_ylim(min(0, 1.2 * min(means)), 1.05)  # below 0 where heads are mixed, as in CaiT
     figure.legend(**_LEGEND)
     return figure
 
@@ -286,7 +291,7 @@ def _draw_change(findings: Findings) -> Figure:
     looks = (("without", shown, -0.12, "o", BLUE), ("alone", several, 0.12, "s", VERMILION))
     for mode, layers, shift, marker, color in looks[: 2 if several else 1]:
         for layer in layers:
-            changes = [value - layer.intact for value in getattr(layer, mode)]
+            changes = getattr(layer, f"changes_{mode}")
             axes.plot([layer.number + shift] * len(changes), changes, ".", color=color, alpha=0.45, ms=6, mew=0)
         numbers = [layer.number for layer in layers]
         best = [getattr(layer, f"change_{mode}") for layer in layers]
@@ -329,7 +334,7 @@ def _draw_heat_maps(findings: Findings) -> Figure:
     for axes, mode in zip(figure.subplots(len(modes), 1, squeeze=False)[:, 0], modes, strict=True):
         values = np.full((heads, layers), np.nan)
         for layer in shown:
-            values[: layer.heads, layer.number - 1] = [value - layer.intact for value in getattr(layer, mode)]
+            values[: layer.heads, layer.number - 1] = getattr(layer, f"changes_{mode}")
         low, high = min(float(np.nanmin(values)), -100 * LEAST_ACCURACY), max(float(np.nanmax(values)), 0.0)
         extent = (0.5, layers + 0.5, heads + 0.5, 0.5)
         image = axes.imshow(values, "cividis", vmin=low, vmax=high, aspect="auto", interpolation="none", extent=extent)
