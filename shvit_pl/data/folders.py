@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, first_names
 from shvit_pl.files import as_text
 
 BROKEN_SHARE = 0.01  # of its images, a dataset may have broken
@@ -251,4 +251,4 @@ def account(used: int, left_out: dict[str, list[str]], kind: str = "image") -> s
 
 
 def _first(names: Sequence[str]) -> str:
-    return as_text(", ".join(names[:3])) + (", ..." if len(names) > 3 else "")
+    return as_text(first_names(names))

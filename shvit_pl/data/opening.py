@@ -13,7 +13,7 @@ from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationErr
 from huggingface_hub import constants, metadata_load
 
 from shvit_pl.compat import at_cached_commit
-from shvit_pl.data.config import EMBEDDED
+from shvit_pl.data.config import EMBEDDED, DataConfig
 from shvit_pl.data.folders import SPLITS, FolderImages, account, read_images, readable_endings, table_files
 from shvit_pl.errors import UserError, did_you_mean, first_line
 from shvit_pl.files import as_text, from_text
@@ -41,28 +41,15 @@ class Opened:
     """What became of the files of a folder, in a line."""
 
 
-def open_source(
-    path: str,
-    name: str | None = None,
-    revision: str | None = None,
-    streaming: bool = False,
-    sort: bool = True,
-    image_column: str | None = None,
-    label_column: str | None = None,
-) -> Opened:
-    """Open all splits of a dataset.
+def open_source(config: DataConfig, streaming: bool = False, sort: bool = True) -> Opened:
+    """Open all splits of the dataset `config.path`.
 
-    Args:
-        path: `digits` (embedded), a folder of images (class folders, or `train/` and `validation/` with class folders),
-            a folder or file of parquet or arrow, a table (CSV, TSV, JSON) of paths and labels, a folder written by
-            `save_to_disk`, or a Hub id `user/dataset`.
-        name: The configuration of a dataset that has several.
-        revision: Branch, tag or commit of a Hub dataset; `main` by default.
-        streaming: Read rows as they come, and store nothing.
-        sort: Look for splits and classes in a folder of images; otherwise all images are in one split.
-        image_column: A column that holds images, or paths relative to the file.
-        label_column: A column of labels; a `metadata.csv` that has it counts more than class folders.
+    It is `digits` (embedded), a folder of images (class folders, or `train/` and `validation/` with class folders), a
+    folder or file of parquet or arrow, a table (CSV, TSV, JSON) of paths and labels, a folder written by
+    `save_to_disk`, or a Hub id `user/dataset`. With `streaming`, rows are read as they come, and nothing is stored.
+    Without `sort`, all images of a folder are in one split, and have no classes.
     """
+    path, name, revision = config.path, config.name, config.revision
     if not path:
         raise UserError("data.path '': allowed are digits, a folder of images, a file of parquet, or a Hub dataset.")
     location = _DIGITS if path == EMBEDDED else Path(path).expanduser()
@@ -80,12 +67,14 @@ def open_source(
             {"train": datasets.Dataset.from_dict({"image": [as_text(str(location.absolute()))]}, features=kind)}
         )
     if location.is_file():
-        return Opened({"train": _open_files([location], streaming, image_column)})
+        shadowed = path == EMBEDDED and Path(path).exists()
+        note = f"the embedded digits; for the folder of this name give --data.path ./{path}" if shadowed else ""
+        return Opened({"train": _open_files([location], streaming, config)}, files=note)
     try:
-        return _open_folder(location, name, streaming, sort, image_column, label_column)
+        return _open_folder(location, config, streaming, sort)
+    except UserError:
+        raise
     except _FAILURES as error:
-        if isinstance(error, UserError):
-            raise
         _check_cache(error)
         _check_configuration(path, name, None)
         raise UserError(
@@ -94,7 +83,7 @@ def open_source(
         ) from error
 
 
-def _open_files(paths: Sequence[Path], streaming: bool, image_column: str | None) -> Any:
+def _open_files(paths: Sequence[Path], streaming: bool, config: DataConfig) -> Any:
     """Open the files of a split, which have the same ending."""
     first, ending = paths[0], paths[0].suffix.lower()
     kind = "a table" if ending in _TABLES else _FILE_BUILDERS.get(ending)
@@ -104,13 +93,13 @@ def _open_files(paths: Sequence[Path], streaming: bool, image_column: str | None
     try:
         if ending in _TABLES:
             rows = datasets.concatenate_datasets(
-                [_with_paths(_read_table(path), path.parent, image_column) for path in paths]
+                [_with_paths(_read_table(path), path.parent, config.image_column) for path in paths]
             )
             return rows.to_iterable_dataset() if streaming else rows
         # each split by itself: together, they would all be read with the class names of the first
         files = {"train": [escape(str(path)) for path in paths]}
         rows = datasets.load_dataset(kind, data_files=files, split="train", streaming=streaming)
-        return _with_paths(rows, first.parent, image_column)
+        return _with_paths(rows, first.parent, config.image_column)
     except (*_FAILURES, pd.errors.ParserError) as error:
         _check_cache(error)
         raise UserError(f"data.path {str(first)!r}: it can't be opened as {kind} ({_reason(error)}).") from error
@@ -160,32 +149,30 @@ def _absolute(path: str | None, base: Path) -> str | None:
     return as_text(str(place)) if path else None
 
 
-def _open_folder(
-    folder: Path, name: str | None, streaming: bool, sort: bool, image_column: str | None, label_column: str | None
-) -> Opened:
+def _open_folder(folder: Path, config: DataConfig, streaming: bool, sort: bool) -> Opened:
     splits: Mapping[str, Any]
     if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
         saved = datasets.load_from_disk(str(folder))
         splits = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
-        splits = {split: _with_paths(rows, folder, image_column) for split, rows in splits.items()}
+        splits = {split: _with_paths(rows, folder, config.image_column) for split, rows in splits.items()}
         return Opened(_streamed(splits) if streaming else splits)
     card = (metadata_load(folder / "README.md") or {}) if (folder / "README.md").is_file() else {}
-    if "configs" not in card and name is None and (found := read_images(folder, sort)):
-        tables = {split: _open_files([path], streaming, image_column) for split, path in _metadata(folder)}
+    if "configs" not in card and config.name is None and (found := read_images(folder, sort)):
+        tables = {split: _open_files([path], streaming, config) for split, path in _metadata(folder)}
         columns = {column for rows in tables.values() for column in rows.features}
-        labeled = label_column in columns or any("label" in column.lower() for column in columns)
+        labeled = config.label_column in columns or any("label" in column.lower() for column in columns)
         if sort and tables and (labeled or not found.classes):
             return Opened(tables, files=_listed(found, tables))
         note = "; the metadata has no labels and is ignored" if sort and tables else ""
         return Opened(_streamed(found.splits) if streaming else found.splits, files=found.files + note)
     by_split, files = table_files(folder)
-    if by_split and name is None and card.keys().isdisjoint(("configs", "dataset_info")):
-        opened = {split: _open_files(paths, streaming, image_column) for split, paths in by_split.items()}
+    if by_split and config.name is None and card.keys().isdisjoint(("configs", "dataset_info")):
+        opened = {split: _open_files(paths, streaming, config) for split, paths in by_split.items()}
         return Opened(opened, files=files)
     path = str(folder)
     if escape(path) != path:
         raise UserError(f"data.path {path!r}: datasets would read *, ? and [ in it as a pattern; rename the folder.")
-    return Opened(datasets.load_dataset(path, name, streaming=streaming))
+    return Opened(datasets.load_dataset(path, config.name, streaming=streaming))
 
 
 def _metadata(folder: Path) -> list[tuple[str, Path]]:

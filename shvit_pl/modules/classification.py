@@ -136,7 +136,7 @@ class ClassificationModule(base.TrainedModule):
 
     def on_fit_start(self) -> None:
         """Begin with the weights of `init_from`, unless a run is being resumed."""
-        self._count_added_epochs()
+        super().on_fit_start()
         if not self.trainer.ckpt_path:
             self.load_initial_weights()
 

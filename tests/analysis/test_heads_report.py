@@ -10,7 +10,7 @@ from PIL import Image
 
 from shvit_pl.analysis import heads_report
 from shvit_pl.analysis.attention_layers import attention_layers, head_similarity, recorded_maps, without_heads
-from shvit_pl.analysis.heads_report import draw_figures
+from shvit_pl.analysis.heads_figures import draw_figures
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.models.open_network import open_network
 from tests.analysis.studies import facts, files, heads, perturbed, rows

@@ -447,7 +447,7 @@ CASES = {
 }  # fmt: skip
 
 ELSEWHERE = {  # messages that need more than a moment, and the test that provokes them
-    "--int8: top-1 falls": "tests/deploy/export/test_command.py::test_int8_that_costs_too_much_is_not_written",
+    "--int8: top-1 falls": "tests/deploy/export/test_command.py::test_int8_is_smaller_and_its_costs_are_printed",
     "this run has not ended (": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
     "or another --folder": "tests/sweep/test_mistakes.py::test_a_folder_that_is_no_sweeps_or_another_ones",
     "Resume it first": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
