@@ -179,18 +179,14 @@ class ShvitCLI(LightningCLI):
         """Make the trainer with the run folder's loggers and this package's callbacks, once all inputs are open."""
         config = self.config_init
         self.open_inputs()
-        theirs = config.trainer.logger
-        if theirs is not False:
-            ours = self._loggers(config)
-            added = [] if theirs in (None, True) else theirs if isinstance(theirs, list) else [theirs]
-            kwargs["logger"] = [*ours, *added] if isinstance(ours, list) else added or False
+        if config.trainer.logger is not False:
+            added = [each for each in options.parts_of(config.trainer, "logger") if each is not True]
+            kwargs["logger"] = [*self._loggers(config), *added] or False
         if self.command == "predict" and config.trainer.devices == "auto":
             kwargs["devices"] = 1  # one file, one writer
-        plugins = config.trainer.plugins or []
-        plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
+        plugins = kwargs["plugins"] = options.parts_of(config.trainer, "plugins")
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
-        kwargs["plugins"] = plugins
         self.trainer_defaults = {"callbacks": self._callbacks(config)}
         try:
             return super().instantiate_trainer(**kwargs)
@@ -226,7 +222,7 @@ class ShvitCLI(LightningCLI):
         model.use_data(data, self.command)
         if fits:
             logged = model.validation_metrics() if config.trainer.limit_val_batches != 0 else []
-            options.check_monitors(self.options.monitor, config.trainer.callbacks, logged)
+            options.check_monitors(self.options.monitor, options.parts_of(config.trainer, "callbacks"), logged)
             if self.checkpoint:
                 resume.refuse_done(config.ckpt_path, self.checkpoint["loops"], config.trainer.max_epochs)
             else:
@@ -235,9 +231,9 @@ class ShvitCLI(LightningCLI):
             model.take_weights()
             print(f"weights only, no run is resumed: {model.init_note}")
 
-    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger] | bool:
+    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
         if self.command != "fit" or config.trainer.fast_dev_run:
-            return False
+            return []
         if self.checkpoint and (folder := run_of(config.ckpt_path)):
             claim(folder)
             return resumed_loggers(folder, self.checkpoint["step"])
@@ -337,8 +333,8 @@ class CacheCLI(ShvitCLI):
         else:
             self.planned = held
 
-    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger] | bool:
-        return False
+    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
+        return []
 
     def _callbacks(self, config: Namespace) -> list[L.Callback]:
         return [console.RunProgress(plain=self.options.plain)]

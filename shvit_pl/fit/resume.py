@@ -12,9 +12,11 @@ from lightning.pytorch.cli import LightningArgumentParser
 from shvit_pl.command_line.config_files import flat, plain
 from shvit_pl.compat import parser_actions
 from shvit_pl.designs.config import DesignConfig
+from shvit_pl.display import counted
 from shvit_pl.errors import UserError, error_prefix
+from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.open_network import read_pretrained
-from shvit_pl.models.weights import LAST_RUN
+from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.runs.folder import (
     CHECKPOINTS,
     CONFIG,
@@ -90,16 +92,17 @@ def refuse_changes(
 def find_checkpoint(path: str | None, extend_to: int | None, runs: Path) -> str | None:
     """Return the checkpoint that `fit` goes on from; `runs` are those of its name. None for a new run."""
     if extend_to is not None and path in (None, LAST_RUN):
-        path = next((str(file) for run in newest_runs(runs) if (file := run / CHECKPOINTS / LAST).is_file()), None)
-        if path is None:
+        found = next((file for run in newest_runs(runs) if (file := run / CHECKPOINTS / LAST).is_file()), None)
+        if found is None:
             raise UserError(
                 f"extend_to {extend_to}: no run in {str(runs)!r} has a checkpoint to go on from. Give the run by "
                 f"--ckpt_path RUN_FOLDER, or leave extend_to out for a new run (--trainer.max_epochs {extend_to})."
             )
     elif path == LAST_RUN:
-        last = last_checkpoint(runs)
-        path = None if last is None else str(last)
-    return path
+        found = last_checkpoint(runs)
+    else:
+        return path
+    return None if found is None else str(found)
 
 
 def extended_at(config: Namespace, checkpoint: Mapping[str, Any], flags: Collection[str]) -> float | None:
@@ -137,8 +140,8 @@ def extended_at(config: Namespace, checkpoint: Mapping[str, Any], flags: Collect
         )
     if extend_to <= done:
         raise UserError(
-            f"extend_to {extend_to}: the run has {_epochs(done)}, and it counts these too; give more, such as "
-            f"--extend_to {_longer(done)}."
+            f"extend_to {extend_to}: the run has {counted(f'{done:g}', 'epoch')}, and it counts these too; give "
+            f"more, such as --extend_to {2 * ceil(done)}."
         )
     _refuse_other_length(config, flags, saved, states.get("RunSummary", {}).get("extended_at", []))
     trainer.max_epochs, trainer.max_steps = int(extend_to), -1
@@ -170,20 +173,13 @@ def note(config: Namespace, extended_at: float | None) -> str:
     )
 
 
-def _epochs(done: float) -> str:
-    return f"{done:g} epoch{'s' * (done != 1)}"
-
-
-def _longer(done: float) -> int:
-    return 2 * ceil(done)
-
-
 def _ended(path: str, folder: Path | None, done: float, max_epochs: int | None) -> str:
-    epochs = max_epochs if max_epochs is not None and max_epochs > done else _longer(done)
+    epochs = max_epochs if max_epochs is not None and max_epochs > done else 2 * ceil(done)
     named = "" if folder is None or Path(path).name == LAST else f"--ckpt_path {folder} "
     return (
-        f"ckpt_path {path!r}: its run has ended, after {_epochs(done)}. Train it on with {named}--extend_to {epochs} "
-        "(epochs in all), leave ckpt_path out for a new run, or start one from its weights with --model.init_from."
+        f"ckpt_path {path!r}: its run has ended, after {counted(f'{done:g}', 'epoch')}. Train it on with "
+        f"{named}--extend_to {epochs} (epochs in all), leave ckpt_path out for a new run, or start one from its "
+        "weights with --model.init_from."
     )
 
 
@@ -213,7 +209,11 @@ def with_config_of_run(config: Namespace, args: Sequence[str], runs: Path) -> li
 def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
     """Return the settings that come with weights, by `model` and `data`; None for a bare file."""
     with error_prefix("model.init_from "):
-        pretrained = read_pretrained(source)
+        found = find_weights(source)
+        pretrained = None if found.kind == "checkpoint" else read_pretrained(source)
+    if found.kind == "checkpoint":
+        checkpoint = read_checkpoint(found.place, "model.init_from ")
+        return {name: checkpoint[name] for name in ("model", "data")}
     if pretrained is None:
         return None
     network = pretrained.network
