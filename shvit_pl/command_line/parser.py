@@ -85,6 +85,7 @@ _TYPE_NAMES = {
     "str": "text",
     "tuple": "a list of whole numbers such as [1, 2]",
 }
+_DASHED = re.compile(r"-[^\W\d]{2}")  # all flags of one hyphen have one letter
 _PACKAGES = {  # packages that each extra installs
     "sweep": ("optuna", "scipy"),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
@@ -160,6 +161,8 @@ def own_args(
         arg = left.pop(0)
         flag, equals, text = arg.partition("=")
         name = flag[2:].replace("-", "_") if flag.startswith("--") else {"-c": "config"}.get(flag, "")
+        if flag[:2] == "--" and not equals and hints.get(name) is not bool and left and _DASHED.match(left[0]):
+            raise UserError(f"{flag} {left[0]}: a value that begins with a hyphen needs '=': {flag}={left[0]}")
         if name not in hints:
             takes = bool(places) and not _is_flag(arg)
             yield places[0] if takes else "", arg

@@ -46,7 +46,9 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
         metadata=_metadata(run, target.name, dataset_repo, in_timm is not None).to_yaml(),
         timm_name=in_timm,
         dataset_repo=dataset_repo,
-        metrics=_METRICS,
+        metrics={
+            key: title for key, title in _METRICS.items() if any(key in values for values in run.results.values())
+        },
         recipe=_recipe(run.config["data"], run.config["model"], run.summary),
         comparison=_comparison(run),
         teacher=_teacher(run),
@@ -142,7 +144,7 @@ def _duration(seconds: float) -> str:
     for unit, name in ((3600, "hours"), (60, "minutes")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.0f} seconds"
+    return counted(round(seconds), "second")
 
 
 def _teacher(run: FinishedRun) -> dict[str, str | None] | None:

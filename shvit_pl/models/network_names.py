@@ -87,8 +87,8 @@ class NetworkName:
         if not any(cfg.get(key) for key in ("hf_hub_id", "url", "file")):
             hint = did_you_mean(timm.models.split_model_name_tag(self.place)[0], timm.list_models(pretrained=True))
             raise UserError(
-                f"{self.name!r}: timm has no pretrained weights of it. Give a file of weights, or another model, such "
-                f"as regnety_160.deit_in1k{hint}."
+                f"{self.name!r}: timm has no pretrained weights of it. Give another model, such as "
+                f"regnety_160.deit_in1k{hint}, or a file of weights."
             )
         return cfg
 

@@ -88,6 +88,8 @@ TRAINER = [
     ),
     (["--trainer.callbacks+=LearningRateFinder"], ["trainer.callbacks LearningRateFinder", "shvit-pl sweep"]),
     (["--config=s9.yaml"], ["--config 's9.yaml'", "no such file", "s1.yaml"]),
+    (["--run_name", "-dash"], ["--run_name -dash", "needs '=': --run_name=-dash"]),
+    (["--data.path", "-folder"], ["needs '=': --data.path=-folder"]),
     (["--config", "--plain=true"], ["--config", "expected one argument"]),
     (["--config=."], ["--config '.'", "a folder"]),
     (["--optimize"], ["--model.compile"]),

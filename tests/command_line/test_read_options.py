@@ -76,6 +76,7 @@ def test_flags_set_fields(args, changed):
         (["--threads", "5000"], "--threads 5000: allowed are whole numbers from 1 to 4096"),
         (["--threads="], "--threads '': allowed is a whole number"),
         (["--threads"], "--threads: expected one argument"),
+        (["--threads", "-dash"], "--threads -dash: a value that begins with a hyphen needs '=': --threads=-dash"),
         (["--threads", "--train"], "--threads: expected one argument"),
         (["--share=1.5"], "--share 1.5: allowed are numbers from 0 to 1"),
         (["--share=half"], "--share half: allowed is a number"),

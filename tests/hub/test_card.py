@@ -126,8 +126,11 @@ def test_results_are_of_the_weights_that_are_pushed_and_of_a_run_without_validat
     assert "| averaged weights (EMA) (not in this repository) | 0.9200 | 0.9800 | 0.2500 |" in raw.text
     assert "| averaged weights (EMA) (in this repository) | 0.9200 | 0.9800 | 0.2500 |" in ema.text
     del metrics["val/acc5"]  # of five classes or fewer
-    edit(own / "summary.json", metrics=metrics)
-    assert "| raw weights (in this repository) | 0.9100 |  | 0.5000 |" in card_of(own).text
+    edit(own / "summary.json", metrics=metrics, wall_seconds=1.2)
+    text = card_of(own).text
+    assert "| raw weights (in this repository) | 0.9100 | 0.5000 |" in text
+    assert "| validation | top-1 | cross-entropy |" in text
+    assert ", 1 second |" in text
     (own / "checkpoints/best.ckpt").unlink()
     edit(own / "summary.json", metrics={}, last_metrics={}, best_epoch=None)
     card = card_of(own)

@@ -86,8 +86,10 @@ def _main(effect: Effect, gains: list[Quantity], costs: list[Quantity]) -> str:
     sentences = _cost_sentences(effect, costs)
     if not brings and not [sentence for sentence in sentences if not sentence.startswith(_SAME)]:
         return ""
-    nothing = f"{listed([gain.name for gain in gains])} undecided" if gains else "only costs were measured"
-    return " ".join([f"{effect.name}: {', '.join(brings) or nothing}.", *sentences])
+    if not brings and gains:  # which are in the line on what is undecided
+        first, *others = sentences
+        return " ".join([f"{effect.name}: {first[0].lower()}{first[1:]}", *others])
+    return " ".join([f"{effect.name}: {', '.join(brings) or 'only costs were measured'}.", *sentences])
 
 
 def certainty(estimate: Estimate, unit: str) -> str:
