@@ -11,10 +11,12 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from shvit_pl.command_line.config_files import flat, plain
 from shvit_pl.compat import parser_actions
+from shvit_pl.data.config import EMBEDDED
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, error_prefix
+from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.open_network import read_pretrained
-from shvit_pl.models.weights import LAST_RUN
+from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, SUMMARY, SWEEP, last_checkpoint, newest_runs, read_summary, run_of
 from shvit_pl.teachers.config import DistillConfig
 
@@ -176,6 +178,25 @@ def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
     names = network.class_names if command == "predict" else pretrained.class_names
     design = asdict(DesignConfig.from_design(pretrained.design))
     return {"model": {"design": design, "class_names": names}, "data": network.data}
+
+
+def data_of_checkpoint(source: str) -> str | None:
+    """Return the dataset that weights in a checkpoint of ours were trained on; None for other weights."""
+    found = find_weights(source)
+    if found.kind != "checkpoint" or found.file is None:
+        return None
+    try:
+        return str(read_checkpoint(str(found.file))["data"]["path"])
+    except UserError:  # another's, or cut short: loading its weights explains
+        return None
+
+
+def is_same_data(path: str, trained_on: str | None) -> bool:
+    """Return whether a dataset is the one of a training, however its folder is spelled."""
+    if path == trained_on or not trained_on or EMBEDDED in (path, trained_on):
+        return path == trained_on
+    one, other = (Path(each).expanduser() for each in (path, trained_on))
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def set_defaults(parser: LightningArgumentParser, settings: Mapping[str, Any], of_checkpoint: bool) -> None:

@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from shvit_pl import ClassificationModule
 from tests.modules.conftest import CLASSES, TINY, digits
+from tests.refusals import refused
 
 OPTIONS = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
 FEW = {"max_steps": 2, "limit_train_batches": 2, "limit_val_batches": 1, "limit_test_batches": 1}
@@ -38,6 +39,10 @@ class OwnData(L.LightningDataModule):
 def test_stages_come_in_any_order(make, order):
     module, data = ClassificationModule(design=TINY, class_names=CLASSES), make()
     for stage in order:
+        if stage == "test" and make is digits:
+            with refused("there is no test split, and the validation images have chosen the checkpoint"):
+                trainer().test(module, data)
+            continue
         answer = getattr(trainer(), stage)(module, data)
         if stage == "predict":
             assert answer[0]["probabilities"].shape == (8, 10)
