@@ -116,8 +116,7 @@ class ShvitCLI(LightningCLI):
             settings = resume.settings_of_weights(self.config.model.init_from, self.command)
         else:
             settings = self.checkpoint = read_checkpoint(self.config.ckpt_path)
-        if settings is None:  # bare weights, or a checkpoint's
-            self.trained_on = resume.data_of_checkpoint(self.config.model.init_from)
+        if settings is None:  # bare weights
             self.config, _ = parse_flags(parser, args, options.dataset_configs)
             return
         self.trained_on = settings["data"].get("path", "")
@@ -172,18 +171,14 @@ class ShvitCLI(LightningCLI):
         """Make the trainer with the run folder's loggers and this package's callbacks, once all inputs are open."""
         config = self.config_init
         self.open_inputs()
-        theirs = config.trainer.logger
-        if theirs is not False:
-            ours = self._loggers(config)
-            added = [] if theirs in (None, True) else theirs if isinstance(theirs, list) else [theirs]
-            kwargs["logger"] = [*ours, *added] if isinstance(ours, list) else added or False
+        if config.trainer.logger is not False:
+            added = [each for each in options.parts_of(config.trainer, "logger") if each is not True]
+            kwargs["logger"] = [*self._loggers(config), *added] or False
         if self.command == "predict" and config.trainer.devices == "auto":
             kwargs["devices"] = 1  # one file, one writer
-        plugins = config.trainer.plugins or []
-        plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
+        plugins = kwargs["plugins"] = options.parts_of(config.trainer, "plugins")
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
-        kwargs["plugins"] = plugins
         self.trainer_defaults = {"callbacks": self._callbacks(config)}
         try:
             return super().instantiate_trainer(**kwargs)
@@ -214,7 +209,7 @@ class ShvitCLI(LightningCLI):
         model.use_data(data, self.command)
         if fits:
             logged = model.validation_metrics() if config.trainer.limit_val_batches != 0 else []
-            options.check_monitors(self.options.monitor, config.trainer.callbacks, logged)
+            options.check_monitors(self.options.monitor, options.parts_of(config.trainer, "callbacks"), logged)
             if self.checkpoint:
                 resume.refuse_done(config.ckpt_path, self.checkpoint["loops"], config.trainer.max_epochs)
             else:
@@ -230,9 +225,9 @@ class ShvitCLI(LightningCLI):
             return self.named_split != data.train_split or not self.datamodule.held_out
         return self.trained_on is None and data.path != EMBEDDED
 
-    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger] | bool:
+    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
         if self.command != "fit" or config.trainer.fast_dev_run:
-            return False
+            return []
         if self.checkpoint and (folder := run_of(config.ckpt_path)):
             claim(folder)
             return resumed_loggers(folder, self.checkpoint["step"])
@@ -332,8 +327,8 @@ class CacheCLI(ShvitCLI):
         else:
             self.planned = held
 
-    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger] | bool:
-        return False
+    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
+        return []
 
     def _callbacks(self, config: Namespace) -> list[L.Callback]:
         return [console.RunProgress(plain=self.options.plain)]

@@ -13,6 +13,7 @@ from shvit_pl.command_line.config_files import flat, plain
 from shvit_pl.compat import parser_actions
 from shvit_pl.data.config import EMBEDDED
 from shvit_pl.designs.config import DesignConfig
+from shvit_pl.display import counted
 from shvit_pl.errors import UserError, error_prefix
 from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.open_network import read_pretrained
@@ -77,16 +78,17 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: b
 def find_checkpoint(path: str | None, extend_to: int | None, runs: Path) -> str | None:
     """Return the checkpoint that `fit` goes on from; `runs` are those of its name. None for a new run."""
     if extend_to is not None and path in (None, LAST_RUN):
-        path = next((str(file) for run in newest_runs(runs) if (file := run / CHECKPOINTS / LAST).is_file()), None)
-        if path is None:
+        found = next((file for run in newest_runs(runs) if (file := run / CHECKPOINTS / LAST).is_file()), None)
+        if found is None:
             raise UserError(
                 f"extend_to {extend_to}: no run in {str(runs)!r} has a checkpoint to go on from. Give the run by "
                 f"--ckpt_path RUN_FOLDER, or leave extend_to out for a new run (--trainer.max_epochs {extend_to})."
             )
     elif path == LAST_RUN:
-        last = last_checkpoint(runs)
-        path = None if last is None else str(last)
-    return path
+        found = last_checkpoint(runs)
+    else:
+        return path
+    return None if found is None else str(found)
 
 
 def extended_at(config: Namespace, checkpoint: Mapping[str, Any]) -> float | None:
@@ -123,8 +125,8 @@ def extended_at(config: Namespace, checkpoint: Mapping[str, Any]) -> float | Non
         )
     if extend_to <= done:
         raise UserError(
-            f"extend_to {extend_to}: the run has {_epochs(done)}, and it counts these too; give more, such as "
-            f"--extend_to {_longer(done)}."
+            f"extend_to {extend_to}: the run has {counted(f'{done:g}', 'epoch')}, and it counts these too; give "
+            f"more, such as --extend_to {2 * ceil(done)}."
         )
     trainer.max_epochs, trainer.max_steps = int(extend_to), -1
     return done if ended or complete else None
@@ -141,20 +143,13 @@ def note(config: Namespace, extended_at: float | None) -> str:
     )
 
 
-def _epochs(done: float) -> str:
-    return f"{done:g} epoch{'s' * (done != 1)}"
-
-
-def _longer(done: float) -> int:
-    return 2 * ceil(done)
-
-
 def _ended(path: str, folder: Path | None, done: float, max_epochs: int | None) -> str:
-    epochs = max_epochs if max_epochs is not None and max_epochs > done else _longer(done)
+    epochs = max_epochs if max_epochs is not None and max_epochs > done else 2 * ceil(done)
     named = "" if folder is None or Path(path).name == LAST else f"--ckpt_path {folder} "
     return (
-        f"ckpt_path {path!r}: its run has ended, after {_epochs(done)}. Train it on with {named}--extend_to {epochs} "
-        "(epochs in all), leave ckpt_path out for a new run, or start one from its weights with --model.init_from."
+        f"ckpt_path {path!r}: its run has ended, after {counted(f'{done:g}', 'epoch')}. Train it on with "
+        f"{named}--extend_to {epochs} (epochs in all), leave ckpt_path out for a new run, or start one from its "
+        "weights with --model.init_from."
     )
 
 
@@ -171,24 +166,17 @@ def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> 
 def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
     """Return the settings that come with weights, by `model` and `data`; None for a bare file."""
     with error_prefix("model.init_from "):
-        pretrained = read_pretrained(source)
+        found = find_weights(source)
+        pretrained = None if found.kind == "checkpoint" else read_pretrained(source)
+    if found.kind == "checkpoint":
+        checkpoint = read_checkpoint(found.place, "model.init_from ")
+        return {name: checkpoint[name] for name in ("model", "data")}
     if pretrained is None:
         return None
     network = pretrained.network
     names = network.class_names if command == "predict" else pretrained.class_names
     design = asdict(DesignConfig.from_design(pretrained.design))
     return {"model": {"design": design, "class_names": names}, "data": network.data}
-
-
-def data_of_checkpoint(source: str) -> str | None:
-    """Return the dataset that weights in a checkpoint of ours were trained on; None for other weights."""
-    found = find_weights(source)
-    if found.kind != "checkpoint" or found.file is None:
-        return None
-    try:
-        return str(read_checkpoint(str(found.file))["data"]["path"])
-    except UserError:  # another's, or cut short: loading its weights explains
-        return None
 
 
 def is_same_data(path: str, trained_on: str | None) -> bool:
