@@ -205,6 +205,12 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             yield f"monitor {config.monitor}: there is no average; give {example}."
         if model.use_ema and model.ema.decay == 0 and model.init_from is None:
             yield f"model.use_ema true: there is no average; give --model.init_from, or {example}."
+    writes = command == "fit" and trainer.enable_checkpointing is not False and not trainer.fast_dev_run
+    if writes and trainer.logger is False:
+        yield (
+            "trainer.logger False: there would be no run folder for the checkpoints; leave it out, or also give "
+            "--trainer.enable_checkpointing false."
+        )
     if config.data.streaming and trainer.limit_train_batches is not None:
         limit = trainer.limit_train_batches
         yield f"trainer.limit_train_batches {limit}: leave it out; an epoch of a stream has --data.steps_per_epoch."

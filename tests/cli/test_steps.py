@@ -67,3 +67,5 @@ def test_counts_are_those_of_a_loop(batches, scheduling):
     assert [counts.batches_of(step + 1) for step in range(steps[-1] + 1)] == [
         sum(each <= step for each in steps) for step in range(steps[-1] + 1)
     ]
+    for step in range(steps[-1] + 1):
+        assert counts.least(step + 1) == min(steps.count(each) for each in range(step + 1))
