@@ -55,9 +55,9 @@ def setting_mistake(section: str, message: str, shortened: Callable[[str], str])
         name, path = untyped.groups()
         return f"{section} {path}: required: {name}, which has no type; write one in the class, such as {name}: int"
     of_class = re.search(r"^( *)- Problem with given class_path '([^']+)':((?:\n\1  +.*)+)", message, re.MULTILINE)
-    if of_class is None:
+    path, problem = (of_class[2], of_class[3].strip()) if of_class else ("", "")
+    if not problem.startswith(("Parser key", "Option", "the following arguments")):  # the class, or none
         return None
-    path, problem = of_class[2], of_class[3]
     if unknown := re.search(r"Option '(.+)' is not accepted", problem):
         problem = f"{unknown[1]}: no such setting{did_you_mean(unknown[1], signature(load_class(path)).parameters)}"
     else:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from inspect import signature
 from pathlib import Path
+from pickle import PicklingError
 from signal import SIGTERM
 from typing import Any, get_type_hints
 
@@ -14,6 +15,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -232,7 +234,8 @@ class ShvitCLI(LightningCLI):
         """Make the command's callbacks, in the order in which they are called."""
         chosen, trainer = self.options, config.trainer
         callbacks: list[L.Callback] = [throughput.Throughput()]
-        if trainer.enable_progress_bar is not False:
+        added = options.parts_of(trainer, "callbacks")
+        if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in added):
             callbacks.append(console.RunProgress(plain=chosen.plain))
         if self.command != "fit":
             if chosen.optimize:
@@ -376,6 +379,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
+        except (PicklingError, TypeError, AttributeError):  # as pickle refuses, here a state that has changed
+            checkpoints.check_states(checkpoint.get("callbacks", {}))
+            raise
         except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
             reason = getattr(error.__cause__ or error.__context__ or error, "strerror", None) or first_line(error)
             raise UserError(

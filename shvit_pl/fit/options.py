@@ -26,6 +26,7 @@ _INSTEAD = {  # of callbacks that can't work here: they run the trainer within t
     "BatchSizeFinder": "the largest batch that fits shows in shvit-pl benchmark --train",
     "LearningRateFinder": "compare rates by shvit-pl sweep, with a grid of model.optim.lr",
     "BackboneFinetuning": "use --model.init_from with --model.optim.layer_decay 0.7, for example",
+    "BaseFinetuning": "derive a class of your own from it, or use --model.init_from with --model.optim.layer_decay",
 }
 _LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
 
@@ -242,10 +243,19 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
         yield f"trainer.precision {trainer.precision}: weights in fp16 don't train; allowed are {allowed}."
     if (trainer.min_epochs or 0) > (epochs or 0) > 0:
         yield f"trainer.min_epochs {trainer.min_epochs}: max_epochs is {epochs}; leave it out."
-    for callback in parts_of(trainer, "callbacks"):
-        name = str(getattr(callback, "class_path", "")).rpartition(".")[2]
-        if name in _INSTEAD:
-            yield f"trainer.callbacks {name}: not available; {_INSTEAD[name]}."
+    paths = [str(getattr(each, "class_path", "")) for each in parts_of(trainer, "callbacks")]
+    names = [path.rpartition(".")[2] for path in paths if path.startswith("lightning.")]
+    yield from (f"trainer.callbacks {name}: not available; {_INSTEAD[name]}." for name in names if name in _INSTEAD)
+    if "GradientAccumulationScheduler" in names and trainer.accumulate_grad_batches != 1:
+        yield (
+            f"trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: trainer.callbacks "
+            "GradientAccumulationScheduler sets it by epoch; leave out one of the two."
+        )
+    bars = [name for name in names if name.endswith("ProgressBar")]
+    if len(bars) > 1:
+        yield f"trainer.callbacks {' and '.join(bars)}: one bar is allowed; leave out the others."
+    elif bars and trainer.enable_progress_bar is False:
+        yield f"trainer.callbacks {bars[0]}: trainer.enable_progress_bar False hides it; leave out one of the two."
     if trainer.overfit_batches:
         instead = "to overfit a few images, give --data.train_fraction 0.02 --data.augment none"
         yield f"trainer.overfit_batches {trainer.overfit_batches}: not available; {instead}."
@@ -255,12 +265,12 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
     import torch  # here, for --help to do without
     from lightning.pytorch.strategies import StrategyRegistry
 
-    names = {
+    choices = {
         "strategy": ("auto", "ddp", "fsdp", "deepspeed", *StrategyRegistry.available_strategies()),
         "profiler": ("simple", "advanced", "pytorch", "xla"),
         "accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     }
-    for name, known in names.items():
+    for name, known in choices.items():
         if not isinstance(value := trainer[name], str) or value in known:
             continue
         if re.search(r"\w\.\w", value) and (mistake := class_mistake(f"trainer.{name}", value)):
