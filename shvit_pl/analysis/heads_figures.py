@@ -54,8 +54,8 @@ def _draw_similarity(findings: Findings) -> Figure:
     if findings.paper:
         paper = [layer.paper.similarity for layer in layers if layer.paper]
         axes.plot(numbers, paper, "D", color="black", markerfacecolor="white", markersize=5, label="the paper")
-    axes.set_ylabel("cosine similarity of heads (%)")
-    axes.set_ylim(min(0, 1.2 * min(means)), 105)  # below 0 where heads are mixed, as in CaiT
+    axes.set_ylabel("cosine similarity of heads")
+    axes.set_ylim(min(0, 1.2 * min(means)), 1.05)  # below 0 where heads are mixed, as in CaiT
     figure.legend(**_LEGEND)
     return figure
 
@@ -73,7 +73,7 @@ def _draw_change(findings: Findings) -> Figure:
     looks = (("without", shown, -0.12, "o", BLUE), ("alone", several, 0.12, "s", VERMILION))
     for mode, layers, shift, marker, color in looks[: 2 if several else 1]:
         for layer in layers:
-            changes = [value - layer.intact for value in getattr(layer, mode)]
+            changes = getattr(layer, f"changes_{mode}")
             axes.plot([layer.number + shift] * len(changes), changes, ".", color=color, alpha=0.45, ms=6, mew=0)
         numbers = [layer.number for layer in layers]
         best = [getattr(layer, f"change_{mode}") for layer in layers]
@@ -116,7 +116,7 @@ def _draw_heat_maps(findings: Findings) -> Figure:
     for axes, mode in zip(figure.subplots(len(modes), 1, squeeze=False)[:, 0], modes, strict=True):
         values = np.full((heads, layers), np.nan)
         for layer in shown:
-            values[: layer.heads, layer.number - 1] = [value - layer.intact for value in getattr(layer, mode)]
+            values[: layer.heads, layer.number - 1] = getattr(layer, f"changes_{mode}")
         low, high = min(float(np.nanmin(values)), -100 * LEAST_ACCURACY), max(float(np.nanmax(values)), 0.0)
         extent = (0.5, layers + 0.5, heads + 0.5, 0.5)
         image = axes.imshow(values, "cividis", vmin=low, vmax=high, aspect="auto", interpolation="none", extent=extent)

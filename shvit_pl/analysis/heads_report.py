@@ -18,7 +18,8 @@ from shvit_pl.runs.folder import FIGURES, SUMMARY
 
 _HEADS, _LAYERS = "heads.csv", "layers.csv"
 _SETTINGS = ("model_kwargs", "vectorize", "class_token", "query", "image", "batch_size")
-_COMPARED = ("similarity %", "without one", "one alone")
+_DIGITS = 6  # of a fraction in a table
+_COMPARED = ("similarity", "without one", "one alone")
 Row = dict[str, Any]
 
 
@@ -112,12 +113,12 @@ def _print_findings(findings: Findings) -> None:
 def _cells(findings: Findings, layer: LayerResult) -> Iterator[str]:
     """Yield the cells of a layer, with the paper's numbers where it has any."""
     similarity, without, alone, paper = layer.similarity, layer.change_without, layer.change_alone, layer.paper
-    spread = "" if layer.spread is None else f" ± {layer.spread:4.1f}"
-    yield from (str(layer.number), str(layer.heads), "" if similarity is None else f"{similarity:.1f}{spread}")
+    spread = "" if layer.spread is None else f" ± {layer.spread:.3f}"
+    yield from (str(layer.number), str(layer.heads), "" if similarity is None else f"{similarity:.3f}{spread}")
     yield from ("left out" if layer.left_out else f"{without:+.2f}", f"{alone:+.2f}" if layer.is_compared else "")
     yield from ("" if head is None else f"head {head + 1}" for head in (layer.important, layer.redundant))
     if paper is not None:
-        yield f"{paper.similarity:.1f}" + ("" if similarity is None else f" ({similarity - paper.similarity:+.1f})")
+        yield f"{paper.similarity:.3f}" + ("" if similarity is None else f" ({similarity - paper.similarity:+.3f})")
         for ours, theirs in ((without, paper.without), (alone, paper.alone)):
             is_comparable = findings.is_paper_score and not layer.left_out
             yield f"{theirs:+.2f}" + f" ({ours - theirs:+.2f})" * is_comparable
@@ -132,13 +133,13 @@ def _head_row(findings: Findings, layer: LayerResult, head: int) -> Row:
         "layer": layer.number,
         "name": layer.name,
         "head": head + 1,
-        "similarity_pct": study.rounded(layer.head_similarity(head)),
+        "similarity": study.rounded(layer.head_similarity(head), _DIGITS),
         "score": findings.subject.reference.score,
-        "intact_pct": study.rounded(layer.intact),
-        "without_pct": study.rounded(layer.without[head]),
-        "without_change": study.rounded(layer.without[head] - layer.intact),
-        "alone_pct": study.rounded(layer.alone[head]),
-        "alone_change": study.rounded(layer.alone[head] - layer.intact),
+        "intact": study.rounded(layer.intact, _DIGITS),
+        "without": study.rounded(layer.without[head], _DIGITS),
+        "without_change_points": study.rounded(layer.changes_without[head]),
+        "alone": study.rounded(layer.alone[head], _DIGITS),
+        "alone_change_points": study.rounded(layer.changes_alone[head]),
         "most": {layer.important: "important", layer.redundant: "redundant"}.get(head, ""),
     }
 
@@ -149,12 +150,12 @@ def _layer_row(findings: Findings, layer: LayerResult) -> Row:
         "layer": layer.number,
         "name": layer.name,
         "heads": layer.heads,
-        "similarity_pct": study.rounded(layer.similarity),
-        "similarity_sd": study.rounded(layer.spread),
+        "similarity": study.rounded(layer.similarity, _DIGITS),
+        "similarity_sd": study.rounded(layer.spread, _DIGITS),
         "score": findings.subject.reference.score,
-        "intact_pct": study.rounded(layer.intact),
-        "without_one_change": study.rounded(layer.change_without),
-        "one_alone_change": study.rounded(layer.change_alone),
+        "intact": study.rounded(layer.intact, _DIGITS),
+        "without_one_change_points": study.rounded(layer.change_without),
+        "one_alone_change_points": study.rounded(layer.change_alone),
         "most_important_head": _from_1(layer.important),
         "most_redundant_head": _from_1(layer.redundant),
         "left_out": layer.left_out,
@@ -162,10 +163,14 @@ def _layer_row(findings: Findings, layer: LayerResult) -> Row:
     paper = layer.paper
     if paper is None or findings.paper is None:
         return row
-    numbers = {"similarity_pct": paper.similarity, "without_one_change": paper.without, "one_alone_change": paper.alone}
-    for name, value in numbers.items():
-        comparable = not layer.left_out and (findings.is_paper_score or name == "similarity_pct")
-        row |= {f"paper_{name}": value, f"{name}_less_paper": study.rounded(row[name] - value) if comparable else None}
+    for name, unit, value in (
+        ("similarity", "", paper.similarity),
+        ("without_one_change", "_points", paper.without),
+        ("one_alone_change", "_points", paper.alone),
+    ):
+        comparable = not layer.left_out and (findings.is_paper_score or not unit)
+        difference = study.rounded(row[name + unit] - value, _DIGITS) if comparable else None
+        row |= {f"paper_{name}{unit}": value, f"{name}_less_paper{unit}": difference}
     return row | {
         "paper_most_important_head": _from_1(paper.important),
         "paper_most_redundant_head": _from_1(paper.redundant),
@@ -201,7 +206,7 @@ def _summary(findings: Findings, command: Sequence[str]) -> dict[str, Any]:
         "score": {
             "name": subject.reference.score,
             "measured": subject.reference.sentence,
-            "intact_pct": findings.intact,
+            "intact": findings.intact,
             "blind": findings.blind,
         },
         "images_compared": findings.maps.images,

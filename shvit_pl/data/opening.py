@@ -1,6 +1,7 @@
 """Opening a dataset: the embedded digits, a local folder or file, or a dataset of the Hugging Face Hub."""
 
 import errno
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
@@ -23,6 +24,7 @@ _DIGITS = Path(__file__).with_name("digits.parquet")
 _FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 _TABLES = (".csv", ".tsv", ".jsonl", ".json")
 _NAMES_OF_PATHS = ("file_name", "filename", "file", "image", "image_path", "path", "filepath")  # columns, in this order
+_TEXTS = ("string", "large_string", "string_view")
 _FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -67,9 +69,11 @@ def open_source(config: DataConfig, streaming: bool = False, sort: bool = True) 
             {"train": datasets.Dataset.from_dict({"image": [as_text(str(location.absolute()))]}, features=kind)}
         )
     if location.is_file():
-        shadowed = path == EMBEDDED and Path(path).exists()
-        note = f"the embedded digits; for the folder of this name give --data.path ./{path}" if shadowed else ""
-        return Opened({"train": _open_files([location], streaming, config)}, files=note)
+        note = f"the embedded digits; for the folder of this name give --data.path ./{path}"
+        rows = _open_files([location], streaming, config)
+        if path == EMBEDDED:
+            return Opened({"train": rows}, files=note if Path(path).exists() else "")
+        return Opened(_by_split_column(rows), files=_counted(rows))
     try:
         return _open_folder(location, config, streaming, sort)
     except UserError:
@@ -102,7 +106,26 @@ def _open_files(paths: Sequence[Path], streaming: bool, config: DataConfig) -> A
         return _with_paths(rows, first.parent, config.image_column)
     except (*_FAILURES, pd.errors.ParserError) as error:
         _check_cache(error)
-        raise UserError(f"data.path {str(first)!r}: it can't be opened as {kind} ({_reason(error)}).") from error
+        advice = " Save it in UTF-8, as CSV with a header or as JSON records." if ending in _TABLES else ""
+        reason = f"it can't be opened as {kind} ({_reason(error)}).{advice}"
+        raise UserError(f"data.path {str(first)!r}: {reason}") from error
+
+
+def _by_split_column(rows: Any) -> dict[str, Any]:
+    """Divide stored rows by their column `split`, if there is one and it names splits."""
+    names = rows["split"][:] if isinstance(rows, datasets.Dataset) and "split" in rows.features else []
+    splits = [SPLITS.get(str(name).lower()) for name in names]
+    if not splits or None in splits:
+        return {"train": rows}
+    return {
+        split: rows.select([index for index, own in enumerate(splits) if own == split])
+        for split in dict.fromkeys(SPLITS.values())
+        if split in splits
+    }
+
+
+def _counted(rows: Any) -> str:
+    return f"{len(rows)} row{'s' * (len(rows) != 1)} used" if isinstance(rows, datasets.Dataset) else ""
 
 
 def _read_table(path: Path) -> datasets.Dataset:
@@ -126,7 +149,7 @@ def _read_table(path: Path) -> datasets.Dataset:
 def _with_paths(rows: Rows, base: Path, wanted: str | None) -> Rows:
     """Make the text column of paths, `wanted` or one of a usual name, images; relative paths begin at `base`."""
     features = rows.features or {}  # of a stream, they may be unknown
-    texts = [name for name, kind in features.items() if getattr(kind, "dtype", "") in ("string", "large_string")]
+    texts = [name for name, kind in features.items() if getattr(kind, "dtype", "") in _TEXTS]
     holds_images = any(isinstance(kind, datasets.Image) for kind in features.values())
     known: Sequence[str] = () if holds_images else _NAMES_OF_PATHS
     column = next((name for name in (wanted, *known) if name in texts), None)
@@ -143,8 +166,9 @@ def _with_paths(rows: Rows, base: Path, wanted: str | None) -> Rows:
 
 def _absolute(path: str | None, base: Path) -> str | None:
     """Return where a path leads, also one written on Windows."""
-    place = from_text(str(base.absolute() / Path(path or "").expanduser()))
-    if path and "\\" in path and not place.exists():
+    path = (path or "").removeprefix("file://")
+    place = from_text(str(base.absolute() / Path(path).expanduser()))
+    if "\\" in path and not place.exists():
         place = base.absolute() / path.replace("\\", "/")
     return as_text(str(place)) if path else None
 
@@ -158,12 +182,9 @@ def _open_folder(folder: Path, config: DataConfig, streaming: bool, sort: bool) 
         return Opened(_streamed(splits) if streaming else splits)
     card = (metadata_load(folder / "README.md") or {}) if (folder / "README.md").is_file() else {}
     if "configs" not in card and config.name is None and (found := read_images(folder, sort)):
-        tables = {split: _open_files([path], streaming, config) for split, path in _metadata(folder)}
-        columns = {column for rows in tables.values() for column in rows.features}
-        labeled = config.label_column in columns or any("label" in column.lower() for column in columns)
-        if sort and tables and (labeled or not found.classes):
-            return Opened(tables, files=_listed(found, tables))
-        note = "; the metadata has no labels and is ignored" if sort and tables else ""
+        tables, note = _read_metadata(folder, config, streaming, found) if sort else ({}, "")
+        if tables:
+            return Opened(tables, files=note)
         return Opened(_streamed(found.splits) if streaming else found.splits, files=found.files + note)
     by_split, files = table_files(folder)
     if by_split and config.name is None and card.keys().isdisjoint(("configs", "dataset_info")):
@@ -175,6 +196,24 @@ def _open_folder(folder: Path, config: DataConfig, streaming: bool, sort: bool) 
     return Opened(datasets.load_dataset(path, config.name, streaming=streaming))
 
 
+def _read_metadata(
+    folder: Path, config: DataConfig, streaming: bool, found: FolderImages
+) -> tuple[dict[str, Any], str]:
+    """Read the tables beside images where they are to give the labels; returns them, and a note on files."""
+    try:
+        tables = {split: _open_files([path], streaming, config) for split, path in _metadata(folder)}
+    except UserError:
+        if not found.classes:
+            raise
+        return {}, "; the metadata can't be read and is ignored"
+    columns = {column for rows in tables.values() for column in rows.features}
+    labeled = config.label_column in columns or any("label" in column.lower() for column in columns)
+    if tables and (labeled or not found.classes):
+        tables = _by_split_column(tables["train"]) if len(tables) == 1 and "train" in tables else tables
+        return tables, _listed(folder, found, tables)
+    return {}, "; the metadata has no labels and is ignored" if tables else ""
+
+
 def _metadata(folder: Path) -> list[tuple[str, Path]]:
     """Return the tables of paths and labels beside images, as `datasets` names them, with their splits."""
     places = {folder: "train"} | {
@@ -184,11 +223,11 @@ def _metadata(folder: Path) -> list[tuple[str, Path]]:
     return [(split, path) for split, path in paths if path.is_file()]
 
 
-def _listed(found: FolderImages, tables: Mapping[str, Any]) -> str:
+def _listed(folder: Path, found: FolderImages, tables: Mapping[str, Any]) -> str:
     """Return how many of a folder's images its metadata lists; of a stream, nothing."""
     images = [path for rows in found.splits.values() for path in _paths(rows)]
     listed = {path for rows in tables.values() if isinstance(rows, datasets.Dataset) for path in _paths(rows)}
-    missing = [Path(path).name for path in images if path not in listed]
+    missing = [os.path.relpath(path, folder.absolute()) for path in images if path not in listed]
     return account(len(images) - len(missing), {"not in the metadata": missing}) if listed else ""
 
 

@@ -18,7 +18,7 @@ from shvit_pl.errors import UserError, collected, did_you_mean, first_names, ref
 _VALIDATION_NAMES = [name for name, split in SPLITS.items() if split == "validation"]
 _IMAGE_TYPES = ("binary", "large_binary", "string")
 _INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
-_LABEL_TYPES = ("string", "large_string", "bool", *_INTEGERS)
+_LABEL_TYPES = ("string", "large_string", "string_view", "bool", *_INTEGERS)
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,6 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
     splits = DatasetDict({name: splits[name] for name in used if name in splits and len(splits[name])})
     label = label_column(splits[train].features, image, config.label_column)
     labeled, classes = encode_labels(splits, label)
-    if len(classes) < 2:
-        raise UserError(
-            f"data.path {config.path!r}: all images are of one class ({classes[0]}), and training needs two. If the "
-            "classes' folders are inside it, give that folder."
-        )
     for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
         if name is not None and name not in labeled:
             raise UserError(f"{flag} {name!r}: this split has no labels; those with labels are {', '.join(labeled)}.")
@@ -247,7 +242,8 @@ def label_column(features: Features, image: str, wanted: str | None = None) -> s
         candidates = [column for column in features if "label" in column.lower()]
     if wanted is None and list(features) == [image]:
         raise UserError(
-            "data.path: no labels. Sort the images into one folder per class, two classes or more, in every split."
+            "data.path: no labels. Sort the images into one folder per class, two classes or more, in every split, or "
+            "give a table of paths and labels (CSV)."
         )
     return _choose("data.label_column", "class labels", features, candidates, wanted)
 

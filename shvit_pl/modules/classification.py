@@ -100,7 +100,8 @@ class ClassificationModule(base.TrainedModule):
         """Take the classes of a source; those that were `asked` for by a flag must be the same."""
         if len(class_names) < 2:
             raise UserError(
-                f"{source}: classification needs two classes or more, and there is {len(class_names) or 'none'}."
+                f"{source}: classification needs two classes or more, and there is {first_few(class_names) or 'none'}. "
+                "If the classes' folders are inside it, give that folder."
             )
         if self.class_names is None:
             self.class_names = self.hparams["class_names"] = class_names

@@ -73,15 +73,18 @@ def test_splits_are_folders_of_class_folders_by_name_and_a_class_is_the_folder_b
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["Train/cat/1.png", "more/cat/2.png"], "folders that are neither split nor class (more)"),
+        (["Train/cat/1.png", "more/cat/2.png"], "neither split nor class (more) beside Train, which has class folders"),
         (["train_set/cat/1.png", "test_set/cat/2.png"], "neither split nor class (test_set, train_set)"),
         (["train2017/cat/1.png", "val2017/cat/2.png"], "neither split nor class (train2017, val2017)"),
         (["train/cat/1.png", "Training/cat/2.png"], "folders of the same split (Training, train)"),
         (["train/1.png", "test/2.png"], "no labels. Sort the images into one folder per class"),
         (["1.png", "train_3.png"], "no labels"),
         (["train/cat/1.png", "train/dog/2.png", "val/eel/3.png"], "the validation images have 1 classes ... (eel)"),
-        (["all/cat/1.png", "all/dog/2.png"], "all images are of one class (all), and training needs two ... folder"),
-        (["data/train/cat/1.png", "data/test/dog/2.png"], "all images are of one class (data)"),
+        (["data/train/cat/1.png", "data/test/dog/2.png"], "its splits are in data; give that folder"),
+        (
+            ["cat/train/1.png", "cat/test/2.png", "dog/train/3.png"],
+            "splits in class folders (cat/test, cat/train",
+        ),
         ([*PAIR, "dog/3.HEIC"], "1 of 3 images are of a format that can't be read, by their endings (dog/3.HEIC)"),
         ([*PAIR, "dog/3.png.bak"], "can't be read, by their endings (dog/3.png.bak)"),
     ],
@@ -119,6 +122,20 @@ def test_every_file_is_used_or_named_with_the_reason(names, left_out, tmp_path):
     assert len(PAIR) + len(names) == used + sum(int(word) for word in files_left_out.split() if word.isdecimal())
 
 
+def test_what_is_no_file_is_left_out_and_not_waited_for(tmp_path):
+    os.mkfifo(folder(tmp_path, *PAIR) / "cat" / "pipe.png")
+    (tmp_path / "dog" / "folder.png").mkdir()
+    assert opened(tmp_path)[2] == "2 images used; left out: 1 not a file (cat/pipe.png)"
+
+
+@pytest.mark.parametrize("content", [b"", b"file_name,label\n\xe9.png,a\n"])
+def test_a_metadata_that_cannot_be_read_does_not_hide_the_folders(content, tmp_path):
+    (folder(tmp_path, *PAIR) / "metadata.csv").write_bytes(content)
+    classes, _, files = opened(tmp_path)
+    assert classes == ("cat", "dog")
+    assert files.endswith("1 not an image (metadata.csv); the metadata can't be read and is ignored")
+
+
 def test_links_are_followed_and_a_loop_is_not(tmp_path):
     folder(tmp_path / "elsewhere", "1.png")
     root = folder(tmp_path / "data", *PAIR)
@@ -144,7 +161,7 @@ def test_a_label_column_is_taken_from_the_metadata_of_sorted_images_too(tmp_path
     (folder(tmp_path, *PAIR, "cat/3.png") / "metadata.csv").write_text("file_name,kind\ncat/1.png,x\ndog/2.png,y\n")
     data = ready("validate", path=str(tmp_path), label_column="kind")
     assert (data.class_names, data.rows("validate")) == (["x", "y"], 2)
-    assert data.chosen.files == "2 images used; left out: 1 not in the metadata (3.png)"
+    assert data.chosen.files == "2 images used; left out: 1 not in the metadata (cat/3.png)"
 
 
 @pytest.mark.parametrize(
@@ -193,6 +210,7 @@ def test_to_predict_nothing_is_a_split_and_all_images_count(tmp_path):
         ("t.tsv", "filename\tlabel\n1.png\t10\n{root}/deep/2.png\t9\n", ["10", "9"]),
         ("t.csv", "path,label,note\ndeep\\\\2.png,a,\n1.png,b,x\n", ["a", "b"]),
         ("t.jsonl", '{"image": "1.png", "label": "b"}\n{"image": "deep/2.png", "label": "a"}\n', ["b", "a"]),
+        ("s.csv", "path,label,split\n1.png,b,train\ndeep/2.png,c,Test\n1.png,b,val\ndeep/2.png,a,val\n", ["b", "a"]),
         ("T.CSV", "file_name,label\n1.png,b\ndeep/2.png,a\n", ["b", "a"]),
         ("metadata.csv", "file_name,label\n1.png,b\ndeep/2.png,a\n", ["b", "a"]),
     ],
