@@ -26,7 +26,7 @@ from shvit_pl.command_line.quiet import hide_bars, quiet
 from shvit_pl.data.config import DATASET_SETTINGS, DataConfig
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
-from shvit_pl.errors import UserError, causes, first_line, one_line
+from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume, users_parts
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
@@ -48,6 +48,7 @@ class ShvitCLI(LightningCLI):
     command = ""  # the trainer's method, where it isn't called as the command is
     checkpoint: dict[str, Any] | None = None
     extended_at: float | None = None  # epochs of the ended run that is trained on
+    asked = ""  # the flag that stands for a checkpoint which no flag names
     trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -89,8 +90,14 @@ class ShvitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
-        self.config, mistakes = parse_flags(parser, args, *([options.dataset_configs] if self.command == "fit" else []))
+        below = [options.dataset_configs] if self.command == "fit" else []
+        self.config, mistakes = parse_flags(parser, args, *below)
         self.checkpoint = self.trained_on = self.extended_at = None
+        last, found = self.config.ckpt_path == LAST_RUN, self.config.ckpt_path in (None, LAST_RUN)
+        if self.name == "fit" and options.has_sections(self.config):
+            options.expand_paths(self.config, self.name)
+            args = resume.with_config_of_run(self.config, args, options.runs_folder(self.config))
+            self.config, mistakes = parse_flags(parser, args, *below)
         self.options, self.model_config, self.data_config = options.check_flags(self.config, self.name, mistakes, args)
         if self.command != "fit":
             self._take_defaults(parser, args)
@@ -98,14 +105,16 @@ class ShvitCLI(LightningCLI):
             self.data_config = DataConfig(**self.config.data.as_dict())
             self.model_config.check_image_size(self.data_config.image_size)
             return
-        runs = Path(self.config.trainer.default_root_dir, options.run_name(self.config))
-        last = self.config.ckpt_path == LAST_RUN
+        runs = options.runs_folder(self.config)
         self.config.ckpt_path = resume.find_checkpoint(self.config.ckpt_path, self.config.extend_to, runs)
         if self.config.ckpt_path is None and last:
             _show(f"no interrupted run with a checkpoint in {runs}: starting a new run")
         if self.config.ckpt_path is not None:
-            self.checkpoint = read_checkpoint(self.config.ckpt_path)
-            self.extended_at = resume.extended_at(self.config, self.checkpoint)
+            if found and self.config.extend_to is not None:
+                self.asked = f"extend_to {self.config.extend_to}: "
+            with error_prefix(self.asked):
+                self.checkpoint = read_checkpoint(self.config.ckpt_path)
+            self.extended_at = resume.extended_at(self.config, self.checkpoint, {arg.partition("=")[0] for arg in args})
 
     def _take_defaults(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse again with the settings of a checkpoint as defaults, but not those of a dataset that is not used."""
@@ -139,7 +148,8 @@ class ShvitCLI(LightningCLI):
                 now = resume.training_settings(self.config)
                 if self.extended_at is not None:
                     saved = saved | {name: now[name] for name in resume.LENGTH}
-                resume.refuse_changes(saved, now, allowed=self.config.allow_changes)
+                with error_prefix(self.asked):
+                    resume.refuse_changes(saved, now, self.config.allow_changes, self.config.ckpt_path)
             _show(resume.note(self.config, self.extended_at))
 
     def instantiate_classes(self) -> None:
@@ -194,7 +204,8 @@ class ShvitCLI(LightningCLI):
         if fits and not self.checkpoint:
             model.check_initial_weights()
         if self.checkpoint:
-            model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
+            with error_prefix(self.asked):
+                model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
         if self.trained_on is not None:
             data.held_out = data.config.path == self.trained_on
         if not fits:

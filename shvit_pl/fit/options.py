@@ -121,6 +121,16 @@ def run_name(config: Namespace) -> str:
     return str(config.run_name or config.model.design.name)
 
 
+def runs_folder(config: Namespace) -> Path:
+    """Return the folder of a run's versions."""
+    return Path(config.trainer.default_root_dir, run_name(config))
+
+
+def has_sections(config: Namespace) -> bool:
+    """Return whether every section holds settings, and no single value."""
+    return all(isinstance(config.get(name), Namespace) for name in SECTIONS)
+
+
 def expand_paths(config: Namespace, command: str) -> None:
     """Expand `~` in paths, which shells leave alone in `--flag=~/folder`; take a run folder's checkpoint."""
     for name in ("trainer.default_root_dir", "ckpt_path", "model.distill.cache"):
@@ -228,8 +238,9 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
     if str(trainer.precision) in ("16-true", "transformer-engine-float16"):
         allowed = "32-true, bf16-mixed and 16-mixed"
         yield f"trainer.precision {trainer.precision}: weights in fp16 don't train; allowed are {allowed}."
-    if (trainer.min_epochs or 0) > (epochs or 0) > 0:
-        yield f"trainer.min_epochs {trainer.min_epochs}: max_epochs is {epochs}; leave it out."
+    most, of = (epochs, "max_epochs") if config.extend_to is None else (config.extend_to, "extend_to")
+    if (trainer.min_epochs or 0) > (most or 0) > 0:
+        yield f"trainer.min_epochs {trainer.min_epochs}: {of} is {most}; leave it out."
     for callback in trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]:
         name = str(getattr(callback, "class_path", "")).rpartition(".")[2]
         if name in _INSTEAD:

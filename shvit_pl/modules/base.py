@@ -44,8 +44,9 @@ class TrainedModule(L.LightningModule):
 
     memory_format = torch.contiguous_format
     _statistics: "YoungStatistics | None" = None
-    _summed_loss: Tensor | None = None  # over the images trained on since the last validation
+    _summed_loss: Tensor | None = None  # over the images of the epoch so far
     _images = 0
+    _loss_epoch = -1  # the epoch that these are of
     _largest_batch = 0  # images of an evaluated batch
 
     def __init__(self, config: ClassificationConfig) -> None:
@@ -128,24 +129,36 @@ class TrainedModule(L.LightningModule):
             self._statistics.after_batch()
 
     def on_validation_epoch_start(self) -> None:
-        """Log the mean training loss since the last validation: `train/loss` is a single batch's."""
-        if self._summed_loss is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self.log("train/loss_epoch", self._summed_loss / self._images, sync_dist=True)
-            self._summed_loss, self._images = None, 0
+        """Give callbacks the epoch's mean training loss so far: `train/loss` is a single batch's."""
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._log_mean_loss(logger=False)  # theirs is the whole epoch's
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean training loss."""
+        self._log_mean_loss()
+
+    def _log_mean_loss(self, logger: bool | None = None) -> None:
+        if self._summed_loss is not None and self._loss_epoch == self.current_epoch:
+            self.log("train/loss_epoch", self._summed_loss / self._images, logger=logger, sync_dist=True)
 
     def _add_loss(self, loss: Tensor, images: int) -> None:
+        if self._loss_epoch != self.current_epoch:
+            self._forget_loss()
         summed = loss.detach() * images
         self._summed_loss = summed if self._summed_loss is None else self._summed_loss + summed
         self._images += images
 
+    def _forget_loss(self) -> None:
+        self._summed_loss, self._images, self._loss_epoch = None, 0, self.current_epoch
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the training loss since the last validation."""
+        """Save the training loss of the epoch so far."""
         summed = None if self._summed_loss is None else float(self._summed_loss)
-        checkpoint["summed_loss"] = summed, self._images
+        checkpoint["summed_loss"] = summed, self._images, self._loss_epoch
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the training loss since the last validation."""
-        summed, self._images = checkpoint.get("summed_loss", (None, 0))
+        """Go on with the training loss of the epoch."""
+        summed, self._images, self._loss_epoch = checkpoint.get("summed_loss", (None, 0, -1))
         self._summed_loss = None if summed is None else torch.tensor(summed, device=self.device)
 
     def configure_gradient_clipping(

@@ -26,7 +26,7 @@ class ClassificationModule(base.TrainedModule):
     """A SHViT, its loss, its metrics and its optimizer.
 
     The network is built once the classes are known: from `class_names`, or from the data module at the start of a run.
-    Logged: `train/loss` of a batch, `train/loss_epoch` (the mean since the last validation), `train/lr`, and
+    Logged: `train/loss` of a batch, `train/loss_epoch` (the epoch's mean), `train/lr`, and
     `loss`, `acc1`, `acc5` (fractions, not percent) under `val/` and `test/`, and with `_ema` behind their names for the
     averaged weights.
 
@@ -138,6 +138,7 @@ class ClassificationModule(base.TrainedModule):
         """Begin with the weights of `init_from`, unless a run is being resumed."""
         self._count_added_epochs()
         if not self.trainer.ckpt_path:
+            self._forget_loss()
             self.load_initial_weights()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -215,6 +216,14 @@ class ClassificationModule(base.TrainedModule):
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Update the metrics under `test/`; returns the same as a validation."""
         return self._evaluate(named_batch(batch), "test")
+
+    def on_validation_start(self) -> None:
+        """Begin all metrics anew, with tensors that a later fit can update: Lightning's are of inference mode."""
+        with torch.inference_mode(False):
+            for metrics in self.metrics.values():
+                metrics.reset()  # type: ignore[operator]
+
+    on_test_start = on_validation_start
 
     def _evaluate(self, batch: transforms.Batch, stage: str) -> dict[str, Tensor]:
         logits = {"logits": self(batch["image"])}
