@@ -16,6 +16,7 @@ from shvit_pl.compat import unscales_in_step
 from shvit_pl.designs.paper_results import paper_weight_decay
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.modules import optim_and_ema as optim
+from shvit_pl.modules.batches import images_of_batch
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.step_counts import StepCounts
 
@@ -205,6 +206,10 @@ class TrainedModule(L.LightningModule):
             raise UserError(
                 "trainer.max_epochs -1: the learning rate schedule needs a length; give max_epochs or max_steps."
             )
+        if not isfinite(self.trainer.num_training_batches):
+            raise UserError(
+                "trainer.limit_train_batches: the training loader has no length; give the batches of an epoch."
+            )
         self._count_steps()
         self.schedule = optim.make_schedule(
             config, self.global_batch, self.total_steps, self.counts.batches_of(self.total_steps) / self.counts.batches
@@ -280,7 +285,7 @@ class TrainedModule(L.LightningModule):
     def global_batches(self) -> tuple[int, int]:
         """Least and most images of a whole step, over all devices and accumulated batches."""
         loader: Any = self.trainer.train_dataloader
-        batch = (loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)) * self.trainer.world_size
+        batch = images_of_batch(loader) * self.trainer.world_size
         batches = self._batches_per_step()
         return int(batch * min(batches)), int(batch * max(batches))
 

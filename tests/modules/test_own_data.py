@@ -6,10 +6,12 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch.utils.data import DataLoader, TensorDataset
 
-from shvit_pl import ClassificationModule
+from shvit_pl import ClassificationModule, DistillationModule, HFImageDataModule
 from tests.modules.conftest import CLASSES, TINY, digits
+from tests.refusals import refused
 
 OPTIONS = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
 FEW = {"max_steps": 2, "limit_train_batches": 2, "limit_val_batches": 1, "limit_test_batches": 1}
@@ -108,3 +110,209 @@ def test_the_rate_is_scaled_by_the_images_that_a_step_really_has(accumulated, mi
     trainer(accumulate_grad_batches=accumulated).fit(module, OwnData().train_dataloader())
     assert module.global_batch == 8 * min(accumulated, 2)
     assert module.schedule.peak == pytest.approx(module.config.optim.lr * module.global_batch / 512)
+
+
+IMAGES, LABELS = torch.randn(16, 3, 64, 64), torch.arange(16) % 10
+
+
+def rows_of(*parts, keys=None, **options):
+    """A loader of pairs, or of dicts with these keys."""
+    rows = (
+        TensorDataset(*parts)
+        if keys is None
+        else [dict(zip(keys, row, strict=True)) for row in zip(*parts, strict=True)]
+    )
+    return DataLoader(rows, **{"batch_size": 8, **options})
+
+
+def module_of(**settings):
+    return ClassificationModule(design=TINY, **{"class_names": CLASSES, **settings})
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        *(rows_of(IMAGES, LABELS, keys=keys) for keys in (("pixel_values", "labels"), ("img", "target"), ("x", "y"))),
+        rows_of(IMAGES.double(), LABELS[:, None].int()),
+        rows_of(IMAGES, LABELS, LABELS),
+    ],
+)
+def test_batches_of_the_usual_forms_are_the_same_images_and_labels(loader):
+    losses = []
+    for each in (loader, rows_of(IMAGES, LABELS)):
+        torch.manual_seed(0)
+        module = module_of()
+        trainer().fit(module, each, each)
+        losses += trainer().validate(module, each)
+        assert len(trainer().predict(module, [each, each])) == 2  # a batch of each loader
+    assert losses[0] == losses[1]
+
+
+def test_labels_may_be_shares_of_classes_in_training():
+    losses = []
+    for labels in (torch.eye(10)[LABELS], LABELS):
+        torch.manual_seed(0)
+        module = module_of(label_smoothing=0.0)
+        trainer().fit(module, rows_of(IMAGES, labels))
+        losses.append(module.trainer.callback_metrics["train/loss_epoch"])
+    torch.testing.assert_close(*losses)
+
+
+@pytest.mark.parametrize(
+    ("loader", "settings", "words"),
+    [
+        (rows_of(IMAGES, LABELS, keys=("a", "b")), {}, "none in the keys a, b. ... pixel_values ... target, y."),
+        (rows_of(IMAGES), {}, "it has no labels"),
+        (rows_of((255 * IMAGES).byte(), LABELS), {}, "a tensor of floats (B, 3, S, S), normalized; found torch.uint8"),
+        (rows_of(IMAGES, LABELS + 1), {}, "there is the label 10, and the model has 10 classes, 0 to 9"),
+        (rows_of(IMAGES, LABELS - 2), {}, "there is the label -2"),
+        (rows_of(IMAGES, LABELS / 2), {}, "labels are whole numbers (B,)"),
+        (rows_of(IMAGES[:9], LABELS[:9], batch_size=8), {}, "it has one image, and BatchNorm ... drop_last=True"),
+        (rows_of(IMAGES, LABELS, batch_size=3), {"mix": {"mixup": 1.0}}, "an even number of images, and there are 3"),
+    ],
+)
+def test_a_batch_that_cannot_be_trained_on_is_one_message(loader, settings, words):
+    with refused(words):
+        trainer(max_steps=3, limit_train_batches=3).fit(module_of(**settings), loader)
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_several_loaders_of_an_evaluation_are_one_message(stage):
+    loader = rows_of(IMAGES, LABELS)
+    loaders = [loader, [loader, loader]] if stage == "fit" else [[loader, loader]]
+    with refused("dataloaders: validate and test measure one loader, and there are 2"):
+        getattr(trainer(), stage)(module_of(), *loaders)
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_an_evaluation_without_labels_is_one_message_and_a_prediction_is_not(stage):
+    loader = rows_of(IMAGES, keys=("pixel_values",))
+    assert len(trainer().predict(module_of(), loader)) == 1
+    with refused("it has no labels"):
+        getattr(trainer(), stage)(module_of(), loader)
+
+
+NAMED = {"class_names": [f"thing {label}" for label in range(10)]}
+
+
+@pytest.mark.parametrize(
+    ("has", "names"),
+    [
+        (NAMED, NAMED["class_names"]),
+        ({"classes": tuple("abcdefghij")}, list("abcdefghij")),
+        ({"num_classes": 10}, CLASSES),
+    ],
+)
+def test_a_data_module_names_the_classes(has, names):
+    module, data = ClassificationModule(design=TINY), OwnData()
+    vars(data).update(has)
+    trainer().fit(module, data)
+    assert module.class_names == module.hparams["class_names"] == names
+    trainer().validate(module, data)
+
+
+def test_a_data_module_of_other_classes_is_refused():
+    data = OwnData()
+    data.num_classes = 9
+    with refused("it names 10 classes ... and the data module OwnData has 9 classes"):
+        trainer().fit(module_of(), data)
+    data.num_classes = 10
+    trainer().fit(module_of(class_names=NAMED["class_names"]), data)
+
+
+@pytest.mark.parametrize("data", [OwnData(), HFImageDataModule("digits", image_size=64, num_workers=0)])
+def test_a_fresh_module_without_classes_says_what_to_do(data):
+    with refused("neither a checkpoint nor the data ... class_names=['cat', 'dog'] ... load_from_checkpoint"):
+        trainer().predict(ClassificationModule(design=TINY), data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"design": "tiny"}, "model.design 'tiny': allowed is a dict with some of name, patch_size"),
+        ({"optim": 3e-4}, "model.optim 0.0003: allowed is a dict with some of name, lr"),
+        ({"num_classes": 10}, "model.num_classes: there is no such field. There are design, ... class_names"),
+        ({"desing": TINY}, "model.desing: there is no such field (did you mean 'design'?)"),
+        ({"design": {"nam": "tiny"}}, "model.design.nam: there is no such field (did you mean 'name'?)"),
+        ({"class_names": "cat"}, "model.class_names 'cat': allowed is a list of names"),
+    ],
+)
+def test_settings_that_are_no_fields_are_one_message(settings, words):
+    with refused(words):
+        ClassificationModule(**settings)
+
+
+def test_a_config_in_the_wrong_place_is_one_message():
+    with refused("ClassificationModule 'tiny': allowed are a ClassificationConfig, and its fields by name: design"):
+        ClassificationModule("tiny")
+    with refused("data.imagesize: there is no such field (did you mean 'image_size'?)", longest=600):
+        HFImageDataModule(imagesize=64)
+
+
+def test_a_loader_sets_the_data_up_on_demand():
+    data = digits()
+    data.setup("fit")
+    assert len(next(iter(data.predict_dataloader()))["image"]) == 8
+    assert (data.rows("train"), data.rows("predict"), data.class_names) == (1437, 1797, CLASSES)
+    assert [len(getattr(digits(), f"{name}_dataloader")()) for name in ("train", "val", "predict")] == [179, 45, 225]
+    fresh = digits()
+    fresh.setup()
+    assert len(fresh.chosen.by_stage["train"]) == 1437
+    with refused("setup('val'): allowed are fit, validate, test, predict"):
+        fresh.setup("val")
+
+
+class Normalized(OwnData):
+    mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize("objective", ["hard", "feature"])
+@pytest.mark.parametrize("make", [digits, OwnData, Normalized, lambda: OwnData().train_dataloader()])
+def test_a_teacher_teaches_on_any_data_in_any_order(make, objective, teacher):
+    config = {**teacher[1], "objective": objective}
+    module, data = DistillationModule(design=TINY, class_names=CLASSES, distill=config, mix={"mixup": 0.5}), make()
+    seen = []
+    for stage in ("validate", "fit", "test", "fit"):
+        getattr(trainer(), stage)(module, data)
+    own_view = module.teacher._own_view
+    module.teacher._own_view = lambda images: seen.append((images.clone(), own_view(images))) or own_view(images)
+    trainer(max_steps=1).fit(module, data)
+    images, view = seen[-1]
+    mean, std = (0.5, 0.25) if make is Normalized else (IMAGENET_DEFAULT_MEAN[0], IMAGENET_DEFAULT_STD[0])
+    pixels = images[:, 0] * std + mean
+    torch.testing.assert_close(view[:, 0] * IMAGENET_DEFAULT_STD[0] + IMAGENET_DEFAULT_MEAN[0], pixels)
+
+
+def test_a_teacher_is_measured_on_a_users_own_validation_images(teacher):
+    model, named = teacher
+    with torch.no_grad():
+        labels = torch.cat([model(IMAGES).argmax(1), model(-IMAGES).argmax(1)])
+    right, wrong = (rows_of(torch.cat([IMAGES, -IMAGES]), shown) for shown in (labels, (labels + 1) % 10))
+    config = {**named, "check": True}
+    if len(labels.unique()) > 1:
+        module = DistillationModule(design=TINY, class_names=CLASSES, distill=config)
+        trainer().fit(module, right, right)
+        assert (module.teacher_check.top1, module.teacher_check.images) == (1.0, 32)
+    with refused("top-1 0.0000 on 32 validation images", longest=700):
+        trainer().fit(DistillationModule(design=TINY, class_names=CLASSES, distill=config), wrong, wrong)
+
+
+def test_what_a_teacher_lacks_is_one_message(teacher, tmp_path):
+    with refused("model.distill.teacher: a DistillationModule needs one"):
+        DistillationModule(design=TINY)
+    cached = DistillationModule(design=TINY, class_names=CLASSES, distill={**teacher[1], "cache": str(tmp_path)})
+    with refused("model.distill.cache ... augmented views of an HFImageDataModule"):
+        trainer().fit(cached, OwnData())
+
+
+class Endless(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        yield from zip(IMAGES, LABELS, strict=True)
+
+
+def test_a_loader_without_a_length_needs_the_batches_of_an_epoch():
+    with refused("trainer.limit_train_batches: the training loader has no length"):
+        trainer(limit_train_batches=1.0).fit(module_of(), DataLoader(Endless(), batch_size=8))
+    module = module_of()
+    trainer().fit(module, DataLoader(Endless(), batch_size=8))
+    assert (module.global_batch, module.total_steps) == (8, 2)
