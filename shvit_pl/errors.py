@@ -61,6 +61,11 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return next(iter([*begun, *swapped, *get_close_matches(word, near, cutoff=0.8), *same_start]), None)
 
 
+def first_names(names: Sequence[str], most: int = 3) -> str:
+    """Join the first names: `a, b, c, ...`."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
 def first_few(texts: Sequence[str]) -> str:
     """Join the first three texts, and count the others: `a; b; c; and 2 more`."""
     return "; ".join([*texts[:3], *([f"and {len(texts) - 3} more"] if len(texts) > 3 else [])])

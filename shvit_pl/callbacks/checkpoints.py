@@ -14,11 +14,13 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch.optim.lr_scheduler import LambdaLR
 
+from shvit_pl.callbacks.summary import RunSummary
+from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.compat import cluster_environment, root_folder
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.errors import UserError
 from shvit_pl.randomness import run_seed, seed_all
-from shvit_pl.runs.folder import CHECKPOINTS, SUMMARY, better, is_improved
+from shvit_pl.runs.folder import CHECKPOINTS, SUMMARY, better
 from shvit_pl.runs.writing import claim, release, run_folder
 
 
@@ -185,21 +187,12 @@ class RunCheckpoint(ModelCheckpoint):
     that are equal in the monitored metric, the one with the lower loss is the best.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._best: dict[str, float] = {}
-
     def check_monitor_top_k(self, trainer: L.Trainer, current: torch.Tensor | None = None) -> bool:
         """Return whether this validation is the best so far, which all processes agree on."""
-        metrics = validation_metrics(trainer)
-        improved = current is not None and is_improved(metrics, self._best, str(self.monitor))
-        improved = trainer.strategy.reduce_boolean_decision(improved)
-        self._best = metrics if improved else self._best
-        return improved
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for checkpoints."""
-        return {**super().state_dict(), "best": self._best}
+        summary = find_callback(trainer, RunSummary)
+        return trainer.strategy.reduce_boolean_decision(
+            current is not None and summary is not None and summary.improved
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state of the interrupted run, if its file is here."""
@@ -209,12 +202,6 @@ class RunCheckpoint(ModelCheckpoint):
         here = {key: _moved(state_dict[key], folder) for key in _PATHS}
         kept = {_moved(path, folder): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **here, "best_k_models": kept, "dirpath": self.dirpath})
-        self._best = state_dict["best"]
-
-
-def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
-    """Return the metrics of the last validation."""
-    return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
 
 
 def _moved(path: str, folder: Path) -> str:

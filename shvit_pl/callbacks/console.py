@@ -16,6 +16,7 @@ from rich.table import Table
 from shvit_pl.callbacks.summary import RunSummary, epochs_done, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.display import counted, new_progress, plain_console
+from shvit_pl.errors import first_names
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.step_counts import StepCounts
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
@@ -150,8 +151,7 @@ class RunReport(L.Callback):
         counts = facts["dataset"]["images_per_class"] or []
         empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
         if empty:
-            names = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-            print(f"warning: {len(empty)} of {len(counts)} classes have no training images: {names}")
+            print(f"warning: {len(empty)} of {len(counts)} classes have no training images: {first_names(empty, 5)}")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the table at the end."""

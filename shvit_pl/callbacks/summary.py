@@ -1,6 +1,5 @@
 """The settings and results of a finished run: `summary.json`, TensorBoard's HPARAMS page, and a push to the Hub."""
 
-import os
 import platform
 import shlex
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 import lightning as L
 import torch
 
-from shvit_pl.callbacks.checkpoints import RunCheckpoint, validation_metrics
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
@@ -82,9 +80,8 @@ class RunSummary(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the metrics of the best epoch."""
         metrics = validation_metrics(trainer)
-        if trainer.sanity_checking or self.monitor not in metrics:
-            return
-        self.improved = is_improved(metrics, self.best, self.monitor)
+        measured = self.monitor in metrics and not trainer.sanity_checking
+        self.improved = measured and is_improved(metrics, self.best, self.monitor)
         if self.improved:
             self.best, self.best_epoch = metrics, int(self.epochs) if self.epochs.is_integer() else self.epochs
 
@@ -110,8 +107,7 @@ class RunSummary(L.Callback):
 
     def _summary(self, trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
         throughput = find_callback(trainer, Throughput)
-        ours = (each for each in trainer.checkpoint_callbacks if isinstance(each, RunCheckpoint) and each.monitor)
-        best_path = getattr(next(ours, None), "best_model_path", "")
+        best = f"{CHECKPOINTS}/{BEST}"
         peak, peak_of = peak_memory(trainer.strategy.root_device)
         return {
             **run_facts(trainer, module),
@@ -119,7 +115,7 @@ class RunSummary(L.Callback):
             "monitor": self.monitor,
             "best_epoch": self.best_epoch,
             "last_metrics": validation_metrics(trainer),
-            "best_checkpoint": os.path.relpath(best_path, self._folder) if best_path else None,
+            "best_checkpoint": best if self.best and (Path(self._folder) / best).is_file() else None,
             "extended_at": self.extended_at,
             "epochs_trained": trainer.current_epoch,
             "steps_trained": min(trainer.global_step, module.total_steps)
@@ -134,6 +130,11 @@ class RunSummary(L.Callback):
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
             "command": self.command,
         }
+
+
+def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
+    """Return the metrics of the last validation."""
+    return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
 
 
 def epochs_done(trainer: L.Trainer) -> float:

@@ -142,7 +142,7 @@ class HFImageDataModule(L.LightningDataModule):
 
     def _train_loader(self) -> DataLoader[transforms.Batch]:
         config, rows = self.config, self._counted("train")
-        reader = decoding.RowReader.of(config, self.chosen, train=True)
+        reader = self._reader(train=True)
         collate: Any = transforms.collate_planned if config.augment_on == "device" else default_collate
         if self.streams:
             stream = loaders.TrainStream(rows, reader, self.seed, config.shuffle_buffer, config.batch_size)
@@ -177,8 +177,7 @@ class HFImageDataModule(L.LightningDataModule):
 
     def views_dataloader(self, replay: views.Replay, ranges: dict[int, range]) -> DataLoader[transforms.Batch]:
         """Load the training images of these slots, in their order, shared out over processes by the ranges' numbers."""
-        reader = decoding.RowReader.of(self.config, self.chosen, train=True)
-        dataset = views.ReplayDataset(self._counted("train"), reader, replay)
+        dataset = views.ReplayDataset(self._counted("train"), self._reader(train=True), replay)
         options = {**self._options(), "batch_size": None}  # the sampler makes batches
         sampler = views.RangeSampler(ranges, self.config.batch_size)
         return DataLoader(dataset, sampler=sampler, collate_fn=default_collate, **options)
@@ -198,28 +197,30 @@ class HFImageDataModule(L.LightningDataModule):
     def _eval_loader(self, stage: str) -> DataLoader[transforms.Batch]:
         with self._set_up_for(stage):
             if self.streams:
-                reader = decoding.RowReader.of(self.config, self.chosen, train=False)
-                stream = loaders.EvalStream(self._counted(stage), reader)
+                stream = loaders.EvalStream(self._counted(stage), self._reader())
                 return DataLoader(stream, **self._options(stream.shards))
             dataset = self.evaluated(stage)
             return DataLoader(dataset, sampler=loaders.EvalSampler(dataset.rows), **self._options())
 
     def evaluated(self, stage: str = "validate") -> loaders.ImageDataset:
         """Return a stage's images as they are evaluated, indexed by `Draw`; not of a stream."""
-        return loaders.ImageDataset(self._counted(stage), decoding.RowReader.of(self.config, self.chosen, train=False))
+        return loaders.ImageDataset(self._counted(stage), self._reader())
 
     def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[transforms.Batch]:
         """Yield batches of up to so many images, not augmented but normalized, on the CPU; the same in every process.
 
         They are evenly spaced, as data may be sorted by class; of a stream, they are the first.
         """
-        rows, reader = self.chosen.by_stage[stage], decoding.RowReader.of(self.config, self.chosen, train=False)
+        rows, reader = self.chosen.by_stage[stage], self._reader()
         if not self.streams:
             spaced = torch.linspace(0, len(rows) - 1, min(most, len(rows))).long().tolist()
             rows = [rows[index] for index in spaced]
         items = [reader.read(row, "") for row in islice(rows, most)]
         for batch in (default_collate(items[start : start + 64]) for start in range(0, len(items), 64)):
             yield {**batch, "image": transforms.normalize(batch["image"], self.mean, self.std)}
+
+    def _reader(self, train: bool = False) -> decoding.RowReader:
+        return decoding.RowReader.of(self.config, self.chosen, train)
 
     def _counted(self, stage: str) -> Any:
         """Return the stage's rows, whose broken images are counted from now on."""

@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, first_names
 from shvit_pl.files import as_text
 
 BROKEN_SHARE = 0.01  # of its images, a dataset may have broken
@@ -30,8 +30,9 @@ _TYPES = MimeTypes()  # the same on every machine, unlike `mimetypes.guess_type`
 _OTHER_FORMATS = {".heic", ".heif", ".jxl", ".jxr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"}
 
 # why a file is left out
-_HIDDEN, _NO_IMAGE, _OUTSIDE, _ENDING, _EMPTY = (
+_HIDDEN, _NO_FILE, _NO_IMAGE, _OUTSIDE, _ENDING, _EMPTY = (
     "hidden",
+    "not a file",
     "not an image",
     "outside the class folders",
     "of a format that can't be read",
@@ -137,6 +138,8 @@ def _sorted_files(folder: Path) -> tuple[list[str], dict[str, list[str]]]:
         ending = os.path.splitext(name)[1].lower()
         if _is_hidden(name):
             left_out.setdefault(_HIDDEN, []).append(name)
+        elif os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+            left_out.setdefault(_NO_FILE, []).append(name)
         elif ending in readable or (not ending and _holds_image(path)):
             images.append(name)
         else:
@@ -196,8 +199,8 @@ def _check_formats(folder: Path, readable: Sequence[str], others: Sequence[str])
     if len(others) > BROKEN_SHARE * total:
         raise UserError(
             f"data.path {str(folder)!r}: {len(others)} of {total} images are {_ENDING}, by their endings "
-            f"({_first(others)}), and more than {BROKEN_SHARE:.0%} stops a run. Convert them to JPEG or PNG, or remove "
-            "them."
+            f"({_first(others)}), and more than {BROKEN_SHARE:.0%} stops a run. Convert them to JPEG or PNG, give "
+            "those that are such the ending, or remove them."
         )
 
 
@@ -212,13 +215,17 @@ def _by_split(folder: Path, names: Sequence[str]) -> dict[str, dict[str, str | N
     splits = {top: SPLITS[top.lower()] for top in with_folders if top.lower() in SPLITS}
     alike = [top for top in with_folders if not _LIKE_SPLITS.isdisjoint(re.split(r"[\W\d_]+", top.lower()))]
     neither = [top for top in tops if top.lower() not in SPLITS] if splits else alike
-    if neither or len(set(splits.values())) < len(splits):
-        wrong = neither or list(splits)
-        kind = "that are neither split nor class" if neither else "of the same split"
-        raise UserError(
-            f"data.path {str(folder)!r}: folders {kind} ({_first(wrong)}). Give one folder per class, or one each "
-            "called train, validation and test with the classes' folders in them; rename or remove others."
-        )
+    if neither:
+        beside = f" beside {first_names(list(splits))}, which has class folders" if splits else ""
+        raise _wrong_folders(folder, f"that are neither split nor class ({_first(neither)}){beside}")
+    if len(set(splits.values())) < len(splits):
+        raise _wrong_folders(folder, f"of the same split ({_first(list(splits))})")
+    within = dict.fromkeys(os.path.join(*part[:2]) for part in parts.values() if len(part) > 2 and not splits)
+    inner = {name: SPLITS.get(os.path.basename(name).lower()) for name in within}
+    if len(set(inner.values()) - {None}) > 1 and len(tops) == 1:
+        raise UserError(f"data.path {str(folder)!r}: its splits are in {first_names(list(tops))}; give that folder.")
+    if len(set(inner.values()) - {None}) > 1:
+        raise _wrong_folders(folder, f"of splits in class folders ({_first([name for name in inner if inner[name]])})")
     if not splits and all(top.lower() in SPLITS for top in tops):
         return {"train": dict.fromkeys(names)}
     if not splits:
@@ -227,6 +234,13 @@ def _by_split(folder: Path, names: Sequence[str]) -> dict[str, dict[str, str | N
         split: {name: _class(part[1]) for name, part in parts.items() if part[0] == top and len(part) > 2}
         for top, split in splits.items()
     }
+
+
+def _wrong_folders(folder: Path, kind: str) -> UserError:
+    return UserError(
+        f"data.path {str(folder)!r}: folders {kind}. Give one folder per class, or one each called train, validation "
+        "and test with the classes' folders in them; rename or remove others."
+    )
 
 
 def _class(folder: str) -> str:
@@ -251,4 +265,4 @@ def account(used: int, left_out: dict[str, list[str]], kind: str = "image") -> s
 
 
 def _first(names: Sequence[str]) -> str:
-    return as_text(", ".join(names[:3])) + (", ..." if len(names) > 3 else "")
+    return as_text(first_names(names))

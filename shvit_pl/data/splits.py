@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from shvit_pl.compat import stratified_indices
 from shvit_pl.data.config import DataConfig
+from shvit_pl.data.folders import SPLITS
 from shvit_pl.data.opening import open_source
-from shvit_pl.errors import UserError, collected, did_you_mean, refuse
+from shvit_pl.errors import UserError, collected, did_you_mean, first_names, refuse
 
-_VALIDATION_NAMES = ("validation", "valid", "val", "dev")
+_VALIDATION_NAMES = [name for name, split in SPLITS.items() if split == "validation"]
 _IMAGE_TYPES = ("binary", "large_binary", "string")
 _INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
-_LABEL_TYPES = ("string", "large_string", "bool", *_INTEGERS)
+_LABEL_TYPES = ("string", "large_string", "string_view", "bool", *_INTEGERS)
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,7 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     there, or ambiguous.
     """
     sort = stage != "predict" or config.validation_split is not None
-    columns = config.image_column, config.label_column
-    opened = open_source(config.path, config.name, config.revision, False, sort, *columns)
+    opened = open_source(config, sort=sort)
     splits = DatasetDict(opened.splits)
     origin: dict[str, Any] = {"commit": opened.commit, "files": opened.files}
     is_trained_on = stage != "predict" and (stage == "fit" or held_out)
@@ -75,7 +75,7 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     if classes == list(known) or not set(classes) <= set(known):
         return chosen
     absent = [name for name in known if name not in classes]
-    note = f"; no image of {', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''}" if absent else ""
+    note = f"; no image of {first_names(absent)}" if absent else ""
     by_stage = {stage: _numbered(rows, label, known)}
     return replace(chosen, by_stage=by_stage, class_names=list(known), note=f"{chosen.note}{note}")
 
@@ -104,11 +104,6 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
     splits = DatasetDict({name: splits[name] for name in used if name in splits and len(splits[name])})
     label = label_column(splits[train].features, image, config.label_column)
     labeled, classes = encode_labels(splits, label)
-    if len(classes) < 2:
-        raise UserError(
-            f"data.path {config.path!r}: all images are of one class ({classes[0]}), and training needs two. If the "
-            "classes' folders are inside it, give that folder."
-        )
     for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
         if name is not None and name not in labeled:
             raise UserError(f"{flag} {name!r}: this split has no labels; those with labels are {', '.join(labeled)}.")
@@ -174,7 +169,7 @@ def class_indices(rows: Dataset, label: str) -> NDArray[np.int64]:
 
 def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     """Open the dataset as a stream; raises `UserError` where it doesn't name its classes or has no validation split."""
-    opened = open_source(config.path, config.name, config.revision, streaming=True, image_column=config.image_column)
+    opened = open_source(config, streaming=True)
     splits, train = IterableDatasetDict(opened.splits), config.train_split
     _check_split(splits, "data.train_split", train)
     features = splits[train].features
@@ -247,7 +242,8 @@ def label_column(features: Features, image: str, wanted: str | None = None) -> s
         candidates = [column for column in features if "label" in column.lower()]
     if wanted is None and list(features) == [image]:
         raise UserError(
-            "data.path: no labels. Sort the images into one folder per class, two classes or more, in every split."
+            "data.path: no labels. Sort the images into one folder per class, two classes or more, in every split, or "
+            "give a table of paths and labels (CSV)."
         )
     return _choose("data.label_column", "class labels", features, candidates, wanted)
 

@@ -14,12 +14,8 @@ from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_errors import offline
 from shvit_pl.models.open_network import OpenedNetwork
 
-_WHICH_IMAGES = (
-    *config.ROW_SETTINGS,
-    *config.COLUMN_SETTINGS,
-    "exif_rotation",
-    "intensity_range",
-)  # that choose the images
+# settings that choose the images
+_WHICH_IMAGES = (*config.ROW_SETTINGS, *config.COLUMN_SETTINGS, "exif_rotation", "intensity_range")
 
 
 class RealImages:
@@ -117,8 +113,8 @@ def verification_images(
     Raises `UserError` where `path` can't be opened.
     """
 
-    def images_of(path: str) -> tuple[Tensor, str]:
-        images = RealImages(opened, image_size, path, normalized)
+    def images_of(path: str | None, network: OpenedNetwork = opened, streamed: bool = False) -> tuple[Tensor, str]:
+        images = RealImages(network, image_size, path, normalized, streamed=streamed)
         return images.validation(most)[0], f"validation images of {images.path}"
 
     if path:
@@ -127,9 +123,7 @@ def verification_images(
     if own:
         with offline():  # nothing large is downloaded
             try:
-                run = replace(opened, origin="checkpoint")
-                images = RealImages(run, image_size, None, normalized, streamed=True)
-                return images.validation(most)[0], f"validation images of {images.path}"
+                return images_of(None, replace(opened, origin="checkpoint"), streamed=True)
             except Exception as error:  # files, decoders and `datasets` have errors of their own
                 is_here = Path(own["path"]).expanduser().exists()
                 why = one_line(error) if is_here else f"{own['path']!r} is not on this machine"

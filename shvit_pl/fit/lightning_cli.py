@@ -26,7 +26,7 @@ from shvit_pl.command_line.quiet import hide_bars, quiet
 from shvit_pl.data.config import DATASET_SETTINGS, DataConfig
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
-from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line
+from shvit_pl.errors import UserError, causes, first_line, one_line
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume, users_parts
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
@@ -48,7 +48,6 @@ class ShvitCLI(LightningCLI):
     command = ""  # the trainer's method, where it isn't called as the command is
     checkpoint: dict[str, Any] | None = None
     extended_at: float | None = None  # epochs of the ended run that is trained on
-    asked = ""  # the flag that stands for a checkpoint which no flag names
     trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -90,14 +89,8 @@ class ShvitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
-        below = [options.dataset_configs] if self.command == "fit" else []
-        self.config, mistakes = parse_flags(parser, args, *below)
+        self.config, mistakes = parse_flags(parser, args, *([options.dataset_configs] if self.command == "fit" else []))
         self.checkpoint = self.trained_on = self.extended_at = None
-        last, found = self.config.ckpt_path == LAST_RUN, self.config.ckpt_path in (None, LAST_RUN)
-        if self.name == "fit" and options.has_sections(self.config):
-            options.expand_paths(self.config, self.name)
-            args = resume.with_config_of_run(self.config, args, options.runs_folder(self.config))
-            self.config, mistakes = parse_flags(parser, args, *below)
         self.options, self.model_config, self.data_config = options.check_flags(self.config, self.name, mistakes, args)
         if self.command != "fit":
             self._take_defaults(parser, args)
@@ -105,16 +98,14 @@ class ShvitCLI(LightningCLI):
             self.data_config = DataConfig(**self.config.data.as_dict())
             self.model_config.check_image_size(self.data_config.image_size)
             return
-        runs = options.runs_folder(self.config)
+        runs = Path(self.config.trainer.default_root_dir, options.run_name(self.config))
+        last = self.config.ckpt_path == LAST_RUN
         self.config.ckpt_path = resume.find_checkpoint(self.config.ckpt_path, self.config.extend_to, runs)
         if self.config.ckpt_path is None and last:
             _show(f"no interrupted run with a checkpoint in {runs}: starting a new run")
         if self.config.ckpt_path is not None:
-            if found and self.config.extend_to is not None:
-                self.asked = f"extend_to {self.config.extend_to}: "
-            with error_prefix(self.asked):
-                self.checkpoint = read_checkpoint(self.config.ckpt_path)
-            self.extended_at = resume.extended_at(self.config, self.checkpoint, {arg.partition("=")[0] for arg in args})
+            self.checkpoint = read_checkpoint(self.config.ckpt_path)
+            self.extended_at = resume.extended_at(self.config, self.checkpoint)
 
     def _take_defaults(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse again with the settings of a checkpoint as defaults, but not those of a dataset that is not used."""
@@ -148,8 +139,7 @@ class ShvitCLI(LightningCLI):
                 now = resume.training_settings(self.config)
                 if self.extended_at is not None:
                     saved = saved | {name: now[name] for name in resume.LENGTH}
-                with error_prefix(self.asked):
-                    resume.refuse_changes(saved, now, self.config.allow_changes, self.config.ckpt_path)
+                resume.refuse_changes(saved, now, allowed=self.config.allow_changes)
             _show(resume.note(self.config, self.extended_at))
 
     def instantiate_classes(self) -> None:
@@ -179,18 +169,14 @@ class ShvitCLI(LightningCLI):
         """Make the trainer with the run folder's loggers and this package's callbacks, once all inputs are open."""
         config = self.config_init
         self.open_inputs()
-        theirs = config.trainer.logger
-        if theirs is not False:
-            ours = self._loggers(config)
-            added = [] if theirs in (None, True) else theirs if isinstance(theirs, list) else [theirs]
-            kwargs["logger"] = [*ours, *added] if isinstance(ours, list) else added or False
+        if config.trainer.logger is not False:
+            added = [each for each in options.parts_of(config.trainer, "logger") if each is not True]
+            kwargs["logger"] = [*self._loggers(config), *added] or False
         if self.command == "predict" and config.trainer.devices == "auto":
             kwargs["devices"] = 1  # one file, one writer
-        plugins = config.trainer.plugins or []
-        plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
+        plugins = kwargs["plugins"] = options.parts_of(config.trainer, "plugins")
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
-        kwargs["plugins"] = plugins
         self.trainer_defaults = {"callbacks": self._callbacks(config)}
         try:
             return super().instantiate_trainer(**kwargs)
@@ -204,8 +190,7 @@ class ShvitCLI(LightningCLI):
         if fits and not self.checkpoint:
             model.check_initial_weights()
         if self.checkpoint:
-            with error_prefix(self.asked):
-                model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
+            model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
         if self.trained_on is not None:
             data.held_out = data.config.path == self.trained_on
         if not fits:
@@ -226,7 +211,7 @@ class ShvitCLI(LightningCLI):
         model.use_data(data, self.command)
         if fits:
             logged = model.validation_metrics() if config.trainer.limit_val_batches != 0 else []
-            options.check_monitors(self.options.monitor, config.trainer.callbacks, logged)
+            options.check_monitors(self.options.monitor, options.parts_of(config.trainer, "callbacks"), logged)
             if self.checkpoint:
                 resume.refuse_done(config.ckpt_path, self.checkpoint["loops"], config.trainer.max_epochs)
             else:
@@ -235,9 +220,9 @@ class ShvitCLI(LightningCLI):
             model.take_weights()
             print(f"weights only, no run is resumed: {model.init_note}")
 
-    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger] | bool:
+    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
         if self.command != "fit" or config.trainer.fast_dev_run:
-            return False
+            return []
         if self.checkpoint and (folder := run_of(config.ckpt_path)):
             claim(folder)
             return resumed_loggers(folder, self.checkpoint["step"])
@@ -337,8 +322,8 @@ class CacheCLI(ShvitCLI):
         else:
             self.planned = held
 
-    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger] | bool:
-        return False
+    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
+        return []
 
     def _callbacks(self, config: Namespace) -> list[L.Callback]:
         return [console.RunProgress(plain=self.options.plain)]

@@ -116,19 +116,15 @@ def dataset_configs(config: Namespace) -> list[str]:
     return [f"--config={shipped_configs() / 'data' / f'{EMBEDDED}.yaml'}"] if embedded else []
 
 
+def parts_of(trainer: Namespace, flag: str) -> list[Any]:
+    """Return the parts that a flag of the trainer names: none, one or a list."""
+    parts = trainer.get(flag)
+    return list(parts) if isinstance(parts, list | tuple) else [] if parts is None else [parts]
+
+
 def run_name(config: Namespace) -> str:
     """Return the name of the folder of a run's versions: as asked for, or the design's."""
     return str(config.run_name or config.model.design.name)
-
-
-def runs_folder(config: Namespace) -> Path:
-    """Return the folder of a run's versions."""
-    return Path(config.trainer.default_root_dir, run_name(config))
-
-
-def has_sections(config: Namespace) -> bool:
-    """Return whether every section holds settings, and no single value."""
-    return all(isinstance(config.get(name), Namespace) for name in SECTIONS)
 
 
 def expand_paths(config: Namespace, command: str) -> None:
@@ -137,10 +133,10 @@ def expand_paths(config: Namespace, command: str) -> None:
         if config[name] is not None:
             config[name] = os.path.expanduser(config[name])
     if config.ckpt_path and Path(config.ckpt_path).is_dir():
-        found = (
-            Path(config.ckpt_path, CHECKPOINTS, LAST) if command == "fit" else checkpoint_of_run(Path(config.ckpt_path))
-        )
-        config.ckpt_path = str(found) if found is not None and found.is_file() else config.ckpt_path
+        folder = Path(config.ckpt_path)
+        found = folder / CHECKPOINTS / LAST if command == "fit" else checkpoint_of_run(folder)
+        if found is not None and found.is_file():
+            config.ckpt_path = str(found)
 
 
 def check_flags(
@@ -238,10 +234,9 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
     if str(trainer.precision) in ("16-true", "transformer-engine-float16"):
         allowed = "32-true, bf16-mixed and 16-mixed"
         yield f"trainer.precision {trainer.precision}: weights in fp16 don't train; allowed are {allowed}."
-    most, of = (epochs, "max_epochs") if config.extend_to is None else (config.extend_to, "extend_to")
-    if (trainer.min_epochs or 0) > (most or 0) > 0:
-        yield f"trainer.min_epochs {trainer.min_epochs}: {of} is {most}; leave it out."
-    for callback in trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]:
+    if (trainer.min_epochs or 0) > (epochs or 0) > 0:
+        yield f"trainer.min_epochs {trainer.min_epochs}: max_epochs is {epochs}; leave it out."
+    for callback in parts_of(trainer, "callbacks"):
         name = str(getattr(callback, "class_path", "")).rpartition(".")[2]
         if name in _INSTEAD:
             yield f"trainer.callbacks {name}: not available; {_INSTEAD[name]}."
@@ -277,14 +272,13 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
         yield f"trainer.devices {devices}: on a CPU, allowed are 1 to {cores} (its cores), or auto."
 
 
-def check_monitors(monitor: str, callbacks: Any, logged: list[str]) -> None:
+def check_monitors(monitor: str, callbacks: Sequence[Any], logged: list[str]) -> None:
     """Raise `UserError` when a monitored metric is not logged: Lightning would fail after the first epoch.
 
     Without validation, nothing of it is `logged`. A callback of the user's own may log what others watch.
     """
-    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     watched: list[tuple[str, str | None]] = [("monitor", monitor)]
-    if all(type(each).__module__.startswith(("lightning.", "shvit_pl.")) for each in callbacks if each is not None):
+    if all(type(each).__module__.startswith(("lightning.", "shvit_pl.")) for each in callbacks):
         watched += [(f"trainer.callbacks {type(each).__name__}", getattr(each, "monitor", None)) for each in callbacks]
     for flag, name in watched if logged else watched[1:]:
         known = logged if flag == "monitor" else [*logged, "train/loss", "train/loss_epoch", "train/lr"]

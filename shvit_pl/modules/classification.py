@@ -120,7 +120,8 @@ class ClassificationModule(base.TrainedModule):
         """Take the classes of a source; those that were `asked` for by a flag must be the same."""
         if len(class_names) < 2:
             raise UserError(
-                f"{source}: classification needs two classes or more, and there is {len(class_names) or 'none'}."
+                f"{source}: classification needs two classes or more, and there is {first_few(class_names) or 'none'}. "
+                "If the classes' folders are inside it, give that folder."
             )
         if self.class_names is None:
             self.class_names = self.hparams["class_names"] = class_names
@@ -160,7 +161,7 @@ class ClassificationModule(base.TrainedModule):
 
     def on_fit_start(self) -> None:
         """Begin with the weights of `init_from`, unless a run is being resumed."""
-        self._count_added_epochs()
+        super().on_fit_start()
         if not self.trainer.ckpt_path:
             self._forget_loss()
             self.load_initial_weights()

@@ -99,14 +99,13 @@ def last_checkpoint(folder: Path) -> Path | None:
 
     Where there is none, and the newest run has ended, it is that run's last one.
     """
-    for run in newest_runs(folder):
+    runs = newest_runs(folder)
+    for run in runs:
         files = [path for name in (LAST, "hpc_ckpt_*.ckpt") for path in (run / CHECKPOINTS).glob(name)]  # or by SLURM
         if files and not (run / SUMMARY).exists():
             return max(files, key=os.path.getmtime)
-    newest = next(iter(newest_runs(folder)), None)
-    if newest is None or not (newest / SUMMARY).exists() or not (newest / CHECKPOINTS / LAST).is_file():
-        return None
-    return newest / CHECKPOINTS / LAST
+    ended = (run / CHECKPOINTS / LAST for run in runs[:1] if (run / SUMMARY).exists())
+    return next(filter(Path.is_file, ended), None)
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:

@@ -46,6 +46,13 @@ def test_weights_and_average_are_measured_on_the_runs_own_held_out_images_or_on_
         assert f"{prefix}/acc1_ema" in printed
 
 
+def test_a_run_that_is_given_as_weights_brings_its_design_and_data_as_a_checkpoint_does(run, tmp_path):
+    for name, source in (("one", best(run)), ("two", f"--model.init_from={run}")):
+        assert main(["validate", source, f"--output={name}.json"]) == 0
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text())["metrics"] for name in ("one", "two"))
+    assert two["val/acc1"] == one["val/acc1"]
+
+
 @pytest.mark.parametrize("plain", [True, False])
 def test_what_is_measured_is_printed_in_four_digits_and_written_with_its_weights_and_data(plain, run, tmp_path, capsys):
     assert main(["validate", best(run), f"--plain={str(plain).lower()}", "--output=here.json"]) == 0

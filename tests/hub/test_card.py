@@ -14,6 +14,7 @@ from shvit_pl.cli import main
 from shvit_pl.hub.card import write_card
 from shvit_pl.hub.target import Target
 from shvit_pl.runs.folder import FinishedRun
+from tests.fractions import assert_fractions
 from tests.hub.runs import edit, with_design, with_summary_of
 
 REPO = "user/digits"
@@ -110,6 +111,7 @@ def test_the_papers_model_stands_beside_and_networks_of_our_own_need_this_packag
 ):
     card = card_of(with_summary_of(run, tmp_path / "run", **design))
     assert all(part in card.text for part in words)
+    assert_fractions(card.text)
     assert card.text.count("import shvit_pl.models  # registers the architecture") == (0 if is_timms else 2)
     assert ("transformers" in card.data.tags) == is_timms
 

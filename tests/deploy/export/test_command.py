@@ -16,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from shvit_pl.cli import main
+from shvit_pl.data.config import DataConfig
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.data.opening import open_source
 from shvit_pl.deploy import export, formats, images
@@ -213,7 +214,7 @@ def test_images_that_are_gone_or_broken_are_replaced_by_digits_and_that_is_said(
 
 def test_a_stream_is_verified_on_its_first_validation_images_and_not_stored(photo_run, tmp_path, monkeypatch):
     opened = open_network(str(photo_run[0]))
-    for split, rows in open_source("digits").splits.items():
+    for split, rows in open_source(DataConfig()).splits.items():
         rows.select(range(40)).to_parquet(tmp_path / f"{split}.parquet")
         rows.select(range(40, 60)).to_parquet(tmp_path / "validation.parquet")
     streamed = {"path": str(tmp_path), "streaming": True, "steps_per_epoch": 7}

@@ -20,7 +20,8 @@ from tests.sweep.report.sweeps import (
 )
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the page's tests need selenium")
-Select = pytest.importorskip("selenium.webdriver.support.ui").Select
+ui = pytest.importorskip("selenium.webdriver.support.ui")
+WebDriverException = pytest.importorskip("selenium.common.exceptions").WebDriverException
 POINTS = "#chart-points .wide [id^=point-]:not([id$=number])"
 EVIL = "<script>document.title = 'pwned'</script><img src=x onerror=\"document.title = 'pwned'\">"
 BROWSER_FLAGS = (
@@ -105,11 +106,17 @@ def opened(tmp_path_factory):
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        chrome.get(written(name))  # returns when all is loaded
+        chrome.execute_script("document.isOld = true")
+        chrome.get(written(name))  # on a busy machine this may return before the page is there
+        ui.WebDriverWait(chrome, 60, 0.05, [WebDriverException]).until(_is_loaded)
         return chrome
 
     yield opened
     chrome.quit()
+
+
+def _is_loaded(chrome):
+    return chrome.execute_script("return !document.isOld && document.readyState === 'complete'")
 
 
 def click(chrome, element):
@@ -263,7 +270,7 @@ def test_a_header_sorts_by_number_and_then_the_other_way_and_unknown_values_last
 
 def test_text_and_choices_filter_the_cells(opened):
     chrome = opened("cube")
-    Select(found(chrome, "select[data-choice=patch_size]")[0]).select_by_visible_text("16")
+    ui.Select(found(chrome, "select[data-choice=patch_size]")[0]).select_by_visible_text("16")
     assert column(chrome, "patch_size") == ["16"] * 4
     found(chrome, "#find")[0].send_keys("attention")
     assert column(chrome, "stage1") == ["attention"] * 2
