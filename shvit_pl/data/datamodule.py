@@ -54,6 +54,7 @@ class HFImageDataModule(L.LightningDataModule):
         self.mixup: Mixup | None = None  # mixes training batches; the module sets it
         self.seed = run_seed()
         self.held_out = True  # False: validate and test on all rows of data that was not trained on
+        self.has_chosen = False  # the validation images have chosen the weights, so they are no test images
         self.known_classes: list[str] = []  # of a model that is measured
         self.broken_share = BROKEN_SHARE  # of the images, more than which stops a run
         self.broken: dict[str, BrokenImages] = {}
@@ -79,7 +80,14 @@ class HFImageDataModule(L.LightningDataModule):
         if key not in self._by_stage:
             choose: Any = splits.stream_rows if self.streams else splits.choose_rows
             self._by_stage[key] = choose(config, stage, *([] if self.streams else [self.held_out, self.known_classes]))
-        self._chosen = self._by_stage[key]
+        chosen = self._by_stage[key]
+        if shared and "train" not in chosen.by_stage:  # only to be evaluated
+            self._by_stage[stage] = self._by_stage.pop(key)
+        elif stage == "test" and (shared or self.streams):
+            named = config.validation_split is not None and not self.has_chosen
+            chosen = splits.tested(chosen, config, named and not (shared and "test" in chosen.by_stage))
+        self._chosen = chosen
+        self.has_chosen = self.has_chosen or stage == "fit"
         if stage == "fit" and self.streams and self.trainer is not None:
             self.trainer.limit_train_batches = config.steps_per_epoch or 1
         elif stage == "fit" and not self.streams:
@@ -187,7 +195,9 @@ class HFImageDataModule(L.LightningDataModule):
         return self._eval_loader("validate")
 
     def test_dataloader(self) -> DataLoader[transforms.Batch]:
-        """Load the split `test`, or the validation images where there is none."""
+        """Load the images that `test` measures; raises `UserError` where there are only validation images."""
+        if "test" not in self.chosen.by_stage:
+            self.setup("test")
         return self._eval_loader("test")
 
     def predict_dataloader(self) -> DataLoader[transforms.Batch]:
@@ -300,8 +310,8 @@ class BrokenImages:
         total = self.total if self.total is not None else max(self._seen, _FIRST_OF_STREAM)
         if len(self.reasons) > self.share * total:
             raise UserError(
-                f"data.path: {len(self.reasons)} of {total} images can't be decoded, and more than "
-                f"{self.share:.0%} stops a run: "
+                f"data.path: at least {len(self.reasons)} of {total} images can't be decoded, and "
+                f"{f'more than {self.share:.0%} stops a run' if self.share else '--strict true allows none'}: "
                 f"{'; '.join(reason.rstrip('.') for reason in list(self.reasons)[:3])}. Repair or remove them."
             )
         for reason in new:

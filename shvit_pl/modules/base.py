@@ -258,11 +258,11 @@ class TrainedModule(L.LightningModule):
 
     @property
     def global_batches(self) -> tuple[int, int]:
-        """Least and most images of a whole step, over all devices and accumulated batches."""
+        """Least and most images of a step, over all devices and accumulated batches."""
         loader: Any = self.trainer.train_dataloader
         batch = images_of_batch(loader) * self.trainer.world_size
-        batches = self.counts.per_steps(self.total_steps)
-        return int(batch * min(batches)), int(batch * max(batches))
+        least, most = self.counts.least(self.total_steps), max(self.counts.per_steps(self.total_steps))
+        return int(batch * least), int(batch * most)
 
     @property
     def global_batch(self) -> int:

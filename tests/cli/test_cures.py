@@ -324,7 +324,11 @@ CASES = {
         fit, [CUT, "--trainer.max_epochs=1", "--allow_changes=true"],
         [CUT, "--trainer.max_epochs=3", "--allow_changes=true"],
     ),
-    "Give the flags of that run": (fit, [CUT, "--seed_everything=3"], ["--seed_everything=3", BEGIN]),
+    "decides the length of the run, in epochs": (
+        fit, [ENDED, "--extend_to=4", "--trainer.max_epochs=12"], [ENDED, "--extend_to=4"]
+    ),
+    "Begin with --config": (fit, [CUT, "--seed_everything=3"], ["--config=cut/tiny/version_0/config.yaml", CUT]),
+    ", or start a new run from its weights": (fit, [CUT, "--seed_everything=3"], ["--seed_everything=3", BEGIN]),
     ", or give --allow_changes true": (
         fit, [CUT, "--seed_everything=3"],
         [CUT, "--seed_everything=3", "--allow_changes=true"],

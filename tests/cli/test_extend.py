@@ -9,6 +9,7 @@ import pytest
 from lightning.pytorch.callbacks import EarlyStopping, Timer, timer
 
 from shvit_pl.callbacks.checkpoints import Extension
+from shvit_pl.cli import main
 from shvit_pl.runs.folder import FinishedRun, read_curves, read_summary
 from tests.callbacks.test_best_epoch import reach
 from tests.cli.runs import assert_same, content, fit, metrics, needs_two_cores, only_run, stopped, weights
@@ -123,7 +124,18 @@ ENDED = "its run has ended, after 2 epochs"
         (["--extend_to=1", "--allow_changes=true"], ["extend_to 1: the run has 2 epochs", "--extend_to 4"]),
         (["--extend_to=0"], ["extend_to", "0"]),
         (["--extend_to=4", f"--ckpt_path={BEST}"], ["from its last.ckpt", f"Give --ckpt_path {RUN}"]),
-        (["--extend_to=4", "--model.optim.lr=1e-5"], ["model.optim.lr 0.008 -> 1e-05", "--allow_changes true"]),
+        (
+            ["--extend_to=4", "--model.optim.lr=1e-5"],
+            [f"extend_to 4: ckpt_path '{END}'", "model.optim.lr 0.008 -> 1e-05", "--allow_changes true"],
+        ),
+        (
+            [f"--ckpt_path={RUN}", "--extend_to=4", "--model.optim.lr=1e-5"],
+            [f"error: ckpt_path '{END}': the run had", f"Begin with --config {RUN}/config.yaml"],
+        ),
+        (["--extend_to=9", "--trainer.max_epochs=12"], ["trainer.max_epochs 12", "Leave out --trainer.max_epochs"]),
+        (["--extend_to=9", "--trainer.max_epochs=1"], ["trainer.max_epochs 1: extend_to 9 decides"]),
+        (["--extend_to=3", "--trainer.max_steps=6"], ["trainer.max_steps 6", "Leave out --trainer.max_steps"]),
+        (["--extend_to=3", "--trainer.min_epochs=4"], ["trainer.min_epochs 4: extend_to is 3"]),
         (["--extend_to=4", "--run_name=other"], ["no run in 'runs/other'", "--trainer.max_epochs 4"]),
         (["--extend_to=4", "--run_name=other", "--ckpt_path=last"], ["no run in 'runs/other'"]),
     ],
@@ -132,6 +144,25 @@ ENDED = "its run has ended, after 2 epochs"
 def test_what_an_ended_run_does_not_go_on_with(flags, words, ended, refused):
     shutil.copy(ended / "checkpoints" / "last.ckpt", "copied.ckpt")
     refused(flags, *words)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [[f"--ckpt_path={RUN}", "--extend_to=3"], ["--run_name=tiny", "--extend_to=3", "--trainer.max_epochs=3"]],
+    ids=" ".join,
+)
+def test_a_run_goes_on_with_its_own_settings_where_no_config_is_given(flags, ended):
+    assert main(["fit", *flags, "--plain"]) == 0
+    summary = read_summary(ended)
+    assert (summary["extended_at"], summary["epochs_trained"], summary["steps_trained"]) == ([2], 3, 12)
+
+
+def test_a_run_that_was_interrupted_is_resumed_with_its_own_settings(tmp_path, capsys):
+    stopped(1, 1, *TWO)
+    assert main(["fit", "--ckpt_path=last", "--run_name=tiny"]) == 0
+    assert (read_summary(only_run(tmp_path))["epochs_trained"], read_summary(only_run(tmp_path))["extended_at"]) == (
+        2, [],
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict", "cache-teacher"])

@@ -19,7 +19,7 @@ def scheduler(*pairs):
 AVERAGING = '--trainer.callbacks=[{"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 0.001}}]'
 CASES = {
     "more batches than there are": (["--trainer.accumulate_grad_batches=8"], 2, "64", 2),
-    "the last step is smaller": (["--trainer.accumulate_grad_batches=3", "--trainer.max_steps=3"], 3, "48", 2),
+    "the last step is smaller": (["--trainer.accumulate_grad_batches=3", "--trainer.max_steps=3"], 3, "16 to 48", 2),
     "more later": ([scheduler((0, 1), (1, 2))], 6, "16 to 32", 2),
     "fewer later": ([scheduler((0, 8), (1, 2))], 3, "32 to 64", 2),
     "more later, by steps": ([scheduler((1, 4)), "--trainer.max_steps=4"], 4, "16", 1),
@@ -67,3 +67,5 @@ def test_counts_are_those_of_a_loop(batches, scheduling):
     assert [counts.batches_of(step + 1) for step in range(steps[-1] + 1)] == [
         sum(each <= step for each in steps) for step in range(steps[-1] + 1)
     ]
+    for step in range(steps[-1] + 1):
+        assert counts.least(step + 1) == min(steps.count(each) for each in range(step + 1))

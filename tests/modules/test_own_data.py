@@ -49,6 +49,10 @@ ORDERS = ["fit predict validate test", "predict test fit validate", "validate fi
 def test_stages_come_in_any_order(make, order):
     module, data, same = ClassificationModule(design=TINY, class_names=CLASSES, ema={"decay": 0.9}), make(), trainer()
     for number, stage in enumerate(order.split()):
+        if stage == "test" and make is digits:
+            with refused("there is no test split, and the validation images have chosen the checkpoint"):
+                trainer().test(module, data)
+            continue
         answer = getattr(same if number else trainer(), stage)(module, data)
         if stage == "predict":
             assert answer[0]["probabilities"].shape == (8, 10)
@@ -274,7 +278,7 @@ def test_a_teacher_teaches_on_any_data_in_any_order(make, objective, teacher):
     config = {**teacher[1], "objective": objective}
     module, data = DistillationModule(design=TINY, class_names=CLASSES, distill=config, mix={"mixup": 0.5}), make()
     seen = []
-    for stage in ("validate", "fit", "test", "fit"):
+    for stage in ("validate", "fit", "predict", "fit"):
         getattr(trainer(), stage)(module, data)
     own_view = module.teacher._own_view
     module.teacher._own_view = lambda images: seen.append((images.clone(), own_view(images))) or own_view(images)
