@@ -94,7 +94,9 @@ def load_weights(model: shvit.SHViT, source: str | Path, averaged: bool = False)
     report = load_state(model, {_timm_key(key): value for key, value in state.items()}, source)
     if hasattr(model, "pretrained_cfg"):  # not when built without timm
         settings = _settings_of(found)
-        kept = settings if not report.reinitialized else {key: settings[key] for key in settings if key[:5] != "label"}
+        kept = {key: settings[key] for key in settings if key[:5] != "label"}
+        if not report.reinitialized:
+            shvit.set_classes(model, settings)
         model.pretrained_cfg = {**model.pretrained_cfg, **kept}
     return report
 
