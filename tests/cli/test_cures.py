@@ -447,6 +447,9 @@ CASES = {
     "has a flag, --model.optim": (model, ["--model.optim.options={lr: 0.1}"], ["--model.optim.lr=0.1"]),
     "so val/acc1_ema says little": (few, ["--model.ema.decay=0.99"], ["--model.ema.decay=0.583"]),
     "intensities from {} to": (decode, [], ["--data.intensity_range=[0, 1]"]),
+    "there would be no run folder": (
+        fit, ["--trainer.logger=false"], ["--trainer.logger=false", "--trainer.enable_checkpointing=false"]
+    ),
     "predict writes one file": (predicts, ["--trainer.devices=2"], ["--trainer.devices=1"]),
 }  # fmt: skip
 
