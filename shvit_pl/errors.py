@@ -16,6 +16,16 @@ def refuse(mistakes: Iterable[str]) -> None:
         raise UserError("\n".join(lines))
 
 
+def check_fields(known: Iterable[str], names: Iterable[str], what: str) -> None:
+    """Raise `UserError` for names that aren't fields of `what`, such as `model.design`, with those there are."""
+    known = list(known)
+    refuse(
+        f"{what}.{name}: there is no such field{did_you_mean(name, known)}. There are {', '.join(known)}."
+        for name in names
+        if name not in known
+    )
+
+
 @contextmanager
 def error_prefix(prefix: str) -> Iterator[None]:
     """Put a prefix, such as a flag or its section, before each line of a `UserError`."""

@@ -32,7 +32,7 @@ _WARNED = (
     r".*Be aware that when using `ckpt_path`.*",
     r".*predict returned None.*",
     r".*and overriding `LightningModule.optimizer_.*",  # called per step, as ours should be
-    r".*overridden `on_after_batch_transfer` in both.*",  # our data module does, as it mixes too
+    r".*overridden `on_before_batch_transfer` in both.*",  # our data module's needs no check
     r"SWA is currently only supported every epoch.*",  # an object's address; it works by step, too
     r".*could not find the monitored key in the returned metrics.*",  # the run ended before its first validation
 )

@@ -38,7 +38,7 @@ class FitOptions:
     run_name: str | None = None
     """Folder of the run (default: the design)."""
     output: str | None = None
-    """The file of results (default: predictions.csv of predict, metrics.json of validate and test)."""
+    """The file of results, not a folder (default: predictions.csv of predict, metrics.json of validate and test)."""
     strict: bool = False
     """Refuse a single image that can't be decoded, instead of up to 1 % (predict: instead of all)."""
     monitor: Monitor = "val/acc1"
@@ -71,8 +71,11 @@ class FitOptions:
             )
         elif name is not None and CHAIN in name:
             mistakes.append(f"run_name {name!r}: {CHAIN!r} is not allowed in it, as Lightning would write elsewhere.")
-        if self.output == "" or output.is_dir() or not output.parent.is_dir():
-            mistakes.append(f"output {self.output!r}: allowed is a file's name in a folder that exists.")
+        names_folder = self.output is not None and os.path.basename(self.output) in ("", ".", "..")
+        if names_folder or output.is_dir() or not output.parent.is_dir():
+            mistakes.append(
+                f"output {self.output!r}: allowed is a file's name, such as results.csv, in a folder that exists."
+            )
         if self.push_public and self.push_to is None:
             mistakes.append("push_public True: it belongs to --push_to user/name; leave it out.")
         refuse(mistakes)
