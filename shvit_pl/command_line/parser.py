@@ -30,7 +30,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)  # a string belo
 
 # sections of settings, each with one setting in it
 SECTIONS = {
-    "model": "model.label_smoothing",
+    "model": "model.design.name, or give --config s1.yaml",
     "model.design": "model.design.name",
     "model.optim": "model.optim.name",
     "model.mix": "model.mix.mixup",

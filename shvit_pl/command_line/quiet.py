@@ -10,6 +10,7 @@ import torch
 from huggingface_hub.utils import disable_progress_bars
 
 from shvit_pl.compat import RETRIES_LOGGER
+from shvit_pl.errors import visible
 
 _LEVELS = {
     # Lightning's tips, and its lines about devices, seeds and checkpoints, which our own output names too
@@ -47,7 +48,9 @@ def quiet() -> None:
         hide_bars()
     threading.excepthook = _of_a_thread
     # one line: a user can act on what a warning says, not on where it was raised
-    warnings.showwarning = lambda message, *_: print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_: print(
+        f"warning: {visible(' '.join(str(message).split()))}", file=sys.stderr
+    )
     for message in _WARNED:
         warnings.filterwarnings("ignore", message=message)
 

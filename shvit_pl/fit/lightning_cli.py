@@ -28,7 +28,7 @@ from shvit_pl.command_line.quiet import hide_bars, quiet
 from shvit_pl.data.config import DATASET_SETTINGS, EMBEDDED, DataConfig
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
-from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line
+from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line, visible
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume, users_parts
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
@@ -218,7 +218,8 @@ class ShvitCLI(LightningCLI):
             data.broken_share = 0.0
         data.setup(self.command)
         if not fits:
-            print("; ".join(filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))))
+            parts = filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))
+            print(visible("; ".join(parts)))
         model.use_data(data, self.command)
         if fits:
             logged = model.validation_metrics() if config.trainer.limit_val_batches != 0 else []
@@ -350,7 +351,7 @@ class CacheCLI(ShvitCLI):
 
 @L.pytorch.utilities.rank_zero_only
 def _show(line: str) -> None:
-    print(line, flush=True)
+    print(visible(line), flush=True)
 
 
 def run_as(kind: type[ShvitCLI], args: list[str]) -> None:

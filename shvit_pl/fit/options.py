@@ -16,7 +16,7 @@ from shvit_pl.command_line.ranges import FromOne, NonNegative, Threads
 from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import EMBEDDED, DataConfig
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, collected, did_you_mean, refuse
+from shvit_pl.errors import UserError, collected, did_you_mean, refuse, visible
 from shvit_pl.files import CHAIN
 from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
 from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, Monitor, checkpoint_of_run
@@ -62,9 +62,13 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         name, output, mistakes = self.run_name, Path(self.output or "results"), []
-        if name is not None and (name in ("", "..") or Path(name).name != name or len(name) > 200 or "\0" in name):
+        if name is not None and (
+            name in ("", "..") or Path(name).name != name or len(name) > 200 or visible(name) != name
+        ):
             shown = repr(name[:40]) + "..." * (len(name) > 40)
-            mistakes.append(f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes.")
+            mistakes.append(
+                f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes and line breaks."
+            )
         elif name is not None and CHAIN in name:
             mistakes.append(f"run_name {name!r}: {CHAIN!r} is not allowed in it, as Lightning would write elsewhere.")
         names_folder = self.output is not None and os.path.basename(self.output) in ("", ".", "..")

@@ -43,6 +43,16 @@ def test_steps_images_and_rate_are_lightnings(case, tmp_path, capsys):
     assert f"best epoch: {summary['best_epoch']:g}/{summary['epochs']}" in printed
 
 
+def test_averaged_weights_of_a_run_that_ends_early_are_said_to_be_lost(capfd):
+    stop = {"monitor": "val/loss", "mode": "max", "stopping_threshold": 0.0}  # after the first epoch
+    parts = [{"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 0.001}}]
+    parts.append({"class_path": "EarlyStopping", "init_args": stop})
+    assert fit(f"--trainer.callbacks={json.dumps(parts)}") == 0
+    printed = capfd.readouterr()
+    assert "note: the run ended before the epoch that measures the averaged weights" in printed.out
+    assert "object at 0x" not in printed.err
+
+
 def test_the_rate_follows_the_images_of_a_step(tmp_path):
     flags = ["--trainer.log_every_n_steps=1", "--model.optim.warmup_epochs=0"]
     assert fit(*flags, scheduler((0, 1), (1, 2)), "--run_name=later") == 0
