@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from typing import NamedTuple
 
 from shvit_pl import __version__
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.errors import UserError, did_you_mean, visible
 from shvit_pl.files import as_text
 
 
@@ -107,7 +107,7 @@ def _run(args: list[str]) -> int:
 
 def _refuse(name: str, message: str) -> int:
     for line in message.splitlines():  # a line for each mistake
-        print(f"shvit-pl {name}: error: {line}", file=sys.stderr)
+        print(f"shvit-pl {name}: error: {visible(line)}", file=sys.stderr)
     return 2
 
 

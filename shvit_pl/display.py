@@ -86,6 +86,14 @@ def table_console(**options: Any) -> Console:
     return plain_console(width=None if Console().is_terminal else _WIDTH, **options)
 
 
+def write_table(table: Table, plain: bool = False) -> None:
+    """Print a table, without rules and colors where there is no terminal, or if `plain`."""
+    console = table_console(no_color=plain)
+    if plain or not console.is_terminal:
+        table.box = None
+    console.print(table)
+
+
 def narrow_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
     """Return an empty compact table: columns of text, then columns of numbers; no line is broken."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -1,5 +1,6 @@
 """Colors and markers of plots, captions, ranges of axes, plain logarithmic axes, and PNG files."""
 
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from math import inf, sqrt
@@ -41,7 +42,9 @@ def color(number: int) -> str:
 def as_png(figure: Figure, dpi: int = 160) -> bytes:
     """Return a figure as the content of a file; `dpi` are pixels per inch."""
     buffer = BytesIO()
-    figure.savefig(buffer, dpi=dpi)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # of a name: a box is drawn
+        figure.savefig(buffer, dpi=dpi)
     return buffer.getvalue()
 
 

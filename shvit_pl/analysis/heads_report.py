@@ -11,7 +11,7 @@ from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_figures import draw_figures
 from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores
 from shvit_pl.deploy import measuring
-from shvit_pl.display import announce, narrow_table, new_progress, table_console
+from shvit_pl.display import announce, narrow_table, new_progress, write_table
 from shvit_pl.errors import UserError
 from shvit_pl.files import output_folder
 from shvit_pl.runs.folder import FIGURES, SUMMARY
@@ -101,7 +101,7 @@ def _print_findings(findings: Findings) -> None:
     table = narrow_table((), ("layer", "heads", *_COMPARED, "important", "redundant", *paper))
     for layer in findings.layers:
         table.add_row(*_cells(findings, layer))
-    table_console().print(table)
+    write_table(table)
     print(findings.measured)
     print(
         "without one: the least important head; one alone: the best; both in points; similarity: mean ± SD over images"

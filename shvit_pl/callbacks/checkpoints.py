@@ -4,13 +4,14 @@ import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from io import BytesIO
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -18,7 +19,7 @@ from shvit_pl.callbacks.summary import RunSummary
 from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.compat import cluster_environment, root_folder
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, first_line
 from shvit_pl.randomness import run_seed, seed_all
 from shvit_pl.runs.folder import CHECKPOINTS, SUMMARY, better
 from shvit_pl.runs.writing import claim, release, run_folder
@@ -31,7 +32,10 @@ class OwnFolder(L.Callback):
     """Whether a step was done."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Claim the folder, once its config.yaml is written."""
+        """Claim the folder, once its config.yaml is written; raises `UserError` for a state that can't be saved."""
+        if trainer.checkpoint_callbacks:
+            callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+            check_states({each.state_key: each.state_dict() for each in callbacks if not isinstance(each, Checkpoint)})
         if (folder := run_folder(trainer)) is not None:
             claim(folder)
 
@@ -56,6 +60,22 @@ class OwnFolder(L.Callback):
         """Release the folder."""
         if (folder := run_folder(trainer)) is not None:
             release(folder)
+
+
+def check_states(states: dict[str, Any]) -> None:
+    """Raise `UserError`, with the name, for a callback's state that can't be written or would not be read again.
+
+    Checkpoints are read without running code of theirs (`weights_only`). `states` are by Lightning's key.
+    """
+    for name, state in states.items():
+        try:
+            torch.save(state, content := BytesIO())
+            torch.load(BytesIO(content.getvalue()), weights_only=True)
+        except Exception as error:  # whatever an object's own pickling raises
+            raise UserError(
+                f"trainer.callbacks {name.partition('{')[0]}: what its state_dict returns doesn't go into a checkpoint "
+                f"({first_line(error)[:120].rstrip('.')}). Return numbers, texts and tensors, in lists and mappings."
+            ) from error
 
 
 class RunSettings(L.Callback):

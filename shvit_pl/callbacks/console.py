@@ -16,7 +16,7 @@ from rich.table import Table
 from shvit_pl.callbacks.summary import RunSummary, epochs_done, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.display import counted, new_progress, plain_console
-from shvit_pl.errors import first_names
+from shvit_pl.errors import first_names, visible
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.step_counts import StepCounts
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
@@ -160,6 +160,8 @@ class RunReport(L.Callback):
             show_table("result", _end_rows(trainer, summary), self.plain)
             if isinstance(pl_module, ClassificationModule) and trainer.global_step > 0:
                 print("".join(f"note: {line}\n" for line in pl_module.notes_on_few_steps()), end="")
+                if pl_module.added_epochs and trainer.current_epoch < (pl_module.epochs or 0):
+                    print("note: the run ended before the epoch that measures the averaged weights, so none are kept")
             written = checkpoint_of_run(run_folder(trainer) or Path())
             if written is not None:
                 print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {shlex.quote(str(written))}")
@@ -173,6 +175,7 @@ class RunReport(L.Callback):
 
 def show_table(title: str, rows: dict[str, str], plain: bool) -> None:
     """Print a table of names and values, or `plain` lines."""
+    rows = {visible(name): visible(value) for name, value in rows.items()}
     if plain:
         print("\n".join(f"{title}: {name or 'note'}: {value}" for name, value in rows.items()))
         return

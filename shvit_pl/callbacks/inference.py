@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import ModelEmaV3
 
 from shvit_pl.callbacks.console import show_table
+from shvit_pl.data.decoding import IGNORED
 from shvit_pl.deploy.images import in_batches
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1
@@ -28,14 +29,16 @@ TOP = 5
 class PredictionWriter(L.Callback):
     """A CSV of file, label, probability and the five most probable classes (as JSON); it appears when complete.
 
-    The label of an image that can't be decoded is empty.
+    The label of an image that can't be decoded is empty. There is no file where no image can be decoded, or with
+    `strict` where one can't.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str, strict: bool = False) -> None:
+        self.path, self.strict = Path(path), strict
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         self._file: TextIO | None = None
-        self.rows = self.broken = 0
+        self.rows = 0
+        self.broken: list[str] = []
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the file."""
@@ -60,19 +63,29 @@ class PredictionWriter(L.Callback):
         for file, broken in zip(batch["file"], batch["broken"], strict=True):
             if broken:
                 writer.writerow([file, "", "", ""])
+                self.broken.append(broken)
                 continue
             probabilities, classes = next(predicted)
             top = {names[index]: round(value, 4) for index, value in zip(classes, probabilities, strict=True)}
             writer.writerow([file, names[classes[0]], f"{probabilities[0]:.4f}", json.dumps(top)])
         self.rows += len(batch["file"])
-        self.broken += sum(map(bool, batch["broken"]))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Give the file its name."""
+        """Give the file its name; raises `UserError` where there is nothing to give, or something is missing."""
         assert self._file is not None
         self._file.close()
+        count, named = len(self.broken), "; ".join(reason.rstrip(".") for reason in self.broken[:3])
+        named += "; ..." * (count > 3)
+        if count and (self.strict or count == self.rows):
+            self._partial.unlink()
+            path = trainer.datamodule.config.path  # type: ignore[attr-defined]
+            rule = ", and --strict true allows none" if self.strict else ""
+            raise UserError(
+                f"data.path {path!r}: {count} of {counted(self.rows, 'image')} can't be decoded{rule}: {named}. Repair "
+                "them, convert them to JPEG or PNG, or remove them."
+            )
         self._partial.replace(self.path)
-        broken = f"; {counted(self.broken, 'image')} can't be decoded: no label" if self.broken else ""
+        broken = f"; {counted(count, 'image')} can't be decoded: no label ({named})" if count else ""
         print(f"{counted(self.rows, 'row')} in {self.path}{broken}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -88,15 +101,30 @@ class MetricsWriter(L.Callback):
     def __init__(self, path: str, command: str, weights: str, plain: bool = False) -> None:
         self.path, self.plain = Path(path), plain
         self.facts = {"command": command, "weights": weights}
+        self.count: Any = 0
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Count the images that are measured."""
+        self.count = self.count + (batch["label"] != IGNORED).sum()
+
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print and write, on the first rank."""
+        count = int(trainer.strategy.reduce(torch.as_tensor(self.count, device=pl_module.device), reduce_op="sum"))
         if not trainer.is_global_zero:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         show_table("result", {name: f"{value:.4f}" for name, value in metrics.items()}, self.plain)
-        used = {"path": data.config.path, "images": data.chosen.note, "files": data.chosen.files or None}
+        used = {
+            "path": data.config.path,
+            "images": data.chosen.note,
+            "count": count,
+            "files": data.chosen.files or None,
+        }
         content = {**self.facts, "data": used, "metrics": metrics}
         try:
             with replacing(self.path) as partial:

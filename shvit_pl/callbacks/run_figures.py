@@ -14,7 +14,8 @@ from torchvision.utils import make_grid
 from shvit_pl.callbacks.summary import RunSummary, epochs_done
 from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.data import decoding, transforms
-from shvit_pl.modules.classification import ClassificationModule, named_batch
+from shvit_pl.modules.batches import named_batch
+from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.plots import LEAST_ACCURACY, LEAST_LOSS, as_png, legend_label, short_name, widen
 from shvit_pl.runs.folder import EMA, FIGURES
 from shvit_pl.runs.writing import run_folder

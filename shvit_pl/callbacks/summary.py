@@ -86,9 +86,12 @@ class RunSummary(L.Callback):
             self.best, self.best_epoch = metrics, int(self.epochs) if self.epochs.is_integer() else self.epochs
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the file, on the first rank of a run with a folder and a step, and log the settings."""
+        """Write the file, on the first rank of a run with a folder, and log the settings.
+
+        Raises `UserError` for a run without a step, which is no result.
+        """
         if trainer.global_step == 0:
-            return
+            raise UserError(f"no step was run: {_stopped_by(trainer)}.")
         folder = run_folder(trainer)
         if folder is not None and trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
             write_summary(folder, self._summary(trainer, pl_module))
@@ -205,6 +208,17 @@ def peak_memory(device: torch.device) -> tuple[float | None, str]:
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return None if peak is None else round(peak / 1e6, 1), "resident in the process"
+
+
+def _stopped_by(trainer: L.Trainer) -> str:
+    """Return why a run ended before its first step, and the next step."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    for timer in callbacks:
+        if isinstance(timer, L.pytorch.callbacks.Timer) and (timer.time_remaining() or 0) <= 0:
+            return "its time (trainer.max_time, or duration of a Timer) was over before; give it more"
+    own = [type(each).__name__ for each in callbacks if not type(each).__module__.startswith(("lightning", "shvit_pl"))]
+    stopped = f"trainer.callbacks {' or '.join(own)} stopped it" if own else "a callback stopped it"
+    return f"{stopped} (trainer.should_stop) before; mend it or leave it out"
 
 
 class PushToHub(L.Callback):

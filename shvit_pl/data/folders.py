@@ -25,6 +25,7 @@ SPLITS = {  # by the folder's name in lower case
 _LIKE_SPLITS = {*SPLITS, "eval", "evaluation"}  # as a word of a folder's name
 _WITH_IMAGES = (".parquet", ".arrow", ".tar", ".zip")
 _OF_ROWS = (".parquet", ".arrow", ".csv", ".tsv", ".jsonl")  # the first of which a folder has is its dataset
+_ARCHIVES = (".json", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".h5", ".hdf5", ".lance")  # `datasets` may read more of
 _SHARD = re.compile(r"(\w+(?:[.-]\w+)*)-\d{5}-of-\d{5}")  # as `datasets` writes a split's files
 _TYPES = MimeTypes()  # the same on every machine, unlike `mimetypes.guess_type`
 _OTHER_FORMATS = {".heic", ".heif", ".jxl", ".jxr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"}
@@ -57,18 +58,21 @@ def read_images(folder: Path, sort: bool = True) -> FolderImages | None:
     """Find the images of a folder: in class folders, or in split folders that hold class folders.
 
     Links are followed. A class is the folder below the root or the split, whatever is below it. With `sort` false,
-    neither splits nor classes are looked for, and images of formats that can't be read are among the rows.
+    neither splits nor classes are looked for, and images of formats that can't be read are among the rows, though not
+    counted as used.
 
     Returns None for a folder without images, and for one of tables or archives with a few images beside; raises
     `UserError` where folders can be read in two ways, and where more than 1 % of the images are of formats that can't
     be read.
     """
     names, left_out = _sorted_files(folder)
-    if not sort:
-        names = sorted([*names, *left_out.pop(_ENDING, [])])
-    if not names and not left_out.get(_ENDING):
+    others = left_out.get(_ENDING, [])
+    if not names and not others:
         return None
-    _check_formats(folder, names, left_out.get(_ENDING, []))
+    if sort:
+        _check_formats(folder, names, others)
+    else:
+        names = sorted([*names, *others])
     splits = _by_split(folder, names) if sort else {"train": dict.fromkeys(names)}
     used = {name for rows in splits.values() for name in rows}
     left_out |= {_OUTSIDE: [name for name in names if name not in used], _EMPTY: _empty_folders(folder, names)}
@@ -76,7 +80,7 @@ def read_images(folder: Path, sort: bool = True) -> FolderImages | None:
     if len(classes) < 2 and any(name.endswith(_WITH_IMAGES) for name in left_out.get(_NO_IMAGE, [])):
         return None
     rows = {split: _rows(folder, images, classes) for split, images in splits.items()}
-    return FolderImages(rows, classes, account(len(used), left_out))
+    return FolderImages(rows, classes, account(len(used.difference(others)), left_out))
 
 
 def table_files(folder: Path) -> tuple[dict[str, list[Path]], str]:
@@ -123,6 +127,15 @@ def _named_split(folder: Path, name: str) -> str | None:
     return next(iter(splits), None)
 
 
+def no_image(folder: Path) -> str | None:
+    """Return why a folder can be no dataset: nothing in it may hold images; None where something may."""
+    names = [os.path.relpath(path, folder) for path in _walk(str(folder), ())]
+    if any(name.lower().endswith((*_WITH_IMAGES, *_OF_ROWS, *_ARCHIVES)) for name in names):
+        return None
+    count = f"{len(names)} other file{'s' * (len(names) != 1)}, {_first(names)}" if names else "it has no files"
+    return f"no image in the folder ({count})"
+
+
 def readable_endings() -> set[str]:
     """Return the endings, in lower case, of the image formats that can be read here, such as `.jpg`."""
     endings, kinds = PILImage.registered_extensions(), PILImage.MIME
@@ -140,7 +153,7 @@ def _sorted_files(folder: Path) -> tuple[list[str], dict[str, list[str]]]:
             left_out.setdefault(_HIDDEN, []).append(name)
         elif os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
             left_out.setdefault(_NO_FILE, []).append(name)
-        elif ending in readable or (not ending and _holds_image(path)):
+        elif ending in readable or (not ending and holds_image(path)):
             images.append(name)
         else:
             left_out.setdefault(_ENDING if _is_other_format(path, ending) else _NO_IMAGE, []).append(name)
@@ -180,10 +193,11 @@ def _is_hidden(name: str) -> bool:
 def _is_other_format(path: str, ending: str) -> bool:
     """Return True for an image that can't be read by its ending; what has no known ending is looked into."""
     known = _TYPES.guess_type(path)[0] or ""
-    return ending in _OTHER_FORMATS or known.startswith("image/") or (ending != "" and not known and _holds_image(path))
+    return ending in _OTHER_FORMATS or known.startswith("image/") or (ending != "" and not known and holds_image(path))
 
 
-def _holds_image(path: str) -> bool:
+def holds_image(path: str) -> bool:
+    """Return whether a file begins as an image does, whatever its name."""
     try:
         PILImage.open(path).close()
     except (UnidentifiedImageError, OSError):

@@ -15,7 +15,16 @@ from huggingface_hub import constants, metadata_load
 
 from shvit_pl.compat import at_cached_commit
 from shvit_pl.data.config import EMBEDDED, DataConfig
-from shvit_pl.data.folders import SPLITS, FolderImages, account, read_images, readable_endings, table_files
+from shvit_pl.data.folders import (
+    SPLITS,
+    FolderImages,
+    account,
+    holds_image,
+    no_image,
+    read_images,
+    readable_endings,
+    table_files,
+)
 from shvit_pl.errors import UserError, did_you_mean, first_line
 from shvit_pl.files import as_text, from_text
 from shvit_pl.hub_errors import go_offline_if_unreachable, hub_reachable, why_no_dataset, why_unreachable
@@ -27,6 +36,8 @@ _NAMES_OF_PATHS = ("file_name", "filename", "file", "image", "image_path", "path
 _TEXTS = ("string", "large_string", "string_view")
 _FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_ALLOWED = f"{EMBEDDED} (embedded), a folder of images, a file of parquet, or a dataset of the Hub (USER/NAME)"
 
 Rows = TypeVar("Rows", datasets.Dataset, datasets.IterableDataset)
 
@@ -53,24 +64,24 @@ def open_source(config: DataConfig, streaming: bool = False, sort: bool = True) 
     """
     path, name, revision = config.path, config.name, config.revision
     if not path:
-        raise UserError("data.path '': allowed are digits, a folder of images, a file of parquet, or a Hub dataset.")
+        raise UserError(f"data.path '': allowed are {_ALLOWED}.")
     location = _DIGITS if path == EMBEDDED else Path(path).expanduser()
     if not location.exists():
         if path.startswith((".", "/", "~")) or path.count("/") > 1:
-            raise UserError(f"data.path {path!r}: no such file or folder.")
+            raise UserError(f"data.path {path!r}: no such file or folder. Give {_ALLOWED}.")
         return _open_hub(path, name, revision, streaming)
     if revision is not None:
         raise UserError(f"data.revision {revision!r}: only datasets of the Hub have revisions, and {path!r} is local.")
     if name is not None and location.is_file():
         raise UserError(f"data.name {name!r}: {path!r} has no configurations; leave it out.")
-    if location.is_file() and not sort and location.suffix.lower() in readable_endings():
+    if location.is_file() and not sort and _is_image(location):
         kind = datasets.Features(image=datasets.Image(decode=False))
         return Opened(
             {"train": datasets.Dataset.from_dict({"image": [as_text(str(location.absolute()))]}, features=kind)}
         )
     if location.is_file():
         note = f"the embedded digits; for the folder of this name give --data.path ./{path}"
-        rows = _open_files([location], streaming, config)
+        rows = _open_files([location], streaming, config, sort)
         if path == EMBEDDED:
             return Opened({"train": rows}, files=note if Path(path).exists() else "")
         return Opened(_by_split_column(rows), files=_counted(rows))
@@ -82,18 +93,29 @@ def open_source(config: DataConfig, streaming: bool = False, sort: bool = True) 
         _check_cache(error)
         _check_configuration(path, name, None)
         raise UserError(
-            f"data.path {path!r}: this folder can't be opened as a dataset ({_reason(error)}). Give a folder of "
-            "images sorted into class folders, of parquet files, or one written by save_to_disk."
+            f"data.path {path!r}: this folder can't be opened as a dataset ({_reason(error)}). {_folders(sort)}"
         ) from error
 
 
-def _open_files(paths: Sequence[Path], streaming: bool, config: DataConfig) -> Any:
+def _folders(sort: bool) -> str:
+    kind = "images sorted into class folders, of" if sort else "images, a single image, a folder of"
+    return f"Give a folder of {kind} parquet files, or one written by save_to_disk."
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in readable_endings() or (not path.suffix and holds_image(str(path)))
+
+
+def _open_files(paths: Sequence[Path], streaming: bool, config: DataConfig, sort: bool = True) -> Any:
     """Open the files of a split, which have the same ending."""
     first, ending = paths[0], paths[0].suffix.lower()
     kind = "a table" if ending in _TABLES else _FILE_BUILDERS.get(ending)
     if kind is None:
         allowed = ", ".join((*_FILE_BUILDERS, *_TABLES))
-        raise UserError(f"data.path {str(first)!r}: files may be {allowed}; for images give their folder.")
+        images = "for images give their folder"
+        if not sort:
+            images = f"or a single image: {', '.join(sorted(readable_endings()))}"
+        raise UserError(f"data.path {str(first)!r}: files may be {allowed}; {images}.")
     try:
         if ending in _TABLES:
             rows = datasets.concatenate_datasets(
@@ -191,6 +213,8 @@ def _open_folder(folder: Path, config: DataConfig, streaming: bool, sort: bool) 
         opened = {split: _open_files(paths, streaming, config) for split, paths in by_split.items()}
         return Opened(opened, files=files)
     path = str(folder)
+    if "configs" not in card and config.name is None and (reason := no_image(folder)):
+        raise UserError(f"data.path {path!r}: {reason}. {_folders(sort)}")
     if escape(path) != path:
         raise UserError(f"data.path {path!r}: datasets would read *, ? and [ in it as a pattern; rename the folder.")
     return Opened(datasets.load_dataset(path, config.name, streaming=streaming))

@@ -16,7 +16,7 @@ from shvit_pl.deploy.benchmark import PEAK_OF, Group, Measured
 from shvit_pl.deploy.measuring import machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.designs import config, paper_results
-from shvit_pl.display import counted, narrow_table, table_console
+from shvit_pl.display import counted, narrow_table, write_table
 from shvit_pl.errors import UserError, first_few, one_line
 from shvit_pl.models import SHViT, network_names, open_network
 from shvit_pl.runs.folder import FinishedRun
@@ -135,7 +135,7 @@ def print_table(rows: Sequence[Row], conditions: Mapping[str, Any], earlier: Rat
         for row in group:
             table.add_row(*_table_cells(row), *([] if earlier is None else [_number(ratio(row, earlier))]))
         table.add_section()
-    table_console().print(table)
+    write_table(table)
     own = {row["image_size"] for row in rows if row["image_size_asked"] == "own"}
     note = "; image sizes differ, which is part of the ratio" if len(own) > 1 else ""
     print(f"ratio: images/s relative to the first row with the same batch and image size{note}")

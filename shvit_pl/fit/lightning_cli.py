@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from inspect import signature
 from pathlib import Path
+from pickle import PicklingError
 from signal import SIGTERM
 from typing import Any, get_type_hints
 
@@ -14,6 +15,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -23,10 +25,10 @@ from shvit_pl.callbacks import checkpoints, console, inference, run_figures, sum
 from shvit_pl.command_line.class_paths import import_from_working_directory
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import hide_bars, quiet
-from shvit_pl.data.config import DATASET_SETTINGS, DataConfig
+from shvit_pl.data.config import DATASET_SETTINGS, EMBEDDED, DataConfig
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
-from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line
+from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line, visible
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume, users_parts
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
@@ -50,6 +52,7 @@ class ShvitCLI(LightningCLI):
     extended_at: float | None = None  # epochs of the ended run that is trained on
     asked = ""  # the flag that stands for a checkpoint which no flag names
     trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
+    named_split: str | None = None  # validation_split of the command line, not of the weights' run
 
     def __init__(self, args: Sequence[str]) -> None:
         self.name, *flags = args
@@ -99,6 +102,7 @@ class ShvitCLI(LightningCLI):
             args = resume.with_config_of_run(self.config, args, options.runs_folder(self.config))
             self.config, mistakes = parse_flags(parser, args, *below)
         self.options, self.model_config, self.data_config = options.check_flags(self.config, self.name, mistakes, args)
+        self.named_split = self.data_config.validation_split
         if self.command != "fit":
             self._take_defaults(parser, args)
             self.model_config = ClassificationConfig.from_dict(self.config.model.as_dict())
@@ -130,7 +134,7 @@ class ShvitCLI(LightningCLI):
         own = {f"data.{key}": parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}
         resume.set_defaults(parser, settings, of_checkpoint=self.checkpoint is not None)
         self.config = parser.parse_args(args)
-        if self.config.data.path != settings["data"].get("path"):
+        if not resume.is_same_data(self.config.data.path, settings["data"].get("path")):
             parser.set_defaults(own)
             self.config = parser.parse_args(args)
         options.expand_paths(self.config, self.command)
@@ -203,22 +207,19 @@ class ShvitCLI(LightningCLI):
             with error_prefix(self.asked):
                 model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
         if self.trained_on is not None:
-            data.held_out = data.config.path == self.trained_on
+            data.held_out = data.has_chosen = resume.is_same_data(data.config.path, self.trained_on)
+        if self.command == "test" and self._is_other_data():
+            data.held_out = data.has_chosen = False
         if not fits:
             data.known_classes = list(model.class_names or [])
         if self.command == "predict":
             data.broken_share = 1.0  # they are in the table, without a label
-        if self.options.strict:
+        elif self.options.strict:
             data.broken_share = 0.0
         data.setup(self.command)
-        stages = data.chosen.by_stage
-        if self.command == "test" and stages["test"] is stages.get("validate"):
-            raise UserError(
-                f"data.path {data.config.path!r}: there is no test split, and the validation images have chosen the "
-                "checkpoint. Measure these by shvit-pl validate, or give other images by --data.path."
-            )
         if not fits:
-            print("; ".join(filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))))
+            parts = filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))
+            print(visible("; ".join(parts)))
         model.use_data(data, self.command)
         if fits:
             logged = model.validation_metrics() if config.trainer.limit_val_batches != 0 else []
@@ -230,6 +231,13 @@ class ShvitCLI(LightningCLI):
         elif not self.checkpoint:
             model.take_weights()
             print(f"weights only, no run is resumed: {model.init_note}")
+
+    def _is_other_data(self) -> bool:
+        """Return whether `test` was given a split, or images for weights whose training data are unknown."""
+        data = self.datamodule.config
+        if self.named_split is not None:
+            return self.named_split != data.train_split or not self.datamodule.held_out
+        return self.trained_on is None and data.path != EMBEDDED
 
     def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
         if self.command != "fit" or config.trainer.fast_dev_run:
@@ -243,13 +251,14 @@ class ShvitCLI(LightningCLI):
         """Make the command's callbacks, in the order in which they are called."""
         chosen, trainer = self.options, config.trainer
         callbacks: list[L.Callback] = [throughput.Throughput()]
-        if trainer.enable_progress_bar is not False:
+        added = options.parts_of(trainer, "callbacks")
+        if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in added):
             callbacks.append(console.RunProgress(plain=chosen.plain))
         if self.command != "fit":
             if chosen.optimize:
                 callbacks.append(inference.OptimizedNetwork())
             if self.command == "predict":
-                callbacks.append(inference.PredictionWriter(chosen.output or "predictions.csv"))
+                callbacks.append(inference.PredictionWriter(chosen.output or "predictions.csv", chosen.strict))
             else:
                 weights = config.ckpt_path or config.model.init_from
                 output = chosen.output or "metrics.json"
@@ -342,7 +351,7 @@ class CacheCLI(ShvitCLI):
 
 @L.pytorch.utilities.rank_zero_only
 def _show(line: str) -> None:
-    print(line, flush=True)
+    print(visible(line), flush=True)
 
 
 def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
@@ -387,6 +396,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
+        except (PicklingError, TypeError, AttributeError):  # as pickle refuses, here a state that has changed
+            checkpoints.check_states(checkpoint.get("callbacks", {}))
+            raise
         except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
             reason = getattr(error.__cause__ or error.__context__ or error, "strerror", None) or first_line(error)
             raise UserError(

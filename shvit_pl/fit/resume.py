@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from shvit_pl.command_line.config_files import flat, plain
 from shvit_pl.compat import parser_actions
+from shvit_pl.data.config import EMBEDDED
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.display import counted
 from shvit_pl.errors import UserError, error_prefix
@@ -220,6 +221,14 @@ def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
     names = network.class_names if command == "predict" else pretrained.class_names
     design = asdict(DesignConfig.from_design(pretrained.design))
     return {"model": {"design": design, "class_names": names}, "data": network.data}
+
+
+def is_same_data(path: str, trained_on: str | None) -> bool:
+    """Return whether a dataset is the one of a training, however its folder is spelled."""
+    if path == trained_on or not trained_on or EMBEDDED in (path, trained_on):
+        return path == trained_on
+    one, other = (Path(each).expanduser() for each in (path, trained_on))
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def set_defaults(parser: LightningArgumentParser, settings: Mapping[str, Any], of_checkpoint: bool) -> None:

@@ -17,6 +17,7 @@ from shvit_pl.designs.paper_results import paper_weight_decay
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.modules import optim_and_ema as optim
 from shvit_pl.modules.batch_norm import YoungStatistics, batch_norms
+from shvit_pl.modules.batches import images_of_batch
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.step_counts import StepCounts
 
@@ -45,8 +46,9 @@ class TrainedModule(L.LightningModule):
 
     memory_format = torch.contiguous_format
     _statistics: YoungStatistics | None = None
-    _summed_loss: Tensor | float = 0.0  # over the images trained on since the last validation
+    _summed_loss: Tensor | float = 0.0  # over the images of the epoch so far
     _images = 0
+    _loss_epoch = -1  # the epoch that these are of
     _largest_batch = 0  # images of an evaluated batch
 
     def __init__(self, config: ClassificationConfig) -> None:
@@ -134,22 +136,34 @@ class TrainedModule(L.LightningModule):
             self._statistics.after_batch()
 
     def on_validation_epoch_start(self) -> None:
-        """Log the mean training loss since the last validation: `train/loss` is a single batch's."""
-        if self._images and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self.log("train/loss_epoch", self._summed_loss / self._images, sync_dist=True)
-            self._summed_loss, self._images = 0.0, 0
+        """Give callbacks the epoch's mean training loss so far: `train/loss` is a single batch's."""
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._log_mean_loss(logger=False)  # theirs is the whole epoch's
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean training loss."""
+        self._log_mean_loss()
+
+    def _log_mean_loss(self, logger: bool | None = None) -> None:
+        if self._images and self._loss_epoch == self.current_epoch:
+            self.log("train/loss_epoch", self._summed_loss / self._images, logger=logger, sync_dist=True)
 
     def _add_loss(self, loss: Tensor, images: int) -> None:
+        if self._loss_epoch != self.current_epoch:
+            self._forget_loss()
         self._summed_loss = self._summed_loss + loss.detach() * images
         self._images += images
 
+    def _forget_loss(self) -> None:
+        self._summed_loss, self._images, self._loss_epoch = 0.0, 0, self.current_epoch
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the training loss since the last validation."""
-        checkpoint["summed_loss"] = float(self._summed_loss), self._images
+        """Save the training loss of the epoch so far."""
+        checkpoint["summed_loss"] = float(self._summed_loss), self._images, self._loss_epoch
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the training loss since the last validation."""
-        self._summed_loss, self._images = checkpoint.get("summed_loss", (0.0, 0))
+        """Go on with the training loss of the epoch."""
+        self._summed_loss, self._images, self._loss_epoch = checkpoint.get("summed_loss", (0.0, 0, -1))
 
     def configure_gradient_clipping(
         self,
@@ -197,6 +211,10 @@ class TrainedModule(L.LightningModule):
             raise UserError(
                 "trainer.max_epochs -1: the learning rate schedule needs a length; give max_epochs or max_steps."
             )
+        if not isfinite(self.trainer.num_training_batches):
+            raise UserError(
+                "trainer.limit_train_batches: the training loader has no length; give the batches of an epoch."
+            )
         self.counts, self.epochs = StepCounts.of(self.trainer), self.trainer.max_epochs
         steps = self.total_steps = self.counts.of_run(self.trainer)
         epochs, shares = self.counts.batches_of(steps) / self.counts.batches, self.counts.shares(steps, config.interval)
@@ -240,11 +258,11 @@ class TrainedModule(L.LightningModule):
 
     @property
     def global_batches(self) -> tuple[int, int]:
-        """Least and most images of a whole step, over all devices and accumulated batches."""
+        """Least and most images of a step, over all devices and accumulated batches."""
         loader: Any = self.trainer.train_dataloader
-        batch = (loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)) * self.trainer.world_size
-        batches = self.counts.per_steps(self.total_steps)
-        return int(batch * min(batches)), int(batch * max(batches))
+        batch = images_of_batch(loader) * self.trainer.world_size
+        least, most = self.counts.least(self.total_steps), max(self.counts.per_steps(self.total_steps))
+        return int(batch * least), int(batch * most)
 
     @property
     def global_batch(self) -> int:

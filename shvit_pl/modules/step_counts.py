@@ -60,6 +60,12 @@ class StepCounts:
         """Return the batches of a whole step in each epoch of a run."""
         return [self.per_step(epoch) for epoch in range(ceil(self.batches_of(steps) / self.batches))]
 
+    def least(self, steps: int) -> int:
+        """Return the batches of the smallest step of a run: the last of an epoch may be one."""
+        whole = self.per_steps(steps)
+        ends = (self.batches % each for epoch, each in enumerate(whole) if self.steps(epoch + 1) <= steps)
+        return min([*whole, *filter(None, ends)])
+
     def shares(self, steps: int, interval: Interval) -> tuple[tuple[int, float], ...]:
         """Return from which step or epoch on the rate is which share of itself: it goes with the images of a step."""
         batches = self.per_steps(steps)

@@ -94,6 +94,14 @@ def checkpoint_of_run(folder: Path) -> Path | None:
     return next((path for name in (BEST, LAST) if (path := folder / CHECKPOINTS / name).is_file()), None)
 
 
+def run_near(path: Path) -> Path | None:
+    """Return the newest run with a checkpoint in a folder of runs, or of such folders, or around a run's file."""
+    if checkpoint_of_run(path.parent) is not None:
+        return path.parent
+    folders = [path, *sorted(path.glob("*/"), key=os.path.getmtime, reverse=True)]
+    return next((run for folder in folders for run in newest_runs(folder) if checkpoint_of_run(run)), None)
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint of the newest run folder in `folder` that has one and has not ended well, if any.
 

@@ -446,7 +446,10 @@ CASES = {
     ),
     "has a flag, --model.optim": (model, ["--model.optim.options={lr: 0.1}"], ["--model.optim.lr=0.1"]),
     "so val/acc1_ema says little": (few, ["--model.ema.decay=0.99"], ["--model.ema.decay=0.583"]),
-    "intensities of 32 bits": (decode, [], ["--data.intensity_range=[0, 1]"]),
+    "intensities from {} to": (decode, [], ["--data.intensity_range=[0, 1]"]),
+    "there would be no run folder": (
+        fit, ["--trainer.logger=false"], ["--trainer.logger=false", "--trainer.enable_checkpointing=false"]
+    ),
     "predict writes one file": (predicts, ["--trainer.devices=2"], ["--trainer.devices=1"]),
 }  # fmt: skip
 
@@ -465,7 +468,7 @@ NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a ref
     "use it: shvit-pl", "the run stopped; resume it", "skip it with --speed", "if they don't slow",  # next steps
     "or resume with --ckpt_path", "give a study, one of", "set by --folder", "GPUs with --per_gpu",
     "to overfit a few images", "use --model.init_from with",  # parts of messages that say what to do instead
-    "an average is kept with",
+    "an average is kept with", "the embedded digits; for the folder",
     "give another --storage",  # the database that has the study
 )  # fmt: skip
 

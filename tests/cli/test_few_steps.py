@@ -52,6 +52,9 @@ def test_flags_by_the_names_of_other_programs():
     for name, meant in {
         "model.optim.learning_rate": "model.optim.lr",
         "learning-rate": "model.optim.lr",
+        "model.optim.momentum": "model.optim.options",
+        "images": "data.path",
+        "data.dir": "data.path",
         "model.learning_rate": "model.optim.lr",
         "batchsize": "data.batch_size",
         "trainer.batch": "data.batch_size",

@@ -15,13 +15,16 @@ import pytest
 import torch
 import yaml
 from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
 from PIL import Image as PILImage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from shvit_pl.callbacks.console import show_table
 from shvit_pl.callbacks.run_figures import draw_confusion, draw_inputs
 from shvit_pl.cli import main
-from shvit_pl.display import in_markdown
+from shvit_pl.display import in_markdown, narrow_table, write_table
+from shvit_pl.errors import first_names
 from shvit_pl.hub.card import _as_code, _metadata
 from shvit_pl.plots import as_png
 from shvit_pl.runs.folder import FinishedRun, read_summary
@@ -69,6 +72,37 @@ def test_the_runs_table_shows_them_as_they_are(trained, capsys, monkeypatch):
     assert "set [old] $x$ a: b # c.tsv" in capsys.readouterr().out
     assert main(["benchmark", str(trained), "--mode=eager", "--seconds=0.01", "--blocks=5", "--output=b"]) == 0
     assert "run [old]" in capsys.readouterr().out
+
+
+def test_a_terminal_obeys_no_name(capsys):
+    """Tables, lines, warnings and refusals."""
+    name, shown = "\x1b[31mred\nlines\x9b", r"\x1b[31mred\nlines\x9b"
+    for plain in (True, False):
+        show_table("run", {"data": name}, plain)
+    assert capsys.readouterr().out.count(shown) == 2
+    assert first_names([name, "b"]) == f"{shown}, b"
+    assert shown in refusal(capsys, "fit", f"--data.path={name}")
+    assert shown in refusal(capsys, "fit", f"--run_name={name}")
+    assert r"\x1b[31mred" in refusal(capsys, "designs", "\x1b[31mred")
+
+
+@pytest.mark.parametrize(("terminal", "plain", "rules"), [(False, False, 0), (True, True, 0), (True, False, 1)])
+def test_tables_have_rules_on_a_terminal_only(terminal, plain, rules, capsys, monkeypatch):
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    table = narrow_table(["name"], ["px"])
+    table.add_row("tiny", "64")
+    write_table(table, plain)
+    printed = capsys.readouterr().out
+    assert "tiny" in printed
+    assert sum("\u2500" in line for line in printed.splitlines()) == rules
+
+
+def test_signs_without_a_glyph_are_drawn_in_silence(recwarn):
+    figure = Figure()
+    figure.text(0, 0, "\u732b\u72ac")
+    as_png(figure)
+    assert not recwarn.list
 
 
 def test_the_card_neither_renders_nor_breaks(trained, monkeypatch):

@@ -57,7 +57,7 @@ def assert_resumes_as(whole, tmp_path):
     assert_same(weights(whole), weights(cut))
     assert_same(weights(whole, "best"), weights(cut, "best"))
     assert read_summary(cut)["metrics"] == read_summary(whole)["metrics"]
-    for name in ("step", "train/lr", "val/acc1_ema"):
+    for name in ("step", "train/lr", "train/loss_epoch", "val/acc1_ema"):
         assert metrics(cut, name) == metrics(whole, name)
 
 

@@ -213,7 +213,9 @@ HELP = f"; see shvit-pl fit --callbacks.help {STOPPING}"
         (["--data=cpu"], ["data cpu: this is a section; set what is in it, such as data.path"]),
         (["--callbacks=Stoping"], [f"callbacks Stoping: {NO_CLASS}.Stoping"]),
         ([f"--callbacks={STOPPING}"], [f"{LISTED}required: monitor{HELP}"]),
-        ([f"--callbacks={STOPPING}", "--callbacks.patince=3"], [f"{LISTED}patince: no such setting{HELP}"]),
+        ([f"--callbacks={STOPPING}", "--callbacks.patince=3"], [
+                f"{LISTED}patince: no such setting (did you mean 'patience'?){HELP}",
+            ]),
         (["--callbacks.help=Stop"], [
             f"callbacks.help Stop: {NO_CLASS}.Stop",
         ]),

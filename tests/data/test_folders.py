@@ -194,9 +194,36 @@ def test_files_of_rows_are_all_read_each_in_the_split_that_it_names(names, expec
 def test_to_predict_nothing_is_a_split_and_all_images_count(tmp_path):
     root = folder(tmp_path, "1.png", "test 1.png", "train/2.png", "train/cat/3.png", "val/dog/4.png", "5.HEIC")
     data = ready("predict", path=str(root))
-    assert (data.rows("predict"), data.chosen.files) == (6, "6 images used")
+    files = "5 images used; left out: 1 of a format that can't be read (5.HEIC)"
+    assert (data.rows("predict"), data.chosen.note, data.chosen.files) == (6, "6 images", files)
     (root / "5.HEIC").unlink()
     assert ready("predict", path=str(root), validation_split="train").rows("predict") == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "path", "words"),
+    [
+        (
+            ["notes.txt"],
+            ".",
+            "no image in the folder (1 other file, notes.txt). Give a folder of images, a single image",
+        ),
+        (["a/1.md", "b.xml"], ".", "no image in the folder (2 other files, a/1.md, b.xml). Give a folder of images, a"),
+        ([], ".", "no image in the folder (it has no files). Give a folder of images, a single image"),
+        (["notes.txt"], "notes.txt", "or a single image: .apng, .avif, ... .jpeg, ... .png, ... .webp"),
+        (["1.heic"], "1.heic", "or a single image: .apng, .avif"),
+    ],
+)
+def test_to_predict_what_holds_no_image_is_refused_and_no_classes_are_asked_for(names, path, words, tmp_path):
+    with refused(words) as raised:
+        ready("predict", path=str(folder(tmp_path, *names) / path))
+    assert "class folders" not in str(raised.value)
+
+
+def test_to_predict_a_single_image_is_counted_and_may_lack_an_ending(tmp_path):
+    for name in ("1.png", "2"):
+        folder(tmp_path, name)
+        assert ready("predict", path=str(tmp_path / name)).chosen.note == "1 image"
 
 
 # ---- tables of paths

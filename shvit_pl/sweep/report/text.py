@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -21,7 +20,7 @@ _LUCK = "The best of many trials is partly luck: repeat it with other seeds befo
 def summary_lines(findings: Findings) -> list[str]:
     """Return the cells as a table for a terminal, the progress of the sweep, and the conclusions."""
     shown = [column for column in findings.table.columns if column.kind != "paper"]  # a terminal is too narrow for it
-    table = RichTable(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table = RichTable(box=None, padding=(0, 1, 0, 0))
     for column in shown:
         if column.kind == "quantity":  # its header is broken, its numbers are not
             table.add_column(Text(column.header), justify="right", min_width=max(map(len, column.text), default=0))
