@@ -189,9 +189,13 @@ def test_a_phone_keeps_what_is_compared_in_view_however_the_table_is_scrolled(op
         for left, right, is_on_top in boxes:
             assert 0 <= left < right <= 390
             assert is_on_top
+    others = len(found(chrome, "#table th")) - 1
+    assert [chrome.execute_script(_COVERED, "#table", number) for number in range(others)] == [[]] * others
+    assert chrome.execute_script(_CUT_AT_THE_END) == []
     if name in ("cube", "long names"):
         found(chrome, "summary")[0].click()
         assert all(0 <= left < right <= 390 for left, right, _ in chrome.execute_script(_KEPT, "details table", 0))
+        assert [chrome.execute_script(_COVERED, "details table", number) for number in range(4)] == [[]] * 4
 
 
 _KEPT = """
@@ -203,6 +207,35 @@ return [...table.querySelectorAll(".kept")].map((cell) => {
   const top = document.elementFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2);
   return [box.left, box.right, cell.contains(top)];
 });
+"""
+
+
+_COVERED = """
+const table = document.querySelector(arguments[0]), frame = table.closest(".scroll"), view = frame.getBoundingClientRect();
+const column = [...table.rows[0].cells].filter((head) => !head.classList.contains("kept"))[arguments[1]].cellIndex;
+const cells = [...table.rows].map((row) => row.cells[column]);
+const kept = table.querySelector(".kept");
+const isAfter = column > kept.cellIndex;
+frame.scrollLeft = cells[0].offsetLeft - (isAfter ? kept.offsetWidth : 0);
+return cells.filter((cell) => {
+  cell.scrollIntoView({block: "center", inline: "nearest"});
+  frame.scrollLeft = cells[0].offsetLeft - (isAfter ? kept.offsetWidth : 0);
+  const text = document.createRange();
+  text.selectNodeContents(cell);
+  const box = text.getBoundingClientRect(), y = (box.top + box.bottom) / 2;
+  if (!box.width) return false;
+  if (box.left < view.left || box.right > view.right) return true;
+  return ![box.left + 1, box.right - 1].every((x) => cell.contains(document.elementFromPoint(x, y)));
+}).map((cell) => cell.textContent);
+"""
+_CUT_AT_THE_END = """
+const table = document.querySelector("#table"), frame = table.closest(".scroll");
+frame.scrollLeft = frame.scrollWidth;
+const edge = table.querySelector(".kept").getBoundingClientRect().right;
+return [...table.querySelectorAll("th:not(.kept)")].filter((head) => {
+  const box = head.getBoundingClientRect();
+  return box.left < edge - 2 && box.right > edge + 2;
+}).map((head) => head.textContent);
 """
 
 
