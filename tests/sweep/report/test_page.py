@@ -211,7 +211,8 @@ return [...table.querySelectorAll(".kept")].map((cell) => {
 
 
 _COVERED = """
-const table = document.querySelector(arguments[0]), frame = table.closest(".scroll"), view = frame.getBoundingClientRect();
+const table = document.querySelector(arguments[0]), frame = table.closest(".scroll");
+const view = frame.getBoundingClientRect();
 const column = [...table.rows[0].cells].filter((head) => !head.classList.contains("kept"))[arguments[1]].cellIndex;
 const cells = [...table.rows].map((row) => row.cells[column]);
 const kept = table.querySelector(".kept");
