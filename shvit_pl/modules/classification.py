@@ -127,11 +127,13 @@ class ClassificationModule(base.TrainedModule):
             self.class_names = self.hparams["class_names"] = class_names
         ours, theirs = (f"{len(names)} classes ({first_few(names)})" for names in (self.class_names, class_names))
         if list(class_names) != list(self.class_names):
+            unknown = [name for name in class_names if name not in self.class_names]
+            why = f"which lacks {first_few(unknown)}" if unknown else "in another order"
             raise UserError(
                 f"model.class_names: it names {ours}, and {source} has {theirs}. Leave it out to take those."
                 if asked
-                else f"{source}: it has {theirs}, the model {ours}, and they must be the same. Give the data that the "
-                "model was trained on, or train another model with shvit-pl fit."
+                else f"{source}: it has {theirs}, the model {ours}, {why}. Give the data that the model was trained "
+                "on, or train another model with shvit-pl fit."
             )
 
     def configure_model(self) -> None:

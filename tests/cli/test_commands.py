@@ -183,7 +183,13 @@ def test_columns_of_the_data_trained_on_are_not_asked_of_other_data(tmp_path):
 
 def test_other_data_and_outputs_are_refused(run, image_folder, refused, tmp_path):
     classes = "2 classes (blue; red), the model 10"
-    few = ["--model.ema.decay=0.9", "--data.batch_size=4", "--allow_changes=true", "--extend_to=9"]
+    few = [
+        "--model.ema.decay=0.9",
+        "--data.batch_size=4",
+        "--allow_changes=true",
+        "--extend_to=9",
+        "--trainer.max_epochs=9",
+    ]
     refused([f"--ckpt_path={run}", *few, f"--data.path={image_folder}"], classes)
     refused([best(run), f"--data.path={image_folder}"], classes, command="validate")
     refused([best(run), "--data.image_size=32"], "data.image_size 32", command="validate")
