@@ -159,7 +159,7 @@ class RunReport(L.Callback):
         if trainer.is_global_zero and summary is not None:
             show_table("result", _end_rows(trainer, summary), self.plain)
             if isinstance(pl_module, ClassificationModule) and trainer.global_step > 0:
-                print("".join(f"note: {line}\n" for line in pl_module.notes_on_few_steps()), end="")
+                show_notes(summary.few_steps)
                 if pl_module.added_epochs and trainer.current_epoch < (pl_module.epochs or 0):
                     print("note: the run ended before the epoch that measures the averaged weights, so none are kept")
             written = checkpoint_of_run(run_folder(trainer) or Path())
@@ -185,6 +185,11 @@ def show_table(title: str, rows: dict[str, str], plain: bool) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     plain_console().print(table, soft_wrap=True)
+
+
+def show_notes(notes: list[str]) -> None:
+    """Print a line for each note."""
+    print("".join(f"note: {note}\n" for note in notes), end="")
 
 
 def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: ClassificationModule) -> dict[str, str]:

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import ModelEmaV3
 
-from shvit_pl.callbacks.console import show_table
+from shvit_pl.callbacks.console import show_notes, show_table
 from shvit_pl.data.decoding import IGNORED
 from shvit_pl.deploy.images import in_batches
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
@@ -86,6 +86,8 @@ class PredictionWriter(L.Callback):
             )
         self._partial.replace(self.path)
         broken = f"; {counted(count, 'image')} can't be decoded: no label ({named})" if count else ""
+        assert isinstance(pl_module, ClassificationModule)
+        show_notes(pl_module.few_steps)
         print(f"{counted(self.rows, 'row')} in {self.path}{broken}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -119,6 +121,8 @@ class MetricsWriter(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         show_table("result", {name: f"{value:.4f}" for name, value in metrics.items()}, self.plain)
+        assert isinstance(pl_module, ClassificationModule)
+        show_notes(pl_module.few_steps)
         used = {
             "path": data.config.path,
             "images": data.chosen.note,

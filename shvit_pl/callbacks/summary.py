@@ -47,12 +47,13 @@ class RunSummary(L.Callback):
         self.command, self.monitor, self.settings = command, monitor, settings
         self.extended_at = [] if extended_at is None else [extended_at]
         self.best: dict[str, float] = {}
+        self.few_steps: list[str] = []  # notes on the evaluation of the best epoch
         self._folder = ""
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for checkpoints."""
-        names = ("best", "best_epoch", "extended_at", "epochs")
+        names = ("best", "best_epoch", "few_steps", "extended_at", "epochs")
         return {**{name: getattr(self, name) for name in names}, "wall_seconds": self._elapsed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -62,6 +63,7 @@ class RunSummary(L.Callback):
         self.extended_at = [*state_dict["extended_at"], *self.extended_at]
         if (Path(self._folder) / CHECKPOINTS / BEST).is_file():  # a new folder has none yet
             self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+            self.few_steps = state_dict["few_steps"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start the clock."""
@@ -84,6 +86,7 @@ class RunSummary(L.Callback):
         self.improved = measured and is_improved(metrics, self.best, self.monitor)
         if self.improved:
             self.best, self.best_epoch = metrics, int(self.epochs) if self.epochs.is_integer() else self.epochs
+            self._note_few_steps(pl_module)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the file, on the first rank of a run with a folder, and log the settings.
@@ -92,6 +95,8 @@ class RunSummary(L.Callback):
         """
         if trainer.global_step == 0:
             raise UserError(f"no step was run: {_stopped_by(trainer)}.")
+        if self.best_epoch is None:
+            self._note_few_steps(pl_module)
         folder = run_folder(trainer)
         if folder is not None and trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
             write_summary(folder, self._summary(trainer, pl_module))
@@ -105,6 +110,10 @@ class RunSummary(L.Callback):
         data: HFImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
         return sum(len(broken.reasons) for broken in data.broken.values())
 
+    def _note_few_steps(self, module: L.LightningModule) -> None:
+        if isinstance(module, ClassificationModule):
+            self.few_steps = module.notes_on_few_steps()
+
     def _elapsed(self) -> float:
         return self.wall_seconds + time.perf_counter() - self._since
 
@@ -117,6 +126,7 @@ class RunSummary(L.Callback):
             "metrics": self.best,
             "monitor": self.monitor,
             "best_epoch": self.best_epoch,
+            "few_steps": self.few_steps,
             "last_metrics": validation_metrics(trainer),
             "best_checkpoint": best if self.best and (Path(self._folder) / best).is_file() else None,
             "extended_at": self.extended_at,

@@ -44,6 +44,9 @@ class TrainedModule(L.LightningModule):
     added_epochs = 0
     """Epochs of the run that train nothing: StochasticWeightAveraging measures BatchNorm's statistics in one."""
 
+    few_steps: list[str]
+    """The notes on too few steps of the checkpoint that was loaded last."""
+
     memory_format = torch.contiguous_format
     _statistics: YoungStatistics | None = None
     _summed_loss: Tensor | float = 0.0  # over the images of the epoch so far
@@ -56,6 +59,7 @@ class TrainedModule(L.LightningModule):
         optim.check_optimizer(config.optim)
         self.config = config
         self.model = self.ema = self.feature_projection = None
+        self.few_steps = []
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; the average stays in evaluation mode, and so does BatchNorm under `freeze_bn`."""
@@ -158,11 +162,13 @@ class TrainedModule(L.LightningModule):
         self._summed_loss, self._images, self._loss_epoch = 0.0, 0, self.current_epoch
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the training loss of the epoch so far."""
+        """Save the training loss of the epoch so far, and whether the steps are too few to evaluate the weights."""
         checkpoint["summed_loss"] = float(self._summed_loss), self._images, self._loss_epoch
+        checkpoint["few_steps"] = self.few_steps if self._statistics is None else self.notes_on_few_steps()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the training loss of the epoch."""
+        """Go on with the training loss of the epoch, and take the notes on too few steps."""
+        self.few_steps = checkpoint.get("few_steps", [])
         self._summed_loss, self._images, self._loss_epoch = checkpoint.get("summed_loss", (0.0, 0, -1))
 
     def configure_gradient_clipping(
@@ -242,7 +248,7 @@ class TrainedModule(L.LightningModule):
             kept *= self.ema.get_decay(step + 1) if self.ema is not None else 0.0
             if kept < _LARGEST_SHARE:
                 return notes
-        if self.ema is not None:
+        if self.ema is not None and steps > 0:
             notes.append(
                 f"the averaged weights are still {kept:.0%} those of the start (model.ema.decay "
                 f"{self.config.ema.decay}, {steps} steps), so val/acc1_ema says little; train longer, or give "

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 from torch import nn
 
 import shvit_pl
@@ -31,6 +32,7 @@ from shvit_pl.deploy import export as export_file
 from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
 from shvit_pl.errors import UserError
 from shvit_pl.fit import lightning_cli, options
+from shvit_pl.models import create_model
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig, EmaConfig
@@ -294,12 +296,14 @@ def build(short_run, here):
         for split in ("train", "test"):
             shutil.copytree("images/red", f"numbers/{split}/{digit}")
     stored(shaken("lcnet_035"), "lcnet.safetensors")
+    save_file(create_model("tiny", num_classes=10).state_dict(), "bare.safetensors")
     for split in ("train", "validation"):
         shutil.copytree("images", f"halves/{split}")
 
 
 ENDED, CUT = "--ckpt_path=ended/tiny/version_0", "--ckpt_path=cut/tiny/version_0"
 BEGIN = "--model.init_from=ended/tiny/version_0/checkpoints/best.ckpt"
+BARE = "--model.init_from=bare.safetensors"
 STREAM = ["--data.streaming=true", "--trainer.limit_train_batches=null"]
 TINY = ["--model.design.name=tiny", "--data.image_size=64"]
 STEPS = "--data.steps_per_epoch=3"
@@ -438,7 +442,7 @@ CASES = {
         evaluate, [f"{ENDED}/checkpoints/best.ckpt"], [f"{ENDED}/checkpoints/best.ckpt", "--data.path=numbers"]
     ),
     "its classifier is not for these": (
-        validate, ["--data.path=images", BEGIN, *TINY], ["--data.path=digits", BEGIN, *TINY]
+        validate, ["--data.path=images", BARE, *TINY], ["--data.path=digits", BARE, *TINY]
     ),
     ": no column has": (
         fit, ["--data.path=bytes.parquet"],
@@ -468,7 +472,7 @@ NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a ref
     "use it: shvit-pl", "the run stopped; resume it", "skip it with --speed", "if they don't slow",  # next steps
     "or resume with --ckpt_path", "give a study, one of", "set by --folder", "GPUs with --per_gpu",
     "to overfit a few images", "use --model.init_from with",  # parts of messages that say what to do instead
-    "an average is kept with", "the embedded digits; for the folder",
+    "an average is kept with", "model.design.name, or give --config s1.yaml", "the embedded digits; for the folder",
     "give another --storage",  # the database that has the study
 )  # fmt: skip
 

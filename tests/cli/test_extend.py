@@ -52,6 +52,7 @@ def test_an_extended_run_is_the_one_that_was_planned_for_that_length(flags, more
     assert [epoch for epoch, _ in read_curves(extended)["val/acc1"]] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_cosine_is_that_of_a_run_planned_for_the_length(ended, tmp_path, capsys):
     assert fit("--trainer.log_every_n_steps=1", "--extend_to=3") == 0
     assert "from 2 to 3 epochs; the learning rate goes on as in a run that was planned for 3" in capsys.readouterr().out
@@ -61,6 +62,7 @@ def test_the_cosine_is_that_of_a_run_planned_for_the_length(ended, tmp_path, cap
     assert metrics(ended, "train/lr")[-4:] == metrics(whole, "train/lr")[-4:]
 
 
+@pytest.mark.slow
 def test_the_best_epoch_of_before_stays_a_candidate_also_with_other_settings(tmp_path, monkeypatch):
     reach(monkeypatch, [0.75, 0.5, 0.5, 0.875], [1.0] * 4)
     assert fit(*TWO) == 0
@@ -80,6 +82,7 @@ def test_the_best_epoch_of_before_stays_a_candidate_also_with_other_settings(tmp
     assert matrix.read_bytes() != drawn
 
 
+@pytest.mark.slow
 def test_a_run_that_was_ended_by_its_time_is_extended_with_all_of_its_time_again(tmp_path, monkeypatch):
     monkeypatch.setattr(timer, "time", SimpleNamespace(monotonic=count().__next__))  # a second at every look
     flags = [*TWO, "--trainer.max_epochs=50", "--trainer.max_time=00:00:00:08"]
@@ -157,6 +160,7 @@ def test_a_run_goes_on_with_its_own_settings_where_no_config_is_given(flags, end
     assert (summary["extended_at"], summary["epochs_trained"], summary["steps_trained"]) == ([2], 3, 12)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_is_resumed_with_its_own_settings(tmp_path, capsys):
     stopped(1, 1, *TWO)
     assert main(["fit", "--ckpt_path=last", "--run_name=tiny"]) == 0
@@ -177,6 +181,7 @@ def test_a_run_of_a_sweep_keeps_its_length(ended, refused, tmp_path):
     refused(["--extend_to=4"], "a run of the sweep", "Copy the folder")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed_first(refused, tmp_path, capsys):
     stopped(1, 1, *TWO)
     with message("this run has not ended ... with --ckpt_path last"):

@@ -53,6 +53,7 @@ def test_averaged_weights_of_a_run_that_ends_early_are_said_to_be_lost(capfd):
     assert "object at 0x" not in printed.err
 
 
+@pytest.mark.slow
 def test_the_rate_follows_the_images_of_a_step(tmp_path):
     flags = ["--trainer.log_every_n_steps=1", "--model.optim.warmup_epochs=0"]
     assert fit(*flags, scheduler((0, 1), (1, 2)), "--run_name=later") == 0

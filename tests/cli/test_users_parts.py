@@ -107,6 +107,7 @@ def check():
     return FitCheck()
 
 
+@pytest.mark.slow
 def test_classes_in_the_working_directory_are_found_by_the_console_script(tmp_path):
     """In a flag and in a config."""
     Path("mine.py").write_text(FILE)
@@ -188,7 +189,9 @@ SETTINGS = {
     "callbacks lightning.pytorch.callbacks.EarlyStopping monitor=a patience=abc": "patience abc: allowed is a wh",
     "callbacks lightning.pytorch.callbacks.EarlyStopping monitor=a patiens=3": "patiens: no such ... mean 'patience'",
     "logger lightning.pytorch.loggers.CSVLogger nme=x": "nme: no such setting (did you mean 'name'?)",
-    "logger lightning.pytorch.loggers.CSVLogger save_dir=a flush_logs_every_n_steps=b": "n_steps b: allowed is",
+    "logger lightning.pytorch.loggers.CSVLogger save_dir=a version=b flush_logs_every_n_steps=c": (
+        "flush_logs_every_n_steps c: allowed is a whole number"
+    ),
     "callbacks {}.Mine after=tomorrow": "after tomorrow: allowed is a string with form",
     "callbacks {}.Values day=a": "day a: allowed is a date or null",
     "callbacks {}.Values pattern=a.b count=a.b": "count a.b: allowed is a whole number",

@@ -117,6 +117,7 @@ def test_signed_8_bits_need_a_range_and_color_of_16_bits_can_have_none():
         pixels(deep.getvalue(), intensity_range=(0, 4095))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["BMP", "TIFF"])
 def test_no_format_has_a_limit_of_pixels(form, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # as this module was imported

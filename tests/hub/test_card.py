@@ -59,6 +59,12 @@ def test_a_part_of_the_validation_images_is_called_so(limit, is_part, own):
     assert ("top-1** on some of its" in text, "Measured on part of the" in text) == (is_part, is_part)
 
 
+def test_an_evaluation_after_too_few_steps_is_called_so(own):
+    assert "too few steps" not in card_of(own).text
+    edit(own / "summary.json", few_steps=["BatchNorm's statistics are of 4 batches"])
+    assert "\n\nEvaluated after too few steps: BatchNorm's statistics are of 4 batches.\n" in card_of(own).text
+
+
 @pytest.mark.parametrize("push", ["--push_to user/digits --push_public true", "--push_to=user/digits"])
 def test_whoever_repeats_the_command_does_not_push(push, own):
     edit(own / "summary.json", command=f"shvit-pl fit --config s1.yaml {push} --data.batch_size 16")

@@ -50,8 +50,23 @@ def is_finished(results: Results) -> bool:
 def conclusions(findings: Findings) -> list[str]:
     """Return the answer in one sentence, a paragraph for each effect, and one line on what is undecided.
 
-    For a search, these are its best trials.
+    For a search, these are its best trials. The last line counts runs of too few steps, where there are any.
     """
+    return [*_comparisons(findings), *_few_steps(findings.results)]
+
+
+def _few_steps(results: Results) -> list[str]:
+    """Describe the runs whose evaluation stands on too few steps, by the note that most of them have."""
+    done = [run for cell in results.cells for run in cell.done]
+    noted = [notes for run in done if (notes := (run.summary or {}).get("few_steps"))]
+    if not noted:
+        return []
+    (usual, _), *_ = Counter(notes[0] for notes in noted).most_common(1)
+    verb = "was" if len(noted) == 1 else "were"
+    return [f"{len(noted)} of {counted(len(done), 'run')} {verb} evaluated after too few steps ({usual})."]
+
+
+def _comparisons(findings: Findings) -> list[str]:
     results, table, effects = findings.results, findings.table, findings.effects
     if not any(cell.done for cell in results.cells):
         return ["No run succeeded." if results.cells and is_finished(results) else "No run has finished yet."]

@@ -66,6 +66,17 @@ def test_one_seed_is_no_ground_for_a_claim():
     assert not any("interaction" in one or "significant" in one for one in found)
 
 
+@pytest.mark.parametrize("results", [cube(), search()], ids=["grid", "search"])
+def test_runs_of_too_few_steps_are_counted_in_the_last_line(results):
+    first, *others = (run for cell in results.cells for run in cell.done)
+    notes = {id(run): ["of 8 batches"] for run in others[:2]} | {id(first): ["of 4 batches", "and another"]}
+    noted = with_runs(
+        results, lambda run: replace(run, summary=run.summary and {**run.summary, "few_steps": notes.get(id(run), [])})
+    )
+    line = f"3 of {1 + len(others)} runs were evaluated after too few steps (of 8 batches)."
+    assert sentences(noted) == [*sentences(results), line]
+
+
 def test_without_an_effect_the_sentence_bounds_what_can_be_ruled_out():
     first, *_, last = sentences(cube(effects={}, noise=0.01))
     assert first.startswith("No choice has a significant effect on top-1 over 3 seeds; best is patch_size ")
