@@ -15,6 +15,7 @@ from shvit_pl.designs.paper_results import IMAGENET_SIZE
 from shvit_pl.files import read_rows
 
 LITTLE = 1.0  # points of top-1: a layer that loses no more with one head alone has heads to spare
+_TOO_FEW = "Too few images to say which layers are redundant; give more with --ablation_images."
 _ROUNDING = 1e-9
 _UNCHANGED = 1e-6  # largest change of an output, as a share of the largest output, that is rounding
 
@@ -152,14 +153,20 @@ class Findings:
     def layers(self) -> list[LayerResult]:
         """Results layer by layer."""
         images, results = self.scores.images, []
-        for number, (layer, maps) in enumerate(zip(self.subject.layers, self.maps.layers, strict=True), start=1):
+        recorded = zip(self.subject.layers, self.maps.layers, self._reasons, strict=True)
+        for number, (layer, maps, left_out) in enumerate(recorded, start=1):
             matching = self.scores.matching[layer.name].tolist()
             without, alone = (tuple(count / images for count in row) for row in matching)
             paper = self.paper.layers[number - 1] if self.paper else None
-            left_out, judged = _why_left_out(maps, self.scores.effect[layer.name]), not self.blind
             measured = (self.intact, maps.similarity.double(), without, alone, self.image)
-            results.append(LayerResult(number, layer.name, *measured, paper, left_out, judged))
+            results.append(LayerResult(number, layer.name, *measured, paper, left_out, judged=not self.blind))
         return results
+
+    @cached_property
+    def _reasons(self) -> list[str]:
+        """Reason to leave out each layer, empty for those that are compared."""
+        recorded = zip(self.subject.layers, self.maps.layers, strict=True)
+        return [_why_left_out(maps, self.scores.effect[layer.name]) for layer, maps in recorded]
 
     @cached_property
     def blind(self) -> str:
@@ -169,16 +176,25 @@ class Findings:
             return "the network's outputs are not finite numbers"
         if not self.is_paper_score:
             same = int((scores.by_class[0] > 0).sum()) == 1
-            return "the intact network predicts the same class for every image" if same and images > 1 else ""
-        margin = 2 * sqrt(scores.chance * (1 - scores.chance) / images)
-        if scores.intact / images > scores.chance + margin:
-            return ""
-        return f"{self.intact:.4f} of the intact network is no better than chance ({scores.chance:.4f})"
+            if same and images > 1:
+                return "the intact network predicts the same class for every image"
+        elif self.intact <= scores.chance + 2 * sqrt(scores.chance * (1 - scores.chance) / images):
+            return f"{self.intact:.4f} of the intact network is no better than chance ({scores.chance:.4f})"
+        layers = zip(self.subject.layers, self._reasons, strict=True)
+        matching = [scores.matching[layer.name] for layer, left_out in layers if not left_out]
+        if matching and all((counts == scores.intact).all() for counts in matching):
+            return "it is the same without any one head, and with any one alone"
+        return ""
 
     @property
     def image(self) -> float:
         """Share of the images that one is."""
         return 1 / self.scores.images
+
+    @property
+    def is_coarse(self) -> bool:
+        """True where an image is more than what a redundant layer may lose."""
+        return 100 * self.image > LITTLE
 
     @property
     def intact(self) -> float:
@@ -235,12 +251,12 @@ class Findings:
         compared = [layer for layer in self.layers if layer.is_compared]
         lines = [] if compared else ["No layer has several heads to compare."]
         lines += self.left_out
-        if compared:
-            ranked = sorted(compared, key=lambda layer: -(layer.similarity or 0))[:3]
+        if len(compared) > 2 and len(compared[0].similarities) > 1:  # fewer layers or images rank nothing
+            ranked = sorted(compared, key=lambda layer: -(layer.similarity or 0))[: min(3, len(compared) // 2)]
             shown = ", ".join(f"{layer.number} ({layer.similarity:.3f})" for layer in ranked)
             lines.append(f"The heads are most similar in layer{'s' * (len(ranked) > 1)} {shown}.")
         if self.blind:
-            return lines
+            return [*lines, _TOO_FEW] if compared and self.is_coarse and self.scores.finite else lines
         measured = compared or [layer for layer in self.layers if not layer.left_out]
         return [*lines, *(self._changes(measured) if measured else []), f"One image is {100 * self.image:.3g} points."]
 
@@ -260,8 +276,8 @@ class Findings:
         several = [layer for layer in layers if layer.heads > 1]
         if several:
             spare = [str(layer.number) for layer in several if -layer.change_alone <= LITTLE + _ROUNDING]
-            if 100 * self.image > LITTLE:
-                lines.append("Too few images to say which layers are redundant; give more with --ablation_images.")
+            if self.is_coarse:
+                lines.append(_TOO_FEW)
             elif spare:
                 lines.append(
                     f"Redundant: with the best head alone, {score} stays within {LITTLE:g} point in {len(spare)} of "

@@ -64,7 +64,9 @@ def test_a_layer_has_the_score_of_its_best_head_and_the_spread_of_its_images():
 )
 def test_a_score_that_cannot_fall_is_called_blind(predicted, targets, intact, labels, words):
     counts = torch.tensor([predicted, targets], dtype=torch.float)
-    findings = Findings(subject(labels=labels), None, Scores(images=100, intact=intact, by_class=counts))
+    findings = Findings(
+        subject(labels=labels), SimpleNamespace(layers=[]), Scores(images=100, intact=intact, by_class=counts)
+    )
     assert (words in findings.blind) if words else findings.blind == ""
 
 
@@ -73,21 +75,68 @@ def test_a_layer_is_redundant_that_loses_a_point_with_one_head_alone_and_no_more
     """One point is 0.01 of top-1, as exactly as 10 of 1000 images are."""
     scores = Scores(1000, 700, {"attn": torch.tensor([[650, 700], [kept, 100]])}, {"attn": 1.0})
     scores.by_class = torch.tensor([[500.0, 500.0], [500.0, 500.0]])
-    maps = SimpleNamespace(similarity=torch.full((3, 2), 0.5), keys=4, even=False)
-    findings = Findings(
-        replace(subject(), layers=[SimpleNamespace(name="attn")]), SimpleNamespace(layers=[maps]), scores
-    )
+    findings = with_layers(scores)
     (layer,) = findings.layers
-    assert (layer.intact, layer.without, layer.alone, layer.similarity) == (0.7, (0.65, 0.7), (kept / 1000, 0.1), 0.5)
+    assert (layer.intact, layer.without, layer.alone, layer.similarity) == (
+        0.7,
+        (0.65, 0.7),
+        (kept / 1000, 0.1),
+        pytest.approx(0.1),
+    )
     assert (findings.image, findings.intact) == (0.001, 0.7)
     assert (layer.change_without, layer.change_alone) == pytest.approx((0, (kept - 700) / 10))
     lines = findings.sentences
     assert_fractions(*lines)
-    assert "The heads are most similar in layer 1 (0.500)." in lines
+    assert "most similar" not in " ".join(lines)  # there is no other layer
     assert ("Redundant: with the best head alone, top-1 stays within 1 point in 1 of 1 layers (1)." in lines) == spare
     assert ("No layer keeps top-1 within 1 point with one head alone." in lines) != spare
     assert "Removing one head changes top-1 by -5.00 points at worst (layer 1, head 1)." in lines
     assert lines[-1] == "One image is 0.1 points."
+
+
+@pytest.mark.parametrize("labels", ["dataset", "network"])
+@pytest.mark.parametrize(("images", "is_few"), [(1000, False), (50, True)])
+def test_a_score_that_no_head_changes_is_blind_and_names_no_layer_redundant(images, is_few, labels):
+    intact = images * 7 // 10 if labels == "dataset" else images
+    scores = Scores(images, intact, {"attn": torch.full((2, 2), intact)}, {"attn": 1.0})
+    scores.by_class = torch.full((2, 2), images / 2)
+    findings = with_layers(scores, labels=labels)
+    score = "top-1" if labels == "dataset" else "agreement"
+    reason = "it is the same without any one head, and with any one alone"
+    assert (findings.blind, findings.layers[0].redundant) == (reason, None)
+    few = ["Too few images to say which layers are redundant; give more with --ablation_images."]
+    assert findings.sentences == [f"Blind: {score} can't tell whether heads matter, as {reason}.", *few * is_few]
+    scores.matching["attn"][1, 0] -= 1  # one head alone does less
+    assert with_layers(scores, labels=labels).blind == ""
+    scores.matching["attn"][1, 0] += 1
+    scores.effect["attn"] = 0.0
+    assert with_layers(scores, labels=labels).sentences[1] == "Left out: layer 1 (attn): attention changes no output."
+
+
+@pytest.mark.parametrize(
+    ("layers", "images", "similar"),
+    [(1, 3, ""), (2, 3, ""), (3, 1, ""), (3, 3, "layer 3 (0.300)"), (6, 3, "layers 6 (0.600), 5 (0.500), 4 (0.400)")],
+)
+def test_layers_are_called_most_similar_only_among_others_and_on_several_images(layers, images, similar):
+    names = [f"attn{number}" for number in range(1, layers + 1)]
+    scores = Scores(
+        1000, 700, {name: torch.tensor([[650, 700], [690, 100]]) for name in names}, dict.fromkeys(names, 1.0)
+    )
+    scores.by_class = torch.full((2, 2), 500.0)
+    lines = with_layers(scores, images).sentences
+    assert [line for line in lines if "similar" in line] == [f"The heads are most similar in {similar}."] * bool(
+        similar
+    )
+
+
+def with_layers(scores, images=3, labels="dataset"):
+    """Findings of the layers that have scores, the heads of the i-th alike by i tenths on each image."""
+    layers = [SimpleNamespace(name=name) for name in scores.matching]
+    maps = [
+        SimpleNamespace(similarity=torch.full((images, 2), number / 10), keys=4, even=False)
+        for number in range(1, len(layers) + 1)
+    ]
+    return Findings(replace(subject(labels=labels), layers=layers), SimpleNamespace(layers=maps), scores)
 
 
 def test_outputs_that_are_no_numbers_are_blind():
