@@ -87,7 +87,7 @@ def refuse_changes(
         ways = f"Begin with --config {folder / CONFIG}" if folder else "Give the flags of that run"
         ways += ", or start a new run from its weights with --model.init_from"
         ways += "" if allowed else ", or give --allow_changes true to resume with these"
-        raise UserError(f"ckpt_path {path!r}: the run had other settings ({'; '.join(changed)}). {ways}.")
+        raise UserError(f"ckpt_path {path!r}: it had other settings ({'; '.join(changed)}). {ways}.")
 
 
 def find_checkpoint(path: str | None, extend_to: int | None, runs: Path) -> str | None:
