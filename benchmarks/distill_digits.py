@@ -13,7 +13,7 @@ from typing import Any
 from jsonargparse import auto_cli
 
 from benchmarks.report import environment, publish, table
-from benchmarks.runs import few_digits, fit, percent
+from benchmarks.runs import few_digits, fit, spread
 
 BATCH = 16
 OBJECTIVES = {
@@ -45,10 +45,10 @@ def main(
     """
     runs = [_runs(fraction, steps, seed, f"--data.image_size={image_size}") for seed in range(seeds)]
     found = {name: [_figures(of_seed[name]) for of_seed in runs] for name in runs[0]}
-    rows = [[name, percent([run["top1"] for run in of_name]), *_losses(of_name)] for name, of_name in found.items()]
+    rows = [[name, spread([run["top1"] for run in of_name]), *_losses(of_name)] for name, of_name in found.items()]
     text = table(["S1 taught by, or teacher", "top-1", "its loss at first", "at last"], rows)
     text += (
-        f"\n\nTop-1 in percent on the 360 validation digits after about {steps} steps of {BATCH} images at "
+        f"\n\nTop-1 on the 360 validation digits after about {steps} steps of {BATCH} images at "
         f"{image_size} pixels, students with {fraction:.0%} of the training images, {seeds} seeds, mean +- stdev; "
         "`train/loss_distill` as first and last logged, median of the seeds."
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from jsonargparse import auto_cli
 
 from benchmarks.report import environment, publish, table
-from benchmarks.runs import few_digits, fit, percent
+from benchmarks.runs import few_digits, fit, spread
 
 BATCH = 32
 MIXING = {
@@ -47,14 +47,12 @@ def main(
         for fraction in fractions
     }
     rows = [
-        [labels, name, *(percent(found[metric]) for metric in COLUMNS)]
+        [labels, name, *(spread(found[metric]) for metric in COLUMNS)]
         for labels, by_mixing in accuracies.items()
         for name, found in by_mixing.items()
     ]
     text = table(["labels", "mixing", *COLUMNS.values()], rows)
-    text += (
-        f"\n\nTop-1 in percent on the 360 validation digits after about {steps} steps, {seeds} seeds, mean +- stdev."
-    )
+    text += f"\n\nTop-1 on the 360 validation digits after about {steps} steps, {seeds} seeds, mean +- stdev."
     publish(out / "few_labels", "Few labels", text, environment(_PACKAGES), accuracies=accuracies)
 
 

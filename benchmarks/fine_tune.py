@@ -13,7 +13,7 @@ from jsonargparse import auto_cli
 
 from benchmarks import photo_crops
 from benchmarks.report import environment, publish, table
-from benchmarks.runs import fit, percent
+from benchmarks.runs import fit, spread
 
 DIGITS = ["--data.augment=shift", "--data.crop_pct=1.0"]
 RECIPE_EPOCHS = 30
@@ -57,9 +57,9 @@ def main(
         start = f"--model.init_from={pretrained['folder']}"
         scratch = {"random weights": _accuracies(seeds, tuned)}
         fine_tuned = {name: _accuracies(seeds, [*tuned, start, *flags]) for name, flags in FINE_TUNED.items()}
-    text = table(["settings of the data", "val/acc1"], [[name, percent(values)] for name, values in found.items()])
+    text = table(["settings of the data", "val/acc1"], [[name, spread(values)] for name, values in found.items()])
     text += f"\n\nCrops of 15 photographs, 60 to train on of each, {epochs} epochs.\n\n"
-    rows = [[name, percent(values)] for name, values in {**scratch, **fine_tuned}.items()]
+    rows = [[name, spread(values)] for name, values in {**scratch, **fine_tuned}.items()]
     text += table(["fine-tuning", "val/acc1"], rows)
     text += (
         f"\n\nCrops of 7 photographs, {few} to train on of each, from weights trained on 120 crops of each of 8 others"

@@ -46,6 +46,6 @@ def few_digits(fraction: float, steps: int, batch: int, seed: int) -> list[str]:
     ]
 
 
-def percent(values: list[float]) -> str:
-    """Mean and standard deviation of shares, in percent."""
-    return f"{100 * mean(values):.1f} +- {100 * stdev(values):.1f}" if len(values) > 1 else f"{100 * values[0]:.1f}"
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation of accuracies."""
+    return f"{mean(values):.3f} +- {stdev(values):.3f}" if len(values) > 1 else f"{values[0]:.3f}"

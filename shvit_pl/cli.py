@@ -4,10 +4,12 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NamedTuple
 
 from shvit_pl import __version__
-from shvit_pl.errors import UserError, did_you_mean
+from shvit_pl.errors import UserError, did_you_mean, visible
+from shvit_pl.files import as_text
 
 
 class Command(NamedTuple):
@@ -53,6 +55,8 @@ COMMANDS = {
 def main(args: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 2 for a user's mistake."""
     args = sys.argv[1:] if args is None else args
+    if isinstance(sys.stdout, TextIOWrapper):  # a name may have what the terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     if not args or args[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS)) + 2
         rows = "\n".join(f"  {name:<{width}}{command.help}" for name, command in COMMANDS.items())
@@ -65,7 +69,8 @@ def main(args: list[str] | None = None) -> int:
         hint = did_you_mean(args[0], COMMANDS)
         print(f"shvit-pl: error: no command {args[0]!r}{hint}; see shvit-pl --help", file=sys.stderr)
         return 2
-    return _run(args)
+    odd = [f"argument {arg!r}: not UTF-8. Rename the file or folder." for arg in args if as_text(arg) != arg]
+    return _refuse(args[0], "\n".join(odd)) if odd else _run(args)
 
 
 def _run(args: list[str]) -> int:
@@ -102,7 +107,7 @@ def _run(args: list[str]) -> int:
 
 def _refuse(name: str, message: str) -> int:
     for line in message.splitlines():  # a line for each mistake
-        print(f"shvit-pl {name}: error: {line}", file=sys.stderr)
+        print(f"shvit-pl {name}: error: {visible(line)}", file=sys.stderr)
     return 2
 
 

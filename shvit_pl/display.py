@@ -1,5 +1,6 @@
 """Texts, tables and progress bars of all commands."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ from rich.table import Table
 
 _MOST = 4  # different values that are listed
 _WIDTH = 160  # characters where there is no terminal
+# marks that Markdown takes for its own anywhere, an underscore at the edge of a word, and those that begin a line
+_MARKDOWN = re.compile(r"[\\`*|$~\[\]]|(?<!\w)_|_(?!\w)|\A(?:[+-](?= )|[#>])")
 
 
 def shown(value: Any) -> str:
@@ -40,8 +43,9 @@ def enclose(before: str, text: str, after: str = "") -> str:
 
 
 def in_markdown(text: object) -> str:
-    """Return text that neither breaks a table nor becomes HTML."""
-    return " ".join(str(text).replace("|", "\\|").replace("<", "&lt;").split())
+    """Return text in one line that Markdown shows as it is: no table, HTML, link, heading, emphasis or mathematics."""
+    line = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return _MARKDOWN.sub(r"\\\g<0>", line)
 
 
 def joined(*parts: str) -> str:
@@ -80,6 +84,14 @@ def announce(bars: progress.Progress, name: str) -> None:
 def table_console(**options: Any) -> Console:
     """Return a console as wide as the terminal, elsewhere wide enough for a table; `options` are rich's."""
     return plain_console(width=None if Console().is_terminal else _WIDTH, **options)
+
+
+def write_table(table: Table, plain: bool = False) -> None:
+    """Print a table, without rules and colors where there is no terminal, or if `plain`."""
+    console = table_console(no_color=plain)
+    if plain or not console.is_terminal:
+        table.box = None
+    console.print(table)
 
 
 def narrow_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:

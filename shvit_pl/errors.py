@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from unicodedata import category
 
 
 class UserError(ValueError):
@@ -13,6 +14,16 @@ def refuse(mistakes: Iterable[str]) -> None:
     """Raise `UserError` with all mistakes, a line each; return where there are none."""
     if lines := list(mistakes):
         raise UserError("\n".join(lines))
+
+
+def check_fields(known: Iterable[str], names: Iterable[str], what: str) -> None:
+    """Raise `UserError` for names that aren't fields of `what`, such as `model.design`, with those there are."""
+    known = list(known)
+    refuse(
+        f"{what}.{name}: there is no such field{did_you_mean(name, known)}. There are {', '.join(known)}."
+        for name in names
+        if name not in known
+    )
 
 
 @contextmanager
@@ -49,6 +60,16 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     swapped = [other for other in near if sorted(other) == sorted(word)]
     same_start = [other for other in get_close_matches(word, near, cutoff=0.75) if other[:1] == word[:1]]
     return next(iter([*begun, *swapped, *get_close_matches(word, near, cutoff=0.8), *same_start]), None)
+
+
+def first_names(names: Sequence[str], most: int = 3) -> str:
+    """Join the first names: `a, b, c, ...`."""
+    return visible(", ".join(names[:most])) + (", ..." if len(names) > most else "")
+
+
+def visible(text: str) -> str:
+    r"""Return a text whose control characters are written as `\x1b`: a terminal would obey those of a name."""
+    return "".join(repr(each)[1:-1] if category(each) in ("Cc", "Zl", "Zp") else each for each in text)
 
 
 def first_few(texts: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +12,8 @@ from typing import Any
 from uuid import uuid4
 
 from shvit_pl.errors import UserError
+
+CHAIN = "::"  # fsspec, by which Lightning writes, takes what stands before it for the path
 
 
 @contextmanager
@@ -57,6 +60,19 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def as_text(path: str) -> str:
+    r"""Return a path that can be stored and printed: bytes that are not UTF-8 become `\udcXX`, as Python shows them."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def from_text(text: str) -> Path:
+    """Return the path of a file from the text that `as_text` made of it."""
+    path = Path(text)
+    if "\\udc" in text and not path.exists():
+        path = Path(re.sub(r"\\(udc[0-9a-f]{2})", lambda code: chr(int(code[1][1:], 16)), text))
+    return path
+
+
 def size(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
@@ -65,7 +81,7 @@ def size(path: Path) -> int:
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a CSV whose columns are the first row's keys."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
@@ -73,7 +89,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV, as text."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -98,6 +114,8 @@ def check_writable(flag: str, folder: str) -> None:
     """Raise `UserError` when nothing can be written into a flag's folder, or the folder can't be made."""
     if not folder:
         raise UserError(f"{flag} '': give a folder, such as runs.")
+    if CHAIN in folder:
+        raise UserError(f"{flag} {folder!r}: {CHAIN!r} is not allowed in it, as Lightning would write elsewhere.")
     there = Path(folder).absolute()
     while not there.exists():
         there = there.parent

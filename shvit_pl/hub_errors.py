@@ -3,10 +3,10 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from textwrap import shorten
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub import HfApi, constants, errors, get_session, get_token
 
@@ -37,16 +37,30 @@ def hub_reachable() -> bool:
     try:
         get_session().head(constants.ENDPOINT, timeout=_REACHABLE_TIMEOUT_S)
     except Exception:  # raised by the client's HTTP library, the system, or a malformed proxy address
-        constants.HF_HUB_OFFLINE = True
-        if "datasets" in sys.modules:  # it copied the setting when it was imported
-            sys.modules["datasets"].config.HF_HUB_OFFLINE = True
+        for client in _clients():
+            client.HF_HUB_OFFLINE = True
         return False
     return True
+
+
+def _clients() -> list[Any]:
+    """Return the modules that have the setting: `datasets` copies it when it is imported."""
+    return [constants, *([sys.modules["datasets"].config] if "datasets" in sys.modules else [])]
 
 
 def go_offline_if_unreachable() -> None:
     """Let the Hub clients read their local cache where the Hub can't be reached, which is tested once per process."""
     hub_reachable()
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Let the Hub clients read their local cache alone for a while, and download nothing."""
+    with ExitStack() as stack:
+        for client in _clients():
+            stack.callback(setattr, client, "HF_HUB_OFFLINE", client.HF_HUB_OFFLINE)
+            client.HF_HUB_OFFLINE = True
+        yield
 
 
 def why_unreachable() -> str:

@@ -1,5 +1,6 @@
 """Colors and markers of plots, captions, ranges of axes, plain logarithmic axes, and PNG files."""
 
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from math import inf, sqrt
@@ -26,9 +27,10 @@ BLUE, VERMILION, PURPLE, GRAY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 
 MARKERS = "osD^vPX*"
 
-LEAST_POINTS = 2.0  # of accuracy that an axis covers: less is noise, and would look like a cliff
+LEAST_ACCURACY = 0.02  # that an axis covers: less is noise, and would look like a cliff
 LEAST_LOSS = 0.1
 LEAST_FACTOR = 1.5  # of a logarithmic axis
+_NAME = 24  # characters of a name
 _PER_INCH = 17  # characters of the small print
 
 
@@ -40,7 +42,9 @@ def color(number: int) -> str:
 def as_png(figure: Figure, dpi: int = 160) -> bytes:
     """Return a figure as the content of a file; `dpi` are pixels per inch."""
     buffer = BytesIO()
-    figure.savefig(buffer, dpi=dpi)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # of a name: a box is drawn
+        figure.savefig(buffer, dpi=dpi)
     return buffer.getvalue()
 
 
@@ -74,6 +78,12 @@ def widen(axes: Axes, axis: Literal["x", "y"], least: float, lowest: float = -in
         middle, margin = (low + high) / 2, least / 20
         low = max(min(middle - least / 2, highest + margin - least), lowest - margin)
         getattr(axes, f"set_{axis}lim")(low, low + least)
+
+
+def short_name(name: str) -> str:
+    """Return a name of one line that leaves room for the figure."""
+    line = " ".join(name.split())
+    return line if len(line) <= _NAME else f"{line[: _NAME - 1]}…"
 
 
 def legend_label(name: str) -> str:

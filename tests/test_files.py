@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from shvit_pl.files import read_rows, replacing, write_rows
+from shvit_pl.files import check_writable, read_rows, replacing, write_rows
+from shvit_pl.fit.options import FitOptions
+from tests.refusals import refused
 
 
 def names(folder):
@@ -67,3 +69,13 @@ def test_the_temporary_name_ends_as_the_real_one(name, tmp_path):
 def test_rows_come_back_as_text(tmp_path):
     write_rows(tmp_path / "rows.csv", [{"name": "a, b", "value": 1.5}, {"name": "", "value": None}])
     assert read_rows(tmp_path / "rows.csv") == [{"name": "a, b", "value": "1.5"}, {"name": "", "value": ""}]
+
+
+def test_a_name_that_lightning_would_write_elsewhere_is_refused(tmp_path):
+    """It takes what stands before the colons for the folder."""
+    with refused("--folder ... '::' is not allowed"):
+        check_writable("--folder", str(tmp_path / "a::b"))
+    with refused("run_name 'a::b': '::' is not allowed in it"):
+        FitOptions(run_name="a::b")
+    check_writable("--folder", str(tmp_path / "run [old]: $x$ #1"))
+    FitOptions(run_name="run [old]: $x$ #1")

@@ -41,12 +41,12 @@ def test_curves_and_benchmarks_of_equal_accuracies_are_flat():
     left, right = draw_curves({"val/loss": [(1, 0.201), (2, 0.2)], "val/acc1": [(1, 0.9801), (2, 0.9803)]}).axes
     assert [high - low for low, high in (left.get_ylim(), right.get_ylim())] == pytest.approx([0.1, 0.02])
     row = {"mode": "eager", "runtime": "torch", "dtype": "fp32", "model": "s1", "image_size": 224, "top1_source": "x"}
-    rows = [{**row, "batch_size": size, "top1": 70 + size, "images_per_second": 1000 + size} for size in (0, 30)]
-    panels = benchmark_report._figure([*rows, {**rows[0], "top1": 70.01}], "x", _CONDITIONS).axes
+    rows = [{**row, "batch_size": size, "top1": 0.7 + size / 100, "images_per_second": 1000 + size} for size in (0, 30)]
+    panels = benchmark_report._figure([*rows, {**rows[0], "top1": 0.7001}], "x", _CONDITIONS).axes
     for panel in panels:  # which share the axis: one of them doesn't cut off the others
-        assert panel.get_ylim()[0] < 70 < 100 < panel.get_ylim()[1]
-    (panel,) = benchmark_report._figure([rows[0], {**rows[0], "top1": 70.01}], "x", _CONDITIONS).axes
-    assert panel.get_ylim()[1] - panel.get_ylim()[0] == pytest.approx(2)
+        assert panel.get_ylim()[0] < 0.7 < 1 < panel.get_ylim()[1]
+    (panel,) = benchmark_report._figure([rows[0], {**rows[0], "top1": 0.7001}], "x", _CONDITIONS).axes
+    assert panel.get_ylim()[1] - panel.get_ylim()[0] == pytest.approx(0.02)
 
 
 _CONDITIONS = {"task": "inference", "device": "cpu", "threads": 1, "torch": "2"}

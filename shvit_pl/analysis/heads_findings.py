@@ -1,4 +1,4 @@
-"""Results of a heads study: layer by layer in percent and points, beside the paper's Figs. 3 and 4, in sentences."""
+"""Results of a heads study: layer by layer in fractions and points, beside the paper's Figs. 3 and 4, in sentences."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from shvit_pl.designs.paper_results import IMAGENET_SIZE
 from shvit_pl.files import read_rows
 
 LITTLE = 1.0  # points of top-1: a layer that loses no more with one head alone has heads to spare
+_TOO_FEW = "Too few images to say which layers are redundant; give more with --ablation_images."
 _ROUNDING = 1e-9
 _UNCHANGED = 1e-6  # largest change of an output, as a share of the largest output, that is rounding
 
@@ -54,7 +55,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """A layer of attention, in percent."""
+    """A layer of attention; scores and similarities are fractions, and changes are in points, which are 0.01."""
 
     number: int
     """From 1, in the order of execution."""
@@ -68,7 +69,7 @@ class LayerResult:
     alone: tuple[float, ...]
     """Top-1 with each head alone in its layer."""
     image: float = 0.0
-    """Points that one image is."""
+    """Share of the images that one is."""
     paper: "PaperLayer | None" = None
     left_out: str = ""
     """Reason not to compare its heads, such as `it attends to a single token`; empty where they are compared."""
@@ -100,14 +101,24 @@ class LayerResult:
         return float(self.similarities[:, head].mean()) if self.is_compared else None
 
     @property
+    def changes_without(self) -> list[float]:
+        """Change of top-1 in points without each head."""
+        return [100 * (value - self.intact) for value in self.without]
+
+    @property
+    def changes_alone(self) -> list[float]:
+        """Change of top-1 in points with each head alone in its layer."""
+        return [100 * (value - self.intact) for value in self.alone]
+
+    @property
     def change_without(self) -> float:
         """The paper's score: change of top-1 in points without the least important head."""
-        return max(self.without) - self.intact
+        return max(self.changes_without)
 
     @property
     def change_alone(self) -> float:
         """The paper's score: change of top-1 in points with the best head alone."""
-        return max(self.alone) - self.intact
+        return max(self.changes_alone)
 
     @property
     def important(self) -> int | None:
@@ -141,16 +152,21 @@ class Findings:
     @cached_property
     def layers(self) -> list[LayerResult]:
         """Results layer by layer."""
-        image, results = self.image, []
-        for number, (layer, maps) in enumerate(zip(self.subject.layers, self.maps.layers, strict=True), start=1):
+        images, results = self.scores.images, []
+        recorded = zip(self.subject.layers, self.maps.layers, self._reasons, strict=True)
+        for number, (layer, maps, left_out) in enumerate(recorded, start=1):
             matching = self.scores.matching[layer.name].tolist()
-            without, alone = (tuple(image * count for count in row) for row in matching)
-            intact, similarities = image * self.scores.intact, 100 * maps.similarity.double()
+            without, alone = (tuple(count / images for count in row) for row in matching)
             paper = self.paper.layers[number - 1] if self.paper else None
-            left_out, judged = _why_left_out(maps, self.scores.effect[layer.name]), not self.blind
-            measured = (intact, similarities, without, alone, image)
-            results.append(LayerResult(number, layer.name, *measured, paper, left_out, judged))
+            measured = (self.intact, maps.similarity.double(), without, alone, self.image)
+            results.append(LayerResult(number, layer.name, *measured, paper, left_out, judged=not self.blind))
         return results
+
+    @cached_property
+    def _reasons(self) -> list[str]:
+        """Reason to leave out each layer, empty for those that are compared."""
+        recorded = zip(self.subject.layers, self.maps.layers, strict=True)
+        return [_why_left_out(maps, self.scores.effect[layer.name]) for layer, maps in recorded]
 
     @cached_property
     def blind(self) -> str:
@@ -160,21 +176,30 @@ class Findings:
             return "the network's outputs are not finite numbers"
         if not self.is_paper_score:
             same = int((scores.by_class[0] > 0).sum()) == 1
-            return "the intact network predicts the same class for every image" if same and images > 1 else ""
-        margin = 2 * sqrt(scores.chance * (1 - scores.chance) / images)
-        if scores.intact / images > scores.chance + margin:
-            return ""
-        return f"{self.intact:.2f} % of the intact network is no better than chance ({100 * scores.chance:.2f} %)"
+            if same and images > 1:
+                return "the intact network predicts the same class for every image"
+        elif self.intact <= scores.chance + 2 * sqrt(scores.chance * (1 - scores.chance) / images):
+            return f"{self.intact:.4f} of the intact network is no better than chance ({scores.chance:.4f})"
+        layers = zip(self.subject.layers, self._reasons, strict=True)
+        matching = [scores.matching[layer.name] for layer, left_out in layers if not left_out]
+        if matching and all((counts == scores.intact).all() for counts in matching):
+            return "it is the same without any one head, and with any one alone"
+        return ""
 
     @property
     def image(self) -> float:
-        """Points that one image is."""
-        return 100 / self.scores.images
+        """Share of the images that one is."""
+        return 1 / self.scores.images
+
+    @property
+    def is_coarse(self) -> bool:
+        """True where an image is more than what a redundant layer may lose."""
+        return 100 * self.image > LITTLE
 
     @property
     def intact(self) -> float:
-        """Top-1 of the whole network in percent."""
-        return 100 * self.scores.intact / self.scores.images
+        """Top-1 of the whole network."""
+        return self.scores.intact / self.scores.images
 
     @property
     def measured(self) -> str:
@@ -183,7 +208,7 @@ class Findings:
         on = f"on {images} image{'s' * (images > 1)}"
         if reference.labels == "network":
             return f"{on}: {reference.sentence}"
-        return f"{on}: top-1 of the intact network {self.intact:.2f} %"
+        return f"{on}: top-1 of the intact network {self.intact:.4f}"
 
     @cached_property
     def paper(self) -> "PaperHeads | None":
@@ -226,14 +251,14 @@ class Findings:
         compared = [layer for layer in self.layers if layer.is_compared]
         lines = [] if compared else ["No layer has several heads to compare."]
         lines += self.left_out
-        if compared:
-            ranked = sorted(compared, key=lambda layer: -(layer.similarity or 0))[:3]
-            shown = ", ".join(f"{layer.number} ({layer.similarity:.1f} %)" for layer in ranked)
+        if len(compared) > 2 and len(compared[0].similarities) > 1:  # fewer layers or images rank nothing
+            ranked = sorted(compared, key=lambda layer: -(layer.similarity or 0))[: min(3, len(compared) // 2)]
+            shown = ", ".join(f"{layer.number} ({layer.similarity:.3f})" for layer in ranked)
             lines.append(f"The heads are most similar in layer{'s' * (len(ranked) > 1)} {shown}.")
         if self.blind:
-            return lines
+            return [*lines, _TOO_FEW] if compared and self.is_coarse and self.scores.finite else lines
         measured = compared or [layer for layer in self.layers if not layer.left_out]
-        return [*lines, *(self._changes(measured) if measured else []), f"One image is {self.image:.3g} points."]
+        return [*lines, *(self._changes(measured) if measured else []), f"One image is {100 * self.image:.3g} points."]
 
     @property
     def left_out(self) -> list[str]:
@@ -250,9 +275,9 @@ class Findings:
         score, lines = self.subject.reference.short_score, list[str]()
         several = [layer for layer in layers if layer.heads > 1]
         if several:
-            spare = [str(layer.number) for layer in several if -layer.change_alone <= LITTLE]
-            if self.image > LITTLE:
-                lines.append("Too few images to say which layers are redundant; give more with --ablation_images.")
+            spare = [str(layer.number) for layer in several if -layer.change_alone <= LITTLE + _ROUNDING]
+            if self.is_coarse:
+                lines.append(_TOO_FEW)
             elif spare:
                 lines.append(
                     f"Redundant: with the best head alone, {score} stays within {LITTLE:g} point in {len(spare)} of "
@@ -263,7 +288,7 @@ class Findings:
         worst = min(layers, key=lambda layer: min(layer.without))
         least = min(worst.without)
         where = f"(layer {worst.number}, head {worst.without.index(least) + 1})"
-        effect = f"changes {score} by {least - self.intact:+.2f} points at worst {where}"
+        effect = f"changes {score} by {100 * (least - self.intact):+.2f} points at worst {where}"
         lines.append(f"Removing one head {effect if least < self.intact else f'never lowers {score}'}.")
         if changes := [layer.change_alone for layer in several]:
             low, high = min(changes), max(changes)
@@ -284,15 +309,16 @@ def _why_left_out(maps: attention_maps.LayerMaps, effect: float) -> str:
 
 # ---- the paper's numbers
 
-_FILE = Path(__file__).with_name("fig3_fig4.csv")  # changes of top-1 in points, heads from 1
+_FILE = Path(__file__).with_name("fig3_fig4.csv")  # heads from 1
+_COLUMNS = ("similarity", "without_points", "alone_points")
 _PIXELS = 224
 _PRINTED = "printed in the figure"
-_DIGITIZED = "digitized from the figure: within 0.3 points of similarity and 0.1 points of top-1"
-_PAPER = {  # networks: top-1 in percent, and how sure the numbers are
-    "Fig. 3: DeiT-T with 3 heads": (72.14, _PRINTED),
-    "Fig. 3: DeiT-T with 6 heads": (72.95, f"{_PRINTED}; its boxes of important and redundant heads read by eye"),
-    "Fig. 4: Swin-T": (81.18, _DIGITIZED),
-    "Fig. 4: Swin-T of half the width": (75.05, _DIGITIZED),
+_DIGITIZED = "digitized from the figure: within 0.003 of similarity and 0.1 points of top-1"
+_PAPER = {  # networks: top-1, and how sure the numbers are
+    "Fig. 3: DeiT-T with 3 heads": (0.7214, _PRINTED),
+    "Fig. 3: DeiT-T with 6 heads": (0.7295, f"{_PRINTED}; its boxes of important and redundant heads read by eye"),
+    "Fig. 4: Swin-T": (0.8118, _DIGITIZED),
+    "Fig. 4: Swin-T of half the width": (0.7505, _DIGITIZED),
 }
 _AUTHORS_WEIGHTS = (
     "timm:deit_tiny_patch16_224",
@@ -307,7 +333,7 @@ class PaperLayer:
     """A layer in the paper."""
 
     similarity: float
-    """Mean cosine similarity of its heads, in percent."""
+    """Mean cosine similarity of its heads."""
     without: float
     """Change of top-1 in points without one head, at best."""
     alone: float
@@ -324,7 +350,7 @@ class PaperHeads:
 
     network: str
     top1: float
-    """Top-1 of the whole network, in percent."""
+    """Top-1 of the whole network."""
     confidence: str
     """Accuracy of the numbers, in words."""
     layers: tuple[PaperLayer, ...]
@@ -338,7 +364,7 @@ def paper_heads(model: nn.Module) -> PaperHeads | None:
     layers = []
     for row in read_rows(_FILE):
         if row["network"] == network:
-            similarity, without, alone = (float(row[name]) for name in ("similarity", "without", "alone"))
+            similarity, without, alone = (float(row[name]) for name in _COLUMNS)
             marked = (int(row[name]) - 1 if row[name] else None for name in ("important", "redundant"))
             layers.append(PaperLayer(similarity, without, alone, *marked))
     return PaperHeads(network, *_PAPER[network], tuple(layers))

@@ -16,7 +16,7 @@ from shvit_pl.analysis.command import MacroOptions
 from shvit_pl.analysis.macro_roofline import Load, MeasuredDesign, MeasuredPart, Peaks, measure
 from shvit_pl.deploy import measuring, timing
 from shvit_pl.designs import cost, paper_results
-from shvit_pl.display import counted, narrow_table, table_console
+from shvit_pl.display import counted, narrow_table, write_table
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network
@@ -142,7 +142,7 @@ def _print_table(designs: Sequence[MeasuredDesign]) -> None:
                 texts = [part.operation, str(part.tokens), str(part.channels), str(measured.receptive_field)]
                 table.add_row(f"  {stage}" if number == 0 else "", *texts, *_load_cells(measured.load, design))
         table.add_section()
-    table_console().print(table)
+    write_table(table)
     print("MMACs are per image; MB and ms per batch. MB: read and written by all operators except views.")
     print("ms: a part's share of the time with hooks, times the network's time without them; field: receptive field")
 

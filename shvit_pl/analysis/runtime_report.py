@@ -18,7 +18,7 @@ from shvit_pl.analysis.command import RuntimeOptions, Scope
 from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Shares, measure
 from shvit_pl.deploy.measuring import origin
 from shvit_pl.designs.paper_results import row_at
-from shvit_pl.display import narrow_table, table_console
+from shvit_pl.display import narrow_table, write_table
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 
@@ -168,7 +168,7 @@ def _print_table(results: Sequence[Comparison]) -> None:
             table.add_row("", source, "", *_formatted(result.paper.percent, ".1f"))
             table.add_row("", "difference", "", *_formatted(result.difference, "+z.1f"))
         table.add_section()
-    table_console().print(table)
+    write_table(table)
     for result in results:
         print(f"measured in {result.name}: {result.shares.scope}")
     print("ms: of these operators in a pass; Python's own time between them is not counted")

@@ -4,21 +4,24 @@ import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from io import BytesIO
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch.optim.lr_scheduler import LambdaLR
 
+from shvit_pl.callbacks.summary import RunSummary
+from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.compat import cluster_environment, root_folder
 from shvit_pl.data.datamodule import HFImageDataModule
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, first_line
 from shvit_pl.randomness import run_seed, seed_all
-from shvit_pl.runs.folder import CHECKPOINTS, SUMMARY, better, is_improved
+from shvit_pl.runs.folder import CHECKPOINTS, SUMMARY, better
 from shvit_pl.runs.writing import claim, release, run_folder
 
 
@@ -29,7 +32,10 @@ class OwnFolder(L.Callback):
     """Whether a step was done."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Claim the folder, once its config.yaml is written."""
+        """Claim the folder, once its config.yaml is written; raises `UserError` for a state that can't be saved."""
+        if trainer.checkpoint_callbacks:
+            callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+            check_states({each.state_key: each.state_dict() for each in callbacks if not isinstance(each, Checkpoint)})
         if (folder := run_folder(trainer)) is not None:
             claim(folder)
 
@@ -54,6 +60,22 @@ class OwnFolder(L.Callback):
         """Release the folder."""
         if (folder := run_folder(trainer)) is not None:
             release(folder)
+
+
+def check_states(states: dict[str, Any]) -> None:
+    """Raise `UserError`, with the name, for a callback's state that can't be written or would not be read again.
+
+    Checkpoints are read without running code of theirs (`weights_only`). `states` are by Lightning's key.
+    """
+    for name, state in states.items():
+        try:
+            torch.save(state, content := BytesIO())
+            torch.load(BytesIO(content.getvalue()), weights_only=True)
+        except Exception as error:  # whatever an object's own pickling raises
+            raise UserError(
+                f"trainer.callbacks {name.partition('{')[0]}: what its state_dict returns doesn't go into a checkpoint "
+                f"({first_line(error)[:120].rstrip('.')}). Return numbers, texts and tensors, in lists and mappings."
+            ) from error
 
 
 class RunSettings(L.Callback):
@@ -185,21 +207,12 @@ class RunCheckpoint(ModelCheckpoint):
     that are equal in the monitored metric, the one with the lower loss is the best.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._best: dict[str, float] = {}
-
     def check_monitor_top_k(self, trainer: L.Trainer, current: torch.Tensor | None = None) -> bool:
         """Return whether this validation is the best so far, which all processes agree on."""
-        metrics = validation_metrics(trainer)
-        improved = current is not None and is_improved(metrics, self._best, str(self.monitor))
-        improved = trainer.strategy.reduce_boolean_decision(improved)
-        self._best = metrics if improved else self._best
-        return improved
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state for checkpoints."""
-        return {**super().state_dict(), "best": self._best}
+        summary = find_callback(trainer, RunSummary)
+        return trainer.strategy.reduce_boolean_decision(
+            current is not None and summary is not None and summary.improved
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the state of the interrupted run, if its file is here."""
@@ -209,12 +222,6 @@ class RunCheckpoint(ModelCheckpoint):
         here = {key: _moved(state_dict[key], folder) for key in _PATHS}
         kept = {_moved(path, folder): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **here, "best_k_models": kept, "dirpath": self.dirpath})
-        self._best = state_dict["best"]
-
-
-def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
-    """Return the metrics of the last validation."""
-    return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
 
 
 def _moved(path: str, folder: Path) -> str:

@@ -1,5 +1,6 @@
 """Output of a run: one bar for all of it, a line per epoch, and tables at start and end."""
 
+import shlex
 import time
 from datetime import timedelta
 from math import inf
@@ -15,6 +16,7 @@ from rich.table import Table
 from shvit_pl.callbacks.summary import RunSummary, epochs_done, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.display import counted, new_progress, plain_console
+from shvit_pl.errors import first_names, visible
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.step_counts import StepCounts
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
@@ -117,7 +119,7 @@ class RunProgress(L.pytorch.callbacks.ProgressBar):
     def _begin(self, what: str, total: float, completed: int = 0) -> None:
         if self.plain or not (self._enabled and self.console.is_terminal):
             return
-        self._bar = new_progress(self.console, TextColumn("{task.fields[rate]}"))
+        self._bar = new_progress(self.console, TextColumn("{task.fields[rate]}", markup=False))
         self._task = self._bar.add_task(what, total=total, completed=completed, rate="")
         self._bar.start()
 
@@ -149,8 +151,7 @@ class RunReport(L.Callback):
         counts = facts["dataset"]["images_per_class"] or []
         empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
         if empty:
-            names = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-            print(f"warning: {len(empty)} of {len(counts)} classes have no training images: {names}")
+            print(f"warning: {len(empty)} of {len(counts)} classes have no training images: {first_names(empty, 5)}")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the table at the end."""
@@ -158,20 +159,23 @@ class RunReport(L.Callback):
         if trainer.is_global_zero and summary is not None:
             show_table("result", _end_rows(trainer, summary), self.plain)
             if isinstance(pl_module, ClassificationModule) and trainer.global_step > 0:
-                print("".join(f"note: {line}\n" for line in pl_module.notes_on_few_steps()), end="")
+                show_notes(summary.few_steps)
+                if pl_module.added_epochs and trainer.current_epoch < (pl_module.epochs or 0):
+                    print("note: the run ended before the epoch that measures the averaged weights, so none are kept")
             written = checkpoint_of_run(run_folder(trainer) or Path())
             if written is not None:
-                print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {written}")
+                print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {shlex.quote(str(written))}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Print how to go on, where there is a checkpoint."""
         last = (run_folder(trainer) or Path()) / CHECKPOINTS / LAST
         if trainer.is_global_zero and last.is_file():
-            print(f"the run stopped; resume it: the same command with --ckpt_path {last}")
+            print(f"the run stopped; resume it: the same command with --ckpt_path {shlex.quote(str(last))}")
 
 
 def show_table(title: str, rows: dict[str, str], plain: bool) -> None:
     """Print a table of names and values, or `plain` lines."""
+    rows = {visible(name): visible(value) for name, value in rows.items()}
     if plain:
         print("\n".join(f"{title}: {name or 'note'}: {value}" for name, value in rows.items()))
         return
@@ -181,6 +185,11 @@ def show_table(title: str, rows: dict[str, str], plain: bool) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     plain_console().print(table, soft_wrap=True)
+
+
+def show_notes(notes: list[str]) -> None:
+    """Print a line for each note."""
+    print("".join(f"note: {note}\n" for note in notes), end="")
 
 
 def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: ClassificationModule) -> dict[str, str]:

@@ -12,7 +12,9 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import ModelEmaV3
 
-from shvit_pl.callbacks.console import show_table
+from shvit_pl.callbacks.console import show_notes, show_table
+from shvit_pl.data.decoding import IGNORED
+from shvit_pl.deploy.images import in_batches
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1
 from shvit_pl.display import counted
@@ -27,21 +29,23 @@ TOP = 5
 class PredictionWriter(L.Callback):
     """A CSV of file, label, probability and the five most probable classes (as JSON); it appears when complete.
 
-    The label of an image that can't be decoded is empty.
+    The label of an image that can't be decoded is empty. There is no file where no image can be decoded, or with
+    `strict` where one can't.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str, strict: bool = False) -> None:
+        self.path, self.strict = Path(path), strict
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         self._file: TextIO | None = None
-        self.rows = self.broken = 0
+        self.rows = 0
+        self.broken: list[str] = []
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the file."""
         if trainer.world_size > 1:
             raise UserError(f"trainer.devices {trainer.world_size}: predict writes one file; use --trainer.devices 1.")
         try:
-            self._file = self._partial.open("w", newline="")
+            self._file = self._partial.open("w", newline="", encoding="utf-8")
         except OSError as error:
             raise UserError(f"output {str(self.path)!r}: can't be written ({error.strerror}).") from error
         csv.writer(self._file).writerow(["file", "label", "probability", "top5"])
@@ -59,19 +63,31 @@ class PredictionWriter(L.Callback):
         for file, broken in zip(batch["file"], batch["broken"], strict=True):
             if broken:
                 writer.writerow([file, "", "", ""])
+                self.broken.append(broken)
                 continue
             probabilities, classes = next(predicted)
             top = {names[index]: round(value, 4) for index, value in zip(classes, probabilities, strict=True)}
             writer.writerow([file, names[classes[0]], f"{probabilities[0]:.4f}", json.dumps(top)])
         self.rows += len(batch["file"])
-        self.broken += sum(map(bool, batch["broken"]))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Give the file its name."""
+        """Give the file its name; raises `UserError` where there is nothing to give, or something is missing."""
         assert self._file is not None
         self._file.close()
+        count, named = len(self.broken), "; ".join(reason.rstrip(".") for reason in self.broken[:3])
+        named += "; ..." * (count > 3)
+        if count and (self.strict or count == self.rows):
+            self._partial.unlink()
+            path = trainer.datamodule.config.path  # type: ignore[attr-defined]
+            rule = ", and --strict true allows none" if self.strict else ""
+            raise UserError(
+                f"data.path {path!r}: {count} of {counted(self.rows, 'image')} can't be decoded{rule}: {named}. Repair "
+                "them, convert them to JPEG or PNG, or remove them."
+            )
         self._partial.replace(self.path)
-        broken = f"; {counted(self.broken, 'image')} can't be decoded: no label" if self.broken else ""
+        broken = f"; {counted(count, 'image')} can't be decoded: no label ({named})" if count else ""
+        assert isinstance(pl_module, ClassificationModule)
+        show_notes(pl_module.few_steps)
         print(f"{counted(self.rows, 'row')} in {self.path}{broken}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -87,15 +103,32 @@ class MetricsWriter(L.Callback):
     def __init__(self, path: str, command: str, weights: str, plain: bool = False) -> None:
         self.path, self.plain = Path(path), plain
         self.facts = {"command": command, "weights": weights}
+        self.count: Any = 0
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Count the images that are measured."""
+        self.count = self.count + (batch["label"] != IGNORED).sum()
+
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print and write, on the first rank."""
+        count = int(trainer.strategy.reduce(torch.as_tensor(self.count, device=pl_module.device), reduce_op="sum"))
         if not trainer.is_global_zero:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         show_table("result", {name: f"{value:.4f}" for name, value in metrics.items()}, self.plain)
-        used = {"path": data.config.path, "images": data.chosen.note, "files": data.chosen.files or None}
+        assert isinstance(pl_module, ClassificationModule)
+        show_notes(pl_module.few_steps)
+        used = {
+            "path": data.config.path,
+            "images": data.chosen.note,
+            "count": count,
+            "files": data.chosen.files or None,
+        }
         content = {**self.facts, "data": used, "metrics": metrics}
         try:
             with replacing(self.path) as partial:
@@ -107,7 +140,7 @@ class MetricsWriter(L.Callback):
     on_test_end = on_validation_end
 
 
-_CLOSE = 0.1  # points, for another decoder or precision
+_CLOSE = 0.001  # for another decoder or precision
 
 
 class PublishedAccuracy(L.Callback):
@@ -121,7 +154,7 @@ class PublishedAccuracy(L.Callback):
         """Print the published accuracy."""
         if self.expected is not None:
             _, images = IMAGENET_SIZE
-            print(f"published for these weights: {self.expected:.2f} % top-1 on ImageNet-1k's {images} images")
+            print(f"published for these weights: top-1 {self.expected:.4f} on ImageNet-1k's {images} images")
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -130,11 +163,11 @@ class PublishedAccuracy(L.Callback):
         is_imagenet = (len(data.class_names), data.rows("validate")) == IMAGENET_SIZE
         if self.expected is None or not is_imagenet or trainer.limit_val_batches != 1.0:
             return
-        measured = 100 * float(trainer.callback_metrics["val/acc1"])
+        measured = float(trainer.callback_metrics["val/acc1"])
         verdict = "check the images, the order of the classes, data.image_size and data.crop_pct"
         if abs(measured - self.expected) <= _CLOSE:
             verdict = "this copy of ImageNet is correct"
-        print(f"measured: {measured:.2f} %, published: {self.expected:.2f} %; {verdict}")
+        print(f"measured: {measured:.4f}, published: {self.expected:.4f}; {verdict}")
 
 
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}  # how Lightning's names of precisions begin
@@ -152,8 +185,10 @@ class OptimizedNetwork(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Optimize what will run before the first batch: to predict one network, to measure all."""
-        data = trainer.datamodule.hparams  # type: ignore[attr-defined]
-        batch = torch.randn(data.batch_size, 3, data.image_size, data.image_size, device=pl_module.device)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        stage = "predict" if trainer.predicting else "test" if trainer.testing else "validate"
+        sample = torch.cat([part["image"] for part in data.validation_sample(data.config.batch_size, stage)])
+        (batch,) = in_batches(sample.to(pl_module.device), [data.config.batch_size])
         dtype = _DTYPES.get(str(trainer.precision).split("-")[0], torch.float32)
         names = ["model"] if pl_module.ema is None else ["model", "ema"]
         if trainer.predicting and pl_module.ema is not None:
@@ -161,19 +196,20 @@ class OptimizedNetwork(L.Callback):
         for name in names:
             network = getattr(pl_module, name)
             network = network.module if isinstance(network, ModelEmaV3) else network
-            setattr(pl_module, name, _optimized(network, batch, dtype))
+            setattr(pl_module, name, _optimized(network, batch, dtype, len(sample)))
 
     on_test_start = on_predict_start = on_validation_start
 
 
-def _optimized(network: torch.nn.Module, batch: torch.Tensor, dtype: torch.dtype) -> torch.nn.Module:
+def _optimized(network: torch.nn.Module, batch: torch.Tensor, dtype: torch.dtype, images: int) -> torch.nn.Module:
     say, start = rank_zero_only(print), time.monotonic()
     say("optimizing for batches of", "x".join(map(str, batch.shape)), "...", flush=True)
     try:
-        fast = optimize(network, batch, dtype)
+        fast = optimize(network, batch, dtype, real=batch)
     except NotCompiledError as error:
         raise UserError(f"optimize: the network can't be compiled here ({error}). Leave out --optimize.") from error
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in fast.rates.items())
     refused = "".join(f"; not {name}: {reason}" for name, reason in fast.refused.items())
+    say(f"logits compared with the plain network's on {counted(images, 'image')} of the data, and on noise")
     say(f"{fast.recipe}, in {time.monotonic() - start:.0f} s; images/s of each candidate: {rates}{refused}")
     return fast

@@ -1,6 +1,7 @@
 """Figures of a run, in its folder (`figures/*.png`) and in TensorBoard: inputs, curves, confusion matrix."""
 
 from math import inf
+from textwrap import fill
 from typing import Any
 
 import lightning as L
@@ -13,8 +14,9 @@ from torchvision.utils import make_grid
 from shvit_pl.callbacks.summary import RunSummary, epochs_done
 from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.data import decoding, transforms
-from shvit_pl.modules.classification import ClassificationModule, named_batch
-from shvit_pl.plots import LEAST_LOSS, LEAST_POINTS, as_png, legend_label, widen
+from shvit_pl.modules.batches import named_batch
+from shvit_pl.modules.classification import ClassificationModule
+from shvit_pl.plots import LEAST_ACCURACY, LEAST_LOSS, as_png, legend_label, short_name, widen
 from shvit_pl.runs.folder import EMA, FIGURES
 from shvit_pl.runs.writing import run_folder
 
@@ -96,8 +98,8 @@ def draw_inputs(images: torch.Tensor, labels: torch.Tensor, class_names: list[st
     axes = figure.subplots()
     axes.imshow(grid.permute(1, 2, 0).numpy())
     axes.set_axis_off()
-    shown = ", ".join(class_names[label] for label in labels[:8].tolist())
-    axes.set_title(f"training inputs after augmentation; first row: {shown}", fontsize=9)
+    shown = ", ".join(short_name(class_names[label]) for label in labels[:8].tolist())
+    axes.set_title(fill(f"training inputs after augmentation; first row: {shown}", 110), fontsize=9)
     return figure
 
 
@@ -105,7 +107,7 @@ def draw_curves(curves: dict[str, list[tuple[float, float]]]) -> Figure:
     """Draw loss and accuracy over the epochs."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    least = {"loss": (LEAST_LOSS, 0.0, inf), "acc1": (LEAST_POINTS / 100, 0.0, 1.0)}
+    least = {"loss": (LEAST_LOSS, 0.0, inf), "acc1": (LEAST_ACCURACY, 0.0, 1.0)}
     for axes, ending, unit in ((left, "loss", "cross-entropy"), (right, "acc1", "top-1 accuracy (fraction)")):
         for name in sorted(curve for curve in curves if curve.removesuffix(EMA).endswith(ending)):
             epochs, values = zip(*curves[name], strict=True)
@@ -127,8 +129,9 @@ def draw_confusion(matrix: torch.Tensor, class_names: list[str]) -> Figure:
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     axes.set(xlabel="predicted", ylabel="true")
     if len(class_names) <= _MOST_LABELS:
-        axes.set_xticks(range(len(class_names)), class_names, rotation=90 if max(map(len, class_names)) > 2 else 0)
-        axes.set_yticks(range(len(class_names)), class_names)
+        names = [short_name(name) for name in class_names]
+        axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0)
+        axes.set_yticks(range(len(names)), names)
         for true, predicted in torch.nonzero(matrix).tolist():
             color = "white" if shares[true, predicted] > 0.5 else "black"
             axes.text(

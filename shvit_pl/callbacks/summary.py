@@ -1,6 +1,5 @@
 """The settings and results of a finished run: `summary.json`, TensorBoard's HPARAMS page, and a push to the Hub."""
 
-import os
 import platform
 import shlex
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 import lightning as L
 import torch
 
-from shvit_pl.callbacks.checkpoints import RunCheckpoint, validation_metrics
 from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
@@ -49,12 +47,13 @@ class RunSummary(L.Callback):
         self.command, self.monitor, self.settings = command, monitor, settings
         self.extended_at = [] if extended_at is None else [extended_at]
         self.best: dict[str, float] = {}
+        self.few_steps: list[str] = []  # notes on the evaluation of the best epoch
         self._folder = ""
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for checkpoints."""
-        names = ("best", "best_epoch", "extended_at", "epochs")
+        names = ("best", "best_epoch", "few_steps", "extended_at", "epochs")
         return {**{name: getattr(self, name) for name in names}, "wall_seconds": self._elapsed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -64,6 +63,7 @@ class RunSummary(L.Callback):
         self.extended_at = [*state_dict["extended_at"], *self.extended_at]
         if (Path(self._folder) / CHECKPOINTS / BEST).is_file():  # a new folder has none yet
             self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+            self.few_steps = state_dict["few_steps"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start the clock."""
@@ -82,16 +82,21 @@ class RunSummary(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the metrics of the best epoch."""
         metrics = validation_metrics(trainer)
-        if trainer.sanity_checking or self.monitor not in metrics:
-            return
-        self.improved = is_improved(metrics, self.best, self.monitor)
+        measured = self.monitor in metrics and not trainer.sanity_checking
+        self.improved = measured and is_improved(metrics, self.best, self.monitor)
         if self.improved:
             self.best, self.best_epoch = metrics, int(self.epochs) if self.epochs.is_integer() else self.epochs
+            self._note_few_steps(pl_module)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the file, on the first rank of a run with a folder and a step, and log the settings."""
+        """Write the file, on the first rank of a run with a folder, and log the settings.
+
+        Raises `UserError` for a run without a step, which is no result.
+        """
         if trainer.global_step == 0:
-            return
+            raise UserError(f"no step was run: {_stopped_by(trainer)}.")
+        if self.best_epoch is None:
+            self._note_few_steps(pl_module)
         folder = run_folder(trainer)
         if folder is not None and trainer.is_global_zero and isinstance(pl_module, ClassificationModule):
             write_summary(folder, self._summary(trainer, pl_module))
@@ -105,21 +110,25 @@ class RunSummary(L.Callback):
         data: HFImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
         return sum(len(broken.reasons) for broken in data.broken.values())
 
+    def _note_few_steps(self, module: L.LightningModule) -> None:
+        if isinstance(module, ClassificationModule):
+            self.few_steps = module.notes_on_few_steps()
+
     def _elapsed(self) -> float:
         return self.wall_seconds + time.perf_counter() - self._since
 
     def _summary(self, trainer: L.Trainer, module: ClassificationModule) -> dict[str, Any]:
         throughput = find_callback(trainer, Throughput)
-        ours = (each for each in trainer.checkpoint_callbacks if isinstance(each, RunCheckpoint) and each.monitor)
-        best_path = getattr(next(ours, None), "best_model_path", "")
+        best = f"{CHECKPOINTS}/{BEST}"
         peak, peak_of = peak_memory(trainer.strategy.root_device)
         return {
             **run_facts(trainer, module),
             "metrics": self.best,
             "monitor": self.monitor,
             "best_epoch": self.best_epoch,
+            "few_steps": self.few_steps,
             "last_metrics": validation_metrics(trainer),
-            "best_checkpoint": os.path.relpath(best_path, self._folder) if best_path else None,
+            "best_checkpoint": best if self.best and (Path(self._folder) / best).is_file() else None,
             "extended_at": self.extended_at,
             "epochs_trained": trainer.current_epoch,
             "steps_trained": min(trainer.global_step, module.total_steps)
@@ -134,6 +143,11 @@ class RunSummary(L.Callback):
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
             "command": self.command,
         }
+
+
+def validation_metrics(trainer: L.Trainer) -> dict[str, float]:
+    """Return the metrics of the last validation."""
+    return {key: value.item() for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
 
 
 def epochs_done(trainer: L.Trainer) -> float:
@@ -204,6 +218,17 @@ def peak_memory(device: torch.device) -> tuple[float | None, str]:
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return None if peak is None else round(peak / 1e6, 1), "resident in the process"
+
+
+def _stopped_by(trainer: L.Trainer) -> str:
+    """Return why a run ended before its first step, and the next step."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    for timer in callbacks:
+        if isinstance(timer, L.pytorch.callbacks.Timer) and (timer.time_remaining() or 0) <= 0:
+            return "its time (trainer.max_time, or duration of a Timer) was over before; give it more"
+    own = [type(each).__name__ for each in callbacks if not type(each).__module__.startswith(("lightning", "shvit_pl"))]
+    stopped = f"trainer.callbacks {' or '.join(own)} stopped it" if own else "a callback stopped it"
+    return f"{stopped} (trainer.should_stop) before; mend it or leave it out"
 
 
 class PushToHub(L.Callback):

@@ -8,6 +8,7 @@ import torch
 
 from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import EMBEDDED, DataConfig
+from shvit_pl.modules.batches import named_batch
 
 _Callback = TypeVar("_Callback", bound=L.Callback)
 _WARN_ABOVE = 0.2  # share of the time
@@ -79,13 +80,13 @@ class Throughput(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count one step."""
-        now = time.perf_counter()
+        now, images = time.perf_counter(), named_batch(batch)["image"]
         if self._warm and self._since is not None:
-            self.images += len(batch["image"]) * trainer.world_size
+            self.images += len(images) * trainer.world_size
             self.seconds += now - self._since
             self.waited += self._wait
         self._since, self._warm = now, True
-        if batch["image"].device.type == "cuda":
+        if images.device.type == "cuda":
             self._stepped = self._stepped or torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._stepped.record()
 

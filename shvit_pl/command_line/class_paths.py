@@ -3,8 +3,9 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from shvit_pl.errors import did_you_mean, one_line
@@ -43,6 +44,25 @@ def class_mistake(section: str, text: str) -> str | None:
         if kinds and not any(each.__name__ in kinds for each in load_class(path).__mro__ if is_lightnings(each)):
             return f"{section} {path}: {_kind_mistake(path, list(kinds))}"
     return None
+
+
+def setting_mistake(section: str, message: str, shortened: Callable[[str], str]) -> str | None:
+    """Return the message for a wrong, unknown or missing setting of a class; None where that is not the mistake.
+
+    `message` is jsonargparse's, whose indentation shows what belongs to the class, and `shortened` shortens a part.
+    """
+    if untyped := re.search(r"Parameter '(\w+)' from '([\w.]+)\.__init__' does not specify a type", message):
+        name, path = untyped.groups()
+        return f"{section} {path}: required: {name}, which has no type; write one in the class, such as {name}: int"
+    of_class = re.search(r"^( *)- Problem with given class_path '([^']+)':((?:\n\1  +.*)+)", message, re.MULTILINE)
+    path, problem = (of_class[2], of_class[3].strip()) if of_class else ("", "")
+    if not problem.startswith(("Parser key", "Option", "the following arguments")):  # the class, or none
+        return None
+    if unknown := re.search(r"Option '(.+)' is not accepted", problem):
+        problem = f"{unknown[1]}: no such setting{did_you_mean(unknown[1], signature(load_class(path)).parameters)}"
+    else:
+        problem = shortened(problem.replace("the following arguments are required", "required"))
+    return f"{section} {path}: {problem}; see shvit-pl fit --{section}.help {path}"
 
 
 def is_lightnings(kind: type) -> bool:

@@ -17,7 +17,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from shvit_pl.command_line import config_files, ranges
-from shvit_pl.command_line.class_paths import class_mistake
+from shvit_pl.command_line.class_paths import class_mistake, setting_mistake
 from shvit_pl.compat import parser_actions
 from shvit_pl.errors import UserError, collected, did_you_mean, error_prefix, nearest, refuse
 
@@ -30,7 +30,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)  # a string belo
 
 # sections of settings, each with one setting in it
 SECTIONS = {
-    "model": "model.label_smoothing",
+    "model": "model.design.name, or give --config s1.yaml",
     "model.design": "model.design.name",
     "model.optim": "model.optim.name",
     "model.mix": "model.mix.mixup",
@@ -50,7 +50,7 @@ _ELSEWHERE = {
         "data.batch_size batch_size": "batch batchsize bs",
         "ckpt_path": "checkpoint ckpt resume resume_from",
         "trainer.gradient_clip_val": "clip_grad grad_clip max_norm",
-        "data.path": "data_dir data_path dataset root train_dir",
+        "data.path": "data_dir data_path dataset dir image_dir image_folder images imgs root train_dir",
         "device trainer.devices gpus": "device gpu gpus num_gpus",
         "model.design.drop_path": "dropout drop_rate drop",
         "model.ema.decay": "ema ema_decay model_ema",
@@ -59,6 +59,7 @@ _ELSEWHERE = {
         "trainer.accumulate_grad_batches": "grad_accum gradient_accumulation_steps iters_to_accumulate",
         "data.image_size image_size": "image_size img_size imgsz input_size resolution",
         "model.optim.lr": "learning_rate",
+        "model.optim.options": "betas eps momentum nesterov",
         "trainer.log_every_n_steps": "log_every log_interval",
         "trainer.num_nodes": "nodes",
         "model.class_names": "num_classes",
@@ -85,6 +86,7 @@ _TYPE_NAMES = {
     "str": "text",
     "tuple": "a list of whole numbers such as [1, 2]",
 }
+_DASHED = re.compile(r"-[^\W\d]{2}")  # all flags of one hyphen have one letter
 _PACKAGES = {  # packages that each extra installs
     "sweep": ("optuna", "scipy"),
     "ray": ("ray",),
@@ -162,6 +164,8 @@ def own_args(
         arg = left.pop(0)
         flag, equals, text = arg.partition("=")
         name = flag[2:].replace("-", "_") if flag.startswith("--") else {"-c": "config"}.get(flag, "")
+        if flag[:2] == "--" and not equals and hints.get(name) is not bool and left and _DASHED.match(left[0]):
+            raise UserError(f"{flag} {left[0]}: a value that begins with a hyphen needs '=': {flag}={left[0]}")
         if name not in hints:
             takes = bool(places) and not _is_flag(arg)
             yield places[0] if takes else "", arg
@@ -318,15 +322,15 @@ def shortened(message: str, parser: ArgumentParser) -> str:
     text = text.replace("typing.", "").replace('in "<unicode string>", ', "").removeprefix("argument ")
     if section := re.match(r"([\w.]+): Unable to load config '([^']*)'", text):
         return no_section(section[1], section[2])
-    if (section := re.match(r"-*([\w.]+): ", text)) and (mistake := class_mistake(section[1], text)):
+    section = re.match(r"-*([\w.]+): ", text)
+    if section and (mistake := setting_mistake(section[1], message, lambda problem: shortened(problem, parser))):
         return mistake
-    if of_class := re.match(r"([\w.]+): .*?Problem with given class_path '([^']+)': (.*?) - [A-Z]", text):
-        name, kind, problem = of_class.groups()
-        problem = re.sub(r"Option '(.+)' is not accepted", r"\1: no such setting", problem)
-        problem = shortened(problem.replace("the following arguments are required", "required"), parser)
-        return f"{name} {kind}: {problem}; see shvit-pl fit --{name}.help {kind}"
+    if section and (mistake := class_mistake(section[1], text)):
+        return mistake
     if printing := re.match(r'Invalid option "(.*)" for (--\w+)', text):
         return f"{printing[2]} {printing[1]}: not available; leave the value out"
+    if form := re.match(r"([\w.]+): .*?Not of type [\w.]+: Expected (.*?) but got \"(.*?)\"", text):
+        return f"{form[1]} {form[3]}: allowed is {form[2]}"
     if number := re.match(r"([\w.]+): .*?Not of type ([\w. ]+): (.*)$", text):
         return " or ".join([ranges.wrong_number(number[1], number[2], number[3]), *_choices(text)])
     if wrong_value := re.match(r"([\w.]+): .*?(?:Expected|expected) .*(?:Got|Given) value:\s*(.*)$", text):

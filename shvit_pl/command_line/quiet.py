@@ -10,6 +10,7 @@ import torch
 from huggingface_hub.utils import disable_progress_bars
 
 from shvit_pl.compat import RETRIES_LOGGER
+from shvit_pl.errors import visible
 
 _LEVELS = {
     # Lightning's tips, and its lines about devices, seeds and checkpoints, which our own output names too
@@ -31,7 +32,8 @@ _WARNED = (
     r".*Be aware that when using `ckpt_path`.*",
     r".*predict returned None.*",
     r".*and overriding `LightningModule.optimizer_.*",  # called per step, as ours should be
-    r".*overridden `on_after_batch_transfer` in both.*",  # our data module does, as it mixes too
+    r".*overridden `on_before_batch_transfer` in both.*",  # our data module's needs no check
+    r"SWA is currently only supported every epoch.*",  # an object's address; it works by step, too
     r".*could not find the monitored key in the returned metrics.*",  # the run ended before its first validation
 )
 
@@ -46,7 +48,9 @@ def quiet() -> None:
         hide_bars()
     threading.excepthook = _of_a_thread
     # one line: a user can act on what a warning says, not on where it was raised
-    warnings.showwarning = lambda message, *_: print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_: print(
+        f"warning: {visible(' '.join(str(message).split()))}", file=sys.stderr
+    )
     for message in _WARNED:
         warnings.filterwarnings("ignore", message=message)
 

@@ -12,9 +12,10 @@ augmentation, normalizes, erases and mixes, so that the step sees `image` and `t
 
 import logging
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, fields
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -25,10 +26,11 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 from shvit_pl.data import decoding, loaders, splits, transforms, views
 from shvit_pl.data.config import DataConfig
 from shvit_pl.data.folders import BROKEN_SHARE
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, check_fields
 from shvit_pl.randomness import run_seed
 
 _FIRST_OF_STREAM = 100  # a stream's share is of at least so many images, as one of the first may be broken
+_STAGES = ("fit", "validate", "test", "predict")
 _log = logging.getLogger("shvit_pl")
 
 
@@ -37,17 +39,22 @@ class HFImageDataModule(L.LightningDataModule):
 
     Batches hold `image` (float32 `(B, 3, S, S)`, normalized on the device), `label` `(B,)` (-1: not to be evaluated),
     `file` and `broken` (why an image could not be decoded, or ''). Those for training also hold `target`: the labels,
-    or `(B, classes)` where `mixup` is set; then the images are mixed. Settings are a `DataConfig`, or its fields.
+    or `(B, classes)` where `mixup` is set; then the images are mixed. Settings are a `DataConfig`, or its fields, of
+    which `path` may be given first. Its loaders and properties set the dataset up where that has not been done.
     """
 
-    def __init__(self, config: DataConfig | None = None, **settings: Any) -> None:
+    def __init__(self, config: DataConfig | str | Path | None = None, **settings: Any) -> None:
         super().__init__()
+        check_fields((each.name for each in fields(DataConfig)), settings, "data")
+        if isinstance(config, str | Path):
+            config, settings = None, {"path": str(config), **settings}
         self.config = config or DataConfig(**settings)
         self.save_hyperparameters(asdict(self.config), logger=False)
         self.mean, self.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
         self.mixup: Mixup | None = None  # mixes training batches; the module sets it
         self.seed = run_seed()
         self.held_out = True  # False: validate and test on all rows of data that was not trained on
+        self.has_chosen = False  # the validation images have chosen the weights, so they are no test images
         self.known_classes: list[str] = []  # of a model that is measured
         self.broken_share = BROKEN_SHARE  # of the images, more than which stops a run
         self.broken: dict[str, BrokenImages] = {}
@@ -58,9 +65,14 @@ class HFImageDataModule(L.LightningDataModule):
 
     # ---- the dataset
 
-    def setup(self, stage: str) -> None:
-        """Open the dataset, choose columns and splits; raises `UserError` for what is not there or ambiguous."""
-        config = self.config
+    def setup(self, stage: str | None = None) -> None:
+        """Open the dataset, choose columns and splits; raises `UserError` for what is not there or ambiguous.
+
+        Stages are fit (also for None), validate, test and predict.
+        """
+        config, stage = self.config, "fit" if stage is None else str(getattr(stage, "value", stage))
+        if stage not in _STAGES:
+            raise UserError(f"setup({stage!r}): allowed are {', '.join(_STAGES)}.")
         _ = config.side  # a mistake in it comes before the dataset is opened
         self.streams = config.streaming and stage != "predict"
         shared = self.held_out and not self.streams and stage != "predict"  # all such stages divide the same rows
@@ -68,7 +80,14 @@ class HFImageDataModule(L.LightningDataModule):
         if key not in self._by_stage:
             choose: Any = splits.stream_rows if self.streams else splits.choose_rows
             self._by_stage[key] = choose(config, stage, *([] if self.streams else [self.held_out, self.known_classes]))
-        self._chosen = self._by_stage[key]
+        chosen = self._by_stage[key]
+        if shared and "train" not in chosen.by_stage:  # only to be evaluated
+            self._by_stage[stage] = self._by_stage.pop(key)
+        elif stage == "test" and (shared or self.streams):
+            named = config.validation_split is not None and not self.has_chosen
+            chosen = splits.tested(chosen, config, named and not (shared and "test" in chosen.by_stage))
+        self._chosen = chosen
+        self.has_chosen = self.has_chosen or stage == "fit"
         if stage == "fit" and self.streams and self.trainer is not None:
             self.trainer.limit_train_batches = config.steps_per_epoch or 1
         elif stage == "fit" and not self.streams:
@@ -76,8 +95,10 @@ class HFImageDataModule(L.LightningDataModule):
 
     @property
     def chosen(self) -> splits.ChosenRows:
-        """Rows, columns and classes; there after `setup`."""
-        assert self._chosen is not None, "call setup first"
+        """Rows, columns and classes, of training where `setup` was not called."""
+        if self._chosen is None:
+            self.setup("fit")
+        assert self._chosen is not None
         return self._chosen
 
     @property
@@ -87,7 +108,8 @@ class HFImageDataModule(L.LightningDataModule):
 
     def rows(self, stage: str) -> int | None:
         """Return the number of images of `train`, `validate`, `test` or `predict`; None for a stream."""
-        return None if self.streams else len(self.chosen.by_stage[stage])
+        with self._set_up_for(stage):
+            return None if self.streams else len(self.chosen.by_stage[stage])
 
     def images_per_class(self) -> list[int] | None:
         """Return the number of training images of each class; None for a stream."""
@@ -111,10 +133,24 @@ class HFImageDataModule(L.LightningDataModule):
 
     # ---- loaders
 
+    @contextmanager
+    def _set_up_for(self, stage: str) -> Iterator[None]:
+        """Set up what a stage needs, where that has not been done; afterwards, the stage before goes on."""
+        before = self._chosen, self.streams
+        if self._chosen is None or stage not in self._chosen.by_stage:
+            self.setup("fit" if stage == "train" else stage)
+        yield
+        if before[0] is not None:
+            self._chosen, self.streams = before
+
     def train_dataloader(self) -> DataLoader[transforms.Batch]:
         """Load a new permutation every epoch, without its last, smaller batch: BatchNorm needs more than one image."""
+        with self._set_up_for("train"):
+            return self._train_loader()
+
+    def _train_loader(self) -> DataLoader[transforms.Batch]:
         config, rows = self.config, self._counted("train")
-        reader = decoding.RowReader.of(config, self.chosen, train=True)
+        reader = self._reader(train=True)
         collate: Any = transforms.collate_planned if config.augment_on == "device" else default_collate
         if self.streams:
             stream = loaders.TrainStream(rows, reader, self.seed, config.shuffle_buffer, config.batch_size)
@@ -149,8 +185,7 @@ class HFImageDataModule(L.LightningDataModule):
 
     def views_dataloader(self, replay: views.Replay, ranges: dict[int, range]) -> DataLoader[transforms.Batch]:
         """Load the training images of these slots, in their order, shared out over processes by the ranges' numbers."""
-        reader = decoding.RowReader.of(self.config, self.chosen, train=True)
-        dataset = views.ReplayDataset(self._counted("train"), reader, replay)
+        dataset = views.ReplayDataset(self._counted("train"), self._reader(train=True), replay)
         options = {**self._options(), "batch_size": None}  # the sampler makes batches
         sampler = views.RangeSampler(ranges, self.config.batch_size)
         return DataLoader(dataset, sampler=sampler, collate_fn=default_collate, **options)
@@ -160,7 +195,9 @@ class HFImageDataModule(L.LightningDataModule):
         return self._eval_loader("validate")
 
     def test_dataloader(self) -> DataLoader[transforms.Batch]:
-        """Load the split `test`, or the validation images where there is none."""
+        """Load the images that `test` measures; raises `UserError` where there are only validation images."""
+        if "test" not in self.chosen.by_stage:
+            self.setup("test")
         return self._eval_loader("test")
 
     def predict_dataloader(self) -> DataLoader[transforms.Batch]:
@@ -168,30 +205,32 @@ class HFImageDataModule(L.LightningDataModule):
         return self._eval_loader("predict")
 
     def _eval_loader(self, stage: str) -> DataLoader[transforms.Batch]:
-        if self.streams:
-            stream = loaders.EvalStream(
-                self._counted(stage), decoding.RowReader.of(self.config, self.chosen, train=False)
-            )
-            return DataLoader(stream, **self._options(stream.shards))
-        dataset = self.evaluated(stage)
-        return DataLoader(dataset, sampler=loaders.EvalSampler(dataset.rows), **self._options())
+        with self._set_up_for(stage):
+            if self.streams:
+                stream = loaders.EvalStream(self._counted(stage), self._reader())
+                return DataLoader(stream, **self._options(stream.shards))
+            dataset = self.evaluated(stage)
+            return DataLoader(dataset, sampler=loaders.EvalSampler(dataset.rows), **self._options())
 
     def evaluated(self, stage: str = "validate") -> loaders.ImageDataset:
         """Return a stage's images as they are evaluated, indexed by `Draw`; not of a stream."""
-        return loaders.ImageDataset(self._counted(stage), decoding.RowReader.of(self.config, self.chosen, train=False))
+        return loaders.ImageDataset(self._counted(stage), self._reader())
 
     def validation_sample(self, most: int = 256, stage: str = "validate") -> Iterator[transforms.Batch]:
         """Yield batches of up to so many images, not augmented but normalized, on the CPU; the same in every process.
 
         They are evenly spaced, as data may be sorted by class; of a stream, they are the first.
         """
-        rows, reader = self.chosen.by_stage[stage], decoding.RowReader.of(self.config, self.chosen, train=False)
+        rows, reader = self.chosen.by_stage[stage], self._reader()
         if not self.streams:
             spaced = torch.linspace(0, len(rows) - 1, min(most, len(rows))).long().tolist()
             rows = [rows[index] for index in spaced]
         items = [reader.read(row, "") for row in islice(rows, most)]
         for batch in (default_collate(items[start : start + 64]) for start in range(0, len(items), 64)):
             yield {**batch, "image": transforms.normalize(batch["image"], self.mean, self.std)}
+
+    def _reader(self, train: bool = False) -> decoding.RowReader:
+        return decoding.RowReader.of(self.config, self.chosen, train)
 
     def _counted(self, stage: str) -> Any:
         """Return the stage's rows, whose broken images are counted from now on."""
@@ -271,8 +310,8 @@ class BrokenImages:
         total = self.total if self.total is not None else max(self._seen, _FIRST_OF_STREAM)
         if len(self.reasons) > self.share * total:
             raise UserError(
-                f"data.path: {len(self.reasons)} of {total} images can't be decoded, and more than "
-                f"{self.share:.0%} stops a run: "
+                f"data.path: at least {len(self.reasons)} of {total} images can't be decoded, and "
+                f"{f'more than {self.share:.0%} stops a run' if self.share else '--strict true allows none'}: "
                 f"{'; '.join(reason.rstrip('.') for reason in list(self.reasons)[:3])}. Repair or remove them."
             )
         for reason in new:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -19,11 +18,13 @@ from shvit_pl.data.config import DataConfig
 from shvit_pl.data.splits import ChosenRows
 from shvit_pl.data.transforms import PlannedCrop, eval_transform, train_transform
 from shvit_pl.errors import first_line
+from shvit_pl.files import from_text
 from shvit_pl.randomness import seeded
 
 Item = dict[str, Any]
 IGNORED = -1  # the label of what is not evaluated: padding, and images that can't be decoded
 Image.MAX_IMAGE_PIXELS = None  # torchvision, which reads JPEG and PNG, has no limit either
+_BITS, _SAMPLE_FORMAT, _SIGNED = 258, 339, 2  # tags of TIFF, and a value
 _ROTATED_BY_TORCHVISION = (b"\xff\xd8", b"\x89PNG")  # JPEG and PNG; it leaves the others as they are
 
 
@@ -107,7 +108,7 @@ def decode(
     data, path = (image or {}).get("bytes"), (image or {}).get("path")
     if data is None and path:
         try:
-            data = Path(path).read_bytes()
+            data = from_text(path).read_bytes()
         except OSError as error:
             raise BrokenImage(f"{where}: the file can't be read ({error.strerror}).") from error
     if not data:
@@ -125,10 +126,15 @@ def decode(
         if exif_rotation:
             with suppress(Exception):  # a broken EXIF or XMP block rotates nothing
                 picture = ImageOps.exif_transpose(picture)
-        if picture.mode in ("I", "F") and intensity_range is None:
-            raise BrokenImage(f"{where}: intensities of 32 bits; give --data.intensity_range, such as [0, 1].")
-        if picture.mode[0] in "IF":
-            picture = Image.fromarray(_in_8_bits(np.asarray(picture), intensity_range))
+        values = np.asarray(picture) if picture.mode[0] in "IF" else _signed(picture)
+        if values is not None and not picture.mode.startswith("I;16"):
+            _check_range(values, intensity_range, where)
+        if intensity_range is not None and picture.mode == "RGB" and max(_tiff_tag(picture, _BITS)) > 8:
+            raise BrokenImage(
+                f"{where}: --data.intensity_range can't be applied to a color TIFF of 16 bits; convert it to PNG."
+            )
+        if values is not None:
+            picture = Image.fromarray(_in_8_bits(values, intensity_range))
         return pil_to_tensor(picture.convert("RGB"))
     except BrokenImage:
         raise
@@ -136,6 +142,28 @@ def decode(
         raise BrokenImage(f"{where}: not an image of a known format.") from error
     except Exception as error:  # PIL's readers raise whatever their parsing runs into
         raise BrokenImage(f"{where}: not a readable image ({first_line(error)}).") from error
+
+
+def _signed(picture: Image.Image) -> NDArray[np.int8] | None:
+    """Return the intensities of a TIFF of signed 8 bits, which PIL takes for unsigned; None for other images."""
+    is_signed = picture.mode == "L" and _tiff_tag(picture, _SAMPLE_FORMAT)[0] == _SIGNED
+    return np.asarray(picture).view(np.int8) if is_signed else None
+
+
+def _tiff_tag(picture: Image.Image, tag: int) -> tuple[int, ...]:
+    value = getattr(picture, "tag_v2", {}).get(tag, (0,))
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _check_range(values: Any, limits: tuple[float, float] | None, where: str) -> None:
+    """Raise `BrokenImage` where intensities need limits, and there are none."""
+    if limits is None:
+        found = values[np.isfinite(values)]
+        low, high = (float(found.min()), float(found.max())) if found.size else (0.0, 0.0)
+        example = f"[{min(low, 0.0):g}, {high if high > min(low, 0.0) else 1:g}]"
+        raise BrokenImage(
+            f"{where}: intensities from {low:g} to {high:g}; give --data.intensity_range, such as {example}."
+        )
 
 
 def _in_8_bits(intensities: NDArray[Any], limits: tuple[float, float] | None) -> NDArray[np.uint8]:

@@ -13,7 +13,8 @@ from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
-from shvit_pl.errors import UserError
+from shvit_pl.errors import UserError, first_names
+from shvit_pl.files import as_text
 
 BROKEN_SHARE = 0.01  # of its images, a dataset may have broken
 SPLITS = {  # by the folder's name in lower case
@@ -24,13 +25,15 @@ SPLITS = {  # by the folder's name in lower case
 _LIKE_SPLITS = {*SPLITS, "eval", "evaluation"}  # as a word of a folder's name
 _WITH_IMAGES = (".parquet", ".arrow", ".tar", ".zip")
 _OF_ROWS = (".parquet", ".arrow", ".csv", ".tsv", ".jsonl")  # the first of which a folder has is its dataset
+_ARCHIVES = (".json", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".h5", ".hdf5", ".lance")  # `datasets` may read more of
 _SHARD = re.compile(r"(\w+(?:[.-]\w+)*)-\d{5}-of-\d{5}")  # as `datasets` writes a split's files
 _TYPES = MimeTypes()  # the same on every machine, unlike `mimetypes.guess_type`
 _OTHER_FORMATS = {".heic", ".heif", ".jxl", ".jxr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"}
 
 # why a file is left out
-_HIDDEN, _NO_IMAGE, _OUTSIDE, _ENDING, _EMPTY = (
+_HIDDEN, _NO_FILE, _NO_IMAGE, _OUTSIDE, _ENDING, _EMPTY = (
     "hidden",
+    "not a file",
     "not an image",
     "outside the class folders",
     "of a format that can't be read",
@@ -55,18 +58,21 @@ def read_images(folder: Path, sort: bool = True) -> FolderImages | None:
     """Find the images of a folder: in class folders, or in split folders that hold class folders.
 
     Links are followed. A class is the folder below the root or the split, whatever is below it. With `sort` false,
-    neither splits nor classes are looked for, and images of formats that can't be read are among the rows.
+    neither splits nor classes are looked for, and images of formats that can't be read are among the rows, though not
+    counted as used.
 
     Returns None for a folder without images, and for one of tables or archives with a few images beside; raises
     `UserError` where folders can be read in two ways, and where more than 1 % of the images are of formats that can't
     be read.
     """
     names, left_out = _sorted_files(folder)
-    if not sort:
-        names = sorted([*names, *left_out.pop(_ENDING, [])])
-    if not names and not left_out.get(_ENDING):
+    others = left_out.get(_ENDING, [])
+    if not names and not others:
         return None
-    _check_formats(folder, names, left_out.get(_ENDING, []))
+    if sort:
+        _check_formats(folder, names, others)
+    else:
+        names = sorted([*names, *others])
     splits = _by_split(folder, names) if sort else {"train": dict.fromkeys(names)}
     used = {name for rows in splits.values() for name in rows}
     left_out |= {_OUTSIDE: [name for name in names if name not in used], _EMPTY: _empty_folders(folder, names)}
@@ -74,7 +80,7 @@ def read_images(folder: Path, sort: bool = True) -> FolderImages | None:
     if len(classes) < 2 and any(name.endswith(_WITH_IMAGES) for name in left_out.get(_NO_IMAGE, [])):
         return None
     rows = {split: _rows(folder, images, classes) for split, images in splits.items()}
-    return FolderImages(rows, classes, account(len(used), left_out))
+    return FolderImages(rows, classes, account(len(used.difference(others)), left_out))
 
 
 def table_files(folder: Path) -> tuple[dict[str, list[Path]], str]:
@@ -121,6 +127,15 @@ def _named_split(folder: Path, name: str) -> str | None:
     return next(iter(splits), None)
 
 
+def no_image(folder: Path) -> str | None:
+    """Return why a folder can be no dataset: nothing in it may hold images; None where something may."""
+    names = [os.path.relpath(path, folder) for path in _walk(str(folder), ())]
+    if any(name.lower().endswith((*_WITH_IMAGES, *_OF_ROWS, *_ARCHIVES)) for name in names):
+        return None
+    count = f"{len(names)} other file{'s' * (len(names) != 1)}, {_first(names)}" if names else "it has no files"
+    return f"no image in the folder ({count})"
+
+
 def readable_endings() -> set[str]:
     """Return the endings, in lower case, of the image formats that can be read here, such as `.jpg`."""
     endings, kinds = PILImage.registered_extensions(), PILImage.MIME
@@ -136,7 +151,9 @@ def _sorted_files(folder: Path) -> tuple[list[str], dict[str, list[str]]]:
         ending = os.path.splitext(name)[1].lower()
         if _is_hidden(name):
             left_out.setdefault(_HIDDEN, []).append(name)
-        elif ending in readable or (not ending and _holds_image(path)):
+        elif os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+            left_out.setdefault(_NO_FILE, []).append(name)
+        elif ending in readable or (not ending and holds_image(path)):
             images.append(name)
         else:
             left_out.setdefault(_ENDING if _is_other_format(path, ending) else _NO_IMAGE, []).append(name)
@@ -176,10 +193,11 @@ def _is_hidden(name: str) -> bool:
 def _is_other_format(path: str, ending: str) -> bool:
     """Return True for an image that can't be read by its ending; what has no known ending is looked into."""
     known = _TYPES.guess_type(path)[0] or ""
-    return ending in _OTHER_FORMATS or known.startswith("image/") or (ending != "" and not known and _holds_image(path))
+    return ending in _OTHER_FORMATS or known.startswith("image/") or (ending != "" and not known and holds_image(path))
 
 
-def _holds_image(path: str) -> bool:
+def holds_image(path: str) -> bool:
+    """Return whether a file begins as an image does, whatever its name."""
     try:
         PILImage.open(path).close()
     except (UnidentifiedImageError, OSError):
@@ -195,8 +213,8 @@ def _check_formats(folder: Path, readable: Sequence[str], others: Sequence[str])
     if len(others) > BROKEN_SHARE * total:
         raise UserError(
             f"data.path {str(folder)!r}: {len(others)} of {total} images are {_ENDING}, by their endings "
-            f"({_first(others)}), and more than {BROKEN_SHARE:.0%} stops a run. Convert them to JPEG or PNG, or remove "
-            "them."
+            f"({_first(others)}), and more than {BROKEN_SHARE:.0%} stops a run. Convert them to JPEG or PNG, give "
+            "those that are such the ending, or remove them."
         )
 
 
@@ -211,13 +229,17 @@ def _by_split(folder: Path, names: Sequence[str]) -> dict[str, dict[str, str | N
     splits = {top: SPLITS[top.lower()] for top in with_folders if top.lower() in SPLITS}
     alike = [top for top in with_folders if not _LIKE_SPLITS.isdisjoint(re.split(r"[\W\d_]+", top.lower()))]
     neither = [top for top in tops if top.lower() not in SPLITS] if splits else alike
-    if neither or len(set(splits.values())) < len(splits):
-        wrong = neither or list(splits)
-        kind = "that are neither split nor class" if neither else "of the same split"
-        raise UserError(
-            f"data.path {str(folder)!r}: folders {kind} ({_first(wrong)}). Give one folder per class, or one each "
-            "called train, validation and test with the classes' folders in them; rename or remove others."
-        )
+    if neither:
+        beside = f" beside {first_names(list(splits))}, which has class folders" if splits else ""
+        raise _wrong_folders(folder, f"that are neither split nor class ({_first(neither)}){beside}")
+    if len(set(splits.values())) < len(splits):
+        raise _wrong_folders(folder, f"of the same split ({_first(list(splits))})")
+    within = dict.fromkeys(os.path.join(*part[:2]) for part in parts.values() if len(part) > 2 and not splits)
+    inner = {name: SPLITS.get(os.path.basename(name).lower()) for name in within}
+    if len(set(inner.values()) - {None}) > 1 and len(tops) == 1:
+        raise UserError(f"data.path {str(folder)!r}: its splits are in {first_names(list(tops))}; give that folder.")
+    if len(set(inner.values()) - {None}) > 1:
+        raise _wrong_folders(folder, f"of splits in class folders ({_first([name for name in inner if inner[name]])})")
     if not splits and all(top.lower() in SPLITS for top in tops):
         return {"train": dict.fromkeys(names)}
     if not splits:
@@ -228,13 +250,20 @@ def _by_split(folder: Path, names: Sequence[str]) -> dict[str, dict[str, str | N
     }
 
 
+def _wrong_folders(folder: Path, kind: str) -> UserError:
+    return UserError(
+        f"data.path {str(folder)!r}: folders {kind}. Give one folder per class, or one each called train, validation "
+        "and test with the classes' folders in them; rename or remove others."
+    )
+
+
 def _class(folder: str) -> str:
     """Return a class's name in the one form of its letters that other systems may have stored in another."""
-    return unicodedata.normalize("NFC", folder)
+    return as_text(unicodedata.normalize("NFC", folder))
 
 
 def _rows(folder: Path, images: dict[str, str | None], classes: Sequence[str]) -> Dataset:
-    columns: dict[str, Any] = {"image": [os.path.join(os.path.abspath(folder), name) for name in images]}
+    columns: dict[str, Any] = {"image": [as_text(os.path.join(os.path.abspath(folder), name)) for name in images]}
     features = Features(image=Image(decode=False))
     if classes:
         index = {name: position for position, name in enumerate(classes)}
@@ -250,4 +279,4 @@ def account(used: int, left_out: dict[str, list[str]], kind: str = "image") -> s
 
 
 def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return as_text(first_names(names))

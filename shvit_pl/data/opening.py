@@ -1,6 +1,7 @@
 """Opening a dataset: the embedded digits, a local folder or file, or a dataset of the Hugging Face Hub."""
 
 import errno
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
@@ -13,17 +14,30 @@ from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationErr
 from huggingface_hub import constants, metadata_load
 
 from shvit_pl.compat import at_cached_commit
-from shvit_pl.data.config import EMBEDDED
-from shvit_pl.data.folders import SPLITS, FolderImages, account, read_images, readable_endings, table_files
+from shvit_pl.data.config import EMBEDDED, DataConfig
+from shvit_pl.data.folders import (
+    SPLITS,
+    FolderImages,
+    account,
+    holds_image,
+    no_image,
+    read_images,
+    readable_endings,
+    table_files,
+)
 from shvit_pl.errors import UserError, did_you_mean, first_line
+from shvit_pl.files import as_text, from_text
 from shvit_pl.hub_errors import go_offline_if_unreachable, hub_reachable, why_no_dataset, why_unreachable
 
 _DIGITS = Path(__file__).with_name("digits.parquet")
 _FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 _TABLES = (".csv", ".tsv", ".jsonl", ".json")
 _NAMES_OF_PATHS = ("file_name", "filename", "file", "image", "image_path", "path", "filepath")  # columns, in this order
+_TEXTS = ("string", "large_string", "string_view")
 _FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_ALLOWED = f"{EMBEDDED} (embedded), a folder of images, a file of parquet, or a dataset of the Hub (USER/NAME)"
 
 Rows = TypeVar("Rows", datasets.Dataset, datasets.IterableDataset)
 
@@ -40,77 +54,100 @@ class Opened:
     """What became of the files of a folder, in a line."""
 
 
-def open_source(
-    path: str,
-    name: str | None = None,
-    revision: str | None = None,
-    streaming: bool = False,
-    sort: bool = True,
-    image_column: str | None = None,
-    label_column: str | None = None,
-) -> Opened:
-    """Open all splits of a dataset.
+def open_source(config: DataConfig, streaming: bool = False, sort: bool = True) -> Opened:
+    """Open all splits of the dataset `config.path`.
 
-    Args:
-        path: `digits` (embedded), a folder of images (class folders, or `train/` and `validation/` with class folders),
-            a folder or file of parquet or arrow, a table (CSV, TSV, JSON) of paths and labels, a folder written by
-            `save_to_disk`, or a Hub id `user/dataset`.
-        name: The configuration of a dataset that has several.
-        revision: Branch, tag or commit of a Hub dataset; `main` by default.
-        streaming: Read rows as they come, and store nothing.
-        sort: Look for splits and classes in a folder of images; otherwise all images are in one split.
-        image_column: A column that holds images, or paths relative to the file.
-        label_column: A column of labels; a `metadata.csv` that has it counts more than class folders.
+    It is `digits` (embedded), a folder of images (class folders, or `train/` and `validation/` with class folders), a
+    folder or file of parquet or arrow, a table (CSV, TSV, JSON) of paths and labels, a folder written by
+    `save_to_disk`, or a Hub id `user/dataset`. With `streaming`, rows are read as they come, and nothing is stored.
+    Without `sort`, all images of a folder are in one split, and have no classes.
     """
+    path, name, revision = config.path, config.name, config.revision
     if not path:
-        raise UserError("data.path '': allowed are digits, a folder of images, a file of parquet, or a Hub dataset.")
+        raise UserError(f"data.path '': allowed are {_ALLOWED}.")
     location = _DIGITS if path == EMBEDDED else Path(path).expanduser()
     if not location.exists():
         if path.startswith((".", "/", "~")) or path.count("/") > 1:
-            raise UserError(f"data.path {path!r}: no such file or folder.")
+            raise UserError(f"data.path {path!r}: no such file or folder. Give {_ALLOWED}.")
         return _open_hub(path, name, revision, streaming)
     if revision is not None:
         raise UserError(f"data.revision {revision!r}: only datasets of the Hub have revisions, and {path!r} is local.")
     if name is not None and location.is_file():
         raise UserError(f"data.name {name!r}: {path!r} has no configurations; leave it out.")
-    if location.is_file() and not sort and location.suffix.lower() in readable_endings():
+    if location.is_file() and not sort and _is_image(location):
         kind = datasets.Features(image=datasets.Image(decode=False))
-        return Opened({"train": datasets.Dataset.from_dict({"image": [str(location.absolute())]}, features=kind)})
+        return Opened(
+            {"train": datasets.Dataset.from_dict({"image": [as_text(str(location.absolute()))]}, features=kind)}
+        )
     if location.is_file():
-        return Opened({"train": _open_files([location], streaming, image_column)})
+        note = f"the embedded digits; for the folder of this name give --data.path ./{path}"
+        rows = _open_files([location], streaming, config, sort)
+        if path == EMBEDDED:
+            return Opened({"train": rows}, files=note if Path(path).exists() else "")
+        return Opened(_by_split_column(rows), files=_counted(rows))
     try:
-        return _open_folder(location, name, streaming, sort, image_column, label_column)
+        return _open_folder(location, config, streaming, sort)
+    except UserError:
+        raise
     except _FAILURES as error:
-        if isinstance(error, UserError):
-            raise
         _check_cache(error)
         _check_configuration(path, name, None)
         raise UserError(
-            f"data.path {path!r}: this folder can't be opened as a dataset ({_reason(error)}). Give a folder of "
-            "images sorted into class folders, of parquet files, or one written by save_to_disk."
+            f"data.path {path!r}: this folder can't be opened as a dataset ({_reason(error)}). {_folders(sort)}"
         ) from error
 
 
-def _open_files(paths: Sequence[Path], streaming: bool, image_column: str | None) -> Any:
+def _folders(sort: bool) -> str:
+    kind = "images sorted into class folders, of" if sort else "images, a single image, a folder of"
+    return f"Give a folder of {kind} parquet files, or one written by save_to_disk."
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in readable_endings() or (not path.suffix and holds_image(str(path)))
+
+
+def _open_files(paths: Sequence[Path], streaming: bool, config: DataConfig, sort: bool = True) -> Any:
     """Open the files of a split, which have the same ending."""
     first, ending = paths[0], paths[0].suffix.lower()
     kind = "a table" if ending in _TABLES else _FILE_BUILDERS.get(ending)
     if kind is None:
         allowed = ", ".join((*_FILE_BUILDERS, *_TABLES))
-        raise UserError(f"data.path {str(first)!r}: files may be {allowed}; for images give their folder.")
+        images = "for images give their folder"
+        if not sort:
+            images = f"or a single image: {', '.join(sorted(readable_endings()))}"
+        raise UserError(f"data.path {str(first)!r}: files may be {allowed}; {images}.")
     try:
         if ending in _TABLES:
             rows = datasets.concatenate_datasets(
-                [_with_paths(_read_table(path), path.parent, image_column) for path in paths]
+                [_with_paths(_read_table(path), path.parent, config.image_column) for path in paths]
             )
             return rows.to_iterable_dataset() if streaming else rows
         # each split by itself: together, they would all be read with the class names of the first
         files = {"train": [escape(str(path)) for path in paths]}
         rows = datasets.load_dataset(kind, data_files=files, split="train", streaming=streaming)
-        return _with_paths(rows, first.parent, image_column)
+        return _with_paths(rows, first.parent, config.image_column)
     except (*_FAILURES, pd.errors.ParserError) as error:
         _check_cache(error)
-        raise UserError(f"data.path {str(first)!r}: it can't be opened as {kind} ({_reason(error)}).") from error
+        advice = " Save it in UTF-8, as CSV with a header or as JSON records." if ending in _TABLES else ""
+        reason = f"it can't be opened as {kind} ({_reason(error)}).{advice}"
+        raise UserError(f"data.path {str(first)!r}: {reason}") from error
+
+
+def _by_split_column(rows: Any) -> dict[str, Any]:
+    """Divide stored rows by their column `split`, if there is one and it names splits."""
+    names = rows["split"][:] if isinstance(rows, datasets.Dataset) and "split" in rows.features else []
+    splits = [SPLITS.get(str(name).lower()) for name in names]
+    if not splits or None in splits:
+        return {"train": rows}
+    return {
+        split: rows.select([index for index, own in enumerate(splits) if own == split])
+        for split in dict.fromkeys(SPLITS.values())
+        if split in splits
+    }
+
+
+def _counted(rows: Any) -> str:
+    return f"{len(rows)} row{'s' * (len(rows) != 1)} used" if isinstance(rows, datasets.Dataset) else ""
 
 
 def _read_table(path: Path) -> datasets.Dataset:
@@ -134,7 +171,7 @@ def _read_table(path: Path) -> datasets.Dataset:
 def _with_paths(rows: Rows, base: Path, wanted: str | None) -> Rows:
     """Make the text column of paths, `wanted` or one of a usual name, images; relative paths begin at `base`."""
     features = rows.features or {}  # of a stream, they may be unknown
-    texts = [name for name, kind in features.items() if getattr(kind, "dtype", "") in ("string", "large_string")]
+    texts = [name for name, kind in features.items() if getattr(kind, "dtype", "") in _TEXTS]
     holds_images = any(isinstance(kind, datasets.Image) for kind in features.values())
     known: Sequence[str] = () if holds_images else _NAMES_OF_PATHS
     column = next((name for name in (wanted, *known) if name in texts), None)
@@ -151,38 +188,54 @@ def _with_paths(rows: Rows, base: Path, wanted: str | None) -> Rows:
 
 def _absolute(path: str | None, base: Path) -> str | None:
     """Return where a path leads, also one written on Windows."""
-    place = base.absolute() / Path(path or "").expanduser()
-    if path and "\\" in path and not place.exists():
+    path = (path or "").removeprefix("file://")
+    place = from_text(str(base.absolute() / Path(path).expanduser()))
+    if "\\" in path and not place.exists():
         place = base.absolute() / path.replace("\\", "/")
-    return str(place) if path else None
+    return as_text(str(place)) if path else None
 
 
-def _open_folder(
-    folder: Path, name: str | None, streaming: bool, sort: bool, image_column: str | None, label_column: str | None
-) -> Opened:
+def _open_folder(folder: Path, config: DataConfig, streaming: bool, sort: bool) -> Opened:
     splits: Mapping[str, Any]
     if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
         saved = datasets.load_from_disk(str(folder))
         splits = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
-        splits = {split: _with_paths(rows, folder, image_column) for split, rows in splits.items()}
+        splits = {split: _with_paths(rows, folder, config.image_column) for split, rows in splits.items()}
         return Opened(_streamed(splits) if streaming else splits)
     card = (metadata_load(folder / "README.md") or {}) if (folder / "README.md").is_file() else {}
-    if "configs" not in card and name is None and (found := read_images(folder, sort)):
-        tables = {split: _open_files([path], streaming, image_column) for split, path in _metadata(folder)}
-        columns = {column for rows in tables.values() for column in rows.features}
-        labeled = label_column in columns or any("label" in column.lower() for column in columns)
-        if sort and tables and (labeled or not found.classes):
-            return Opened(tables, files=_listed(found, tables))
-        note = "; the metadata has no labels and is ignored" if sort and tables else ""
+    if "configs" not in card and config.name is None and (found := read_images(folder, sort)):
+        tables, note = _read_metadata(folder, config, streaming, found) if sort else ({}, "")
+        if tables:
+            return Opened(tables, files=note)
         return Opened(_streamed(found.splits) if streaming else found.splits, files=found.files + note)
     by_split, files = table_files(folder)
-    if by_split and name is None and card.keys().isdisjoint(("configs", "dataset_info")):
-        opened = {split: _open_files(paths, streaming, image_column) for split, paths in by_split.items()}
+    if by_split and config.name is None and card.keys().isdisjoint(("configs", "dataset_info")):
+        opened = {split: _open_files(paths, streaming, config) for split, paths in by_split.items()}
         return Opened(opened, files=files)
     path = str(folder)
+    if "configs" not in card and config.name is None and (reason := no_image(folder)):
+        raise UserError(f"data.path {path!r}: {reason}. {_folders(sort)}")
     if escape(path) != path:
         raise UserError(f"data.path {path!r}: datasets would read *, ? and [ in it as a pattern; rename the folder.")
-    return Opened(datasets.load_dataset(path, name, streaming=streaming))
+    return Opened(datasets.load_dataset(path, config.name, streaming=streaming))
+
+
+def _read_metadata(
+    folder: Path, config: DataConfig, streaming: bool, found: FolderImages
+) -> tuple[dict[str, Any], str]:
+    """Read the tables beside images where they are to give the labels; returns them, and a note on files."""
+    try:
+        tables = {split: _open_files([path], streaming, config) for split, path in _metadata(folder)}
+    except UserError:
+        if not found.classes:
+            raise
+        return {}, "; the metadata can't be read and is ignored"
+    columns = {column for rows in tables.values() for column in rows.features}
+    labeled = config.label_column in columns or any("label" in column.lower() for column in columns)
+    if tables and (labeled or not found.classes):
+        tables = _by_split_column(tables["train"]) if len(tables) == 1 and "train" in tables else tables
+        return tables, _listed(folder, found, tables)
+    return {}, "; the metadata has no labels and is ignored" if tables else ""
 
 
 def _metadata(folder: Path) -> list[tuple[str, Path]]:
@@ -194,11 +247,11 @@ def _metadata(folder: Path) -> list[tuple[str, Path]]:
     return [(split, path) for split, path in paths if path.is_file()]
 
 
-def _listed(found: FolderImages, tables: Mapping[str, Any]) -> str:
+def _listed(folder: Path, found: FolderImages, tables: Mapping[str, Any]) -> str:
     """Return how many of a folder's images its metadata lists; of a stream, nothing."""
     images = [path for rows in found.splits.values() for path in _paths(rows)]
     listed = {path for rows in tables.values() if isinstance(rows, datasets.Dataset) for path in _paths(rows)}
-    missing = [Path(path).name for path in images if path not in listed]
+    missing = [os.path.relpath(path, folder.absolute()) for path in images if path not in listed]
     return account(len(images) - len(missing), {"not in the metadata": missing}) if listed else ""
 
 

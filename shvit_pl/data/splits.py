@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from shvit_pl.compat import stratified_indices
 from shvit_pl.data.config import DataConfig
+from shvit_pl.data.folders import SPLITS
 from shvit_pl.data.opening import open_source
-from shvit_pl.errors import UserError, collected, did_you_mean, refuse
+from shvit_pl.errors import UserError, collected, did_you_mean, first_names, refuse
 
-_VALIDATION_NAMES = ("validation", "valid", "val", "dev")
+_VALIDATION_NAMES = [name for name, split in SPLITS.items() if split == "validation"]
 _IMAGE_TYPES = ("binary", "large_binary", "string")
 _INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
-_LABEL_TYPES = ("string", "large_string", "bool", *_INTEGERS)
+_LABEL_TYPES = ("string", "large_string", "string_view", "bool", *_INTEGERS)
 
 
 @dataclass(frozen=True)
@@ -51,33 +52,79 @@ def choose_rows(config: DataConfig, stage: str, held_out: bool, known: Sequence[
     there, or ambiguous.
     """
     sort = stage != "predict" or config.validation_split is not None
-    columns = config.image_column, config.label_column
-    opened = open_source(config.path, config.name, config.revision, False, sort, *columns)
+    opened = open_source(config, sort=sort)
     splits = DatasetDict(opened.splits)
     origin: dict[str, Any] = {"commit": opened.commit, "files": opened.files}
-    is_trained_on = stage != "predict" and (stage == "fit" or held_out)
+    has_training = config.train_split in splits or config.train_split != "train"  # a wrong name is refused
+    is_trained_on = stage == "fit" or (stage != "predict" and held_out and has_training)
     _check_names(splits, config, is_trained_on)
     image = image_column(next(iter(splits.values())).features, config.image_column)
     splits = splits.cast_column(image, Image(decode=False))
     if is_trained_on:
         return replace(_trained_on(splits, image, config), **origin)
-    # the split of the stage's name, else another one for evaluation, else the only one
-    names = (*_VALIDATION_NAMES, "test") if stage == "validate" else ("test", *_VALIDATION_NAMES)
-    split = config.validation_split or next((name for name in names if name in splits), None) or next(iter(splits))
+    split = _evaluated_split(splits, config, stage)
     _check_split(splits, "data.validation_split", split)
     rows = splits[split]
-    chosen = ChosenRows({stage: rows}, image, note=f"all {len(rows)} images of the split '{split}'", **origin)
-    if stage == "predict":
-        return chosen
+    chosen = ChosenRows({stage: rows}, image, note=_all_of(rows, split), **origin)
+    if stage == "predict":  # where nothing is a split, none is named
+        return chosen if len(splits) > 1 or config.validation_split else replace(chosen, note=_images(len(rows)))
     label = label_column(rows.features, image, config.label_column)
     encoded, classes = encode_labels(DatasetDict({stage: rows}), label)
     chosen = replace(chosen, by_stage=dict(encoded), label_column=label, class_names=classes)
     if classes == list(known) or not set(classes) <= set(known):
         return chosen
     absent = [name for name in known if name not in classes]
-    note = f"; no image of {', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''}" if absent else ""
+    note = f"; no image of {first_names(absent)}" if absent else ""
     by_stage = {stage: _numbered(rows, label, known)}
     return replace(chosen, by_stage=by_stage, class_names=list(known), note=f"{chosen.note}{note}")
+
+
+def _evaluated_split(splits: Mapping[str, Any], config: DataConfig, stage: str) -> str:
+    """Return the split to evaluate of data that was not trained on; raises `UserError` where `test` has none.
+
+    It is the one that is named, else the one of the stage's name, else another one for evaluation, else the only one;
+    validation images are none for `test`.
+    """
+    names = (*_VALIDATION_NAMES, "test") if stage == "validate" else ("test", *_VALIDATION_NAMES)
+    split = config.validation_split or next((name for name in names if name in splits), None) or next(iter(splits))
+    is_chosen = config.validation_split is not None or split == "test"
+    if stage == "test" and not is_chosen and (len(splits) > 1 or split in _VALIDATION_NAMES):
+        raise _no_test_split(config.path, f"the splits are {', '.join(splits)}")
+    return split
+
+
+def _no_test_split(path: str, reason: str, which: str = "") -> UserError:
+    return UserError(
+        f"data.path {path!r}: there is no test split{which}, and {reason}. Measure the validation images by shvit-pl "
+        "validate, or give other images by --data.path, or a split by --data.validation_split."
+    )
+
+
+def tested(chosen: ChosenRows, config: DataConfig, named: bool) -> ChosenRows:
+    """Add the rows of `test` to those of a training: the split `test`, or with `named` that of `validation_split`.
+
+    Raises `UserError` where there is none.
+    """
+    split, stage = (str(config.validation_split), "validate") if named else ("test", "test")
+    if stage not in chosen.by_stage:
+        which = " with labels" if _left_out("test") in chosen.note else ""
+        raise _no_test_split(config.path, "the validation images have chosen the checkpoint", which)
+    rows = chosen.by_stage[stage]
+    return replace(chosen, by_stage={**chosen.by_stage, "test": rows}, note=_all_of(rows, split))
+
+
+def _all_of(rows: Any, split: str) -> str:
+    if not isinstance(rows, Dataset):
+        return f"the split '{split}', streamed"
+    return f"{'all ' * (len(rows) > 1)}{_images(len(rows))} of the split '{split}'"
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count != 1)}"
+
+
+def _left_out(split: str) -> str:
+    return f"; the split '{split}' has no labels and is left out"
 
 
 def _check_names(splits: DatasetDict, config: DataConfig, is_trained_on: bool) -> None:
@@ -104,11 +151,6 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
     splits = DatasetDict({name: splits[name] for name in used if name in splits and len(splits[name])})
     label = label_column(splits[train].features, image, config.label_column)
     labeled, classes = encode_labels(splits, label)
-    if len(classes) < 2:
-        raise UserError(
-            f"data.path {config.path!r}: all images are of one class ({classes[0]}), and training needs two. If the "
-            "classes' folders are inside it, give that folder."
-        )
     for flag, name in (("data.train_split", train), ("data.validation_split", wanted)):
         if name is not None and name not in labeled:
             raise UserError(f"{flag} {name!r}: this split has no labels; those with labels are {', '.join(labeled)}.")
@@ -128,8 +170,10 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
         note = f"no validation split: {share:.0%} of '{train}' held out (seed {seed})"
     if fraction < 1:
         _, rows = divide(rows, fraction, label, seed, flag="data.train_fraction", trained=1)
-    note += "".join(f"; the split '{name}' has no labels and is left out" for name in splits if name not in labeled)
-    by_stage = {"train": rows, "validate": held_out, "test": labeled.get("test", held_out)}
+    note += "".join(_left_out(name) for name in splits if name not in labeled)
+    by_stage = {"train": rows, "validate": held_out}
+    if "test" in labeled:
+        by_stage["test"] = labeled["test"]
     return ChosenRows(by_stage, image, label, classes, note)
 
 
@@ -174,7 +218,7 @@ def class_indices(rows: Dataset, label: str) -> NDArray[np.int64]:
 
 def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     """Open the dataset as a stream; raises `UserError` where it doesn't name its classes or has no validation split."""
-    opened = open_source(config.path, config.name, config.revision, streaming=True, image_column=config.image_column)
+    opened = open_source(config, streaming=True)
     splits, train = IterableDatasetDict(opened.splits), config.train_split
     _check_split(splits, "data.train_split", train)
     features = splits[train].features
@@ -198,13 +242,15 @@ def stream_rows(config: DataConfig, stage: str) -> ChosenRows:
     _check_split(splits, "data.validation_split", validation, train)
     if (splits[validation].features or {}).get(label) != features[label]:
         raise UserError(f"data.label_column {label!r}: splits {train!r} and {validation!r} must have the same classes.")
-    by_stage = {name: rows.cast_column(image, Image(decode=False)) for name, rows in splits.items()}
-    tested = validation
-    if stage == "test" and "test" in splits:  # unless its first row has no label, as ImageNet's
-        first = next(iter(by_stage["test"].select_columns(label)), {label: None})
-        tested = validation if first[label] in (None, -1) else "test"
-    rows = {"train": by_stage[train], "validate": by_stage[validation], "test": by_stage[tested]}
-    note = f"{'test' if stage == 'test' else 'validation'} on the split '{tested}', streamed"
+    by_split = {name: rows.cast_column(image, Image(decode=False)) for name, rows in splits.items()}
+    rows = {"train": by_split[train], "validate": by_split[validation]}
+    note = f"validation on the split '{validation}', streamed"
+    if stage == "test" and "test" in splits:
+        first = next(iter(by_split["test"].select_columns(label)), {label: None})
+        if first[label] in (None, -1):  # as ImageNet's
+            note += _left_out("test")
+        else:
+            rows["test"] = by_split["test"]
     return ChosenRows(rows, image, label, list(features[label].names), note, opened.commit, opened.files)
 
 
@@ -247,7 +293,8 @@ def label_column(features: Features, image: str, wanted: str | None = None) -> s
         candidates = [column for column in features if "label" in column.lower()]
     if wanted is None and list(features) == [image]:
         raise UserError(
-            "data.path: no labels. Sort the images into one folder per class, two classes or more, in every split."
+            "data.path: no labels. Sort the images into one folder per class, two classes or more, in every split, or "
+            "give a table of paths and labels (CSV)."
         )
     return _choose("data.label_column", "class labels", features, candidates, wanted)
 

@@ -232,7 +232,7 @@ def measure(
     Raises `UserError` where no cell could be measured.
     """
     builder, measured = _Builder(opened, device, options.train), list[Measured]()
-    bars = new_progress(None, TextColumn("{task.fields[now]}"))
+    bars = new_progress(None, TextColumn("{task.fields[now]}", markup=False))
     bars.add_task("benchmark", total=sum(map(len, groups)) * (1 + options.rounds), now="")
     with bars:
         for group in groups:

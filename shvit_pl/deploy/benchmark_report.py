@@ -16,7 +16,7 @@ from shvit_pl.deploy.benchmark import PEAK_OF, Group, Measured
 from shvit_pl.deploy.measuring import machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.designs import config, paper_results
-from shvit_pl.display import counted, narrow_table, table_console
+from shvit_pl.display import counted, narrow_table, write_table
 from shvit_pl.errors import UserError, first_few, one_line
 from shvit_pl.models import SHViT, network_names, open_network
 from shvit_pl.runs.folder import FinishedRun
@@ -135,7 +135,7 @@ def print_table(rows: Sequence[Row], conditions: Mapping[str, Any], earlier: Rat
         for row in group:
             table.add_row(*_table_cells(row), *([] if earlier is None else [_number(ratio(row, earlier))]))
         table.add_section()
-    table_console().print(table)
+    write_table(table)
     own = {row["image_size"] for row in rows if row["image_size_asked"] == "own"}
     note = "; image sizes differ, which is part of the ratio" if len(own) > 1 else ""
     print(f"ratio: images/s relative to the first row with the same batch and image size{note}")
@@ -220,7 +220,7 @@ class Accuracy(NamedTuple):
     """A top-1 accuracy."""
 
     top1: float
-    """Accuracy in percent."""
+    """Accuracy from 0 to 1."""
     dataset: str
     """The dataset it was measured on; only accuracies on one dataset are compared."""
     source: str
@@ -261,7 +261,7 @@ def _run_accuracy(checkpoint: Path, averaged: bool) -> Accuracy | None:
     path, *details = dataset["path"], dataset["name"], (dataset["commit"] or "")[:7]
     name = " ".join([Path(path).name if Path(path).is_absolute() else path, *filter(None, details)])
     is_imagenet = (len(run.class_names), dataset["validation_images"]) == paper_results.IMAGENET_SIZE
-    return Accuracy(round(100 * run.metrics["acc1"], 2), IMAGENET if is_imagenet else name, "the run's validation")
+    return Accuracy(round(run.metrics["acc1"], 4), IMAGENET if is_imagenet else name, "the run's validation")
 
 
 def draw(rows: Sequence[Row], conditions: Mapping[str, Any]) -> dict[str, Figure]:
@@ -281,8 +281,8 @@ def _figure(rows: Sequence[Row], dataset: str, conditions: Mapping[str, Any]) ->
     for axes, batch in zip(panels, batches, strict=True):
         _draw_panel(axes, [row for row in rows if row["batch_size"] == batch])
         axes.set_title(f"batch {batch}", fontsize=9)
-    plots.widen(panels[0], "y", plots.LEAST_POINTS, 0, 100)  # all panels share it
-    panels[0].set_ylabel(f"top-1 in % on {dataset}")
+    plots.widen(panels[0], "y", plots.LEAST_ACCURACY, 0, 1)  # all panels share it
+    panels[0].set_ylabel(f"top-1 on {dataset}")
     task = "training" if conditions["task"] == "train" else "inference"
     figure.suptitle(f"{task} on {machine_words(conditions)}", fontsize=9)
     sources = dict.fromkeys(str(row["top1_source"]).split(",")[0] for row in rows)

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from shvit_pl import __version__
-from shvit_pl.data.config import EMBEDDED
 from shvit_pl.deploy import formats, measuring, passes, timing
-from shvit_pl.deploy.images import RealImages, in_batches
+from shvit_pl.deploy.images import RealImages, in_batches, verification_images
 from shvit_pl.deploy.options import ExportOptions
 from shvit_pl.display import counted
 from shvit_pl.errors import UserError, one_line
@@ -81,6 +80,8 @@ class Difference(NamedTuple):
     """Largest difference as a share of the largest absolute output; NaN where an output is."""
     agreeing: int
     """Images on which both have the same top-1 class."""
+    classes: int
+    """Classes that the first network predicts."""
 
 
 @torch.inference_mode()
@@ -89,8 +90,10 @@ def difference(original: nn.Module, exported: nn.Module, batches: Iterable[Tenso
     outputs = [(original(images), exported(images)) for images in batches]
     expected, actual = (torch.cat([pair[side] for pair in outputs]).double() for side in (0, 1))
     largest = (expected - actual).abs().max()
-    agreeing = int((expected.argmax(-1) == actual.argmax(-1)).sum())
-    return Difference(largest.item(), (largest / expected.abs().max()).item(), agreeing)
+    predicted, scale = expected.argmax(-1), expected.abs().max()
+    agreeing = int((predicted == actual.argmax(-1)).sum())
+    relative = (largest / scale).item() if scale else largest.item()  # a classifier may begin with zeros
+    return Difference(largest.item(), relative, agreeing, len(set(predicted.tolist())))
 
 
 def export(opened: OpenedNetwork, options: ExportOptions) -> None:
@@ -103,13 +106,18 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
     opened = replace(opened, image_size=options.image_size or opened.image_size)
     passes.check_size(opened, opened.image_size)
     own_images = _own_images(opened, options) if options.int8 else None
-    images = RealImages(opened, opened.image_size, EMBEDDED, normalized=not options.normalize)
+    try:
+        pictures, source = verification_images(
+            opened, opened.image_size, options.data, not options.normalize, _COMPARED
+        )
+    except UserError as error:
+        raise UserError(str(error).replace("data.path", "--data")) from error
     print(f"converting {opened.name} ({options.graph_dtype}, {opened.image_size} px) to {options.format}", flush=True)
     with replacing(options.path) as partial:
-        _convert(opened, options, images, partial)
+        _convert(opened, options, pictures, partial)
         verified = f"saved, not run: {options.spec.runs_as} runs on macOS only"
         if options.spec.runs_here:
-            verified = _verify(opened, options, images, partial)
+            verified = _verify(opened, options, pictures, source, partial)
         measured = [] if own_images is None else _replace_by_int8(own_images, options, partial)
         with _silenced():
             details = formats.CONVERTERS[options.format].describe(partial)
@@ -130,7 +138,7 @@ def _graph(opened: OpenedNetwork, options: ExportOptions, network: nn.Module, dt
     return Graph(network, normalization, options.softmax, dtype).eval()
 
 
-def _convert(opened: OpenedNetwork, options: ExportOptions, images: RealImages, path: Path) -> None:
+def _convert(opened: OpenedNetwork, options: ExportOptions, pictures: Tensor, path: Path) -> None:
     single = options.batch == 1
     arguments: dict[str, Any] = {}  # those that only some formats' `save` has
     if options.format == "coreml":
@@ -140,7 +148,7 @@ def _convert(opened: OpenedNetwork, options: ExportOptions, images: RealImages, 
         arguments = {"dynamic": options.batch is None, **({"opset": options.opset} if options.opset else {})}
     # CoreML's converter chooses the precision itself
     dtype = torch.float32 if options.format == "coreml" else measuring.DTYPES[options.graph_dtype]
-    (example,) = in_batches(images.validation(2)[0], [options.batch or 2])
+    (example,) = in_batches(pictures, [options.batch or 2])
     graph = _graph(opened, options, passes.fused(opened.model), dtype)
     with _converter_errors("the converter can't write this network", options):
         formats.CONVERTERS[options.format].save(graph, example, path, _metadata(opened, options), **arguments)
@@ -204,28 +212,30 @@ def _silenced() -> Iterator[None]:
         logging.disable(level)
 
 
-def _verify(opened: OpenedNetwork, options: ExportOptions, images: RealImages, path: Path) -> str:
+def _verify(opened: OpenedNetwork, options: ExportOptions, pictures: Tensor, source: str, path: Path) -> str:
     """Return the difference between a file and its network in words, in batches of several sizes where it can."""
-    print(f"verifying it with {options.spec.runs_as}", flush=True)
-    pictures, _ = images.validation(_COMPARED)
+    print(f"verifying it with {options.spec.runs_as} on {len(pictures)} {source}", flush=True)
     sizes = [1, 3, *(min(16, len(pictures) - start) for start in range(4, len(pictures), 16))]
     if options.batch is not None:
         sizes = [options.batch] * max(1, len(pictures) // options.batch)
     with _converter_errors(f"{options.spec.runs_as} can't run the file", options):
         exported = formats.CONVERTERS[options.format].load(path)
         original = _graph(opened, options, opened.model, torch.float32)
-        largest, relative, agreeing = difference(original, exported, in_batches(pictures, sizes))
+        largest, relative, agreeing, classes = difference(original, exported, in_batches(pictures, sizes))
     allowed = f"{options.allowed_difference:.0e}"
     if not relative <= options.allowed_difference:
         raise UserError(
             f"--format {options.format}: the file differs from the network by {relative:.1e} of the largest output on "
-            f"{sum(sizes)} images (allowed is {allowed}), and has the same top-1 class on {agreeing}. Nothing was "
-            f"written to {str(options.path)!r}."
+            f"{sum(sizes)} images ({source}; allowed is {allowed}), and has the same top-1 class on {agreeing}. "
+            f"Nothing was written to {str(options.path)!r}."
         )
     before = " (of float, before int8)" if options.int8 else ""
+    blind = "" if classes > 1 or len(pictures) == 1 else ", which says little: the network predicts no other"
+    repeated = ", some of them repeatedly" if sum(sizes) > len(pictures) else ""
     return (
         f"{largest:.1e} at most{before}, {relative:.1e} of the largest output (allowed {allowed}); the same class on "
-        f"{agreeing} of {sum(sizes)} images (digits, in batches of {', '.join(map(str, dict.fromkeys(sizes)))})"
+        f"{agreeing} of {sum(sizes)} images{blind}\n{'':13}on {len(pictures)} {source}{repeated}; in batches of "
+        f"{', '.join(map(str, dict.fromkeys(sizes)))}"
     )
 
 
@@ -259,7 +269,13 @@ def _own_images(opened: OpenedNetwork, options: ExportOptions) -> RealImages:
             f"--int8: the weights of {opened.name!r} are fresh, so its accuracy means nothing; give a run folder, a "
             "checkpoint or a Hub repo."
         )
-    images = RealImages(opened, opened.image_size, options.data, normalized=not options.normalize)
+    try:
+        images = RealImages(opened, opened.image_size, options.data, normalized=not options.normalize)
+    except UserError as error:
+        reason = str(error).replace("data.path", "--data")
+        raise UserError(
+            f"--int8: its calibration needs the run's images. {reason} Give its dataset by --data."
+        ) from error
     if opened.class_names is None or not same_classes(opened.class_names, images.class_names):
         raise UserError(
             f"--int8: the classes of {images.path!r} are not those of {opened.name!r}, so top-1 means nothing; give "
@@ -321,17 +337,19 @@ def _compared(before: Path, after: Path, images: RealImages, options: ExportOpti
     batch, number = options.batch or _BATCH, len(pictures)
     batches = in_batches(pictures, [batch] * -(-number // batch))
     classes = [torch.cat([network(part).argmax(-1) for part in batches])[:number] for network in networks]
-    old, new = (100 * (predicted == labels).float().mean().item() for predicted in classes)
+    old, new = ((predicted == labels).double().mean().item() for predicted in classes)
     agreeing = int((classes[0] == classes[1]).sum())
     allowed = _TOLERANCE if options.int8_tolerance is None else options.int8_tolerance
-    if old - new > allowed:
+    if round(100 * (old - new), 6) > allowed:
         raise UserError(
-            f"--int8: top-1 falls from {old:.2f} to {new:.2f} % on {number} validation images of {images.path} "
+            f"--int8: top-1 falls from {old:.4f} to {new:.4f} on {number} validation images of {images.path} "
             f"(allowed are {allowed:g} points, by --int8_tolerance). Nothing was written to {str(options.path)!r}."
         )
     rates = timing.images_per_second(dict(enumerate(networks)), batches[0], rounds=5)
+    blind = len(set(classes[0].tolist())) == 1
     return [
-        f"int8: top-1 {new:.2f} % (float {old:.2f} %) on {number} validation images of {images.path}; the same class "
+        *(["int8: float predicts one class for every image, so the comparison says little"] if blind else []),
+        f"int8: top-1 {new:.4f} (float {old:.4f}) on {number} validation images of {images.path}; the same class "
         f"on {agreeing}",
         f"int8: {rates[1].median:.0f} images/s (float {rates[0].median:.0f}), {size(after) / 1e6:.1f} MB (float "
         f"{size(before) / 1e6:.1f}); batches of {batch}, {counted(torch.get_num_threads(), 'thread')}, "

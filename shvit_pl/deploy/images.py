@@ -1,20 +1,21 @@
 """Real images, on which an export is verified, calibrated and measured, and heads are studied."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from shvit_pl.data import config, datamodule, loaders, transforms
+from shvit_pl.data import config, datamodule, decoding, loaders, transforms
+from shvit_pl.errors import UserError, one_line
+from shvit_pl.hub_errors import offline
 from shvit_pl.models.open_network import OpenedNetwork
 
-_WHICH_IMAGES = (
-    *config.ROW_SETTINGS,
-    *config.COLUMN_SETTINGS,
-    "exif_rotation",
-    "intensity_range",
-)  # that choose the images
+# settings that choose the images
+_WHICH_IMAGES = (*config.ROW_SETTINGS, *config.COLUMN_SETTINGS, "exif_rotation", "intensity_range")
 
 
 class RealImages:
@@ -26,16 +27,25 @@ class RealImages:
         path: The dataset, as `--data.path` of fit; None: that of the network's run, else the digits.
         normalized: Normalize as the network needs it, instead of giving pixels from 0 to 1.
         held_out: Leave out the rows that a run of ours trains on; else take all rows of the split for evaluation.
+        streamed: Stream what the run has streamed; then only `validation` works, and gives the first images.
 
     Raises `UserError` for a dataset that can't be opened.
     """
 
     def __init__(
-        self, opened: OpenedNetwork, image_size: int, path: str | None, normalized: bool, held_out: bool = True
+        self,
+        opened: OpenedNetwork,
+        image_size: int,
+        path: str | None,
+        normalized: bool,
+        held_out: bool = True,
+        streamed: bool = False,
     ) -> None:
         settings: dict[str, Any] = {"path": path or config.EMBEDDED}
-        if not path and opened.origin == "checkpoint" and opened.data is not None:
-            settings = {key: opened.data[key] for key in _WHICH_IMAGES}
+        if not path and opened.origin == "checkpoint":
+            settings = own_settings(opened) or settings
+            if streamed and (opened.data or {}).get("streaming"):
+                settings |= {"streaming": True, "steps_per_epoch": 1}
         self.data = datamodule.HFImageDataModule(
             **settings,
             image_size=image_size,
@@ -51,9 +61,16 @@ class RealImages:
         self.path = str(settings["path"])
 
     def validation(self, most: int) -> tuple[Tensor, Tensor]:
-        """Return up to `most` validation images `(N, 3, S, S)`, evenly spaced, and their labels `(N,)`."""
+        """Return up to `most` validation images `(N, 3, S, S)`, evenly spaced, and their labels `(N,)`.
+
+        Broken ones are left out; raises `UserError` where all are.
+        """
         batches = list(self.data.validation_sample(most))
-        return torch.cat([batch["image"] for batch in batches]), torch.cat([batch["label"] for batch in batches])
+        images, labels = (torch.cat([batch[key] for batch in batches]) for key in ("image", "label"))
+        whole = labels != decoding.IGNORED
+        if not whole.any():
+            raise UserError(f"data.path {self.path!r}: none of {len(whole)} validation images can be read.")
+        return images[whole], labels[whole]
 
     @property
     def rows(self) -> int:
@@ -76,9 +93,43 @@ class RealImages:
             yield transforms.normalize(batch["image"], self.data.mean, self.data.std), batch["label"]
 
     def training(self, most: int) -> Iterator[Tensor]:
-        """Yield single training images `(1, 3, S, S)`, evenly spaced and not augmented."""
+        """Yield single training images `(1, 3, S, S)`, evenly spaced and not augmented; broken ones are left out."""
         for batch in self.data.validation_sample(most, "train"):
-            yield from batch["image"][:, None]
+            yield from batch["image"][batch["label"] != decoding.IGNORED][:, None]
+
+
+def own_settings(opened: OpenedNetwork) -> dict[str, Any]:
+    """Return the settings that choose the images of a network's run; empty where it is of none."""
+    known = opened.data or {}
+    return {key: known[key] for key in _WHICH_IMAGES} if "path" in known else {}
+
+
+def verification_images(
+    opened: OpenedNetwork, image_size: int, path: str | None, normalized: bool, most: int
+) -> tuple[Tensor, str]:
+    """Return up to `most` real images `(N, 3, S, S)`, and their source in words.
+
+    They are those of the dataset `path`, else of the network's run where they are on this machine, else the digits.
+    Raises `UserError` where `path` can't be opened.
+    """
+
+    def images_of(path: str | None, network: OpenedNetwork = opened, streamed: bool = False) -> tuple[Tensor, str]:
+        images = RealImages(network, image_size, path, normalized, streamed=streamed)
+        return images.validation(most)[0], f"validation images of {images.path}"
+
+    if path:
+        return images_of(path)
+    reason, own = "as its run is not known", own_settings(opened)
+    if own:
+        with offline():  # nothing large is downloaded
+            try:
+                return images_of(None, replace(opened, origin="checkpoint"), streamed=True)
+            except Exception as error:  # files, decoders and `datasets` have errors of their own
+                is_here = Path(own["path"]).expanduser().exists()
+                why = one_line(error) if is_here else f"{own['path']!r} is not on this machine"
+                reason = f"as those of the run can't be read here: {shorten(why, 160, placeholder=' ...')}"
+    pictures, _ = images_of(config.EMBEDDED)
+    return pictures, f"images of digits, {reason}"
 
 
 def in_batches(images: Tensor, sizes: Sequence[int]) -> list[Tensor]:

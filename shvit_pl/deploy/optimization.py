@@ -70,7 +70,13 @@ class Optimized(nn.Module):
 
 
 @torch.no_grad()
-def optimize(model: nn.Module, example: Tensor, dtype: torch.dtype = torch.float32, seconds: float = 0.5) -> Optimized:
+def optimize(
+    model: nn.Module,
+    example: Tensor,
+    dtype: torch.dtype = torch.float32,
+    seconds: float = 0.5,
+    real: Tensor | None = None,
+) -> Optimized:
     """Compile an equal network in several ways, and return the fastest.
 
     `model` and all global settings of torch stay as they are. The result gives no gradients. Where ONNX Runtime (extra
@@ -81,6 +87,7 @@ def optimize(model: nn.Module, example: Tensor, dtype: torch.dtype = torch.float
         example: A batch of the size to serve, on the device to serve it; its values do not matter.
         dtype: Type to compute in (float32, bfloat16 or float16); logits have the dtype of the images.
         seconds: Approximate time of one measurement; every recipe has seven.
+        real: Images of the example's shape, on which logits are compared besides those of noise.
 
     Raises:
         ValueError: for an example that is no batch of images, and for another dtype.
@@ -91,7 +98,9 @@ def optimize(model: nn.Module, example: Tensor, dtype: torch.dtype = torch.float
         raise ValueError(f"dtype {dtype}: allowed are {', '.join(map(str, _ALLOWED))}.")
     noise = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))  # the program's generators stay
     images = noise.to(example.device, dtype)
-    networks, refused = _compile_equal(model, images)
+    if real is not None and real.shape != example.shape:
+        raise ValueError(f"real images {list(real.shape)}: expected the example's shape {list(example.shape)}.")
+    networks, refused = _compile_equal(model, images, real)
     batches = {recipe: images.contiguous(memory_format=recipe.layout) for recipe in networks}
     rates = timing.images_per_second(networks, batches, rounds=7, seconds=seconds)
     fastest = max(rates, key=lambda recipe: rates[recipe].median)
@@ -107,25 +116,31 @@ def _check_images(images: Tensor) -> None:
         )
 
 
-def _compile_equal(model: nn.Module, images: Tensor) -> tuple[dict["Recipe", Network], dict[str, str]]:
+def _compile_equal(
+    model: nn.Module, images: Tensor, real: Tensor | None
+) -> tuple[dict["Recipe", Network], dict[str, str]]:
     """Return the networks of all recipes that compile to an equal one, and why others don't."""
-    others = images.flip(-1)  # detects a network that returns the logits of its first call again
+    batches = [images.flip(-1)]  # detects a network that returns the logits of its first call again
+    if real is not None:
+        batches.append(real.to(images))
     precise = "cpu" if images.device.type == "mps" else images.device  # MPS has no float64
-    exact = deepcopy(model).eval().to(precise, torch.float64)(others.to(precise, torch.float64))
+    double = deepcopy(model).eval().to(precise, torch.float64)
+    exact = torch.cat([double(batch.to(precise, torch.float64)) for batch in batches])
 
-    def error_of(logits: Tensor) -> float:
+    def error_of(network: Network, layout: torch.memory_format = torch.contiguous_format) -> float:
         """Return the largest relative error of one image's logits."""
+        logits = torch.cat([network(batch.contiguous(memory_format=layout)).clone() for batch in batches])
         distances = torch.linalg.vector_norm(logits.to(exact) - exact, dim=1)
         return (distances / torch.linalg.vector_norm(exact, dim=1)).max().item()
 
-    allowed = max(_ALLOWED[images.dtype], _TIMES * error_of(deepcopy(model).eval().to(images.dtype)(others)))
+    allowed = max(_ALLOWED[images.dtype], _TIMES * error_of(deepcopy(model).eval().to(images.dtype)))
     plain = fused(deepcopy(model).float()).to(images.dtype)
     networks: dict[Recipe, Network] = {}
     refused: dict[str, str] = {}
     for recipe in recipes(images.device):
         try:
             network = recipe.make(plain, images.contiguous(memory_format=recipe.layout))
-            error = error_of(network(others.contiguous(memory_format=recipe.layout)))
+            error = error_of(network, recipe.layout)
             if not (isfinite(error) and error <= allowed):
                 raise NotCompiledError(f"its logits differ by {error:.1e} in {images.dtype}, allowed is {allowed:.0e}")
             networks[recipe] = network

@@ -215,9 +215,9 @@ class ExportOptions(CheckedOptions):
     int8: bool = False
     """Quantize the convolutions (onnx only), and compare top-1 and speed with float."""
     int8_tolerance: NonNegative | None = None
-    """Allowed loss of top-1 by --int8, in points (default: 1)."""
+    """Allowed loss of top-1 by --int8, in points of 0.01 (default: 1)."""
     data: str | None = None
-    """Images for --int8 (default: the run's own dataset, else the digits)."""
+    """Dataset to verify the file on, and for --int8 (default: the run's own, else the digits)."""
 
     def mistakes(self) -> Iterator[str]:
         """Yield a message for each mistake."""
@@ -225,10 +225,10 @@ class ExportOptions(CheckedOptions):
             for flag, value in (("--opset", self.opset), ("--int8", self.int8)):
                 if value:
                     yield f"{flag}: only with --format onnx; leave it out with {self.format}."
-        if not self.int8:
-            for flag, setting in (("--int8_tolerance", self.int8_tolerance), ("--data", self.data)):
-                if setting is not None:
-                    yield f"{flag} {setting}: only with --int8; add --int8, or leave it out."
+        if self.int8_tolerance is not None and not self.int8:
+            yield f"--int8_tolerance {self.int8_tolerance}: only with --int8; add --int8, or leave it out."
+        if self.data == "":
+            yield "--data '': give a dataset, such as digits."
         if self.graph_dtype not in self.spec.dtypes:
             yield f"--dtype {self.graph_dtype}: {self.format} is written in {' or '.join(self.spec.dtypes)} here."
         elif self.int8 and self.dtype == "fp16":

@@ -11,7 +11,7 @@ from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.designs.cube import CELLS
 from shvit_pl.designs.design import NAMED, field_mistakes
-from shvit_pl.display import table_console
+from shvit_pl.display import write_table
 from shvit_pl.errors import refuse
 
 _SHORT = {"single_head": "single", "multi_head": "multi"}
@@ -67,4 +67,4 @@ def run(args: list[str]) -> None:
             f"{total.params / 1e6:.2f}",
             f"{total.macs / 1e6:.1f}",
         )
-    table_console().print(table)
+    write_table(table)

@@ -29,12 +29,12 @@ IMAGENET_SIZE = (1000, 50_000)  # classes, and images of its validation split
 # section 3.1 and the official README
 _WEIGHT_DECAY = {"s1": 0.025, "s2": 0.032, "s3": 0.035, "s4": 0.03}
 
-# top-1 in % of the official weights in timm's repos, as timm's results-imagenet.csv has it
+# top-1 of the official weights in timm's repos, as timm's results-imagenet.csv has it
 TIMM_TOP1 = {
-    "timm/shvit_s1.in1k": 72.78,
-    "timm/shvit_s2.in1k": 75.18,
-    "timm/shvit_s3.in1k": 77.36,
-    "timm/shvit_s4.in1k": 79.36,
+    "timm/shvit_s1.in1k": 0.7278,
+    "timm/shvit_s2.in1k": 0.7518,
+    "timm/shvit_s3.in1k": 0.7736,
+    "timm/shvit_s4.in1k": 0.7936,
 }
 
 
@@ -47,7 +47,7 @@ class PaperRow:
     image_size: int
     """Side of its images in pixels."""
     top1: float
-    """Top-1 accuracy in percent."""
+    """Top-1 accuracy from 0 to 1."""
     params_m: float | None
     """Parameters in millions."""
     gpu: float | None

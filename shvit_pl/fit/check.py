@@ -11,7 +11,7 @@ from shvit_pl.command_line.parser import option_names
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.designs.cost import cost
 from shvit_pl.errors import UserError, one_line
-from shvit_pl.fit import lightning_cli, options, resume, users_parts
+from shvit_pl.fit import lightning_cli, options, resume
 from shvit_pl.modules.step_counts import StepCounts
 
 # further settings that change a new run, or what is measured of it; a resumed run may change them
@@ -83,7 +83,7 @@ class FitCheck:
         steps = batches * trainer.max_epochs if (trainer.max_epochs or 0) > 0 else math.inf
         if trainer.max_steps > 0:
             counts = StepCounts.by(
-                users_parts.parts_of(cli.config_init.trainer, "callbacks"), batches, trainer.accumulate_grad_batches
+                options.parts_of(cli.config_init.trainer, "callbacks"), batches, trainer.accumulate_grad_batches
             )
             steps = min(steps, counts.batches_of(trainer.max_steps))
         validations = steps / batches / (trainer.check_val_every_n_epoch or 1)

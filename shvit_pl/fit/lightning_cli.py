@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from inspect import signature
 from pathlib import Path
+from pickle import PicklingError
 from signal import SIGTERM
 from typing import Any, get_type_hints
 
@@ -14,6 +15,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -23,10 +25,10 @@ from shvit_pl.callbacks import checkpoints, console, inference, run_figures, sum
 from shvit_pl.command_line.class_paths import import_from_working_directory
 from shvit_pl.command_line.parser import parse_flags
 from shvit_pl.command_line.quiet import hide_bars, quiet
-from shvit_pl.data.config import DATASET_SETTINGS, DataConfig
+from shvit_pl.data.config import DATASET_SETTINGS, EMBEDDED, DataConfig
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
-from shvit_pl.errors import UserError, causes, first_line, one_line
+from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line, visible
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume, users_parts
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
@@ -34,7 +36,7 @@ from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.distillation import DistillationModule
 from shvit_pl.runs.folder import run_of
-from shvit_pl.runs.writing import claim, resumed_loggers, run_loggers
+from shvit_pl.runs.writing import claim, release, resumed_loggers, run_loggers
 from shvit_pl.teachers import cache
 from shvit_pl.teachers.teacher import Teacher
 
@@ -48,7 +50,9 @@ class ShvitCLI(LightningCLI):
     command = ""  # the trainer's method, where it isn't called as the command is
     checkpoint: dict[str, Any] | None = None
     extended_at: float | None = None  # epochs of the ended run that is trained on
+    asked = ""  # the flag that stands for a checkpoint which no flag names
     trained_on: str | None = None  # the dataset of the weights that are measured, where it is known
+    named_split: str | None = None  # validation_split of the command line, not of the weights' run
 
     def __init__(self, args: Sequence[str]) -> None:
         self.name, *flags = args
@@ -89,23 +93,32 @@ class ShvitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; the settings in a checkpoint are the defaults of every command but fit."""
-        self.config, mistakes = parse_flags(parser, args, *([options.dataset_configs] if self.command == "fit" else []))
+        below = [options.dataset_configs] if self.command == "fit" else []
+        self.config, mistakes = parse_flags(parser, args, *below)
         self.checkpoint = self.trained_on = self.extended_at = None
+        last, found = self.config.ckpt_path == LAST_RUN, self.config.ckpt_path in (None, LAST_RUN)
+        if self.name == "fit" and options.has_sections(self.config):
+            options.expand_paths(self.config, self.name)
+            args = resume.with_config_of_run(self.config, args, options.runs_folder(self.config))
+            self.config, mistakes = parse_flags(parser, args, *below)
         self.options, self.model_config, self.data_config = options.check_flags(self.config, self.name, mistakes, args)
+        self.named_split = self.data_config.validation_split
         if self.command != "fit":
             self._take_defaults(parser, args)
             self.model_config = ClassificationConfig.from_dict(self.config.model.as_dict())
             self.data_config = DataConfig(**self.config.data.as_dict())
             self.model_config.check_image_size(self.data_config.image_size)
             return
-        runs = Path(self.config.trainer.default_root_dir, options.run_name(self.config))
-        last = self.config.ckpt_path == LAST_RUN
+        runs = options.runs_folder(self.config)
         self.config.ckpt_path = resume.find_checkpoint(self.config.ckpt_path, self.config.extend_to, runs)
         if self.config.ckpt_path is None and last:
             _show(f"no interrupted run with a checkpoint in {runs}: starting a new run")
         if self.config.ckpt_path is not None:
-            self.checkpoint = read_checkpoint(self.config.ckpt_path)
-            self.extended_at = resume.extended_at(self.config, self.checkpoint)
+            if found and self.config.extend_to is not None:
+                self.asked = f"extend_to {self.config.extend_to}: "
+            with error_prefix(self.asked):
+                self.checkpoint = read_checkpoint(self.config.ckpt_path)
+            self.extended_at = resume.extended_at(self.config, self.checkpoint, {arg.partition("=")[0] for arg in args})
 
     def _take_defaults(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
         """Parse again with the settings of a checkpoint as defaults, but not those of a dataset that is not used."""
@@ -121,7 +134,7 @@ class ShvitCLI(LightningCLI):
         own = {f"data.{key}": parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}
         resume.set_defaults(parser, settings, of_checkpoint=self.checkpoint is not None)
         self.config = parser.parse_args(args)
-        if self.config.data.path != settings["data"].get("path"):
+        if not resume.is_same_data(self.config.data.path, settings["data"].get("path")):
             parser.set_defaults(own)
             self.config = parser.parse_args(args)
         options.expand_paths(self.config, self.command)
@@ -139,7 +152,8 @@ class ShvitCLI(LightningCLI):
                 now = resume.training_settings(self.config)
                 if self.extended_at is not None:
                     saved = saved | {name: now[name] for name in resume.LENGTH}
-                resume.refuse_changes(saved, now, allowed=self.config.allow_changes)
+                with error_prefix(self.asked):
+                    resume.refuse_changes(saved, now, self.config.allow_changes, self.config.ckpt_path)
             _show(resume.note(self.config, self.extended_at))
 
     def instantiate_classes(self) -> None:
@@ -157,6 +171,8 @@ class ShvitCLI(LightningCLI):
         if self.command == "fit" and self.options.push_to is not None:
             options.check_push(self.options.push_to, self.config.trainer)
         self.trainer = self.instantiate_trainer()
+        if self.trainer.world_size > 1 and self.config.ckpt_path and (folder := run_of(self.config.ckpt_path)):
+            release(folder)  # the first of the processes claims it again: forked or spawned, it isn't this one
         arguments = {name: self.config_init[name] for name in self.run_arguments}
         if self.command in ("validate", "test"):
             arguments["verbose"] = False  # our callback prints the metrics
@@ -167,18 +183,14 @@ class ShvitCLI(LightningCLI):
         """Make the trainer with the run folder's loggers and this package's callbacks, once all inputs are open."""
         config = self.config_init
         self.open_inputs()
-        theirs = config.trainer.logger
-        if theirs is not False:
-            ours = self._loggers(config)
-            added = [] if theirs in (None, True) else theirs if isinstance(theirs, list) else [theirs]
-            kwargs["logger"] = [*ours, *added] if isinstance(ours, list) else added or False
+        if config.trainer.logger is not False:
+            added = [each for each in options.parts_of(config.trainer, "logger") if each is not True]
+            kwargs["logger"] = [*self._loggers(config), *added] or False
         if self.command == "predict" and config.trainer.devices == "auto":
             kwargs["devices"] = 1  # one file, one writer
-        plugins = config.trainer.plugins or []
-        plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
+        plugins = kwargs["plugins"] = options.parts_of(config.trainer, "plugins")
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins.append(AtomicCheckpointIO())
-        kwargs["plugins"] = plugins
         self.trainer_defaults = {"callbacks": self._callbacks(config)}
         try:
             return super().instantiate_trainer(**kwargs)
@@ -192,28 +204,26 @@ class ShvitCLI(LightningCLI):
         if fits and not self.checkpoint:
             model.check_initial_weights()
         if self.checkpoint:
-            model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
+            with error_prefix(self.asked):
+                model.expect(self.checkpoint["model"], resumed=fits, averaged=not fits and config.model.use_ema)
         if self.trained_on is not None:
-            data.held_out = data.config.path == self.trained_on
+            data.held_out = data.has_chosen = resume.is_same_data(data.config.path, self.trained_on)
+        if self.command == "test" and self._is_other_data():
+            data.held_out = data.has_chosen = False
         if not fits:
             data.known_classes = list(model.class_names or [])
         if self.command == "predict":
             data.broken_share = 1.0  # they are in the table, without a label
-        if self.options.strict:
+        elif self.options.strict:
             data.broken_share = 0.0
         data.setup(self.command)
-        stages = data.chosen.by_stage
-        if self.command == "test" and stages["test"] is stages.get("validate"):
-            raise UserError(
-                f"data.path {data.config.path!r}: there is no test split, and the validation images have chosen the "
-                "checkpoint. Measure these by shvit-pl validate, or give other images by --data.path."
-            )
         if not fits:
-            print("; ".join(filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))))
+            parts = filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))
+            print(visible("; ".join(parts)))
         model.use_data(data, self.command)
         if fits:
             logged = model.validation_metrics() if config.trainer.limit_val_batches != 0 else []
-            options.check_monitors(self.options.monitor, config.trainer.callbacks, logged)
+            options.check_monitors(self.options.monitor, options.parts_of(config.trainer, "callbacks"), logged)
             if self.checkpoint:
                 resume.refuse_done(config.ckpt_path, self.checkpoint["loops"], config.trainer.max_epochs)
             else:
@@ -222,9 +232,16 @@ class ShvitCLI(LightningCLI):
             model.take_weights()
             print(f"weights only, no run is resumed: {model.init_note}")
 
-    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger] | bool:
+    def _is_other_data(self) -> bool:
+        """Return whether `test` was given a split, or images for weights whose training data are unknown."""
+        data = self.datamodule.config
+        if self.named_split is not None:
+            return self.named_split != data.train_split or not self.datamodule.held_out
+        return self.trained_on is None and data.path != EMBEDDED
+
+    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
         if self.command != "fit" or config.trainer.fast_dev_run:
-            return False
+            return []
         if self.checkpoint and (folder := run_of(config.ckpt_path)):
             claim(folder)
             return resumed_loggers(folder, self.checkpoint["step"])
@@ -234,13 +251,14 @@ class ShvitCLI(LightningCLI):
         """Make the command's callbacks, in the order in which they are called."""
         chosen, trainer = self.options, config.trainer
         callbacks: list[L.Callback] = [throughput.Throughput()]
-        if trainer.enable_progress_bar is not False:
+        added = options.parts_of(trainer, "callbacks")
+        if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in added):
             callbacks.append(console.RunProgress(plain=chosen.plain))
         if self.command != "fit":
             if chosen.optimize:
                 callbacks.append(inference.OptimizedNetwork())
             if self.command == "predict":
-                callbacks.append(inference.PredictionWriter(chosen.output or "predictions.csv"))
+                callbacks.append(inference.PredictionWriter(chosen.output or "predictions.csv", chosen.strict))
             else:
                 weights = config.ckpt_path or config.model.init_from
                 output = chosen.output or "metrics.json"
@@ -324,8 +342,8 @@ class CacheCLI(ShvitCLI):
         else:
             self.planned = held
 
-    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger] | bool:
-        return False
+    def _loggers(self, config: Namespace) -> list[L.pytorch.loggers.Logger]:
+        return []
 
     def _callbacks(self, config: Namespace) -> list[L.Callback]:
         return [console.RunProgress(plain=self.options.plain)]
@@ -333,7 +351,7 @@ class CacheCLI(ShvitCLI):
 
 @L.pytorch.utilities.rank_zero_only
 def _show(line: str) -> None:
-    print(line, flush=True)
+    print(visible(line), flush=True)
 
 
 def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
@@ -378,6 +396,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
+        except (PicklingError, TypeError, AttributeError):  # as pickle refuses, here a state that has changed
+            checkpoints.check_states(checkpoint.get("callbacks", {}))
+            raise
         except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
             reason = getattr(error.__cause__ or error.__context__ or error, "strerror", None) or first_line(error)
             raise UserError(

@@ -16,7 +16,8 @@ from shvit_pl.command_line.ranges import FromOne, NonNegative, Threads
 from shvit_pl.compat import cores_of_process
 from shvit_pl.data.config import EMBEDDED, DataConfig
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, collected, did_you_mean, refuse
+from shvit_pl.errors import UserError, collected, did_you_mean, refuse, visible
+from shvit_pl.files import CHAIN
 from shvit_pl.modules.config import ClassificationConfig, MixConfig, OptimConfig
 from shvit_pl.runs.folder import CHECKPOINTS, EMA, LAST, Monitor, checkpoint_of_run
 
@@ -25,6 +26,7 @@ _INSTEAD = {  # of callbacks that can't work here: they run the trainer within t
     "BatchSizeFinder": "the largest batch that fits shows in shvit-pl benchmark --train",
     "LearningRateFinder": "compare rates by shvit-pl sweep, with a grid of model.optim.lr",
     "BackboneFinetuning": "use --model.init_from with --model.optim.layer_decay 0.7, for example",
+    "BaseFinetuning": "derive a class of your own from it, or use --model.init_from with --model.optim.layer_decay",
 }
 _LIMITS = {"validate": "val", "test": "test", "predict": "predict"}
 
@@ -36,7 +38,7 @@ class FitOptions:
     run_name: str | None = None
     """Folder of the run (default: the design)."""
     output: str | None = None
-    """The file of results (default: predictions.csv of predict, metrics.json of validate and test)."""
+    """The file of results, not a folder (default: predictions.csv of predict, metrics.json of validate and test)."""
     strict: bool = False
     """Refuse a single image that can't be decoded, instead of up to 1 % (predict: instead of all)."""
     monitor: Monitor = "val/acc1"
@@ -60,11 +62,20 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         name, output, mistakes = self.run_name, Path(self.output or "results"), []
-        if name is not None and (name in ("", "..") or Path(name).name != name or len(name) > 200 or "\0" in name):
+        if name is not None and (
+            name in ("", "..") or Path(name).name != name or len(name) > 200 or visible(name) != name
+        ):
             shown = repr(name[:40]) + "..." * (len(name) > 40)
-            mistakes.append(f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes.")
-        if self.output == "" or output.is_dir() or not output.parent.is_dir():
-            mistakes.append(f"output {self.output!r}: allowed is a file's name in a folder that exists.")
+            mistakes.append(
+                f"run_name {shown}: allowed is a folder's name, up to 200 characters without slashes and line breaks."
+            )
+        elif name is not None and CHAIN in name:
+            mistakes.append(f"run_name {name!r}: {CHAIN!r} is not allowed in it, as Lightning would write elsewhere.")
+        names_folder = self.output is not None and os.path.basename(self.output) in ("", ".", "..")
+        if names_folder or output.is_dir() or not output.parent.is_dir():
+            mistakes.append(
+                f"output {self.output!r}: allowed is a file's name, such as results.csv, in a folder that exists."
+            )
         if self.push_public and self.push_to is None:
             mistakes.append("push_public True: it belongs to --push_to user/name; leave it out.")
         refuse(mistakes)
@@ -113,9 +124,25 @@ def dataset_configs(config: Namespace) -> list[str]:
     return [f"--config={shipped_configs() / 'data' / f'{EMBEDDED}.yaml'}"] if embedded else []
 
 
+def parts_of(trainer: Namespace, flag: str) -> list[Any]:
+    """Return the parts that a flag of the trainer names: none, one or a list."""
+    parts = trainer.get(flag)
+    return list(parts) if isinstance(parts, list | tuple) else [] if parts is None else [parts]
+
+
 def run_name(config: Namespace) -> str:
     """Return the name of the folder of a run's versions: as asked for, or the design's."""
     return str(config.run_name or config.model.design.name)
+
+
+def runs_folder(config: Namespace) -> Path:
+    """Return the folder of a run's versions."""
+    return Path(config.trainer.default_root_dir, run_name(config))
+
+
+def has_sections(config: Namespace) -> bool:
+    """Return whether every section holds settings, and no single value."""
+    return all(isinstance(config.get(name), Namespace) for name in SECTIONS)
 
 
 def expand_paths(config: Namespace, command: str) -> None:
@@ -124,10 +151,10 @@ def expand_paths(config: Namespace, command: str) -> None:
         if config[name] is not None:
             config[name] = os.path.expanduser(config[name])
     if config.ckpt_path and Path(config.ckpt_path).is_dir():
-        found = (
-            Path(config.ckpt_path, CHECKPOINTS, LAST) if command == "fit" else checkpoint_of_run(Path(config.ckpt_path))
-        )
-        config.ckpt_path = str(found) if found is not None and found.is_file() else config.ckpt_path
+        folder = Path(config.ckpt_path)
+        found = folder / CHECKPOINTS / LAST if command == "fit" else checkpoint_of_run(folder)
+        if found is not None and found.is_file():
+            config.ckpt_path = str(found)
 
 
 def check_flags(
@@ -196,6 +223,12 @@ def _contradictions(config: Namespace, command: str, flags: Collection[str]) -> 
             yield f"monitor {config.monitor}: there is no average; give {example}."
         if model.use_ema and model.ema.decay == 0 and model.init_from is None:
             yield f"model.use_ema true: there is no average; give --model.init_from, or {example}."
+    writes = command == "fit" and trainer.enable_checkpointing is not False and not trainer.fast_dev_run
+    if writes and trainer.logger is False:
+        yield (
+            "trainer.logger False: there would be no run folder for the checkpoints; leave it out, or also give "
+            "--trainer.enable_checkpointing false."
+        )
     if config.data.streaming and trainer.limit_train_batches is not None:
         limit = trainer.limit_train_batches
         yield f"trainer.limit_train_batches {limit}: leave it out; an epoch of a stream has --data.steps_per_epoch."
@@ -225,12 +258,10 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
     if str(trainer.precision) in ("16-true", "transformer-engine-float16"):
         allowed = "32-true, bf16-mixed and 16-mixed"
         yield f"trainer.precision {trainer.precision}: weights in fp16 don't train; allowed are {allowed}."
-    if (trainer.min_epochs or 0) > (epochs or 0) > 0:
-        yield f"trainer.min_epochs {trainer.min_epochs}: max_epochs is {epochs}; leave it out."
-    for callback in trainer.callbacks if isinstance(trainer.callbacks, list) else [trainer.callbacks]:
-        name = str(getattr(callback, "class_path", "")).rpartition(".")[2]
-        if name in _INSTEAD:
-            yield f"trainer.callbacks {name}: not available; {_INSTEAD[name]}."
+    most, of = (epochs, "max_epochs") if config.extend_to is None else (config.extend_to, "extend_to")
+    if (trainer.min_epochs or 0) > (most or 0) > 0:
+        yield f"trainer.min_epochs {trainer.min_epochs}: {of} is {most}; leave it out."
+    yield from _callback_mistakes(trainer)
     if trainer.overfit_batches:
         instead = "to overfit a few images, give --data.train_fraction 0.02 --data.augment none"
         yield f"trainer.overfit_batches {trainer.overfit_batches}: not available; {instead}."
@@ -240,12 +271,12 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
     import torch  # here, for --help to do without
     from lightning.pytorch.strategies import StrategyRegistry
 
-    names = {
+    choices = {
         "strategy": ("auto", "ddp", "fsdp", "deepspeed", *StrategyRegistry.available_strategies()),
         "profiler": ("simple", "advanced", "pytorch", "xla"),
         "accelerator": ("auto", "cpu", "gpu", "cuda", "mps", "tpu"),
     }
-    for name, known in names.items():
+    for name, known in choices.items():
         if not isinstance(value := trainer[name], str) or value in known:
             continue
         if re.search(r"\w\.\w", value) and (mistake := class_mistake(f"trainer.{name}", value)):
@@ -263,14 +294,30 @@ def _trainer_mistakes(config: Namespace) -> Iterator[str]:
         yield f"trainer.devices {devices}: on a CPU, allowed are 1 to {cores} (its cores), or auto."
 
 
-def check_monitors(monitor: str, callbacks: Any, logged: list[str]) -> None:
+def _callback_mistakes(trainer: Namespace) -> Iterator[str]:
+    """Yield a message for each of Lightning's callbacks that can't work here, or contradicts another or the trainer."""
+    paths = [str(getattr(each, "class_path", "")) for each in parts_of(trainer, "callbacks")]
+    names = [path.rpartition(".")[2] for path in paths if path.startswith("lightning.")]
+    yield from (f"trainer.callbacks {name}: not available; {_INSTEAD[name]}." for name in names if name in _INSTEAD)
+    if "GradientAccumulationScheduler" in names and trainer.accumulate_grad_batches != 1:
+        yield (
+            f"trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: trainer.callbacks "
+            "GradientAccumulationScheduler sets it by epoch; leave out one of the two."
+        )
+    bars = [name for name in names if name.endswith("ProgressBar")]
+    if len(bars) > 1:
+        yield f"trainer.callbacks {' and '.join(bars)}: one bar is allowed; leave out the others."
+    elif bars and trainer.enable_progress_bar is False:
+        yield f"trainer.callbacks {bars[0]}: trainer.enable_progress_bar False hides it; leave out one of the two."
+
+
+def check_monitors(monitor: str, callbacks: Sequence[Any], logged: list[str]) -> None:
     """Raise `UserError` when a monitored metric is not logged: Lightning would fail after the first epoch.
 
     Without validation, nothing of it is `logged`. A callback of the user's own may log what others watch.
     """
-    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     watched: list[tuple[str, str | None]] = [("monitor", monitor)]
-    if all(type(each).__module__.startswith(("lightning.", "shvit_pl.")) for each in callbacks if each is not None):
+    if all(type(each).__module__.startswith(("lightning.", "shvit_pl.")) for each in callbacks):
         watched += [(f"trainer.callbacks {type(each).__name__}", getattr(each, "monitor", None)) for each in callbacks]
     for flag, name in watched if logged else watched[1:]:
         known = logged if flag == "monitor" else [*logged, "train/loss", "train/loss_epoch", "train/lr"]

@@ -1,6 +1,6 @@
 """The settings of checkpoints: defaults of other commands, and what a resumed run must keep."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
@@ -11,11 +11,24 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from shvit_pl.command_line.config_files import flat, plain
 from shvit_pl.compat import parser_actions
+from shvit_pl.data.config import EMBEDDED
 from shvit_pl.designs.config import DesignConfig
+from shvit_pl.display import counted
 from shvit_pl.errors import UserError, error_prefix
+from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.open_network import read_pretrained
-from shvit_pl.models.weights import LAST_RUN
-from shvit_pl.runs.folder import CHECKPOINTS, LAST, SUMMARY, SWEEP, last_checkpoint, newest_runs, read_summary, run_of
+from shvit_pl.models.weights import LAST_RUN, read_checkpoint
+from shvit_pl.runs.folder import (
+    CHECKPOINTS,
+    CONFIG,
+    LAST,
+    SUMMARY,
+    SWEEP,
+    last_checkpoint,
+    newest_runs,
+    read_summary,
+    run_of,
+)
 from shvit_pl.teachers.config import DistillConfig
 
 # settings that change the course of a training, besides all of model.* and data.*
@@ -48,10 +61,13 @@ def training_settings(config: Namespace) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in _FREE}
 
 
-def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool = False) -> None:
+def refuse_changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], allowed: bool = False, path: str | None = None
+) -> None:
     """Raise `UserError` with the difference when a resumed run has other flat settings than the interrupted one.
 
-    With `allowed`, refuse only changes of the parameters, or of how the optimizer groups them.
+    With `allowed`, refuse only changes of the parameters, or of how the optimizer groups them. `path` is the
+    checkpoint's.
     """
     compared = [*before, *(name for name in now if name not in before)]
     if allowed:
@@ -67,30 +83,34 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: b
         if before.get(name) != now.get(name)
     ]
     if changed:
-        ways = "Give the flags of that run, or start a new run from its weights with --model.init_from"
+        folder = path and run_of(path)
+        ways = f"Begin with --config {folder / CONFIG}" if folder else "Give the flags of that run"
+        ways += ", or start a new run from its weights with --model.init_from"
         ways += "" if allowed else ", or give --allow_changes true to resume with these"
-        raise UserError(f"ckpt_path: the run had other settings ({'; '.join(changed)}). {ways}.")
+        raise UserError(f"ckpt_path {path!r}: it had other settings ({'; '.join(changed)}). {ways}.")
 
 
 def find_checkpoint(path: str | None, extend_to: int | None, runs: Path) -> str | None:
     """Return the checkpoint that `fit` goes on from; `runs` are those of its name. None for a new run."""
     if extend_to is not None and path in (None, LAST_RUN):
-        path = next((str(file) for run in newest_runs(runs) if (file := run / CHECKPOINTS / LAST).is_file()), None)
-        if path is None:
+        found = next((file for run in newest_runs(runs) if (file := run / CHECKPOINTS / LAST).is_file()), None)
+        if found is None:
             raise UserError(
                 f"extend_to {extend_to}: no run in {str(runs)!r} has a checkpoint to go on from. Give the run by "
                 f"--ckpt_path RUN_FOLDER, or leave extend_to out for a new run (--trainer.max_epochs {extend_to})."
             )
     elif path == LAST_RUN:
-        last = last_checkpoint(runs)
-        path = None if last is None else str(last)
-    return path
+        found = last_checkpoint(runs)
+    else:
+        return path
+    return None if found is None else str(found)
 
 
-def extended_at(config: Namespace, checkpoint: Mapping[str, Any]) -> float | None:
+def extended_at(config: Namespace, checkpoint: Mapping[str, Any], flags: Collection[str]) -> float | None:
     """Return the epochs that the ended run has which is to be extended, and set its new length; None to resume a run.
 
-    Raises `UserError` for an ended run that is not extended, and for one that can't be.
+    `flags` are those of the command line. Raises `UserError` for an ended run that is not extended, and for one that
+    can't be.
     """
     path, extend_to, trainer = config.ckpt_path, config.extend_to, config.trainer
     folder, states = run_of(path), checkpoint["callbacks"]
@@ -121,11 +141,26 @@ def extended_at(config: Namespace, checkpoint: Mapping[str, Any]) -> float | Non
         )
     if extend_to <= done:
         raise UserError(
-            f"extend_to {extend_to}: the run has {_epochs(done)}, and it counts these too; give more, such as "
-            f"--extend_to {_longer(done)}."
+            f"extend_to {extend_to}: the run has {counted(f'{done:g}', 'epoch')}, and it counts these too; give "
+            f"more, such as --extend_to {2 * ceil(done)}."
         )
+    _refuse_other_length(config, flags, saved, states.get("RunSummary", {}).get("extended_at", []))
     trainer.max_epochs, trainer.max_steps = int(extend_to), -1
     return done if ended or complete else None
+
+
+def _refuse_other_length(
+    config: Namespace, flags: Collection[str], saved: Mapping[str, Any], extended: Collection[float]
+) -> None:
+    """Raise `UserError` for flags that ask for another length than `extend_to`; the run's own may be repeated."""
+    lengths = {"max_epochs": (config.extend_to, *extended), "max_steps": (-1,)}
+    for name, known in lengths.items():
+        value, flag = config.trainer[name], f"trainer.{name}"
+        if f"--{flag}" in flags and value not in (*known, saved.get(flag)):
+            raise UserError(
+                f"{flag} {value}: extend_to {config.extend_to} decides the length of the run, in epochs. Leave out "
+                f"--{flag}, or give another --extend_to."
+            )
 
 
 def note(config: Namespace, extended_at: float | None) -> str:
@@ -139,20 +174,13 @@ def note(config: Namespace, extended_at: float | None) -> str:
     )
 
 
-def _epochs(done: float) -> str:
-    return f"{done:g} epoch{'s' * (done != 1)}"
-
-
-def _longer(done: float) -> int:
-    return 2 * ceil(done)
-
-
 def _ended(path: str, folder: Path | None, done: float, max_epochs: int | None) -> str:
-    epochs = max_epochs if max_epochs is not None and max_epochs > done else _longer(done)
+    epochs = max_epochs if max_epochs is not None and max_epochs > done else 2 * ceil(done)
     named = "" if folder is None or Path(path).name == LAST else f"--ckpt_path {folder} "
     return (
-        f"ckpt_path {path!r}: its run has ended, after {_epochs(done)}. Train it on with {named}--extend_to {epochs} "
-        "(epochs in all), leave ckpt_path out for a new run, or start one from its weights with --model.init_from."
+        f"ckpt_path {path!r}: its run has ended, after {counted(f'{done:g}', 'epoch')}. Train it on with "
+        f"{named}--extend_to {epochs} (epochs in all), leave ckpt_path out for a new run, or start one from its "
+        "weights with --model.init_from."
     )
 
 
@@ -166,16 +194,41 @@ def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> 
         )
 
 
+def with_config_of_run(config: Namespace, args: Sequence[str], runs: Path) -> list[str]:
+    """Return the command line after the config of the run that goes on, unless it has a config."""
+    flags = {word.partition("=")[0] for word in args}
+    if "--config" in flags or flags.isdisjoint(("--ckpt_path", "--extend_to")):
+        return list(args)
+    path = find_checkpoint(config.ckpt_path, config.extend_to, runs)
+    folder = path and run_of(path)
+    if not folder or path is None:
+        return list(args)
+    of_the_session = ["--extend_to=null", "--allow_changes=false", "--push_to=null", "--push_public=false"]
+    return [f"--config={folder / CONFIG}", *of_the_session, *args, f"--ckpt_path={path}"]
+
+
 def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
     """Return the settings that come with weights, by `model` and `data`; None for a bare file."""
     with error_prefix("model.init_from "):
-        pretrained = read_pretrained(source)
+        found = find_weights(source)
+        pretrained = None if found.kind == "checkpoint" else read_pretrained(source)
+    if found.kind == "checkpoint":
+        checkpoint = read_checkpoint(found.place, "model.init_from ")
+        return {name: checkpoint[name] for name in ("model", "data")}
     if pretrained is None:
         return None
     network = pretrained.network
     names = network.class_names if command == "predict" else pretrained.class_names
     design = asdict(DesignConfig.from_design(pretrained.design))
     return {"model": {"design": design, "class_names": names}, "data": network.data}
+
+
+def is_same_data(path: str, trained_on: str | None) -> bool:
+    """Return whether a dataset is the one of a training, however its folder is spelled."""
+    if path == trained_on or not trained_on or EMBEDDED in (path, trained_on):
+        return path == trained_on
+    one, other = (Path(each).expanduser() for each in (path, trained_on))
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def set_defaults(parser: LightningArgumentParser, settings: Mapping[str, Any], of_checkpoint: bool) -> None:

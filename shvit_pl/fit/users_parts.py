@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, MethodType
+from types import MethodType
 from typing import Any
 
 import lightning as L
@@ -21,6 +21,7 @@ from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.command_line.class_paths import is_lightnings
 from shvit_pl.deploy.measuring import is_out_of_memory
 from shvit_pl.errors import UserError, causes, one_line
+from shvit_pl.fit.options import parts_of
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "callbacks": (L.Callback,),
@@ -70,33 +71,17 @@ def _is_early(trainer: L.Trainer, part: Any, cause: BaseException) -> bool:
 
 
 def _blamed(error: BaseException, parts: Namespace | None) -> tuple[str, Any, BaseException] | None:
-    """Return flag and part in whose call an exception was raised, and the exception."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    for frame in reversed(frames):
-        for value in _objects(frame):
-            flag = _flag_of(value, parts)
-            if flag is not None:
-                return flag, value, error
+    """Return flag and part in whose method, or while about to call it, an exception was raised, and the exception."""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        called = frame.f_locals.get("fn")
+        for value in (frame.f_locals.get("self"), called.__self__ if isinstance(called, MethodType) else None):
+            for flag, kinds in _KINDS.items():
+                is_part = (
+                    isinstance(value, kinds) if parts is None else any(value is part for part in parts_of(parts, flag))
+                )
+                if is_part:
+                    return flag, value, error
     return None
-
-
-def _objects(frame: FrameType) -> list[Any]:
-    """Return the object whose method a frame runs, or those that it is about to call."""
-    values = frame.f_locals
-    called = values.get("fn")
-    return [values.get("self"), called.__self__ if isinstance(called, MethodType) else None]
-
-
-def _flag_of(value: Any, parts: Namespace | None) -> str | None:
-    if parts is None:  # one that is being made
-        return next((flag for flag, kinds in _KINDS.items() if isinstance(value, kinds)), None)
-    return next((flag for flag in _KINDS for part in parts_of(parts, flag) if part is value), None)
-
-
-def parts_of(trainer: Namespace, flag: str) -> list[Any]:
-    """Return the parts that a flag of the trainer names: none, one or a list."""
-    parts = trainer.get(flag)
-    return list(parts) if isinstance(parts, list | tuple) else [] if parts is None else [parts]
 
 
 def _place(kind: type, error: BaseException) -> str:

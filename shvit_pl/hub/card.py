@@ -34,7 +34,7 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
     )  # fmt: skip
     environment.filters.update(
         cell=in_markdown,
-        code=lambda text: f"`{' '.join(text.replace('`', chr(39)).split())}`",
+        code=_as_code,
         fraction="{:.4f}".format,
         wrapped=_wrapped,
     )
@@ -46,7 +46,9 @@ def write_card(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoic
         metadata=_metadata(run, target.name, dataset_repo, in_timm is not None).to_yaml(),
         timm_name=in_timm,
         dataset_repo=dataset_repo,
-        metrics=_METRICS,
+        metrics={
+            key: title for key, title in _METRICS.items() if any(key in values for values in run.results.values())
+        },
         recipe=_recipe(run.config["data"], run.config["model"], run.summary),
         comparison=_comparison(run),
         teacher=_teacher(run),
@@ -142,7 +144,7 @@ def _duration(seconds: float) -> str:
     for unit, name in ((3600, "hours"), (60, "minutes")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.0f} seconds"
+    return counted(round(seconds), "second")
 
 
 def _teacher(run: FinishedRun) -> dict[str, str | None] | None:
@@ -175,7 +177,7 @@ def _comparison(run: FinishedRun) -> dict[str, Any]:
     theirs = _facts(base, IMAGENET_SIZE[0], base.image_size) if row else dict.fromkeys(ours, "")
     rows = {key: (ours[key], theirs[key]) for key in ours}
     if "acc1" in run.metrics:
-        published = f"{row.top1 / 100:.3f} on ImageNet-1k" if row else ""
+        published = f"{row.top1:.3f} on ImageNet-1k" if row else ""
         rows["top-1"] = (f"{run.metrics['acc1']:.4f} on {run.dataset['path']}", published)
     return {
         "title": name if same else f"{name}, changed",
@@ -196,6 +198,14 @@ def _facts(design: Design, classes: int, side: int) -> dict[str, str]:
         "parameters": f"{total.params / 1e6:.2f} M ({classes} classes)",
         "multiply-accumulates": f"{total.macs / 1e6:.1f} M at {side} pixels",
     }
+
+
+def _as_code(text: str) -> str:
+    """Return text as code in a line, between more backticks than it has in a row."""
+    line = " ".join(text.split()) or " "
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{space}{line}{space}{fence}"
 
 
 def _wrapped(command: str) -> str:

@@ -17,7 +17,7 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from shvit_pl.designs.design import NAMED, TIMM_NAMES
 from shvit_pl.errors import UserError, did_you_mean
 from shvit_pl.hub_errors import hub_reachable
-from shvit_pl.runs.folder import checkpoint_of_run, newest_runs
+from shvit_pl.runs.folder import checkpoint_of_run, run_near
 
 HUB = ("hf-hub:", "hf_hub:")  # timm's prefixes of a repo
 FOLDER = "local-dir:"  # timm's prefix of a folder
@@ -87,8 +87,8 @@ class NetworkName:
         if not any(cfg.get(key) for key in ("hf_hub_id", "url", "file")):
             hint = did_you_mean(timm.models.split_model_name_tag(self.place)[0], timm.list_models(pretrained=True))
             raise UserError(
-                f"{self.name!r}: timm has no pretrained weights of it. Give a file of weights, or another model, such "
-                f"as regnety_160.deit_in1k{hint}."
+                f"{self.name!r}: timm has no pretrained weights of it. Give another model, such as "
+                f"regnety_160.deit_in1k{hint}, or a file of weights."
             )
         return cfg
 
@@ -189,14 +189,21 @@ def _local_file(name: str, allowed: str) -> Path | None:
         raise UserError(f"{name!r}: no such file or folder. Give {allowed}.")
     saved = _weights_of_timm(path) if (path / "config.json").is_file() else [path / "model.safetensors"]
     file = next((file for file in saved if file.is_file()), None) or checkpoint_of_run(path)
-    if file is None and (run := next(filter(checkpoint_of_run, newest_runs(path)), None)):
-        raise UserError(f"{name!r}: a folder of runs. Give one, such as {run}.")
+    if file is None and (run := run_near(path)):
+        raise UserError(f"{name!r}: {instead_of_folder(path, run)}")
     if file is None:
         raise UserError(
             f"{name!r}: a folder without weights (checkpoints/best.ckpt, or config.json and model.safetensors). Give "
             f"{allowed}."
         )
     return file
+
+
+def instead_of_folder(folder: Path, run: Path) -> str:
+    """Return what a folder is that holds `run`, or is in it, and to give that."""
+    if run == folder.parent:
+        return f"a folder in a run. Give the run, {run}."
+    return f"a folder of runs. Give one, such as {run}."
 
 
 def local_path(name: str) -> Path:

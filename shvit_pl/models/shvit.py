@@ -1,5 +1,6 @@
 """The network: a stem, stages of blocks and one or two classifiers, built from a `Design`, also through timm."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any, Self
 
@@ -72,6 +73,8 @@ class SHViT(TimmSHViT):
         if self.design.distilled and num_classes > 0:
             head = NormLinear(self.head_hidden_size, num_classes, **get_device_dtype(self))
             self.head_dist = head.train(self.training)
+        if hasattr(self, "pretrained_cfg"):  # a fresh classifier's classes have no names
+            set_classes(self, {})
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Map images `(B, 3, H, W)` to the last stage's features `(B, C, H/s, W/s)`, s being its stride.
@@ -191,6 +194,13 @@ def build_network(design: Design, *, pretrained: bool = False, **kwargs: Any) ->
     if isinstance(model, SHViT):  # not its feature extractor
         _record_design(model)
     return model
+
+
+def set_classes(model: Any, names: Mapping[str, Any]) -> None:
+    """Let a network's `pretrained_cfg` have its number of classes, and no other names than these `label_names`."""
+    others = {key: value for key, value in model.pretrained_cfg.items() if not key.startswith("label_")}
+    known = {key: names[key] for key in names if key.startswith("label_") and names[key] is not None}
+    model.pretrained_cfg = {**others, "num_classes": model.num_classes, **known}
 
 
 def _record_design(model: Any) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_errors import go_offline_if_unreachable, why_no_model
 from shvit_pl.models import network_names, shvit
+from shvit_pl.runs.folder import run_near
 
 _HEADS = ("head", "head_dist")
 
@@ -92,7 +94,9 @@ def load_weights(model: shvit.SHViT, source: str | Path, averaged: bool = False)
     report = load_state(model, {_timm_key(key): value for key, value in state.items()}, source)
     if hasattr(model, "pretrained_cfg"):  # not when built without timm
         settings = _settings_of(found)
-        kept = settings if not report.reinitialized else {key: settings[key] for key in settings if key[:5] != "label"}
+        kept = {key: settings[key] for key in settings if key[:5] != "label"}
+        if not report.reinitialized:
+            shvit.set_classes(model, settings)
         model.pretrained_cfg = {**model.pretrained_cfg, **kept}
     return report
 
@@ -296,11 +300,20 @@ def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) 
 
 def _why_no_file(path: str) -> str:
     if path.startswith(network_names.HUB):
-        return f"a Hub repo has no training state, only weights. Load them with --model.init_from {path}."
+        return f"a Hub repo has no training state, only weights. Load them with --model.init_from {shlex.quote(path)}."
     if path == LAST_RUN:
         return "only shvit-pl fit takes last. Give the file, such as RUN_FOLDER/checkpoints/last.ckpt."
-    problem = "a folder without checkpoints" if path and Path(path).is_dir() else "no such file"
-    return f"{problem}. Give a run's checkpoints/best.ckpt or last.ckpt, or weights only: --model.init_from."
+    is_folder = path != "" and Path(path).is_dir()
+    run = run_near(Path(path)) if path else None
+    if is_folder and run is not None:
+        return network_names.instead_of_folder(Path(path), run)
+    around = [] if is_folder else [each for each in (Path(path).parent, Path("runs")) if each != Path()]
+    run = run or next(filter(None, map(run_near, around)), None) or Path("runs/tiny/version_0")
+    problem = "a folder without checkpoints" if is_folder else "no such file or folder"
+    return (
+        f"{problem}. Give a run's folder, such as {run}, or its checkpoints/best.ckpt or last.ckpt, or weights only: "
+        "--model.init_from."
+    )
 
 
 def _no_checkpoint(flag: str, path: str, reason: str) -> UserError:

@@ -1,9 +1,9 @@
-"""Training of every module: optimizer, schedule, clipping, moving average, BatchNorm's statistics."""
+"""Training of every module: optimizer, schedule, clipping, moving average, mean loss."""
 
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from math import ceil, isfinite
+from math import isfinite
 from typing import Any, Self
 
 import lightning as L
@@ -16,6 +16,8 @@ from shvit_pl.compat import unscales_in_step
 from shvit_pl.designs.paper_results import paper_weight_decay
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.modules import optim_and_ema as optim
+from shvit_pl.modules.batch_norm import YoungStatistics, batch_norms
+from shvit_pl.modules.batches import images_of_batch
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.step_counts import StepCounts
 
@@ -42,10 +44,14 @@ class TrainedModule(L.LightningModule):
     added_epochs = 0
     """Epochs of the run that train nothing: StochasticWeightAveraging measures BatchNorm's statistics in one."""
 
+    few_steps: list[str]
+    """The notes on too few steps of the checkpoint that was loaded last."""
+
     memory_format = torch.contiguous_format
-    _statistics: "YoungStatistics | None" = None
-    _summed_loss: Tensor | None = None  # over the images trained on since the last validation
+    _statistics: YoungStatistics | None = None
+    _summed_loss: Tensor | float = 0.0  # over the images of the epoch so far
     _images = 0
+    _loss_epoch = -1  # the epoch that these are of
     _largest_batch = 0  # images of an evaluated batch
 
     def __init__(self, config: ClassificationConfig) -> None:
@@ -53,6 +59,7 @@ class TrainedModule(L.LightningModule):
         optim.check_optimizer(config.optim)
         self.config = config
         self.model = self.ema = self.feature_projection = None
+        self.few_steps = []
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode; the average stays in evaluation mode, and so does BatchNorm under `freeze_bn`."""
@@ -60,9 +67,8 @@ class TrainedModule(L.LightningModule):
         if self.ema is not None:
             self.ema.eval()
         if self.config.freeze_bn:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm):
-                    module.eval()
+            for norm in batch_norms(self):
+                norm.eval()
         return self
 
     def apply_memory_format(self) -> None:
@@ -104,6 +110,12 @@ class TrainedModule(L.LightningModule):
                 "shvit-pl fit has written for it."
             ) from error
 
+    def on_fit_start(self) -> None:
+        """Count the epochs that callbacks such as StochasticWeightAveraging have added as they began."""
+        if self.epochs is not None and self.trainer.max_epochs is not None:
+            self.added_epochs = self.trainer.max_epochs - self.epochs
+        self.epochs = self.trainer.max_epochs
+
     def on_train_start(self) -> None:
         """Apply this run's optimizer settings: a checkpoint brings back those that it was saved with."""
         for group, settings in zip(self.trainer.optimizers[0].param_groups, self._group_settings, strict=True):
@@ -128,25 +140,36 @@ class TrainedModule(L.LightningModule):
             self._statistics.after_batch()
 
     def on_validation_epoch_start(self) -> None:
-        """Log the mean training loss since the last validation: `train/loss` is a single batch's."""
-        if self._summed_loss is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self.log("train/loss_epoch", self._summed_loss / self._images, sync_dist=True)
-            self._summed_loss, self._images = None, 0
+        """Give callbacks the epoch's mean training loss so far: `train/loss` is a single batch's."""
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self._log_mean_loss(logger=False)  # theirs is the whole epoch's
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean training loss."""
+        self._log_mean_loss()
+
+    def _log_mean_loss(self, logger: bool | None = None) -> None:
+        if self._images and self._loss_epoch == self.current_epoch:
+            self.log("train/loss_epoch", self._summed_loss / self._images, logger=logger, sync_dist=True)
 
     def _add_loss(self, loss: Tensor, images: int) -> None:
-        summed = loss.detach() * images
-        self._summed_loss = summed if self._summed_loss is None else self._summed_loss + summed
+        if self._loss_epoch != self.current_epoch:
+            self._forget_loss()
+        self._summed_loss = self._summed_loss + loss.detach() * images
         self._images += images
 
+    def _forget_loss(self) -> None:
+        self._summed_loss, self._images, self._loss_epoch = 0.0, 0, self.current_epoch
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the training loss since the last validation."""
-        summed = None if self._summed_loss is None else float(self._summed_loss)
-        checkpoint["summed_loss"] = summed, self._images
+        """Save the training loss of the epoch so far, and whether the steps are too few to evaluate the weights."""
+        checkpoint["summed_loss"] = float(self._summed_loss), self._images, self._loss_epoch
+        checkpoint["few_steps"] = self.few_steps if self._statistics is None else self.notes_on_few_steps()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the training loss since the last validation."""
-        summed, self._images = checkpoint.get("summed_loss", (None, 0))
-        self._summed_loss = None if summed is None else torch.tensor(summed, device=self.device)
+        """Go on with the training loss of the epoch, and take the notes on too few steps."""
+        self.few_steps = checkpoint.get("few_steps", [])
+        self._summed_loss, self._images, self._loss_epoch = checkpoint.get("summed_loss", (0.0, 0, -1))
 
     def configure_gradient_clipping(
         self,
@@ -175,7 +198,9 @@ class TrainedModule(L.LightningModule):
     ) -> None:
         """Take one step, and update the average before any checkpoint of that step."""
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.ema is not None and not self.measures_only:
+        # at the end of an epoch that trains nothing, Lightning counts a step that moves no weights
+        measures = self.added_epochs > 0 and epoch >= (self.epochs or 0) - self.added_epochs
+        if self.ema is not None and not measures:
             with self.trainer.profiler.profile("ema"):  # type: ignore[attr-defined]
                 self.ema.update(self.model, step=self.trainer.global_step + 1)
 
@@ -192,11 +217,14 @@ class TrainedModule(L.LightningModule):
             raise UserError(
                 "trainer.max_epochs -1: the learning rate schedule needs a length; give max_epochs or max_steps."
             )
-        self._count_steps()
-        self.schedule = optim.make_schedule(
-            config, self.global_batch, self.total_steps, self.counts.batches_of(self.total_steps) / self.counts.batches
-        )
-        self.schedule = replace(self.schedule, shares=self._shares(config.interval))
+        if not isfinite(self.trainer.num_training_batches):
+            raise UserError(
+                "trainer.limit_train_batches: the training loader has no length; give the batches of an epoch."
+            )
+        self.counts, self.epochs = StepCounts.of(self.trainer), self.trainer.max_epochs
+        steps = self.total_steps = self.counts.of_run(self.trainer)
+        epochs, shares = self.counts.batches_of(steps) / self.counts.batches, self.counts.shares(steps, config.interval)
+        self.schedule = replace(optim.make_schedule(config, self.global_batch, steps, epochs), shares=shares)
         fused = self._scaler is None or not self.trainer.gradient_clip_val  # Lightning clips no fused one in 16 bits
         optimizer, scheduler = optim.make_optimizer(
             self.model, config, self.schedule, self.weight_decay, self.feature_projection, fused=fused
@@ -220,7 +248,7 @@ class TrainedModule(L.LightningModule):
             kept *= self.ema.get_decay(step + 1) if self.ema is not None else 0.0
             if kept < _LARGEST_SHARE:
                 return notes
-        if self.ema is not None:
+        if self.ema is not None and steps > 0:
             notes.append(
                 f"the averaged weights are still {kept:.0%} those of the start (model.ema.decay "
                 f"{self.config.ema.decay}, {steps} steps), so val/acc1_ema says little; train longer, or give "
@@ -234,42 +262,13 @@ class TrainedModule(L.LightningModule):
         value = self.config.optim.weight_decay
         return paper_weight_decay(self.config.design.name) if value == "auto" else float(value)
 
-    def _count_steps(self) -> None:
-        """Count the steps of the run as they will be; callbacks such as StochasticWeightAveraging add epochs later."""
-        self.counts, self.epochs = StepCounts.of(self.trainer), self.trainer.max_epochs
-        of_epochs = [self.counts.steps(self.epochs)] if self.epochs and self.epochs > 0 else []
-        self.total_steps = min([*of_epochs, *([self.trainer.max_steps] if self.trainer.max_steps > 0 else [])])
-
-    def _count_added_epochs(self) -> None:
-        """Count what callbacks have added to the epochs as they began."""
-        if self.epochs is not None and self.trainer.max_epochs is not None:
-            self.added_epochs = self.trainer.max_epochs - self.epochs
-        self.epochs = self.trainer.max_epochs
-
-    @property
-    def measures_only(self) -> bool:
-        """True in an epoch that trains nothing: Lightning counts a step at its end, which moves no weights."""
-        return self.added_epochs > 0 and self.trainer.current_epoch >= (self.epochs or 0) - self.added_epochs
-
-    def _batches_per_step(self) -> list[int]:
-        """Return the batches of a whole step of each epoch."""
-        epochs = ceil(self.counts.batches_of(self.total_steps) / self.counts.batches)
-        return [self.counts.per_step(epoch) for epoch in range(epochs)]
-
-    def _shares(self, interval: str) -> tuple[tuple[int, float], ...]:
-        """Return from which step or epoch on the rate is which share of itself: it goes with the images of a step."""
-        batches = self._batches_per_step()
-        starts = (epoch if interval == "epoch" else self.counts.steps(epoch) for epoch in range(len(batches)))
-        shares = list(zip(starts, (each / max(batches) for each in batches), strict=True))
-        return tuple(shares) if min(batches) < max(batches) else ()
-
     @property
     def global_batches(self) -> tuple[int, int]:
-        """Least and most images of a whole step, over all devices and accumulated batches."""
+        """Least and most images of a step, over all devices and accumulated batches."""
         loader: Any = self.trainer.train_dataloader
-        batch = (loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)) * self.trainer.world_size
-        batches = self._batches_per_step()
-        return int(batch * min(batches)), int(batch * max(batches))
+        batch = images_of_batch(loader) * self.trainer.world_size
+        least, most = self.counts.least(self.total_steps), max(self.counts.per_steps(self.total_steps))
+        return int(batch * least), int(batch * most)
 
     @property
     def global_batch(self) -> int:
@@ -279,53 +278,3 @@ class TrainedModule(L.LightningModule):
     def _lr(self) -> Tensor:
         """Return the learning rate as a tensor on the CPU: logging a number would wait for a copy to the device."""
         return torch.tensor(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
-
-
-class YoungStatistics:
-    """Running statistics of BatchNorm without the mean 0 and variance 1 that a fresh layer begins with.
-
-    After t batches, those still have a share of (1 - momentum)^t: 35 % after ten. Here the share is removed as Adam
-    removes it from its averages: batch t moves the statistics by momentum / (1 - (1 - momentum)^t). A layer with
-    learned statistics, one in evaluation mode and one that averages all batches alike (momentum None, as in Lightning's
-    weight averaging) stays as it is. The weights don't depend on it.
-    """
-
-    _LAST_SHARE = 1e-4  # of the initial statistics, below which nothing is corrected
-
-    def __init__(self, network: nn.Module) -> None:
-        kinds = nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm
-        norms: list[Any] = [module for module in network.modules() if isinstance(module, kinds)]
-        tracked = [norm for norm in norms if norm.num_batches_tracked is not None and norm.momentum]
-        counts = torch.stack([norm.num_batches_tracked for norm in tracked]).tolist() if tracked else []
-        self._batches: dict[Any, int] = {
-            norm: count for norm, count in zip(tracked, counts, strict=True) if count > 0 or _is_initial(norm)
-        }
-        self._before: list[tuple[Any, Tensor, Tensor]] = []
-
-    def few(self) -> int | None:
-        """Return the batches of a layer that has seen fewer than its average spans, 1 / momentum; None for none."""
-        counts = [count for norm, count in self._batches.items() if 0 < count < 1 / (norm.momentum or 1)]
-        return min(counts, default=None)
-
-    def before_batch(self) -> None:
-        """Copy the statistics of the layers that are corrected, `(C,)` each."""
-        self._batches = {
-            norm: count
-            for norm, count in self._batches.items()
-            if (1 - (norm.momentum or 0)) ** count > self._LAST_SHARE
-        }
-        training = [norm for norm in self._batches if norm.training and norm.momentum]
-        self._before = [(norm, norm.running_mean.clone(), norm.running_var.clone()) for norm in training]
-
-    def after_batch(self) -> None:
-        """Move the statistics as far as this batch's share of all batches so far."""
-        for norm, mean, variance in self._before:
-            self._batches[norm] += 1
-            further = 1 / (1 - (1 - norm.momentum) ** self._batches[norm])
-            norm.running_mean.copy_(mean.lerp_(norm.running_mean, further))
-            norm.running_var.copy_(variance.lerp_(norm.running_var, further))
-        self._before = []
-
-
-def _is_initial(norm: Any) -> bool:
-    return bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())

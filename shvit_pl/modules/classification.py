@@ -1,6 +1,6 @@
 """Image classification with a SHViT, and its metrics."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from shvit_pl.data import datamodule, decoding, transforms
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.errors import UserError, error_prefix, first_few
 from shvit_pl.models import SHViT, build_network, load_weights, network_names, weights
-from shvit_pl.modules import base, optim_and_ema
+from shvit_pl.modules import base, batches, optim_and_ema
 from shvit_pl.modules.config import ClassificationConfig, MixConfig
 from shvit_pl.runs.folder import EMA
 
@@ -26,7 +26,7 @@ class ClassificationModule(base.TrainedModule):
     """A SHViT, its loss, its metrics and its optimizer.
 
     The network is built once the classes are known: from `class_names`, or from the data module at the start of a run.
-    Logged: `train/loss` of a batch, `train/loss_epoch` (the mean since the last validation), `train/lr`, and
+    Logged: `train/loss` of a batch, `train/loss_epoch` (the epoch's mean), `train/lr`, and
     `loss`, `acc1`, `acc5` (fractions, not percent) under `val/` and `test/`, and with `_ema` behind their names for the
     averaged weights.
 
@@ -42,6 +42,13 @@ class ClassificationModule(base.TrainedModule):
     metrics: nn.ModuleDict
 
     def __init__(self, config: ClassificationConfig | None = None, **settings: Any) -> None:
+        if config is not None and not isinstance(config, ClassificationConfig):
+            raise UserError(
+                f"{type(self).__name__} {config!r}: allowed are a ClassificationConfig, and its fields by name: "
+                f"{', '.join(each.name for each in fields(ClassificationConfig))}."
+            )
+        if config is not None and settings:
+            raise UserError(f"{type(self).__name__}: give a config, or {first_few(list(settings))} alone, not both.")
         config = config or ClassificationConfig.from_dict(settings)
         super().__init__(config)
         with error_prefix("model.design."):
@@ -59,6 +66,8 @@ class ClassificationModule(base.TrainedModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, datamodule.HFImageDataModule):
             self.use_data(data, stage)
+        else:
+            self.use_own_data(data, stage)
 
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
         """Check that this model fits to data after its `setup`, and take the classes; raises `UserError` else."""
@@ -69,6 +78,17 @@ class ClassificationModule(base.TrainedModule):
             self._adopt_classes(data.class_names, f"data.path {data.config.path!r}", asked=asked)
         if stage == "fit":
             data.mixup = self.make_mixup()
+
+    def use_own_data(self, data: Any, stage: str) -> None:
+        """Take the classes that a user's own data module names, if there is one; raises `UserError` for others."""
+        classes = batches.classes_of(data)
+        if classes is None or (stage == "predict" and self.class_names is not None):
+            return
+        if isinstance(classes, int):
+            has_as_many = self.class_names is not None and len(self.class_names) == classes
+            classes = list(self.class_names or ()) if has_as_many else [str(index) for index in range(classes)]
+        asked = stage == "fit" and self.config.class_names is not None
+        self._adopt_classes(classes, f"the data module {type(data).__name__}", asked=asked)
 
     def expect(self, hparams: dict[str, Any], resumed: bool = True, averaged: bool = False) -> None:
         """Take the classes in a checkpoint's settings; raises `UserError` when it does not fit to this model.
@@ -100,24 +120,31 @@ class ClassificationModule(base.TrainedModule):
         """Take the classes of a source; those that were `asked` for by a flag must be the same."""
         if len(class_names) < 2:
             raise UserError(
-                f"{source}: classification needs two classes or more, and there is {len(class_names) or 'none'}."
+                f"{source}: classification needs two classes or more, and there is {first_few(class_names) or 'none'}. "
+                "If the classes' folders are inside it, give that folder."
             )
         if self.class_names is None:
             self.class_names = self.hparams["class_names"] = class_names
         ours, theirs = (f"{len(names)} classes ({first_few(names)})" for names in (self.class_names, class_names))
         if list(class_names) != list(self.class_names):
+            unknown = [name for name in class_names if name not in self.class_names]
+            why = f"which lacks {first_few(unknown)}" if unknown else "in another order"
             raise UserError(
                 f"model.class_names: it names {ours}, and {source} has {theirs}. Leave it out to take those."
                 if asked
-                else f"{source}: it has {theirs}, the model {ours}, and they must be the same. Give the data that the "
-                "model was trained on, or train another model with shvit-pl fit."
+                else f"{source}: it has {theirs}, the model {ours}, {why}. Give the data that the model was trained "
+                "on, or train another model with shvit-pl fit."
             )
 
     def configure_model(self) -> None:
         """Build the network, its average and its metrics, once; then apply the device's memory format."""
         if self.model is None:
             if not self.class_names:
-                raise UserError("model.class_names: neither a checkpoint nor the data names the classes.")
+                raise UserError(
+                    "model.class_names: neither a checkpoint nor the data names the classes. Give the module "
+                    "class_names=['cat', 'dog'], or a data module that has class_names, classes or num_classes; to "
+                    "predict, load a trained one with load_from_checkpoint."
+                )
             classes, smoothing = len(self.class_names), self.config.label_smoothing
             self.model = build_network(self.design, num_classes=classes)
             self.model.set_grad_checkpointing(self.config.grad_checkpointing)
@@ -136,8 +163,9 @@ class ClassificationModule(base.TrainedModule):
 
     def on_fit_start(self) -> None:
         """Begin with the weights of `init_from`, unless a run is being resumed."""
-        self._count_added_epochs()
+        super().on_fit_start()
         if not self.trainer.ckpt_path:
+            self._forget_loss()
             self.load_initial_weights()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -183,22 +211,47 @@ class ClassificationModule(base.TrainedModule):
                 "another classifier with shvit-pl fit."
             )
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> transforms.Batch:
-        """Mix the training batches of loaders that aren't our data module's, which does it itself."""
-        batch = named_batch(batch)
-        if self.mixup is None or not self.trainer.training:
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> transforms.Batch:
+        """Check a batch of a user's own loaders while its labels are on the CPU."""
+        if self.trainer.predicting:
+            return batches.named_batch(batch)
+        return batches.labeled_batch(batch, self._classes, soft=self.trainer.training)
+
+    @property
+    def _classes(self) -> int:
+        return len(self.class_names or ())
+
+    def training_batch(self, batch: Any) -> transforms.Batch:
+        """Return a batch with `target`; images of a user's own loaders are mixed, our data module's already are."""
+        if isinstance(batch, dict) and "image" in batch and "target" in batch:
             return batch
-        with self.trainer.precision_plugin.train_step_context():
-            images, targets = self.mixup(batch["image"], batch["label"])
+        batch = batches.labeled_batch(batch, self._classes, soft=True)
+        images, labels = batch["image"], batch["label"]
+        if len(images) == 1 and not self.config.freeze_bn:
+            raise UserError("batch: it has one image, and BatchNorm needs 2 or more. Give DataLoader drop_last=True.")
+        if self.mixup is None or labels.ndim == 2:
+            return {**batch, "target": labels}
+        if len(images) % 2:
+            raise UserError(
+                f"batch: Mixup and CutMix need an even number of images, and there are {len(images)}. Give DataLoader "
+                "an even batch_size and drop_last=True, or leave model.mix out."
+            )
+        images, targets = self.mixup(images.clone(), labels)
         return {**batch, "image": images, "target": targets}
+
+    def loss_of_labels(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of logits `(B, classes)` and classes `(B,)` or shares of them `(B, classes)`."""
+        criterion = SoftTargetCrossEntropy() if targets.ndim == 2 else self.criterion
+        loss: Tensor = criterion(logits, targets)
+        return loss
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss; each classifier of a dual head learns from the labels."""
-        batch = named_batch(batch)
-        images, targets = batch["image"], batch.get("target", batch["label"])
+        batch = self.training_batch(batch)
+        images, targets = batch["image"], batch["target"]
         logits = self(images)  # (B, classes), or a pair of them
         heads = logits if isinstance(logits, tuple) else (logits,)
-        loss = torch.stack([self.criterion(head.float(), targets) for head in heads]).mean()
+        loss = torch.stack([self.loss_of_labels(head.float(), targets) for head in heads]).mean()
         self._add_loss(loss, len(images))
         self.log_dict({"train/loss": loss, "train/lr": self._lr()}, batch_size=len(images))
         return loss
@@ -208,13 +261,30 @@ class ClassificationModule(base.TrainedModule):
         names = ["val/acc1", "val/loss"] + (["val/acc5"] if len(self.class_names or ()) > _TOP_5_ABOVE else [])
         return names + ([f"{name}{EMA}" for name in names] if self.config.ema.decay > 0 else [])
 
-    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Update the metrics under `val/`; returns `logits` for callbacks, and `logits_ema` of the averaged weights."""
-        return self._evaluate(named_batch(batch), "val")
+        return self._evaluate(batches.labeled_batch(batch, self._classes), "val")
 
-    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Update the metrics under `test/`; returns the same as a validation."""
-        return self._evaluate(named_batch(batch), "test")
+        return self._evaluate(batches.labeled_batch(batch, self._classes), "test")
+
+    def on_validation_start(self) -> None:
+        """Begin all metrics anew, with tensors that a later fit can update: Lightning's are of inference mode.
+
+        Raises `UserError` for several loaders, as there is one metric of each name.
+        """
+        loaders = self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders
+        if isinstance(loaders, list | tuple | dict) and len(loaders) > 1:
+            raise UserError(
+                f"dataloaders: validate and test measure one loader, and there are {len(loaders)}. Give one of a "
+                "torch.utils.data.ConcatDataset, or measure them one after the other."
+            )
+        with torch.inference_mode(False):
+            for metrics in self.metrics.values():
+                metrics.reset()  # type: ignore[operator]
+
+    on_test_start = on_validation_start
 
     def _evaluate(self, batch: transforms.Batch, stage: str) -> dict[str, Tensor]:
         logits = {"logits": self(batch["image"])}
@@ -230,9 +300,9 @@ class ClassificationModule(base.TrainedModule):
         metrics.update(logits, labels)
         self.log_dict(dict(metrics.items()), batch_size=len(labels))
 
-    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Return class probabilities `(B, classes)` and names of the images, without those that can't be decoded."""
-        batch = named_batch(batch)
+        batch = batches.named_batch(batch)
         averaged = self.config.use_ema
         if averaged and self.ema is None:
             raise UserError(NO_AVERAGE)
@@ -240,14 +310,6 @@ class ClassificationModule(base.TrainedModule):
         names = batch.get("file", [""] * len(probabilities))
         whole = [index for index, broken in enumerate(batch.get("broken", [""] * len(names))) if not broken]
         return {"file": [names[index] for index in whole], "probabilities": probabilities[whole]}
-
-
-def named_batch(batch: Any) -> transforms.Batch:
-    """Return a batch by names, as our data module makes it; other loaders' may be images, or images and labels."""
-    if isinstance(batch, dict):
-        return batch
-    names = ("image", "label")
-    return dict(zip(names, batch if isinstance(batch, list | tuple) else [batch], strict=False))
 
 
 def make_mixup(config: MixConfig, classes: int, label_smoothing: float) -> Mixup | None:

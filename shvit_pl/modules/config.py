@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from shvit_pl.command_line.ranges import Decay, NonNegative, Positive, Probability, Share, out_of_range
 from shvit_pl.designs.config import DesignConfig
-from shvit_pl.errors import UserError, collected, error_prefix, refuse
+from shvit_pl.errors import UserError, check_fields, collected, error_prefix, refuse
 from shvit_pl.teachers.config import DistillConfig
 
 Interval = Literal["step", "epoch"]
@@ -135,7 +135,9 @@ class ClassificationConfig:
     def __post_init__(self) -> None:
         distill, distilled = self.distill, self.design.distilled
         mistakes = list(out_of_range("model", self))
-        if self.class_names is not None and len(self.class_names) < 2:
+        if isinstance(self.class_names, str | int):
+            mistakes.append(f"model.class_names {self.class_names!r}: allowed is a list of names, such as [cat, dog].")
+        elif self.class_names is not None and len(self.class_names) < 2:
             mistakes.append(f"model.class_names {self.class_names}: classification needs two classes or more.")
         if distill.objective == "feature" and self.compile:
             mistakes.append(
@@ -167,12 +169,22 @@ class ClassificationConfig:
     def from_dict(cls, settings: Mapping[str, Any]) -> Self:
         """Make a config of settings whose sections may be plain dicts, as a checkpoint holds them."""
         sections: dict[str, Any] = {each.name: each.default_factory for each in fields(cls)}
+        check_fields(sections, settings, "model")
         values, mistakes = dict(settings), list[str]()
         for name, value in settings.items():
-            if name in sections and isinstance(value, Mapping):
-                values[name] = sections[name]()  # the defaults, if the section is wrong
-                with collected(mistakes):
-                    values[name] = sections[name](**value)
+            section = sections[name]
+            if not isinstance(section, type) or isinstance(value, section):
+                continue
+            values[name] = section()  # the defaults, if the section is wrong
+            with collected(mistakes):
+                known = [each.name for each in fields(section)]
+                if not isinstance(value, Mapping):
+                    raise UserError(
+                        f"model.{name} {value!r}: allowed is a dict with some of {', '.join(known)}, or an "
+                        f"object of {section.__name__}."
+                    )
+                check_fields(known, value, f"model.{name}")
+                values[name] = section(**value)
         with collected(mistakes):
             config = cls(**values)
         refuse(mistakes)

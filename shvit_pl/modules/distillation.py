@@ -1,15 +1,17 @@
 """Image classification with labels and a teacher."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from shvit_pl.data import datamodule, transforms
 from shvit_pl.errors import UserError
+from shvit_pl.modules.batches import sample_of
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.randomness import seeded
@@ -33,12 +35,21 @@ class DistillationModule(ClassificationModule):
     Settings are given as to `ClassificationModule`; a design that contradicts `distill.heads` is a `UserError`.
     """
 
+    mean: Sequence[float] = IMAGENET_DEFAULT_MEAN
+    """Mean by which a user's own images are normalized, for the teacher; a data module's `mean` comes first."""
+    std: Sequence[float] = IMAGENET_DEFAULT_STD
+    """Its standard deviation; a data module's `std` comes first."""
     teacher: Teacher | None = None
     cache: TeacherCache | None = None
     teacher_check: TeacherCheck | None = None
 
     def __init__(self, config: ClassificationConfig | None = None, **settings: Any) -> None:
         super().__init__(config, **settings)
+        if self.config.distill.teacher is None:
+            raise UserError(
+                "model.distill.teacher: a DistillationModule needs one, such as distill={'teacher': "
+                "'regnety_160.deit_in1k'}; without a teacher, take ClassificationModule."
+            )
         self.objective = make_objective(self.config.distill)
 
     def use_data(self, data: datamodule.HFImageDataModule, stage: str) -> None:
@@ -54,24 +65,55 @@ class DistillationModule(ClassificationModule):
         self.teacher_note = f"{config.teacher}, logits from {config.cache}; {self.cache.manifest.check}"
         data.train_on(self.cache)
 
-    def open_teacher(self, data: datamodule.HFImageDataModule) -> None:
+    def use_own_data(self, data: Any, stage: str) -> None:
+        """Take a user's own data as any classification; to fit, open the teacher too."""
+        super().use_own_data(data, stage)
+        if stage != "fit" or self.teacher is not None:
+            return
+        if self.config.distill.cache is not None:
+            raise UserError(
+                f"model.distill.cache {self.config.distill.cache!r}: its logits are of the augmented views of an "
+                "HFImageDataModule. Give that data module, or leave the cache out: the teacher then runs in every step."
+            )
+        self.configure_model()  # which refuses a module without classes
+        self.open_teacher(data)
+
+    def open_teacher(self, data: Any) -> None:
         """Open the teacher; raises `UserError` for one that is not available, or does not fit the data."""
         assert self.class_names is not None
+        mean, std = (
+            [float(value) for value in getattr(data, name, None) or getattr(self, name)] for name in ("mean", "std")
+        )
         with seeded():  # whatever the teacher draws, the student begins as without one
-            self.teacher = Teacher(self.config.distill, self.class_names, data.mean, data.std)
+            self.teacher = Teacher(self.config.distill, self.class_names, mean, std)
 
     def planned_cache(self, data: datamodule.HFImageDataModule) -> Manifest:
         """Return the manifest that a cache of the teacher's logits must have."""
         config = self.config.distill
         return plan(config, identity_of(config), asdict(self.config.mix), data)
 
-    def measure_teacher(self, data: datamodule.HFImageDataModule, device: torch.device) -> None:
+    def measure_teacher(self, data: Any, device: torch.device) -> None:
         """Move the teacher to the device, and measure it under `distill.check`; raises `UserError` for a bad one."""
         assert self.teacher is not None
         self.teacher.to(device)
         if self.config.distill.check:
-            self.teacher_check = check_teacher(self.teacher, data.validation_sample())
+            is_ours = isinstance(data, datamodule.HFImageDataModule)
+            sample = data.validation_sample() if is_ours else self._own_sample(data, device)
+            self.teacher_check = None if sample is None else check_teacher(self.teacher, sample)
         self.teacher_note = f"{self.teacher.note}; {self.teacher_check or 'not checked'}"
+
+    def _own_sample(self, data: Any, device: torch.device) -> Iterator[transforms.Batch] | None:
+        """Return batches of a user's own validation images, as the student sees them; None where there are none."""
+        self.trainer.fit_loop.epoch_loop.val_loop.setup_data()
+        loaders = self.trainer.val_dataloaders
+        loader = next(iter(loaders), None) if isinstance(loaders, list | tuple) else loaders
+        hooks = data or self
+
+        def prepare(batch: Any) -> Any:
+            batch = hooks.on_before_batch_transfer(batch, 0)
+            return hooks.on_after_batch_transfer(hooks.transfer_batch_to_device(batch, device, 0), 0)
+
+        return None if loader is None else sample_of(loader, prepare, len(self.class_names or ()))
 
     def configure_model(self) -> None:
         """Build the network, and a projection to the teacher's features where their numbers differ."""
@@ -85,11 +127,9 @@ class DistillationModule(ClassificationModule):
     def on_fit_start(self) -> None:
         """Move the teacher to the device, and measure it."""
         super().on_fit_start()
-        if self.teacher is None and self.cache is None:
-            raise UserError("model.distill: a teacher needs an HFImageDataModule; give Trainer.fit one as datamodule.")
         if self.teacher is not None:
             trainer: Any = self.trainer
-            self.measure_teacher(trainer.datamodule, trainer.strategy.root_device)
+            self.measure_teacher(getattr(trainer, "datamodule", None), trainer.strategy.root_device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the projection apart: the state dict is the student's."""
@@ -105,10 +145,11 @@ class DistillationModule(ClassificationModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss from labels and teacher."""
-        images, targets = batch["image"], batch.get("target", batch["label"])
+        batch = self.training_batch(batch)
+        images, targets = batch["image"], batch["target"]
         teacher_logits, teacher_target = self._teacher_forward(images, batch)
         logits, label_logits, student_output = self._student_forward(images)
-        task = self.criterion(label_logits, targets)  # classes (B,), or mixed labels (B, C)
+        task = self.loss_of_labels(label_logits, targets)  # classes (B,), or mixed labels (B, C)
         distill = self.objective(student_output, teacher_target.detach())
         loss = (1 - self.config.distill.alpha) * task + self.config.distill.alpha * distill
         agreement = (logits.argmax(dim=1) == teacher_logits.argmax(dim=1)).float().mean()

@@ -9,6 +9,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
+from shvit_pl.modules.config import Interval
+
 
 @dataclass(frozen=True)
 class StepCounts:
@@ -41,15 +43,32 @@ class StepCounts:
 
     def batches_of(self, steps: int) -> int:
         """Return the batches of the first steps."""
-        before = 0
-        for epoch in count():
-            here = ceil(self.batches / self.per_step(epoch))
-            if before + here >= steps:
-                return epoch * self.batches + min(self.batches, (steps - before) * self.per_step(epoch))
-            before += here
-        raise AssertionError
+        whole = next(epoch for epoch in count() if self.steps(epoch + 1) >= steps)
+        return whole * self.batches + min(self.batches, (steps - self.steps(whole)) * self.per_step(whole))
 
     def step_of(self, batch: int) -> int:
         """Return the step that a batch belongs to, both counted from 0."""
         epoch, within = divmod(batch, self.batches)
         return self.steps(epoch) + within // self.per_step(epoch)
+
+    def of_run(self, trainer: L.Trainer) -> int:
+        """Return the steps of a trainer's run, which ends by its epochs or steps."""
+        epochs, steps = trainer.max_epochs or -1, trainer.max_steps
+        return min([*([self.steps(epochs)] if epochs > 0 else []), *([steps] if steps > 0 else [])])
+
+    def per_steps(self, steps: int) -> list[int]:
+        """Return the batches of a whole step in each epoch of a run."""
+        return [self.per_step(epoch) for epoch in range(ceil(self.batches_of(steps) / self.batches))]
+
+    def least(self, steps: int) -> int:
+        """Return the batches of the smallest step of a run: the last of an epoch may be one."""
+        whole = self.per_steps(steps)
+        ends = (self.batches % each for epoch, each in enumerate(whole) if self.steps(epoch + 1) <= steps)
+        return min([*whole, *filter(None, ends)])
+
+    def shares(self, steps: int, interval: Interval) -> tuple[tuple[int, float], ...]:
+        """Return from which step or epoch on the rate is which share of itself: it goes with the images of a step."""
+        batches = self.per_steps(steps)
+        starts = (epoch if interval == "epoch" else self.steps(epoch) for epoch in range(len(batches)))
+        shares = zip(starts, (each / max(batches) for each in batches), strict=True)
+        return tuple(shares) if min(batches) < max(batches) else ()

@@ -94,19 +94,26 @@ def checkpoint_of_run(folder: Path) -> Path | None:
     return next((path for name in (BEST, LAST) if (path := folder / CHECKPOINTS / name).is_file()), None)
 
 
+def run_near(path: Path) -> Path | None:
+    """Return the newest run with a checkpoint in a folder of runs, or of such folders, or around a run's file."""
+    if checkpoint_of_run(path.parent) is not None:
+        return path.parent
+    folders = [path, *sorted(path.glob("*/"), key=os.path.getmtime, reverse=True)]
+    return next((run for folder in folders for run in newest_runs(folder) if checkpoint_of_run(run)), None)
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint of the newest run folder in `folder` that has one and has not ended well, if any.
 
     Where there is none, and the newest run has ended, it is that run's last one.
     """
-    for run in newest_runs(folder):
+    runs = newest_runs(folder)
+    for run in runs:
         files = [path for name in (LAST, "hpc_ckpt_*.ckpt") for path in (run / CHECKPOINTS).glob(name)]  # or by SLURM
         if files and not (run / SUMMARY).exists():
             return max(files, key=os.path.getmtime)
-    newest = next(iter(newest_runs(folder)), None)
-    if newest is None or not (newest / SUMMARY).exists() or not (newest / CHECKPOINTS / LAST).is_file():
-        return None
-    return newest / CHECKPOINTS / LAST
+    ended = (run / CHECKPOINTS / LAST for run in runs[:1] if (run / SUMMARY).exists())
+    return next(filter(Path.is_file, ended), None)
 
 
 def read_curves(folder: Path) -> dict[str, list[tuple[float, float]]]:

@@ -16,7 +16,7 @@ from rich import box
 from rich.table import Table
 
 from shvit_pl.command_line.parser import SECTIONS, check_extra, nearest_option, without_flag
-from shvit_pl.display import new_progress, table_console
+from shvit_pl.display import new_progress, write_table
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
 from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
@@ -87,7 +87,7 @@ def start(
     if len(definition.cells) < (file.n_trials or 0):
         print(f"n_trials {file.n_trials}: the space has only {len(definition.cells)} points; each is run once")
     if options.dry_run:
-        dry_run(definition, opened, launch, engine.room())
+        dry_run(definition, opened, launch, engine.room(), options.plain)
     else:
         run_sweep(definition, launch, engine, options, command)
 
@@ -224,7 +224,9 @@ def run_sweep(
         raise SystemExit(1)
 
 
-def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch, workers: int) -> None:
+def dry_run(
+    definition: Definition, cells: Sequence[OpenedCell], launch: Launch, workers: int, plain: bool = False
+) -> None:
     """Print the cells of a sweep (of a search, the ends of its ranges), their costs, and the time that runs will take.
 
     Raises `UserError` with its last line, for a cell whose first steps fail.
@@ -241,7 +243,7 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch,
             total += seconds
             costs = [f"{plan.params / 1e6:.2f}", f"{plan.macs / 1e6:.1f}", str(plan.image_size)]
             table.add_row(cell.name, *costs, f"{rate:.0f}", watch.duration(seconds))
-    table_console().print(table)
+    write_table(table, plain)
     whole = total / len(cells) * len(definition.points)
     print(f"{definition.counted}: about {watch.duration(whole)} one after the other")
     print(f"with --workers {workers}: {watch.duration(whole / workers)}, if they don't slow each other down")

@@ -1,5 +1,6 @@
 """The paper's scores, which head is called important, and the paper's numbers beside the networks that they are of."""
 
+from dataclasses import replace
 from statistics import mean
 from types import SimpleNamespace
 
@@ -15,21 +16,23 @@ from shvit_pl.analysis.heads_report import run
 from shvit_pl.analysis.heads_subject import Reference, Subject
 from shvit_pl.models.open_network import OpenedNetwork
 from tests.analysis.studies import facts, heads, rows
+from tests.fractions import assert_fractions
 
 DEIT = "timm:deit_tiny_patch16_224"
 
 
-def layer(without, alone, intact=70.0):
+def layer(without, alone, intact=0.7):
     return LayerResult(1, "attn", intact, torch.rand(4, len(without)), tuple(without), tuple(alone))
 
 
 @pytest.mark.parametrize(
     ("without", "alone", "important", "redundant"),
     [
-        ((60, 69, 50), (10, 5, 65), 2, 1),
-        ((66, 69, 70), (20, 25, 10), 1, 2),  # both scores count: 0 is missed by 3 more than 1, which does 5 more alone
-        ((60, 60, 70), (10, 10, 5), None, 2),  # worth the same
-        ((60,), (70,), None, None),
+        ((0.60, 0.69, 0.50), (0.10, 0.05, 0.65), 2, 1),
+        # both scores count: 0 is missed by 3 points more than 1, which does 5 more alone
+        ((0.66, 0.69, 0.70), (0.20, 0.25, 0.10), 1, 2),
+        ((0.60, 0.60, 0.70), (0.10, 0.10, 0.05), None, 2),  # worth the same
+        ((0.60,), (0.70,), None, None),
     ],
 )
 def test_important_is_what_is_missed_most_and_does_most_alone(without, alone, important, redundant):
@@ -38,22 +41,22 @@ def test_important_is_what_is_missed_most_and_does_most_alone(without, alone, im
 
 
 def test_a_layer_has_the_score_of_its_best_head_and_the_spread_of_its_images():
-    result = layer(without=(60, 69.5, 50), alone=(10, 5, 65))
-    assert (result.change_without, result.change_alone) == (-0.5, -5)
-    similarities = torch.tensor([[10.0, 30.0], [40.0, 60.0]])
-    result = LayerResult(1, "attn", 70, similarities, (1, 2), (1, 2))
-    assert result.similarity == 35
-    assert result.spread == pytest.approx(torch.tensor([20.0, 50.0]).std().item())
-    assert result.head_similarity(1) == 45
-    assert (layer((60,), (70,)).similarity, layer((60,), (70,)).spread) == (None, None)
+    result = layer(without=(0.60, 0.695, 0.50), alone=(0.10, 0.05, 0.65))
+    assert (result.change_without, result.change_alone) == pytest.approx((-0.5, -5))
+    similarities = torch.tensor([[0.1, 0.3], [0.4, 0.6]])
+    result = LayerResult(1, "attn", 0.7, similarities, (0.1, 0.2), (0.1, 0.2))
+    assert result.similarity == pytest.approx(0.35)
+    assert result.spread == pytest.approx(torch.tensor([0.2, 0.5]).std().item())
+    assert result.head_similarity(1) == pytest.approx(0.45)
+    assert (layer((0.6,), (0.7,)).similarity, layer((0.6,), (0.7,)).spread) == (None, None)
 
 
 @pytest.mark.parametrize(
     ("predicted", "targets", "intact", "labels", "words"),
     [
-        ((50, 50), (50, 50), 52, "dataset", "52.00 % of the intact network is no better than chance (50.00 %)"),
+        ((50, 50), (50, 50), 52, "dataset", "0.5200 of the intact network is no better than chance (0.5000)"),
         ((50, 50), (50, 50), 70, "dataset", ""),
-        ((100, 0), (95, 5), 95, "dataset", "no better than chance (95.00 %)"),  # the most frequent class always
+        ((100, 0), (95, 5), 95, "dataset", "no better than chance (0.9500)"),  # the most frequent class always
         ((90, 10), (100, 0), 90, "dataset", ""),  # images of a single class
         ((100, 0), (100, 0), 100, "network", "the intact network predicts the same class for every image"),
         ((99, 1), (99, 1), 100, "network", ""),
@@ -61,8 +64,79 @@ def test_a_layer_has_the_score_of_its_best_head_and_the_spread_of_its_images():
 )
 def test_a_score_that_cannot_fall_is_called_blind(predicted, targets, intact, labels, words):
     counts = torch.tensor([predicted, targets], dtype=torch.float)
-    findings = Findings(subject(labels=labels), None, Scores(images=100, intact=intact, by_class=counts))
+    findings = Findings(
+        subject(labels=labels), SimpleNamespace(layers=[]), Scores(images=100, intact=intact, by_class=counts)
+    )
     assert (words in findings.blind) if words else findings.blind == ""
+
+
+@pytest.mark.parametrize(("kept", "spare"), [(690, True), (689, False)])
+def test_a_layer_is_redundant_that_loses_a_point_with_one_head_alone_and_no_more(kept, spare):
+    """One point is 0.01 of top-1, as exactly as 10 of 1000 images are."""
+    scores = Scores(1000, 700, {"attn": torch.tensor([[650, 700], [kept, 100]])}, {"attn": 1.0})
+    scores.by_class = torch.tensor([[500.0, 500.0], [500.0, 500.0]])
+    findings = with_layers(scores)
+    (layer,) = findings.layers
+    assert (layer.intact, layer.without, layer.alone, layer.similarity) == (
+        0.7,
+        (0.65, 0.7),
+        (kept / 1000, 0.1),
+        pytest.approx(0.1),
+    )
+    assert (findings.image, findings.intact) == (0.001, 0.7)
+    assert (layer.change_without, layer.change_alone) == pytest.approx((0, (kept - 700) / 10))
+    lines = findings.sentences
+    assert_fractions(*lines)
+    assert "most similar" not in " ".join(lines)  # there is no other layer
+    assert ("Redundant: with the best head alone, top-1 stays within 1 point in 1 of 1 layers (1)." in lines) == spare
+    assert ("No layer keeps top-1 within 1 point with one head alone." in lines) != spare
+    assert "Removing one head changes top-1 by -5.00 points at worst (layer 1, head 1)." in lines
+    assert lines[-1] == "One image is 0.1 points."
+
+
+@pytest.mark.parametrize("labels", ["dataset", "network"])
+@pytest.mark.parametrize(("images", "is_few"), [(1000, False), (50, True)])
+def test_a_score_that_no_head_changes_is_blind_and_names_no_layer_redundant(images, is_few, labels):
+    intact = images * 7 // 10 if labels == "dataset" else images
+    scores = Scores(images, intact, {"attn": torch.full((2, 2), intact)}, {"attn": 1.0})
+    scores.by_class = torch.full((2, 2), images / 2)
+    findings = with_layers(scores, labels=labels)
+    score = "top-1" if labels == "dataset" else "agreement"
+    reason = "it is the same without any one head, and with any one alone"
+    assert (findings.blind, findings.layers[0].redundant) == (reason, None)
+    few = ["Too few images to say which layers are redundant; give more with --ablation_images."]
+    assert findings.sentences == [f"Blind: {score} can't tell whether heads matter, as {reason}.", *few * is_few]
+    scores.matching["attn"][1, 0] -= 1  # one head alone does less
+    assert with_layers(scores, labels=labels).blind == ""
+    scores.matching["attn"][1, 0] += 1
+    scores.effect["attn"] = 0.0
+    assert with_layers(scores, labels=labels).sentences[1] == "Left out: layer 1 (attn): attention changes no output."
+
+
+@pytest.mark.parametrize(
+    ("layers", "images", "similar"),
+    [(1, 3, ""), (2, 3, ""), (3, 1, ""), (3, 3, "layer 3 (0.300)"), (6, 3, "layers 6 (0.600), 5 (0.500), 4 (0.400)")],
+)
+def test_layers_are_called_most_similar_only_among_others_and_on_several_images(layers, images, similar):
+    names = [f"attn{number}" for number in range(1, layers + 1)]
+    scores = Scores(
+        1000, 700, {name: torch.tensor([[650, 700], [690, 100]]) for name in names}, dict.fromkeys(names, 1.0)
+    )
+    scores.by_class = torch.full((2, 2), 500.0)
+    lines = with_layers(scores, images).sentences
+    assert [line for line in lines if "similar" in line] == [f"The heads are most similar in {similar}."] * bool(
+        similar
+    )
+
+
+def with_layers(scores, images=3, labels="dataset"):
+    """Findings of the layers that have scores, the heads of the i-th alike by i tenths on each image."""
+    layers = [SimpleNamespace(name=name) for name in scores.matching]
+    maps = [
+        SimpleNamespace(similarity=torch.full((images, 2), number / 10), keys=4, even=False)
+        for number in range(1, len(layers) + 1)
+    ]
+    return Findings(replace(subject(labels=labels), layers=layers), SimpleNamespace(layers=maps), scores)
 
 
 def test_outputs_that_are_no_numbers_are_blind():
@@ -104,11 +178,11 @@ def deit(heads, **options):
     return VisionTransformer(patch_size=16, embed_dim=192, depth=12, num_heads=heads, **options)
 
 
-@pytest.mark.parametrize(("heads", "similarity", "top1"), [(3, 78.3, 72.14), (6, 64.8, 72.95)])
+@pytest.mark.parametrize(("heads", "similarity", "top1"), [(3, 0.783, 0.7214), (6, 0.648, 0.7295)])
 def test_deit_has_the_means_that_the_paper_says_of_its_last_five_layers(heads, similarity, top1):
     paper = paper_heads(deit(heads))
     assert paper.top1 == top1
-    assert round(mean([layer.similarity for layer in paper.layers[7:]]), 1) == similarity
+    assert round(mean([layer.similarity for layer in paper.layers[7:]]), 3) == similarity
     assert "printed" in paper.confidence
     assert [layer.important for layer in paper.layers] == (
         [4, 2, 0, 3, 1, 4, 1, *[None] * 5] if heads == 6 else [None] * 12
@@ -119,7 +193,7 @@ def test_swin_is_called_digitized_and_costs_what_the_text_says_of_its_later_laye
     paper = paper_heads(timm.create_model("swin_tiny_patch4_window7_224"))
     assert "digitized" in paper.confidence
     assert mean([layer.alone for layer in paper.layers[4:]]) == pytest.approx(-0.95, abs=0.02)
-    assert paper_heads(timm.create_model("swin_tiny_patch4_window7_224", embed_dim=48)).top1 == 75.05
+    assert paper_heads(timm.create_model("swin_tiny_patch4_window7_224", embed_dim=48)).top1 == 0.7505
 
 
 @pytest.mark.parametrize(
@@ -142,16 +216,20 @@ def test_deit_stands_beside_the_paper_with_the_difference_and_what_is_not_the_sa
     shape = {"image_size": 32, "model_kwargs": {"num_heads": 6}}
     run(HeadsOptions(DEIT, images=2, ablation_images=2, batch_size=2, device="cpu", **shape), ["test"])
     layers = rows("heads/layers.csv")
-    assert [float(row["paper_similarity_pct"]) for row in layers[:3]] == [63.9, 57.7, 34.8]
+    assert [float(row["paper_similarity"]) for row in layers[:3]] == [0.639, 0.577, 0.348]
     assert [row["paper_most_important_head"] for row in layers[:8]] == ["5", "3", "1", "4", "2", "5", "2", ""]
     for row in layers:
-        similarity = float(row["similarity_pct"]) - float(row["paper_similarity_pct"])
-        assert float(row["similarity_pct_less_paper"]) == pytest.approx(similarity)
-        assert row["paper_without_one_change"] != ""
+        similarity = float(row["similarity"]) - float(row["paper_similarity"])
+        assert float(row["similarity_less_paper"]) == pytest.approx(similarity, abs=1e-6)
+        assert row["paper_without_one_change_points"] != ""
         assert "printed" in row["paper_confidence"]
-        assert row["without_one_change_less_paper"] == row["one_alone_change_less_paper"] == ""  # of agreement
+        of_agreement = [row[f"{name}_change_less_paper_points"] for name in ("without_one", "one_alone")]
+        assert of_agreement == ["", ""]
     differs = "; ".join(facts("heads/summary.json")["paper"]["not_the_same_study"])
-    printed = " ".join(capsys.readouterr().out.split())
+    table = capsys.readouterr().out
+    assert_fractions(table)
+    assert "0.639 (" in table  # the paper's similarity, and the difference
+    printed = " ".join(table.split())
     for text in ("weights are fresh", "from digits, not ImageNet", "32 px, not 224", "agreement with the intact"):
         assert text in differs
         assert text in printed
@@ -165,7 +243,8 @@ def test_weights_of_ones_own_are_measured_by_the_labels():
     layers = rows("heads/layers.csv")
     assert {row["score"] for row in layers} == {"top-1"}
     for row in layers:
-        for name in ("similarity_pct", "without_one_change", "one_alone_change"):
-            assert float(row[f"{name}_less_paper"]) == pytest.approx(float(row[name]) - float(row[f"paper_{name}"]))
+        for name, unit in (("similarity", ""), ("without_one_change", "_points"), ("one_alone_change", "_points")):
+            difference = float(row[name + unit]) - float(row[f"paper_{name}{unit}"])
+            assert float(row[f"{name}_less_paper{unit}"]) == pytest.approx(difference, abs=1e-6)
     assert "the weights are not those of the authors" in facts("heads/summary.json")["paper"]["not_the_same_study"]
     assert heads("timm:vit_small_patch16_224", "--data=digits", flags[0]) == 2  # of another network

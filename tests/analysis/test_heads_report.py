@@ -8,10 +8,13 @@ import timm
 import torch
 from PIL import Image
 
+from shvit_pl.analysis import heads_report
 from shvit_pl.analysis.attention_layers import attention_layers, head_similarity, recorded_maps, without_heads
+from shvit_pl.analysis.heads_figures import draw_figures
 from shvit_pl.deploy.images import RealImages
 from shvit_pl.models.open_network import open_network
 from tests.analysis.studies import facts, files, heads, perturbed, rows
+from tests.fractions import assert_fractions
 
 FIGURES = [f"figures/{name}.png" for name in ("change", "heat_maps", "maps", "similarity")]
 VIT = ["timm:vit_tiny_patch16_224", "--model_kwargs={depth: 2}", "--image_size=32"]
@@ -45,12 +48,12 @@ def test_the_table_has_the_numbers_of_the_library(studied, multi_head_run):
             scores = []
             for removed in ([head], others):
                 with torch.no_grad(), without_heads(opened.model, layer, removed):
-                    scores.append(float((opened.model(images).argmax(1) == labels).double().mean()) * 100)
-            expected.append([float(alike[layer.name][head]) * 100, float(intact) * 100, *scores])
-    columns = ("similarity_pct", "intact_pct", "without_pct", "alone_pct")
+                    scores.append(float((opened.model(images).argmax(1) == labels).double().mean()))
+            expected.append([float(alike[layer.name][head]), float(intact), *scores])
+    columns = ("similarity", "intact", "without", "alone")
     found = [[float(row[column]) for column in columns] for row in rows(studied / "heads.csv")]
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-    assert len({row["without_pct"] for row in rows(studied / "heads.csv")}) > 1  # heads differ
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert len({row["without"] for row in rows(studied / "heads.csv")}) > 1  # heads differ
 
 
 def test_layers_have_the_scores_of_their_best_heads_and_the_summary_has_the_settings(studied, multi_head_run):
@@ -58,8 +61,10 @@ def test_layers_have_the_scores_of_their_best_heads_and_the_summary_has_the_sett
     for layer in layers:
         own = [row for row in rows(studied / "heads.csv") if row["layer"] == layer["layer"]]
         assert int(layer["heads"]) == len(own) == 4
-        assert float(layer["without_one_change"]) == max(float(row["without_change"]) for row in own)
-        assert float(layer["one_alone_change"]) == max(float(row["alone_change"]) for row in own)
+        for mode, change in (("without", "without_one_change_points"), ("alone", "one_alone_change_points")):
+            assert float(layer[change]) == max(float(row[f"{mode}_change_points"]) for row in own)
+            best = max(float(row[mode]) for row in own)
+            assert float(layer[change]) == pytest.approx(100 * (best - float(layer["intact"])), abs=2e-4)
     summary = facts(studied / "summary.json")
     settings = summary["settings"]
     assert summary["command"][:3] == ["shvit-pl", "analyze", "heads"]
@@ -68,6 +73,26 @@ def test_layers_have_the_scores_of_their_best_heads_and_the_summary_has_the_sett
     assert summary["environment"]["torch"] == torch.__version__
     assert (summary["score"]["name"], summary["paper"]) == ("top-1", None)
     assert len(summary["layers"]) == len(layers) == 4
+    assert summary["score"]["intact"] == pytest.approx(float(layers[0]["intact"]), abs=1e-6)
+    assert 0 <= summary["score"]["intact"] <= 1
+    assert_fractions(*((studied / name).read_text() for name in ("heads.csv", "layers.csv", "summary.json")))
+
+
+def test_axes_of_similarity_are_fractions_and_of_changes_points(multi_head_run, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(heads_report, "draw_figures", lambda findings: drawn.update(draw_figures(findings)) or {})
+    assert heads(multi_head_run) == 0
+    assert_fractions(*drawn.values())
+    (similarity,), (change,) = drawn["similarity"].axes, drawn["change"].axes
+    assert similarity.get_ylim() == (0, 1.05)
+    assert 0 < max(bar.get_height() for bar in similarity.patches) <= 1
+    assert change.get_ylabel() == "change of top-1 (points)"
+    assert change.get_ylim()[1] - change.get_ylim()[0] >= 2
+    (layer, *_) = rows("heads/layers.csv")
+    lines = {line.get_label(): line.get_ydata()[0] for line in change.lines}
+    expected = {"without one head": "without_one_change_points", "one head alone": "one_alone_change_points"}
+    for label, name in expected.items():
+        assert lines[label] == pytest.approx(float(layer[name]), abs=1e-3)
 
 
 def test_all_files_are_there_and_figures_are_pictures_on_white(studied):
@@ -86,6 +111,7 @@ def test_it_prints_what_it_measures_and_found_and_replaces_earlier_results(studi
         Path("heads", name).write_text("earlier")
     assert heads(multi_head_run, "--image=5", "--vectorize=query", "--labels=network") == 0
     printed = capsys.readouterr().out
+    assert_fractions(printed)
     for text in (
         "16 heads in 4 layers",
         "heads removed on 8 of 360: agreement with the intact network instead of top-1, as --labels network is given",
@@ -96,7 +122,7 @@ def test_it_prints_what_it_measures_and_found_and_replaces_earlier_results(studi
     ):
         assert text in printed
     assert files("heads") == files(studied)
-    assert rows("heads/layers.csv")[0]["similarity_pct"] != rows(studied / "layers.csv")[0]["similarity_pct"]
+    assert rows("heads/layers.csv")[0]["similarity"] != rows(studied / "layers.csv")[0]["similarity"]
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -109,15 +135,15 @@ def test_fresh_weights_are_compared_with_the_intact_network_and_are_the_same_eve
     printed = " ".join(capsys.readouterr().out.split())
     assert "agreement with the intact network instead of top-1, as the weights are fresh" in printed
     assert {row["score"] for row in rows("first/heads.csv")} == {"agreement with the intact network"}
-    assert {row["intact_pct"] for row in rows("first/heads.csv")} == {"100.0"}
+    assert {row["intact"] for row in rows("first/heads.csv")} == {"1.0"}
     settings = facts("first/summary.json")["settings"]
     assert (settings["validation_images"], settings["ablation_images"]) == (24, 24)
 
 
 def test_a_design_with_single_heads_has_maps_and_no_similarity():
     assert heads("tiny", "--image_size=64") == 0
-    assert {row["similarity_pct"] for row in rows("heads/heads.csv")} == {""}
-    assert {row["alone_change"] for row in rows("heads/heads.csv")} == {"0.0"}
+    assert {row["similarity"] for row in rows("heads/heads.csv")} == {""}
+    assert {row["alone_change_points"] for row in rows("heads/heads.csv")} == {"0.0"}
     assert "figures/similarity.png" not in files("heads")
     assert "figures/maps.png" in files("heads")
 
@@ -163,7 +189,7 @@ def test_layers_that_are_alike_or_redundant_for_another_reason_are_left_out_by_n
     network = ["timm:vit_tiny_patch16_224", "--checkpoint=own.pth", f"--model_kwargs={arguments}", "--image_size=32"]
     assert heads(*network, "--ablation_images=100", "--labels=network", "--data=digits") == 0
     assert [row["left_out"] for row in rows("heads/layers.csv")] == ["", reason, ""]
-    assert [row["similarity_pct"] == "" for row in rows("heads/layers.csv")] == [False, True, False]
+    assert [row["similarity"] == "" for row in rows("heads/layers.csv")] == [False, True, False]
     findings = facts("heads/summary.json")["findings"]
     assert f"Left out: layer 2 (blocks.1.attn): {reason}." in findings
     assert not any(part in line for line in findings for part in (" 2 (7", " 2 (1", "(layer 2,"))
@@ -183,4 +209,4 @@ def test_layers_of_one_token_are_left_out_and_accuracy_at_chance_is_blind(multi_
     assert "Blind: top-1 can't tell whether heads matter, as " in words
     assert "edundant" not in words
     assert "Removing" not in words
-    assert "heads are most similar" in words
+    assert "most similar" not in words  # of two layers

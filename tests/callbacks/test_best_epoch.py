@@ -65,6 +65,7 @@ def reach(monkeypatch, accuracies, losses):
 SHORT = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1", "--trainer.max_epochs=4"]
 
 
+@pytest.mark.slow
 def test_of_equal_epochs_the_one_with_the_lower_loss_is_kept_also_by_a_resumed_run(tmp_path, monkeypatch, capsys):
     reach(monkeypatch, [0.5, 0.75, 0.75, 0.75], [3.0, 2.0, 1.0, 2.0])
     stopped(3, 0, *SHORT)
@@ -76,6 +77,7 @@ def test_of_equal_epochs_the_one_with_the_lower_loss_is_kept_also_by_a_resumed_r
     assert "best epoch   3/4" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("monitor", ["val/acc1", "val/acc1_ema"])
 def test_the_confusion_matrix_is_of_the_weights_in_the_best_checkpoint(monitor, tmp_path, monkeypatch):
     reach(monkeypatch, [0.25, 0.75, 0.5, 0.5], [1.0] * 4)

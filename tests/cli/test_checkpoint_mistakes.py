@@ -5,7 +5,9 @@ import shutil
 import pytest
 import torch
 
+from shvit_pl import load_weights
 from shvit_pl.cli import main
+from shvit_pl.models import create_model
 from shvit_pl.models.weights import read_checkpoint
 from tests import refusals
 
@@ -77,6 +79,32 @@ def test_a_checkpoint_that_was_cut_short_or_is_not_there(last, refused):
             read_checkpoint(path)
     for command in ("fit", "validate"):
         refused(["--ckpt_path=last.ckpt"], "can't be read", command=command)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("runs/pics", "a folder of runs. Give one, such as runs/pics/version_1"),
+        ("runs", "a folder of runs. Give one, such as runs/pics/version_1"),
+        ("runs/pics/version_1/checkpoints", "a folder in a run. Give the run, runs/pics/version_1"),
+        ("nope", "no such file or folder. Give a run's folder, such as runs/pics/version_1, or"),
+        ("runs/pics/version_7", "no such file or folder. Give a run's folder, such as runs/pics/version_1, or"),
+        (
+            "runs/pics/version_0/checkpoints/gone.ckpt",
+            "no such file or folder. Give a run's folder, such as runs/pics/v",
+        ),
+    ],
+)
+def test_a_path_that_is_no_run_is_answered_by_the_run_to_give(path, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for version in range(2):
+        (tmp_path / f"runs/pics/version_{version}/checkpoints").mkdir(parents=True)
+        (tmp_path / f"runs/pics/version_{version}/checkpoints/best.ckpt").touch()
+    with refusals.refused(f"ckpt_path '{path}': {words}"):
+        read_checkpoint(path)
+    if "folder" in words[:9]:
+        with refusals.refused(f"'{path}': {words}"):
+            load_weights(create_model("tiny"), path)
 
 
 @pytest.mark.parametrize(

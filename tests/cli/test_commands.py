@@ -4,10 +4,12 @@ import csv
 import json
 import re
 from functools import partial
+from pathlib import Path
 
 import pytest
 import timm
 import torch
+from datasets import DatasetDict
 
 from shvit_pl import HFImageDataModule, load_weights
 from shvit_pl.callbacks import inference
@@ -46,6 +48,45 @@ def test_weights_and_average_are_measured_on_the_runs_own_held_out_images_or_on_
         assert f"{prefix}/acc1_ema" in printed
 
 
+def test_test_measures_a_test_split_or_what_is_named_never_validation_images(tmp_path, capsys, refused):
+    rows = open_dataset("digits")["train"]
+    parts = {"train": rows.select(range(100)), "validation": rows.select(range(100, 112))}
+    DatasetDict(parts).save_to_disk("own")
+    DatasetDict(parts | {"test": rows.select(range(200, 209))}).save_to_disk("other")
+    Path("linked").symlink_to("own")
+    assert fit("--data.path=own", "--data.image_size=64") == 0
+    run = only_run(tmp_path)
+    refusal = "there is no test split, and the validation images have chosen the checkpoint"
+    for way in ("--ckpt_path", "--model.init_from"):
+        weights_of = f"{way}={run}"
+        for path in ("own", "./own/", "linked"):
+            refused([weights_of, f"--data.path={path}"], refusal, "shvit-pl validate", command="test")
+        DatasetDict(parts).save_to_disk("halves")
+        words = "there is no test split, and the splits are train, validation"
+        refused([weights_of, "--data.path=halves"], words, "shvit-pl validate", command="test")
+        named = ["--data.path=halves", "--data.validation_split=validation"]
+        for flags, split, count in (
+            (["--data.path=other"], "test", 9),
+            (named, "validation", 12),
+            (["--data.path=own", *named[1:]], "validation", 12),
+        ):
+            assert main(["test", weights_of, "--model.design.name=tiny", "--data.image_size=64", *flags]) == 0
+            assert f"all {count} images of the split '{split}'" in capsys.readouterr().out
+            written = json.loads(Path("metrics.json").read_text())
+            assert (written["data"]["images"][:6], written["data"]["count"]) == (f"all {count} "[:6], count)
+            assert "test/acc1" in written["metrics"]
+    DatasetDict(parts | {"test": rows.select(range(200, 209))}).save_to_disk("own")
+    assert main(["test", f"--ckpt_path={run}"]) == 0
+    assert "own: all 9 images of the split 'test'" in capsys.readouterr().out
+
+
+def test_a_run_that_is_given_as_weights_brings_its_design_and_data_as_a_checkpoint_does(run, tmp_path):
+    for name, source in (("one", best(run)), ("two", f"--model.init_from={run}")):
+        assert main(["validate", source, f"--output={name}.json"]) == 0
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text())["metrics"] for name in ("one", "two"))
+    assert two["val/acc1"] == one["val/acc1"]
+
+
 @pytest.mark.parametrize("plain", [True, False])
 def test_what_is_measured_is_printed_in_four_digits_and_written_with_its_weights_and_data(plain, run, tmp_path, capsys):
     assert main(["validate", best(run), f"--plain={str(plain).lower()}", "--output=here.json"]) == 0
@@ -54,6 +95,7 @@ def test_what_is_measured_is_printed_in_four_digits_and_written_with_its_weights
     assert written["weights"] == best(run).partition("=")[2]
     assert written["data"]["path"] == "digits"
     assert "held out" in written["data"]["images"]
+    assert written["data"]["count"] == 360
     assert written["command"].startswith("shvit-pl validate")
     for name, value in written["metrics"].items():
         assert f"{name}{':' if plain else ''}" in printed
@@ -85,16 +127,27 @@ def test_predict_names_a_broken_image_without_a_label_and_strict_refuses_it(run,
         rows[number]["image"].save(tmp_path / "images" / f"{number}.png")
     (tmp_path / "images" / "1.png").write_bytes(b"no image")
     assert main(["predict", f"--ckpt_path={run}", "--data.path=images"]) == 0  # a run folder
-    assert "4 rows in predictions.csv; 1 image can't be decoded: no label" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "4 rows in predictions.csv; 1 image can't be decoded: no label (" in printed
+    assert "images: 4 images; 4 images used" in printed
     written = predictions(tmp_path / "predictions.csv")
     assert [row["file"].rsplit("/", 1)[1] for row in written] == [f"{number}.png" for number in range(4)]
     assert [bool(row["label"]) for row in written] == [True, False, True, True]
     assert main(["predict", f"--ckpt_path={run}", "--data.path=images/0.png", "--output=one.csv"]) == 0
     (one,) = predictions(tmp_path / "one.csv")
     assert one == written[0]
-    assert main(["predict", best(run), "--data.path=images", "--strict=true", "--output=no.csv"]) == 2
-    assert "1 of 4 images can't be decoded, and more than 0% stops a run" in capsys.readouterr().err
-    assert not (tmp_path / "no.csv").exists()
+    (tmp_path / "images" / "0.png").write_bytes(b"no image")
+    (tmp_path / "images" / "9.heic").touch()
+    few = ["--data.batch_size=2", "--output=no.csv"]  # all batches count
+    assert main(["predict", best(run), "--data.path=images", "--strict=true", *few]) == 2
+    assert "3 of 5 images can't be decoded, and --strict true allows none: " in capsys.readouterr().err
+    for name in ("2.png", "3.png"):
+        (tmp_path / "images" / name).unlink()
+    assert main(["predict", best(run), "--data.path=images", *few]) == 2
+    printed = capsys.readouterr()
+    assert "images: 3 images; 2 images used; left out: 1 of a format that can't be read (9.heic)" in printed.out
+    assert "data.path 'images': 3 of 3 images can't be decoded: " in printed.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "one.csv", "predictions.csv"]
 
 
 def test_predict_takes_a_dataset_another_file_and_the_average_where_it_is_asked_for(run, tmp_path):
@@ -130,11 +183,17 @@ def test_columns_of_the_data_trained_on_are_not_asked_of_other_data(tmp_path):
 
 def test_other_data_and_outputs_are_refused(run, image_folder, refused, tmp_path):
     classes = "2 classes (blue; red), the model 10"
-    few = ["--model.ema.decay=0.9", "--data.batch_size=4", "--allow_changes=true"]
-    refused([best(run), *few, f"--data.path={image_folder}"], classes)
+    few = [
+        "--model.ema.decay=0.9",
+        "--data.batch_size=4",
+        "--allow_changes=true",
+        "--extend_to=9",
+        "--trainer.max_epochs=9",
+    ]
+    refused([f"--ckpt_path={run}", *few, f"--data.path={image_folder}"], classes)
     refused([best(run), f"--data.path={image_folder}"], classes, command="validate")
     refused([best(run), "--data.image_size=32"], "data.image_size 32", command="validate")
-    for output in (".", "nowhere/all.csv"):
+    for output in (".", "new/", "new/.", "nowhere/all.csv"):
         refused([best(run), f"--output={output}"], f"output {output!r}", command="predict")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "broken.png").write_bytes(b"no image")
@@ -182,7 +241,9 @@ def test_optimized_predictions_and_metrics_stay(run, tmp_path, capsys, monkeypat
     for flags in (["--optimize"], []):
         assert main(["predict", best(run), *small, "--model.use_ema=true", *flags]) == 0
         found.append(predictions(tmp_path / "predictions.csv"))
-    assert capsys.readouterr().out.count("optimizing for batches of 50x3x64x64") == 1
+    printed = capsys.readouterr().out
+    assert printed.count("optimizing for batches of 50x3x64x64") == 1
+    assert "compared with the plain network's on 50 images of the data, and on noise" in printed
     for flags in (["--optimize"], []):
         assert main(["validate", best(run), "--plain=true", "--data.batch_size=50", *flags]) == 0
         measured.append(re.findall(r"val/acc\w+\W+([\d.]+)", capsys.readouterr().out))

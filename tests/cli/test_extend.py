@@ -2,15 +2,18 @@
 
 import shutil
 from datetime import timedelta
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
-from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.callbacks import EarlyStopping, Timer, timer
 
 from shvit_pl.callbacks.checkpoints import Extension
-from shvit_pl.runs.folder import read_curves, read_summary
+from shvit_pl.cli import main
+from shvit_pl.runs.folder import FinishedRun, read_curves, read_summary
 from tests.callbacks.test_best_epoch import reach
 from tests.cli.runs import assert_same, content, fit, metrics, needs_two_cores, only_run, stopped, weights
+from tests.refusals import refused as message
 
 CONSTANT = ["--model.optim.min_lr=1", "--model.optim.warmup_epochs=0"]  # a rate that doesn't depend on the length
 FEW = ["--trainer.limit_val_batches=1", "--trainer.log_every_n_steps=1"]
@@ -49,6 +52,7 @@ def test_an_extended_run_is_the_one_that_was_planned_for_that_length(flags, more
     assert [epoch for epoch, _ in read_curves(extended)["val/acc1"]] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_cosine_is_that_of_a_run_planned_for_the_length(ended, tmp_path, capsys):
     assert fit("--trainer.log_every_n_steps=1", "--extend_to=3") == 0
     assert "from 2 to 3 epochs; the learning rate goes on as in a run that was planned for 3" in capsys.readouterr().out
@@ -58,18 +62,37 @@ def test_the_cosine_is_that_of_a_run_planned_for_the_length(ended, tmp_path, cap
     assert metrics(ended, "train/lr")[-4:] == metrics(whole, "train/lr")[-4:]
 
 
+@pytest.mark.slow
 def test_the_best_epoch_of_before_stays_a_candidate_also_with_other_settings(tmp_path, monkeypatch):
-    reach(monkeypatch, [0.75, 0.5, 0.5, 0.8], [1.0] * 4)
+    reach(monkeypatch, [0.75, 0.5, 0.5, 0.875], [1.0] * 4)
     assert fit(*TWO) == 0
-    best = content(only_run(tmp_path), "best")
+    best, matrix = content(only_run(tmp_path), "best"), only_run(tmp_path) / "figures" / "confusion_matrix.png"
+    drawn = matrix.read_bytes()
     assert fit(*TWO, "--extend_to=3", "--allow_changes=true", "--model.optim.lr=0.001") == 0
     summary = read_summary(only_run(tmp_path))
     assert (summary["best_epoch"], summary["epochs_trained"], summary["metrics"]["val/acc1"]) == (1, 3, 0.75)
     assert_same(content(only_run(tmp_path), "best")["state_dict"], best["state_dict"])
+    assert matrix.read_bytes() == drawn
+    assert FinishedRun.open(only_run(tmp_path)).checkpoint.name == "best.ckpt"
     changed = ["--allow_changes=true", "--model.optim.lr=0.001"]
     assert fit(*TWO, f"--ckpt_path={only_run(tmp_path)}", "--extend_to=4", *changed) == 0
     summary = read_summary(only_run(tmp_path))
-    assert (summary["best_epoch"], summary["extended_at"]) == (4, [2, 3])
+    assert (summary["best_epoch"], summary["metrics"]["val/acc1"]) == (4, 0.875)
+    assert summary["extended_at"] == [2, 3]
+    assert matrix.read_bytes() != drawn
+
+
+@pytest.mark.slow
+def test_a_run_that_was_ended_by_its_time_is_extended_with_all_of_its_time_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(timer, "time", SimpleNamespace(monotonic=count().__next__))  # a second at every look
+    flags = [*TWO, "--trainer.max_epochs=50", "--trainer.max_time=00:00:00:08"]
+    assert fit(*flags) == 0
+    steps = read_summary(only_run(tmp_path))["steps_trained"]
+    assert 0 < steps < 8
+    assert fit(*flags, "--extend_to=50") == 0
+    summary = read_summary(only_run(tmp_path))
+    assert steps < summary["steps_trained"] < 16
+    assert summary["extended_at"] == [steps / 2]
 
 
 def test_an_extension_that_was_interrupted_is_resumed_by_the_same_command(tmp_path):
@@ -104,7 +127,18 @@ ENDED = "its run has ended, after 2 epochs"
         (["--extend_to=1", "--allow_changes=true"], ["extend_to 1: the run has 2 epochs", "--extend_to 4"]),
         (["--extend_to=0"], ["extend_to", "0"]),
         (["--extend_to=4", f"--ckpt_path={BEST}"], ["from its last.ckpt", f"Give --ckpt_path {RUN}"]),
-        (["--extend_to=4", "--model.optim.lr=1e-5"], ["model.optim.lr 0.008 -> 1e-05", "--allow_changes true"]),
+        (
+            ["--extend_to=4", "--model.optim.lr=1e-5"],
+            [f"extend_to 4: ckpt_path '{END}'", "model.optim.lr 0.008 -> 1e-05", "--allow_changes true"],
+        ),
+        (
+            [f"--ckpt_path={RUN}", "--extend_to=4", "--model.optim.lr=1e-5"],
+            [f"error: ckpt_path '{END}': the run had", f"Begin with --config {RUN}/config.yaml"],
+        ),
+        (["--extend_to=9", "--trainer.max_epochs=12"], ["trainer.max_epochs 12", "Leave out --trainer.max_epochs"]),
+        (["--extend_to=9", "--trainer.max_epochs=1"], ["trainer.max_epochs 1: extend_to 9 decides"]),
+        (["--extend_to=3", "--trainer.max_steps=6"], ["trainer.max_steps 6", "Leave out --trainer.max_steps"]),
+        (["--extend_to=3", "--trainer.min_epochs=4"], ["trainer.min_epochs 4: extend_to is 3"]),
         (["--extend_to=4", "--run_name=other"], ["no run in 'runs/other'", "--trainer.max_epochs 4"]),
         (["--extend_to=4", "--run_name=other", "--ckpt_path=last"], ["no run in 'runs/other'"]),
     ],
@@ -115,9 +149,31 @@ def test_what_an_ended_run_does_not_go_on_with(flags, words, ended, refused):
     refused(flags, *words)
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [[f"--ckpt_path={RUN}", "--extend_to=3"], ["--run_name=tiny", "--extend_to=3", "--trainer.max_epochs=3"]],
+    ids=" ".join,
+)
+def test_a_run_goes_on_with_its_own_settings_where_no_config_is_given(flags, ended):
+    assert main(["fit", *flags, "--plain"]) == 0
+    summary = read_summary(ended)
+    assert (summary["extended_at"], summary["epochs_trained"], summary["steps_trained"]) == ([2], 3, 12)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_interrupted_is_resumed_with_its_own_settings(tmp_path, capsys):
+    stopped(1, 1, *TWO)
+    assert main(["fit", "--ckpt_path=last", "--run_name=tiny"]) == 0
+    assert (read_summary(only_run(tmp_path))["epochs_trained"], read_summary(only_run(tmp_path))["extended_at"]) == (
+        2, [],
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("command", ["validate", "test", "predict", "cache-teacher"])
 def test_other_commands_extend_nothing(command, refused):
-    refused(["--extend_to=4"], f"extend_to 4: {command} trains nothing", command=command)
+    cached = ["--model.distill.teacher=t", "--model.distill.cache=c"]
+    given = cached if command == "cache-teacher" else ["--ckpt_path=x.ckpt"]
+    refused(["--extend_to=4", *given], f"extend_to 4: {command} trains nothing", command=command)
 
 
 def test_a_run_of_a_sweep_keeps_its_length(ended, refused, tmp_path):
@@ -125,12 +181,15 @@ def test_a_run_of_a_sweep_keeps_its_length(ended, refused, tmp_path):
     refused(["--extend_to=4"], "a run of the sweep", "Copy the folder")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed_first(refused, tmp_path, capsys):
     stopped(1, 1, *TWO)
+    with message("this run has not ended ... with --ckpt_path last"):
+        FinishedRun.open(only_run(tmp_path))
     refused(["--extend_to=4", *TWO], "after 1 of 2 epochs", f"Resume it first: --ckpt_path {END}")
     assert fit(*TWO, "--ckpt_path=last") == 0
     assert f"resuming from {END}" in capsys.readouterr().out
-    assert read_summary(only_run(tmp_path))["extended_at"] == []
+    assert FinishedRun.open(only_run(tmp_path)).summary["extended_at"] == []
 
 
 def test_what_has_ended_a_run_begins_anew():
@@ -152,7 +211,9 @@ def test_what_has_ended_a_run_begins_anew():
 @needs_two_cores
 def test_two_processes_extend_together(tmp_path):
     flags = [*TWO, "--trainer.devices=2", "--trainer.strategy=ddp_fork", "--trainer.accelerator=cpu"]
-    assert fit(*flags, "--trainer.max_epochs=1") == 0
-    assert fit(*flags, "--ckpt_path=last", "--extend_to=2") == 0
+    stopped(0, 1, *TWO, "--trainer.max_epochs=1", "--checkpoint_every_n_steps=1", "--data.batch_size=32")
+    same = ["--data.batch_size=16", "--allow_changes=true"]
+    assert fit(*flags, *same, "--trainer.max_epochs=1", "--ckpt_path=last") == 0  # resumed by others than began it
+    assert fit(*flags, *same, "--ckpt_path=last", "--extend_to=2") == 0
     summary = read_summary(only_run(tmp_path))
     assert (summary["epochs_trained"], summary["extended_at"], summary["global_batch"]) == (2, [1], 32)

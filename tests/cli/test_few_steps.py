@@ -1,8 +1,12 @@
-"""Where an evaluation stands on too few steps, the end of a fit says so; threads are set and shown."""
+"""Where an evaluation stands on too few steps, fit, summary and evaluations say so; threads are set and shown."""
+
+import shutil
 
 import pytest
 import torch
 
+from shvit_pl.callbacks import summary
+from shvit_pl.cli import main
 from shvit_pl.command_line.parser import nearest_option
 from shvit_pl.fit.check import FitCheck
 from shvit_pl.runs.folder import read_summary
@@ -29,12 +33,40 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_evaluation_on_too_few_steps_is_told(case, capsys):
+def test_an_evaluation_on_too_few_steps_is_told(case, capsys, tmp_path):
     flags, notes = CASES[case]
     assert fit(*flags) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    lines = notes_printed(capsys)
     assert len(lines) == bool(notes)
     assert all(note in lines[0] for note in notes)
+    assert read_summary(only_run(tmp_path))["few_steps"] == lines
+
+
+def test_the_notes_are_those_of_the_weights_that_are_evaluated(image_folder, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(summary, "is_improved", lambda metrics, best, monitor: not best)  # the first epoch stays best
+    others = shutil.copytree(image_folder, tmp_path / "others")  # for the test: the same would be refused
+    assert fit(f"--data.path={image_folder}", "--data.batch_size=4", "--trainer.max_epochs=3") == 0
+    (note,) = notes_printed(capsys)
+    assert note.startswith("BatchNorm's statistics are of 4 batches, ")
+    run = only_run(tmp_path)
+    assert read_summary(run)["few_steps"] == [note]
+    for name, notes in (("best", [note]), ("last", [])):
+        checkpoint = f"--ckpt_path={run / 'checkpoints' / name}.ckpt"
+        for command, path in (("validate", image_folder), ("test", others), ("predict", others)):
+            assert main([command, checkpoint, f"--data.path={path}", "--data.num_workers=0"]) == 0
+            assert notes_printed(capsys) == notes, (name, command)
+
+
+def test_a_run_that_is_never_validated_has_the_notes_of_its_end(capsys, tmp_path):
+    assert fit("--trainer.max_epochs=2", "--trainer.limit_val_batches=0") == 0
+    (note,) = notes_printed(capsys)
+    assert "of 8 batches" in note
+    assert read_summary(only_run(tmp_path))["few_steps"] == [note]
+
+
+def notes_printed(capsys):
+    lines = capsys.readouterr().out.splitlines()
+    return [line.removeprefix("note: ") for line in lines if line.startswith("note: ")]
 
 
 def test_threads_are_set_for_the_run_and_shown(tmp_path, monkeypatch):
@@ -52,6 +84,9 @@ def test_flags_by_the_names_of_other_programs():
     for name, meant in {
         "model.optim.learning_rate": "model.optim.lr",
         "learning-rate": "model.optim.lr",
+        "model.optim.momentum": "model.optim.options",
+        "images": "data.path",
+        "data.dir": "data.path",
         "model.learning_rate": "model.optim.lr",
         "batchsize": "data.batch_size",
         "trainer.batch": "data.batch_size",

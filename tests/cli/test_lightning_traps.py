@@ -49,7 +49,7 @@ def test_dataclasses_come_back_with_weights_only_and_loaders_hold_neither_traine
 
     trainer = L.Trainer(default_root_dir=tmp_path, **options)
     trainer.fit(module(), data)
-    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+    for loader in (data.train_dataloader(), data.val_dataloader()):
         assert loader.dataset.rows.format["type"] is None
         sent = pickle.dumps(loader.dataset)
         assert not [name for name in (b"ClassificationModule", b"HFImageDataModule", b"Trainer") if name in sent]

@@ -37,6 +37,7 @@ def test_a_run_stopped_at_any_step_resumes_exactly(epoch, batch, whole, tmp_path
     assert_resumes_as(whole, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [0, pytest.param(1, marks=FULL)])
 def test_a_run_stopped_in_a_validation_makes_it_when_it_resumes(epoch, whole, tmp_path, monkeypatch):
     def stop(self):
@@ -57,7 +58,7 @@ def assert_resumes_as(whole, tmp_path):
     assert_same(weights(whole), weights(cut))
     assert_same(weights(whole, "best"), weights(cut, "best"))
     assert read_summary(cut)["metrics"] == read_summary(whole)["metrics"]
-    for name in ("step", "train/lr", "val/acc1_ema"):
+    for name in ("step", "train/lr", "train/loss_epoch", "val/acc1_ema"):
         assert metrics(cut, name) == metrics(whole, name)
 
 
@@ -78,6 +79,7 @@ def hold(folder, held, released):
     released.wait()
 
 
+@pytest.mark.slow
 def test_last_is_the_newest_run_with_a_checkpoint_and_not_resumed_while_it_is_going_on(tmp_path, capsys):
     stopped(1, 1, *CUT)
     assert "starting a new run" in capsys.readouterr().out
@@ -143,6 +145,7 @@ def test_the_rate_in_force_is_the_schedules_also_by_epochs_and_after_a_resume(wh
     assert_follows_schedule(only_run(tmp_path), "epoch", epochs=3, batches=2)
 
 
+@pytest.mark.slow
 def test_what_was_changed_on_resuming_is_in_force_in_a_folder_of_its_own(short_run, tmp_path, capsys):
     last = shutil.copy(short_run / "checkpoints" / "last.ckpt", "last.ckpt")
     new = ["--model.optim.lr=0.001", "--model.optim.weight_decay=0.3", "--model.label_smoothing=0.3"]

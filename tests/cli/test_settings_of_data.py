@@ -110,3 +110,15 @@ def _data_of_predict(*flags):
 def test_the_augmentation_is_described_as_it_is(settings, words):
     assert words in DataConfig(**settings).augmentation()
     assert DataConfig(**settings).augmentation(MixConfig(mixup=0.8, cutmix=1).description).count("Mixup 0.8, CutMix 1;")
+
+
+@pytest.mark.parametrize(("path", "augment"), [("digits", "shift"), ("images", "crop")])
+def test_the_cache_of_a_teacher_is_made_with_the_settings_of_the_fit_that_reads_it(path, augment, check):
+    from shvit_pl.fit.lightning_cli import CacheCLI
+
+    flags = ["--config=tiny.yaml", f"--data.path={path}", "--model.distill.teacher=test_resnet"]
+    flags += ["--model.distill.cache=logits"]
+    cached = CacheCLI(["cache-teacher", *flags])
+    check.settings(flags)
+    assert cached.data_config == check.cli.data_config
+    assert (cached.data_config.augment, cached.config.trainer.max_epochs) == (augment, 5 if path == "digits" else 10)

@@ -19,7 +19,7 @@ def scheduler(*pairs):
 AVERAGING = '--trainer.callbacks=[{"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 0.001}}]'
 CASES = {
     "more batches than there are": (["--trainer.accumulate_grad_batches=8"], 2, "64", 2),
-    "the last step is smaller": (["--trainer.accumulate_grad_batches=3", "--trainer.max_steps=3"], 3, "48", 2),
+    "the last step is smaller": (["--trainer.accumulate_grad_batches=3", "--trainer.max_steps=3"], 3, "16 to 48", 2),
     "more later": ([scheduler((0, 1), (1, 2))], 6, "16 to 32", 2),
     "fewer later": ([scheduler((0, 8), (1, 2))], 3, "32 to 64", 2),
     "more later, by steps": ([scheduler((1, 4)), "--trainer.max_steps=4"], 4, "16", 1),
@@ -39,10 +39,21 @@ def test_steps_images_and_rate_are_lightnings(case, tmp_path, capsys):
     assert summary["peak_lr"] == pytest.approx(RATE * most / 512)
     assert summary["epochs_trained"] == epochs
     assert f"epoch   {epochs}/{summary['epochs']}  " in printed or f"/{summary['epochs']}  " in printed
-    assert summary["best_epoch"] < summary["epochs"]
-    assert f"best epoch: {summary['best_epoch'] + 1}/{summary['epochs']}" in printed
+    assert 0 < summary["best_epoch"] <= summary["epochs"]
+    assert f"best epoch: {summary['best_epoch']:g}/{summary['epochs']}" in printed
 
 
+def test_averaged_weights_of_a_run_that_ends_early_are_said_to_be_lost(capfd):
+    stop = {"monitor": "val/loss", "mode": "max", "stopping_threshold": 0.0}  # after the first epoch
+    parts = [{"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 0.001}}]
+    parts.append({"class_path": "EarlyStopping", "init_args": stop})
+    assert fit(f"--trainer.callbacks={json.dumps(parts)}") == 0
+    printed = capfd.readouterr()
+    assert "note: the run ended before the epoch that measures the averaged weights" in printed.out
+    assert "object at 0x" not in printed.err
+
+
+@pytest.mark.slow
 def test_the_rate_follows_the_images_of_a_step(tmp_path):
     flags = ["--trainer.log_every_n_steps=1", "--model.optim.warmup_epochs=0"]
     assert fit(*flags, scheduler((0, 1), (1, 2)), "--run_name=later") == 0
@@ -67,3 +78,5 @@ def test_counts_are_those_of_a_loop(batches, scheduling):
     assert [counts.batches_of(step + 1) for step in range(steps[-1] + 1)] == [
         sum(each <= step for each in steps) for step in range(steps[-1] + 1)
     ]
+    for step in range(steps[-1] + 1):
+        assert counts.least(step + 1) == min(steps.count(each) for each in range(step + 1))

@@ -8,12 +8,13 @@ import pytest
 import yaml
 
 from shvit_pl.cli import main
+from shvit_pl.fit.check import FitCheck
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import QUICK, fit, only_run
-from tests.refusals import refusal
+from tests.refusals import refusal, refused
 
 FILE = """
-import datetime, enum
+import datetime, enum, pathlib, threading
 import lightning as L
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -31,6 +32,12 @@ class MyStrategy(SingleDeviceStrategy):
         super().__init__(device="cpu")
 class MyProfiler(PassThroughProfiler):
     def start(self, action_name): ...
+class Values(L.Callback):
+    def __init__(self, day: datetime.date | None = None, pattern: str = "", count: int = 0): ...
+class Untyped(L.Callback):
+    def __init__(self, needed, other=1): ...
+class Parted(SingleDeviceStrategy):
+    def __init__(self, parts: int = 1): ...
 class Logs(L.Callback):
     def on_validation_epoch_end(self, trainer, pl_module):
         pl_module.log("my/metric", 1.0)
@@ -55,6 +62,27 @@ class Started(L.Callback):
 class FirstBatch(L.Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         raise AttributeError("no such thing")
+class Stops(L.Callback):
+    def on_train_start(self, trainer, pl_module):
+        trainer.should_stop = True
+class Stopped(L.Callback):
+    def setup(self, trainer, pl_module, stage):
+        trainer.should_stop = True
+class Lock(L.Callback):
+    def state_dict(self):
+        return {"lock": threading.Lock()}
+class Local(L.Callback):
+    def state_dict(self):
+        return {"call": lambda: 1}
+class Folder(L.Callback):
+    def state_dict(self):
+        return {"path": pathlib.PurePosixPath("a")}
+class Later(L.Callback):
+    steps = 0
+    def on_train_batch_end(self, *args):
+        self.steps += 1
+    def state_dict(self):
+        return {"steps": [threading.Lock()][: self.steps]}
 class MadeLogger(CSVLogger):
     def __init__(self):
         raise RuntimeError("no server")
@@ -70,21 +98,29 @@ def module(tmp_path, monkeypatch):
     """A module of a user's, by a name of its own, in the working directory."""
     name = f"mine_{tmp_path.name}"
     Path(f"{name}.py").write_text(FILE)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path.cwd())])
     return name
 
 
-def test_a_class_in_the_working_directory_is_found_by_the_console_script(tmp_path):
+@pytest.fixture(scope="module")
+def check():
+    return FitCheck()
+
+
+@pytest.mark.slow
+def test_classes_in_the_working_directory_are_found_by_the_console_script(tmp_path):
+    """In a flag and in a config."""
     Path("mine.py").write_text(FILE)
     Path("own.yaml").write_text("trainer:\n  callbacks:\n  - class_path: mine.Mine\n")
     code = (
         "import sys; sys.path[:] = [path for path in sys.path if path]; from shvit_pl.cli import main; sys.exit(main())"
     )
-    for flags in (["--trainer.callbacks+=mine.Mine"], ["--config=own.yaml"]):
-        command = [sys.executable, "-P", "-c", code, "fit", *QUICK, STEP, *flags]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "mine Kind.a 2 True" in done.stdout
+    flags = ["--config=own.yaml", "--trainer.callbacks+=mine.Logs", STEP, "--trainer.limit_val_batches=1"]
+    command = [sys.executable, "-P", "-c", code, "fit", *QUICK, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "mine Kind.a 2 True" in done.stdout
+    assert "my/metric" in (only_run(tmp_path) / "metrics.csv").read_text()
 
 
 def test_other_parts_are_found_too(module, capsys, tmp_path):
@@ -141,14 +177,42 @@ PATHS = {
 
 
 @pytest.mark.parametrize("given", PATHS)
-def test_a_path_that_can_not_be_imported(given, module, capsys):
+def test_a_path_that_can_not_be_imported(given, module, check):
     Path("broken.py").write_text("def (\n")
     Path("lacking.py").write_text("import nothing_here\n")
     flag, path = given.format(module).split()
-    words = PATHS[given].format(module)
-    message = refusal(capsys, "fit", *QUICK, f"--trainer.{flag}={path}")
-    assert f"trainer.{flag} {path}: " in message
-    assert all(part in message for part in words.split(" ... ")), message
+    with refused(f"trainer.{flag} {path}: ... {PATHS[given].format(module)}"):
+        check.settings([*QUICK, f"--trainer.{flag}={path}"])
+
+
+SETTINGS = {
+    "callbacks lightning.pytorch.callbacks.EarlyStopping monitor=a patience=abc": "patience abc: allowed is a wh",
+    "callbacks lightning.pytorch.callbacks.EarlyStopping monitor=a patiens=3": "patiens: no such ... mean 'patience'",
+    "logger lightning.pytorch.loggers.CSVLogger nme=x": "nme: no such setting (did you mean 'name'?)",
+    "logger lightning.pytorch.loggers.CSVLogger save_dir=a version=b flush_logs_every_n_steps=c": (
+        "flush_logs_every_n_steps c: allowed is a whole number"
+    ),
+    "callbacks {}.Mine after=tomorrow": "after tomorrow: allowed is a string with form",
+    "callbacks {}.Values day=a": "day a: allowed is a date or null",
+    "callbacks {}.Values pattern=a.b count=a.b": "count a.b: allowed is a whole number",
+    "callbacks {}.Untyped": "required: needed, which has no type; write one",
+    "strategy {}.Parted parts=x": "parts x: allowed is a whole number",
+}
+
+
+@pytest.mark.parametrize("given", SETTINGS)
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_wrong_setting_of_a_class_is_named_with_what_is_allowed(given, in_file, module, check):
+    section, path, *settings = given.format(module).split()
+    flags = [f"--trainer.{section}={path}", *(f"--trainer.{section}.{each}" for each in settings)]
+    if in_file:
+        arguments = dict(each.split("=") for each in settings)
+        part = {"class_path": path, "init_args": arguments}
+        parts = [part] if section == "callbacks" else part
+        Path("own.yaml").write_text(yaml.safe_dump({"trainer": {section: parts}}))
+        flags = ["--config=own.yaml"]
+    with refused(f"trainer.{section} {path}: {SETTINGS[given]}"):
+        check.settings([*QUICK, *flags])
 
 
 def test_classes_in_a_list_are_named_one_by_one(module, capsys):
@@ -174,26 +238,76 @@ def test_an_error_before_the_first_step_is_one_line_and_leaves_nothing(given, mo
     flags = ["fit", *QUICK, f"--trainer.{flag}={module}.{name}"]
     assert f"trainer.{flag} {name}: {ERRORS[given].format(module)}" in refusal(capsys, *flags)
     assert not list(Path("runs").rglob("*.*"))
-    monkeypatch.setenv("SHVIT_PL_TRACEBACK", "1")
-    assert main(flags) == 2
-    assert "Traceback (most recent call last)" in capsys.readouterr().err
+    if name == "SetUp":
+        monkeypatch.setenv("SHVIT_PL_TRACEBACK", "1")
+        assert main(flags) == 2
+        assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--trainer.callbacks=LearningRateMonitor", "--trainer.logger=false"], "LearningRateMonitor: Cannot use"),
         (
             [
-                '--trainer.callbacks={"class_path":"GradientAccumulationScheduler","init_args":{"scheduling":{"0":2}}}',
-                "--trainer.accumulate_grad_batches=2",
+                "--trainer.callbacks=LearningRateMonitor",
+                "--trainer.logger=false",
+                "--trainer.enable_checkpointing=false",
             ],
-            "GradientAccumulationScheduler: You have set `accumulate_grad_batches`",
+            "LearningRateMonitor: Cannot use",
         ),
     ],
 )
 def test_what_lightnings_callbacks_refuse_is_one_line(flags, words, capsys):
     assert f"trainer.callbacks {words}" in refusal(capsys, "fit", *QUICK, *flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--trainer.max_time=00:00:00:00"], "its time"),
+        (["--trainer.callbacks=Timer", "--trainer.callbacks.duration=00:00:00:00"], "its time"),
+        (["--trainer.callbacks={}.Stops"], "trainer.callbacks Stops stopped it"),
+        (["--trainer.callbacks={}.Stopped"], "trainer.callbacks Stopped stopped it"),
+    ],
+)
+def test_a_run_without_a_step_is_refused_and_leaves_nothing(flags, words, module, capsys):
+    message = refusal(capsys, "fit", *QUICK, *(flag.format(module) for flag in flags))
+    assert f"no step was run: {words}" in message
+    assert not list(Path("runs").rglob("*.*"))
+
+
+@pytest.mark.parametrize("name", ["Lock", "Local", "Folder", "Later"])
+def test_a_state_that_does_not_go_into_a_checkpoint_is_one_line(name, module, capsys):
+    few = ["--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
+    message = refusal(capsys, "fit", *QUICK, *few, f"--trainer.callbacks={module}.{name}")
+    assert f"trainer.callbacks {name}: what its state_dict returns" in message
+    assert name == "Later" or not list(Path("runs").rglob("*.*"))
+
+
+@pytest.mark.parametrize("bar", ["TQDMProgressBar", "RichProgressBar"])
+def test_a_bar_of_lightnings_takes_the_place_of_ours(bar, capsys):
+    assert fit(STEP, f"--trainer.callbacks={bar}", "--trainer.limit_val_batches=1") == 0
+
+
+SCHEDULER = '{"class_path":"GradientAccumulationScheduler","init_args":{"scheduling":{"0":2}}}'
+TOGETHER = {
+    "TQDMProgressBar --trainer.callbacks+=RichProgressBar": "TQDMProgressBar and RichProgressBar: one bar is allowed",
+    "TQDMProgressBar --trainer.enable_progress_bar=false": "trainer.enable_progress_bar False hides it; leave out one",
+    f"{SCHEDULER} --trainer.accumulate_grad_batches=2": "trainer.accumulate_grad_batches 2: ... leave out one",
+    "BaseFinetuning": "trainer.callbacks BaseFinetuning: not available; ... --model.init_from",
+}
+
+
+@pytest.mark.parametrize("flags", TOGETHER)
+def test_callbacks_that_contradict_the_trainer(flags, check):
+    with refused(TOGETHER[flags]):
+        check.settings([*QUICK, *f"--trainer.callbacks={flags}".split()])
+
+
+def test_checkpoints_need_the_run_folder(capsys):
+    message = refusal(capsys, "fit", *QUICK, "--trainer.logger=false")
+    assert "trainer.logger False: " in message
+    assert "--trainer.enable_checkpointing false" in message
 
 
 @pytest.mark.parametrize(

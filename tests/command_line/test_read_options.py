@@ -76,6 +76,7 @@ def test_flags_set_fields(args, changed):
         (["--threads", "5000"], "--threads 5000: allowed are whole numbers from 1 to 4096"),
         (["--threads="], "--threads '': allowed is a whole number"),
         (["--threads"], "--threads: expected one argument"),
+        (["--threads", "-dash"], "--threads -dash: a value that begins with a hyphen needs '=': --threads=-dash"),
         (["--threads", "--train"], "--threads: expected one argument"),
         (["--share=1.5"], "--share 1.5: allowed are numbers from 0 to 1"),
         (["--share=half"], "--share half: allowed is a number"),
@@ -212,7 +213,9 @@ HELP = f"; see shvit-pl fit --callbacks.help {STOPPING}"
         (["--data=cpu"], ["data cpu: this is a section; set what is in it, such as data.path"]),
         (["--callbacks=Stoping"], [f"callbacks Stoping: {NO_CLASS}.Stoping"]),
         ([f"--callbacks={STOPPING}"], [f"{LISTED}required: monitor{HELP}"]),
-        ([f"--callbacks={STOPPING}", "--callbacks.patince=3"], [f"{LISTED}patince: no such setting{HELP}"]),
+        ([f"--callbacks={STOPPING}", "--callbacks.patince=3"], [
+                f"{LISTED}patince: no such setting (did you mean 'patience'?){HELP}",
+            ]),
         (["--callbacks.help=Stop"], [
             f"callbacks.help Stop: {NO_CLASS}.Stop",
         ]),

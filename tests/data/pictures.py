@@ -7,6 +7,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 from PIL import Image as PILImage
 
 from shvit_pl import HFImageDataModule
+from shvit_pl.data.config import DataConfig
 from shvit_pl.data.opening import open_source
 
 AB = ClassLabel(names=["a", "b"])
@@ -84,6 +85,11 @@ def ready(stage="fit", **settings):
     return data
 
 
+def source(path, streaming=False, **settings):
+    """A dataset as it is opened."""
+    return open_source(DataConfig(path=str(path), **settings), streaming)
+
+
 def open_dataset(path, name=None):
     """All splits, of stored rows."""
-    return DatasetDict(open_source(path, name).splits)
+    return DatasetDict(source(path, name=name).splits)

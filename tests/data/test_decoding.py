@@ -1,12 +1,14 @@
 """Decoding: the pixels of PIL, from any mode and format, and an error that names what is broken."""
 
 import pickle
+import re
 import struct
 import zlib
 from io import BytesIO
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, ImageOps
 
@@ -87,13 +89,35 @@ def test_intensities_of_more_than_8_bits_are_scaled_by_the_range(kind, values, l
     np.testing.assert_array_equal(pixels(data, intensity_range=limits)[0], np.array([expected] * 3).T)
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.int32])
-def test_without_a_range_intensities_of_32_bits_are_broken_and_the_flag_is_named(kind):
-    data = encoded(Image.fromarray(np.ones((2, 2), kind)), "TIFF")
-    with pytest.raises(BrokenImage, match=r"intensities of 32 bits; give --data.intensity_range, such as \[0, 1\]"):
-        pixels(data)
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.ones((2, 2), np.float32), "intensities from 1 to 1; give --data.intensity_range, such as [0, 1]"),
+        (np.array([[0, 60000]], np.int32), "from 0 to 60000; give --data.intensity_range, such as [0, 60000]"),
+        (np.array([[-1000, 400]], np.float32), "from -1000 to 400; give --data.intensity_range, such as [-1000, 400]"),
+        (np.zeros((2, 2), np.float32), "from 0 to 0; give --data.intensity_range, such as [0, 1]"),
+    ],
+)
+def test_without_a_range_intensities_of_32_bits_are_broken_and_the_flag_is_named(values, words):
+    with pytest.raises(BrokenImage, match=re.escape(words)):
+        pixels(encoded(Image.fromarray(values), "TIFF"))
 
 
+def test_signed_8_bits_need_a_range_and_color_of_16_bits_can_have_none():
+    values = np.array([[-100, 60, 100]], np.int8)
+    signed = encoded(Image.fromarray(values.view(np.uint8)), "TIFF", tiffinfo={339: 2})
+    with pytest.raises(BrokenImage, match=r"from -100 to 100; give --data.intensity_range, such as \[-100, 100\]"):
+        pixels(signed)
+    np.testing.assert_array_equal(pixels(signed, intensity_range=(-100, 100))[0, :, 0], [0, 204, 255])
+    color = np.random.default_rng(0).integers(0, 2**16, (4, 5, 3), dtype=np.uint16)
+    deep = BytesIO()
+    tifffile.imwrite(deep, color, photometric="rgb")
+    np.testing.assert_array_equal(pixels(deep.getvalue()), color >> 8)
+    with pytest.raises(BrokenImage, match="can't be applied to a color TIFF of 16 bits; convert it to PNG"):
+        pixels(deep.getvalue(), intensity_range=(0, 4095))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["BMP", "TIFF"])
 def test_no_format_has_a_limit_of_pixels(form, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # as this module was imported

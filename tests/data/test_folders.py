@@ -1,94 +1,90 @@
 """What a folder of images means: folders give split and class, files' names never do, and every file is counted."""
 
+import os
+import unicodedata
+
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from PIL import Image as PILImage
 
-from shvit_pl.data.opening import open_source
+from shvit_pl.data.decoding import BrokenImage, decode
 from tests.data import pictures
-from tests.data.pictures import ready
+from tests.data.pictures import ready, source
 from tests.refusals import refused
-
-
-def png(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PILImage.new("RGB", (8, 8)).save(path, format="PNG")
 
 
 def folder(root, *names):
     """Images by these names; those that end in a text's ending hold text."""
     for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         if name.endswith((".txt", ".csv", ".json", ".xml", ".md")):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text("1\n1\n")
         else:
-            png(root / name)
+            PILImage.new("RGB", (8, 8)).save(root / name, format="PNG")
     return root
 
 
 def opened(path):
     """The classes, the names of each split's images with their class, and the account of files."""
-    source = open_source(str(path))
-    (classes,) = {tuple(rows.features["label"].names) for rows in source.splits.values()}
+    found = source(path)
+    (classes,) = {tuple(rows.features["label"].names) for rows in found.splits.values()}
     splits = {
         split: [(row["image"]["path"].removeprefix(f"{path}/"), classes[row["label"]]) for row in rows]
-        for split, rows in source.splits.items()
+        for split, rows in found.splits.items()
     }
-    return classes, splits, source.files
+    return classes, splits, found.files
 
 
 PAIR = ("cat/1.png", "dog/2.png")
 FLAT = [f"{name}/{file}.png" for name in ("cat", "dog") for file in ("1", "test 1", "train_3", "validation")]
 
 
+CAT_DOG = ("cat", "dog")
+
+
 @pytest.mark.parametrize(
-    ("names", "splits"),
+    ("names", "classes", "splits"),
     [
-        (["Training/cat/1.png", "Training/dog/2.png", "Testing/cat/3.png"], {"train": 2, "test": 1}),
-        (["Train/cat/1.png", "Train/dog/2.png", "Val/cat/3.png"], {"train": 2, "validation": 1}),
-        (["train/cat/1.png", "train/dog/2.png", "DEV/cat/3.png"], {"train": 2, "validation": 1}),
-        (["train/cat/a/1.png", "train/dog/b/2.png", "valid/cat/3.png"], {"train": 2, "validation": 1}),
-        (FLAT, {"train": 8}),
-        (["train/" + name for name in FLAT], {"train": 8}),
+        (["Training/cat/1.png", "Training/dog/2.png", "Testing/cat/3.png"], CAT_DOG, {"train": 2, "test": 1}),
+        (["Train/cat/1.png", "Train/dog/2.png", "Val/cat/3.png"], CAT_DOG, {"train": 2, "validation": 1}),
+        (["train/cat/1.png", "train/dog/2.png", "DEV/cat/3.png"], CAT_DOG, {"train": 2, "validation": 1}),
+        (["train/cat/a/1.png", "train/dog/b/2.png", "valid/cat/3.png"], CAT_DOG, {"train": 2, "validation": 1}),
+        (["train/" + name for name in FLAT], CAT_DOG, {"train": 8}),
+        (FLAT, CAT_DOG, {"train": 8}),
+        (["bus/1.png", "car/2.png", "train/3.png"], ("bus", "car", "train"), {"train": 3}),
+        (["valid/1.png", "invalid/2.png"], ("invalid", "valid"), {"train": 2}),
+        (["contest/1.png", "test/2.png", "devices/3.png"], ("contest", "devices", "test"), {"train": 3}),
+        (["cat/indoor/1.png", "cat/outdoor/2.png", "dog/indoor/3.png"], CAT_DOG, {"train": 3}),
+        (["cat/a/b/1.png", "dog/2.png"], CAT_DOG, {"train": 2}),
+        (["train/cat/indoor/1.png", "train/dog/indoor/2.png"], CAT_DOG, {"train": 2}),
+        (["e\u0301/1.png", "z/1.png"], ("z", "\u00e9"), {"train": 2}),
     ],
 )
-def test_splits_are_folders_of_class_folders_by_strict_names_in_any_case(names, splits, tmp_path):
-    classes, found, files = opened(folder(tmp_path, *names))
+def test_splits_are_folders_of_class_folders_by_name_and_a_class_is_the_folder_below(names, classes, splits, tmp_path):
+    """Below the root or the split; names of splits are strict, in any case."""
+    known, found, files = opened(folder(tmp_path, *names))
     assert {split: len(rows) for split, rows in found.items()} == splits
-    assert classes == ("cat", "dog")
-    assert all(label in name for rows in found.values() for name, label in rows)
+    assert known == classes
+    labels = [(unicodedata.normalize("NFC", name), label) for rows in found.values() for name, label in rows]
+    assert all(f"{label}/" in name for name, label in labels)
     assert files == f"{len(names)} images used"
-
-
-@pytest.mark.parametrize(
-    ("names", "classes"),
-    [
-        (["bus/1.png", "car/2.png", "train/3.png"], ("bus", "car", "train")),
-        (["valid/1.png", "invalid/2.png"], ("invalid", "valid")),
-        (["contest/1.png", "test/2.png", "devices/3.png"], ("contest", "devices", "test")),
-        (["cat/indoor/1.png", "cat/outdoor/2.png", "dog/indoor/3.png"], ("cat", "dog")),
-        (["cat/a/b/1.png", "dog/2.png"], ("cat", "dog")),
-        (["train/cat/indoor/1.png", "train/dog/indoor/2.png"], ("cat", "dog")),
-        (["e\u0301/1.png", "z/1.png"], ("z", "\u00e9")),
-    ],
-)
-def test_a_class_is_the_folder_below_the_root_or_the_split(names, classes, tmp_path):
-    known, found, _ = opened(folder(tmp_path, *names))
-    assert (known, len(found["train"])) == (classes, len(names))
 
 
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["Train/cat/1.png", "more/cat/2.png"], "folders that are neither split nor class (more)"),
+        (["Train/cat/1.png", "more/cat/2.png"], "neither split nor class (more) beside Train, which has class folders"),
         (["train_set/cat/1.png", "test_set/cat/2.png"], "neither split nor class (test_set, train_set)"),
         (["train2017/cat/1.png", "val2017/cat/2.png"], "neither split nor class (train2017, val2017)"),
         (["train/cat/1.png", "Training/cat/2.png"], "folders of the same split (Training, train)"),
         (["train/1.png", "test/2.png"], "no labels. Sort the images into one folder per class"),
         (["1.png", "train_3.png"], "no labels"),
         (["train/cat/1.png", "train/dog/2.png", "val/eel/3.png"], "the validation images have 1 classes ... (eel)"),
-        (["all/cat/1.png", "all/dog/2.png"], "all images are of one class (all), and training needs two ... folder"),
-        (["data/train/cat/1.png", "data/test/dog/2.png"], "all images are of one class (data)"),
+        (["data/train/cat/1.png", "data/test/dog/2.png"], "its splits are in data; give that folder"),
+        (
+            ["cat/train/1.png", "cat/test/2.png", "dog/train/3.png"],
+            "splits in class folders (cat/test, cat/train",
+        ),
         ([*PAIR, "dog/3.HEIC"], "1 of 3 images are of a format that can't be read, by their endings (dog/3.HEIC)"),
         ([*PAIR, "dog/3.png.bak"], "can't be read, by their endings (dog/3.png.bak)"),
     ],
@@ -126,6 +122,20 @@ def test_every_file_is_used_or_named_with_the_reason(names, left_out, tmp_path):
     assert len(PAIR) + len(names) == used + sum(int(word) for word in files_left_out.split() if word.isdecimal())
 
 
+def test_what_is_no_file_is_left_out_and_not_waited_for(tmp_path):
+    os.mkfifo(folder(tmp_path, *PAIR) / "cat" / "pipe.png")
+    (tmp_path / "dog" / "folder.png").mkdir()
+    assert opened(tmp_path)[2] == "2 images used; left out: 1 not a file (cat/pipe.png)"
+
+
+@pytest.mark.parametrize("content", [b"", b"file_name,label\n\xe9.png,a\n"])
+def test_a_metadata_that_cannot_be_read_does_not_hide_the_folders(content, tmp_path):
+    (folder(tmp_path, *PAIR) / "metadata.csv").write_bytes(content)
+    classes, _, files = opened(tmp_path)
+    assert classes == ("cat", "dog")
+    assert files.endswith("1 not an image (metadata.csv); the metadata can't be read and is ignored")
+
+
 def test_links_are_followed_and_a_loop_is_not(tmp_path):
     folder(tmp_path / "elsewhere", "1.png")
     root = folder(tmp_path / "data", *PAIR)
@@ -143,15 +153,15 @@ def test_a_path_is_literal(name, tmp_path):
     for image in (tmp_path / name).glob("*/*.png"):
         image.unlink()
     pictures.rows([0, 1]).to_parquet(tmp_path / name / "rows.parquet")
-    assert len(open_source(str(tmp_path / name / "rows.parquet")).splits["train"]) == 2
-    assert len(open_source(str(tmp_path / name)).splits["train"]) == 2
+    assert len(source(tmp_path / name / "rows.parquet").splits["train"]) == 2
+    assert len(source(tmp_path / name).splits["train"]) == 2
 
 
 def test_a_label_column_is_taken_from_the_metadata_of_sorted_images_too(tmp_path):
     (folder(tmp_path, *PAIR, "cat/3.png") / "metadata.csv").write_text("file_name,kind\ncat/1.png,x\ndog/2.png,y\n")
     data = ready("validate", path=str(tmp_path), label_column="kind")
     assert (data.class_names, data.rows("validate")) == (["x", "y"], 2)
-    assert data.chosen.files == "2 images used; left out: 1 not in the metadata (3.png)"
+    assert data.chosen.files == "2 images used; left out: 1 not in the metadata (cat/3.png)"
 
 
 @pytest.mark.parametrize(
@@ -172,9 +182,9 @@ def test_files_of_rows_are_all_read_each_in_the_split_that_it_names(names, expec
         pictures.rows([0, 1]).to_parquet(tmp_path / name)
     if isinstance(expected, str):
         with refused(expected):
-            open_source(str(tmp_path))
+            source(tmp_path)
         return
-    found = open_source(str(tmp_path))
+    found = source(tmp_path)
     used = sum(name.endswith(".parquet") for name in names)
     assert {split: len(rows) for split, rows in found.splits.items()} == expected
     assert found.files.startswith(f"{used} parquet files used")
@@ -184,9 +194,36 @@ def test_files_of_rows_are_all_read_each_in_the_split_that_it_names(names, expec
 def test_to_predict_nothing_is_a_split_and_all_images_count(tmp_path):
     root = folder(tmp_path, "1.png", "test 1.png", "train/2.png", "train/cat/3.png", "val/dog/4.png", "5.HEIC")
     data = ready("predict", path=str(root))
-    assert (data.rows("predict"), data.chosen.files) == (6, "6 images used")
+    files = "5 images used; left out: 1 of a format that can't be read (5.HEIC)"
+    assert (data.rows("predict"), data.chosen.note, data.chosen.files) == (6, "6 images", files)
     (root / "5.HEIC").unlink()
     assert ready("predict", path=str(root), validation_split="train").rows("predict") == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "path", "words"),
+    [
+        (
+            ["notes.txt"],
+            ".",
+            "no image in the folder (1 other file, notes.txt). Give a folder of images, a single image",
+        ),
+        (["a/1.md", "b.xml"], ".", "no image in the folder (2 other files, a/1.md, b.xml). Give a folder of images, a"),
+        ([], ".", "no image in the folder (it has no files). Give a folder of images, a single image"),
+        (["notes.txt"], "notes.txt", "or a single image: .apng, .avif, ... .jpeg, ... .png, ... .webp"),
+        (["1.heic"], "1.heic", "or a single image: .apng, .avif"),
+    ],
+)
+def test_to_predict_what_holds_no_image_is_refused_and_no_classes_are_asked_for(names, path, words, tmp_path):
+    with refused(words) as raised:
+        ready("predict", path=str(folder(tmp_path, *names) / path))
+    assert "class folders" not in str(raised.value)
+
+
+def test_to_predict_a_single_image_is_counted_and_may_lack_an_ending(tmp_path):
+    for name in ("1.png", "2"):
+        folder(tmp_path, name)
+        assert ready("predict", path=str(tmp_path / name)).chosen.note == "1 image"
 
 
 # ---- tables of paths
@@ -200,6 +237,7 @@ def test_to_predict_nothing_is_a_split_and_all_images_count(tmp_path):
         ("t.tsv", "filename\tlabel\n1.png\t10\n{root}/deep/2.png\t9\n", ["10", "9"]),
         ("t.csv", "path,label,note\ndeep\\\\2.png,a,\n1.png,b,x\n", ["a", "b"]),
         ("t.jsonl", '{"image": "1.png", "label": "b"}\n{"image": "deep/2.png", "label": "a"}\n', ["b", "a"]),
+        ("s.csv", "path,label,split\n1.png,b,train\ndeep/2.png,c,Test\n1.png,b,val\ndeep/2.png,a,val\n", ["b", "a"]),
         ("T.CSV", "file_name,label\n1.png,b\ndeep/2.png,a\n", ["b", "a"]),
         ("metadata.csv", "file_name,label\n1.png,b\ndeep/2.png,a\n", ["b", "a"]),
     ],
@@ -228,6 +266,27 @@ def test_a_table_that_lacks_something_is_refused(content, words, tmp_path):
         ready("validate", path=str(tmp_path / "t.csv"))
 
 
+def test_names_that_are_not_utf_8_are_read_stored_and_printed(tmp_path):
+    folder(tmp_path, *map(os.fsdecode, (b"caf\xe9/\xff.png", b"dog/1.png", b"dog/\xfe.png")))
+    broken = tmp_path / os.fsdecode(b"dog/\xfe.png")
+    broken.write_bytes(b"\x89PNG")
+    (tmp_path / os.fsdecode(b"\xfd.txt")).touch()
+    (tmp_path / os.fsdecode(b"\xfc")).mkdir()
+    classes, splits, files = opened(tmp_path)
+    assert classes == ("caf\\udce9", "dog")
+    names = [name for name, _ in splits["train"]]
+    assert names == ["caf\\udce9/\\udcff.png", "dog/1.png", "dog/\\udcfe.png"]
+    left_out = "1 not an image (\\udcfd.txt), 1 folder without images (\\udcfc)"
+    assert files == f"3 images used; left out: {left_out}"
+    assert files.isprintable()
+    (tmp_path / "t.csv").write_text("file,label\n" + "".join(f"{name},{name[:3]}\n" for name in names))
+    for path in (tmp_path, tmp_path / "t.csv"):  # a table of such names is made by predict
+        images = [next(iter(row.values())) for row in source(path).splits["train"]]
+        assert [decode(image, "it").shape for image in images[:2]] == [(3, 8, 8)] * 2
+        with pytest.raises(BrokenImage, match="not an image"):
+            decode(images[2], images[2]["path"])
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 def test_paths_in_files_of_parquet_are_read_relative_to_them(streaming, tmp_path):
     kinds = Features(path=Value("large_string"), label=ClassLabel(names=["a", "b"]))
@@ -239,3 +298,13 @@ def test_paths_in_files_of_parquet_are_read_relative_to_them(streaming, tmp_path
     data = ready("validate", path=str(tmp_path / "rows"), streaming=streaming, steps_per_epoch=1 if streaming else None)
     (batch,) = data.val_dataloader()
     assert (list(batch["broken"]), batch["label"].tolist()) == (["", ""], [0, 1])
+
+
+def test_a_folder_called_as_the_embedded_digits_is_another_dataset_and_the_line_of_files_names_both(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert source("digits").files == ""
+    folder(tmp_path / "digits", *PAIR)
+    assert source("digits").files == "the embedded digits; for the folder of this name give --data.path ./digits"
+    assert source("./digits").files == "2 images used"

@@ -146,7 +146,7 @@ DATA = [
     (saved(TWO_IMAGES), {}, "data.image_column: several columns hold images (image, mask)"),
     (saved(rows([0, 1] * 6, species=([0, 1] * 6, AB))), {}, "several columns hold class labels (label, species)"),
     (saved(TWELVE.remove_columns("image")), {}, "data.image_column: no column has images"),
-    (images(), {}, "this folder can't be opened as a dataset"),
+    (images(), {}, "no image in the folder (it has no files)"),
     (images("1.png", "2.png"), {}, "no labels. Sort the images into one folder per class"),
     (text("images.zip"), {}, "files may be .parquet, .arrow, .csv, .tsv, .jsonl, .json; for images give their folder"),
     (text("images.txt"), {}, "files may be .parquet, .arrow, .csv, .tsv, .jsonl, .json; for images give their folder"),
@@ -158,8 +158,11 @@ DATA = [
     (images("cat/1.png"), {"revision": "v1"}, "data.revision 'v1': only datasets of"),
 ]
 DIGITS = [
-    *(({"path": path}, f"data.path {path!r}: no such file or folder.") for path in ("./nothing", "~/a/b", "a/b/c")),
-    ({"path": ""}, "data.path '': allowed are digits, a folder of images,"),
+    *(
+        ({"path": path}, f"data.path {path!r}: no such file or folder. Give digits (emb")
+        for path in ("./nothing", "./digits", "~/a/b", "a/b/c")
+    ),
+    ({"path": ""}, "data.path '': allowed are digits (embedded), a folder of images,"),
     ({"name": "foo"}, "data.name 'foo': 'digits' has no configurations"),
     ({"image_column": "img"}, "data.image_column 'img': no such column (did you mean 'image'?)"),
     ({"label_column": "lable"}, "data.label_column 'lable': no such column (did you mean 'label'?)"),

@@ -10,11 +10,10 @@ from huggingface_hub import close_session, constants
 
 from shvit_pl import hub_errors
 from shvit_pl.cli import main
-from shvit_pl.data.opening import open_source
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit
 from tests.data import pictures, standins
-from tests.data.pictures import images, open_dataset, parquet, ready, saved
+from tests.data.pictures import images, open_dataset, parquet, ready, saved, source
 from tests.hub_server import HubServer, in_process
 from tests.refusals import refused
 
@@ -167,16 +166,16 @@ def test_a_branch_is_recorded_as_its_commit(settings, birds, monkeypatch):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_from_the_cache_comes_the_version_that_was_asked_for(streaming, birds, hub):
     for revision in ("three", None):
-        open_source("user/birds", revision=revision)
+        source("user/birds", revision=revision)
     hub.commit("user/birds", standins.splits_of("a", "b", "c", "d", **LABELS))  # the branch moves
-    assert open_source("user/birds", revision=birds["main"]).commit == birds["main"]
+    assert source("user/birds", revision=birds["main"]).commit == birds["main"]
     offline(hub)
     for revision, commit, classes, rows in (
         (None, birds["main"], ["a", "b"], 20),
         ("three", birds["three"], ["a", "b", "c"], 30),
         (birds["three"], birds["three"], ["a", "b", "c"], 30),
     ):
-        found = open_source("user/birds", revision=revision, streaming=streaming)
+        found = source("user/birds", revision=revision, streaming=streaming)
         assert (found.commit, found.splits["train"].features["label"].names) == (commit, classes)
         assert len(list(found.splits["train"])) == rows
 
@@ -184,11 +183,11 @@ def test_from_the_cache_comes_the_version_that_was_asked_for(streaming, birds, h
 def test_a_gated_dataset_opens_for_its_members_and_a_scripts_copy_in_parquet_for_all(hub):
     hub.commit("me/closed", standins.splits_of("a", "b", **LABELS), gated=True)
     hub.repo("me/closed", "datasets").members.add("user")
-    assert len(open_source("me/closed").splits["train"]) == 20
+    assert len(source("me/closed").splits["train"]) == 20
     hub.commit("user/old", {"old.py": b"", "README.md": b""})
     (content,) = standins.splits_of("a", "b", train=[0, 1] * 10).values()
     hub.commit("user/old", {"default/train/0000.parquet": content}, branch="refs/convert/parquet")
-    assert len(open_source("user/old", revision="refs/convert/parquet").splits["train"]) == 20
+    assert len(source("user/old", revision="refs/convert/parquet").splits["train"]) == 20
 
 
 # ---- refusals
@@ -200,7 +199,7 @@ def test_offline_what_is_not_in_the_cache_is_refused(birds, hub, tmp_path_factor
         in_process.configure(patch, offline=True, cache=tmp_path_factory.mktemp("empty"))
         with refused(f"{nowhere}HF_HUB_OFFLINE is set."):
             opened()
-    open_source("user/birds")
+    source("user/birds")
     offline(hub)
     away = f"the Hub cannot be reached ({hub.url})"
     held = f"the local cache of 'user/birds' does not hold it ... {birds['main']} ... {away}"
@@ -264,4 +263,4 @@ def test_a_private_dataset_is_not_there_for_others_and_an_unknown_token_is_named
 def test_a_hub_that_fails_is_said_to_fail(birds, hub):
     hub.fail(500, path="resolve", times=99, headers={"Retry-After": "0"})
     with refused("the Hub has failed (500)"):
-        open_source("user/birds")
+        source("user/birds")

@@ -104,6 +104,18 @@ def test_a_network_that_is_not_equal_is_not_given(model, dtype, change, monkeypa
         optimize(model, IMAGES, dtype)
 
 
+def test_a_network_that_differs_on_real_images_alone_is_not_given(monkeypatch):
+    def make(self, plain, images):
+        return lambda batch: plain(batch) * (1.001 if (batch > 5).any() else 1)
+
+    monkeypatch.setattr(Recipe, "make", make)
+    optimize(small(), IMAGES, seconds=0.001, real=IMAGES.clamp(-1, 1))
+    with pytest.raises(NotCompiledError, match="differ"):
+        optimize(small(), IMAGES, real=IMAGES + 10)
+    with pytest.raises(ValueError, match="expected the example's shape"):
+        optimize(small(), IMAGES, real=IMAGES[:1])
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "dtype"), [("s1", torch.bfloat16), ("s4", torch.float32)], ids=str)
 def test_the_papers_networks_keep_their_logits(name, dtype):

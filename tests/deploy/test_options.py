@@ -62,7 +62,7 @@ def options(command, *args):
         ("export tiny --format=executorch --dtype=fp16", "--dtype fp16 ... executorch is written in fp32"),
         ("export tiny --format=onnx --int8 --dtype=fp16", "--int8 ... quantized from fp32"),
         ("export tiny --format=onnx --int8_tolerance=1", "--int8_tolerance 1 ... only with --int8"),
-        ("export tiny --format=onnx --data=digits", "--data digits ... only with --int8"),
+        ("export tiny --format=onnx --data=", "--data '' ... give a dataset"),
         ("export tiny --format=onnx --pretrained", "--pretrained ... timm:NAME"),
         ("export test_vit --format=onnx --pretrained --opset=3", "--opset 3"),  # a model of timm without prefix
         ("export tiny --format=onnx --batch_size=0", "--batch_size 0 ... from 1"),
@@ -92,7 +92,7 @@ def test_a_mistake_is_refused_with_flag_value_and_what_is_allowed(line, words):
         ("export tiny --format=coreml --int8 --opset=3", ["--opset", "--int8"]),
         ("export tiny --int8 --opset=3", ["--opset", "missing"]),
         (
-            "export tiny --format=executorch --dtype=fp16 --data=digits --output=a.onnx",
+            "export tiny --format=executorch --dtype=fp16 --data= --output=a.onnx",
             ["--data", "--dtype", "--output"],
         ),
         ("benchmark s1 nosuch --device tpu --dtype fp16 --train", ["--device", "'nosuch'", "--dtype"]),

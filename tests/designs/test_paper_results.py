@@ -25,7 +25,7 @@ def test_a_run_of_a_rows_design_finds_the_row_and_has_the_parameters_that_are_pr
     changes = json.loads(line["changes"])
     row = paper_row(summary(line["name"], int(line["image_size"]), teacher, distilled=bool(teacher), **changes))
     assert row.source == line["source"]
-    assert 70 < row.top1 == float(line["top1"]) < 85
+    assert 0.7 < row.top1 == float(line["top1"]) < 0.85
     assert row.gpu == float(line["gpu"]) > row.onnx == float(line["onnx"])
     assert row.cpu == (float(line["cpu"]) if line["cpu"] else None)
     assert row.conditions.startswith(f"ImageNet-1k, {line['image_size']} pixels, ")

@@ -32,7 +32,7 @@ def commands(page):
     lines = "\n".join(shown).replace("\\\n", " ").splitlines()
     for part in (part for line in lines for part in line.split("&&")):
         words = shlex.split(part, comments=True)
-        if "shvit-pl" in words:
+        if "shvit-pl" in words[:-1]:  # the last word is the clone's folder
             yield words[words.index("shvit-pl") + 1 :]
 
 

@@ -14,6 +14,7 @@ from shvit_pl.cli import main
 from shvit_pl.hub.card import write_card
 from shvit_pl.hub.target import Target
 from shvit_pl.runs.folder import FinishedRun
+from tests.fractions import assert_fractions
 from tests.hub.runs import edit, with_design, with_summary_of
 
 REPO = "user/digits"
@@ -56,6 +57,12 @@ def test_a_part_of_the_validation_images_is_called_so(limit, is_part, own):
     edit(own / "config.yaml", trainer={**config["trainer"], "limit_val_batches": limit})
     text = card_of(own).text
     assert ("top-1** on some of its" in text, "Measured on part of the" in text) == (is_part, is_part)
+
+
+def test_an_evaluation_after_too_few_steps_is_called_so(own):
+    assert "too few steps" not in card_of(own).text
+    edit(own / "summary.json", few_steps=["BatchNorm's statistics are of 4 batches"])
+    assert "\n\nEvaluated after too few steps: BatchNorm's statistics are of 4 batches.\n" in card_of(own).text
 
 
 @pytest.mark.parametrize("push", ["--push_to user/digits --push_public true", "--push_to=user/digits"])
@@ -110,6 +117,7 @@ def test_the_papers_model_stands_beside_and_networks_of_our_own_need_this_packag
 ):
     card = card_of(with_summary_of(run, tmp_path / "run", **design))
     assert all(part in card.text for part in words)
+    assert_fractions(card.text)
     assert card.text.count("import shvit_pl.models  # registers the architecture") == (0 if is_timms else 2)
     assert ("transformers" in card.data.tags) == is_timms
 
@@ -124,8 +132,11 @@ def test_results_are_of_the_weights_that_are_pushed_and_of_a_run_without_validat
     assert "| averaged weights (EMA) (not in this repository) | 0.9200 | 0.9800 | 0.2500 |" in raw.text
     assert "| averaged weights (EMA) (in this repository) | 0.9200 | 0.9800 | 0.2500 |" in ema.text
     del metrics["val/acc5"]  # of five classes or fewer
-    edit(own / "summary.json", metrics=metrics)
-    assert "| raw weights (in this repository) | 0.9100 |  | 0.5000 |" in card_of(own).text
+    edit(own / "summary.json", metrics=metrics, wall_seconds=1.2)
+    text = card_of(own).text
+    assert "| raw weights (in this repository) | 0.9100 | 0.5000 |" in text
+    assert "| validation | top-1 | cross-entropy |" in text
+    assert ", 1 second |" in text
     (own / "checkpoints/best.ckpt").unlink()
     edit(own / "summary.json", metrics={}, last_metrics={}, best_epoch=None)
     card = card_of(own)

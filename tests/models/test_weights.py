@@ -154,3 +154,10 @@ def test_weights_bring_the_settings_of_their_images_and_the_names_of_their_class
         load_weights(model, tmp_path)
         assert timm.data.resolve_model_data_config(model).items() >= cfg.items()
         assert model.pretrained_cfg.get("label_names") == labels
+        assert model.pretrained_cfg["num_classes"] == (10 if labels else 1000)
+    again = create_model("tiny", num_classes=10)
+    load_weights(again, tmp_path)
+    again.reset_classifier(7)  # as timm's: other classes, of the same images
+    assert "label_names" not in again.pretrained_cfg
+    assert again.pretrained_cfg["num_classes"] == 7
+    assert again.pretrained_cfg["input_size"] == (3, 96, 96)

@@ -80,4 +80,4 @@ def test_the_default_backend_compiles_two_graphs_too_and_the_checkpoint_needs_no
     assert main(["validate", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", "--model.compile=false"]) == 0
     printed = capsys.readouterr().out
     for name, value in read_summary(run)["metrics"].items():
-        assert "loss" in name or str(value)[:6] in printed
+        assert "loss" in name or f"{value:.4f}" in printed

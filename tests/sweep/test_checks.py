@@ -42,7 +42,7 @@ BASES = {
     "bad.yaml": ["data.batchsize", "did you mean 'data.batch_size'"],
     "[s1.yaml, low.yaml]": ["model.optim.lr 0", "above 0"],
     "dev.yaml": ["trainer.fast_dev_run True", "the sweep needs the run folder"],
-    "nolog.yaml": ["trainer.logger False", "the sweep needs the run folder"],
+    "nolog.yaml": ["trainer.logger False", "no run folder"],
 }
 
 # flags beside a good sweep file
@@ -55,7 +55,7 @@ FLAGS = {
     "--extend_to=4": ["--extend_to", "is another sweep"],
     "--seed_everything=3": ["--seed_everything", "set by seeds in the sweep file"],
     "--trainer.default_root_dir=x": ["--trainer.default_root_dir", "set by --folder"],
-    "--trainer.logger=false": ["trainer.logger False", "the sweep needs the run folder"],
+    "--trainer.logger=false": ["trainer.logger False", "no run folder"],
     "--trainer.num_nodes=2": ["--trainer.num_nodes", "--nodes_per_run"],
     "--seeds=[1,2]": ["--seeds", "set in the sweep file"],
     "--n_trials=9": ["--n_trials", "set in the sweep file"],

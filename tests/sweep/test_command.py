@@ -13,6 +13,7 @@ import yaml
 from optuna.trial import TrialState
 
 from shvit_pl.cli import main
+from shvit_pl.display import in_markdown
 from shvit_pl.runs.folder import read_summary
 from shvit_pl.sweep.finish import best_run
 from tests.sweep.small import PATCHES, files, sweep, trials
@@ -146,7 +147,7 @@ def test_a_sweep_is_pushed_with_its_table_from_where_its_best_run_is(done, hub, 
     best, choice = best_run(folder)
     assert json.loads(pushed["summary.json"])["metrics"] == read_summary(best)["metrics"]
     card = pushed["README.md"].decode()
-    for part in ("## Selected from a sweep", "| no. | patch_size |", choice.reason):
+    for part in ("## Selected from a sweep", "| no. | patch_size |", in_markdown(choice.reason)):
         assert part in card
     assert not any(str(path) in card for path in (folder, done[0]))
     for path in folder.rglob("summary.json"):

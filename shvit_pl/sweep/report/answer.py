@@ -35,6 +35,7 @@ def answer(findings: Findings) -> str:
         shows, on = "shows" if len(without) == 1 else "show", listed([one.name for one in objectives])
         parts += [f"{named(map(_short, without))} {shows} no significant effect on {on}"] if without else []
     unknown = [_short(effect) for effect in mains if effect not in changed and _is_unknown(effect, first)]
+    parts += [f"{named(failed)} failed"] if (failed := _failed(table)) and len(unknown) < len(mains) else []
     parts += [f"{named(unknown)} can't be compared"] if 0 < len(unknown) < len(mains) else []
     return f"{'; '.join(parts)}."
 
@@ -125,12 +126,18 @@ def _nothing_found(table: Table, mains: Sequence[Effect], one: Quantity) -> Iter
         return
     seeds = max((effect.gains[one.key].seeds for effect in mains if one.key in effect.gains), default=0)
     if all(_is_unknown(effect, one) for effect in mains):
-        yield "No two cells can be compared"
+        failed = _failed(table)
+        yield f"No two cells can be compared{f', as {named(failed)} failed' if failed else ''}"
     elif seeds == 1:
-        yield f"Undecided: one seed can't tell an effect on {one.name} from noise"
+        yield f"One seed can't tell an effect on {one.name} from noise"
     else:
         yield f"No choice has a significant effect on {one.name}{f' over {seeds} seeds' if seeds else ''}"
     yield _best(table, one)
+
+
+def _failed(table: Table) -> list[str]:
+    """Return the cells of which every run has failed."""
+    return [row.cell.name for row in table.rows if all(run.state == "failed" for run in row.cell.runs)]
 
 
 def _best(table: Table, one: Quantity) -> str:

@@ -167,7 +167,7 @@ def compare(table: Table) -> list[Effect]:
     groups = [_groups(cells, effect.contrasts) for effect in effects]
     planned = [sum(len(set.intersection(*(seeds[i] for i in row))) for row in group) for group in groups]
     for gain in table.gains:
-        values = table.array(gain) * gain.scale
+        values = table.array(gain) * gain.step_scale
         variances = cell_variances(values)
         tests = [estimate(values, group, count, variances) for group, count in zip(groups, planned, strict=True)]
         for effect, group, test in zip(effects, groups, corrected(tests), strict=True):

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from shvit_pl.plots import COLORS, LEAST_POINTS, QUIET, as_png, color, widen
+from shvit_pl.plots import COLORS, LEAST_ACCURACY, QUIET, as_png, color, widen
 from shvit_pl.sweep.report.comparisons import Effect
 from shvit_pl.sweep.report.findings import Curve, Findings, Plane
 from shvit_pl.sweep.report.table import Quantity, Row
@@ -77,20 +77,21 @@ def _draw(
     if findings.plane.rows:
         figures["points"] = _draw_plane(findings.plane, width, numbered, notes)
     if any(effect.gains[primary.key].mean is not None for effect in effects):
-        figures["effects"] = _draw_effects(effects, primary, width, _least(findings.table.rows, primary))
+        least = _least(findings.table.rows, primary) / primary.scale * primary.step_scale
+        figures["effects"] = _draw_effects(effects, primary, width, least)
     if curves:
         figures["curves"] = _draw_curves(curves, primary, width)
     return figures
 
 
 def _least(rows: Sequence[Row], quantity: Quantity) -> float:
-    """Return the least range of a quantity's axis, as shown: points of a percentage, else a tenth of its values."""
+    """Return the least range of a quantity's axis, as shown: of other than accuracies, a tenth of its values."""
     values = [abs(_scaled(row, quantity)) for row in rows if quantity.key in row.values]
-    return LEAST_POINTS if quantity.unit == "%" else 0.1 * max(values, default=0.0)
+    return LEAST_ACCURACY if quantity.is_share else 0.1 * max(values, default=0.0)
 
 
 def _widen(axes: Axes, axis: Literal["x", "y"], rows: Sequence[Row], quantity: Quantity) -> None:
-    bounds = (0.0, 100.0) if quantity.unit == "%" else ()
+    bounds = (0.0, 1.0) if quantity.is_share else ()
     widen(axes, axis, _least(rows, quantity), *bounds)
 
 

@@ -23,7 +23,7 @@ INFERENCE = {"eager": "inference_eager", "compiled": "inference_compiled"}  # ke
 _TIME = "wall_seconds"
 _DEFAULT = "default"  # the level of a cell that does not set a flag which others do
 _PAPER = {
-    "source": "paper", "top1": "paper: top-1 (%)", "params_m": "paper: parameters (M)",
+    "source": "paper", "top1": "paper: top-1", "params_m": "paper: parameters (M)",
     "gpu": "paper: GPU images/s", "cpu": "paper: CPU images/s", "onnx": "paper: ONNX images/s",
 }  # fmt: skip
 
@@ -39,6 +39,8 @@ class Quantity:
     """Unit of the values as shown."""
     scale: float = 1.0
     """Factor from a value to the one that is shown."""
+    is_share: bool = False
+    """A fraction from 0 to 1, whose differences are shown in points, which are 0.01."""
     decimals: int | None = None
     """Decimals shown; `None` for three significant digits."""
     direction: Direction = "max"
@@ -59,8 +61,13 @@ class Quantity:
 
     @property
     def step(self) -> str:
-        """Unit of a difference: percentages differ by points."""
-        return "points" if self.unit == "%" else self.unit
+        """Unit of a difference as shown."""
+        return "points" if self.is_share else self.unit
+
+    @property
+    def step_scale(self) -> float:
+        """Factor from a difference to the one that is shown."""
+        return 100.0 if self.is_share else self.scale
 
     def show(self, value: float) -> str:
         """Format a value, without its unit and never with an exponent."""
@@ -71,7 +78,7 @@ class Quantity:
 
 
 _ACCURACIES = [
-    Quantity(f"val/{key}{suffix}", f"{words}{name}", "%", scale=100.0, decimals=2)
+    Quantity(f"val/{key}{suffix}", f"{words}{name}", decimals=4, is_share=True)
     for suffix, words in (("", ""), (EMA, "EMA "))
     for key, name in (("acc1", "top-1"), ("acc5", "top-5"))
 ]
@@ -234,7 +241,8 @@ class Table:
         for key, header in _PAPER.items():
             published = [getattr(row.paper, key, None) for row in rows]
             if any(published):
-                texts = ["" if value is None else str(value) for value in published]
+                form = ".3f" if key == "top1" else ""
+                texts = ["" if value is None else format(value, form) for value in published]
                 columns.append(Column(header, "paper", texts, published if key != "source" else None))
         return columns
 

@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -21,9 +20,12 @@ _LUCK = "The best of many trials is partly luck: repeat it with other seeds befo
 def summary_lines(findings: Findings) -> list[str]:
     """Return the cells as a table for a terminal, the progress of the sweep, and the conclusions."""
     shown = [column for column in findings.table.columns if column.kind != "paper"]  # a terminal is too narrow for it
-    table = RichTable(box=box.SIMPLE)
+    table = RichTable(box=None, padding=(0, 1, 0, 0))
     for column in shown:
-        table.add_column(Text(column.header), justify="right" if column.kind == "quantity" else "left")
+        if column.kind == "quantity":  # its header is broken, its numbers are not
+            table.add_column(Text(column.header), justify="right", min_width=max(map(len, column.text), default=0))
+        else:
+            table.add_column(Text(column.header))
     for texts in zip(*(column.text for column in shown), strict=True):
         table.add_row(*map(Text, texts))
     console = table_console(color_system=None)
@@ -48,8 +50,23 @@ def is_finished(results: Results) -> bool:
 def conclusions(findings: Findings) -> list[str]:
     """Return the answer in one sentence, a paragraph for each effect, and one line on what is undecided.
 
-    For a search, these are its best trials.
+    For a search, these are its best trials. The last line counts runs of too few steps, where there are any.
     """
+    return [*_comparisons(findings), *_few_steps(findings.results)]
+
+
+def _few_steps(results: Results) -> list[str]:
+    """Describe the runs whose evaluation stands on too few steps, by the note that most of them have."""
+    done = [run for cell in results.cells for run in cell.done]
+    noted = [notes for run in done if (notes := (run.summary or {}).get("few_steps"))]
+    if not noted:
+        return []
+    (usual, _), *_ = Counter(notes[0] for notes in noted).most_common(1)
+    verb = "was" if len(noted) == 1 else "were"
+    return [f"{len(noted)} of {counted(len(done), 'run')} {verb} evaluated after too few steps ({usual})."]
+
+
+def _comparisons(findings: Findings) -> list[str]:
     results, table, effects = findings.results, findings.table, findings.effects
     if not any(cell.done for cell in results.cells):
         return ["No run succeeded." if results.cells and is_finished(results) else "No run has finished yet."]
@@ -83,8 +100,10 @@ def _main(effect: Effect, gains: list[Quantity], costs: list[Quantity]) -> str:
     sentences = _cost_sentences(effect, costs)
     if not brings and not [sentence for sentence in sentences if not sentence.startswith(_SAME)]:
         return ""
-    nothing = f"{listed([gain.name for gain in gains])} undecided" if gains else "only costs were measured"
-    return " ".join([f"{effect.name}: {', '.join(brings) or nothing}.", *sentences])
+    if not brings and gains:  # which are in the line on what is undecided
+        first, *others = sentences
+        return " ".join([f"{effect.name}: {first[0].lower()}{first[1:]}", *others])
+    return " ".join([f"{effect.name}: {', '.join(brings) or 'only costs were measured'}.", *sentences])
 
 
 def certainty(estimate: Estimate, unit: str) -> str:

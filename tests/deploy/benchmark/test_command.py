@@ -12,6 +12,7 @@ from shvit_pl.compat import cores_of_process
 from shvit_pl.designs.config import resolve_design
 from shvit_pl.designs.cost import cost
 from shvit_pl.models.open_network import open_network
+from tests.fractions import assert_fractions
 
 TINY = ["tiny", "--device=cpu", "--batch-size=2", "--image-size=64"]
 QUICK = ["--blocks=5", "--seconds=0.002"]
@@ -58,11 +59,14 @@ def test_ratios_are_within_a_batch_and_an_image_size_and_what_cant_run_is_skippe
 
 
 @pytest.mark.parametrize(("weights", "kept", "threads"), [("raw", "trained", 1), ("ema", "averaged", 2)])
-def test_a_run_folder_is_measured_at_its_size_with_its_accuracy_weights_and_threads(run, weights, kept, threads):
+def test_a_run_folder_is_measured_at_its_size_with_its_accuracy_weights_and_threads(
+    run, weights, kept, threads, capsys
+):
     threads, models = min(threads, cores_of_process()), [str(run), "--device=cpu", "--batch-size=2"]
     (row,), facts = benchmark("--mode=eager", f"--weights={weights}", f"--threads={threads}", models=models)
     assert (row["image_size"], row["image_size_asked"], row["top1_dataset"]) == ("64", "own", "digits")
-    assert 0 <= float(row["top1"]) <= 100
+    assert 0 <= float(row["top1"]) <= 1
+    assert_fractions(capsys.readouterr().out)
     assert (facts["models"][str(run)]["weights"], facts["conditions"]["threads"]) == (kept, threads)
     assert torch.get_num_threads() == 1  # as before
     assert Path("benchmark/accuracy.png").read_bytes()[:4] == b"\x89PNG"

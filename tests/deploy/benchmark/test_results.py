@@ -23,6 +23,7 @@ from shvit_pl.deploy.benchmark_report import (
 from shvit_pl.deploy.measuring import write_results
 from shvit_pl.models.open_network import open_network
 from tests.deploy.test_options import options
+from tests.fractions import assert_fractions
 from tests.refusals import refused
 
 UNDER = {"task": "infer", "device": "a device", "threads": 1, "torch": "2"}
@@ -34,10 +35,10 @@ PEER = "timm:mobilenetv3_small_100"
 @pytest.mark.parametrize(
     ("name", "top1_by_pixels"),
     [
-        ("s1", {224: 72.8, 512: None}),
-        ("s4", {256: 79.4, 512: 82.0}),
+        ("s1", {224: 0.728, 512: None}),
+        ("s4", {256: 0.794, 512: 0.820}),
         ("tiny", {128: None}),
-        (PEER, {224: 67.4, 256: None}),
+        (PEER, {224: 0.674, 256: None}),
     ],
 )
 def test_a_network_of_the_paper_has_its_accuracy_at_its_size_alone(name, top1_by_pixels):
@@ -52,15 +53,17 @@ def test_peers_are_models_of_timm():
     with PEERS.open(newline="") as file:
         for line in csv.DictReader(file):
             assert timm.is_model(line["timm"]), line
-            assert 60 < float(line["top1"]) < 85
+            assert 0.6 < float(line["top1"]) < 0.85
 
 
 def test_only_accuracies_of_the_same_dataset_share_a_picture():
     known = [
         KEY | {"model": name, "images_per_second": 10.0, "top1": top1, "top1_dataset": dataset, "top1_source": "run"}
-        for name, top1, dataset in (("a", 70.0, "x"), ("b", 60.0, "x"), ("c", 60.0, "y"), ("d", None, None))
+        for name, top1, dataset in (("a", 0.7, "x"), ("b", 0.6, "x"), ("c", 0.6, "y"), ("d", None, None))
     ]
     figures = draw(known, UNDER)
+    assert_fractions(*figures.values())
+    assert figures["accuracy.png"].axes[0].get_ylabel() == "top-1 on x"
     labels = {name: [text.get_text() for text in figure.axes[0].texts] for name, figure in figures.items()}
     assert labels == {"accuracy.png": ["a (64)", "b (64)"], "accuracy_2.png": ["c (64)"]}
 

@@ -3,19 +3,26 @@
 import json
 import os
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import onnxruntime
 import pytest
 import torch
+from datasets import DatasetBuilder
+from PIL import Image
 from torch import nn
 
 from shvit_pl.cli import main
-from shvit_pl.deploy import export, formats
+from shvit_pl.data.config import DataConfig
+from shvit_pl.data.datamodule import HFImageDataModule
+from shvit_pl.data.opening import open_source
+from shvit_pl.deploy import export, formats, images
 from shvit_pl.models.open_network import open_network
 from tests.deploy.export.conftest import pictures, read_metadata
-from tests.hub.runs import network
+from tests.hub.runs import network, quick_fit
 
 
 def test_what_was_measured_is_printed_and_true(dual_run, capfd):
@@ -24,7 +31,11 @@ def test_what_was_measured_is_printed_and_true(dual_run, capfd):
     assert noise == ""
     for text in ("file       a.onnx", "(any, 3, 64, 64), normalized RGB", "probabilities; 10 labels in the file"):
         assert text in printed
-    match = re.search(r"difference (\S+) at most, (\S+) of the largest output .* on 64 of 64 images", printed)
+    printed = " ".join(printed.split())
+    found = (
+        r"difference (\S+) at most, (\S+) of the largest output .* on 64 of 64 images on 64 validation images of digits"
+    )
+    match = re.search(found, printed)
     images = pictures(64, 64)
     expected = network(dual_run / "checkpoints/best.ckpt", averaged=True)(images).softmax(-1)
     found = torch.from_numpy(onnxruntime.InferenceSession("a.onnx").run(None, {"images": images.numpy()})[0])
@@ -80,7 +91,10 @@ def test_a_mismatch_deletes_the_new_file_keeps_the_old_one_and_fails(dual_run, c
     monkeypatch.setitem(formats.CONVERTERS, "onnx", formats.CONVERTERS["onnx"]._replace(save=save_other))
     Path("a.onnx").write_text("before")
     assert main(["export", str(dual_run), "--format=onnx", "--output=a.onnx", "--tolerance=0.5"]) == 2
-    pattern = r"differs from the network by \S+ of the largest output on 64 images \(allowed is 5e-01\)"
+    found = (
+        r"differs from the network by \S+ of the largest output on 64 images \(validation images of digits; allowed "
+    )
+    pattern = rf"{found}is 5e-01\)"
     assert re.search(pattern, capfd.readouterr().err)
     assert Path("a.onnx").read_text() == "before"
     assert os.listdir() == ["a.onnx"]
@@ -109,8 +123,8 @@ def test_int8_is_smaller_and_its_costs_are_printed(run, capfd):
     assert main(["export", str(run), *flags]) == 0
     printed, noise = capfd.readouterr()
     assert noise == ""
-    accuracies = re.search(r"int8: top-1 (\S+) % \(float (\S+) %\) on 360 validation images of digits", printed)
-    assert all(0 <= float(number) <= 100 for number in accuracies.groups())
+    accuracies = re.search(r"int8: top-1 (\d\.\d{4}) \(float (\d\.\d{4})\) on 360 validation images of digits", printed)
+    assert all(0 <= float(number) <= 1 for number in accuracies.groups())
     rates = re.search(r"int8: (\d+) images/s \(float (\d+)\), (\S+) MB \(float (\S+)\);", printed)
     assert all(float(number) > 0 for number in rates.groups())
     assert float(rates[3]) < 0.5 * float(rates[4])
@@ -124,7 +138,8 @@ def test_int8_is_smaller_and_its_costs_are_printed(run, capfd):
 def test_int8_that_costs_too_much_is_not_written(run, capsys, monkeypatch):
     monkeypatch.setattr(export, "_quantize", lambda source, path, images: save_other(None, next(images), path))
     assert main(["export", str(run), "--format=onnx", "--int8", "--output=a.onnx"]) == 2
-    assert re.search(r"top-1 falls from \S+ to \S+ % .*\(allowed are 1 points", capsys.readouterr().err)
+    message = capsys.readouterr().err
+    assert re.search(r"top-1 falls from [01]\.\d+ to 0\.\d+ on .*\(allowed are 1 points, by --int8_tolerance", message)
     assert os.listdir() == []
 
 
@@ -132,3 +147,94 @@ def test_int8_with_images_of_other_classes_is_refused(dual_run, image_folder, ca
     assert main(["export", str(dual_run), "--format=onnx", "--int8", f"--data={image_folder}", "--output=a.onnx"]) == 2
     assert "so top-1 means nothing" in capsys.readouterr().err
     assert not Path("a.onnx").exists()
+
+
+# ---- the images on which a file is verified
+
+
+@pytest.fixture(scope="module")
+def photo_run(tmp_path_factory):
+    """The folder of a run on a folder of twelve images, and that folder."""
+    root = tmp_path_factory.mktemp("photos")
+    for number in range(12):
+        path = root / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (20 * number, 0, 255 - 20 * number)).save(path)
+    small = ("--data.batch_size=2", "--data.validation_fraction=0.4", "--model.design.depth=[1, 1, 1]")
+    folder = quick_fit(root, f"--data.path={root / 'photos'}", *small)
+    return folder, root / "photos"
+
+
+def test_a_file_is_verified_on_the_validation_images_of_the_run(photo_run, capfd):
+    folder, photos = photo_run
+    assert main(["export", str(folder), "--format=torch-export", "--output=a.pt2"]) == 0
+    assert re.search(rf"on (\d) validation images of {photos}; in batches of", printed := capfd.readouterr().out)
+    opened = open_network(str(folder))
+    held_out, source = images.verification_images(opened, opened.image_size, None, False, 64)
+    assert f"on {len(held_out)} validation images of" in printed
+    means = held_out.mean((2, 3))  # red rises by 20, blue falls
+    torch.testing.assert_close(means[:, 0] + means[:, 2], torch.ones(len(held_out)))
+    assert (means[:, 1] == 0).all()
+    assert source == f"validation images of {photos}"
+
+
+def test_images_that_are_gone_or_broken_are_replaced_by_digits_and_that_is_said(photo_run, tmp_path, capfd):
+    folder, photos = photo_run
+    opened = open_network(str(folder))
+    missing = replace(opened, data={**opened.data, "path": str(tmp_path / "gone")})
+    elsewhere = replace(opened, data={**opened.data, "path": "someone/photos"})  # of the Hub: nothing is downloaded
+    shutil.copytree(photos, broken := tmp_path / "broken")
+    for path in broken.glob("*/*"):
+        path.write_bytes(path.read_bytes()[:40])
+    ruined = replace(opened, data={**opened.data, "path": str(broken)})
+    for network_, reason in (
+        (missing, "gone' is not on this machine"),
+        (elsewhere, "'someone/photos' is not on this machine"),
+        (ruined, "none of 5 validation images can be read"),
+    ):
+        pictures_, source = images.verification_images(network_, 32, None, False, 8)
+        assert len(pictures_) == 8
+        assert source.startswith("images of digits, as those of the run can't be read here: ")
+        assert reason in source
+    assert "run is not known" in images.verification_images(open_network("tiny"), 32, None, False, 8)[1]
+    photos.rename(moved := photos.with_name("moved"))
+    try:
+        assert main(["export", str(folder), "--format=torch-export", "--output=a.pt2"]) == 0
+        assert "digits, as those of the run can't be read here: " in capfd.readouterr().out
+        assert main(["export", str(folder), "--format=torch-export", "--output=a.pt2", f"--data={moved}"]) == 0
+        assert f"validation images of {moved}" in capfd.readouterr().out
+        assert main(["export", str(folder), "--format=torch-export", "--output=b.pt2", "--data=gone/x/y"]) == 2
+        assert "--data 'gone/x/y': no such file" in capfd.readouterr().err
+        assert main(["export", str(folder), "--format=onnx", "--output=b.onnx", "--int8"]) == 2
+        assert "Give its dataset by --data." in capfd.readouterr().err
+    finally:
+        moved.rename(photos)
+    assert sorted(os.listdir()) == ["a.pt2", "broken"]
+
+
+def test_a_stream_is_verified_on_its_first_validation_images_and_not_stored(photo_run, tmp_path, monkeypatch):
+    opened = open_network(str(photo_run[0]))
+    for split, rows in open_source(DataConfig()).splits.items():
+        rows.select(range(40)).to_parquet(tmp_path / f"{split}.parquet")
+        rows.select(range(40, 60)).to_parquet(tmp_path / "validation.parquet")
+    streamed = {"path": str(tmp_path), "streaming": True, "steps_per_epoch": 7}
+    network_ = replace(opened, data={**opened.data, **streamed})
+    monkeypatch.setattr(DatasetBuilder, "download_and_prepare", None)  # what is not a stream is stored
+    pictures_, source = images.verification_images(network_, 32, None, False, 8)
+    assert (len(pictures_), source) == (8, f"validation images of {tmp_path}")
+    monkeypatch.undo()
+    data = HFImageDataModule(path=str(tmp_path), image_size=32, batch_size=2, num_workers=0, crop_pct=opened.crop_pct)
+    data.mean, data.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    data.setup("validate")
+    torch.testing.assert_close(pictures_, torch.cat([batch["image"] for batch in data.val_dataloader()])[:8] / 255)
+    gone = replace(network_, data={**network_.data, "path": "someone/stream"})
+    assert "'someone/stream' is not on this machine" in images.verification_images(gone, 32, None, False, 8)[1]
+
+
+def test_a_network_that_predicts_one_class_or_only_zeros_says_so():
+    class Zeros(nn.Flatten):
+        def forward(self, images):
+            return super().forward(images) * 0
+
+    found = export.difference(Zeros(), Zeros(), [torch.randn(4, 3, 2, 2)])
+    assert found == (0, 0, 4, 1)

@@ -19,7 +19,7 @@ def test_a_row_has_choices_by_their_last_component_means_over_seeds_its_speed_an
     mean, sd = statistics.mean(accuracies), statistics.stdev(accuracies)
     assert row.levels == {"patch_size": "16", "stages": "4", "stage1": "conv"}
     assert (row.values["val/acc1"].mean, row.values["val/acc1"].sd) == pytest.approx((mean, sd))
-    assert row.show(quantity("val/acc1")) == f"{100 * mean:.2f} ± {100 * sd:.2f}"
+    assert row.show(quantity("val/acc1")) == f"{mean:.4f} ± {sd:.4f}"
     assert row.values["inference_eager"].mean == results.speed["cells"][row.cell.name]["eager"]
     assert paper.paper.source == "Table 2: SHViT-S1"
     assert first.paper is None

@@ -20,7 +20,8 @@ from tests.sweep.report.sweeps import (
 )
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the page's tests need selenium")
-Select = pytest.importorskip("selenium.webdriver.support.ui").Select
+ui = pytest.importorskip("selenium.webdriver.support.ui")
+WebDriverException = pytest.importorskip("selenium.common.exceptions").WebDriverException
 POINTS = "#chart-points .wide [id^=point-]:not([id$=number])"
 EVIL = "<script>document.title = 'pwned'</script><img src=x onerror=\"document.title = 'pwned'\">"
 BROWSER_FLAGS = (
@@ -51,7 +52,22 @@ def evil(kind):
     return replace(results, title=EVIL, kind=kind, cells=tuple(cells))
 
 
+OLD = "[old] <script>alert(1)</script>"
+NAMES = {"conv": "<script>", "attention": "$a$ b$^", 4: "a|b", 16: "_x_ {{ 1 }}"}
+
+
+def named():
+    """A sweep in a folder called `OLD`, two of whose choices are of `NAMES`."""
+    cells = []
+    for cell in cube().cells:
+        choices = {flag: NAMES.get(value, value) for flag, value in cell.choices.items()}
+        name = ", ".join(f"{flag.split('.')[-1]} {value}" for flag, value in choices.items())
+        cells.append(replace(cell, name=name, choices=choices))
+    return replace(cube(), title=OLD, cells=tuple(cells))
+
+
 SWEEPS = {
+    "names": named,
     "cube": lambda: with_speed(cube()),
     "unfinished": unfinished,
     "nothing": nothing_done,
@@ -90,11 +106,17 @@ def opened(tmp_path_factory):
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        chrome.get(written(name))  # returns when all is loaded
+        chrome.execute_script("document.isOld = true")
+        chrome.get(written(name))  # on a busy machine this may return before the page is there
+        ui.WebDriverWait(chrome, 60, 0.05, [WebDriverException]).until(_is_loaded)
         return chrome
 
     yield opened
     chrome.quit()
+
+
+def _is_loaded(chrome):
+    return chrome.execute_script("return !document.isOld && document.readyState === 'complete'")
 
 
 def click(chrome, element):
@@ -160,16 +182,20 @@ return [...document.querySelectorAll(".chart")].flatMap((chart) => {
 def test_a_phone_keeps_what_is_compared_in_view_however_the_table_is_scrolled(opened, name):
     chrome = opened(name, width=390)
     (head,) = found(chrome, "#table th.kept")
-    assert head.text.startswith("val/loss" if name == "other objective" else "top-1 (%)")
+    assert head.text.startswith("val/loss" if name == "other objective" else "top-1")
     for share in (0, 0.5, 1):
         boxes = chrome.execute_script(_KEPT, "#table", share)
         assert len(boxes) == 1 + len(column(chrome, head.text.splitlines()[0].split("\u2195")[0].strip()))
         for left, right, is_on_top in boxes:
             assert 0 <= left < right <= 390
             assert is_on_top
+    others = len(found(chrome, "#table th")) - 1
+    assert [chrome.execute_script(_COVERED, "#table", number) for number in range(others)] == [[]] * others
+    assert chrome.execute_script(_CUT_AT_THE_END) == []
     if name in ("cube", "long names"):
         found(chrome, "summary")[0].click()
         assert all(0 <= left < right <= 390 for left, right, _ in chrome.execute_script(_KEPT, "details table", 0))
+        assert [chrome.execute_script(_COVERED, "details table", number) for number in range(4)] == [[]] * 4
 
 
 _KEPT = """
@@ -181,6 +207,36 @@ return [...table.querySelectorAll(".kept")].map((cell) => {
   const top = document.elementFromPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2);
   return [box.left, box.right, cell.contains(top)];
 });
+"""
+
+
+_COVERED = """
+const table = document.querySelector(arguments[0]), frame = table.closest(".scroll");
+const view = frame.getBoundingClientRect();
+const column = [...table.rows[0].cells].filter((head) => !head.classList.contains("kept"))[arguments[1]].cellIndex;
+const cells = [...table.rows].map((row) => row.cells[column]);
+const kept = table.querySelector(".kept");
+const isAfter = column > kept.cellIndex;
+frame.scrollLeft = cells[0].offsetLeft - (isAfter ? kept.offsetWidth : 0);
+return cells.filter((cell) => {
+  cell.scrollIntoView({block: "center", inline: "nearest"});
+  frame.scrollLeft = cells[0].offsetLeft - (isAfter ? kept.offsetWidth : 0);
+  const text = document.createRange();
+  text.selectNodeContents(cell);
+  const box = text.getBoundingClientRect(), y = (box.top + box.bottom) / 2;
+  if (!box.width) return false;
+  if (box.left < view.left || box.right > view.right) return true;
+  return ![box.left + 1, box.right - 1].every((x) => cell.contains(document.elementFromPoint(x, y)));
+}).map((cell) => cell.textContent);
+"""
+_CUT_AT_THE_END = """
+const table = document.querySelector("#table"), frame = table.closest(".scroll");
+frame.scrollLeft = frame.scrollWidth;
+const edge = table.querySelector(".kept").getBoundingClientRect().right;
+return [...table.querySelectorAll("th:not(.kept)")].filter((head) => {
+  const box = head.getBoundingClientRect();
+  return box.left < edge - 2 && box.right > edge + 2;
+}).map((head) => head.textContent);
 """
 
 
@@ -201,7 +257,7 @@ def test_the_answer_comes_first_and_on_a_phone_without_scrolling(opened, width):
 def test_a_point_names_its_cell_and_a_click_shows_its_runs(opened):
     chrome = opened("cube")
     title = found(chrome, "#chart-points .wide [id='point-5'] title")[0].get_attribute("textContent")
-    assert title == "5: 16 · 3 · conv\ntop-1 (%): 92.82 ± 0.39\ncompiled inference images/s: 1940"
+    assert title == "5: 16 · 3 · conv\ntop-1: 0.9282 ± 0.0039\ncompiled inference images/s: 1940"
     points = found(chrome, POINTS)
     assert len(points) == 8
     click(chrome, points[6])
@@ -238,8 +294,8 @@ def test_a_header_sorts_by_number_and_then_the_other_way_and_unknown_values_last
         assert texts[-3:] == [""] * 3
         rates = [float(text.split()[0]) for text in texts[:-3]]
         assert rates == sorted(rates, reverse=order == "descending")
-    click(chrome, next(one for one in found(chrome, "#table th button") if one.text.startswith("top-1 (%)")))
-    assert column(chrome, "top-1 (%)")[-3:] == ["", "", ""]
+    click(chrome, next(one for one in found(chrome, "#table th button") if one.text.startswith("top-1")))
+    assert column(chrome, "top-1")[-3:] == ["", "", ""]
     assert chrome.execute_script(  # a head's arrow stays with its last word
         "return [...document.querySelectorAll('#table th button')].every("
         "(e) => getComputedStyle(e, '::after').content.startsWith('\"\\u00a0'))"
@@ -248,7 +304,7 @@ def test_a_header_sorts_by_number_and_then_the_other_way_and_unknown_values_last
 
 def test_text_and_choices_filter_the_cells(opened):
     chrome = opened("cube")
-    Select(found(chrome, "select[data-choice=patch_size]")[0]).select_by_visible_text("16")
+    ui.Select(found(chrome, "select[data-choice=patch_size]")[0]).select_by_visible_text("16")
     assert column(chrome, "patch_size") == ["16"] * 4
     found(chrome, "#find")[0].send_keys("attention")
     assert column(chrome, "stage1") == ["attention"] * 2
@@ -281,6 +337,18 @@ def test_no_text_of_a_sweep_runs_as_a_script(opened, kind):
     assert EVIL in found(chrome, "dialog[open] code")[0].text
     assert not any(link.get_attribute("href").startswith("javascript:") for link in found(chrome, "a"))
     assert chrome.get_log("browser") == []
+
+
+def test_names_are_shown_as_they_are(opened):
+    chrome = opened("names")
+    assert chrome.get_log("browser") == []  # neither is a dialog open, as every call would raise
+    assert (chrome.title, found(chrome, "h1")[0].text) == (OLD, OLD)
+    assert set(column(chrome, "stage1")) == {"<script>", "$a$ b$^"}
+    assert set(column(chrome, "patch_size")) == {"a|b", "_x_ {{ 1 }}"}
+    drawn = chrome.execute_script("return [...document.querySelectorAll('.chart text')].map(e => e.textContent)")
+    for name in NAMES.values():
+        assert any(name in text for text in drawn), name
+        assert name in found(chrome, ".filters")[0].text
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

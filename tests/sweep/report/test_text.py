@@ -32,7 +32,7 @@ def test_a_cost_whose_interval_holds_one_is_not_significant():
     assert answer == (
         "patch_size 16 instead of 4 lowers top-1 by 1.2 points; stages and stage1 show no significant effect on top-1."
     )
-    assert second.startswith("stages 4 instead of 3: top-1 undecided. It needs 1.20 times the parameters.")
+    assert second.startswith("stages 4 instead of 3: it needs 1.20 times the parameters.")
     assert "training images/s" not in second
     assert "It has the same MACs and peak memory." in second
     assert "; in cost: training images/s (stages), eager inference images/s (stage1)." in last
@@ -53,7 +53,7 @@ def test_one_seed_is_no_ground_for_a_claim():
     for rates in results.speed["cells"].values():
         del rates["eager_iqr"]
     found = sentences(results)
-    assert found[0].startswith("Undecided: one seed can't tell an effect on top-1 from noise; best is patch_size 4, ")
+    assert found[0].startswith("One seed can't tell an effect on top-1 from noise; best is patch_size 4, ")
     unknown = found[1].partition("Noise unknown: ")[2]
     assert "2.0 times the training images/s (one seed)" in unknown
     assert "3.0 times the eager inference images/s (without quartiles)" in unknown
@@ -62,7 +62,19 @@ def test_one_seed_is_no_ground_for_a_claim():
         "Undecided in top-1: patch_size 16 instead of 4 (-29.8 points), stages 4 instead of 3 ("
     )
     assert found[-1].endswith("A single seed shows no noise: run at least 3.")
+    assert sum(sentence.lower().count("undecided") for sentence in found) == 1
     assert not any("interaction" in one or "significant" in one for one in found)
+
+
+@pytest.mark.parametrize("results", [cube(), search()], ids=["grid", "search"])
+def test_runs_of_too_few_steps_are_counted_in_the_last_line(results):
+    first, *others = (run for cell in results.cells for run in cell.done)
+    notes = {id(run): ["of 8 batches"] for run in others[:2]} | {id(first): ["of 4 batches", "and another"]}
+    noted = with_runs(
+        results, lambda run: replace(run, summary=run.summary and {**run.summary, "few_steps": notes.get(id(run), [])})
+    )
+    line = f"3 of {1 + len(others)} runs were evaluated after too few steps (of 8 batches)."
+    assert sentences(noted) == [*sentences(results), line]
 
 
 def test_without_an_effect_the_sentence_bounds_what_can_be_ruled_out():
@@ -144,7 +156,7 @@ def test_failed_and_missing_runs_are_named_and_without_a_comparison_there_is_a_r
     for empty in (nothing_done(), Results("none", "grid", {}, ())):
         assert sentences(empty) == ["No run has finished yet."]
     single = replace(cube(), cells=cube().cells[:1])
-    reached = "top-1 94.01 ± 0.29 %"
+    reached = "top-1 0.9401 ± 0.0029"
     assert sentences(single) == [
         f"There is nothing to compare: patch_size 4, stages 3, stage1 conv is the only cell, with {reached}."
     ]
@@ -158,13 +170,13 @@ def with_one_level_waiting():
 @pytest.mark.parametrize(
     ("accuracies", "expected"),
     [
-        ({"a": (90, 90), "b": (90, 90)}, "The 2 cells have the same top-1, 90.00 %."),
-        ({"a": (90,), "b": (90,)}, "The 2 cells have the same top-1, 90.00 %."),
+        ({"a": (90, 90), "b": (90, 90)}, "The 2 cells have the same top-1, 0.9000."),
+        ({"a": (90,), "b": (90,)}, "The 2 cells have the same top-1, 0.9000."),
         ({"a": (90, 91), "b": (91, 92)}, "x b instead of a raises top-1 by 1.0 points."),
         ({"a": (90, 91, 92), "b": (92, 91, 90)},
-         "No choice has a significant effect on top-1 over 3 seeds; best are a and b, with 91.00 %."),
+         "No choice has a significant effect on top-1 over 3 seeds; best are a and b, with 0.9100."),
         ({"a": (90,), "b": (91,), "c": (91,)},
-         "Undecided: one seed can't tell an effect on top-1 from noise; best are b and c, with 91.00 %."),
+         "One seed can't tell an effect on top-1 from noise; best are b and c, with 0.9100."),
         ({"a": (90, 90.1, 90.2), "b": (95, 95.2, 95.1), "c": (90, 90.3, 90.1), "d": (85, 85.2, 85.2)},
          "x b instead of a raises top-1 by 5.0 points; x d instead of a lowers top-1 by 5.0 points; "
          "x c shows no significant effect on top-1."),
@@ -206,10 +218,19 @@ def test_equal_best_trials_of_a_search_are_named():
     best = findings_of(results).table.rows
     tied = with_runs(results, lambda run: replace(run, summary={**run.summary, "metrics": {"val/acc1": 0.9}}))
     assert len(best) == 6
-    assert sentences(tied)[0].endswith("90.00 %; no. 2, no. 3, no. 4 and no. 6 are equal.")
+    assert sentences(tied)[0].endswith("0.9000; no. 2, no. 3, no. 4 and no. 6 are equal.")
 
 
 def test_progress_counts_every_state():
     assert progress(unfinished()) == "12 of 24 runs done, 1 failed, 2 running, 9 waiting"
     assert [is_finished(results) for results in (unfinished(), cube())] == [False, True]
     assert progress(replace(cube(), cells=cube(seeds=(0,)).cells[:1])) == "1 of 1 run done"
+
+
+def test_a_cell_that_failed_is_named():
+    first, second = sweep({("plain",): {0: 21.88}, ("bad",): {0: 1}}).cells
+    lost = replace(second, runs=tuple(at(run, "failed") for run in second.runs))
+    two = replace(sweep({}), cells=(first, lost))
+    assert sentences(two)[0] == "No two cells can be compared, as bad failed; best is plain, with 0.2188."
+    known = sweep({("plain",): {0: 21, 1: 22, 2: 23}, ("other",): {0: 21, 1: 22, 2: 24}}).cells
+    assert sentences(replace(two, cells=(*known, lost)))[0].endswith("; bad failed; x bad can't be compared.")

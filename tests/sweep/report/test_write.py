@@ -7,10 +7,12 @@ from PIL import Image
 
 from shvit_pl.plots import color
 from shvit_pl.sweep.engine.reading import Results
-from shvit_pl.sweep.report.figures import draw_pngs
+from shvit_pl.sweep.report.figures import _draw, draw_pngs
 from shvit_pl.sweep.report.findings import findings_of
+from shvit_pl.sweep.report.table import quantity
 from shvit_pl.sweep.report.text import summary_lines
-from shvit_pl.sweep.report.write import cells_markdown, runs_csv, write_report
+from shvit_pl.sweep.report.write import cells_markdown, page_html, runs_csv, write_report
+from tests.fractions import assert_fractions
 from tests.sweep.report.sweeps import cube, listed, nothing_done, search, unfinished, validated_once, with_speed
 
 TEXTS = {"report.html", "results.csv", "results.md"}
@@ -35,6 +37,32 @@ def test_any_state_of_a_sweep_can_be_reported(results, expected, tmp_path):
         assert picture.width == 960
         assert 300 <= picture.height <= 800
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 20  # something is drawn
+
+
+@pytest.mark.parametrize("results", [with_speed(cube()), search(trials=6), unfinished()])
+def test_accuracies_are_fractions_and_their_differences_points(results):
+    findings = findings_of(results)
+    page, terminal = page_html(findings), "\n".join(summary_lines(findings))
+    assert_fractions(page, terminal, runs_csv(findings), cells_markdown(findings))
+    mean = findings.table.rows[0].values["val/acc1"].show(quantity("val/acc1"))
+    assert mean.startswith("0.9")
+    assert all(mean in text for text in (page, terminal, cells_markdown(findings)))
+    assert "nan" not in page
+    figures = _draw(findings, 8, [], findings.curves)
+    assert_fractions(*figures.values())
+    for name in ("points", "curves"):
+        (axes,) = figures[name].axes
+        assert axes.get_ylabel() == "top-1"
+        assert 0 < axes.get_ylim()[0] < axes.get_ylim()[1] <= 1.001
+    if results.kind != "search":
+        (axes,) = figures["effects"].axes
+        assert axes.get_xlabel() == "difference in top-1 (points)"
+        assert axes.get_xlim()[1] - axes.get_xlim()[0] >= 2
+        assert " points" in terminal
+    if results.speed:
+        assert "top-1 0.728, 6.3 M parameters" in " ".join(page.split())
+        assert "| paper: top-1 |" in cells_markdown(findings)
+        assert "| 0.728 |" in cells_markdown(findings)
 
 
 def test_a_file_is_replaced_at_once(tmp_path):
@@ -82,7 +110,7 @@ def test_the_terminal_shows_cells_and_sentences_and_names_the_rows_of_a_list():
     assert "paper" not in text
     terminal = [line.split() for line in summary_lines(findings_of(listed()))]
     assert terminal[0][:4] == ["no.", "cell", "mixup", "decay"]
-    assert [line[1] for line in terminal[2:5]] == ["base", "Mixup", "averaged"]
+    assert [line[1] for line in terminal[1:4]] == ["base", "Mixup", "averaged"]
     assert "| no. | cell | mixup | decay |" in cells_markdown(findings_of(listed()))
 
 
@@ -90,5 +118,5 @@ def test_names_are_shown_as_they_are_and_never_become_markup():
     odd = replace(cube().cells[0], choices={"data.path": "[red]|b\n<script>"})
     findings = findings_of(replace(cube(), kind="list", cells=(odd, *cube().cells[1:])))
     assert "<script>" not in cells_markdown(findings)
-    assert "[red]\\|b &lt;script>" in cells_markdown(findings)
+    assert "\\[red\\]\\|b &lt;script>" in cells_markdown(findings)
     assert "[red]|b" in "\n".join(summary_lines(findings))

@@ -83,3 +83,19 @@ function filter() {
 find.addEventListener("input", filter);
 selects.forEach((select) => select.addEventListener("change", filter));
 document.querySelector(".filters").addEventListener("submit", (event) => event.preventDefault());
+
+// --- scrolled to its end, the table begins with a whole column beside the kept one
+
+const frame = table.closest(".scroll");
+const padEnd = () => {
+  const kept = headers.find((header) => header.classList.contains("kept"));
+  if (!kept) return;
+  const end = parseFloat(table.style.getPropertyValue("--end")) || 0;
+  const hidden = table.offsetWidth - end - frame.clientWidth;
+  const steps = headers.slice(headers.indexOf(kept) + 1).map((header) => header.offsetLeft - kept.offsetWidth);
+  const step = hidden > 0 ? steps.find((one) => one >= hidden) : undefined;
+  const pad = step === undefined ? 0 : step - hidden;
+  if (Math.abs(pad - end) > 1) table.style.setProperty("--end", `${pad}px`);
+};
+new ResizeObserver(padEnd).observe(table);
+addEventListener("resize", padEnd);
