@@ -17,10 +17,10 @@ from optuna.trial import FrozenTrial, TrialState
 from shvit_pl.errors import one_line
 from shvit_pl.runs.folder import finished_run, read_curves, read_summary
 from shvit_pl.sweep.definition import LOGS, RUNS, Definition, Point, as_flags, monitor, value_of
-from shvit_pl.sweep.engine.engines import Engine, Job
+from shvit_pl.sweep.engine.engines import Ended, Engine, Job
 from shvit_pl.sweep.engine.pruning import KEY_VARIABLE, PruneServer
 from shvit_pl.sweep.engine.reading import Status, read_status
-from shvit_pl.sweep.engine.study import COMMAND, CURVES, ERROR, KEY, LOST, RUN, SUMMARY, SweepStudy
+from shvit_pl.sweep.engine.study import COMMAND, CURVES, ERROR, KEY, LOST, PLACED, RUN, SUMMARY, SweepStudy
 from shvit_pl.sweep.options import SweepOptions
 from shvit_pl.sweep.processes import describe_exit
 
@@ -42,18 +42,18 @@ class Launch:
     program: Sequence[str] = (sys.executable, "-m", "shvit_pl.cli", "fit")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Run:
-    """A run that was given to the engine."""
+    """A run, which the engine has or gets."""
 
     number: int
     """The trial's."""
     point: Point
     log: Path
-    placed: Any
+    placed: Any = None
     """What the engine takes for it."""
-    since: float
-    """Monotonic time in seconds of its start."""
+    since: float | None = None
+    """Monotonic time in seconds of its start; None while it waits for its place."""
 
 
 class Driver:
@@ -76,8 +76,8 @@ class Driver:
         (self.launch.folder / LOGS).mkdir(parents=True, exist_ok=True)
         if self.definition.pruner != "none":
             self._server = PruneServer(partial(self.study.report, pruner=self.definition.pruner), self.engine.host)
-        for trial in self.study.trials((TrialState.RUNNING,)):  # of a driver that was killed
-            self.study.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: "the sweep was killed"})
+        for trial in self.study.trials((TrialState.RUNNING,)):
+            self._take_over(trial)
         with _signals_raise() as check:
             try:
                 while True:
@@ -86,8 +86,7 @@ class Driver:
                     show(status)
                     if status.left == 0:
                         return status
-                    while len(self._runs) < self.engine.room() and self._begin_next():
-                        check()
+                    self._start(self.engine.room() - len(self._runs))
                     time.sleep(_POLL)
             except (KeyboardInterrupt, Terminated):
                 print("stopping the runs ...", flush=True)
@@ -105,7 +104,9 @@ class Driver:
         """Store what has ended, and enqueue what is missing."""
         for run in list(self._runs):
             ended = self.engine.ended(run.placed)
-            minutes = (time.monotonic() - run.since) / 60
+            if run.since is None and self.engine.has_begun(run.placed):
+                run.since = time.monotonic()
+            minutes = (time.monotonic() - run.since) / 60 if run.since is not None else 0.0
             if ended is None and minutes <= (self.options.timeout or minutes):
                 continue
             self._runs.remove(run)
@@ -115,29 +116,45 @@ class Driver:
                     fault = f"stopped after {minutes:.3g} minutes (--timeout {self.options.timeout:g})"
                     self.study.end(run.number, TrialState.FAIL, {ERROR: fault})
                 elif not self._store(run.number, run.point):
-                    error = ended.lost or describe_exit(run.log.read_text(errors="replace"), ended.code)
-                    self.study.end(run.number, TrialState.FAIL, {ERROR: error} | ({LOST: True} if ended.lost else {}))
+                    self.study.end(run.number, TrialState.FAIL, _fault(run, ended))
         self.study.enqueue_missing(self.definition.points.values(), self.options.retries)
         return read_status(self.study, self.definition, self.options.retries)
 
-    def _begin_next(self) -> bool:
-        """Start the run of the point that waits first; returns False where none does."""
-        trial = self.study.take()
-        if trial is None:
-            return False
-        point = self.definition.points[trial.user_attrs[KEY]]
-        log = self.launch.folder / LOGS / f"{point.key}.log"
-        with self._faults_recorded(trial.number, log):
-            flags = self._flags(trial, point)
-            if flags is None or self._store(trial.number, point):
-                return True  # its next trial has another point; or a driver was killed before it stored the results
-            command = [*self.launch.program, *flags]
-            with log.open("a") as file:
-                file.write(f"$ {shlex.join(command)}\n")
-            environment = {KEY_VARIABLE: self._server.key} if self._server is not None else {}
-            placed = self.engine.start(Job(point.key, command, log, environment))
-            self._runs.append(_Run(trial.number, point, log, placed, time.monotonic()))
-        return True
+    def _start(self, count: int) -> None:
+        """Start runs of the points that wait first, at most so many."""
+        runs, jobs = list[_Run](), list[Job]()
+        while len(runs) < count and (trial := self.study.take()) is not None:
+            point = self.definition.points[trial.user_attrs[KEY]]
+            run = _Run(trial.number, point, self._log(point))
+            with self._faults_recorded(run.number, run.log):
+                flags = self._flags(trial, point)
+                if flags is None or self._store(run.number, point):
+                    continue  # its next trial has another point; or a driver was killed before it stored the results
+                command = [*self.launch.program, *flags]
+                with run.log.open("a") as file:
+                    file.write(f"$ {shlex.join(command)}\n")
+                environment = {KEY_VARIABLE: self._server.key} if self._server is not None else {}
+                jobs.append(Job(point.key, command, run.log, environment))
+                runs.append(run)
+        placed = iter(self.engine.start(jobs) if jobs else ())
+        for run in runs:
+            with self._faults_recorded(run.number, run.log):
+                run.placed = next(placed)
+                self._runs.append(run)
+                if name := self.engine.name(run.placed):
+                    self.study.set_attrs(run.number, {PLACED: name})
+
+    def _take_over(self, trial: FrozenTrial) -> None:
+        """Go on with a run of a driver that was killed, or end its trial where the run was killed too."""
+        name, point = trial.user_attrs.get(PLACED), self.definition.points[trial.user_attrs[KEY]]
+        placed = self.engine.attach(name) if name else None
+        if placed is None:
+            self.study.end(trial.number, TrialState.FAIL, {LOST: True, ERROR: "the sweep was killed"})
+        else:
+            self._runs.append(_Run(trial.number, point, self._log(point), placed))
+
+    def _log(self, point: Point) -> Path:
+        return self.launch.folder / LOGS / f"{point.key}.log"
 
     def _flags(self, trial: FrozenTrial, point: Point) -> list[str] | None:
         """Return the flags of `fit` for a point, and store them as its command; None where a search repeats itself."""
@@ -191,6 +208,14 @@ class Driver:
             with log.open("a") as file:
                 traceback.print_exc(file=file)
             self.study.end(number, TrialState.FAIL, {ERROR: f"{type(error).__name__}: {one_line(error)}"})
+
+
+def _fault(run: _Run, ended: Ended) -> dict[str, Any]:
+    """Return what is recorded of a run that failed."""
+    where = f" (on {ended.where})" if ended.where else ""
+    if ended.lost:
+        return {LOST: True, ERROR: f"its computer was lost{where}"}
+    return {ERROR: describe_exit(run.log.read_text(errors="replace"), ended.code) + where}
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The seam between a sweep and the engine that places its runs: start a run, ask whether it has ended, stop it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ class Ended:
 
     code: int
     """The process's exit code; negative for the signal that killed it."""
-    lost: str = ""
-    """What happened to the computer that ran it, which is no fault of the run: it goes on elsewhere."""
+    where: str = ""
+    """The computer that ran it, if that is another than the driver's."""
+    lost: bool = False
+    """Whether that computer was lost, which is no fault of the run: it goes on elsewhere."""
 
 
 class Engine(ABC):
@@ -41,8 +43,20 @@ class Engine(ABC):
         """Return the number of runs that may go on at a time, which grows where computers join."""
 
     @abstractmethod
-    def start(self, job: Job) -> Any:
-        """Start a run, or have it wait for its place."""
+    def start(self, jobs: Sequence[Job]) -> Iterable[Any]:
+        """Start runs, or have them wait for their places, and yield each as it is started, in their order."""
+
+    def name(self, run: Any) -> str | None:
+        """Return what `attach` finds a run by; None where runs end with the driver."""
+        return None
+
+    def attach(self, name: str) -> Any | None:
+        """Return a run that goes on although its driver was killed; None where it has ended or can't be found."""
+        return None
+
+    def has_begun(self, run: Any) -> bool:
+        """Return whether a run has got its place, and is no longer waiting for it."""
+        return True
 
     @abstractmethod
     def ended(self, run: Any) -> Ended | None:

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,8 +35,11 @@ class LocalEngine(Engine):
         """Return the number of slots."""
         return len(self.slots)
 
-    def start(self, job: Job) -> _Run:
-        """Start a process in the first free slot."""
+    def start(self, jobs: Sequence[Job]) -> Iterator[_Run]:
+        """Start each process in the first free slot."""
+        return map(self._start, jobs)
+
+    def _start(self, job: Job) -> _Run:
         slot = self._free.pop(0)
         try:
             with job.log.open("a") as log:

@@ -13,7 +13,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -43,6 +43,8 @@ class _News(NamedTuple):
     files: bytes
     """A tar of files in the run's folder."""
     code: int | None
+    where: str
+    """The node's name."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class _Runner:
             files = _pack(self.run, since)
         if code is not None:
             self.clear()
-        return _News(text.decode(errors="replace"), files, code)
+        return _News(text.decode(errors="replace"), files, code, socket.gethostname())
 
     def stop(self) -> _News:
         """End the process."""
@@ -152,6 +154,7 @@ class _Placed:
     news: list[Any] = field(default_factory=list)
     """What each runner will answer."""
     where: str = ""
+    """The name of the node that answered last; empty before any has."""
 
 
 class RayEngine(Engine):
@@ -205,8 +208,11 @@ class RayEngine(Engine):
         room = sum(parts) if self.nodes == 1 else sum(part > 0 for part in parts) // self.nodes
         return min(room, self.workers or room)
 
-    def start(self, job: Job) -> _Placed:
-        """Have a run wait for its nodes."""
+    def start(self, jobs: Sequence[Job]) -> Iterator[_Placed]:
+        """Have each run wait for its nodes."""
+        return map(self._start, jobs)
+
+    def _start(self, job: Job) -> _Placed:
         options: dict[str, Any] = {
             "num_cpus": self.demand["CPU"], "num_gpus": self.demand.get("GPU", 0.0), "max_restarts": 0,
         }  # fmt: skip
@@ -227,6 +233,10 @@ class RayEngine(Engine):
         self._pending.append(placed)
         return placed
 
+    def has_begun(self, run: _Placed) -> bool:
+        """Return whether its nodes have answered."""
+        return bool(run.where)
+
     def ended(self, run: _Placed) -> Ended | None:
         """Take in what a run has printed and written, and return how it ended."""
         ready, _ = ray.wait(run.news, num_returns=len(run.news), timeout=0)
@@ -237,13 +247,14 @@ class RayEngine(Engine):
                 news: _News = ray.get(ref)
             except RayError as error:
                 self._release(run)
-                return Ended(1, f"the node of the run is lost ({first_line(error)})")
+                return Ended(1, run.where or first_line(error), lost=True)
+            run.where = news.where
             if rank == 0:
                 self._take_in(run, news)
             if news.code is not None:
                 if rank == 0 or news.code != 0:
                     self._release(run)
-                    return Ended(news.code)
+                    return Ended(news.code, news.where)
                 continue
             run.news[rank] = runner.watch.remote(_WATCH)
         return None

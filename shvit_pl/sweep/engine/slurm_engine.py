@@ -79,7 +79,9 @@ class SlurmEngine(Engine):
                 demand["slurm_additional_parameters"] = dict(options.slurm_pairs)
             self.executor.update_parameters(**{name: value for name, value in demand.items() if value is not None})
         except (RuntimeError, ValueError, TypeError) as error:
-            raise UserError(f"--engine slurm: {first_line(error)}. Run it where sbatch is, or give --engine local.") from error
+            raise UserError(
+                f"--engine slurm: {first_line(error)}. Run it where sbatch is, or give --engine local."
+            ) from error
 
     def room(self) -> int:
         """Return `--workers`, or 64: the others wait here."""
