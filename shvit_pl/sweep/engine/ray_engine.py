@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import ActorUnavailableError, RayError
 from ray.util import get_node_ip_address, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
-from shvit_pl.errors import UserError, first_line
+from shvit_pl.errors import UserError, first_line, one_line
 from shvit_pl.sweep.definition import RUNS
 from shvit_pl.sweep.engine.engines import Ended, Engine, Job
 from shvit_pl.sweep.options import SweepOptions
@@ -37,14 +37,17 @@ _PATIENCE = 30.0  # seconds for runs to end, and for nodes to answer
 
 
 class _News(NamedTuple):
-    """What an actor knows since it was last asked."""
+    """What an actor answers about its process."""
 
-    log: str
+    node: str
+    """The node's id."""
+    host: str
+    """The node's name."""
+    log: bytes
+    """What the process has printed since it was asked last."""
     files: bytes
     """A tar of files in the run's folder."""
     code: int | None
-    where: str
-    """The node's name."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,6 @@ class _Runner:
             _unpack(task.begun, self.run)
         self.delivered = time.time()
         self.log = Path(tempfile.mkdtemp(prefix="shvit_pl_log_")) / "log"
-        self.read = 0
         command, environment = self._translated(task), dict(task.job.environment)
         if master is not None:
             command.append(f"--trainer.num_nodes={nodes}")
@@ -114,30 +116,28 @@ class _Runner:
                 changed[f"--config={path}"] = f"--config={copy}"
         return [changed.get(arg, arg) for arg in task.job.command]
 
-    def watch(self, seconds: float) -> _News:
-        """Return the news, at the process's end or after so many seconds."""
+    def watch(self, seconds: float, read: int) -> _News:
+        """Return the news, at the process's end or after so many seconds; its output from byte `read` on."""
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         code = self.process.poll()
         with self.log.open("rb") as log:
-            log.seek(self.read)
+            log.seek(read)
             text = log.read()
-        self.read += len(text)
         files = b""
         if not self.is_shared and (code is not None or time.time() - self.delivered > _HANDOVER):
             since, self.delivered = self.delivered if code is None else 0.0, time.time()
             files = _pack(self.run, since)
-        if code is not None:
-            self.clear()
-        return _News(text.decode(errors="replace"), files, code, socket.gethostname())
+        return _News(ray.get_runtime_context().get_node_id(), socket.gethostname(), text, files, code)
 
-    def stop(self) -> _News:
-        """End the process."""
+    def stop(self, read: int) -> _News:
+        """End the process, and return the news."""
         end_processes([self.process])
-        return self.watch(0)
+        return self.watch(0, read)
 
     def clear(self) -> None:
         """Leave nothing on the node."""
+        end_processes([self.process])
         shutil.rmtree(self.log.parent, ignore_errors=True)
         if not self.is_shared:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -151,10 +151,14 @@ class _Placed:
     runners: list[Any]
     group: Any
     """The nodes' placement group; None on one node."""
+    nodes: set[str]
+    """Ids of the nodes that it may be on."""
+    host: str = ""
+    """The name of the first one; empty before it has answered."""
+    read: int = 0
+    """Bytes of the first one's output that are in the log."""
     news: list[Any] = field(default_factory=list)
     """What each runner will answer."""
-    where: str = ""
-    """The name of the node that answered last; empty before any has."""
 
 
 class RayEngine(Engine):
@@ -221,7 +225,7 @@ class RayEngine(Engine):
             group = placement_group([self.demand] * self.nodes, strategy="STRICT_SPREAD")
         begun = self.folder / RUNS / job.name
         task = _Task(job, str(self.folder), (self.folder / DRIVER).read_text(), self._configs, _pack(begun, 0.0))
-        placed = _Placed(job, [], group)
+        placed = _Placed(job, [], group, {node["NodeID"] for node in _nodes()})
         for rank in range(self.nodes):
             if group is not None:
                 options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, rank)
@@ -229,53 +233,60 @@ class RayEngine(Engine):
         master = placed.runners[0].address.remote() if group is not None else None
         for rank, runner in enumerate(placed.runners):
             runner.start.remote(task, rank, self.nodes, master)
-        placed.news = [runner.watch.remote(_WATCH) for runner in placed.runners]
+        placed.news = [runner.watch.remote(_WATCH, 0) for runner in placed.runners]
         self._pending.append(placed)
         return placed
 
     def has_begun(self, run: _Placed) -> bool:
-        """Return whether its nodes have answered."""
-        return bool(run.where)
+        """Return whether its first node has answered."""
+        return bool(run.host)
 
     def ended(self, run: _Placed) -> Ended | None:
         """Take in what a run has printed and written, and return how it ended."""
         ready, _ = ray.wait(run.news, num_returns=len(run.news), timeout=0)
-        for rank, (runner, ref) in enumerate(zip(run.runners, list(run.news), strict=True)):
-            if ref not in ready:
-                continue
+        answers = [(rank, ref) for rank, ref in enumerate(run.news) if ref in ready]
+        for rank, ref in answers:
             try:
                 news: _News = ray.get(ref)
+            except ActorUnavailableError:  # the network failed: it may still go on
+                news = _News("", run.host, b"", b"", None)
             except RayError as error:
+                with run.job.log.open("a") as log:
+                    log.write(f"{one_line(error)}\n")
                 self._release(run)
-                return Ended(1, run.where or first_line(error), lost=True)
-            run.where = news.where
+                return Ended(1, run.host, lost=not run.nodes <= {node["NodeID"] for node in _nodes()})
             if rank == 0:
                 self._take_in(run, news)
-            if news.code is not None:
-                if rank == 0 or news.code != 0:
-                    self._release(run)
-                    return Ended(news.code, news.where)
-                continue
-            run.news[rank] = runner.watch.remote(_WATCH)
+            if news.code is not None and (rank == 0 or news.code != 0):
+                self._release(run)
+                return Ended(news.code, news.host)
+            if news.code is None:
+                run.news[rank] = run.runners[rank].watch.remote(_WATCH, run.read if rank == 0 else 0)
         return None
 
     def stop(self, runs: Sequence[_Placed]) -> None:
         """End the processes, take in what they have written, and give the nodes back."""
-        answers = {runner: runner.stop.remote() for run in runs for runner in run.runners}
+        answers = [[runner.stop.remote(run.read) for runner in run.runners] for run in runs]
         until = time.monotonic() + _PATIENCE
-        for run in runs:
-            with suppress(RayError, GetTimeoutError):
-                self._take_in(run, ray.get(answers[run.runners[0]], timeout=max(0.1, until - time.monotonic())))
+        for run, (first, *_) in zip(runs, answers, strict=True):
+            with suppress(RayError):
+                self._take_in(run, ray.get(first, timeout=max(0.1, until - time.monotonic())))
             self._release(run)
 
     def _take_in(self, run: _Placed, news: _News) -> None:
+        """Write down what the first node of a run has answered."""
+        run.host, run.read = news.host, run.read + len(news.log)
+        if self.nodes == 1 and news.node:
+            run.nodes = {news.node}
         if news.log:
-            with run.job.log.open("a") as log:
+            with run.job.log.open("ab") as log:
                 log.write(news.log)
         if news.files:
             _unpack(news.files, self.folder / RUNS / run.job.name)
 
     def _release(self, run: _Placed) -> None:
+        """Have the nodes of a run cleared, and give them back."""
+        ray.wait([runner.clear.remote() for runner in run.runners], num_returns=len(run.runners), timeout=_PATIENCE)
         for runner in run.runners:
             ray.kill(runner)
         if run.group is not None:

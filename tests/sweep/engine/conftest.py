@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.sweep.engine.launch import Sweep, kill, processes_of
+from tests.sweep.engine.launch import ROOT, Sweep, kill, processes_of
 
 
 @pytest.fixture
@@ -11,3 +11,28 @@ def sweep(tmp_path):
     yield Sweep(str(tmp_path / "numbers"))
     for process in processes_of(tmp_path / "numbers"):
         kill(process)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A Ray cluster of three nodes of two cores, on this computer."""
+    cluster = new_cluster(3)
+    yield cluster
+    cluster.shutdown()
+
+
+def new_cluster(nodes):
+    pytest.importorskip("ray", reason="needs ray, of an extra: pip install 'shvit-pl[ray]'")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        cluster = Cluster()
+        for _ in range(nodes):
+            add_node(cluster)
+    return cluster
+
+
+def add_node(cluster):
+    """Add a node of two cores to a cluster."""
+    return cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1", include_dashboard=False, object_store_memory=2**27)

@@ -22,7 +22,7 @@ SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_PROCID", "SLURM_NTASK
 def main():
     flags = dict(arg.removeprefix("--").split("=", 1) for arg in sys.argv[1:])
     key, runs = flags["run_name"], Path(flags["trainer.default_root_dir"])
-    ledger = runs.parent.with_suffix(".ledger")
+    ledger = Path(os.environ["LEDGER"])
     asked = json.loads(ledger.with_suffix(".asked").read_text())
     folder = runs / key / "version_0"
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ from shvit_pl.sweep.processes import kill_on_parent_exit, only_driver
 from shvit_pl.sweep.watch import LiveTable
 
 ROOT = Path(__file__).parents[3]
-FAKE = ("env", f"PYTHONPATH={ROOT}", sys.executable, str(Path(__file__).with_name("fake_fit.py")))
+FAKE = (sys.executable, str(Path(__file__).with_name("fake_fit.py")))
 RUN = "--run_name="  # in the command line of a run
 
 
@@ -133,6 +133,11 @@ def wait_until(condition, seconds=20.0):
     return True
 
 
+def running(sweep, count):
+    """Whether so many runs have begun to train."""
+    return wait_until(lambda: len(list(Path(sweep.folder).glob("runs/*/*/checkpoints/last.ckpt"))) >= count, 60)
+
+
 def assert_done_once(sweep):
     """Every point is done exactly once, says the study, the folders and the ledger; nothing runs, nothing is torn."""
     points = sweep.definition.points
@@ -153,9 +158,15 @@ def assert_done_once(sweep):
 def main(sweep):
     folder = Path(sweep.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    where = {"engine": sweep.engine, "address": sweep.address, "nodes_per_run": sweep.nodes}
+    where = {
+        "engine": sweep.engine,
+        "address": sweep.address,
+        "nodes_per_run": sweep.nodes,
+        "workers": sweep.workers or None,
+    }
+    program = ("env", f"PYTHONPATH={ROOT}", f"LEDGER={sweep.ledger}", *FAKE)
     options = SweepOptions(retries=sweep.retries, timeout=sweep.timeout, speed=False, plain=True, **where)
-    launch, engine = Launch(folder, (), FAKE), engine_of(sweep, options)
+    launch, engine = Launch(folder, (), program), engine_of(sweep, options)
     if sweep.report:
         from shvit_pl.sweep.start import run_sweep
 

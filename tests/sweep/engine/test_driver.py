@@ -3,25 +3,15 @@
 import signal
 from contextlib import suppress
 from pathlib import Path
-from random import Random
 from socket import gethostname
-from time import monotonic, sleep
 
 import pytest
 
 from shvit_pl.compat import cores_of_process
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.engine.study import ERROR, KEY, REPEATED, is_fault
+from shvit_pl.sweep.engine.study import REPEATED, is_fault
 from shvit_pl.sweep.watch import LiveTable
-from tests.sweep.engine.launch import RUN, assert_done_once, kill, processes_of, wait_until
-
-LOSS = "RuntimeError: the loss is not finite"
-USAGE = "shvit-pl fit: error: --model.optim.lr -1: allowed are rates above 0."
-KILLED = "killed by SIGKILL; about to get into trouble"
-UNREADABLE = "JSONDecodeError: Expecting value: line 1 column 1 (char 0)"
-ROUNDS = [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in range(1, 20))]
-KILLS = 9  # in a round, at most
-LONGEST = 120.0  # seconds of a round
+from tests.sweep.engine.launch import assert_done_once, running
 
 
 def test_gpus_go_round_and_cores_are_shared(sweep, monkeypatch):
@@ -34,43 +24,6 @@ def test_gpus_go_round_and_cores_are_shared(sweep, monkeypatch):
     assert {each["CUDA_VISIBLE_DEVICES"] for each in seen} == {"0", "1"}
     assert {each["OMP_NUM_THREADS"] for each in seen} == {str(max(1, cores_of_process() // 4))}
     assert not any(name.startswith("SLURM") for each in seen for name in each)
-
-
-def test_runs_that_fail_are_tried_again_and_given_up_and_the_same_command_gives_them_another_chance(sweep, capsys):
-    sweep.points, sweep.retries, sweep.seconds, sweep.report = 6, 1, 0.2, True
-    # memory or a disk that is full may end a run as a wrong flag does
-    sweep.trouble = {"lr-1": ("raise", 2), "lr-2": ("raise", 1), "lr-3": ("usage", 2), "lr-4": ("die", 1)}
-    unreadable = Path(sweep.folder) / "runs" / "lr-5_seed-0" / "version_0" / "summary.json"
-    unreadable.parent.mkdir(parents=True)
-    unreadable.write_text("")
-    assert sweep.run() == 1
-    faults = [trial.user_attrs for trial in sweep.study().trials() if is_fault(trial)]
-    once = [("lr-1", LOSS), ("lr-2", LOSS), ("lr-3", USAGE), ("lr-4", KILLED), ("lr-5", UNREADABLE)]
-    twice = ("lr-1", LOSS), ("lr-3", USAGE), ("lr-5", UNREADABLE)
-    assert sorted((fault[KEY][:4], fault[ERROR]) for fault in faults) == sorted([*once, *twice])
-    assert done(sweep) == ["lr-0", "lr-2", "lr-4"]
-    assert "JSONDecodeError" in sweep.log(5)
-    printed = capsys.readouterr().out
-    assert f"lr 1, seed 0: failed: {LOSS}" in printed
-    assert f"3 of 6 runs failed, for example lr-1_seed-0: {LOSS}" in printed
-    assert "repeat the command to retry them" in printed
-    assert (Path(sweep.folder) / "report.html").exists()
-
-    unreadable.unlink()
-    starts, sweep.report = len(sweep.lines("start")), False
-    for _ in range(2):
-        assert sweep.run() == 0
-        assert len(sweep.lines("start")) == starts + 3
-        assert done(sweep) == [f"lr-{number}" for number in range(6)]
-
-
-def done(sweep):
-    return sorted(line["key"][:4] for line in sweep.lines("done"))
-
-
-def running(sweep, count):
-    """Whether so many runs have begun to train."""
-    return wait_until(lambda: len(list(Path(sweep.folder).glob("runs/*/*/checkpoints/last.ckpt"))) >= count, 60)
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -97,29 +50,6 @@ def test_a_second_driver_is_refused_with_the_place_and_the_time_of_the_first(swe
     assert (Path(sweep.folder) / "study.journal").read_bytes() == before
 
 
-def test_a_run_that_hangs_is_stopped_and_tried_again(sweep):
-    sweep.points, sweep.retries, sweep.seconds, sweep.timeout = 2, 1, 0.2, 3 / 60
-    sweep.trouble = {"lr-1": ("hang", 1)}
-    assert sweep.run() == 0
-    assert_done_once(sweep)
-    (fault,) = [trial.user_attrs for trial in sweep.study().trials() if is_fault(trial)]
-    assert fault[KEY] == "lr-1_seed-0"
-    assert fault[ERROR].endswith("minutes (--timeout 0.05)")
-
-
-def test_a_killed_driver_takes_its_runs_along_and_they_go_on_from_their_checkpoints(sweep):
-    sweep.points, sweep.workers, sweep.retries, sweep.seconds = 2, 2, 0, 3
-    driver = sweep.start()
-    assert running(sweep, 2)
-    kill(driver.pid)
-    driver.wait()
-    assert wait_until(lambda: not processes_of(sweep.folder), 1)
-    sweep.seconds = 0.1
-    assert sweep.run() == 0
-    assert_done_once(sweep)
-    assert all("resuming from" in sweep.log(number) for number in range(2))
-
-
 def test_a_small_space_is_searched_point_by_point(sweep):
     sweep.points, sweep.workers, sweep.seconds = 8, 3, 0.1
     sweep.choices = [number / 100 for number in range(1, 9)]
@@ -129,36 +59,3 @@ def test_a_small_space_is_searched_point_by_point(sweep):
     assert sorted(found) == sweep.choices
     assert [trial for trial in sweep.study().trials() if REPEATED in trial.user_attrs]
     assert not any(map(is_fault, sweep.study().trials()))
-
-
-def kill_at_random(sweep, draw):
-    """Kill runs and the driver, and start another in its place, until the sweep is done."""
-    driver, kills, until = sweep.start(), 0, monotonic() + LONGEST
-    while driver.poll() is None:
-        assert monotonic() < until, f"not done after {kills} kills"
-        sleep(draw.uniform(0, 0.7))
-        runs = sorted(processes_of(sweep.folder, RUN))
-        if kills == KILLS:
-            continue
-        if draw.random() < 0.67:
-            kills += bool(runs)
-            for run in draw.sample(runs, min(1, len(runs))):
-                kill(run)
-        elif driver.poll() is None:
-            kill(driver.pid)
-            driver.wait()
-            kills += 1
-            assert wait_until(lambda: not processes_of(sweep.folder), 5), "orphans"
-            driver = sweep.start()
-    assert driver.returncode == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", ROUNDS)
-def test_random_kills_lose_nothing_and_repeat_nothing(sweep, seed):
-    kill_at_random(sweep, Random(seed))
-    assert_done_once(sweep)
-    before = sweep.ledger.read_text()
-    assert sweep.run() == 0
-    assert sweep.ledger.read_text() == before
-    assert_done_once(sweep)
