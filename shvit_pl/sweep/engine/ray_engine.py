@@ -34,6 +34,7 @@ from shvit_pl.sweep.processes import DRIVER, end_processes, kill_on_parent_exit,
 _HANDOVER = 60.0  # seconds between two deliveries of what a run has written
 _WATCH = 1.0  # seconds that an actor watches its process for, before it answers
 _PATIENCE = 30.0  # seconds for runs to end, and for nodes to answer
+_ANSWER = 5.0  # seconds for a cluster to answer
 
 
 class _News(NamedTuple):
@@ -298,16 +299,20 @@ class RayEngine(Engine):
 
 
 def _connect(address: str | None) -> None:
+    """Connect to a cluster, or start one of this computer; raises `UserError` where none answers."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if address is None:  # on this computer alone, as far as Ray can be kept to it
         ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
         return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if address != "auto":  # Ray itself tries for minutes
+            socket.create_connection((host, int(port)), _ANSWER).close()
         ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, RayError) as error:
         raise UserError(
-            f"--address {address}: no Ray cluster answers there ({first_line(error)}). Start one by "
-            "ray start --head, or leave the flag out for this computer alone."
+            f"--address {address}: no Ray cluster answers there ({first_line(error)}). Give auto, HOST:PORT or "
+            "ray://HOST:PORT of one that ray start --head has started, or leave the flag out for this computer alone."
         ) from error
 
 

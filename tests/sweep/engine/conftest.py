@@ -35,4 +35,4 @@ def new_cluster(nodes):
 
 def add_node(cluster):
     """Add a node of two cores to a cluster."""
-    return cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1", include_dashboard=False, object_store_memory=2**27)
+    return cluster.add_node(num_cpus=2, include_dashboard=False, object_store_memory=2**27)
