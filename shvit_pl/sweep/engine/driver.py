@@ -212,9 +212,9 @@ class Driver:
 
 def _fault(run: _Run, ended: Ended) -> dict[str, Any]:
     """Return what is recorded of a run that failed."""
-    where = f" (on {ended.where})" if ended.where else ""
     if ended.lost:
-        return {LOST: True, ERROR: f"its computer was lost{where}"}
+        return {LOST: True, ERROR: f"its computer was lost ({ended.where})"}
+    where = f" (on {ended.where})" if ended.where else ""
     return {ERROR: describe_exit(run.log.read_text(errors="replace"), ended.code) + where}
 
 

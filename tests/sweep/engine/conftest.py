@@ -33,6 +33,6 @@ def new_cluster(nodes):
     return cluster
 
 
-def add_node(cluster):
-    """Add a node of two cores to a cluster."""
-    return cluster.add_node(num_cpus=2, include_dashboard=False, object_store_memory=2**27)
+def add_node(cluster, cores=2):
+    """Add a node to a cluster."""
+    return cluster.add_node(num_cpus=cores, include_dashboard=False, object_store_memory=2**27)

@@ -50,8 +50,9 @@ def locks(file):
 def note(ledger, event, key):
     """Add a line at once: many processes write here."""
     seen = {name: os.environ[name] for name in SHOWN if name in os.environ}
+    node = os.environ.get("RAY_NODE_ID")  # Ray's name for it
     with ledger.open("ab", buffering=0) as file:
-        file.write((json.dumps({"event": event, "key": key, "environment": seen}) + "\n").encode())
+        file.write((json.dumps({"event": event, "key": key, "environment": seen, "node": node}) + "\n").encode())
 
 
 def get_into(trouble):
