@@ -214,8 +214,9 @@ def _fault(run: _Run, ended: Ended) -> dict[str, Any]:
     """Return what is recorded of a run that failed."""
     where = f" (on {ended.where})" if ended.where else ""
     if ended.lost:
-        return {LOST: True, ERROR: f"its computer was lost{where}"}
-    return {ERROR: describe_exit(run.log.read_text(errors="replace"), ended.code) + where}
+        return {LOST: True, ERROR: ended.reason or f"its computer was lost{where}"}
+    told = describe_exit(run.log.read_text(errors="replace"), ended.code) + where
+    return {ERROR: "; ".join(filter(None, (ended.reason, told)))}
 
 
 @contextmanager
