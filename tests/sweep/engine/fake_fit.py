@@ -16,7 +16,7 @@ from pathlib import Path
 from shvit_pl.runs.folder import write_summary
 
 STEPS = 10
-SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_PROCID", "SLURM_NTASKS")
+SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_PROCID", "SLURM_NTASKS", "NODE_RANK", "MASTER_ADDR")
 
 
 def main():
@@ -24,6 +24,9 @@ def main():
     key, runs = flags["run_name"], Path(flags["trainer.default_root_dir"])
     ledger = runs.parent.with_suffix(".ledger")
     asked = json.loads(ledger.with_suffix(".asked").read_text())
+    if int(os.environ.get("NODE_RANK", "0")) > 0:  # of a run on several nodes, which the first ends
+        note(ledger, "joined", key)
+        return time.sleep(asked["seconds"])
     folder = runs / key / "version_0"
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:

@@ -44,6 +44,7 @@ class Sweep:
     engine: str = "local"
     address: str | None = None  # of a Ray cluster
     nodes: int = 1  # of each run
+    time: str | None = None  # of a SLURM job
     report: bool = False
     seconds: float = 1.0
     trouble: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -153,7 +154,12 @@ def assert_done_once(sweep):
 def main(sweep):
     folder = Path(sweep.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    where = {"engine": sweep.engine, "address": sweep.address, "nodes_per_run": sweep.nodes}
+    where = {
+        "engine": sweep.engine.removesuffix("-local"),
+        "time": sweep.time,
+        "address": sweep.address,
+        "nodes_per_run": sweep.nodes,
+    }
     options = SweepOptions(retries=sweep.retries, timeout=sweep.timeout, speed=False, plain=True, **where)
     launch, engine = Launch(folder, (), FAKE), engine_of(sweep, options)
     if sweep.report:
@@ -173,6 +179,14 @@ def main(sweep):
 def engine_of(sweep, options):
     if sweep.engine == "local":
         return LocalEngine([sweep.gpus[slot % 2] if sweep.gpus else None for slot in range(sweep.workers)])
+    if sweep.engine == "slurm":
+        from shvit_pl.sweep.engine.slurm_engine import SlurmEngine
+
+        return SlurmEngine(options, Path(sweep.folder))
+    if sweep.engine == "slurm-local":
+        from tests.sweep.engine.slurm_cluster import WithoutSlurm
+
+        return WithoutSlurm(options, Path(sweep.folder))
     from shvit_pl.sweep.engine.ray_engine import RayEngine
 
     return RayEngine(options, Path(sweep.folder), [])
