@@ -154,13 +154,9 @@ def assert_done_once(sweep):
 def main(sweep):
     folder = Path(sweep.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    where = {
-        "engine": sweep.engine.removesuffix("-local"),
-        "time": sweep.time,
-        "address": sweep.address,
-        "nodes_per_run": sweep.nodes,
-    }
-    options = SweepOptions(retries=sweep.retries, timeout=sweep.timeout, speed=False, plain=True, **where)
+    where = {"engine": sweep.engine.removesuffix("-local"), "address": sweep.address, "nodes_per_run": sweep.nodes}
+    ending = {"retries": sweep.retries, "timeout": sweep.timeout, "time": sweep.time}
+    options = SweepOptions(**where, **ending, speed=False, plain=True)
     launch, engine = Launch(folder, (), FAKE), engine_of(sweep, options)
     if sweep.report:
         from shvit_pl.sweep.start import run_sweep

@@ -40,7 +40,7 @@ ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
 NodeName={host} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=3
 NodeName=other NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=3
-NodeName=absent CPUs=8 Gres=gpu:a100:4 State=DOWN
+NodeName=absent NodeAddr=127.0.0.1 Port={ports[3]} CPUs=8 Gres=gpu:a100:4 State=DOWN
 PartitionName=both Nodes={host},other Default=YES MaxTime=2-00:00:00 State=UP
 PartitionName=gpus Nodes=absent MaxTime=60 State=UP
 """
@@ -57,7 +57,7 @@ def missing():
 def cluster(folder):
     """Start it and wait until both nodes are idle; yields its slurm.conf, and ends all of it."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        sockets = [stack.enter_context(socket.socket()) for _ in range(4)]
         for free in sockets:
             free.bind(("127.0.0.1", 0))
         ports = [free.getsockname()[1] for free in sockets]

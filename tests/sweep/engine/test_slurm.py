@@ -29,11 +29,11 @@ def test_without_slurm_the_engine_is_refused(tmp_path, monkeypatch):
 def test_submitit_runs_every_point_once_and_failures_are_recorded(sweep):
     sweep.engine, sweep.points, sweep.retries, sweep.seconds = "slurm-local", 4, 1, 0.3
     sweep.trouble = {"lr-1": ("raise", 1), "lr-2": ("die", 1), "lr-3": ("hang", 1)}
-    sweep.timeout = 8 / 60
+    sweep.timeout = 0.1
     assert sweep.run() == 0
     assert_done_once(sweep)
     found = faults(sweep)
-    assert found.pop("lr-3").endswith("minutes (--timeout 0.133)")
+    assert found.pop("lr-3").endswith("minutes (--timeout 0.1)")
     assert [text.partition(" (on ")[0] for _, text in sorted(found.items())] == [LOSS, KILLED]
 
 
@@ -135,7 +135,6 @@ class TestReal:
                               for event in ("start", "joined"))  # fmt: skip
         assert (first["NODE_RANK"], other["NODE_RANK"]) == ("0", "1")
         assert first["MASTER_ADDR"] == other["MASTER_ADDR"]
-        assert "--trainer.num_nodes=2" in slurm.log(0)
 
     def test_a_stopped_driver_leaves_no_job(self, slurm):
         slurm.points, slurm.seconds = 8, 60
