@@ -13,10 +13,10 @@ from shvit_pl.errors import collected, refuse
 
 _OF_ENGINE = {"address": "ray", "partition": "slurm", "time": "slurm", "sbatch": "slurm"}  # flags of one engine only
 _TIME = r"\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2}"  # as SLURM has it
-_OF_SBATCH = {  # what the sweep sets
-    "cpus-per-task": "give --cpus_per_run", "gpus-per-node": "give --gpus_per_run", "nodes": "give --nodes_per_run",
-    "partition": "give --partition", "time": "give --time",
-    **dict.fromkeys(("array", "error", "ntasks-per-node", "open-mode", "output", "signal"), "the sweep sets it"),
+_OF_SBATCH = {  # options that have a flag, and those that the sweep sets
+    "cpus-per-task": "cpus_per_run", "gpus-per-node": "gpus_per_run", "nodes": "nodes_per_run",
+    "partition": "partition", "time": "time",
+    **dict.fromkeys(("array", "error", "ntasks-per-node", "open-mode", "output", "signal"), ""),
 }  # fmt: skip
 
 
@@ -81,10 +81,12 @@ class SweepOptions:
         if self.time is not None and (not re.fullmatch(_TIME, self.time) or slurm_minutes(self.time) == 0):
             mistakes.append(f"--time {self.time}: allowed are minutes above 0, HOURS:MM:SS and DAYS-HOURS.")
         for option in self.sbatch:
-            own = _OF_SBATCH.get(option.lstrip("-").partition("=")[0].replace("_", "-"))
-            if own is not None or not option[:1].isalpha():
-                allowed = own or "allowed is an option of sbatch as NAME=VALUE or NAME, such as account=vision"
-                mistakes.append(f"--sbatch {option}: {allowed}.")
+            flag = _OF_SBATCH.get(option.partition("=")[0].replace("_", "-"))
+            if flag:
+                mistakes.append(f"--sbatch {option}: give --{flag} instead.")
+            elif flag is not None or not option[:1].isalpha():
+                reason = "the sweep sets it itself" if flag == "" else "allowed is NAME=VALUE, such as account=vision"
+                mistakes.append(f"--sbatch {option}: {reason}.")
         if self.engine != "local" and self.gpus is not None:
             mistakes.append(f"--gpus {self.gpus}: --engine {self.engine} hands out GPUs itself; leave it out.")
         refuse(mistakes)

@@ -24,7 +24,9 @@ def main():
     key, runs = flags["run_name"], Path(flags["trainer.default_root_dir"])
     ledger = runs.parent.with_suffix(".ledger")
     asked = json.loads(ledger.with_suffix(".asked").read_text())
-    if flags.get("trainer.num_nodes") and os.environ["NODE_RANK"] != "0":  # of a run on several nodes, which the first ends
+    if (
+        flags.get("trainer.num_nodes") and os.environ["NODE_RANK"] != "0"
+    ):  # of a run on several nodes, which the first ends
         note(ledger, "joined", key)
         return time.sleep(asked["seconds"])
     folder = runs / key / "version_0"
