@@ -31,7 +31,7 @@ class SweepOptions:
     engine: Literal["local", "ray", "slurm"] = "local"
     """Where runs go: on this computer, on a Ray cluster (extra `ray`), or to SLURM (extra `slurm`)."""
     workers: FromOne | None = None
-    """Number of parallel runs (default: as many as there are GPUs for, or one on a CPU)."""
+    """Number of parallel runs (default: as many as there are GPUs for, or one on a CPU; 64 jobs of SLURM)."""
     cpus_per_run: FromOne | None = None
     """CPU cores of a run (default: an equal share)."""
     gpus_per_run: Positive | None = None

@@ -3,6 +3,7 @@
 States are asked of `squeue`, which needs no accounting database; results are files that submitit writes.
 """
 
+import atexit
 import os
 import pickle
 import re
@@ -24,7 +25,7 @@ import submitit
 from shvit_pl.errors import UserError, first_few, one_line
 from shvit_pl.sweep.engine.engines import Ended, Engine, Job
 from shvit_pl.sweep.options import SweepOptions, slurm_minutes
-from shvit_pl.sweep.processes import end_processes, kill_on_parent_exit, run_environment
+from shvit_pl.sweep.processes import end_processes, run_environment, start_process
 
 _FOLDER = "slurm"  # in the sweep folder: what submitit writes
 _ROOM = 64  # jobs at a time
@@ -53,21 +54,15 @@ class _Task:
             variables |= {"MASTER_ADDR": job.hostnames[0], "MASTER_PORT": f"{20_000 + int(job.raw_job_id) % 10_000}"}
             variables["NODE_RANK"] = str(job.node)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        with self.job.log.open("a") as log:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=run_environment(os.environ, None, None) | variables,
-                start_new_session=True,
-                preexec_fn=kill_on_parent_exit(),
-            )
+        process = start_process(command, self.job.log, run_environment(os.environ, None, None) | variables)
         try:
-            return process.wait(), job.hostnames[job.node]
+            code = process.wait()
         finally:  # SLURM ends the job, or submitit has requeued it at its time limit
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             end_processes([process])
+        if code:  # for SLURM, once submitit has written the result; it ends the other nodes' parts
+            atexit.register(os._exit, 1)
+        return code, job.hostnames[job.node]
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Return what a requeued job runs: the same."""
@@ -137,17 +132,13 @@ class SlurmEngine(Engine):
         return self._state(run) in ("RUNNING", "COMPLETING")
 
     def ended(self, run: Any) -> Ended | None:
-        """Return how a job ended, of several nodes the first that failed, which ends the others."""
+        """Return how a job ended; of several nodes, the first that failed."""
         state = self._state(run)
-        if state not in _ENDED and self.nodes == 1:
+        if state not in _ENDED:
             return None
         results = self._results(run)
-        failed = next((result for result in results if result.code), None)
-        if state not in _ENDED:
-            if failed is not None:
-                self.stop([run])
-            return failed
         reason = f"SLURM ended job {run.job_id}: {state or 'it is forgotten'}; see {run.paths.stderr}"
+        failed = next((result for result in results if result.code), None)
         return failed or next(iter(results), Ended(1, lost=state in _LOST, reason=reason))
 
     def _results(self, run: Any) -> list[Ended]:

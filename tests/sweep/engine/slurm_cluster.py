@@ -15,7 +15,7 @@ from tests.sweep.engine.launch import wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 PACKAGES = "munge slurm-client slurmctld slurmd"
-# the first node has the name of this computer, which runs on two nodes can find
+# the first of two nodes has the name of this computer, so that a run on both finds it
 CONF = """\
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
@@ -39,9 +39,9 @@ GresTypes=gpu
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
 NodeName={host} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=3
-NodeName=other NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=3
+NodeName={host}-other NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=3
 NodeName=absent NodeAddr=127.0.0.1 Port={ports[3]} CPUs=8 Gres=gpu:a100:4 State=DOWN
-PartitionName=both Nodes={host},other Default=YES MaxTime=2-00:00:00 State=UP
+PartitionName=both Nodes={host},{host}-other Default=YES MaxTime=2-00:00:00 State=UP
 PartitionName=gpus Nodes=absent MaxTime=60 State=UP
 """
 
@@ -63,13 +63,13 @@ def cluster(folder):
         ports = [free.getsockname()[1] for free in sockets]
     conf, key, host = folder / "slurm.conf", folder / "munge.key", socket.gethostname().partition(".")[0]
     conf.write_text(CONF.format(folder=folder, host=host, ports=ports, user="root"))
-    for name in ("state", f"spool-{host}", "spool-other"):
+    for name in ("state", f"spool-{host}", f"spool-{host}-other"):
         (folder / name).mkdir()
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o400)
     of_munge = [f"--{name}={folder}/munge.{name}" for name in ("socket", "pid-file", "log-file", "seed-file")]
     commands = [["munged", "--foreground", "--force", f"--key-file={key}", *of_munge], ["slurmctld", "-D"]]
-    commands += [["slurmd", "-D", "-N", name] for name in (host, "other")]
+    commands += [["slurmd", "-D", "-N", name] for name in (host, f"{host}-other")]
     environment = {**os.environ, "SLURM_CONF": str(conf), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
     daemons = []
     try:
