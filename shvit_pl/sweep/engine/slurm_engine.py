@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import redirect_stderr, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,9 +137,11 @@ class SlurmEngine(Engine):
         if state not in _ENDED:
             return None
         results = self._results(run)
+        told = next((result for result in results if result.code), results[0] if results else Ended(1))
+        if results and state in ("COMPLETED", "FAILED", ""):
+            return told
         reason = f"SLURM ended job {run.job_id}: {state or 'it is forgotten'}; see {run.paths.stderr}"
-        failed = next((result for result in results if result.code), None)
-        return failed or next(iter(results), Ended(1, lost=state in _LOST, reason=reason))
+        return replace(told, lost=state in _LOST, reason=reason)
 
     def _results(self, run: Any) -> list[Ended]:
         """Return what the tasks of a job returned or raised, of those that have."""

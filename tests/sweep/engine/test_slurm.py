@@ -4,16 +4,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("submitit", reason="needs the extra slurm")
+import submitit
 
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.engine import slurm_engine
+from shvit_pl.sweep.engine.engines import Ended, Job
 from shvit_pl.sweep.engine.slurm_engine import SlurmEngine
 from shvit_pl.sweep.engine.study import ERROR, KEY, PLACED, is_fault
 from shvit_pl.sweep.options import SweepOptions
 from tests.sweep.engine.launch import RUN, assert_done_once, kill, processes_of, wait_until
-from tests.sweep.engine.slurm_cluster import cluster, missing
+from tests.sweep.engine.slurm_cluster import WithoutSlurm, cluster, missing
 
 LOSS = "RuntimeError: the loss is not finite"
 KILLED = "killed by SIGKILL; about to get into trouble"
@@ -23,6 +23,51 @@ def test_without_slurm_the_engine_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="--engine slurm: no sbatch here; run it where SLURM is, or give another"):
         SlurmEngine(SweepOptions(engine="slurm"), tmp_path / "numbers")
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """An engine without SLURM, whose answers a test makes up."""
+    return WithoutSlurm(SweepOptions(engine="slurm"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("state", "results", "code", "lost", "reason"),
+    [
+        ("COMPLETED", [Ended(0)], 0, False, ""),
+        ("FAILED", [Ended(0), Ended(3)], 3, False, ""),
+        ("FAILED", [], 1, False, "SLURM ended job 7_1: FAILED; see "),
+        ("OUT_OF_MEMORY", [Ended(-9, "n1")], -9, False, "SLURM ended job 7_1: OUT_OF_MEMORY; see "),
+        ("TIMEOUT", [], 1, False, "SLURM ended job 7_1: TIMEOUT; see "),
+        ("PREEMPTED", [], 1, True, "SLURM ended job 7_1: PREEMPTED; see "),
+        ("NODE_FAIL", [Ended(1), Ended(0)], 1, True, "SLURM ended job 7_1: NODE_FAIL; see "),
+        ("", [], 1, False, "SLURM ended job 7_1: it is forgotten; see "),
+        ("", [Ended(0)], 0, False, ""),
+    ],
+)
+def test_only_what_is_no_fault_of_a_run_is_lost(engine, monkeypatch, state, results, code, lost, reason):
+    run = submitit.SlurmJob(engine.folder, "7_1")
+    monkeypatch.setattr(engine, "_state", lambda _: state)
+    monkeypatch.setattr(engine, "_results", lambda _: results)
+    ended = engine.ended(run)
+    assert (ended.code, ended.lost, ended.reason.partition(str(engine.folder))[0]) == (code, lost, reason)
+
+
+def test_a_busy_controller_is_asked_again_and_a_refusal_is_told(engine, monkeypatch):
+    told = ["sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"]
+
+    def submit(tasks):
+        if told:
+            raise submitit.core.utils.FailedJobError(told.pop())
+        return [submitit.SlurmJob(engine.folder, f"7_{number}") for number in range(len(tasks))]
+
+    monkeypatch.setattr(engine.executor, "submit_array", submit)
+    monkeypatch.setattr(slurm_engine, "_PAUSES", (0,))
+    job = Job("lr-0", [], Path("log"), {})
+    assert [run.job_id for run in engine.start([job, job])] == ["7_0", "7_1"]
+    told = 2 * ["sbatch: error: QOSMaxSubmitJobPerUserLimit"]
+    with pytest.raises(UserError, match="sbatch refuses 1 runs: sbatch: error: QOSMaxSubmitJobPerUserLimit"):
+        engine.start([job])
 
 
 @pytest.mark.slow
