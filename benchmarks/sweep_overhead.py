@@ -18,10 +18,10 @@ from statistics import median
 
 import yaml
 from jsonargparse import auto_cli
-
-from benchmarks.report import environment, publish, table
 from shvit_pl.sweep.engine.storage import open_storage
 from shvit_pl.sweep.engine.sweep_study import COMMAND, SweepStudy
+
+from benchmarks.report import environment, publish, table
 from tests.sweep.engine.launch import STUDY, Sweep
 
 FLAGS = (

@@ -60,6 +60,20 @@ def kill_on_parent_exit() -> Callable[[], None]:
     return prepare
 
 
+def start_process(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a run, which dies with this process, as the leader of a session; its output is added to `log`."""
+    with log.open("a") as file:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=kill_on_parent_exit(),
+        )
+
+
 def end_processes(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """End processes, each the leader of a session, and their children: by SIGTERM, then by SIGKILL."""
     until = time.monotonic() + _PATIENCE

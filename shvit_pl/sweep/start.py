@@ -177,7 +177,11 @@ def open_engine(options: SweepOptions, folder: Path, base: Sequence[str], device
     """
     if options.engine == "local":
         return local_engine(options, devices)
-    check_extra("sweep --engine ray", "ray")
+    check_extra(f"sweep --engine {options.engine}", options.engine)
+    if options.engine == "slurm":
+        from shvit_pl.sweep.engine.slurm_engine import SlurmEngine
+
+        return SlurmEngine(options, folder, devices)
     from shvit_pl.sweep.engine.ray_engine import RayEngine
 
     configs = [flag.removeprefix("--config=") for flag in base if flag.startswith("--config=")]

@@ -37,8 +37,8 @@ from shvit_pl.models.open_network import OpenedNetwork, open_network
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig, EmaConfig
 from shvit_pl.modules.optim_and_ema import make_average
+from shvit_pl.sweep.engine.local import local_engine
 from shvit_pl.sweep.options import SweepOptions
-from shvit_pl.sweep.start import slots
 from shvit_pl.teachers.classes import mapped_classes, match_classes
 from shvit_pl.teachers.config import DistillConfig
 from shvit_pl.teachers.teacher import check_teacher, probe
@@ -135,7 +135,7 @@ def export(cli, *flags):
 
 
 def sweep(cli, *flags):
-    slots(read_options(SweepOptions, flags, command="sweep", description="", positional=[]), "auto")
+    local_engine(read_options(SweepOptions, flags, command="sweep", description="", positional=[]), "auto")
 
 
 def resumed(cli, *flags):
@@ -461,6 +461,9 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "--int8: top-1 falls": "tests/deploy/export/test_command.py::test_int8_is_smaller_and_its_costs_are_printed",
     "this run has not ended (": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
     "or another --folder": "tests/sweep/test_mistakes.py::test_a_folder_that_is_no_sweeps_or_another_ones",
+    "; give --engine ray or slurm": "tests/sweep/test_options.py::test_an_impossible_missing_or_wrong_value_is_refused",
+    "give --{} instead": "tests/sweep/test_options.py::test_an_impossible_missing_or_wrong_value_is_refused",
+    "run it where SLURM is": "tests/sweep/engine/test_slurm.py::test_without_slurm_the_engine_is_refused",
     "Resume it first": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
     "the run saw the commit": "tests/data/test_opening.py::"
     "test_a_run_records_the_commit_that_it_saw_and_goes_on_with_it_alone",
@@ -470,7 +473,8 @@ NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a ref
     "more than the device's memory holds", "not a finite number at step", "can't be written (",
     "Give --data.num_workers {} (now", "Too few images to say", "Several values are separated",  # advice
     "use it: shvit-pl", "the run stopped; resume it", "skip it with --speed", "if they don't slow",  # next steps
-    "or resume with --ckpt_path", "give a study, one of", "set by --folder", "GPUs with --per_gpu",
+    "or resume with --ckpt_path", "give a study, one of", "set by --folder", "set by --nodes_per_run",
+    "GPUs with --per_gpu",
     "to overfit a few images", "use --model.init_from with",  # parts of messages that say what to do instead
     "an average is kept with", "model.design.name, or give --config s1.yaml", "the embedded digits; for the folder",
     "give another --storage",  # the database that has the study

@@ -29,23 +29,21 @@ LONGEST = 430  # characters of a message
 PATCHES = "base: s1.yaml\ngrid: {model.design.patch_size: [16, 8]}\n"
 
 
-class InProcess:
-    """A run in this process, which has imported everything; it has ended when it has started."""
+def fit(command, output):
+    """Run `python -m shvit_pl.cli ...` in this process, which has imported everything; returns its exit code."""
+    with redirect_stdout(output), redirect_stderr(output):
+        return main(command[3:])
 
-    def __init__(self, command, stdout, **_):
-        with redirect_stdout(stdout), redirect_stderr(stdout):
-            self.returncode = main(command[3:])  # after `python -m shvit_pl.cli`
 
-    def poll(self):
-        return self.returncode
+def start_here(command, log, environment):
+    with log.open("a") as file:
+        code = fit(command, file)
+    return SimpleNamespace(poll=lambda: code)
 
 
 def call(command, **_):
     with io.StringIO() as output:
-        return subprocess.CompletedProcess(command, InProcess(command, output).returncode, output.getvalue(), "")
-
-
-IN_PROCESS = SimpleNamespace(Popen=InProcess, run=call, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT)
+        return subprocess.CompletedProcess(command, fit(command, output), output.getvalue(), "")
 
 
 def sweep(folder, text, *flags):
@@ -53,8 +51,8 @@ def sweep(folder, text, *flags):
     file = folder.parent / f"{folder.name}.yaml"
     file.write_text(text)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
-        patch.setattr(local, "subprocess", IN_PROCESS)
-        patch.setattr(start, "subprocess", IN_PROCESS)
+        patch.setattr(local, "start_process", start_here)
+        patch.setattr(start, "subprocess", SimpleNamespace(run=call))
         patch.setattr(start, "FitCheck", fit_check)
         code = main(["sweep", f"--config={file}", f"--folder={folder}", *FLAGS, *flags])
     return code, printed.getvalue()

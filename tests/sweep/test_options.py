@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from shvit_pl.errors import UserError
-from shvit_pl.sweep.options import SweepOptions, read_sweep_options
+from shvit_pl.sweep.options import SweepOptions, read_sweep_options, slurm_minutes
 from tests.sweep.engine.launch import ROOT
 
 WITHOUT = "import sys; sys.modules |= dict.fromkeys({}); from shvit_pl.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -26,12 +26,24 @@ def test_what_is_not_the_sweeps_own_is_left_for_fit_in_its_order():
         (["--dry_run", "--plain", "true", "--speed=false"], SweepOptions(dry_run=True, plain=True, speed=False)),
         (["--gpus-per-run", "0.5", "--gpus=0,2"], SweepOptions(gpus_per_run=0.5, gpus="0,2")),
         (["--folder", "a b", "--engine=ray"], SweepOptions(folder="a b", engine="ray")),
+        (
+            ["--engine=slurm", "--time", "1-0", "--sbatch=account=vision", "--sbatch", "exclusive"],
+            SweepOptions(engine="slurm", time="1-0", sbatch=["account=vision", "exclusive"]),
+        ),
         (["--timeout", "0.5", "--retries=0"], SweepOptions(timeout=0.5, retries=0)),
     ],
     ids=str,
 )
 def test_an_option_may_be_written_in_any_usual_way(args, options):
     assert read_sweep_options(args) == (options, [], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("90", 90), ("90:01", 91), ("2:30:00", 150), ("1-2", 1560), ("1-2:30", 1590), ("1-02:30:30", 1591)],
+)
+def test_a_time_is_read_as_slurm_writes_it(text, minutes):
+    assert slurm_minutes(text) == minutes
 
 
 @pytest.mark.parametrize(
@@ -44,6 +56,16 @@ def test_an_option_may_be_written_in_any_usual_way(args, options):
         (["--nodes_per_run=2"], "--nodes_per_run 2: --engine local runs on this computer only; give --engine ray"),
         (["--engine=kubernetes"], "--engine kubernetes: allowed are local, ray, slurm"),
         (["--engine=ray", "--gpus=0"], "--gpus 0: --engine ray hands out GPUs itself"),
+        (["--partition=gpus"], "--partition gpus: only for --engine slurm; give that, or leave it out"),
+        (["--engine=ray", "--time=90"], "--time 90: only for --engine slurm"),
+        (["--sbatch=account=vision"], "--sbatch account=vision: only for --engine slurm"),
+        (["--engine=slurm", "--address=auto"], "--address auto: only for --engine ray"),
+        (["--engine=slurm", "--gpus_per_run=0.5"], "--gpus_per_run 0.5: SLURM gives whole GPUs; give a whole number"),
+        (["--engine=slurm", "--time=1h"], "--time 1h: allowed are minutes above 0, HOURS:MM:SS and DAYS-HOURS"),
+        (["--engine=slurm", "--time=0"], "--time 0: allowed are minutes above 0"),
+        (["--engine=slurm", "--sbatch=cpus_per_task=4"], "--sbatch cpus_per_task=4: give --cpus_per_run instead"),
+        (["--engine=slurm", "--sbatch=output=log"], "--sbatch output=log: the sweep sets it itself"),
+        (["--engine=slurm", "--sbatch=--mem=4G"], "--sbatch --mem=4G: allowed is NAME=VALUE, such as account=vision"),
         (["--retries=-1"], "--retries -1: allowed are whole numbers from 0"),
         (["--timeout=0"], "--timeout 0: allowed are numbers above 0"),
         (["--folder="], "--folder ''"),

@@ -213,9 +213,11 @@ class Driver:
 def _fault(run: _Run, ended: Ended) -> dict[str, Any]:
     """Return what is recorded of a run that failed."""
     if ended.lost:
-        return {LOST: True, ERROR: f"its computer was lost ({ended.where})"}
     where = f" (on {ended.where})" if ended.where else ""
-    return {ERROR: describe_exit(run.log.read_text(errors="replace"), ended.code) + where}
+    if ended.lost:
+        return {LOST: True, ERROR: (ended.reason or "its computer was lost") + where}
+    told = describe_exit(run.log.read_text(errors="replace"), ended.code)
+    return {ERROR: "; ".join(filter(None, (ended.reason, told))) + where}
 
 
 @contextmanager

@@ -30,6 +30,8 @@ class Ended:
     """The computer that ran it, if that is another than the driver's."""
     lost: bool = False
     """Whether that computer was lost, which is no fault of the run: it goes on elsewhere."""
+    reason: str = ""
+    """What a scheduler says of the end, beside what the run has printed."""
 
 
 class Engine(ABC):

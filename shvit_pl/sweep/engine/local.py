@@ -11,7 +11,7 @@ from shvit_pl.compat import cores_of_process
 from shvit_pl.errors import UserError
 from shvit_pl.sweep.engine.engines import Ended, Engine, Job
 from shvit_pl.sweep.options import SweepOptions
-from shvit_pl.sweep.processes import end_processes, kill_on_parent_exit, run_environment
+from shvit_pl.sweep.processes import end_processes, run_environment, start_process
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,8 @@ class LocalEngine(Engine):
     def _start(self, job: Job) -> _Run:
         slot = self._free.pop(0)
         try:
-            with job.log.open("a") as log:
-                process = subprocess.Popen(
-                    job.command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=run_environment(os.environ, self.slots[slot], self.threads) | dict(job.environment),
-                    start_new_session=True,
-                    preexec_fn=kill_on_parent_exit(),
-                )
+            environment = run_environment(os.environ, self.slots[slot], self.threads) | dict(job.environment)
+            process = start_process(job.command, job.log, environment)
         except BaseException:
             self._free.append(slot)
             raise

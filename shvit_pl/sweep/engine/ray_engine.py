@@ -29,7 +29,7 @@ from shvit_pl.errors import UserError, first_line, one_line
 from shvit_pl.sweep.definition import RUNS
 from shvit_pl.sweep.engine.engines import Ended, Engine, Job
 from shvit_pl.sweep.options import SweepOptions
-from shvit_pl.sweep.processes import DRIVER, end_processes, kill_on_parent_exit, run_environment
+from shvit_pl.sweep.processes import DRIVER, end_processes, run_environment, start_process
 
 _HANDOVER = 60.0  # seconds between two deliveries of what a run has written
 _WATCH = 1.0  # seconds that an actor watches its process for, before it answers
@@ -94,16 +94,7 @@ class _Runner:
         if master is not None:
             command.append(f"--trainer.num_nodes={nodes}")
             environment |= {"MASTER_ADDR": master[0], "MASTER_PORT": str(master[1]), "NODE_RANK": str(rank)}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=run_environment(os.environ, None, None) | environment,
-                start_new_session=True,
-                preexec_fn=kill_on_parent_exit(),
-            )
+        self.process = start_process(command, self.log, run_environment(os.environ, None, None) | environment)
 
     def _translated(self, task: _Task) -> list[str]:
         """Return the command with this node's interpreter, and paths of this node where its folder is its own."""
@@ -252,10 +243,9 @@ class RayEngine(Engine):
             except ActorUnavailableError:  # the network failed: it may still go on
                 news = _News("", run.host, b"", b"", None)
             except RayError as error:
-                with run.job.log.open("a") as log:
-                    log.write(f"{one_line(error)}\n")
                 self._release(run)
-                return Ended(1, run.host, lost=not run.nodes <= {node["NodeID"] for node in _nodes()})
+                is_lost = not run.nodes <= {node["NodeID"] for node in _nodes()}
+                return Ended(1, run.host, is_lost, "" if is_lost else one_line(error))
             if rank == 0:
                 self._take_in(run, news)
             if news.code is not None and (rank == 0 or news.code != 0):

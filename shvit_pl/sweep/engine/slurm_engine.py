@@ -1,120 +1,235 @@
-"""Runs as SLURM jobs, by submitit; the sweep's folder is on a file system that all nodes share."""
+"""Runs as SLURM jobs, by submitit; the sweep's folder is on a file system that all nodes share.
 
+States are asked of `squeue`, which needs no accounting database; results are files that submitit writes.
+"""
+
+import atexit
 import os
+import pickle
+import re
+import shutil
+import signal
 import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import redirect_stderr, suppress
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import submitit
-from submitit.core.utils import UncompletedJobError
 
-from shvit_pl.errors import UserError, first_line
+from shvit_pl.errors import UserError, first_few, one_line
 from shvit_pl.sweep.engine.engines import Ended, Engine, Job
-from shvit_pl.sweep.options import SweepOptions
-from shvit_pl.sweep.processes import end_processes, kill_on_parent_exit, run_environment
+from shvit_pl.sweep.options import SweepOptions, slurm_minutes
+from shvit_pl.sweep.processes import end_processes, run_environment, start_process
 
 _FOLDER = "slurm"  # in the sweep folder: what submitit writes
-_PATIENCE = 60.0  # seconds for jobs to end
-_PORTS = range(20_000, 50_000)
+_ROOM = 64  # jobs at a time
+_LONGEST = 24 * 60  # minutes of a job, where --time doesn't say and the partition allows it
+_REQUEUES = 20  # of a job at its time limit
+_ASK = 5.0  # seconds between two questions about jobs
+_PATIENCE = 120.0  # seconds for jobs to end
+_BUSY = r"timed out|[Uu]nable to contact|[Tt]emporarily|try again"  # of a controller, in a message of sbatch
+_PAUSES = (10, 30, 60)  # seconds before jobs are submitted again to one that is
+_LOST = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED"}
+_ENDED = {*_LOST, "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT", ""}
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Task:
-    """A run's part on a node; SLURM may stop and requeue it, and then it goes on from its last checkpoint."""
+    """A run's part on a node. SLURM may stop and requeue it, and then it goes on from its last checkpoint."""
 
     job: Job
     nodes: int
-    process: Any = field(default=None, repr=False)
 
-    def __call__(self) -> int:
-        """Run `fit`, and return its exit code."""
-        environment, command = submitit.JobEnvironment(), [*self.job.command]
-        variables = dict(self.job.environment)
+    def __call__(self) -> tuple[int, str]:
+        """Run `fit`; returns its exit code and this node's name. Where SLURM ends the job, there is no result."""
+        job, command, variables = submitit.JobEnvironment(), [*self.job.command], dict(self.job.environment)
         if self.nodes > 1:
             command.append(f"--trainer.num_nodes={self.nodes}")
-            port = _PORTS[int("".join(filter(str.isdecimal, environment.job_id)) or 0) % len(_PORTS)]
-            variables |= {"MASTER_ADDR": environment.hostnames[0], "MASTER_PORT": str(port)}
-            variables |= {"NODE_RANK": str(environment.global_rank)}
-        with self.job.log.open("a") as log:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=run_environment(os.environ, None, None) | variables,
-                start_new_session=True,
-                preexec_fn=kill_on_parent_exit(),
-            )
-        return int(self.process.wait())
+            variables |= {"MASTER_ADDR": job.hostnames[0], "MASTER_PORT": f"{20_000 + int(job.raw_job_id) % 10_000}"}
+            variables["NODE_RANK"] = str(job.node)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        process = start_process(command, self.job.log, run_environment(os.environ, None, None) | variables)
+        try:
+            code = process.wait()
+        finally:  # SLURM ends the job, or submitit has requeued it at its time limit
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            end_processes([process])
+        if code:  # for SLURM, once submitit has written the result; it ends the other nodes' parts
+            atexit.register(os._exit, 1)
+        return code, job.hostnames[job.node]
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """End the process, and return what SLURM runs again."""
-        end_processes([self.process])
-        return submitit.helpers.DelayedSubmission(_Task(self.job, self.nodes))
+        """Return what a requeued job runs: the same."""
+        return submitit.helpers.DelayedSubmission(self)
+
+
+class _Node(NamedTuple):
+    partition: str
+    cpus: int
+    gpus: int
+    minutes: float
+    """Time limit of the partition."""
 
 
 class SlurmEngine(Engine):
-    """SLURM, or, with `cluster` local, processes that submitit starts here.
+    """SLURM; raises `UserError` where there is none, and for options that it refuses."""
 
-    Raises `UserError` where there is no SLURM, or it refuses the options.
-    """
-
-    def __init__(self, options: SweepOptions, folder: Path, cluster: str | None = "slurm") -> None:
-        self.workers, self.nodes = options.workers or 64, options.nodes_per_run
-        self.host = os.uname().nodename
-        try:
-            self.executor = submitit.AutoExecutor(str(folder / _FOLDER), cluster=cluster)
-            demand: dict[str, Any] = {
-                "name": "shvit-pl", "nodes": self.nodes, "tasks_per_node": 1, "cpus_per_task": options.cpus_per_run or 1,
-                "timeout_min": options.time,
-            }  # fmt: skip
-            if options.gpus_per_run:
-                demand["gpus_per_node"] = int(options.gpus_per_run)
-            if cluster == "slurm":
-                demand["slurm_partition"] = options.partition
-                demand["slurm_additional_parameters"] = dict(options.slurm_pairs)
-            self.executor.update_parameters(**{name: value for name, value in demand.items() if value is not None})
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise UserError(
-                f"--engine slurm: {first_line(error)}. Run it where sbatch is, or give --engine local."
-            ) from error
+    def __init__(self, options: SweepOptions, folder: Path, devices: object = "auto") -> None:
+        self.host, self.folder = os.uname().nodename, folder / _FOLDER
+        self.workers, self.nodes = options.workers or _ROOM, options.nodes_per_run
+        if missing := [name for name in ("sbatch", "srun", "squeue", "scancel", "sinfo") if shutil.which(name) is None]:
+            raise UserError(f"--engine slurm: no {missing[0]} here; run it where SLURM is, or give another --engine.")
+        for name in [name for name in os.environ if name.startswith(("SLURM_", "SRUN_")) and name != "SLURM_CONF"]:
+            del os.environ[name]  # of the job that this driver may run in: sbatch and srun would obey them
+        demand, nodes = _demand(options, devices)
+        self.executor = submitit.SlurmExecutor(self.folder, max_num_timeout=_REQUEUES)
+        self.executor.update_parameters(**demand, array_parallelism=self.workers)
+        script = self.executor._make_submission_file_text("true", "")
+        judged = subprocess.run(["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False)
+        # that no node fits is also said where all are down, and sbatch lets jobs wait for them
+        if judged.returncode and "node configuration is not available" not in judged.stderr:
+            raise UserError(f"--engine slurm: sbatch refuses the runs: {' '.join(judged.stderr.split())} ({nodes})")
+        self._states, self._asked = dict[str, str](), 0.0
+        self._ask()
 
     def room(self) -> int:
         """Return `--workers`, or 64: the others wait here."""
         return self.workers
 
     def start(self, jobs: Sequence[Job]) -> list[Any]:
-        """Submit an array of jobs."""
-        with self.executor.batch():
-            return [self.executor.submit(_Task(job, self.nodes)) for job in jobs]
+        """Submit the runs as one array of jobs; raises `UserError` where sbatch refuses it."""
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        tasks = [_Task(job, self.nodes) for job in jobs]
+        for pause in (*_PAUSES, None):
+            try:
+                with redirect_stderr(StringIO()):
+                    runs = self.executor.submit_array(tasks)
+                break
+            except submitit.core.utils.FailedJobError as error:
+                if pause is None or not re.search(_BUSY, str(error)):
+                    raise UserError(f"--engine slurm: sbatch refuses {len(jobs)} runs: {one_line(error)}") from error
+                time.sleep(pause)
+        self._states |= {run.job_id: "PENDING" for run in runs}
+        return runs
+
+    def name(self, run: Any) -> str:
+        """Return the job's id."""
+        return str(run.job_id)
+
+    def attach(self, name: str) -> Any | None:
+        """Return a job that waits, runs or has ended; None where neither SLURM knows it nor it left a result."""
+        run = submitit.SlurmJob[Any](self.folder, name, range(self.nodes))
+        return run if self._state(run) or self._results(run) else None
+
+    def has_begun(self, run: Any) -> bool:
+        """Return whether the job runs."""
+        return self._state(run) in ("RUNNING", "COMPLETING")
 
     def ended(self, run: Any) -> Ended | None:
-        """Return how a job ended."""
-        if not run.done():
+        """Return how a job ended; of several nodes, the first that failed."""
+        state = self._state(run)
+        if state not in _ENDED:
             return None
-        try:
-            return Ended(int(run.result()))
-        except UncompletedJobError:
-            return Ended(1, f"SLURM has ended job {run.job_id} ({run.state})")
-        except Exception as error:
-            return Ended(1, f"job {run.job_id}: {first_line(error)}")
+        results = self._results(run)
+        told = next((result for result in results if result.code), results[0] if results else Ended(1))
+        if results and state in ("COMPLETED", "FAILED", ""):
+            return told
+        reason = f"SLURM ended job {run.job_id}: {state or 'it is forgotten'}; see {run.paths.stderr}"
+        return replace(told, lost=state in _LOST, reason=reason)
+
+    def _results(self, run: Any) -> list[Ended]:
+        """Return what the tasks of a job returned or raised, of those that have."""
+        names, results = set(os.listdir(self.folder)), list[Ended]()  # the list is fresh, also on NFS
+        for rank in range(run.num_tasks):
+            path = run.task(rank).paths.result_pickle
+            if path.name in names:
+                outcome, result = pickle.loads(path.read_bytes())
+                is_value = outcome == "success"
+                results.append(Ended(*result) if is_value else Ended(1, reason=result.strip().splitlines()[-1]))
+        return results
 
     def stop(self, runs: Sequence[Any]) -> None:
-        """Cancel jobs, and wait until they have ended."""
-        for run in runs:
-            run.cancel(check=False)
+        """Cancel jobs, and wait until they have ended and their processes are gone."""
         until = time.monotonic() + _PATIENCE
-        while time.monotonic() < until and not all(run.done(force_check=True) for run in runs):
+        while (left := [run.job_id for run in runs if self._state(run) not in _ENDED]) and time.monotonic() < until:
+            subprocess.run(["scancel", "--quiet", *left], capture_output=True, check=False)
             time.sleep(1)
-
-    def stop_left_over(self, names: Sequence[str]) -> None:
-        """Cancel the jobs of a driver that was killed."""
-        with suppress(FileNotFoundError):
-            subprocess.run(["scancel", *names], check=False, capture_output=True)
+            with suppress(UserError):
+                self._ask()
 
     def close(self) -> None:
         """Do nothing."""
+
+    def _state(self, run: Any) -> str:
+        """Return a job's state; empty where SLURM has forgotten it."""
+        if time.monotonic() > self._asked + _ASK:
+            with suppress(UserError):  # the controller is busy
+                self._ask()
+        return self._states.get(run.job_id, "")
+
+    def _ask(self) -> None:
+        self._asked = time.monotonic()
+        format_ = ("--array", "--noheader", "--states=all", "--format=%i %T")
+        self._states = dict(line.split() for line in _tell("squeue", f"--user={os.getuid()}", *format_))
+
+
+def _tell(*command: str) -> list[str]:
+    """Return the lines that a command of SLURM prints; raises `UserError` with its own message."""
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    if told.returncode:
+        raise UserError(f"--engine slurm: {command[0]}: {' '.join(told.stderr.split())}")
+    return told.stdout.splitlines()
+
+
+def _nodes(partition: str | None) -> list[_Node]:
+    """Return the nodes of partitions, or the default one; of all where there is none."""
+    rows = [line.split("|") for line in _tell("sinfo", "--Node", "--noheader", "--format=%P|%c|%G|%l")]
+    wanted = partition.split(",") if partition else [name.rstrip("*") for name, *_ in rows if name.endswith("*")]
+    nodes = [
+        _Node(name.rstrip("*"), int(cpus), sum(map(int, re.findall(r"gpu:(?:[^:,(]+:)?(\d+)", gpus))), _limit(limit))
+        for name, cpus, gpus, limit in rows
+    ]
+    names = sorted({node.partition for node in nodes})
+    if partition and not {*wanted} <= {*names}:
+        raise UserError(f"--partition {partition}: SLURM has {', '.join(names)}.")
+    return [node for node in nodes if node.partition in wanted or not wanted]
+
+
+def _limit(text: str) -> float:
+    return float("inf") if text == "infinite" else slurm_minutes(text)
+
+
+def _demand(options: SweepOptions, devices: object) -> tuple[dict[str, Any], str]:
+    """Return submitit's parameters of a job, and what the partition has; raises `UserError` where that is too little.
+
+    Without --gpus_per_run, a run gets a GPU where there are some, and without --cpus_per_run its share of the cores.
+    """
+    nodes, given = _nodes(options.partition), dict(each.partition("=")[::2] for each in options.sbatch)
+    gpus = int(options.gpus_per_run or 0)
+    if not gpus and not any(name.startswith(("gres", "gpus")) for name in given) and any(node.gpus for node in nodes):
+        gpus = int(str(devices)) if str(devices).isdecimal() else 1
+    has = Counter(f"partition {node.partition}: {node.cpus} CPUs and {node.gpus} GPUs a node" for node in nodes)
+    known = first_few([f"{text}, {count} of them" for text, count in has.items()])
+    fit = [node for node in nodes if node.gpus >= gpus and node.cpus >= (options.cpus_per_run or 1)]
+    if max(Counter(node.partition for node in fit).values(), default=0) < options.nodes_per_run:
+        asked = f"{options.nodes_per_run} nodes with {options.cpus_per_run or 1} CPUs and {gpus} GPUs"
+        flags = "--nodes_per_run, --cpus_per_run, --gpus_per_run"
+        raise UserError(f"--engine slurm: a run needs {asked} ({flags}), and there are {known}. Ask for less.")
+    cpus = options.cpus_per_run or (min(max(1, node.cpus * gpus // node.gpus) for node in fit) if gpus else None)
+    longest = max(node.minutes for node in fit)
+    if options.time and slurm_minutes(options.time) > longest:
+        raise UserError(f"--time {options.time}: the partition allows at most {longest:g} minutes.")
+    more = {"requeue": True} | {name: value or True for name, value in given.items()}
+    demand = {
+        "job_name": "shvit-pl", "partition": options.partition, "nodes": options.nodes_per_run, "ntasks_per_node": 1,
+        "cpus_per_task": cpus, "gpus_per_node": gpus or None, "additional_parameters": more,
+        "time": slurm_minutes(options.time) if options.time else int(min(longest, _LONGEST)),
+        "srun_args": ["--kill-on-bad-exit=1", *([f"--cpus-per-task={cpus}"] if cpus else [])],
+    }  # fmt: skip
+    return {name: value for name, value in demand.items() if value is not None}, known

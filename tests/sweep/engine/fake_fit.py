@@ -16,7 +16,7 @@ from pathlib import Path
 from shvit_pl.runs.folder import write_summary
 
 STEPS = 10
-SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_PROCID", "SLURM_NTASKS")
+SHOWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_PROCID", "SLURM_NTASKS", "NODE_RANK", "MASTER_ADDR")
 
 
 def main():
@@ -24,12 +24,18 @@ def main():
     key, runs = flags["run_name"], Path(flags["trainer.default_root_dir"])
     ledger = Path(os.environ["LEDGER"])
     asked = json.loads(ledger.with_suffix(".asked").read_text())
+    if (
+        flags.get("trainer.num_nodes") and os.environ["NODE_RANK"] != "0"
+    ):  # of a run on several nodes, which the first ends
+        note(ledger, "joined", key)
+        return time.sleep(asked["seconds"])
     folder = runs / key / "version_0"
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         is_alone = any(locks(file) for _ in range(25))  # one that is killed may linger
         note(ledger, "start" if is_alone else "overlap", key)
-        starts = [line for line in map(json.loads, ledger.read_text().splitlines()) if line["key"] == key]
+        notes = [line for line in map(json.loads, ledger.read_text().splitlines()) if line["key"] == key]
+        starts = [line for line in notes if line["event"] != "joined"]
         trouble, times = asked["trouble"].get(key.partition("_")[0], ("", 0))
         if len(starts) <= times:
             get_into(trouble)

@@ -44,6 +44,7 @@ class Sweep:
     engine: str = "local"
     address: str | None = None  # of a Ray cluster
     nodes: int = 1  # of each run
+    time: str | None = None  # of a SLURM job
     report: bool = False
     seconds: float = 1.0
     trouble: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -158,14 +159,10 @@ def assert_done_once(sweep):
 def main(sweep):
     folder = Path(sweep.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    where = {
-        "engine": sweep.engine,
-        "address": sweep.address,
-        "nodes_per_run": sweep.nodes,
-        "workers": sweep.workers or None,
-    }
+    where = {"engine": sweep.engine.removesuffix("-local"), "address": sweep.address, "nodes_per_run": sweep.nodes}
+    ending = {"retries": sweep.retries, "timeout": sweep.timeout, "time": sweep.time}
+    options = SweepOptions(**where, **ending, workers=sweep.workers or None, speed=False, plain=True)
     program = ("env", f"PYTHONPATH={ROOT}", f"LEDGER={sweep.ledger}", *FAKE)
-    options = SweepOptions(retries=sweep.retries, timeout=sweep.timeout, speed=False, plain=True, **where)
     launch, engine = Launch(folder, (), program), engine_of(sweep, options)
     if sweep.report:
         from shvit_pl.sweep.start import run_sweep
@@ -184,6 +181,14 @@ def main(sweep):
 def engine_of(sweep, options):
     if sweep.engine == "local":
         return LocalEngine([sweep.gpus[slot % 2] if sweep.gpus else None for slot in range(sweep.workers)])
+    if sweep.engine == "slurm":
+        from shvit_pl.sweep.engine.slurm_engine import SlurmEngine
+
+        return SlurmEngine(options, Path(sweep.folder))
+    if sweep.engine == "slurm-local":
+        from tests.sweep.engine.slurm_cluster import WithoutSlurm
+
+        return WithoutSlurm(options, Path(sweep.folder))
     from shvit_pl.sweep.engine.ray_engine import RayEngine
 
     return RayEngine(options, Path(sweep.folder), [])
