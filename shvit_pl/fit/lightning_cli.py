@@ -35,7 +35,7 @@ from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.distillation import DistillationModule
-from shvit_pl.runs.folder import run_of
+from shvit_pl.runs.folder import run_of, started_in
 from shvit_pl.runs.writing import claim, release, resumed_loggers, run_loggers
 from shvit_pl.teachers import cache
 from shvit_pl.teachers.teacher import Teacher
@@ -118,6 +118,7 @@ class ShvitCLI(LightningCLI):
                 self.asked = f"extend_to {self.config.extend_to}: "
             with error_prefix(self.asked):
                 self.checkpoint = read_checkpoint(self.config.ckpt_path)
+                resume.refuse_moved(self.config, self.checkpoint, self.config.ckpt_path, resumed=True)
             self.extended_at = resume.extended_at(self.config, self.checkpoint, {arg.partition("=")[0] for arg in args})
 
     def _take_defaults(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
@@ -130,11 +131,16 @@ class ShvitCLI(LightningCLI):
         if settings is None:  # bare weights
             self.config, _ = parse_flags(parser, args, options.dataset_configs)
             return
-        self.trained_on = settings["data"].get("path", "")
+        self.trained_on = path = settings["data"].get("path", "")
+        weights = self.config.ckpt_path or self.config.model.init_from
+        if path and (start := started_in(weights, path)):
+            self.trained_on = str(start / path)
         own = {f"data.{key}": parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}
         resume.set_defaults(parser, settings, of_checkpoint=self.checkpoint is not None)
         self.config = parser.parse_args(args)
-        if not resume.is_same_data(self.config.data.path, settings["data"].get("path")):
+        if path:
+            resume.refuse_moved(self.config, settings, weights, resumed=False)
+        if not resume.is_same_data(self.config.data.path, self.trained_on):
             parser.set_defaults(own)
             self.config = parser.parse_args(args)
         options.expand_paths(self.config, self.command)
@@ -216,7 +222,8 @@ class ShvitCLI(LightningCLI):
             data.broken_share = 1.0  # they are in the table, without a label
         elif self.options.strict:
             data.broken_share = 0.0
-        data.setup(self.command)
+        with resume.relative_paths(config, None if fits else self.trained_on):
+            data.setup(self.command)
         if not fits:
             parts = filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))
             print(visible("; ".join(parts)))

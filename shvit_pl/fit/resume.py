@@ -1,6 +1,8 @@
 """The settings of checkpoints: defaults of other commands, and what a resumed run must keep."""
 
-from collections.abc import Collection, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
@@ -14,7 +16,7 @@ from shvit_pl.compat import parser_actions
 from shvit_pl.data.config import EMBEDDED
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.display import counted
-from shvit_pl.errors import UserError, error_prefix
+from shvit_pl.errors import UserError, error_prefix, refuse
 from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.open_network import read_pretrained
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
@@ -28,6 +30,7 @@ from shvit_pl.runs.folder import (
     newest_runs,
     read_summary,
     run_of,
+    started_in,
 )
 from shvit_pl.teachers.config import DistillConfig
 
@@ -221,6 +224,43 @@ def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
     names = network.class_names if command == "predict" else pretrained.class_names
     design = asdict(DesignConfig.from_design(pretrained.design))
     return {"model": {"design": design, "class_names": names}, "data": network.data}
+
+
+_PATHS = ("data.path", "model.init_from", "model.distill.teacher", "model.distill.weights", "model.distill.cache")
+
+
+def refuse_moved(config: Namespace, settings: Mapping[str, Any], weights: str, resumed: bool) -> None:
+    """Raise `UserError` for paths of a run that are relative to the folder in which it was started, and not here.
+
+    `settings` are the run's by `model` and `data`, and `weights` its folder or a checkpoint. A run that is `resumed`
+    must keep them, so it goes on there.
+    """
+    of_run = dict(flat({name: settings[name] for name in ("model", "data")}))
+    mistakes = []
+    for flag in _PATHS:
+        path = config[flag]
+        start = started_in(weights, path) if path is not None and path == of_run.get(flag) else None
+        if start is not None and path is not None:
+            cure = f"Give --{flag} {shlex.quote(str(start / path))}"
+            cure = f"Resume the run in that folder, or: {cure} --allow_changes true" if resumed else cure
+            mistakes.append(f"{flag} {path!r}: relative to {start}, where the run was started. {cure}.")
+    refuse(mistakes)
+
+
+@contextmanager
+def relative_paths(config: Namespace, trained_on: str | None) -> Iterator[None]:
+    """Say in the `UserError` of data that isn't here that its path is the run's, if it is."""
+    try:
+        yield
+    except UserError as error:
+        path = config.data.path
+        of_run = path == trained_on and not Path(path).expanduser().is_absolute() and "no such f" in str(error)
+        if not of_run:
+            raise
+        raise UserError(
+            f"data.path {path!r}: no such file or folder, and no dataset of the Hub that can be read. It is the run's "
+            "own, and relative to the folder that the run was started in: give the images by --data.path."
+        ) from error
 
 
 def is_same_data(path: str, trained_on: str | None) -> bool:

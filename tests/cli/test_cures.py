@@ -460,6 +460,16 @@ CASES = {
 ELSEWHERE = {  # messages that need more than a moment, and the test that provokes them
     "--int8: top-1 falls": "tests/deploy/export/test_command.py::test_int8_is_smaller_and_its_costs_are_printed",
     "this run has not ended (": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
+    **dict.fromkeys(
+        (
+            "where the run was started. Give --data.path",
+            "Give --{} {}",
+            "Resume the run in that folder",
+            "give the images by --data",
+        ),
+        "tests/cli/test_checkpoint_mistakes.py::"
+        "test_a_relative_path_of_a_run_is_named_with_the_folder_in_which_it_was_started",
+    ),
     "or another --folder": "tests/sweep/test_mistakes.py::test_a_folder_that_is_no_sweeps_or_another_ones",
     "Resume it first": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
     "the run saw the commit": "tests/data/test_opening.py::"
