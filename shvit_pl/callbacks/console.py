@@ -11,12 +11,11 @@ import lightning as L
 import torch
 from rich import box
 from rich.progress import Progress, TaskID, TextColumn
-from rich.table import Table
 
 from shvit_pl.callbacks.summary import RunSummary, epochs_done, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
-from shvit_pl.display import counted, new_progress, plain_console
-from shvit_pl.errors import first_names, visible
+from shvit_pl.display import TextTable, counted, new_progress, plain_console, say
+from shvit_pl.errors import first_names
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.step_counts import StepCounts
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
@@ -151,7 +150,7 @@ class RunReport(L.Callback):
         counts = facts["dataset"]["images_per_class"] or []
         empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
         if empty:
-            print(f"warning: {len(empty)} of {len(counts)} classes have no training images: {first_names(empty, 5)}")
+            say(f"warning: {len(empty)} of {len(counts)} classes have no training images: {first_names(empty, 5)}")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the table at the end."""
@@ -161,25 +160,24 @@ class RunReport(L.Callback):
             if isinstance(pl_module, ClassificationModule) and trainer.global_step > 0:
                 show_notes(summary.few_steps)
                 if pl_module.added_epochs and trainer.current_epoch < (pl_module.epochs or 0):
-                    print("note: the run ended before the epoch that measures the averaged weights, so none are kept")
+                    say("note: the run ended before the epoch that measures the averaged weights, so none are kept")
             written = checkpoint_of_run(run_folder(trainer) or Path())
             if written is not None:
-                print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {shlex.quote(str(written))}")
+                say(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {shlex.quote(str(written))}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Print how to go on, where there is a checkpoint."""
         last = (run_folder(trainer) or Path()) / CHECKPOINTS / LAST
         if trainer.is_global_zero and last.is_file():
-            print(f"the run stopped; resume it: the same command with --ckpt_path {shlex.quote(str(last))}")
+            say(f"the run stopped; resume it: the same command with --ckpt_path {shlex.quote(str(last))}")
 
 
 def show_table(title: str, rows: dict[str, str], plain: bool) -> None:
     """Print a table of names and values, or `plain` lines."""
-    rows = {visible(name): visible(value) for name, value in rows.items()}
     if plain:
-        print("\n".join(f"{title}: {name or 'note'}: {value}" for name, value in rows.items()))
+        say(*(f"{title}: {name or 'note'}: {value}" for name, value in rows.items()))
         return
-    table = Table(box=box.SIMPLE, show_header=False, title=title, title_justify="left", title_style="bold")
+    table = TextTable(box=box.SIMPLE, show_header=False, title=title, title_justify="left", title_style="bold")
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in rows.items():
@@ -189,7 +187,8 @@ def show_table(title: str, rows: dict[str, str], plain: bool) -> None:
 
 def show_notes(notes: list[str]) -> None:
     """Print a line for each note."""
-    print("".join(f"note: {note}\n" for note in notes), end="")
+    for note in notes:
+        say(f"note: {note}")
 
 
 def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: ClassificationModule) -> dict[str, str]:

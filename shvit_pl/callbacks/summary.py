@@ -16,7 +16,7 @@ from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.display import counted
-from shvit_pl.errors import UserError, one_line
+from shvit_pl.errors import UserError, one_line, visible
 from shvit_pl.models.network_names import find_weights
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.randomness import run_seed
@@ -253,6 +253,5 @@ class PushToHub(L.Callback):
             push(FinishedRun.open(folder), Target(self.repo_id, public=self.public))
         except (UserError, OSError) as error:  # the Hub fails, or the disk is full
             again = ["shvit-pl", "push", str(folder), "--repo-id", self.repo_id, *(["--public"] * self.public)]
-            print(
-                f"not pushed: {one_line(error)} The run is complete; push it with: {shlex.join(again)}", file=sys.stderr
-            )
+            line = f"not pushed: {one_line(error)} The run is complete; push it with: {shlex.join(again)}"
+            print(visible(line), file=sys.stderr)

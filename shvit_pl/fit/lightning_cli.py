@@ -28,7 +28,8 @@ from shvit_pl.command_line.quiet import hide_bars, quiet
 from shvit_pl.data.config import DATASET_SETTINGS, EMBEDDED, DataConfig
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
-from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line, visible
+from shvit_pl.display import say
+from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume, users_parts
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
@@ -219,7 +220,7 @@ class ShvitCLI(LightningCLI):
         data.setup(self.command)
         if not fits:
             parts = filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))
-            print(visible("; ".join(parts)))
+            say("; ".join(parts))
         model.use_data(data, self.command)
         if fits:
             logged = model.validation_metrics() if config.trainer.limit_val_batches != 0 else []
@@ -230,7 +231,7 @@ class ShvitCLI(LightningCLI):
                 model.load_initial_weights()
         elif not self.checkpoint:
             model.take_weights()
-            print(f"weights only, no run is resumed: {model.init_note}")
+            say(f"weights only, no run is resumed: {model.init_note}")
 
     def _is_other_data(self) -> bool:
         """Return whether `test` was given a split, or images for weights whose training data are unknown."""
@@ -349,9 +350,7 @@ class CacheCLI(ShvitCLI):
         return [console.RunProgress(plain=self.options.plain)]
 
 
-@L.pytorch.utilities.rank_zero_only
-def _show(line: str) -> None:
-    print(visible(line), flush=True)
+_show = L.pytorch.utilities.rank_zero_only(say)
 
 
 def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
