@@ -3,7 +3,7 @@
 import shlex
 import time
 from datetime import timedelta
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,9 @@ class RunReport(L.Callback):
         """Print the table at the end."""
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
+            if not summary.has_trained:
+                longer = f"--ckpt_path {run_folder(trainer)} --extend_to {2 * ceil(summary.epochs)}"
+                say(f"nothing was left to train, only the results to write; train the run on with {longer}")
             show_table("result", _end_rows(trainer, summary), self.plain)
             if isinstance(pl_module, ClassificationModule) and trainer.global_step > 0:
                 show_notes(summary.few_steps)
@@ -241,7 +244,8 @@ def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
         rows["best epoch"] = epoch_of(trainer, summary.best_epoch).strip()
     if summary.broken_images(trainer):
         rows["broken images"] = f"{summary.broken_images(trainer)}, skipped; see the warnings"
-    rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training" if throughput else ""
+    if throughput is not None and summary.has_trained:
+        rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training"
     if throughput is not None and throughput.data_wait is not None:
         rows["data wait"] = f"{throughput.data_wait:.2f} of the time"
     rows["folder"] = str(run_folder(trainer) or "none")

@@ -15,7 +15,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.accelerators import Accelerator
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelSummary, ProgressBar, RichModelSummary, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -40,6 +40,8 @@ from shvit_pl.runs.folder import run_of
 from shvit_pl.runs.writing import claim, release, resumed_loggers, run_loggers
 from shvit_pl.teachers import cache
 from shvit_pl.teachers.teacher import Teacher
+
+_DRAWN = (RichModelSummary, RichProgressBar, TQDMProgressBar)  # boxes and bars, of which --plain has none
 
 
 class ShvitCLI(LightningCLI):
@@ -253,6 +255,14 @@ class ShvitCLI(LightningCLI):
         chosen, trainer = self.options, config.trainer
         callbacks: list[L.Callback] = [throughput.Throughput()]
         added = options.parts_of(trainer, "callbacks")
+        if chosen.plain:
+            drawn = [each for each in added if isinstance(each, _DRAWN)]
+            for each in drawn:
+                _show(f"plain true: {type(each).__name__} is left out, as it draws")
+            added = [each for each in added if each not in drawn]
+            trainer.callbacks = added or None
+            if trainer.enable_model_summary and not any(isinstance(each, ModelSummary) for each in added):
+                callbacks.append(ModelSummary())  # Lightning's choice would draw
         if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in added):
             callbacks.append(console.RunProgress(plain=chosen.plain))
         if self.command != "fit":
@@ -413,6 +423,9 @@ class SaveFitConfig(SaveConfigCallback):
         """Do nothing yet: data and weights may still be refused."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save before the first step."""
+        """Save before the first step, so that the file makes the same run anew, also of one that was continued."""
         if trainer.loggers:
+            self.config = self.config.clone()
+            for name, value in resume.OF_THE_SESSION.items():
+                self.config[name] = value
             super().setup(trainer, pl_module, "fit")
