@@ -469,6 +469,7 @@ NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a ref
     "--image_size or --device", "--image_size, --batch_size or --dtype",  # memory: any smaller value may do
     "more than the device's memory holds", "not a finite number at step", "can't be written (",
     "Give --data.num_workers {} (now", "Too few images to say", "Several values are separated",  # advice
+    "the images use few of their 16 bits",
     "use it: shvit-pl", "the run stopped; resume it", "skip it with --speed", "if they don't slow",  # next steps
     "or resume with --ckpt_path", "give a study, one of", "set by --folder", "GPUs with --per_gpu",
     "to overfit a few images", "use --model.init_from with",  # parts of messages that say what to do instead
