@@ -29,7 +29,7 @@ def ended(short_run, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "more"),
     [
-        pytest.param([], CONSTANT, id="epochs"),
+        pytest.param([], [*CONSTANT, *TWO], id="epochs"),
         pytest.param(SIX, CONSTANT, id="ended within an epoch", marks=pytest.mark.slow),
         pytest.param([], [*CONSTANT, "--model.optim.interval=epoch"], id="rates by epoch", marks=pytest.mark.slow),
     ],

@@ -17,7 +17,7 @@ from tests.cli.runs import EVERYTHING, assert_same, content, fit, metrics, only_
 
 FULL = pytest.mark.full
 FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=7", "--checkpoint_every_n_steps=2"]
-FLAGS += ["--trainer.log_every_n_steps=1"]
+FLAGS += ["--trainer.log_every_n_steps=1", "--trainer.limit_val_batches=2"]
 
 
 @pytest.fixture(scope="module")
