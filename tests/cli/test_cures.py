@@ -418,7 +418,7 @@ CASES = {
     "works on one device": (optimizes, ["--trainer.devices=2"], ["--trainer.devices=1"]),
     "or map the": (classes, [("cat", "fox")], [("cat", "fox"), f"{D}class_map=MAP"]),
     "Map the classes with": (classes, [("dog", "cat", "fox")], [("dog", "cat", "fox"), f"{D}class_map=MAP"]),
-    "Give a file of timm's weights": (
+    "Or give a file of timm's weights": (
         teach, [f"{D}teacher=lcnet_035"], [f"{D}teacher=lcnet_035", f"{D}weights=lcnet.safetensors"]
     ),
     "gives no pooled features": (probes, [f"{D}objective=feature"], [f"{D}objective=soft"]),
@@ -469,6 +469,7 @@ NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a ref
     "--image_size or --device", "--image_size, --batch_size or --dtype",  # memory: any smaller value may do
     "more than the device's memory holds", "not a finite number at step", "can't be written (",
     "Give --data.num_workers {} (now", "Too few images to say", "Several values are separated",  # advice
+    "the images use few of their 16 bits",
     "use it: shvit-pl", "the run stopped; resume it", "skip it with --speed", "if they don't slow",  # next steps
     "or resume with --ckpt_path", "give a study, one of", "set by --folder", "GPUs with --per_gpu",
     "to overfit a few images", "use --model.init_from with",  # parts of messages that say what to do instead

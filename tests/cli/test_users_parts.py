@@ -1,5 +1,6 @@
 """Callbacks, loggers, plugins and other parts of the trainer of a user's own: found, written down, named in errors."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -287,6 +288,17 @@ def test_a_state_that_does_not_go_into_a_checkpoint_is_one_line(name, module, ca
 @pytest.mark.parametrize("bar", ["TQDMProgressBar", "RichProgressBar"])
 def test_a_bar_of_lightnings_takes_the_place_of_ours(bar, capsys):
     assert fit(STEP, f"--trainer.callbacks={bar}", "--trainer.limit_val_batches=1") == 0
+
+
+def test_plain_draws_nothing_that_lightning_would(capfd, caplog, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal for rich
+    drawn = ["RichProgressBar", "RichModelSummary"]
+    flags = ["--trainer.enable_model_summary=true", *(f"--trainer.callbacks+={name}" for name in drawn)]
+    assert fit(STEP, "--plain", *flags, "--trainer.limit_val_batches=1") == 0
+    printed = capfd.readouterr()
+    assert all(f"plain true: {name} is left out" in printed.out for name in drawn)
+    assert "Total params" in caplog.text
+    assert not re.search("[\u2500-\u259f\x1b]", printed.out + printed.err)
 
 
 SCHEDULER = '{"class_path":"GradientAccumulationScheduler","init_args":{"scheduling":{"0":2}}}'
