@@ -61,8 +61,8 @@ def pixels(figure: Figure, dpi: int) -> NDArray[np.uint8]:
     canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # of a name: a box is drawn
-        canvas.draw()
-    return np.asarray(canvas.buffer_rgba())
+        canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
 
 
 def write_caption(figure: Figure, sentences: Sequence[str]) -> None:
