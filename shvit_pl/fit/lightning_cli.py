@@ -102,8 +102,9 @@ class ShvitCLI(LightningCLI):
         last, found = self.config.ckpt_path == LAST_RUN, self.config.ckpt_path in (None, LAST_RUN)
         if self.name == "fit" and options.has_sections(self.config):
             options.expand_paths(self.config, self.name)
-            args = resume.with_config_of_run(self.config, args, options.runs_folder(self.config))
-            self.config, mistakes = parse_flags(parser, args, *below)
+            given, args = args, resume.with_config_of_run(self.config, args, options.runs_folder(self.config))
+            if args != list(given):
+                self.config, mistakes = parse_flags(parser, args, *below)
         self.options, self.model_config, self.data_config = options.check_flags(self.config, self.name, mistakes, args)
         self.named_split = self.data_config.validation_split
         if self.command != "fit":

@@ -30,8 +30,8 @@ def ended(short_run, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "more"),
     [
-        pytest.param([], CONSTANT, id="epochs"),
-        pytest.param(SIX, CONSTANT, id="ended within an epoch"),
+        pytest.param([], [*CONSTANT, *TWO], id="epochs"),
+        pytest.param(SIX, CONSTANT, id="ended within an epoch", marks=pytest.mark.slow),
         pytest.param([], [*CONSTANT, "--model.optim.interval=epoch"], id="rates by epoch", marks=pytest.mark.slow),
     ],
 )
@@ -101,6 +101,7 @@ def test_a_run_that_was_ended_by_its_time_is_extended_with_all_of_its_time_again
     assert summary["extended_at"] == [steps / 2]
 
 
+@pytest.mark.slow
 def test_an_extension_that_was_interrupted_is_resumed_by_the_same_command(tmp_path):
     assert fit(*TWO) == 0
     kept = shutil.copytree(only_run(tmp_path), tmp_path / "kept" / "tiny" / "version_0")
