@@ -45,6 +45,7 @@ _KEPT = (
     "model.optim.layer_decay",
     "data.steps_per_epoch",  # the unit of the position in a stream
 )
+OF_THE_SESSION = {"ckpt_path": None, "extend_to": None, "allow_changes": False}  # no settings of the run
 _FREE = (  # may change at any time
     "data.num_workers",
     "data.prefetch",
@@ -120,7 +121,7 @@ def extended_at(config: Namespace, checkpoint: Mapping[str, Any], flags: Collect
     done = states.get("RunSummary", {}).get("epochs", 0.0)
     saved = states.get("RunSettings", {}).get("settings", {})
     planned = saved.get("trainer.max_epochs") or 0
-    complete = 0 < planned <= done
+    complete = 0 < planned <= done or 0 < saved.get("trainer.max_steps", -1) <= checkpoint["step"]
     ended = complete if folder is None else (folder / SUMMARY).is_file()
     if extend_to is None:
         if ended:
@@ -188,11 +189,14 @@ def _ended(path: str, folder: Path | None, done: float, max_epochs: int | None) 
 
 
 def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> None:
-    """Raise `UserError` when a checkpoint of an interrupted run has more than `max_epochs`."""
+    """Raise `UserError` when a checkpoint of an interrupted run has more than `max_epochs`.
+
+    One that has just these is allowed in its folder, which lacks the results.
+    """
     done = loops["fit_loop"]["epoch_progress"]["current"]["processed"]
-    if max_epochs is not None and 0 < max_epochs < done:
+    if max_epochs is not None and 0 < max_epochs < done + (run_of(path) is None):
         raise UserError(
-            f"ckpt_path {path!r}: trained for {done} epochs, and trainer.max_epochs is {max_epochs}. Give "
+            f"ckpt_path {path!r}: trained for {counted(done, 'epoch')}, and trainer.max_epochs is {max_epochs}. Give "
             f"--trainer.max_epochs {done + 1} or more, or leave ckpt_path out for a new run."
         )
 

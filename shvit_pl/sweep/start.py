@@ -17,10 +17,9 @@ from typing import NamedTuple
 import torch
 from optuna.exceptions import StorageInternalError
 from rich import box
-from rich.table import Table
 
 from shvit_pl.command_line.parser import SECTIONS, nearest_option, without_flag
-from shvit_pl.display import new_progress, write_table
+from shvit_pl.display import TextTable, new_progress, plain_console, say, write_table
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
 from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
@@ -92,7 +91,7 @@ def start(
     refuse(mistakes)
     launch = Launch(place, base, gpus)
     if len(definition.cells) < (file.n_trials or 0):
-        print(f"n_trials {file.n_trials}: the space has only {len(definition.cells)} points; each is run once")
+        say(f"n_trials {file.n_trials}: the space has only {len(definition.cells)} points; each is run once")
     if options.dry_run:
         dry_run(definition, opened, launch, options.plain)
     else:
@@ -217,13 +216,13 @@ def run_sweep(definition: Definition, launch: Launch, options: SweepOptions, com
     write_record(folder, definition, place.study, place.storage, command)
     again = study.reset_faults()
     status = read_status(study, definition, options.retries)
-    print(f"sweep: {definition.counted} in {folder}, {len(launch.slots)} at a time", flush=True)
+    say(f"sweep: {definition.counted} in {folder}, {len(launch.slots)} at a time")
     if 0 < added < status.total:
-        print(f"{added} of them are new")
+        say(f"{added} of them are new")
     if again:
-        print(f"retrying {again} failed runs")
+        say(f"retrying {again} failed runs")
     if status.left == 0:
-        print("all runs are done")
+        say("all runs are done")
     try:
         with watch.LiveTable(folder, options.plain) as table:
             status = Driver(study, launch, options).drive(definition, table.show)
@@ -233,17 +232,17 @@ def run_sweep(definition: Definition, launch: Launch, options: SweepOptions, com
             left = f"{status.left} of {status.total} runs left"
         except StorageInternalError:
             left = "the database is unavailable, some runs may be left"
-        print(f"stopped: {left}; repeat the command to continue", flush=True)
+        say(f"stopped: {left}; repeat the command to continue")
         raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
     gpu = next(iter(options.gpu_numbers), None)
     finish(study, definition, folder, options.speed and status.left == 0, gpu, options.plain)
     if status.left:
         command = shlex.join(["shvit-pl", "report", "--folder", str(folder)])
-        print(f"{status.left} runs are still running in other processes; then run {command}")
+        say(f"{status.left} runs are still running in other processes; then run {command}")
     if status.failed:
         failed = status.failed[0]
-        print(f"{len(status.failed)} of {status.total} runs failed, for example {failed.point.key}: {failed.error}")
-        print(f"see {folder / LOGS}; repeat the command to retry them")
+        say(f"{len(status.failed)} of {status.total} runs failed, for example {failed.point.key}: {failed.error}")
+        say(f"see {folder / LOGS}; repeat the command to retry them")
         raise SystemExit(1)
 
 
@@ -252,11 +251,11 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch,
 
     Raises `UserError` with its last line, for a cell whose first steps fail.
     """
-    table = Table(box=box.SIMPLE_HEAD)
+    table = TextTable(box=box.SIMPLE_HEAD)
     for column in ("cell", "M params", "MMACs", "px", "images/s", "time per run"):
         table.add_column(column, justify="left" if column == "cell" else "right")
     total = 0.0
-    with new_progress() as bars:
+    with new_progress(plain_console(quiet=plain)) as bars:
         for cell in bars.track(cells, description=f"measuring {_STEPS} steps of each cell"):
             begin, rate = _measure([*launch.program, *cell.flags], cell.name)
             plan = cell.planned
@@ -266,10 +265,10 @@ def dry_run(definition: Definition, cells: Sequence[OpenedCell], launch: Launch,
             table.add_row(cell.name, *costs, f"{rate:.0f}", watch.duration(seconds))
     write_table(table, plain)
     whole, workers = total / len(cells) * len(definition.points), len(launch.slots)
-    print(f"{definition.counted}: about {watch.duration(whole)} one after the other")
-    print(f"with --workers {workers}: {watch.duration(whole / workers)}, if they don't slow each other down")
-    print(f"estimated from {_STEPS} steps of each cell; a validation image counts as a third of a training image")
-    print("no run was started")
+    say(f"{definition.counted}: about {watch.duration(whole)} one after the other")
+    say(f"with --workers {workers}: {watch.duration(whole / workers)}, if they don't slow each other down")
+    say(f"estimated from {_STEPS} steps of each cell; a validation image counts as a third of a training image")
+    say("no run was started")
 
 
 def _measure(command: Sequence[str], name: str) -> tuple[float, float]:

@@ -418,7 +418,7 @@ CASES = {
     "works on one device": (optimizes, ["--trainer.devices=2"], ["--trainer.devices=1"]),
     "or map the": (classes, [("cat", "fox")], [("cat", "fox"), f"{D}class_map=MAP"]),
     "Map the classes with": (classes, [("dog", "cat", "fox")], [("dog", "cat", "fox"), f"{D}class_map=MAP"]),
-    "Give a file of timm's weights": (
+    "Or give a file of timm's weights": (
         teach, [f"{D}teacher=lcnet_035"], [f"{D}teacher=lcnet_035", f"{D}weights=lcnet.safetensors"]
     ),
     "gives no pooled features": (probes, [f"{D}objective=feature"], [f"{D}objective=soft"]),

@@ -32,10 +32,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+RARER = ("as many as the statistics span", "an average that has")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if c in RARER else c for c in CASES])
 def test_an_evaluation_on_too_few_steps_is_told(case, capsys, tmp_path):
     flags, notes = CASES[case]
-    assert fit(*flags) == 0
+    assert fit(*flags, "--trainer.limit_val_batches=1") == 0
     lines = notes_printed(capsys)
     assert len(lines) == bool(notes)
     assert all(note in lines[0] for note in notes)
@@ -48,6 +51,7 @@ def test_an_evaluation_on_too_few_steps_is_told(case, capsys, tmp_path):
             assert notes_printed(capsys) == said
 
 
+@pytest.mark.slow
 def test_the_notes_are_those_of_the_weights_that_are_evaluated(image_folder, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(summary, "is_improved", lambda metrics, best, monitor: not best)  # the first epoch stays best
     others = shutil.copytree(image_folder, tmp_path / "others")  # for the test: the same would be refused
