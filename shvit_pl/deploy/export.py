@@ -115,16 +115,15 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
     say(f"converting {opened.name} ({options.graph_dtype}, {opened.image_size} px) to {options.format}")
     with replacing(options.path) as partial:
         _convert(opened, options, pictures, partial)
-        verified = f"saved, not run: {options.spec.runs_as} runs on macOS only"
+        verified = [("not run", f"saved, not run: {options.spec.runs_as} runs on macOS only")]
         if options.spec.runs_here:
             verified = _verify(opened, options, pictures, source, partial)
         measured = [] if own_images is None else _replace_by_int8(own_images, options, partial)
         with _silenced():
             details = formats.CONVERTERS[options.format].describe(partial)
     say()
-    for name, text in _report(opened, options, [*details, *measured]):
+    for name, text in [*_report(opened, options, [*details, *measured]), *verified]:
         say(f"  {name:<11}{text}")
-    say(f"  {'difference' if options.spec.runs_here else 'not run':<11}{verified}")
     side = opened.image_size
     example = f"torch.rand({options.batch or 1}, 3, {side}, {side})"
     if options.format == "coreml":
@@ -212,7 +211,9 @@ def _silenced() -> Iterator[None]:
         logging.disable(level)
 
 
-def _verify(opened: OpenedNetwork, options: ExportOptions, pictures: Tensor, source: str, path: Path) -> str:
+def _verify(
+    opened: OpenedNetwork, options: ExportOptions, pictures: Tensor, source: str, path: Path
+) -> list[tuple[str, str]]:
     """Return the difference between a file and its network in words, in batches of several sizes where it can."""
     say(f"verifying it with {options.spec.runs_as} on {len(pictures)} {source}")
     sizes = [1, 3, *(min(16, len(pictures) - start) for start in range(4, len(pictures), 16))]
@@ -232,11 +233,12 @@ def _verify(opened: OpenedNetwork, options: ExportOptions, pictures: Tensor, sou
     before = " (of float, before int8)" if options.int8 else ""
     blind = "" if classes > 1 or len(pictures) == 1 else ", which says little: the network predicts no other"
     repeated = ", some of them repeatedly" if sum(sizes) > len(pictures) else ""
-    return (
-        f"{largest:.1e} at most{before}, {relative:.1e} of the largest output (allowed {allowed}); the same class on "
-        f"{agreeing} of {sum(sizes)} images{blind}\n{'':13}on {len(pictures)} {source}{repeated}; in batches of "
-        f"{', '.join(map(str, dict.fromkeys(sizes)))}"
-    )
+    apart = f"{largest:.1e} at most{before}, {relative:.1e} of the largest output (allowed {allowed})"
+    batches = ", ".join(map(str, dict.fromkeys(sizes)))
+    return [
+        ("difference", f"{apart}; the same class on {agreeing} of {sum(sizes)} images{blind}"),
+        ("", f"on {len(pictures)} {source}{repeated}; in batches of {batches}"),
+    ]
 
 
 def _report(opened: OpenedNetwork, options: ExportOptions, details: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -258,8 +258,8 @@ def relative_paths(config: Namespace, trained_on: str | None) -> Iterator[None]:
         yield
     except UserError as error:
         path = config.data.path
-        of_run = path == trained_on and not Path(path).expanduser().is_absolute() and "no such f" in str(error)
-        if not of_run:
+        of_run = path is not None and path == trained_on and not Path(path).expanduser().is_absolute()
+        if not of_run or "no such f" not in str(error):
             raise
         raise UserError(
             f"data.path {path!r}: no such file or folder, and no dataset of the Hub that can be read. It is the run's "

@@ -26,7 +26,10 @@ def test_a_run_by_the_whole_recipe_writes_nothing_to_stderr(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_runs_without_checkpoints_validation_or_loggers_are_silent(capfd, tmp_path):
+def test_runs_without_checkpoints_validation_or_loggers_are_silent_also_on_a_cluster(capfd, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "srun").symlink_to("/bin/true")  # as where one logs in
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     few = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
     no_checkpoints = ["--trainer.enable_checkpointing=false", "--trainer.check_val_every_n_epoch=2"]
     assert fit(*few, *no_checkpoints, "--trainer.max_epochs=1") == 0
