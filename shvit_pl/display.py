@@ -8,6 +8,8 @@ from rich import box, progress
 from rich.console import Console
 from rich.table import Table
 
+from shvit_pl.errors import visible
+
 _MOST = 4  # different values that are listed
 _WIDTH = 160  # characters where there is no terminal
 # marks that Markdown takes for its own anywhere, an underscore at the edge of a word, and those that begin a line
@@ -53,6 +55,11 @@ def joined(*parts: str) -> str:
     return ", ".join(filter(None, parts))
 
 
+def say(*lines: str) -> None:
+    """Print lines whose control characters are shown: a terminal would obey those of a name."""
+    print("\n".join(map(visible, lines)), flush=True)
+
+
 def plain_console(**options: Any) -> Console:
     """Return a console, with rich's `options`, that prints texts as they are: a class may be called [/b]."""
     return Console(markup=False, emoji=False, highlight=False, **options)
@@ -78,7 +85,7 @@ def new_progress(console: Console | None = None, *more: progress.ProgressColumn)
 def announce(bars: progress.Progress, name: str) -> None:
     """Print the name of what begins where there are no bars."""
     if bars.disable:
-        bars.console.print(name)
+        bars.console.print(visible(name))
 
 
 def table_console(**options: Any) -> Console:
@@ -94,9 +101,17 @@ def write_table(table: Table, plain: bool = False) -> None:
     console.print(table)
 
 
-def narrow_table(texts: Sequence[str], numbers: Sequence[str]) -> Table:
+class TextTable(Table):
+    """A table whose cells show control characters: a terminal would obey those of a name."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row, with rich's `options`."""
+        super().add_row(*(visible(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
+def narrow_table(texts: Sequence[str], numbers: Sequence[str]) -> TextTable:
     """Return an empty compact table: columns of text, then columns of numbers; no line is broken."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = TextTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in texts:
         table.add_column(name, no_wrap=True)
     for name in numbers:

@@ -8,10 +8,14 @@ from textwrap import wrap
 from typing import Literal
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
+from PIL import Image
 
 matplotlib.rcParams["text.parse_math"] = False  # a class may be called $a$
 
@@ -41,11 +45,24 @@ def color(number: int) -> str:
 
 def as_png(figure: Figure, dpi: int = 160) -> bytes:
     """Return a figure as the content of a file; `dpi` are pixels per inch."""
+    return encode_png(pixels(figure, dpi), dpi)
+
+
+def encode_png(image: NDArray[np.uint8], dpi: int) -> bytes:
+    """Return pixels `(height, width, 3 or 4)` as the content of a file; `dpi` are pixels per inch."""
     buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", dpi=(dpi, dpi))
+    return buffer.getvalue()
+
+
+def pixels(figure: Figure, dpi: int) -> NDArray[np.uint8]:
+    """Return a figure as RGBA pixels `(height, width, 4)`, `dpi` of them per inch; `savefig` would draw it twice."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # of a name: a box is drawn
-        figure.savefig(buffer, dpi=dpi)
-    return buffer.getvalue()
+        canvas.draw()  # type: ignore[no-untyped-call]
+    return np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
 
 
 def write_caption(figure: Figure, sentences: Sequence[str]) -> None:

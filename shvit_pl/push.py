@@ -8,6 +8,7 @@ from rich.filesize import decimal
 
 from shvit_pl.command_line.parser import check_extra, read_options
 from shvit_pl.deploy.options import CheckedOptions
+from shvit_pl.display import say
 from shvit_pl.errors import UserError
 from shvit_pl.files import output_folder, replacing
 from shvit_pl.hub.target import Target, branch_mistakes, check_access, name_mistakes
@@ -77,7 +78,7 @@ def run(args: list[str]) -> None:
     try:
         account = check_access(options.repo_id)  # before anything slow
         finished, sweep = options.open()
-        print(f"pushing {finished.folder} to {options.repo_id} as {account}", flush=True)
+        say(f"pushing {finished.folder} to {options.repo_id} as {account}")
         push(finished, Target(options.repo_id, options.revision, options.public), sweep)
     except HubError as error:
         raise UserError(f"{error} Fix this and run the same command again.") from error
@@ -92,7 +93,7 @@ def _write(options: PushOptions) -> None:
     with replacing(folder) as partial:
         partial.mkdir(parents=True)
         upload.write_files(finished, partial, Target(options.repo_id, options.revision, options.public), sweep)
-    print(f"{folder}: the files for {options.repo_id}")
+    say(f"{folder}: the files for {options.repo_id}")
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        print(f"{decimal(path.stat().st_size):>9}  {path.relative_to(folder).as_posix()}")
-    print("nothing was pushed")
+        say(f"{decimal(path.stat().st_size):>9}  {path.relative_to(folder).as_posix()}")
+    say("nothing was pushed")

@@ -1,7 +1,7 @@
 """`shvit-pl analyze heads`: record maps, measure top-1 without heads, print and write what they show."""
 
 from collections.abc import Callable, Iterator, Sequence
-from textwrap import fill
+from textwrap import wrap
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_figures import draw_figures
 from shvit_pl.analysis.heads_findings import Findings, LayerResult, Scores
 from shvit_pl.deploy import measuring
-from shvit_pl.display import announce, narrow_table, new_progress, write_table
+from shvit_pl.display import announce, narrow_table, new_progress, say, write_table
 from shvit_pl.errors import UserError
 from shvit_pl.files import output_folder
 from shvit_pl.runs.folder import FIGURES, SUMMARY
@@ -34,7 +34,7 @@ def run(options: HeadsOptions, command: Sequence[str]) -> None:
     trial.add(torch.zeros(1, 3, subject.image_size, subject.image_size, device=subject.device))
     if len(trial.layers) != len(subject.layers):
         raise UserError(f"{subject.opened.name!r}: some attention layers do not give one map per image.")
-    print(_describe(subject), flush=True)
+    say(*_describe(subject))
     recorder, scores = attention_maps.AttentionRecorder(subject), Scores()
     passes = sum(2 * layer.heads for layer in subject.layers)
     with new_progress() as bars:
@@ -56,10 +56,10 @@ def run(options: HeadsOptions, command: Sequence[str]) -> None:
     figures = {f"{FIGURES}/{name}.png": figure for name, figure in draw_figures(findings).items()}
     measuring.write_results(folder, {_HEADS: heads, _LAYERS: layers}, (SUMMARY, summary), figures)
     _print_findings(findings)
-    print(f"written: {folder}")
+    say(f"written: {folder}")
 
 
-def _describe(subject: heads_subject.Subject) -> str:
+def _describe(subject: heads_subject.Subject) -> tuple[str, ...]:
     """Return what is about to be studied, in a few lines."""
     opened, options = subject.opened, subject.options
     heads = sum(layer.heads for layer in subject.layers)
@@ -67,10 +67,11 @@ def _describe(subject: heads_subject.Subject) -> str:
     token = f", class token {'kept' if options.class_token == 'keep' else 'dropped'}" if subject.prefix_tokens else ""
     return (
         f"{opened.name}, {opened.weights} weights, {subject.image_size} px: {heads} heads in {len(subject.layers)} "
-        f"layers\non {measuring.device_name(subject.device)}, torch {torch.__version__}\n"
-        f"data: {subject.images.path}, {subject.images.data.chosen.note}\n"
-        f"similarity on {len(subject.compared_rows)} of its validation images: cosine of {compared}{token}\n"
-        f"heads removed on {len(subject.scored_rows)} of {subject.images.rows}: {subject.reference.sentence}"
+        "layers",
+        f"on {measuring.device_name(subject.device)}, torch {torch.__version__}",
+        f"data: {subject.images.path}, {subject.images.data.chosen.note}",
+        f"similarity on {len(subject.compared_rows)} of its validation images: cosine of {compared}{token}",
+        f"heads removed on {len(subject.scored_rows)} of {subject.images.rows}: {subject.reference.sentence}",
     )
 
 
@@ -102,12 +103,10 @@ def _print_findings(findings: Findings) -> None:
     for layer in findings.layers:
         table.add_row(*_cells(findings, layer))
     write_table(table)
-    print(findings.measured)
-    print(
-        "without one: the least important head; one alone: the best; both in points; similarity: mean ± SD over images"
-    )
+    say(findings.measured)
+    say("without one: the least important head; one alone: the best; both in points; similarity: mean ± SD over images")
     for line in filter(None, [findings.paper_note, *findings.sentences]):
-        print(fill(line, 110, subsequent_indent="  "))
+        say(*wrap(line, 110, subsequent_indent="  "))
 
 
 def _cells(findings: Findings, layer: LayerResult) -> Iterator[str]:

@@ -121,7 +121,8 @@ def open_subject(options: command.HeadsOptions) -> Subject:
         opened.model.to(device)
         layers = attention_layers(opened.model, torch.zeros(1, 3, size, size, device=device))
     try:  # no run of ours trained a model of timm, so all images of the split count
-        images = RealImages(opened, size, options.data, normalized=True, held_out=opened.origin != "timm")
+        held_out, labeled = opened.origin != "timm", options.labels == "dataset"
+        images = RealImages(opened, size, options.data, True, held_out, labeled)
     except UserError as error:
         raise UserError(str(error).replace("data.path", "--data")) from error
     compared_rows = _evenly_spaced(images.rows, options.images)
@@ -153,6 +154,8 @@ def choose_reference(opened: OpenedNetwork, images: RealImages, labels: command.
                 "--data with its classes, or leave --labels out."
             )
         return Reference("dataset")
+    if not images.class_names:
+        return Reference("network", f"{images.path} has no labels")
     if opened.fresh:
         return Reference("network", "the weights are fresh")
     if classes != data_classes:

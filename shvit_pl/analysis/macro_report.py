@@ -16,7 +16,7 @@ from shvit_pl.analysis.command import MacroOptions
 from shvit_pl.analysis.macro_roofline import Load, MeasuredDesign, MeasuredPart, Peaks, measure
 from shvit_pl.deploy import measuring, timing
 from shvit_pl.designs import cost, paper_results
-from shvit_pl.display import counted, narrow_table, write_table
+from shvit_pl.display import counted, narrow_table, say, write_table
 from shvit_pl.errors import UserError
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network
@@ -46,15 +46,14 @@ def run(options: MacroOptions, command: Sequence[str]) -> None:
     folder = files.output_folder(options.output, "macro.csv", "macro.json", "macro.png")
     with study.ready_networks(options, _open_design, torch.channels_last) as (networks, conditions):
         limits = Peaks(*timing.peaks(networks[0].images.device, measuring.DTYPES[options.dtype]))
-        print(
+        say(
             f"peaks, measured: {limits.flops / 1e9:.0f} GFLOP/s (matrix product), {limits.bytes / 1e9:.1f} GB/s "
             f"(copy); ridge at {limits.ridge:.1f} FLOP per byte",
-            flush=True,
         )
         designs = measure(networks, options.repeats)
     _print_table(designs)
     text = sentences(designs, limits)
-    print("\n".join(text))
+    say(*text)
     facts = {
         "conditions": conditions,
         "explained": _EXPLAINED,
@@ -143,8 +142,8 @@ def _print_table(designs: Sequence[MeasuredDesign]) -> None:
                 table.add_row(f"  {stage}" if number == 0 else "", *texts, *_load_cells(measured.load, design))
         table.add_section()
     write_table(table)
-    print("MMACs are per image; MB and ms per batch. MB: read and written by all operators except views.")
-    print("ms: a part's share of the time with hooks, times the network's time without them; field: receptive field")
+    say("MMACs are per image; MB and ms per batch. MB: read and written by all operators except views.")
+    say("ms: a part's share of the time with hooks, times the network's time without them; field: receptive field")
 
 
 def _load_cells(load: Load, design: MeasuredDesign) -> list[str]:

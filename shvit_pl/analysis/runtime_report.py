@@ -18,7 +18,7 @@ from shvit_pl.analysis.command import RuntimeOptions, Scope
 from shvit_pl.analysis.runtime import KINDS, MEMORY_BOUND, OPERATORS, Shares, measure
 from shvit_pl.deploy.measuring import origin
 from shvit_pl.designs.paper_results import row_at
-from shvit_pl.display import narrow_table, write_table
+from shvit_pl.display import narrow_table, say, write_table
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork, open_network
 
@@ -48,7 +48,7 @@ def run(options: RuntimeOptions, command: Sequence[str]) -> None:
     folder = files.output_folder(options.output, "runtime.csv", "runtime.json", "runtime.png")
     with study.ready_networks(options, open_network, torch.contiguous_format) as (networks, conditions):
         scope = _SCOPES[options.scope]
-        print(f"{scope}; fused attention is switched off; median of {options.repeats} profiled passes", flush=True)
+        say(f"{scope}; fused attention is switched off; median of {options.repeats} profiled passes")
         shares = measure(networks, options.scope, options.repeats)
     results = [
         Comparison(network.name, share, paper_bar(network.opened, network.pixels, options.scope))
@@ -170,18 +170,18 @@ def _print_table(results: Sequence[Comparison]) -> None:
         table.add_section()
     write_table(table)
     for result in results:
-        print(f"measured in {result.name}: {result.shares.scope}")
-    print("ms: of these operators in a pass; Python's own time between them is not counted")
-    print("memory-bound: all but matrix products; IQR: first to third quartile of its passes")
+        say(f"measured in {result.name}: {result.shares.scope}")
+    say("ms: of these operators in a pass; Python's own time between them is not counted")
+    say("memory-bound: all but matrix products; IQR: first to third quartile of its passes")
     if any(result.paper for result in results):
-        print(
+        say(
             "paper: Fig. 7, whose device, batch size, image size and profiler are not printed; differences are "
             "percentage points"
         )
     for result in results:
         if result.shares.percent["other"] > _SHOWN:
             unknown = [(name, part) for (name, kind), part in result.shares.operators.items() if kind == "other"]
-            print(f"other in {result.name}: {', '.join(f'{name} {part:.1f} %' for name, part in unknown[:4])}")
+            say(f"other in {result.name}: {', '.join(f'{name} {part:.1f} %' for name, part in unknown[:4])}")
 
 
 def _formatted(percent: Mapping[str, float], form: str) -> list[str]:

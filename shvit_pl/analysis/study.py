@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from shvit_pl.analysis.command import PassesOptions
 from shvit_pl.deploy import measuring, passes, timing
 from shvit_pl.deploy.options import PAPER_BATCH
+from shvit_pl.display import say
 from shvit_pl.errors import UserError
 from shvit_pl.models.open_network import OpenedNetwork
 
@@ -62,7 +63,7 @@ def ready_networks(
             "repeats": options.repeats,
             **measuring.machine(device),
         }
-        print(condition_words(conditions, "on "))
+        say(condition_words(conditions, "on "))
         with device_errors(f"measuring {' '.join(options.models)}"):
             yield networks, conditions
 
@@ -122,7 +123,7 @@ def write(
     """Write a CSV, a JSON (facts and rows) and a picture, all named after the study; earlier ones are replaced."""
     tables, content = {f"{study}.csv": rows}, (f"{study}.json", {**facts, "rows": list(rows)})
     measuring.write_results(folder, tables, content, {f"{study}.png": figure}, dpi=200)
-    print(f"written: {folder}")
+    say(f"written: {folder}")
 
 
 def rounded(value: float | None, digits: int = 4) -> float | None:

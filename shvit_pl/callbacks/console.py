@@ -3,7 +3,7 @@
 import shlex
 import time
 from datetime import timedelta
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,11 @@ import lightning as L
 import torch
 from rich import box
 from rich.progress import Progress, TaskID, TextColumn
-from rich.table import Table
 
 from shvit_pl.callbacks.summary import RunSummary, epochs_done, run_facts
 from shvit_pl.callbacks.throughput import Throughput, find_callback
-from shvit_pl.display import counted, new_progress, plain_console
-from shvit_pl.errors import first_names, visible
+from shvit_pl.display import TextTable, counted, new_progress, plain_console, say
+from shvit_pl.errors import first_names
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.step_counts import StepCounts
 from shvit_pl.runs.folder import CHECKPOINTS, LAST, checkpoint_of_run
@@ -151,35 +150,37 @@ class RunReport(L.Callback):
         counts = facts["dataset"]["images_per_class"] or []
         empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
         if empty:
-            print(f"warning: {len(empty)} of {len(counts)} classes have no training images: {first_names(empty, 5)}")
+            say(f"warning: {len(empty)} of {len(counts)} classes have no training images: {first_names(empty, 5)}")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the table at the end."""
         summary = find_callback(trainer, RunSummary)
         if trainer.is_global_zero and summary is not None:
+            if not summary.has_trained:
+                longer = f"--ckpt_path {run_folder(trainer)} --extend_to {2 * ceil(summary.epochs)}"
+                say(f"nothing was left to train, only the results to write; train the run on with {longer}")
             show_table("result", _end_rows(trainer, summary), self.plain)
             if isinstance(pl_module, ClassificationModule) and trainer.global_step > 0:
                 show_notes(summary.few_steps)
                 if pl_module.added_epochs and trainer.current_epoch < (pl_module.epochs or 0):
-                    print("note: the run ended before the epoch that measures the averaged weights, so none are kept")
+                    say("note: the run ended before the epoch that measures the averaged weights, so none are kept")
             written = checkpoint_of_run(run_folder(trainer) or Path())
             if written is not None:
-                print(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {shlex.quote(str(written))}")
+                say(f"use it: shvit-pl predict --data.path IMAGES --ckpt_path {shlex.quote(str(written))}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Print how to go on, where there is a checkpoint."""
         last = (run_folder(trainer) or Path()) / CHECKPOINTS / LAST
         if trainer.is_global_zero and last.is_file():
-            print(f"the run stopped; resume it: the same command with --ckpt_path {shlex.quote(str(last))}")
+            say(f"the run stopped; resume it: the same command with --ckpt_path {shlex.quote(str(last))}")
 
 
 def show_table(title: str, rows: dict[str, str], plain: bool) -> None:
     """Print a table of names and values, or `plain` lines."""
-    rows = {visible(name): visible(value) for name, value in rows.items()}
     if plain:
-        print("\n".join(f"{title}: {name or 'note'}: {value}" for name, value in rows.items()))
+        say(*(f"{title}: {name or 'note'}: {value}" for name, value in rows.items()))
         return
-    table = Table(box=box.SIMPLE, show_header=False, title=title, title_justify="left", title_style="bold")
+    table = TextTable(box=box.SIMPLE, show_header=False, title=title, title_justify="left", title_style="bold")
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, value in rows.items():
@@ -189,7 +190,8 @@ def show_table(title: str, rows: dict[str, str], plain: bool) -> None:
 
 def show_notes(notes: list[str]) -> None:
     """Print a line for each note."""
-    print("".join(f"note: {note}\n" for note in notes), end="")
+    for note in notes:
+        say(f"note: {note}")
 
 
 def _start_rows(facts: dict[str, Any], trainer: L.Trainer, module: ClassificationModule) -> dict[str, str]:
@@ -242,7 +244,8 @@ def _end_rows(trainer: L.Trainer, summary: RunSummary) -> dict[str, str]:
         rows["best epoch"] = epoch_of(trainer, summary.best_epoch).strip()
     if summary.broken_images(trainer):
         rows["broken images"] = f"{summary.broken_images(trainer)}, skipped; see the warnings"
-    rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training" if throughput else ""
+    if throughput is not None and summary.has_trained:
+        rows["speed"] = f"{throughput.images_per_second:.0f} images/s in training"
     if throughput is not None and throughput.data_wait is not None:
         rows["data wait"] = f"{throughput.data_wait:.2f} of the time"
     rows["folder"] = str(run_folder(trainer) or "none")

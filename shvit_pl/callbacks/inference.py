@@ -17,7 +17,7 @@ from shvit_pl.data.decoding import IGNORED
 from shvit_pl.deploy.images import in_batches
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1
-from shvit_pl.display import counted
+from shvit_pl.display import counted, say
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
 from shvit_pl.models.network_names import find_weights
@@ -88,7 +88,7 @@ class PredictionWriter(L.Callback):
         broken = f"; {counted(count, 'image')} can't be decoded: no label ({named})" if count else ""
         assert isinstance(pl_module, ClassificationModule)
         show_notes(pl_module.few_steps)
-        print(f"{counted(self.rows, 'row')} in {self.path}{broken}")
+        say(f"{counted(self.rows, 'row')} in {self.path}{broken}")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Remove the incomplete file."""
@@ -135,7 +135,7 @@ class MetricsWriter(L.Callback):
                 partial.write_text(json.dumps(content, indent=2) + "\n")
         except OSError as error:
             raise UserError(f"output {str(self.path)!r}: can't be written ({error.strerror}).") from error
-        print(f"written: {self.path}")
+        say(f"written: {self.path}")
 
     on_test_end = on_validation_end
 
@@ -154,7 +154,7 @@ class PublishedAccuracy(L.Callback):
         """Print the published accuracy."""
         if self.expected is not None:
             _, images = IMAGENET_SIZE
-            print(f"published for these weights: top-1 {self.expected:.4f} on ImageNet-1k's {images} images")
+            say(f"published for these weights: top-1 {self.expected:.4f} on ImageNet-1k's {images} images")
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -167,7 +167,7 @@ class PublishedAccuracy(L.Callback):
         verdict = "check the images, the order of the classes, data.image_size and data.crop_pct"
         if abs(measured - self.expected) <= _CLOSE:
             verdict = "this copy of ImageNet is correct"
-        print(f"measured: {measured:.4f}, published: {self.expected:.4f}; {verdict}")
+        say(f"measured: {measured:.4f}, published: {self.expected:.4f}; {verdict}")
 
 
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}  # how Lightning's names of precisions begin
@@ -202,14 +202,14 @@ class OptimizedNetwork(L.Callback):
 
 
 def _optimized(network: torch.nn.Module, batch: torch.Tensor, dtype: torch.dtype, images: int) -> torch.nn.Module:
-    say, start = rank_zero_only(print), time.monotonic()
-    say("optimizing for batches of", "x".join(map(str, batch.shape)), "...", flush=True)
+    tell, start = rank_zero_only(say), time.monotonic()
+    tell(f"optimizing for batches of {'x'.join(map(str, batch.shape))} ...")
     try:
         fast = optimize(network, batch, dtype, real=batch)
     except NotCompiledError as error:
         raise UserError(f"optimize: the network can't be compiled here ({error}). Leave out --optimize.") from error
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in fast.rates.items())
     refused = "".join(f"; not {name}: {reason}" for name, reason in fast.refused.items())
-    say(f"logits compared with the plain network's on {counted(images, 'image')} of the data, and on noise")
-    say(f"{fast.recipe}, in {time.monotonic() - start:.0f} s; images/s of each candidate: {rates}{refused}")
+    tell(f"logits compared with the plain network's on {counted(images, 'image')} of the data, and on noise")
+    tell(f"{fast.recipe}, in {time.monotonic() - start:.0f} s; images/s of each candidate: {rates}{refused}")
     return fast

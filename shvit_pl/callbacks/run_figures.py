@@ -16,10 +16,11 @@ from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.data import decoding, transforms
 from shvit_pl.modules.batches import named_batch
 from shvit_pl.modules.classification import ClassificationModule
-from shvit_pl.plots import LEAST_ACCURACY, LEAST_LOSS, as_png, legend_label, short_name, widen
+from shvit_pl.plots import LEAST_ACCURACY, LEAST_LOSS, encode_png, legend_label, pixels, short_name, widen
 from shvit_pl.runs.folder import EMA, FIGURES
 from shvit_pl.runs.writing import run_folder
 
+_DPI = 120
 _MOST_INPUTS = 32
 _MOST_LABELS = 30  # with more classes, axis labels and numbers would not be readable
 
@@ -145,7 +146,8 @@ def _save(trainer: L.Trainer, name: str, figure: Figure) -> None:
     if folder is None or not trainer.is_global_zero:
         return
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    (folder / FIGURES / f"{name}.png").write_bytes(as_png(figure, dpi=120))
+    image = pixels(figure, _DPI)
+    (folder / FIGURES / f"{name}.png").write_bytes(encode_png(image, _DPI))
     for logger in trainer.loggers:
         if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
-            logger.experiment.add_figure(name, figure, trainer.global_step)
+            logger.experiment.add_image(name, image[..., :3], trainer.global_step, dataformats="HWC")

@@ -16,11 +16,11 @@ from shvit_pl.callbacks.throughput import Throughput, find_callback
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.designs.cost import cost
 from shvit_pl.display import counted
-from shvit_pl.errors import UserError, one_line
+from shvit_pl.errors import UserError, one_line, visible
 from shvit_pl.models.network_names import find_weights
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.randomness import run_seed
-from shvit_pl.runs.folder import BEST, CHECKPOINTS, FinishedRun, is_improved, write_summary
+from shvit_pl.runs.folder import BEST, CHECKPOINTS, FinishedRun, is_improved, run_of, write_summary
 from shvit_pl.runs.writing import run_folder
 
 _DATASET = ("path", "name", "revision", "train_fraction", "streaming", "image_size")
@@ -38,6 +38,8 @@ class RunSummary(L.Callback):
     """Epochs done at the best validation: 2 after the second, 1.5 within it."""
     epochs = 0.0
     """Epochs done: 1.5 within the second."""
+    has_trained = False
+    """True once this session has trained a step."""
     improved = False
     """True if the last validation is the best so far."""
     wall_seconds = 0.0
@@ -77,6 +79,7 @@ class RunSummary(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Count, before a checkpoint is written."""
+        self.has_trained = True
         self.epochs = round(epochs_done(trainer), 2)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -91,9 +94,9 @@ class RunSummary(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the file, on the first rank of a run with a folder, and log the settings.
 
-        Raises `UserError` for a run without a step, which is no result.
+        Raises `UserError` for a run without a step, which is no result, unless it is an interrupted one's last session.
         """
-        if trainer.global_step == 0:
+        if not self.has_trained and (trainer.global_step == 0 or run_of(str(trainer.ckpt_path)) is None):
             raise UserError(f"no step was run: {_stopped_by(trainer)}.")
         if self.best_epoch is None:
             self._note_few_steps(pl_module)
@@ -253,6 +256,5 @@ class PushToHub(L.Callback):
             push(FinishedRun.open(folder), Target(self.repo_id, public=self.public))
         except (UserError, OSError) as error:  # the Hub fails, or the disk is full
             again = ["shvit-pl", "push", str(folder), "--repo-id", self.repo_id, *(["--public"] * self.public)]
-            print(
-                f"not pushed: {one_line(error)} The run is complete; push it with: {shlex.join(again)}", file=sys.stderr
-            )
+            line = f"not pushed: {one_line(error)} The run is complete; push it with: {shlex.join(again)}"
+            print(visible(line), file=sys.stderr)

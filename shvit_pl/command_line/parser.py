@@ -62,7 +62,6 @@ _ELSEWHERE = {
         "model.optim.options": "betas eps momentum nesterov",
         "trainer.log_every_n_steps": "log_every log_interval",
         "trainer.num_nodes": "nodes",
-        "model.class_names": "num_classes",
         "model.optim.name": "opt optimizer",
         "trainer.default_root_dir output": "output_dir out_dir save_dir",
         "model.init_from": "pretrained weights",
@@ -76,6 +75,7 @@ _ELSEWHERE = {
     }.items()
     for name in names.split()
 }
+_OF_THE_DATA = {"classes", "n_classes", "nb_classes", "num_classes"}  # flags elsewhere; here the data has the answer
 _TYPE_NAMES = {
     "NoneType": "null",
     "bool": "true or false",
@@ -353,6 +353,8 @@ def nearest_option(name: str, options: set[str], dashes: str = "") -> str:
     options = options - SECTIONS.keys()
     parts = [each.rpartition(".") for each in sorted(options, key=lambda each: (-each.count("."), each))]
     section, _, last = name.replace("-", "_").rpartition(".")
+    if last in _OF_THE_DATA and "model.class_names" in options:
+        return " (leave it out: the classes come from the data)"
     near = nearest(section, {each for each, _, _ in parts})
     meant = next(
         (each for each in _ELSEWHERE.get(name, _ELSEWHERE.get(last, ())) if each in options and each != name), None

@@ -1,6 +1,7 @@
 """Silencing the advice of other libraries that this package has already taken or can't take."""
 
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -53,6 +54,8 @@ def quiet() -> None:
     )
     for message in _WARNED:
         warnings.filterwarnings("ignore", message=message)
+    if "SLURM_JOB_ID" not in os.environ:  # on a cluster's login node: there is no job to be launched in
+        warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 
 def hide_bars() -> None:

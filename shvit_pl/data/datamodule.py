@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, Mixup
 from torch.utils.data import DataLoader, Sampler, default_collate
 
@@ -30,6 +31,7 @@ from shvit_pl.errors import UserError, check_fields
 from shvit_pl.randomness import run_seed
 
 _FIRST_OF_STREAM = 100  # a stream's share is of at least so many images, as one of the first may be broken
+_SAMPLE = 8  # images, by which dark ones are known
 _STAGES = ("fit", "validate", "test", "predict")
 _log = logging.getLogger("shvit_pl")
 
@@ -80,6 +82,8 @@ class HFImageDataModule(L.LightningDataModule):
         if key not in self._by_stage:
             choose: Any = splits.stream_rows if self.streams else splits.choose_rows
             self._by_stage[key] = choose(config, stage, *([] if self.streams else [self.held_out, self.known_classes]))
+            if not self.streams and config.intensity_range is None:
+                _warn_of_dark_images(self._by_stage[key])
         chosen = self._by_stage[key]
         if shared and "train" not in chosen.by_stage:  # only to be evaluated
             self._by_stage[stage] = self._by_stage.pop(key)
@@ -235,8 +239,14 @@ class HFImageDataModule(L.LightningDataModule):
     def _counted(self, stage: str) -> Any:
         """Return the stage's rows, whose broken images are counted from now on."""
         rows = self.chosen.by_stage[stage]
-        total = None if self.streams else -(-len(rows) // loaders.process()[0])
-        self.broken.setdefault(stage, BrokenImages(total, self.broken_share))
+        if stage not in self.broken:
+            epoch = (self.config.steps_per_epoch or 0) * self.config.batch_size if stage == "train" else 0
+            of_split = ("train", "validate") if self.chosen.divided and stage != "test" else (stage,)
+            total = None if self.streams else sum(len(self.chosen.by_stage[part]) for part in of_split)
+            counter = BrokenImages(total, self.broken_share, max(_FIRST_OF_STREAM, epoch))
+            counter.of_split = next((self.broken[part].of_split for part in of_split if part in self.broken), [])
+            counter.of_split.append(counter)
+            self.broken[stage] = counter
         return rows
 
     def _options(self, shards: int | None = None) -> dict[str, Any]:
@@ -291,15 +301,24 @@ class HFImageDataModule(L.LightningDataModule):
         return int(getattr(self.trainer.fit_loop.epoch_loop.batch_progress, span).ready)
 
 
+@rank_zero_only
+def _warn_of_dark_images(chosen: splits.ChosenRows) -> None:
+    rows = next(iter(chosen.by_stage.values())).select_columns(chosen.image_column)
+    spaced = torch.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).long().tolist()
+    if warning := decoding.dark_images(rows[index][chosen.image_column] for index in spaced):
+        _log.warning(warning)
+
+
 class BrokenImages:
     """Images that can't be decoded: skipped, counted and named, as long as they are no larger share than allowed.
 
-    `total` is the number of images that this process reads; None for a stream, where those seen so far count.
+    `total` is the number of images in the split; None for a stream, where those seen so far count, `least` at least.
     """
 
-    def __init__(self, total: int | None = None, share: float = BROKEN_SHARE) -> None:
-        self.total, self.share = total, share
+    def __init__(self, total: int | None = None, share: float = BROKEN_SHARE, least: int = _FIRST_OF_STREAM) -> None:
+        self.total, self.share, self._least = total, share, least
         self.reasons: dict[str, None] = {}  # each with its image's name; in their order
+        self.of_split: list[BrokenImages] = [self]  # also that of the rest of its split
         self._seen = 0
 
     def count(self, reasons: list[str]) -> None:
@@ -307,12 +326,13 @@ class BrokenImages:
         self._seen += len(reasons)
         new = [reason for reason in dict.fromkeys(reasons) if reason and reason not in self.reasons]
         self.reasons.update(dict.fromkeys(new))
-        total = self.total if self.total is not None else max(self._seen, _FIRST_OF_STREAM)
-        if len(self.reasons) > self.share * total:
+        total = self.total if self.total is not None else max(self._seen, self._least)
+        named = [reason for part in self.of_split for reason in part.reasons]
+        if len(named) > self.share * total:
             raise UserError(
-                f"data.path: at least {len(self.reasons)} of {total} images can't be decoded, and "
+                f"data.path: at least {len(named)} of {total} images can't be decoded, and "
                 f"{f'more than {self.share:.0%} stops a run' if self.share else '--strict true allows none'}: "
-                f"{'; '.join(reason.rstrip('.') for reason in list(self.reasons)[:3])}. Repair or remove them."
+                f"{'; '.join(reason.rstrip('.') for reason in named[:3])}. Repair or remove them."
             )
         for reason in new:
             _log.warning("skipped a broken image: %s", reason)

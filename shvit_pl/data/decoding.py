@@ -1,6 +1,6 @@
 """Decoding: a row of a Hugging Face dataset becomes a decoded, transformed image with its label."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,6 +24,7 @@ from shvit_pl.randomness import seeded
 Item = dict[str, Any]
 IGNORED = -1  # the label of what is not evaluated: padding, and images that can't be decoded
 Image.MAX_IMAGE_PIXELS = None  # torchvision, which reads JPEG and PNG, has no limit either
+_PNG_BITS = 24  # place of the bits per channel in a file
 _BITS, _SAMPLE_FORMAT, _SIGNED = 258, 339, 2  # tags of TIFF, and a value
 _ROTATED_BY_TORCHVISION = (b"\xff\xd8", b"\x89PNG")  # JPEG and PNG; it leaves the others as they are
 
@@ -105,14 +106,7 @@ def decode(
     Raises `BrokenImage` for an image without bytes, for one that can't be decoded to its end, and for one of 32 bits
     (whole or floating-point numbers) without a range; names `where`.
     """
-    data, path = (image or {}).get("bytes"), (image or {}).get("path")
-    if data is None and path:
-        try:
-            data = from_text(path).read_bytes()
-        except OSError as error:
-            raise BrokenImage(f"{where}: the file can't be read ({error.strerror}).") from error
-    if not data:
-        raise BrokenImage(f"{where}: the image is empty.")
+    data = _encoded(image, where)
     if not exif_rotation or data.startswith(_ROTATED_BY_TORCHVISION):
         with suppress(RuntimeError):  # a format that it doesn't know, or a broken file: PIL gives the reason
             encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
@@ -142,6 +136,39 @@ def decode(
         raise BrokenImage(f"{where}: not an image of a known format.") from error
     except Exception as error:  # PIL's readers raise whatever their parsing runs into
         raise BrokenImage(f"{where}: not a readable image ({first_line(error)}).") from error
+
+
+def _encoded(image: dict[str, Any] | None, where: str) -> bytes:
+    data, path = (image or {}).get("bytes"), (image or {}).get("path")
+    if data is None and path:
+        try:
+            data = from_text(path).read_bytes()
+        except OSError as error:
+            raise BrokenImage(f"{where}: the file can't be read ({error.strerror}).") from error
+    if not data:
+        raise BrokenImage(f"{where}: the image is empty.")
+    return bytes(data)
+
+
+def dark_images(images: Iterable[dict[str, Any] | None]) -> str | None:
+    """Return a warning where the largest intensity of images of 16 bits is below an eighth of the range, else None."""
+    largest, count = 0, 0
+    for image in images:
+        with suppress(Exception):  # a broken one is named where it is read
+            data = _encoded(image, "")
+            picture = Image.open(BytesIO(data))
+            if picture.mode.startswith("I;16"):
+                largest, count = max(largest, int(np.asarray(picture).max())), count + 1
+            elif data.startswith(b"\x89PNG") and data[_PNG_BITS] == 16:  # which PIL would reduce to 8 bits
+                pixels = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode="RGB")
+                largest, count = max(largest, int(pixels.numpy().max())), count + 1
+    if not 0 < largest < 2**16 // 8:
+        return None
+    bits = max(8, largest.bit_length() + largest.bit_length() % 2)  # cameras and scanners have 10, 12 or 14
+    return (
+        f"data.intensity_range: the images use few of their 16 bits (the largest intensity of {count} of them is "
+        f"{largest}), so they become dark. Give --data.intensity_range [0,{2**bits - 1}] if they hold {bits} bits."
+    )
 
 
 def _signed(picture: Image.Image) -> NDArray[np.int8] | None:

@@ -3,8 +3,10 @@
 import errno
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +27,7 @@ from shvit_pl.data.folders import (
     readable_endings,
     table_files,
 )
-from shvit_pl.errors import UserError, did_you_mean, first_line
+from shvit_pl.errors import UserError, did_you_mean, first_line, first_names
 from shvit_pl.files import as_text, from_text
 from shvit_pl.hub_errors import go_offline_if_unreachable, hub_reachable, why_no_dataset, why_unreachable
 
@@ -33,6 +35,7 @@ _DIGITS = Path(__file__).with_name("digits.parquet")
 _FILE_BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 _TABLES = (".csv", ".tsv", ".jsonl", ".json")
 _NAMES_OF_PATHS = ("file_name", "filename", "file", "image", "image_path", "path", "filepath")  # columns, in this order
+_SAMPLE = 20  # rows, by which columns of paths are known
 _TEXTS = ("string", "large_string", "string_view")
 _FAILURES = (DatasetsError, OSError, ValueError, RuntimeError)  # what `datasets` raises for what it can't open
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -118,14 +121,19 @@ def _open_files(paths: Sequence[Path], streaming: bool, config: DataConfig, sort
         raise UserError(f"data.path {str(first)!r}: files may be {allowed}; {images}.")
     try:
         if ending in _TABLES:
+            tables = [_read_table(path) for path in paths]
+            columns = _path_columns(tables[0], first.parent, config.image_column)
+            folders = [path.parent for path in paths]
             rows = datasets.concatenate_datasets(
-                [_with_paths(_read_table(path), path.parent, config.image_column) for path in paths]
+                [_as_images(table, folder, columns) for table, folder in zip(tables, folders, strict=True)]
             )
             return rows.to_iterable_dataset() if streaming else rows
         # each split by itself: together, they would all be read with the class names of the first
         files = {"train": [escape(str(path)) for path in paths]}
         rows = datasets.load_dataset(kind, data_files=files, split="train", streaming=streaming)
         return _with_paths(rows, first.parent, config.image_column)
+    except UserError:
+        raise
     except (*_FAILURES, pd.errors.ParserError) as error:
         _check_cache(error)
         advice = " Save it in UTF-8, as CSV with a header or as JSON records." if ending in _TABLES else ""
@@ -159,6 +167,7 @@ def _read_table(path: Path) -> datasets.Dataset:
             header = file.readline()
         separator = max(",", ";", "\t", key=header.count)
         frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        _check_header(path, list(frame))
         for column in frame:
             if frame[column].str.fullmatch(r"0|-?[1-9]\d{0,17}").all():
                 frame[column] = frame[column].astype(int)
@@ -168,21 +177,62 @@ def _read_table(path: Path) -> datasets.Dataset:
     return datasets.Dataset.from_pandas(frame, preserve_index=False)
 
 
+def _check_header(path: Path, columns: Sequence[str]) -> None:
+    """Raise `UserError` where the names of a table's columns are a row: one of them is a file of an image."""
+    if {column.lower() for column in columns}.isdisjoint((*_NAMES_OF_PATHS, "label")) and any(
+        _looks_like_image(column) or _leads_to_image(column, path.parent) for column in columns
+    ):
+        raise UserError(
+            f"data.path {str(path)!r}: its first line ({first_names(columns)}) is a row, and not the names of the "
+            "columns. Put a header line before it, such as path,label."
+        )
+
+
 def _with_paths(rows: Rows, base: Path, wanted: str | None) -> Rows:
-    """Make the text column of paths, `wanted` or one of a usual name, images; relative paths begin at `base`."""
+    return _as_images(rows, base, _path_columns(rows, base, wanted))
+
+
+def _path_columns(rows: Any, base: Path, wanted: str | None) -> list[str]:
+    """Return the text columns of paths: `wanted`, or if one has a usual name, all that lead to images."""
     features = rows.features or {}  # of a stream, they may be unknown
     texts = [name for name, kind in features.items() if getattr(kind, "dtype", "") in _TEXTS]
-    holds_images = any(isinstance(kind, datasets.Image) for kind in features.values())
-    known: Sequence[str] = () if holds_images else _NAMES_OF_PATHS
-    column = next((name for name in (wanted, *known) if name in texts), None)
-    if column is None:
+    usual = [name for name in _NAMES_OF_PATHS if name in texts]
+    if wanted in texts:
+        return [str(wanted)]
+    if not usual or any(isinstance(kind, datasets.Image) for kind in features.values()):
+        return []
+    first = list(islice(rows.select_columns(texts), _SAMPLE))
+    leading = [name for name in texts if any(_leads_to_image(row[name], base) for row in first)]
+    looking = [name for name in usual if any(_looks_like_image(row[name]) for row in first)]
+    return leading or looking or usual[:1]
+
+
+def _looks_like_image(path: str | None) -> bool:
+    return os.path.splitext(path or "")[1].lower() in readable_endings()
+
+
+def _leads_to_image(path: str | None, base: Path) -> bool:
+    with suppress(OSError, RuntimeError, ValueError):  # any text: too long for a path, or of nobody's home
+        place = path and from_text(_absolute(path, base) or "")
+        return bool(place and place.is_file() and _is_image(place))
+    return False
+
+
+def _as_images(rows: Rows, base: Path, columns: Sequence[str]) -> Rows:
+    """Make columns of paths images; relative paths begin at `base`."""
+    if not columns:
         return rows
     image = datasets.Image(decode=False)
     if isinstance(rows, datasets.IterableDataset):
-        changed = datasets.Features({**features, column: image})
-        return rows.map(lambda row: {column: {"path": _absolute(row[column], base), "bytes": None}}, features=changed)
-    paths = [_absolute(path, base) for path in rows[column][:]]
-    images = rows.remove_columns(column).add_column(column, paths).cast_column(column, image)
+        changed = datasets.Features({**(rows.features or {}), **dict.fromkeys(columns, image)})
+        return rows.map(
+            lambda row: {name: {"path": _absolute(row[name], base), "bytes": None} for name in columns},
+            features=changed,
+        )
+    images: datasets.Dataset = rows
+    for name in columns:
+        paths = [_absolute(path, base) for path in rows[name][:]]
+        images = images.remove_columns(name).add_column(name, paths).cast_column(name, image)
     return images.select_columns(rows.column_names)
 
 

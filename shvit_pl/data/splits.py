@@ -39,6 +39,8 @@ class ChosenRows:
     """The version of a dataset of the Hub."""
     files: str = ""
     """What became of the files of a folder, in a line."""
+    divided: bool = False
+    """True if the validation rows are a part of the training split."""
 
 
 # ---- stored rows
@@ -174,7 +176,7 @@ def _trained_on(splits: DatasetDict, image: str, config: DataConfig) -> ChosenRo
     by_stage = {"train": rows, "validate": held_out}
     if "test" in labeled:
         by_stage["test"] = labeled["test"]
-    return ChosenRows(by_stage, image, label, classes, note)
+    return ChosenRows(by_stage, image, label, classes, note, divided=validation is None)
 
 
 def divide(
@@ -286,11 +288,12 @@ def image_column(features: Features, wanted: str | None = None) -> str:
 def label_column(features: Features, image: str, wanted: str | None = None) -> str:
     """Return the column of labels: `wanted`, the only `ClassLabel`, or `label`; raises `UserError` otherwise.
 
-    Without any `ClassLabel`, `label` is meant as long as no other column calls itself one, as `coarse_label` does.
+    Where no `ClassLabel` calls itself a label, as `coarse_label` does, `label` and all that do are meant as well.
     """
     candidates = [column for column, feature in features.items() if isinstance(feature, ClassLabel)]
-    if not candidates and isinstance(features.get("label"), Value):
-        candidates = [column for column in features if "label" in column.lower()]
+    called = [column for column in features if "label" in column.lower()]
+    if isinstance(features.get("label"), Value) and set(called).isdisjoint(candidates):
+        candidates += called
     if wanted is None and list(features) == [image]:
         raise UserError(
             "data.path: no labels. Sort the images into one folder per class, two classes or more, in every split, or "

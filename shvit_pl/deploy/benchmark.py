@@ -23,7 +23,7 @@ from shvit_pl.deploy import formats, measuring, optimization, passes, timing
 from shvit_pl.deploy.options import PAPER_BATCH, BenchmarkOptions
 from shvit_pl.designs.cost import Cost, cost
 from shvit_pl.display import announce, new_progress
-from shvit_pl.errors import UserError, collected, refuse
+from shvit_pl.errors import UserError, collected, refuse, visible
 from shvit_pl.models import SHViT
 from shvit_pl.models.open_network import OpenedNetwork
 from shvit_pl.modules import optim_and_ema as optim
@@ -245,7 +245,7 @@ def measure(
     if not measured:
         refuse(f"nothing could be measured: {what}: {reason}" for what, reason in builder.skipped.items())
     for what, reason in builder.skipped.items():
-        bars.console.print(f"skipped: {what}: {reason}", markup=False)
+        bars.console.print(visible(f"skipped: {what}: {reason}"))
     return measured, builder.skipped
 
 
@@ -253,7 +253,7 @@ def _measure_group(group: Group, builder: "_Builder", options: BenchmarkOptions,
     (bar,) = bars.tasks
 
     def step(what: str, *_: int) -> None:
-        bars.update(bar.id, advance=1, now=what)
+        bars.update(bar.id, advance=1, now=visible(what))
 
     built: dict[Cell, tuple[timing.Work, int | None]] = {}
     with limited_recompiles(len(group) + 8):  # else torch runs further networks eagerly, and only warns

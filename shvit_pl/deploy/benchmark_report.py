@@ -16,7 +16,7 @@ from shvit_pl.deploy.benchmark import PEAK_OF, Group, Measured
 from shvit_pl.deploy.measuring import machine_words, origin
 from shvit_pl.deploy.options import BenchmarkOptions
 from shvit_pl.designs import config, paper_results
-from shvit_pl.display import counted, narrow_table, write_table
+from shvit_pl.display import counted, narrow_table, say, write_table
 from shvit_pl.errors import UserError, first_few, one_line
 from shvit_pl.models import SHViT, network_names, open_network
 from shvit_pl.runs.folder import FinishedRun
@@ -44,7 +44,7 @@ def begin(options: BenchmarkOptions, conditions: Mapping[str, Any], groups: Iter
     """Check the folders and print the conditions before anything is measured; return the rates of `--compare`."""
     check_output(options.output, conditions)
     earlier = read_earlier(options.compare, conditions, groups)
-    print(_describe(conditions), flush=True)
+    say(*_describe(conditions))
     return earlier
 
 
@@ -94,7 +94,7 @@ def _key(row: Mapping[str, Any]) -> Key:
     return tuple(str(row[name]) for name in _KEY)
 
 
-def _describe(conditions: Mapping[str, Any]) -> str:
+def _describe(conditions: Mapping[str, Any]) -> tuple[str, str]:
     """Return the conditions in two lines."""
     task, seconds = "training steps" if conditions["task"] == "train" else "inference", conditions["seconds"]
     how = f"median of {conditions['blocks']} interleaved blocks of {seconds:g} s after a warm-up"
@@ -102,7 +102,7 @@ def _describe(conditions: Mapping[str, Any]) -> str:
         warm_up = conditions["warm_up"]
         how = f"as the official speed_test.py: fused, traced, one after the other; {warm_up:g} s of warm-up, mean of "
         how += f"{seconds:g} s" + ("" if (warm_up, seconds) == (10, 60) else " (the script's are 10 s and 60 s)")
-    return f"{task} on {machine_words(conditions)}\n{how}"
+    return f"{task} on {machine_words(conditions)}", how
 
 
 def make_row(measured: Measured, opened: open_network.OpenedNetwork) -> Row:
@@ -138,12 +138,12 @@ def print_table(rows: Sequence[Row], conditions: Mapping[str, Any], earlier: Rat
     write_table(table)
     own = {row["image_size"] for row in rows if row["image_size_asked"] == "own"}
     note = "; image sizes differ, which is part of the ratio" if len(own) > 1 else ""
-    print(f"ratio: images/s relative to the first row with the same batch and image size{note}")
+    say(f"ratio: images/s relative to the first row with the same batch and image size{note}")
     official = any(row["mode"] == "official" for row in rows) and conditions["protocol"] != "official"
     if official and conditions["device_type"] == "cpu" and conditions["threads"] != 1:
-        print(f"official: {counted(conditions['threads'], 'thread')}, as in all rows; the official script uses 1")
+        say(f"official: {counted(conditions['threads'], 'thread')}, as in all rows; the official script uses 1")
     if earlier is not None:
-        print("earlier: images/s relative to the earlier benchmark, which ran in another process")
+        say("earlier: images/s relative to the earlier benchmark, which ran in another process")
 
 
 def ratio(row: Row, earlier: Rates) -> float | None:

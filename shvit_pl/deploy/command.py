@@ -4,6 +4,7 @@ from pathlib import Path
 
 from shvit_pl.command_line.parser import check_extra, read_options
 from shvit_pl.deploy.options import BenchmarkOptions, ExportOptions
+from shvit_pl.display import say
 
 
 def benchmark(args: list[str]) -> None:
@@ -43,7 +44,7 @@ def benchmark(args: list[str]) -> None:
         measuring.write_results(
             Path(options.output).expanduser(), {report.TABLE: rows}, (report.ENVIRONMENT, facts), figures
         )
-    print(f"written: {Path(options.output).expanduser()}")
+    say(f"written: {Path(options.output).expanduser()}")
 
 
 def export(args: list[str]) -> None:

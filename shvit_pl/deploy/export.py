@@ -20,7 +20,7 @@ from shvit_pl import __version__
 from shvit_pl.deploy import formats, measuring, passes, timing
 from shvit_pl.deploy.images import RealImages, in_batches, verification_images
 from shvit_pl.deploy.options import ExportOptions
-from shvit_pl.display import counted
+from shvit_pl.display import counted, say
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.files import remove, replacing, size
 from shvit_pl.models.open_network import OpenedNetwork
@@ -112,25 +112,24 @@ def export(opened: OpenedNetwork, options: ExportOptions) -> None:
         )
     except UserError as error:
         raise UserError(str(error).replace("data.path", "--data")) from error
-    print(f"converting {opened.name} ({options.graph_dtype}, {opened.image_size} px) to {options.format}", flush=True)
+    say(f"converting {opened.name} ({options.graph_dtype}, {opened.image_size} px) to {options.format}")
     with replacing(options.path) as partial:
         _convert(opened, options, pictures, partial)
-        verified = f"saved, not run: {options.spec.runs_as} runs on macOS only"
+        verified = [("not run", f"saved, not run: {options.spec.runs_as} runs on macOS only")]
         if options.spec.runs_here:
             verified = _verify(opened, options, pictures, source, partial)
         measured = [] if own_images is None else _replace_by_int8(own_images, options, partial)
         with _silenced():
             details = formats.CONVERTERS[options.format].describe(partial)
-    print()
-    for name, text in _report(opened, options, [*details, *measured]):
-        print(f"  {name:<11}{text}")
-    print(f"  {'difference' if options.spec.runs_here else 'not run':<11}{verified}")
+    say()
+    for name, text in [*_report(opened, options, [*details, *measured]), *verified]:
+        say(f"  {name:<11}{text}")
     side = opened.image_size
     example = f"torch.rand({options.batch or 1}, 3, {side}, {side})"
     if options.format == "coreml":
         picture = f"PIL.Image.open('FILE').convert('RGB').resize({side, side})"
         example = picture if options.normalize and options.batch == 1 else f"{example}.numpy()"
-    print(f"\nuse it: {_USE[options.format].format(path=str(options.path), images=example)}")
+    say("", f"use it: {_USE[options.format].format(path=str(options.path), images=example)}")
 
 
 def _graph(opened: OpenedNetwork, options: ExportOptions, network: nn.Module, dtype: torch.dtype) -> Graph:
@@ -212,9 +211,11 @@ def _silenced() -> Iterator[None]:
         logging.disable(level)
 
 
-def _verify(opened: OpenedNetwork, options: ExportOptions, pictures: Tensor, source: str, path: Path) -> str:
+def _verify(
+    opened: OpenedNetwork, options: ExportOptions, pictures: Tensor, source: str, path: Path
+) -> list[tuple[str, str]]:
     """Return the difference between a file and its network in words, in batches of several sizes where it can."""
-    print(f"verifying it with {options.spec.runs_as} on {len(pictures)} {source}", flush=True)
+    say(f"verifying it with {options.spec.runs_as} on {len(pictures)} {source}")
     sizes = [1, 3, *(min(16, len(pictures) - start) for start in range(4, len(pictures), 16))]
     if options.batch is not None:
         sizes = [options.batch] * max(1, len(pictures) // options.batch)
@@ -232,11 +233,12 @@ def _verify(opened: OpenedNetwork, options: ExportOptions, pictures: Tensor, sou
     before = " (of float, before int8)" if options.int8 else ""
     blind = "" if classes > 1 or len(pictures) == 1 else ", which says little: the network predicts no other"
     repeated = ", some of them repeatedly" if sum(sizes) > len(pictures) else ""
-    return (
-        f"{largest:.1e} at most{before}, {relative:.1e} of the largest output (allowed {allowed}); the same class on "
-        f"{agreeing} of {sum(sizes)} images{blind}\n{'':13}on {len(pictures)} {source}{repeated}; in batches of "
-        f"{', '.join(map(str, dict.fromkeys(sizes)))}"
-    )
+    apart = f"{largest:.1e} at most{before}, {relative:.1e} of the largest output (allowed {allowed})"
+    batches = ", ".join(map(str, dict.fromkeys(sizes)))
+    return [
+        ("difference", f"{apart}; the same class on {agreeing} of {sum(sizes)} images{blind}"),
+        ("", f"on {len(pictures)} {source}{repeated}; in batches of {batches}"),
+    ]
 
 
 def _report(opened: OpenedNetwork, options: ExportOptions, details: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -289,7 +291,7 @@ def _replace_by_int8(images: RealImages, options: ExportOptions, path: Path) -> 
 
     Raises `UserError` when it costs more than `--int8_tolerance`.
     """
-    print(f"quantizing with {_CALIBRATION} training images of {images.path}", flush=True)
+    say(f"quantizing with {_CALIBRATION} training images of {images.path}")
     new = path.with_name(f"{path.stem}_int8{path.suffix}")
     try:
         with _silenced():

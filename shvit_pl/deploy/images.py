@@ -1,5 +1,6 @@
 """Real images, on which an export is verified, calibrated and measured, and heads are studied."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from shvit_pl.data import config, datamodule, decoding, loaders, transforms
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_errors import offline
 from shvit_pl.models.open_network import OpenedNetwork
+from shvit_pl.runs.folder import started_in
 
 # settings that choose the images
 _WHICH_IMAGES = (*config.ROW_SETTINGS, *config.COLUMN_SETTINGS, "exif_rotation", "intensity_range")
@@ -27,6 +29,7 @@ class RealImages:
         path: The dataset, as `--data.path` of fit; None: that of the network's run, else the digits.
         normalized: Normalize as the network needs it, instead of giving pixels from 0 to 1.
         held_out: Leave out the rows that a run of ours trains on; else take all rows of the split for evaluation.
+        labeled: False: images without labels will do; then all of them count, and labels are 0.
         streamed: Stream what the run has streamed; then only `validation` works, and gives the first images.
 
     Raises `UserError` for a dataset that can't be opened.
@@ -39,11 +42,14 @@ class RealImages:
         path: str | None,
         normalized: bool,
         held_out: bool = True,
+        labeled: bool = True,
         streamed: bool = False,
     ) -> None:
         settings: dict[str, Any] = {"path": path or config.EMBEDDED}
         if not path and opened.origin == "checkpoint":
             settings = own_settings(opened) or settings
+            if start := started_in(opened.checkpoint, settings["path"]):
+                raise UserError(f"data.path {_relative(settings['path'], start)}")
             if streamed and (opened.data or {}).get("streaming"):
                 settings |= {"streaming": True, "steps_per_epoch": 1}
         self.data = datamodule.HFImageDataModule(
@@ -57,25 +63,36 @@ class RealImages:
         self.data.mean = tuple(opened.mean) if normalized else (0.0, 0.0, 0.0)
         self.data.std = tuple(opened.std) if normalized else (1.0, 1.0, 1.0)
         self.data.held_out = held_out
-        self.data.setup("fit" if held_out else "validate")
-        self.path = str(settings["path"])
+        self.path, self.stage = str(settings["path"]), "validate"
+        try:
+            self.data.setup("fit" if held_out else "validate")
+        except UserError:
+            if labeled:
+                raise
+            self.stage = "predict"
+            self.data.setup(self.stage)
 
     def validation(self, most: int) -> tuple[Tensor, Tensor]:
         """Return up to `most` validation images `(N, 3, S, S)`, evenly spaced, and their labels `(N,)`.
 
         Broken ones are left out; raises `UserError` where all are.
         """
-        batches = list(self.data.validation_sample(most))
-        images, labels = (torch.cat([batch[key] for batch in batches]) for key in ("image", "label"))
+        batches = list(self.data.validation_sample(most, self.stage))
+        images, labels = torch.cat([batch["image"] for batch in batches]), torch.cat([*map(_labels, batches)])
         whole = labels != decoding.IGNORED
         if not whole.any():
-            raise UserError(f"data.path {self.path!r}: none of {len(whole)} validation images can be read.")
+            raise UserError(f"data.path {self.path!r}: none of {len(whole)} {self.images} can be read.")
         return images[whole], labels[whole]
 
     @property
+    def images(self) -> str:
+        """Kind of the images."""
+        return "validation images" if self.stage == "validate" else "images"
+
+    @property
     def rows(self) -> int:
-        """Number of validation images."""
-        return len(self.data.chosen.by_stage["validate"])
+        """Number of validation images, or of all without labels."""
+        return len(self.data.chosen.by_stage[self.stage])
 
     @property
     def class_names(self) -> list[str]:
@@ -85,17 +102,29 @@ class RealImages:
     def batches(self, rows: Sequence[int], size: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield numbered validation images in batches `(size, 3, S, S)`, and labels; `IGNORED` where one is broken."""
         draws: Any = [loaders.Draw(row) for row in rows]
-        dataset = self.data.evaluated()
+        dataset = self.data.evaluated(self.stage)
         for batch in torch.utils.data.DataLoader(
             dataset, size, sampler=draws, num_workers=workers, generator=torch.Generator()
         ):
-            self.data.broken["validate"].count(batch["broken"])
-            yield transforms.normalize(batch["image"], self.data.mean, self.data.std), batch["label"]
+            self.data.broken[self.stage].count(batch["broken"])
+            yield transforms.normalize(batch["image"], self.data.mean, self.data.std), _labels(batch)
 
     def training(self, most: int) -> Iterator[Tensor]:
         """Yield single training images `(1, 3, S, S)`, evenly spaced and not augmented; broken ones are left out."""
         for batch in self.data.validation_sample(most, "train"):
             yield from batch["image"][batch["label"] != decoding.IGNORED][:, None]
+
+
+def _labels(batch: transforms.Batch) -> Tensor:
+    """Return the labels `(N,)`; of images without labels 0, and `IGNORED` where one is broken."""
+    labels: Tensor = batch.get("label", torch.tensor([decoding.IGNORED * bool(reason) for reason in batch["broken"]]))
+    return labels
+
+
+def _relative(path: str, start: Path) -> str:
+    return (
+        f"{path!r}: relative to {start}, where the run was started. Give --data.path {shlex.quote(str(start / path))}."
+    )
 
 
 def own_settings(opened: OpenedNetwork) -> dict[str, Any]:
@@ -114,8 +143,8 @@ def verification_images(
     """
 
     def images_of(path: str | None, network: OpenedNetwork = opened, streamed: bool = False) -> tuple[Tensor, str]:
-        images = RealImages(network, image_size, path, normalized, streamed=streamed)
-        return images.validation(most)[0], f"validation images of {images.path}"
+        images = RealImages(network, image_size, path, normalized, labeled=not path, streamed=streamed)
+        return images.validation(most)[0], f"{images.images} of {images.path}"
 
     if path:
         return images_of(path)
@@ -125,9 +154,13 @@ def verification_images(
             try:
                 return images_of(None, replace(opened, origin="checkpoint"), streamed=True)
             except Exception as error:  # files, decoders and `datasets` have errors of their own
-                is_here = Path(own["path"]).expanduser().exists()
-                why = one_line(error) if is_here else f"{own['path']!r} is not on this machine"
-                reason = f"as those of the run can't be read here: {shorten(why, 160, placeholder=' ...')}"
+                start, is_here = started_in(opened.checkpoint, own["path"]), Path(own["path"]).expanduser().exists()
+                why = (
+                    one_line(error).replace("data.path", "data")
+                    if is_here or start
+                    else f"{own['path']!r} is not on this machine"
+                )
+                reason = f"as those of the run can't be read here: {shorten(why, 300, placeholder=' ...')}"
     pictures, _ = images_of(config.EMBEDDED)
     return pictures, f"images of digits, {reason}"
 

@@ -15,7 +15,7 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO, TorchCheckpointIO
 from lightning.pytorch.accelerators import Accelerator
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelSummary, ProgressBar, RichModelSummary, RichProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -28,17 +28,20 @@ from shvit_pl.command_line.quiet import hide_bars, quiet
 from shvit_pl.data.config import DATASET_SETTINGS, EMBEDDED, DataConfig
 from shvit_pl.data.datamodule import HFImageDataModule
 from shvit_pl.deploy.measuring import is_out_of_memory, num_threads
-from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line, visible
+from shvit_pl.display import say
+from shvit_pl.errors import UserError, causes, error_prefix, first_line, one_line
 from shvit_pl.files import check_writable, replacing
 from shvit_pl.fit import options, resume, users_parts
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
 from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.modules.config import ClassificationConfig
 from shvit_pl.modules.distillation import DistillationModule
-from shvit_pl.runs.folder import run_of
+from shvit_pl.runs.folder import run_of, started_in
 from shvit_pl.runs.writing import claim, release, resumed_loggers, run_loggers
 from shvit_pl.teachers import cache
 from shvit_pl.teachers.teacher import Teacher
+
+_DRAWN = (RichModelSummary, RichProgressBar, TQDMProgressBar)  # boxes and bars, of which --plain has none
 
 
 class ShvitCLI(LightningCLI):
@@ -99,8 +102,9 @@ class ShvitCLI(LightningCLI):
         last, found = self.config.ckpt_path == LAST_RUN, self.config.ckpt_path in (None, LAST_RUN)
         if self.name == "fit" and options.has_sections(self.config):
             options.expand_paths(self.config, self.name)
-            args = resume.with_config_of_run(self.config, args, options.runs_folder(self.config))
-            self.config, mistakes = parse_flags(parser, args, *below)
+            given, args = args, resume.with_config_of_run(self.config, args, options.runs_folder(self.config))
+            if args != list(given):
+                self.config, mistakes = parse_flags(parser, args, *below)
         self.options, self.model_config, self.data_config = options.check_flags(self.config, self.name, mistakes, args)
         self.named_split = self.data_config.validation_split
         if self.command != "fit":
@@ -118,6 +122,7 @@ class ShvitCLI(LightningCLI):
                 self.asked = f"extend_to {self.config.extend_to}: "
             with error_prefix(self.asked):
                 self.checkpoint = read_checkpoint(self.config.ckpt_path)
+                resume.refuse_moved(self.config, self.checkpoint, self.config.ckpt_path, resumed=True)
             self.extended_at = resume.extended_at(self.config, self.checkpoint, {arg.partition("=")[0] for arg in args})
 
     def _take_defaults(self, parser: LightningArgumentParser, args: Sequence[str]) -> None:
@@ -130,11 +135,16 @@ class ShvitCLI(LightningCLI):
         if settings is None:  # bare weights
             self.config, _ = parse_flags(parser, args, options.dataset_configs)
             return
-        self.trained_on = settings["data"].get("path", "")
+        self.trained_on = path = settings["data"].get("path", "")
+        weights = self.config.ckpt_path or self.config.model.init_from
+        if path and (start := started_in(weights, path)):
+            self.trained_on = str(start / path)
         own = {f"data.{key}": parser.get_default(f"data.{key}") for key in DATASET_SETTINGS}
         resume.set_defaults(parser, settings, of_checkpoint=self.checkpoint is not None)
         self.config = parser.parse_args(args)
-        if not resume.is_same_data(self.config.data.path, settings["data"].get("path")):
+        if path:
+            resume.refuse_moved(self.config, settings, weights, resumed=False)
+        if not resume.is_same_data(self.config.data.path, self.trained_on):
             parser.set_defaults(own)
             self.config = parser.parse_args(args)
         options.expand_paths(self.config, self.command)
@@ -216,10 +226,11 @@ class ShvitCLI(LightningCLI):
             data.broken_share = 1.0  # they are in the table, without a label
         elif self.options.strict:
             data.broken_share = 0.0
-        data.setup(self.command)
+        with resume.relative_paths(config, None if fits else self.trained_on):
+            data.setup(self.command)
         if not fits:
             parts = filter(None, (f"{data.config.path}: {data.chosen.note}", data.chosen.files))
-            print(visible("; ".join(parts)))
+            say("; ".join(parts))
         model.use_data(data, self.command)
         if fits:
             logged = model.validation_metrics() if config.trainer.limit_val_batches != 0 else []
@@ -230,7 +241,7 @@ class ShvitCLI(LightningCLI):
                 model.load_initial_weights()
         elif not self.checkpoint:
             model.take_weights()
-            print(f"weights only, no run is resumed: {model.init_note}")
+            say(f"weights only, no run is resumed: {model.init_note}")
 
     def _is_other_data(self) -> bool:
         """Return whether `test` was given a split, or images for weights whose training data are unknown."""
@@ -252,6 +263,14 @@ class ShvitCLI(LightningCLI):
         chosen, trainer = self.options, config.trainer
         callbacks: list[L.Callback] = [throughput.Throughput()]
         added = options.parts_of(trainer, "callbacks")
+        if chosen.plain:
+            drawn = [each for each in added if isinstance(each, _DRAWN)]
+            for each in drawn:
+                _show(f"plain true: {type(each).__name__} is left out, as it draws")
+            added = [each for each in added if each not in drawn]
+            trainer.callbacks = added or None
+            if trainer.enable_model_summary and not any(isinstance(each, ModelSummary) for each in added):
+                callbacks.append(ModelSummary())  # Lightning's choice would draw
         if trainer.enable_progress_bar is not False and not any(isinstance(each, ProgressBar) for each in added):
             callbacks.append(console.RunProgress(plain=chosen.plain))
         if self.command != "fit":
@@ -349,9 +368,7 @@ class CacheCLI(ShvitCLI):
         return [console.RunProgress(plain=self.options.plain)]
 
 
-@L.pytorch.utilities.rank_zero_only
-def _show(line: str) -> None:
-    print(visible(line), flush=True)
+_show = L.pytorch.utilities.rank_zero_only(say)
 
 
 def run_as(kind: type[ShvitCLI], args: list[str]) -> None:
@@ -414,6 +431,9 @@ class SaveFitConfig(SaveConfigCallback):
         """Do nothing yet: data and weights may still be refused."""
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save before the first step."""
+        """Save before the first step, so that the file makes the same run anew, also of one that was continued."""
         if trainer.loggers:
+            self.config = self.config.clone()
+            for name, value in resume.OF_THE_SESSION.items():
+                self.config[name] = value
             super().setup(trainer, pl_module, "fit")

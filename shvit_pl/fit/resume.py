@@ -1,6 +1,8 @@
 """The settings of checkpoints: defaults of other commands, and what a resumed run must keep."""
 
-from collections.abc import Collection, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
@@ -14,7 +16,7 @@ from shvit_pl.compat import parser_actions
 from shvit_pl.data.config import EMBEDDED
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.display import counted
-from shvit_pl.errors import UserError, error_prefix
+from shvit_pl.errors import UserError, error_prefix, refuse
 from shvit_pl.models.network_names import find_weights
 from shvit_pl.models.open_network import read_pretrained
 from shvit_pl.models.weights import LAST_RUN, read_checkpoint
@@ -28,6 +30,7 @@ from shvit_pl.runs.folder import (
     newest_runs,
     read_summary,
     run_of,
+    started_in,
 )
 from shvit_pl.teachers.config import DistillConfig
 
@@ -42,6 +45,7 @@ _KEPT = (
     "model.optim.layer_decay",
     "data.steps_per_epoch",  # the unit of the position in a stream
 )
+OF_THE_SESSION = {"ckpt_path": None, "extend_to": None, "allow_changes": False}  # no settings of the run
 _FREE = (  # may change at any time
     "data.num_workers",
     "data.prefetch",
@@ -117,7 +121,7 @@ def extended_at(config: Namespace, checkpoint: Mapping[str, Any], flags: Collect
     done = states.get("RunSummary", {}).get("epochs", 0.0)
     saved = states.get("RunSettings", {}).get("settings", {})
     planned = saved.get("trainer.max_epochs") or 0
-    complete = 0 < planned <= done
+    complete = 0 < planned <= done or 0 < saved.get("trainer.max_steps", -1) <= checkpoint["step"]
     ended = complete if folder is None else (folder / SUMMARY).is_file()
     if extend_to is None:
         if ended:
@@ -185,11 +189,14 @@ def _ended(path: str, folder: Path | None, done: float, max_epochs: int | None) 
 
 
 def refuse_done(path: str, loops: Mapping[str, Any], max_epochs: int | None) -> None:
-    """Raise `UserError` when a checkpoint of an interrupted run has more than `max_epochs`."""
+    """Raise `UserError` when a checkpoint of an interrupted run has more than `max_epochs`.
+
+    One that has just these is allowed in its folder, which lacks the results.
+    """
     done = loops["fit_loop"]["epoch_progress"]["current"]["processed"]
-    if max_epochs is not None and 0 < max_epochs < done:
+    if max_epochs is not None and 0 < max_epochs < done + (run_of(path) is None):
         raise UserError(
-            f"ckpt_path {path!r}: trained for {done} epochs, and trainer.max_epochs is {max_epochs}. Give "
+            f"ckpt_path {path!r}: trained for {counted(done, 'epoch')}, and trainer.max_epochs is {max_epochs}. Give "
             f"--trainer.max_epochs {done + 1} or more, or leave ckpt_path out for a new run."
         )
 
@@ -221,6 +228,43 @@ def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
     names = network.class_names if command == "predict" else pretrained.class_names
     design = asdict(DesignConfig.from_design(pretrained.design))
     return {"model": {"design": design, "class_names": names}, "data": network.data}
+
+
+_PATHS = ("data.path", "model.init_from", "model.distill.teacher", "model.distill.weights", "model.distill.cache")
+
+
+def refuse_moved(config: Namespace, settings: Mapping[str, Any], weights: str, resumed: bool) -> None:
+    """Raise `UserError` for paths of a run that are relative to the folder in which it was started, and not here.
+
+    `settings` are the run's by `model` and `data`, and `weights` its folder or a checkpoint. A run that is `resumed`
+    must keep them, so it goes on there.
+    """
+    of_run = dict(flat({name: settings[name] for name in ("model", "data")}))
+    mistakes = []
+    for flag in _PATHS:
+        path = config[flag]
+        start = started_in(weights, path) if path is not None and path == of_run.get(flag) else None
+        if start is not None and path is not None:
+            cure = f"Give --{flag} {shlex.quote(str(start / path))}"
+            cure = f"Resume the run in that folder, or: {cure} --allow_changes true" if resumed else cure
+            mistakes.append(f"{flag} {path!r}: relative to {start}, where the run was started. {cure}.")
+    refuse(mistakes)
+
+
+@contextmanager
+def relative_paths(config: Namespace, trained_on: str | None) -> Iterator[None]:
+    """Say in the `UserError` of data that isn't here that its path is the run's, if it is."""
+    try:
+        yield
+    except UserError as error:
+        path = config.data.path
+        of_run = path is not None and path == trained_on and not Path(path).expanduser().is_absolute()
+        if not of_run or "no such f" not in str(error):
+            raise
+        raise UserError(
+            f"data.path {path!r}: no such file or folder, and no dataset of the Hub that can be read. It is the run's "
+            "own, and relative to the folder that the run was started in: give the images by --data.path."
+        ) from error
 
 
 def is_same_data(path: str, trained_on: str | None) -> bool:

@@ -17,6 +17,7 @@ import yaml
 from huggingface_hub import HfApi, constants
 from timm.models import save_for_hf
 
+from shvit_pl.display import say
 from shvit_pl.hub.card import write_card
 from shvit_pl.hub.target import Target
 from shvit_pl.hub_errors import push_timeout, pushing
@@ -55,10 +56,10 @@ def push(run: FinishedRun, target: Target, sweep: SweepChoice | None = None) -> 
             if target.public and before.private:
                 api.update_repo_settings(repo, private=False)
     visibility = "public" if target.public or not before.private else "private; --public shows it to everybody"
-    print(f"{constants.ENDPOINT}/{repo}{f'/tree/{branch}' if branch else ''} ({visibility})")
+    say(f"{constants.ENDPOINT}/{repo}{f'/tree/{branch}' if branch else ''} ({visibility})")
     outcome = "nothing has changed since commit" if commit.oid == before.sha else "commit"
     imports = "import timm" if run.evaluated_design.timm_name else "import shvit_pl.models, timm"
-    print(f'{outcome} {commit.oid[:12]}; use it: {imports}; timm.create_model("{target.source}", pretrained=True)')
+    say(f'{outcome} {commit.oid[:12]}; use it: {imports}; timm.create_model("{target.source}", pretrained=True)')
 
 
 def write_files(run: FinishedRun, folder: Path, target: Target, sweep: SweepChoice | None = None) -> None:

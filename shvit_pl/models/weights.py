@@ -277,7 +277,8 @@ _OF_TRAINING = ("state_dict", "optimizer_states", "lr_schedulers")  # needed too
 def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) -> dict[str, Any]:
     """Return a checkpoint's `model`, `data`, `step`, `loops` and `callbacks`; raises `UserError` for any other file.
 
-    The `flag` that names the file is for messages; with `weights`, its `state_dict` comes too, mapped to the file.
+    `few_steps` are its notes on too few steps. The `flag` that names the file is for messages; with `weights`, its
+    `state_dict` comes too, mapped to the file.
     """
     if not Path(path).is_file():
         raise UserError(f"{flag}{path!r}: {_why_no_file(path)}")
@@ -290,6 +291,7 @@ def read_checkpoint(path: str, flag: str = "ckpt_path ", weights: bool = False) 
         if key not in checkpoint:
             raise _no_checkpoint(flag, path, f"it has no {key}")
     contents = {name: checkpoint[key] for name, key in _CONTENTS.items()}
+    contents["few_steps"] = checkpoint.get("few_steps", [])
     try:
         DesignConfig(**contents["model"]["design"])
         contents["model"]["class_names"], contents["data"]["path"]

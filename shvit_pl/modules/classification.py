@@ -1,5 +1,6 @@
 """Image classification with a SHViT, and its metrics."""
 
+from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -210,6 +211,11 @@ class ClassificationModule(base.TrainedModule):
                 f"({'; '.join(report.reinitialized)}). Give --data.path the data that it was trained for, or train "
                 "another classifier with shvit-pl fit."
             )
+        source = network_names.find_weights(str(self.config.init_from)) if report is not None else None
+        if source is not None and source.kind == "checkpoint":
+            with suppress(UserError):  # another program's
+                notes = weights.read_checkpoint(source.place)["few_steps"]
+                self.few_steps = [note for note in notes if self.config.use_ema or EMA not in note]
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> transforms.Batch:
         """Check a batch of a user's own loaders while its labels are on the CPU."""

@@ -67,6 +67,27 @@ def run_of(checkpoint: str) -> Path | None:
     return folder if path.absolute().parent.name == CHECKPOINTS and (folder / CONFIG).is_file() else None
 
 
+def started_in(weights: str | Path | None, path: str) -> Path | None:
+    """Return the folder in which a run was started, where a relative path of its settings leads there and not here.
+
+    `weights` are the run's folder or a checkpoint in it. None where that folder isn't known: its place follows from
+    that of the run's, if `trainer.default_root_dir` was relative.
+    """
+    run = None if weights is None else run_of(str(weights)) or Path(weights)
+    if run is None or not (run / CONFIG).is_file() or Path(path).expanduser().exists():
+        return None
+    try:
+        config = yaml.safe_load((run / CONFIG).read_text())
+        root = Path(config["trainer"]["default_root_dir"])
+        below = len(Path(root, config["run_name"] or "name", "version").parts)
+    except (OSError, yaml.YAMLError, LookupError, TypeError):
+        return None
+    place = run.absolute()
+    start = place.parents[below - 1] if below <= len(place.parents) else place
+    leads = not Path(path).expanduser().is_absolute() and (start / path).exists()
+    return start if leads and place.is_relative_to(start / root) and not root.is_absolute() else None
+
+
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write the `summary.json` of a run that ended well."""
     write_whole(folder / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())

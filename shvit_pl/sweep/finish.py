@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from shvit_pl.display import new_progress, plain_console
-from shvit_pl.errors import UserError
+from shvit_pl.display import new_progress, plain_console, say
+from shvit_pl.errors import UserError, visible
 from shvit_pl.runs.folder import SUMMARY, SweepChoice, better
 from shvit_pl.sweep.definition import Definition, monitor
 from shvit_pl.sweep.engine.reading import Cell, Results, Run, read_results, results_of
@@ -41,8 +41,8 @@ def report_on(folder: str) -> None:
 def _report(results: Results, folder: Path) -> None:
     findings = findings_of(results)
     write_report(findings, folder)
-    print("\n".join(text.summary_lines(findings)))
-    print(f"report: {folder / PAGE}")
+    say(*text.summary_lines(findings))
+    say(f"report: {folder / PAGE}")
 
 
 def summaries_to_measure(results: Results) -> dict[str, dict[str, Any]]:
@@ -61,13 +61,13 @@ def _measure(summaries: dict[str, dict[str, Any]], device: str | None, plain: bo
     """Measure inference speed by cell."""
     from shvit_pl.sweep.speed import measure_speed  # torch, which `report` does without
 
-    print(f"measuring the inference speed of {len(summaries)} cells (skip it with --speed false)", flush=True)
+    say(f"measuring the inference speed of {len(summaries)} cells (skip it with --speed false)")
     with new_progress(plain_console(quiet=plain)) as bar:
         task = bar.add_task("")
         return measure_speed(
             summaries,
             device,
-            lambda step, done, total: bar.update(task, description=step, completed=done, total=total),
+            lambda step, done, total: bar.update(task, description=visible(step), completed=done, total=total),
         )
 
 

@@ -13,10 +13,9 @@ from textwrap import shorten
 from typing import NamedTuple
 
 from rich import box
-from rich.table import Table
 
 from shvit_pl.command_line.parser import SECTIONS, check_extra, nearest_option, without_flag
-from shvit_pl.display import new_progress, write_table
+from shvit_pl.display import TextTable, new_progress, plain_console, say, write_table
 from shvit_pl.errors import UserError, collected, did_you_mean, refuse
 from shvit_pl.fit.check import FitCheck, Planned
 from shvit_pl.runs.folder import EMA, MONITORS, finished_run, read_summary
@@ -85,7 +84,7 @@ def start(
     refuse(mistakes)
     launch = Launch(folder, base)
     if len(definition.cells) < (file.n_trials or 0):
-        print(f"n_trials {file.n_trials}: the space has only {len(definition.cells)} points; each is run once")
+        say(f"n_trials {file.n_trials}: the space has only {len(definition.cells)} points; each is run once")
     if options.dry_run:
         dry_run(definition, opened, launch, engine.room(), options.plain)
     else:
@@ -204,27 +203,27 @@ def run_sweep(
         write_record(launch.folder, definition, command)
         again = study.reset_faults()
         status = read_status(study, definition, options.retries)
-        print(f"sweep: {definition.counted} in {launch.folder}, {engine.room()} at a time", flush=True)
+        say(f"sweep: {definition.counted} in {launch.folder}, {engine.room()} at a time")
         if 0 < added < status.total:
-            print(f"{added} of them are new")
+            say(f"{added} of them are new")
         if again:
-            print(f"retrying {again} failed runs")
+            say(f"retrying {again} failed runs")
         if status.left == 0:
-            print("all runs are done")
+            say("all runs are done")
         try:
             with watch.LiveTable(launch.folder, options.plain) as table:
                 status = Driver(study, definition, launch, engine, options).drive(table.show)
         except (KeyboardInterrupt, Terminated) as stop:
             left = read_status(study, definition, options.retries).left
-            print(f"stopped: {left} of {status.total} runs left; repeat the command to continue", flush=True)
+            say(f"stopped: {left} of {status.total} runs left; repeat the command to continue")
             raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
         finally:
             engine.close()
         finish(study, definition, launch.folder, options.speed, next(iter(options.gpu_numbers), None), options.plain)
     if status.failed:
         failed = status.failed[0]
-        print(f"{len(status.failed)} of {status.total} runs failed, for example {failed.point.key}: {failed.error}")
-        print(f"see {launch.folder / LOGS}; repeat the command to retry them")
+        say(f"{len(status.failed)} of {status.total} runs failed, for example {failed.point.key}: {failed.error}")
+        say(f"see {launch.folder / LOGS}; repeat the command to retry them")
         raise SystemExit(1)
 
 
@@ -235,11 +234,11 @@ def dry_run(
 
     Raises `UserError` with its last line, for a cell whose first steps fail.
     """
-    table = Table(box=box.SIMPLE_HEAD)
+    table = TextTable(box=box.SIMPLE_HEAD)
     for column in ("cell", "M params", "MMACs", "px", "images/s", "time per run"):
         table.add_column(column, justify="left" if column == "cell" else "right")
     total = 0.0
-    with new_progress() as bars:
+    with new_progress(plain_console(quiet=plain)) as bars:
         for cell in bars.track(cells, description=f"measuring {_STEPS} steps of each cell"):
             begin, rate = _measure([*launch.program, *cell.flags], cell.name)
             plan = cell.planned
@@ -249,10 +248,10 @@ def dry_run(
             table.add_row(cell.name, *costs, f"{rate:.0f}", watch.duration(seconds))
     write_table(table, plain)
     whole = total / len(cells) * len(definition.points)
-    print(f"{definition.counted}: about {watch.duration(whole)} one after the other")
-    print(f"with --workers {workers}: {watch.duration(whole / workers)}, if they don't slow each other down")
-    print(f"estimated from {_STEPS} steps of each cell; a validation image counts as a third of a training image")
-    print("no run was started")
+    say(f"{definition.counted}: about {watch.duration(whole)} one after the other")
+    say(f"with --workers {workers}: {watch.duration(whole / workers)}, if they don't slow each other down")
+    say(f"estimated from {_STEPS} steps of each cell; a validation image counts as a third of a training image")
+    say("no run was started")
 
 
 def _measure(command: Sequence[str], name: str) -> tuple[float, float]:

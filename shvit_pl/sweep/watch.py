@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shvit_pl.display import plain_console
+from shvit_pl.errors import visible
 from shvit_pl.sweep.definition import LOGS
 from shvit_pl.sweep.engine.reading import RunStatus, Status
 
@@ -58,7 +59,7 @@ class LiveTable:
                 outcome = f"{names} in {duration(run.seconds)}" + " (pruned)" * run.pruned
                 outcome = f"failed: {run.error}" if run in status.failed else outcome
                 left = f", about {duration(status.seconds_left)}" if status.seconds_left else ""
-                self.console.print(f"{_name(run)}: {outcome}  ({status.left} left{left})")
+                self.console.print(visible(f"{_name(run)}: {outcome}  ({status.left} left{left})"))
         for running in status.running:
             self._print_begin(running)
         if self._live is not None:
@@ -68,7 +69,7 @@ class LiveTable:
         """Print a run's command, once."""
         if run.command and run.point.key not in self._begun:
             self._begun.add(run.point.key)
-            self.console.print(f"{_name(run)} begins: {run.command}")
+            self.console.print(visible(f"{_name(run)} begins: {run.command}"))
 
     def _table(self, status: Status) -> Group:
         """Return a bar, a line for each of the first runs, and the best run so far."""
@@ -86,13 +87,13 @@ class LiveTable:
             with suppress(OSError), (self.folder / LOGS / f"{run.point.key}.log").open("rb") as log:
                 log.seek(max(0, log.seek(0, 2) - 2000))
                 last = " ".join((log.read().decode(errors="replace").splitlines() or [""])[-1].split())
-            text = Text("starting" if last.startswith("$") else last, "dim", end="")
-            runs.add_row(f"  {run.point.cell}", f"seed {run.point.seed}", duration(run.seconds), text)
+            text = Text("starting" if last.startswith("$") else visible(last), "dim", end="")
+            runs.add_row(visible(f"  {run.point.cell}"), f"seed {run.point.seed}", duration(run.seconds), text)
         best = ""
         if status.best is not None:
             objective, value = next(iter(status.objectives)), status.best.values[0]
             best = f"  best so far: {objective} {value:.4g}, {_name(status.best)}"
-        return Group(counts, runs, Text(best))
+        return Group(counts, runs, Text(visible(best)))
 
 
 def duration(seconds: float) -> str:

@@ -182,8 +182,11 @@ def _flags_in_errors(config: DistillConfig) -> Iterator[None]:
         if str(error).startswith("weights "):
             raise UserError(f"model.distill.{error}") from error
         file = network_names.is_model_of_timm(config.source) or network_names.local_path(config.source).is_file()
-        hint = " Give a file of timm's weights by --model.distill.weights." if file and not config.weights else ""
-        raise UserError(f"model.distill.teacher {error}{hint}") from error
+        problem = f"model.distill.teacher {error}"
+        if file and not config.weights:
+            problem = problem.removesuffix(".").removesuffix(", or a file of weights")
+            problem = f"{problem}. Or give a file of timm's weights by --model.distill.weights."
+        raise UserError(problem) from error
 
 
 @torch.no_grad()

@@ -174,6 +174,7 @@ def test_a_study_that_is_stopped_leaves_earlier_results_and_the_files_of_others_
     assert Path("heads/figures/mine.txt").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("no_figures")  # drawn with layers left out: below
 @pytest.mark.parametrize(
     ("zeroed", "reason"),
     [

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import timm
+from PIL import Image
 
 from shvit_pl.analysis.command import HeadsOptions
 from shvit_pl.analysis.heads_report import run
@@ -37,6 +38,19 @@ def test_labels_are_the_datasets_only_where_the_network_predicts_them(changes, c
     assert (reference.labels, reference.why) == (labels, why)
     assert (reference.score == "top-1") == (labels == "dataset")
     assert why in reference.sentence
+
+
+def test_images_without_labels_will_do_unless_labels_are_asked_for(tmp_path):
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.png").write_bytes(b"torn")
+    options = {"device": "cpu", "image_size": 160, "images": 3, "data": str(tmp_path)}
+    subject = open_subject(HeadsOptions("timm:test_vit", **options))
+    assert (subject.reference.labels, subject.reference.why) == ("network", f"{tmp_path} has no labels")
+    subject.images.data.broken_share = 1.0
+    assert [len(images) for images, _ in subject.batches(subject.scored_rows)] == [2]
+    with refused("--data: no labels"):
+        open_subject(HeadsOptions("timm:test_vit", labels="dataset", **options))
 
 
 @pytest.mark.parametrize(

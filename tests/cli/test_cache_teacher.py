@@ -49,7 +49,7 @@ def test_what_it_writes_and_where_is_printed_and_a_second_time_it_writes_nothing
     assert times(tmp_path / "cache") == before
 
 
-@pytest.mark.parametrize("name", ["plain", "mixed"])
+@pytest.mark.parametrize("name", [pytest.param("plain", marks=pytest.mark.slow), "mixed"])
 def test_a_run_on_a_cache_gets_the_logits_that_its_teacher_gives_for_its_images_and_resumes_exactly(
     name, caches, run, tmp_path, monkeypatch
 ):

@@ -1,15 +1,20 @@
 """Mistakes about checkpoints and files of weights: missing, cut short, of something else, of another run, older."""
 
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 from shvit_pl import load_weights
 from shvit_pl.cli import main
+from shvit_pl.deploy.images import RealImages, verification_images
 from shvit_pl.models import create_model
+from shvit_pl.models.open_network import open_network
 from shvit_pl.models.weights import read_checkpoint
 from tests import refusals
+from tests.cli.runs import fit, only_run
 
 MORE = "--extend_to=3"
 CHANGED = ["--allow_changes=true", MORE]
@@ -105,6 +110,29 @@ def test_a_path_that_is_no_run_is_answered_by_the_run_to_give(path, words, tmp_p
     if "folder" in words[:9]:
         with refusals.refused(f"'{path}': {words}"):
             load_weights(create_model("tiny"), path)
+
+
+def test_a_relative_path_of_a_run_is_named_with_the_folder_in_which_it_was_started(
+    image_folder, tmp_path, monkeypatch, refused
+):
+    assert fit("--data.path=images", "--data.batch_size=4", "--trainer.max_steps=1") == 0
+    run, elsewhere = only_run(tmp_path), tmp_path / "elsewhere"
+    shutil.copytree(run, elsewhere / "moved")
+    monkeypatch.chdir(elsewhere)
+    named = f"data.path 'images': relative to {tmp_path}, where the run was started."
+    for command in ("validate", "test", "predict"):
+        for flag in ("--ckpt_path", "--model.init_from"):
+            refused([f"{flag}={run}"], f"{named} Give --data.path {image_folder}.", command=command)
+    flags = [f"--ckpt_path={run}", "--data.path=images", "--extend_to=2"]
+    refused(flags, f"{named} Resume the run in that folder, or: Give --data.path {image_folder} --allow_changes true.")
+    moved = "the run was started in: give the images by --data.path."
+    refused(["--ckpt_path=moved"], "data.path 'images': no such file", moved, command="validate")
+    opened = open_network(str(run))
+    with refusals.refused(f"{named} Give --data.path {image_folder}."):
+        RealImages(opened, 64, None, normalized=True)
+    assert f"'images': relative to {tmp_path}" in verification_images(opened, 64, None, True, 2)[1]
+    assert main(["validate", f"--ckpt_path={run}", f"--data.path={image_folder}", "--data.num_workers=0"]) == 0
+    assert json.loads(Path("metrics.json").read_text())["data"]["count"] == 5  # of 24: those that were held out
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import content, fit, metrics, only_run, weights
 from tests.data.pictures import open_dataset
 
+SHORTEST = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1")
+
 
 def best(run):
     return f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}"
@@ -54,7 +56,7 @@ def test_test_measures_a_test_split_or_what_is_named_never_validation_images(tmp
     DatasetDict(parts).save_to_disk("own")
     DatasetDict(parts | {"test": rows.select(range(200, 209))}).save_to_disk("other")
     Path("linked").symlink_to("own")
-    assert fit("--data.path=own", "--data.image_size=64") == 0
+    assert fit("--data.path=own", "--data.image_size=64", *SHORTEST) == 0
     run = only_run(tmp_path)
     refusal = "there is no test split, and the validation images have chosen the checkpoint"
     for way in ("--ckpt_path", "--model.init_from"):
@@ -173,6 +175,7 @@ def test_predict_takes_a_dataset_another_file_and_the_average_where_it_is_asked_
     assert [row["probability"] for row in averaged] != [row["probability"] for row in rows[:16]]
 
 
+@pytest.mark.slow
 def test_columns_of_the_data_trained_on_are_not_asked_of_other_data(tmp_path):
     rows = open_dataset("digits")["train"].select(range(200)).rename_columns({"image": "picture", "label": "digit"})
     rows.to_parquet(tmp_path / "rows.parquet")
@@ -202,7 +205,7 @@ def test_other_data_and_outputs_are_refused(run, image_folder, refused, tmp_path
 
 def test_weights_to_start_from_are_loaded_and_the_report_is_kept(run, image_folder, tmp_path):
     start = f"--model.init_from={run / 'checkpoints' / 'best.ckpt'}"
-    assert fit(f"--data.path={image_folder}", "--data.batch_size=4", start) == 0
+    assert fit(f"--data.path={image_folder}", "--data.batch_size=4", start, *SHORTEST) == 0
     summary = read_summary(only_run(tmp_path))
     assert summary["classes"] == ["blue", "red"]
     assert "re-initialized head (10 classes in the source, 2 here)" in summary["init"]
@@ -218,6 +221,7 @@ def test_a_run_starts_from_averaged_weights_where_it_is_asked_for(run, tmp_path)
             assert torch.equal(after[f"model.{key.removeprefix('ema.module.')}"], expected), key
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_that_of_the_monitored_metric(tmp_path):
     assert fit("--model.ema.decay=0.9", "--monitor=val/acc1_ema", "--trainer.max_epochs=4") == 0
     averaged, summary = list(map(float, metrics(only_run(tmp_path), "val/acc1_ema"))), read_summary(only_run(tmp_path))

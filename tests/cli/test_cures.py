@@ -418,7 +418,7 @@ CASES = {
     "works on one device": (optimizes, ["--trainer.devices=2"], ["--trainer.devices=1"]),
     "or map the": (classes, [("cat", "fox")], [("cat", "fox"), f"{D}class_map=MAP"]),
     "Map the classes with": (classes, [("dog", "cat", "fox")], [("dog", "cat", "fox"), f"{D}class_map=MAP"]),
-    "Give a file of timm's weights": (
+    "Or give a file of timm's weights": (
         teach, [f"{D}teacher=lcnet_035"], [f"{D}teacher=lcnet_035", f"{D}weights=lcnet.safetensors"]
     ),
     "gives no pooled features": (probes, [f"{D}objective=feature"], [f"{D}objective=soft"]),
@@ -460,6 +460,16 @@ CASES = {
 ELSEWHERE = {  # messages that need more than a moment, and the test that provokes them
     "--int8: top-1 falls": "tests/deploy/export/test_command.py::test_int8_is_smaller_and_its_costs_are_printed",
     "this run has not ended (": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
+    **dict.fromkeys(
+        (
+            "where the run was started. Give --data.path",
+            "Give --{} {}",
+            "Resume the run in that folder",
+            "give the images by --data",
+        ),
+        "tests/cli/test_checkpoint_mistakes.py::"
+        "test_a_relative_path_of_a_run_is_named_with_the_folder_in_which_it_was_started",
+    ),
     "or another --folder": "tests/sweep/test_mistakes.py::test_a_folder_that_is_no_sweeps_or_another_ones",
     "; give --engine ray or slurm": "tests/sweep/test_options.py::test_an_impossible_missing_or_wrong_value_is_refused",
     "give --{} instead": "tests/sweep/test_options.py::test_an_impossible_missing_or_wrong_value_is_refused",
@@ -472,6 +482,7 @@ NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a ref
     "--image_size or --device", "--image_size, --batch_size or --dtype",  # memory: any smaller value may do
     "more than the device's memory holds", "not a finite number at step", "can't be written (",
     "Give --data.num_workers {} (now", "Too few images to say", "Several values are separated",  # advice
+    "the images use few of their 16 bits",
     "use it: shvit-pl", "the run stopped; resume it", "skip it with --speed", "if they don't slow",  # next steps
     "or resume with --ckpt_path", "give a study, one of", "set by --folder", "set by --nodes_per_run",
     "GPUs with --per_gpu",

@@ -6,6 +6,7 @@ from itertools import count
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from lightning.pytorch.callbacks import EarlyStopping, Timer, timer
 
 from shvit_pl.callbacks.checkpoints import Extension
@@ -29,13 +30,16 @@ def ended(short_run, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "more"),
     [
-        pytest.param([], CONSTANT, id="epochs"),
-        pytest.param(SIX, CONSTANT, id="ended within an epoch"),
+        pytest.param([], [*CONSTANT, *TWO], id="epochs"),
+        pytest.param(SIX, CONSTANT, id="ended within an epoch", marks=pytest.mark.slow),
         pytest.param([], [*CONSTANT, "--model.optim.interval=epoch"], id="rates by epoch", marks=pytest.mark.slow),
     ],
 )
-def test_an_extended_run_is_the_one_that_was_planned_for_that_length(flags, more, tmp_path):
+def test_an_extended_run_is_the_one_that_was_planned_for_that_length(flags, more, tmp_path, refused):
+    """Also by its config.yaml, which makes it anew."""
     assert fit(*FEW, *more, *flags) == 0
+    shutil.copy(only_run(tmp_path) / "checkpoints" / "last.ckpt", "copied.ckpt")
+    refused([*FEW, *more, *flags, "--ckpt_path=copied.ckpt"], "its run has ended", "with --extend_to")
     seconds = read_summary(only_run(tmp_path))["wall_seconds"]
     assert fit(*FEW, *more, *flags, "--extend_to=3") == 0
     assert fit(*FEW, *more, "--trainer.max_epochs=3", "--run_name=whole") == 0
@@ -43,6 +47,8 @@ def test_an_extended_run_is_the_one_that_was_planned_for_that_length(flags, more
     for name in ("train/lr", "train/loss"):
         assert metrics(extended, name) == metrics(whole, name)
     assert_same(weights(extended), weights(whole))
+    configs = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in (extended, whole)]
+    assert configs[0] == configs[1] | {"run_name": None}
     summary, planned = read_summary(extended), read_summary(whole)
     assert summary["extended_at"] == [1.5 if flags else 2.0]
     assert planned["extended_at"] == []
@@ -95,6 +101,7 @@ def test_a_run_that_was_ended_by_its_time_is_extended_with_all_of_its_time_again
     assert summary["extended_at"] == [steps / 2]
 
 
+@pytest.mark.slow
 def test_an_extension_that_was_interrupted_is_resumed_by_the_same_command(tmp_path):
     assert fit(*TWO) == 0
     kept = shutil.copytree(only_run(tmp_path), tmp_path / "kept" / "tiny" / "version_0")
@@ -133,7 +140,7 @@ ENDED = "its run has ended, after 2 epochs"
         ),
         (
             [f"--ckpt_path={RUN}", "--extend_to=4", "--model.optim.lr=1e-5"],
-            [f"error: ckpt_path '{END}': the run had", f"Begin with --config {RUN}/config.yaml"],
+            [f"error: ckpt_path '{END}': it had other settings", f"Begin with --config {RUN}/config.yaml"],
         ),
         (["--extend_to=9", "--trainer.max_epochs=12"], ["trainer.max_epochs 12", "Leave out --trainer.max_epochs"]),
         (["--extend_to=9", "--trainer.max_epochs=1"], ["trainer.max_epochs 1: extend_to 9 decides"]),
@@ -169,6 +176,18 @@ def test_a_run_that_was_interrupted_is_resumed_with_its_own_settings(tmp_path, c
     )  # fmt: skip
 
 
+def test_a_run_that_lacks_its_results_alone_is_completed_and_that_is_said(ended, capsys):
+    expected = read_summary(ended)
+    (ended / "summary.json").unlink()
+    assert fit("--ckpt_path=last", "--plain") == 0
+    printed = capsys.readouterr().out
+    assert f"nothing was left to train, only the results to write; train the run on with --ckpt_path {RUN}" in printed
+    assert "--extend_to 4\n" in printed
+    assert "speed" not in printed
+    same = ("metrics", "best_epoch", "epochs_trained", "steps_trained", "extended_at")
+    assert {name: read_summary(ended)[name] for name in same} == {name: expected[name] for name in same}
+
+
 @pytest.mark.parametrize("command", ["validate", "test", "predict", "cache-teacher"])
 def test_other_commands_extend_nothing(command, refused):
     cached = ["--model.distill.teacher=t", "--model.distill.cache=c"]
@@ -187,6 +206,9 @@ def test_an_interrupted_run_is_resumed_first(refused, tmp_path, capsys):
     with message("this run has not ended ... with --ckpt_path last"):
         FinishedRun.open(only_run(tmp_path))
     refused(["--extend_to=4", *TWO], "after 1 of 2 epochs", f"Resume it first: --ckpt_path {END}")
+    shutil.copy(END, "copied.ckpt")
+    same = ["--ckpt_path=copied.ckpt", "--trainer.max_epochs=1", "--allow_changes=true"]
+    refused([*TWO, *same], "trained for 1 epoch, and trainer.max_epochs is 1", "Give --trainer.max_epochs 2")
     assert fit(*TWO, "--ckpt_path=last") == 0
     assert f"resuming from {END}" in capsys.readouterr().out
     assert FinishedRun.open(only_run(tmp_path)).summary["extended_at"] == []

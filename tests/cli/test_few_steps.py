@@ -32,16 +32,26 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+RARER = ("as many as the statistics span", "an average that has")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if c in RARER else c for c in CASES])
 def test_an_evaluation_on_too_few_steps_is_told(case, capsys, tmp_path):
     flags, notes = CASES[case]
-    assert fit(*flags) == 0
+    assert fit(*flags, "--trainer.limit_val_batches=1") == 0
     lines = notes_printed(capsys)
     assert len(lines) == bool(notes)
     assert all(note in lines[0] for note in notes)
-    assert read_summary(only_run(tmp_path))["few_steps"] == lines
+    run = only_run(tmp_path)
+    assert read_summary(run)["few_steps"] == lines
+    if "averaged" in "".join(notes):  # of weights alone, only what concerns them is told
+        for averaged, said in (("true", lines), ("false", [])):
+            flags = [f"--model.init_from={run}", f"--model.use_ema={averaged}", "--trainer.limit_val_batches=1"]
+            assert main(["validate", *flags, "--data.num_workers=0"]) == 0
+            assert notes_printed(capsys) == said
 
 
+@pytest.mark.slow
 def test_the_notes_are_those_of_the_weights_that_are_evaluated(image_folder, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(summary, "is_improved", lambda metrics, best, monitor: not best)  # the first epoch stays best
     others = shutil.copytree(image_folder, tmp_path / "others")  # for the test: the same would be refused
@@ -55,6 +65,9 @@ def test_the_notes_are_those_of_the_weights_that_are_evaluated(image_folder, cap
         for command, path in (("validate", image_folder), ("test", others), ("predict", others)):
             assert main([command, checkpoint, f"--data.path={path}", "--data.num_workers=0"]) == 0
             assert notes_printed(capsys) == notes, (name, command)
+        weights = checkpoint.replace("ckpt_path", "model.init_from")
+        assert main(["validate", weights, f"--data.path={image_folder}", "--data.num_workers=0"]) == 0
+        assert notes_printed(capsys) == notes, name
 
 
 def test_a_run_that_is_never_validated_has_the_notes_of_its_end(capsys, tmp_path):

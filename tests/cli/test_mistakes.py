@@ -35,6 +35,7 @@ NAMES_AND_TYPES = [
     (["--trainer.max_epohs=3"], ["--trainer.max_epohs", "did you mean '--trainer.max_epochs'"]),
     (["--epochs=3"], ["--epochs", "did you mean '--trainer.max_epochs'"]),
     (["--lr=0.1"], ["--lr", "did you mean '--model.optim.lr'"]),
+    (["--num_classes=10"], ["--num_classes: no such flag (leave it out: the classes come from the data)"]),
     (["data.batch_size=8"], ["data.batch_size", "did you mean '--data.batch_size'"]),
     (["--trainer.gradient_clip_val=-1"], ["trainer.gradient_clip_val -1", "from 0"]),
     (["--trainer.precision=fp16"], ["trainer.precision fp16", "bf16-mixed"]),

@@ -23,11 +23,14 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from shvit_pl.callbacks.console import show_table
 from shvit_pl.callbacks.run_figures import draw_confusion, draw_inputs
 from shvit_pl.cli import main
-from shvit_pl.display import in_markdown, narrow_table, write_table
+from shvit_pl.display import in_markdown, narrow_table, say, write_table
 from shvit_pl.errors import first_names
 from shvit_pl.hub.card import _as_code, _metadata
 from shvit_pl.plots import as_png
 from shvit_pl.runs.folder import FinishedRun, read_summary
+from shvit_pl.sweep.definition import Point
+from shvit_pl.sweep.engine.reading import RunStatus, Status
+from shvit_pl.sweep.watch import LiveTable
 from tests.cli.runs import fit
 from tests.refusals import refusal
 
@@ -79,7 +82,17 @@ def test_a_terminal_obeys_no_name(capsys):
     name, shown = "\x1b[31mred\nlines\x9b", r"\x1b[31mred\nlines\x9b"
     for plain in (True, False):
         show_table("run", {"data": name}, plain)
-    assert capsys.readouterr().out.count(shown) == 2
+    say(name)
+    table = narrow_table(["name"], [])
+    table.add_row(name)
+    write_table(table)
+    with LiveTable(Path(), plain=True) as live:
+        point, goals = Point("k", name, {}, 0), {"val/acc1": "max"}
+        live.show(Status(1, (), (), (), None, goals))
+        live.show(Status(1, (), (RunStatus(point, 1.0, name, error=name),), (), None, goals))
+    printed = capsys.readouterr().out
+    assert printed.count(shown) == 2 + 2 + 4
+    assert not set(printed) & {"\x1b", "\x9b"}
     assert first_names([name, "b"]) == f"{shown}, b"
     assert shown in refusal(capsys, "fit", f"--data.path={name}")
     assert shown in refusal(capsys, "fit", f"--run_name={name}")

@@ -36,7 +36,9 @@ def test_layered_on_a_design_the_recipe_takes_its_own_paper_values():
         assert [settings[name] for name in names] == [design, size, "auto", 1e-3]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if "512" in name else name for name in RECIPES]
+)
 def test_every_recipe_trains(name, tmp_path):
     recipe = ["--config=s4.yaml", f"--config=recipes/{name}"]
     summary, config = run(tmp_path, *recipe, "--model.design.name=tiny", "--data.batch_size=2")

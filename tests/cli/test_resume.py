@@ -17,7 +17,7 @@ from tests.cli.runs import EVERYTHING, assert_same, content, fit, metrics, only_
 
 FULL = pytest.mark.full
 FLAGS = [*EVERYTHING, "--trainer.limit_train_batches=7", "--checkpoint_every_n_steps=2"]
-FLAGS += ["--trainer.log_every_n_steps=1"]
+FLAGS += ["--trainer.log_every_n_steps=1", "--trainer.limit_val_batches=2"]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,10 @@ def assert_resumes_as(whole, tmp_path):
         assert metrics(cut, name) == metrics(whole, name)
 
 
-@pytest.mark.parametrize("rare", ["--trainer.check_val_every_n_epoch=2", "--trainer.val_check_interval=3"])
+@pytest.mark.parametrize(
+    "rare",
+    ["--trainer.check_val_every_n_epoch=2", pytest.param("--trainer.val_check_interval=3", marks=pytest.mark.slow)],
+)
 def test_the_last_checkpoint_is_the_last_epochs_however_rarely_it_is_validated(rare, tmp_path):
     assert fit(rare, "--trainer.max_epochs=3", "--trainer.limit_val_batches=1") == 0
     last = content(only_run(tmp_path))
@@ -102,6 +105,7 @@ def test_last_is_the_newest_run_with_a_checkpoint_and_not_resumed_while_it_is_go
 WORSENING = ["--monitor=val/loss", "--checkpoint_every_n_steps=1"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_the_best_checkpoint_of_before_also_elsewhere(tmp_path, monkeypatch):
     def favor_the_last_classes(self):
         """Let the validation loss rise in every epoch after the first, whatever the processor rounds."""

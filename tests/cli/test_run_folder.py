@@ -1,8 +1,11 @@
 """The contract of the run folder: exactly these files, with exactly this in them, and TensorBoard shows it."""
 
+from io import BytesIO
+
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -91,6 +94,9 @@ def test_tensorboard_shows_curves_figures_settings_and_final_metrics(folder):
     assert means == pytest.approx([sum(losses[:4]) / 4, sum(losses[4:]) / 4], rel=1e-5)
     assert len(events.Scalars("train/lr")) == 8
     assert set(events.Tags()["images"]) == {"inputs", "curves", "confusion_matrix"}
+    for name in events.Tags()["images"]:
+        shown = Image.open(BytesIO(events.Images(name)[-1].encoded_image_string))
+        assert shown.tobytes() == Image.open(folder / "figures" / f"{name}.png").convert("RGB").tobytes()
     page = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     settings = HParamsPluginData.FromString(page).session_start_info.hparams
     assert settings["model.optim.lr"].number_value == 8e-3

@@ -27,11 +27,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+RARER = ("more later", "more later, by steps")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if c in RARER else c for c in CASES])
 def test_steps_images_and_rate_are_lightnings(case, tmp_path, capsys):
     """Four batches of 16 images an epoch, two epochs."""
     flags, steps, images, epochs = CASES[case]
-    assert fit(*flags, "--plain=true", "--trainer.log_every_n_steps=1") == 0
+    assert fit(*flags, "--plain=true", "--trainer.log_every_n_steps=1", "--trainer.limit_val_batches=1") == 0
     printed, summary = capsys.readouterr().out, read_summary(only_run(tmp_path))
     most = int(images.split()[-1])
     assert f"{steps} step{'s' * (steps > 1)} of {images} images" in printed
@@ -47,7 +50,7 @@ def test_averaged_weights_of_a_run_that_ends_early_are_said_to_be_lost(capfd):
     stop = {"monitor": "val/loss", "mode": "max", "stopping_threshold": 0.0}  # after the first epoch
     parts = [{"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 0.001}}]
     parts.append({"class_path": "EarlyStopping", "init_args": stop})
-    assert fit(f"--trainer.callbacks={json.dumps(parts)}") == 0
+    assert fit(f"--trainer.callbacks={json.dumps(parts)}", "--trainer.limit_val_batches=1") == 0
     printed = capfd.readouterr()
     assert "note: the run ended before the epoch that measures the averaged weights" in printed.out
     assert "object at 0x" not in printed.err

@@ -26,7 +26,10 @@ def test_a_run_by_the_whole_recipe_writes_nothing_to_stderr(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_runs_without_checkpoints_validation_or_loggers_are_silent(capfd, tmp_path):
+def test_runs_without_checkpoints_validation_or_loggers_are_silent_also_on_a_cluster(capfd, tmp_path, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "srun").symlink_to("/bin/true")  # as where one logs in
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     few = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
     no_checkpoints = ["--trainer.enable_checkpointing=false", "--trainer.check_val_every_n_epoch=2"]
     assert fit(*few, *no_checkpoints, "--trainer.max_epochs=1") == 0
@@ -81,7 +84,7 @@ def test_loggers_and_a_checkpoint_of_the_users_own_are_added_to_ours(tmp_path):
         "  callbacks:\n"
         "  - {class_path: ModelCheckpoint, init_args: {monitor: val/loss, dirpath: theirs, filename: mine}}\n"
     )
-    assert fit("--config=own.yaml", "--trainer.max_steps=3") == 0
+    assert fit("--config=own.yaml", "--trainer.max_steps=3", "--trainer.limit_val_batches=1") == 0
     folder = only_run(tmp_path)
     assert read_summary(folder)["best_checkpoint"] == "checkpoints/best.ckpt"
     assert (folder / "figures" / "curves.png").is_file()
@@ -90,13 +93,14 @@ def test_loggers_and_a_checkpoint_of_the_users_own_are_added_to_ours(tmp_path):
 
 
 def test_validations_within_an_epoch_have_their_own_place_on_the_axis(tmp_path, capsys):
-    assert fit("--trainer.val_check_interval=0.5") == 0
+    assert fit("--trainer.val_check_interval=0.5", "--trainer.limit_val_batches=1") == 0
     assert re.findall(r"^epoch +(\S+)", capsys.readouterr().out, re.MULTILINE) == ["0.5/2", "1/2", "1.5/2", "2/2"]
     assert len(metrics(only_run(tmp_path), "val/acc1")) == 4
 
 
 def test_bf16_mixed_keeps_weights_and_average_in_32_bits(tmp_path):
-    assert fit("--trainer.precision=bf16-mixed", "--model.ema.decay=0.9", "--model.mix.mixup=0.8") == 0
+    few = ["--trainer.max_steps=2", "--trainer.limit_val_batches=1"]
+    assert fit("--trainer.precision=bf16-mixed", "--model.ema.decay=0.9", "--model.mix.mixup=0.8", *few) == 0
     assert read_summary(only_run(tmp_path))["precision"] == "bf16-mixed"
     state = weights(only_run(tmp_path), "best")
     assert {tensor.dtype for tensor in state.values() if tensor.is_floating_point()} == {torch.float32}

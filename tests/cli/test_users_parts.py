@@ -1,5 +1,6 @@
 """Callbacks, loggers, plugins and other parts of the trainer of a user's own: found, written down, named in errors."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_other_parts_are_found_too(module, capsys, tmp_path):
     ("callback", "arguments", "written"),
     [
         ("Timer", {"duration": "00:12:00:00"}, {"duration": "00:12:00:00", "verbose": True}),
-        ("{}.Mine", {}, {"kind": "a"}),
+        pytest.param("{}.Mine", {}, {"kind": "a"}, marks=pytest.mark.slow),
         ("{}.Mine", {"kind": "b", "after": "3 days, 0:00:00"}, {"kind": "b", "after": "3 days, 0:00:00"}),
     ],
 )
@@ -144,7 +145,7 @@ def test_arguments_that_are_no_yaml_are_written_and_read_again(callback, argumen
     """The defaults of Timer and ours hold an Enum, a function and an object."""
     part = {"class_path": callback.format(module), "init_args": arguments}
     Path("own.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [part]}}))
-    assert fit("--config=own.yaml", STEP, "--run_name=first") == 0
+    assert fit("--config=own.yaml", STEP, "--run_name=first", "--trainer.limit_val_batches=1") == 0
     config = Path("runs/first/version_0/config.yaml")
     (kept,) = yaml.safe_load(config.read_text())["trainer"]["callbacks"]
     assert kept["init_args"] == written
@@ -289,6 +290,17 @@ def test_a_bar_of_lightnings_takes_the_place_of_ours(bar, capsys):
     assert fit(STEP, f"--trainer.callbacks={bar}", "--trainer.limit_val_batches=1") == 0
 
 
+def test_plain_draws_nothing_that_lightning_would(capfd, caplog, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal for rich
+    drawn = ["RichProgressBar", "RichModelSummary"]
+    flags = ["--trainer.enable_model_summary=true", *(f"--trainer.callbacks+={name}" for name in drawn)]
+    assert fit(STEP, "--plain", *flags, "--trainer.limit_val_batches=1") == 0
+    printed = capfd.readouterr()
+    assert all(f"plain true: {name} is left out" in printed.out for name in drawn)
+    assert "Total params" in caplog.text
+    assert not re.search("[\u2500-\u259f\x1b]", printed.out + printed.err)
+
+
 SCHEDULER = '{"class_path":"GradientAccumulationScheduler","init_args":{"scheduling":{"0":2}}}'
 TOGETHER = {
     "TQDMProgressBar --trainer.callbacks+=RichProgressBar": "TQDMProgressBar and RichProgressBar: one bar is allowed",
@@ -319,6 +331,7 @@ def test_a_metric_of_the_users_own_is_watched_and_a_missing_one_is_one_line(watc
     name, _, monitor = watching.partition(" ")
     flags = [f"--trainer.callbacks={module}.Logs", f"--trainer.callbacks+={name if monitor else f'{module}.{name}'}"]
     flags += [f"--trainer.callbacks.monitor={monitor}"] if monitor else []
+    flags += ["--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1"]
     assert fit(*flags) == ends
     error = capsys.readouterr().err
     if ends:
@@ -326,4 +339,4 @@ def test_a_metric_of_the_users_own_is_watched_and_a_missing_one_is_one_line(watc
         assert f"trainer.callbacks {name}: " in error
         assert "my/other" in error
     else:
-        assert read_summary(only_run(tmp_path))["steps_trained"] == 8
+        assert read_summary(only_run(tmp_path))["steps_trained"] == 2

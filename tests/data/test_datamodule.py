@@ -10,6 +10,7 @@ from shvit_pl.data.datamodule import BrokenImages
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import fit, only_run
+from tests.data import pictures
 from tests.data.pictures import encoded, open_dataset, photo, ready, stored_rows
 
 
@@ -97,6 +98,27 @@ def test_broken_images_count_in_no_metric_and_are_left_out_of_predictions(tmp_pa
     answer = module.predict_step(data.on_after_batch_transfer(batch, 0), 0)
     assert [file for file in batch["file"] if file not in answer["file"]] == ["3.png"]
     assert len(answer["probabilities"]) == len(answer["file"]) == 7
+
+
+def test_the_share_of_broken_images_is_of_the_split_and_of_a_streams_epoch(tmp_path):
+    """Neither of the part that is held out or that a process reads, nor of the images read so far."""
+    torn = {number: f"{number}.png: torn." for number in range(4)}
+    data = ready(path=with_broken(tmp_path, 5, 150), batch_size=10)
+    data.val_dataloader()
+    data.broken["validate"].count([torn[0]])  # of 30 images, but of 150 in the split
+    data.train_dataloader()
+    with pytest.raises(UserError, match=r"at least 2 of 150 images .* 0.png: torn; 1.png: torn\."):
+        data.broken["train"].count([torn[1]])
+    pictures.parquet(pictures.rows([0, 1] * 6), validation=pictures.rows([0, 1]))(tmp_path)
+    (tmp_path / "rows.parquet").unlink()
+    stream = ready(path=str(tmp_path), streaming=True, steps_per_epoch=30, batch_size=10)
+    stream.train_dataloader()
+    stream.broken["train"].count([torn[0], torn[1], torn[2]])
+    with pytest.raises(UserError, match="at least 4 of 300 images"):
+        stream.broken["train"].count([torn[3]])
+    stream.val_dataloader()
+    with pytest.raises(UserError, match="at least 2 of 100 images"):
+        stream.broken["validate"].count([torn[0], torn[1]])
 
 
 @pytest.mark.parametrize("total", [320, None], ids=["stored", "streamed"])

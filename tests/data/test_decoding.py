@@ -12,8 +12,8 @@ import tifffile
 import torch
 from PIL import Image, ImageOps
 
-from shvit_pl.data.decoding import BrokenImage, decode
-from tests.data.pictures import encoded, photo
+from shvit_pl.data.decoding import BrokenImage, dark_images, decode
+from tests.data.pictures import encoded, photo, ready
 
 
 def pixels(data, **options):
@@ -115,6 +115,46 @@ def test_signed_8_bits_need_a_range_and_color_of_16_bits_can_have_none():
     np.testing.assert_array_equal(pixels(deep.getvalue()), color >> 8)
     with pytest.raises(BrokenImage, match="can't be applied to a color TIFF of 16 bits; convert it to PNG"):
         pixels(deep.getvalue(), intensity_range=(0, 4095))
+
+
+@pytest.mark.parametrize(
+    ("largest", "limits"),
+    [
+        (200, "[0,255]"),
+        (700, "[0,1023]"),
+        (3000, "[0,4095]"),
+        (4095, "[0,4095]"),
+        (8191, "[0,16383]"),
+        (8192, None),
+        (0, None),
+    ],
+)
+def test_images_that_use_few_of_16_bits_are_told_with_the_range_to_give(largest, limits):
+    gray = np.array([[0, largest]], np.uint16)
+    color = np.stack([gray] * 3, axis=-1)
+    for data in (encoded(Image.fromarray(gray), "PNG"), encoded(Image.fromarray(gray), "TIFF"), png_of_16_bits(color)):
+        stored = {"bytes": data, "path": None}
+        said = dark_images([None, stored, {"bytes": b"torn", "path": None}, stored])
+        assert (said is None) == (limits is None)
+        assert (
+            said is None
+            or f"of 2 of them is {largest}), so they become dark. Give --data.intensity_range {limits} " in said
+        )
+    assert dark_images([{"bytes": encoded(Image.fromarray(gray.astype(np.uint8)), "PNG"), "path": None}]) is None
+
+
+def test_a_data_module_warns_of_dark_images_once_where_there_is_no_range(tmp_path, caplog):
+    for number in range(20):
+        path = tmp_path / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8), 100 * number, np.uint16)).save(path)
+    data = ready(path=str(tmp_path))
+    data.setup("validate")
+    assert caplog.text.count("--data.intensity_range [0,4095]") == 1
+    caplog.clear()
+    for stage in ("fit", "predict"):
+        ready(stage, path=str(tmp_path), intensity_range=(0, 4095))
+    assert caplog.text == ""
 
 
 @pytest.mark.slow

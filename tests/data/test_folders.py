@@ -4,7 +4,7 @@ import os
 import unicodedata
 
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as PILImage
 
 from shvit_pl.data.decoding import BrokenImage, decode
@@ -229,6 +229,9 @@ def test_to_predict_a_single_image_is_counted_and_may_lack_an_ending(tmp_path):
 # ---- tables of paths
 
 
+CHOOSE = "Choose one with --data.image_column"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "labels"),
     [
@@ -258,12 +261,49 @@ def test_a_table_of_paths_and_labels_is_a_dataset(name, content, labels, tmp_pat
         ("path,label\n1.png,a\n1.png,\n", "has rows without a label"),
         ("path,label\n", "can't be opened as a table (it has no rows)"),
         ("img,class\n1.png,a\n", "the columns are img, class. Name it with --data.image_column"),
+        ("1.png,a\n1.png,b\n", "'{t}': its first line (1.png, a) is a row ... header line before it, such as path,lab"),
+        ("1.png;a\n", "its first line (1.png, a) is a row"),
+        ("gone/1.JPG\ta\n", "its first line (gone/1.JPG, a) is a row"),
+        ("bare,a\nbare,b\n", "its first line (bare, a) is a row"),
+        ("path,mask_file,label\n1.png,2.png,a\n", f"several columns hold images (path, mask_file). {CHOOSE}"),
+        ("label,image,file\na,gone.png,gone.jpg\n", f"several columns hold images (image, file). {CHOOSE}"),
+        ("path,label,coarse_label\n1.png,a,b\n", "several columns hold class labels (label, coarse_label)"),
     ],
 )
-def test_a_table_that_lacks_something_is_refused(content, words, tmp_path):
-    (folder(tmp_path, "1.png") / "t.csv").write_text(content)
-    with refused(words):
+def test_a_table_that_lacks_something_or_can_be_read_in_two_ways_is_refused(content, words, tmp_path):
+    folder(tmp_path, "1.png", "2.png", "bare")
+    (tmp_path / "t.csv").write_text(content)
+    with refused(words.replace("{t}", str(tmp_path / "t.csv"))):
         ready("validate", path=str(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_of_columns_of_paths_one_must_be_chosen(kind, streaming, tmp_path):
+    folder(tmp_path, "1.png", "mask.png")
+    rows = {"file": ["1.png", "1.png"], "note": ["~x", "y" * 300], "mask": [None, "mask.png"], "label": ["a", "b"]}
+    write = {"csv": Dataset.to_csv, "jsonl": Dataset.to_json, "parquet": Dataset.to_parquet}[kind]
+    write(Dataset.from_dict(rows), tmp_path / f"t.{kind}")
+    kinds = {
+        wanted: [name for name, kind in found.features.items() if isinstance(kind, Image)]
+        for wanted in (None, "mask", "file")
+        for found in [source(tmp_path / f"t.{kind}", streaming, image_column=wanted).splits["train"]]
+    }
+    assert kinds == {None: ["file", "mask"], "mask": ["mask"], "file": ["file"]}
+    with refused(f"several columns hold images (file, mask). {CHOOSE}"):
+        ready("validate", path=str(tmp_path / f"t.{kind}"))
+
+
+def test_of_columns_called_as_paths_the_one_that_leads_to_images_is_taken(tmp_path):
+    folder(tmp_path, "images/1.png")
+    (tmp_path / "t.csv").write_text("filename,path,label\n1.png,images/1.png,a\n")
+    data = ready("validate", path=str(tmp_path / "t.csv"))
+    assert data.chosen.image_column == "path"
+    (folder(tmp_path / "sorted", "a/1.png", "b/2.png") / "metadata.csv").write_text(
+        "file_name,mask,label\na/1.png,b/2.png,x\n"
+    )
+    with refused(f"several columns hold images (file_name, mask). {CHOOSE}"):  # and not: the metadata is ignored
+        ready("validate", path=str(tmp_path / "sorted"))
 
 
 def test_names_that_are_not_utf_8_are_read_stored_and_printed(tmp_path):

@@ -145,6 +145,7 @@ DATA = [
     (saved(texts(*"ab" * 6), validation=texts("a", "d")), {}, "different classes (2 and 2; not shared: b, d)"),
     (saved(TWO_IMAGES), {}, "data.image_column: several columns hold images (image, mask)"),
     (saved(rows([0, 1] * 6, species=([0, 1] * 6, AB))), {}, "several columns hold class labels (label, species)"),
+    (saved(rows(list("ab"), Value("string"), kind=([0, 1], AB))), {}, "hold class labels (kind, label). Choose one wi"),
     (saved(TWELVE.remove_columns("image")), {}, "data.image_column: no column has images"),
     (images(), {}, "no image in the folder (it has no files)"),
     (images("1.png", "2.png"), {}, "no labels. Sort the images into one folder per class"),

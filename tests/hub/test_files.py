@@ -63,6 +63,7 @@ def test_networks_that_timm_has_are_saved_under_its_names(run, tmp_path):
     assert "`shvit_s1`" in (folder / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_no_path_of_the_machine_is_in_any_file(image_folder, tmp_path, monkeypatch):
     """Of a run whose every input was named by its full path, in a home with a blank in its name."""
     home = tmp_path / "Jane Doe"

@@ -21,7 +21,16 @@ DESIGNS = {
 }
 IMAGES = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
 
+QUICK = ("plain", "two classifiers", "stochastic depth")
+
 every_design = pytest.mark.parametrize("changes", DESIGNS.values(), ids=DESIGNS)
+every_design_slowly = pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, id=name, marks=[] if name in QUICK else pytest.mark.slow)
+        for name, changes in DESIGNS.items()
+    ],
+)
 
 
 def build(changes, **options):
@@ -35,7 +44,7 @@ def gradients(model):
     return [weight.grad for weight in model.parameters()]
 
 
-@every_design
+@every_design_slowly
 def test_symbolic_tracing_and_scripting_keep_the_outputs_and_every_weight_learns(changes):
     model = build(changes)
     with torch.no_grad():

@@ -30,7 +30,14 @@ def folder(tmp_path_factory):
     ("config", "parts"),
     [  # other reasons: tests/models/test_open_network.py
         ({"teacher": "regnety_16"}, [f"{TEACHER} 'regnety_16'", "did you mean 'regnety_160'?", "Hub repo"]),
-        ({"teacher": "coatnet_0_224"}, [f"{TEACHER} 'coatnet_0_224'", "no pretrained weights", WEIGHTS]),
+        (
+            {"teacher": "coatnet_0_224"},
+            [
+                f"{TEACHER} 'coatnet_0_224'",
+                "no pretrained weights",
+                f"deit_in1k. Or give a file of timm's weights by --{WEIGHTS}.",
+            ],
+        ),
         ({"teacher": "s1"}, [f"{TEACHER} 's1'", "a design has no weights", "shvit-pl fit"]),
         ({"teacher": "vit_small_patch14_dinov2.lvd142m"}, ["not a classifier"]),
         ({"teacher": "backbone"}, ["not a classifier", "no classes"]),

@@ -212,7 +212,6 @@ class Driver:
 
 def _fault(run: _Run, ended: Ended) -> dict[str, Any]:
     """Return what is recorded of a run that failed."""
-    if ended.lost:
     where = f" (on {ended.where})" if ended.where else ""
     if ended.lost:
         return {LOST: True, ERROR: (ended.reason or "its computer was lost") + where}

@@ -6,6 +6,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from shvit_pl.display import counted, enclose, listed, table_console
+from shvit_pl.errors import visible
 from shvit_pl.sweep.engine.reading import Results
 from shvit_pl.sweep.report.answer import answer, is_undecided, is_undecided_cost, named, undecided
 from shvit_pl.sweep.report.comparisons import Effect, Estimate
@@ -27,7 +28,7 @@ def summary_lines(findings: Findings) -> list[str]:
         else:
             table.add_column(Text(column.header))
     for texts in zip(*(column.text for column in shown), strict=True):
-        table.add_row(*map(Text, texts))
+        table.add_row(*(Text(visible(text)) for text in texts))
     console = table_console(color_system=None)
     with console.capture() as capture:
         console.print(table)

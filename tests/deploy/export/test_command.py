@@ -212,6 +212,16 @@ def test_images_that_are_gone_or_broken_are_replaced_by_digits_and_that_is_said(
     assert sorted(os.listdir()) == ["a.pt2", "broken"]
 
 
+def test_a_file_is_verified_on_images_without_labels(tmp_path):
+    for number in range(4):
+        Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_bytes(b"torn")
+    for path, reds in ((tmp_path, [0, 60, 180]), (tmp_path / "3.png", [180])):
+        found, source = images.verification_images(open_network("tiny"), 32, str(path), False, 8)
+        assert (found[:, 0].amax((1, 2)) * 255).round().tolist() == reds
+        assert source == f"images of {path}"
+
+
 def test_a_stream_is_verified_on_its_first_validation_images_and_not_stored(photo_run, tmp_path, monkeypatch):
     opened = open_network(str(photo_run[0]))
     for split, rows in open_source(DataConfig()).splits.items():

@@ -1,0 +1,207 @@
+"""Ray: nodes that leave, join, don't share the sweep's folder or have another version; what is refused at the start."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from socket import gethostname
+
+import pytest
+import torch
+import yaml
+
+from shvit_pl.errors import UserError
+from shvit_pl.runs.folder import finished_run, read_summary
+from shvit_pl.sweep.engine.study import ERROR, LOST
+from shvit_pl.sweep.options import SweepOptions
+from tests.sweep import small
+from tests.sweep.engine.conftest import add_node, new_cluster
+from tests.sweep.engine.launch import ROOT, assert_done_once, running, wait_until
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("ray", reason="needs ray, of an extra: pip install 'shvit-pl[ray]'")
+
+RATES = {"base": "s1.yaml", "grid": {"model.optim.lr": [0.001, 0.002, 0.003]}}
+FLAGS = [*small.FLAGS, "--trainer.max_epochs=2", "--trainer.limit_train_batches=12", "--checkpoint_every_n_steps=1"]
+
+
+@pytest.fixture
+def lone_cluster():
+    """A cluster whose only node has no cores."""
+    cluster = new_cluster(0)
+    add_node(cluster, cores=0)
+    yield cluster
+    cluster.shutdown()
+
+
+@contextmanager
+def stranger(cluster, hidden=None, path=""):
+    """A node of two cores that joins; it sees an empty folder for `hidden`, and imports from `path` first."""
+    if hidden is not None and (os.geteuid() != 0 or subprocess.call(["unshare", "--mount", "true"])):
+        pytest.skip("needs root, to give a node file systems of its own")
+    ray = Path(sys.executable).with_name("ray")
+    join = f"exec {ray} start --address={cluster.address} --num-cpus=2 --num-gpus=0 --block"
+    command = ["sh", "-c", join]
+    if hidden is not None:
+        command = ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs none '{hidden}' && {join}"]
+    env = {**os.environ, "PYTHONPATH": f"{path}{os.pathsep}{ROOT}"}
+    node = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    try:
+        yield
+    finally:
+        node.terminate()
+        node.wait()
+
+
+def refusal(cluster, folder=Path("sweep"), **options):
+    """What the engine of a cluster says to these options."""
+    from shvit_pl.sweep.engine.ray_engine import RayEngine
+
+    with pytest.raises(UserError) as refused:
+        RayEngine(SweepOptions(engine="ray", address=cluster.address, **options), folder, [])
+    return str(refused.value)
+
+
+def test_impossible_demands_are_refused_with_what_each_node_has(cluster):
+    has = f"{gethostname()} has 2 CPUs, 0 GPUs"
+    assert "a run needs 1 node with 64 CPUs, 0 GPUs (--cpus_per_run" in refusal(cluster, cpus_per_run=64)
+    assert f"1 CPUs, 3 GPUs (--cpus_per_run, --gpus_per_run, --nodes_per_run); {has}" in refusal(
+        cluster, gpus_per_run=3
+    )
+    assert "a run needs 4 nodes with 1 CPUs" in refusal(cluster, nodes_per_run=4)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "nowhere.invalid:6379"])
+def test_an_address_where_no_cluster_answers_is_refused(address, tmp_path):
+    from shvit_pl.sweep.engine.ray_engine import RayEngine
+
+    with pytest.raises(UserError, match=rf"^--address {address}: no Ray cluster answers there \(.*ray start --head"):
+        RayEngine(SweepOptions(engine="ray", address=address), tmp_path, [])
+
+
+def test_another_version_on_a_node_is_refused_by_name(lone_cluster, tmp_path):
+    (info := tmp_path / "path" / "shvit_pl-9.9.dist-info").mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shvit-pl\nVersion: 9.9\n")
+    with stranger(lone_cluster, path=info.parent):
+        assert joined(lone_cluster)
+        message = refusal(lone_cluster)
+    assert f"{gethostname()} has 9.9. Install the same version on each node." in message
+
+
+def joined(cluster, nodes=2):
+    """Whether so many nodes are there."""
+    return wait_until(lambda: sum(node["Alive"] for node in cluster.global_state.node_table()) >= nodes, 60)
+
+
+def test_a_node_that_leaves_costs_nothing_and_one_that_joins_is_used(sweep):
+    cluster = new_cluster(2)
+    try:
+        sweep.engine, sweep.address, sweep.points, sweep.workers, sweep.seconds = "ray", cluster.address, 8, 0, 3
+        sweep.retries = 0  # whoever loses a node has not failed
+        driver = sweep.start()
+        assert running(sweep, 4)
+        cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
+        add_node(cluster)
+        assert driver.wait(200) == 0, sweep.output.read_text()
+        assert_done_once(sweep)
+        lost = [trial.user_attrs for trial in sweep.study().trials() if LOST in trial.user_attrs]
+        assert {each[ERROR] for each in lost} == {f"its computer was lost (on {gethostname()})"}
+        assert len({line["node"] for line in sweep.lines("start")}) == 3
+    finally:
+        cluster.shutdown()
+
+
+def test_results_of_a_node_that_does_not_share_the_folder_come_back(sweep, lone_cluster):
+    sweep.engine, sweep.address, sweep.points, sweep.workers, sweep.seconds = "ray", lone_cluster.address, 3, 0, 5
+    Path(sweep.folder).mkdir()
+    with stranger(lone_cluster, hidden=sweep.folder):
+        assert joined(lone_cluster)
+        sweep.report = True
+        driver = sweep.start()
+        assert wait_until(lambda: len(sweep.lines("start")) == 2, 60)
+        driver.send_signal(signal.SIGINT)  # what was written until then comes back
+        assert driver.wait(60) == 130
+        assert running(sweep, 2)
+        sweep.seconds, sweep.report = 0.2, False
+        assert sweep.run() == 0
+    assert_done_once(sweep)
+    assert ["resuming from" in sweep.log(number) for number in range(3)] == [True, True, False]
+    assert not [*Path("/tmp").glob("shvit_pl_sweep_*"), *Path(os.environ.get("TMPDIR", "/tmp")).glob("shvit_pl_log_*")]
+
+
+@pytest.mark.full
+def test_a_run_goes_on_from_the_last_checkpoint_that_was_handed_over_when_its_node_is_lost(sweep, lone_cluster):
+    sweep.engine, sweep.address, sweep.points, sweep.workers, sweep.seconds = "ray", lone_cluster.address, 1, 0, 200
+    Path(sweep.folder).mkdir()
+    with stranger(lone_cluster, hidden=sweep.folder):
+        assert joined(lone_cluster)
+        driver = sweep.start()
+        assert running(sweep, 1)
+        assert wait_until(lambda: sweep.lines("start"), 60)
+        assert wait_until(lambda: "resuming" in sweep.log(0) or running(sweep, 1), 100)
+        sweep.seconds = 0.2
+        sweep._ask()
+    add_node(lone_cluster)
+    assert driver.wait(200) == 0, sweep.output.read_text()
+    assert_done_once(sweep)
+    assert "resuming from" in sweep.log(0)
+
+
+def real(folder, *flags):
+    """Start a sweep of real fits by its command."""
+    (folder.parent / "rates.yaml").write_text(yaml.safe_dump(RATES))
+    command = [sys.executable, "-m", "shvit_pl.cli", "sweep", "--config=rates.yaml", f"--folder={folder}"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([*command, *FLAGS, "--plain", *flags], cwd=folder.parent, env=env, start_new_session=True)
+
+
+def weights(folder):
+    """The last weights of each run."""
+    found = {}
+    for run in sorted((folder / "runs").iterdir()):
+        last = finished_run(run) / "checkpoints" / "last.ckpt"
+        found[run.name] = torch.load(last, weights_only=False)["state_dict"]
+    return found
+
+
+def table(folder):
+    """The rows of results.csv but for times."""
+    with (folder / "results.csv").open() as file:
+        rows = [*csv.DictReader(file)]
+    return [{name: value for name, value in row.items() if "second" not in name} for row in rows]
+
+
+def test_the_same_sweep_file_gives_the_same_weights_and_results_as_on_one_computer_though_a_node_leaves(tmp_path):
+    assert real(tmp_path / "local", "--workers=2").wait(300) == 0
+    cluster = new_cluster(2)
+    try:
+        driver = real(tmp_path / "ray", "--engine=ray", f"--address={cluster.address}")
+        assert wait_until(lambda: [*(tmp_path / "ray").glob("runs/*/*/checkpoints/last.ckpt")], 120)
+        cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
+        assert driver.wait(300) == 0
+    finally:
+        cluster.shutdown()
+    first, second = weights(tmp_path / "local"), weights(tmp_path / "ray")
+    assert first.keys() == second.keys()
+    for name, state in first.items():
+        assert all(torch.equal(value, second[name][key]) for key, value in state.items()), name
+    assert table(tmp_path / "local") == table(tmp_path / "ray")
+
+
+def test_a_run_of_two_nodes_trains_as_one(tmp_path, cluster):
+    where = ["--engine=ray", f"--address={cluster.address}", "--nodes_per_run=2", "--workers=1"]
+    assert real(tmp_path / "both", *where).wait(300) == 0
+    runs = [read_summary(finished_run(run)) for run in (tmp_path / "both" / "runs").iterdir()]
+    assert [run["global_batch"] for run in runs] == [32, 32, 32]
+
+
+def test_a_node_that_cannot_see_the_data_is_named(tmp_path, image_folder, lone_cluster):
+    with stranger(lone_cluster, hidden=image_folder):
+        assert joined(lone_cluster)
+        where = ["--engine=ray", f"--address={lone_cluster.address}", "--retries=0"]
+        assert real(tmp_path / "data", *where, f"--data.path={image_folder}").wait(300) == 1
+    errors = {trial.user_attrs[ERROR] for trial in small.trials(tmp_path / "data")}
+    assert all(str(image_folder) in error and error.endswith(f"(on {gethostname()})") for error in errors)
