@@ -10,9 +10,9 @@ _USERS = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "MPL", "JSONARGPARSE_",
 _HUBS = ("HF_", "HUGGING", "TRANSFORMERS_")
 _LAUNCHERS = ("PL_", "SLURM_", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_")
 _THREADS = ("OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_")
-_DATABASES = ("PGUSER", "PGPASS", "PGHOST", "PGPORT", "PGDATABASE", "PGSERVICE")
+_CLUSTERS = ("RAY_",)
 for _name in list(os.environ):
-    if _name.upper().startswith((*_USERS, *_HUBS, *_LAUNCHERS, *_THREADS, *_DATABASES)):
+    if _name.upper().startswith((*_USERS, *_HUBS, *_LAUNCHERS, *_THREADS, *_CLUSTERS)):
         del os.environ[_name]
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="shvit_pl_tests_")

@@ -485,10 +485,8 @@ NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a ref
     "the images use few of their 16 bits",
     "use it: shvit-pl", "the run stopped; resume it", "skip it with --speed", "if they don't slow",  # next steps
     "or resume with --ckpt_path", "give a study, one of", "set by --folder", "set by --nodes_per_run",
-    "GPUs with --per_gpu",
     "to overfit a few images", "use --model.init_from with",  # parts of messages that say what to do instead
     "an average is kept with", "model.design.name, or give --config s1.yaml", "the embedded digits; for the folder",
-    "give another --storage",  # the database that has the study
 )  # fmt: skip
 
 
