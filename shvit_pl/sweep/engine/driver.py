@@ -123,7 +123,10 @@ class Driver:
     def _start(self, count: int) -> None:
         """Start runs of the points that wait first, at most so many."""
         runs, jobs = list[_Run](), list[Job]()
-        while len(runs) < count and (trial := self.study.take()) is not None:
+        for trial in self.study.waiting() if count > 0 else ():
+            if len(runs) == count:
+                break
+            self.study.begin(trial.number)
             point = self.definition.points[trial.user_attrs[KEY]]
             run = _Run(trial.number, point, self._log(point))
             with self._faults_recorded(run.number, run.log):

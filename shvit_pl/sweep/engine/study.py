@@ -164,15 +164,14 @@ class SweepStudy:
         for name, value in attrs.items():
             self.storage.set_trial_user_attr(self._id(number), name, value)
 
-    def take(self) -> FrozenTrial | None:
-        """Return the first waiting trial, which runs from now on; a point that was begun before keeps its place."""
-        waiting = self.trials((TrialState.WAITING,))
-        if not waiting:
-            return None
+    def waiting(self) -> list[FrozenTrial]:
+        """Return the trials that wait, the next one first; a point that was begun before keeps its place."""
         first = {trial.user_attrs[KEY]: trial.number for trial in reversed(self.trials())}
-        trial = min(waiting, key=lambda trial: first[trial.user_attrs[KEY]])
-        self.storage.set_trial_state_values(self._id(trial.number), TrialState.RUNNING)
-        return trial
+        return sorted(self.trials((TrialState.WAITING,)), key=lambda trial: first[trial.user_attrs[KEY]])
+
+    def begin(self, number: int) -> None:
+        """Begin a trial that waits."""
+        self.storage.set_trial_state_values(self._id(number), TrialState.RUNNING)
 
     def end(
         self, number: int, state: TrialState, attrs: Mapping[str, Any], values: Sequence[float] | None = None
@@ -201,7 +200,7 @@ class SweepStudy:
 
     def has_failed(self, trials: Sequence[FrozenTrial], retries: int) -> bool:
         """Return whether a point is given up."""
-        ignored = self.optuna_study.user_attrs.get(_IGNORED, [])
+        ignored = self.storage.get_study_user_attrs(self._study_id).get(_IGNORED, [])  # Optuna's study copies all
         return sum(is_fault(trial) and trial.number not in ignored for trial in trials) > retries
 
     def reset_faults(self) -> int:

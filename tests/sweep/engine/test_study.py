@@ -28,17 +28,17 @@ def new_study(*keys, directions=("max",)):
 
 def test_a_point_that_was_begun_keeps_its_place():
     study = new_study(*"abc")
-    lost = study.take()
+    lost = begin_next(study)
     study.end(lost.number, FAIL, {LOST: True})
     study.enqueue_missing([Point("a", "a", {}, 0)], retries=0)
-    assert [study.take().user_attrs[KEY] for _ in "abc"] == ["a", "b", "c"]
+    assert [begin_next(study).user_attrs[KEY] for _ in "abc"] == ["a", "b", "c"]
 
 
 def sampled(sampler, seed=0, trials=15, directions=("max",)):
     """A fresh study, and the choices of its trials."""
     study, choices = new_study(*map(str, range(trials)), directions=directions), []
     for number in range(trials):
-        study.take()
+        begin_next(study)
         choices.append(study.suggest(number, {"sampler": sampler, "space": SPACE}, seed + number))
         study.end(number, TrialState.COMPLETE, {}, [choices[-1]["lr"]] * len(directions))
     return study, choices
@@ -69,12 +69,19 @@ SIZES = dict(zip(FINITE, (4, 7, 6, 8, 1), strict=True))
 def take(study, search, key=None):
     """Claim a trial and let it choose until its point is its own; returns its number and its choices."""
     while True:
-        trial = study.take()
+        trial = begin_next(study)
         choices = study.suggest(trial.number, search, int(trial.user_attrs[KEY]))
         if choices is not None:
             study.set_attrs(trial.number, {COMMAND: []})
             return trial.number, choices
         study.enqueue_missing([Point(str(key), "", {}, 0) for key in range(study.places)], retries=1)
+
+
+def begin_next(study):
+    """Begin the trial that waits first; None where none does."""
+    for trial in study.waiting():
+        study.begin(trial.number)
+        return trial
 
 
 def searched(places, storage=None, directions=("max",)):
@@ -121,14 +128,14 @@ def test_points_that_run_elsewhere_that_failed_and_that_are_retried_are_not_trie
     _, again = take(study, search)
     assert again == first
     assert sorted(point["depth"] for point in [first, *(take(study, search)[1] for _ in range(3))]) == [1, 2, 3, 4]
-    assert study.take() is None
+    assert begin_next(study) is None
 
 
 @pytest.mark.parametrize("written", [{}, {"depth": 1}, {"depth": 1, "width": 2}], ids=str)
 def test_a_trial_that_was_lost_while_its_point_was_chosen_keeps_it_and_nothing_is_left_out(written):
     space = {"depth": {"low": 1, "high": 2}, "width": {"low": 1, "high": 2}}
     study, search = searched(4), {"sampler": "tpe", "space": space}
-    lost = study.take().number
+    lost = begin_next(study).number
     for flag, value in written.items():
         study.storage.set_trial_param(study._id(lost), flag, value, distribution(space[flag]))
     study.end(lost, FAIL, {LOST: True})
@@ -151,7 +158,7 @@ def test_sampler_and_pruner_are_optunas_as_asked_for_and_the_sampler_fits_the_ob
     for asked, directions, name in cases:
         found, _ = sampled(asked, trials=1, directions=directions)
         assert isinstance(found.optuna_study.sampler, samplers[name])
-    study.take()
+    begin_next(study)
     pruners = {"median": MedianPruner, "halving": SuccessiveHalvingPruner, "none": NopPruner}
     for epoch, (pruner, optunas) in enumerate(pruners.items(), start=1):
         assert study.report(0, 0.5, epoch, pruner) is False
