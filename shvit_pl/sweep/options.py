@@ -9,7 +9,7 @@ from typing import Literal
 
 from shvit_pl.command_line.parser import own_args, read_options
 from shvit_pl.command_line.ranges import FromOne, FromZero, Positive
-from shvit_pl.errors import collected, refuse
+from shvit_pl.errors import UserError, collected, refuse
 
 _OF_ENGINE = {"address": "ray", "partition": "slurm", "time": "slurm", "sbatch": "slurm"}  # flags of one engine only
 _TIME = r"\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2}"  # as SLURM has it
@@ -90,6 +90,17 @@ class SweepOptions:
         if self.engine != "local" and self.gpus is not None:
             mistakes.append(f"--gpus {self.gpus}: --engine {self.engine} hands out GPUs itself; leave it out.")
         refuse(mistakes)
+
+    def gpus_of_run(self, devices: object) -> float:
+        """Return the GPUs of a run, where there are some; raises `UserError` for another --trainer.devices."""
+        asked = str(devices)
+        share = self.gpus_per_run or (float(asked) if asked.isdecimal() else 1.0)
+        if asked not in ("auto", "-1", f"{max(1.0, share):g}"):
+            allowed = f"allowed is {max(1.0, share):g}" if asked.isdecimal() else "allowed is a number"
+            raise UserError(
+                f"--trainer.devices {asked}: --gpus_per_run gives a run its GPUs; {allowed}, or leave it out."
+            )
+        return share
 
     @property
     def gpu_numbers(self) -> list[str]:

@@ -184,7 +184,7 @@ def open_engine(options: SweepOptions, folder: Path, base: Sequence[str], device
     from shvit_pl.sweep.engine.ray_engine import RayEngine
 
     configs = [flag.removeprefix("--config=") for flag in base if flag.startswith("--config=")]
-    return RayEngine(options, folder, configs)
+    return RayEngine(options, folder, configs, devices)
 
 
 def run_sweep(

@@ -78,12 +78,8 @@ def local_engine(options: SweepOptions, devices: object) -> LocalEngine:
     if not set(gpus) <= available.keys():
         allowed = f"allowed are {', '.join(available)}" if available else "torch finds no GPU here; leave it out"
         raise UserError(f"--gpus {options.gpus}: {allowed}.")
-    count = int(str(devices)) if str(devices).isdecimal() else 1
-    share = options.gpus_per_run or count
-    if gpus and str(devices) not in ("auto", "-1", f"{share:g}", "1"):
-        allowed = f"allowed is {share:g}, as --gpus_per_run says" if str(devices).isdecimal() else "allowed is a number"
-        raise UserError(f"--trainer.devices {devices}: the sweep hands out GPUs; {allowed}, or leave it out.")
-    if (gpus or options.gpus_per_run) and share > len(gpus):
+    share = options.gpus_of_run(devices) if gpus or options.gpus_per_run else 0.0
+    if share > len(gpus):
         raise UserError(f"--gpus_per_run {share:g}: this computer has {len(gpus)} for the sweep; give at most these.")
     if (options.cpus_per_run or 1) > cores:
         raise UserError(f"--cpus_per_run {options.cpus_per_run}: this computer has {cores}; give at most these.")

@@ -57,15 +57,17 @@ class PruneServer:
     def __init__(self, report: Callable[[int, float, int], bool], host: str | None = None) -> None:
         self._closed = False
         self.key = secrets.token_hex(16)
-        where: dict[str, Any] = {"address": (host, 0)} if host else {"family": "AF_UNIX"}
-        self._report, self._listener = report, Listener(**where, authkey=self.key.encode())
+        where: dict[str, Any] = {"family": "AF_UNIX"}
+        if host is not None:  # a name may be that of the loopback here, and another's address elsewhere
+            where = {"address": (host if host.replace(".", "").isdecimal() else "", 0)}
+        self._report, self._host, self._listener = report, host, Listener(**where, authkey=self.key.encode())
         Thread(target=self._serve, daemon=True).start()
 
     @property
     def address(self) -> str:
         """Where it listens, for `PruneTrial`."""
         where = self._listener.address
-        return where if isinstance(where, str) else ":".join(map(str, where))
+        return where if isinstance(where, str) else f"{self._host}:{where[1]}"
 
     def close(self) -> None:
         """Listen no more."""

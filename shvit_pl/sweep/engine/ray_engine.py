@@ -159,13 +159,14 @@ class RayEngine(Engine):
     Raises `UserError` for a cluster that can't be reached, that has no node for a run, or nodes of another version.
     """
 
-    def __init__(self, options: SweepOptions, folder: Path, configs: Sequence[str]) -> None:
+    def __init__(
+        self, options: SweepOptions, folder: Path, configs: Sequence[str] = (), devices: object = "auto"
+    ) -> None:
         _connect(options.address)
         self.folder, self.workers, self.nodes = folder, options.workers, options.nodes_per_run
         self.demand = {"CPU": float(options.cpus_per_run or 1)}
-        gpus = options.gpus_per_run or float(any("GPU" in node["Resources"] for node in _nodes()))
-        if gpus:
-            self.demand["GPU"] = gpus
+        if options.gpus_per_run or any("GPU" in node["Resources"] for node in _nodes()):
+            self.demand["GPU"] = options.gpus_of_run(devices)
         self._configs = {path: Path(path).read_text() for path in configs if Path(path).is_file()}
         self._pending: list[_Placed] = []
         self.host = _address()
@@ -177,25 +178,22 @@ class RayEngine(Engine):
 
     def _check_nodes(self, options: SweepOptions) -> None:
         nodes = _nodes()
-        if len(self._fitting(nodes)) < self.nodes:
+        if sum(self._runs_on(node) > 0 for node in nodes) < self.nodes:
             have = "; ".join(f"{node['NodeManagerHostname']} has {_resources(node['Resources'])}" for node in nodes)
             raise UserError(
                 f"--engine ray: a run needs {self.nodes} node{'s' * (self.nodes > 1)} with {_resources(self.demand)} "
                 f"(--cpus_per_run, --gpus_per_run, --nodes_per_run); {have}. Ask for less, or add nodes."
             )
         own = version("shvit-pl")
-        others = {name: theirs for name, theirs in _versions(nodes).items() if theirs != own}
+        others = [f"{name} has {theirs}" for name, theirs in _versions(nodes) if theirs != own]
         if others:
-            found = "; ".join(f"{name} has {theirs}" for name, theirs in others.items())
+            found = "; ".join(dict.fromkeys(others))
             raise UserError(
                 f"--engine ray: this is shvit-pl {own}, and {found}. Install the same version on each node."
             )
 
-    def _fitting(self, nodes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Return the nodes that have room for a run, or for its part."""
-        return [node for node in nodes if self._runs_on(node)]
-
     def _runs_on(self, node: Mapping[str, Any]) -> int:
+        """Return how many runs, or parts of runs, a node has room for."""
         return int(min(node["Resources"].get(name, 0.0) / amount + 1e-6 for name, amount in self.demand.items()))
 
     def room(self) -> int:
@@ -314,8 +312,8 @@ def _address() -> str:
     return str(get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
-def _versions(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the version of this package on each node, by the node's name."""
+def _versions(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return each node's name, and the version of this package there."""
 
     def installed() -> str:  # travels as it is: the package may be missing there
         from importlib.metadata import PackageNotFoundError, version
@@ -325,11 +323,10 @@ def _versions(nodes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         except PackageNotFoundError:
             return "none"
 
-    where = {node["NodeManagerHostname"]: NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes}
-    refs = {
-        name: ray.remote(installed).options(num_cpus=0, scheduling_strategy=at).remote() for name, at in where.items()
-    }
-    return {name: ray.get(ref, timeout=_PATIENCE) for name, ref in refs.items()}
+    places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+    asked = [ray.remote(installed).options(num_cpus=0, scheduling_strategy=place).remote() for place in places]
+    names = [node["NodeManagerHostname"] for node in nodes]
+    return list(zip(names, ray.get(asked, timeout=_PATIENCE), strict=True))
 
 
 def _resources(amounts: Mapping[str, float]) -> str:

@@ -211,9 +211,9 @@ def _demand(options: SweepOptions, devices: object) -> tuple[dict[str, Any], str
     Without --gpus_per_run, a run gets a GPU where there are some, and without --cpus_per_run its share of the cores.
     """
     nodes, given = _nodes(options.partition), dict(each.partition("=")[::2] for each in options.sbatch)
-    gpus = int(options.gpus_per_run or 0)
-    if not gpus and not any(name.startswith(("gres", "gpus")) for name in given) and any(node.gpus for node in nodes):
-        gpus = int(str(devices)) if str(devices).isdecimal() else 1
+    has_own = any(name.startswith(("gres", "gpus")) for name in given)
+    is_asked = options.gpus_per_run or (any(node.gpus for node in nodes) and not has_own)
+    gpus = int(options.gpus_of_run(devices)) if is_asked else 0
     has = Counter(f"partition {node.partition}: {node.cpus} CPUs and {node.gpus} GPUs a node" for node in nodes)
     known = first_few([f"{text}, {count} of them" for text, count in has.items()])
     fit = [node for node in nodes if node.gpus >= gpus and node.cpus >= (options.cpus_per_run or 1)]
