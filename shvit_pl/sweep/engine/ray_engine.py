@@ -56,6 +56,8 @@ class _Task:
     """A job for an actor: a process of one of the run's nodes."""
 
     job: Job
+    directory: str
+    """The driver's, for relative paths."""
     folder: str
     """Of the sweep, on the driver's computer."""
     token: str
@@ -82,6 +84,7 @@ class _Runner:
         self.folder = Path(task.folder)
         self.is_shared = False
         with suppress(OSError):
+            os.chdir(task.directory)
             self.is_shared = (self.folder / DRIVER).read_text() == task.token
         if not self.is_shared:
             self.folder = Path(tempfile.mkdtemp(prefix="shvit_pl_sweep_"))
@@ -168,7 +171,6 @@ class RayEngine(Engine):
         if options.gpus_per_run or any("GPU" in node["Resources"] for node in _nodes()):
             self.demand["GPU"] = options.gpus_of_run(devices)
         self._configs = {path: Path(path).read_text() for path in configs if Path(path).is_file()}
-        self._pending: list[_Placed] = []
         self.host = _address()
         try:
             self._check_nodes(options)
@@ -214,7 +216,9 @@ class RayEngine(Engine):
         if self.nodes > 1:
             group = placement_group([self.demand] * self.nodes, strategy="STRICT_SPREAD")
         begun = self.folder / RUNS / job.name
-        task = _Task(job, str(self.folder), (self.folder / DRIVER).read_text(), self._configs, _pack(begun, 0.0))
+        task = _Task(
+            job, os.getcwd(), str(self.folder), (self.folder / DRIVER).read_text(), self._configs, _pack(begun, 0.0)
+        )
         placed = _Placed(job, [], group, {node["NodeID"] for node in _nodes()})
         for rank in range(self.nodes):
             if group is not None:
@@ -224,7 +228,6 @@ class RayEngine(Engine):
         for rank, runner in enumerate(placed.runners):
             runner.start.remote(task, rank, self.nodes, master)
         placed.news = [runner.watch.remote(_WATCH, 0) for runner in placed.runners]
-        self._pending.append(placed)
         return placed
 
     def has_begun(self, run: _Placed) -> bool:
