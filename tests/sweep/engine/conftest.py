@@ -1,7 +1,11 @@
 """Sweeps of made-up runs."""
 
+import subprocess
+
 import pytest
 
+from shvit_pl.sweep.engine import slurm_engine
+from tests.sweep.engine import slurm_cluster
 from tests.sweep.engine.launch import ROOT, Sweep, kill, processes_of
 
 
@@ -11,6 +15,24 @@ def sweep(tmp_path):
     yield Sweep(str(tmp_path / "numbers"))
     for process in processes_of(tmp_path / "numbers"):
         kill(process)
+
+
+@pytest.fixture(scope="session")
+def slurm_conf(tmp_path_factory):
+    """The configuration of a SLURM of two nodes of three cores, on this computer."""
+    if slurm_cluster.missing():
+        pytest.skip(slurm_cluster.missing())
+    with slurm_cluster.cluster(tmp_path_factory.mktemp("slurm")) as path:
+        yield path
+
+
+@pytest.fixture
+def slurm(slurm_conf, monkeypatch):
+    """A SLURM that the commands of this process and its children find; its jobs are ended."""
+    monkeypatch.setenv("SLURM_CONF", str(slurm_conf))
+    monkeypatch.setattr(slurm_engine, "_ASK", 0.5)
+    yield
+    subprocess.run(["scancel", "--user=0"], check=True)
 
 
 @pytest.fixture(scope="session")
