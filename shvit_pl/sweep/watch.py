@@ -30,7 +30,7 @@ class LiveTable:
         self.console = plain_console(no_color=plain, soft_wrap=True)
         is_live = self.console.is_terminal and not plain
         self._live = Live(console=self.console, refresh_per_second=2) if is_live else None
-        self._begun: set[str] = set()  # keys of runs whose command was printed
+        self._begun: dict[str, int] = {}  # number of tries before the one whose begin was printed, by key
         self._ended: set[str] | None = None  # keys of runs whose end was printed; None before the first look
 
     def __enter__(self) -> Self:
@@ -47,7 +47,7 @@ class LiveTable:
         ended = (*status.ended, *status.failed)
         if self._ended is None:
             self._ended = {run.point.key for run in ended}
-            self._begun = set(self._ended)
+            self._begun = {run.point.key: len(run.before) for run in ended}
             if ended:
                 self.console.print(f"{len(ended)} of {status.total} runs were done before")
         for run in ended:
@@ -66,10 +66,12 @@ class LiveTable:
             self._live.update(self._table(status))
 
     def _print_begin(self, run: RunStatus) -> None:
-        """Print a run's command, once."""
-        if run.command and run.point.key not in self._begun:
-            self._begun.add(run.point.key)
-            self.console.print(visible(f"{_name(run)} begins: {run.command}"))
+        """Print a run's command, once, and why it begins again."""
+        printed = self._begun.get(run.point.key)
+        if run.command and printed != len(run.before):
+            self._begun[run.point.key] = len(run.before)
+            how = f"begins: {run.command}" if printed is None else f"begins again, after: {run.before[-1]}"
+            self.console.print(visible(f"{_name(run)} {how}"))
 
     def _table(self, status: Status) -> Group:
         """Return a bar, a line for each of the first runs, and the best run so far."""

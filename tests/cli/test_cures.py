@@ -470,7 +470,12 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
         "tests/cli/test_checkpoint_mistakes.py::"
         "test_a_relative_path_of_a_run_is_named_with_the_folder_in_which_it_was_started",
     ),
-    "or another --folder": "tests/sweep/test_mistakes.py::test_a_folder_that_is_no_sweeps_or_another_ones",
+    "or give another --folder": "tests/sweep/test_command.py::"
+    "test_the_same_command_again_starts_nothing_and_a_changed_one_is_refused_with_the_difference",
+    "ray start --head has started": "tests/sweep/engine/test_ray.py::"
+    "test_an_address_where_no_cluster_answers_is_refused",
+    "Ask for less, or add nodes": "tests/sweep/engine/test_ray.py::"
+    "test_impossible_demands_are_refused_with_what_each_node_has",
     "; give --engine ray or slurm": "tests/sweep/test_options.py::test_an_impossible_missing_or_wrong_value_is_refused",
     "give --{} instead": "tests/sweep/test_options.py::test_an_impossible_missing_or_wrong_value_is_refused",
     "run it where SLURM is": "tests/sweep/engine/test_slurm.py::test_without_slurm_the_engine_is_refused",
@@ -485,6 +490,7 @@ NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a ref
     "the images use few of their 16 bits",
     "use it: shvit-pl", "the run stopped; resume it", "skip it with --speed", "if they don't slow",  # next steps
     "or resume with --ckpt_path", "give a study, one of", "set by --folder", "set by --nodes_per_run",
+    "GPUs with --gpus_per_run {} have",
     "to overfit a few images", "use --model.init_from with",  # parts of messages that say what to do instead
     "an average is kept with", "model.design.name, or give --config s1.yaml", "the embedded digits; for the folder",
 )  # fmt: skip

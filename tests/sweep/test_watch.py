@@ -47,6 +47,14 @@ def test_begin_and_end_are_printed_once_the_command_as_soon_as_it_is_known_and_w
     ]
 
 
+def test_a_run_that_begins_again_says_why_once(printed):
+    again = replace(START, running=(replace(RUNS.running[0], before=("its computer was lost (on n2)",)),))
+    begun = f"a, seed 0 begins: {COMMAND} a"
+    assert printed(START, again, again) == [begun]
+    told = "a, seed 0 begins again, after: its computer was lost (on n2)"
+    assert printed(START, replace(RUNS, running=RUNS.running[:1]), again, again) == [begun, told]
+
+
 def test_runs_of_before_are_counted_and_those_that_end_at_once_are_not_among_them(printed):
     before, both = replace(START, ended=(DONE,)), replace(START, ended=(DONE, PRUNED))
     new = [f"c, seed 0 begins: {COMMAND} c", "c, seed 0: val/acc1 0.25 in 0:00:30 (pruned)  (1 left)"]

@@ -83,7 +83,7 @@ def local_engine(options: SweepOptions, devices: object) -> LocalEngine:
         raise UserError(f"--gpus_per_run {share:g}: this computer has {len(gpus)} for the sweep; give at most these.")
     if (options.cpus_per_run or 1) > cores:
         raise UserError(f"--cpus_per_run {options.cpus_per_run}: this computer has {cores}; give at most these.")
-    shares = _shares([available[gpu] for gpu in gpus], share)
+    shares = _shares([available[gpu] for gpu in gpus], share) if share else []
     room = len(shares) or max(1, cores // options.cpus_per_run if options.cpus_per_run else 1)
     workers = options.workers or room
     if shares and workers > room:

@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")  # read at the import: no logs of lost nodes on the terminal
 import ray
 from ray.exceptions import ActorUnavailableError, RayError
 from ray.util import get_node_ip_address, placement_group, remove_placement_group
@@ -111,8 +112,11 @@ class _Runner:
                 changed[f"--config={path}"] = f"--config={copy}"
         return [changed.get(arg, arg) for arg in task.job.command]
 
-    def watch(self, seconds: float, read: int) -> _News:
-        """Return the news, at the process's end or after so many seconds; its output from byte `read` on."""
+    def watch(self, seconds: float, read: int, is_due: bool = False) -> _News:
+        """Return the news, at the process's end or after so many seconds: its output from byte `read` on.
+
+        Files come at the end, and where a delivery `is_due`.
+        """
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
         code = self.process.poll()
@@ -120,7 +124,7 @@ class _Runner:
             log.seek(read)
             text = log.read()
         files = b""
-        if not self.is_shared and (code is not None or time.time() - self.delivered > _HANDOVER):
+        if not self.is_shared and (code is not None or is_due):
             since, self.delivered = self.delivered if code is None else 0.0, time.time()
             files = _pack(self.run, since)
         return _News(ray.get_runtime_context().get_node_id(), socket.gethostname(), text, files, code)
@@ -152,6 +156,8 @@ class _Placed:
     """The name of the first one; empty before it has answered."""
     read: int = 0
     """Bytes of the first one's output that are in the log."""
+    delivered: float = field(default_factory=time.monotonic)
+    """When its files were asked for."""
     news: list[Any] = field(default_factory=list)
     """What each runner will answer."""
 
@@ -253,7 +259,9 @@ class RayEngine(Engine):
                 self._release(run)
                 return Ended(news.code, news.host)
             if news.code is None:
-                run.news[rank] = run.runners[rank].watch.remote(_WATCH, run.read if rank == 0 else 0)
+                is_due = rank == 0 and time.monotonic() - run.delivered > _HANDOVER
+                run.delivered = time.monotonic() if is_due else run.delivered
+                run.news[rank] = run.runners[rank].watch.remote(_WATCH, run.read if rank == 0 else 0, is_due)
         return None
 
     def stop(self, runs: Sequence[_Placed]) -> None:

@@ -94,6 +94,8 @@ class RunStatus:
     pruned: bool = False
     loss: float = inf
     """Validation loss at the best epoch, which decides between equal values; infinite where it is unknown."""
+    before: tuple[str, ...] = ()
+    """Errors of the tries before."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,10 @@ def read_status(study: SweepStudy, definition: Definition, retries: int) -> Stat
         elif trial.state == TrialState.FAIL and not study.has_failed(trials, retries):
             waiting.append(point)  # it is tried again
         elif trial.state in keys.DONE:
-            ended.append(_run_status(point, trial, next(iter(definition.objectives))))
+            ended.append(_run_status(point, trial, trials, next(iter(definition.objectives))))
             seconds.setdefault(point.cell, []).append(ended[-1].seconds)
         else:
-            (running if trial.state == TrialState.RUNNING else failed).append(_run_status(point, trial))
+            (running if trial.state == TrialState.RUNNING else failed).append(_run_status(point, trial, trials))
     left = None
     if ended:
         usual = mean(run.seconds for run in ended)
@@ -162,13 +164,15 @@ def representative_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     )
 
 
-def _run_status(point: Point, trial: FrozenTrial, objective: str = "") -> RunStatus:
+def _run_status(point: Point, trial: FrozenTrial, trials: Sequence[FrozenTrial], objective: str = "") -> RunStatus:
     start, end = trial.datetime_start, trial.datetime_complete or datetime.now()
     seconds = (end - start).total_seconds() if start is not None else 0.0
     values, error = tuple(trial.values or ()), trial.user_attrs.get(keys.ERROR)
     metrics = (trial.user_attrs.get(keys.SUMMARY) or {}).get("metrics", {})
     loss = metrics.get(loss_beside(objective), inf)
-    return RunStatus(point, seconds, _command(trial), values, error, trial.state == TrialState.PRUNED, loss)
+    others = [each.user_attrs for each in trials if each.number < trial.number]
+    before = tuple(each[keys.ERROR] for each in others if keys.ERROR in each and keys.REPEATED not in each)
+    return RunStatus(point, seconds, _command(trial), values, error, trial.state == TrialState.PRUNED, loss, before)
 
 
 def _command(trial: FrozenTrial) -> str:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -95,7 +95,7 @@ class SlurmEngine(Engine):
         # that no node fits is also said where all are down, and sbatch lets jobs wait for them
         if judged.returncode and "node configuration is not available" not in judged.stderr:
             raise UserError(f"--engine slurm: sbatch refuses the runs: {' '.join(judged.stderr.split())} ({nodes})")
-        self._states, self._asked = dict[str, str](), 0.0
+        self._states, self._asked, self._own = dict[str, str](), 0.0, set[str]()
         self._ask()
 
     def room(self) -> int:
@@ -105,6 +105,7 @@ class SlurmEngine(Engine):
     def start(self, jobs: Sequence[Job]) -> list[Any]:
         """Submit the runs as one array of jobs; raises `UserError` where sbatch refuses it."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
+        self._cancel(self._states.keys() - self._own)  # of a driver that was killed before it could record them
         tasks = [_Task(job, self.nodes) for job in jobs]
         for pause in (*_PAUSES, None):
             try:
@@ -116,6 +117,7 @@ class SlurmEngine(Engine):
                     raise UserError(f"--engine slurm: sbatch refuses {len(jobs)} runs: {one_line(error)}") from error
                 time.sleep(pause)
         self._states |= {run.job_id: "PENDING" for run in runs}
+        self._own |= {run.job_id for run in runs}
         return runs
 
     def name(self, run: Any) -> str:
@@ -125,6 +127,7 @@ class SlurmEngine(Engine):
     def attach(self, name: str) -> Any | None:
         """Return a job that waits, runs or has ended; None where neither SLURM knows it nor it left a result."""
         run = submitit.SlurmJob[Any](self.folder, name, range(self.nodes))
+        self._own.add(name)
         return run if self._state(run) or self._results(run) else None
 
     def has_begun(self, run: Any) -> bool:
@@ -156,8 +159,13 @@ class SlurmEngine(Engine):
 
     def stop(self, runs: Sequence[Any]) -> None:
         """Cancel jobs, and wait until they have ended and their processes are gone."""
+        self._cancel({run.job_id for run in runs})
+
+    def _cancel(self, names: Set[str]) -> None:
         until = time.monotonic() + _PATIENCE
-        while (left := [run.job_id for run in runs if self._state(run) not in _ENDED]) and time.monotonic() < until:
+        while (
+            left := [name for name in names if self._states.get(name, "") not in _ENDED]
+        ) and time.monotonic() < until:
             subprocess.run(["scancel", "--quiet", *left], capture_output=True, check=False)
             time.sleep(1)
             with suppress(UserError):
@@ -175,8 +183,9 @@ class SlurmEngine(Engine):
 
     def _ask(self) -> None:
         self._asked = time.monotonic()
-        format_ = ("--array", "--noheader", "--states=all", "--format=%i %T")
-        self._states = dict(line.split() for line in _tell("squeue", f"--user={os.getuid()}", *format_))
+        format_ = ("--array", "--noheader", "--states=all", "--format=%i %T %o")
+        jobs = [line.split(maxsplit=2) for line in _tell("squeue", f"--user={os.getuid()}", *format_)]
+        self._states = {name: state for name, state, script in jobs if script.startswith(f"{self.folder.absolute()}/")}
 
 
 def _tell(*command: str) -> list[str]:

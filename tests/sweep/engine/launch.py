@@ -43,6 +43,7 @@ class Sweep:
     timeout: float | None = None  # minutes
     engine: str = "local"
     address: str | None = None  # of a Ray cluster
+    handover: float = 60.0  # seconds between two deliveries of a node that does not share the folder
     nodes: int = 1  # of each run
     time: str | None = None  # of a SLURM job
     report: bool = False
@@ -189,9 +190,10 @@ def engine_of(sweep, options):
         from tests.sweep.engine.slurm_cluster import WithoutSlurm
 
         return WithoutSlurm(options, Path(sweep.folder))
-    from shvit_pl.sweep.engine.ray_engine import RayEngine
+    from shvit_pl.sweep.engine import ray_engine
 
-    return RayEngine(options, Path(sweep.folder), [])
+    ray_engine._HANDOVER = sweep.handover
+    return ray_engine.RayEngine(options, Path(sweep.folder), [])
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ class WithoutSlurm(SlurmEngine):
     def __init__(self, options, folder):
         self.host, self.folder, self.workers, self.nodes = None, folder / "slurm", options.workers or 4, 1
         self.executor, self._states = submitit.LocalExecutor(self.folder), {}
+        self._own = set()
         self.executor.update_parameters(timeout_min=10)
 
     def stop(self, runs):

@@ -127,6 +127,16 @@ class TestReal:
         assert_done_once(slurm)
         assert len(slurm.lines("start")) == len(slurm.study().trials()) == slurm.points
 
+    def test_a_job_that_a_killed_driver_could_not_record_is_cancelled(self, slurm):
+        (folder := Path(slurm.folder)).mkdir()
+        job = Job("lr-0", ["sleep", "600"], folder / "log", {})
+        (lost,) = SlurmEngine(SweepOptions(engine="slurm"), folder).start([job])
+        engine = SlurmEngine(SweepOptions(engine="slurm"), folder)
+        (own,) = engine.start([job])
+        assert (engine._state(lost), engine._state(own)) == ("CANCELLED", "PENDING")
+        engine.stop([own])
+        assert engine._state(own) == "CANCELLED"
+
     def test_a_requeued_job_goes_on_from_its_checkpoint(self, slurm):
         slurm.points, slurm.seconds, slurm.retries = 1, 8, 0
         driver = slurm.start()
