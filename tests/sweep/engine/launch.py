@@ -82,7 +82,7 @@ class Sweep:
 
     def start(self):
         """Start a driver; what it prints is added to `output`."""
-        self._ask()
+        self.ask()
         with self.output.open("a") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", "tests.sweep.engine.launch", json.dumps(asdict(self))],
@@ -95,13 +95,14 @@ class Sweep:
 
     def run(self):
         """Run a driver in this process; returns its exit code."""
-        self._ask()
+        self.ask()
         try:
             return main(self)
         except SystemExit as stop:
             return stop.code
 
-    def _ask(self):
+    def ask(self):
+        """Tell the runs what to do."""
         self.ledger.with_suffix(".asked").write_text(json.dumps({"seconds": self.seconds, "trouble": self.trouble}))
 
 

@@ -146,6 +146,8 @@ def test_a_run_whose_node_is_lost_goes_on_from_the_checkpoint_that_was_handed_ov
         assert joined(lone_cluster)
         driver = sweep.start()
         assert running(sweep, 1)  # seen in the driver's folder
+        sweep.seconds = 0.2
+        sweep.ask()
     add_node(lone_cluster)
     assert driver.wait(120) == 0, sweep.output.read_text()
     assert_done_once(sweep)

@@ -106,7 +106,6 @@ def job(sweep, number=0):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("slurm")
 class TestReal:
     """A SLURM of two nodes with three cores each, and a partition of GPUs that are switched off."""
 
@@ -147,6 +146,7 @@ class TestReal:
         assert "resuming from" in slurm.log(0)
         assert len(slurm.study().trials()) == 1
 
+    @pytest.mark.full
     def test_a_job_at_its_time_limit_is_requeued(self, slurm):
         slurm.points, slurm.seconds, slurm.retries, slurm.time = 1, 60, 0, "1"
         assert slurm.run() == 0
