@@ -1,9 +1,12 @@
-"""Private API of other libraries, in one place for one test to find what an upgrade breaks; and one of Python 3.13."""
+"""Private API of other libraries, in one place for one test to find what an upgrade breaks; and what Python lacks."""
 
 from __future__ import annotations
 
 import ast
+import ctypes
 import os
+import signal
+import sys
 from argparse import Action, ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +28,16 @@ if TYPE_CHECKING:
 
 
 RETRIES_LOGGER = "huggingface_hub.utils._http"  # the Hub client logs retries there; it has no public name
+
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def die_with_parent() -> None:
+    """Have the system kill this process when the one that started it dies (Linux)."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def cores_of_process() -> int:

@@ -1,6 +1,7 @@
 """`fit`, `validate`, `test`, `predict` and `cache-teacher`: their help without torch, all else by LightningCLI."""
 
 import json
+import os
 import re
 from argparse import SUPPRESS, HelpFormatter
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from jsonargparse import ArgumentParser
 
-from shvit_pl.compat import parser_actions, trainer_parameters, type_of_flag
+from shvit_pl.compat import die_with_parent, parser_actions, trainer_parameters, type_of_flag
 from shvit_pl.fit.options import NOT_FLAGS, FitOptions, TrainerOptions, add_settings, read_flags
 
 _CHECKPOINT = {"fit": "Checkpoint to resume; last is the newest of an interrupted run, or a new run if there is none."}
@@ -26,6 +27,8 @@ _DESCRIPTIONS = {
 def run(args: list[str]) -> None:
     """Run one of LightningCLI's commands; `cache-teacher` takes the flags of fit."""
     command, *flags = args
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # a process that Lightning has started beside the first
+        die_with_parent()
     if not {"-h", "--help"}.isdisjoint(flags):
         help_parser(command).print_help()
         return

@@ -31,9 +31,9 @@ class SweepOptions:
     engine: Literal["local", "ray", "slurm"] = "local"
     """Where runs go: on this computer, on a Ray cluster (extra `ray`), or to SLURM (extra `slurm`)."""
     workers: FromOne | None = None
-    """Number of parallel runs (default: as many as there are GPUs for, or one on a CPU; 64 jobs of SLURM)."""
+    """Number of parallel runs (default: as many as there is room for, or one on a CPU; 64 jobs of SLURM)."""
     cpus_per_run: FromOne | None = None
-    """CPU cores of a run (default: an equal share)."""
+    """CPU cores of a run (default: an equal share of this computer's; one on a cluster without GPUs)."""
     gpus_per_run: Positive | None = None
     """GPUs of a run; a fraction, such as 0.5, for several runs on a GPU (default: 1 where there is one)."""
     nodes_per_run: FromOne = 1

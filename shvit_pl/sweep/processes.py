@@ -1,17 +1,16 @@
 """Processes: the only driver of a folder; runs, their environment and end, and that they die with their parent."""
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from shvit_pl.compat import die_with_parent
 from shvit_pl.errors import UserError
 
 try:
@@ -19,12 +18,11 @@ try:
 except ImportError:  # not on Windows
     lockf = None  # type: ignore[assignment]
 
-DRIVER = "driver.lock"  # in a sweep folder: the process that is at work in it
+# in a sweep folder: the process that is at work in it, which loses its lock where it opens and closes the file again
+DRIVER = "driver.lock"
 
-_PR_SET_PDEATHSIG = 1
 _PATIENCE = 20.0  # seconds for runs to end by themselves
 _LINE_LENGTH = 300  # characters of an error
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 @contextmanager
@@ -44,6 +42,7 @@ def only_driver(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M}\n")
         file.flush()
+        os.fsync(file.fileno())  # for other computers
         yield
 
 
@@ -52,10 +51,9 @@ def kill_on_parent_exit() -> Callable[[], None]:
     parent = os.getpid()
 
     def prepare() -> None:
-        if _libc is not None:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before the system was asked
-                os._exit(1)
+        die_with_parent()
+        if os.getppid() != parent:  # it died before the system was asked
+            os._exit(1)
 
     return prepare
 
@@ -94,7 +92,7 @@ def run_environment(environment: Mapping[str, str], gpus: str | None, threads: i
     kept = {name: value for name, value in environment.items() if not name.startswith(("SLURM_", "PMI"))}
     kept["PYTHONUNBUFFERED"] = "1"
     if threads is not None:
-        kept.setdefault("OMP_NUM_THREADS", str(threads))
+        kept["OMP_NUM_THREADS"] = str(threads)
     if gpus is not None:
         kept["CUDA_VISIBLE_DEVICES"] = gpus
     return kept

@@ -67,6 +67,8 @@ def start(
         with collected(mistakes):
             before = recorded(folder)
     base = reduce(without_flag, wrong, [*(f"--config={config}" for config in (*file.base, *layers)), *flags])
+    if options.nodes_per_run > 1:
+        base.append(f"--trainer.num_nodes={options.nodes_per_run}")
     with collected(of_base := list[str]()):
         definition = define(file, base, fit)
     with collected(mistakes):
@@ -261,6 +263,7 @@ def _measure(command: Sequence[str], name: str) -> tuple[float, float]:
     """
     with tempfile.TemporaryDirectory() as root:
         length = [f"--trainer.max_steps={_STEPS}", "--trainer.max_epochs=-1", "--trainer.limit_val_batches=1"]
+        length += ["--trainer.num_nodes=1"]  # the others would be waited for
         where = [f"--trainer.default_root_dir={root}", "--run_name=run", "--plain=true"]
         since = time.perf_counter()
         done = subprocess.run([*command, *length, *where], capture_output=True, text=True, check=False)

@@ -55,6 +55,10 @@ class _Run:
     since: float | None = None
     """Monotonic time in seconds of its start; None while it waits for its place."""
 
+    def minutes(self) -> float:
+        """Return the time since its start."""
+        return (time.monotonic() - self.since) / 60 if self.since is not None else 0.0
+
 
 class Driver:
     """Runs the points of a sweep on an engine."""
@@ -103,20 +107,21 @@ class Driver:
     def _look(self) -> Status:
         """Store what has ended, and enqueue what is missing."""
         for run in list(self._runs):
-            ended = self.engine.ended(run.placed)
-            if run.since is None and self.engine.has_begun(run.placed):
-                run.since = time.monotonic()
-            minutes = (time.monotonic() - run.since) / 60 if run.since is not None else 0.0
-            if ended is None and minutes <= (self.options.timeout or minutes):
-                continue
-            self._runs.remove(run)
-            with self._faults_recorded(run.number, run.log):
-                if ended is None:
-                    self.engine.stop([run.placed])
-                    fault = f"stopped after {minutes:.3g} minutes (--timeout {self.options.timeout:g})"
-                    self.study.end(run.number, TrialState.FAIL, {ERROR: fault})
-                elif not self._store(run.number, run.point):
-                    self.study.end(run.number, TrialState.FAIL, _fault(run, ended))
+            with self._faults_recorded(run):
+                ended = self.engine.ended(run.placed)
+                if run.since is None and self.engine.has_begun(run.placed):
+                    run.since = time.monotonic()
+                if ended is not None:
+                    self._runs.remove(run)
+                    if not self._store(run.number, run.point):
+                        self.study.end(run.number, TrialState.FAIL, _fault(run, ended))
+        limit = self.options.timeout
+        if limit and (overdue := [run for run in self._runs if run.minutes() > limit]):
+            self.engine.stop([run.placed for run in overdue])
+            for run in overdue:
+                self._runs.remove(run)
+                fault = f"stopped after {run.minutes():.3g} minutes (--timeout {limit:g})"
+                self.study.end(run.number, TrialState.FAIL, {ERROR: fault})
         self.study.enqueue_missing(self.definition.points.values(), self.options.retries)
         return read_status(self.study, self.definition, self.options.retries)
 
@@ -129,7 +134,7 @@ class Driver:
             self.study.begin(trial.number)
             point = self.definition.points[trial.user_attrs[KEY]]
             run = _Run(trial.number, point, self._log(point))
-            with self._faults_recorded(run.number, run.log):
+            with self._faults_recorded(run):
                 flags = self._flags(trial, point)
                 if flags is None or self._store(run.number, point):
                     continue  # its next trial has another point; or a driver was killed before it stored the results
@@ -141,8 +146,11 @@ class Driver:
                 runs.append(run)
         placed = iter(self.engine.start(jobs) if jobs else ())
         for run in runs:
-            with self._faults_recorded(run.number, run.log):
-                run.placed = next(placed)
+            with self._faults_recorded(run):
+                run.placed = next(placed, None)
+                if run.placed is None:
+                    self.study.end(run.number, TrialState.FAIL, {LOST: True, ERROR: "there was no room for it"})
+                    continue
                 self._runs.append(run)
                 if name := self.engine.name(run.placed):
                     self.study.set_attrs(run.number, {PLACED: name})
@@ -203,14 +211,17 @@ class Driver:
         return True
 
     @contextmanager
-    def _faults_recorded(self, number: int, log: Path) -> Iterator[None]:
+    def _faults_recorded(self, run: _Run) -> Iterator[None]:
         """Fail a trial for whatever is raised, so that its point is not tried forever, and the others go on."""
         try:
             yield
         except Exception as error:
-            with log.open("a") as file:
+            with run.log.open("a") as file:
                 traceback.print_exc(file=file)
-            self.study.end(number, TrialState.FAIL, {ERROR: f"{type(error).__name__}: {one_line(error)}"})
+            if run in self._runs:
+                self._runs.remove(run)
+                self.engine.stop([run.placed])
+            self.study.end(run.number, TrialState.FAIL, {ERROR: f"{type(error).__name__}: {one_line(error)}"})
 
 
 def _fault(run: _Run, ended: Ended) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shvit_pl.errors import UserError
+
 
 @dataclass(frozen=True)
 class Job:
@@ -46,15 +48,21 @@ class Engine(ABC):
 
     @abstractmethod
     def start(self, jobs: Sequence[Job]) -> Iterable[Any]:
-        """Start runs, or have them wait for their places, and yield each as it is started, in their order."""
+        """Start runs, or have them wait for their places, and yield each as it is started, in their order.
+
+        Those that the engine has no room for after all are missing at the end.
+        """
 
     def name(self, run: Any) -> str | None:
         """Return what `attach` finds a run by; None where runs end with the driver."""
         return None
 
     def attach(self, name: str) -> Any | None:
-        """Return a run that goes on although its driver was killed; None where it has ended or can't be found."""
-        return None
+        """Return a run that goes on although its driver was killed; None where it has ended or can't be found.
+
+        Raises `UserError` where it is another engine's.
+        """
+        raise UserError(f"--engine: the sweep was killed, and its job {name} may still run; go on with --engine slurm.")
 
     def has_begun(self, run: Any) -> bool:
         """Return whether a run has got its place, and is no longer waiting for it."""

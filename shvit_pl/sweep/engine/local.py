@@ -28,7 +28,8 @@ class LocalEngine(Engine):
 
     def __init__(self, slots: Sequence[str | None], threads: int | None = None) -> None:
         self.slots = slots
-        self.threads = threads or (max(1, cores_of_process() // len(slots)) if len(slots) > 1 else None)
+        shares = len(slots) > 1 and "OMP_NUM_THREADS" not in os.environ
+        self.threads = threads or (max(1, cores_of_process() // len(slots)) if shares else None)
         self._free = list(range(len(slots)))
 
     def room(self) -> int:
@@ -54,7 +55,7 @@ class LocalEngine(Engine):
         code = run.process.poll()
         if code is None:
             return None
-        self._free.append(run.slot)
+        self.stop([run])  # what it has started
         return Ended(code)
 
     def stop(self, runs: Sequence[_Run]) -> None:
@@ -83,6 +84,9 @@ def local_engine(options: SweepOptions, devices: object) -> LocalEngine:
         raise UserError(f"--gpus_per_run {share:g}: this computer has {len(gpus)} for the sweep; give at most these.")
     if (options.cpus_per_run or 1) > cores:
         raise UserError(f"--cpus_per_run {options.cpus_per_run}: this computer has {cores}; give at most these.")
+    if (options.workers or 1) * (options.cpus_per_run or 1) > cores:
+        asked = f"--workers {options.workers}, each with --cpus_per_run {options.cpus_per_run}"
+        raise UserError(f"{asked}: this computer has {cores} cores; give fewer of either.")
     shares = _shares([available[gpu] for gpu in gpus], share) if share else []
     room = len(shares) or max(1, cores // options.cpus_per_run if options.cpus_per_run else 1)
     workers = options.workers or room

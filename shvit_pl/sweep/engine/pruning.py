@@ -10,14 +10,14 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Listener
-from threading import Thread
+from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
+from threading import Lock, Thread
 from typing import Any
 
 import lightning as L
 
 KEY_VARIABLE = "SHVIT_PL_SWEEP_KEY"  # in the environment of runs
-_FAULTS = (OSError, EOFError, AuthenticationError, ValueError)
+_PATIENCE = 60.0  # seconds that a run waits for an answer
 
 
 class PruneTrial(L.Callback):
@@ -36,7 +36,7 @@ class PruneTrial(L.Callback):
         prune, epoch = False, trainer.current_epoch + 1
         if trainer.is_global_zero:
             value = trainer.callback_metrics[self.metric].item()
-            with suppress(*_FAULTS):  # the driver was stopped, and so is this run
+            with suppress(OSError, EOFError, AuthenticationError):  # the driver is gone
                 prune = self._ask(value, epoch) and epoch != trainer.max_epochs
         if trainer.strategy.broadcast(prune):
             trainer.should_stop = True
@@ -45,7 +45,7 @@ class PruneTrial(L.Callback):
         host, _, port = self.address.rpartition(":")
         with Client((host, int(port)) if host else self.address, authkey=os.environ[KEY_VARIABLE].encode()) as driver:
             driver.send_bytes(json.dumps([self.trial, value, epoch]).encode())
-            return driver.recv_bytes() == b"stop"
+            return driver.poll(_PATIENCE) and driver.recv_bytes() == b"stop"
 
 
 class PruneServer:
@@ -60,7 +60,7 @@ class PruneServer:
         where: dict[str, Any] = {"family": "AF_UNIX"}
         if host is not None:  # a name may be that of the loopback here, and another's address elsewhere
             where = {"address": (host if host.replace(".", "").isdecimal() else "", 0)}
-        self._report, self._host, self._listener = report, host, Listener(**where, authkey=self.key.encode())
+        self._report, self._host, self._listener, self._lock = report, host, Listener(**where), Lock()
         Thread(target=self._serve, daemon=True).start()
 
     @property
@@ -75,11 +75,18 @@ class PruneServer:
         self._listener.close()
 
     def _serve(self) -> None:
-        while True:
-            try:
-                with self._listener.accept() as run:
-                    trial, value, epoch = json.loads(run.recv_bytes())
-                    run.send_bytes(b"stop" if self._report(trial, value, epoch) else b"go on")
-            except _FAULTS:  # a run that was killed, or a stranger
-                if self._closed:
-                    return
+        while not self._closed:
+            with suppress(OSError):  # closed, or a stranger that is gone already
+                Thread(target=self._answer, args=(self._listener.accept(),), daemon=True).start()
+
+    def _answer(self, run: Connection) -> None:
+        """Answer one report, in a thread of its own: who says nothing keeps nobody waiting."""
+        with suppress(Exception), run:  # a run that was killed or whose trial has ended, or a stranger
+            if self._closed:
+                return
+            deliver_challenge(run, self.key.encode())
+            answer_challenge(run, self.key.encode())
+            trial, value, epoch = json.loads(run.recv_bytes())
+            with self._lock:
+                stops = self._report(trial, value, epoch)
+            run.send_bytes(b"stop" if stops else b"go on")

@@ -4,17 +4,16 @@ Where the sweep's folder is on a file system that the node shares, the run write
 temporary folder of the node, and what it has written is handed to the driver at intervals and at its end.
 """
 
-import io
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +26,7 @@ from ray.util import get_node_ip_address, placement_group, remove_placement_grou
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from shvit_pl.errors import UserError, first_line, one_line
+from shvit_pl.files import write_whole
 from shvit_pl.sweep.definition import RUNS
 from shvit_pl.sweep.engine.engines import Ended, Engine, Job
 from shvit_pl.sweep.options import SweepOptions
@@ -47,8 +47,8 @@ class _News(NamedTuple):
     """The node's name."""
     log: bytes
     """What the process has printed since it was asked last."""
-    files: bytes
-    """A tar of files in the run's folder."""
+    files: Mapping[str, bytes]
+    """Contents of files in the run's folder, by their paths there."""
     code: int | None
 
 
@@ -61,14 +61,16 @@ class _Task:
     """The driver's, for relative paths."""
     folder: str
     """Of the sweep, on the driver's computer."""
-    token: str
-    """The content of a file there, by which a node knows whether it shares the folder."""
+    mark: tuple[int, int]
+    """Of a file there, by which a node knows whether it shares the folder."""
     configs: Mapping[str, str]
     """Texts of the config files, by their paths."""
-    begun: bytes
-    """A tar of what the run wrote before; empty for a new run."""
+    begun: Mapping[str, bytes]
+    """What the run wrote before, as `_News` has it."""
     python: str = sys.executable
     """The driver's interpreter."""
+    version: str = field(default_factory=lambda: version("shvit-pl"))
+    """The driver's, of this package."""
 
 
 class _Runner:
@@ -80,25 +82,27 @@ class _Runner:
             free.bind(("", 0))
             return _address(), int(free.getsockname()[1])
 
-    def start(self, task: _Task, rank: int, nodes: int, master: tuple[str, int] | None) -> None:
-        """Start the process, as Lightning's node number `rank` of `nodes`."""
+    def start(self, task: _Task, rank: int, nodes: int, master: tuple[str, int] | None) -> _News:
+        """Start the process, as Lightning's node number `rank` of `nodes`, and return the first news."""
+        if (own := version("shvit-pl")) != task.version:  # of a node that has joined since
+            raise UserError(f"{socket.gethostname()} has shvit-pl {own}, and the driver {task.version}.")
         self.folder = Path(task.folder)
         self.is_shared = False
         with suppress(OSError):
             os.chdir(task.directory)
-            self.is_shared = (self.folder / DRIVER).read_text() == task.token
+            self.is_shared = _mark(self.folder) == task.mark
+        self.own = Path(tempfile.mkdtemp(prefix="shvit_pl_sweep_"))
         if not self.is_shared:
-            self.folder = Path(tempfile.mkdtemp(prefix="shvit_pl_sweep_"))
+            self.folder = self.own
         self.run = self.folder / RUNS / task.job.name
-        if not self.is_shared and task.begun:
-            _unpack(task.begun, self.run)
-        self.delivered = time.time()
-        self.log = Path(tempfile.mkdtemp(prefix="shvit_pl_log_")) / "log"
+        if not self.is_shared:
+            _write(task.begun, self.run)
+        self.delivered, self.log = time.time(), self.own / "log"
         command, environment = self._translated(task), dict(task.job.environment)
         if master is not None:
-            command.append(f"--trainer.num_nodes={nodes}")
             environment |= {"MASTER_ADDR": master[0], "MASTER_PORT": str(master[1]), "NODE_RANK": str(rank)}
         self.process = start_process(command, self.log, run_environment(os.environ, None, None) | environment)
+        return self.watch(_WATCH, 0)
 
     def _translated(self, task: _Task) -> list[str]:
         """Return the command with this node's interpreter, and paths of this node where its folder is its own."""
@@ -115,7 +119,7 @@ class _Runner:
     def watch(self, seconds: float, read: int, is_due: bool = False) -> _News:
         """Return the news, at the process's end or after so many seconds: its output from byte `read` on.
 
-        Files come at the end, and where a delivery `is_due`.
+        Files come at the end, after which nothing is left on the node, and where a delivery `is_due`.
         """
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
@@ -123,23 +127,19 @@ class _Runner:
         with self.log.open("rb") as log:
             log.seek(read)
             text = log.read()
-        files = b""
+        files = dict[str, bytes]()
         if not self.is_shared and (code is not None or is_due):
             since, self.delivered = self.delivered if code is None else 0.0, time.time()
-            files = _pack(self.run, since)
+            files = _read(self.run, since)
+        if code is not None:
+            end_processes([self.process])  # what it has started
+            shutil.rmtree(self.own, ignore_errors=True)
         return _News(ray.get_runtime_context().get_node_id(), socket.gethostname(), text, files, code)
 
     def stop(self, read: int) -> _News:
         """End the process, and return the news."""
         end_processes([self.process])
         return self.watch(0, read)
-
-    def clear(self) -> None:
-        """Leave nothing on the node."""
-        end_processes([self.process])
-        shutil.rmtree(self.log.parent, ignore_errors=True)
-        if not self.is_shared:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @dataclass
@@ -154,12 +154,12 @@ class _Placed:
     """Ids of the nodes that it may be on."""
     host: str = ""
     """The name of the first one; empty before it has answered."""
-    read: int = 0
-    """Bytes of the first one's output that are in the log."""
+    read: list[int] = field(default_factory=list)
+    """Bytes of each one's output that are in the log."""
     delivered: float = field(default_factory=time.monotonic)
     """When its files were asked for."""
-    news: list[Any] = field(default_factory=list)
-    """What each runner will answer."""
+    news: dict[int, Any] = field(default_factory=dict)
+    """What each runner that goes on will answer, by its place."""
 
 
 class RayEngine(Engine):
@@ -181,7 +181,7 @@ class RayEngine(Engine):
         try:
             self._check_nodes(options)
         except UserError:
-            ray.shutdown()
+            self.close()
             raise
 
     def _check_nodes(self, options: SweepOptions) -> None:
@@ -202,12 +202,18 @@ class RayEngine(Engine):
 
     def _runs_on(self, node: Mapping[str, Any]) -> int:
         """Return how many runs, or parts of runs, a node has room for."""
-        return int(min(node["Resources"].get(name, 0.0) / amount + 1e-6 for name, amount in self.demand.items()))
+        has, gpus = node["Resources"], self.demand.get("GPU", 0.0)
+        room = int(has.get("CPU", 0.0) / self.demand["CPU"])
+        if gpus:  # a fraction is one of a single GPU
+            room = min(room, int(has.get("GPU", 0.0)) * int(1 / gpus) if gpus < 1 else int(has.get("GPU", 0.0) / gpus))
+        return room
 
     def room(self) -> int:
         """Return the number of runs that the living nodes have room for, at most `workers`."""
         parts = [self._runs_on(node) for node in _nodes()]
-        room = sum(parts) if self.nodes == 1 else sum(part > 0 for part in parts) // self.nodes
+        room = sum(parts) // self.nodes
+        while sum(min(part, room) for part in parts) < room * self.nodes:  # each part of a run is on another node
+            room -= 1
         return min(room, self.workers or room)
 
     def start(self, jobs: Sequence[Job]) -> Iterator[_Placed]:
@@ -222,9 +228,7 @@ class RayEngine(Engine):
         if self.nodes > 1:
             group = placement_group([self.demand] * self.nodes, strategy="STRICT_SPREAD")
         begun = self.folder / RUNS / job.name
-        task = _Task(
-            job, os.getcwd(), str(self.folder), (self.folder / DRIVER).read_text(), self._configs, _pack(begun, 0.0)
-        )
+        task = _Task(job, os.getcwd(), str(self.folder), _mark(self.folder), self._configs, _read(begun, 0.0))
         placed = _Placed(job, [], group, {node["NodeID"] for node in _nodes()})
         for rank in range(self.nodes):
             if group is not None:
@@ -232,8 +236,8 @@ class RayEngine(Engine):
             placed.runners.append(ray.remote(_Runner).options(**options).remote())
         master = placed.runners[0].address.remote() if group is not None else None
         for rank, runner in enumerate(placed.runners):
-            runner.start.remote(task, rank, self.nodes, master)
-        placed.news = [runner.watch.remote(_WATCH, 0) for runner in placed.runners]
+            placed.news[rank] = runner.start.remote(task, rank, self.nodes, master)
+        placed.read = [0] * self.nodes
         return placed
 
     def has_begun(self, run: _Placed) -> bool:
@@ -242,51 +246,56 @@ class RayEngine(Engine):
 
     def ended(self, run: _Placed) -> Ended | None:
         """Take in what a run has printed and written, and return how it ended."""
-        ready, _ = ray.wait(run.news, num_returns=len(run.news), timeout=0)
-        answers = [(rank, ref) for rank, ref in enumerate(run.news) if ref in ready]
-        for rank, ref in answers:
+        ready, _ = ray.wait([*run.news.values()], num_returns=len(run.news), timeout=0)
+        for rank, ref in [(rank, ref) for rank, ref in run.news.items() if ref in ready]:
             try:
                 news: _News = ray.get(ref)
             except ActorUnavailableError:  # the network failed: it may still go on
-                news = _News("", run.host, b"", b"", None)
+                news = _News("", run.host, b"", {}, None)
             except RayError as error:
+                is_lost = _has_lost(run.nodes)
                 self._release(run)
-                is_lost = not run.nodes <= {node["NodeID"] for node in _nodes()}
-                return Ended(1, run.host, is_lost, "" if is_lost else one_line(error))
-            if rank == 0:
-                self._take_in(run, news)
+                return Ended(1, run.host, is_lost, "" if is_lost else one_line(getattr(error, "cause", error)))
+            self._take_in(run, rank, news)
             if news.code is not None and (rank == 0 or news.code != 0):
                 self._release(run)
                 return Ended(news.code, news.host)
-            if news.code is None:
+            if news.code is not None:
+                del run.news[rank]
+            else:
                 is_due = rank == 0 and time.monotonic() - run.delivered > _HANDOVER
                 run.delivered = time.monotonic() if is_due else run.delivered
-                run.news[rank] = run.runners[rank].watch.remote(_WATCH, run.read if rank == 0 else 0, is_due)
+                run.news[rank] = run.runners[rank].watch.remote(_WATCH, run.read[rank], is_due)
         return None
 
     def stop(self, runs: Sequence[_Placed]) -> None:
         """End the processes, take in what they have written, and give the nodes back."""
-        answers = [[runner.stop.remote(run.read) for runner in run.runners] for run in runs]
-        until = time.monotonic() + _PATIENCE
-        for run, (first, *_) in zip(runs, answers, strict=True):
-            with suppress(RayError):
-                self._take_in(run, ray.get(first, timeout=max(0.1, until - time.monotonic())))
+        begun = [run for run in runs if run.host]  # the others' actors may wait for their places, and answer nothing
+        answers = {
+            runner.stop.remote(run.read[rank]): (run, rank) for run in begun for rank, runner in enumerate(run.runners)
+        }
+        ready, _ = ray.wait([*answers], num_returns=len(answers), timeout=_PATIENCE) if answers else ((), ())
+        for ref in ready:
+            with suppress(RayError, OSError):
+                self._take_in(*answers[ref], ray.get(ref))
+        for run in runs:
             self._release(run)
 
-    def _take_in(self, run: _Placed, news: _News) -> None:
-        """Write down what the first node of a run has answered."""
-        run.host, run.read = news.host, run.read + len(news.log)
+    def _take_in(self, run: _Placed, rank: int, news: _News) -> None:
+        """Write down what a node of a run has answered."""
+        run.host, run.read[rank] = run.host or news.host, run.read[rank] + len(news.log)
         if self.nodes == 1 and news.node:
             run.nodes = {news.node}
         if news.log:
             with run.job.log.open("ab") as log:
                 log.write(news.log)
-        if news.files:
-            _unpack(news.files, self.folder / RUNS / run.job.name)
+        if rank == 0:
+            _write(news.files, self.folder / RUNS / run.job.name)
 
     def _release(self, run: _Placed) -> None:
-        """Have the nodes of a run cleared, and give them back."""
-        ray.wait([runner.clear.remote() for runner in run.runners], num_returns=len(run.runners), timeout=_PATIENCE)
+        """Give the nodes of a run back; where it goes on on some, it ends there."""
+        if self.nodes > 1 and run.host:
+            ray.wait([runner.stop.remote(0) for runner in run.runners], num_returns=self.nodes, timeout=_PATIENCE)
         for runner in run.runners:
             ray.kill(runner)
         if run.group is not None:
@@ -301,7 +310,9 @@ def _connect(address: str | None) -> None:
     """Connect to a cluster, or start one of this computer; raises `UserError` where none answers."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if address is None:  # on this computer alone, as far as Ray can be kept to it
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray would leave one in ~/.ray for all clusters
+        ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
@@ -323,6 +334,22 @@ def _address() -> str:
     return str(get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
+def _has_lost(nodes: set[str]) -> bool:
+    """Return whether one of the nodes has died, which Ray may learn after the death of what was on it."""
+    end = time.monotonic() + _ANSWER
+    while nodes <= {node["NodeID"] for node in _nodes()}:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def _mark(folder: Path) -> tuple[int, int]:
+    """Return what is the same wherever a sweep's folder is seen; read without opening the file, which is locked."""
+    status = (folder / DRIVER).stat()
+    return status.st_ino, status.st_mtime_ns
+
+
 def _versions(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return each node's name, and the version of this package there."""
 
@@ -337,32 +364,24 @@ def _versions(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
     asked = [ray.remote(installed).options(num_cpus=0, scheduling_strategy=place).remote() for place in places]
     names = [node["NodeManagerHostname"] for node in nodes]
-    return list(zip(names, ray.get(asked, timeout=_PATIENCE), strict=True))
+    ready, _ = ray.wait(asked, num_returns=len(asked), timeout=_PATIENCE)
+    return [(name, ray.get(ref) if ref in ready else "not answered") for name, ref in zip(names, asked, strict=True)]
 
 
 def _resources(amounts: Mapping[str, float]) -> str:
     return ", ".join(f"{amounts.get(name, 0):g} {name}s" for name in ("CPU", "GPU"))
 
 
-def _pack(folder: Path, since: float) -> bytes:
-    """Return a tar of the files below a folder that are newer than `since`; empty without any."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_mtime > since]
-    if not files:
-        return b""
-    with io.BytesIO() as buffer:
-        with tarfile.open(fileobj=buffer, mode="w") as tar:
-            for path in files:
-                with suppress(FileNotFoundError):  # replaced since
-                    tar.add(path, str(path.relative_to(folder)))
-        return buffer.getvalue()
+def _read(folder: Path, since: float) -> dict[str, bytes]:
+    """Return the files below a folder that are newer than `since`, but those that are being written."""
+    files = dict[str, bytes]()
+    for path in folder.rglob("[!.]*"):
+        with suppress(OSError):  # it was replaced
+            if path.is_file() and path.stat().st_mtime > since:
+                files[str(path.relative_to(folder))] = path.read_bytes()
+    return files
 
 
-def _unpack(content: bytes, folder: Path) -> None:
-    """Write the files of a tar, each whole or not at all."""
-    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        for member in tar:
-            part = folder / f"{member.name}.part"
-            part.parent.mkdir(parents=True, exist_ok=True)
-            with closing(tar.extractfile(member)) as source, part.open("wb") as target:  # type: ignore[type-var]
-                shutil.copyfileobj(source, target)  # type: ignore[arg-type]
-            part.replace(folder / member.name)
+def _write(files: Mapping[str, bytes], folder: Path) -> None:
+    for name, content in files.items():
+        write_whole(folder / name, content)

@@ -50,11 +50,12 @@ class _Task:
         """Run `fit`; returns its exit code and this node's name. Where SLURM ends the job, there is no result."""
         job, command, variables = submitit.JobEnvironment(), [*self.job.command], dict(self.job.environment)
         if self.nodes > 1:
-            command.append(f"--trainer.num_nodes={self.nodes}")
             variables |= {"MASTER_ADDR": job.hostnames[0], "MASTER_PORT": f"{20_000 + int(job.raw_job_id) % 10_000}"}
             variables["NODE_RANK"] = str(job.node)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        process = start_process(command, self.job.log, run_environment(os.environ, None, None) | variables)
+        cores = os.environ.get("SLURM_CPUS_PER_TASK")
+        environment = run_environment(os.environ, None, int(cores) if cores else None)
+        process = start_process(command, self.job.log, environment | variables)
         try:
             code = process.wait()
         finally:  # SLURM ends the job, or submitit has requeued it at its time limit
@@ -81,7 +82,7 @@ class SlurmEngine(Engine):
     """SLURM; raises `UserError` where there is none, and for options that it refuses."""
 
     def __init__(self, options: SweepOptions, folder: Path, devices: object = "auto") -> None:
-        self.host, self.folder = os.uname().nodename, folder / _FOLDER
+        self.host, self.folder = os.uname().nodename, folder.resolve() / _FOLDER
         self.workers, self.nodes = options.workers or _ROOM, options.nodes_per_run
         if missing := [name for name in ("sbatch", "srun", "squeue", "scancel", "sinfo") if shutil.which(name) is None]:
             raise UserError(f"--engine slurm: no {missing[0]} here; run it where SLURM is, or give another --engine.")
@@ -103,7 +104,10 @@ class SlurmEngine(Engine):
         return self.workers
 
     def start(self, jobs: Sequence[Job]) -> list[Any]:
-        """Submit the runs as one array of jobs; raises `UserError` where sbatch refuses it."""
+        """Submit the runs as one array of jobs.
+
+        Raises `UserError` where sbatch refuses them; with jobs that go on, no more than these are tried from then on.
+        """
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._cancel(self._states.keys() - self._own)  # of a driver that was killed before it could record them
         tasks = [_Task(job, self.nodes) for job in jobs]
@@ -114,7 +118,11 @@ class SlurmEngine(Engine):
                 break
             except submitit.core.utils.FailedJobError as error:
                 if pause is None or not re.search(_BUSY, str(error)):
-                    raise UserError(f"--engine slurm: sbatch refuses {len(jobs)} runs: {one_line(error)}") from error
+                    self.workers = sum(self._states.get(name, "") not in _ENDED for name in self._own)
+                    if self.workers:
+                        return []
+                    told = f"sbatch refuses {len(jobs)} runs: {one_line(error)}. Give fewer --workers, or other options"
+                    raise UserError(f"--engine slurm: {told}.") from error
                 time.sleep(pause)
         self._states |= {run.job_id: "PENDING" for run in runs}
         self._own |= {run.job_id for run in runs}
@@ -172,7 +180,10 @@ class SlurmEngine(Engine):
                 self._ask()
 
     def close(self) -> None:
-        """Do nothing."""
+        """Cancel what a signal may have kept the driver from recording."""
+        with suppress(UserError):
+            self._ask()
+        self._cancel(self._states.keys())
 
     def _state(self, run: Any) -> str:
         """Return a job's state; empty where SLURM has forgotten it."""
@@ -185,7 +196,7 @@ class SlurmEngine(Engine):
         self._asked = time.monotonic()
         format_ = ("--array", "--noheader", "--states=all", "--format=%i %T %o")
         jobs = [line.split(maxsplit=2) for line in _tell("squeue", f"--user={os.getuid()}", *format_)]
-        self._states = {name: state for name, state, script in jobs if script.startswith(f"{self.folder.absolute()}/")}
+        self._states = {name: state for name, state, script in jobs if script.startswith(f"{self.folder}/")}
 
 
 def _tell(*command: str) -> list[str]:
@@ -234,9 +245,12 @@ def _demand(options: SweepOptions, devices: object) -> tuple[dict[str, Any], str
     longest = max(node.minutes for node in fit)
     if options.time and slurm_minutes(options.time) > longest:
         raise UserError(f"--time {options.time}: the partition allows at most {longest:g} minutes.")
-    more = {"requeue": True} | {name: value or True for name, value in given.items()}
+    name = given.pop("job-name", "shvit-pl")
+    more = {name: value or True for name, value in given.items()}
+    if "no-requeue" not in more:
+        more["requeue"] = True
     demand = {
-        "job_name": "shvit-pl", "partition": options.partition, "nodes": options.nodes_per_run, "ntasks_per_node": 1,
+        "job_name": name, "partition": options.partition, "nodes": options.nodes_per_run, "ntasks_per_node": 1,
         "cpus_per_task": cpus, "gpus_per_node": gpus or None, "additional_parameters": more,
         "time": slurm_minutes(options.time) if options.time else int(min(longest, _LONGEST)),
         "srun_args": ["--kill-on-bad-exit=1", *([f"--cpus-per-task={cpus}"] if cpus else [])],

@@ -165,7 +165,8 @@ def main(sweep):
     ending = {"retries": sweep.retries, "timeout": sweep.timeout, "time": sweep.time}
     options = SweepOptions(**where, **ending, workers=sweep.workers or None, speed=False, plain=True)
     program = ("env", f"PYTHONPATH={ROOT}", f"LEDGER={sweep.ledger}", *FAKE)
-    launch, engine = Launch(folder, (), program), engine_of(sweep, options)
+    base = [f"--trainer.num_nodes={sweep.nodes}"] if sweep.nodes > 1 else []
+    launch, engine = Launch(folder, base, program), engine_of(sweep, options)
     if sweep.report:
         from shvit_pl.sweep.start import run_sweep
 

@@ -108,5 +108,8 @@ class WithoutSlurm(SlurmEngine):
             run.cancel()
         assert wait_until(lambda: all(run.done() for run in runs))
 
+    def close(self):
+        pass
+
     def _state(self, run):
         return "COMPLETED" if run.done() else "RUNNING"

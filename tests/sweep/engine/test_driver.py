@@ -2,16 +2,13 @@
 
 import signal
 from contextlib import suppress
-from pathlib import Path
-from socket import gethostname
 
 import pytest
 
 from shvit_pl.compat import cores_of_process
-from shvit_pl.errors import UserError
 from shvit_pl.sweep.engine.study import REPEATED, is_fault
 from shvit_pl.sweep.watch import LiveTable
-from tests.sweep.engine.launch import assert_done_once, running
+from tests.sweep.engine.launch import assert_done_once
 
 
 def test_gpus_go_round_and_cores_are_shared(sweep, monkeypatch):
@@ -38,16 +35,6 @@ def test_a_signal_that_is_swallowed_on_its_way_stops_the_sweep_all_the_same(swee
     assert sweep.run() == code
     assert capsys.readouterr().out.endswith("stopped: 10 of 10 runs left; repeat the command to continue\n")
     assert signal.getsignal(sent) == before
-
-
-def test_a_second_driver_is_refused_with_the_place_and_the_time_of_the_first(sweep, capsys):
-    sweep.points, sweep.workers, sweep.seconds = 1, 1, 30
-    driver = sweep.start()
-    assert running(sweep, 1)
-    before = (Path(sweep.folder) / "study.journal").read_bytes()
-    with pytest.raises(UserError, match=rf"is running in it, process {driver.pid} on {gethostname()}, since 20\d\d-"):
-        sweep.run()
-    assert (Path(sweep.folder) / "study.journal").read_bytes() == before
 
 
 def test_a_small_space_is_searched_point_by_point(sweep):

@@ -1,6 +1,7 @@
 """What every engine keeps: each point is done exactly once, whatever fails, hangs, is killed, leaves or joins."""
 
 import signal
+from datetime import datetime
 from pathlib import Path
 from random import Random
 from socket import gethostname
@@ -8,6 +9,7 @@ from time import monotonic, sleep
 
 import pytest
 
+from shvit_pl.errors import UserError
 from shvit_pl.sweep.engine.study import ERROR, KEY, is_fault
 from tests.sweep.engine.launch import RUN, assert_done_once, kill, processes_of, running, wait_until
 
@@ -51,8 +53,8 @@ def test_runs_that_fail_are_tried_again_and_given_up_and_the_same_command_gives_
     told = [(fault[KEY][:4], fault[ERROR].partition(" (on ")) for fault in faults]
     assert sorted((key, error) for key, (error, *_) in told) == sorted([*once, *twice])
     nodes = {where.rstrip(")") for _, (_, _, where) in told if where}
-    assert nodes <= {gethostname(), f"{gethostname()}-other"}  # the second is SLURM's
     assert bool(nodes) == (sweep.engine != "local")
+    assert nodes <= {gethostname(), f"{gethostname()}-other"}  # the second is SLURM's
     assert done(sweep) == ["lr-0", "lr-2", "lr-4"]
     assert "JSONDecodeError" in sweep.log(5)
     printed = capsys.readouterr().out
@@ -73,10 +75,15 @@ def done(sweep):
     return sorted(line["key"][:4] for line in sweep.lines("done"))
 
 
-def test_ctrl_c_ends_the_runs_and_the_same_command_goes_on(sweep):
+def test_a_second_driver_is_refused_and_ctrl_c_ends_the_runs_and_the_same_command_goes_on(sweep):
     sweep.points, sweep.workers, sweep.report, sweep.seconds = 3, 2, True, 20
     driver = sweep.start()
     assert running(sweep, 2)
+    place = f"process {driver.pid} on {gethostname()}, since {datetime.now():%Y-%m-%d}"
+    with pytest.raises(
+        UserError, match=rf"^--folder '{sweep.folder}': a sweep is running in it, {place} \d\d:\d\d\. Wait"
+    ):
+        sweep.run()
     driver.send_signal(signal.SIGINT)
     assert driver.wait(60) == 130
     assert wait_until(lambda: not processes_of(sweep.folder), 5)
