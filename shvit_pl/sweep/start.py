@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import fields
 from functools import reduce
 from pathlib import Path
@@ -199,7 +200,7 @@ def run_sweep(
         SystemExit: with 1 where runs failed; with 130 on Ctrl-C and 143 on SIGTERM, when all runs have ended.
     """
     launch.folder.mkdir(parents=True, exist_ok=True)
-    with processes.only_driver(launch.folder):
+    with closing(engine), processes.only_driver(launch.folder):
         study = open_study(launch.folder, definition)
         added = study.record(definition)
         write_record(launch.folder, definition, command)
@@ -219,8 +220,7 @@ def run_sweep(
             left = read_status(study, definition, options.retries).left
             say(f"stopped: {left} of {status.total} runs left; repeat the command to continue")
             raise SystemExit(128 + (SIGTERM if isinstance(stop, Terminated) else SIGINT)) from stop
-        finally:
-            engine.close()
+        engine.close()  # nothing of it is at work while speed is measured
         finish(study, definition, launch.folder, options.speed, next(iter(options.gpu_numbers), None), options.plain)
     if status.failed:
         failed = status.failed[0]

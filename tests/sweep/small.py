@@ -52,6 +52,7 @@ def sweep(folder, text, *flags):
     file.write_text(text)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
         patch.setattr(local, "start_process", start_here)
+        patch.setattr(local, "end_processes", lambda ended: None)
         patch.setattr(start, "subprocess", SimpleNamespace(run=call))
         patch.setattr(start, "FitCheck", fit_check)
         code = main(["sweep", f"--config={file}", f"--folder={folder}", *FLAGS, *flags])

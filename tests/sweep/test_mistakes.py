@@ -13,6 +13,7 @@ import torch
 from shvit_pl.cli import main
 from shvit_pl.sweep import start
 from shvit_pl.sweep.definition import Definition, write_record
+from shvit_pl.sweep.engine import local
 from shvit_pl.sweep.engine.local import local_engine
 from shvit_pl.sweep.engine.reading import recorded
 from shvit_pl.sweep.engine.study import open_study
@@ -109,10 +110,15 @@ def test_a_folder_that_is_no_sweeps(folder, parts, other_sweep, tmp_path):
         (SweepOptions(gpus_per_run=1), "auto", 0, ["--gpus_per_run 1: this computer has 0"]),
         (SweepOptions(gpus_per_run=1), 2, 2, ["--trainer.devices 2: --gpus_per_run gives", "allowed is 1, or leave"]),
         (SweepOptions(), "0,1", 2, ["--trainer.devices 0,1", "allowed is a number, or leave it out"]),
-        (SweepOptions(cpus_per_run=4096), "auto", 0, ["--cpus_per_run 4096: this computer has "]),
+        (SweepOptions(cpus_per_run=5), "auto", 0, ["--cpus_per_run 5: this computer has 4"]),
+        (
+            SweepOptions(workers=3, cpus_per_run=2), "auto", 0,
+            ["--workers 3, each with --cpus_per_run 2: this computer has 4 cores; give fewer"],
+        ),
     ],
-)
+)  # fmt: skip
 def test_what_a_run_needs_and_this_computer_has_not(options, devices, gpus, parts, monkeypatch):
+    monkeypatch.setattr(local, "cores_of_process", lambda: 4)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     assert_refused(parts, local_engine, options, devices)
 

@@ -84,7 +84,7 @@ def local_engine(options: SweepOptions, devices: object) -> LocalEngine:
         raise UserError(f"--gpus_per_run {share:g}: this computer has {len(gpus)} for the sweep; give at most these.")
     if (options.cpus_per_run or 1) > cores:
         raise UserError(f"--cpus_per_run {options.cpus_per_run}: this computer has {cores}; give at most these.")
-    if (options.workers or 1) * (options.cpus_per_run or 1) > cores:
+    if options.cpus_per_run and (options.workers or 1) * options.cpus_per_run > cores:
         asked = f"--workers {options.workers}, each with --cpus_per_run {options.cpus_per_run}"
         raise UserError(f"{asked}: this computer has {cores} cores; give fewer of either.")
     shares = _shares([available[gpu] for gpu in gpus], share) if share else []

@@ -183,7 +183,8 @@ class SlurmEngine(Engine):
         """Cancel what a signal may have kept the driver from recording."""
         with suppress(UserError):
             self._ask()
-        self._cancel(self._states.keys())
+        if self._own:  # else, they are another driver's
+            self._cancel(self._states.keys())
 
     def _state(self, run: Any) -> str:
         """Return a job's state; empty where SLURM has forgotten it."""

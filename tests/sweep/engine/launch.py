@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -171,13 +171,12 @@ def main(sweep):
         from shvit_pl.sweep.start import run_sweep
 
         return run_sweep(sweep.definition, launch, engine, options, ["shvit-pl", "sweep"])
-    with only_driver(folder):
+    with closing(engine), only_driver(folder):
         study = sweep.study()
         study.record(sweep.definition)
         study.reset_faults()
         with LiveTable(folder, plain=True) as table:
             status = Driver(study, sweep.definition, launch, engine, options).drive(table.show)
-    engine.close()
     return 1 if status.failed else 0
 
 

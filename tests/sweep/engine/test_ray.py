@@ -16,11 +16,12 @@ import yaml
 
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import finished_run, read_summary
+from shvit_pl.sweep.definition import read_record
 from shvit_pl.sweep.engine.study import ERROR, LOST
 from shvit_pl.sweep.options import SweepOptions
 from tests.sweep import small
 from tests.sweep.engine.conftest import add_node, new_cluster
-from tests.sweep.engine.launch import ROOT, assert_done_once, running, wait_until
+from tests.sweep.engine.launch import ROOT, assert_done_once, kill, processes_of, running, wait_until
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("ray", reason="needs ray, of an extra: pip install 'shvit-pl[ray]'")
@@ -87,6 +88,18 @@ def test_an_address_where_no_cluster_answers_is_refused(address, tmp_path):
         RayEngine(SweepOptions(engine="ray", address=address), tmp_path, [])
 
 
+def test_ray_on_this_computer_alone_asks_no_cluster_and_ends_with_a_driver_that_is_killed(sweep, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere:1")
+    sweep.engine, sweep.points, sweep.workers, sweep.seconds = "ray", 2, 2, 20
+    driver = sweep.start()
+    assert running(sweep, 2)
+    assert processes_of("--node_ip_address=127.0.0.1", "raylet")
+    kill(driver.pid)
+    driver.wait()
+    gone = lambda: not processes_of("--node_ip_address=127.0.0.1", "raylet") and not processes_of(sweep.folder)  # noqa: E731
+    assert wait_until(gone, 30)
+
+
 def test_another_version_on_a_node_is_refused_by_name(lone_cluster, tmp_path):
     (info := tmp_path / "path" / "shvit_pl-9.9.dist-info").mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shvit-pl\nVersion: 9.9\n")
@@ -128,6 +141,7 @@ def test_results_of_a_node_that_does_not_share_the_folder_come_back(sweep, lone_
         sweep.report = True
         driver = sweep.start()
         assert wait_until(lambda: len(sweep.lines("start")) == 2, 60)
+        assert wait_until(lambda: all("fresh weights" in sweep.log(number) for number in range(2)))
         driver.send_signal(signal.SIGINT)  # what was written until then comes back
         assert driver.wait(60) == 130
         assert running(sweep, 2)
@@ -209,6 +223,7 @@ def test_a_run_of_two_nodes_trains_as_one(tmp_path, cluster):
     assert real(tmp_path / "both" / "rates", [0.001], *where).wait(300) == 0
     (run,) = (tmp_path / "both" / "rates" / "runs").iterdir()
     assert read_summary(finished_run(run))["global_batch"] == 32
+    assert read_record(tmp_path / "both" / "rates")["definition"]["settings"]["trainer.num_nodes"] == 2
 
 
 def test_a_node_that_cannot_see_the_data_is_named(tmp_path, image_folder, lone_cluster):

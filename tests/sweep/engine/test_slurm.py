@@ -193,7 +193,18 @@ class TestReal:
         assert not Path(slurm.folder).exists()
 
     def test_a_run_gets_a_gpu_and_its_share_of_the_cores_and_as_much_time_as_there_is(self, slurm):
-        options = SweepOptions(engine="slurm", partition="gpus", sbatch=["account=vision", "exclusive"])
+        options = SweepOptions(
+            engine="slurm", partition="gpus", sbatch=["account=vision", "exclusive", "job-name=macro", "no-requeue"]
+        )
         script = SlurmEngine(options, Path(slurm.folder)).executor._make_submission_file_text("true", "")
-        asked = ["gpus-per-node=1", "cpus-per-task=2", "time=60", "account=vision", "exclusive", "requeue"]
+        asked = [
+            "gpus-per-node=1",
+            "cpus-per-task=2",
+            "time=60",
+            "account=vision",
+            "exclusive",
+            "job-name=macro",
+            "no-requeue",
+        ]
         assert [line for line in asked if f"#SBATCH --{line}\n" not in script] == []
+        assert "--requeue" not in script
