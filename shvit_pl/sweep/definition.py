@@ -1,4 +1,4 @@
-"""The definition of a sweep: its cells, points and objectives, as its folder and its study record them."""
+"""The definition of a sweep: its cells, points and objectives, as its folder records them."""
 
 import json
 import re
@@ -170,13 +170,13 @@ def _folder_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def write_record(folder: Path, definition: Definition, command: Sequence[str]) -> None:
-    """Write `sweep.yaml`, the record of a sweep folder, for people and for `report`."""
+    """Write `sweep.yaml`, the record of a sweep folder."""
     record = {"command": shlex.join(command), "definition": asdict(definition)}
     write_whole(folder / SWEEP, yaml.safe_dump(record, sort_keys=False).encode())
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """Read `sweep.yaml`; raises `UserError` for a folder without it."""
+def read_definition(folder: Path) -> Definition:
+    """Read the definition in `sweep.yaml`; raises `UserError` for a folder without it."""
     where = f"--folder {str(folder)!r}"
     if not (folder / SWEEP).is_file():
         problem = f"not a sweep folder (no {SWEEP})" if folder.is_dir() else "no such folder"
@@ -184,4 +184,4 @@ def read_record(folder: Path) -> dict[str, Any]:
     record = read_config(str(folder / SWEEP), "--folder")
     if record.keys() != {"command", "definition"}:
         raise UserError(f"{where}: its {SWEEP} is not the record of a sweep; give another folder, or rename the file.")
-    return record
+    return Definition.from_dict(record["definition"])

@@ -77,10 +77,10 @@ def start(
     mistakes += of_base
     are_new, opened = True, list[OpenedCell]()
     if not mistakes:
-        are_new = all(known.cells != definition.cells for known in before)
+        are_new = before is None or before.cells != definition.cells
         with collected(mistakes):
-            for known in before:
-                refuse_other(known, definition, folder)
+            if before is not None:
+                refuse_other(before, definition, folder)
     if are_new or options.dry_run:
         with collected(mistakes):
             opened = open_cells(file, base, fit, wrong, of_base)
@@ -121,7 +121,7 @@ def define(file: SweepFile, base: Sequence[str], fit: FitCheck) -> Definition:
     refuse(f"trainer.{name} {trainer[name]}: the sweep needs the run folder; leave it out." for name in refused)
     varied = tuple(f"{flag}." for flag in ("seed_everything", "monitor", *file.varied))
     fixed = {name: value for name, value in settings.items() if not f"{name}.".startswith(varied)}
-    # values as they come back from the study
+    # values as they come back from the record
     cells, fixed, search = json.loads(json.dumps([file.cells, fixed, file.search], default=str))
     return Definition(file.kind, cells, file.seeds, file.objectives, fixed, search)
 
@@ -201,14 +201,14 @@ def run_sweep(
     """
     launch.folder.mkdir(parents=True, exist_ok=True)
     with closing(engine), processes.only_driver(launch.folder):
-        study = open_study(launch.folder, definition)
-        added = study.record(definition)
+        before = recorded(launch.folder)
         write_record(launch.folder, definition, command)
+        study = open_study(launch.folder, definition)
         again = study.reset_faults()
         status = read_status(study, definition, options.retries)
         say(f"sweep: {definition.counted} in {launch.folder}, {engine.room()} at a time")
-        if 0 < added < status.total:
-            say(f"{added} of them are new")
+        if before is not None and len(before.points) < status.total:
+            say(f"{status.total - len(before.points)} of them are new")
         if again:
             say(f"retrying {again} failed runs")
         if status.left == 0:

@@ -1,14 +1,13 @@
 """What a sweep is, and which changes to one that is there are additions."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from string import ascii_letters, digits
 
 import pytest
-import yaml
 
-from shvit_pl.sweep.definition import Definition, as_flags, monitor, refuse_other, value_of
+from shvit_pl.sweep.definition import Definition, as_flags, monitor, refuse_other, value_of, write_record
+from shvit_pl.sweep.engine.reading import recorded
 from tests.sweep.small import assert_refused
 
 CELLS = {"size 4": {"size": 4}, "size 16": {"size": 16}}
@@ -25,15 +24,14 @@ SUMMARY = {"metrics": {"val/acc1": 0.9, "val/loss": 0.3}, "params": 1000, "macs"
 
 
 @pytest.mark.parametrize("definition", [GRID, SEARCH], ids=["grid", "search"])
-def test_a_definition_comes_back_from_where_it_is_stored(definition):
-    facts = asdict(definition)
-    in_the_study = json.loads(json.dumps(facts))
-    in_the_file = yaml.safe_load(yaml.safe_dump(facts, sort_keys=False))
-    for back in map(Definition.from_dict, (in_the_study, in_the_file)):
-        assert back == definition
-        assert list(back.points) == list(definition.points)
-        assert list(back.objectives) == list(definition.objectives)
-        refuse_other(definition, back, FOLDER)
+def test_a_definition_comes_back_from_where_it_is_stored(definition, tmp_path):
+    assert recorded(tmp_path) is None
+    write_record(tmp_path, definition, [])
+    back = recorded(tmp_path)
+    assert back == definition
+    assert list(back.points) == list(definition.points)
+    assert list(back.objectives) == list(definition.objectives)
+    refuse_other(definition, back, FOLDER)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from shvit_pl.sweep.definition import Definition, write_record
 from shvit_pl.sweep.engine import local
 from shvit_pl.sweep.engine.local import local_engine
 from shvit_pl.sweep.engine.reading import recorded
-from shvit_pl.sweep.engine.study import open_study
+from shvit_pl.sweep.engine.study import open_journal
 from shvit_pl.sweep.options import SweepOptions
 from tests.sweep.small import LONGEST, assert_refused, fit_check
 from tests.sweep.test_sweep_file import GRID
@@ -29,8 +29,6 @@ def other_sweep(tmp_path):
     """A sweep file `my.yaml`, and a folder that a sweep over other sizes has begun in."""
     (tmp_path / "my.yaml").write_text(GRID)
     definition = Definition("grid", {"patch_size 4": {"model.design.patch_size": 4}}, (0,), {"val/acc1": "max"}, {})
-    (tmp_path / "there").mkdir()
-    open_study(tmp_path / "there", definition).record(definition)
     write_record(tmp_path / "there", definition, COMMAND)
     return definition
 
@@ -64,12 +62,14 @@ def refused(args, parts, folder, capsys):
         ("report --folder=none", ["--folder 'none'", "no such folder"]),
         ("report --folder=.", ["--folder '.'", "not a sweep folder"]),
         ("report --folder=empty", ["--folder 'empty'", "study.journal is missing"]),
+        ("report --folder=killed", ["--folder 'killed'", "study.journal is missing"]),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(args, parts, other_sweep, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(start, "FitCheck", fit_check)
-    (tmp_path / "empty").mkdir()
-    write_record(tmp_path / "empty", other_sweep, COMMAND)
+    for name in ("empty", "killed"):
+        write_record(tmp_path / name, other_sweep, COMMAND)
+    open_journal(tmp_path / "killed")  # before there was a study in it
     refused(args.split(), parts, tmp_path, capsys)
 
 
@@ -81,6 +81,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(args, parts, other_sweep, tmp_
         ("my.yaml/sweep", ["--folder 'my.yaml/sweep'", "is a file"]),
         ("mine", ["--folder 'mine'", "its sweep.yaml is not the record of a sweep", "another folder"]),
         ("torn", ["--folder 'torn/sweep.yaml'", "not YAML"]),
+        ("bare", ["--folder 'bare'", "its sweep.yaml is missing", "another folder"]),
         pytest.param(
             "locked/sweep", ["--folder 'locked/sweep'", "no access"],
             marks=pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes anywhere"),
@@ -88,11 +89,12 @@ def test_a_mistake_is_one_line_and_leaves_nothing(args, parts, other_sweep, tmp_
     ],
 )  # fmt: skip
 def test_a_folder_that_is_no_sweeps(folder, parts, other_sweep, tmp_path):
-    for name in ("version_0", "mine", "torn"):
+    for name in ("version_0", "mine", "torn", "bare"):
         (tmp_path / name).mkdir()
     (tmp_path / "version_0" / "config.yaml").touch()
     (tmp_path / "mine" / "sweep.yaml").write_text(GRID)
     (tmp_path / "torn" / "sweep.yaml").write_text("command: [a")
+    open_journal(tmp_path / "bare")
     (tmp_path / "locked").mkdir(mode=0o555)
     before = set(tmp_path.rglob("*"))
     assert_refused(parts, recorded, Path(folder))

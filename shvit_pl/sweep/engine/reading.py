@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from shvit_pl.errors import UserError
 from shvit_pl.files import check_writable
 from shvit_pl.runs.folder import CONFIG, SWEEP, loss_beside, newest_runs, read_curves
-from shvit_pl.sweep.definition import RUNS, Definition, Direction, Kind, Point, read_record
+from shvit_pl.sweep.definition import RUNS, Definition, Direction, Kind, Point, read_definition
 from shvit_pl.sweep.engine import study as keys
 from shvit_pl.sweep.engine.study import JOURNAL, SweepStudy, is_fault, open_journal
 from shvit_pl.sweep.space import count_points
@@ -181,36 +181,29 @@ def _command(trial: FrozenTrial) -> str:
     return shlex.join(["shvit-pl", "fit", *flags]) if flags is not None else ""
 
 
-def recorded(folder: Path) -> list[Definition]:
-    """Return the sweeps that a folder's record and its study have.
+def recorded(folder: Path) -> Definition | None:
+    """Return the sweep that a folder has; None for a new one.
 
-    Raises `UserError` for a folder that can't be written, or is a run's.
+    Raises `UserError` for a folder that can't be written, is a run's, or has lost its record.
     """
     check_writable("--folder", str(folder))
     if (folder / CONFIG).is_file():
         raise UserError(f"--folder {str(folder)!r}: the folder of a run; give one for the sweep, such as sweeps/macro.")
-    found = []
     if (folder / SWEEP).is_file():
-        found.append(Definition.from_dict(read_record(folder)["definition"]))
-    study = existing_study(folder)
-    definition = study.definition() if study is not None else None
-    return [*found, definition] if definition is not None else found
-
-
-def existing_study(folder: Path) -> SweepStudy | None:
-    """Open the study of a sweep folder; None where there is none, which stays so."""
-    with suppress(KeyError):
-        return SweepStudy(open_journal(folder)) if (folder / JOURNAL).is_file() else None
+        return read_definition(folder)
+    if (folder / JOURNAL).is_file():
+        raise UserError(f"--folder {str(folder)!r}: its {SWEEP} is missing; give another folder.")
     return None
 
 
 def results_of(folder: Path) -> Results:
     """Return a sweep folder's results; raises `UserError` where there are none."""
-    record = read_record(folder)
-    study = existing_study(folder)
+    definition, study = read_definition(folder), None
+    with suppress(KeyError):  # a driver that was killed before it stored the study
+        study = SweepStudy(open_journal(folder)) if (folder / JOURNAL).is_file() else None
     if study is None:
         raise UserError(f"--folder {str(folder)!r}: its {JOURNAL} is missing; give the folder of another sweep.")
-    return read_results(study, study.definition() or Definition.from_dict(record["definition"]), folder)
+    return read_results(study, definition, folder)
 
 
 def read_results(study: SweepStudy, definition: Definition, folder: Path) -> Results:

@@ -4,9 +4,9 @@ One driver at a time writes it, which holds the folder; a report only reads.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -25,7 +25,6 @@ JOURNAL = "study.journal"
 STUDY = "sweep"  # its name in the journal
 
 # attributes of the study
-_DEFINITION = "definition"
 _IGNORED = "ignored"  # numbers of failed trials that do not count any more
 SPEED = "speed"  # inference speed of the cells
 
@@ -53,22 +52,13 @@ PRUNERS: dict[str, type[BasePruner]] = {
 }  # fmt: skip
 
 
-class OnlyWriter:
-    """The lock of a journal that one process writes: Optuna's own would stay for half a minute when that dies."""
-
-    def acquire(self) -> bool:
-        """Return True."""
-        return True
-
-    def release(self) -> None:
-        """Do nothing."""
-
-
 def open_journal(folder: Path) -> JournalStorage:
     """Open the journal of a sweep folder, and create it where there is none."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    backend = JournalFileBackend(str(folder / JOURNAL), lock_obj=OnlyWriter())  # type: ignore[arg-type]
-    return JournalStorage(backend)
+    # No lock, as one process writes: Optuna's would stay for half a minute when that dies, and one of threading forever
+    # when Ctrl-C comes just after it is acquired.
+    lock = SimpleNamespace(acquire=lambda: True, release=lambda: None)
+    return JournalStorage(JournalFileBackend(str(folder / JOURNAL), lock_obj=lock))  # type: ignore[arg-type]
 
 
 def open_study(folder: Path, definition: Definition) -> "SweepStudy":
@@ -92,18 +82,6 @@ class SweepStudy:
                 storage=storage, study_name=STUDY, directions=ways, load_if_exists=True
             )
         self._study_id = storage.get_study_id_from_name(STUDY)
-
-    def definition(self) -> Definition | None:
-        """Return the sweep's definition; None for a new study."""
-        stored = self.optuna_study.user_attrs.get(_DEFINITION)
-        return Definition.from_dict(stored) if stored is not None else None
-
-    def record(self, definition: Definition) -> int:
-        """Store what defines the sweep, and return the number of its new points."""
-        before = self.definition()
-        if before != definition:
-            self.optuna_study.set_user_attr(_DEFINITION, asdict(definition))
-        return len(definition.points) - (len(before.points) if before else 0)
 
     def trials(self, states: tuple[TrialState, ...] | None = None) -> list[FrozenTrial]:
         """Return the trials of points, oldest first."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from shvit_pl.sweep.definition import Definition
+from shvit_pl.sweep.definition import Definition, write_record
 from shvit_pl.sweep.engine.driver import Driver, Launch
 from shvit_pl.sweep.engine.local import LocalEngine
 from shvit_pl.sweep.engine.study import open_study
@@ -172,8 +172,8 @@ def main(sweep):
 
         return run_sweep(sweep.definition, launch, engine, options, ["shvit-pl", "sweep"])
     with closing(engine), only_driver(folder):
+        write_record(folder, sweep.definition, [])
         study = sweep.study()
-        study.record(sweep.definition)
         study.reset_faults()
         with LiveTable(folder, plain=True) as table:
             status = Driver(study, sweep.definition, launch, engine, options).drive(table.show)

@@ -16,7 +16,7 @@ import yaml
 
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import finished_run, read_summary
-from shvit_pl.sweep.definition import read_record
+from shvit_pl.sweep.definition import read_definition
 from shvit_pl.sweep.engine.study import ERROR, LOST
 from shvit_pl.sweep.options import SweepOptions
 from tests.sweep import small
@@ -223,7 +223,7 @@ def test_a_run_of_two_nodes_trains_as_one(tmp_path, cluster):
     assert real(tmp_path / "both" / "rates", [0.001], *where).wait(300) == 0
     (run,) = (tmp_path / "both" / "rates" / "runs").iterdir()
     assert read_summary(finished_run(run))["global_batch"] == 32
-    assert read_record(tmp_path / "both" / "rates")["definition"]["settings"]["trainer.num_nodes"] == 2
+    assert read_definition(tmp_path / "both" / "rates").settings["trainer.num_nodes"] == 2
 
 
 def test_a_node_that_cannot_see_the_data_is_named(tmp_path, image_folder, lone_cluster):

@@ -19,24 +19,25 @@ SPACE = {
 FAIL = TrialState.FAIL
 
 
-def new_study(*keys, directions=("max",)):
-    """A study with points that wait."""
+def new_study(places, directions=("max",)):
+    """A study with points that wait, by their numbers."""
     study = SweepStudy(optuna.storages.InMemoryStorage(), directions)
-    study.enqueue_missing([Point(key, key, {}, 0) for key in keys], retries=0)
+    study.points = [Point(str(key), "", {}, 0) for key in range(places)]
+    study.enqueue_missing(study.points, retries=0)
     return study
 
 
 def test_a_point_that_was_begun_keeps_its_place():
-    study = new_study(*"abc")
+    study = new_study(3)
     lost = begin_next(study)
     study.end(lost.number, FAIL, {LOST: True})
-    study.enqueue_missing([Point("a", "a", {}, 0)], retries=0)
-    assert [begin_next(study).user_attrs[KEY] for _ in "abc"] == ["a", "b", "c"]
+    study.enqueue_missing(study.points, retries=0)
+    assert [begin_next(study).user_attrs[KEY] for _ in "012"] == ["0", "1", "2"]
 
 
 def sampled(sampler, seed=0, trials=15, directions=("max",)):
     """A fresh study, and the choices of its trials."""
-    study, choices = new_study(*map(str, range(trials)), directions=directions), []
+    study, choices = new_study(trials, directions), []
     for number in range(trials):
         begin_next(study)
         choices.append(study.suggest(number, {"sampler": sampler, "space": SPACE}, seed + number))
@@ -66,7 +67,7 @@ FINITE = {
 SIZES = dict(zip(FINITE, (4, 7, 6, 8, 1), strict=True))
 
 
-def take(study, search, key=None):
+def take(study, search):
     """Claim a trial and let it choose until its point is its own; returns its number and its choices."""
     while True:
         trial = begin_next(study)
@@ -74,7 +75,7 @@ def take(study, search, key=None):
         if choices is not None:
             study.set_attrs(trial.number, {COMMAND: []})
             return trial.number, choices
-        study.enqueue_missing([Point(str(key), "", {}, 0) for key in range(study.places)], retries=1)
+        study.enqueue_missing(study.points, retries=1)
 
 
 def begin_next(study):
@@ -84,19 +85,12 @@ def begin_next(study):
         return trial
 
 
-def searched(places, storage=None, directions=("max",)):
-    study = SweepStudy(storage or optuna.storages.InMemoryStorage(), directions)
-    study.places = places
-    study.enqueue_missing([Point(str(key), "", {}, 0) for key in range(places)], retries=1)
-    return study
-
-
 @pytest.mark.parametrize("space", FINITE, ids=str)
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
 def test_a_small_space_is_searched_without_repeating_a_point_until_it_is_exhausted(sampler, space):
     search, size = {"sampler": sampler, "space": FINITE[space]}, SIZES[space]
     assert count_points(FINITE[space]) == size
-    study, points = searched(size), []
+    study, points = new_study(size), []
     for place in range(size):
         number, choices = take(study, search)
         points.append(tuple(choices.values()))
@@ -121,10 +115,10 @@ def test_points_are_equal_however_their_numbers_are_rounded_and_a_continuous_ran
 
 def test_points_that_run_elsewhere_that_failed_and_that_are_retried_are_not_tried_by_others():
     space = {"depth": {"low": 1, "high": 4}}
-    study, search = searched(4), {"sampler": "tpe", "space": space}
+    study, search = new_study(4), {"sampler": "tpe", "space": space}
     failed, first = take(study, search)
     study.end(failed, FAIL, {ERROR: "out of memory"})
-    study.enqueue_missing([Point("0", "", {}, 0)], retries=1)
+    study.enqueue_missing(study.points, retries=1)
     _, again = take(study, search)
     assert again == first
     assert sorted(point["depth"] for point in [first, *(take(study, search)[1] for _ in range(3))]) == [1, 2, 3, 4]
@@ -134,12 +128,12 @@ def test_points_that_run_elsewhere_that_failed_and_that_are_retried_are_not_trie
 @pytest.mark.parametrize("written", [{}, {"depth": 1}, {"depth": 1, "width": 2}], ids=str)
 def test_a_trial_that_was_lost_while_its_point_was_chosen_keeps_it_and_nothing_is_left_out(written):
     space = {"depth": {"low": 1, "high": 2}, "width": {"low": 1, "high": 2}}
-    study, search = searched(4), {"sampler": "tpe", "space": space}
+    study, search = new_study(4), {"sampler": "tpe", "space": space}
     lost = begin_next(study).number
     for flag, value in written.items():
         study.storage.set_trial_param(study._id(lost), flag, value, distribution(space[flag]))
     study.end(lost, FAIL, {LOST: True})
-    study.enqueue_missing([Point("0", "", {}, 0)], retries=0)
+    study.enqueue_missing(study.points, retries=0)
     points = [take(study, search)[1] for _ in range(4)]
     assert sorted(tuple(point.values()) for point in points) == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert written.items() <= points[0].items()
@@ -147,12 +141,12 @@ def test_a_trial_that_was_lost_while_its_point_was_chosen_keeps_it_and_nothing_i
 
 def test_a_search_of_a_finite_space_is_the_same_again_by_its_seeds():
     search = {"sampler": "tpe", "space": FINITE["steps of 0.1"]}
-    first, second = ([take(study, search)[1] for _ in range(7)] for study in (searched(7), searched(7)))
+    first, second = ([take(study, search)[1] for _ in range(7)] for study in (new_study(7), new_study(7)))
     assert first == second
 
 
 def test_sampler_and_pruner_are_optunas_as_asked_for_and_the_sampler_fits_the_objectives():
-    study = new_study("a")
+    study = new_study(1)
     both, samplers = ["max", "min"], {"tpe": TPESampler, "nsga2": NSGAIISampler, "random": RandomSampler}
     cases = [("", ["max"], "tpe"), ("", both, "nsga2"), ("tpe", both, "tpe"), ("random", both, "random")]
     for asked, directions, name in cases:
