@@ -36,7 +36,9 @@ def fit(command, output):
 
 
 def start_here(command, log, environment):
-    with log.open("a") as file:
+    with log.open("a") as file, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
         code = fit(command, file)
     return SimpleNamespace(poll=lambda: code)
 

@@ -4,6 +4,7 @@ Where the sweep's folder is on a file system that the node shares, the run write
 temporary folder of the node, and what it has written is handed to the driver at intervals and at its end.
 """
 
+import logging
 import os
 import secrets
 import shutil
@@ -310,8 +311,8 @@ def _connect(address: str | None) -> None:
     """Connect to a cluster, or start one of this computer; raises `UserError` where none answers."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if address is None:  # on this computer alone, as far as Ray can be kept to it
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray would leave one in ~/.ray for all clusters
+        logging.getLogger("ray").setLevel(logging.ERROR)  # no hint that it asks for it
         ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -322,7 +323,8 @@ def _connect(address: str | None) -> None:
     except (OSError, ValueError, RuntimeError, RayError) as error:
         raise UserError(
             f"--address {address}: no Ray cluster answers there ({first_line(error)}). Give auto, HOST:PORT or "
-            "ray://HOST:PORT of one that ray start --head has started, or leave the flag out for this computer alone."
+            "ray://HOST:PORT of one that ray start --head has started (with its RAY_AUTH_TOKEN, if it demands one), or "
+            "leave the flag out for this computer alone."
         ) from error
 
 
