@@ -97,7 +97,6 @@ def _drive(count: int, places: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as root:
         folder, definition = Path(root), Definition("grid", cells, (0,), {"val/acc1": "max"}, {})
         study = open_study(folder, definition)
-        study.record(definition)
         driver = Driver(study, definition, Launch(folder, ()), _Sleeping(folder, places), SweepOptions(speed=False))
         steps: list[tuple[int, float]] = []
         driver._look = _timed(driver._look, steps)  # type: ignore[method-assign]
