@@ -45,6 +45,14 @@ def cores_of_process() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def keep_ray_on_loopback() -> None:
+    """Have Ray, where it is started here, bind all ports to 127.0.0.1, as it does on macOS and Windows."""
+    from ray._private import ray_constants
+
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for the processes that it starts
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
 def parser_actions(parser: ArgumentParser) -> list[Action]:
     """Return the options of a parser; argparse has no public list of them."""
     return parser._actions

@@ -474,10 +474,11 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "test_the_same_command_again_starts_nothing_and_a_changed_one_is_refused_with_the_difference",
     "ray start --head has started": "tests/sweep/engine/test_ray.py::"
     "test_an_address_where_no_cluster_answers_is_refused",
-    "Ask for less, or add nodes": "tests/sweep/engine/test_ray.py::"
-    "test_impossible_demands_are_refused_with_what_each_node_has",
     "; give --engine ray or slurm": "tests/sweep/test_options.py::test_an_impossible_missing_or_wrong_value_is_refused",
     "give --{} instead": "tests/sweep/test_options.py::test_an_impossible_missing_or_wrong_value_is_refused",
+    "go on with --engine slurm": "tests/sweep/engine/test_driver.py::test_a_job_of_another_engine_is_named",
+    "Give fewer --workers": "tests/sweep/engine/test_slurm.py::"
+    "test_a_busy_controller_is_asked_again_and_a_refusal_is_told",
     "run it where SLURM is": "tests/sweep/engine/test_slurm.py::test_without_slurm_the_engine_is_refused",
     "Resume it first": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
     "the run saw the commit": "tests/data/test_opening.py::"
@@ -490,7 +491,7 @@ NO_CURE = (  # texts that name a flag, but ask for nothing that would cure a ref
     "the images use few of their 16 bits",
     "use it: shvit-pl", "the run stopped; resume it", "skip it with --speed", "if they don't slow",  # next steps
     "or resume with --ckpt_path", "give a study, one of", "set by --folder", "set by --nodes_per_run",
-    "GPUs with --gpus_per_run {} have",
+    "GPUs with --gpus_per_run {} have", "each with --cpus_per_run {}",
     "to overfit a few images", "use --model.init_from with",  # parts of messages that say what to do instead
     "an average is kept with", "model.design.name, or give --config s1.yaml", "the embedded digits; for the folder",
 )  # fmt: skip

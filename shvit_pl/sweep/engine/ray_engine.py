@@ -26,6 +26,8 @@ from ray.exceptions import ActorUnavailableError, RayError
 from ray.util import get_node_ip_address, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
+from shvit_pl.compat import keep_ray_on_loopback
+from shvit_pl.display import counted
 from shvit_pl.errors import UserError, first_line, one_line
 from shvit_pl.files import write_whole
 from shvit_pl.sweep.definition import RUNS
@@ -33,6 +35,7 @@ from shvit_pl.sweep.engine.engines import Ended, Engine, Job
 from shvit_pl.sweep.options import SweepOptions
 from shvit_pl.sweep.processes import DRIVER, end_processes, run_environment, start_process
 
+_FLAGS = {"CPU": "cpus_per_run", "GPU": "gpus_per_run"}
 _HANDOVER = 60.0  # seconds between two deliveries of what a run has written
 _WATCH = 1.0  # seconds that an actor watches its process for, before it answers
 _PATIENCE = 30.0  # seconds for runs to end, and for nodes to answer
@@ -188,10 +191,12 @@ class RayEngine(Engine):
     def _check_nodes(self, options: SweepOptions) -> None:
         nodes = _nodes()
         if sum(self._runs_on(node) > 0 for node in nodes) < self.nodes:
+            most = {name: max(node["Resources"].get(name, 0.0) for node in nodes) for name in self.demand}
+            flag = next((_FLAGS[name] for name, amount in self.demand.items() if amount > most[name]), "nodes_per_run")
             have = "; ".join(f"{node['NodeManagerHostname']} has {_resources(node['Resources'])}" for node in nodes)
             raise UserError(
-                f"--engine ray: a run needs {self.nodes} node{'s' * (self.nodes > 1)} with {_resources(self.demand)} "
-                f"(--cpus_per_run, --gpus_per_run, --nodes_per_run); {have}. Ask for less, or add nodes."
+                f"--{flag} {getattr(options, flag) or 1:g}: a run needs {counted(self.nodes, 'node')} with "
+                f"{_resources(self.demand)}; {have}. Ask for less{', or add nodes' if options.address else ''}."
             )
         own = version("shvit-pl")
         others = [f"{name} has {theirs}" for name, theirs in _versions(nodes) if theirs != own]
@@ -310,13 +315,16 @@ class RayEngine(Engine):
 def _connect(address: str | None) -> None:
     """Connect to a cluster, or start one of this computer; raises `UserError` where none answers."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    if address is None:  # on this computer alone, as far as Ray can be kept to it
+    if address is None:
+        keep_ray_on_loopback()
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray would leave one in ~/.ray for all clusters
         logging.getLogger("ray").setLevel(logging.ERROR)  # no hint that it asks for it
-        ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        ray.init("local", include_dashboard=False, **quiet)
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if address != "auto" and not port.isdecimal():
+            raise ValueError("it has no port")
         if address != "auto":  # Ray itself tries for minutes
             socket.create_connection((host, int(port)), _ANSWER).close()
         ray.init(address=address, **quiet)
@@ -371,7 +379,7 @@ def _versions(nodes: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _resources(amounts: Mapping[str, float]) -> str:
-    return ", ".join(f"{amounts.get(name, 0):g} {name}s" for name in ("CPU", "GPU"))
+    return " and ".join(counted(f"{amounts.get(name, 0):g}", name) for name in _FLAGS)
 
 
 def _read(folder: Path, since: float) -> dict[str, bytes]:

@@ -138,7 +138,7 @@ def wait_until(condition, seconds=20.0):
 
 def running(sweep, count):
     """Whether so many runs have begun to train."""
-    return wait_until(lambda: len(list(Path(sweep.folder).glob("runs/*/*/checkpoints/last.ckpt"))) >= count, 60)
+    return wait_until(lambda: len(list(Path(sweep.folder).glob("runs/*/*/checkpoints/last.ckpt"))) >= count, 120)
 
 
 def assert_done_once(sweep):

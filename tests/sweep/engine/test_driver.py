@@ -2,11 +2,13 @@
 
 import signal
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from shvit_pl.compat import cores_of_process
-from shvit_pl.sweep.engine.study import REPEATED, is_fault
+from shvit_pl.errors import UserError
+from shvit_pl.sweep.engine.study import PLACED, REPEATED, is_fault
 from shvit_pl.sweep.watch import LiveTable
 from tests.sweep.engine.launch import assert_done_once
 
@@ -35,6 +37,16 @@ def test_a_signal_that_is_swallowed_on_its_way_stops_the_sweep_all_the_same(swee
     assert sweep.run() == code
     assert capsys.readouterr().out.endswith("stopped: 10 of 10 runs left; repeat the command to continue\n")
     assert signal.getsignal(sent) == before
+
+
+def test_a_job_of_another_engine_is_named(sweep):
+    Path(sweep.folder).mkdir()
+    study = sweep.study()
+    study.enqueue_missing(sweep.definition.points.values(), 0)
+    study.begin(study.waiting()[0].number)
+    study.set_attrs(0, {PLACED: "7_1"})
+    with pytest.raises(UserError, match="its job 7_1 may still run; go on with --engine slurm"):
+        sweep.run()
 
 
 def test_a_small_space_is_searched_point_by_point(sweep):

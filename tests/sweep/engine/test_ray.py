@@ -72,12 +72,14 @@ def refusal(cluster, folder=Path("sweep"), **options):
 
 
 def test_impossible_demands_are_refused_with_what_each_node_has(cluster):
-    has = f"{gethostname()} has 2 CPUs, 0 GPUs"
-    assert "a run needs 1 node with 64 CPUs, 0 GPUs (--cpus_per_run" in refusal(cluster, cpus_per_run=64)
-    assert f"1 CPUs, 3 GPUs (--cpus_per_run, --gpus_per_run, --nodes_per_run); {has}" in refusal(
-        cluster, gpus_per_run=3
-    )
-    assert "a run needs 4 nodes with 1 CPUs" in refusal(cluster, nodes_per_run=4)
+    has = f"{gethostname()} has 2 CPUs and 0 GPUs"
+    told = f"--cpus_per_run 64: a run needs 1 node with 64 CPUs and 0 GPUs; {has}"
+    assert refusal(cluster, cpus_per_run=64).startswith(told)
+    told = f"--gpus_per_run 3: a run needs 1 node with 1 CPU and 3 GPUs; {has}"
+    assert refusal(cluster, gpus_per_run=3).startswith(told)
+    have = "; ".join([has] * 3)
+    told = f"--nodes_per_run 4: a run needs 4 nodes with 1 CPU and 0 GPUs; {have}. Ask for less, or add nodes."
+    assert refusal(cluster, nodes_per_run=4) == told
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "nowhere.invalid:6379"])
@@ -93,11 +95,21 @@ def test_ray_on_this_computer_alone_asks_no_cluster_and_ends_with_a_driver_that_
     sweep.engine, sweep.points, sweep.workers, sweep.seconds = "ray", 2, 2, 20
     driver = sweep.start()
     assert running(sweep, 2)
-    assert processes_of("--node_ip_address=127.0.0.1", "raylet")
+    assert ports(sweep) == {"127.0.0.1"}
     kill(driver.pid)
     driver.wait()
-    gone = lambda: not processes_of("--node_ip_address=127.0.0.1", "raylet") and not processes_of(sweep.folder)  # noqa: E731
-    assert wait_until(gone, 30)
+    assert wait_until(lambda: not processes_of("--node_ip_address=127.0.0.1", "raylet"), 30)
+    assert wait_until(lambda: not processes_of(sweep.folder), 30)
+
+
+def ports(sweep):
+    """The addresses at which the processes of a sweep's driver, and theirs, listen."""
+    import psutil  # which Ray brings
+
+    (driver,) = processes_of(sweep.folder, "tests.sweep.engine.launch")
+    family = psutil.Process(driver).children(recursive=True)
+    found = [place for process in family for place in process.net_connections() if place.status == "LISTEN"]
+    return {place.laddr.ip.removeprefix("::ffff:") for place in found}
 
 
 def test_another_version_on_a_node_is_refused_by_name(lone_cluster, tmp_path):
@@ -126,7 +138,7 @@ def test_a_node_that_leaves_costs_nothing_and_one_that_joins_is_used(sweep):
         assert driver.wait(200) == 0, sweep.output.read_text()
         assert_done_once(sweep)
         lost = [trial.user_attrs for trial in sweep.study().trials() if LOST in trial.user_attrs]
-        assert {each[ERROR] for each in lost} == {f"its computer was lost (on {gethostname()})"}
+        assert {each[ERROR].partition(" (on ")[0] for each in lost} == {"its computer was lost"}
         assert len({line["node"] for line in sweep.lines("start")}) == 3
     finally:
         cluster.shutdown()
@@ -199,7 +211,7 @@ def table(folder):
 
 def test_the_same_sweep_file_gives_the_same_weights_and_results_as_on_one_computer_though_a_node_leaves(tmp_path):
     sweep = [0.001, 0.002], "--cpus_per_run=2"  # so that each is on a node of its own
-    assert real(tmp_path / "local" / "rates", *sweep, "--workers=2").wait(300) == 0
+    assert real(tmp_path / "local" / "rates", *sweep).wait(300) == 0
     cluster = new_cluster(2)
     try:
         driver = real(tmp_path / "ray" / "rates", *sweep, "--engine=ray", f"--address={cluster.address}")
