@@ -69,7 +69,7 @@ def test_a_busy_controller_is_asked_again_and_a_refusal_is_told(engine, monkeypa
     assert engine.start([job]) == []  # two go on
     assert engine.room() == 2
     engine._states.clear()
-    with pytest.raises(UserError, match="sbatch refuses 1 runs: .*QOSMaxSubmitJobPerUserLimit"):
+    with pytest.raises(UserError, match=r"sbatch refuses 1 runs: .*QOSMaxSubmitJobPerUserLimit"):
         engine.start([job])
 
 
