@@ -101,12 +101,12 @@ class _Runner:
         self.run = self.folder / RUNS / task.job.name
         if not self.is_shared:
             _write(task.begun, self.run)
-        self.delivered, self.log = time.time(), self.own / "log"
+        self.log, self.read, self.delivered = self.own / "log", 0, time.time()
         command, environment = self._translated(task), dict(task.job.environment)
         if master is not None:
             environment |= {"MASTER_ADDR": master[0], "MASTER_PORT": str(master[1]), "NODE_RANK": str(rank)}
         self.process = start_process(command, self.log, run_environment(os.environ, None, None) | environment)
-        return self.watch(_WATCH, 0)
+        return self.watch(_WATCH)
 
     def _translated(self, task: _Task) -> list[str]:
         """Return the command with this node's interpreter, and paths of this node where its folder is its own."""
@@ -120,8 +120,8 @@ class _Runner:
                 changed[f"--config={path}"] = f"--config={copy}"
         return [changed.get(arg, arg) for arg in task.job.command]
 
-    def watch(self, seconds: float, read: int, is_due: bool = False) -> _News:
-        """Return the news, at the process's end or after so many seconds: its output from byte `read` on.
+    def watch(self, seconds: float, is_due: bool = False) -> _News:
+        """Return the news, at the process's end or after so many seconds.
 
         Files come at the end, after which nothing is left on the node, and where a delivery `is_due`.
         """
@@ -129,8 +129,9 @@ class _Runner:
             self.process.wait(seconds)
         code = self.process.poll()
         with self.log.open("rb") as log:
-            log.seek(read)
+            log.seek(self.read)
             text = log.read()
+        self.read += len(text)
         files = dict[str, bytes]()
         if not self.is_shared and (code is not None or is_due):
             since, self.delivered = self.delivered if code is None else 0.0, time.time()
@@ -140,10 +141,10 @@ class _Runner:
             shutil.rmtree(self.own, ignore_errors=True)
         return _News(ray.get_runtime_context().get_node_id(), socket.gethostname(), text, files, code)
 
-    def stop(self, read: int) -> _News:
+    def stop(self) -> _News:
         """End the process, and return the news."""
         end_processes([self.process])
-        return self.watch(0, read)
+        return self.watch(0)
 
 
 @dataclass
@@ -157,9 +158,7 @@ class _Placed:
     nodes: set[str]
     """Ids of the nodes that it may be on."""
     host: str = ""
-    """The name of the first one; empty before it has answered."""
-    read: list[int] = field(default_factory=list)
-    """Bytes of each one's output that are in the log."""
+    """The name of one; empty before it has answered."""
     delivered: float = field(default_factory=time.monotonic)
     """When its files were asked for."""
     news: dict[int, Any] = field(default_factory=dict)
@@ -243,7 +242,6 @@ class RayEngine(Engine):
         master = placed.runners[0].address.remote() if group is not None else None
         for rank, runner in enumerate(placed.runners):
             placed.news[rank] = runner.start.remote(task, rank, self.nodes, master)
-        placed.read = [0] * self.nodes
         return placed
 
     def has_begun(self, run: _Placed) -> bool:
@@ -271,25 +269,30 @@ class RayEngine(Engine):
             else:
                 is_due = rank == 0 and time.monotonic() - run.delivered > _HANDOVER
                 run.delivered = time.monotonic() if is_due else run.delivered
-                run.news[rank] = run.runners[rank].watch.remote(_WATCH, run.read[rank], is_due)
+                run.news[rank] = run.runners[rank].watch.remote(_WATCH, is_due)
         return None
 
     def stop(self, runs: Sequence[_Placed]) -> None:
         """End the processes, take in what they have written, and give the nodes back."""
-        begun = [run for run in runs if run.host]  # the others' actors may wait for their places, and answer nothing
-        answers = {
-            runner.stop.remote(run.read[rank]): (run, rank) for run in begun for rank, runner in enumerate(run.runners)
-        }
-        ready, _ = ray.wait([*answers], num_returns=len(answers), timeout=_PATIENCE) if answers else ((), ())
-        for ref in ready:
-            with suppress(RayError, OSError):
-                self._take_in(*answers[ref], ray.get(ref))
+        asked = [
+            (run, rank, ref)
+            for run in runs
+            if run.host  # the others' actors may wait for their places, and answer nothing
+            for rank, last in run.news.items()
+            for ref in (last, run.runners[rank].stop.remote())
+        ]
+        refs = [ref for *_, ref in asked]
+        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=_PATIENCE) if refs else ((), ())
+        for run, rank, ref in asked:
+            if ref in ready:
+                with suppress(RayError, OSError):
+                    self._take_in(run, rank, ray.get(ref))
         for run in runs:
             self._release(run)
 
     def _take_in(self, run: _Placed, rank: int, news: _News) -> None:
         """Write down what a node of a run has answered."""
-        run.host, run.read[rank] = run.host or news.host, run.read[rank] + len(news.log)
+        run.host = run.host or news.host
         if self.nodes == 1 and news.node:
             run.nodes = {news.node}
         if news.log:
@@ -301,7 +304,7 @@ class RayEngine(Engine):
     def _release(self, run: _Placed) -> None:
         """Give the nodes of a run back; where it goes on on some, it ends there."""
         if self.nodes > 1 and run.host:
-            ray.wait([runner.stop.remote(0) for runner in run.runners], num_returns=self.nodes, timeout=_PATIENCE)
+            ray.wait([runner.stop.remote() for runner in run.runners], num_returns=self.nodes, timeout=_PATIENCE)
         for runner in run.runners:
             ray.kill(runner)
         if run.group is not None:

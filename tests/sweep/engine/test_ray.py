@@ -82,6 +82,26 @@ def test_impossible_demands_are_refused_with_what_each_node_has(cluster):
     assert refusal(cluster, nodes_per_run=4) == told
 
 
+@pytest.mark.parametrize(
+    ("gpus", "per_run", "nodes", "room"),
+    [
+        ([8], 0.4, 1, 16),  # two on each, and a fifth of it is left
+        ([8, 2], 4, 1, 2),
+        ([8, 8], 4, 2, 2),
+        ([8, 4, 4], 4, 2, 2),
+        ([12], 4, 2, 0),  # a run of two nodes needs two
+        ([12, 4], 4, 2, 1),
+    ],
+)
+def test_there_is_room_for_as_many_runs_as_ray_can_place(gpus, per_run, nodes, room, monkeypatch):
+    from shvit_pl.sweep.engine import ray_engine
+
+    monkeypatch.setattr(ray_engine, "_nodes", lambda: [{"Resources": {"CPU": 64.0, "GPU": float(n)}} for n in gpus])
+    engine = object.__new__(ray_engine.RayEngine)
+    engine.nodes, engine.workers, engine.demand = nodes, None, {"CPU": 1.0, "GPU": float(per_run)}
+    assert engine.room() == room
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "nowhere.invalid:6379"])
 def test_an_address_where_no_cluster_answers_is_refused(address, tmp_path):
     from shvit_pl.sweep.engine.ray_engine import RayEngine
