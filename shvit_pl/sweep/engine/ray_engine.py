@@ -71,6 +71,8 @@ class _Task:
     """Texts of the config files, by their paths."""
     begun: Mapping[str, bytes]
     """What the run wrote before, as `_News` has it."""
+    threads: int | None
+    """Of the process; None for Ray's choice, a thread for each core of the run, if the node's environment has none."""
     python: str = sys.executable
     """The driver's interpreter."""
     version: str = field(default_factory=lambda: version("shvit-pl"))
@@ -105,7 +107,7 @@ class _Runner:
         command, environment = self._translated(task), dict(task.job.environment)
         if master is not None:
             environment |= {"MASTER_ADDR": master[0], "MASTER_PORT": str(master[1]), "NODE_RANK": str(rank)}
-        self.process = start_process(command, self.log, run_environment(os.environ, None, None) | environment)
+        self.process = start_process(command, self.log, run_environment(os.environ, None, task.threads) | environment)
         return self.watch(_WATCH)
 
     def _translated(self, task: _Task) -> list[str]:
@@ -176,7 +178,7 @@ class RayEngine(Engine):
     ) -> None:
         _connect(options.address)
         self.folder, self.workers, self.nodes = folder, options.workers, options.nodes_per_run
-        self.demand = {"CPU": float(options.cpus_per_run or 1)}
+        self.threads, self.demand = options.cpus_per_run, {"CPU": float(options.cpus_per_run or 1)}
         if options.gpus_per_run or any("GPU" in node["Resources"] for node in _nodes()):
             self.demand["GPU"] = options.gpus_of_run(devices)
         self._configs = {path: Path(path).read_text() for path in configs if Path(path).is_file()}
@@ -233,7 +235,9 @@ class RayEngine(Engine):
         if self.nodes > 1:
             group = placement_group([self.demand] * self.nodes, strategy="STRICT_SPREAD")
         begun = self.folder / RUNS / job.name
-        task = _Task(job, os.getcwd(), str(self.folder), _mark(self.folder), self._configs, _read(begun, 0.0))
+        task = _Task(
+            job, os.getcwd(), str(self.folder), _mark(self.folder), self._configs, _read(begun, 0.0), self.threads
+        )
         placed = _Placed(job, [], group, {node["NodeID"] for node in _nodes()})
         for rank in range(self.nodes):
             if group is not None:

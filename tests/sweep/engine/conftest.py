@@ -43,7 +43,7 @@ def cluster():
     cluster.shutdown()
 
 
-def new_cluster(nodes):
+def new_cluster(nodes, cores=2):
     pytest.importorskip("ray", reason="needs ray, of an extra: pip install 'shvit-pl[ray]'")
     from ray.cluster_utils import Cluster
 
@@ -51,7 +51,7 @@ def new_cluster(nodes):
         patch.setenv("PYTHONPATH", str(ROOT))
         cluster = Cluster()
         for _ in range(nodes):
-            add_node(cluster)
+            add_node(cluster, cores)
     return cluster
 
 
