@@ -1,6 +1,5 @@
 """Real images, on which an export is verified, calibrated and measured, and heads are studied."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from shvit_pl.data import config, datamodule, decoding, loaders, transforms
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.hub_errors import offline
 from shvit_pl.models.open_network import OpenedNetwork
-from shvit_pl.runs.folder import started_in
+from shvit_pl.runs.folder import explain_moved, started_in
 
 # settings that choose the images
 _WHICH_IMAGES = (*config.ROW_SETTINGS, *config.COLUMN_SETTINGS, "exif_rotation", "intensity_range")
@@ -49,7 +48,7 @@ class RealImages:
         if not path and opened.origin == "checkpoint":
             settings = own_settings(opened) or settings
             if start := started_in(opened.checkpoint, settings["path"]):
-                raise UserError(f"data.path {_relative(settings['path'], start)}")
+                raise UserError(explain_moved("data.path", settings["path"], start))
             if streamed and (opened.data or {}).get("streaming"):
                 settings |= {"streaming": True, "steps_per_epoch": 1}
         self.data = datamodule.HFImageDataModule(
@@ -119,12 +118,6 @@ def _labels(batch: transforms.Batch) -> Tensor:
     """Return the labels `(N,)`; of images without labels 0, and `IGNORED` where one is broken."""
     labels: Tensor = batch.get("label", torch.tensor([decoding.IGNORED * bool(reason) for reason in batch["broken"]]))
     return labels
-
-
-def _relative(path: str, start: Path) -> str:
-    return (
-        f"{path!r}: relative to {start}, where the run was started. Give --data.path {shlex.quote(str(start / path))}."
-    )
 
 
 def own_settings(opened: OpenedNetwork) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The settings of checkpoints: defaults of other commands, and what a resumed run must keep."""
 
-import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from shvit_pl.runs.folder import (
     LAST,
     SUMMARY,
     SWEEP,
+    explain_moved,
     last_checkpoint,
     newest_runs,
     read_summary,
@@ -245,9 +245,8 @@ def refuse_moved(config: Namespace, settings: Mapping[str, Any], weights: str, r
         path = config[flag]
         start = started_in(weights, path) if path is not None and path == of_run.get(flag) else None
         if start is not None and path is not None:
-            cure = f"Give --{flag} {shlex.quote(str(start / path))}"
-            cure = f"Resume the run in that folder, or: {cure} --allow_changes true" if resumed else cure
-            mistakes.append(f"{flag} {path!r}: relative to {start}, where the run was started. {cure}.")
+            changes = ("Resume the run in that folder, or: ", " --allow_changes true") if resumed else ()
+            mistakes.append(explain_moved(flag, path, start, *changes))
     refuse(mistakes)
 
 

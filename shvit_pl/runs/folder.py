@@ -6,6 +6,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -86,6 +87,12 @@ def started_in(weights: str | Path | None, path: str) -> Path | None:
     start = place.parents[below - 1] if below <= len(place.parents) else place
     leads = not Path(path).expanduser().is_absolute() and (start / path).exists()
     return start if leads and place.is_relative_to(start / root) and not root.is_absolute() else None
+
+
+def explain_moved(flag: str, path: str, start: Path, instead: str = "", ending: str = "") -> str:
+    """Say that a path of a run leads on from where it was `started_in`, and name the flag that gives it from here."""
+    cure = f"{instead}Give --{flag} {shlex.quote(str(start / path))}{ending}"
+    return f"{flag} {path!r}: relative to {start}, where the run was started. {cure}."
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

@@ -144,7 +144,7 @@ class Driver:
                 environment = {KEY_VARIABLE: self._server.key} if self._server is not None else {}
                 jobs.append(Job(point.key, command, run.log, environment))
                 runs.append(run)
-        placed = iter(self.engine.start(jobs) if jobs else ())
+        placed = iter(self.engine.start(jobs))
         for run in runs:
             with self._faults_recorded(run):
                 run.placed = next(placed, None)

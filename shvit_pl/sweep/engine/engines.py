@@ -50,6 +50,7 @@ class Engine(ABC):
     def start(self, jobs: Sequence[Job]) -> Iterable[Any]:
         """Start runs, or have them wait for their places, and yield each as it is started, in their order.
 
+        It is asked at each step, so also with none, when what the runs before have left is needed no longer.
         Those that the engine has no room for after all are missing at the end.
         """
 

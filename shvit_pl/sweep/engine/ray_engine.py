@@ -183,6 +183,7 @@ class RayEngine(Engine):
             self.demand["GPU"] = options.gpus_of_run(devices)
         self._configs = {path: Path(path).read_text() for path in configs if Path(path).is_file()}
         self.host = _address()
+        self._free: list[tuple[Any, set[str]]] = []  # runners whose run has ended, and their nodes
         try:
             self._check_nodes(options)
         except UserError:
@@ -224,7 +225,9 @@ class RayEngine(Engine):
         return min(room, self.workers or room)
 
     def start(self, jobs: Sequence[Job]) -> Iterator[_Placed]:
-        """Have each run wait for its nodes."""
+        """Have each run wait for its nodes; one begins at once where another has just ended."""
+        while len(self._free) > len(jobs):  # what they hold, others may need
+            ray.kill(self._free.pop()[0])
         return map(self._start, jobs)
 
     def _start(self, job: Job) -> _Placed:
@@ -239,7 +242,10 @@ class RayEngine(Engine):
             job, os.getcwd(), str(self.folder), _mark(self.folder), self._configs, _read(begun, 0.0), self.threads
         )
         placed = _Placed(job, [], group, {node["NodeID"] for node in _nodes()})
-        for rank in range(self.nodes):
+        if self._free:
+            runner, placed.nodes = self._free.pop()
+            placed.runners.append(runner)
+        for rank in range(len(placed.runners), self.nodes):
             if group is not None:
                 options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group, rank)
             placed.runners.append(ray.remote(_Runner).options(**options).remote())
@@ -266,7 +272,10 @@ class RayEngine(Engine):
                 return Ended(1, run.host, is_lost, "" if is_lost else one_line(getattr(error, "cause", error)))
             self._take_in(run, rank, news)
             if news.code is not None and (rank == 0 or news.code != 0):
-                self._release(run)
+                if self.nodes == 1:
+                    self._free.append((run.runners[0], run.nodes))
+                else:
+                    self._release(run)
                 return Ended(news.code, news.host)
             if news.code is not None:
                 del run.news[rank]

@@ -108,6 +108,8 @@ class SlurmEngine(Engine):
 
         Raises `UserError` where sbatch refuses them; with jobs that go on, no more than these are tried from then on.
         """
+        if not jobs:
+            return []
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self._cancel(self._states.keys() - self._own)  # of a driver that was killed before it could record them
         tasks = [_Task(job, self.nodes) for job in jobs]

@@ -1,12 +1,13 @@
 """Sweeps of made-up runs."""
 
 import subprocess
+from contextlib import contextmanager
 
 import pytest
 
 from shvit_pl.sweep.engine import slurm_engine
 from tests.sweep.engine import slurm_cluster
-from tests.sweep.engine.launch import ROOT, Sweep, kill, processes_of
+from tests.sweep.engine.launch import ROOT, Sweep, kill, processes_of, wait_until
 
 
 @pytest.fixture
@@ -38,23 +39,46 @@ def slurm(slurm_conf, monkeypatch):
 @pytest.fixture(scope="session")
 def cluster():
     """A Ray cluster of three nodes of two cores, on this computer."""
-    cluster = new_cluster(3)
+    with started() as cluster:
+        for _ in range(3):
+            add_node(cluster)
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def _head():
+    with started() as cluster:
+        add_node(cluster, cores=0)
+        yield cluster
+
+
+@pytest.fixture
+def lone_cluster(_head):
+    """A Ray cluster whose only node has no cores; others that a test adds leave with it."""
+    yield _head
+    for node in _head.list_all_nodes()[1:]:
+        _head.remove_node(node)
+    assert wait_until(lambda: alive(_head) == 1, 60)
+
+
+@contextmanager
+def started():
+    """A cluster that has no node yet."""
+    pytest.importorskip("ray", reason="needs ray, of an extra: pip install 'shvit-pl[ray]'")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
     yield cluster
     cluster.shutdown()
 
 
-def new_cluster(nodes, cores=2):
-    pytest.importorskip("ray", reason="needs ray, of an extra: pip install 'shvit-pl[ray]'")
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))
-        cluster = Cluster()
-        for _ in range(nodes):
-            add_node(cluster, cores)
-    return cluster
-
-
 def add_node(cluster, cores=2):
     """Add a node to a cluster."""
-    return cluster.add_node(num_cpus=cores, include_dashboard=False, object_store_memory=2**27)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        return cluster.add_node(num_cpus=cores, include_dashboard=False, object_store_memory=2**27)
+
+
+def alive(cluster):
+    """The number of a cluster's living nodes."""
+    return sum(node["Alive"] for node in cluster.global_state.node_table())

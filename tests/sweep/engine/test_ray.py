@@ -1,8 +1,6 @@
 """Ray: nodes that leave, join, don't share the sweep's folder or have another version; what is refused at the start."""
 
-import csv
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -11,8 +9,6 @@ from pathlib import Path
 from socket import gethostname
 
 import pytest
-import torch
-import yaml
 
 from shvit_pl.errors import UserError
 from shvit_pl.runs.folder import finished_run, read_summary
@@ -20,22 +16,12 @@ from shvit_pl.sweep.definition import read_definition
 from shvit_pl.sweep.engine.study import ERROR, LOST
 from shvit_pl.sweep.options import SweepOptions
 from tests.sweep import small
-from tests.sweep.engine.conftest import add_node, new_cluster
+from tests.sweep.engine.conftest import add_node, alive
 from tests.sweep.engine.launch import ROOT, assert_done_once, kill, processes_of, running, wait_until
+from tests.sweep.engine.real import real
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("ray", reason="needs ray, of an extra: pip install 'shvit-pl[ray]'")
-
-FLAGS = [*small.FLAGS, "--trainer.max_epochs=2", "--trainer.limit_train_batches=12", "--checkpoint_every_n_steps=1"]
-
-
-@pytest.fixture
-def lone_cluster():
-    """A cluster whose only node has no cores."""
-    cluster = new_cluster(0)
-    add_node(cluster, cores=0)
-    yield cluster
-    cluster.shutdown()
 
 
 @contextmanager
@@ -143,25 +129,22 @@ def test_another_version_on_a_node_is_refused_by_name(lone_cluster, tmp_path):
 
 def joined(cluster, nodes=2):
     """Whether so many nodes are there."""
-    return wait_until(lambda: sum(node["Alive"] for node in cluster.global_state.node_table()) >= nodes, 60)
+    return wait_until(lambda: alive(cluster) >= nodes, 60)
 
 
-def test_a_node_that_leaves_costs_nothing_and_one_that_joins_is_used(sweep):
-    cluster = new_cluster(2)
-    try:
-        sweep.engine, sweep.address, sweep.points, sweep.workers, sweep.seconds = "ray", cluster.address, 8, 0, 3
-        sweep.retries = 0  # whoever loses a node has not failed
-        driver = sweep.start()
-        assert running(sweep, 4)
-        cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
-        add_node(cluster)
-        assert driver.wait(200) == 0, sweep.output.read_text()
-        assert_done_once(sweep)
-        lost = [trial.user_attrs for trial in sweep.study().trials() if LOST in trial.user_attrs]
-        assert {each[ERROR].partition(" (on ")[0] for each in lost} == {"its computer was lost"}
-        assert len({line["node"] for line in sweep.lines("start")}) == 3
-    finally:
-        cluster.shutdown()
+def test_a_node_that_leaves_costs_nothing_and_one_that_joins_is_used(sweep, lone_cluster):
+    nodes = [add_node(lone_cluster) for _ in range(2)]
+    sweep.engine, sweep.address, sweep.points, sweep.workers, sweep.seconds = "ray", lone_cluster.address, 6, 0, 3
+    sweep.retries = 0  # whoever loses a node has not failed
+    driver = sweep.start()
+    assert running(sweep, 4)
+    lone_cluster.remove_node(nodes[0], allow_graceful=False)
+    add_node(lone_cluster)
+    assert driver.wait(200) == 0, sweep.output.read_text()
+    assert_done_once(sweep)
+    lost = [trial.user_attrs for trial in sweep.study().trials() if LOST in trial.user_attrs]
+    assert {each[ERROR].partition(" (on ")[0] for each in lost} == {"its computer was lost"}
+    assert len({line["node"] for line in sweep.lines("start")}) == 3
 
 
 def test_results_of_a_node_that_does_not_share_the_folder_come_back(sweep, lone_cluster, tmp_path):
@@ -200,59 +183,9 @@ def test_a_run_whose_node_is_lost_goes_on_from_the_checkpoint_that_was_handed_ov
     assert "resuming from" in sweep.log(0)
 
 
-def real(folder, rates, *flags):
-    """Start a sweep of real fits by its command; returns its process, with what it prints."""
-    definition = {"base": "s1.yaml", "grid": {"model.optim.lr": rates}}
-    folder.parent.mkdir()
-    (folder.parent / "rates.yaml").write_text(yaml.safe_dump(definition))
-    command = [sys.executable, "-m", "shvit_pl.cli", "sweep", "--config=rates.yaml", f"--folder={folder.name}"]
-    with folder.with_suffix(".out").open("w") as output:
-        return subprocess.Popen(
-            [*command, *FLAGS, "--plain", *flags], cwd=folder.parent, env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-
-
-def weights(folder):
-    """The last weights of each run."""
-    found = {}
-    for run in sorted((folder / "runs").iterdir()):
-        last = finished_run(run) / "checkpoints" / "last.ckpt"
-        found[run.name] = torch.load(last, weights_only=False)["state_dict"]
-    return found
-
-
-def table(folder):
-    """The rows of results.csv but for times and memory, which no two runs have alike."""
-    with (folder / "results.csv").open() as file:
-        rows = [*csv.DictReader(file)]
-    return [{name: value for name, value in row.items() if not re.search("second|memory", name)} for row in rows]
-
-
-def test_the_same_sweep_file_gives_the_same_weights_and_results_as_on_one_computer_though_a_node_leaves(tmp_path):
-    sweep = [0.001, 0.002], "--cpus_per_run=1"  # as many threads everywhere
-    assert real(tmp_path / "local" / "rates", *sweep, "--workers=2").wait(300) == 0
-    cluster = new_cluster(2, cores=1)
-    try:
-        driver = real(tmp_path / "ray" / "rates", *sweep, "--engine=ray", f"--address={cluster.address}")
-        assert wait_until(lambda: len([*(tmp_path / "ray" / "rates").glob("runs/*/*/checkpoints/last.ckpt")]) == 2, 120)
-        cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
-        assert driver.wait(300) == 0
-    finally:
-        cluster.shutdown()
-    first, second = weights(tmp_path / "local" / "rates"), weights(tmp_path / "ray" / "rates")
-    assert first.keys() == second.keys()
-    for name, state in first.items():
-        assert all(torch.equal(value, second[name][key]) for key, value in state.items()), name
-    assert table(tmp_path / "local" / "rates") == table(tmp_path / "ray" / "rates")
-    printed = (tmp_path / "ray" / "rates.out").read_text()
-    assert f"seed 0 begins again, after: its computer was lost (on {gethostname()})\n" in printed
-    assert "raylet" not in printed
-
-
 def test_a_run_of_two_nodes_trains_as_one(tmp_path, cluster):
     where = ["--engine=ray", f"--address={cluster.address}", "--nodes_per_run=2"]
-    assert real(tmp_path / "both" / "rates", [0.001], *where).wait(300) == 0
+    assert real(tmp_path / "both", [0.001], *where).wait(300) == 0
     (run,) = (tmp_path / "both" / "rates" / "runs").iterdir()
     assert read_summary(finished_run(run))["global_batch"] == 32
     assert read_definition(tmp_path / "both" / "rates").settings["trainer.num_nodes"] == 2
@@ -262,7 +195,7 @@ def test_a_node_that_cannot_see_the_data_is_named(tmp_path, image_folder, lone_c
     with stranger(lone_cluster, hidden=image_folder):
         assert joined(lone_cluster)
         where = ["--engine=ray", f"--address={lone_cluster.address}", "--retries=0"]
-        assert real(tmp_path / "data" / "rates", [0.001], *where, f"--data.path={image_folder}").wait(300) == 1
+        assert real(tmp_path / "data", [0.001], *where, f"--data.path={image_folder}").wait(300) == 1
     (error,) = {trial.user_attrs[ERROR] for trial in small.trials(tmp_path / "data" / "rates")}
     assert str(image_folder) in error
     assert error.endswith(f"(on {gethostname()})")
