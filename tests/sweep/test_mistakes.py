@@ -109,7 +109,7 @@ def test_a_folder_that_is_no_sweeps(folder, parts, other_sweep, tmp_path):
         (SweepOptions(workers=3), "auto", 2, ["--workers 3: 2 GPUs with --gpus_per_run 1 have room for 2"]),
         (SweepOptions(workers=2), 2, 2, ["--workers 2: 2 GPUs with --gpus_per_run 2 have room for 1"]),
         (SweepOptions(gpus_per_run=4), "auto", 2, ["--gpus_per_run 4: this computer has 2"]),
-        (SweepOptions(gpus_per_run=1), "auto", 0, ["--gpus_per_run 1: torch finds no GPU here, or leave it out"]),
+        (SweepOptions(gpus_per_run=1), "auto", 0, ["--gpus_per_run 1: torch finds no GPU here; leave it out"]),
         (SweepOptions(gpus_per_run=1), 2, 2, ["--trainer.devices 2: --gpus_per_run gives", "allowed is 1, or leave"]),
         (SweepOptions(), "0,1", 2, ["--trainer.devices 0,1", "allowed is a number, or leave it out"]),
         (SweepOptions(cpus_per_run=5), "auto", 0, ["--cpus_per_run 5: this computer has 4"]),

@@ -81,10 +81,12 @@ def local_engine(options: SweepOptions, devices: object) -> LocalEngine:
         raise UserError(f"--gpus {options.gpus}: {allowed}.")
     share = options.gpus_of_run(devices) if gpus or options.gpus_per_run else 0.0
     if share > len(gpus):
-        allowed = (
-            f"this computer has {len(gpus)} for the sweep; give at most these" if gpus else "torch finds no GPU here"
+        has = (
+            f"this computer has {len(gpus)} for the sweep; give at most these, or"
+            if gpus
+            else "torch finds no GPU here;"
         )
-        raise UserError(f"--gpus_per_run {share:g}: {allowed}, or leave it out.")
+        raise UserError(f"--gpus_per_run {share:g}: {has} leave it out.")
     if (options.cpus_per_run or 1) > cores:
         raise UserError(f"--cpus_per_run {options.cpus_per_run}: this computer has {cores}; give at most these.")
     if options.cpus_per_run and (options.workers or 1) * options.cpus_per_run > cores:

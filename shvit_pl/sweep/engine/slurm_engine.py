@@ -18,6 +18,7 @@ from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import submitit
@@ -206,7 +207,10 @@ def _tell(*command: str) -> list[str]:
     """Return the lines that a command of SLURM prints; raises `UserError` with its own message."""
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     if told.returncode:
-        raise UserError(f"--engine slurm: {command[0]}: {' '.join(told.stderr.split())}")
+        why = shorten(told.stderr, 200, placeholder=" ...")
+        raise UserError(
+            f"--engine slurm: {command[0]} fails here ({why}). Run it where SLURM answers, or give another --engine."
+        )
     return told.stdout.splitlines()
 
 

@@ -1,5 +1,6 @@
 """SLURM: a real one of two nodes where it is installed; without, runs that submitit starts here."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -22,6 +23,16 @@ KILLED = "killed by SIGKILL; about to get into trouble"
 def test_without_slurm_the_engine_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="--engine slurm: no sbatch here; run it where SLURM is, or give another"):
+        SlurmEngine(SweepOptions(engine="slurm"), tmp_path / "numbers")
+
+
+def test_a_slurm_that_does_not_answer_is_refused_with_what_it_says(tmp_path, monkeypatch):
+    for name in ("sbatch", "srun", "squeue", "scancel", "sinfo"):
+        (program := tmp_path / name).write_text("#!/bin/sh\necho sinfo: fatal: no configuration source >&2; exit 1\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    told = r"sinfo fails here \(sinfo: fatal: no configuration source\)\. Run it where SLURM answers, or give another"
+    with pytest.raises(UserError, match=f"--engine slurm: {told} --engine"):
         SlurmEngine(SweepOptions(engine="slurm"), tmp_path / "numbers")
 
 
