@@ -462,9 +462,7 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "this run has not ended (": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
     **dict.fromkeys(
         (
-            "where the run was started. Give --data.path",
             "Give --{} {}",
-            "Resume the run in that folder",
             "give the images by --data",
         ),
         "tests/cli/test_checkpoint_mistakes.py::"
@@ -480,6 +478,8 @@ ELSEWHERE = {  # messages that need more than a moment, and the test that provok
     "Give fewer --workers": "tests/sweep/engine/test_slurm.py::"
     "test_a_busy_controller_is_asked_again_and_a_refusal_is_told",
     "run it where SLURM is": "tests/sweep/engine/test_slurm.py::test_without_slurm_the_engine_is_refused",
+    "Run it where SLURM answers": "tests/sweep/engine/test_slurm.py::"
+    "test_a_slurm_that_does_not_answer_is_refused_with_what_it_says",
     "Resume it first": "tests/cli/test_extend.py::test_an_interrupted_run_is_resumed_first",
     "the run saw the commit": "tests/data/test_opening.py::"
     "test_a_run_records_the_commit_that_it_saw_and_goes_on_with_it_alone",
