@@ -91,7 +91,7 @@ def load_weights(model: shvit.SHViT, source: str | Path, averaged: bool = False)
             state = load_state_dict_from_hf(found.place, weights_only=True)
         except Exception as error:
             raise UserError(f"{name!r}: {why_no_model(error, found.place)}") from error
-    report = load_state(model, {_timm_key(key): value for key, value in state.items()}, source)
+    report = load_state(model, {timm_key(key): value for key, value in state.items()}, source)
     if hasattr(model, "pretrained_cfg"):  # not when built without timm
         settings = _settings_of(found)
         kept = {key: settings[key] for key in settings if key[:5] != "label"}
@@ -134,7 +134,8 @@ def settings_for_timm(data: Mapping[str, Any], class_names: Sequence[str] | None
     }
 
 
-def _timm_key(key: str) -> str:
+def timm_key(key: str) -> str:
+    """Return timm's name of a tensor of the official network; others stay."""
     for pattern, replacement in _OFFICIAL_KEYS:
         renamed, count = re.subn(pattern, replacement, key)
         if count:

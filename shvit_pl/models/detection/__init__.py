@@ -1,0 +1,1 @@
+"""Detectors on a SHViT: feature pyramid, anchors, RetinaNet and Mask R-CNN."""

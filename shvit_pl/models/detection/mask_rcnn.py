@@ -1,0 +1,61 @@
+"""Mask R-CNN on any SHViT: torchvision's proposals, heads, matchers, losses and NMS."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.models import detection
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+
+from shvit_pl.designs.design import Design
+from shvit_pl.designs.detector import DetectorConfig
+from shvit_pl.models.detection.anchors import Anchors
+from shvit_pl.models.detection.pyramid import Features
+from shvit_pl.models.detection.retinanet import Objects, Sizes, norm_layer
+from shvit_pl.models.detection.roi_align import AlignedRoIAlign
+from shvit_pl.models.shvit import build_network
+
+_POOLED = 4  # levels: the coarsest one only proposes
+
+
+class MaskRCNN(detection.MaskRCNN):  # type: ignore[misc]
+    """Boxes and masks of classes from 0, in regions that a network on the pyramid proposes.
+
+    Args:
+        design: The backbone, which is `backbone.net`.
+        config: The detector.
+        num_classes: Classes, without a background.
+    """
+
+    def __init__(self, design: Design, config: DetectorConfig, num_classes: int) -> None:
+        pooled = config.levels[:_POOLED]
+        super().__init__(
+            Features(build_network(design, num_classes=0), config.levels, config.width),
+            num_classes + 1,  # torchvision's background is class 0
+            rpn_anchor_generator=Anchors(config.levels, config.scale, config.anchor_ratios, config.octaves),
+            box_roi_pool=AlignedRoIAlign(pooled, 7),
+            mask_roi_pool=AlignedRoIAlign(pooled, 14),
+            mask_head=MaskRCNNHeads(config.width, [config.width] * config.convs, 1, norm_layer=norm_layer(config)),
+            rpn_pre_nms_top_n_train=2000,
+            rpn_post_nms_top_n_train=1000,
+            box_score_thresh=config.score,
+            box_nms_thresh=config.nms,
+            box_detections_per_img=config.detections,
+        )
+        self.roi_heads.mask_predictor = MaskRCNNPredictor(config.width, config.width, num_classes + 1)
+        self.transform = nn.Identity()  # images come as a batch
+
+    def forward(self, images: Tensor, sizes: Sizes, targets: list[Objects] | None = None) -> Any:
+        """Map normalized images `(B, 3, H, W)`, padded from their `sizes`, to losses by name, or to `Objects` of each.
+
+        Losses come where there are targets, whose `masks` are `(N, H, W)`. Those that are found are probabilities
+        `(N, 1, 28, 28)` within each box.
+        """
+        maps, sizes = self.backbone(images), list(sizes)
+        if targets is not None:
+            targets = [{**each, "labels": each["labels"] + 1} for each in targets]
+        proposals, losses = self.rpn(ImageList(images, sizes), maps, targets)
+        found, of_heads = self.roi_heads(maps, proposals, sizes, targets)
+        if targets is not None:
+            return {**losses, **of_heads}
+        return [{**each, "labels": each["labels"] - 1} for each in found]

@@ -1,0 +1,55 @@
+"""Anchors, at their strides' multiples and not rounded; they don't depend on the image's padding."""
+
+import pytest
+import torch
+from torchvision.models.detection.image_list import ImageList
+
+from shvit_pl.designs.detector import DetectorConfig
+from shvit_pl.models.detection.anchors import Anchors
+
+
+def anchors_of(config, height, width):
+    maps = [torch.zeros(1, 1, -(-height // level), -(-width // level)) for level in config.levels]
+    generator = Anchors(config.levels, config.scale, config.anchor_ratios, config.octaves)
+    (anchors,) = generator(ImageList(torch.zeros(1, 3, height, width), [(height, width)]), maps)
+    return anchors
+
+
+def mmdetections_formula(config, height, width):
+    """Anchors as mmdetection computes them: base size, scales, ratios, and shifts by the stride without an offset."""
+    boxes = []
+    for stride in config.levels:
+        bases = []
+        for ratio in config.anchor_ratios:
+            for octave in range(config.octaves):
+                side = stride * config.scale * 2 ** (octave / config.octaves)
+                w, h = side / ratio**0.5, side * ratio**0.5
+                bases.append((-w / 2, -h / 2, w / 2, h / 2))
+        for y in range(-(-height // stride)):
+            for x in range(-(-width // stride)):
+                boxes += [(a + x * stride, b + y * stride, c + x * stride, d + y * stride) for a, b, c, d in bases]
+    return torch.tensor(boxes, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", ["retinanet", "mask_rcnn"])
+@pytest.mark.parametrize(("height", "width"), [(800, 1344), (512, 512), (480, 640)])
+def test_they_are_mmdetections(name, height, width):
+    config = DetectorConfig(name)
+    anchors = anchors_of(config, height, width)
+    assert anchors.dtype == torch.float32
+    torch.testing.assert_close(anchors.double(), mmdetections_formula(config, height, width), rtol=0, atol=1e-3)
+
+
+def test_an_image_that_is_padded_has_the_same_ones_and_more():
+    config = DetectorConfig(anchor_scale=2, anchor_ratios=(1.0,))
+    small, large = ({tuple(box) for box in anchors_of(config, *size).tolist()} for size in [(256, 256), (256, 384)])
+    assert small < large
+
+
+def test_maps_of_half_precision_have_exact_ones():
+    config = DetectorConfig()
+    maps = [torch.zeros(1, 1, 1344 // level + 1, 1344 // level + 1, dtype=torch.bfloat16) for level in config.levels]
+    generator = Anchors(config.levels, config.scale, config.anchor_ratios, config.octaves)
+    (anchors,) = generator(ImageList(torch.zeros(1, 3, 1344, 1344), [(1344, 1344)]), maps)
+    assert anchors.dtype == torch.float32
+    assert anchors[:, 0].max() > 1000
