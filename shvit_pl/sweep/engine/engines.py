@@ -50,7 +50,7 @@ class Engine(ABC):
     def start(self, jobs: Sequence[Job]) -> Iterable[Any]:
         """Start runs, or have them wait for their places, and yield each as it is started, in their order.
 
-        It is asked at each step, so also with none, when what the runs before have left is needed no longer.
+        Called at every step, also without jobs: then an engine gives back what it has kept for a next run.
         Those that the engine has no room for after all are missing at the end.
         """
 

@@ -225,8 +225,8 @@ class RayEngine(Engine):
         return min(room, self.workers or room)
 
     def start(self, jobs: Sequence[Job]) -> Iterator[_Placed]:
-        """Have each run wait for its nodes; one begins at once where another has just ended."""
-        while len(self._free) > len(jobs):  # what they hold, others may need
+        """Have each run wait for its nodes; those of a run that has just ended are used again, or given back."""
+        while len(self._free) > len(jobs):  # others may need what they hold
             ray.kill(self._free.pop()[0])
         return map(self._start, jobs)
 

@@ -68,8 +68,10 @@ def started():
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
-    yield cluster
-    cluster.shutdown()
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
 
 
 def add_node(cluster, cores=2):

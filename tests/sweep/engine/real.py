@@ -9,6 +9,7 @@ import yaml
 from tests.sweep import small
 from tests.sweep.engine.launch import ROOT
 
+LONGEST = 900.0  # seconds of a sweep, on a busy machine
 EPOCHS, STEPS = 2, 12  # of each epoch
 LENGTH = (f"--trainer.max_epochs={EPOCHS}", f"--trainer.limit_train_batches={STEPS}", "--checkpoint_every_n_steps=1")
 

@@ -18,7 +18,7 @@ from shvit_pl.sweep.options import SweepOptions
 from tests.sweep import small
 from tests.sweep.engine.conftest import add_node, alive
 from tests.sweep.engine.launch import ROOT, assert_done_once, kill, processes_of, running, wait_until
-from tests.sweep.engine.real import real
+from tests.sweep.engine.real import LONGEST, real
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("ray", reason="needs ray, of an extra: pip install 'shvit-pl[ray]'")
@@ -140,7 +140,7 @@ def test_a_node_that_leaves_costs_nothing_and_one_that_joins_is_used(sweep, lone
     assert running(sweep, 4)
     lone_cluster.remove_node(nodes[0], allow_graceful=False)
     add_node(lone_cluster)
-    assert driver.wait(200) == 0, sweep.output.read_text()
+    assert driver.wait(LONGEST) == 0, sweep.output.read_text()
     assert_done_once(sweep)
     lost = [trial.user_attrs for trial in sweep.study().trials() if LOST in trial.user_attrs]
     assert {each[ERROR].partition(" (on ")[0] for each in lost} == {"its computer was lost"}
@@ -178,14 +178,14 @@ def test_a_run_whose_node_is_lost_goes_on_from_the_checkpoint_that_was_handed_ov
         sweep.seconds = 0.2
         sweep.ask()
     add_node(lone_cluster)
-    assert driver.wait(120) == 0, sweep.output.read_text()
+    assert driver.wait(LONGEST) == 0, sweep.output.read_text()
     assert_done_once(sweep)
     assert "resuming from" in sweep.log(0)
 
 
 def test_a_run_of_two_nodes_trains_as_one(tmp_path, cluster):
-    where = ["--engine=ray", f"--address={cluster.address}", "--nodes_per_run=2"]
-    assert real(tmp_path / "both", [0.001], *where).wait(300) == 0
+    where = ["--engine=ray", f"--address={cluster.address}", "--nodes_per_run=2", "--trainer.limit_train_batches=3"]
+    assert real(tmp_path / "both", [0.001], *where).wait(LONGEST) == 0
     (run,) = (tmp_path / "both" / "rates" / "runs").iterdir()
     assert read_summary(finished_run(run))["global_batch"] == 32
     assert read_definition(tmp_path / "both" / "rates").settings["trainer.num_nodes"] == 2
@@ -195,7 +195,7 @@ def test_a_node_that_cannot_see_the_data_is_named(tmp_path, image_folder, lone_c
     with stranger(lone_cluster, hidden=image_folder):
         assert joined(lone_cluster)
         where = ["--engine=ray", f"--address={lone_cluster.address}", "--retries=0"]
-        assert real(tmp_path / "data", [0.001], *where, f"--data.path={image_folder}").wait(300) == 1
+        assert real(tmp_path / "data", [0.001], *where, f"--data.path={image_folder}").wait(LONGEST) == 1
     (error,) = {trial.user_attrs[ERROR] for trial in small.trials(tmp_path / "data" / "rates")}
     assert str(image_folder) in error
     assert error.endswith(f"(on {gethostname()})")

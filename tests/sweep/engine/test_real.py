@@ -17,7 +17,7 @@ from tests.conftest import once_per_session
 from tests.sweep import small
 from tests.sweep.engine.conftest import add_node
 from tests.sweep.engine.launch import RUN, kill, processes_of, wait_until
-from tests.sweep.engine.real import EPOCHS, STEPS, real
+from tests.sweep.engine.real import EPOCHS, LONGEST, STEPS, real
 
 pytestmark = pytest.mark.slow
 RATES = [0.001, 0.002]
@@ -28,7 +28,7 @@ def undisturbed(tmp_path_factory):
     """The folder of a sweep that nothing disturbed."""
 
     def make(root):
-        assert real(root, RATES, "--workers=2").wait(300) == 0
+        assert real(root, RATES, "--workers=2").wait(LONGEST) == 0
 
     return once_per_session(tmp_path_factory, "undisturbed", make) / "rates"
 
@@ -66,7 +66,7 @@ def midway(folder, but=()):
                 found.append((run.name, process[0]))
         return found
 
-    assert wait_until(find, 300)  # on a busy machine
+    assert wait_until(find, LONGEST)  # on a busy machine
     return found[0]
 
 
@@ -84,7 +84,7 @@ def test_fits_that_are_killed_or_stopped_by_ctrl_c_go_on_and_each_is_done_once(u
     lost = [trial.user_attrs for trial in small.trials(folder) if trial.user_attrs.get(LOST)]
     assert lost
     assert {each[ERROR] for each in lost} == {"interrupted"}
-    assert real(tmp_path, RATES, "--workers=2").wait(300) == 0
+    assert real(tmp_path, RATES, "--workers=2").wait(LONGEST) == 0
     trials = small.trials(folder)
     done = sorted(trial.user_attrs["key"] for trial in trials if trial.state == TrialState.COMPLETE)
     assert done == sorted([first, second])
@@ -101,9 +101,9 @@ def test_fits_that_are_killed_or_stopped_by_ctrl_c_go_on_and_each_is_done_once(u
 def test_the_same_sweep_file_gives_the_same_on_ray_though_a_node_leaves(undisturbed, tmp_path, lone_cluster):
     nodes = [add_node(lone_cluster, cores=1) for _ in range(2)]
     driver = real(tmp_path, RATES, "--engine=ray", f"--address={lone_cluster.address}", "--cpus_per_run=1")
-    assert wait_until(lambda: len([*tmp_path.glob("rates/runs/*/*/checkpoints/last.ckpt")]) == 2, 120)
+    assert wait_until(lambda: len([*tmp_path.glob("rates/runs/*/*/checkpoints/last.ckpt")]) == 2, LONGEST)
     lone_cluster.remove_node(nodes[0], allow_graceful=False)
-    assert driver.wait(300) == 0
+    assert driver.wait(LONGEST) == 0
     assert_equal(tmp_path / "rates", undisturbed)
     printed = (tmp_path / "rates.out").read_text()
     assert f"seed 0 begins again, after: its computer was lost (on {gethostname()})\n" in printed
