@@ -13,7 +13,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from timm.utils import ModelEmaV3
 
 from shvit_pl.callbacks.console import show_notes, show_table
-from shvit_pl.data.decoding import IGNORED
 from shvit_pl.deploy.images import in_batches
 from shvit_pl.deploy.optimization import NotCompiledError, optimize
 from shvit_pl.designs.paper_results import IMAGENET_SIZE, TIMM_TOP1
@@ -21,7 +20,6 @@ from shvit_pl.display import counted, say
 from shvit_pl.errors import UserError
 from shvit_pl.files import replacing
 from shvit_pl.models.network_names import find_weights
-from shvit_pl.modules.classification import ClassificationModule
 
 TOP = 5
 
@@ -51,11 +49,10 @@ class PredictionWriter(L.Callback):
         csv.writer(self._file).writerow(["file", "label", "probability", "top5"])
 
     def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, *args: Any
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, *args: Any
     ) -> None:
         """Write one batch's rows."""
         assert self._file is not None
-        assert isinstance(pl_module, ClassificationModule)
         names = list(pl_module.class_names or [])
         values, indices = outputs["probabilities"].topk(min(TOP, len(names)))
         predicted = zip(values.tolist(), indices.tolist(), strict=True)
@@ -70,7 +67,7 @@ class PredictionWriter(L.Callback):
             writer.writerow([file, names[classes[0]], f"{probabilities[0]:.4f}", json.dumps(top)])
         self.rows += len(batch["file"])
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_predict_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Give the file its name; raises `UserError` where there is nothing to give, or something is missing."""
         assert self._file is not None
         self._file.close()
@@ -86,7 +83,6 @@ class PredictionWriter(L.Callback):
             )
         self._partial.replace(self.path)
         broken = f"; {counted(count, 'image')} can't be decoded: no label ({named})" if count else ""
-        assert isinstance(pl_module, ClassificationModule)
         show_notes(pl_module.few_steps)
         say(f"{counted(self.rows, 'row')} in {self.path}{broken}")
 
@@ -106,14 +102,14 @@ class MetricsWriter(L.Callback):
         self.count: Any = 0
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *args: Any, **kwargs: Any
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *args: Any, **kwargs: Any
     ) -> None:
         """Count the images that are measured."""
-        self.count = self.count + (batch["label"] != IGNORED).sum()
+        self.count = self.count + pl_module.counted(batch)
 
     on_test_batch_end = on_validation_batch_end
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Print and write, on the first rank."""
         count = int(trainer.strategy.reduce(torch.as_tensor(self.count, device=pl_module.device), reduce_op="sum"))
         if not trainer.is_global_zero:
@@ -121,7 +117,6 @@ class MetricsWriter(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         show_table("result", {name: f"{value:.4f}" for name, value in metrics.items()}, self.plain)
-        assert isinstance(pl_module, ClassificationModule)
         show_notes(pl_module.few_steps)
         used = {
             "path": data.config.path,

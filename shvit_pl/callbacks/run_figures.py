@@ -15,7 +15,6 @@ from shvit_pl.callbacks.summary import RunSummary, epochs_done
 from shvit_pl.callbacks.throughput import find_callback
 from shvit_pl.data import decoding, transforms
 from shvit_pl.modules.batches import named_batch
-from shvit_pl.modules.classification import ClassificationModule
 from shvit_pl.plots import LEAST_ACCURACY, LEAST_LOSS, encode_png, legend_label, pixels, short_name, widen
 from shvit_pl.runs.folder import EMA, FIGURES
 from shvit_pl.runs.writing import run_folder
@@ -42,10 +41,10 @@ class RunFigures(L.Callback):
         self.curves = state_dict["curves"]
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Draw the inputs of the first batch as the network saw them: augmented, erased and mixed."""
-        if not self._drawn_inputs and isinstance(pl_module, ClassificationModule):
+        if not self._drawn_inputs:
             self._drawn_inputs = True
             folder = run_folder(trainer)
             if folder is not None and (folder / FIGURES / "inputs.png").exists():  # drawn by the interrupted run
@@ -54,9 +53,9 @@ class RunFigures(L.Callback):
             images = transforms.denormalize(batch["image"], data.mean, data.std)
             _save(trainer, "inputs", draw_inputs(images, batch["label"], list(pl_module.class_names or [])))
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Begin a confusion matrix."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and isinstance(pl_module, ClassificationModule):
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
             matrix = MulticlassConfusionMatrix(
                 len(pl_module.class_names or []), ignore_index=decoding.IGNORED, validate_args=False
             )

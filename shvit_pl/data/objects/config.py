@@ -8,6 +8,10 @@ from shvit_pl.command_line import ranges
 from shvit_pl.errors import refuse
 
 SCENES = "digit_scenes"
+DATASET_SETTINGS = (  # not for another dataset
+    *("name", "revision", "train_split", "validation_split", "train_fraction"),
+    *("image_column", "objects_column", "bbox_key", "category_key", "mask_key", "box_format"),
+)
 BoxFormat = Literal["xywh", "xyxy", "cxcywh", "yolo"]
 
 

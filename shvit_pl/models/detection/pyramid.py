@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.utils.checkpoint import checkpoint
 
 
 class Pyramid(nn.Module):
@@ -66,5 +67,6 @@ class Features(nn.Module):
         """Map normalized images `(B, 3, H, W)` to maps `(B, width, H/l, W/l)` by the names of their strides `l`."""
         stages = [self.net.patch_embed(images)]
         for stage in self.net.stages:
-            stages.append(stage(stages[-1]))
+            again = self.net.grad_checkpointing and self.training
+            stages.append(checkpoint(stage, stages[-1], use_reentrant=False) if again else stage(stages[-1]))
         return {str(level): each for level, each in zip(self.levels, self.pyramid(stages[1:]), strict=True)}
