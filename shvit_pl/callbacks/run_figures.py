@@ -40,9 +40,7 @@ class RunFigures(L.Callback):
         """Take the curves of the interrupted run."""
         self.curves = state_dict["curves"]
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Draw the inputs of the first batch as the network saw them: augmented, erased and mixed."""
         if not self._drawn_inputs:
             self._drawn_inputs = True

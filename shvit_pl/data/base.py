@@ -86,7 +86,7 @@ class DataModule(L.LightningDataModule):
     # ---- the dataset
 
     @property
-    def chosen(self) -> splits.ChosenRows:
+    def chosen(self) -> Any:
         """Rows, columns and classes, of training where `setup` was not called."""
         if self._chosen is None:
             self.setup("fit")

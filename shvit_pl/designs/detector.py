@@ -18,7 +18,11 @@ MASKS = ("mask_rcnn",)
 """Detectors that find masks, too."""
 GROUPS = 32
 """Of GroupNorm, in a head that has it."""
-_POOLED, _HIDDEN, _PROPOSALS = 7, 1024, 1000  # Mask R-CNN's: side of a pooled box, width of its layers, boxes of an image
+_POOLED, _HIDDEN, _PROPOSALS = (
+    7,
+    1024,
+    1000,
+)  # Mask R-CNN's: side of a pooled box, width of its layers, boxes of an image
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class DetectorConfig:
 
 
 def detector_cost(design: Design, config: DetectorConfig, classes: int, side: int) -> dict[str, Cost]:
-    """Return the cost of `backbone`, `pyramid` and `head` for a square image of `side` pixels, batch normalization unfused.
+    """Return the cost of `backbone` (unfused), `pyramid` and `head` for a square image of `side` pixels.
 
     The head of Mask R-CNN has its proposals at every position, the boxes of 1000 of them, and as many masks as there
     may be detections.
@@ -104,7 +108,11 @@ def detector_cost(design: Design, config: DetectorConfig, classes: int, side: in
             inputs = width
         else:
             pyramid += _conv(width, width, sides[level], 3)
-    return {"backbone": backbone, "pyramid": pyramid, "head": _head(config, classes, [sides[level] for level in config.levels])}
+    return {
+        "backbone": backbone,
+        "pyramid": pyramid,
+        "head": _head(config, classes, [sides[level] for level in config.levels]),
+    }
 
 
 def _head(config: DetectorConfig, classes: int, sides: list[int]) -> Cost:
@@ -118,7 +126,9 @@ def _head(config: DetectorConfig, classes: int, sides: list[int]) -> Cost:
     box = _of_position(width * _POOLED**2, _HIDDEN, 1) + _of_position(_HIDDEN, _HIDDEN, 1)
     box += _of_position(_HIDDEN, 5 * (classes + 1), 1)
     up, logits = Cost(4 * width**2 + width, 4 * width**2), _of_position(width, classes + 1, 1)
-    mask = Cost(hidden.params + up.params + logits.params, (hidden.macs + up.macs + 4 * logits.macs) * (2 * _POOLED) ** 2)
+    mask = Cost(
+        hidden.params + up.params + logits.params, (hidden.macs + up.macs + 4 * logits.macs) * (2 * _POOLED) ** 2
+    )
     macs = proposing.macs * sum(side**2 for side in sides) + box.macs * _PROPOSALS + mask.macs * config.detections
     return Cost(proposing.params + box.params + mask.params, macs)
 

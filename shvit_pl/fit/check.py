@@ -49,7 +49,9 @@ class FitCheck:
     def __init__(self, flags: Sequence[str] = ()) -> None:
         quiet()
         task = find_task("fit", options.read_flags(flags))
-        self.cli = lightning_cli.ShvitCLI(["fit", f"--task={task.name}"])  # has the settings by the flags that were read last
+        self.cli = lightning_cli.ShvitCLI(
+            ["fit", f"--task={task.name}"]
+        )  # has the settings by the flags that were read last
 
     def flags(self) -> set[str]:
         """Return all flags of `fit`."""

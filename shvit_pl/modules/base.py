@@ -102,7 +102,7 @@ class TrainedModule(L.LightningModule):
     # ---- what a task decides
 
     @abstractmethod
-    def build(self, classes: int) -> nn.Module:
+    def build(self, classes: int) -> Any:
         """Make the network for so many classes, and what measures it."""
 
     @abstractmethod
@@ -135,9 +135,9 @@ class TrainedModule(L.LightningModule):
     def table(self, facts: dict[str, Any]) -> dict[str, str]:
         """Return the rows of a run's table that are about the network, by what is known of the run."""
 
-    def compiled(self) -> nn.Module:
+    def compiled(self) -> Any:
         """Return the part of the network that `compile` compiles."""
-        return self.model  # type: ignore[no-any-return]
+        return self.model
 
     def structure(self, config: Any) -> dict[str, Any]:
         """Return the flat settings on which the network's tensors depend."""
@@ -276,7 +276,7 @@ class TrainedModule(L.LightningModule):
     def evaluated(self) -> nn.Module:
         """The network, or with `use_ema` its average; raises `UserError` where there is none."""
         if not self.config.use_ema:
-            return self.model  # type: ignore[no-any-return]
+            return self.model
         if self.ema is None:
             raise UserError(NO_AVERAGE)
         return self.ema

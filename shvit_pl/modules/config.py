@@ -4,7 +4,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
-from shvit_pl.command_line.ranges import Decay, FromOne, FromZero, NonNegative, Positive, Probability, Share, out_of_range
+from shvit_pl.command_line.ranges import (
+    Decay,
+    FromOne,
+    FromZero,
+    NonNegative,
+    Positive,
+    Probability,
+    Share,
+    out_of_range,
+)
 from shvit_pl.designs.config import DesignConfig
 from shvit_pl.designs.detector import DetectorConfig
 from shvit_pl.errors import UserError, check_fields, collected, error_prefix, refuse

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from shvit_pl.data.objects import masks
@@ -64,9 +64,10 @@ class DetectionModule(base.TrainedModule):
         detector = {f"detector.{name}": getattr(config.detector, name) for name in ("name", "width", "convs", "norm")}
         return {**super().structure(config), **detector, "detector.anchors": config.detector.anchors}
 
-    def build(self, classes: int) -> nn.Module:
+    def build(self, classes: int) -> Any:
         """Make the detector for so many classes, and its metrics."""
-        detector = DETECTORS[self.config.detector.name](self.design, self.config.detector, classes)
+        kind: Any = DETECTORS[self.config.detector.name]
+        detector = kind(self.design, self.config.detector, classes)
         detector.backbone.net.set_grad_checkpointing(self.config.grad_checkpointing)
         endings = ("", EMA) if self.config.ema.decay > 0 else ("",)
         stages = [f"{stage}{ending}" for stage in ("val", "test") for ending in endings]
@@ -74,9 +75,9 @@ class DetectionModule(base.TrainedModule):
         self.results = {}
         return detector
 
-    def compiled(self) -> nn.Module:
+    def compiled(self) -> Any:
         """Return the part that `compile` compiles: backbone and pyramid; what follows depends on the image."""
-        return self.model.backbone  # type: ignore[no-any-return]
+        return self.model.backbone
 
     def load(self, source: str) -> weights.LoadReport:
         """Load weights into detector or backbone; raises `UserError` when they are of another design."""
@@ -107,8 +108,8 @@ class DetectionModule(base.TrainedModule):
         return {
             "design": f"{design['name']}: patch {design['patch_size']}, {self.design.stages} stages, "
             f"{', '.join(design['mixers'])}",
-            "detector": f"{detector.name}: strides {' '.join(map(str, detector.levels))}, {detector.anchors} anchors at "
-            f"each position, {detector.width} wide, {detector.convs} convolutions{norm}",
+            "detector": f"{detector.name}: strides {' '.join(map(str, detector.levels))}, {detector.anchors} anchors "
+            f"at each position, {detector.width} wide, {detector.convs} convolutions{norm}",
             "cost": f"{'; '.join(costs)}, at {facts['dataset']['image_size']} px square",
             "BatchNorm": f"statistics {frozen} (model.freeze_bn {str(self.config.freeze_bn).lower()})",
         }
@@ -127,7 +128,7 @@ class DetectionModule(base.TrainedModule):
         """Return the sum of the detector's losses."""
         images, objects = batch["image"], batch["objects"]
         losses = self.model(self._prepared(images), batch["sizes"], objects)
-        loss: Tensor = sum(losses.values())  # type: ignore[assignment]
+        loss: Tensor = sum(losses.values())
         self._add_loss(loss, len(images))
         parts = {f"train/{_part(name)}": value.detach() for name, value in losses.items()}
         self.log_dict({"train/loss": loss, **parts, "train/lr": self._lr()}, batch_size=len(images))
@@ -181,7 +182,7 @@ class DetectionModule(base.TrainedModule):
             if name.removesuffix(EMA) == stage:
                 self.results[name] = results = metric.compute()
                 ending = EMA if name.endswith(EMA) else ""
-                self.log_dict({f"{stage}/{key}{ending}": value for key, value in results.values.items()})
+                self.log_dict({f"{stage}/{key}{ending}": value for key, value in results.metrics.items()})
 
     def _found(self, network: Any, batch: Batch) -> list[dict[str, Any]]:
         """Return what a network finds, in pixels of the original images."""
@@ -206,7 +207,10 @@ def _part(name: str) -> str:
 
 def _in_original(found: dict[str, Tensor], resized: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
     """Return detections in pixels of the original image, on the CPU, with masks as runs."""
-    moved = {name: value.detach().float().cpu() if value.is_floating_point() else value.cpu() for name, value in found.items()}
+    moved = {
+        name: value.detach().float().cpu() if value.is_floating_point() else value.cpu()
+        for name, value in found.items()
+    }
     factors = moved["boxes"].new_tensor([size[1] / resized[1], size[0] / resized[0]] * 2)
     moved["boxes"] = moved["boxes"] * factors
     if "masks" not in moved:

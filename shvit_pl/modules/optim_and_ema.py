@@ -85,10 +85,10 @@ def make_schedule(config: OptimConfig, global_batch: int, total_steps: int, epoc
     warmup = min(wanted, total // 5)
     peak = config.lr * global_batch / config.reference_batch
     warmup_lr, min_lr = min(config.warmup_lr, peak), min(config.min_lr, peak)  # a tiny batch has a tiny peak
-    drops = config.drops and tuple(round(total_steps * drop / max(epochs, 1e-9)) for drop in config.drops)
-    return Schedule(
-        peak, total, warmup, warmup_lr, min_lr, config.interval, warmup_shrunk=warmup < wanted, drops=drops
-    )
+    drops = None
+    if config.drops is not None:
+        drops = tuple(round(total_steps * drop / max(epochs, 1e-9)) for drop in config.drops)
+    return Schedule(peak, total, warmup, warmup_lr, min_lr, config.interval, warmup_shrunk=warmup < wanted, drops=drops)
 
 
 def make_optimizer(

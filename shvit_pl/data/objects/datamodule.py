@@ -1,8 +1,8 @@
 """The data module of detection: images with objects in any common format, or scenes of the embedded digits.
 
-The way of an image: `open_objects` brings a dataset into the one layout; `setup` divides its rows. A sampler draws rows,
-each with a key; a worker's `ObjectReader` decodes the image, resizes and flips it with its boxes and masks, as uint8.
-The batch is padded and copied to the device, where it is normalized:
+The way of an image: `open_objects` brings a dataset into the one layout; `setup` divides its rows. A sampler draws
+rows, each with a key; a worker's `ObjectReader` decodes the image, resizes and flips it with its boxes and masks, as
+uint8. The batch is padded and copied to the device, where it is normalized:
 
     opening.open_objects -> loaders.ImageDataset -> reading.ObjectReader -> reading.collate -> reading.finish -> step
 """
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from shvit_pl.data import loaders
 from shvit_pl.data.base import DataModule, counted_classes, described, stage_of
 from shvit_pl.data.objects import reading
-from shvit_pl.data.objects.config import SCENES, ObjectsConfig
+from shvit_pl.data.objects.config import ObjectsConfig
 from shvit_pl.data.objects.scenes import HELD_OUT, VALIDATION_SCENES, Scenes
 from shvit_pl.data.transforms import Batch
 from shvit_pl.errors import UserError
@@ -55,10 +55,10 @@ class ChosenObjects:
 class ObjectsDataModule(DataModule):
     """Images with objects, and the normalization that goes with them.
 
-    Batches hold `image` (float32 `(B, 3, H, W)`, normalized on the device and padded), `sizes` (height and width of each
-    before), `file`, `broken`, `size` of the original, `image_id` (as JSON), `counted` (False: not to be evaluated), and
-    `objects` to train on or `truth` to evaluate, as `reading` describes them. Settings are an `ObjectsConfig`, or its
-    fields.
+    Batches hold `image` (float32 `(B, 3, H, W)`, normalized on the device and padded), `sizes` (height and width of
+    each before), `file`, `broken`, `size` of the original, `image_id` (as JSON), `counted` (False: not to be
+    evaluated), and `objects` to train on or `truth` to evaluate, as `reading` describes them. Settings are an
+    `ObjectsConfig`, or its fields.
     """
 
     settings_type = ObjectsConfig

@@ -27,7 +27,9 @@ def drawn(objects: dict[str, Any], chosen: Tensor, size: Size, new: Size) -> Ten
             stored = _mask().decode({"size": list(size), "counts": objects["rle"][index].encode()})
             parts.append(_nearest(torch.from_numpy(stored)[None], new))
         else:
-            rings = [(np.asarray(ring).reshape(-1, 2) * scale).flatten().tolist() for ring in objects["polygons"][index]]
+            rings = [
+                (np.asarray(ring).reshape(-1, 2) * scale).flatten().tolist() for ring in objects["polygons"][index]
+            ]
             parts.append(torch.from_numpy(_mask().decode(_of_polygons(rings, new)))[None])
     return torch.cat(parts)
 

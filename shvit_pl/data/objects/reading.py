@@ -2,7 +2,8 @@
 
 An item to train on holds `image` `(3, h, w)` and `objects`: `boxes` `(N, 4)` in its pixels, `labels` `(N,)`, `crowds`
 `(M, 4)` that are no objects to learn, and where the detector wants them `masks` `(N, h, w)`. An item to evaluate holds
-instead of these `truth`: boxes, labels, `area` and `iscrowd` of all objects, in the original image's pixels, and `rles`.
+instead of these `truth`: boxes, labels, `area` and `iscrowd` of all objects, in the original image's pixels, and
+`rles`.
 """
 
 import json
@@ -56,10 +57,10 @@ class ObjectReader:
             image, scale = resized(pixels, side, self.config.max_size)
             chosen = self._chosen(objects) if self.train and objects is not None else None
         image = image.flip(-1) if flipped else image
-        item = {"image": image, "file": file, "broken": "", "counted": True, "size": size}
-        item["image_id"] = row.get("image_id", json.dumps(name))
+        item: Item = {"image": image, "file": file, "broken": "", "counted": True, "size": size}
+        item["image_id"] = row.get("image_id", json.dumps(row.get("number", name)))
         if objects is not None and chosen is None:
-            item["truth"] = self._truth(objects, size)
+            item["truth"] = self._truth(objects, size, item["image_id"])
         elif objects is not None and chosen is not None:
             item["objects"] = self._targets(objects, chosen, size, image, scale, flipped)
         return item
@@ -102,7 +103,9 @@ class ObjectReader:
     ) -> dict[str, Tensor]:
         boxes = objects["boxes"] * torch.tensor([*scale, *scale])
         if flipped:
-            boxes = torch.stack([image.shape[2] - boxes[:, 2], boxes[:, 1], image.shape[2] - boxes[:, 0], boxes[:, 3]], 1)
+            boxes = torch.stack(
+                [image.shape[2] - boxes[:, 2], boxes[:, 1], image.shape[2] - boxes[:, 0], boxes[:, 3]], 1
+            )
         crowds = boxes[objects["iscrowd"]] if "iscrowd" in objects and self.config.crowd == "ignore" else boxes[:0]
         targets = {"boxes": boxes[chosen], "labels": objects["labels"][chosen], "crowds": crowds}
         if self.with_masks:
@@ -110,10 +113,10 @@ class ObjectReader:
             targets["masks"] = drawn.flip(-1) if flipped else drawn
         return targets
 
-    def _truth(self, objects: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    def _truth(self, objects: dict[str, Any], size: tuple[int, int], image_id: str) -> dict[str, Any]:
         count = len(objects["labels"])
         sides = objects["boxes"][:, 2:] - objects["boxes"][:, :2]
-        truth = {
+        truth: dict[str, Any] = {"image_id": image_id} | {
             "boxes": objects["boxes"],
             "labels": objects["labels"],
             "area": objects.get("area", sides.prod(1).double()),
@@ -123,7 +126,7 @@ class ObjectReader:
 
 
 def columns_of(objects: dict[str, Any]) -> dict[str, Any]:
-    """Return the objects of a row in the one layout as tensors `boxes`, `labels`, `area`, `iscrowd`, and their masks."""
+    """Return the objects of a row: tensors `boxes`, `labels`, `area` and `iscrowd`, and `polygons` and `rle`."""
     return {
         "boxes": torch.from_numpy(np.asarray(objects["bbox"], np.float32).reshape(-1, 4)),
         "labels": torch.tensor(objects["category"], dtype=torch.int64),

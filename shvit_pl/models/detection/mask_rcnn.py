@@ -20,7 +20,7 @@ from shvit_pl.models.shvit import build_network
 _POOLED = 4  # levels: the coarsest one only proposes
 
 
-class MaskRCNN(detection.MaskRCNN):  # type: ignore[misc]
+class MaskRCNN(detection.MaskRCNN):
     """Boxes and masks of classes from 0, in regions that a network on the pyramid proposes.
 
     Args:
@@ -64,7 +64,7 @@ class MaskRCNN(detection.MaskRCNN):  # type: ignore[misc]
         return [{**each, "labels": each["labels"] - 1} for each in found]
 
 
-class _Proposals(RegionProposalNetwork):  # type: ignore[misc]
+class _Proposals(RegionProposalNetwork):
     """torchvision's, where anchors that lie mostly in a crowd don't count."""
 
     def assign_targets_to_anchors(
@@ -77,7 +77,7 @@ class _Proposals(RegionProposalNetwork):  # type: ignore[misc]
         return labels, boxes
 
 
-class _Heads(RoIHeads):  # type: ignore[misc]
+class _Heads(RoIHeads):
     """torchvision's, where proposals that lie mostly in a crowd don't count."""
 
     def select_training_samples(self, proposals: list[Tensor], targets: list[Objects]) -> Any:

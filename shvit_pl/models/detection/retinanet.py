@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.models import detection
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection._utils import Matcher
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import box_area, box_iou
 
@@ -25,7 +25,7 @@ Objects = dict[str, Tensor]
 Targets may have `crowds` `(M, 4)`, in which nothing is background."""
 
 
-class RetinaNet(detection.RetinaNet):  # type: ignore[misc]
+class RetinaNet(detection.RetinaNet):
     """Boxes of classes from 0, found around anchors at every position of the pyramid.
 
     Args:

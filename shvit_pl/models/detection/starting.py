@@ -48,12 +48,13 @@ def load_detector(model: Any, source: str, averaged: bool = False) -> LoadReport
 def _check(own: dict[str, Tensor], state: dict[str, Tensor], fresh: list[str], source: str) -> None:
     """Raise `UserError` unless tensors are exactly those of the detector, but for fresh ones."""
     wanted = {key: value for key, value in own.items() if key not in fresh}
+    misshapen = {key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape}
     problems = [
         f"{len(keys)} {kind} (such as {min(keys)})"
         for kind, keys in (
             ("missing", wanted.keys() - state.keys()),
             ("unexpected", state.keys() - wanted.keys()),
-            ("of another shape", {key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape}),
+            ("of another shape", misshapen),
         )
         if keys
     ]
