@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from shvit_pl.data.objects import masks
+from shvit_pl.data.objects import rendering
 from shvit_pl.data.transforms import Batch
 from shvit_pl.designs.cost import Cost
 from shvit_pl.designs.detector import MASKS, detector_cost
@@ -216,4 +216,4 @@ def _in_original(found: dict[str, Tensor], resized: tuple[int, int], size: tuple
     if "masks" not in moved:
         return moved
     pasted = paste_masks_in_image(moved.pop("masks"), moved["boxes"], size) if min(size) else []
-    return {**moved, "rles": [masks.encode(mask[0] >= _INK) for mask in pasted]}
+    return {**moved, "rles": [rendering.encode(mask[0] >= _INK) for mask in pasted]}

@@ -1,77 +1,118 @@
-"""Masks as polygons or COCO's runs (RLE): drawn at the size of a resized image, or encoded at the image's own."""
+"""Masks as datasets write them: polygons, or runs (RLE) as numbers, text or bytes; to polygons or compressed runs."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
+from numpy.typing import NDArray
 
 from shvit_pl.errors import UserError
 
-Size = tuple[int, int]  # height, width
-Rle = dict[str, Any]  # `size` [height, width] and `counts`, a text
+_FEWEST = 6  # numbers of a ring: three points
 
 
-def drawn(objects: dict[str, Any], chosen: Tensor, size: Size, new: Size) -> Tensor:
-    """Return masks `(N, h, w)`, uint8, of chosen objects of an image of `size`, resized to `new`.
+@dataclass
+class Masks:
+    """The masks of all objects, by object."""
 
-    Polygons are drawn at the new size; what is stored as pixels takes the nearest one.
+    polygons: list[list[list[float]]]
+    """Rings x1, y1, x2, y2, ...; none where there is a run or no mask."""
+    runs: list[str]
+    """COCO's compressed runs; '' where there are polygons or no mask."""
+    extents: NDArray[np.float64]
+    """`(N, 4)`: xyxy; NaN where there is no mask, or an empty one."""
+    areas: NDArray[np.float64]
+    """`(N,)`: pixels; NaN likewise."""
+    wrong: dict[int, str]
+    """Objects whose mask can't be one, with the reason."""
+
+    @property
+    def are_there(self) -> NDArray[np.bool_]:
+        """By object, whether it has a mask with pixels."""
+        return np.isfinite(self.areas)
+
+
+def parse_masks(masks: Sequence[Any], sizes: NDArray[np.float64], are_shares: bool = False) -> Masks:
+    """Read masks; `sizes` `(N, 2)` are widths and heights of their images, NaN where unknown.
+
+    With `are_shares`, polygons are given in shares of them.
+
+    A ring of less than three points is left out; a mask without a ring or a pixel is none.
     """
-    if "masks" in objects:
-        return _nearest(objects["masks"][chosen], new)
-    scale = np.array([new[1] / size[1], new[0] / size[0]])
-    parts = [torch.zeros(0, *new, dtype=torch.uint8)]
-    for index in chosen.tolist():
-        if objects["rle"][index]:
-            stored = _mask().decode({"size": list(size), "counts": objects["rle"][index].encode()})
-            parts.append(_nearest(torch.from_numpy(stored)[None], new))
-        else:
-            rings = [
-                (np.asarray(ring).reshape(-1, 2) * scale).flatten().tolist() for ring in objects["polygons"][index]
-            ]
-            parts.append(torch.from_numpy(_mask().decode(_of_polygons(rings, new)))[None])
-    return torch.cat(parts)
+    count = len(masks)
+    parsed = Masks([[] for _ in masks], [""] * count, np.full((count, 4), np.nan), np.full(count, np.nan), {})
+    runs: list[tuple[int, dict[str, Any]]] = []
+    for index, mask in enumerate(masks):
+        if are_shares and np.isnan(sizes[index]).any():
+            continue
+        if isinstance(mask, dict) and mask.get("counts"):
+            height, width = (int(side) for side in mask.get("size") or (0, 0))
+            expected = tuple(sizes[index])
+            if not np.isnan(expected).any() and (width, height) != expected:
+                parsed.wrong[index] = f"{width} x {height} pixels, and its image {expected[0]:g} x {expected[1]:g}"
+                continue
+            runs.append((index, {"size": [height, width], "counts": mask["counts"]}))
+        elif isinstance(mask, list | tuple | np.ndarray) and len(mask):
+            rings = [ring for ring in _rings(mask) if len(ring) >= _FEWEST]
+            if are_shares:
+                rings = [(ring.reshape(-1, 2) * sizes[index]).ravel() for ring in rings]
+            if any(len(ring) % 2 or not np.isfinite(ring).all() for ring in rings):
+                parsed.wrong[index] = "a ring of its polygon is not pairs of finite numbers"
+            elif rings:
+                parsed.polygons[index] = [ring.tolist() for ring in rings]
+                corners = [ring.reshape(-1, 2) for ring in rings]
+                every = np.concatenate(corners)
+                area = sum(_area(ring) for ring in corners)
+                if area > 0:
+                    parsed.extents[index], parsed.areas[index] = [*every.min(0), *every.max(0)], area
+    _add_runs(parsed, runs)
+    return parsed
 
 
-def encoded(objects: dict[str, Any], size: Size) -> list[Rle]:
-    """Return the runs of all objects of an image of `size`."""
-    if "masks" in objects:
-        return [encode(mask) for mask in objects["masks"]]
-    return [
-        {"size": list(size), "counts": rle} if rle else _as_text(_of_polygons(rings, size))
-        for rle, rings in zip(objects["rle"], objects["polygons"], strict=True)
-    ]
+def _rings(mask: Any) -> list[NDArray[np.float64]]:
+    """Return the rings of a polygon: of lists of numbers or of points, or of one list of numbers."""
+    if not isinstance(mask[0], list | tuple | np.ndarray):
+        return [np.asarray(mask, np.float64)]
+    return [np.asarray(ring, np.float64).ravel() for ring in mask]
 
 
-def encode(mask: Tensor) -> Rle:
-    """Return the runs of a mask `(H, W)`."""
-    return _as_text(_mask().encode(np.asfortranarray(mask.cpu().numpy().astype(np.uint8))))
+def _area(ring: NDArray[np.float64]) -> float:
+    x, y = (ring - ring[0]).T
+    return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
 
 
-def _of_polygons(rings: list[Any], size: Size) -> Rle:
-    rles = _mask().frPyObjects([list(map(float, ring)) for ring in rings], *size)
-    merged: Rle = _mask().merge(rles)
-    return merged
+def _add_runs(parsed: Masks, runs: Sequence[tuple[int, dict[str, Any]]]) -> None:
+    if not runs:
+        return
+    library = run_library()
+    for index, mask in runs:
+        try:
+            if isinstance(mask["counts"], list | tuple | np.ndarray):
+                counts = [int(count) for count in mask["counts"]]
+                if sum(counts) != mask["size"][0] * mask["size"][1] or min(counts) < 0:
+                    parsed.wrong[index] = "its runs don't add up to its size"
+                    continue
+                mask = library.frPyObjects({**mask, "counts": counts}, *mask["size"])
+            counts = mask["counts"]
+            text = counts if isinstance(counts, str) else bytes(counts).decode("ascii")
+            coded = {"size": mask["size"], "counts": text.encode()}
+            x, y, width, height = (float(number) for number in library.toBbox([coded])[0])
+            area = float(library.area([coded])[0])
+        except (ValueError, TypeError, UnicodeError, RuntimeError) as error:
+            parsed.wrong[index] = f"its runs can't be read ({error})"
+            continue
+        if area > 0:
+            parsed.runs[index] = text
+            parsed.extents[index], parsed.areas[index] = [x, y, x + width, y + height], area
 
 
-def _as_text(rle: Rle) -> Rle:
-    counts = rle["counts"]
-    return {"size": list(rle["size"]), "counts": counts.decode() if isinstance(counts, bytes) else counts}
-
-
-def _nearest(masks: Tensor, new: Size) -> Tensor:
-    if tuple(masks.shape[1:]) == tuple(new):
-        return masks
-    return interpolate(masks[None], new, mode="nearest-exact")[0] if len(masks) else masks.new_zeros(0, *new)
-
-
-def _mask() -> Any:
-    """Return COCO's functions on masks; raises `UserError` without the extra that has them."""
+def run_library() -> Any:
+    """Return the functions of COCO's runs; raises `UserError` where the library is not installed."""
     try:
         from faster_coco_eval.core import mask
     except ImportError as error:
         raise UserError(
-            "task detection: masks and their metrics need the extra detection; run pip install 'shvit-pl[detection]'."
+            "data.path: its masks are runs (RLE), which needs faster-coco-eval: pip install 'shvit-pl[detection]'."
         ) from error
     return mask

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from shvit_pl.data.decoding import BrokenImage, decode
-from shvit_pl.data.objects import masks
+from shvit_pl.data.objects import rendering
 from shvit_pl.data.objects.config import ObjectsConfig
 from shvit_pl.data.objects.scenes import Scenes
 from shvit_pl.data.transforms import Batch, Triple, normalize
@@ -109,7 +109,7 @@ class ObjectReader:
         crowds = boxes[objects["iscrowd"]] if "iscrowd" in objects and self.config.crowd == "ignore" else boxes[:0]
         targets = {"boxes": boxes[chosen], "labels": objects["labels"][chosen], "crowds": crowds}
         if self.with_masks:
-            drawn = masks.drawn(objects, chosen, size, (image.shape[1], image.shape[2]))
+            drawn = rendering.drawn(objects, chosen, size, (image.shape[1], image.shape[2]))
             targets["masks"] = drawn.flip(-1) if flipped else drawn
         return targets
 
@@ -122,7 +122,7 @@ class ObjectReader:
             "area": objects.get("area", sides.prod(1).double()),
             "iscrowd": objects.get("iscrowd", torch.zeros(count, dtype=torch.bool)),
         }
-        return {**truth, "rles": masks.encoded(objects, size)} if self.with_masks else truth
+        return {**truth, "rles": rendering.encoded(objects, size)} if self.with_masks else truth
 
 
 def columns_of(objects: dict[str, Any]) -> dict[str, Any]:
