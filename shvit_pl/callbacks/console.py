@@ -147,10 +147,12 @@ class RunReport(L.Callback):
             return
         facts = run_facts(trainer, pl_module)
         show_table("run", _start_rows(facts, trainer, pl_module), self.plain)
-        counts = facts["dataset"]["images_per_class"] or []
+        data: DataModule = trainer.datamodule  # type: ignore[attr-defined]
+        counts = facts["dataset"][f"{data.counts}_per_class"] or []
         empty = [name for name, count in zip(facts["classes"], counts, strict=False) if count == 0]
         if empty:
-            say(f"warning: {len(empty)} of {len(counts)} classes have no training images: {first_names(empty, 5)}")
+            few = first_names(empty, 5)
+            say(f"warning: {len(empty)} of {len(counts)} classes have no training {data.counts}: {few}")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Print the table at the end."""

@@ -33,6 +33,8 @@ class DataModule(L.LightningDataModule):
     """
 
     settings_type: ClassVar[type]
+    counts: ClassVar[str]
+    """What there is of each class: images or objects."""
     config: Any
     streams = False
     stream_workers = 0
@@ -71,6 +73,10 @@ class DataModule(L.LightningDataModule):
     @abstractmethod
     def batches_of_epoch(self) -> int:
         """Batches that an epoch of one process trains on."""
+
+    @abstractmethod
+    def per_class(self) -> list[int] | None:
+        """Return how much there is of each class to train on; None where that isn't counted."""
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
@@ -203,7 +209,7 @@ def described(facts: dict[str, Any]) -> str:
     return f"{version}: {facts['train_images']} training and {facts['validation_images']} validation images"
 
 
-def counted_classes(names: Sequence[str], counts: Sequence[int] | None, what: str = "training images") -> str:
+def counted_classes(names: Sequence[str], counts: Sequence[int] | None, what: str) -> str:
     """Return the number of classes, and how much of each there is to train on."""
     text = f"{len(names)} classes"
     if counts and len(counts) > _MOST_CLASSES:

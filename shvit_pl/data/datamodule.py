@@ -39,7 +39,7 @@ class HFImageDataModule(DataModule):
     which `path` may be given first.
     """
 
-    settings_type = DataConfig
+    settings_type, counts = DataConfig, "images"
     config: DataConfig
     mixup: Mixup | None = None  # mixes training batches; the module sets it
     mixing = ""  # in words
@@ -101,21 +101,22 @@ class HFImageDataModule(DataModule):
             "commit": chosen.commit,
             "train_images": self.rows("train"),
             "validation_images": self.rows("validate"),
-            "images_per_class": self.images_per_class(),
+            "images_per_class": self.per_class(),
             "validation": chosen.note,
             "files": chosen.files or None,
         }
 
     def table(self, facts: dict[str, Any]) -> dict[str, str]:
         """Return the rows of a run's table that are about the data, by what is known of it."""
+        classes = counted_classes(self.class_names or [], facts["images_per_class"], "training images")
         return {
-            "data": f"{described(facts)}, {counted_classes(self.class_names or [], facts['images_per_class'])}",
+            "data": f"{described(facts)}, {classes}",
             "": facts["validation"],
             **({"files": facts["files"]} if facts["files"] else {}),
             "images": f"{facts['image_size']} px; training: {facts['augmentation']}",
         }
 
-    def images_per_class(self) -> list[int] | None:
+    def per_class(self) -> list[int] | None:
         """Return the number of training images of each class; None for a stream."""
         chosen = self.chosen
         if self.streams or chosen.label_column is None or chosen.class_names is None:

@@ -149,7 +149,7 @@ def runs_folder(config: Namespace) -> Path:
 
 def has_sections(config: Namespace) -> bool:
     """Return whether every section holds settings, and no single value."""
-    return all(isinstance(config.get(name), Namespace) for name in SECTIONS)
+    return all(isinstance(config[name], Namespace) for name in SECTIONS if name in config)
 
 
 def expand_paths(config: Namespace, command: str) -> None:
@@ -172,8 +172,8 @@ def check_flags(
     Lightning would answer many of these with a traceback, or late, or not at all. `mistakes` are those in settings that
     were left out; what contradicts these is not added. `words` are the command line.
     """
-    for name in SECTIONS:
-        if not isinstance(config.get(name), Namespace):
+    for name in SECTIONS:  # of which a task has some
+        if name in config and not isinstance(config[name], Namespace):
             raise UserError(f"{no_section(name, config.get(name))}.")
     expand_paths(config, command)
     flags = {word.partition("=")[0] for word in words}

@@ -61,7 +61,7 @@ class ObjectsDataModule(DataModule):
     `ObjectsConfig`, or its fields.
     """
 
-    settings_type = ObjectsConfig
+    settings_type, counts = ObjectsConfig, "objects"
     config: ObjectsConfig
     with_masks = False
     """Give masks; the module sets it."""
@@ -115,7 +115,7 @@ class ObjectsDataModule(DataModule):
             "commit": chosen.commit,
             "train_images": self.rows("train"),
             "validation_images": self.rows("validate"),
-            "objects_per_class": self.objects_per_class(),
+            "objects_per_class": self.per_class(),
             "category_ids": self.category_ids,
             "annotations": chosen.counts,
             "notes": chosen.notes,
@@ -136,7 +136,7 @@ class ObjectsDataModule(DataModule):
             "images": f"shorter side {facts['min_size']} px, longer one at most {facts['max_size']}{scales}; {flip}",
         }
 
-    def objects_per_class(self) -> list[int] | None:
+    def per_class(self) -> list[int] | None:
         """Return the number of objects of each class to train on; None for scenes, which are new in each epoch."""
         if self.chosen.scenes:
             return None

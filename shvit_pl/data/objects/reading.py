@@ -116,7 +116,7 @@ class ObjectReader:
     def _truth(self, objects: dict[str, Any], size: tuple[int, int], image_id: str) -> dict[str, Any]:
         count = len(objects["labels"])
         sides = objects["boxes"][:, 2:] - objects["boxes"][:, :2]
-        truth: dict[str, Any] = {"image_id": image_id} | {
+        truth: dict[str, Any] = {"image_id": image_id, "size": size} | {
             "boxes": objects["boxes"],
             "labels": objects["labels"],
             "area": objects.get("area", sides.prod(1).double()),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from shvit_pl.errors import UserError
+from shvit_pl.data.objects.masks import run_library
 
 Size = tuple[int, int]  # height, width
 Rle = dict[str, Any]  # `size` [height, width] and `counts`, a text
@@ -24,13 +24,13 @@ def drawn(objects: dict[str, Any], chosen: Tensor, size: Size, new: Size) -> Ten
     parts = [torch.zeros(0, *new, dtype=torch.uint8)]
     for index in chosen.tolist():
         if objects["rle"][index]:
-            stored = _mask().decode({"size": list(size), "counts": objects["rle"][index].encode()})
+            stored = run_library().decode({"size": list(size), "counts": objects["rle"][index].encode()})
             parts.append(_nearest(torch.from_numpy(stored)[None], new))
         else:
             rings = [
                 (np.asarray(ring).reshape(-1, 2) * scale).flatten().tolist() for ring in objects["polygons"][index]
             ]
-            parts.append(torch.from_numpy(_mask().decode(_of_polygons(rings, new)))[None])
+            parts.append(torch.from_numpy(run_library().decode(_of_polygons(rings, new)))[None])
     return torch.cat(parts)
 
 
@@ -46,12 +46,12 @@ def encoded(objects: dict[str, Any], size: Size) -> list[Rle]:
 
 def encode(mask: Tensor) -> Rle:
     """Return the runs of a mask `(H, W)`."""
-    return _as_text(_mask().encode(np.asfortranarray(mask.cpu().numpy().astype(np.uint8))))
+    return _as_text(run_library().encode(np.asfortranarray(mask.cpu().numpy().astype(np.uint8))))
 
 
 def _of_polygons(rings: list[Any], size: Size) -> Rle:
-    rles = _mask().frPyObjects([list(map(float, ring)) for ring in rings], *size)
-    merged: Rle = _mask().merge(rles)
+    rles = run_library().frPyObjects([list(map(float, ring)) for ring in rings], *size)
+    merged: Rle = run_library().merge(rles)
     return merged
 
 
@@ -64,14 +64,3 @@ def _nearest(masks: Tensor, new: Size) -> Tensor:
     if tuple(masks.shape[1:]) == tuple(new):
         return masks
     return interpolate(masks[None], new, mode="nearest-exact")[0] if len(masks) else masks.new_zeros(0, *new)
-
-
-def _mask() -> Any:
-    """Return COCO's functions on masks; raises `UserError` without the extra that has them."""
-    try:
-        from faster_coco_eval.core import mask
-    except ImportError as error:
-        raise UserError(
-            "task detection: masks and their metrics need the extra detection; run pip install 'shvit-pl[detection]'."
-        ) from error
-    return mask

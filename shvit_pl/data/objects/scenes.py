@@ -36,7 +36,7 @@ class Scenes:
         self.ink = torch.stack(digits).float()[:, None] / 255  # (N, 1, 8, 8)
 
     def draw(self, key: tuple[int, ...]) -> tuple[Tensor, dict[str, Any]]:
-        """Return a scene, uint8 `(3, 128, 128)`, and its objects: boxes `(N, 4)`, labels, masks `(N, 128, 128)`."""
+        """Return a scene, uint8 `(3, 128, 128)`, and its objects: boxes `(N, 4)`, labels, area, masks `(N, 128, 128)`."""
         random = np.random.default_rng(key)
         gray = random.uniform(0, 255)
         canvas = gray + random.normal(0, _NOISE, (SIDE, SIDE))
@@ -55,6 +55,7 @@ class Scenes:
         return pixels.expand(3, -1, -1).contiguous(), {
             "boxes": torch.tensor(boxes, dtype=torch.float32),
             "labels": torch.tensor(labels),
+            "area": torch.tensor([float(mask.sum()) for mask in masks], dtype=torch.float64),
             "masks": torch.from_numpy(np.stack(masks).astype(np.uint8)),
         }
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torch.utils.checkpoint import checkpoint
 
 from shvit_pl.models.shvit import SHViT
 
@@ -69,6 +68,5 @@ class Features(nn.Module):
         """Map normalized images `(B, 3, H, W)` to maps `(B, width, H/l, W/l)` by the names of their strides `l`."""
         stages = [self.net.patch_embed(images)]
         for stage in self.net.stages:
-            again = self.net.grad_checkpointing and self.training
-            stages.append(checkpoint(stage, stages[-1], use_reentrant=False) if again else stage(stages[-1]))
+            stages.append(stage(stages[-1]))
         return {str(level): each for level, each in zip(self.levels, self.pyramid(stages[1:]), strict=True)}
