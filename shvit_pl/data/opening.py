@@ -93,7 +93,7 @@ def open_source(config: DataConfig, streaming: bool = False, sort: bool = True) 
     except UserError:
         raise
     except _FAILURES as error:
-        _check_cache(error)
+        check_cache(error)
         _check_configuration(path, name, None)
         raise UserError(
             f"data.path {path!r}: this folder can't be opened as a dataset ({_reason(error)}). {_folders(sort)}"
@@ -135,7 +135,7 @@ def _open_files(paths: Sequence[Path], streaming: bool, config: DataConfig, sort
     except UserError:
         raise
     except (*_FAILURES, pd.errors.ParserError) as error:
-        _check_cache(error)
+        check_cache(error)
         advice = " Save it in UTF-8, as CSV with a header or as JSON records." if ending in _TABLES else ""
         reason = f"it can't be opened as {kind} ({_reason(error)}).{advice}"
         raise UserError(f"data.path {str(first)!r}: {reason}") from error
@@ -326,7 +326,7 @@ def _open_hub(path: str, name: str | None, revision: str | None, streaming: bool
     except UserError:
         raise
     except _FAILURES as error:
-        _check_cache(error)
+        check_cache(error)
         raise _hub_refusal(error, path, name, revision) from error
 
 
@@ -371,7 +371,7 @@ def _check_configuration(path: str, name: str | None, revision: str | None) -> N
         raise UserError(f"data.name {name!r}: no such configuration of {path!r}{hint}; there are {', '.join(known)}.")
 
 
-def _check_cache(error: BaseException | None) -> None:
+def check_cache(error: BaseException | None) -> None:
     """Raise `UserError` when what `datasets` ran into, or its cause, is that the cache can't be written."""
     homes = Path(datasets.config.HF_DATASETS_CACHE), Path(datasets.config.HF_CACHE_HOME)
     while error is not None:

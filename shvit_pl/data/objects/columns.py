@@ -1,0 +1,316 @@
+"""Objects in a column: `metadata.jsonl` beside images, and datasets of parquet, of arrow or of the Hub."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import ClassLabel, Dataset, Image
+
+from shvit_pl.data.config import DataConfig
+from shvit_pl.data.folders import SPLITS
+from shvit_pl.data.objects.annotations import Annotations, Found, Source
+from shvit_pl.data.objects.config import BoxFormat, ObjectsConfig
+from shvit_pl.data.objects.image_places import ImagePlaces
+from shvit_pl.data.opening import open_source
+from shvit_pl.data.splits import image_column
+from shvit_pl.errors import UserError, did_you_mean, first_line
+from shvit_pl.files import as_text
+
+_BOXES = ("bbox", "bboxes", "boxes", "box")
+_CATEGORIES = (
+    *("category", "categories", "category_id", "category_ids", "label", "labels", "class", "classes"),
+    *("class_id", "class_ids", "class_name", "name"),
+)
+_MASKS = ("segmentation", "segmentations", "masks", "mask", "polygons", "polygon", "rle")
+_AREAS = ("area", "areas")
+_CROWDS = ("iscrowd", "is_crowd", "crowd")
+_PATHS = ("file_name", "filename", "file", "image", "image_path", "path", "filepath")
+_USUAL: dict[str, BoxFormat] = {
+    **dict.fromkeys(("cppe-5", "rishitdagli/cppe-5"), "xywh"),
+    "detection-datasets/coco": "xyxy",
+}
+
+
+def find_metadata(folder: Path, config: ObjectsConfig) -> Source | None:
+    """Recognize `metadata.jsonl` beside images, in the folder or in those of its splits."""
+    places = [("train", folder)] + [
+        (SPLITS[place.name.lower()], place) for place in sorted(folder.iterdir()) if place.name.lower() in SPLITS
+    ]
+    files = {split: place / "metadata.jsonl" for split, place in places if (place / "metadata.jsonl").is_file()}
+    if not files:
+        return None
+    stats = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files.values()]
+    times = [(str(place.absolute()), place.stat().st_mtime_ns) for _, place in places]
+    return Source(["metadata", stats, times], lambda: _read_metadata(folder, files, config))
+
+
+def find_dataset(config: ObjectsConfig) -> Source:
+    """Open a file or folder of parquet or arrow, or a dataset of the Hub; its images stay where they are."""
+    opened = open_source(
+        DataConfig(path=config.path, name=config.name, revision=config.revision, image_column=config.image_column)
+    )
+    splits: dict[str, Dataset] = {SPLITS.get(name.lower(), name): rows for name, rows in opened.splits.items()}
+    image = image_column(next(iter(splits.values())).features, config.image_column or _path_column(splits))
+    stored = {split: _stored(rows, image) for split, rows in splits.items()}
+    kept = {split: rows for split, rows in stored.items() if rows is not None}
+    stamp = ["dataset", config.path, opened.commit, {split: rows._fingerprint for split, rows in splits.items()}]
+    return Source(stamp, lambda: _read_dataset(splits, image, kept, config, opened.files), kept, opened.commit)
+
+
+def _path_column(splits: Mapping[str, Dataset]) -> str | None:
+    """Return the column of paths where none holds images."""
+    features = next(iter(splits.values())).features
+    if any(isinstance(feature, Image) for feature in features.values()):
+        return None
+    return next((name for name in _PATHS if getattr(features.get(name), "dtype", "") == "string"), None)
+
+
+def _stored(rows: Dataset, image: str) -> Dataset | None:
+    """Return the column of images as `image`; None where it holds paths alone."""
+    if getattr(rows.features[image], "dtype", "") in ("string", "large_string", "string_view"):
+        return None
+    column = rows.select_columns(image).cast_column(image, Image(decode=False))
+    column = column if image == "image" else column.rename_column(image, "image")
+    first = column[:20]["image"]
+    paths_alone = all(entry is None or entry["bytes"] is None for entry in first)
+    return None if paths_alone and any(entry is not None for entry in first) else column
+
+
+# ---- rows
+
+
+def _read_metadata(folder: Path, files: Mapping[str, Path], config: ObjectsConfig) -> Found:
+    places = ImagePlaces(folder)
+    found = Found({})
+    tables = {split: _json_lines(file) for split, file in files.items()}
+    if list(tables) == ["train"]:
+        tables = _by_folder(tables["train"])
+    columns = _Columns(tables, config)
+    for split, rows in tables.items():
+        base = files.get(split, files.get("train", folder)).parent
+        annotations = found.splits[split] = Annotations(split, "line")
+        image = config.image_column or next((name for name in _PATHS if rows and name in rows[0]), None)
+        if image is None or any(not isinstance(row.get(image), str) for row in rows):
+            raise UserError(f"data.image_column: a line of {base / 'metadata.jsonl'} has no file_name. Add it.")
+        ids = _image_ids(rows)
+        taken = dict[str, int]()
+        for number, row in enumerate(rows):
+            path = places.find(row[image], [base])
+            if path is None:
+                found.missing.append(row[image])
+                continue
+            if path in taken:
+                raise UserError(
+                    f"data.path: lines {taken[path] + 1} and {number + 1} of {base / 'metadata.jsonl'} are both of "
+                    f"{row[image]!r}. Keep one, with all its objects."
+                )
+            taken[path] = number
+            annotations.add_image(places.short(path), ids[number], _size(row), path)
+            columns.add(annotations, row)
+    found.files = places.account()
+    return found
+
+
+def _json_lines(file: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except ValueError as error:
+            raise UserError(f"data.path: line {number} of {file} is not JSON ({first_line(error)}).") from error
+        if row is not None and not isinstance(row, dict):
+            raise UserError(f"data.path: line {number} of {file} is not a JSON object, as {{...}}.")
+        rows += [row] if row else []
+    return rows
+
+
+def _by_folder(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Divide the lines of one file by the folders of splits that all their images are in."""
+    names = [str(row.get("file_name", "")).replace("\\", "/").split("/")[0].lower() for row in rows]
+    splits = [SPLITS.get(name) for name in names]
+    if None in splits:
+        return {"train": rows}
+    return {
+        split: [row for row, own in zip(rows, splits, strict=True) if own == split]
+        for split in dict.fromkeys(SPLITS.values())
+        if split in splits
+    }
+
+
+def _read_dataset(
+    splits: Mapping[str, Dataset], image: str, stored: Mapping[str, Dataset], config: ObjectsConfig, files: str
+) -> Found:
+    found = Found({}, files=files)
+    if usual := _USUAL.get(config.path.lower()):
+        found.usual, found.usual_of = usual, config.path
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for split, rows in splits.items():
+        names = [name for name in rows.column_names if name != image and not isinstance(rows.features[name], Image)]
+        values = rows.select_columns(names)[:] if names else {}
+        tables[split] = [dict(zip(names, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    columns = _Columns(tables, config)
+    found.categories = columns.label_names(splits)
+    for split, rows in splits.items():
+        annotations = found.splits[split] = Annotations(split, "row", stored=stored.get(split))
+        ids = _image_ids(tables[split])
+        paths = None if split in stored else _paths(rows, image)
+        for number, row in enumerate(tables[split]):
+            path = "" if paths is None else paths[number]
+            if paths is not None and not os.path.exists(path):
+                found.missing.append(path)
+                continue
+            annotations.add_image(path, ids[number], _size(row), path)
+            columns.add(annotations, row)
+    return found
+
+
+def _paths(rows: Dataset, image: str) -> list[str]:
+    """Return the paths of images; relative ones begin at the working folder."""
+    column = rows.cast_column(image, Image(decode=False)) if isinstance(rows.features[image], Image) else rows
+    paths = [(entry["path"] if isinstance(entry, dict) else entry) or "" for entry in column[image]]
+    return [as_text(str(Path(path).expanduser().absolute())) for path in paths]
+
+
+def _image_ids(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return `image_id` where each row has its own, else running numbers."""
+    ids = [row.get("image_id") for row in rows]
+    return ids if None not in ids and len(set(map(repr, ids))) == len(ids) else list(range(len(rows)))
+
+
+def _size(row: Mapping[str, Any]) -> tuple[int, int] | None:
+    width, height = row.get("width"), row.get("height")
+    return (int(width), int(height)) if width and height else None
+
+
+# ---- which column, and which fields
+
+
+class _Columns:
+    """The column of objects of all splits, and the names of its fields."""
+
+    def __init__(self, tables: Mapping[str, Sequence[Mapping[str, Any]]], config: ObjectsConfig) -> None:
+        rows = [row for table in tables.values() for row in table]
+        there = list(dict.fromkeys(name for row in rows[:1] for name in row))
+        holding = {name: keys for name in there if (keys := _box_keys(rows, name))}
+        column = self.column = _chosen("data.objects_column", config.objects_column, there, list(holding), "boxes")
+        if column not in holding:
+            raise UserError(
+                f"data.objects_column {column!r}: it holds no boxes, lists of four numbers"
+                + (f"; {', '.join(holding)} does." if holding else ".")
+            )
+        self.is_flat = holding[column] == [""]  # boxes, classes, ... are columns of their own
+        fields = there if self.is_flat else _fields(rows, column)
+        boxes = [column] if self.is_flat else holding[column]
+        usual = [name for name in _BOXES if name in boxes] or boxes
+        self.bbox = _chosen(
+            "data.bbox_key", config.bbox_key, fields, usual[:1] if usual[0] in _BOXES else usual, "boxes"
+        )
+        named = [name for name in _CATEGORIES if name in fields]
+        self.category = _chosen("data.category_key", config.category_key, fields, named[:1], "classes")
+        named = [name for name in _MASKS if name in fields]
+        self.mask = (
+            _chosen("data.mask_key", config.mask_key, fields, named[:1], "masks") if named or config.mask_key else ""
+        )
+        self.area = next((name for name in _AREAS if name in fields), "")
+        self.crowd = next((name for name in _CROWDS if name in fields), "")
+
+    def add(self, annotations: Annotations, row: Mapping[str, Any]) -> None:
+        """Add a row's objects to its image, the last one."""
+        names = [name for name in (self.bbox, self.category, self.area, self.crowd, self.mask) if name]
+        value = {name: row.get(name) for name in names} if self.is_flat else row.get(self.column)
+        for each in _each(value, names, annotations):
+            annotations.add(
+                each.get(self.bbox),
+                each.get(self.category),
+                each.get(self.area),
+                each.get(self.crowd, False),
+                each.get(self.mask),
+            )
+
+    def label_names(self, splits: Mapping[str, Dataset]) -> dict[Any, str] | None:
+        """Return the names of class numbers, where the column's type has them."""
+        names: dict[Any, str] = {}
+        for split, rows in splits.items():
+            feature: Any = rows.features[self.category if self.is_flat else self.column]
+            feature = getattr(feature, "feature", feature)
+            feature = feature if self.is_flat else feature[self.category]
+            feature = getattr(feature, "feature", feature)
+            if isinstance(feature, ClassLabel):
+                own = dict(enumerate(feature.names))
+                if names and own != names:
+                    raise UserError(f"data.path: {split} numbers its classes in another way than the other splits.")
+                names = own
+        return names or None
+
+
+def _chosen(flag: str, given: str | None, there: Sequence[str], meant: Sequence[str], what: str) -> str:
+    """Return the given name, or the only one that is meant."""
+    if given is not None:
+        if given not in there:
+            raise UserError(f"{flag} {given!r}: not there{did_you_mean(given, there)}; there are {', '.join(there)}.")
+        return given
+    if len(meant) != 1:
+        found = (
+            f"several hold {what} ({', '.join(meant)})" if meant else f"none holds {what}; there are {', '.join(there)}"
+        )
+        raise UserError(f"{flag}: {found}. Choose one with --{flag}.")
+    return meant[0]
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 4 and all(isinstance(each, int | float) for each in value)
+
+
+def _are_boxes(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and _is_box(value[0])
+
+
+def _box_keys(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    """Return the fields of a column that hold boxes; [''] where it is a list of boxes itself."""
+    for row in rows:
+        value = row.get(name)
+        if _are_boxes(value):
+            return [""]
+        if isinstance(value, dict):
+            keys = [key for key, entries in value.items() if _are_boxes(entries)]
+        else:
+            first = value[0] if isinstance(value, list | tuple) and value else None
+            keys = [key for key, entry in first.items() if _is_box(entry)] if isinstance(first, dict) else []
+        if keys:
+            return keys
+    return []
+
+
+def _fields(rows: Sequence[Mapping[str, Any]], column: str) -> list[str]:
+    fields: dict[str, None] = {}
+    for row in rows:
+        value = row.get(column)
+        entries = [value] if isinstance(value, dict) else value or []
+        fields |= {key: None for entry in entries for key in entry}
+    return list(fields)
+
+
+def _each(value: Any, names: Sequence[str], annotations: Annotations) -> Iterator[Mapping[str, Any]]:
+    """Yield objects one by one, from a list of them or from lists of their fields."""
+    if not isinstance(value, dict):
+        yield from value or []
+        return
+    lists = {name: entries for name in names if (entries := _listed(value.get(name))) is not None}
+    counts = {name: len(entries) for name, entries in lists.items()}
+    if len(set(counts.values())) > 1:
+        given = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise UserError(
+            f"data.path: fields of different length in {annotations.image(len(annotations.names) - 1)}: {given}. Each "
+            "object needs all of them."
+        )
+    for values in zip(*lists.values(), strict=True):
+        yield dict(zip(lists, values, strict=True))
+
+
+def _listed(value: Any) -> list[Any] | None:
+    """Return the entries of a field; lists of an object's own fields, as of runs, become a list of objects."""
+    if isinstance(value, dict):
+        return [dict(zip(value, entries, strict=True)) for entries in zip(*value.values(), strict=True)]
+    return None if value is None else list(value)

@@ -1,0 +1,123 @@
+"""Opening images with objects: every format gives the same rows, which are written once."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import concatenate_datasets
+
+from shvit_pl.data.decoding import decode
+from shvit_pl.data.objects import opening
+from shvit_pl.data.objects.config import ObjectsConfig
+from shvit_pl.data.objects.layout import FEATURES
+from shvit_pl.data.objects.opening import open_objects
+from tests.data.objects import formats
+from tests.data.objects.formats import FORMATS, NAMES, SCENES
+
+BOXES_ALONE = ("cppe-5", "detection-datasets/coco", "yolo boxes")
+COARSE = ("ClownRat/COCO2017",)  # runs have whole pixels
+
+
+def opened(path, **settings):
+    return open_objects(ObjectsConfig(path=str(path), **settings))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_rows(name, tmp_path):
+    objects = opened(FORMATS[name](tmp_path))
+    assert objects.class_names == list(NAMES)
+    assert objects.has_masks == (name not in BOXES_ALONE)
+    assert list(objects.splits) == list(SCENES)
+    for split, scenes in SCENES.items():
+        rows = objects.splits[split]
+        assert rows.features == FEATURES
+        assert [(row["width"], row["height"], row["rotate"]) for row in rows] == [(*s.size, False) for s in scenes]
+        if "yolo" not in name:  # which has running numbers
+            assert rows["image_id"][:] == [str(scene.number) for scene in scenes]
+        for row, scene in zip(rows, scenes, strict=True):
+            found, things = row["objects"], scene.things
+            assert decode(row["image"], "").shape[1:] == scene.size[::-1]
+            assert found["bbox"] == [list(map(float, thing.box)) for thing in things]
+            assert found["category"] == [thing.category for thing in things]
+            assert found["iscrowd"] == [False] * len(things)
+            if name == "yolo boxes":
+                assert found["area"] == [thing.xywh[2] * thing.xywh[3] for thing in things]
+            elif name not in COARSE:
+                assert found["area"] == [thing.area for thing in things]
+            polygons = [[thing.polygon] for thing in things] if objects.has_masks else [[]] * len(things)
+            if name in COARSE:
+                assert all(found["rle"])
+                polygons = [[]] * len(things)
+            assert found["polygons"] == polygons
+            assert len(found["rle"]) == len(things)
+
+
+def test_numbers_of_classes_are_the_datasets_own_or_the_place_among_known_ones(tmp_path):
+    path = str(formats.roboflow(tmp_path))
+    objects = open_objects(ObjectsConfig(path=path))
+    assert (objects.class_names, objects.category_ids) == (list(NAMES), [1, 11, 21])
+    known = ["dog", "cat", "bee", "ant"]
+    objects = open_objects(ObjectsConfig(path=path), known)
+    assert (objects.class_names, objects.category_ids) == (known, [22, 21, 11, 1])
+    assert objects.splits["train"][0]["objects"]["category"] == [3, 1]
+    objects = open_objects(ObjectsConfig(path=path), ["bee"])
+    assert objects.class_names == list(NAMES)
+
+
+def test_rows_are_written_once_until_files_or_settings_change(tmp_path, monkeypatch):
+    path = formats.coco(tmp_path)
+    first = opened(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "judge", None)  # not called
+        again = opened(path)
+    assert (again.notes, again.counts, again.files) == (first.notes, first.counts, first.files)
+    assert concatenate_datasets(list(again.splits.values()))[:] == concatenate_datasets(list(first.splits.values()))[:]
+    file = path / "annotations" / "instances_val2017.json"
+    file.write_text(file.read_text().replace('"cat"', '"cow"'))
+    (path / "annotations" / "instances_train2017.json").write_text(
+        (path / "annotations" / "instances_train2017.json").read_text().replace('"cat"', '"cow"')
+    )
+    assert opened(path).class_names == ["ant", "bee", "cow"]
+
+
+def _open_slowly(path, ready):
+    def judge(*_):
+        ready.set()
+        time.sleep(60)
+
+    opening.judge = judge
+    opened(path)
+
+
+def _open(path, results):
+    results.put(opened(path).splits["train"][0]["objects"]["bbox"])
+
+
+def test_a_killed_writer_leaves_nothing_and_two_at_once_agree(tmp_path):
+    path, processes = formats.coco(tmp_path), multiprocessing.get_context("fork")
+    ready, results = processes.Event(), processes.Queue()
+    writer = processes.Process(target=_open_slowly, args=(path, ready))
+    writer.start()
+    assert ready.wait(30)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    readers = [processes.Process(target=_open, args=(path, results)) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    boxes = [results.get(timeout=30) for _ in readers]
+    for reader in readers:
+        reader.join()
+    assert boxes == [[list(thing.box) for thing in SCENES["train"][0].things]] * 2
+
+
+def test_images_of_parquet_are_not_copied(tmp_path):
+    path = FORMATS["cppe-5"](tmp_path)
+    objects = opened(path)
+    own = [file for file in objects.splits["train"].cache_files if "shvit_pl_objects" in file["filename"]]
+    assert len(own) == 1
+    assert b"PNG" not in Path(own[0]["filename"]).read_bytes()
+    assert np.asarray(decode(objects.splits["train"][2]["image"], "")).shape == (3, 32, 64)
