@@ -95,6 +95,7 @@ _PACKAGES = {  # packages that each extra installs
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "coreml": ("coremltools",),
     "executorch": ("executorch",),
+    "detection": ("faster_coco_eval",),
 }
 
 
