@@ -1,55 +1,25 @@
 """The data module of detection: images with objects in any common format, or scenes of the embedded digits.
 
-The way of an image: `open_objects` brings a dataset into the one layout; `setup` divides its rows. A sampler draws
-rows, each with a key; a worker's `ObjectReader` decodes the image, resizes and flips it with its boxes and masks, as
-uint8. The batch is padded and copied to the device, where it is normalized:
+The way of an image: `open_objects` brings a dataset into the one layout; `choose_objects` divides its rows. A sampler
+draws rows, each with a key; a worker's `ObjectReader` decodes the image, resizes and flips it with its boxes and masks,
+as uint8. The batch is padded and copied to the device, where it is normalized:
 
-    opening.open_objects -> loaders.ImageDataset -> reading.ObjectReader -> reading.collate -> reading.finish -> step
+    opening.open_objects -> choice.choose_objects -> loaders.ImageDataset -> reading.ObjectReader
+    -> reading.collate -> reading.finish -> step
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader
 
-from shvit_pl.data import loaders
+from shvit_pl.data import loaders, splits
 from shvit_pl.data.base import DataModule, counted_classes, described, stage_of
 from shvit_pl.data.objects import reading
+from shvit_pl.data.objects.choice import choose_objects
 from shvit_pl.data.objects.config import ObjectsConfig
-from shvit_pl.data.objects.scenes import HELD_OUT, VALIDATION_SCENES, Scenes
 from shvit_pl.data.transforms import Batch
 from shvit_pl.errors import UserError
-
-_DIGITS = [str(digit) for digit in range(10)]
-
-
-@dataclass(frozen=True)
-class ChosenObjects:
-    """Rows and classes of a stage."""
-
-    by_stage: dict[str, Any]
-    """Rows of `train`, `validate`, `test`, `predict`, as far as the stage needs them."""
-    class_names: list[str] | None
-    """Class names, index by index; None for prediction."""
-    category_ids: list[int] | None = None
-    """The dataset's own number of each class."""
-    has_masks: bool = False
-    """Whether objects have masks."""
-    note: str = ""
-    """A sentence about where the evaluated rows come from."""
-    notes: list[str] = field(default_factory=list)
-    """What was found in the annotations, line by line."""
-    counts: dict[str, int] = field(default_factory=dict)
-    """Boxes and images kept, clipped and dropped, by reason."""
-    commit: str | None = None
-    """The version of a dataset of the Hub."""
-    files: str = ""
-    """What became of the files of a folder, in a line."""
-    divided: bool = False
-    """True if the validation rows are a part of the training split."""
-    scenes: dict[str, Scenes] = field(default_factory=dict)
-    """What draws the rows of a stage, instead of reading them."""
 
 
 class ObjectsDataModule(DataModule):
@@ -74,10 +44,17 @@ class ObjectsDataModule(DataModule):
         Stages are fit (also for None), validate, test and predict.
         """
         stage = stage_of(stage)
-        key = "fit" if self.held_out and stage != "predict" else stage
+        shared = self.held_out and stage != "predict"  # all such stages divide the same rows
+        key = "fit" if shared else stage
         if key not in self._by_stage:
-            self._by_stage[key] = _scenes(self.config)
-        self._chosen = self._by_stage[key]
+            self._by_stage[key] = choose_objects(self.config, stage, self.held_out, self.known_classes)
+        chosen = self._by_stage[key]
+        if shared and "train" not in chosen.by_stage:  # only to be evaluated
+            self._by_stage[stage] = self._by_stage.pop(key)
+        elif stage == "test" and shared:
+            named = self.config.validation_split is not None and not self.has_chosen
+            chosen = splits.tested(chosen, self.config, named and "test" not in chosen.by_stage)
+        self._chosen = chosen
         self.has_chosen = self.has_chosen or stage == "fit"
         if stage == "fit" and (images := len(self._chosen.by_stage["train"])) < self.config.batch_size:
             raise UserError(
@@ -166,26 +143,12 @@ class ObjectsDataModule(DataModule):
             return DataLoader(dataset, sampler=sampler, collate_fn=reading.collate, **self._options())
 
     def _reader(self, stage: str) -> Any:
-        scenes = self.chosen.scenes.get(stage)
-        return reading.ObjectReader(self.config, stage == "train", with_masks=self.with_masks, scenes=scenes)
+        return reading.ObjectReader(
+            self.config, stage == "train", self.chosen.image_column, self.with_masks, self.chosen.scenes.get(stage)
+        )
 
     # ---- batches
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Finish the batch on the device."""
         return reading.finish(batch, self.mean, self.std)
-
-
-def _scenes(config: ObjectsConfig) -> ChosenObjects:
-    drawn, held_out = Scenes(held_out=False), Scenes(held_out=True)
-    rows = [{"number": number} for number in range(config.scenes)]
-    evaluated = [{"number": number} for number in range(VALIDATION_SCENES)]
-    return ChosenObjects(
-        {"train": rows, "validate": evaluated, "test": evaluated, "predict": evaluated},
-        _DIGITS,
-        list(range(10)),
-        has_masks=True,
-        note=f"validation on scenes of every {HELD_OUT}th digit, which are not trained on; training scenes are new in "
-        "each epoch",
-        scenes={"train": drawn, "validate": held_out, "test": held_out, "predict": held_out},
-    )

@@ -36,16 +36,17 @@ class Scenes:
         self.ink = torch.stack(digits).float()[:, None] / 255  # (N, 1, 8, 8)
 
     def draw(self, key: tuple[int, ...]) -> tuple[Tensor, dict[str, Any]]:
-        """Return a scene, uint8 `(3, 128, 128)`, and its objects: boxes `(N, 4)`, labels, area, masks `(N, 128, 128)`."""
+        """Return a scene, uint8 `(3, 128, 128)`, and its objects: boxes, labels, area, masks `(N, 128, 128)`."""
         random = np.random.default_rng(key)
         gray = random.uniform(0, 255)
         canvas = gray + random.normal(0, _NOISE, (SIDE, SIDE))
         masks, labels = list[NDArray[np.bool_]](), list[int]()
         for row, top, left, ink in self._placed(random):
-            levels = [level for level in (random.uniform(0, 255) for _ in range(100)) if abs(level - gray) >= _CONTRAST]
+            drawn = random.uniform(0, 255, 100)
+            level = drawn[abs(drawn - gray) >= _CONTRAST][0]
             share = np.zeros((SIDE, SIDE))
             share[top : top + len(ink), left : left + len(ink)] = ink
-            canvas = canvas * (1 - share) + levels[0] * share
+            canvas = canvas * (1 - share) + level * share
             visible = share > _INK
             masks = [mask & ~visible for mask in masks]
             masks.append(visible)
