@@ -16,8 +16,8 @@ LEVELS: dict[str, tuple[int, ...]] = {"retinanet": (8, 16, 32, 64, 128), "mask_r
 _ANCHOR_SCALES = {"retinanet": 4.0, "mask_rcnn": 8.0}
 MASKS = ("mask_rcnn",)
 """Detectors that find masks, too."""
-GROUPS = 32
-"""Of GroupNorm, in a head that has it."""
+CHANNELS = 8
+"""Of a group of GroupNorm, in a head that has it: 32 groups for a width of 256."""
 _POOLED, _HIDDEN, _PROPOSALS = (
     7,
     1024,
@@ -46,6 +46,8 @@ class DetectorConfig:
     """Heights of the anchors over their widths."""
     box_loss: Literal["l1", "giou"] = "l1"
     """Loss of RetinaNet's boxes: l1 (the paper's) or giou."""
+    regions: ranges.FromOne = 512
+    """Proposed regions of an image that Mask R-CNN's heads are trained on."""
     score: ranges.Probability = 0.05
     """Least score of a detection."""
     nms: ranges.Share = 0.5
@@ -77,10 +79,12 @@ class DetectorConfig:
         return self.anchor_scale if self.anchor_scale is not None else _ANCHOR_SCALES[self.name]
 
     def _contradictions(self) -> Iterator[str]:
-        if self.norm == "group" and self.width % GROUPS:
-            yield f"model.detector.width {self.width}: with norm group, allowed are multiples of {GROUPS}."
+        if self.norm == "group" and self.width % CHANNELS:
+            yield f"model.detector.width {self.width}: with norm group, allowed are multiples of {CHANNELS}."
         if self.box_loss != "l1" and self.name != "retinanet":
             yield f"model.detector.box_loss {self.box_loss}: {self.name} has l1; leave it out, or give name retinanet."
+        if self.regions != 512 and self.name != "mask_rcnn":
+            yield f"model.detector.regions {self.regions}: {self.name} has none; leave it out, or give name mask_rcnn."
         if not self.anchor_ratios or min(self.anchor_ratios) <= 0:
             yield f"model.detector.anchor_ratios {list(self.anchor_ratios)}: allowed are numbers above 0, one or more."
 

@@ -40,6 +40,7 @@ class MaskRCNN(detection.MaskRCNN):
             mask_head=MaskRCNNHeads(config.width, [config.width] * config.convs, 1, norm_layer=norm_layer(config)),
             rpn_pre_nms_top_n_train=2000,
             rpn_post_nms_top_n_train=1000,
+            box_batch_size_per_image=config.regions,
             box_score_thresh=config.score,
             box_nms_thresh=config.nms,
             box_detections_per_img=config.detections,

@@ -13,7 +13,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import box_area, box_iou
 
 from shvit_pl.designs.design import Design
-from shvit_pl.designs.detector import GROUPS, DetectorConfig
+from shvit_pl.designs.detector import CHANNELS, DetectorConfig
 from shvit_pl.models.detection.anchors import Anchors
 from shvit_pl.models.detection.pyramid import Features
 from shvit_pl.models.shvit import build_network
@@ -91,4 +91,4 @@ def in_crowd(boxes: Tensor, target: Objects) -> Tensor:
 
 def norm_layer(config: DetectorConfig) -> Callable[[int], nn.Module] | None:
     """Return the maker of a head's norms; None without."""
-    return partial(nn.GroupNorm, GROUPS) if config.norm == "group" else None
+    return partial(nn.GroupNorm, config.width // CHANNELS) if config.norm == "group" else None
