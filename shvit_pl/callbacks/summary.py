@@ -47,12 +47,13 @@ class RunSummary(L.Callback):
         self.extended_at = [] if extended_at is None else [extended_at]
         self.best: dict[str, float] = {}
         self.few_steps: list[str] = []  # notes on the evaluation of the best epoch
+        self.findings: dict[str, Any] = {}  # of that evaluation, beyond its metrics
         self._folder = ""
         self._since = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for checkpoints."""
-        names = ("best", "best_epoch", "few_steps", "extended_at", "epochs")
+        names = ("best", "best_epoch", "few_steps", "findings", "extended_at", "epochs")
         return {**{name: getattr(self, name) for name in names}, "wall_seconds": self._elapsed()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -62,7 +63,7 @@ class RunSummary(L.Callback):
         self.extended_at = [*state_dict["extended_at"], *self.extended_at]
         if (Path(self._folder) / CHECKPOINTS / BEST).is_file():  # a new folder has none yet
             self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
-            self.few_steps = state_dict["few_steps"]
+            self.few_steps, self.findings = state_dict["few_steps"], state_dict["findings"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start the clock."""
@@ -86,7 +87,7 @@ class RunSummary(L.Callback):
         self.improved = measured and is_improved(metrics, self.best, self.monitor)
         if self.improved:
             self.best, self.best_epoch = metrics, int(self.epochs) if self.epochs.is_integer() else self.epochs
-            self.few_steps = pl_module.notes_on_few_steps()
+            self.few_steps, self.findings = pl_module.notes_on_few_steps(), pl_module.findings()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Write the file, on the first rank of a run with a folder, and log the settings.
@@ -120,6 +121,7 @@ class RunSummary(L.Callback):
         return {
             **run_facts(trainer, module),
             "metrics": self.best,
+            **self.findings,
             "monitor": self.monitor,
             "best_epoch": self.best_epoch,
             "few_steps": self.few_steps,

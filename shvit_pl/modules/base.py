@@ -131,6 +131,10 @@ class TrainedModule(L.LightningModule):
         design = {"name": self.config.design.name, **asdict(self.design)}
         return {"task": self.task, "design": design, "params": costs.params, "macs": costs.macs}
 
+    def findings(self) -> dict[str, Any]:
+        """Return what the last validation has found beyond its metrics, for `summary.json`."""
+        return {}
+
     @abstractmethod
     def table(self, facts: dict[str, Any]) -> dict[str, str]:
         """Return the rows of a run's table that are about the network, by what is known of the run."""

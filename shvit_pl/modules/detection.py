@@ -38,6 +38,8 @@ class DetectionModule(base.TrainedModule):
     config: DetectionConfig
     category_ids: list[int] | None = None
     """The dataset's own number of each class."""
+    best_scores: dict[str, float | None]
+    """The score of the best F1 in the last validation, by `val` and `val_ema`."""
     precision: dict[str, AveragePrecision]
     results: dict[str, Results]
     """Of the last evaluation, by `val`, `test`, and `val_ema`, `test_ema`."""
@@ -72,8 +74,24 @@ class DetectionModule(base.TrainedModule):
         endings = ("", EMA) if self.config.ema.decay > 0 else ("",)
         stages = [f"{stage}{ending}" for stage in ("val", "test") for ending in endings]
         self.precision = {stage: AveragePrecision(classes, self.has_masks) for stage in stages}
-        self.results = {}
+        self.results, self.best_scores = {}, {}
         return detector
+
+    @property
+    def best_score(self) -> float | None:
+        """The score of the best F1 in the validation of the weights that are evaluated; None if unknown."""
+        return self.best_scores.get(f"val{EMA}" if self.config.use_ema else "val")
+
+    def findings(self) -> dict[str, Any]:
+        """Return what the last validation has found, for `summary.json`: AP by class, and the scores of the best F1."""
+        names, found = self.class_names or [], dict[str, Any]()
+        for stage, results in self.results.items():
+            ending = EMA if stage.endswith(EMA) else ""
+            for kind, values in (("class_ap", results.class_ap), ("mask_class_ap", results.mask_class_ap)):
+                if values:
+                    found[f"{kind}{ending}"] = dict(zip(names, values, strict=True))
+            found[f"best_score{ending}"] = results.score
+        return found
 
     def compiled(self) -> Any:
         """Return the part that `compile` compiles: backbone and pyramid; what follows depends on the image."""
@@ -181,6 +199,8 @@ class DetectionModule(base.TrainedModule):
         for name, metric in self.precision.items():
             if name.removesuffix(EMA) == stage:
                 self.results[name] = results = metric.compute()
+                if stage == "val":
+                    self.best_scores[name] = results.score
                 ending = EMA if name.endswith(EMA) else ""
                 self.log_dict({f"{stage}/{key}{ending}": value for key, value in results.metrics.items()})
 
@@ -190,14 +210,14 @@ class DetectionModule(base.TrainedModule):
         return [_in_original(*each) for each in zip(found, batch["sizes"], batch["size"], strict=True)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the dataset's own numbers of the classes."""
+        """Save the dataset's own numbers of the classes, and the scores of the best F1."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["category_ids"] = self.category_ids
+        checkpoint["category_ids"], checkpoint["best_scores"] = self.category_ids, self.best_scores
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the dataset's own numbers of the classes."""
+        """Take the dataset's own numbers of the classes, and the scores of the best F1."""
         super().on_load_checkpoint(checkpoint)
-        self.category_ids = checkpoint.get("category_ids")
+        self.category_ids, self.best_scores = checkpoint.get("category_ids"), checkpoint.get("best_scores", {})
 
 
 def _part(name: str) -> str:

@@ -1,6 +1,7 @@
 """Which images with objects train, validate and are tested, and the classes that they share."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
@@ -119,7 +120,13 @@ def _objects_of_each(rows: Dataset) -> Any:
 
 
 def _to_predict(config: ObjectsConfig) -> ChosenObjects:
-    """Choose images, whose objects are not read."""
+    """Choose images; where they are annotated, with their ids."""
+    with suppress(UserError):  # objects are not needed
+        objects = open_objects(config)
+        split = evaluated_split(objects.splits, config, "predict")
+        check_split(objects.splits, "data.validation_split", split)
+        rows = objects.splits[split].remove_columns("objects")
+        return ChosenObjects({"predict": rows}, note=all_of(rows, split), commit=objects.commit, files=objects.files)
     opened = open_source(config, sort=config.validation_split is not None)
     found = DatasetDict(opened.splits)
     split = evaluated_split(found, config, "predict")

@@ -58,7 +58,7 @@ class ObjectReader:
             chosen = self._chosen(objects) if self.train and objects is not None else None
         image = image.flip(-1) if flipped else image
         item: Item = {"image": image, "file": file, "broken": "", "counted": True, "size": size}
-        item["image_id"] = row.get("image_id", json.dumps(row.get("number", name)))
+        item["image_id"] = json.dumps(row["number"]) if self.scenes is not None else row.get("image_id")
         if objects is not None and chosen is None:
             item["truth"] = self._truth(objects, size, item["image_id"])
         elif objects is not None and chosen is not None:
@@ -68,7 +68,7 @@ class ObjectReader:
     def placeholder(self, file: str = "", broken: str = "") -> Item:
         """Return an item that does not count."""
         image = torch.zeros(3, DIVISOR, DIVISOR, dtype=torch.uint8)
-        return {"image": image, "file": file, "broken": broken, "counted": False, "size": (0, 0), "image_id": "null"}
+        return {"image": image, "file": file, "broken": broken, "counted": False, "size": (0, 0), "image_id": None}
 
     def _opened(self, row: Item, file: str, key: tuple[int, ...]) -> tuple[Tensor, dict[str, Any] | None]:
         """Return pixels `(3, H, W)`, and the objects as columns of arrays; None where none are known."""
