@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from shvit_pl.plots import COLORS, color, short_name
+from shvit_pl.data import transforms
+from shvit_pl.plots import color, short_name
 
 Picture = NDArray[np.uint8]
 """Pixels `(height, width, 3)`."""
@@ -19,6 +20,22 @@ _FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 _LEAST_SIDE = 512  # pixels of a picture, for names to be legible in it
 _VEIL = 0.45  # share of a mask's color in the pixels below it
 _BORDER = 4
+
+
+def image_of(batch: Mapping[str, Any], index: int, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Return one image of a batch `image` `(B, 3, H, W)`, without its padding, as uint8 `(3, h, w)` on the CPU."""
+    height, width = map(int, batch["sizes"][index])
+    image = batch["image"][index : index + 1, :, :height, :width].float()
+    return (transforms.denormalize(image, tuple(mean), tuple(std))[0] * 255).round().to(torch.uint8).cpu()
+
+
+def above(found: Mapping[str, Any], score: float) -> dict[str, Any]:
+    """Return the detections of a score or above."""
+    chosen = (found["scores"] >= score).nonzero().flatten().tolist()
+    return {
+        name: [values[index] for index in chosen] if isinstance(values, list) else values[chosen]
+        for name, values in found.items()
+    }
 
 
 def draw_objects(
@@ -98,7 +115,7 @@ def _draw_boxes(picture: Image.Image, boxes: Sequence[tuple[list[float], str, tu
 
 
 def _rgb(label: int) -> tuple[int, ...]:
-    return tuple(bytes.fromhex(color(label % len(COLORS) + 1)[1:]))
+    return tuple(bytes.fromhex(color(label + 1)[1:]))
 
 
 def sheet(pictures: Sequence[Picture], captions: Sequence[str], columns: int) -> Picture:

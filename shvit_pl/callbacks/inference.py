@@ -30,6 +30,9 @@ class PredictedFile(L.Callback):
     There is none where no image can be decoded, or with `strict` where one can't.
     """
 
+    lacking = "no label"
+    """What an image that can't be decoded has."""
+
     def __init__(self, path: str, strict: bool = False) -> None:
         self.path, self.strict = Path(path), strict
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}")
@@ -76,7 +79,7 @@ class PredictedFile(L.Callback):
                 "Repair them, convert them to JPEG or PNG, or remove them."
             )
         self._partial.replace(self.path)
-        broken = f"; {counted(count, 'image')} can't be decoded: no label ({named})" if count else ""
+        broken = f"; {counted(count, 'image')} can't be decoded: {self.lacking} ({named})" if count else ""
         show_notes(pl_module.few_steps)
         say(f"{content} in {self.path}{broken}")
 
