@@ -175,7 +175,7 @@ class Detection(Task):
 
     def figures(self) -> "L.Callback":
         """Make the figures: inputs, detections, curves, precision over recall, AP of each class."""
-        from shvit_pl.callbacks.detections import DetectionFigures  # type: ignore[import-untyped]
+        from shvit_pl.callbacks.detection_figures import DetectionFigures
 
         return DetectionFigures()
 
