@@ -135,6 +135,11 @@ class ShvitCLI(LightningCLI):
             settings = resume.settings_of_weights(self.config.model.init_from, self.command)
         else:
             settings = self.checkpoint = read_checkpoint(self.config.ckpt_path)
+        if settings is not None and (of := settings.get("task", self.task.name)) != self.task.name:
+            flag = "ckpt_path" if self.checkpoint else "model.init_from"
+            raise UserError(
+                f"{flag}: the checkpoint is of the task {of}, and task is {self.task.name}; leave task out."
+            )
         if settings is None:  # bare weights
             self.config, _ = parse_flags(parser, args, self.task.dataset_configs)
             return

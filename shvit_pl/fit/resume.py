@@ -221,7 +221,7 @@ def settings_of_weights(source: str, command: str) -> dict[str, Any] | None:
         pretrained = None if found.kind == "checkpoint" else read_pretrained(source)
     if found.kind == "checkpoint":
         checkpoint = read_checkpoint(found.place, "model.init_from ")
-        return {name: checkpoint[name] for name in ("model", "data")}
+        return {name: checkpoint[name] for name in ("model", "data", "task")}
     if pretrained is None:
         return None
     network = pretrained.network

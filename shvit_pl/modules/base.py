@@ -257,6 +257,7 @@ class TrainedModule(L.LightningModule):
             except weights.NoAverageError as error:
                 raise UserError(f"{error} Leave out model.use_ema.") from error
         self.init_note = str(report)
+        self.train(self.training)  # which now may freeze BatchNorm
         if self.ema is not None:
             self.ema.set(self.model)
         return report
@@ -406,6 +407,7 @@ class TrainedModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the training loss of the epoch, and take the first weights' origin and the notes."""
         self.init_note = checkpoint.get("init_note")
+        self.train(self.training)
         self.few_steps = checkpoint.get("few_steps", [])
         self._summed_loss, self._images, self._loss_epoch = checkpoint.get("summed_loss", (0.0, 0, -1))
 

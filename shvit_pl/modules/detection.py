@@ -20,6 +20,7 @@ from shvit_pl.modules.config import DetectionConfig
 from shvit_pl.runs.folder import EMA
 
 DETECTORS = {"retinanet": RetinaNet, "mask_rcnn": MaskRCNN}
+_LEAST, _GOOD = 2, 8  # images of a batch, for BatchNorm
 _INK = 0.5  # least probability of a mask's pixels
 _LOGGED = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large", "mar_100")
 
@@ -40,6 +41,7 @@ class DetectionModule(base.TrainedModule):
     """The dataset's own number of each class."""
     best_scores: dict[str, float | None]
     """The score of the best F1 in the last validation, by `val` and `val_ema`."""
+    images_per_device = 0
     precision: dict[str, AveragePrecision]
     results: dict[str, Results]
     """Of the last evaluation, by `val`, `test`, and `val_ema`, `test_ema`."""
@@ -58,8 +60,21 @@ class DetectionModule(base.TrainedModule):
                 "learns masks. Give --model.detector.name retinanet, or name the field of the masks by --data.mask_key."
             )
         data.with_masks = self.has_masks
+        if stage == "fit":
+            self.images_per_device = data.config.batch_size
+            self._check_batch(self.images_per_device)
         if stage == "fit" or self.category_ids is None:
             self.category_ids = data.category_ids
+
+    def _check_batch(self, images: int) -> None:
+        """Raise `UserError` for a single image, of which BatchNorm would take its statistics."""
+        starts = self.init_note or self.config.init_from
+        frozen = self.config.freeze_bn is True or (self.config.freeze_bn == "auto" and starts)
+        if images < _LEAST and not frozen:
+            raise UserError(
+                f"data.batch_size {images}: BatchNorm learns its statistics from {_LEAST} images or more. Give more, "
+                "start from weights (--model.init_from), or keep the statistics as they are (--model.freeze_bn true)."
+            )
 
     def structure(self, config: DetectionConfig) -> dict[str, Any]:
         """Return the flat settings on which the network's tensors depend."""
@@ -122,14 +137,16 @@ class DetectionModule(base.TrainedModule):
             f"{part} {cost['params'] / 1e6:.2f} M parameters, {cost['macs'] / 1e9:.2f} GMACs"
             for part, cost in facts["parts"].items()
         ]
-        frozen = "kept as they are" if self.freezes_bn else "learned from this run's batches"
+        images = self.images_per_device
+        few = ", which are few: better start from weights (--model.init_from)" if images < _GOOD else ""
+        statistics = "kept as they are" if self.freezes_bn else f"learned from batches of {images} images{few}"
         return {
             "design": f"{design['name']}: patch {design['patch_size']}, {self.design.stages} stages, "
             f"{', '.join(design['mixers'])}",
             "detector": f"{detector.name}: strides {' '.join(map(str, detector.levels))}, {detector.anchors} anchors "
             f"at each position, {detector.width} wide, {detector.convs} convolutions{norm}",
             "cost": f"{'; '.join(costs)}, at {facts['dataset']['image_size']} px square",
-            "BatchNorm": f"statistics {frozen} (model.freeze_bn {str(self.config.freeze_bn).lower()})",
+            "BatchNorm": f"statistics {statistics} (model.freeze_bn {str(self.config.freeze_bn).lower()})",
         }
 
     def counted(self, batch: Batch) -> int:

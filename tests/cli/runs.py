@@ -91,6 +91,11 @@ def metrics(folder, name):
 
 def stopped(epoch, batch, *flags):
     """`fit`, ended as if by Ctrl-C before this batch."""
+    stopped_by(lambda: fit(*flags), epoch, batch)
+
+
+def stopped_by(command, epoch, batch):
+    """A command that fits, ended as if by Ctrl-C before this batch."""
     original = StepSeed.on_train_batch_start
 
     def stop(self, trainer, pl_module, data, batch_idx):
@@ -100,7 +105,7 @@ def stopped(epoch, batch, *flags):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StepSeed, "on_train_batch_start", stop)
-        assert fit(*flags) == 130
+        assert command() == 130
 
 
 def printed(capsys, *flags):

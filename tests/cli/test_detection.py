@@ -1,0 +1,169 @@
+"""Detection from the command line: training, resuming, measuring and predicting, on scenes and on small datasets."""
+
+import json
+
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from shvit_pl.cli import main
+from shvit_pl.runs.folder import read_summary
+from tests.cli.runs import assert_same, content, metrics, stopped_by, weights
+from tests.data.objects import formats
+
+SMALL = ["--config=detection/retinanet_tiny.yaml", "--model.detector.width=16", "--model.detector.convs=1"]
+SMALL += ["--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1", "--plain"]
+SCENES = [*SMALL, "--data.scenes=16", "--data.batch_size=4", "--trainer.limit_val_batches=2"]
+COCO_SET = [*SMALL, "--data.batch_size=2", "--data.min_size=64", "--data.max_size=128"]
+MASKS = ["--model.detector.name=mask_rcnn", "--model.detector.box_loss=l1", "--model.detector.regions=8"]
+
+
+def fit(*flags):
+    return main(["fit", *flags])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on scenes."""
+    root = tmp_path_factory.mktemp("scenes")
+    assert fit(*SCENES, f"--trainer.default_root_dir={root}", "--model.ema.decay=0.5") == 0
+    return root / "tiny" / "version_0"
+
+
+def test_a_run_leaves_what_is_known_of_it(run):
+    summary = read_summary(run)
+    assert summary["task"] == "detection"
+    assert summary["monitor"] == "val/map"
+    assert {"val/map", "val/map_50", "val/map_ema", "val/mar_100"} <= summary["metrics"].keys()
+    assert summary["params"] == sum(part["params"] for part in summary["parts"].values())
+    assert summary["class_ap"].keys() == set("0123456789")
+    assert summary["dataset"]["category_ids"] == list(range(10))
+    assert {path.name for path in (run / "figures").iterdir()} == {
+        *("inputs.png", "curves.png", "detections.png", "class_ap.png", "precision_recall.png", "class_ap.csv")
+    }
+    saved = content(run, "best")
+    assert saved["task"] == "detection"
+    assert saved["best_scores"].keys() == {"val", "val_ema"}
+    assert "train/loss_bbox_regression" in (run / "metrics.csv").read_text().splitlines()[0]
+
+
+def test_a_run_stopped_at_any_step_resumes_exactly(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = [*SCENES, "--model.ema.decay=0.5", "--data.flip=0.5", "--data.scales=[96, 128]", "--data.num_workers=1"]
+    flags += ["--checkpoint_every_n_steps=1"]
+    assert fit(*flags, "--run_name=whole") == 0
+    stopped_by(lambda: fit(*flags, "--run_name=cut"), epoch=1, batch=2)
+    assert fit(*flags, "--run_name=cut", "--ckpt_path=last") == 0
+    whole, cut = (tmp_path / "runs" / name / "version_0" for name in ("whole", "cut"))
+    assert_same(weights(whole), weights(cut))
+    assert metrics(whole, "val/map") == metrics(cut, "val/map")
+    assert read_summary(whole)["metrics"] == read_summary(cut)["metrics"]
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks"])
+def test_validate_and_the_file_of_predict_agree_with_pycocotools(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = formats.coco(tmp_path / "data")
+    flags = [*COCO_SET, *(MASKS if kind == "masks" else []), "--trainer.max_epochs=8", "--model.detector.score=0.0"]
+    assert fit(*flags, f"--data.path={data}", "--trainer.check_val_every_n_epoch=8") == 0
+    checkpoint = f"--ckpt_path={tmp_path / 'runs' / 'tiny' / 'version_0'}"
+    assert main(["validate", checkpoint]) == 0
+    measured = json.loads((tmp_path / "metrics.json").read_text())["metrics"]
+    assert main(["predict", checkpoint, f"--data.path={data}", "--data.validation_split=validation"]) == 0
+    truth = COCO(str(data / "annotations" / "instances_val2017.json"))
+    found = truth.loadRes(str(tmp_path / "predictions.json"))
+    for iou_type, prefix in (("bbox", ""), ("segm", "mask_")) if kind == "masks" else (("bbox", ""),):
+        evaluation = COCOeval(truth, found, iou_type)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        expected = dict(zip(("map", "map_50", "map_75"), evaluation.stats, strict=False)) | {
+            "mar_100": evaluation.stats[8]
+        }
+        for name, value in expected.items():
+            assert measured[f"val/{prefix}{name}"] == pytest.approx(value, abs=1e-6), name
+    assert found.anns
+
+
+def test_predict_draws_and_lists_images_without_ids(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for scene in formats.SCENES["train"]:
+        formats.picture(tmp_path / "images" / scene.name, scene)
+    flags = [f"--ckpt_path={run}", f"--data.path={tmp_path / 'images'}", "--draw=drawn", "--output=found.json"]
+    assert main(["predict", *flags]) == 0
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["0.png", "1.png", "2.png"]
+    listed = json.loads((tmp_path / "found.images.json").read_text())
+    assert [each["id"] for each in listed] == [1, 2, 3]
+    assert {row["category_id"] for row in json.loads((tmp_path / "found.json").read_text())} <= set(range(10))
+
+
+def test_a_backbone_and_a_detector_with_other_classes_begin_a_run_and_what_is_fresh_is_said(
+    run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    data = formats.coco(tmp_path / "data")
+    flags = [*COCO_SET, f"--data.path={data}", "--trainer.max_epochs=1"]
+    assert fit(*flags, f"--model.init_from={run}", "--run_name=other") == 0
+    printed = capsys.readouterr().out
+    assert "the layers of classes (2 tensors; the source has other classes)" in printed
+    assert "statistics kept as they are (model.freeze_bn auto)" in printed
+    before, after = weights(run, "best"), weights(tmp_path / "runs" / "other" / "version_0")
+    running = [key for key in before if "running_" in key and key.startswith("model.")]
+    assert running
+    for key in running:
+        assert torch.equal(before[key], after[key]), key
+    stem = "model.backbone.net.patch_embed.0.bn.weight"
+    assert not torch.equal(before[stem], after[stem])
+
+
+def test_a_classifications_backbone_begins_a_detector(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    quick = ["--config=tiny.yaml", "--trainer.max_epochs=1", "--trainer.limit_train_batches=2"]
+    assert fit(*quick, "--trainer.limit_val_batches=1", "--run_name=classes") == 0
+    source = tmp_path / "runs" / "classes" / "version_0"
+    assert fit(*SCENES, f"--model.init_from={source}", "--trainer.max_epochs=1") == 0
+    assert "pyramid and heads (the source is a backbone); left out the classifier" in capsys.readouterr().out
+    assert fit(*SCENES, f"--model.init_from={source}", "--model.design.name=s1") == 2
+    assert "of another design" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["fit", "--task=detections"], "task 'detections': no such task (did you mean 'detection'?)"),
+        (["fit", "--task=detection", "--model.mix.mixup=1"], "model.mix"),
+        (["fit", "--model.detector.width=8"], "model.detector"),
+        (["fit", *SMALL, "--data.min_size=900", "--data.max_size=800"], "data.max_size 800: allowed are whole numbers"),
+        (["fit", *SMALL, "--monitor=val/acc1"], "monitor"),
+        (["fit", *SMALL, "--data.batch_size=1"], "data.batch_size 1: BatchNorm learns its statistics from 2 images"),
+        (["fit", *SMALL, "--model.optim.drops=[8, 3]"], "model.optim.drops [8, 3]: allowed are rising numbers"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_one_line(flags, message, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(flags) == 2
+    assert message in line()
+
+
+def test_masks_that_are_not_there_are_refused_before_the_first_step(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert fit(*COCO_SET, *MASKS, f"--data.path={formats.yolo_boxes(tmp_path / 'data')}") == 2
+    assert "boxes only, and model.detector.name mask_rcnn learns masks" in line()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_checkpoint_of_another_task_is_refused(run, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["validate", "--task=classification", f"--ckpt_path={run}"]) == 2
+    assert "the checkpoint is of the task detection" in line()
+
+
+def test_the_help_of_a_task_shows_its_flags_alone(capsys):
+    assert main(["fit", "--task=detection", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "--model.detector.width" in printed
+    assert "--data.box_format" in printed
+    assert "--model.mix" not in printed
+    assert "--data.augment" not in printed
