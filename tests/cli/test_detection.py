@@ -27,7 +27,8 @@ def fit(*flags):
 def run(tmp_path_factory):
     """A run on scenes."""
     root = tmp_path_factory.mktemp("scenes")
-    assert fit(*SCENES, f"--trainer.default_root_dir={root}", "--model.ema.decay=0.5") == 0
+    own = [f"--trainer.default_root_dir={root}", "--model.ema.decay=0.5", "--trainer.log_every_n_steps=1"]
+    assert fit(*SCENES, *own) == 0
     return root / "tiny" / "version_0"
 
 

@@ -7,6 +7,8 @@ from safetensors.torch import save_file
 
 from shvit_pl.command_line.config_files import shipped_configs
 from shvit_pl.fit.check import FitCheck
+from shvit_pl.modules.config import OptimConfig
+from shvit_pl.modules.optim_and_ema import make_schedule
 from shvit_pl.runs.folder import read_summary
 from tests.cli.runs import main, printed
 
@@ -93,3 +95,23 @@ def test_few_images_are_fine_tuned_as_photographs_from_given_weights(tmp_path, s
         30,
     )
     assert (config["model"]["optim"]["layer_decay"], config["model"]["freeze_bn"]) == (0.8, False)
+
+
+def test_coco_1x_has_the_official_values(capsys):
+    config = printed(capsys, "--config=detection/retinanet_s4.yaml", "--config=recipes/coco_1x.yaml")
+    model, data, optim = config["model"], config["data"], OptimConfig(**config["model"]["optim"])
+    assert (config["task"], config["monitor"], model["design"]["name"]) == ("detection", "val/map", "s4")
+    assert (model["freeze_bn"], model["init_from"], model["ema"]["decay"]) == (True, "timm:shvit_s4.in1k", 0)
+    assert (optim.name, optim.weight_decay, optim.agc, optim.layer_decay) == ("adamw", 0.05, 0.0, None)
+    assert [data[key] for key in ("min_size", "max_size", "flip", "scales", "keep_empty", "batch_size")] == [
+        *(800, 1333, 0.5, None),
+        *(False, 2),
+    ]
+    assert (config["trainer"]["max_epochs"], config["trainer"]["gradient_clip_val"]) == (12, None)
+    expected = {"name": "retinanet", "width": 256, "convs": 4, "norm": "none", "anchor_ratios": [0.5, 1.0, 2.0]}
+    expected |= {"box_loss": "l1", "score": 0.05, "nms": 0.5, "detections": 100}
+    assert {key: model["detector"][key] for key in expected} == expected
+
+    schedule = make_schedule(optim, global_batch=16, total_steps=12 * 7330, epochs=12)
+    rates = [schedule(step) * schedule.peak for step in (0, 250, 500, 8 * 7330 - 1, 8 * 7330, 11 * 7330 - 1, 11 * 7330)]
+    assert rates == pytest.approx([1e-7, 5.005e-5, 1e-4, 1e-4, 1e-5, 1e-5, 1e-6])
