@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from shvit_pl.command_line.parser import option_names
 from shvit_pl.command_line.quiet import quiet
 from shvit_pl.errors import UserError, one_line
 from shvit_pl.fit import lightning_cli, options, resume
-from shvit_pl.fit.tasks import find_task
+from shvit_pl.fit.tasks import TASKS, find_task
 from shvit_pl.modules.step_counts import StepCounts
 
 # further settings that change a new run, or what is measured of it; a resumed run may change them
@@ -44,11 +45,16 @@ class Planned:
 
 
 class FitCheck:
-    """A check of what `fit` would do with flags; one parser, which takes a second to build, serves many."""
+    """A check of what `fit` would do with flags of one task; one parser, which takes a second to build, serves many.
+
+    `flags` are some by which the task is known.
+    """
 
     def __init__(self, flags: Sequence[str] = ()) -> None:
         quiet()
-        task = find_task("fit", options.read_flags(flags))
+        task = TASKS["classification"]
+        with suppress(UserError):  # a mistake in flags comes with those that are read later
+            task = find_task("fit", options.read_flags(flags))
         self.cli = lightning_cli.ShvitCLI(
             ["fit", f"--task={task.name}"]
         )  # has the settings by the flags that were read last

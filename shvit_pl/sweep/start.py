@@ -56,11 +56,12 @@ def start(
 
     Raises `UserError` for all mistakes, also `own_mistakes` in other options, before anything is started or written.
     """
-    file, layers, mistakes, fit = SweepFile(), list[str](), [*own_mistakes], FitCheck()
+    file, layers, mistakes = SweepFile(), list[str](), [*own_mistakes]
     with collected(mistakes):
         path, layers = pick_sweep_file(options.config)
         file, of_file = read_sweep_file(path)
         mistakes += of_file
+    fit = FitCheck([*(f"--config={config}" for config in (*file.base, *layers)), *flags])
     wrong = dict(flag_mistakes(file, flags, fit))
     mistakes += wrong.values()
     folder = Path(options.folder or f"sweeps/{file.path.stem}").expanduser()

@@ -19,7 +19,7 @@ ONE_STEP = [
     "--trainer.enable_checkpointing=false",
     "--run_name=run",
 ]
-RECIPES = sorted(path.name for path in (shipped_configs() / "recipes").glob("[!d]*_*.yaml"))
+RECIPES = sorted(path.name for path in (shipped_configs() / "recipes").glob("[!cd]*_*.yaml"))
 DISTILL = "--config=distill/regnety_160.yaml"
 PAPER = {"s1": 224, "s2": 224, "s3": 224, "s4": 256}
 
