@@ -42,7 +42,7 @@ class Annotations:
     masks: list[Any] = field(default_factory=list)
     """By object: COCO's polygons or runs, or None."""
     stored: Dataset | None = None
-    """The column `image` of a dataset that holds the images, row by row."""
+    """The column `image` of a dataset that holds the images, row by row, as Arrow."""
 
     def add_image(self, name: str, image_id: Any, size: tuple[int, int] | None = None, path: str = "") -> None:
         """Add an image, to which the objects that follow belong."""
@@ -75,7 +75,7 @@ class Annotations:
         """Return what PIL can open: an image's path, or its stored bytes without a copy; None where it has none."""
         if self.stored is None:
             return from_text(self.paths[row])
-        image = self.stored.with_format("arrow")[row]["image"][0]
+        image = self.stored[row]["image"][0]
         data, path = image["bytes"], image["path"].as_py()
         return pa.BufferReader(data.as_buffer()) if data.is_valid else path and from_text(path)
 

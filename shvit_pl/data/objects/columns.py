@@ -153,7 +153,8 @@ def _read_dataset(
     columns = _Columns(tables, config)
     found.categories = columns.label_names(splits)
     for split, rows in splits.items():
-        annotations = found.splits[split] = Annotations(split, "row", stored=stored.get(split))
+        kept = stored[split].with_format("arrow") if split in stored else None
+        annotations = found.splits[split] = Annotations(split, "row", stored=kept)
         ids = _image_ids(tables[split])
         paths = None if split in stored else _paths(rows, image)
         for number, row in enumerate(tables[split]):
